@@ -1,0 +1,1 @@
+"""A batch's life on record. No HTTP, no Celery, no Redis."""

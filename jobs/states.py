@@ -1,0 +1,108 @@
+"""The states of attempts, images, jobs and batches, and which step leads where. Drawn in docs/job_lifecycle.md."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Attempt(enum.StrEnum):
+    """One paid try at one provider."""
+
+    SUBMITTING = "submitting"  # intent is on record; it may be on its way
+    RUNNING = "running"  # accepted: the provider task id is on record
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the provider's task ended without images
+    LOST = "lost"  # the provider has forgotten the task
+    REFUSED = "refused"  # certainly not accepted: its slots are free again
+    UNKNOWN = "unknown"  # nobody can know whether it was accepted; never re-sent by itself
+    ABANDONED = "abandoned"  # an unknown one that a person or the policy gave up
+    SURPLUS = "surplus"  # an abandoned one that turned out to be paid
+
+
+#: Which state may follow which. A fact that asks for any other step is kept as an event and changes nothing.
+ATTEMPT_STEPS: dict[Attempt, frozenset[Attempt]] = {
+    Attempt.SUBMITTING: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.UNKNOWN}),
+    Attempt.RUNNING: frozenset({Attempt.SUCCEEDED, Attempt.FAILED, Attempt.LOST}),
+    Attempt.UNKNOWN: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.ABANDONED}),
+    Attempt.ABANDONED: frozenset({Attempt.SURPLUS}),
+    Attempt.LOST: frozenset({Attempt.SUCCEEDED}),
+    Attempt.SUCCEEDED: frozenset(),
+    Attempt.FAILED: frozenset(),
+    Attempt.REFUSED: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED}),
+    Attempt.SURPLUS: frozenset(),
+}
+
+#: Attempts that occupy one of the account's places in flight.
+IN_FLIGHT = (Attempt.SUBMITTING, Attempt.RUNNING)
+
+
+class Image(enum.StrEnum):
+    """One slot of a job, to be filled and stored."""
+
+    MISSING = "missing"
+    GENERATED = "generated"  # the provider has made it; it is to be copied before its link dies
+    STORED = "stored"
+    LOST = "lost"  # paid, and its link died before it was copied
+
+
+class Job(enum.StrEnum):
+    """One row of the manifest. Derived from its slots, but for the last three."""
+
+    READY = "ready"
+    WORKING = "working"
+    HELD = "held"  # a slot's attempt is unknown
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # left out on the user's word (--skip-empty)
+    INVALID = "invalid"  # a bad row under --skip-bad
+
+
+#: Nothing more will happen to these by itself.
+ENDED = (Job.HELD, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.CANCELLED, Job.SKIPPED, Job.INVALID)
+
+
+class Batch(enum.StrEnum):
+    """One manifest being worked on."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"  # no new submits until resumed
+    CANCELLED = "cancelled"  # no new submits, ever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """A job's slots, counted. `closed`: no new submit for it, because of an error or a cancel."""
+
+    stored: int = 0
+    generated: int = 0
+    lost: int = 0
+    open: int = 0  # missing, an attempt is submitting or running
+    unknown: int = 0  # missing, its attempt is unknown
+    free: int = 0  # missing, no attempt
+    closed: bool = False
+    cancelled: bool = False
+
+
+def derive(slots: Slots) -> Job:
+    """The job's state, from its slots."""
+    if slots.free and not slots.closed:
+        return Job.READY
+    if slots.open or slots.generated:
+        return Job.WORKING
+    if slots.unknown:
+        return Job.HELD
+    return _ended(slots)
+
+
+def _ended(slots: Slots) -> Job:
+    if not (slots.free or slots.lost):
+        return Job.DONE
+    if slots.stored:
+        return Job.PARTIAL
+    if slots.lost:
+        return Job.LOST
+    return Job.CANCELLED if slots.cancelled else Job.FAILED

@@ -1,0 +1,1 @@
+"""What each provider can make, costs and says. No I/O."""

@@ -1,0 +1,1 @@
+"""What a lane does with one unit of work, in order."""
