@@ -80,6 +80,7 @@ class Route:
     link_life: float = 0.0  # seconds a result's link lives, counted from generation
     first_poll_after: float = 10.0  # seconds
     poll_every: float = 5.0  # seconds
+    typical_seconds: float = 20.0  # an image's usual making, for estimates only
     submit_timeout: float = 60.0  # seconds a submit may take in all before its outcome is unclear
 
 
