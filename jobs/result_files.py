@@ -1,0 +1,151 @@
+"""Result lines as CSV, JSONL or Parquet, written as they come: a million rows take no more memory than a thousand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import orjson
+
+from jobs.errors import LightfastError
+from jobs.results import Column, Type, Value, Values
+from providers.dialect import MICROS
+
+#: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
+ROW_GROUP = 10_000
+
+Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Values]], int]
+
+
+def write_csv(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """UTF-8 with a header row; lists as JSON. Returns the lines written."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=False)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([column.name for column in columns])
+    count = 0
+    for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
+        table.writerow([as_text(column.type, line.get(column.source)) for column in columns])
+    text.flush()
+    text.detach()
+    return count
+
+
+def write_jsonl(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """One JSON object a line, numbers as numbers and lists as lists. Returns the lines written."""
+    count = 0
+    for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
+        file.write(orjson.dumps(as_json(columns, line), option=orjson.OPT_APPEND_NEWLINE))
+    return count
+
+
+def write_parquet(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """Typed columns, one row group after the other. Returns the lines written."""
+    arrow, parquet = _pyarrow()
+    schema = arrow.schema([(column.name, _arrow_type(arrow, column.type)) for column in columns])
+    count = 0
+    with parquet.ParquetWriter(file, schema) as writer:
+        for group in _groups(lines, ROW_GROUP):
+            writer.write_table(arrow.table(_arrays(arrow, schema, columns, group), schema=schema))
+            count += len(group)
+    return count
+
+
+WRITERS: dict[str, Writer] = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
+
+
+# -- one value -----------------------------------------------------------------------------------------------------
+
+
+def as_text(kind: Type, value: Value) -> str:
+    """A value as CSV shows it; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return orjson.dumps(value).decode()
+    return _TEXT[kind](value)
+
+
+def as_json(columns: Sequence[Column], line: Values) -> dict[str, Value]:
+    """A line as JSON shows it."""
+    return {column.name: _json_value(column.type, line.get(column.source)) for column in columns}
+
+
+def dollars(micros: int) -> str:
+    """Dollars as digits, like 0.04: at least cents, and as many digits more as the amount has."""
+    whole, rest = divmod(abs(micros), MICROS)
+    digits = f"{rest:06d}"
+    return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
+
+
+def utc(at: float) -> str:
+    """A time like 2026-05-14T02:14:07Z."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_TEXT: dict[Type, Callable[[Any], str]] = {
+    Type.TEXT: str,
+    Type.INTEGER: str,
+    Type.MONEY: dollars,
+    Type.TIME: utc,
+    Type.TEXTS: str,
+    Type.INTEGERS: str,
+}
+
+
+def _json_value(kind: Type, value: Value) -> Value:
+    if value is None:
+        return [] if kind in {Type.TEXTS, Type.INTEGERS} else None
+    if kind is Type.MONEY and isinstance(value, int):
+        return value / MICROS
+    if kind is Type.TIME and isinstance(value, int | float):
+        return utc(value)
+    return value
+
+
+# -- Parquet -------------------------------------------------------------------------------------------------------
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415  large, and optional
+        from pyarrow import parquet  # noqa: PLC0415  the same
+    except ImportError as error:
+        message = "--format parquet needs pyarrow, which is not installed:  pip install pyarrow"
+        raise LightfastError(message) from error
+    return pa, parquet
+
+
+def _arrow_type(arrow: Any, kind: Type) -> Any:
+    return {
+        Type.TEXT: arrow.string(),
+        Type.INTEGER: arrow.int64(),
+        Type.MONEY: arrow.float64(),
+        Type.TIME: arrow.timestamp("ms", tz="UTC"),
+        Type.TEXTS: arrow.list_(arrow.string()),
+        Type.INTEGERS: arrow.list_(arrow.int64()),
+    }[kind]
+
+
+def _arrays(arrow: Any, schema: Any, columns: Sequence[Column], group: Sequence[Values]) -> list[Any]:
+    return [
+        arrow.array([_arrow_value(column.type, line.get(column.source)) for line in group], type=field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+
+
+def _arrow_value(kind: Type, value: Value) -> Value:
+    if kind is Type.TIME and isinstance(value, int | float):
+        return round(value * 1000)
+    if kind is Type.TEXT and value is not None:
+        return as_text(kind, value)
+    return _json_value(kind, value)
+
+
+def _groups(lines: Iterable[Values], size: int) -> Iterator[list[Values]]:
+    lines = iter(lines)
+    while group := list(itertools.islice(lines, size)):
+        yield group
