@@ -61,7 +61,14 @@ class Server:
         return self.folder / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers; a PostgreSQL that was killed may need a moment to be gone."""
+        try:
+            self._start()
+        except ServerError:
+            time.sleep(1)
+            self._start()
+
+    def _start(self) -> None:
         self.keeper, self.pid = start_kept(
             self.command, log=self.log, user=self.user, stop_signal=self.stop_signal, grace=5.0
         )
@@ -94,6 +101,18 @@ class Server:
     def thaw(self) -> None:
         """Let it go on."""
         os.killpg(self.pid, signal.SIGCONT)
+
+
+@dataclass(kw_only=True)
+class Valkey(Server):
+    """A Valkey server, which speaks Redis."""
+
+    port: int
+
+    def flush(self) -> None:
+        """Forget everything: FLUSHALL."""
+        if not _answers(self.port, b"FLUSHALL\r\n", b"+OK"):
+            raise ServerError("FLUSHALL was not answered with OK")
 
 
 @dataclass(kw_only=True)
@@ -140,13 +159,14 @@ class S3(Server):
 
 
 @contextlib.contextmanager
-def valkey(*, port: int = 0) -> Iterator[Server]:
+def valkey(*, port: int = 0) -> Iterator[Valkey]:
     """A Valkey server that keeps nothing on disk; port 0 means any free one."""
     port = port or free_port()
     with _folder() as folder:
         yield from _running(
-            Server(
+            Valkey(
                 name="valkey",
+                port=port,
                 url=f"redis://127.0.0.1:{port}/0",
                 folder=folder,
                 command=_valkey_command(port, folder),
@@ -170,7 +190,7 @@ def postgres(*, port: int = 0) -> Iterator[Postgres]:
                 url=f"postgresql://postgres@127.0.0.1:{port}/postgres",
                 folder=folder,
                 command=_postgres_command(programs, data, port),
-                is_up=lambda: _postmaster_is_ready(data),
+                is_up=lambda: _listens(port) and _postmaster_is_ready(data),
                 user=user,
                 stop_signal=signal.SIGQUIT,  # at once; its files are thrown away
                 programs=programs,
@@ -343,7 +363,7 @@ def _postgres_command(programs: Path, data: Path, port: int) -> list[str]:
 
 
 def _postmaster_is_ready(data: Path) -> bool:
-    """PostgreSQL writes its state into the eighth line; a port that answers may still be starting up."""
+    """PostgreSQL writes its state into the eighth line; one that listens may still be starting up."""
     try:
         return (data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
     except (OSError, IndexError):
@@ -353,6 +373,11 @@ def _postmaster_is_ready(data: Path) -> bool:
 def _address_of(url: str) -> dict[str, str]:
     host, port = url.partition("@")[2].partition("/")[0].split(":")
     return {"PGHOST": host, "PGPORT": port, "PGUSER": "postgres"}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(port: int, question: bytes, answer: bytes) -> bool:

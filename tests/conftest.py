@@ -1,0 +1,152 @@
+"""What many tests share: real servers, a ledger on both databases, and a wall around 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from sandbox import servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A bucket of its own at the S3 server; the AWS variables lead to it."""
+
+    server: servers.S3
+    name: str
+    client: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return body
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch):
+    """No test reaches beyond 127.0.0.1, whatever a mistake in it asks for."""
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, _walled(getattr(socket.socket, name)))
+
+
+@pytest.fixture(autouse=True)
+def nobodys_settings(monkeypatch, tmp_path):
+    """A developer's own keys, settings and AWS profile are out of sight, and each test has a folder to itself."""
+    for name in _names_of_settings():
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Postgres]:
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server) -> str:
+    """A new, empty database."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def ledger_template(postgres_server) -> str:
+    """The name of a database that holds an empty ledger; a copy of it costs a tenth of a migration."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  most tests need no SQL
+
+    url = postgres_server.new_database()
+    open_ledger(url).close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def postgres_ledger_url(postgres_server, ledger_template) -> str:
+    """A new database with an empty ledger in it."""
+    return postgres_server.new_database(ledger_template)
+
+
+@pytest.fixture
+def sqlite_ledger_url(tmp_path) -> str:
+    """A new file for a ledger."""
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request) -> str:
+    """The address of an empty ledger, once on each database."""
+    return request.getfixturevalue(f"{request.param}_ledger_url")
+
+
+@pytest.fixture
+def ledger(ledger_url) -> Iterator[Any]:
+    """An empty ledger, once on each database."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  most tests need no SQL
+
+    with contextlib.closing(open_ledger(ledger_url)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[servers.Valkey]:
+    with servers.valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server) -> str:
+    """An empty Redis (Valkey), shared by one test after the other."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[servers.S3]:
+    with servers.s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch) -> Bucket:
+    """A new bucket; the AWS variables of this process lead to it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(server=s3_server, name=s3_server.new_bucket(), client=boto3.client("s3"))
+
+
+def _walled(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
+    def connect_here_only(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_here(str(address[0])):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    return connect_here_only
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names_of_settings() -> list[str]:
+    mine = ("LIGHTFAST_", "AWS_", "MAXAPI_", "APIMASTER_", "PORT")
+    return [name for name in os.environ if name.startswith(mine)]
