@@ -1,0 +1,134 @@
+"""The `lightfast` command. A command's module is imported when it is called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from jobs.errors import BadInput, LightfastError
+
+
+class Where(NamedTuple):
+    """Where a command's function stands, and its one sentence."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Where("cli.demo", "demo", "Make examples/catalog.csv with the stand-in, into ./demo-output."),
+    "plan": Where("cli.plan", "plan", "Say what a run would make, cost and take; spend nothing."),
+    "run": Where("cli.run", "run", "Plan, then do it here and now; the same command resumes."),
+    "submit": Where("cli.submit", "submit", "Record a batch for the cluster's workers, and ring them."),
+    "watch": Where("cli.submit", "watch", "Live progress of a batch until it is finished."),
+    "status": Where("cli.report", "status", "Counts, money, pace and time left of one batch or all."),
+    "results": Where("cli.report", "results", "One line for each manifest row, or a contact sheet."),
+    "why": Where("cli.report", "why", "One row's history, as a person would tell it."),
+    "retry": Where("cli.steer", "retry", "Make failed and lost rows again."),
+    "redo": Where("cli.steer", "redo", "New images for rows that are done; the old ones stay."),
+    "pause": Where("cli.steer", "pause", "Stop new submits; what is paid is polled, copied, stored."),
+    "resume": Where("cli.steer", "resume", "Go on with a paused batch."),
+    "cancel": Where("cli.steer", "cancel", "End new submits for good; what is paid is still stored."),
+    "unknown": Where("cli.report", "unknown", "List attempts whose outcome nobody can know, and resolve them."),
+    "accounts": Where("cli.report", "accounts", "Limits, use and pauses of each account."),
+    "doctor": Where("cli.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
+    "migrate": Where("cli.machinery", "migrate", "Bring the database to the newest schema."),
+    "serve": Where("cli.machinery", "serve", "The web door: /livez, /readyz, /metrics, webhooks."),
+    "sandbox": Where("cli.machinery", "sandbox", "The stand-in for the three providers, alone."),
+}
+
+
+class Lazy(TyperGroup):
+    """Knows every command's name and sentence; imports one when it is asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=where.help) for name, where in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself, now that it is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name and command else None, rest
+
+    def invoke(self, ctx: Any) -> None:
+        """A command returns its exit code."""
+        raise typer.Exit(super().invoke(ctx) or 0)
+
+
+def _load(name: str) -> Any:
+    where = COMMANDS[name]
+    function = getattr(importlib.import_module(where.module), where.function)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, help=where.help, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    command = typer.main.get_command(single)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=Lazy,
+    name="lightfast",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: it imports nothing
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  only here
+
+        typer.echo(f"lightfast {version('lightfast')}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Exit codes: 0 done, 1 surroundings, 2 wrong input (nothing spent), 3 rows need you, 4 needs a person."
+)
+def lightfast(
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, end.")] = False,
+) -> None:
+    """Turn a manifest of prompts into images in your own bucket: nothing paid twice, nothing paid lost."""
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        app(prog_name="lightfast")
+    except LightfastError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except Exception as bug:
+        if os.environ.get("LIGHTFAST_DEBUG"):
+            raise
+        _tell_bug(bug)
+        sys.exit(1)
+
+
+def _tell(error: LightfastError) -> None:
+    """What went wrong, on stderr; and as a document on stdout where one was asked for."""
+    problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]
+    sys.stderr.write(f"error: {problems[0]}\n")
+    sys.stderr.writelines(f"  {problem}\n" for problem in problems[1:])
+    if "--json" in sys.argv:
+        import json  # noqa: PLC0415  only here
+
+        sys.stdout.write(json.dumps({"schema": 1, "error": problems, "exit_code": error.exit_code}) + "\n")
+
+
+def _tell_bug(bug: Exception) -> None:
+    first = str(bug).partition("\n")[0]
+    sys.stderr.write(
+        f"error: {type(bug).__name__}: {first}\n"
+        "  That is our mistake, or the machine's. The ledger keeps what was paid; the same command goes on.\n"
+        "  LIGHTFAST_DEBUG=1 shows the traceback.\n"
+    )
