@@ -1,0 +1,486 @@
+"""Was it sent? A server that misbehaves at every stage of a submit, and what `Http.send` says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import inspect
+import socket
+import struct
+import time
+from email import message_from_bytes
+
+import aiohttp
+import aiohttp.http_exceptions
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from providers.dialect import Call, ReferenceFile
+from worker.http import File, Http
+from worker.transport import MARK, Mark, SessionTransport, truthful
+
+KEY = SecretStr("sk-very-secret")
+SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
+BIG = Call(method="POST", path="/v1/images/generations", body=b"x" * 20_000_000)
+POLL = Call(method="GET", path="/v1/tasks/t1")
+TIMEOUT = 0.4
+
+
+class Server:
+    """A raw socket server; `behave` is called for every connection."""
+
+    def __init__(self, behave):
+        self.behave = behave
+        self.seen = bytearray()
+        self.connections = 0
+        self.busy = asyncio.Event()
+        self.tasks = set()
+
+    @property
+    def posts(self):
+        return self.seen.count(b"POST /")
+
+    @property
+    def gets(self):
+        return self.seen.count(b"GET /")
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self.tasks.add(asyncio.current_task())
+        try:
+            await self.behave(self, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def head(self, reader):
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.seen += head
+        return head
+
+    async def whole(self, reader):
+        head = await self.head(reader)
+        lines = dict(line.split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
+        body = await reader.readexactly(int(lines.get(b"Content-Length", b"0")))
+        self.seen += body
+        self.busy.set()
+        return body
+
+
+def reset(writer):
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def answering(answer: bytes, *, then_reset=False, then_hang=False):
+    async def behave(server, reader, writer):
+        await server.whole(reader)
+        writer.write(answer)
+        await writer.drain()
+        if then_hang:
+            await asyncio.sleep(60)
+        if then_reset:
+            await asyncio.sleep(0.02)
+            reset(writer)
+
+    return behave
+
+
+async def resets_on_accept(server, reader, writer):
+    reset(writer)
+
+
+async def closes_on_accept(server, reader, writer):
+    pass
+
+
+async def resets_after_headers(server, reader, writer):
+    await server.head(reader)
+    reset(writer)
+
+
+async def resets_in_body(server, reader, writer):
+    await server.head(reader)
+    await reader.read(1000)
+    reset(writer)
+
+
+async def resets_after_all(server, reader, writer):
+    await server.whole(reader)
+    reset(writer)
+
+
+async def closes_after_all(server, reader, writer):
+    await server.whole(reader)
+
+
+async def hangs(server, reader, writer):
+    await server.whole(reader)
+    await asyncio.sleep(60)
+
+
+async def never_reads(server, reader, writer):
+    server.seen += b"POST /"  # it would
+    reader._transport.pause_reading()
+    await asyncio.sleep(60)
+
+
+async def trickles(server, reader, writer):
+    await server.whole(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        writer.write(b".")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+BROKEN = {
+    "closes on accept": closes_on_accept,
+    "resets on accept": resets_on_accept,
+    "resets after the headers": resets_after_headers,
+    "resets in the body": resets_in_body,
+    "resets after reading all": resets_after_all,
+    "closes after reading all": closes_after_all,
+    "hangs": hangs,
+    "trickles": trickles,
+    "half a status line": answering(b"HTTP/1.1 20"),
+    "reset in the answer's head": answering(b"HTTP/1.1 200 OK\r\nConte", then_reset=True),
+    "reset in the answer's body": answering(OK + b'Content-Length: 99\r\n\r\n{"code', then_reset=True),
+    "answer cut short": answering(OK + b'Content-Length: 99\r\n\r\n{"code'),
+    "chunked answer cut short": answering(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{abcd\r\n"),
+    "head, then hangs": answering(OK + b"Content-Length: 99\r\n\r\n", then_hang=True),
+    "garbage": answering(b"\x00\xff\x13 not http at all\r\n\r\n"),
+    "another protocol": answering(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "bad chunk": answering(OK + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n"),
+    "huge header": answering(OK + b"X-Big: " + b"x" * 1_000_000 + b"\r\n\r\n"),
+    "bad gzip": answering(OK + b"Content-Encoding: gzip\r\nContent-Length: 20\r\n\r\n" + b"not gzip at all....."),
+}
+
+
+@pytest.fixture
+async def http():
+    made = Http(allow_private_hosts=False)
+    yield made
+    await made.close()
+
+
+async def send(http, url, call=SUBMIT, timeout=TIMEOUT):  # noqa: ASYNC109  handed on
+    start = time.monotonic()
+    exchange = await http.send(call, base_url=url, key=KEY, timeout=timeout)
+    assert time.monotonic() - start < timeout + 1.5
+    assert KEY.get_secret_value() not in repr(exchange)
+    return exchange
+
+
+@pytest.mark.parametrize("call", [SUBMIT, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("behave", BROKEN.values(), ids=BROKEN.keys())
+async def test_an_answer_that_cannot_be_read_leaves_the_outcome_unknown_and_is_never_repeated(http, behave, call):
+    async with Server(behave) as server:
+        exchange = await send(http, server.url, call, timeout=3 if call is BIG and behave not in SLOW else TIMEOUT)
+
+        assert exchange.response is None
+        assert exchange.sent or not server.seen, "what the server has seen was sent"
+        assert exchange.sent or "accept" in behave.__name__
+        assert exchange.problem
+        assert server.connections == 1
+        assert server.posts <= 1
+
+
+SLOW = (hangs, trickles, BROKEN["head, then hangs"])
+
+
+async def test_a_server_that_never_reads_leaves_a_big_submit_unknown_in_time(http):
+    async with Server(never_reads) as server:
+        exchange = await send(http, server.url, BIG)
+
+        assert exchange.sent
+        assert exchange.response is None
+
+
+async def test_a_refused_connection_is_certainly_not_sent(http):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+
+    exchange = await send(http, f"http://127.0.0.1:{port}")
+
+    assert not exchange.sent
+    assert exchange.response is None
+
+
+async def test_tls_to_a_plain_server_is_certainly_not_sent(http):
+    async def plain(server, reader, writer):
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with Server(plain) as server:
+        exchange = await send(http, server.url.replace("http:", "https:"))
+
+    assert not exchange.sent
+    assert exchange.response is None
+
+
+async def test_a_tls_handshake_that_hangs_is_certainly_not_sent(http):
+    async with Server(never_reads) as server:
+        exchange = await send(http, server.url.replace("http:", "https:"))
+
+    assert not exchange.sent
+
+
+@pytest.mark.parametrize(
+    ("base_url", "path"),
+    [
+        ("ftp://127.0.0.1", "/x"),
+        ("http://", "/x"),
+        ("nonsense", "/x"),
+        ("http://127.0.0.1:99999", "/x"),
+        ("http://127.0.0.1:1", "@evil.example/x"),
+        ("http://127.0.0.1:1", "x"),
+    ],
+)
+async def test_what_cannot_be_addressed_is_certainly_not_sent(http, base_url, path):
+    exchange = await send(http, base_url, Call(method="POST", path=path, body=b"{}"))
+
+    assert not exchange.sent
+    assert exchange.response is None
+
+
+async def test_a_key_with_a_line_break_is_not_sent_and_not_shown(http):
+    async with Server(answering(OK + b"\r\n")) as server:
+        exchange = await http.send(SUBMIT, base_url=server.url, key=SecretStr("sk-x\r\nEvil: 1"), timeout=TIMEOUT)
+
+    assert not exchange.sent
+    assert "sk-x" not in repr(exchange)
+    assert not server.seen
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 302, 303, 307, 308, 401, 408, 429, 500, 503])
+async def test_any_status_is_an_answer_and_redirects_are_not_followed(http, status):
+    answer = b"HTTP/1.1 %d Any\r\nLocation: /elsewhere\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
+    async with Server(answering(answer)) as server:
+        exchange = await send(http, server.url)
+
+        assert exchange.response.status == status
+        assert exchange.response.headers["retry-after"] == "7"
+        assert exchange.problem is None
+        assert (server.connections, server.posts) == (1, 1)
+
+
+async def test_a_large_answer_and_a_packed_one_arrive_whole(http):
+    body = b'{"b64_json":"' + b"A" * 10_000_000 + b'"}'
+    packed = gzip.compress(body, 1)
+    plain_answer = OK + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    packed_answer = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
+    for answer in (plain_answer, packed_answer):
+        async with Server(answering(answer)) as server:
+            exchange = await send(http, server.url, timeout=10)
+
+            assert exchange.response.body == body
+
+
+async def test_an_answer_beyond_the_limit_is_unknown_and_its_start_is_kept(http, monkeypatch):
+    monkeypatch.setattr("worker.transport.BODY_LIMIT", 1000)
+    async with Server(answering(OK + b'Content-Length: 5000\r\n\r\n{"task_id":"t-1"' + b" " * 4984)) as server:
+        exchange = await send(http, server.url)
+
+    assert exchange.sent
+    assert exchange.response is None
+    assert exchange.partial.body.startswith(b'{"task_id":"t-1"')
+
+
+async def test_what_came_of_a_broken_answer_is_kept(http):
+    async with Server(BROKEN["answer cut short"]) as server:
+        exchange = await send(http, server.url)
+
+    assert exchange.partial.status == 200
+    assert exchange.partial.body == b'{"code'
+
+
+async def test_a_kept_connection_that_dies_under_a_submit_is_unknown_and_the_submit_is_not_repeated(http):
+    async def second_dies(server, reader, writer):
+        await server.whole(reader)
+        writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
+        await server.whole(reader)
+        reset(writer)
+
+    async with Server(second_dies) as server:
+        first = await send(http, server.url)
+        second = await send(http, server.url)
+
+        assert first.response.status == 200
+        assert second.sent
+        assert second.response is None
+        assert (server.connections, server.posts) == (1, 2)
+
+
+async def test_a_kept_connection_that_dies_under_a_poll_is_tried_again(http):
+    async def second_dies(server, reader, writer):
+        await server.whole(reader)
+        writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
+        if server.connections == 1:
+            await server.whole(reader)
+            reset(writer)
+
+    async with Server(second_dies) as server:
+        for _ in range(2):
+            exchange = await http.get(POLL, base_url=server.url, key=KEY, timeout=TIMEOUT)
+            assert exchange.response.status == 200
+
+        assert (server.connections, server.gets) == (2, 3)
+
+
+async def test_an_idle_connection_that_was_closed_meanwhile_is_not_used_for_a_submit(http):
+    async def once(server, reader, writer):
+        await server.whole(reader)
+        writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
+
+    async with Server(once) as server:
+        for _ in range(2):
+            exchange = await send(http, server.url)
+            await asyncio.gather(*server.tasks)  # closed, and our side has heard of it
+            await asyncio.sleep(0.01)
+            assert exchange.response.status == 200
+
+        assert server.connections == 2
+
+
+async def test_the_mark_tells_a_caller_that_cancels(http):
+    async with Server(hangs) as server:
+        mark = Mark()
+        task = asyncio.create_task(http.send(SUBMIT, base_url=server.url, key=KEY, timeout=30, mark=mark))
+        await server.busy.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert mark.sent
+
+
+@pytest.mark.parametrize("call", [SUBMIT, POLL], ids=["body", "no body"])
+async def test_the_mark_is_set_before_the_first_byte_leaves(call, monkeypatch):
+    """A socket that records the mark at each write."""
+    http = Http(allow_private_hosts=False)
+    mark, at_write = Mark(), []
+    write = aiohttp.http_writer.StreamWriter._write
+    many = aiohttp.http_writer.StreamWriter._writelines
+    monkeypatch.setattr(
+        aiohttp.http_writer.StreamWriter, "_write", lambda self, c: (at_write.append(mark.sent), write(self, c))[1]
+    )
+    monkeypatch.setattr(
+        aiohttp.http_writer.StreamWriter, "_writelines", lambda self, c: (at_write.append(mark.sent), many(self, c))[1]
+    )
+    async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
+        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, mark=mark)
+    await http.close()
+
+    assert at_write
+    assert all(at_write)
+
+
+async def test_a_call_carries_its_key_and_body_and_nothing_that_was_not_asked_for(http):
+    async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
+        await send(http, server.url + "/")
+
+        head, _, body = bytes(server.seen).partition(b"\r\n\r\n")
+        headers = {line.split(b": ")[0].lower(): line.split(b": ")[1] for line in head.split(b"\r\n")[1:]}
+        assert head.startswith(b"POST /v1/images/generations HTTP/1.1\r\n")
+        assert headers[b"authorization"] == b"Bearer sk-very-secret"
+        assert headers[b"content-type"] == b"application/json"
+        assert headers[b"accept-encoding"] == b"gzip, deflate"
+        assert body == SUBMIT.body
+
+
+async def test_a_form_carries_fields_and_files_in_order(http):
+    url = "https://cdn.example/lamp.png?sig=1"
+    form = (("prompt", 'häron "lamp"\r\n--x'), ("image", ReferenceFile(url=url)), ("async", "true"))
+    file = File(content=b"\x89PNG\r\n\x1a\n" + bytes(range(256)), content_type="image/png", filename='a"b\n.png')
+    call = Call(method="POST", path="/v1/images/edits", form=form)
+    async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
+        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, files={url: file})
+        seen = bytes(server.seen)
+
+    head = next(line for line in seen.split(b"\r\n") if line.lower().startswith(b"content-type: multipart"))
+    parts = message_from_bytes(head + b"\r\n\r\n" + seen.partition(b"\r\n\r\n")[2]).get_payload()
+    names = [part.get_param("name", header="content-disposition") for part in parts]
+    assert names == ["prompt", "image", "async"]
+    assert parts[0].get_payload(decode=True).decode() == 'häron "lamp"\r\n--x'
+    assert parts[1].get_payload(decode=True) == file.content
+    assert parts[1].get_filename() == "a%22b%0A.png"
+    assert parts[1].get_content_type() == "image/png"
+
+
+async def test_provider_tests_may_replace_the_network():
+    def handler(request):
+        if request.url.path == "/down":
+            raise httpx2.ConnectError("refused")
+        request.extensions[MARK].sent = True
+        if request.url.path == "/lost":
+            raise httpx2.ReadTimeout("nothing came")
+        return httpx2.Response(200, headers={"X-Request-Id": "r1"}, json={"code": 0})
+
+    http = Http(allow_private_hosts=False, transport=httpx2.MockTransport(handler))
+    ends = {}
+    for path in ("/down", "/lost", "/fine"):
+        ends[path] = await send(http, "https://api.example", Call(method="POST", path=path, body=b"{}"))
+
+    assert (ends["/down"].sent, ends["/lost"].sent, ends["/fine"].sent) == (False, True, True)
+    assert ends["/fine"].response.headers["x-request-id"] == "r1"
+    assert ends["/down"].response is ends["/lost"].response is None
+
+
+# -- the error map -------------------------------------------------------------------------------------------------
+
+NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+
+
+def every_exception():
+    found = {asyncio.CancelledError: None}
+    for module in (aiohttp, aiohttp.client_exceptions, aiohttp.http_exceptions):
+        found |= dict.fromkeys(c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Exception))
+    found |= dict.fromkeys([OSError, TimeoutError, ValueError, RuntimeError, ConnectionResetError, UnicodeError])
+    return [c for c in found if issubclass(c, Exception)]
+
+
+class Raising:
+    """A session whose request ends in a given exception."""
+
+    def __init__(self, error, *, sent):
+        self.error, self.sent = error, sent
+
+    def request(self, *_, trace_request_ctx, **__):
+        trace_request_ctx.sent = self.sent
+        raise self.error
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_no_library_exception_leaves_the_transport_and_the_class_agrees_with_the_mark(sent):
+    classes = every_exception()
+    assert len(classes) > 30
+    for known in classes:
+        named = type(known.__name__, (known,), {"__str__": lambda _: "as told"})
+        error = named.__new__(named)  # whatever its constructor wants
+        transport = SessionTransport(lambda e=error: Raising(e, sent=sent), connect_timeout=1)
+        http = Http(allow_private_hosts=False, transport=transport)
+
+        exchange = await http.send(SUBMIT, base_url="http://x", key=KEY, timeout=1)
+
+        told = type(truthful(error, Mark(sent=sent)))
+        assert exchange.sent is sent, known
+        assert exchange.response is None
+        assert issubclass(told, NEVER_SENT) is not sent, known

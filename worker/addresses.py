@@ -1,0 +1,68 @@
+"""Which addresses a link from outside may lead to: public ones. The table of reasons is the policy."""
+
+from __future__ import annotations
+
+import ipaddress
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Special by use, though the registries call them public.
+METADATA = frozenset(
+    {
+        ipaddress.ip_address("169.254.169.254"),  # AWS, GCP, Azure and most others
+        ipaddress.ip_address("fd00:ec2::254"),  # AWS
+        ipaddress.ip_address("100.100.100.200"),  # Alibaba
+        ipaddress.ip_address("192.0.0.192"),  # Oracle
+        ipaddress.ip_address("168.63.129.16"),  # Azure's wire server, a public number
+    }
+)
+#: IPv4-mapped, and the two ranges of NAT64.
+SPELLINGS = tuple(ipaddress.IPv6Network(net) for net in ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+
+def refusal(host: str) -> str | None:
+    """Why a numeric address is not to be contacted ("10.0.0.1 is a private address"); None when it may be."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return f"{host} is not an address"
+    kind = _kind(address)
+    return f"{host} is {kind}" if kind else None
+
+
+def _kind(address: Address) -> str | None:
+    if address in METADATA:
+        return "a metadata address"
+    for inner in _carried(address):
+        if kind := _kind(inner):
+            return f"{kind} in disguise ({inner})"
+    return None if _stands_for_another(address) else _own_kind(address)
+
+
+def _own_kind(address: Address) -> str | None:
+    kinds = {
+        "an unspecified address": address.is_unspecified,
+        "a loopback address": address.is_loopback,
+        "a link-local address": address.is_link_local,
+        "a multicast address": address.is_multicast,
+        "a private address": address.is_private or getattr(address, "is_site_local", False),
+        "a reserved address": address.is_reserved,
+        "not a public address": not address.is_global,
+    }
+    return next((name for name, holds in kinds.items() if holds), None)
+
+
+def _carried(address: Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 addresses that packets to this one end at."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.sixtofour, *(address.teredo or ())]
+    if _stands_for_another(address) or (address in COMPATIBLE and int(address) > 1):
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [inner for inner in found if inner is not None]
+
+
+def _stands_for_another(address: Address) -> bool:
+    """An IPv6 spelling of an IPv4 address, public or not as that one is."""
+    return isinstance(address, ipaddress.IPv6Address) and any(address in network for network in SPELLINGS)
