@@ -1,0 +1,192 @@
+"""What a person sees while a batch runs: a live panel at a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from cli import wording
+from jobs.progress import images_per_second, images_to_come, seconds_left
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+
+    from jobs.ledger.values import Account, Progress
+
+#: Seconds between two plain lines.
+PLAIN_EVERY = 10.0
+#: Counts are shown in this order.
+_SHOWN = (Job.READY, Job.WORKING, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD, Job.CANCELLED)
+_BAD = {Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL}
+
+
+class Screen(Protocol):
+    """Shows how far a batch is."""
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """The newest counts."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def close(self) -> None:
+        """Leave what was said on the screen."""
+
+
+def open_screen(*, quiet: bool, sandbox: bool) -> Screen:
+    """The screen that fits where stderr goes."""
+    if quiet:
+        return Silent()
+    return LiveScreen(sandbox=sandbox) if sys.stderr.isatty() else PlainScreen(sandbox=sandbox)
+
+
+class Silent:
+    """--quiet: only what must be said."""
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Even so."""
+        sys.stderr.write(text + "\n")
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PlainScreen:
+    """A line every ten seconds while something changes, and at once when an account is paused."""
+
+    sandbox: bool = False
+    now: Callable[[], float] = time.time
+    _last_line: str = ""
+    _last_at: float = -math.inf
+    _last_news: tuple[str, ...] = field(default=())
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Says it when it is time and something is new."""
+        now = self.now()
+        news = tuple(_troubles(progress, accounts))
+        for line in news:
+            if line not in self._last_news:
+                self.say(line)
+        self._last_news = news
+        line = plain_line(progress, now)
+        if now - self._last_at >= PLAIN_EVERY and line != self._last_line:
+            self._last_line, self._last_at = line, now
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """One line, with the time."""
+        mark = "SANDBOX " if self.sandbox else ""
+        sys.stderr.write(f"{wording.time_of_day(self.now())} {mark}{text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class LiveScreen:
+    """A panel that is drawn anew about four times a second."""
+
+    def __init__(self, *, sandbox: bool) -> None:
+        from rich.console import Console  # noqa: PLC0415  a live screen alone needs it
+        from rich.live import Live  # noqa: PLC0415  the same
+
+        self._sandbox = sandbox
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Draws it."""
+        self._live.update(_panel(progress, accounts, time.time(), sandbox=self._sandbox))
+
+    def say(self, text: str) -> None:
+        """Above the panel."""
+        self._console.print(text, markup=False)
+
+    def close(self) -> None:
+        """Takes the panel away."""
+        self._live.stop()
+
+
+def plain_line(progress: Progress, now: float) -> str:
+    """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
+    on_their_way = progress.images_in_flight + progress.images_generated
+    parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
+    if on_their_way:
+        parts.append(f"{on_their_way:,} on their way")
+    parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
+    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, now)])}"
+
+
+def _pace(progress: Progress, now: float) -> Iterator[str]:
+    pace = images_per_second(progress, now)
+    if pace is not None and images_to_come(progress):
+        yield f"{pace * 60:,.0f} images a minute"
+    yield _spent(progress)
+    left = seconds_left(progress, now)
+    if left:
+        yield f"about {wording.span(left)} left"
+
+
+def _spent(progress: Progress) -> str:
+    batch = progress.batch
+    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
+    return f"{wording.money(batch.charged)}{of} so far"
+
+
+def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
+    for state in _SHOWN:
+        if number := progress.jobs.get(state, 0):
+            yield state, number
+
+
+def _troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
+    """What holds the batch up, if anything does."""
+    if progress.batch.state is not BatchState.ACTIVE:
+        yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
+    for account in accounts:
+        if account.paused_until is not None and account.paused_until > time.time():
+            yield paused_line(account)
+
+
+def paused_line(account: Account) -> str:
+    """Why an account rests, and until when."""
+    until = account.paused_until
+    when = "" if until is None or math.isinf(until) else f" until {wording.time_of_day(until)}"
+    why = account.paused_message or account.paused_code or "no reason on record"
+    return f"account {account.name} ({account.provider}) is paused{when}: {wording.shorten(why, 160)}"
+
+
+def _panel(progress: Progress, accounts: Sequence[Account], now: float, *, sandbox: bool) -> Group:
+    from rich.console import Group  # noqa: PLC0415  drawn only
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415  the same
+    from rich.table import Table  # noqa: PLC0415  the same
+    from rich.text import Text  # noqa: PLC0415  the same
+
+    head = Table.grid(padding=(0, 2))
+    stored = f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')}"
+    bar = ProgressBar(total=max(progress.images_total, 1), completed=progress.images_stored, width=40)
+    name = Text(progress.batch.name, style="bold")
+    head.add_row(Text("SANDBOX", style="black on yellow"), name, bar, stored) if sandbox else head.add_row(
+        name, bar, stored
+    )
+    lines = [Text("  " + "   ".join(part), style=style) for part, style in _lines(progress, accounts, now)]
+    return Group(head, *lines)
+
+
+def _lines(progress: Progress, accounts: Sequence[Account], now: float) -> Iterator[tuple[list[str], str]]:
+    yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
+    yield [*_pace(progress, now)], "cyan"
+    for trouble in _troubles(progress, accounts):
+        yield [trouble], "yellow"

@@ -1,0 +1,36 @@
+"""How fast a batch goes and how long it has left: arithmetic on what the ledger counted, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jobs.ledger.values import Progress
+from jobs.states import Job
+
+#: Seconds without a stored image after which there is no pace to speak of.
+STALE = 300.0
+
+
+def images_per_second(progress: Progress, now: float) -> float | None:
+    """The pace of the last stored images; None when there are too few, or the last is long ago."""
+    stored = sorted(progress.stored_at)
+    if len(stored) < 3 or now - stored[-1] > STALE:  # noqa: PLR2004  two images are no pace
+        return None
+    return len(stored) / max(now - stored[0], 0.5)
+
+
+def images_to_come(progress: Progress) -> int:
+    """Images that will still be stored if all goes well: those on their way, and those of rows not yet sent."""
+    ended = progress.images_stored + progress.images_lost + progress.images_unknown
+    return max(0, progress.images_total - ended) if is_open(progress.jobs) else 0
+
+
+def seconds_left(progress: Progress, now: float) -> float | None:
+    """Until the last image is stored, at the present pace."""
+    pace = images_per_second(progress, now)
+    return None if pace is None else images_to_come(progress) / pace
+
+
+def is_open(jobs: Mapping[Job, int]) -> bool:
+    """True while rows are ready or working."""
+    return bool(jobs.get(Job.READY) or jobs.get(Job.WORKING))
