@@ -1,1 +1,5 @@
 """The record of every batch, job, paid attempt and image; the only code that runs SQL."""
+
+from jobs.ledger.ledger import Ledger, Recorded, Swept, open_ledger
+
+__all__ = ["Ledger", "Recorded", "Swept", "open_ledger"]

@@ -1,0 +1,485 @@
+"""What may be started now, decided in one transaction each.
+
+A claim of submits holds the account's row, then the rows of the batches it serves. Under these it reads the rate,
+counts what is in flight, checks the budgets and commits the intent, so these can never disagree and a crash leaks
+nothing: an in-flight place is an attempt's row, and a rate that was taken and not used is merely lost time. What it
+cannot promise: that a claimed submit was not sent by a process that died. Such attempts become `unknown` (sweep, or
+`hold` on SQLite).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, or_, select, update
+
+from jobs import limits
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
+from jobs.retry import UNCLEAR_BEFORE_REST
+from jobs.states import IN_FLIGHT, Attempt, Image, Job
+from jobs.states import Batch as BatchState
+from providers.dialect import Request
+
+#: Attempts an account can number before they would run into the next account's: a trillion.
+_ATTEMPTS_AN_ACCOUNT = 1 << 40
+
+
+def lock_account(tx: Connection, name: str) -> Row[Any]:
+    """The account's row, held until the transaction ends: the one place where its limits are decided."""
+    return tx.execute(select(accounts).where(accounts.c.name == name).with_for_update()).one()
+
+
+def in_flight(tx: Connection, account_id: int) -> int:
+    """Attempts that occupy a place at the provider."""
+    counted = select(func.count()).where(attempts.c.account_id == account_id, _is_in_flight())
+    return tx.execute(counted).scalar_one()
+
+
+def _is_in_flight() -> Any:
+    # Literal, not bound: only then can the planner use the partial index.
+    return attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT])
+
+
+def submit_rate(account: Row[Any]) -> float:
+    """Submits a second: declared, or learnt so far."""
+    return float(account.submits_per_second or account.learnt_rate)
+
+
+def most_in_flight(account: Row[Any]) -> int:
+    """Provider tasks at once: declared, or learnt so far."""
+    return int(account.max_in_flight or account.learnt_in_flight)
+
+
+# -- submits -------------------------------------------------------------------------------------------------------
+
+
+def claim_submits(tx: Connection, name: str, now: float, *, lease: float, at_most: int, ahead: float) -> Claim:
+    """Commits the intent to send: attempts `submitting`, their slots taken, their cost reserved, their time given."""
+    account = lock_account(tx, name)
+    if (rest := _rest(account, now)) is not None:
+        return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
+    room = _room(tx, account, at_most)
+    if room <= 0:
+        return Claim(intents=())
+    permits = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=ahead, most=room)
+    if not permits.times:
+        return Claim(intents=(), next_at=permits.next_at)
+    tries = _pick(tx, account, len(permits.times), now)
+    if not tries:
+        return Claim(intents=(), next_at=_next_ready(tx, account.provider, now))
+    return _commit_intent(tx, account, tries, permits, now=now, lease=lease)
+
+
+def _rest(account: Row[Any], now: float) -> float | None:
+    return account.paused_until if account.paused_until is not None and account.paused_until > now else None
+
+
+def _room(tx: Connection, account: Row[Any], at_most: int) -> int:
+    flying = in_flight(tx, account.id)
+    room = min(at_most, most_in_flight(account) - flying)
+    if account.paused_code is None and account.unclear < UNCLEAR_BEFORE_REST:
+        return room
+    return min(room, 1 - _submitting(tx, account.id))  # after trouble, one probe at a time
+
+
+def _submitting(tx: Connection, account_id: int) -> int:
+    mine = (attempts.c.account_id == account_id, attempts.c.state == literal_column("'submitting'"))
+    return tx.execute(select(func.count()).where(*mine)).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Slots of one job that one attempt is to fill."""
+
+    job: Row[Any]
+    slots: tuple[int, ...]
+    cost: int
+
+
+def _pick(tx: Connection, account: Row[Any], most: int, now: float) -> list[_Try]:
+    picked: list[_Try] = []
+    open_batches = _batches_with_work(tx, account.provider, now)
+    for batch, share in _shares(open_batches, most):
+        ready = _ready_jobs(tx, batch.id, account.provider, now, share)
+        picked += _within_budget(batch, _cut_into_tries(tx, ready, share))
+    return picked[:most]
+
+
+def _batches_with_work(tx: Connection, provider: str, now: float) -> Sequence[Row[Any]]:
+    has_work = select(literal_column("1")).where(*_is_ready(provider, now), jobs.c.batch_id == batches.c.id).exists()
+    active = batches.c.state == BatchState.ACTIVE
+    return tx.execute(select(batches).where(active, has_work).order_by(batches.c.id).with_for_update()).all()
+
+
+def _is_ready(provider: str, now: float) -> tuple[Any, ...]:
+    return (
+        jobs.c.state == literal_column("'ready'"),
+        jobs.c.provider == provider,
+        jobs.c.position.is_not(None),
+        jobs.c.ready_at <= now,
+    )
+
+
+def _shares(open_batches: Sequence[Row[Any]], most: int) -> list[tuple[Row[Any], int]]:
+    """Divides `most` submits: each goes to the batch that was served least for its weight."""
+    if len(open_batches) <= 1:
+        return [(batch, most) for batch in open_batches]
+    # A batch that comes late starts level with the others; it has no claim to what it missed.
+    queue = [(batch.served, batch.id) for batch in open_batches]
+    weight = {batch.id: batch.weight for batch in open_batches}
+    heapq.heapify(queue)
+    given: Counter[int] = Counter()
+    for _ in range(most):
+        served, batch_id = queue[0]
+        given[batch_id] += 1
+        heapq.heapreplace(queue, (served + 1 / weight[batch_id], batch_id))
+    return [(batch, given[batch.id]) for batch in open_batches if given[batch.id]]
+
+
+def _ready_jobs(tx: Connection, batch_id: int, provider: str, now: float, most: int) -> Sequence[Row[Any]]:
+    ready = select(jobs).where(jobs.c.batch_id == batch_id, *_is_ready(provider, now))
+    return tx.execute(ready.order_by(jobs.c.position).limit(most).with_for_update()).all()
+
+
+def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> list[_Try]:
+    free = _free_slots(tx, ready)
+    tries: list[_Try] = []
+    for job in ready:
+        slots = free[job.id]
+        for start in range(0, len(slots), job.max_n):
+            part = tuple(slots[start : start + job.max_n])
+            tries.append(_Try(job=job, slots=part, cost=(job.price or 0) * len(part)))
+    return tries[:most]
+
+
+def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int]]:
+    revision = {job.id: job.revision for job in ready}
+    free = select(images.c.job_id, images.c.revision, images.c.slot).where(
+        images.c.job_id.in_(revision),
+        images.c.state == Image.MISSING,
+        images.c.attempt_id.is_(None),
+        images.c.surplus.is_(False),
+    )
+    slots: dict[int, list[int]] = defaultdict(list)
+    for row in tx.execute(free.order_by(images.c.job_id, images.c.slot)):
+        if row.revision == revision[row.job_id]:
+            slots[row.job_id].append(row.slot)
+    return slots
+
+
+def _within_budget(batch: Row[Any], tries: list[_Try]) -> list[_Try]:
+    """The tries the budget still allows, in manifest order; the last may get fewer slots than it asked for."""
+    if batch.budget is None:
+        return tries
+    left = batch.budget - batch.reserved - batch.charged
+    allowed: list[_Try] = []
+    for wanted in tries:
+        part = _affordable(wanted, left)
+        if part is not None:
+            allowed.append(part)
+            left -= part.cost
+        if part is not wanted:
+            break
+    return allowed
+
+
+def _affordable(wanted: _Try, left: int) -> _Try | None:
+    if wanted.job.price is None:
+        return None  # a budget cannot hold what has no price
+    if wanted.cost <= left:
+        return wanted
+    count = left // wanted.job.price if left > 0 else 0
+    if count <= 0:
+        return None
+    return _Try(job=wanted.job, slots=wanted.slots[:count], cost=wanted.job.price * count)
+
+
+def _next_ready(tx: Connection, provider: str, now: float) -> float | None:
+    waiting = select(func.min(jobs.c.ready_at)).where(
+        jobs.c.state == literal_column("'ready'"),
+        jobs.c.provider == provider,
+        jobs.c.position.is_not(None),
+        jobs.c.ready_at > now,
+        jobs.c.batch_id.in_(select(batches.c.id).where(batches.c.state == BatchState.ACTIVE)),
+    )
+    return tx.execute(waiting).scalar()
+
+
+def _commit_intent(
+    tx: Connection, account: Row[Any], tries: list[_Try], permits: limits.Permits, *, now: float, lease: float
+) -> Claim:
+    first = account.id * _ATTEMPTS_AN_ACCOUNT + account.attempts_made
+    numbered = list(enumerate(tries, start=first))
+    until = now + lease
+    tx.execute(insert(attempts), [_attempt(number, account, one, now=now, until=until) for number, one in numbered])
+    tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
+    _leave_ready(tx, tries)
+    _reserve(tx, tries)
+    used = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=1e9, most=len(tries))
+    taken = {"submit_tat": used.tat, "attempts_made": account.attempts_made + len(tries)}
+    tx.execute(update(accounts).where(accounts.c.id == account.id).values(**taken))
+    intents = tuple(
+        _intent(number, account, one, send_at=at, until=until)
+        for (number, one), at in zip(numbered, permits.times, strict=False)
+    )
+    return Claim(intents=intents, next_at=max(now, used.next_at))
+
+
+def _attempt(number: int, account: Row[Any], one: _Try, *, now: float, until: float) -> dict[str, Any]:
+    return {
+        "id": number,
+        "batch_id": one.job.batch_id,
+        "job_id": one.job.id,
+        "account_id": account.id,
+        "state": Attempt.SUBMITTING.value,
+        "provider_model": one.job.provider_model,
+        "slots": json.dumps(one.slots),
+        "revision": one.job.revision,
+        "n": len(one.slots),
+        "price": one.job.price,
+        "reserved": one.cost,
+        "created_at": now,
+        "lease_until": until,
+    }
+
+
+_TAKE_SLOT = (
+    update(images)
+    .where(
+        images.c.job_id == bindparam("of_job"),
+        images.c.revision == bindparam("of_revision"),
+        images.c.slot == bindparam("of_slot"),
+        images.c.surplus.is_(False),
+    )
+    .values(attempt_id=bindparam("taken_by"))
+)
+
+
+def _slot(number: int, one: _Try, slot: int) -> dict[str, int]:
+    return {"of_job": one.job.id, "of_revision": one.job.revision, "of_slot": slot, "taken_by": number}
+
+
+def _leave_ready(tx: Connection, tries: list[_Try]) -> None:
+    """Jobs without a free slot left are `working` now; the others stay ready for the next claim."""
+    picked = {one.job.id: one.job for one in tries}
+    still = _free_slots(tx, list(picked.values()))
+    full = [job_id for job_id in picked if not still[job_id]]
+    if full:
+        tx.execute(update(jobs).where(jobs.c.id.in_(full)).values(state=Job.WORKING.value))
+
+
+def _reserve(tx: Connection, tries: list[_Try]) -> None:
+    cost: Counter[int] = Counter()
+    count: Counter[int] = Counter()
+    for one in tries:
+        cost[one.job.batch_id] += one.cost
+        count[one.job.batch_id] += 1
+    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch], "share": count[batch]} for batch in sorted(count)])
+
+
+_RESERVE = (
+    update(batches)
+    .where(batches.c.id == bindparam("of_batch"))
+    .values(
+        reserved=batches.c.reserved + bindparam("cost"),
+        served=batches.c.served + bindparam("share") / batches.c.weight,
+    )
+)
+
+
+def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until: float) -> Intent:
+    return Intent(
+        attempt_id=number,
+        account=account.name,
+        batch_id=one.job.batch_id,
+        job_id=one.job.id,
+        key=one.job.key,
+        request=Request.from_json(one.job.request),
+        provider_model=one.job.provider_model,
+        slots=one.slots,
+        n=len(one.slots),
+        send_at=send_at,
+        lease_until=until,
+    )
+
+
+# -- polls ---------------------------------------------------------------------------------------------------------
+
+
+def claim_polls(
+    tx: Connection, name: str, now: float, *, lease: float, at_most: int
+) -> tuple[list[DuePoll], float | None]:
+    """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
+    account = lock_account(tx, name)
+    rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
+    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=at_most)
+    due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
+    if due:
+        used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
+        tx.execute(update(accounts).where(accounts.c.id == account.id).values(poll_tat=used.tat))
+        moved = {"next_poll_at": now + lease, "polls": attempts.c.polls + 1}
+        tx.execute(update(attempts).where(attempts.c.id.in_([row.id for row in due])).values(**moved))
+    return [_due_poll(row, account.name) for row in due], _next_poll(tx, account.id, permits.next_at)
+
+
+def _due_polls(tx: Connection, account_id: int, now: float, most: int) -> Sequence[Row[Any]]:
+    due = select(attempts).where(attempts.c.account_id == account_id, attempts.c.next_poll_at <= now)
+    return tx.execute(due.order_by(attempts.c.next_poll_at).limit(most).with_for_update(skip_locked=True)).all()
+
+
+def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
+    following = select(func.min(attempts.c.next_poll_at)).where(
+        attempts.c.account_id == account_id, attempts.c.next_poll_at.is_not(None)
+    )
+    found = tx.execute(following).scalar()
+    return None if found is None else max(found, not_before)
+
+
+def _due_poll(row: Row[Any], account: str) -> DuePoll:
+    return DuePoll(
+        attempt_id=row.id,
+        account=account,
+        job_id=row.job_id,
+        provider_model=row.provider_model,
+        task_id=row.task_id,
+        poll_path=row.poll_path,
+        n=row.n,
+        accepted_at=row.accepted_at or row.created_at,
+        polls=row.polls,
+        not_found_since=row.not_found_since,
+    )
+
+
+# -- copies --------------------------------------------------------------------------------------------------------
+
+
+def claim_copies(
+    tx: Connection, now: float, *, holder: str, lease: float, at_most: int
+) -> tuple[list[DueCopy], float | None]:
+    """Images to be copied now, those whose links die first first, and when to ask again."""
+    due = tx.execute(_due_copies(now, at_most)).all()
+    if due:
+        leased = {"lease_until": now + lease, "holder": holder, "tries": images.c.tries + 1}
+        tx.execute(update(images).where(images.c.id.in_([row.id for row in due])).values(**leased))
+    return [_due_copy(row) for row in due], _next_copy(tx)
+
+
+def _due_copies(now: float, most: int) -> Any:
+    wanted = (
+        *images.c,
+        jobs.c.key,
+        jobs.c.path,
+        jobs.c.request_hash,
+        jobs.c.provider,
+        jobs.c.width.label("asked_width"),
+        jobs.c.height.label("asked_height"),
+        batches.c.name.label("batch"),
+        batches.c.dest,
+        attempts.c.provider_model,
+        attempts.c.task_id,
+        attempts.c.poll_path,
+        accounts.c.name.label("account"),
+        accounts.c.provider.label("made_by"),
+    )
+    joined = (
+        images.join(jobs, jobs.c.id == images.c.job_id)
+        .join(batches, batches.c.id == images.c.batch_id)
+        .join(attempts, attempts.c.id == images.c.attempt_id)
+        .join(accounts, accounts.c.id == attempts.c.account_id)
+    )
+    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= now)
+    return (
+        select(*wanted)
+        .select_from(joined)
+        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= now, free)
+        .order_by(images.c.expires_at)
+        .limit(most)
+        .with_for_update(of=images, skip_locked=True)
+    )
+
+
+def _next_copy(tx: Connection) -> float | None:
+    # The later of lease and delay, in portable SQL.
+    busy_until = func.coalesce(images.c.lease_until, 0.0)
+    later = (images.c.next_copy_at + busy_until + func.abs(images.c.next_copy_at - busy_until)) / 2
+    found = tx.execute(select(func.min(later)).where(images.c.state == literal_column("'generated'"))).scalar()
+    return None if found is None else float(found)
+
+
+def _due_copy(row: Row[Any]) -> DueCopy:
+    asked = (row.asked_width, row.asked_height) if row.asked_width else None
+    return DueCopy(
+        image_id=row.id,
+        attempt_id=row.attempt_id,
+        job_id=row.job_id,
+        batch=row.batch,
+        dest=row.dest,
+        key=row.key,
+        slot=row.slot,
+        revision=row.revision,
+        surplus=row.surplus,
+        path=row.path,
+        request_hash=row.request_hash,
+        pixels=asked,
+        provider=row.made_by,
+        provider_model=row.provider_model,
+        account=row.account,
+        task_id=row.task_id,
+        poll_path=row.poll_path,
+        url=row.url,
+        spool=row.spool,
+        expires_at=row.expires_at,
+        tries=row.tries,
+        recorded_path=row.object_path,
+        recorded_sha256=row.sha256,
+    )
+
+
+# -- what a dead holder left ---------------------------------------------------------------------------------------
+
+
+def expired_submits(tx: Connection, now: float) -> list[int]:
+    """Attempts whose right to send has ended without a record of what came of it."""
+    gone = select(attempts.c.id).where(
+        attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
+    )
+    return list(tx.execute(gone).scalars())
+
+
+def end_leases(tx: Connection, now: float) -> list[int]:
+    """Ends every lease at once, for the one who knows that all holders are dead; the submits that may have gone out."""
+    tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
+    tx.execute(
+        update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
+    )
+    tx.execute(update(accounts).values(paused_until=None, paused_code=None, paused_message=None, troubles=0, unclear=0))
+    return list(tx.execute(select(attempts.c.id).where(attempts.c.state == literal_column("'submitting'"))).scalars())
+
+
+def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
+    """Lanes that may have something to do now."""
+    names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
+    for row in names.values():
+        if _batches_ready(tx, row.provider, now):
+            yield f"submit:{row.name}"
+    polled = select(attempts.c.account_id).where(attempts.c.next_poll_at <= now).distinct()
+    for account_id in tx.execute(polled).scalars():
+        if account_id in names:
+            yield f"poll:{names[account_id].name}"
+    if tx.execute(select(images.c.id).where(images.c.state == literal_column("'generated'")).limit(1)).first():
+        yield "copy"
+
+
+def _batches_ready(tx: Connection, provider: str, now: float) -> bool:
+    active = select(batches.c.id).where(batches.c.state == BatchState.ACTIVE)
+    return (
+        tx.execute(select(jobs.c.id).where(*_is_ready(provider, now), jobs.c.batch_id.in_(active)).limit(1)).first()
+        is not None
+    )

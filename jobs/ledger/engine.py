@@ -1,0 +1,276 @@
+"""Connections, transactions, the birth and upgrade of a ledger, and the lock of the one crew on SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from jobs.errors import LedgerBusy, LightfastError, WrongSchema
+from jobs.ledger import schema
+
+#: The newest step in migrations/versions; a test holds it to that.
+HEAD = "0001"
+
+#: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
+_BUSY_SECONDS = 120
+#: Times a PostgreSQL transaction is run again after a deadlock or a serialization failure. Facts are idempotent.
+_RETRIES = 5
+_RETRYABLE = {"40001", "40P01"}
+#: The advisory lock under which an empty PostgreSQL schema is made: "lightfast" as a number.
+_BIRTH_LOCK = 0x6C696768
+
+
+@dataclass(slots=True, kw_only=True)
+class Database:
+    """A ledger's engines. SQLite has one writing connection, so a transaction never waits for its own process."""
+
+    url: URL
+    writer: Engine
+    reader: Engine
+    path: Path | None
+    existed: bool = True
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for SQLite, the embedded default."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A writing transaction: BEGIN IMMEDIATE on SQLite, so it never finds out late that it may not write."""
+        with self.lock if self.is_sqlite else contextlib.nullcontext(), self.writer.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A reading transaction with one consistent view."""
+        with self.reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.writer.dispose()
+        self.reader.dispose()
+
+
+def normalized(url: str) -> URL:
+    """`postgres://` and `postgresql://` mean psycopg."""
+    parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
+    return parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
+
+
+def connect(url: str) -> Database:
+    """The engines for a ledger's address; nothing is opened or made yet."""
+    parsed = normalized(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        return _postgresql(parsed)
+    raise LightfastError(f"a ledger lives in SQLite or PostgreSQL, not in {parsed.get_backend_name()}")
+
+
+def _sqlite(url: URL) -> Database:
+    in_memory = url.database in (None, "", ":memory:")
+    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False}}
+    if in_memory:
+        engine = _with_pragmas(create_engine(url, poolclass=StaticPool, **options), "BEGIN IMMEDIATE")
+        return Database(url=url, writer=engine, reader=engine, path=None)
+    path = Path(str(url.database)).absolute()
+    writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=600, **options)
+    reader = create_engine(url, poolclass=QueuePool, pool_size=4, **options)
+    return Database(
+        url=url,
+        writer=_with_pragmas(writer, "BEGIN IMMEDIATE"),
+        reader=_with_pragmas(reader, "BEGIN"),
+        path=path,
+        existed=path.exists(),
+    )
+
+
+def _with_pragmas(engine: Engine, begin: str) -> Engine:
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not open transactions of its own kind
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql(url: URL) -> Database:
+    engine = create_engine(
+        url,
+        pool_size=8,
+        max_overflow=8,
+        pool_pre_ping=True,
+        # synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
+        connect_args={"connect_timeout": 10, "options": "-c synchronous_commit=on -c lock_timeout=60s"},
+    )
+    return Database(url=url, writer=engine, reader=engine, path=None)
+
+
+def retried(error: DBAPIError, tries: int) -> bool:
+    """Whether a transaction that failed with `error` may simply run again."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state in _RETRYABLE and tries < _RETRIES
+
+
+# -- birth and upgrade ---------------------------------------------------------------------------------------------
+
+
+def prepare(database: Database, *, create: bool, upgrade: bool) -> None:
+    """Makes an empty schema, upgrades SQLite after a copy, refuses any other schema than ours."""
+    if database.path is not None:
+        if not create and not database.path.exists():
+            raise LightfastError(f"there is no ledger at {database.path}")
+        database.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _prepare_schema(database, create=create, upgrade=upgrade)
+    except OperationalError as error:
+        raise LightfastError(f"the ledger at {shown(database.url)} cannot be opened: {error.orig}") from error
+
+
+def _prepare_schema(database: Database, *, create: bool, upgrade: bool) -> None:
+    with database.reading() as connection:
+        found = revision(connection)
+    if found == HEAD:
+        return
+    if found is None and create:
+        _be_born(database)
+    elif found is not None and (upgrade or database.is_sqlite) and _is_older(found):
+        _upgrade(database)
+    else:
+        _refuse(database, found)
+
+
+def revision(connection: Connection) -> str | None:
+    """The schema's step, or None where there is no schema."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _be_born(database: Database) -> None:
+    with database.writing() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BIRTH_LOCK})
+        if revision(connection) is not None:
+            return  # another process was first
+        schema.metadata.create_all(connection)
+        connection.execute(insert(schema.ledger).values(id=uuid.uuid4().hex, created_at=time.time()))
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+    database.existed = False
+
+
+def _is_older(found: str) -> bool:
+    return found.isdigit() and int(found) < int(HEAD)
+
+
+def _upgrade(database: Database) -> None:
+    from jobs.ledger import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
+
+    if database.path is not None:
+        copy = database.path.with_name(f"{database.path.name}.before-{HEAD}")
+        _copy_sqlite(database, copy)
+    migrations.upgrade(database.writer)
+
+
+def _copy_sqlite(database: Database, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    with database.reader.connect() as connection:
+        connection.connection.driver_connection.execute("VACUUM INTO ?", (str(copy),))  # type: ignore[union-attr]
+    shutil.copystat(str(database.path), copy)
+
+
+def _refuse(database: Database, found: str | None) -> None:
+    where = shown(database.url)
+    if found is None:
+        raise WrongSchema(f"the ledger at {where} has no schema yet.  Run  lightfast migrate")
+    if _is_older(found):
+        raise WrongSchema(
+            f"the ledger at {where} has schema {found}, this program needs {HEAD}.  Run  lightfast migrate"
+        )
+    raise WrongSchema(f"the ledger at {where} has schema {found}, newer than this program's {HEAD}.  Update Lightfast")
+
+
+def shown(url: URL) -> str:
+    """A ledger's address for people: a full path, or a URL without its password."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return str(Path(url.database).absolute())
+    return url.render_as_string(hide_password=True)
+
+
+def identity(database: Database) -> tuple[str, float]:
+    """The ledger's own id and its birth, in Unix seconds."""
+    with database.reading() as connection:
+        row = connection.execute(select(schema.ledger.c.id, schema.ledger.c.created_at)).one()
+    return row.id, row.created_at
+
+
+def clock_offset(database: Database) -> float:
+    """The database's clock minus ours, in seconds: with many machines, its clock is the one that counts."""
+    if database.is_sqlite:
+        return 0.0
+    with database.reading() as connection:
+        before = time.time()
+        theirs = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+        return float(theirs) - (before + time.time()) / 2
+
+
+# -- one crew at a time --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def crew_lock(database: Database) -> Iterator[None]:
+    """The file lock beside a SQLite ledger. Having it proves that every earlier holder is dead: the system frees it."""
+    if database.path is None:
+        yield
+        return
+    path = database.path.with_name(database.path.name + ".lock")
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerBusy(_who_holds(file.name)) from None
+        _sign(file.fileno())
+        yield
+
+
+def _sign(descriptor: int) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
+
+
+def _who_holds(path: str) -> str:
+    try:
+        holder = json.loads(Path(path).read_text(encoding="utf-8"))
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError):
+        who = "another process"
+    return (
+        f"the ledger {path.removesuffix('.lock')} is worked on by {who}. One `run` works on a SQLite ledger at a time."
+    )

@@ -1,0 +1,302 @@
+"""The ledger's verbs. Each is one transaction, synchronous and safe to call from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from jobs import limits
+from jobs.ledger import claims, engine, manifests, outcomes, reports, unknowns
+from jobs.ledger.schema import accounts, batches, workers
+from jobs.ledger.values import (
+    Account,
+    AccountLimits,
+    Batch,
+    Claim,
+    DueCopy,
+    DuePoll,
+    Fact,
+    Known,
+    NewBatch,
+    Progress,
+    Result,
+    Row,
+    Story,
+    SubmitUnclear,
+    UnknownAttempt,
+)
+from jobs.states import Batch as BatchState
+from providers.dialect import Request
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What recording changed: the lanes that may have work now."""
+
+    bells: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found: attempts that became unknown, and lanes that may have work."""
+
+    unknown: int
+    bells: frozenset[str]
+
+
+class Ledger:
+    """The record of every batch, job, attempt and image. Made by `open_ledger`."""
+
+    def __init__(self, database: engine.Database) -> None:
+        self._database = database
+        self.is_sqlite = database.is_sqlite
+        self.path: Path | None = database.path
+        self.existed = database.existed
+        self.address = engine.shown(database.url)
+        self.ledger_id, self.created_at = engine.identity(database)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._database.close()
+
+    def clock_offset(self) -> float:
+        """Seconds to add to this machine's clock to have the ledger's."""
+        return engine.clock_offset(self._database)
+
+    @contextlib.contextmanager
+    def hold(self, now: float) -> Iterator[None]:
+        """On SQLite: be the one crew. Having the lock proves that older holders are dead, so their leases end now."""
+        with engine.crew_lock(self._database):
+            if self.is_sqlite:
+                self._end_leases(now)
+            yield
+
+    def _end_leases(self, now: float) -> None:
+        with self._database.writing() as tx:
+            gone = claims.end_leases(tx, now)
+            outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone])
+            # Their process died; that says nothing about the account.
+            tx.execute(update(accounts).values(unclear=0, troubles=0, paused_until=None, paused_code=None))
+
+    def _write(self, work: Callable[[Connection], _T]) -> _T:
+        tries = 0
+        while True:
+            try:
+                with self._database.writing() as tx:
+                    return work(tx)
+            except DBAPIError as error:
+                tries += 1
+                if not engine.retried(error, tries):
+                    raise
+
+    def _read(self, work: Callable[[Connection], _T]) -> _T:
+        with self._database.reading() as tx:
+            return work(tx)
+
+    # -- batches and manifests
+
+    def find_batch(self, name: str) -> Batch | None:
+        """The batch of that name."""
+        return self._read(lambda tx: reports.find_batch(tx, name))
+
+    def batches(self) -> list[Batch]:
+        """Every batch, newest first."""
+        return self._read(reports.all_batches)
+
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+        """What the ledger already holds under these keys."""
+        return self._read(lambda tx: manifests.known(tx, batch_id, keys))
+
+    def record_manifest(
+        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool = False, keep_changed: bool = False, now: float
+    ) -> Batch:
+        """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
+        with self._database.writing() as tx:
+            policy = {"redo_changed": redo_changed, "keep_changed": keep_changed}
+            manifests.record_manifest(tx, new, rows, **policy, now=now)
+            batch = reports.find_batch(tx, new.name)
+        if batch is None:
+            raise LookupError(new.name)
+        return batch
+
+    def pause(self, name: str, reason: str, now: float) -> None:  # noqa: ARG002  the contract's shape
+        """No new submits until `resume`."""
+        self._set_batch(name, BatchState.ACTIVE, state=BatchState.PAUSED.value, reason=reason)
+
+    def resume(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
+        """Submits go on."""
+        self._set_batch(name, BatchState.PAUSED, state=BatchState.ACTIVE.value, reason=None)
+
+    def _set_batch(self, name: str, only_from: BatchState, **values: object) -> None:
+        mine = (batches.c.name == name, batches.c.state == only_from)
+        self._write(lambda tx: tx.execute(update(batches).where(*mine).values(**values)))
+
+    def cancel(self, name: str, now: float) -> int:  # noqa: ARG002  the contract's shape
+        """Ends new submits for good; returns how many rows will not be made."""
+        return self._write(lambda tx: manifests.cancel(tx, _batch_id(tx, name)))
+
+    def agree(self, name: str, agreed: int, budget: int | None) -> None:
+        """Notes the money the user has agreed to in all, and the budget."""
+        values = {"agreed": agreed, "budget": budget}
+        self._write(lambda tx: tx.execute(update(batches).where(batches.c.name == name).values(**values)))
+
+    def retry(
+        self,
+        name: str,
+        now: float,
+        *,
+        only: str | None = None,
+        error: str | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> int:
+        """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many."""
+        choice = {"only": only, "error": error}
+        return self._write(lambda tx: manifests.retry(tx, _batch_id(tx, name), now, keys=keys, **choice))
+
+    def redo(self, name: str, changes: Sequence[tuple[str, Request | None, str | None]], now: float) -> int:
+        """New images for these keys, beside the old; a request of None means the same request again."""
+        return self._write(lambda tx: manifests.redo(tx, _batch_id(tx, name), changes, now))
+
+    def unknown(self, batch: str | None = None, key: str | None = None) -> list[UnknownAttempt]:
+        """Attempts whose outcome nobody can know."""
+        return self._read(lambda tx: unknowns.unknown(tx, batch, key))
+
+    def resolve_unknown(self, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None = None) -> int:
+        """What a person decided: "pay-again", "give-up", or "found" with the provider task's id."""
+        return self._write(lambda tx: unknowns.resolve(tx, attempt_ids, how, now, task_id))
+
+    # -- accounts and workers
+
+    def sync_accounts(self, declared: Sequence[AccountLimits], now: float) -> None:  # noqa: ARG002
+        """Takes over the accounts and limits of the settings; others are no longer configured."""
+        self._write(lambda tx: _sync_accounts(tx, declared))
+
+    def accounts(self) -> list[Account]:
+        """The configured accounts as they stand."""
+        return self._read(reports.all_accounts)
+
+    def wake_account(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
+        """The account's next submit is tried at once, as a probe."""
+        awake = update(accounts).where(accounts.c.name == name).values(paused_until=None)
+        self._write(lambda tx: tx.execute(awake))
+
+    def touch_worker(self, name: str, now: float) -> None:
+        """Notes that a worker process lives."""
+        self._write(lambda tx: _touch_worker(tx, name, now))
+
+    def workers_seen(self, now: float, within: float) -> int:
+        """Worker processes that gave a sign of life within so many seconds."""
+        alive = select(func.count()).where(workers.c.seen_at >= now - within)
+        return self._read(lambda tx: tx.execute(alive).scalar_one())
+
+    # -- claims
+
+    def claim_submits(self, account: str, now: float, *, lease: float, at_most: int = 64, ahead: float = 0.25) -> Claim:
+        """Claims what may be sent within `ahead` seconds, with its intent on record."""
+        return self._write(lambda tx: claims.claim_submits(tx, account, now, lease=lease, at_most=at_most, ahead=ahead))
+
+    def claim_polls(
+        self, account: str, now: float, *, lease: float, at_most: int = 64
+    ) -> tuple[list[DuePoll], float | None]:
+        """Claims provider tasks to be asked about; also when to ask again (None: when a bell rings)."""
+        return self._write(lambda tx: claims.claim_polls(tx, account, now, lease=lease, at_most=at_most))
+
+    def claim_copies(
+        self, now: float, *, holder: str, lease: float, at_most: int
+    ) -> tuple[list[DueCopy], float | None]:
+        """Claims images to be copied, those whose links die first first; also when to ask again."""
+        return self._write(lambda tx: claims.claim_copies(tx, now, holder=holder, lease=lease, at_most=at_most))
+
+    def sweep(self, now: float) -> Swept:
+        """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
+        return self._write(lambda tx: _sweep(tx, now))
+
+    # -- facts
+
+    def record(self, facts: Sequence[Fact], now: float) -> Recorded:  # noqa: ARG002  the contract's shape
+        """Records facts in one transaction. Recording them twice is harmless."""
+        return Recorded(bells=frozenset(self._write(lambda tx: outcomes.record(tx, facts))))
+
+    # -- reports
+
+    def progress(self, name: str) -> Progress:
+        """A batch, counted."""
+        return self._read(lambda tx: reports.progress(tx, name))
+
+    def results(self, name: str) -> Iterator[Result]:
+        """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
+        after = -1
+        batch_id = self._read(lambda tx: _batch_id(tx, name))
+        while page := self._read(lambda tx, after=after: reports.results_page(tx, batch_id, after)):  # type: ignore[misc]
+            yield from page
+            after = page[-1].position
+
+    def story(self, name: str, key: str) -> Story | None:
+        """Everything that happened to one job."""
+        return self._read(lambda tx: reports.story(tx, name, key))
+
+    def at_risk(self) -> tuple[int, int]:
+        """If everything died now: images, micro-dollars."""
+        return self._read(reports.at_risk)
+
+
+def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledger:
+    """Opens a ledger. An empty schema is made (one process does, the others wait); SQLite upgrades after a copy.
+
+    Raises:
+        WrongSchema: The schema is older or newer than this program.
+        LightfastError: There is no ledger and `create` is False, or it cannot be opened.
+    """
+    database = engine.connect(url)
+    try:
+        engine.prepare(database, create=create, upgrade=upgrade)
+        return Ledger(database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _died(attempt_id: int, now: float) -> SubmitUnclear:
+    message = "the process that was sending it ended before the answer was on record"
+    return SubmitUnclear(attempt_id=attempt_id, at=now, code="process_died", message=message)
+
+
+def _batch_id(tx: Connection, name: str) -> int:
+    return int(tx.execute(select(batches.c.id).where(batches.c.name == name)).scalar_one())
+
+
+def _sweep(tx: Connection, now: float) -> Swept:
+    gone = claims.expired_submits(tx, now)
+    bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
+    return Swept(unknown=len(gone), bells=frozenset({*bells, *claims.lanes_with_work(tx, now)}))
+
+
+def _sync_accounts(tx: Connection, declared: Sequence[AccountLimits]) -> None:
+    tx.execute(update(accounts).values(configured=False))
+    known = {row.name: row for row in tx.execute(select(accounts.c.id, accounts.c.name).with_for_update())}
+    for account in declared:
+        values = {
+            "provider": account.provider,
+            "configured": True,
+            "submits_per_second": account.submits_per_second,
+            "polls_per_second": account.polls_per_second,
+            "max_in_flight": account.max_in_flight,
+        }
+        if account.name in known:
+            tx.execute(update(accounts).where(accounts.c.name == account.name).values(**values))
+        else:
+            first = {"learnt_rate": limits.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": limits.FIRST_IN_FLIGHT}
+            tx.execute(insert(accounts).values(name=account.name, **values, **first))
+
+
+def _touch_worker(tx: Connection, name: str, now: float) -> None:
+    tx.execute(delete(workers).where(workers.c.name == name))
+    tx.execute(insert(workers).values(name=name, seen_at=now))

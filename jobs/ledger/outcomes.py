@@ -1,0 +1,765 @@
+"""Facts become rows. Facts stand above leases: each is recorded by id, whatever the lease or the state says by then.
+
+One transaction takes a group of facts. It locks accounts, then batches, each in order, and only then reads the
+attempts and images, so two groups never wait for each other in a ring. A fact that the state does not allow any more
+(told twice, or overtaken) changes nothing but is kept as an event. Recording the same group again is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, case, func, insert, literal_column, select, update
+
+from jobs import limits, retry
+from jobs.ledger.schema import accounts, attempts, batches, events, images, jobs
+from jobs.ledger.values import (
+    AccountPaused,
+    Fact,
+    ImageChecked,
+    ImageDelayed,
+    ImageLost,
+    ImageStored,
+    Made,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitUnclear,
+    TaskFailed,
+    TaskStillRunning,
+    TaskSucceeded,
+)
+from jobs.states import ATTEMPT_STEPS, Attempt, Image, Job, Slots, derive
+from providers.dialect import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
+
+#: Facts about one attempt, with the state it asks for.
+_ASKED: dict[type, Attempt] = {
+    SubmitAccepted: Attempt.RUNNING,
+    SubmitRefused: Attempt.REFUSED,
+    SubmitUnclear: Attempt.UNKNOWN,
+    TaskSucceeded: Attempt.SUCCEEDED,
+}
+
+AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | TaskFailed
+ImageEnd = ImageStored | ImageLost
+_F = TypeVar("_F")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a job has to try again, or may not."""
+
+    kind: Kind
+    code: str
+    message: str
+    at: float
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a group of facts amounts to, gathered before it is written with one statement a kind."""
+
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    filled: list[dict[str, Any]] = field(default_factory=list)
+    surplus: list[dict[str, Any]] = field(default_factory=list)
+    freed: set[int] = field(default_factory=set)  # attempts whose missing slots are free again
+    failures: dict[int, list[_Failure]] = field(default_factory=lambda: defaultdict(list))  # job -> what went wrong
+    delays: dict[int, float] = field(default_factory=dict)  # job -> not before
+    reserved: Counter[int] = field(default_factory=Counter)  # batch -> micro-dollars more or less
+    charged: Counter[int] = field(default_factory=Counter)
+    touched: set[int] = field(default_factory=set)  # jobs whose slots changed
+    events: list[dict[str, Any]] = field(default_factory=list)
+    bells: set[str] = field(default_factory=set)
+    accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
+
+
+def record(tx: Connection, facts: Sequence[Fact]) -> set[str]:
+    """Writes a group of facts; returns the lanes that may have work now."""
+    bells: set[str] = set()
+    _keep_running(tx, _of(facts, TaskStillRunning))
+    _keep_checks(tx, _of(facts, ImageChecked))
+    _keep_delays(tx, _of(facts, ImageDelayed))
+    for pause in _of(facts, AccountPaused):
+        _pause(tx, pause)
+    ends = [fact for fact in facts if isinstance(fact, AttemptFact)]
+    copies = [fact for fact in facts if isinstance(fact, ImageEnd)]
+    if ends or copies:
+        bells |= _settle(tx, ends, copies)
+    return bells
+
+
+def _of(facts: Iterable[Any], kind: type[_F]) -> list[_F]:
+    return [fact for fact in facts if isinstance(fact, kind)]
+
+
+# -- facts that end nothing ----------------------------------------------------------------------------------------
+
+_STILL_RUNNING = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("of_attempt"), attempts.c.next_poll_at.is_not(None))
+    .values(
+        next_poll_at=bindparam("then"),
+        not_found_since=case(
+            (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))), else_=None
+        ),
+    )
+)
+
+
+def _keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
+    if not facts:
+        return
+    values = [
+        {"of_attempt": f.attempt_id, "then": f.next_poll_at, "missed": int(f.not_found), "seen_at": f.at} for f in facts
+    ]
+    tx.execute(_STILL_RUNNING, values)
+    odd = [f for f in facts if f.code is not None]
+    if odd:
+        known = _attempts(tx, [f.attempt_id for f in odd])
+        write_events(tx, [_poll_event(f, known[f.attempt_id]) for f in odd if f.attempt_id in known])
+
+
+def _poll_event(fact: TaskStillRunning, row: Any) -> dict[str, Any]:
+    detail = {"code": fact.code, "message": clean(fact.message or ""), "raw": clean(fact.raw, RAW_LIMIT)}
+    return event_row("poll_not_understood", fact.at, row, detail)
+
+
+_CHECKED = (
+    update(images)
+    .where(images.c.id == bindparam("of_image"), images.c.state == literal_column("'generated'"))
+    .values({name: bindparam(f"new_{name}") for name in (
+        "object_path", "sha256", "bytes", "width", "height", "format", "flags")})
+)  # fmt: skip
+
+
+def _keep_checks(tx: Connection, facts: Sequence[ImageChecked]) -> None:
+    values = [
+        {
+            "of_image": f.image_id,
+            "new_object_path": f.object_path,
+            "new_sha256": f.sha256,
+            "new_bytes": f.bytes,
+            "new_width": f.width,
+            "new_height": f.height,
+            "new_format": f.format,
+            "new_flags": json.dumps(f.flags) if f.flags else None,
+        }
+        for f in facts
+    ]
+    if values:
+        tx.execute(_CHECKED, values)
+
+
+_DELAYED = (
+    update(images)
+    .where(images.c.id == bindparam("of_image"), images.c.state == literal_column("'generated'"))
+    .values(
+        next_copy_at=bindparam("then"),
+        lease_until=None,
+        error_code=bindparam("code"),
+        message=bindparam("said"),
+        url=func.coalesce(bindparam("fresh_url"), images.c.url),
+        expires_at=func.coalesce(bindparam("fresh_expiry"), images.c.expires_at),
+        object_path=case((bindparam("forget") == 1, None), else_=images.c.object_path),
+    )
+)
+
+
+def _keep_delays(tx: Connection, facts: Sequence[ImageDelayed]) -> None:
+    values = [
+        {
+            "of_image": f.image_id,
+            "then": f.next_copy_at,
+            "code": f.code,
+            "said": clean(f.message),
+            "fresh_url": f.url,
+            "fresh_expiry": f.expires_at,
+            "forget": int(f.forget_object),
+        }
+        for f in facts
+    ]
+    if values:
+        tx.execute(_DELAYED, values)
+
+
+def _pause(tx: Connection, fact: AccountPaused) -> None:
+    rest = {"paused_until": fact.until, "paused_code": fact.code, "paused_message": clean(fact.message)}
+    tx.execute(update(accounts).where(accounts.c.name == fact.account).values(**rest))
+
+
+# -- facts that end a submit, a provider task or a copy ------------------------------------------------------------
+
+
+def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd]) -> set[str]:
+    found = _attempts(tx, [fact.attempt_id for fact in ends])
+    image_rows = _images(tx, [fact.image_id for fact in copies])
+    names = _lock(tx, found.values(), image_rows.values())
+    found = _attempts(tx, list(found))  # read again: now nobody else can change them
+    image_rows = _images(tx, list(image_rows))
+    changes = _Changes()
+    slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded)])
+    for fact in ends:
+        if fact.attempt_id in found:
+            found[fact.attempt_id] = _apply(changes, fact, found[fact.attempt_id], slots)
+    for copy in copies:
+        if copy.image_id in image_rows:
+            _apply_copy(changes, copy, image_rows[copy.image_id])
+    _write(tx, changes, names)
+    return changes.bells
+
+
+def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
+    if not ids:
+        return {}
+    return {row.id: row for row in tx.execute(select(attempts).where(attempts.c.id.in_(set(ids))))}
+
+
+def _images(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
+    if not ids:
+        return {}
+    wanted = select(images.c.id, images.c.batch_id, images.c.job_id, images.c.state, images.c.surplus)
+    return {row.id: row for row in tx.execute(wanted.where(images.c.id.in_(set(ids))))}
+
+
+def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> dict[int, Any]:
+    found = list(found)
+    account_ids = {row.account_id for row in found}
+    batch_ids = {row.batch_id for row in found} | {row.batch_id for row in image_rows}
+    mine = select(accounts).where(accounts.c.id.in_(account_ids)).order_by(accounts.c.id)
+    locked = {row.id: row for row in tx.execute(mine.with_for_update())} if account_ids else {}
+    tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
+    return locked
+
+
+def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]]:
+    """The slots that still wait for each attempt's images, in order."""
+    waiting: dict[int, list[int]] = defaultdict(list)
+    if attempt_ids:
+        mine = select(images.c.attempt_id, images.c.slot).where(
+            images.c.attempt_id.in_(attempt_ids), images.c.state == Image.MISSING, images.c.surplus.is_(False)
+        )
+        for row in tx.execute(mine.order_by(images.c.slot)):
+            waiting[row.attempt_id].append(row.slot)
+    return waiting
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """An attempt's row as it stands after the facts before this one."""
+
+    id: int
+    batch_id: int
+    job_id: int
+    account_id: int
+    state: str
+    revision: int
+    n: int
+    price: int | None
+    reserved: int
+    charged: int
+    task_id: str | None
+
+
+def _apply(changes: _Changes, fact: AttemptFact, row: Any, slots: dict[int, list[int]]) -> _Now:
+    asked = _asked(fact, Attempt(row.state))
+    if asked is None:
+        _apply_late(changes, fact, row)
+        return _as_now(row)
+    changes.accounts[row.account_id].append(fact)
+    step = {"of_attempt": row.id, "new_state": asked.value, **_STEP_DEFAULTS}
+    _STEPS[type(fact)](changes, fact, row, step, slots)
+    step.setdefault("new_reserved", row.reserved)
+    step.setdefault("new_charged", row.charged)
+    changes.reserved[row.batch_id] += step["new_reserved"] - row.reserved
+    changes.charged[row.batch_id] += step["new_charged"] - row.charged
+    changes.attempts.append(step)
+    return _as_now(row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"])
+
+
+def _as_now(row: Any, **changed: Any) -> _Now:
+    values = {name: getattr(row, name) for name in _Now.__slots__}
+    return _Now(**{**values, **changed})
+
+
+def _asked(fact: AttemptFact, state: Attempt) -> Attempt | None:
+    """The state the fact leads to, or None where it is too late for it."""
+    asked = _asked_state(fact)
+    if asked is Attempt.SUCCEEDED and state is Attempt.ABANDONED:
+        asked = Attempt.SURPLUS
+    return asked if asked in ATTEMPT_STEPS[state] else None
+
+
+_STEP_DEFAULTS: dict[str, Any] = {
+    "new_task_id": None,
+    "new_poll_path": None,
+    "new_accepted_at": None,
+    "new_next_poll_at": None,
+    "new_finished_at": None,
+    "new_error_code": None,
+    "new_message": None,
+    "new_raw": None,
+}
+
+_STEP = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("of_attempt"))
+    .values(
+        state=bindparam("new_state"),
+        reserved=bindparam("new_reserved"),
+        charged=bindparam("new_charged"),
+        next_poll_at=bindparam("new_next_poll_at"),
+        task_id=func.coalesce(bindparam("new_task_id"), attempts.c.task_id),
+        poll_path=func.coalesce(bindparam("new_poll_path"), attempts.c.poll_path),
+        accepted_at=func.coalesce(bindparam("new_accepted_at"), attempts.c.accepted_at),
+        finished_at=func.coalesce(bindparam("new_finished_at"), attempts.c.finished_at),
+        error_code=func.coalesce(bindparam("new_error_code"), attempts.c.error_code),
+        message=func.coalesce(bindparam("new_message"), attempts.c.message),
+        raw=func.coalesce(bindparam("new_raw"), attempts.c.raw),
+    )
+)
+
+
+def _accepted(changes: _Changes, fact: SubmitAccepted, row: Any, step: dict[str, Any], _: Any) -> None:
+    step.update(
+        new_task_id=clean(fact.task_id),
+        new_poll_path=fact.poll_path,
+        new_accepted_at=fact.at,
+        new_next_poll_at=fact.next_poll_at,
+        new_reserved=row.reserved or (row.price or 0) * row.n,
+    )
+    changes.touched.update(_if_held(row))
+    if row.state != Attempt.SUBMITTING:
+        changes.events.append(event_row("late_answer_accepted", fact.at, row, {"task_id": clean(fact.task_id)}))
+
+
+def _if_held(row: Any) -> tuple[int, ...]:
+    """A held job goes on when its attempt's outcome becomes known; an ordinary acceptance changes no slot."""
+    return () if row.state == Attempt.SUBMITTING else (row.job_id,)
+
+
+def _refused(changes: _Changes, fact: SubmitRefused, row: Any, step: dict[str, Any], _: Any) -> None:
+    _end_badly(step, fact)
+    step.update(new_reserved=0)
+    _free(changes, fact, row, fact.retry_after)
+    if fact.code != "not_sent":
+        changes.events.append(event_row("submit_refused", fact.at, row, {"code": fact.code, "message": fact.message}))
+
+
+def _unclear(changes: _Changes, fact: SubmitUnclear, row: Any, step: dict[str, Any], _: Any) -> None:
+    _end_badly(step, fact)
+    step.update(new_finished_at=None)
+    changes.touched.add(row.job_id)
+    changes.events.append(event_row("outcome_unknown", fact.at, row, {"code": fact.code, "message": fact.message}))
+
+
+def _failed(changes: _Changes, fact: TaskFailed, row: Any, step: dict[str, Any], _: Any) -> None:
+    _end_badly(step, fact)
+    # A forgotten task may well have been charged: its money counts as gone until somebody knows better.
+    step.update(new_reserved=0, new_charged=row.reserved if fact.forgotten else 0)
+    _free(changes, fact, row, None)
+    name = "task_forgotten" if fact.forgotten else "task_failed"
+    changes.events.append(event_row(name, fact.at, row, {"code": fact.code, "message": fact.message}))
+
+
+def _end_badly(step: dict[str, Any], fact: SubmitRefused | SubmitUnclear | TaskFailed) -> None:
+    step.update(
+        new_finished_at=fact.at,
+        new_error_code=clean(fact.code),
+        new_message=clean(fact.message, MESSAGE_LIMIT),
+        new_raw=clean(fact.raw, RAW_LIMIT) or None,
+    )
+
+
+def _free(changes: _Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_after: float | None) -> None:
+    changes.freed.add(row.id)
+    changes.touched.add(row.job_id)
+    if isinstance(fact, TaskFailed) and fact.forgotten:
+        changes.failures[row.job_id].append(_Failure(Kind.PERMANENT, fact.code, fact.message, fact.at))
+    elif isinstance(fact, SubmitRefused) and fact.kind is Kind.TRANSIENT:
+        changes.delays[row.job_id] = fact.at + (retry_after or 0.0)
+    else:
+        changes.failures[row.job_id].append(_Failure(fact.kind, fact.code, fact.message, fact.at))
+
+
+def _succeeded(changes: _Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any], slots: Any) -> None:
+    waiting = slots.pop(row.id, [])
+    step.update(
+        new_task_id=clean(fact.task_id) if fact.task_id else None,
+        new_accepted_at=None if row.state == Attempt.RUNNING else fact.at,
+        new_finished_at=fact.at,
+        new_reserved=0,
+        new_charged=(row.price or 0) * len(fact.images),
+    )
+    for slot, made in zip(waiting, fact.images, strict=False):
+        changes.filled.append(_filled(row, slot, made, fact.at))
+    for extra in fact.images[len(waiting) :]:
+        changes.surplus.append(_surplus(row, extra, fact.at))
+    if len(fact.images) < len(waiting):
+        _delivered_short(changes, fact, row, len(waiting))
+    if row.state != Attempt.RUNNING:
+        changes.touched.add(row.job_id)
+    changes.bells.add("copy")
+
+
+def _delivered_short(changes: _Changes, fact: TaskSucceeded, row: Any, asked: int) -> None:
+    changes.freed.add(row.id)
+    changes.touched.add(row.job_id)
+    message = f"{len(fact.images)} of {asked} images came"
+    changes.failures[row.job_id].append(_Failure(Kind.TRANSIENT, "short_delivery", message, fact.at))
+    changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": len(fact.images)}))
+
+
+def _filled(row: Any, slot: int, made: Made, at: float) -> dict[str, Any]:
+    return {
+        "of_attempt": row.id,
+        "of_slot": slot,
+        "new_url": made.link.url,
+        "new_spool": made.spool,
+        "new_expiry": made.expires_at,
+        "made_at": at,
+    }
+
+
+def _surplus(row: Any, made: Made, at: float) -> dict[str, Any]:
+    return {
+        "batch_id": row.batch_id,
+        "job_id": row.job_id,
+        "revision": row.revision,
+        "slot": 0,
+        "state": Image.GENERATED.value,
+        "surplus": True,
+        "attempt_id": row.id,
+        "url": made.link.url,
+        "spool": made.spool,
+        "generated_at": at,
+        "expires_at": made.expires_at,
+        "next_copy_at": at,
+    }
+
+
+_STEPS: dict[type, Callable[..., None]] = {
+    SubmitAccepted: _accepted,
+    SubmitRefused: _refused,
+    SubmitUnclear: _unclear,
+    TaskSucceeded: _succeeded,
+    TaskFailed: _failed,
+}
+
+
+def _apply_late(changes: _Changes, fact: AttemptFact, row: Any) -> None:
+    """A fact that leads nowhere: told twice, or overtaken. A task id of an abandoned attempt is still polled for."""
+    told_twice = isinstance(fact, SubmitAccepted) and row.task_id == fact.task_id
+    if told_twice or row.state == _asked_state(fact):
+        return
+    if isinstance(fact, SubmitAccepted) and row.state == Attempt.ABANDONED and row.task_id is None:
+        step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_task_id": clean(fact.task_id)}
+        step.update(new_poll_path=fact.poll_path, new_accepted_at=fact.at, new_next_poll_at=fact.next_poll_at)
+        changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": row.charged})
+    detail = {"fact": type(fact).__name__, "state": row.state, "task_id": getattr(fact, "task_id", None)}
+    changes.events.append(event_row("late_fact", fact.at, row, detail))
+
+
+def _asked_state(fact: AttemptFact) -> Attempt:
+    if isinstance(fact, TaskFailed):
+        return Attempt.LOST if fact.forgotten else Attempt.FAILED
+    return _ASKED[type(fact)]
+
+
+def _apply_copy(changes: _Changes, fact: ImageEnd, row: Any) -> None:
+    if row.state != Image.GENERATED:
+        return
+    if not row.surplus:
+        changes.touched.add(row.job_id)
+    stored = isinstance(fact, ImageStored)
+    changes.filled.append(
+        {
+            "image": row.id,
+            "new_state": (Image.STORED if stored else Image.LOST).value,
+            "new_stored_at": fact.at if stored else None,
+            "code": None if isinstance(fact, ImageStored) else fact.code,
+            "said": None if isinstance(fact, ImageStored) else clean(fact.message),
+        }
+    )
+
+
+# -- writing the changes -------------------------------------------------------------------------------------------
+
+_FILL = (
+    update(images)
+    .where(
+        images.c.attempt_id == bindparam("of_attempt"),
+        images.c.slot == bindparam("of_slot"),
+        images.c.surplus.is_(False),
+    )
+    .values(
+        state=Image.GENERATED.value,
+        url=bindparam("new_url"),
+        spool=bindparam("new_spool"),
+        expires_at=bindparam("new_expiry"),
+        generated_at=bindparam("made_at"),
+        next_copy_at=bindparam("made_at"),
+    )
+)
+
+_END_COPY = (
+    update(images)
+    .where(images.c.id == bindparam("image"))
+    .values(
+        state=bindparam("new_state"),
+        stored_at=bindparam("new_stored_at"),
+        error_code=bindparam("code"),
+        message=bindparam("said"),
+        lease_until=None,
+    )
+)
+
+_MONEY = (
+    update(batches)
+    .where(batches.c.id == bindparam("of_batch"))
+    .values(
+        reserved=batches.c.reserved + bindparam("reserve_more"), charged=batches.c.charged + bindparam("charge_more")
+    )
+)
+
+
+def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
+    _many(tx, _STEP, changes.attempts)
+    _many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
+    _many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
+    _many(tx, insert(images), changes.surplus)
+    if changes.freed:
+        missing = (images.c.attempt_id.in_(changes.freed), images.c.state == Image.MISSING)
+        tx.execute(update(images).where(*missing).values(attempt_id=None))
+    _many(tx, _MONEY, _money(changes))
+    _try_again_or_close(tx, changes)
+    derive_jobs(tx, changes.touched)
+    write_events(tx, changes.events)
+    for account_id, facts in changes.accounts.items():
+        _tell_account(tx, names[account_id], facts)
+        changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
+
+
+def _many(tx: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        tx.execute(statement, rows)
+
+
+def _money(changes: _Changes) -> list[dict[str, Any]]:
+    moved = sorted(set(changes.reserved) | set(changes.charged))
+    rows = [
+        {"of_batch": batch, "reserve_more": changes.reserved[batch], "charge_more": changes.charged[batch]}
+        for batch in moved
+    ]
+    return [row for row in rows if row["reserve_more"] or row["charge_more"]]
+
+
+def _try_again_or_close(tx: Connection, changes: _Changes) -> None:
+    told = {*changes.failures, *changes.delays}
+    if told:
+        found = tx.execute(select(jobs).where(jobs.c.id.in_(told)))
+        _many(tx, _VERDICT, [_verdict(job, changes) for job in found])
+
+
+def _verdict(job: Any, changes: _Changes) -> dict[str, Any]:
+    """What the group's failures mean for a job: when it may go again, or that it ends."""
+    verdict = {"of_job": job.id, "count": job.failures, "then": job.ready_at, "shut": job.closed}
+    verdict.update(code=None, said=None)
+    if job.id in changes.delays:
+        verdict["then"] = max(job.ready_at, changes.delays[job.id])
+    for failure in changes.failures.get(job.id, ()):
+        _count_failure(verdict, failure, parts=-(-job.n // job.max_n))
+    return verdict
+
+
+def _count_failure(verdict: dict[str, Any], failure: _Failure, *, parts: int) -> None:
+    verdict["count"] += failure.kind is Kind.TRANSIENT
+    decision = retry.decide(failure.kind, verdict["count"], parts=parts)
+    if decision.again_in is None:
+        verdict.update(shut=True, code=clean(failure.code), said=clean(failure.message))
+    else:
+        verdict["then"] = max(verdict["then"], failure.at + decision.again_in)
+
+
+_VERDICT = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(
+        failures=bindparam("count"),
+        ready_at=bindparam("then"),
+        closed=bindparam("shut"),
+        error_code=func.coalesce(bindparam("code"), jobs.c.error_code),
+        message=func.coalesce(bindparam("said"), jobs.c.message),
+    )
+)
+
+
+# -- jobs are derived from their slots -----------------------------------------------------------------------------
+
+
+def _count(condition: Any) -> Any:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
+    """Derives the state of these jobs from their slots, and writes it."""
+    wanted = sorted(set(job_ids))
+    for start in range(0, len(wanted), 500):
+        rows = [_derived(row) for row in tx.execute(_count_slots(wanted[start : start + 500]))]
+        _many(tx, _DERIVED, rows)
+
+
+def _count_slots(job_ids: Sequence[int]) -> Any:
+    missing = images.c.state == Image.MISSING
+    open_ = attempts.c.state.in_([Attempt.SUBMITTING.value, Attempt.RUNNING.value])
+    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
+    return (
+        select(
+            jobs.c.id,
+            jobs.c.closed,
+            jobs.c.cancelled,
+            _count(images.c.state == Image.STORED).label("stored"),
+            _count(images.c.state == Image.GENERATED).label("generated"),
+            _count(images.c.state == Image.LOST).label("lost"),
+            _count(missing & open_).label("open"),
+            _count(missing & (attempts.c.state == Attempt.UNKNOWN)).label("unknown"),
+            _count(missing & images.c.attempt_id.is_(None)).label("free"),
+            func.max(images.c.stored_at).label("stored_at"),
+            func.max(case((images.c.state == Image.LOST, images.c.error_code))).label("lost_code"),
+            func.max(case((images.c.state == Image.LOST, images.c.message))).label("lost_message"),
+        )
+        .select_from(jobs.join(images, mine).outerjoin(attempts, attempts.c.id == images.c.attempt_id))
+        .where(jobs.c.id.in_(job_ids))
+        .group_by(jobs.c.id, jobs.c.closed, jobs.c.cancelled)
+    )
+
+
+def _derived(row: Any) -> dict[str, Any]:
+    counted = {name: int(getattr(row, name)) for name in ("stored", "generated", "lost", "open", "unknown", "free")}
+    state = derive(Slots(**counted, closed=bool(row.closed), cancelled=bool(row.cancelled)))
+    ended = state in (Job.DONE, Job.PARTIAL, Job.LOST)
+    return {
+        "of_job": row.id,
+        "new_state": state.value,
+        "ended_at": row.stored_at if ended else None,
+        "code": row.lost_code,
+        "said": row.lost_message,
+    }
+
+
+_DERIVED = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(
+        state=bindparam("new_state"),
+        done_at=bindparam("ended_at"),
+        error_code=func.coalesce(jobs.c.error_code, bindparam("code")),
+        message=func.coalesce(jobs.c.message, bindparam("said")),
+    )
+)
+
+
+# -- what the account learns ---------------------------------------------------------------------------------------
+
+
+def _tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> None:
+    accepted = sum(1 for fact in facts if isinstance(fact, SubmitAccepted | TaskSucceeded))
+    news = _good_news(account, accepted) if accepted else {}
+    for fact in facts:
+        if isinstance(fact, SubmitUnclear | SubmitRefused):
+            news = {**news, **_bad_news(account, fact, news)}
+        elif isinstance(fact, TaskFailed) and fact.kind is Kind.ACCOUNT:
+            news = {**news, **_long_rest(account, fact, news)}
+    if news:
+        tx.execute(update(accounts).where(accounts.c.id == account.id).values(**news))
+
+
+def _good_news(account: Any, accepted: int) -> dict[str, Any]:
+    news: dict[str, Any] = {}
+    if account.submits_per_second is None or account.max_in_flight is None:
+        rate, flying = limits.grown(account.learnt_rate, account.learnt_in_flight, accepted)
+        if (rate, flying) != (account.learnt_rate, account.learnt_in_flight):
+            news.update(learnt_rate=rate, learnt_in_flight=flying)
+    if account.troubles or account.unclear or account.paused_code:
+        news.update(troubles=0, unclear=0, paused_until=None, paused_code=None, paused_message=None)
+    return news
+
+
+def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(fact, SubmitUnclear):
+        return _unclear_news(account, fact, news)
+    if fact.kind is Kind.ACCOUNT:
+        return _long_rest(account, fact, news)
+    if fact.kind is Kind.THROTTLED:
+        return _throttled(account, fact, news)
+    if fact.code == "unreachable":
+        return _short_rest(account, fact, news, None)
+    return {}
+
+
+def _unclear_news(account: Any, fact: SubmitUnclear, news: dict[str, Any]) -> dict[str, Any]:
+    unclear = news.get("unclear", account.unclear) + 1
+    rest: dict[str, Any] = {"unclear": unclear}
+    if unclear >= retry.UNCLEAR_BEFORE_REST:
+        rest.update(_short_rest(account, fact, news, None))
+    return rest
+
+
+def _throttled(account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+    count = {"throttled": news.get("throttled", account.throttled) + 1}
+    if _rests(account, fact.at, news):
+        return count  # the whole account cools down once, not once a request
+    rate, flying = limits.shrunk(account.learnt_rate, account.learnt_in_flight)
+    learnt = {"learnt_rate": rate, "learnt_in_flight": flying}
+    return {**count, **learnt, **_short_rest(account, fact, news, fact.retry_after)}
+
+
+def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
+    until = news.get("paused_until", account.paused_until)
+    return until is not None and until > at
+
+
+def _short_rest(account: Any, fact: Any, news: dict[str, Any], retry_after: float | None) -> dict[str, Any]:
+    if _rests(account, fact.at, news):
+        return {}
+    troubles = news.get("troubles", account.troubles) + 1
+    return _rest(fact, troubles, fact.at + retry.short_rest(troubles, retry_after))
+
+
+def _long_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
+    if _rests(account, fact.at, news) and news.get("paused_code", account.paused_code) == fact.code:
+        return {}
+    troubles = news.get("troubles", account.troubles) + 1
+    return _rest(fact, troubles, fact.at + retry.long_rest(troubles))
+
+
+def _rest(fact: Any, troubles: int, until: float) -> dict[str, Any]:
+    return {
+        "troubles": troubles,
+        "paused_until": until,
+        "paused_code": clean(fact.code),
+        "paused_message": clean(fact.message),
+    }
+
+
+# -- events --------------------------------------------------------------------------------------------------------
+
+
+def event_row(name: str, at: float, row: Any, detail: dict[str, Any]) -> dict[str, Any]:
+    """An event about an attempt."""
+    cleaned = {key: clean(value, RAW_LIMIT) if isinstance(value, str) else value for key, value in detail.items()}
+    return {
+        "at": at,
+        "name": name,
+        "batch_id": row.batch_id,
+        "job_id": row.job_id,
+        "attempt_id": row.id,
+        "detail": json.dumps(cleaned),
+    }
+
+
+def write_events(tx: Connection, rows: list[dict[str, Any]]) -> None:
+    """Adds events to the history."""
+    _many(tx, insert(events), rows)

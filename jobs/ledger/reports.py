@@ -1,0 +1,336 @@
+"""What people ask the ledger: progress, results, one job's story. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, case, func, literal_column, select
+
+from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
+from jobs.ledger.manifests import history, shown_key
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.values import Account, AttemptStory, Batch, Event, Progress, Result, StoredImage, Story
+from jobs.limits import DEFAULT_POLLS_PER_SECOND
+from jobs.states import Attempt, Image, Job
+from jobs.states import Batch as BatchState
+from providers.dialect import Request
+
+#: Rows of a result that are read at once.
+_PAGE = 500
+#: Images whose times of storing tell the pace.
+_PACE_SAMPLE = 50
+
+
+def find_batch(tx: Connection, name: str) -> Batch | None:
+    """The batch of that name."""
+    row = tx.execute(select(batches).where(batches.c.name == name)).first()
+    return as_batch(row) if row else None
+
+
+def all_batches(tx: Connection) -> list[Batch]:
+    """Every batch, newest first."""
+    return [as_batch(row) for row in tx.execute(select(batches).order_by(batches.c.id.desc()))]
+
+
+def as_batch(row: Any) -> Batch:
+    """A batch's row as a value."""
+    return Batch(
+        id=row.id,
+        name=row.name,
+        dest=row.dest,
+        path=row.path,
+        columns=tuple(json.loads(row.columns)),
+        source=row.source,
+        state=BatchState(row.state),
+        reason=row.reason,
+        budget=row.budget,
+        allow_partial=row.allow_partial,
+        reserved=row.reserved,
+        charged=row.charged,
+        agreed=row.agreed,
+        sandbox=row.sandbox,
+        weight=row.weight,
+        created_at=row.created_at,
+    )
+
+
+def all_accounts(tx: Connection) -> list[Account]:
+    """The configured accounts, by name."""
+    rows = tx.execute(select(accounts).where(accounts.c.configured).order_by(accounts.c.name)).all()
+    return [_as_account(row, in_flight(tx, row.id)) for row in rows]
+
+
+def _as_account(row: Any, flying: int) -> Account:
+    return Account(
+        name=row.name,
+        provider=row.provider,
+        submits_per_second=submit_rate(row),
+        polls_per_second=row.polls_per_second or DEFAULT_POLLS_PER_SECOND,
+        max_in_flight=most_in_flight(row),
+        in_flight=flying,
+        paused_until=row.paused_until,
+        paused_code=row.paused_code,
+        paused_message=row.paused_message,
+        throttled=row.throttled,
+    )
+
+
+# -- progress ------------------------------------------------------------------------------------------------------
+
+
+def progress(tx: Connection, name: str) -> Progress:
+    """A batch, counted; rows that are not in the newest manifest count only while something runs for them."""
+    batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
+    counted = _image_counts(tx, batch.id)
+    money = _attempt_money(tx, batch.id)
+    return Progress(
+        batch=batch,
+        jobs=_job_counts(tx, batch.id),
+        images_total=_images_asked(tx, batch.id),
+        images_stored=counted[Image.STORED][0],
+        images_generated=counted[Image.GENERATED][0],
+        images_in_flight=money["flying"][1],
+        images_unknown=money["unknown"][1],
+        images_lost=counted[Image.LOST][0],
+        bytes_stored=counted[Image.STORED][1],
+        unknown_money=money["unknown"][0],
+        lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
+        remaining_money=_remaining(tx, batch.id),
+        in_flight_money=money["flying"][0],
+        errors=_errors(tx, batch.id),
+        least_expiry=_least_expiry(tx, batch.id),
+        next_at=_next_at(tx, batch.id),
+        stored_at=_pace(tx, batch.id),
+    )
+
+
+def _listed() -> Any:
+    return jobs.c.position.is_not(None) | jobs.c.state.in_([Job.WORKING, Job.HELD])
+
+
+def _job_counts(tx: Connection, batch_id: int) -> dict[Job, int]:
+    counted = select(jobs.c.state, func.count()).where(jobs.c.batch_id == batch_id, _listed()).group_by(jobs.c.state)
+    return {Job(state): count for state, count in tx.execute(counted)}
+
+
+def _images_asked(tx: Connection, batch_id: int) -> int:
+    real = jobs.c.state.not_in([Job.SKIPPED, Job.INVALID])
+    asked = select(func.coalesce(func.sum(jobs.c.n), 0)).where(jobs.c.batch_id == batch_id, _listed(), real)
+    return int(tx.execute(asked).scalar_one())
+
+
+def _image_counts(tx: Connection, batch_id: int) -> dict[Image, tuple[int, int]]:
+    counted = select(images.c.state, func.count(), func.coalesce(func.sum(images.c.bytes), 0)).where(
+        images.c.batch_id == batch_id, images.c.state != Image.MISSING
+    )
+    found = {Image(state): (count, int(size)) for state, count, size in tx.execute(counted.group_by(images.c.state))}
+    return {state: found.get(state, (0, 0)) for state in Image}
+
+
+def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
+    """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
+    lost = attempts.c.state.in_([Attempt.LOST, Attempt.ABANDONED])
+    group = case(
+        (attempts.c.state.in_([Attempt.SUBMITTING, Attempt.RUNNING]), "flying"),
+        (attempts.c.state == Attempt.UNKNOWN, "unknown"),
+        (lost, "lost"),
+    )
+    wanted = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN, Attempt.LOST, Attempt.ABANDONED]
+    sums = (
+        select(
+            group.label("which"),
+            func.sum(case((lost, attempts.c.charged), else_=attempts.c.reserved)),
+            func.sum(attempts.c.n),
+        )
+        .where(attempts.c.batch_id == batch_id, attempts.c.state.in_(wanted))
+        .group_by(literal_column("which"))
+    )
+    found = {which: (int(money or 0), int(count or 0)) for which, money, count in tx.execute(sums)}
+    return {which: found.get(which, (0, 0)) for which in ("flying", "unknown", "lost")}
+
+
+def _dead_link_money(tx: Connection, batch_id: int) -> int:
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    dead = select(func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
+
+
+def _remaining(tx: Connection, batch_id: int) -> int:
+    """The planned price of the slots that ready jobs still have to fill."""
+    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"), jobs.c.position.is_not(None))
+    whole = select(func.coalesce(func.sum(jobs.c.price * jobs.c.n), 0)).where(*ready, jobs.c.n == 1)
+    joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
+    free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
+    parts = select(func.coalesce(func.sum(jobs.c.price), 0)).select_from(joined).where(*ready, jobs.c.n > 1, *free)
+    return int(tx.execute(whole).scalar_one()) + int(tx.execute(parts).scalar_one())
+
+
+def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
+    bad = [Job.FAILED, Job.PARTIAL, Job.LOST]
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(bad), _listed())
+    counted = select(jobs.c.error_code, func.count()).where(*mine).group_by(jobs.c.error_code)
+    return {code or "unknown": count for code, count in tx.execute(counted)}
+
+
+def _least_expiry(tx: Connection, batch_id: int) -> float | None:
+    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
+
+
+def _next_at(tx: Connection, batch_id: int) -> float | None:
+    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"), jobs.c.position.is_not(None))
+    return tx.execute(select(func.min(jobs.c.ready_at)).where(*ready)).scalar()
+
+
+def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
+    mine = (images.c.batch_id == batch_id, images.c.stored_at.is_not(None))
+    latest = select(images.c.stored_at).where(*mine).order_by(images.c.stored_at.desc()).limit(_PACE_SAMPLE)
+    return tuple(sorted(at for at in tx.execute(latest).scalars() if at is not None))
+
+
+def at_risk(tx: Connection) -> tuple[int, int]:
+    """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied."""
+    states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
+    flying = select(func.coalesce(func.sum(attempts.c.n), 0), func.coalesce(func.sum(attempts.c.reserved), 0))
+    count, money = tx.execute(flying.where(attempts.c.state.in_(states))).one()
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    waiting = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    more, price = tx.execute(waiting.where(images.c.state == literal_column("'generated'"))).one()
+    return int(count) + int(more), int(money) + int(price)
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+def results_page(tx: Connection, batch_id: int, after: int) -> list[Result]:
+    """The next page of result lines after a position, in the newest manifest's order."""
+    mine = (jobs.c.batch_id == batch_id, jobs.c.position > after)
+    rows = tx.execute(select(jobs).where(*mine).order_by(jobs.c.position).limit(_PAGE)).all()
+    return list(_results(tx, rows))
+
+
+def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:
+    ids = [row.id for row in rows]
+    found = _images_of(tx, ids)
+    cost = _costs(tx, ids)
+    for row in rows:
+        yield _as_result(row, found[row.id], cost.get(row.id))
+
+
+def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id).outerjoin(
+        accounts, accounts.c.id == attempts.c.account_id
+    )
+    wanted = (
+        select(images, attempts.c.provider_model, attempts.c.price, accounts.c.provider)
+        .select_from(joined)
+        .where(images.c.job_id.in_(job_ids), images.c.surplus.is_(False))
+        .order_by(images.c.job_id, images.c.slot)
+    )
+    by_job: dict[int, list[Any]] = defaultdict(list)
+    for row in tx.execute(wanted):
+        by_job[row.job_id].append(row)
+    return by_job
+
+
+def _costs(tx: Connection, job_ids: list[int]) -> dict[int, int | None]:
+    """What each job's attempts have cost so far at list price; None where a price is not known."""
+    unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == Attempt.SUCCEEDED), 1), else_=0))
+    sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced).where(attempts.c.job_id.in_(job_ids))
+    found = tx.execute(sums.group_by(attempts.c.job_id))
+    return {job_id: None if unknown else int(money or 0) for job_id, money, unknown in found}
+
+
+def _as_result(row: Any, slots: list[Any], cost: int | None) -> Result:
+    return Result(
+        position=-1 if row.position is None else row.position,
+        line=row.line,
+        key=shown_key(row.key),
+        carried=orjson.loads(row.carried),
+        state=Job(row.state),
+        revision=row.revision,
+        request=Request.from_json(row.request) if row.request else None,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        images=tuple(_as_stored(slot) for slot in slots if slot.revision == row.revision),
+        error_code=row.error_code,
+        message=row.message,
+        done_at=row.done_at,
+        cost=cost,
+    )
+
+
+def _as_stored(row: Any) -> StoredImage:
+    return StoredImage(
+        slot=row.slot,
+        revision=row.revision,
+        state=row.state,
+        path=row.object_path,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        width=row.width,
+        height=row.height,
+        format=row.format,
+        flags=tuple(json.loads(row.flags)) if row.flags else (),
+        stored_at=row.stored_at,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        cost=row.price,
+        error_code=row.error_code,
+        message=row.message,
+        link_expires_at=row.expires_at,
+    )
+
+
+# -- one job's story -----------------------------------------------------------------------------------------------
+
+
+def story(tx: Connection, name: str, key: str) -> Story | None:
+    """Everything that happened to one job."""
+    joined = jobs.join(batches, batches.c.id == jobs.c.batch_id)
+    mine = select(jobs).select_from(joined).where(batches.c.name == name, jobs.c.key == key)
+    row = tx.execute(mine).first()
+    if row is None:
+        return None
+    result = next(_results(tx, [row]))
+    waits = row.ready_at if row.state == Job.READY and row.ready_at else None
+    told = tuple(_as_event(event) for event in history(tx, row.id))
+    return Story(result=result, attempts=_attempt_stories(tx, row.id), events=told, next_try_at=waits)
+
+
+def _attempt_stories(tx: Connection, job_id: int) -> tuple[AttemptStory, ...]:
+    joined = attempts.join(accounts, accounts.c.id == attempts.c.account_id)
+    wanted = select(attempts, accounts.c.name.label("account"), accounts.c.provider).select_from(joined)
+    rows = tx.execute(wanted.where(attempts.c.job_id == job_id).order_by(attempts.c.created_at, attempts.c.id))
+    return tuple(_as_attempt_story(row) for row in rows)
+
+
+def _as_attempt_story(row: Any) -> AttemptStory:
+    return AttemptStory(
+        attempt_id=row.id,
+        account=row.account,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        state=row.state,
+        slots=tuple(json.loads(row.slots)),
+        revision=row.revision,
+        task_id=row.task_id,
+        created_at=row.created_at,
+        accepted_at=row.accepted_at,
+        finished_at=row.finished_at,
+        polls=row.polls,
+        reserved=row.reserved,
+        charged=row.charged,
+        price_known=row.price is not None,
+        code=row.error_code,
+        message=row.message,
+        raw=row.raw,
+    )
+
+
+def _as_event(row: Any) -> Event:
+    return Event(at=row.at, name=row.name, attempt_id=row.attempt_id, detail=json.loads(row.detail))

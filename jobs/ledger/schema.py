@@ -1,0 +1,249 @@
+"""The tables. Times are Unix seconds, money is micro-dollars, states are held by CHECK constraints."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+    text,
+)
+
+from jobs.states import IN_FLIGHT, Attempt, Batch, Image, Job
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+#: SQLite numbers rows by itself only in a column it calls INTEGER.
+Id = BigInteger().with_variant(Integer, "sqlite")
+Time = Float(53)
+
+
+def _one_of(states: Iterable[enum.StrEnum]) -> str:
+    return ", ".join(f"'{state.value}'" for state in states)
+
+
+def _state(states: type[enum.StrEnum]) -> tuple[Column[str], CheckConstraint]:
+    return Column("state", Text, nullable=False), CheckConstraint(f"state IN ({_one_of(states)})", name="state")
+
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Time, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("provider", Text, nullable=False),
+    Column("configured", Boolean, nullable=False, server_default=false()),
+    # Declared in the settings; NULL: learnt.
+    Column("submits_per_second", Float(53)),
+    Column("polls_per_second", Float(53)),
+    Column("max_in_flight", Integer),
+    Column("learnt_rate", Float(53), nullable=False),
+    Column("learnt_in_flight", Float(53), nullable=False),
+    # GCRA's theoretical arrival times: the rate's whole state.
+    Column("submit_tat", Time, nullable=False, server_default="0"),
+    Column("poll_tat", Time, nullable=False, server_default="0"),
+    Column("paused_until", Time),
+    Column("paused_code", Text),
+    Column("paused_message", Text),
+    Column("troubles", Integer, nullable=False, server_default="0"),  # running, since the last acceptance
+    Column("unclear", Integer, nullable=False, server_default="0"),  # running, since the last acceptance
+    Column("throttled", Integer, nullable=False, server_default="0"),
+    Column("attempts_made", BigInteger, nullable=False, server_default="0"),  # numbers the attempts
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("dest", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    *_state(Batch),
+    Column("reason", Text),
+    Column("budget", BigInteger),
+    Column("allow_partial", Boolean, nullable=False, server_default=false()),
+    Column("reserved", BigInteger, nullable=False, server_default="0"),
+    Column("charged", BigInteger, nullable=False, server_default="0"),
+    Column("agreed", BigInteger, nullable=False, server_default="0"),
+    Column("sandbox", Boolean, nullable=False, server_default=false()),
+    Column("weight", Float(53), nullable=False, server_default="1"),
+    Column("served", Float(53), nullable=False, server_default="0"),  # fair share: submits so far, by weight
+    Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
+    Column("created_at", Time, nullable=False),
+    CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("position", Integer),  # NULL: not in the newest manifest
+    Column("line", Integer, nullable=False),
+    *_state(Job),
+    Column("carried", LargeBinary, nullable=False),
+    Column("request", LargeBinary),
+    Column("request_hash", Text),
+    Column("path", Text),
+    Column("provider", Text),
+    Column("provider_model", Text),
+    Column("price", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("n", Integer, nullable=False, server_default="1"),  # images asked for
+    Column("max_n", Integer, nullable=False, server_default="1"),  # images one provider task can make
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("ready_at", Time, nullable=False, server_default="0"),
+    Column("closed", Boolean, nullable=False, server_default=false()),
+    Column("cancelled", Boolean, nullable=False, server_default=false()),
+    Column("error_code", Text),
+    Column("message", Text),
+    Column("done_at", Time),
+    Index("ux_jobs_key", "batch_id", "key", unique=True),
+    Index("ix_jobs_position", "batch_id", "position"),
+    Index("ix_jobs_state", "batch_id", "state"),
+    Index(
+        "ix_jobs_ready",
+        "batch_id",
+        "provider",
+        "position",
+        sqlite_where=text("state = 'ready'"),
+        postgresql_where=text("state = 'ready'"),
+    ),
+)
+
+_in_flight = text(f"state IN ({_one_of(IN_FLIGHT)})")
+_submitting = text("state = 'submitting'")
+_unknown = text("state = 'unknown'")
+_polled = text("next_poll_at IS NOT NULL")
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
+    Column("account_id", Integer, ForeignKey("accounts.id"), nullable=False),
+    *_state(Attempt),
+    Column("provider_model", Text, nullable=False),
+    Column("slots", Text, nullable=False),  # JSON list of slot numbers
+    Column("revision", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("price", BigInteger),  # an image; NULL: not known
+    Column("reserved", BigInteger, nullable=False),
+    Column("charged", BigInteger, nullable=False, server_default="0"),
+    Column("task_id", Text),
+    Column("poll_path", Text),
+    Column("created_at", Time, nullable=False),
+    Column("lease_until", Time, nullable=False),
+    Column("accepted_at", Time),
+    Column("next_poll_at", Time),  # NULL: not polled (any more)
+    Column("polls", Integer, nullable=False, server_default="0"),
+    Column("not_found_since", Time),
+    Column("finished_at", Time),
+    Column("error_code", Text),
+    Column("message", Text),
+    Column("raw", Text),
+    CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
+    Index("ix_attempts_job", "job_id"),
+    Index("ix_attempts_batch", "batch_id"),
+    Index("ix_attempts_task", "account_id", "task_id"),
+    Index("ix_attempts_in_flight", "account_id", sqlite_where=_in_flight, postgresql_where=_in_flight),
+    Index("ix_attempts_submitting", "lease_until", sqlite_where=_submitting, postgresql_where=_submitting),
+    Index("ix_attempts_unknown", "batch_id", sqlite_where=_unknown, postgresql_where=_unknown),
+    Index("ix_attempts_polled", "account_id", "next_poll_at", sqlite_where=_polled, postgresql_where=_polled),
+)
+
+_generated = text("state = 'generated'")
+_current = text("NOT surplus")
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("slot", Integer, nullable=False),
+    *_state(Image),
+    Column("surplus", Boolean, nullable=False, server_default=false()),
+    Column("attempt_id", BigInteger, ForeignKey("attempts.id")),
+    Column("url", Text),
+    Column("spool", Text),
+    Column("generated_at", Time),
+    Column("expires_at", Time),
+    Column("next_copy_at", Time),
+    Column("lease_until", Time),
+    Column("holder", Text),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("object_path", Text),
+    Column("sha256", Text),
+    Column("bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("format", Text),
+    Column("flags", Text),
+    Column("stored_at", Time),
+    Column("error_code", Text),
+    Column("message", Text),
+    CheckConstraint("state <> 'stored' OR sha256 IS NOT NULL", name="stored_is_hashed"),
+    Index(
+        "ux_images_slot", "job_id", "revision", "slot", unique=True, sqlite_where=_current, postgresql_where=_current
+    ),
+    Index("ix_images_attempt", "attempt_id"),
+    Index("ix_images_batch", "batch_id", "state"),
+    Index("ix_images_due", "expires_at", sqlite_where=_generated, postgresql_where=_generated),
+    Index("ix_images_stored", "batch_id", "stored_at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("batch_id", Integer),
+    Column("job_id", BigInteger),
+    Column("attempt_id", BigInteger),
+    Column("detail", Text, nullable=False),
+    Index("ix_events_job", "job_id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seen_at", Time, nullable=False),
+)

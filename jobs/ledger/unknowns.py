@@ -1,0 +1,81 @@
+"""Attempts whose outcome nobody can know: listing them, and what a person decides about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from jobs.ledger.outcomes import derive_jobs, event_row, write_events
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.values import UnknownAttempt
+from jobs.states import Attempt, Image
+
+
+def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownAttempt]:
+    """The unknown attempts, oldest first."""
+    joined = (
+        attempts.join(jobs, jobs.c.id == attempts.c.job_id)
+        .join(batches, batches.c.id == attempts.c.batch_id)
+        .join(accounts, accounts.c.id == attempts.c.account_id)
+    )
+    named = (jobs.c.key, batches.c.name.label("batch"), accounts.c.name.label("account"), accounts.c.provider)
+    wanted = select(attempts, *named).select_from(joined).where(attempts.c.state == Attempt.UNKNOWN)
+    if batch is not None:
+        wanted = wanted.where(batches.c.name == batch)
+    if key is not None:
+        wanted = wanted.where(jobs.c.key == key)
+    return [_as_unknown(row) for row in tx.execute(wanted.order_by(attempts.c.created_at, attempts.c.id))]
+
+
+def _as_unknown(row: Any) -> UnknownAttempt:
+    return UnknownAttempt(
+        attempt_id=row.id,
+        batch=row.batch,
+        key=row.key,
+        account=row.account,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        slots=tuple(json.loads(row.slots)),
+        money=row.reserved,
+        price_known=row.price is not None,
+        sent_at=row.created_at,
+        code=row.error_code,
+        message=row.message,
+    )
+
+
+def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None) -> int:
+    """`pay-again`, `give-up` or `found`; returns how many attempts it settled."""
+    batch_ids = select(attempts.c.batch_id).where(attempts.c.id.in_(attempt_ids))
+    tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
+    still = (attempts.c.id.in_(attempt_ids), attempts.c.state == Attempt.UNKNOWN)
+    rows = tx.execute(select(attempts).where(*still)).all()
+    for row in rows:
+        _settle(tx, row, how, now, task_id)
+    derive_jobs(tx, [row.job_id for row in rows])
+    write_events(tx, [event_row("resolved", now, row, {"how": how, "task_id": task_id}) for row in rows])
+    return len(rows)
+
+
+def _settle(tx: Connection, row: Any, how: str, now: float, task_id: str | None) -> None:
+    if how == "found":
+        found = {"state": Attempt.RUNNING.value, "task_id": task_id, "accepted_at": now, "next_poll_at": now}
+        tx.execute(update(attempts).where(attempts.c.id == row.id).values(**found))
+        return
+    _abandon(tx, row, now)
+    if how == "give-up":
+        told = {"closed": True, "error_code": "outcome_unknown", "message": "given up: its outcome was never known"}
+        tx.execute(update(jobs).where(jobs.c.id == row.job_id).values(**told))
+
+
+def _abandon(tx: Connection, row: Any, now: float) -> None:
+    """Its money counts as spent from here on: nobody can say that it was not."""
+    gone = {"state": Attempt.ABANDONED.value, "finished_at": now, "reserved": 0, "charged": row.reserved}
+    tx.execute(update(attempts).where(attempts.c.id == row.id).values(**gone))
+    spent = {"reserved": batches.c.reserved - row.reserved, "charged": batches.c.charged + row.reserved}
+    tx.execute(update(batches).where(batches.c.id == row.batch_id).values(**spent))
+    missing = (images.c.attempt_id == row.id, images.c.state == Image.MISSING)
+    tx.execute(update(images).where(*missing).values(attempt_id=None))

@@ -1,0 +1,48 @@
+"""What follows a failure: another attempt and when, or the end of the row; how long an account rests. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from providers.dialect import Kind
+
+#: New attempts after provider tasks that failed for no reason of the request's own (providers.md section 4: at most 2).
+MORE_ATTEMPTS = 2
+#: Seconds before the first of them; each next waits three times as long.
+FIRST_WAIT = 5.0
+
+#: Seconds an account rests after 429 without Retry-After, a refused connection, or unclear answers; doubled each time.
+SHORT_REST = 2.0
+LONGEST_SHORT_REST = 300.0
+#: Seconds an account rests after its balance or key was refused, until a submit probes it; doubled each time.
+LONG_REST = 60.0
+LONGEST_LONG_REST = 3600.0
+#: Unclear outcomes running after which an account rests and then probes with one submit at a time.
+UNCLEAR_BEFORE_REST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryDecision:
+    """`again_in` seconds, or None: the row ends here."""
+
+    again_in: float | None
+
+
+def decide(kind: Kind, failures: int, *, parts: int = 1) -> RetryDecision:
+    """What follows the `failures`-th failed provider task (counted from 1) of a job that needs `parts` of them."""
+    if kind in (Kind.ACCOUNT, Kind.THROTTLED):
+        return RetryDecision(again_in=0.0)  # the account rests, the row has done nothing wrong
+    if kind is Kind.TRANSIENT and failures <= MORE_ATTEMPTS * parts:
+        return RetryDecision(again_in=FIRST_WAIT * 3.0 ** ((failures - 1) // parts))
+    return RetryDecision(again_in=None)
+
+
+def short_rest(troubles: int, retry_after: float | None) -> float:
+    """Seconds an account rests after the `troubles`-th trouble running (counted from 1)."""
+    backoff = min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(troubles - 1, 20))
+    return backoff if retry_after is None else max(0.0, retry_after)
+
+
+def long_rest(troubles: int) -> float:
+    """Seconds until an account without balance or with a refused key is probed again."""
+    return min(LONGEST_LONG_REST, LONG_REST * 2.0 ** min(troubles - 1, 20))
