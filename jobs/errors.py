@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from providers.codes import CODES as PROVIDER_CODES
+
 
 class LightfastError(Exception):
     """Says what, where, what it means for money, and the command that helps."""
@@ -58,11 +60,11 @@ class StoreError(LightfastError):
 
 #: Codes that are not a provider's matter: what each means, and what to do. Kept sorted.
 OWN_CODES: dict[str, str] = {
-    "bad_image": "The provider's link gave bytes that are no whole image. Copied again; `lightfast retry` when it ends so.",
+    "bad_image": "The provider's link gave bytes that are no whole image. Copied again by itself, from a fresh link.",
     "bad_row": "The row's values are not legal (line, column and value are in lf_message). Mend the row, run again.",
     "cancelled": "The batch was cancelled before this row was sent. Nothing was paid for it.",
     "empty_column": "Left out on your word: the column named by --skip-empty is empty.",
-    "link_dead": "The image was paid, but its link died before it was copied. `lightfast retry` makes it anew, and pays.",
+    "link_dead": "Paid, but its link died before it was copied. `lightfast retry` makes it anew, and pays.",
     "not_sent": "The request never left this machine. Sent again by itself.",
     "outcome_unknown": "Sent, and no readable answer: it may be paid. `lightfast unknown` lists and resolves it.",
     "task_forgotten": "The provider no longer knows the task. Its money may be gone; `lightfast retry` makes it anew.",
@@ -70,4 +72,4 @@ OWN_CODES: dict[str, str] = {
 }
 
 #: Every stable code -> what it means, what to do.
-CODES: dict[str, str] = OWN_CODES
+CODES: dict[str, str] = dict(sorted((PROVIDER_CODES | OWN_CODES).items()))

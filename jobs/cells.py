@@ -1,0 +1,122 @@
+"""Reads the cells of a row that say what is to be made; a cell that says nothing legal is told with what would be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from providers.dialect import Request
+from providers.registry import PROVIDERS
+
+#: Images one row may ask for; more is more rows.
+MOST_IMAGES = 10
+#: Characters of a value that are shown.
+SHOWN = 60
+
+WHOLE = re.compile(r"(\d{1,9})(?:\.0+)?")  # pandas writes 2.0 for 2
+_SIZE = re.compile(r"(\d{1,5})\s*[xX\u00d7*]\s*(\d{1,5})")
+_URL = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
+
+
+class Cell(NamedTuple):
+    """A value that cannot be, before its row is known."""
+
+    column: str
+    value: str
+    legal: str
+
+
+def shown(value: str) -> str:
+    """A value as a message shows it: quoted, bounded, nothing invisible."""
+    return json.dumps(value if len(value) <= SHOWN else value[:SHOWN] + "…", ensure_ascii=False)
+
+
+def references(text: str) -> tuple[str, ...]:
+    """`image_urls`: a JSON list, or links separated by `|`. ValueError says what is legal."""
+    links = _json_links(text) if text.startswith("[") else [link.strip() for link in text.split("|")]
+    links = [link for link in links if link]
+    for link in links:
+        if not _URL.fullmatch(link) or not _has_host(link):
+            raise ValueError(
+                f"{shown(link)} is no http:// or https:// address (local files, s3:// and data: are not taken yet); "
+                "several are a JSON list or separated by |"
+            )
+    return tuple(links)
+
+
+def _json_links(text: str) -> list[str]:
+    try:
+        links = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"a JSON list of addresses, or addresses separated by | ({error.msg})") from error
+    if not all(isinstance(link, str) for link in links):
+        raise ValueError("a JSON list of addresses: each of them is text")
+    return list(links)
+
+
+def _has_host(link: str) -> bool:
+    try:
+        return bool(urlsplit(link).hostname)
+    except ValueError:  # a broken [IPv6] host
+        return False
+
+
+def shape_request(given: Mapping[str, str], cells: list[Cell]) -> Request:
+    """The request without its prompt and references; what does not parse goes to `cells`."""
+    return Request(
+        prompt="",
+        model=given.get("model", ""),
+        ratio=given["ratio"].replace(" ", "") if "ratio" in given else None,
+        resolution=given["resolution"].lower() if "resolution" in given else None,
+        size=_size(given, cells),
+        n=_count(given.get("n", "1"), cells),
+        quality=given["quality"].lower() if "quality" in given else None,
+        options=_options(given.get("options", ""), cells),
+        provider=_provider(given.get("provider"), cells),
+    )
+
+
+def _count(text: str, cells: list[Cell]) -> int:
+    whole = WHOLE.fullmatch(text)
+    if whole and 1 <= int(whole[1]) <= MOST_IMAGES:
+        return int(whole[1])
+    cells.append(Cell("n", text, f"a whole number from 1 to {MOST_IMAGES}"))
+    return 1
+
+
+def _size(given: Mapping[str, str], cells: list[Cell]) -> tuple[int, int] | None:
+    text = given.get("size")
+    if text is None:
+        return None
+    pixels = _SIZE.fullmatch(text)
+    if pixels is None:
+        cells.append(Cell("size", text, "WIDTHxHEIGHT in pixels, such as 1536x1024"))
+        return None
+    if "ratio" in given or "resolution" in given:
+        cells.append(Cell("size", text, "either size, or ratio and resolution"))
+    return int(pixels[1]), int(pixels[2])
+
+
+def _options(text: str, cells: list[Cell]) -> dict[str, object]:
+    if not text:
+        return {}
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        values = None
+    if isinstance(values, dict):
+        return values
+    cells.append(Cell("options", text, 'a JSON object of provider fields, such as {"background": "opaque"}'))
+    return {}
+
+
+def _provider(text: str | None, cells: list[Cell]) -> str | None:
+    name = text.lower() if text else None
+    if name is not None and name not in PROVIDERS:
+        cells.append(Cell("provider", text or "", f"one of {' '.join(PROVIDERS)}"))
+    return name

@@ -1,0 +1,426 @@
+"""Plans rows: a raw row in, a checked row with request, path, route and price out. Pure: no clock, no file, no ledger.
+
+planner = prepare(manifest, options, catalog)       # `BadInput` when no row could be planned with these options
+planned = planner.plan(raw)                         # READY, SKIPPED, or INVALID with its problems
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_request, shown
+from jobs.errors import BadInput
+from jobs.ledger.values import Row
+from jobs.manifest import KNOWN_COLUMNS, Manifest, RawRow, near_misses
+from jobs.states import Job
+from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
+from providers.catalog import Unmakeable
+from providers.dialect import Request, Route, clean
+from providers.registry import PROVIDERS
+
+DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
+
+#: The columns that, with the number of references, decide legality, route and price.
+_SHAPE = ("model", "provider", "ratio", "resolution", "size", "n", "quality", "options")
+#: Of these, the names that shops use for columns of their own.
+_CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
+#: Different shapes kept; a manifest with more has JSON in each row's options, and is planned a little slower.
+_SHAPES_KEPT = 4096
+#: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
+_SHORT_PROMPT = 4_000
+
+
+class Routes(Protocol):
+    """The part of `catalog.Catalog` that planning asks."""
+
+    def complete(self, request: Request) -> Request:
+        """The request with its defaults."""
+
+    def routes(
+        self, request: Request, providers: Sequence[str] | None = None, *, among: Sequence[str] | None = None
+    ) -> list[Route]:
+        """Every legal route, best first; `Unmakeable` when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the command line says of all rows."""
+
+    batch: str
+    path: str = DEFAULT_PATH
+    prefix: str = ""  # DEST's own path in its bucket; counts toward S3's limit
+    prompt: str | None = None  # template
+    mapping: Mapping[str, str] = field(default_factory=dict)  # known column -> own column, "" to switch it off
+    skip_empty: str | None = None  # own column
+    model: str | None = None
+    ratio: str | None = None
+    resolution: str | None = None
+    quality: str | None = None
+    n: int | None = None
+    providers: tuple[str, ...] = ()  # --provider: allowed, in order of choice; (): the cheapest
+    configured: frozenset[str] = frozenset()  # providers that have an account
+    limit: int | None = None  # the first rows only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowProblem:
+    """What is wrong with one row: where, and what is legal."""
+
+    line: int
+    key: str
+    column: str
+    value: str
+    legal: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, key {self.key or '(none)'}, {self.what}"
+
+    @property
+    def what(self) -> str:
+        """Without the place: `column ratio: "7:5". gpt-image-2 takes 1:1 3:2 …`."""
+        return f"column {self.column}: {shown(self.value)}. {self.legal}"
+
+
+class Planned(NamedTuple):
+    """A row, and what was decided on the way."""
+
+    row: Row
+    route: Route | None = None  # of READY rows
+    problems: tuple[RowProblem, ...] = ()  # of INVALID rows
+
+
+class _Shape(NamedTuple):
+    """What all rows with the same model, ratio, size … have in common."""
+
+    problems: tuple[Cell, ...]
+    request: Request | None  # its prompt and references are some row's
+    route: Route | None
+
+
+def key_variable(provider: str) -> str:
+    """The variable that holds a provider's key where no account is set up."""
+    return provider.upper().replace(".", "_") + "_API_KEY"
+
+
+# -- options and columns -------------------------------------------------------------------------------------------
+
+
+def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes) -> Planner:
+    """Checks the options against the manifest's columns, all at once."""
+    owns = own_columns(manifest, options.mapping)
+    prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
+    path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
+    problems = [
+        *_mapping_problems(manifest, options.mapping),
+        *_prompt_problems(manifest, owns, prompt),
+        *_field_problems(manifest, "--path", path.template, ("key",)),
+        *_skip_problems(manifest, options.skip_empty),
+        *_option_problems(options),
+    ]
+    if problems:
+        raise BadInput(problems)
+    return Planner(options=options, catalog=catalog, owns=owns, prompt=prompt, path=path)
+
+
+def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str]:
+    """Known column -> the manifest's own column it is taken from."""
+    if manifest.format == "openai-jsonl":
+        return {name: name for name in KNOWN_COLUMNS}  # the reader has named them already
+    owns = {name: name for name in KNOWN_COLUMNS if name in manifest.columns}
+    if manifest.format == "jsonl" and "key" not in owns and "custom_id" in manifest.columns:
+        owns["key"] = "custom_id"
+    owns.update(mapping)
+    return {known: own for known, own in owns.items() if own}
+
+
+def column_hints(manifest: Manifest, mapping: Mapping[str, str]) -> list[str]:
+    """Columns that look like a known one and are only carried."""
+    if manifest.format == "openai-jsonl":
+        return []
+    owns = own_columns(manifest, mapping)
+    free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
+    strange = [name for name in manifest.columns if name not in owns.values()]
+    pairs = [(own, known) for own in strange for known in near_misses(own, free)[:1]]
+    return [
+        f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
+    ]
+
+
+def _mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
+    for known, own in mapping.items():
+        if known not in KNOWN_COLUMNS:
+            yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
+        elif own and own not in manifest.columns:
+            yield f"--map {known}={own}: {_no_column(manifest, own)}"
+
+
+def _prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Template | None) -> Iterator[str]:
+    if prompt is not None:
+        yield from _field_problems(manifest, "--prompt", prompt, ())
+    elif "prompt" not in owns:
+        hints = [hint for hint in column_hints(manifest, {}) if '"prompt"' in hint]
+        yield ". ".join(
+            [
+                f'{manifest.name}, line 1: no column "prompt". Columns: {_listed(manifest.columns)}',
+                *hints,
+                'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
+            ]
+        )
+
+
+def _field_problems(manifest: Manifest, option: str, template: Template, more: tuple[str, ...]) -> Iterator[str]:
+    if manifest.format == "openai-jsonl":
+        return
+    for each in template.fields:
+        sparse = manifest.format == "jsonl" and each.default is not None  # may come in a later row
+        if each.name not in manifest.columns and each.name not in more and not sparse:
+            yield f"{option} {{{each.name}}}: {_no_column(manifest, each.name)}"
+
+
+def _skip_problems(manifest: Manifest, column: str | None) -> Iterator[str]:
+    if column is not None and manifest.format != "openai-jsonl" and column not in manifest.columns:
+        yield f"--skip-empty {column}: {_no_column(manifest, column)}"
+
+
+def _option_problems(options: PlanOptions) -> Iterator[str]:
+    for provider in options.providers:
+        if provider not in PROVIDERS:
+            yield f"--provider {provider}: not known. Legal: {' '.join(PROVIDERS)}."
+        elif provider not in options.configured:
+            yield f"--provider {provider}: it has no account. Set {key_variable(provider)}."
+    if not options.configured:
+        names = ", ".join(key_variable(provider) for provider in PROVIDERS)
+        yield f"No provider has an account. Set one of {names}, or try --sandbox."
+    if options.n is not None and not 1 <= options.n <= MOST_IMAGES:
+        yield f"--n {options.n}: a whole number from 1 to {MOST_IMAGES}."
+
+
+def _no_column(manifest: Manifest, name: str) -> str:
+    near = near_misses(name, manifest.columns)
+    meant = f" Perhaps {' or '.join(shown(each) for each in near)}?" if near else ""
+    return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}."
+
+
+def _listed(columns: Iterable[str]) -> str:
+    names = list(columns)
+    return ", ".join(names[:30]) + (f" … ({len(names)})" if len(names) > 30 else "")  # noqa: PLR2004  a line or two
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Planner:
+    """Plans the rows of one manifest; made by `prepare`. Keeps what rows of one shape have in common."""
+
+    options: PlanOptions
+    catalog: Routes
+    owns: Mapping[str, str]
+    prompt: Template | None
+    path: PathTemplate
+    _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
+    _shape_columns: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
+
+    def plan(self, raw: RawRow) -> Planned:
+        """The row, READY, SKIPPED or INVALID."""
+        skip = self.options.skip_empty
+        if skip is not None and not raw.fields.get(skip, "").strip():
+            return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{skip} is empty"))
+        cells: list[Cell] = []
+        if raw.fault is not None:
+            return self._invalid(raw, [Cell("(row)", "", raw.fault)])
+        prompt = self._prompt(raw, cells)
+        links = self._references(raw, cells)
+        key = self.key_of(raw)
+        path = self._path(raw, key, cells)
+        shape = self._shape(raw, prompt, links)
+        cells.extend(shape.problems)
+        if not self.path.has_index:
+            cells.extend(self._index_problems(shape))
+        if cells or shape.request is None or shape.route is None:
+            return self._invalid(raw, cells)
+        return Planned(_ready(raw, key, path, _request(shape.request, prompt, links), shape.route), shape.route)
+
+    def key_of(self, raw: RawRow) -> str:
+        """The row's key; without a column for it, the row's number."""
+        own = self.owns.get("key")
+        return str(raw.position + 1) if own is None else raw.fields.get(own, "").strip()
+
+    def _prompt(self, raw: RawRow, cells: list[Cell]) -> str:
+        try:
+            prompt = self.prompt.render(raw.fields) if self.prompt else raw.fields.get(self.owns["prompt"], "")
+        except Missing as missing:
+            legal = f"the prompt's template needs it: give a default, {{{missing.column}|…}}, or --skip-empty"
+            cells.append(Cell(missing.column, "", legal))
+            return ""
+        if not prompt.strip():
+            cells.append(Cell("prompt", prompt, "a prompt is needed; --skip-empty COLUMN leaves such rows out"))
+        elif "\0" in prompt:
+            cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
+        return prompt
+
+    def _references(self, raw: RawRow, cells: list[Cell]) -> tuple[str, ...]:
+        own = self.owns.get("image_urls")
+        text = raw.fields.get(own, "").strip() if own else ""
+        if not text:
+            return ()
+        try:
+            return references(text)
+        except ValueError as error:
+            cells.append(Cell("image_urls", text, str(error)))
+            return ()
+
+    def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
+        wrong = bad_key(key)
+        if wrong:
+            cells.append(Cell("key", key, wrong))
+            return ""
+        try:
+            return self.path.render(raw.fields, key)
+        except BadPath as bad:
+            cells.append(Cell(bad.column, bad.value, bad.legal))
+        except Missing as missing:
+            cells.append(Cell(missing.column, "", f"--path needs it: give a default, {{{missing.column}|…}}"))
+        return ""
+
+    def _index_problems(self, shape: _Shape) -> list[Cell]:
+        if shape.request is None or shape.request.n == 1:
+            return []
+        return [Cell("n", str(shape.request.n), "more than one image a row needs {index} in --path")]
+
+    def _shape(self, raw: RawRow, prompt: str, links: tuple[str, ...]) -> _Shape:
+        fields = raw.fields
+        values = [fields.get(own, "") for _, own in self._shape_columns]
+        shape_key = (len(links), *values)
+        shape = self._shapes.get(shape_key) if len(prompt) <= _SHORT_PROMPT else None
+        if shape is None:
+            given = {known: text.strip() for (known, _), text in zip(self._shape_columns, values, strict=True)}
+            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, links)
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            if len(prompt) <= _SHORT_PROMPT:
+                self._shapes[shape_key] = shape
+        return shape
+
+    def _new_shape(self, given: Mapping[str, str], prompt: str, links: tuple[str, ...]) -> _Shape:
+        cells: list[Cell] = []
+        request = shape_request(self._with_defaults(given), cells)
+        if cells:
+            return _Shape(tuple(self._with_hint(cell) for cell in cells), None, None)
+        request = self.catalog.complete(replace(request, prompt=prompt or "-", references=links))
+        route = _choose(request, self.options, self.catalog)
+        if isinstance(route, Route):
+            return _Shape((), request, route)
+        return _Shape(tuple(self._with_hint(cell) if cell.column in given else cell for cell in route), None, None)
+
+    def _with_defaults(self, given: Mapping[str, str]) -> dict[str, str]:
+        options = self.options
+        defaults = {"model": options.model, "quality": options.quality, "n": options.n}
+        if "size" not in given:
+            defaults |= {"ratio": options.ratio, "resolution": options.resolution}
+        return {name: str(value) for name, value in defaults.items() if value is not None} | dict(given)
+
+    def _with_hint(self, cell: Cell) -> Cell:
+        """An own column of the same name explains most strange values."""
+        if cell.column not in _CLASHING or self.owns.get(cell.column) != cell.column or WHOLE.fullmatch(cell.value):
+            return cell
+        hint = f"If this column is your own, --map {cell.column}= only carries it"
+        return cell._replace(legal=f"{cell.legal.rstrip('.')}. {hint}")
+
+    def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:
+        key = self.key_of(raw)
+        problems = tuple(RowProblem(line=raw.line, key=key, **cell._asdict()) for cell in cells)
+        message = "; ".join(problem.what for problem in problems)
+        return Planned(self._left_out(raw, Job.INVALID, "bad_row", message), problems=problems)
+
+    def _left_out(self, raw: RawRow, state: Job, code: str, message: str) -> Row:
+        key = self.key_of(raw)
+        return Row(
+            position=raw.position,
+            line=raw.line,
+            key=clean(key, SHOWN),
+            carried=orjson.dumps(raw.cells),
+            state=state,
+            error_code=code,
+            message=message,
+        )
+
+
+def invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
+    """A good row that repeats an earlier row's key or path."""
+    row = planned.row
+    legal = f"line {first_line} has the same {column}; each row needs its own"
+    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
+    bare = Row(
+        position=row.position,
+        line=row.line,
+        key=row.key,
+        carried=row.carried,
+        state=Job.INVALID,
+        error_code="bad_row",
+        message=problem.what,
+    )
+    return Planned(bare, problems=(problem,))
+
+
+def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> Row:
+    return Row(
+        position=raw.position,
+        line=raw.line,
+        key=key,
+        carried=orjson.dumps(raw.cells),
+        request=request,
+        request_hash=request.hash(),
+        path=path,
+        provider=route.provider,
+        provider_model=route.provider_model,
+        price=route.price,
+        pixels=route.pixels,
+        max_n=route.max_n,
+    )
+
+
+def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
+    return Request(
+        prompt=prompt,
+        model=shape.model,
+        ratio=shape.ratio,
+        resolution=shape.resolution,
+        size=shape.size,
+        n=shape.n,
+        references=links,
+        quality=shape.quality,
+        options=shape.options,
+        provider=shape.provider,
+    )
+
+
+# -- routes --------------------------------------------------------------------------------------------------------
+
+
+def _choose(request: Request, options: PlanOptions, catalog: Routes) -> Route | list[Cell]:
+    """The best route among the providers that are allowed and have an account, or why there is none."""
+    try:
+        return catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))[0]
+    except Unmakeable as unmakeable:
+        cells = [Cell(each.column, each.value, each.legal) for each in unmakeable.problems]
+    first = cells[0]
+    legal = "; ".join([first.legal.rstrip("."), *_ways_out(request, options, catalog)])
+    return [first._replace(legal=legal), *cells[1:]]
+
+
+def _ways_out(request: Request, options: PlanOptions, catalog: Routes) -> list[str]:
+    """Who could make it, were it allowed or had it an account."""
+    try:
+        able = list(dict.fromkeys(route.provider for route in catalog.routes(request)))
+    except Unmakeable:
+        return []
+    closed = [f"{name} has no account: set {key_variable(name)}" for name in able if name not in options.configured]
+    return closed or [f"--provider leaves {name} out" for name in able if name not in options.providers]
