@@ -7,7 +7,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import orjson
 
@@ -18,10 +18,10 @@ from providers.dialect import MICROS
 #: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
 ROW_GROUP = 10_000
 
-Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Values]], int]
+Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
 
-def write_csv(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+def write_csv(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """UTF-8 with a header row; lists as JSON. Returns the lines written."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=False)
     table = csv.writer(text, lineterminator="\n")
@@ -34,7 +34,7 @@ def write_csv(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]
     return count
 
 
-def write_jsonl(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """One JSON object a line, numbers as numbers and lists as lists. Returns the lines written."""
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
@@ -42,7 +42,7 @@ def write_jsonl(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Value
     return count
 
 
-def write_parquet(file: BinaryIO, columns: Sequence[Column], lines: Iterable[Values]) -> int:
+def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """Typed columns, one row group after the other. Returns the lines written."""
     arrow, parquet = _pyarrow()
     schema = arrow.schema([(column.name, _arrow_type(arrow, column.type)) for column in columns])

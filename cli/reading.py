@@ -1,0 +1,84 @@
+"""What every report does: open the ledger that is there, find the batch, and print a page or a document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.values import Batch
+    from jobs.settings import Settings
+
+#: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Desk(NamedTuple):
+    """What a report reads from."""
+
+    ledger: Ledger
+    settings: Settings
+
+
+@contextmanager
+def open_desk(config: Path | None, *, sandbox: bool) -> Iterator[Desk]:
+    """The ledger of these settings. One that is not there is not made."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
+    from jobs.settings import load_settings  # noqa: PLC0415  the same
+
+    settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    path = settings.database_path
+    if path is not None and not path.exists():
+        hint = "" if sandbox else " A ledger of the stand-in is read with --sandbox."
+        raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
+    ledger = open_ledger(settings.database_url)
+    try:
+        yield Desk(ledger, settings)
+    finally:
+        ledger.close()
+
+
+def find_batch(ledger: Ledger, name: str) -> Batch:
+    """The batch of this name; near misses are named."""
+    from jobs.results import near  # noqa: PLC0415  only when a batch is asked for
+
+    batch = ledger.find_batch(name)
+    if batch is None:
+        names = [known.name for known in ledger.batches()]
+        raise BadInput(f"There is no batch {name!r} in this ledger. {near(name, names)}")
+    return batch
+
+
+def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False) -> None:
+    """Prints lines with a style each ("" for none) on stdout; styles are seen at a terminal only."""
+    from rich.console import Console  # noqa: PLC0415  only when something is printed
+    from rich.text import Text  # noqa: PLC0415  the same
+
+    console = Console(highlight=False)
+    if sandbox:
+        console.print(
+            Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")
+        )
+    for line, style in lines:
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
+def show_json(document: Mapping[str, object]) -> None:
+    """Prints one document on stdout."""
+    import orjson  # noqa: PLC0415  only when one is asked for
+
+    text = orjson.dumps({"schema": 1, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    sys.stdout.write(text.decode())
+
+
+def note(text: str) -> None:
+    """Says something beside the data, on stderr."""
+    typer.echo(text, err=True)

@@ -1,0 +1,249 @@
+"""`lightfast results`: the batch's lines or its contact sheet, to stdout, a file or a destination."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import BatchName, Config, Json, Sandbox, read_duration
+from cli.reading import Desk, find_batch, note, open_desk, show_json
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import Batch
+    from jobs.results import Address
+
+FORMATS = ("csv", "jsonl", "parquet", "html")
+#: Signed addresses cannot live longer (S3's limit, seven days).
+LONGEST_PRESIGN = 7 * 86_400
+CONTENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/jsonl; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html; charset=utf-8",
+}
+
+Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or html; else as FILE's name ends.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
+Per = Annotated[str, typer.Option("--per", help="A line for each row, or for each image.")]
+Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
+Presign = Annotated[str | None, typer.Option("--presign", metavar="7d", help="Addresses anyone can open for so long.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked for, checked."""
+
+    format: str
+    output: str | None  # None: stdout
+    per_image: bool = False
+    columns: str | None = None
+    only: frozenset[str] = frozenset()
+    presign: float | None = None  # seconds
+
+
+def results(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    format: Format = None,  # noqa: A002  the option's name
+    output: Output = None,
+    per: Per = "row",
+    columns: Columns = None,
+    only: Only = None,
+    presign: Presign = None,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """One line for each manifest row, in the manifest's order. Works at any time."""
+    wish = _wish(format, output, per, columns, only or [], presign)
+    if json and wish.output is None:
+        raise BadInput(
+            "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."
+        )
+    with open_desk(config, sandbox=sandbox) as desk:
+        written = write_results(desk, find_batch(desk.ledger, batch), wish)
+    if json:
+        show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
+    elif wish.output is not None:
+        note(f"{written.lines:,} lines -> {', '.join(written.files)}")
+    return 0
+
+
+# -- what is asked for ---------------------------------------------------------------------------------------------
+
+
+def _wish(
+    asked_format: str | None, output: str | None, per: str, columns: str | None, only: list[str], presign: str | None
+) -> Wish:
+    from jobs.errors import CODES  # noqa: PLC0415  beside its use
+    from jobs.results import check_only  # noqa: PLC0415  the same
+
+    if per not in {"row", "image"}:
+        raise BadInput(f'--per: "{per}". Legal: row, image.')
+    target = None if output in {None, "-"} else output
+    return Wish(
+        format=_format(asked_format, target),
+        output=target,
+        per_image=per == "image",
+        columns=columns,
+        only=check_only(only, CODES),
+        presign=parse_span(presign) if presign else None,
+    )
+
+
+def _format(asked: str | None, output: str | None) -> str:
+    if asked is not None and asked not in FORMATS:
+        raise BadInput(f'--format: "{asked}". Legal: {", ".join(FORMATS)}.')
+    ending = Path(output).suffix.lstrip(".").lower() if output else ""
+    return asked or {"htm": "html", "ndjson": "jsonl"}.get(ending) or (ending if ending in FORMATS else "csv")
+
+
+def parse_span(text: str) -> float:
+    """Seconds of `7d`, `12h`, `30m`; at most seven days."""
+    try:
+        seconds = read_duration(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= LONGEST_PRESIGN:
+        raise BadInput(f'--presign: "{text}". Legal: a time such as 12h or 7d; at most 7d, no bucket signs for longer.')
+    return seconds
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written, and where."""
+
+    lines: int
+    files: tuple[str, ...]
+
+
+def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
+    """Writes the batch's results as wished. A file appears whole or not at all."""
+    if wish.format == "html":
+        from cli.sheet import write_sheet  # noqa: PLC0415  only when a sheet is asked for
+
+        return write_sheet(desk, batch, wish)
+    return _write_table(desk, batch, wish)
+
+
+def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
+    from jobs import results as lines_of  # noqa: PLC0415  beside its use
+    from jobs.result_files import WRITERS  # noqa: PLC0415  the same
+
+    columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
+    address = address_of(desk, batch, wish.presign)
+    make = lines_of.image_lines if wish.per_image else lines_of.row_lines
+    lines = make(desk.ledger.results(batch.name), address)
+    wanted = lines_of.only(lines, wish.only) if wish.only else lines
+    where = target_of(wish, f"{batch.name}.{wish.format}")
+    with opened(where, wish.format) as file:
+        count = WRITERS[wish.format](file, columns, wanted)
+    return Written(lines=count, files=(where,) if where else ())
+
+
+def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
+    """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
+    from jobs.results import plain_address, public_address  # noqa: PLC0415  beside its use
+
+    storage = desk.settings.storage
+    if presign:
+        return _presigned(batch.dest, presign)
+    if storage.public_url:
+        return public_address(storage.public_url, batch.dest, storage.to)
+    return plain_address(batch.dest)
+
+
+def _presigned(dest: str, seconds: float) -> Address:
+    from worker.storage import open_store  # noqa: PLC0415  large, and only for remote destinations
+
+    if is_folder(dest):
+        raise BadInput(
+            f"--presign: {dest} is a folder; only a bucket can sign addresses. [storage] public_url names a server."
+        )
+    store = open_store(dest)
+    return lambda path: store.presign(path, round(seconds))
+
+
+def is_folder(dest: str) -> bool:
+    """Whether the destination is on this machine."""
+    return "://" not in dest or dest.startswith("file://")
+
+
+def target_of(wish: Wish, name: str) -> str | None:
+    """The file or address to write to; a folder gets `name` in it."""
+    where = wish.output
+    if where is None:
+        return None
+    if where.startswith("file://"):
+        from urllib.parse import unquote, urlsplit  # noqa: PLC0415  rarely
+
+        where = unquote(urlsplit(where).path)
+    if where.endswith("/") or ("://" not in where and Path(where).is_dir()):
+        return f"{where.rstrip('/')}/{name}"
+    return where
+
+
+@contextmanager
+def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002  the word users know
+    """A file to write to that takes its place when it is whole; `where` None is stdout."""
+    if where is None:
+        with _stdout() as file:
+            yield file
+        return
+    folder = None if "://" in where else _folder_of(where)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
+        scratch = Path(file.name)
+        try:
+            yield file.file
+            file.flush()
+            os.fsync(file.fileno())
+            _place(scratch, where, format)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _stdout() -> Iterator[IO[bytes]]:
+    """Stdout as bytes. A reader that has seen enough (`| head`) is no mistake."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _folder_of(where: str) -> Path:
+    folder = Path(where).parent
+    if not folder.is_dir():
+        raise BadInput(f"-o {where}: there is no folder {folder}.")
+    return folder
+
+
+def _place(scratch: Path, where: str, format: str) -> None:  # noqa: A002  the word users know
+    if "://" not in where:
+        scratch.chmod(0o666 & ~_umask())
+        scratch.replace(where)
+        return
+    from worker.storage import open_store  # noqa: PLC0415  large, and only for remote destinations
+
+    dest, _, name = where.rpartition("/")
+    open_store(dest).put(name, scratch, content_type=CONTENT_TYPES[format])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,238 @@
+"""`lightfast status`: where a batch stands, in rows, images, money and time; without a name, all batches in a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.accounts import is_paused, state_of
+from cli.options import Config, Json, Sandbox
+from cli.reading import Desk, find_batch, open_desk, show, show_json
+from cli.wording import aligned, count, day_and_time, listed, money, size, span
+from jobs.progress import images_per_second, images_to_come, seconds_left
+from jobs.result_files import utc
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+from providers.dialect import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import Account, Progress
+
+Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
+Line = tuple[str, str]
+
+#: The order in which people ask about rows.
+ORDER = (*(s for s in Job if s is not Job.READY), Job.READY)
+
+
+def status(batch: Name = None, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Counts, money, pace and time left of one batch or all."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        now = time.time() + desk.ledger.clock_offset()
+        if batch is None:
+            _all(desk, json=json, sandbox=sandbox)
+        else:
+            find_batch(desk.ledger, batch)
+            _one(desk, batch, now, json=json)
+    return 0
+
+
+# -- all batches ---------------------------------------------------------------------------------------------------
+
+
+def _all(desk: Desk, *, json: bool, sandbox: bool) -> None:
+    standing = [desk.ledger.progress(batch.name) for batch in desk.ledger.batches()]
+    risk = desk.ledger.at_risk()
+    if json:
+        show_json({"batches": [_document(progress) for progress in standing], "at_risk": _risk_document(risk)})
+    else:
+        show(_table(standing, risk), sandbox=sandbox)
+
+
+def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
+    if not standing:
+        return [("No batch yet.", "")]
+    head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
+    first, *lines = aligned([head, *(_row(progress) for progress in standing)], right=frozenset(range(2, 8)))
+    styles = (_style(progress) for progress in standing)
+    return [(first, "bold"), *zip(lines, styles, strict=True), *_risk_lines(risk)]
+
+
+def _row(progress: Progress) -> tuple[str, ...]:
+    batch = progress.batch
+    numbers = (sum(progress.jobs.values()), progress.jobs.get(Job.DONE, 0), rows_left(progress), rows_in_need(progress))
+    stored = f"{progress.images_stored:,}/{progress.images_total:,}"
+    told = (*(f"{number:,}" for number in numbers), stored, money(batch.charged), day_and_time(batch.created_at))
+    return (batch.name, state_word(progress), *told)
+
+
+def state_word(progress: Progress) -> str:
+    """The batch's state as a person would say it."""
+    if progress.batch.state is not BatchState.ACTIVE:
+        return progress.batch.state.value
+    return "active" if rows_left(progress) else "finished"
+
+
+def rows_left(progress: Progress) -> int:
+    """Rows that go on by themselves."""
+    return sum(progress.jobs.get(state, 0) for state in (Job.READY, Job.WORKING))
+
+
+def rows_in_need(progress: Progress) -> int:
+    """Rows a person should look at."""
+    return sum(progress.jobs.get(state, 0) for state in (Job.HELD, Job.PARTIAL, Job.FAILED, Job.LOST, Job.INVALID))
+
+
+def _style(progress: Progress) -> str:
+    if rows_in_need(progress) or progress.batch.state is BatchState.PAUSED:
+        return "yellow"
+    return "" if rows_left(progress) else "green"
+
+
+# -- one batch -----------------------------------------------------------------------------------------------------
+
+
+def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
+    progress, risk = desk.ledger.progress(name), desk.ledger.at_risk()
+    paused = [account for account in desk.ledger.accounts() if is_paused(account, now)]
+    if json:
+        document = _document(progress) | _time_document(progress, now)
+        show_json({**document, "at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]})
+        return
+    told = [*_told(progress, now), *_risk_lines(risk), *_next(progress, paused, now)]
+    show(_in_columns(told), sandbox=progress.batch.sandbox)
+
+
+def _in_columns(told: list[Line]) -> list[Line]:
+    lines = aligned([tuple(text.split("\t", 1)) for text, _ in told])
+    return [(line, style) for line, (_, style) in zip(lines, told, strict=True)]
+
+
+def _told(progress: Progress, now: float) -> Iterator[Line]:
+    batch = progress.batch
+    yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
+    if batch.reason:
+        yield f"paused\t{batch.reason}", "yellow"
+    yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}", ""
+    yield f"images\t{_images(progress)}", ""
+    if progress.errors:
+        yield f"errors\t{listed(progress.errors)}", "red"
+    yield f"money\t{_money(progress)}", ""
+    yield from _link(progress, now)
+    yield from _pace(progress, now)
+
+
+def _states(progress: Progress) -> str:
+    return ", ".join(f"{progress.jobs[state]:,} {state}" for state in ORDER if progress.jobs.get(state))
+
+
+def _images(progress: Progress) -> str:
+    parts = {
+        "waiting to be copied": progress.images_generated,
+        "in flight": progress.images_in_flight,
+        "unknown": progress.images_unknown,
+        "lost": progress.images_lost,
+    }
+    stored = f"{progress.images_stored:,} of {progress.images_total:,} stored, {size(progress.bytes_stored)}"
+    return ", ".join([stored, *(f"{number:,} {words}" for words, number in parts.items() if number)])
+
+
+def _money(progress: Progress) -> str:
+    batch = progress.batch
+    spent = f"{money(batch.charged)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
+    parts = {
+        "reserved": batch.reserved,
+        "estimated for the rest": progress.remaining_money,
+        "unknown at most": progress.unknown_money,
+        "lost": progress.lost_money,
+    }
+    return ", ".join(
+        [f"{spent} (list prices)", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
+    )
+
+
+def _link(progress: Progress, now: float) -> Iterator[Line]:
+    dies = progress.least_expiry
+    if dies is not None:
+        left = f"the first dies {day_and_time(dies)}, in {span(dies - now)}" if dies > now else "the first is dead"
+        yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
+
+
+def _pace(progress: Progress, now: float) -> Iterator[Line]:
+    a_second = images_per_second(progress, now) if images_to_come(progress) else None
+    if a_second:
+        yield f"pace\t{a_second * 60:,.0f} images a minute, about {span(seconds_left(progress, now) or 0)} left", ""
+    elif rows_left(progress) and progress.next_at is not None and progress.next_at > now:
+        yield f"next\tthe earliest waiting row goes again in {span(progress.next_at - now)}", ""
+
+
+def _risk_lines(risk: tuple[int, int]) -> list[Line]:
+    images, micros = risk
+    return [(f"at risk\tif everything died now: {count(images, 'image')}, {money(micros)}", "")] if images else []
+
+
+def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Line]:
+    name = progress.batch.name
+    for account in paused:
+        yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
+    if progress.batch.state is BatchState.PAUSED:
+        yield f"next\tlightfast resume {name}", ""
+    if progress.jobs.get(Job.HELD):
+        yield f"next\tlightfast unknown {name}", ""
+    if any(progress.jobs.get(state) for state in (Job.FAILED, Job.LOST, Job.PARTIAL)):
+        yield f"next\tlightfast results {name} --only failed,lost,partial   then   lightfast retry {name}", ""
+
+
+# -- documents -----------------------------------------------------------------------------------------------------
+
+
+def _document(progress: Progress) -> dict[str, object]:
+    batch = progress.batch
+    return {
+        "batch": batch.name,
+        "state": state_word(progress),
+        "reason": batch.reason,
+        "dest": batch.dest,
+        "source": batch.source,
+        "sandbox": batch.sandbox,
+        "created_at": utc(batch.created_at),
+        "rows": {state.value: number for state, number in progress.jobs.items()},
+        "images": {
+            "total": progress.images_total,
+            "stored": progress.images_stored,
+            "waiting": progress.images_generated,
+            "in_flight": progress.images_in_flight,
+            "unknown": progress.images_unknown,
+            "lost": progress.images_lost,
+        },
+        "bytes_stored": progress.bytes_stored,
+        "errors": dict(progress.errors),
+        "money_usd": _money_document(progress),
+        "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,
+    }
+
+
+def _money_document(progress: Progress) -> dict[str, float | None]:
+    batch = progress.batch
+    return {
+        "budget": None if batch.budget is None else batch.budget / MICROS,
+        "spent": batch.charged / MICROS,
+        "reserved": batch.reserved / MICROS,
+        "estimated_rest": progress.remaining_money / MICROS,
+        "unknown_at_most": progress.unknown_money / MICROS,
+        "lost": progress.lost_money / MICROS,
+    }
+
+
+def _time_document(progress: Progress, now: float) -> dict[str, object]:
+    if not images_to_come(progress):
+        return {"images_a_minute": None, "seconds_left": None}
+    a_second = images_per_second(progress, now)
+    return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
+
+
+def _risk_document(risk: tuple[int, int]) -> dict[str, object]:
+    return {"images": risk[0], "usd": risk[1] / MICROS}

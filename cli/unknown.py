@@ -1,0 +1,198 @@
+"""`lightfast unknown`: attempts whose outcome nobody can know, the money at risk, and a person's word on them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.consent import agree
+from cli.options import Config, Json, Sandbox, Yes
+from cli.reading import Desk, find_batch, note, open_desk, show, show_json
+from cli.wording import aligned, count, day_and_time, money
+from jobs.errors import BadInput
+from jobs.result_files import utc
+from providers.dialect import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import UnknownAttempt
+
+Batch = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Only of this batch.", show_default=False)]
+Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]
+Resolve = Annotated[str | None, typer.Option("--resolve", metavar="pay-again|give-up|found", help="Your word on them.")]
+TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="With `found`: the task in the console.")]
+Line = tuple[str, str]
+
+WAYS = ("pay-again", "give-up", "found")
+#: So many are told one by one; more are a table.
+TOLD_ONE_BY_ONE = 5
+#: Longer than any task id seen, and short enough for an index.
+LONGEST_TASK_ID = 200
+
+
+def unknown(  # noqa: PLR0913  one parameter an option
+    batch: Batch = None,
+    *,
+    key: Key = None,
+    resolve: Resolve = None,
+    task_id: TaskId = None,
+    yes: Yes = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """List attempts whose outcome nobody can know, and resolve them."""
+    _check(resolve, task_id)
+    with open_desk(config, sandbox=sandbox) as desk:
+        if batch is not None:
+            find_batch(desk.ledger, batch)
+        attempts = desk.ledger.unknown(batch, key)
+        if resolve is None:
+            show_json(_document(attempts)) if json else show(_page(attempts), sandbox=sandbox)
+            return 0
+        settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
+    if json:
+        show_json({"resolved": settled, "how": resolve, **_document(attempts)})
+    return 0
+
+
+def _check(resolve: str | None, task_id: str | None) -> None:
+    if resolve is not None and resolve not in WAYS:
+        raise BadInput(f'--resolve: "{resolve}". Legal: {", ".join(WAYS)}.')
+    if (task_id is not None) != (resolve == "found"):
+        raise BadInput(
+            "--resolve found needs --task-id ID, the provider's task as its console names it; nothing else takes one."
+        )
+    if task_id is not None and not (0 < len(task_id) <= LONGEST_TASK_ID and task_id.isprintable()):
+        raise BadInput(f"--task-id: not a provider task id: {task_id[:60]!r}.")
+
+
+# -- the list ------------------------------------------------------------------------------------------------------
+
+
+def _page(attempts: list[UnknownAttempt]) -> list[Line]:
+    if not attempts:
+        return [("Nothing is unknown: every attempt's outcome is on record.", "")]
+    if len(attempts) <= TOLD_ONE_BY_ONE:
+        return [line for attempt in attempts for line in _told(attempt)]
+    return _table(attempts)
+
+
+def _told(attempt: UnknownAttempt) -> list[Line]:
+    why = (attempt.message or attempt.code or "no readable answer came").rstrip(".")
+    sent = f"{attempt.key} was sent to {attempt.provider} at {day_and_time(attempt.sent_at)}, outcome not known"
+    return [
+        (f"held: key {sent}: {why}.", "yellow"),
+        ("  It may be paid; it is not sent again by itself.", ""),
+        (f"  Look in your dashboard, then  {_command(attempt)} --resolve  {_choices(attempt)}", ""),
+    ]
+
+
+def _command(attempt: UnknownAttempt) -> str:
+    return f"lightfast unknown {attempt.batch} --key {shlex.quote(attempt.key)}"
+
+
+def _choices(attempt: UnknownAttempt) -> str:
+    return f"found --task-id ID | pay-again ({_price(attempt)}) | give-up"
+
+
+def _price(attempt: UnknownAttempt) -> str:
+    return money(attempt.money) if attempt.price_known else "price not known"
+
+
+def _table(attempts: list[UnknownAttempt]) -> list[Line]:
+    head = ("BATCH", "KEY", "SENT", "PROVIDER", "ACCOUNT", "IMAGES", "AT MOST", "WHY")
+    rows = [
+        (a.batch, a.key, day_and_time(a.sent_at), a.provider, a.account, str(len(a.slots)), _price(a), a.code or "")
+        for a in attempts
+    ]
+    first, *lines = aligned([head, *rows], right=frozenset({5, 6}))
+    return [(first, "bold"), *((line, "") for line in lines), ("", ""), *_summary(attempts)]
+
+
+def _summary(attempts: list[UnknownAttempt]) -> list[Line]:
+    total = f"{count(len(attempts), 'attempt')}, {at_most(attempts)}"
+    ways = "found --task-id ID | pay-again | give-up"
+    return [
+        (f"{total}. They may be paid; none is sent again by itself.", "yellow"),
+        (f"Look in your dashboard, then  {_command(attempts[0])} --resolve  {ways}", ""),
+        ("Without --key your word counts for all of the batch, without BATCH for all of the ledger.", "dim"),
+    ]
+
+
+def at_most(attempts: list[UnknownAttempt]) -> str:
+    """The money at risk, as far as prices are known."""
+    unpriced = sum(not attempt.price_known for attempt in attempts)
+    more = f" and {unpriced:,} of unknown price" if unpriced else ""
+    return f"at most {money(_money(attempts))}{more}"
+
+
+def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
+    return {
+        "at_most_usd": _money(attempts) / MICROS,
+        "unknown": [
+            {
+                "batch": attempt.batch,
+                "key": attempt.key,
+                "account": attempt.account,
+                "provider": attempt.provider,
+                "provider_model": attempt.provider_model,
+                "images": list(attempt.slots),
+                "at_most_usd": attempt.money / MICROS if attempt.price_known else None,
+                "sent_at": utc(attempt.sent_at),
+                "code": attempt.code,
+                "message": attempt.message,
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+# -- a person's word -----------------------------------------------------------------------------------------------
+
+
+def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
+    if not attempts:
+        note("Nothing to resolve: no such attempt is unknown.")
+        return 0
+    if how == "found" and len(attempts) > 1:
+        raise BadInput(
+            f"--resolve found adopts one task; {len(attempts)} attempts are unknown. Name one: BATCH --key K."
+        )
+    if how == "pay-again":
+        _consent(desk, attempts, yes=yes)
+    now = time.time() + desk.ledger.clock_offset()
+    settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id)
+    note(_done(attempts, settled, how, is_sqlite=desk.ledger.is_sqlite))
+    return settled
+
+
+def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
+    """Asks for the money, and notes what was agreed to, so that `run` does not ask for it again."""
+    batches = {name: find_batch(desk.ledger, name) for name in {attempt.batch for attempt in attempts}}
+    images = sum(len(attempt.slots) for attempt in attempts)
+    unpriced = sum(len(attempt.slots) for attempt in attempts if not attempt.price_known)
+    note(
+        f"{count(images, 'image')} of {count(len(attempts), 'attempt')} made again, on top of what may be paid already."
+    )
+    sandbox = all(batch.sandbox for batch in batches.values())
+    agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
+    for name, batch in batches.items():
+        more = _money([attempt for attempt in attempts if attempt.batch == name])
+        desk.ledger.agree(name, batch.agreed + more, batch.budget)
+
+
+def _money(attempts: list[UnknownAttempt]) -> int:
+    return sum(attempt.money for attempt in attempts)
+
+
+def _done(attempts: list[UnknownAttempt], settled: int, how: str, *, is_sqlite: bool) -> str:
+    what = {
+        "pay-again": f"made again; {at_most(attempts)} counts as spent, for it may be",
+        "give-up": f"given up; {at_most(attempts)} counts as spent, for it may be",
+        "found": "adopted: its task is asked about next",
+    }[how]
+    who = "The same `lightfast run` goes on with it." if is_sqlite else "The workers go on with it."
+    return f"{count(settled, 'attempt')} {what}.{'' if how == 'give-up' else ' ' + who}"

@@ -1,0 +1,263 @@
+"""`lightfast why`: one row's history as a person would tell it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import BatchName, Config, Json, Sandbox
+from cli.reading import Desk, find_batch, open_desk, show, show_json
+from cli.wording import count, day_and_time, money, size, span
+from jobs.errors import BadInput
+from jobs.result_files import utc
+from jobs.results import near, plain_address, row_values
+from jobs.states import Attempt, Image, Job
+from providers.dialect import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import AttemptStory, Batch, Event, Result, StoredImage, Story
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The row's key.", show_default=False)]
+Line = tuple[str, str]
+Moment = tuple[float, str, str]  # when, what, style
+
+#: Events that an attempt's own line tells already.
+TOLD_BY_ATTEMPT = frozenset({"submit_refused", "outcome_unknown", "task_failed", "task_forgotten"})
+EVENTS: dict[str, str] = {
+    "late_answer_accepted": "the provider's answer came late: the attempt is known again",
+    "poll_not_understood": "an answer about the task was no help",
+    "delivered_short": "fewer images came than were asked for",
+    "late_fact": "a late word from the provider changed nothing",
+    "resolved": "a person resolved the unknown outcome",
+}
+#: Keys looked through for near misses.
+KEYS_LOOKED_AT = 10_000
+
+
+def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """One row's history, as a person would tell it."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        found = find_batch(desk.ledger, batch)
+        story = desk.ledger.story(batch, key) or _no_such_key(desk, batch, key)
+    if json:
+        show_json({"batch": batch, **_document(story, found)})
+    else:
+        show(tell(story, found), sandbox=found.sandbox)
+    return 0
+
+
+def _no_such_key(desk: Desk, batch: str, key: str) -> Story:
+    keys = [result.key for result, _ in zip(desk.ledger.results(batch), range(KEYS_LOOKED_AT), strict=False)]
+    raise BadInput(f"There is no key {key!r} in batch {batch}. {near(key, keys)}")
+
+
+# -- as a person would tell it -------------------------------------------------------------------------------------
+
+
+def tell(story: Story, batch: Batch) -> list[Line]:
+    """The head, what happened and when, the money, and what happens next."""
+    return [
+        *_head(story.result, batch),
+        *_history(story, batch),
+        *_money(story),
+        *_next(story, batch.name),
+    ]
+
+
+def _head(result: Result, batch: Batch) -> Iterator[Line]:
+    style = {Job.DONE: "bold green", Job.HELD: "bold yellow", Job.FAILED: "bold red", Job.LOST: "bold red"}
+    yield (
+        f"{result.key}: {result.state}  (line {result.line} of {batch.source}, batch {batch.name})",
+        style.get(result.state, "bold"),
+    )
+    if result.error_code:
+        yield f"  because   {result.error_code}: {result.message or ''}".rstrip(": "), "red"
+    request = result.request
+    if request is None:
+        return
+    asked = [count(request.n, "image"), request.model, request.ratio, request.resolution, request.quality]
+    if request.size:
+        asked.append(f"{request.size[0]}x{request.size[1]}")
+    if request.references:
+        asked.append(f"from {count(len(request.references), 'reference')}")
+    yield f"  asked     {', '.join(part for part in asked if part)}", ""
+    yield f"  prompt    {request.prompt}", ""
+    if result.revision > 1:
+        yield f"  revision  {result.revision}", ""
+
+
+def _history(story: Story, batch: Batch) -> Iterator[Line]:
+    moments = sorted(_moments(story, batch), key=lambda moment: moment[0])
+    if not moments:
+        yield "  It was not sent yet.", ""
+    for at, text, style in moments:
+        yield f"  {day_and_time(at)}  {text}", style
+
+
+def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
+    for number, attempt in enumerate(story.attempts, start=1):
+        yield from _of_attempt(attempt, f"attempt {number}", _unknown_since(story, attempt))
+    numbers = {attempt.attempt_id: number for number, attempt in enumerate(story.attempts, start=1)}
+    yield from (_of_event(event, numbers) for event in story.events if event.name not in TOLD_BY_ATTEMPT)
+    address = plain_address(batch.dest)
+    for image in story.result.images:
+        if image.state == Image.STORED and image.stored_at and image.path:
+            yield image.stored_at, _stored(image, address(image.path)), "green"
+
+
+def _stored(image: StoredImage, where: str) -> str:
+    flags = f", {', '.join(image.flags)}" if image.flags else ""
+    what = f"{image.width}x{image.height} {image.format}, {size(image.bytes or 0)}{flags}"
+    return f"image {image.slot} stored: {what} -> {where}"
+
+
+def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -> Iterator[Moment]:
+    slots = ", ".join(map(str, attempt.slots))
+    whom = f"{attempt.provider} (account {attempt.account}, {attempt.provider_model})"
+    reserved = f", {money(attempt.reserved)} reserved" if attempt.reserved else ""
+    yield attempt.created_at, f"{name}: on its way to {whom} for image {slots}{reserved}", ""
+    if attempt.accepted_at is not None:
+        took = span(attempt.accepted_at - attempt.created_at)
+        yield (
+            attempt.accepted_at,
+            f"{name}: accepted after {took} as provider task {attempt.task_id or '(not named)'}",
+            "",
+        )
+    if unknown_since is not None:
+        why_not = attempt.message or attempt.code or "no readable answer"
+        yield unknown_since, f"{name}: nobody can know whether it was accepted: {why_not}", "yellow"
+    if attempt.finished_at is not None:
+        yield attempt.finished_at, f"{name}: {_ending(attempt)}", _ENDING_STYLES.get(attempt.state, "")
+
+
+def _unknown_since(story: Story, attempt: AttemptStory) -> float | None:
+    """When its outcome became unknown, told once."""
+    said = (e.at for e in story.events if e.name == "outcome_unknown" and e.attempt_id == attempt.attempt_id)
+    return next(said, attempt.created_at if attempt.state == Attempt.UNKNOWN else None)
+
+
+_ENDING_STYLES = {Attempt.FAILED.value: "red", Attempt.LOST.value: "red", Attempt.REFUSED.value: "yellow"}
+
+
+def _ending(attempt: AttemptStory) -> str:
+    error = ": ".join(part for part in (attempt.code, attempt.message) if part)
+    polls = f" and {count(attempt.polls, 'poll')}" if attempt.polls else ""
+    since = attempt.finished_at - (attempt.accepted_at or attempt.created_at) if attempt.finished_at else 0
+    charge = f"{money(attempt.charged)} charged" if attempt.price_known else "charged, price not known"
+    return {
+        Attempt.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
+        Attempt.FAILED.value: f"the provider's task failed after {span(since)}{polls}: {error}; nothing charged",
+        Attempt.LOST.value: f"the provider no longer knows the task: {error}; {charge}",
+        Attempt.REFUSED.value: f"certainly not accepted: {error}; nothing charged",
+        Attempt.ABANDONED.value: f"given up without knowing; {charge}, for it may be",
+        Attempt.SURPLUS.value: f"turned out to be paid after all; {charge}",
+    }.get(attempt.state, f"{attempt.state} {error}".strip())
+
+
+def _of_event(event: Event, numbers: Mapping[int, int]) -> Moment:
+    number = numbers.get(event.attempt_id or 0)
+    whose = f"attempt {number}: " if number else ""
+    words = EVENTS.get(event.name, event.name.replace("_", " "))
+    detail = ", ".join(f"{name} {value}" for name, value in event.detail.items() if value not in (None, ""))
+    return event.at, f"{whose}{words}{f' ({detail})' if detail else ''}", ""
+
+
+def _money(story: Story) -> Iterator[Line]:
+    charged = sum(attempt.charged for attempt in story.attempts)
+    reserved = sum(attempt.reserved for attempt in story.attempts)
+    unpriced = any(not attempt.price_known for attempt in story.attempts)
+    if story.attempts:
+        waits = f", {money(reserved)} reserved" if reserved else ""
+        yield (
+            f"  money     {money(charged)} charged at list price{waits}{', some prices not known' if unpriced else ''}",
+            "",
+        )
+
+
+def _next(story: Story, batch: str) -> Iterator[Line]:
+    key = shlex.quote(story.result.key)
+    running = any(attempt.state in {Attempt.RUNNING, Attempt.SUBMITTING} for attempt in story.attempts)
+    yield f"  next      {_what_next(story, batch, key, running=running)}", ""
+
+
+def _what_next(story: Story, batch: str, key: str, *, running: bool) -> str:
+    result = story.result
+    again = f"lightfast retry {batch} --key {key}"
+    if result.state is Job.READY:
+        return (
+            f"it is sent again from {day_and_time(story.next_try_at)} on"
+            if story.next_try_at
+            else "it is sent when its turn comes"
+        )
+    if result.state is Job.WORKING:
+        return (
+            "the provider's task is asked about until it ends"
+            if running
+            else "its image is copied before the link dies"
+        )
+    words: dict[Job, str] = {
+        Job.DONE: "nothing; it is done",
+        Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  lightfast unknown {batch} --key {key}",
+        Job.CANCELLED: "nothing; the batch was cancelled",
+        Job.SKIPPED: "nothing; the row was left out on your word",
+        Job.INVALID: f"mend line {result.line} of the manifest, then run again",
+    }
+    if result.error_code == "moderation":
+        return f"nothing by itself: the same prompt is refused again. Change line {result.line}, then run again"
+    return words.get(result.state, f"nothing by itself. To pay for a new try:  {again}")
+
+
+# -- as a document -------------------------------------------------------------------------------------------------
+
+
+def _document(story: Story, batch: Batch) -> dict[str, object]:
+    values = row_values(story.result, plain_address(batch.dest))
+    cost = story.result.cost
+    return {
+        "key": story.result.key,
+        "line": story.result.line,
+        "status": story.result.state.value,
+        "revision": story.result.revision,
+        "request": _request(story.result),
+        "urls": values["lf_urls"],
+        "error": values["lf_error"],
+        "message": values["lf_message"],
+        "cost_usd": None if cost is None else cost / MICROS,
+        "attempts": [_attempt(attempt) for attempt in story.attempts],
+        "events": [
+            {"at": utc(event.at), "name": event.name, "attempt": event.attempt_id, **event.detail}
+            for event in story.events
+        ],
+        "next_try_at": utc(story.next_try_at) if story.next_try_at else None,
+    }
+
+
+def _request(result: Result) -> object:
+    import orjson  # noqa: PLC0415  only for --json
+
+    return orjson.loads(result.request.to_json()) if result.request else None
+
+
+def _attempt(attempt: AttemptStory) -> dict[str, object]:
+    return {
+        "attempt": attempt.attempt_id,
+        "account": attempt.account,
+        "provider": attempt.provider,
+        "provider_model": attempt.provider_model,
+        "state": attempt.state,
+        "images": list(attempt.slots),
+        "revision": attempt.revision,
+        "task_id": attempt.task_id,
+        "created_at": utc(attempt.created_at),
+        "accepted_at": utc(attempt.accepted_at) if attempt.accepted_at is not None else None,
+        "finished_at": utc(attempt.finished_at) if attempt.finished_at is not None else None,
+        "polls": attempt.polls,
+        "reserved_usd": attempt.reserved / MICROS,
+        "charged_usd": attempt.charged / MICROS if attempt.price_known else None,
+        "code": attempt.code,
+        "message": attempt.message,
+        "answer": attempt.raw,
+    }
