@@ -1,0 +1,262 @@
+"""Takes a manifest in: one pass counts it against the ledger, a second records it. Both stream.
+
+intake = Intake(manifest=manifest, options=options, catalog=catalog, ledger=ledger)
+seen = survey(intake, batch, limits)        # spends and writes nothing
+seen.refuse(skip_bad=…, budget=…, partial=…, changed=…, batch=batch)
+batch = record(intake, seen, new_batch, now)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from jobs.errors import BadInput, LightfastError
+from jobs.ledger.manifests import ChangedRows
+from jobs.ledger.values import AccountLimits, Batch, Known, NewBatch, Row
+from jobs.manifest import Manifest
+from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, column_hints, prepare
+from jobs.repeats import Repeats, Twins
+from jobs.states import Job
+from jobs.survey import NAMED, ChangedRow, Pace, RouteLine, Sample, Survey, pace_of, paces, tasks_for
+from providers.dialect import Route
+
+#: Rows looked up in the ledger, and told to a progress display, at once.
+CHUNK = 1_000
+#: Finished prompts that are shown.
+_SAMPLES = 3
+
+Progress = Callable[[int], None]  # rows so far
+
+_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+
+
+class Records(Protocol):
+    """The part of the ledger that intake asks."""
+
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+        """What it already holds under these keys."""
+
+    def record_manifest(
+        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
+    ) -> Batch:
+        """Records a whole manifest, or nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """A manifest, and how it is to be taken."""
+
+    manifest: Manifest
+    options: PlanOptions
+    catalog: Routes
+    ledger: Records | None = None  # None: there is none yet, so every row is new
+    changed: str = "error"  # "error", "keep", "redo"
+    skip_bad: bool = False
+
+
+def survey(
+    intake: Intake, batch: Batch | None, limits: Sequence[AccountLimits], progress: Progress | None = None
+) -> Survey:
+    """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines."""
+    planner = prepare(intake.manifest, intake.options, intake.catalog)
+    count = _count(intake, planner, batch, Twins(), progress)
+    twins = Twins(count.keys.found(), count.paths.found())
+    if twins.any:
+        count = _count(intake, planner, batch, twins.afresh(), progress)
+    return count.survey(planner, twins, paces(limits))
+
+
+def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Progress | None = None) -> Batch:
+    """Records what was surveyed; a manifest that has changed since then stops it, and nothing of it is kept."""
+    if intake.ledger is None:
+        raise LightfastError("There is no ledger to record the batch in.")
+    rows = _rows_to_record(intake, seen, progress or (lambda _: None))
+    redo, keep = intake.changed == "redo", intake.changed == "keep"
+    try:
+        return intake.ledger.record_manifest(new, rows, redo_changed=redo, keep_changed=keep, now=now)
+    except ChangedRows as error:
+        raise LightfastError(
+            f"{error}: another process works on this batch. Nothing was recorded; run again."
+        ) from error
+
+
+def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row]:
+    planner = prepare(intake.manifest, intake.options, intake.catalog)
+    twins, digest, position = seen.twins.afresh(), 0, 0
+    for position, planned in enumerate(_planned(intake, planner, twins), 1):
+        digest = _digest(digest, planned.row)
+        if planned.problems and not intake.skip_bad:
+            raise BadInput(f"{intake.manifest.name}, {planned.problems[0]}")
+        yield planned.row
+        if position % CHUNK == 0:
+            progress(position)
+    if digest != seen.digest:
+        raise BadInput(f"{intake.manifest.name} changed while it was read. Nothing was recorded; run again.")
+    progress(position)
+
+
+def _planned(intake: Intake, planner: Planner, twins: Twins) -> Iterator[Planned]:
+    for raw in islice(intake.manifest.rows(), intake.options.limit):
+        yield twins.judge(planner.plan(raw))
+
+
+def _digest(before: int, row: Row) -> int:
+    return hash((before, row.key, row.request_hash, row.path, row.state))
+
+
+# -- counting ------------------------------------------------------------------------------------------------------
+
+
+def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, progress: Progress | None) -> _Count:
+    count = _Count(intake=intake, watch_paths=not planner.path.one_per_key)
+    stream = _planned(intake, planner, twins)
+    while chunk := list(islice(stream, CHUNK)):
+        known = _known(intake, batch, chunk)
+        for planned in chunk:
+            count.take(planned, known.get(planned.row.key))
+        if progress:
+            progress(count.rows)
+    return count
+
+
+def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, Known]:
+    if intake.ledger is None or batch is None:
+        return {}
+    return intake.ledger.known(batch.id, [each.row.key for each in chunk if each.row.state is Job.READY])
+
+
+@dataclass(slots=True)
+class _Line:
+    """A route line while it is counted."""
+
+    route: Route
+    images: int = 0
+    tasks: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Count:
+    """A survey while it is counted."""
+
+    intake: Intake
+    watch_paths: bool  # paths that hold the key cannot meet unless the keys do
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[RowProblem] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
+    disputed_rows: list[ChangedRow] = field(default_factory=list)
+    digest: int = 0
+    keys: Repeats = field(default_factory=Repeats)
+    paths: Repeats = field(default_factory=Repeats)
+
+    def take(self, planned: Planned, known: Known | None) -> None:
+        """Counts one row."""
+        row, route, problems = planned
+        self.rows += 1
+        self.digest = _digest(self.digest, row)
+        if row.request is None or route is None:
+            self.counts[row.state] += 1
+            self.problems.extend(problems[: NAMED - len(self.problems)])
+            return
+        self.keys.add(row.key)
+        if self.watch_paths and row.path:
+            self.paths.add(row.path)
+        if len(self.samples) < _SAMPLES:
+            self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
+        self._add(route, self._to_pay(row, row.request.n, known))
+
+    def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
+        """Counts the row for what it is, and says how many of its images still cost money."""
+        if known is None or known.request_hash is None:
+            self.counts["new"] += 1
+            return n
+        if known.request_hash == row.request_hash:
+            self.counts[_fate(known.state)] += 1
+            return known.free
+        self.counts["changed"] += 1
+        return self._disputed(row, n, known) if known.touched else n
+
+    def _disputed(self, row: Row, n: int, known: Known) -> int:
+        self.counts["disputed"] += 1
+        self.counts["redo_images"] += n
+        self.counts["redo_money"] += n * (row.price or 0)
+        if len(self.disputed_rows) < NAMED:
+            self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
+        return {"error": 0, "keep": known.free, "redo": n}[self.intake.changed]
+
+    def _add(self, route: Route, images: int) -> None:
+        if not images:
+            return
+        same = (route.provider, route.provider_model, route.ratio, route.resolution, route.pixels, route.price)
+        line = self.lines.get(same)
+        if line is None:
+            line = self.lines[same] = _Line(route)
+        line.images += images
+        line.tasks += tasks_for(images, route.max_n)
+
+    def survey(self, planner: Planner, twins: Twins, known_paces: dict[str, Pace]) -> Survey:
+        """The finished count."""
+        counts, manifest = self.counts, self.intake.manifest
+        routes = tuple(_route_line(line, pace_of(line.route.provider, known_paces)) for line in self.lines.values())
+        return Survey(
+            manifest=manifest.name,
+            columns=manifest.columns,
+            has_key="key" in planner.owns,
+            rows=self.rows,
+            new=counts["new"],
+            changed=counts["changed"],
+            done=counts["done"],
+            open=counts["open"],
+            ended=counts["ended"],
+            skipped=counts[Job.SKIPPED],
+            bad=counts[Job.INVALID],
+            problems=tuple(self.problems),
+            samples=tuple(self.samples),
+            hints=tuple(column_hints(manifest, self.intake.options.mapping)),
+            routes=tuple(sorted(routes, key=lambda line: -line.images)),
+            seconds=self._seconds(known_paces),
+            disputed=counts["disputed"],
+            disputed_rows=tuple(self.disputed_rows),
+            redo_images=counts["redo_images"],
+            redo_money=counts["redo_money"],
+            digest=self.digest,
+            twins=twins,
+        )
+
+    def _seconds(self, known_paces: dict[str, Pace]) -> float:
+        """Providers work side by side; the routes of one share its accounts."""
+        tasks: Counter[str] = Counter()
+        work: Counter[str] = Counter()
+        for line in self.lines.values():
+            tasks[line.route.provider] += line.tasks
+            work[line.route.provider] += round(line.tasks * line.route.typical_seconds)
+        return max((pace_of(name, known_paces).seconds(tasks[name], work[name]) for name in tasks), default=0.0)
+
+
+def _fate(state: Job) -> str:
+    if state is Job.DONE:
+        return "done"
+    return "open" if state in _GOES_ON else "ended"
+
+
+def _route_line(line: _Line, pace: Pace) -> RouteLine:
+    route, work = line.route, line.tasks * line.route.typical_seconds
+    return RouteLine(
+        provider=route.provider,
+        model=route.model,
+        provider_model=route.provider_model,
+        ratio=route.ratio,
+        resolution=route.resolution,
+        pixels=route.pixels,
+        price=route.price,
+        price_is_yours=route.price_is_yours,
+        images=line.images,
+        tasks=line.tasks,
+        seconds=pace.seconds(line.tasks, work),
+        bound_by=pace.bound_by(line.tasks, work),
+    )

@@ -1,0 +1,62 @@
+"""Finds what is there twice among millions: 64-bit hashes in 256 arrays, eight bytes a value."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import pairwise
+
+from jobs.planning import Planned, invalid_twin
+from jobs.states import Job
+
+_BUCKETS = 256
+_MASK = (1 << 64) - 1
+
+
+def hash64(text: str) -> int:
+    """This process's own hash of a text, unsigned."""
+    return hash(text) & _MASK
+
+
+class Repeats:
+    """Texts are added once; `found` says which hashes came again. Two texts may share a hash: look before you judge."""
+
+    def __init__(self) -> None:
+        self._buckets = [array("Q") for _ in range(_BUCKETS)]
+
+    def add(self, text: str) -> None:
+        """Remembers a text's hash."""
+        value = hash64(text)
+        self._buckets[value & 255].append(value)
+
+    def found(self) -> frozenset[int]:
+        """Hashes that were added more than once. Sorts one bucket at a time, so memory stays small."""
+        return frozenset(one for bucket in self._buckets for one, next_ in pairwise(sorted(bucket)) if one == next_)
+
+
+class Twins:
+    """Turns a row into a bad one when an earlier row has its key or its path. Knows what to look for by hash."""
+
+    def __init__(self, keys: frozenset[int] = frozenset(), paths: frozenset[int] = frozenset()) -> None:
+        self._hashes = {"key": keys, "path": paths}
+        self._lines: dict[tuple[str, str], int] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to look for."""
+        return any(self._hashes.values())
+
+    def afresh(self) -> Twins:
+        """The same, for another pass."""
+        return Twins(self._hashes["key"], self._hashes["path"])
+
+    def judge(self, planned: Planned) -> Planned:
+        """The row itself, or its bad version."""
+        row = planned.row
+        if not self.any or row.state is not Job.READY:
+            return planned
+        for column, value in (("key", row.key), ("path", row.path or "")):
+            if hash64(value) in self._hashes[column]:
+                first = self._lines.setdefault((column, value), row.line)
+                if first != row.line:
+                    return invalid_twin(planned, column=column, value=value, first_line=first)
+        return planned

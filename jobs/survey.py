@@ -1,0 +1,243 @@
+"""What a manifest comes to: rows by what becomes of them, routes with their money and time, and reasons to refuse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.errors import BadInput
+from jobs.ledger.values import AccountLimits, Batch
+from jobs.limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
+from jobs.planning import RowProblem
+from jobs.repeats import Twins
+from providers.dialect import MICROS
+
+#: Bad rows and changed rows that are named; all are counted.
+NAMED = 100
+#: Of these, how many stand in one message.
+_IN_MESSAGE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLine:
+    """All images still to be paid for on one route."""
+
+    provider: str
+    model: str
+    provider_model: str
+    ratio: str | None
+    resolution: str | None
+    pixels: tuple[int, int] | None  # None: not known beforehand
+    price: int | None  # micro-dollars an image; None: not known
+    price_is_yours: bool
+    images: int
+    tasks: int  # provider tasks: one makes up to the route's max_n images
+    seconds: float  # from the first submit to the last image, were this the provider's only route
+    bound_by: str  # "max_in_flight 10", "submits_per_second 5"
+
+    @property
+    def money(self) -> int | None:
+        """Micro-dollars; None where the price is not known."""
+        return None if self.price is None else self.price * self.images
+
+    @property
+    def label(self) -> str:
+        """The model and its shape: "gpt-image-2 16:9"; the resolution too where the pixels do not tell it."""
+        shape = [self.ratio, None if self.pixels else self.resolution]
+        return " ".join([self.model, *(part for part in shape if part)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A finished prompt, to be looked at before money is spent."""
+
+    line: int
+    key: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedRow:
+    """A row with another request than the ledger has, and something running, unknown or stored."""
+
+    line: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """One whole pass over a manifest, counted against the ledger. Rows: every row is in exactly one count."""
+
+    manifest: str
+    columns: tuple[str, ...]
+    has_key: bool  # False: rows are known by their number
+    rows: int
+    new: int
+    changed: int  # another request: those that nothing was paid for, and those that `--changed` decides
+    done: int
+    open: int  # unchanged, not finished: goes on
+    ended: int  # unchanged, ended badly or cancelled: `lightfast retry`
+    skipped: int
+    bad: int
+    problems: tuple[RowProblem, ...]  # the first; a bad row may have several
+    samples: tuple[Sample, ...]
+    hints: tuple[str, ...]  # columns that look like known ones
+    routes: tuple[RouteLine, ...]
+    seconds: float  # until all is ready; providers work side by side
+    disputed: int  # changed rows that `--changed` decides
+    disputed_rows: tuple[ChangedRow, ...]  # the first
+    redo_images: int  # what `--changed redo` would make
+    redo_money: int  # micro-dollars; unpriced images are not in it
+    digest: int  # of keys and requests, in order
+    twins: Twins  # keys and paths that are there twice
+
+    @property
+    def good(self) -> int:
+        """Rows that can be made, or are made."""
+        return self.rows - self.skipped - self.bad
+
+    @property
+    def images(self) -> int:
+        """Images still to be paid for."""
+        return sum(line.images for line in self.routes)
+
+    @property
+    def money(self) -> int:
+        """Micro-dollars for the images whose price is known."""
+        return sum(line.money or 0 for line in self.routes)
+
+    @property
+    def unpriced(self) -> int:
+        """Images whose price is not known."""
+        return sum(line.images for line in self.routes if line.price is None)
+
+    def refuse_reasons(
+        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
+    ) -> list[str]:
+        """Why nothing may be spent as things are; empty: it may."""
+        reasons = [
+            None if skip_bad else self._bad_rows(),
+            self._disputes() if changed == "error" else None,
+            self._nothing(skip_bad=skip_bad),
+            self._unpriced() if budget is not None else None,
+            self._over_budget(budget, batch) if budget is not None and not partial else None,
+        ]
+        return [reason for reason in reasons if reason]
+
+    def refuse(
+        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
+    ) -> None:
+        """Raises `BadInput` with all reasons at once."""
+        reasons = self.refuse_reasons(skip_bad=skip_bad, budget=budget, partial=partial, changed=changed, batch=batch)
+        if reasons:
+            raise BadInput(reasons)
+
+    def _bad_rows(self) -> str | None:
+        if not self.bad:
+            return None
+        lines = _first([str(problem) for problem in self.problems], self.bad)
+        rest = f"Mend them, or --skip-bad makes the other {self.good:,}." if self.good else "Mend them."
+        return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
+
+    def _disputes(self) -> str | None:
+        if not self.disputed:
+            return None
+        lines = _first([f"line {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
+        numbers = (
+            "\n  The manifest has no key column, so rows are known by their number: add rows at the end only, "
+            "or name a column (--map key=COLUMN) before the first run."
+        )
+        return (
+            f"{self.manifest}: {_rows(self.disputed)} changed, and images of them are running, unknown or stored.\n"
+            f"{lines}\n  --changed redo makes {_images(self.redo_images)} anew for {usd(self.redo_money)}; "
+            f"--changed keep leaves them as they are.{'' if self.has_key else numbers}"
+        )
+
+    def _nothing(self, *, skip_bad: bool) -> str | None:
+        if self.good or (self.bad and not skip_bad):
+            return None
+        if not self.rows:
+            return f"{self.manifest} has no rows."
+        return f"{self.manifest}: no row to make: {self.skipped:,} skipped, {self.bad:,} bad, of {self.rows:,}."
+
+    def _unpriced(self) -> str | None:
+        if not self.unpriced:
+            return None
+        names = ", ".join(f"{line.provider} {line.label}" for line in self.routes if line.price is None)
+        return (
+            f"--budget cannot be kept: the price of {_images(self.unpriced)} is not known ({names}). "
+            "Give yours under [accounts.NAME.prices], or choose another --provider."
+        )
+
+    def _over_budget(self, budget: int, batch: Batch | None) -> str | None:
+        spent = batch.charged + batch.reserved if batch else 0
+        if spent + self.money <= budget:
+            return None
+        so_far = f", after {usd(spent)} spent or reserved" if spent else ""
+        return (
+            f"--budget {usd(budget)} is below the estimate: {usd(self.money)} for {_images(self.images)}{so_far}. "
+            "Raise it, or --partial works in the manifest's order until the money is used."
+        )
+
+
+def usd(micros: int) -> str:
+    """Money for people: two digits, more only where cents would hide it."""
+    cents, rest = divmod(micros, MICROS // 100)
+    return f"${micros / MICROS:,.4f}" if rest and abs(cents) < 100 else f"${micros / MICROS:,.2f}"  # noqa: PLR2004  a dollar
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row is" if count == 1 else f"{count:,} rows are"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image" if count == 1 else f"{count:,} images"
+
+
+def _first(lines: Sequence[str], count: int) -> str:
+    more = [f"… {count:,} in all"] if count > _IN_MESSAGE else []
+    return "\n".join(f"  {line}" for line in [*lines[:_IN_MESSAGE], *more])
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What all accounts of one provider allow together."""
+
+    submits_per_second: float
+    in_flight: float
+
+    def seconds(self, tasks: int, work: float) -> float:
+        """For this many tasks that take `work` seconds all together."""
+        return max(tasks / self.submits_per_second, work / self.in_flight, work / max(tasks, 1))
+
+    def bound_by(self, tasks: int, work: float) -> str:
+        """The limit that decides."""
+        if tasks / self.submits_per_second > work / self.in_flight:
+            return f"submits_per_second {self.submits_per_second:g}"
+        return f"max_in_flight {self.in_flight:g}"
+
+
+def paces(limits: Iterable[AccountLimits]) -> dict[str, Pace]:
+    """The pace of each provider; what is not declared starts low."""
+    found: dict[str, Pace] = {}
+    for account in limits:
+        before = found.get(account.provider, Pace(submits_per_second=0.0, in_flight=0.0))
+        found[account.provider] = Pace(
+            submits_per_second=before.submits_per_second + (account.submits_per_second or FIRST_SUBMITS_PER_SECOND),
+            in_flight=before.in_flight + (account.max_in_flight or FIRST_IN_FLIGHT),
+        )
+    return found
+
+
+def pace_of(provider: str, known: Mapping[str, Pace]) -> Pace:
+    """A provider's pace; without an account, that of one whose limits are not declared."""
+    return known.get(provider) or Pace(submits_per_second=FIRST_SUBMITS_PER_SECOND, in_flight=FIRST_IN_FLIGHT)
+
+
+def tasks_for(images: int, max_n: int) -> int:
+    """Provider tasks that make this many images of one row."""
+    return math.ceil(images / max_n)
