@@ -74,6 +74,9 @@ class Route:
     model: str  # Lightfast's name of the model
     provider_model: str  # the provider's own id
     pixels: tuple[int, int] | None  # None: not known beforehand
+    ratio: str | None = None  # as this provider is asked; None: it is not told
+    resolution: str | None = None  # as this provider is asked, or its price tier
+    edits: bool = False  # made from references
     max_n: int  # images one provider task can make
     price: int | None  # micro-dollars an image at list price; None: not known
     price_is_yours: bool = False  # from the settings, not the catalogue
@@ -233,8 +236,8 @@ class Dialect(Protocol):
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:
         """The call that asks for `n` images. `extras`: the account's own `route_mode`, `callback_url`, where set."""
 
-    def read_submit(self, response: Response, *, base_url: str) -> SubmitOutcome:
-        """Reads the answer to a submit."""
+    def read_submit(self, response: Response, *, base_url: str, call: Call | None = None) -> SubmitOutcome:
+        """Reads the answer to a submit. `call`: what was sent; it decides where some tasks are asked about."""
 
     def poll(self, task_id: str, route: Route, poll_path: str | None) -> Call:
         """The call that asks for a task's state."""
