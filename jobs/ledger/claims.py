@@ -383,6 +383,7 @@ def _due_copies(now: float, most: int) -> Any:
         batches.c.name.label("batch"),
         batches.c.dest,
         attempts.c.provider_model,
+        attempts.c.slots,
         attempts.c.task_id,
         attempts.c.poll_path,
         accounts.c.name.label("account"),
@@ -433,6 +434,7 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         account=row.account,
         task_id=row.task_id,
         poll_path=row.poll_path,
+        nth=_place(row.slot, json.loads(row.slots)),
         url=row.url,
         spool=row.spool,
         expires_at=row.expires_at,
@@ -440,6 +442,11 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         recorded_path=row.object_path,
         recorded_sha256=row.sha256,
     )
+
+
+def _place(slot: int, slots: list[int]) -> int:
+    """A surplus image has no slot of its own; it is taken for the first."""
+    return slots.index(slot) if slot in slots else 0
 
 
 # -- what a dead holder left ---------------------------------------------------------------------------------------

@@ -180,6 +180,7 @@ class DueCopy:
     account: str
     task_id: str | None
     poll_path: str | None
+    nth: int  # its place among the images of its provider task, from 0
     url: str | None  # None: the bytes are in `spool`
     spool: str | None  # a local file that holds the bytes of a b64 result
     expires_at: float
@@ -328,6 +329,9 @@ class AccountPaused:
     code: str
     message: str
 
+
+#: Facts that end a submit or a provider task.
+AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | TaskFailed
 
 Fact = (
     SubmitAccepted
