@@ -1,0 +1,136 @@
+"""The binding to Celery: `celery -A worker worker` and `celery -A worker beat` find `app` here.
+
+A message is a bell: it carries a lane's name and nothing worth losing. So messages are acknowledged early, expire
+soon, are never retried, and have no result, ETA or time limit; everything that counts is in the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery, signals
+from celery.beat import SchedulingError
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from jobs.errors import LightfastError
+from jobs.settings import Settings, load_settings
+from worker import telemetry
+from worker.process import BEAT, lanes_of
+
+#: One for each kind of lane, so that a process may serve some of them only: `--queues copy`.
+QUEUES = ("submit", "poll", "copy", "sweep")
+#: A bell lives this long, in seconds by the sender's clock; sooner, clocks that differ would swallow all of them.
+BELL_EXPIRES = 60
+#: Shifts end after about 20 s. A bell that a dead worker had not acknowledged rings again after this many seconds.
+VISIBILITY_TIMEOUT = 300
+
+
+def queue_of(lane: str) -> str:
+    """The queue of a lane's bells: "submit:main" rings in "submit"."""
+    return lane.partition(":")[0]
+
+
+def route(_task: str, args: tuple[str, ...], *_: object, **__: object) -> dict[str, str]:
+    """Sends a bell to its lane's queue."""
+    return {"queue": queue_of(args[0])}
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's own settings, from ours. Evaluated when first needed, so that importing this module reads nothing."""
+    settings = settings_or_exit()
+    lanes = lanes_of(settings.accounts)
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # for ever: a worker goes on without Redis
+        "broker_transport_options": {
+            "global_keyprefix": "lightfast:",
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 10,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        "task_routes": [route],
+        "task_default_queue": "sweep",
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_publish_retry": False,
+        "worker_pool": "threads",
+        "worker_concurrency": len(lanes) + 4,  # a bell for a running lane needs a thread to say so
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,  # nothing is acknowledged late; the default warns
+        "worker_enable_remote_control": False,
+        "worker_redirect_stdouts": False,
+        "beat_scheduler": "celery.beat:Scheduler",  # no state: all bells every few seconds
+        "beat_schedule": {
+            f"ring {lane}": {
+                "task": "ring",
+                "args": (lane,),
+                "schedule": BEAT,
+                "options": {"expires": BELL_EXPIRES, "queue": queue_of(lane)},
+            }
+            for lane in lanes
+        },
+    }
+
+
+app = Celery("lightfast", include=["worker.tasks"], set_as_current=False)
+app.add_defaults(configuration)
+
+
+@signals.setup_logging.connect(weak=False)
+def log_as_lightfast(loglevel: int | str = logging.INFO, **_: object) -> None:
+    """Celery's own lines become events like ours."""
+    telemetry.configure(settings_or_exit().log)
+    logging.basicConfig(level=loglevel, handlers=[_Events()], force=True)
+
+
+class _Events(logging.Handler):
+    """Hands a log record on as an event; a broker that is away is told in one line, without a traceback."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        expected = error is None or isinstance(error, (OperationalError, SchedulingError))
+        telemetry.emit(
+            "log",
+            level=_LEVELS.get(record.levelno, "info"),
+            logger=record.name,
+            message=record.getMessage().strip().partition("\n")[0],
+            **({} if expected else {"exc_info": record.exc_info}),
+        )
+
+
+_LEVELS: dict[int, telemetry.Level] = {
+    logging.DEBUG: "debug",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+    logging.CRITICAL: "error",
+}
+
+
+@functools.cache
+def settings_or_exit() -> Settings:
+    """The settings; wrong ones end the process with all their problems."""
+    with exiting():
+        return load_settings()
+
+
+@contextlib.contextmanager
+def exiting() -> Iterator[None]:
+    """An error meant for users ends the process with its message and exit code, not with a traceback."""
+    try:
+        yield
+    except LightfastError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  Celery's logging may not be set up yet
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,125 @@
+"""The one crew of a Celery worker process: bells start its shifts, and where none are heard it starts them itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from worker.telemetry import emit
+
+BEAT = 10.0  # seconds from one bell of a lane to the next
+SILENCE = 2.5 * BEAT  # no bell for so long: Redis or beat is away
+HEARTBEAT = 10.0  # seconds between touches of the heartbeat file
+WATCH = 1.0  # seconds between two looks at all this
+
+
+class Crew(Protocol):
+    """What this module needs of a crew."""
+
+    def shift(self, lane: str) -> bool:
+        """Works in the lane for about 20 s; True when work is left."""
+
+    def bell(self, lane: str) -> bool:
+        """Wakes the lane's shift."""
+
+    def is_alive(self) -> bool:
+        """Whether the crew's loop still turns."""
+
+    def drain(self, seconds: float) -> None:
+        """Ends the shifts, lets what is in the air come down, closes everything."""
+
+
+def lanes_of(accounts: Iterable[str]) -> list[str]:
+    """Every lane there is: two for each account, and two for all."""
+    return [f"{kind}:{name}" for name in sorted(accounts) for kind in ("submit", "poll")] + ["copy", "sweep"]
+
+
+class Process:
+    """The crew of this process, the lanes it serves, and when it last heard a bell."""
+
+    def __init__(self) -> None:
+        self._crew: Crew | None = None
+        self._lanes: frozenset[str] = frozenset()
+        self._working: set[str] = set()
+        self._lock = threading.Lock()
+        self._last_bell = time.monotonic()
+        self._draining = threading.Event()
+        self._drained: threading.Thread | None = None
+        self._watch: threading.Thread | None = None
+        self._drain_seconds = 0.0
+        self._heartbeat_file = ""
+
+    def start(self, crew: Crew, lanes: Sequence[str], *, drain_seconds: float, heartbeat_file: str = "") -> None:
+        """Takes the crew into service in these lanes."""
+        self._crew, self._lanes = crew, frozenset(lanes)
+        self._drain_seconds, self._heartbeat_file = drain_seconds, heartbeat_file
+        self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
+        self._watch.start()
+        emit("worker_started", pid=os.getpid(), lanes=sorted(self._lanes))
+
+    def answer(self, lane: str) -> bool:
+        """Answers a bell: works a shift, or wakes the one at work. True when work is left and none is at work."""
+        self._last_bell = time.monotonic()
+        return self._shift(lane)
+
+    def begin_drain(self) -> None:
+        """Takes no more work, and lets what is in the air come down meanwhile. Safe in a signal handler."""
+        if not self._draining.is_set():
+            self._draining.set()
+            self._drained = threading.Thread(target=self._drain, name="drain")
+            self._drained.start()
+
+    def finish_drain(self) -> None:
+        """Returns when the crew has drained."""
+        self.begin_drain()
+        if self._drained is not None:
+            self._drained.join()
+
+    def _shift(self, lane: str) -> bool:
+        if self._crew is None or lane not in self._lanes or self._draining.is_set():
+            return False
+        with self._lock:
+            at_work = lane in self._working
+            self._working.add(lane)
+        if at_work:
+            self._crew.bell(lane)
+            return False
+        try:
+            return self._crew.shift(lane)
+        finally:
+            with self._lock:
+                self._working.discard(lane)
+
+    def _drain(self) -> None:
+        if self._crew is not None:
+            self._crew.drain(self._drain_seconds)
+
+    def _watch_over(self) -> None:
+        """Touches the heartbeat file, and starts the lanes when no bell is heard."""
+        next_heartbeat = 0.0
+        with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="alone") as alone:
+            while not self._draining.wait(WATCH):
+                if time.monotonic() >= next_heartbeat:
+                    self._touch()
+                    next_heartbeat = time.monotonic() + HEARTBEAT
+                if time.monotonic() - self._last_bell > SILENCE:
+                    self._work_alone(alone.submit)
+
+    def _work_alone(self, start: Callable[[Callable[[str], bool], str], object]) -> None:
+        for lane in self._lanes - self._working:
+            start(self._shift, lane)
+
+    def _touch(self) -> None:
+        """Says to a probe that this process works: not that it exists, but that its loop turns."""
+        if self._heartbeat_file and self._crew is not None and self._crew.is_alive():
+            with contextlib.suppress(OSError):
+                Path(self._heartbeat_file).touch()
+
+
+PROCESS = Process()
