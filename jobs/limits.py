@@ -17,6 +17,9 @@ DEFAULT_POLLS_PER_SECOND = 10.0
 #: Seconds before its last permit is used that a lane may ask for the next ones.
 _ASK_EARLY = 0.05
 
+#: Part of an interval by which rounding may be off: Unix seconds in a float are good to a quarter of a microsecond.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permits:
@@ -35,7 +38,7 @@ def permits(*, tat: float, now: float, per_second: float, ahead: float, most: in
     """
     interval = 1.0 / per_second
     start = max(tat, now)
-    count = min(most, math.floor((now + ahead - start) / interval) + 1) if start <= now + ahead else 0
+    count = min(most, math.floor((now + ahead - start) / interval + _ROUNDING) + 1) if start <= now + ahead else 0
     after = start + count * interval
     times = tuple(start + step * interval for step in range(count))
     return Permits(times=times, tat=after if count else tat, next_at=max(now, after - _ASK_EARLY))

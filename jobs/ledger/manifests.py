@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
-from jobs.ledger.outcomes import derive_jobs, write_events
+from jobs.ledger.derived import derive_jobs
+from jobs.ledger.events import write_events
 from jobs.ledger.schema import attempts, batches, events, images, jobs
 from jobs.ledger.values import Known, NewBatch, Row
 from jobs.states import Attempt, Batch, Image, Job

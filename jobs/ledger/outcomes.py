@@ -15,10 +15,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, case, func, insert, literal_column, select, update
 
-from jobs import limits, retry
-from jobs.ledger.schema import accounts, attempts, batches, events, images, jobs
+from jobs import retry
+from jobs.ledger.account_news import tell_account
+from jobs.ledger.derived import derive_jobs
+from jobs.ledger.events import event_row, write_events
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import (
     AccountPaused,
+    AttemptFact,
     Fact,
     ImageChecked,
     ImageDelayed,
@@ -32,7 +36,7 @@ from jobs.ledger.values import (
     TaskStillRunning,
     TaskSucceeded,
 )
-from jobs.states import ATTEMPT_STEPS, Attempt, Image, Job, Slots, derive
+from jobs.states import ATTEMPT_STEPS, Attempt, Image
 from providers.dialect import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
 
 #: Facts about one attempt, with the state it asks for.
@@ -43,7 +47,6 @@ _ASKED: dict[type, Attempt] = {
     TaskSucceeded: Attempt.SUCCEEDED,
 }
 
-AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | TaskFailed
 ImageEnd = ImageStored | ImageLost
 _F = TypeVar("_F")
 
@@ -538,7 +541,7 @@ def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
     derive_jobs(tx, changes.touched)
     write_events(tx, changes.events)
     for account_id, facts in changes.accounts.items():
-        _tell_account(tx, names[account_id], facts)
+        tell_account(tx, names[account_id], facts)
         changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
 
 
@@ -594,172 +597,3 @@ _VERDICT = (
         message=func.coalesce(bindparam("said"), jobs.c.message),
     )
 )
-
-
-# -- jobs are derived from their slots -----------------------------------------------------------------------------
-
-
-def _count(condition: Any) -> Any:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-
-def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
-    """Derives the state of these jobs from their slots, and writes it."""
-    wanted = sorted(set(job_ids))
-    for start in range(0, len(wanted), 500):
-        rows = [_derived(row) for row in tx.execute(_count_slots(wanted[start : start + 500]))]
-        _many(tx, _DERIVED, rows)
-
-
-def _count_slots(job_ids: Sequence[int]) -> Any:
-    missing = images.c.state == Image.MISSING
-    open_ = attempts.c.state.in_([Attempt.SUBMITTING.value, Attempt.RUNNING.value])
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
-    return (
-        select(
-            jobs.c.id,
-            jobs.c.closed,
-            jobs.c.cancelled,
-            _count(images.c.state == Image.STORED).label("stored"),
-            _count(images.c.state == Image.GENERATED).label("generated"),
-            _count(images.c.state == Image.LOST).label("lost"),
-            _count(missing & open_).label("open"),
-            _count(missing & (attempts.c.state == Attempt.UNKNOWN)).label("unknown"),
-            _count(missing & images.c.attempt_id.is_(None)).label("free"),
-            func.max(images.c.stored_at).label("stored_at"),
-            func.max(case((images.c.state == Image.LOST, images.c.error_code))).label("lost_code"),
-            func.max(case((images.c.state == Image.LOST, images.c.message))).label("lost_message"),
-        )
-        .select_from(jobs.join(images, mine).outerjoin(attempts, attempts.c.id == images.c.attempt_id))
-        .where(jobs.c.id.in_(job_ids))
-        .group_by(jobs.c.id, jobs.c.closed, jobs.c.cancelled)
-    )
-
-
-def _derived(row: Any) -> dict[str, Any]:
-    counted = {name: int(getattr(row, name)) for name in ("stored", "generated", "lost", "open", "unknown", "free")}
-    state = derive(Slots(**counted, closed=bool(row.closed), cancelled=bool(row.cancelled)))
-    ended = state in (Job.DONE, Job.PARTIAL, Job.LOST)
-    return {
-        "of_job": row.id,
-        "new_state": state.value,
-        "ended_at": row.stored_at if ended else None,
-        "code": row.lost_code,
-        "said": row.lost_message,
-    }
-
-
-_DERIVED = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("of_job"))
-    .values(
-        state=bindparam("new_state"),
-        done_at=bindparam("ended_at"),
-        error_code=func.coalesce(jobs.c.error_code, bindparam("code")),
-        message=func.coalesce(jobs.c.message, bindparam("said")),
-    )
-)
-
-
-# -- what the account learns ---------------------------------------------------------------------------------------
-
-
-def _tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> None:
-    accepted = sum(1 for fact in facts if isinstance(fact, SubmitAccepted | TaskSucceeded))
-    news = _good_news(account, accepted) if accepted else {}
-    for fact in facts:
-        if isinstance(fact, SubmitUnclear | SubmitRefused):
-            news = {**news, **_bad_news(account, fact, news)}
-        elif isinstance(fact, TaskFailed) and fact.kind is Kind.ACCOUNT:
-            news = {**news, **_long_rest(account, fact, news)}
-    if news:
-        tx.execute(update(accounts).where(accounts.c.id == account.id).values(**news))
-
-
-def _good_news(account: Any, accepted: int) -> dict[str, Any]:
-    news: dict[str, Any] = {}
-    if account.submits_per_second is None or account.max_in_flight is None:
-        rate, flying = limits.grown(account.learnt_rate, account.learnt_in_flight, accepted)
-        if (rate, flying) != (account.learnt_rate, account.learnt_in_flight):
-            news.update(learnt_rate=rate, learnt_in_flight=flying)
-    if account.troubles or account.unclear or account.paused_code:
-        news.update(troubles=0, unclear=0, paused_until=None, paused_code=None, paused_message=None)
-    return news
-
-
-def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(fact, SubmitUnclear):
-        return _unclear_news(account, fact, news)
-    if fact.kind is Kind.ACCOUNT:
-        return _long_rest(account, fact, news)
-    if fact.kind is Kind.THROTTLED:
-        return _throttled(account, fact, news)
-    if fact.code == "unreachable":
-        return _short_rest(account, fact, news, None)
-    return {}
-
-
-def _unclear_news(account: Any, fact: SubmitUnclear, news: dict[str, Any]) -> dict[str, Any]:
-    unclear = news.get("unclear", account.unclear) + 1
-    rest: dict[str, Any] = {"unclear": unclear}
-    if unclear >= retry.UNCLEAR_BEFORE_REST:
-        rest.update(_short_rest(account, fact, news, None))
-    return rest
-
-
-def _throttled(account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
-    count = {"throttled": news.get("throttled", account.throttled) + 1}
-    if _rests(account, fact.at, news):
-        return count  # the whole account cools down once, not once a request
-    rate, flying = limits.shrunk(account.learnt_rate, account.learnt_in_flight)
-    learnt = {"learnt_rate": rate, "learnt_in_flight": flying}
-    return {**count, **learnt, **_short_rest(account, fact, news, fact.retry_after)}
-
-
-def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
-    until = news.get("paused_until", account.paused_until)
-    return until is not None and until > at
-
-
-def _short_rest(account: Any, fact: Any, news: dict[str, Any], retry_after: float | None) -> dict[str, Any]:
-    if _rests(account, fact.at, news):
-        return {}
-    troubles = news.get("troubles", account.troubles) + 1
-    return _rest(fact, troubles, fact.at + retry.short_rest(troubles, retry_after))
-
-
-def _long_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
-    if _rests(account, fact.at, news) and news.get("paused_code", account.paused_code) == fact.code:
-        return {}
-    troubles = news.get("troubles", account.troubles) + 1
-    return _rest(fact, troubles, fact.at + retry.long_rest(troubles))
-
-
-def _rest(fact: Any, troubles: int, until: float) -> dict[str, Any]:
-    return {
-        "troubles": troubles,
-        "paused_until": until,
-        "paused_code": clean(fact.code),
-        "paused_message": clean(fact.message),
-    }
-
-
-# -- events --------------------------------------------------------------------------------------------------------
-
-
-def event_row(name: str, at: float, row: Any, detail: dict[str, Any]) -> dict[str, Any]:
-    """An event about an attempt."""
-    cleaned = {key: clean(value, RAW_LIMIT) if isinstance(value, str) else value for key, value in detail.items()}
-    return {
-        "at": at,
-        "name": name,
-        "batch_id": row.batch_id,
-        "job_id": row.job_id,
-        "attempt_id": row.id,
-        "detail": json.dumps(cleaned),
-    }
-
-
-def write_events(tx: Connection, rows: list[dict[str, Any]]) -> None:
-    """Adds events to the history."""
-    _many(tx, insert(events), rows)

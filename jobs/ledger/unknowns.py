@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from jobs.ledger.outcomes import derive_jobs, event_row, write_events
+from jobs.ledger.derived import derive_jobs
+from jobs.ledger.events import event_row, write_events
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import UnknownAttempt
 from jobs.states import Attempt, Image

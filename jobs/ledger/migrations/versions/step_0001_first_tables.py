@@ -255,4 +255,3 @@ def upgrade() -> None:
             sqlite_where=sa.text("NOT surplus"),
             postgresql_where=sa.text("NOT surplus"),
         )
-

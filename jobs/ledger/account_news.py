@@ -1,0 +1,94 @@
+"""What an account learns from the facts about its attempts: limits that grow and shrink, rests, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from jobs import limits, retry
+from jobs.ledger.schema import accounts
+from jobs.ledger.values import AttemptFact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
+from providers.dialect import Kind, clean
+
+
+def tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> None:
+    """Lets one account learn from a group of facts about its attempts; the caller holds its row."""
+    accepted = sum(1 for fact in facts if isinstance(fact, SubmitAccepted | TaskSucceeded))
+    news = _good_news(account, accepted) if accepted else {}
+    for fact in facts:
+        if isinstance(fact, SubmitUnclear | SubmitRefused):
+            news = {**news, **_bad_news(account, fact, news)}
+        elif isinstance(fact, TaskFailed) and fact.kind is Kind.ACCOUNT:
+            news = {**news, **_long_rest(account, fact, news)}
+    if news:
+        tx.execute(update(accounts).where(accounts.c.id == account.id).values(**news))
+
+
+def _good_news(account: Any, accepted: int) -> dict[str, Any]:
+    news: dict[str, Any] = {}
+    if account.submits_per_second is None or account.max_in_flight is None:
+        rate, flying = limits.grown(account.learnt_rate, account.learnt_in_flight, accepted)
+        if (rate, flying) != (account.learnt_rate, account.learnt_in_flight):
+            news.update(learnt_rate=rate, learnt_in_flight=flying)
+    if account.troubles or account.unclear or account.paused_code:
+        news.update(troubles=0, unclear=0, paused_until=None, paused_code=None, paused_message=None)
+    return news
+
+
+def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(fact, SubmitUnclear):
+        return _unclear_news(account, fact, news)
+    if fact.kind is Kind.ACCOUNT:
+        return _long_rest(account, fact, news)
+    if fact.kind is Kind.THROTTLED:
+        return _throttled(account, fact, news)
+    if fact.code == "unreachable":
+        return _short_rest(account, fact, news, None)
+    return {}
+
+
+def _unclear_news(account: Any, fact: SubmitUnclear, news: dict[str, Any]) -> dict[str, Any]:
+    unclear = news.get("unclear", account.unclear) + 1
+    rest: dict[str, Any] = {"unclear": unclear}
+    if unclear >= retry.UNCLEAR_BEFORE_REST:
+        rest.update(_short_rest(account, fact, news, None))
+    return rest
+
+
+def _throttled(account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+    count = {"throttled": news.get("throttled", account.throttled) + 1}
+    if _rests(account, fact.at, news):
+        return count  # the whole account cools down once, not once a request
+    rate, flying = limits.shrunk(account.learnt_rate, account.learnt_in_flight)
+    learnt = {"learnt_rate": rate, "learnt_in_flight": flying}
+    return {**count, **learnt, **_short_rest(account, fact, news, fact.retry_after)}
+
+
+def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
+    until = news.get("paused_until", account.paused_until)
+    return until is not None and until > at
+
+
+def _short_rest(account: Any, fact: Any, news: dict[str, Any], retry_after: float | None) -> dict[str, Any]:
+    if _rests(account, fact.at, news):
+        return {}
+    troubles = news.get("troubles", account.troubles) + 1
+    return _rest(fact, troubles, fact.at + retry.short_rest(troubles, retry_after))
+
+
+def _long_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
+    if _rests(account, fact.at, news) and news.get("paused_code", account.paused_code) == fact.code:
+        return {}
+    troubles = news.get("troubles", account.troubles) + 1
+    return _rest(fact, troubles, fact.at + retry.long_rest(troubles))
+
+
+def _rest(fact: Any, troubles: int, until: float) -> dict[str, Any]:
+    return {
+        "troubles": troubles,
+        "paused_until": until,
+        "paused_code": clean(fact.code),
+        "paused_message": clean(fact.message),
+    }

@@ -1,0 +1,66 @@
+"""A stocked ledger, and one claimer as a process: `python stock.py URL HOW_OFTEN NOW AHEAD`."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.values import AccountLimits, Batch, Made, NewBatch, Row
+from providers.dialect import Link, Request
+
+PRICE = 20_000
+NOW = 1_800_000_000.0
+
+
+def rows(count: int, *, n: int = 1, max_n: int = 10, prompt: str = "a lamp", first: int = 0) -> list[Row]:
+    return [row(position, n=n, max_n=max_n, prompt=f"{prompt} {position}") for position in range(first, first + count)]
+
+
+def row(position: int, *, n: int = 1, max_n: int = 10, prompt: str = "a lamp") -> Row:
+    request = Request(prompt=prompt, model="gpt-image-2", ratio="1:1", resolution="1k", n=n)
+    return Row(
+        position=position,
+        line=position + 2,
+        key=f"k{position}",
+        carried=b'{"Title":"Lamp"}',
+        request=request,
+        request_hash=request.hash(),
+        path=f"spring/k{position}/{{index}}.{{ext}}",
+        provider="maxapi.io",
+        provider_model="gpt-image-2/text-to-image",
+        price=PRICE,
+        pixels=(1024, 1024),
+        max_n=max_n,
+    )
+
+
+def new_batch(name: str = "spring", **changes: object) -> NewBatch:
+    values = {"name": name, "dest": "/tmp/dest", "path": "{batch}/{key}/{index}.{ext}", "columns": ("Title",)}
+    return NewBatch(**{**values, "source": "spring.csv", **changes})
+
+
+def account(**changes: object) -> AccountLimits:
+    values = {"name": "main", "provider": "maxapi.io", "submits_per_second": 1e6, "polls_per_second": 1e6}
+    return AccountLimits(**{**values, "max_in_flight": 1000, **changes})
+
+
+def stock(ledger: Ledger, manifest: list[Row], *, limits: AccountLimits | None = None, **batch: object) -> Batch:
+    ledger.sync_accounts([limits or account()], NOW)
+    return ledger.record_manifest(new_batch(**batch), manifest, now=NOW)
+
+
+def claim(ledger: Ledger, now: float, *, times: int = 1, ahead: float = 0.25, at_most: int = 64) -> int:
+    claimed = 0
+    for _ in range(times):
+        claimed += len(ledger.claim_submits("main", now, lease=90, at_most=at_most, ahead=ahead).intents)
+    return claimed
+
+
+def made(url: str = "https://cdn.example/0.png", *, expires_at: float = NOW + 3600) -> Made:
+    return Made(link=Link(url=url), spool=None, expires_at=expires_at)
+
+
+if __name__ == "__main__":
+    opened = open_ledger(sys.argv[1])
+    sys.stdin.readline()  # all start together
+    print(claim(opened, float(sys.argv[3]), times=int(sys.argv[2]), ahead=float(sys.argv[4]), at_most=3))
