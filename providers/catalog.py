@@ -24,7 +24,7 @@ SHAPES = 4_096
 
 Number = TypeVar("Number", int, float)
 
-Answer = tuple[Route, ...] | tuple[Problem, ...]
+Answer = tuple[tuple[Route, ...], tuple[Problem, ...]]  # routes, or else problems
 
 
 class Catalog:
@@ -34,7 +34,7 @@ class Catalog:
         self._models = contents.models
         self._offers = contents.offers
         self._by_id = {offer.id: offer.model for offer in contents.offers}
-        self._answers: dict[object, tuple[bool, Answer]] = {}
+        self._answers: dict[object, Answer] = {}
 
     @classmethod
     def load(cls) -> Catalog:
@@ -119,10 +119,10 @@ class Catalog:
         answer = self._answers.get(key)
         if answer is None:
             answer = self._remember(key, self._find(self.complete(request), providers, among))
-        legal, found = answer
-        if bad or not legal:
-            raise Unmakeable([*bad, *(() if legal else found)])  # type: ignore[list-item]  # problems, when not legal
-        return list(found)
+        routes, problems = answer
+        if bad or problems:
+            raise Unmakeable([*bad, *problems])
+        return list(routes)
 
     def route_of(self, provider: str, provider_model: str, request: Request) -> Route:
         """The same route again, at run time. Raises Unmakeable when the catalogue no longer has it."""
@@ -136,7 +136,7 @@ class Catalog:
             raise Unmakeable([Problem(column="model", value=provider_model, legal=legal)])
         return found[0]
 
-    def _remember(self, key: object, answer: tuple[bool, Answer]) -> tuple[bool, Answer]:
+    def _remember(self, key: object, answer: Answer) -> Answer:
         if len(self._answers) >= SHAPES:
             self._answers.clear()
         self._answers[key] = answer
@@ -144,9 +144,7 @@ class Catalog:
 
     # -- finding -------------------------------------------------------------------------------------------------------
 
-    def _find(
-        self, request: Request, providers: Sequence[str] | None, among: Sequence[str] | None
-    ) -> tuple[bool, Answer]:
+    def _find(self, request: Request, providers: Sequence[str] | None, among: Sequence[str] | None) -> Answer:
         own = self._of_model(request.model)
         allowed = [offer for offer in own if _allowed(offer, request.provider, providers, among)]
         problems = self._check_names(request, own, allowed) or self._check_n(request)
@@ -154,9 +152,9 @@ class Catalog:
         fits = [(offer, found) for offer, found in tried if isinstance(found, Fit)]
         if fits and not problems:
             routes = [_route(offer, found, request) for offer, found in fits]
-            return True, tuple(sorted(routes, key=_order(providers)))
+            return tuple(sorted(routes, key=_order(providers))), ()
         complaints = [(offer.provider, found) for offer, found in tried if not isinstance(found, Fit)]
-        return False, tuple(problems + ([] if fits else self._explain(request, complaints)))
+        return (), tuple(problems + ([] if fits else self._explain(request, complaints)))
 
     def _of_model(self, name: str) -> list[Offer]:
         return [offer for offer in self._offers if name in (offer.model, offer.id)]

@@ -216,7 +216,7 @@ def _option_complaint(offer: Offer, name: str, value: object) -> Complaint:
     plain = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
     shown = clean(f"{name}: {plain}", SHOWN)
     if rule is None:
-        text = f"takes {' '.join(offer.options)}" if offer.options else "takes none"
+        text = f"takes {' '.join(offer.options)}" if offer.options else "takes no options"
     else:
         needs = "".join(f", with {other} {' or '.join(map(str, some))}" for other, some in rule.needs.items())
         text = f"takes {name} {rule}{needs}"
