@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 
 from providers.dialect import Request
+from providers.legality import check_reference
 from providers.registry import PROVIDERS
 
 #: Images one row may ask for; more is more rows.
@@ -20,7 +20,6 @@ SHOWN = 60
 
 WHOLE = re.compile(r"(\d{1,9})(?:\.0+)?")  # pandas writes 2.0 for 2
 _SIZE = re.compile(r"(\d{1,5})\s*[xX\u00d7*]\s*(\d{1,5})")
-_URL = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 
 
 class Cell(NamedTuple):
@@ -41,7 +40,7 @@ def references(text: str) -> tuple[str, ...]:
     links = _json_links(text) if text.startswith("[") else [link.strip() for link in text.split("|")]
     links = [link for link in links if link]
     for link in links:
-        if not _URL.fullmatch(link) or not _has_host(link):
+        if check_reference(link):
             raise ValueError(
                 f"{shown(link)} is no http:// or https:// address (local files, s3:// and data: are not taken yet); "
                 "several are a JSON list or separated by |"
@@ -57,13 +56,6 @@ def _json_links(text: str) -> list[str]:
     if not all(isinstance(link, str) for link in links):
         raise ValueError("a JSON list of addresses: each of them is text")
     return list(links)
-
-
-def _has_host(link: str) -> bool:
-    try:
-        return bool(urlsplit(link).hostname)
-    except ValueError:  # a broken [IPv6] host
-        return False
 
 
 def shape_request(given: Mapping[str, str], cells: list[Cell]) -> Request:

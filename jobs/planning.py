@@ -32,6 +32,7 @@ _CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 _SHAPES_KEPT = 4096
 #: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
 _SHORT_PROMPT = 4_000
+_SOME_LINK = "https://example.com/reference.png"
 
 
 class Routes(Protocol):
@@ -302,19 +303,21 @@ class Planner:
         shape = self._shapes.get(shape_key) if len(prompt) <= _SHORT_PROMPT else None
         if shape is None:
             given = {known: text.strip() for (known, _), text in zip(self._shape_columns, values, strict=True)}
-            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, links)
+            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, len(links))
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
             if len(prompt) <= _SHORT_PROMPT:
                 self._shapes[shape_key] = shape
         return shape
 
-    def _new_shape(self, given: Mapping[str, str], prompt: str, links: tuple[str, ...]) -> _Shape:
+    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int) -> _Shape:
         cells: list[Cell] = []
         request = shape_request(self._with_defaults(given), cells)
         if cells:
             return _Shape(tuple(self._with_hint(cell) for cell in cells), None, None)
-        request = self.catalog.complete(replace(request, prompt=prompt or "-", references=links))
+        # Kept for all rows of this shape, so nothing of this row's own text may decide.
+        text = prompt if len(prompt) > _SHORT_PROMPT else "-"
+        request = self.catalog.complete(replace(request, prompt=text, references=(_SOME_LINK,) * links))
         route = _choose(request, self.options, self.catalog)
         if isinstance(route, Route):
             return _Shape((), request, route)
