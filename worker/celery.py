@@ -21,7 +21,8 @@ from kombu.exceptions import OperationalError
 from jobs.errors import LightfastError
 from jobs.settings import Settings, load_settings
 from worker import telemetry
-from worker.process import BEAT, lanes_of
+from worker.crew import lanes_of
+from worker.process import BEAT
 
 #: One for each kind of lane, so that a process may serve some of them only: `--queues copy`.
 QUEUES = ("submit", "poll", "copy", "sweep")

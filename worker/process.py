@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -33,11 +33,6 @@ class Crew(Protocol):
 
     def drain(self, seconds: float) -> None:
         """Ends the shifts, lets what is in the air come down, closes everything."""
-
-
-def lanes_of(accounts: Iterable[str]) -> list[str]:
-    """Every lane there is: two for each account, and two for all."""
-    return [f"{kind}:{name}" for name in sorted(accounts) for kind in ("submit", "poll")] + ["copy", "sweep"]
 
 
 class Process:

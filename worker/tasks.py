@@ -10,8 +10,8 @@ from celery import signals
 from kombu.exceptions import OperationalError
 
 from worker.celery import BELL_EXPIRES, app, exiting, queue_of, settings_or_exit
-from worker.crew import CrewThread
-from worker.process import PROCESS, lanes_of
+from worker.crew import CrewThread, lanes_of
+from worker.process import PROCESS
 from worker.telemetry import configure, emit
 
 
