@@ -1,0 +1,350 @@
+"""One contract for every destination: a folder, and a bucket on a server that speaks S3."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from worker.disk import DiskStore
+from worker.storage import Put, StoreError, open_store
+
+PNG = "image/png"
+DATA = bytes(range(256)) * 5000
+ODD = [
+    "batch/key with space/0.png",
+    "ünï/日本語/0.png",
+    "p%20q%2F.png",
+    "a+b&c=d;e,f.png",
+    "x#y?z.png",
+    "dots.../end..",
+    "q'\"<>|*~{}[]^`$!@().png",
+    " lead and trail ",
+    "decomposed cafe\u0301.png",
+]
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def aws(endpoint, monkeypatch, tmp_path):
+    """As a user would set it; nothing of the machine's own is read."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws.config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws.credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    return endpoint
+
+
+@pytest.fixture
+def bucket(aws):
+    client = boto3.client("s3")
+    name = f"shop-img-{time.monotonic_ns()}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield client, name
+    client.close()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request, tmp_path):
+    if request.param == "folder":
+        return open_store(str(tmp_path / "out put"))
+    _, name = request.getfixturevalue("bucket")
+    return open_store(f"s3://{name}/spring/2026")
+
+
+def test_an_object_is_written_once_and_never_replaced(store):
+    assert store.put_new("b/k/0.png", DATA, content_type=PNG) is Put.STORED
+    assert store.put_new("b/k/0.png", b"other", content_type=PNG) is Put.EXISTS
+
+    assert store.read("b/k/0.png") == DATA
+    assert store.sha256_of("b/k/0.png") == hashlib.sha256(DATA).hexdigest()
+
+
+def test_put_replaces_and_delete_may_come_twice(store):
+    store.put("r.csv", b"old", content_type="text/csv")
+    store.put("r.csv", b"new", content_type="text/csv")
+    assert store.read("r.csv") == b"new"
+
+    store.delete("r.csv")
+    store.delete("r.csv")
+    assert store.read("r.csv") is None
+    assert store.sha256_of("r.csv") is None
+
+
+def test_a_file_is_put_like_bytes(store, tmp_path):
+    spool = tmp_path / "spool"
+    spool.write_bytes(DATA)
+
+    assert store.put_new("a.png", spool, content_type=PNG) is Put.STORED
+    assert store.read("a.png") == DATA
+    assert spool.read_bytes() == DATA
+
+
+def test_an_object_larger_than_a_multipart_piece_is_whole(store):
+    big = os.urandom(1000) * 12_000
+    store.put("big", big, content_type=PNG)
+    assert store.put_new("big2", big, content_type=PNG) is Put.STORED
+    assert store.sha256_of("big") == store.sha256_of("big2") == hashlib.sha256(big).hexdigest()
+
+
+def test_of_many_writers_of_one_path_one_wins(store):
+    with ThreadPoolExecutor(8) as threads:
+        puts = list(threads.map(lambda n: store.put_new("k", b"%d" % n, content_type=PNG), range(8)))
+
+    assert puts.count(Put.STORED) == 1
+    assert store.read("k") == b"%d" % puts.index(Put.STORED)
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_odd_keys_arrive_as_given(store, path):
+    assert store.put_new(path, b"x", content_type=PNG) is Put.STORED
+    assert store.read(path) == b"x"
+    assert store.put_new(path, b"x", content_type=PNG) is Put.EXISTS
+
+
+def test_a_probe_leaves_nothing_behind(store, request, tmp_path):
+    assert store.probe() is None
+
+    if "folder" in request.node.callspec.params.values():
+        assert not (tmp_path / "out put").exists()
+    else:
+        client, name = request.getfixturevalue("bucket")
+        assert client.list_objects_v2(Bucket=name)["KeyCount"] == 0
+
+
+# -- S3 ------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_type_and_metadata_as_others_see_them_at_s3(bucket):
+    client, name = bucket
+    store = open_store(f"s3://{name}/pre fix/")
+    for path in ODD:
+        store.put_new(path, b"x", content_type=PNG, metadata={"batch": "b", "key": path, "index": "0"})
+
+    found = {item["Key"] for item in client.list_objects_v2(Bucket=name)["Contents"]}
+    assert found == {f"pre fix/{path}" for path in ODD}
+    for path in ODD:
+        head = client.head_object(Bucket=name, Key=f"pre fix/{path}")
+        assert head["ContentType"] == PNG
+        assert head["Metadata"]["index"] == "0"
+        assert urllib.request.unquote(head["Metadata"]["key"]) == path
+
+
+def test_metadata_is_bounded(bucket):
+    client, name = bucket
+    open_store(f"s3://{name}").put_new("k", b"x", content_type=PNG, metadata={"key": "日" * 300})
+    assert 1000 < len(client.head_object(Bucket=name, Key="k")["Metadata"]["key"]) <= 1200
+
+
+def test_addresses_of_an_object(bucket):
+    _, name = bucket
+    store = open_store(f"s3://{name}/p")
+    store.put_new("a b%.png", DATA, content_type=PNG)
+
+    assert store.url_of("a b%.png") == f"s3://{name}/p/a b%.png"
+    with urllib.request.urlopen(store.presign("a b%.png", 60)) as answer:
+        assert answer.read() == DATA
+
+
+def test_credentials_and_endpoint_come_from_a_profile_as_the_aws_cli_finds_them(bucket, monkeypatch, tmp_path, aws):
+    _, name = bucket
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(variable)
+    profile = f"region = eu-west-1\naws_access_key_id = AK\naws_secret_access_key = SK\nendpoint_url = {aws}\n"
+    (tmp_path / "aws.config").write_text(f"[profile shop]\n{profile}")
+    monkeypatch.setenv("AWS_PROFILE", "shop")
+
+    assert open_store(f"s3://{name}").probe() is None
+
+
+def test_renewed_credentials_are_used(bucket, monkeypatch):
+    _, name = bucket
+    store = open_store(f"s3://{name}")
+    opened = store._open_with.__self__
+    before = store._store()
+    assert store._store() is before
+
+    opened._credentials.secret_key = "renewed"
+
+    assert store._store() is not before
+    assert store.probe() is None
+
+
+def fails(call):
+    with pytest.raises(StoreError) as caught:
+        call()
+    assert "very-secret" not in str(caught.value)
+    return caught.value
+
+
+def test_what_is_missing_is_told_at_once(aws, monkeypatch):
+    start = time.monotonic()
+    assert fails(lambda: open_store("s3://no-such-bucket-here")).code == "bucket_missing"
+    assert fails(lambda: open_store("s3://Bad_Bucket!/x")).code == "bad_destination"
+    assert fails(lambda: open_store("s3://")).code == "bad_destination"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    error = fails(lambda: open_store("s3://shop-img"))
+    assert (error.code, error.retryable) == ("bucket_unreachable", True)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert fails(lambda: open_store("s3://shop-img")).code == "bucket_no_credentials"
+    monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    error = fails(lambda: open_store("s3://shop-img"))
+    assert (error.code, error.denied) == ("bucket_no_credentials", True)
+    assert time.monotonic() - start < 8
+
+
+def test_a_bucket_that_goes_away_is_not_taken_for_missing_objects(bucket):
+    client, name = bucket
+    store = open_store(f"s3://{name}")
+    client.delete_bucket(Bucket=name)
+
+    for call in (
+        lambda: store.put_new("k", b"x", content_type=PNG),
+        lambda: store.read("k"),
+        lambda: store.sha256_of("k"),
+    ):
+        error = fails(call)
+        assert error.code == "bucket_missing"
+        assert "NoSuchBucket" in error.message
+
+
+@pytest.mark.parametrize("path", ["a\tb", "a//b", "../b"])
+def test_a_path_s3_cannot_take_is_a_store_error(bucket, path):
+    store = open_store(f"s3://{bucket[1]}")
+    assert fails(lambda: store.put_new(path, b"x", content_type=PNG)).code == "bad_path"
+
+
+def test_a_process_that_ends_right_after_a_put_ends_well(bucket):
+    _, name = bucket
+    script = f"from worker.storage import open_store; open_store('s3://{name}').put_new('k', b'x', content_type='a/b')"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ | {"PYTHONPATH": "."})
+        assert done.returncode == 0
+
+
+# -- a folder ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_url_is_a_folder(tmp_path):
+    open_store(f"file://{tmp_path}/a%20b").put_new("c.png", b"x", content_type=PNG)
+    assert (tmp_path / "a b" / "c.png").read_bytes() == b"x"
+    assert open_store(str(tmp_path)).url_of("a b/c.png") == f"file://{tmp_path}/a%20b/c.png"
+
+
+def test_a_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path, monkeypatch):
+    order = []
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd)))
+    monkeypatch.setattr(os, "link", lambda *a, **k: (order.append("link"), link(*a, **k)))
+
+    DiskStore(tmp_path).put_new("b/k.png", DATA, content_type=PNG)
+
+    at = order.index("link")
+    assert f"{tmp_path}/.lightfast/parts/" in order[at - 1]
+    assert order[at + 1] == f"{tmp_path}/b"
+    assert str(tmp_path) in order[:at], "the new folder's own name is durable too"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "denied"),
+    [
+        (errno.ENOSPC, "disk_full", False),
+        (errno.EDQUOT, "disk_full", False),
+        (errno.EACCES, "disk_denied", True),
+        (errno.EROFS, "disk_denied", True),
+        (errno.EIO, "disk_error", False),
+    ],
+)
+def test_a_disk_that_fails_is_told_and_leaves_nothing_half_written(tmp_path, monkeypatch, number, code, denied):
+    def fsync(_):
+        raise OSError(number, os.strerror(number))
+
+    store = DiskStore(tmp_path)
+    store.put_new("other", b"x", content_type=PNG)
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    error = fails(lambda: store.put_new("k.png", DATA, content_type=PNG))
+
+    assert (error.code, error.denied, error.retryable) == (code, denied, True)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
+
+
+def test_a_disk_without_hard_links_still_replaces_nothing(tmp_path, monkeypatch):
+    def link(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    store = DiskStore(tmp_path)
+
+    assert store.put_new("k", b"first", content_type=PNG) is Put.STORED
+    assert store.put_new("k", b"second", content_type=PNG) is Put.EXISTS
+    assert store.read("k") == b"first"
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
+    store = DiskStore(tmp_path)
+    store.put_new("k", b"x", content_type=PNG)
+    old, new = (tmp_path / ".lightfast/parts" / name for name in ("old", "new"))
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (1, 1))
+
+    DiskStore(tmp_path)
+
+    assert not old.exists()
+    assert new.exists()
+
+
+@pytest.mark.parametrize("path", ["../out", "a/../../out", "/etc/x", "", "a\0b", "x" * 300, "file/below"])
+def test_a_path_outside_the_folder_or_none_is_refused(tmp_path, path):
+    store = DiskStore(tmp_path / "in")
+    store.put_new("file", b"x", content_type=PNG)
+    assert fails(lambda: store.put_new(path, b"x", content_type=PNG)).code == "bad_path"
+
+
+# -- other clouds, by construction ---------------------------------------------------------------------------------
+
+
+def test_google_and_azure_are_opened_from_their_own_environment(monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "shopaccount")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+    azure = open_store("az://images/spring")
+
+    assert azure.url_of("a.png") == "az://images/spring/a.png"
+    assert azure.presign("a b.png", 60).startswith("https://shopaccount.blob.core.windows.net/images/spring/a%20b.png?")
+    assert azure._attributes(PNG, {"request-hash": "ö"}) == {"Content-Type": PNG, "request_hash": "%C3%B6"}
+    assert open_store("gs://images/spring").url_of("a.png") == "gs://images/spring/a.png"
+
+
+def test_azure_without_an_account_is_told(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    assert fails(lambda: open_store("az://images")).code == "bucket_no_credentials"
+
+
+@pytest.mark.parametrize("dest", ["ftp://host/x", "http://host/x", "S3//x://", "file://host/x"])
+def test_what_is_no_destination_is_told(dest):
+    assert fails(lambda: open_store(dest)).code == "bad_destination"

@@ -1,0 +1,265 @@
+"""Buckets by obstore: S3 with boto3's credentials, Google Cloud Storage, Azure.
+
+obstore's synchronous functions only: a process that ends soon after one of its `*_async` functions may crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from jobs.errors import StoreError
+from worker.storage import NO_METADATA, Put, Store, plain_metadata
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+Opened = S3Store | GCSStore | AzureStore
+
+CONNECT_TIMEOUT = timedelta(seconds=3)
+#: One put of 25 MB over a slow line; a bucket that takes a connection and says nothing is given up after as long.
+REQUEST_TIMEOUT = timedelta(seconds=60)
+#: The probe's objects are tiny; a person waits.
+PROBE_TIMEOUT = timedelta(seconds=6)
+CHUNK = 1024 * 1024
+MESSAGE_LIMIT = 200
+
+RETRY: RetryConfig = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=10),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
+}
+
+#: What a store's own code or status means: our code, and whether it is a matter of rights. Most specific first.
+MEANINGS: Mapping[str, tuple[str, bool]] = {
+    "NoSuchBucket": ("bucket_missing", False),
+    "ContainerNotFound": ("bucket_missing", False),
+    "ExpiredToken": ("bucket_denied", True),
+    "InvalidToken": ("bucket_denied", True),
+    "InvalidAccessKeyId": ("bucket_denied", True),
+    "SlowDown": ("bucket_slow_down", False),
+    "ServerBusy": ("bucket_slow_down", False),
+    "ConditionalRequestConflict": ("bucket_busy", False),
+    "RequestTimeout": ("bucket_unreachable", False),
+    "AuthorizationHeaderMalformed": ("bucket_wrong_region", False),
+    "401": ("bucket_denied", True),
+    "403": ("bucket_denied", True),
+    "404": ("bucket_missing", False),
+    "408": ("bucket_unreachable", False),
+    "409": ("bucket_busy", False),
+    "429": ("bucket_slow_down", False),
+    "503": ("bucket_slow_down", False),
+    "5xx": ("bucket_failing", False),
+    "4xx": ("bucket_refused", False),
+}
+#: The right a verb needs at S3.
+ACTIONS = {"write": "s3:PutObject", "read": "s3:GetObject", "delete": "s3:DeleteObject", "sign": "s3:GetObject"}
+#: The same call will not work later.
+FINAL = frozenset({"bucket_refused", "bad_path"})
+
+
+class BucketStore(Store):
+    """One bucket and prefix. `open_with(timeout)` gives an obstore store that has valid credentials now."""
+
+    def __init__(self, *, scheme: str, bucket: str, prefix: str, open_with: Callable[[timedelta], Opened]) -> None:
+        self._scheme = scheme
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._open_with = open_with
+        self._timeout = REQUEST_TIMEOUT
+
+    def put_new(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> Put:
+        """Writes an object unless one is there (If-None-Match); stores that ignore the condition replace it."""
+        attributes = self._attributes(content_type, metadata)
+        with self._told(path, "write"):
+            try:
+                obstore.put(self._store(), self._key(path), data, attributes=attributes, mode="create")
+            except AlreadyExistsError as error:
+                if "ConditionalRequestConflict" in str(error):  # another put runs; there may be nothing yet
+                    raise
+                return Put.EXISTS
+        return Put.STORED
+
+    def put(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> None:
+        """Writes an object over whatever is there."""
+        attributes = self._attributes(content_type, metadata)
+        with self._told(path, "write"):
+            obstore.put(self._store(), self._key(path), data, attributes=attributes, use_multipart=False)
+
+    def read(self, path: str) -> bytes | None:
+        """An object's bytes; None when there is none."""
+        with self._told(path, "read"), _missing_is_none():
+            return obstore.get(self._store(), self._key(path)).bytes().to_bytes()
+        return None
+
+    def sha256_of(self, path: str) -> str | None:
+        """The hash of an object's bytes, read now; None when there is none."""
+        digest = hashlib.sha256()
+        with self._told(path, "read"), _missing_is_none():
+            for part in obstore.get(self._store(), self._key(path)).stream(min_chunk_size=CHUNK):
+                digest.update(part)
+            return digest.hexdigest()
+        return None
+
+    def delete(self, path: str) -> None:
+        """Deletes an object, if there is one."""
+        with self._told(path, "delete"), _missing_is_none():
+            obstore.delete(self._store(), self._key(path))
+
+    def presign(self, path: str, seconds: float) -> str:
+        """A signed address; S3 signs for seven days at most."""
+        with self._told(path, "sign"):
+            return obstore.sign(self._store(), "GET", self._key(path), timedelta(seconds=seconds))
+
+    def url_of(self, path: str) -> str:
+        """The object's address."""
+        return f"{self._scheme}://{self._bucket}/{self._key(path)}"
+
+    def probe(self) -> str | None:
+        """As every store's, and quicker to give up."""
+        hasty = BucketStore(
+            scheme=self._scheme, bucket=self._bucket, prefix=self._prefix.rstrip("/"), open_with=self._open_with
+        )
+        hasty._timeout = PROBE_TIMEOUT
+        return super(BucketStore, hasty).probe()
+
+    def _store(self) -> Opened:
+        return self._open_with(self._timeout)
+
+    def _key(self, path: str) -> str:
+        return self._prefix + path
+
+    def _attributes(self, content_type: str, metadata: Mapping[str, str]) -> dict[str, str]:
+        plain = plain_metadata(metadata)
+        if self._scheme == "az":  # its names are identifiers
+            plain = {name.replace("-", "_"): value for name, value in plain.items()}
+        return {"Content-Type": content_type, **plain}
+
+    @contextlib.contextmanager
+    def _told(self, path: str, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, FileNotFoundError) as error:
+            action = ACTIONS[verb] if self._scheme == "s3" else verb
+            raise problem(self.url_of(path), action, str(error)) from error
+        except ValueError as error:  # a path no store takes
+            message = f"{self.url_of(path)!r}: {error}"[:MESSAGE_LIMIT]
+            raise StoreError(code="bad_path", message=message, retryable=False) from error
+
+
+@contextlib.contextmanager
+def _missing_is_none() -> Iterator[None]:
+    """Lets a missing object pass, not a missing bucket."""
+    try:
+        yield
+    except (FileNotFoundError, NotFoundError) as error:
+        if _own_code(str(error)) in {"NoSuchBucket", "ContainerNotFound"}:
+            raise
+
+
+# -- what a store says, in our words -------------------------------------------------------------------------------
+
+
+def problem(url: str, action: str, said: str) -> StoreError:
+    """An obstore error's text as a `StoreError`: where, what the store answered to what, and what that means."""
+    said = said.partition("\n\nDebug source")[0]
+    status = _found(r"status code: (\d{3})", said)
+    own_code = _own_code(said)
+    code, denied = _meaning(status, own_code, said)
+    answer = " ".join(part for part in (status, own_code) if part) or _cause(said)
+    told = ", ".join(part for part in (answer, action, _own_message(said)) if part)
+    return StoreError(code=code, message=f"{url}: {told}", retryable=code not in FINAL, denied=denied)
+
+
+def _meaning(status: str, own_code: str, said: str) -> tuple[str, bool]:
+    for sign in (own_code, status, f"{status[:1]}xx"):
+        if sign in MEANINGS:
+            return MEANINGS[sign]
+    return ("bucket_wrong_region", False) if "configured region" in said else ("bucket_unreachable", False)
+
+
+def _own_code(said: str) -> str:
+    return _found(r"<Code>([A-Za-z0-9.]+)</Code>", said)
+
+
+def _own_message(said: str) -> str:
+    return _found(r"<Message>([^<]*)", said)[:MESSAGE_LIMIT].partition("\n")[0]
+
+
+def _cause(said: str) -> str:
+    """Without addresses: a signed one is a secret."""
+    return re.sub(r"https?://\S+", "…", said).rpartition(" - ")[2][:MESSAGE_LIMIT]
+
+
+def _found(pattern: str, said: str) -> str:
+    match = re.search(pattern, said)
+    return match.group(1).strip() if match else ""
+
+
+# -- opening -------------------------------------------------------------------------------------------------------
+
+
+def open_bucket(scheme: str, bucket: str, prefix: str) -> Store:
+    """Opens a bucket; credentials as each cloud's own tools find them."""
+    if not bucket:
+        raise StoreError(code="bad_destination", message=f"{scheme}://: no bucket is named", retryable=False)
+    if scheme == "s3":
+        from worker.s3 import S3  # noqa: PLC0415  boto3 takes long to load; other clouds do without
+
+        return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=S3(bucket).open_with)
+    open_with = _gcs(bucket) if scheme == "gs" else _azure(bucket)
+    return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=open_with)
+
+
+def client_options(timeout: timedelta, *, allow_http: bool = False) -> ClientConfig:
+    """How every cloud is spoken to."""
+    return {"timeout": timeout, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
+
+
+def _gcs(bucket: str) -> Callable[[timedelta], Opened]:
+    return _kept(lambda timeout: GCSStore(bucket, client_options=client_options(timeout), retry_config=RETRY))
+
+
+def _azure(container: str) -> Callable[[timedelta], Opened]:
+    return _kept(lambda timeout: AzureStore(container, client_options=client_options(timeout), retry_config=RETRY))
+
+
+def _kept(make: Callable[[timedelta], Opened]) -> Callable[[timedelta], Opened]:
+    """Makes a store once for each timeout; what the configuration lacks is told at once."""
+    made: dict[timedelta, Opened] = {}
+
+    def open_with(timeout: timedelta) -> Opened:
+        if timeout not in made:
+            made[timeout] = make(timeout)
+        return made[timeout]
+
+    try:
+        open_with(REQUEST_TIMEOUT)
+    except (BaseError, ValueError) as error:
+        message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:MESSAGE_LIMIT]
+        raise StoreError(code="bucket_no_credentials", message=message, retryable=False, denied=True) from error
+    return open_with
+
+
+def configured(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not set."""
+    return {name: value for name, value in values.items() if value}
+
+
+def is_plain_http(endpoint: str) -> bool:
+    """Whether an endpoint is spoken to without TLS."""
+    return urlsplit(endpoint).scheme == "http"

@@ -1,0 +1,123 @@
+"""Where images end up: a bucket or a folder. Synchronous; called in threads.
+
+`put_new` never replaces an object. "Exists" is no success by itself: a store may repeat a put that had worked, and some
+ignore the condition. The caller reads what is there and compares it with the hash on record.
+"""
+
+from __future__ import annotations
+
+import enum
+import string
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from jobs.errors import StoreError
+
+__all__ = ["Put", "Store", "StoreError", "open_store"]
+
+#: Where Lightfast keeps what is its own below a destination.
+OWN = ".lightfast"
+NO_METADATA: Mapping[str, str] = {}
+#: Characters of one metadata value: S3 takes 2 kB of them in all, and only one (the key) can be long.
+METADATA_LIMIT = 1_200
+PLAIN = "".join(sorted(set(string.punctuation) - {"%"}))
+
+
+class Put(enum.Enum):
+    """How a conditional put ended."""
+
+    STORED = "stored"
+    EXISTS = "exists"  # something is there; nothing was written
+
+
+class Store(ABC):
+    """A destination. Paths are below it, with slashes, and arrive as they are given. Raises `StoreError` alone."""
+
+    @abstractmethod
+    def put_new(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> Put:
+        """Writes an object, whole or not at all, unless one is there."""
+
+    @abstractmethod
+    def put(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> None:
+        """Writes an object, whole or not at all, over whatever is there."""
+
+    @abstractmethod
+    def read(self, path: str) -> bytes | None:
+        """An object's bytes; None when there is none."""
+
+    @abstractmethod
+    def sha256_of(self, path: str) -> str | None:
+        """The hash of an object's bytes as they are there now; None when there is none."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Deletes an object, if there is one."""
+
+    @abstractmethod
+    def presign(self, path: str, seconds: float) -> str:
+        """An address a person can open for `seconds`; of a folder, the file's address."""
+
+    @abstractmethod
+    def url_of(self, path: str) -> str:
+        """The object's address: "s3://bucket/prefix/path", "file:///folder/path"."""
+
+    def probe(self) -> str | None:
+        """Writes, reads, deletes an object. Returns a warning when only the last is refused: a run can bear that."""
+        path, data = f"{OWN}/probe-{uuid.uuid4().hex[:8]}", uuid.uuid4().bytes
+        self.put_new(path, data, content_type="application/octet-stream")
+        self._demand_same(path, data)
+        try:
+            self.delete(path)
+        except StoreError as error:
+            return f"{self.url_of(path)} could not be deleted: {error.message}"
+        return None
+
+    def _demand_same(self, path: str, data: bytes) -> None:
+        if self.read(path) != data:
+            message = f"{self.url_of(path)} was written, and reads differently"
+            raise StoreError(code="bucket_unfaithful", message=message, retryable=False)
+
+
+def open_store(dest: str) -> Store:
+    """Opens s3://bucket/prefix, gs://…, az://container/prefix, file:///… or a folder.
+
+    A missing bucket, missing credentials and an endpoint that does not answer are found here; rights by `probe`.
+    """
+    scheme, separator, _ = dest.partition("://")
+    if not separator:
+        return _folder(Path(dest))
+    if scheme == "file":
+        return _folder(_file_path(dest))
+    if scheme not in {"s3", "gs", "az"}:
+        message = f"{dest}: a destination is s3://bucket/prefix, gs://…, az://…, file:///… or a folder"
+        raise StoreError(code="bad_destination", message=message, retryable=False)
+    from worker.buckets import open_bucket  # noqa: PLC0415  its libraries take 0.2 s to load
+
+    bucket, _, prefix = dest.partition("://")[2].partition("/")
+    return open_bucket(scheme, bucket, prefix.strip("/"))
+
+
+def _folder(path: Path) -> Store:
+    from worker.disk import DiskStore  # noqa: PLC0415  it builds on this module
+
+    return DiskStore(path)
+
+
+def _file_path(dest: str) -> Path:
+    parts = urlsplit(dest)
+    if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        message = f"{dest}: a file URL has three slashes, file:///folder"
+        raise StoreError(code="bad_destination", message=message, retryable=False)
+    return Path(unquote(dest.partition("://")[2].removeprefix("localhost")))
+
+
+def plain_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata as headers can carry it: printable ASCII, other characters percent-encoded, bounded."""
+    return {name: quote(value, safe=PLAIN)[:METADATA_LIMIT] for name, value in metadata.items()}
