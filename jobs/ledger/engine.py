@@ -88,7 +88,10 @@ def connect(url: str) -> Database:
 
 def _sqlite(url: URL) -> Database:
     in_memory = url.database in (None, "", ":memory:")
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False}}
+    options: dict[str, Any] = {
+        "hide_parameters": True,
+        "connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False},
+    }
     if in_memory:
         engine = _with_pragmas(create_engine(url, poolclass=StaticPool, **options), "BEGIN IMMEDIATE")
         return Database(url=url, writer=engine, reader=engine, path=None)
@@ -124,6 +127,7 @@ def _postgresql(url: URL) -> Database:
         pool_size=8,
         max_overflow=8,
         pool_pre_ping=True,
+        hide_parameters=True,
         # synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
         connect_args={"connect_timeout": 10, "options": "-c synchronous_commit=on -c lock_timeout=60s"},
     )

@@ -197,8 +197,8 @@ def _asked(row: Row) -> dict[str, Any]:
 
 
 def stored_key(row: Row) -> str:
-    """A row that is no job may repeat a job's key, so it is stored under its line."""
-    return f"\x1f{row.line}\x1f{row.key}" if row.state in _NO_JOB else row.key
+    """A row that is no job may repeat a job's key, so it is stored under its position."""
+    return f"\x1f{row.position}\x1f{row.key}" if row.state in _NO_JOB else row.key
 
 
 def shown_key(key: str) -> str:
