@@ -63,4 +63,6 @@ def made(url: str = "https://cdn.example/0.png", *, expires_at: float = NOW + 36
 if __name__ == "__main__":
     opened = open_ledger(sys.argv[1])
     sys.stdin.readline()  # all start together
-    print(claim(opened, float(sys.argv[3]), times=int(sys.argv[2]), ahead=float(sys.argv[4]), at_most=3))
+    sys.stdout.write(
+        str(claim(opened, float(sys.argv[3]), times=int(sys.argv[2]), ahead=float(sys.argv[4]), at_most=3))
+    )

@@ -281,7 +281,7 @@ def test_whatever_is_told_in_whatever_order_the_books_close(steps, seed):
     ledger.close()
 
 
-def _step(ledger, step, now, attempt_id):  # noqa: C901  a table of what may happen
+def _step(ledger, step, now, attempt_id):
     facts = {
         "accept": lambda: [accepted(attempt_id, f"t{attempt_id}", now)],
         "refuse": lambda: [refused(attempt_id, Kind.TRANSIENT, "not_sent", now)],
