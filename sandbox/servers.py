@@ -163,7 +163,7 @@ def valkey(*, port: int = 0) -> Iterator[Valkey]:
     """A Valkey server that keeps nothing on disk; port 0 means any free one."""
     port = port or free_port()
     with _folder() as folder:
-        yield from _running(
+        yield from running(
             Valkey(
                 name="valkey",
                 port=port,
@@ -184,13 +184,13 @@ def postgres(*, port: int = 0) -> Iterator[Postgres]:
         programs = _postgres_programs(folder if user else None)
         data = folder / "data"
         _make_databases(programs, data, user)
-        yield from _running(
+        yield from running(
             Postgres(
                 name="postgres",
                 url=f"postgresql://postgres@127.0.0.1:{port}/postgres",
                 folder=folder,
                 command=_postgres_command(programs, data, port),
-                is_up=lambda: _listens(port) and _postmaster_is_ready(data),
+                is_up=lambda: listens(port) and _postmaster_is_ready(data),
                 user=user,
                 stop_signal=signal.SIGQUIT,  # at once; its files are thrown away
                 programs=programs,
@@ -203,7 +203,7 @@ def s3(*, port: int = 0) -> Iterator[S3]:
     """An S3 server in memory (moto)."""
     port = port or free_port()
     with _folder() as folder:
-        yield from _running(
+        yield from running(
             S3(
                 name="s3",
                 url=f"http://127.0.0.1:{port}",
@@ -292,7 +292,8 @@ def _die_with_keeper() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _running(server: AnyServer) -> Iterator[AnyServer]:
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """Start a server, lend it, stop it: for `yield from` in a context manager."""
     server.start()
     try:
         yield server
@@ -375,7 +376,8 @@ def _address_of(url: str) -> dict[str, str]:
     return {"PGHOST": host, "PGPORT": port, "PGUSER": "postgres"}
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether anyone takes connections at that port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

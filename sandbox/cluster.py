@@ -1,0 +1,266 @@
+"""`make cluster`: the Procfile's processes on this machine, with real servers, against the stand-in.
+
+It knows Lightfast by its Procfile, its command line and its settings only. Everything ends with it; what dies before
+is started again, as a platform would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox import servers
+
+ROOT = Path(__file__).parent.parent
+FOLDER = Path(".cluster")
+BUCKET = "images"
+FORMATION = {"web": 1, "worker": 2, "beat": 1}  # `release` runs once, before them
+GRACE = 30.0  # seconds a process has after SIGTERM; workers drain for 25
+RESTART_AFTER = 1.0  # seconds; a process that cannot start must not spin
+PROVIDERS = {"maxapi-io": "maxapi.io", "maxapi-dev": "maxapi.dev", "apimaster": "apimaster"}
+SANDBOX_KEY = "sandbox-key"
+
+ACCOUNT = """
+[accounts.{name}]
+provider = "{provider}"
+api_key = "{key}"
+base_url = "{sandbox}/{provider}"
+submits_per_second = 20.0
+polls_per_second = 50.0
+max_in_flight = 40
+first_poll_after = 1.0
+poll_every = 1.0
+"""
+PRICES = """
+[accounts.apimaster.prices]
+"gpt-image-2" = { 1k = 0.03, 2k = 0.05, 4k = 0.08 }
+"""
+
+Say = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class Member:
+    """A process that is started again whenever it ends, until the cluster stops."""
+
+    name: str
+    command: str
+    environment: Mapping[str, str]
+    say: Say
+    starts: int = 0
+    pid: int = 0
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _keeper: subprocess.Popen[str] | None = None
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts it, and goes on watching it."""
+        self._launch()
+        self._thread = threading.Thread(target=self._watch, name=self.name)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """Ends it with -9; it is started again."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def begin_stop(self) -> None:
+        """Asks it to end."""
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.terminate()
+
+    def finish_stop(self) -> None:
+        """Returns when it has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _launch(self) -> None:
+        self.starts += 1
+        self._keeper, self.pid = servers.start_kept(
+            ["/bin/sh", "-c", f"exec {self.command}"], env=self.environment, grace=GRACE
+        )
+
+    def _watch(self) -> None:
+        while True:
+            code = self._pass_on_output()
+            if self._stopping.is_set():
+                return
+            self.say(f"{self.name:<9} | ended with {code}; it is started again")
+            if self._stopping.wait(RESTART_AFTER):
+                return
+            self._launch()
+
+    def _pass_on_output(self) -> int:
+        keeper = self._keeper
+        assert keeper is not None  # noqa: S101  only called after a launch
+        assert keeper.stderr is not None  # noqa: S101  it is a pipe
+        with keeper.stderr as lines:
+            for line in lines:
+                if line.strip():
+                    self.say(f"{self.name:<9} | {line.rstrip()}")
+        return keeper.wait()
+
+
+@dataclass(kw_only=True)
+class Cluster:
+    """A running cluster: its servers, its processes, and the variables that lead to it."""
+
+    redis: servers.Valkey
+    database: servers.Postgres
+    store: servers.S3
+    stand_in: servers.Server
+    environment: Mapping[str, str]
+    members: list[Member]
+
+    @property
+    def workers(self) -> list[Member]:
+        """The worker processes."""
+        return [member for member in self.members if member.name.startswith("worker.")]
+
+
+@contextlib.contextmanager
+def cluster(
+    *, folder: Path = FOLDER, formation: Mapping[str, int] = FORMATION, say: Say = print, scenario: Path | None = None
+) -> Iterator[Cluster]:
+    """Starts everything; ends it in order: first the processes, which need their servers to drain."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        servers.valkey() as redis,
+        servers.postgres() as database,
+        servers.s3() as store,
+        stand_in(folder, scenario=scenario) as provider,
+    ):
+        store.new_bucket(BUCKET)
+        environment = _environment(folder, redis, database, store, provider.url)
+        members = _members(environment, formation, say)
+        try:
+            _release(environment)
+            for member in members:
+                member.start()
+            yield Cluster(
+                redis=redis,
+                database=database,
+                store=store,
+                stand_in=provider,
+                environment=environment,
+                members=members,
+            )
+        finally:
+            for member in members:
+                member.begin_stop()
+            for member in members:
+                member.finish_stop()
+
+
+@contextlib.contextmanager
+def stand_in(folder: Path, *, scenario: Path | None = None, port: int = 0) -> Iterator[servers.Server]:
+    """The sandbox alone, as a process of its own."""
+    port = port or servers.free_port()
+    more = ["--scenario", str(scenario)] if scenario else []
+    server = servers.Server(
+        name="sandbox",
+        url=f"http://127.0.0.1:{port}",
+        folder=folder.absolute(),
+        command=[sys.executable, "-m", "sandbox", "--port", str(port), *more],
+        is_up=lambda: servers.listens(port),
+    )
+    yield from servers.running(server)
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """The command of each kind of process."""
+    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines)}
+
+
+def main() -> int:
+    """Runs until Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.cluster", description=__doc__)
+    parser.add_argument("--workers", type=int, default=FORMATION["worker"], help="worker processes (default: 2)")
+    parser.add_argument("--scenario", type=Path, help="trouble on order, as for `lightfast sandbox`")
+    options = parser.parse_args()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with cluster(formation={**FORMATION, "worker": options.workers}, say=_say, scenario=options.scenario) as running:
+        _explain(running)
+        stopped.wait()
+        _say("stopping: workers finish what is in the air ...")
+    _say("stopped; the servers and what they held are gone, .cluster/ is only text")
+    return 0
+
+
+def _environment(
+    folder: Path, redis: servers.Valkey, database: servers.Postgres, store: servers.S3, sandbox: str
+) -> dict[str, str]:
+    """Writes the settings and the lines to paste; returns the whole environment of a process."""
+    settings = folder.absolute() / "lightfast.toml"
+    accounts = [
+        ACCOUNT.format(name=name, provider=provider, key=SANDBOX_KEY, sandbox=sandbox)
+        for name, provider in PROVIDERS.items()
+    ]
+    settings.write_text(
+        f'database_url = "{database.url}"\nredis_url = "{redis.url}"\nallow_private_hosts = true\n'
+        + "".join(accounts)
+        + PRICES
+    )
+    ours = {"LIGHTFAST_CONFIG": str(settings), **store.environment}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
+    (folder / "env").write_text("".join(lines))
+    programs = str(Path(sys.executable).parent)
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, **ours, "PATH": path, "PORT": str(servers.free_port()), "PYTHONUNBUFFERED": "1"}
+
+
+def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:
+    commands = read_procfile(ROOT / "Procfile")
+    return [
+        Member(
+            name=f"{kind}.{number}",
+            command=commands[kind] + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
+            environment=environment,
+            say=say,
+        )
+        for kind, count in formation.items()
+        for number in range(1, count + 1)
+    ]
+
+
+def _release(environment: Mapping[str, str]) -> None:
+    command = read_procfile(ROOT / "Procfile")["release"]
+    subprocess.run(["/bin/sh", "-c", command], env=dict(environment), check=True)  # noqa: S603  the Procfile is ours
+
+
+def _explain(running: Cluster) -> None:
+    workers = len(running.workers)
+    _say(
+        f"""
+the cluster runs: {workers} workers, beat and web; Valkey, PostgreSQL, S3 and the providers' stand-in.
+In another terminal, in this folder:
+
+  . {FOLDER}/env
+  .venv/bin/lightfast submit examples/catalog.csv --to s3://{BUCKET} --yes
+  .venv/bin/lightfast watch catalog
+
+counts: http://127.0.0.1:{running.environment["PORT"]}/metrics     end it: Ctrl-C
+"""
+    )
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%SZ', time.gmtime())} {line}", flush=True)  # noqa: T201  it is a program of its own
+
+
+if __name__ == "__main__":
+    sys.exit(main())
