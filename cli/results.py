@@ -70,8 +70,12 @@ def results(  # noqa: PLR0913  one parameter an option
         raise BadInput(
             "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."
         )
-    with open_desk(config, sandbox=sandbox) as desk:
-        written = write_results(desk, find_batch(desk.ledger, batch), wish)
+    try:
+        with open_desk(config, sandbox=sandbox) as desk:
+            written = write_results(desk, find_batch(desk.ledger, batch), wish)
+    except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
+        _let_go_of_stdout()
+        return 0
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:
@@ -200,8 +204,8 @@ def target_of(wish: Wish, name: str) -> str | None:
 def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002  the word users know
     """A file to write to that takes its place when it is whole; `where` None is stdout."""
     if where is None:
-        with _stdout() as file:
-            yield file
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
     folder = None if "://" in where else _folder_of(where)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
@@ -215,14 +219,9 @@ def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002
             scratch.unlink(missing_ok=True)
 
 
-@contextmanager
-def _stdout() -> Iterator[IO[bytes]]:
-    """Stdout as bytes. A reader that has seen enough (`| head`) is no mistake."""
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _let_go_of_stdout() -> None:
+    """Nobody reads it any more; what Python still has for it at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _folder_of(where: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -23,15 +22,22 @@ Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
 def write_csv(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """UTF-8 with a header row; lists as JSON. Returns the lines written."""
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=False)
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(_Utf8(file), lineterminator="\n")
     table.writerow([column.name for column in columns])
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
         table.writerow([as_text(column.type, line.get(column.source)) for column in columns])
-    text.flush()
-    text.detach()
     return count
+
+
+class _Utf8:
+    """Text into a binary file, which stays open when a write fails (io.TextIOWrapper would close it)."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8", "replace"))
 
 
 def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
