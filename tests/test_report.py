@@ -1,0 +1,328 @@
+"""`results`, `why`, `unknown`, `status` and `accounts` on a ledger that has lived through a little of everything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+
+import orjson
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cli.main import app
+from jobs.errors import BadInput, LightfastError
+from jobs.ledger import open_ledger
+from jobs.ledger.values import (
+    AccountLimits,
+    AccountPaused,
+    ImageChecked,
+    ImageStored,
+    Made,
+    NewBatch,
+    Row,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitUnclear,
+    TaskSucceeded,
+)
+from jobs.states import Job
+from providers.dialect import Kind, Link, Request
+
+PIXELS = (64, 48)
+
+
+def a_row(position, key, **changes):
+    request = Request(prompt=f"A {key}", model="gpt-image-2", n=changes.pop("n", 1))
+    made = {
+        "request": request,
+        "request_hash": request.hash(),
+        "path": f"shop/{key}/{{index}}.{{ext}}",
+        "provider": "maxapi.io",
+        "provider_model": "gpt-image-2/text-to-image",
+        "price": 20_000,
+        "pixels": PIXELS,
+    }
+    left_out = {"state", "error_code", "message"} & changes.keys()
+    own = orjson.dumps({"key": key, "Title": key.title()})
+    return Row(position=position, line=position + 2, key=key, carried=own, **({} if left_out else made), **changes)
+
+
+@pytest.fixture
+def dest(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def told(tmp_path, dest):
+    """A ledger: lamp has two images, vase was refused, sofa is unknown, rug was skipped, desk waits."""
+    now = time.time()
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
+    ledger.sync_accounts([AccountLimits(name="main", provider="maxapi.io", submits_per_second=50.0)], now)
+    rows = [
+        a_row(0, "lamp", n=2),
+        a_row(1, "vase"),
+        a_row(2, "sofa"),
+        a_row(3, "rug", state=Job.SKIPPED, error_code="empty_column", message="Title is empty"),
+        a_row(4, "desk"),
+    ]
+    batch = NewBatch(
+        name="shop", dest=str(dest), path="", columns=("key", "Title"), source="shop.csv", budget=1_000_000
+    )
+    ledger.record_manifest(batch, rows, now=now)
+    _live(ledger, dest, now)
+    ledger.close()
+    return tmp_path
+
+
+def _live(ledger, dest, now):
+    intents = {}
+    while len(intents) < 4:  # one provider task makes one image here
+        claim = ledger.claim_submits("main", now, lease=60.0, at_most=1, ahead=5.0)
+        intents |= {(intent.key, intent.slots): intent for intent in claim.intents}
+        now += 1.0
+    for (key, slots), intent in sorted(intents.items()):
+        if key == "lamp":
+            _store(ledger, dest, intent, slots[0], now)
+    refused = {"kind": Kind.MODERATION, "code": "moderation", "message": "rejected: public figure"}
+    vase, sofa = intents["vase", (0,)].attempt_id, intents["sofa", (0,)].attempt_id
+    ledger.record([SubmitRefused(attempt_id=vase, at=now, **refused)], now)
+    ledger.record([SubmitUnclear(attempt_id=sofa, at=now, code="connection_lost", message="it broke [red]")], now)
+    pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
+    ledger.record([AccountPaused(account="main", at=now, **pause)], now)
+
+
+def _store(ledger, dest, intent, slot, now):
+    task = f"task-{slot}"
+    accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id=task, poll_path=None, next_poll_at=now + 5)
+    made = Made(link=Link(url="https://cdn.example/1.png"), spool=None, expires_at=now + 3600)
+    ledger.record([accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=now + 9, images=(made,))], now)
+    (copy,), _ = ledger.claim_copies(now + 10, holder="me", lease=60.0, at_most=1)
+    path = f"shop/lamp/{slot}.png"
+    facts = {"sha256": "cd" * 32, "bytes": 1234, "width": PIXELS[0], "height": PIXELS[1], "format": "png"}
+    checked = ImageChecked(image_id=copy.image_id, object_path=path, **facts)
+    ledger.record([checked, ImageStored(image_id=copy.image_id, at=now + 11)], now)
+    (dest / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", PIXELS, "teal").save(dest / path)
+
+
+def call(*words, code=0):
+    outcome = CliRunner().invoke(app, list(words))
+    if outcome.exception and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    assert outcome.exit_code == code, outcome.stderr
+    return outcome
+
+
+def document(*words):
+    told = json.loads(call(*words, "--json").stdout)
+    assert told["schema"] == 1
+    return told
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_one_line_a_row_in_the_manifests_order(told, dest):
+    rows = list(csv.DictReader(io.StringIO(call("results", "shop").stdout)))
+
+    assert [(row["key"], row["Title"], row["lf_status"]) for row in rows] == [
+        ("lamp", "Lamp", "done"),
+        ("vase", "Vase", "failed"),
+        ("sofa", "Sofa", "held"),
+        ("rug", "Rug", "skipped"),
+        ("desk", "Desk", "ready"),
+    ]
+    assert json.loads(rows[0]["lf_urls"]) == [(dest / f"shop/lamp/{slot}.png").as_uri() for slot in (0, 1)]
+    assert rows[0]["lf_cost_usd"] == "0.04"
+    assert rows[1]["lf_error"] == "moderation"
+
+
+def test_results_per_image_go_to_a_file_that_appears_whole(told):
+    outcome = call("results", "shop", "--per", "image", "-o", "done.jsonl", "--only", "done")
+
+    lines = [json.loads(line) for line in (told / "done.jsonl").read_text().splitlines()]
+    assert [(line["lf_key"], line["lf_index"]) for line in lines] == [("lamp", 0), ("lamp", 1)]
+    assert outcome.stdout == ""
+    assert "2 lines -> done.jsonl" in outcome.stderr
+    assert not list(told.glob(".lightfast-*"))
+
+
+def test_results_that_fail_leave_the_old_file(told):
+    (told / "done.csv").write_text("old")
+
+    with pytest.raises(BadInput, match="no column"):
+        call("results", "shop", "-o", "done.csv", "--columns", "nothing")
+
+    assert (told / "done.csv").read_text() == "old"
+    assert not list(told.glob(".lightfast-*"))
+
+
+def test_results_go_to_a_bucket_with_addresses_people_can_open(told, s3):
+    pytest.importorskip("worker.storage")
+    call("results", "shop", "-o", f"{s3.url}/reports/shop.csv")
+
+    assert s3.read("reports/shop.csv").startswith(b"key,Title,lf_key,")
+
+
+def test_results_are_behind_the_public_address_where_there_is_one(told, monkeypatch):
+    monkeypatch.setenv("LIGHTFAST_STORAGE__PUBLIC_URL", "https://img.shop.com/s/")
+
+    text = call("results", "shop", "--columns", "Image Src=lf_url", "--only", "done").stdout
+
+    assert text == "Image Src\nhttps://img.shop.com/s/shop/lamp/0.png\n"
+
+
+def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
+    (told / "sheets").mkdir()
+
+    call("results", "shop", "-o", "sheets/shop.html")
+
+    page = (told / "sheets/shop.html").read_text()
+    assert 'src="../out/shop/lamp/0.png"' in page
+    assert (told / "sheets/../out/shop/lamp/0.png").exists()
+    assert "lightfast unknown shop --key sofa" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "told_so"),
+    [
+        (("results", "shpo"), "Did you mean shop"),
+        (("results", "shop", "--format", "xml"), "csv, jsonl, parquet, html"),
+        (("results", "shop", "--per", "pixel"), "row, image"),
+        (("results", "shop", "--only", "dome"), "done"),
+        (("results", "shop", "--presign", "8d"), "at most 7d"),
+        (("results", "shop", "--presign", "1h"), "is a folder"),
+        (("results", "shop", "-o", "nowhere/x.csv"), "no folder nowhere"),
+        (("results", "shop", "--json"), "-o FILE"),
+        (("why", "shop", "lapm"), "Did you mean lamp"),
+        (("unknown", "shop", "--resolve", "ignore"), "pay-again, give-up, found"),
+        (("unknown", "shop", "--resolve", "found"), "--task-id"),
+        (("unknown", "shop", "--resolve", "pay-again"), "--yes"),
+        (("accounts", "--probe", "mian"), "Did you mean main"),
+    ],
+)
+def test_wrong_words_end_with_2_and_name_what_is_legal(told, words, told_so):
+    with pytest.raises(LightfastError) as refused:
+        call(*words)
+
+    assert refused.value.exit_code == 2
+    assert told_so in str(refused.value)
+
+
+def test_without_a_ledger_nothing_is_made(tmp_path):
+    with pytest.raises(BadInput, match="no ledger"):
+        call("status")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake(told):
+    environment = {**os.environ, "LIGHTFAST_DEBUG": "1"}
+    command = [sys.executable, "-c", "from cli.main import main; main()", "results", "shop"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False, timeout=60)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+# -- the other reports ---------------------------------------------------------------------------------------------
+
+
+def test_why_tells_a_history_in_order_with_tasks_and_money(told):
+    text = call("why", "shop", "lamp").stdout
+
+    order = [
+        "lamp: done",
+        "A lamp",
+        "attempt 1: on its way to maxapi.io",
+        "provider task task-0",
+        "image 0 stored",
+        "$0.04",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_why_of_an_unknown_one_says_what_a_person_can_do(told):
+    text = call("why", "shop", "sofa").stdout
+
+    assert "nobody can know whether it was accepted: it broke [red]" in text
+    assert "lightfast unknown shop --key sofa" in text
+    assert "\x1b" not in text
+
+
+def test_why_of_a_moderated_one_does_not_offer_to_pay_for_the_same_again(told):
+    text = call("why", "shop", "vase").stdout
+
+    assert "certainly not accepted: moderation: rejected: public figure; nothing charged" in text
+    assert "retry" not in text
+
+
+def test_why_as_a_document(told):
+    told_of = document("why", "shop", "lamp")
+
+    assert told_of["status"] == "done"
+    assert {attempt["task_id"] for attempt in told_of["attempts"]} == {"task-0", "task-1"}
+
+
+def test_status_of_a_batch_tells_counts_money_risk_and_pauses(told):
+    text = call("status", "shop").stdout
+
+    for part in (
+        "2 of 5 stored",
+        "1 done, 1 failed, 1 skipped, 1 ready",
+        "1 moderation",
+        "$0.04 spent of $1.00",
+        "if everything died now: 1 image, $0.02",
+        "main (maxapi.io) is paused until a person helps: no balance (402)",
+        "lightfast unknown shop",
+    ):
+        assert part in text.replace("1 held, ", "")
+
+
+def test_status_of_all_batches(told):
+    assert "shop   active" in call("status").stdout
+    (batch,) = document("status")["batches"]
+    assert batch["rows"] == {"done": 1, "failed": 1, "held": 1, "skipped": 1, "ready": 1}
+    assert document("status", "shop")["money_usd"]["unknown_at_most"] == 0.02
+
+
+def test_unknown_lists_the_money_at_risk_and_the_ways_out(told):
+    text = call("unknown").stdout
+
+    assert "key sofa was sent to maxapi.io at" in text
+    assert "lightfast unknown shop --key sofa --resolve  found --task-id ID | pay-again ($0.02) | give-up" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("pay-again", "--yes"), "ready"),
+        (("give-up",), "failed"),
+        (("found", "--task-id", "T1"), "working"),
+    ],
+)
+def test_an_unknown_one_is_resolved_at_a_persons_word(told, words, status):
+    call("unknown", "shop", "--key", "sofa", "--resolve", *words)
+
+    assert document("unknown")["unknown"] == []
+    assert document("why", "shop", "sofa")["status"] == status
+
+
+def test_accounts_say_what_is_declared_and_why_one_rests_until_it_is_probed(told):
+    text = call("accounts").stdout
+    assert "paused until a person helps: no balance (402) (no_balance)" in text
+
+    call("accounts", "--probe", "main")
+
+    (account,) = document("accounts")["accounts"]
+    assert account["paused"] is False
+    assert account["submits_per_second"] == 50.0
