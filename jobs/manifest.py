@@ -154,7 +154,7 @@ def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
 def near_misses(name: str, legal: Iterable[str]) -> list[str]:
     """The legal names that `name` may have been meant to be, best first."""
     by_folded = {_folded(each): each for each in legal}
-    return [by_folded[each] for each in difflib.get_close_matches(_folded(name), by_folded, n=2, cutoff=0.82)]
+    return [by_folded[each] for each in difflib.get_close_matches(_folded(name), by_folded, n=2, cutoff=0.8)]
 
 
 def _folded(name: str) -> str:
@@ -340,9 +340,9 @@ class _CsvReader:
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         try:
             for values in self._reader:
+                line, self._line = self._line, self._reader.line_num + 1
                 if values:
-                    yield self._line, values
-                self._line = self._reader.line_num + 1
+                    yield line, values
         except csv.Error as error:
             raise BadInput(_quote_problem(self._manifest, self._line, error)) from error
         except _LongLine:
