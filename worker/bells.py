@@ -1,0 +1,27 @@
+"""Bells say that there may be work in a lane. They carry nothing else, and losing one loses only time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: Takes a lane's name, and says whether anyone heard it.
+Listener = Callable[[str], bool]
+
+
+@dataclass(slots=True)
+class Bells:
+    """Rings the crew of this process; where it does not work in the lane now, everyone else."""
+
+    far: Callable[[str], None] | None = None  # never blocks: a broker that hangs must hold up no shift
+    _near: list[Listener] = field(default_factory=list)
+
+    def hear(self, listener: Listener) -> None:
+        """From now on `listener` hears every bell."""
+        self._near.append(listener)
+
+    def ring(self, lane: str) -> None:
+        """Wakes the lane here, or else elsewhere."""
+        heard = [listener(lane) for listener in self._near]
+        if self.far is not None and not any(heard):
+            self.far(lane)

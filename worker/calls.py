@@ -1,0 +1,85 @@
+"""Blocking calls off the event loop: the ledger's writes, its reads, and everything else that blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: SQLite has one writer at a time; more threads would only wait for each other with the lock's clumsier means.
+SQLITE_WRITERS = 1
+#: Claims of several lanes and one group commit at a time; each holds one connection.
+POSTGRES_WRITERS = 4
+READERS = 2
+#: Puts and checks of images; as many as copies may run at once.
+BLOCKING = 16
+
+
+class Calls(Protocol):
+    """How async code reaches what blocks."""
+
+    async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call that may change the ledger."""
+
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call that only looks into the ledger."""
+
+    async def blocking(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Any other call that blocks: storage, files, long checks."""
+
+    def close(self) -> None:
+        """Waits for the calls that run, and takes no more."""
+
+
+class ThreadedCalls:
+    """Each kind of call has its own threads, so a slow bucket never holds up the ledger."""
+
+    def __init__(self, *, writers: int) -> None:
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="ledger-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-read")
+        self._blocking = ThreadPoolExecutor(BLOCKING, thread_name_prefix="blocking")
+
+    async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs on a writer thread."""
+        return await _in(self._writers, functools.partial(function, *args, **kwargs))
+
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs on a reader thread."""
+        return await _in(self._readers, functools.partial(function, *args, **kwargs))
+
+    async def blocking(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs on one of the other threads."""
+        return await _in(self._blocking, functools.partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Waits for the calls that run, and takes no more."""
+        for pool in (self._writers, self._readers, self._blocking):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class InlineCalls:
+    """Every call at once, on the loop: a simulation decides by itself when anything happens."""
+
+    async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs here and now."""
+        return function(*args, **kwargs)
+
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs here and now."""
+        return function(*args, **kwargs)
+
+    async def blocking(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs here and now."""
+        return function(*args, **kwargs)
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+async def _in(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, function)

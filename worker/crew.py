@@ -1,0 +1,320 @@
+"""Works shifts in lanes, on one event loop. What is in the air belongs to the crew and outlives the shift it began in.
+
+A shift claims and starts work; it ends by itself. Sends, polls and copies go on after it, keep their leases, and are
+waited for when the crew drains. Bells only wake: a shift that hears none still looks for itself every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field
+
+from jobs.ledger.values import DueCopy, Fact, SubmitUnclear
+from worker import sweep
+from worker.services import Services, limits_of
+from worker.stages import copy, poll, submit
+from worker.telemetry import emit
+
+#: Seconds of one shift in a Celery worker: short, so that a process that must end is never kept.
+SHIFT = 20.0
+#: Seconds after which a lane looks for work although no bell rang: another process may have made some.
+IDLE = 3.0
+#: Seconds between two sweeps.
+SWEEP_EVERY = 30.0
+#: Seconds a lane rests after its claim failed; doubled up to the longest.
+FIRST_REST = 1.0
+LONGEST_REST = 15.0
+#: Seconds between two claims of a lane: work that comes in the meantime shares one transaction.
+BREATH = {"submit": 0.05, "poll": 0.1, "copy": 0.03, "sweep": 0.0}
+
+#: Submits claimed at once; the ledger bounds what is in flight.
+SUBMITS_AT_ONCE = 64
+#: Polls of one account on their way.
+POLLS_AT_ONCE = 32
+#: Copies that run, and those that are claimed in all: the next are at hand without another claim.
+COPIES_AT_ONCE = 16
+COPIES_CLAIMED = 48
+#: Seconds between two probes of a bucket that refuses.
+PROBE_EVERY = 10.0
+
+#: Seconds that polls and copies are waited for when the crew ends; none of them is lost when it is cut off.
+BRIEFLY = 3.0
+#: Seconds for the last records.
+LAST_RECORDS = 5.0
+
+
+def lanes_of(accounts: Iterable[str]) -> list[str]:
+    """Every lane there is."""
+    return [*(f"{kind}:{name}" for kind in ("submit", "poll") for name in accounts), "copy", "sweep"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """What the end of a crew left behind."""
+
+    unknown: int  # submits that were sent and not answered
+    money: int  # micro-dollars they may have cost
+    rescued: int = 0  # facts that went to the rescue file
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One lane of this process."""
+
+    name: str
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    running: bool = False
+    troubles: int = 0
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(":")[0]
+
+    @property
+    def account(self) -> str:
+        return self.name.partition(":")[2]
+
+
+@dataclass(slots=True, eq=False)
+class Crew:
+    """All shifts of a process, and everything they have in the air."""
+
+    services: Services
+    stopping: bool = False
+    _lanes: dict[str, _Lane] = field(default_factory=dict)
+    _sends: dict[asyncio.Task[Fact], submit.Attempt] = field(default_factory=dict)
+    _polls: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
+    _copies: set[asyncio.Task[None]] = field(default_factory=set)
+    _copying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_AT_ONCE))
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _next_probe: float = 0.0
+
+    async def start(self) -> None:
+        """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
+        services = self.services
+        services.bells.hear(self.bell)
+        services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+        now = services.clock.now()
+        await services.calls.write(services.ledger.sync_accounts, limits_of(services.settings), now)
+        await sweep.replay(services)
+
+    def bell(self, lane: str) -> bool:
+        """Wakes the lane's shift; False when none is at work there."""
+        at_work = self._lanes.get(lane)
+        if at_work is None or not at_work.running:
+            return False
+        at_work.bell.set()
+        return True
+
+    async def shift(self, name: str, seconds: float = SHIFT) -> bool:
+        """Works in a lane for so long; True when there is work left. A second shift in a lane only wakes the first."""
+        lane = self._lanes.setdefault(name, _Lane(name))
+        if lane.running or self.stopping:
+            self.bell(name)
+            return False
+        lane.running = True
+        try:
+            return await self._work(lane, seconds)
+        finally:
+            lane.running = False
+
+    async def keep(self, lane: str) -> None:
+        """Works in a lane until the crew ends."""
+        while not self.stopping:
+            await self.shift(lane, 3600.0)
+
+    @property
+    def in_the_air(self) -> int:
+        """Submits on their way."""
+        return len(self._sends)
+
+    # -- one shift -------------------------------------------------------------------------------------------------
+
+    async def _work(self, lane: _Lane, seconds: float) -> bool:
+        end = self.services.clock.boot() + seconds
+        while True:
+            lane.bell.clear()
+            wait = await self._turn(lane)
+            left = end - self.services.clock.boot()
+            if left <= 0 or self.stopping:
+                return wait < IDLE and not self.stopping
+            await self._rest(lane, min(wait, left))
+
+    async def _turn(self, lane: _Lane) -> float:
+        """Claims what may be started now and starts it; seconds until the lane should look again."""
+        try:
+            next_at = await self._claim(lane)
+        except Exception as trouble:  # noqa: BLE001  a ledger that is away for a minute ends no lane
+            lane.troubles += 1
+            emit("claim_failed", level="warning", lane=lane.name, problem=repr(trouble)[:300])
+            return min(LONGEST_REST, FIRST_REST * 2.0 ** min(lane.troubles - 1, 10))
+        lane.troubles = 0
+        if lane.kind == "sweep":
+            return SWEEP_EVERY
+        return IDLE if next_at is None else min(IDLE, max(0.0, next_at - self.services.clock.now()))
+
+    async def _claim(self, lane: _Lane) -> float | None:
+        claims = {
+            "submit": self._claim_submits,
+            "poll": self._claim_polls,
+            "copy": self._claim_copies,
+            "sweep": self._sweep,
+        }
+        return await claims[lane.kind](lane)
+
+    async def _rest(self, lane: _Lane, seconds: float) -> None:
+        breath = BREATH[lane.kind]
+        if breath:
+            await self.services.clock.sleep(breath)
+        if seconds <= breath or self.stopping:
+            return
+        try:
+            async with asyncio.timeout(seconds - breath):
+                await lane.bell.wait()
+        except TimeoutError:
+            return
+
+    # -- submits ---------------------------------------------------------------------------------------------------
+
+    async def _claim_submits(self, lane: _Lane) -> float | None:
+        services = self.services
+        if not services.recorder.healthy or services.destinations.troubles:
+            return services.clock.now() + FIRST_REST
+        lease = submit.lease_for(services, lane.account)
+        boot = services.clock.boot()
+        claim = await services.calls.write(
+            services.ledger.claim_submits,
+            lane.account,
+            services.clock.now(),
+            lease=lease,
+            at_most=SUBMITS_AT_ONCE,
+        )
+        for intent in claim.intents:
+            attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)
+            self._send(attempt)
+        return claim.next_at
+
+    def _send(self, attempt: submit.Attempt) -> None:
+        task = asyncio.get_running_loop().create_task(submit.submit(self.services, attempt))
+        self._sends[task] = attempt
+        task.add_done_callback(lambda done: self._sends.pop(done, None))
+
+    # -- polls -----------------------------------------------------------------------------------------------------
+
+    async def _claim_polls(self, lane: _Lane) -> float | None:
+        services = self.services
+        flying = self._polls.setdefault(lane.account, set())
+        room = POLLS_AT_ONCE - len(flying)
+        if room <= 0:
+            return None  # the first that comes back rings
+        due, next_at = await services.calls.write(
+            services.ledger.claim_polls, lane.account, services.clock.now(), lease=poll.LEASE, at_most=room
+        )
+        for one in due:
+            self._fly(flying, poll.poll(services, one), lane, most=POLLS_AT_ONCE)
+        return next_at
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    async def _claim_copies(self, lane: _Lane) -> float | None:
+        services = self.services
+        if services.destinations.troubles and not await self._bucket_takes_again():
+            return self._next_probe
+        room = COPIES_CLAIMED - len(self._copies)
+        if room <= COPIES_CLAIMED - 2 * COPIES_AT_ONCE:
+            return None  # enough at hand; the first that is done rings
+        due, next_at = await services.calls.write(
+            services.ledger.claim_copies,
+            services.clock.now(),
+            holder=services.holder,
+            lease=copy.LEASE,
+            at_most=room,
+        )
+        for one in due:
+            self._fly(self._copies, self._copy(one), lane, most=2 * COPIES_AT_ONCE)
+        return next_at
+
+    async def _copy(self, due: DueCopy) -> None:
+        async with self._copying:
+            await copy.copy(self.services, due)
+
+    async def _bucket_takes_again(self) -> bool:
+        services = self.services
+        now = services.clock.now()
+        if self._copies or now < self._next_probe:
+            return False
+        self._next_probe = now + PROBE_EVERY
+        dests = list(services.destinations.troubles)
+        return any([await services.calls.blocking(services.destinations.probe, dest, now) for dest in dests])
+
+    def _fly(self, flying: set[asyncio.Task[None]], work: Awaitable[None], lane: _Lane, *, most: int) -> None:
+        task = asyncio.ensure_future(work)
+        flying.add(task)
+
+        def down(done: asyncio.Task[None]) -> None:
+            flying.discard(done)
+            if len(flying) == most - 1:
+                lane.bell.set()
+            if not done.cancelled() and (error := done.exception()):
+                emit("work_failed", level="error", lane=lane.name, problem=repr(error))
+
+        task.add_done_callback(down)
+
+    async def _sweep(self, _lane: _Lane) -> float | None:
+        await sweep.run_once(self.services)
+        return None
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Claims nothing more; what has not left stays."""
+        self.stopping = True
+        for attempt in self._sends.values():
+            attempt.stopped = True
+        for lane in self._lanes.values():
+            lane.bell.set()
+
+    async def drain(self, seconds: float, *, hurry: asyncio.Event | None = None) -> Drained:
+        """Waits for the submits in the air, then briefly for the rest. `hurry`: from then on, waits for nothing."""
+        self.stop()
+        hurry = hurry or asyncio.Event()
+        end = self.services.clock.boot() + seconds
+        while self._claims_run() and self.services.clock.boot() < end and not hurry.is_set():
+            await self.services.clock.sleep(0.01)  # a claim that runs may still bring intents, which are given back
+        await self._await(self._sends, end - self.services.clock.boot(), hurry)
+        rest = {*self._copies, *(task for tasks in self._polls.values() for task in tasks)}
+        await self._await(rest, min(BRIEFLY, end - self.services.clock.boot()), hurry)
+        return await self._cut_off()
+
+    def _claims_run(self) -> bool:
+        return any(lane.running for lane in self._lanes.values())
+
+    async def _await(
+        self, tasks: Iterable[asyncio.Task[Fact]] | Iterable[asyncio.Task[None]], seconds: float, hurry: asyncio.Event
+    ) -> None:
+        flying = set(tasks)
+        if not flying or seconds <= 0 or hurry.is_set():
+            return
+        landed = asyncio.ensure_future(asyncio.wait(flying))
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait({landed, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (landed, hurried):
+            waiting.cancel()
+
+    async def _cut_off(self) -> Drained:
+        """Ends what is still in the air. A submit that was sent and not answered becomes unknown."""
+        sends = dict(self._sends)
+        rest = {*self._copies, *(task for tasks in self._polls.values() for task in tasks)}
+        for task in (*sends, *rest):
+            task.cancel()
+        facts = await asyncio.gather(*sends, *rest, return_exceptions=True)
+        unknown = {fact.attempt_id for fact in facts if isinstance(fact, SubmitUnclear)}
+        rescued = await self.services.recorder.close(LAST_RECORDS)
+        return Drained(unknown=len(unknown), money=await self._money(unknown), rescued=rescued)
+
+    async def _money(self, attempt_ids: set[int]) -> int:
+        if not attempt_ids:
+            return 0
+        listed = await self.services.calls.read(self.services.ledger.unknown)
+        return sum(one.money for one in listed if one.attempt_id in attempt_ids)

@@ -1,0 +1,231 @@
+"""The local run: one crew in this process, until the batch has ended or only a person can help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from jobs.ledger.values import Account, Progress
+from jobs.states import Batch as BatchState
+from providers.dialect import MICROS
+from worker.crew import Crew, Drained, lanes_of
+from worker.services import Services
+from worker.stopping import INTERRUPTED, TERMINATED, StopSignal
+from worker.telemetry import emit
+from worker.verdict import Reason, Standing, bad_rows, common_failure, finished, is_over, patience, waits_for
+
+__all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
+
+#: Seconds between two counts, and the share of the time that counting may take.
+COUNT_EVERY = 0.5
+COUNTING_SHARE = 0.05
+#: Seconds beyond a submit's own timeout that are waited for its record.
+MARGIN = 5.0
+
+NEEDS_A_PERSON = 4
+EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
+
+#: Told every now and then how far the batch is, and how its accounts stand.
+Watcher = Callable[[Progress, Sequence[Account]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended."""
+
+    exit_code: int
+    reason: Reason
+    message: str
+    progress: Progress
+    unknown: int = 0  # submits cut off without an answer
+    money: int = 0  # micro-dollars they may have cost
+
+
+async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
+    services: Services,
+    name: str,
+    *,
+    max_stall: float | None = None,
+    stop_after: float | None = None,
+    on_progress: Watcher | None = None,
+    stop: StopSignal | None = None,
+    allow_failed: float = 0.0,
+    held: bool = False,
+) -> Ending:
+    """Works until the batch has ended, a person is needed, or `stop` says so. Whatever is accepted stays on record.
+
+    `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `allow_failed`:
+    the share of rows that may be bad at exit code 0. `held`: the caller holds the ledger already.
+    """
+    run = _Run(
+        services=services,
+        name=name,
+        max_stall=max_stall,
+        stop_after=stop_after,
+        stop=stop or StopSignal(),
+        watcher=on_progress or (lambda _progress, _accounts: None),
+    )
+    with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
+        crew = Crew(services)
+        await crew.start()
+        lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
+        try:
+            reason = await run.until_something_ends()
+        finally:
+            drained = await crew.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
+            await _end(lanes)
+    return await _ending(services, name, reason, drained, allow_failed)
+
+
+async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:
+    for lane in lanes:
+        lane.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+
+
+def _drain_seconds(services: Services, stop: StopSignal) -> float:
+    """SIGTERM has its own limit; everyone else waits as long as the provider may take to answer."""
+    if stop.exit_code == TERMINATED:
+        return services.settings.drain_seconds
+    providers = {account.provider for account in services.accounts.values()}
+    return max((services.routes.longest_submit(provider) for provider in providers), default=0.0) + MARGIN
+
+
+# -- watching ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """A batch being watched while the crew works."""
+
+    services: Services
+    name: str
+    max_stall: float | None
+    stop_after: float | None
+    stop: StopSignal
+    watcher: Watcher
+    began: float = 0.0  # boot clock, as `changed_at`
+    changed_at: float = 0.0
+    signature: tuple[object, ...] = field(default_factory=tuple)
+    baseline: Progress | None = None
+
+    async def until_something_ends(self) -> Reason:
+        """Counts, shows and judges, again and again."""
+        clock = self.services.clock
+        self.began = self.changed_at = clock.boot()
+        while True:
+            before = clock.boot()
+            standing = await self._look()
+            self.watcher(standing.progress, standing.accounts)
+            await self._pause_when_most_fail(standing.progress)
+            if reason := self._judge(standing):
+                return reason
+            await self._wait(max(COUNT_EVERY, (clock.boot() - before) / COUNTING_SHARE))
+
+    async def _look(self) -> Standing:
+        services = self.services
+        return Standing(
+            progress=await services.calls.read(services.ledger.progress, self.name),
+            accounts=await services.calls.read(services.ledger.accounts),
+            troubles=services.destinations.troubles,
+            now=services.clock.now(),
+        )
+
+    def _judge(self, standing: Standing) -> Reason | None:
+        """Why the run ends now; None: it goes on."""
+        if is_over(standing.progress):
+            return Reason.DONE
+        if self.stop.first.is_set():
+            return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
+        boot = self.services.clock.boot()
+        if self.stop_after is not None and boot - self.began >= self.stop_after:
+            return Reason.STOP_AFTER
+        return self._stalled(standing, boot)
+
+    def _stalled(self, standing: Standing, boot: float) -> Reason | None:
+        progress = standing.progress
+        signature = (progress.jobs, progress.images_stored, progress.batch, progress.images_generated)
+        if signature != self.signature:
+            self.signature, self.changed_at = signature, boot
+            return None
+        reason = waits_for(standing)
+        longest = patience(reason, self.max_stall, standing.accounts)
+        if longest is None or boot - self.changed_at < longest:
+            return None
+        return reason or Reason.NOTHING_MOVES
+
+    async def _pause_when_most_fail(self, progress: Progress) -> None:
+        services = self.services
+        if self.baseline is None or progress.batch.state is not BatchState.ACTIVE:
+            self.baseline = progress  # a person who resumes has seen these failures
+        code = common_failure(self.baseline, progress)
+        if code is None or is_over(progress):
+            return
+        emit("batch_paused_itself", level="warning", batch=self.name, code=code)
+        why = f"over half of the rows that ended failed with {code}"
+        await services.calls.write(services.ledger.pause, self.name, why, services.clock.now())
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stop.first.wait()
+
+
+# -- what is said at the end ---------------------------------------------------------------------------------------
+
+
+async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
+    progress = await services.calls.read(services.ledger.progress, name)
+    accounts = await services.calls.read(services.ledger.accounts)
+    if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
+        reason = finished(progress, allow_failed)
+    standing = Standing(
+        progress=progress, accounts=accounts, troubles=services.destinations.troubles, now=services.clock.now()
+    )
+    return Ending(
+        exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
+        reason=reason,
+        message=_message(reason, standing, drained),
+        progress=progress,
+        unknown=drained.unknown,
+        money=drained.money,
+    )
+
+
+def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
+    said = _MESSAGES[reason](standing)
+    if drained.unknown:
+        said += (
+            f" {drained.unknown} submits were cut off before their answers: their outcomes are unknown, "
+            f"at most ${drained.money / MICROS:.2f}."
+        )
+    if drained.rescued:
+        said += f" {drained.rescued} facts wait in a rescue file beside the ledger and are recorded at the next start."
+    return said
+
+
+def _account_paused(standing: Standing) -> str:
+    resting = [one for one in standing.accounts if one.paused_until is not None and one.paused_until > standing.now]
+    told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in resting)
+    return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
+
+
+def _bucket_refuses(standing: Standing) -> str:
+    told = "; ".join(f"{one.dest}: {one.message} ({one.code})" for one in standing.troubles.values())
+    return f"the destination refuses writes: {told}. {standing.progress.images_generated} paid images wait."
+
+
+_MESSAGES: dict[Reason, Callable[[Standing], str]] = {
+    Reason.DONE: lambda _: "finished.",
+    Reason.ROWS_NEED_YOU: lambda standing: f"finished, {bad_rows(standing.progress)} rows need you.",
+    Reason.ACCOUNT_PAUSED: _account_paused,
+    Reason.BUDGET_USED: lambda _: "the budget is used.",
+    Reason.BUCKET_REFUSES: _bucket_refuses,
+    Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
+    Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
+    Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",
+    Reason.INTERRUPTED: lambda _: "stopped; what is accepted goes on at the provider.",
+    Reason.TERMINATED: lambda _: "stopped; what is accepted goes on at the provider.",
+}

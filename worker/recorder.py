@@ -1,0 +1,211 @@
+"""Group commit: facts that arrive while one write runs go into the next, and a caller returns once its own are durable.
+
+A group that fails is written again fact by fact, acceptances first, so one bad fact costs no other its record. While
+writing fails, `healthy` is False (nothing new is submitted) and the facts lie in a rescue file as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.ledger import Ledger
+from jobs.ledger.values import Fact, SubmitAccepted, TaskSucceeded
+from providers.dialect import MESSAGE_LIMIT, clean
+from worker.calls import Calls
+from worker.clock import Clock
+from worker.rescue import Rescue
+from worker.telemetry import emit
+
+#: Facts in one transaction: enough to share one fsync among many, few enough to let a claim in between.
+MOST_IN_A_GROUP = 500
+#: Seconds between tries while the ledger refuses; doubled each time.
+FIRST_WAIT = 0.25
+LONGEST_WAIT = 15.0
+#: Tries after which a fact that fails while other writes succeed is left to the rescue file.
+TRIES_OF_A_BAD_FACT = 3
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """Facts of one call, which become durable together."""
+
+    facts: tuple[Fact, ...]
+    durable: asyncio.Future[None]
+    tries: int = 0
+    rescued: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Recorder:
+    """Writes facts for all stages of a process; belongs to one event loop."""
+
+    ledger: Ledger
+    calls: Calls
+    clock: Clock
+    rescue: Rescue
+    ring: Callable[[str], None]
+    chance: random.Random
+    _waiting: deque[_Entry] = field(default_factory=deque)
+    _writer: asyncio.Task[None] | None = None
+    _writing: list[_Entry] = field(default_factory=list)
+    _set_aside: bool = False
+    _trouble: Exception | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """False while the ledger does not take what is recorded."""
+        return self._trouble is None
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the ledger takes nothing; None when it does."""
+        return self._trouble
+
+    async def record(self, *facts: Fact) -> None:
+        """Returns once these facts are durable. Cancelling the caller does not take them back."""
+        await self.put(*facts)
+
+    def put(self, *facts: Fact) -> asyncio.Future[None]:
+        """Hands facts over without waiting."""
+        entry = _Entry(facts=facts, durable=asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+        return entry.durable
+
+    async def close(self, seconds: float) -> int:
+        """Waits for what is still to be written; the rest goes to the rescue file. Returns how many facts that were."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=seconds)
+        if self._writer is None or self._writer.done():
+            return 0
+        self._writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._writer
+        left = [entry for entry in (*self._writing, *self._waiting) if not entry.durable.done()]
+        try:
+            self.rescue.save([fact for entry in left if not entry.rescued for fact in entry.facts])
+        except OSError as full:
+            emit("rescue_failed", level="error", problem=str(full))
+        return sum(len(entry.facts) for entry in left)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            group = self._writing = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_GROUP))]
+            try:
+                await self._write(group)
+            except Exception as bug:  # noqa: BLE001  a writer that dies would take every later fact with it
+                emit("recorder_failed", level="error", problem=repr(bug))
+                self._waiting.extendleft(reversed([entry for entry in group if not entry.durable.done()]))
+                await self.clock.sleep(FIRST_WAIT)
+        self._writer = None
+
+    async def _write(self, group: list[_Entry]) -> None:
+        try:
+            await self._commit([fact for entry in group for fact in entry.facts])
+        except Exception as trouble:  # noqa: BLE001  whatever the ledger raises, the facts must outlive it
+            emit("group_not_recorded", level="warning", facts=len(group), problem=_short(trouble))
+            await self._write_until_done(sorted(group, key=_acceptances_first))
+        else:
+            _settle(group)
+            self._tidy()
+
+    async def _commit(self, facts: Sequence[Fact]) -> None:
+        recorded = await self.calls.write(self.ledger.record, facts, self.clock.now())
+        for lane in recorded.bells:
+            self.ring(lane)
+
+    async def _write_until_done(self, entries: list[_Entry]) -> None:
+        wait = FIRST_WAIT
+        while entries := [entry for entry in entries if not await self._written_alone(entry)]:
+            await self._keep_safe(entries)
+            entries = await self._without_bad_ones(entries)
+            if not entries:
+                break
+            await self.clock.sleep(wait * self.chance.uniform(0.8, 1.2))
+            wait = min(LONGEST_WAIT, wait * 2)
+        self._recovered()
+
+    async def _written_alone(self, entry: _Entry) -> bool:
+        """Writes one entry; its plain form, when it is refused as it is."""
+        entry.tries += 1
+        for facts in (entry.facts, tuple(_plain(fact) for fact in entry.facts)):
+            try:
+                await self._commit(facts)
+            except Exception as trouble:  # noqa: BLE001  as in _write
+                self._trouble = trouble
+            else:
+                _settle([entry])
+                return True
+        return False
+
+    async def _keep_safe(self, entries: list[_Entry]) -> None:
+        fresh = [entry for entry in (*entries, *self._waiting) if not entry.rescued]
+        try:
+            await self.calls.blocking(self.rescue.save, [fact for entry in fresh for fact in entry.facts])
+        except OSError as full:
+            emit("rescue_failed", level="error", problem=str(full))
+            return
+        for entry in fresh:
+            entry.rescued = True
+
+    async def _without_bad_ones(self, entries: list[_Entry]) -> list[_Entry]:
+        """Leaves to the rescue file what is refused again and again while the ledger takes other writes."""
+        tired = [entry for entry in entries if entry.tries >= TRIES_OF_A_BAD_FACT and entry.rescued]
+        if not tired or not await self._ledger_takes_writes():
+            return entries
+        self._set_aside = True
+        for entry in tired:
+            emit("fact_set_aside", level="error", facts=[type(f).__name__ for f in entry.facts], file=self.rescue.name)
+        _settle(tired)
+        return [entry for entry in entries if entry not in tired]
+
+    async def _ledger_takes_writes(self) -> bool:
+        try:
+            await self.calls.write(self.ledger.touch_worker, "recorder", self.clock.now())
+        except Exception:  # noqa: BLE001  any failure is a no
+            return False
+        return True
+
+    def _recovered(self) -> None:
+        emit("ledger_takes_writes_again", level="warning")
+        self._trouble = None
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes the rescue file once all it holds is durable in the ledger."""
+        if self.rescue.name and not self._set_aside and not any(entry.rescued for entry in self._waiting):
+            self.rescue.clear()
+
+
+def _settle(entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        if not entry.durable.done():  # its caller may have been cancelled
+            entry.durable.set_result(None)
+
+
+def _acceptances_first(entry: _Entry) -> bool:
+    return not any(isinstance(fact, SubmitAccepted | TaskSucceeded) for fact in entry.facts)
+
+
+def _plain(fact: Fact) -> Fact:
+    """The fact with its texts cleaned and the provider's raw words left out."""
+    texts: dict[str, Any] = {
+        f.name: "" if f.name == "raw" else clean(value, MESSAGE_LIMIT)
+        for f in dataclasses.fields(fact)
+        if isinstance(value := getattr(fact, f.name), str) and f.name != "kind"
+    }
+    return dataclasses.replace(fact, **texts)
+
+
+def _short(trouble: Exception) -> str:
+    return clean(f"{type(trouble).__name__}: {trouble}", 300)

@@ -1,0 +1,123 @@
+"""The composition root: everything a stage needs, wired in one place."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.values import AccountLimits
+from jobs.settings import Account, Settings
+from providers.catalog import Catalog
+from providers.dialect import Dialect
+from providers.registry import DIALECTS
+from worker.bells import Bells
+from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
+from worker.clock import Clock, SystemClock
+from worker.destinations import Destinations
+from worker.http import Http
+from worker.recorder import Recorder
+from worker.rescue import Rescue
+from worker.routes import Routes
+from worker.spool import Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What stages receive. Nothing else in the worker reads a clock, throws dice or opens anything."""
+
+    settings: Settings
+    ledger: Ledger
+    calls: Calls
+    recorder: Recorder
+    http: Http
+    destinations: Destinations
+    spool: Spool
+    catalog: Catalog
+    routes: Routes
+    dialects: Mapping[str, Dialect]
+    clock: Clock
+    chance: random.Random
+    bells: Bells
+    rescue: Rescue
+    holder: str  # this process, in leases and in lists of workers
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts of the settings, by name."""
+        return self.settings.accounts
+
+    async def close(self) -> None:
+        """Ends the threads and connections; the ledger too."""
+        await self.http.close()
+        self.calls.close()
+        self.ledger.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    chance: random.Random | None = None,
+    ring: Callable[[str], None] | None = None,
+    ledger: Ledger | None = None,
+    calls: Calls | None = None,
+) -> Services:
+    """Wires a process. `ring`: reaches the workers elsewhere, without ever blocking; None: there are none."""
+    ledger = ledger or open_ledger(settings.database_url)
+    calls = calls or ThreadedCalls(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
+    clock = clock or SystemClock()
+    chance = chance or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
+    bells = Bells(ring)
+    home = ledger.path.parent if ledger.path else Path.cwd()
+    rescue = Rescue(home, ledger.ledger_id)
+    catalog = catalog_of(settings)
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        calls=calls,
+        recorder=Recorder(ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance),
+        http=Http(
+            allow_private_hosts=settings.allow_private_hosts,
+            trusted_hosts=[account.base_url for account in settings.accounts.values()],
+        ),
+        destinations=Destinations(),
+        spool=Spool(home / "lightfast-spool"),
+        catalog=catalog,
+        routes=Routes(catalog),
+        dialects=DIALECTS,
+        clock=clock,
+        chance=chance,
+        bells=bells,
+        rescue=rescue,
+        holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+    )
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The catalogue with the prices and the cadence that the settings give."""
+    catalog = Catalog.load()
+    for account in settings.accounts.values():
+        catalog = catalog.with_prices({account.provider: account.prices}) if account.prices else catalog
+        catalog = catalog.with_cadence(account.provider, account.first_poll_after, account.poll_every)
+        catalog = catalog.with_route_mode(account.provider, account.route_mode)
+    return catalog
+
+
+def limits_of(settings: Settings) -> list[AccountLimits]:
+    """What the settings declare of each account, as the ledger takes it."""
+    return [
+        AccountLimits(
+            name=name,
+            provider=account.provider,
+            submits_per_second=account.submits_per_second,
+            polls_per_second=account.polls_per_second,
+            max_in_flight=account.max_in_flight,
+        )
+        for name, account in settings.accounts.items()
+    ]

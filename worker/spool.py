@@ -1,0 +1,117 @@
+"""Bytes on their way: bounded temporary bodies of downloads, and durable files of results that came without a link."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+#: Bytes of one download that are held in memory; above that they go to a temporary file.
+MEMORY = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Body:
+    """Takes a download: in memory while it is small, on disk above."""
+
+    folder: Path | None = None
+    _memory: io.BytesIO = field(default_factory=io.BytesIO)
+    _file: BinaryIO | None = None
+    _path: Path | None = None
+
+    def write(self, data: bytes, /) -> None:
+        """Takes the next bytes."""
+        if self._file is None and self._memory.tell() + len(data) > MEMORY:
+            self._move_to_disk()
+        (self._file or self._memory).write(data)
+
+    def clear(self) -> None:
+        """Forgets what came."""
+        self.close()
+        self._memory, self._file, self._path = io.BytesIO(), None, None
+
+    def content(self) -> bytes | Path:
+        """What came: bytes, or the file that holds them."""
+        if self._file is None or self._path is None:
+            return self._memory.getvalue()
+        self._file.flush()
+        return self._path
+
+    def close(self) -> None:
+        """Removes the temporary file."""
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def _move_to_disk(self) -> None:
+        number, name = tempfile.mkstemp(prefix="lightfast-", dir=self.folder)
+        self._path = Path(name)
+        self._file = os.fdopen(number, "wb")
+        self._file.write(self._memory.getbuffer())
+        self._memory = io.BytesIO()
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Files that hold what cannot be fetched again. A file's name begins with the host that has it."""
+
+    folder: Path
+
+    def keep(self, attempt_id: int, index: int, b64: str) -> str:
+        """Decodes, writes, and returns the file's full name once it is on disk."""
+        name = f"{_host()}--{attempt_id}-{index}.image"
+        content = decoded(b64)
+        try:
+            return _write(self.folder, name, content)
+        except OSError:  # the usual folder is full or gone; what was paid for goes where there is room
+            return _write(Path(tempfile.gettempdir()) / "lightfast-spool", name, content)
+
+    @staticmethod
+    def is_elsewhere(name: str) -> bool:
+        """Whether another host has the file."""
+        return not Path(name).exists() and not Path(name).name.startswith(f"{_host()}--")
+
+    @staticmethod
+    def drop(name: str) -> None:
+        """Removes a file whose image is stored."""
+        Path(name).unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return socket.gethostname().replace("/", "-")
+
+
+def _write(folder: Path, name: str, content: bytes) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = (folder / name).absolute()
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _sync(folder)
+    return str(path)
+
+
+def decoded(b64: str) -> bytes:
+    """The bytes of a base64 text, or the text itself where it is none."""
+    text = "".join((b64.partition(",")[2] if b64.startswith("data:") else b64).split())
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return b64.encode("utf-8", "replace")  # paid for: kept as it came, and found to be no image when it is copied
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,265 @@
+"""Takes one paid image from the provider's link to its place at the destination, checked on the way."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from jobs.errors import StoreError
+from jobs.ledger.values import DueCopy, Fact, ImageChecked, ImageDelayed, ImageLost, ImageStored
+from providers.dialect import Link, Succeeded, clean
+from worker import images
+from worker.http import FetchError
+from worker.images import BadImage, Checked
+from worker.services import Services
+from worker.spool import Body, decoded
+from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
+from worker.stages.results import UNKNOWN_LIFE
+from worker.storage import Put, Store
+from worker.telemetry import emit
+
+T = TypeVar("T")
+
+#: Seconds one download may take in all; its claim lasts longer, with room for the put.
+TIMEOUT = 180.0
+LEASE = 600.0
+#: Bytes of one image; the largest documented (3840 x 2160 as PNG) has about 25 MB.
+LIMIT = 256 * 1024 * 1024
+#: Bytes up to which a check on the event loop costs less than a thread's turn.
+SMALL = 512 * 1024
+#: Seconds until the next try: doubled from the first to the longest; a bucket that refuses is tried more often.
+FIRST_WAIT = 2.0
+LONGEST_WAIT = 300.0
+LONGEST_STORE_WAIT = 60.0
+#: Other objects that may stand in an image's place before it waits.
+NAMES = 5
+
+
+async def copy(services: Services, due: DueCopy) -> None:
+    """Fetches, checks, records, puts, records; whatever goes wrong delays it, until its link is dead for good."""
+    body = Body()
+    try:
+        if not await _is_there_already(services, due):
+            content = await _fetch(services, due, body)
+            checked = await _check(services, due, content)
+            await _publish(services, due, content, checked)
+        fact: Fact = ImageStored(image_id=due.image_id, at=services.clock.now())
+    except _LaterError as later:
+        fact = later.fact
+    except Exception as bug:  # noqa: BLE001  paid for: a bug delays it and is told, and never loses it
+        emit("copy_failed", level="error", image_id=due.image_id, problem=repr(bug), exc_info=bug)
+        fact = _delayed(services, due, "copy_failed", repr(bug))
+    finally:
+        body.close()
+    await services.recorder.record(fact)
+    if due.spool and isinstance(fact, ImageStored):
+        services.spool.drop(due.spool)
+
+
+class _LaterError(Exception):
+    """This copy ends here for now, or for good; `fact` says which."""
+
+    def __init__(self, fact: ImageDelayed | ImageLost) -> None:
+        super().__init__(fact.message)
+        self.fact = fact
+
+
+# -- the bytes -----------------------------------------------------------------------------------------------------
+
+
+async def _is_there_already(services: Services, due: DueCopy) -> bool:
+    """Whether an earlier put was done and only its record is missing."""
+    path = due.recorded_path
+    if path is None or due.recorded_sha256 is None:
+        return False
+    return await _at_store(services, due, lambda store: store.sha256_of(path)) == due.recorded_sha256
+
+
+async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
+    if due.spool:
+        return await _spooled(services, due, due.spool, body)
+    try:
+        return await _download(services, due.url or "", body)
+    except FetchError as error:
+        if not error.dead_link:
+            _later(services, due, error.code, error.message)
+    return await _fetch_afresh(services, due, body)
+
+
+async def _download(services: Services, url: str, body: Body) -> bytes | Path:
+    body.clear()
+    await services.http.download(url, body, limit=LIMIT, timeout=TIMEOUT)
+    return body.content()
+
+
+async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
+    if os.path.exists(name):  # noqa: ASYNC240, PTH110  a local stat
+        return Path(name)
+    if services.spool.is_elsewhere(name):
+        _later(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
+    return await _fetch_afresh(services, due, body)
+
+
+async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes | Path:
+    """The link is dead: the provider is asked once for another."""
+    link = await _fresh_link(services, due)
+    if link is None:
+        _lose_or_wait(services, due, None)
+    if link.b64 is not None and not link.url:
+        body.clear()
+        body.write(decoded(link.b64))
+        return body.content()
+    try:
+        return await _download(services, link.url or "", body)
+    except FetchError as error:
+        if error.dead_link:
+            _lose_or_wait(services, due, link)
+        _later(services, due, error.code, error.message, link)
+
+
+async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
+    account = services.accounts.get(due.account)
+    if account is None or due.task_id is None:
+        return None
+    dialect = services.dialects[due.provider]
+    call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
+    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
+    outcome = dialect.read_poll(exchange.response) if exchange.response else None
+    return _same(outcome, due) if isinstance(outcome, Succeeded) else None
+
+
+def _same(outcome: Succeeded, due: DueCopy) -> Link | None:
+    """The link of this very image: signatures change, paths do not; else its place among the task's images."""
+    path = urlsplit(due.url or "").path
+    by_path = [link for link in outcome.links if link.url and urlsplit(link.url).path == path]
+    if by_path:
+        return by_path[0]
+    return outcome.links[due.nth] if due.nth < len(outcome.links) else None
+
+
+async def _check(services: Services, due: DueCopy, content: bytes | Path) -> Checked:
+    try:
+        if isinstance(content, bytes) and len(content) <= SMALL:
+            return images.check(content)
+        return await services.calls.blocking(images.check, content)
+    except BadImage as bad:
+        if services.clock.now() >= due.expires_at:
+            _lost(services, due, "bad_image", bad.message)
+        _later(services, due, "bad_image", bad.message)
+
+
+# -- the object ----------------------------------------------------------------------------------------------------
+
+
+async def _publish(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> None:
+    """Names it, records the name and the hash, and only then puts it, without ever writing over anything."""
+    flags = _flags(due, checked)
+    for name in _names(due, checked.ext):
+        await services.recorder.record(_checked(due, checked, name, flags))
+        if await _at_store(
+            services, due, functools.partial(_put, due=due, path=name, content=content, checked=checked)
+        ):
+            return
+        flags = (*(flag for flag in flags if flag != "path-conflict"), "path-conflict")
+        emit("path_conflict", level="warning", batch=due.batch, key=due.key, path=name)
+    _later(services, due, "path-conflict", "other objects stand in its place")
+
+
+def _names(due: DueCopy, ext: str) -> list[str]:
+    first = object_path(due, ext)
+    stem, dot, ending = first.rpartition(".") if "." in first.rpartition("/")[2] else (first, "", "")
+    return [first, *(f"{stem}~{number}{dot}{ending}" for number in range(2, NAMES + 1))]
+
+
+def object_path(due: DueCopy, ext: str) -> str:
+    """The image's path below DEST. A later revision and a surplus image stand beside what was there before."""
+    index = str(due.slot) if due.revision == 1 else f"{due.slot}.r{due.revision}"
+    return due.path.format(index=f"surplus-{due.image_id}" if due.surplus else index, ext=ext)
+
+
+def _flags(due: DueCopy, checked: Checked) -> tuple[str, ...]:
+    return ("wrong-pixels",) if due.pixels and due.pixels != (checked.width, checked.height) else ()
+
+
+def _checked(due: DueCopy, checked: Checked, path: str, flags: tuple[str, ...]) -> ImageChecked:
+    return ImageChecked(
+        image_id=due.image_id,
+        object_path=path,
+        sha256=checked.sha256,
+        bytes=checked.size,
+        width=checked.width,
+        height=checked.height,
+        format=checked.format,
+        flags=flags,
+    )
+
+
+def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checked: Checked) -> bool:
+    """True when the object at `path` is this image, put now or before."""
+    metadata = {
+        "lightfast-batch": due.batch,
+        "lightfast-key": due.key,
+        "lightfast-index": str(due.slot),
+        "lightfast-request": due.request_hash,
+    }
+    done = store.put_new(path, content, content_type=checked.content_type, metadata=metadata)
+    return done is Put.STORED or store.sha256_of(path) == checked.sha256
+
+
+async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]) -> T:
+    """Work at the destination, in a thread. What it says of the bucket as a whole is noted."""
+    try:
+        done = await services.calls.blocking(lambda: work(services.destinations.store(due.dest)))
+    except StoreError as error:
+        if error.retryable or error.denied:
+            services.destinations.refused(due.dest, error, services.clock.now())
+        fact = _delayed(services, due, error.code, error.message, longest=LONGEST_STORE_WAIT)
+        raise _LaterError(fact) from error
+    services.destinations.worked(due.dest)
+    return done
+
+
+# -- later, or never -----------------------------------------------------------------------------------------------
+
+
+def _lose_or_wait(services: Services, due: DueCopy, link: Link | None) -> NoReturn:
+    now = services.clock.now()
+    dies = link.expires_at if link and link.expires_at else due.expires_at
+    if now >= dies:
+        _lost(services, due, "link_dead", "the link is dead and the provider gives no other")
+    _later(services, due, "link_dead", "the link does not work, and the provider gives no other yet", link)
+
+
+def _lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
+    emit("image_lost", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, code=code)
+    now = services.clock.now()
+    raise _LaterError(ImageLost(image_id=due.image_id, at=now, code=code, message=clean(message)))
+
+
+def _later(services: Services, due: DueCopy, code: str, message: str, link: Link | None = None) -> NoReturn:
+    raise _LaterError(_delayed(services, due, code, message, link))
+
+
+def _delayed(
+    services: Services,
+    due: DueCopy,
+    code: str,
+    message: str,
+    link: Link | None = None,
+    longest: float = LONGEST_WAIT,
+) -> ImageDelayed:
+    now = services.clock.now()
+    wait = min(longest, FIRST_WAIT * 2 ** min(due.tries - 1, 16)) * services.chance.uniform(0.8, 1.2)
+    return ImageDelayed(
+        image_id=due.image_id,
+        at=now,
+        next_copy_at=now + wait,
+        code=code,
+        message=clean(message),
+        url=link.url if link else None,
+        expires_at=(link.expires_at or now + UNKNOWN_LIFE) if link and link.url and link.url != due.url else None,
+    )

@@ -1,0 +1,153 @@
+"""Asks a provider about one of its tasks. Nothing that a poll meets, and no lapse of time, ever fails an attempt."""
+
+from __future__ import annotations
+
+from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
+from providers.dialect import Failed, Kind, NotFound, PollOutcome, Route, Running, Succeeded, Unreadable, clean
+from worker.http import Exchange
+from worker.services import Services
+from worker.stages.results import made_of
+from worker.telemetry import emit
+
+#: Seconds a poll may take in all; its claim lasts longer, so nobody else asks meanwhile.
+TIMEOUT = 20.0
+LEASE = 30.0
+
+#: Seconds after acceptance from which polling slows, and the slowest it gets before the deadline.
+SLOWING_FROM = 120.0
+SLOW = 30.0
+#: Seconds after which a task is overdue: asked about ever more slowly, and never given up.
+DEADLINE = 1_800.0
+SLOWEST = 600.0
+#: Seconds until the next poll when the provider refuses the key.
+REFUSED = 60.0
+#: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten.
+FORGOTTEN_AFTER = 86_400.0
+
+
+async def poll(services: Services, due: DuePoll) -> None:
+    """Asks, reads, records."""
+    try:
+        exchange = await _ask(services, due)
+        outcome = _read(services, due, exchange)
+        fact = await _fact(services, due, outcome)
+    except Exception as bug:  # noqa: BLE001  paid for: a bug delays the answer and is told
+        emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
+        fact = _still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED)
+    await services.recorder.record(fact)
+
+
+def wait_until_next(route: Route, age: float) -> float:
+    """Seconds until the next poll of a task that was accepted `age` seconds ago, before jitter."""
+    if age < SLOWING_FROM:
+        return route.poll_every
+    if age < DEADLINE:
+        return min(max(SLOW, route.poll_every), route.poll_every * age / SLOWING_FROM)
+    return min(SLOWEST, SLOW + (age - DEADLINE) / 10)
+
+
+# -- the steps -----------------------------------------------------------------------------------------------------
+
+
+async def _ask(services: Services, due: DuePoll) -> Exchange:
+    account = services.accounts[due.account]
+    route = services.routes.of_task(account.provider, due.provider_model)
+    call = services.dialects[account.provider].poll(due.task_id, route, due.poll_path)
+    return await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
+
+
+def _read(services: Services, due: DuePoll, exchange: Exchange) -> PollOutcome:
+    if exchange.response is None:
+        return Unreadable(code="unreachable", message=clean(exchange.problem or ""))
+    return services.dialects[services.accounts[due.account].provider].read_poll(exchange.response)
+
+
+async def _fact(services: Services, due: DuePoll, outcome: PollOutcome) -> Fact:
+    if isinstance(outcome, Succeeded):
+        return await _succeeded(services, due, outcome)
+    if isinstance(outcome, Failed):
+        return _failed(services, due, outcome)
+    if isinstance(outcome, NotFound):
+        return _not_found(services, due, outcome)
+    if isinstance(outcome, Unreadable):
+        return _unreadable(services, due, outcome)
+    return _running(services, due, outcome)
+
+
+# -- what it says --------------------------------------------------------------------------------------------------
+
+
+async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fact:
+    now = services.clock.now()
+    life = services.routes.of_task(services.accounts[due.account].provider, due.provider_model).link_life
+    # A provider's clock may be ahead of ours; a link never dies later than counted from now.
+    made_at = min(outcome.generated_at or now, now)
+    images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at)
+    return TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images)
+
+
+def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
+    return TaskFailed(
+        attempt_id=due.attempt_id,
+        at=services.clock.now(),
+        kind=outcome.kind,
+        code=outcome.code,
+        message=outcome.message,
+        raw=outcome.raw,
+    )
+
+
+def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
+    now = services.clock.now()
+    if due.not_found_since is not None and now - due.not_found_since >= FORGOTTEN_AFTER:
+        return TaskFailed(
+            attempt_id=due.attempt_id,
+            at=now,
+            kind=Kind.PERMANENT,
+            code="task_forgotten",
+            message=outcome.message,
+            raw=outcome.raw,
+            forgotten=True,
+        )
+    return _still_running(
+        services, due, code="task_not_found", message=outcome.message, raw=outcome.raw, not_found=True
+    )
+
+
+def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
+    if outcome.kind is Kind.ACCOUNT:
+        emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
+    least = outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0)
+    return _still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
+
+
+def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:
+    if outcome.known:
+        return _still_running(services, due)
+    return _still_running(
+        services, due, code="status_not_known", message=f"status {clean(outcome.status, 80)}", raw=outcome.raw
+    )
+
+
+def _still_running(  # noqa: PLR0913  the fact's own fields
+    services: Services,
+    due: DuePoll,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    raw: str = "",
+    not_found: bool = False,
+    least: float = 0.0,
+) -> TaskStillRunning:
+    now = services.clock.now()
+    route = services.routes.of_task(services.accounts[due.account].provider, due.provider_model)
+    wait = max(least, wait_until_next(route, now - due.accepted_at) * services.chance.uniform(0.85, 1.15))
+    return TaskStillRunning(
+        attempt_id=due.attempt_id,
+        at=now,
+        next_poll_at=now + wait,
+        code=code,
+        message=message,
+        raw=raw,
+        not_found=not_found,
+    )

@@ -1,0 +1,28 @@
+"""A finished provider task's images, as the ledger takes them: with their deaths known and their bytes safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jobs.ledger.values import Made
+from providers.dialect import Link
+from worker.services import Services
+
+#: Seconds a link is taken to live when nobody says anything about it.
+UNKNOWN_LIFE = 86_400.0
+
+
+async def made_of(
+    services: Services, attempt_id: int, links: Sequence[Link], *, life: float, made_at: float
+) -> tuple[Made, ...]:
+    """What has no link is on disk when this returns, since nobody can fetch it again."""
+    ends = made_at + (life or UNKNOWN_LIFE)
+    return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(links)])
+
+
+async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> Made:
+    if link.url or link.b64 is None:
+        return Made(link=replace(link, b64=None), spool=None, expires_at=link.expires_at or ends)
+    spool = await services.calls.blocking(services.spool.keep, attempt_id, index, link.b64)
+    return Made(link=replace(link, b64=None), spool=spool, expires_at=ends)

@@ -1,0 +1,230 @@
+"""The paid step: what one claimed attempt goes through, once, from its intent to the record of what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from providers.dialect import (
+    Accepted,
+    Ambiguous,
+    Call,
+    Delivered,
+    Kind,
+    ReferenceFile,
+    Refused,
+    Route,
+    SubmitOutcome,
+    clean,
+)
+from worker.http import Exchange, FetchError, File
+from worker.services import Services
+from worker.stages.results import made_of
+from worker.telemetry import emit
+from worker.transport import Mark
+
+#: Seconds beyond the submit's own timeout that a lease must still have when the request leaves: for clocks that
+#: disagree and for the moments between the check and the first byte.
+MARGIN = 10.0
+#: Seconds that references may take to be fetched; part of a lease.
+PREPARATION = 90.0
+#: Tries at a reference that may answer later, and seconds between them.
+REFERENCE_TRIES = 3
+REFERENCE_WAIT = 2.0
+#: Seconds before a row is tried again that failed here, by a bug or before its time.
+LATER = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One claimed submit on its way. `boot_until`: the lease's end by the boot clock."""
+
+    intent: Intent
+    boot_until: float
+    mark: Mark = field(default_factory=Mark)
+    stopped: bool = False  # set by a crew that ends: what has not left shall stay
+
+
+async def submit(services: Services, attempt: Attempt) -> Fact:
+    """One paid try: every step in order, none of them twice. However it ends, it ends as one fact on record."""
+    try:
+        route = _route(services, attempt.intent)
+        call, files = await _prepare(services, attempt.intent, route)
+        await _wait_for_its_moment(services, attempt.intent)
+        _demand_still_allowed(services, attempt, route)
+        exchange = await _send(services, attempt, call, files, route)
+        fact = await _read(services, attempt.intent, route, call, exchange)
+    except _StayedHereError as stayed:
+        fact = stayed.fact
+    except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001  after the mark even a bug is an outcome
+        fact = _after_trouble(services, attempt, trouble)
+        return await _recorded_last(services, fact, trouble)
+    await services.recorder.record(fact)
+    return fact
+
+
+def lease_for(services: Services, account: str) -> float:
+    """Seconds a claim of this account's submits must last."""
+    provider = services.accounts[account].provider
+    return services.routes.longest_submit(provider) + PREPARATION + 2 * MARGIN
+
+
+# -- the steps -----------------------------------------------------------------------------------------------------
+
+
+def _route(services: Services, intent: Intent) -> Route:
+    account = services.accounts[intent.account]
+    return services.catalog.route_of(account.provider, intent.provider_model, intent.request)
+
+
+async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Call, Mapping[str, File]]:
+    account = services.accounts[intent.account]
+    dialect = services.dialects[account.provider]
+    call = dialect.submit(intent.request, route, intent.n, {"route_mode": account.route_mode})
+    wanted = [value.url for _, value in call.form if isinstance(value, ReferenceFile)]
+    if not wanted:
+        return call, {}
+    fetched = await asyncio.gather(*(_reference(services, intent, url) for url in dict.fromkeys(wanted)))
+    return call, dict(zip(dict.fromkeys(wanted), fetched, strict=True))
+
+
+async def _reference(services: Services, intent: Intent, url: str) -> File:
+    for left in reversed(range(REFERENCE_TRIES)):
+        try:
+            return await services.http.fetch_reference(url, timeout=PREPARATION / REFERENCE_TRIES - REFERENCE_WAIT)
+        except FetchError as error:
+            if not (error.retryable and left):
+                raise _StayedHereError(_refused(services, intent, Kind.PERMANENT, error.code, error.message)) from error
+        await services.clock.sleep(REFERENCE_WAIT)
+    raise AssertionError("unreachable")
+
+
+async def _wait_for_its_moment(services: Services, intent: Intent) -> None:
+    early = intent.send_at - services.clock.now()
+    if early > 0:
+        await services.clock.sleep(early)
+
+
+def _demand_still_allowed(services: Services, attempt: Attempt, route: Route) -> None:
+    """Directly before the POST. Both clocks are asked: one may have been set, the other survives a laptop's sleep."""
+    left = min(attempt.intent.lease_until - services.clock.now(), attempt.boot_until - services.clock.boot())
+    if attempt.stopped:
+        raise _StayedHereError(_not_sent(services, attempt.intent, "this process is ending", retry_after=0.0))
+    if left < route.submit_timeout + MARGIN:
+        raise _StayedHereError(_not_sent(services, attempt.intent, "its time had passed", retry_after=0.0))
+
+
+async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping[str, File], route: Route) -> Exchange:
+    account = services.accounts[attempt.intent.account]
+    return await services.http.send(
+        call,
+        base_url=account.base_url,
+        key=account.api_key,
+        timeout=route.submit_timeout,
+        files=files,
+        mark=attempt.mark,
+    )
+
+
+async def _read(services: Services, intent: Intent, route: Route, call: Call, exchange: Exchange) -> Fact:
+    problem = clean(exchange.problem or "")
+    if exchange.response is None and not exchange.sent:
+        return _refused(services, intent, Kind.TRANSIENT, "unreachable", problem)
+    if exchange.response is None:
+        return SubmitUnclear(
+            attempt_id=intent.attempt_id,
+            at=services.clock.now(),
+            code="outcome_unknown",
+            message=problem,
+            raw=_came(exchange),
+        )
+    account = services.accounts[intent.account]
+    dialect = services.dialects[account.provider]
+    outcome = dialect.read_submit(exchange.response, base_url=account.base_url, call=call)
+    return await _fact(services, intent, route, outcome)
+
+
+def _came(exchange: Exchange) -> str:
+    return exchange.partial.body.decode("utf-8", "replace")[:4000] if exchange.partial else ""
+
+
+# -- what a submit ended in ----------------------------------------------------------------------------------------
+
+
+async def _fact(services: Services, intent: Intent, route: Route, outcome: SubmitOutcome) -> Fact:
+    now = services.clock.now()
+    if isinstance(outcome, Accepted):
+        wait = route.first_poll_after * services.chance.uniform(0.95, 1.2)
+        return SubmitAccepted(
+            attempt_id=intent.attempt_id,
+            at=now,
+            task_id=outcome.task_id,
+            poll_path=outcome.poll_path,
+            next_poll_at=now + wait,
+        )
+    if isinstance(outcome, Delivered):
+        images = await made_of(services, intent.attempt_id, outcome.links, life=route.link_life, made_at=now)
+        return TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=images, task_id=outcome.task_id)
+    return _no_task(intent, outcome, now)
+
+
+def _no_task(intent: Intent, outcome: Refused | Ambiguous, now: float) -> Fact:
+    if isinstance(outcome, Refused):
+        return SubmitRefused(
+            attempt_id=intent.attempt_id,
+            at=now,
+            kind=outcome.kind,
+            code=outcome.code,
+            message=outcome.message,
+            raw=outcome.raw,
+            retry_after=outcome.retry_after,
+        )
+    return SubmitUnclear(
+        attempt_id=intent.attempt_id, at=now, code=outcome.code, message=outcome.message, raw=outcome.raw
+    )
+
+
+class _StayedHereError(Exception):
+    """Nothing was sent; `fact` says why."""
+
+    def __init__(self, fact: SubmitRefused) -> None:
+        super().__init__(fact.message)
+        self.fact = fact
+
+
+def _refused(services: Services, intent: Intent, kind: Kind, code: str, message: str) -> SubmitRefused:
+    now = services.clock.now()
+    return SubmitRefused(attempt_id=intent.attempt_id, at=now, kind=kind, code=code, message=clean(message))
+
+
+def _not_sent(services: Services, intent: Intent, message: str, *, retry_after: float) -> SubmitRefused:
+    return SubmitRefused(
+        attempt_id=intent.attempt_id,
+        at=services.clock.now(),
+        kind=Kind.TRANSIENT,
+        code="not_sent",
+        message=message,
+        retry_after=retry_after,
+    )
+
+
+def _after_trouble(services: Services, attempt: Attempt, trouble: BaseException) -> Fact:
+    """A bug, or a crew that waits no longer: the mark alone says whether money may have gone."""
+    ended = isinstance(trouble, asyncio.CancelledError)
+    message = "this process ended before the answer came" if ended else clean(repr(trouble))
+    if not ended:
+        emit("submit_failed", level="error", attempt_id=attempt.intent.attempt_id, problem=message, exc_info=trouble)
+    if not attempt.mark.sent:
+        return _not_sent(services, attempt.intent, message, retry_after=0.0 if ended else LATER)
+    return SubmitUnclear(
+        attempt_id=attempt.intent.attempt_id, at=services.clock.now(), code="outcome_unknown", message=message
+    )
+
+
+async def _recorded_last(services: Services, fact: Fact, trouble: BaseException) -> Fact:
+    written = services.recorder.put(fact)
+    if not isinstance(trouble, asyncio.CancelledError):
+        await written
+    return fact

@@ -1,0 +1,48 @@
+"""How a local run is told to stop: Ctrl-C once, Ctrl-C again, SIGTERM as often as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+@dataclass(slots=True, eq=False)
+class StopSignal:
+    """`first`: take no more work. `second`: wait for nothing. `exit_code` says who asked."""
+
+    first: asyncio.Event = field(default_factory=asyncio.Event)
+    second: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_code: int = 0
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        if self.first.is_set():
+            self.second.set()
+        self._stop(INTERRUPTED)
+
+    def terminate(self) -> None:
+        """SIGTERM; a second one changes nothing."""
+        self._stop(TERMINATED)
+
+    def _stop(self, exit_code: int) -> None:
+        self.exit_code = self.exit_code or exit_code
+        self.first.set()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While it lasts, the process's signals come here. To be used on the main thread's event loop."""
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGINT: self.interrupt, signal.SIGTERM: self.terminate}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)

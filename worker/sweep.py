@@ -1,0 +1,41 @@
+"""Looks after what fell between shifts: submits whose sender died, facts in rescue files, lanes nobody was rung for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.ledger.values import Fact
+from worker.services import Services
+from worker.telemetry import emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one sweep did."""
+
+    unknown: int  # submits that nobody can know about any more
+    replayed: int  # facts from rescue files
+    rung: int  # lanes with work
+
+
+async def run_once(services: Services) -> Counts:
+    """One sweep; safe at any time, in any number of processes at once."""
+    services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+    replayed = await replay(services)
+    swept = await services.calls.write(services.ledger.sweep, services.clock.now())
+    for lane in swept.bells:
+        services.bells.ring(lane)
+    if swept.unknown:
+        emit("submits_became_unknown", level="warning", count=swept.unknown)
+    return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
+
+
+async def replay(services: Services) -> int:
+    """Records what dead processes could not; returns how many facts that were."""
+    return await services.calls.write(services.rescue.replay, lambda facts: _record(services, facts))
+
+
+def _record(services: Services, facts: Sequence[Fact]) -> None:
+    recorded = services.ledger.record(facts, services.clock.now())
+    emit("facts_replayed", lanes=sorted(recorded.bells))

@@ -1,0 +1,113 @@
+"""Whether a run is over, waits for a person, or should stop itself. Pure: counts in, a verdict out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.ledger.values import Account, Progress
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+from worker.destinations import BucketTrouble
+
+#: Rows that must have ended before a run judges itself by them.
+ENOUGH_ROWS = 50
+#: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
+#: their polling slows down for good.
+STUCK_AFTER = 2_400.0
+#: Seconds after which money must have been claimed if there was any left.
+BUDGET_SHOWS_AFTER = 2.0
+
+_BAD = (Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL)
+_ENDED = (*_BAD, Job.DONE)
+
+
+class Reason(enum.StrEnum):
+    """Why a run ended, or what it waits for."""
+
+    DONE = "done"
+    ROWS_NEED_YOU = "rows_need_you"  # finished, but rows failed, are held or lost
+    ACCOUNT_PAUSED = "account_paused"
+    BUDGET_USED = "budget_used"
+    BUCKET_REFUSES = "bucket_refuses"
+    BATCH_PAUSED = "batch_paused"
+    NOTHING_MOVES = "nothing_moves"
+    STOP_AFTER = "stop_after"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All that a verdict is read from, at one moment."""
+
+    progress: Progress
+    accounts: Sequence[Account]
+    troubles: Mapping[str, BucketTrouble]
+    now: float
+
+
+def is_over(progress: Progress) -> bool:
+    """Whether nothing more will happen by itself."""
+    going_on = progress.jobs.get(Job.READY, 0) + progress.jobs.get(Job.WORKING, 0)
+    return not (going_on or progress.images_generated or progress.images_in_flight)
+
+
+def bad_rows(progress: Progress) -> int:
+    """Rows that ended without all of their images."""
+    return sum(progress.jobs.get(state, 0) for state in _BAD)
+
+
+def ended_rows(progress: Progress) -> int:
+    """Rows that were tried and ended."""
+    return sum(progress.jobs.get(state, 0) for state in _ENDED)
+
+
+def finished(progress: Progress, allow_failed: float) -> Reason:
+    """How a run that is over went. `allow_failed`: the share of rows that may be bad."""
+    rows = ended_rows(progress) + progress.jobs.get(Job.CANCELLED, 0)
+    fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(Job.CANCELLED, 0)
+    return Reason.DONE if fine else Reason.ROWS_NEED_YOU
+
+
+def waits_for(standing: Standing) -> Reason | None:
+    """What only a person can mend, where nothing else goes on."""
+    progress = standing.progress
+    if standing.troubles:
+        return Reason.BUCKET_REFUSES
+    if progress.images_in_flight or progress.images_generated or not progress.jobs.get(Job.READY, 0):
+        return None
+    if progress.batch.state is BatchState.PAUSED:
+        return Reason.BATCH_PAUSED
+    if any(account.paused_until is not None and account.paused_until > standing.now for account in standing.accounts):
+        return Reason.ACCOUNT_PAUSED
+    return Reason.BUDGET_USED if _budget_stands_in_the_way(progress, standing.now) else None
+
+
+def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[Account]) -> float | None:
+    """Seconds without any change until a run that waits for `reason` ends; None: for ever."""
+    if reason is Reason.BUDGET_USED:
+        slowest = min((account.submits_per_second for account in accounts), default=1.0)
+        return max(BUDGET_SHOWS_AFTER, 3 / slowest)
+    if max_stall is None or reason is not None:
+        return max_stall
+    return max(max_stall, STUCK_AFTER)
+
+
+def common_failure(start: Progress, now: Progress) -> str | None:
+    """The code with which over half of the rows failed that ended since `start`, when those are enough to tell."""
+    ended = ended_rows(now) - ended_rows(start)
+    if ended < ENOUGH_ROWS:
+        return None
+    counts = {code: count - start.errors.get(code, 0) for code, count in now.errors.items()}
+    code = max(counts, key=counts.__getitem__, default=None)
+    return code if code is not None and counts[code] * 2 > ended else None
+
+
+def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
+    batch = progress.batch
+    if batch.budget is None or (progress.next_at is not None and progress.next_at > now):
+        return False
+    left = batch.budget - batch.reserved - batch.charged
+    return left < progress.remaining_money or not progress.remaining_money  # what has no price fits no budget
