@@ -55,7 +55,7 @@ def _page(known: list[Account], desk: Desk, now: float) -> list[Line]:
     styles = ["yellow" if is_paused(account, now) else "" for account in known]
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
     if any("*" in cell for row in rows for cell in row):
-        told.append(("* not declared: a cautious constant", "dim"))
+        told.append(("* not declared: learnt so far, from a cautious start", "dim"))
     return [(head, "bold"), *told, *_advice(known, now)]
 
 
@@ -86,7 +86,7 @@ def state_of(account: Account, now: float) -> str:
         return "awake"
     until = account.paused_until or now
     how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
-    return f"paused {how_long}: {account.paused_message or account.paused_code} ({account.paused_code})"
+    return f"paused {how_long}: {account.paused_message or account.paused_code}"
 
 
 def _advice(known: list[Account], now: float) -> list[Line]:

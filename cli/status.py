@@ -144,7 +144,7 @@ def _money(progress: Progress) -> str:
     batch = progress.batch
     spent = f"{money(batch.charged)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
     parts = {
-        "reserved": batch.reserved,
+        "reserved in flight": progress.in_flight_money,
         "estimated for the rest": progress.remaining_money,
         "unknown at most": progress.unknown_money,
         "lost": progress.lost_money,

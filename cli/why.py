@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -41,7 +41,7 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     """One row's history, as a person would tell it."""
     with open_desk(config, sandbox=sandbox) as desk:
         found = find_batch(desk.ledger, batch)
-        story = desk.ledger.story(batch, key) or _no_such_key(desk, batch, key)
+        story = _story_of(desk, batch, key)
     if json:
         show_json({"batch": batch, **_document(story, found)})
     else:
@@ -49,7 +49,21 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     return 0
 
 
-def _no_such_key(desk: Desk, batch: str, key: str) -> Story:
+def _story_of(desk: Desk, batch: str, key: str) -> Story:
+    """The job's story; a row that never became a job (skipped, invalid) has a short one."""
+    story = desk.ledger.story(batch, key)
+    return story or next(_without_a_job(desk, batch, key), None) or _no_such_key(desk, batch, key)
+
+
+def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
+    from jobs.ledger.values import Story  # noqa: PLC0415  rarely
+
+    for result in desk.ledger.results(batch):
+        if result.key == key:
+            yield Story(result=result, attempts=(), events=(), next_try_at=None)
+
+
+def _no_such_key(desk: Desk, batch: str, key: str) -> NoReturn:
     keys = [result.key for result, _ in zip(desk.ledger.results(batch), range(KEYS_LOOKED_AT), strict=False)]
     raise BadInput(f"There is no key {key!r} in batch {batch}. {near(key, keys)}")
 
@@ -91,7 +105,7 @@ def _head(result: Result, batch: Batch) -> Iterator[Line]:
 
 def _history(story: Story, batch: Batch) -> Iterator[Line]:
     moments = sorted(_moments(story, batch), key=lambda moment: moment[0])
-    if not moments:
+    if not moments and story.result.request is not None:
         yield "  It was not sent yet.", ""
     for at, text, style in moments:
         yield f"  {day_and_time(at)}  {text}", style

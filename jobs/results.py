@@ -95,6 +95,11 @@ EXTRA_TYPES: dict[str, Type] = {
 }
 
 
+#: A held row's code (docs/errors.md) and what is said of it.
+HELD_CODE = "outcome_unknown"
+HELD_MESSAGE = "Sent, and no readable answer came: it may be paid, and is not sent again by itself."
+
+
 # -- lines ---------------------------------------------------------------------------------------------------------
 
 
@@ -133,8 +138,8 @@ def row_values(result: Result, address: Address) -> dict[str, Value]:
         "lf_provider": _joined(image.provider for image in stored) or result.provider,
         "lf_provider_model": _joined(image.provider_model for image in stored) or result.provider_model,
         "lf_cost_usd": result.cost,
-        "lf_error": result.error_code or _first(image.error_code for image in result.images),
-        "lf_message": result.message or _first(image.message for image in result.images),
+        "lf_error": error_of(result) or _first(image.error_code for image in result.images),
+        "lf_message": message_of(result) or _first(image.message for image in result.images),
         "lf_flags": sorted({flag for image in result.images for flag in image.flags}),
         "lf_done_at": result.done_at,
     }
@@ -157,8 +162,8 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
         "lf_provider": image.provider or result.provider,
         "lf_provider_model": image.provider_model or result.provider_model,
         "lf_cost_usd": image.cost,
-        "lf_error": image.error_code or (None if stored else result.error_code),
-        "lf_message": image.message or (None if stored else result.message),
+        "lf_error": image.error_code or (None if stored else error_of(result)),
+        "lf_message": image.message or (None if stored else message_of(result)),
         "lf_flags": list(image.flags),
         "lf_done_at": image.stored_at,
     }
@@ -174,6 +179,16 @@ def image_status(result: Result, image: StoredImage) -> str:
         return JobState.WORKING.value
     # A missing image of a row that ended in part has failed; "partial" is said of rows.
     return JobState.FAILED.value if result.state in {JobState.PARTIAL, JobState.LOST} else result.state.value
+
+
+def error_of(result: Result) -> str | None:
+    """The row's stable code; a held row's is its own, for the ledger keeps the reason with the attempt."""
+    return result.error_code or (HELD_CODE if result.state is JobState.HELD else None)
+
+
+def message_of(result: Result) -> str | None:
+    """What is said of the row."""
+    return result.message or (HELD_MESSAGE if result.state is JobState.HELD else None)
 
 
 def stored_images(result: Result) -> list[StoredImage]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.ledger.values import Progress, Result, StoredImage
 from jobs.result_files import dollars, utc
-from jobs.results import Address, image_status, slots_of
+from jobs.results import Address, error_of, image_status, message_of, slots_of
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -239,14 +239,14 @@ def _picture(result: Result, image: StoredImage, address: Address) -> Card:
 def _gap(result: Result, lacking: Sequence[StoredImage | None], batch: str) -> Card:
     first = next((image for image in lacking if image and image.error_code), lacking[0])
     status = image_status(result, first) if first else result.state.value
-    error = (first.error_code if first else None) or result.error_code or ""
+    error = (first.error_code if first else None) or error_of(result) or ""
     advice, command = help_for(result, status, error, batch)
     return Card(
         **_common(result, first),
         status=status,
         place=f"{len(lacking)} of {len(result.images)} images" if len(result.images) > 1 else "",
         error=error,
-        message=(first.message if first else None) or result.message or "",
+        message=(first.message if first else None) or message_of(result) or "",
         advice=advice,
         command=command,
     )
@@ -265,7 +265,7 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
         "provider": made_by,
         "model": model,
         "provider_model": provider_model if provider_model != model else "",
-        "words": f"{result.key} {prompt} {result.error_code or ''}".lower(),
+        "words": f"{result.key} {prompt} {error_of(result) or ''}".lower(),
     }
 
 
@@ -274,7 +274,7 @@ def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, 
     name, key = shlex.quote(batch), shlex.quote(result.key)
     if status == JobState.HELD:
         return (
-            "It may be paid. Look in the provider's dashboard, then",
+            "Look in the provider's dashboard, then",
             f"lightfast unknown {name} --key {key}",
         )
     if error == "moderation":

@@ -140,7 +140,7 @@ def test_results_are_one_line_a_row_in_the_manifests_order(told, dest):
     ]
     assert json.loads(rows[0]["lf_urls"]) == [(dest / f"shop/lamp/{slot}.png").as_uri() for slot in (0, 1)]
     assert rows[0]["lf_cost_usd"] == "0.04"
-    assert rows[1]["lf_error"] == "moderation"
+    assert [row["lf_error"] for row in rows] == ["", "moderation", "outcome_unknown", "empty_column", ""]
 
 
 def test_results_per_image_go_to_a_file_that_appears_whole(told):
@@ -266,6 +266,10 @@ def test_why_of_a_moderated_one_does_not_offer_to_pay_for_the_same_again(told):
     assert "retry" not in text
 
 
+def test_why_tells_even_of_a_row_that_was_left_out(told):
+    assert "rug: skipped" in call("why", "shop", "rug").stdout
+
+
 def test_why_as_a_document(told):
     told_of = document("why", "shop", "lamp")
 
@@ -319,7 +323,7 @@ def test_an_unknown_one_is_resolved_at_a_persons_word(told, words, status):
 
 def test_accounts_say_what_is_declared_and_why_one_rests_until_it_is_probed(told):
     text = call("accounts").stdout
-    assert "paused until a person helps: no balance (402) (no_balance)" in text
+    assert "paused until a person helps: no balance (402)" in text
 
     call("accounts", "--probe", "main")
 
