@@ -1,0 +1,189 @@
+"""Whole images are told from everything else, by their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import time
+import zlib
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from worker.images import BadImage, check, decode_fully
+
+
+def picture(kind, size=(37, 23), **options):
+    image = Image.effect_noise(size, 60).convert("RGBA" if options.pop("alpha", False) else "RGB")
+    into = io.BytesIO()
+    image.save(into, kind, **options)
+    return into.getvalue()
+
+
+WHOLE = {
+    "png": ("png", "png", picture("PNG")),
+    "jpeg": ("jpeg", "jpg", picture("JPEG")),
+    "jpeg progressive": ("jpeg", "jpg", picture("JPEG", progressive=True)),
+    "jpeg with restarts": ("jpeg", "jpg", picture("JPEG", restart_marker_blocks=1)),
+    "jpeg with a thumbnail": ("jpeg", "jpg", picture("JPEG", exif=b"Exif\0\0" + picture("JPEG", (8, 8)))),
+    "webp lossy": ("webp", "webp", picture("WEBP")),
+    "webp lossless": ("webp", "webp", picture("WEBP", lossless=True)),
+    "webp with alpha": ("webp", "webp", picture("WEBP", alpha=True)),
+    "webp extended": ("webp", "webp", picture("WEBP", exif=b"Exif\0\0abc")),
+}
+each_whole = pytest.mark.parametrize(("kind", "ext", "data"), WHOLE.values(), ids=WHOLE.keys())
+
+
+def problem(data):
+    with pytest.raises(BadImage) as caught:
+        check(data)
+    return caught.value
+
+
+@each_whole
+def test_a_whole_image_is_told_from_bytes_and_from_a_file(kind, ext, data, tmp_path):
+    (tmp_path / "x.html").write_bytes(data)
+
+    for found in (check(data), check(tmp_path / "x.html")):
+        assert (found.format, found.ext, found.content_type) == (kind, ext, f"image/{kind}")
+        assert (found.width, found.height) == (37, 23)
+        assert (found.size, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    decode_fully(data)
+    decode_fully(tmp_path / "x.html")
+
+
+@each_whole
+def test_every_truncation_is_found(kind, ext, data):
+    codes = {problem(data[:length]).code for length in range(1, len(data))}
+    assert codes == {"truncated"}
+
+
+@each_whole
+def test_a_broken_file_is_told_like_broken_bytes(kind, ext, data, tmp_path):
+    middle = len(data) // 2
+    for number, broken in enumerate([data[:-1], data[:middle], data[:20], data[:30] + b"\xff" * 9 + data[39:]]):
+        path = tmp_path / str(number)
+        path.write_bytes(broken)
+        try:
+            expected = check(broken)
+        except BadImage as bad:
+            assert problem(path).message == bad.message  # noqa: PT017  as above
+        else:
+            assert check(path) == expected
+
+
+@each_whole
+def test_bytes_after_the_end_do_not_cost_a_paid_image(kind, ext, data):
+    assert check(data + b"\0\0trailing").width == 37
+
+
+def test_every_flipped_byte_of_a_png_is_found():
+    data = WHOLE["png"][2]
+    for at in range(len(data)):
+        broken = bytearray(data)
+        broken[at] ^= 0x41
+        problem(bytes(broken))
+
+
+@each_whole
+@settings(max_examples=150, deadline=None)
+@given(cuts=st.data())
+def test_a_broken_image_never_ends_in_another_exception(kind, ext, data, cuts):
+    broken = bytearray(data)
+    for _ in range(cuts.draw(st.integers(1, 4))):
+        at = cuts.draw(st.integers(0, len(broken) - 1))
+        broken[at : at + cuts.draw(st.integers(0, 4))] = cuts.draw(st.binary(max_size=4))
+        broken = broken or bytearray(b"\0")
+    try:
+        check(bytes(broken))
+    except BadImage as bad:
+        assert bad.code in {"truncated", "corrupt", "not_an_image"}  # noqa: PT017  it may as well be whole
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\xff\0\0\0WEBP", b"RIFF"]),
+    st.binary(max_size=60),
+)
+@example(b"RIFF\x0c\0\0\0WEBP", b"VP8L\0\0\0\0")
+@example(b"\xff\xd8\xff", b"\xc0\0\2\xff\xda\0\2\xff\xd9")
+def test_random_bytes_are_never_an_image_and_never_a_crash(start, rest):
+    problem(start + rest)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        (b"", "truncated", "0 bytes"),
+        (
+            b"<!DOCTYPE html><html><head><title>Just a moment...</title><style>x{}</style>",
+            "not_an_image",
+            'HTML came: "Just a moment..."',
+        ),
+        (
+            b"\xef\xbb\xbf\n <HTML><script>var a</script><h1>403</h1> Forbidden",
+            "not_an_image",
+            'HTML came: "403 Forbidden"',
+        ),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "not_an_image", 'text came: "AccessDenied"'),
+        (b'{"error": "expired"}', "not_an_image", "expired"),
+        (b"GIF89a......", "not_an_image", "a GIF"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "not_an_image", "avif"),
+        (b"\1\2\3\0" * 10, "not_an_image", "01 02 03 00"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image", "no known kind"),
+    ],
+)
+def test_what_came_instead_is_named(data, code, said):
+    found = problem(data)
+    assert found.code == code
+    assert said in found.message
+
+
+def test_an_empty_file_is_truncated(tmp_path):
+    (tmp_path / "empty").touch()
+    assert problem(tmp_path / "empty").code == "truncated"
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, pixels=b"x"):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + (chunk(b"IDAT", pixels) if pixels else b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("data", [png(0, 5), png(5, 5, b""), png(5, 5)[:8] + chunk(b"IEND", b"")])
+def test_a_png_without_pixels_is_corrupt(data):
+    assert problem(data).code == "corrupt"
+
+
+def test_decoding_finds_what_the_structure_hides_and_refuses_a_bomb():
+    lying = png(5, 5, zlib.compress(b"short"))
+    bomb = png(60_000, 60_000, zlib.compress(bytes(1000)))
+    for data in (lying, bomb):
+        check(data)
+        with pytest.raises(BadImage) as caught:
+            decode_fully(data)
+        assert caught.value.code == "corrupt"
+
+
+def test_a_large_png_is_checked_at_the_speed_of_its_checksums(tmp_path):
+    path = tmp_path / "big.png"
+    path.write_bytes(png(3840, 2160, os.urandom(1_000_000) * 25))
+    data = path.read_bytes()
+    zlib.crc32(data), hashlib.sha256(data)  # warm
+
+    start = time.process_time()
+    zlib.crc32(data)
+    hashlib.sha256(data)
+    bare = time.process_time() - start
+    start = time.process_time()
+    check(path)
+    took = time.process_time() - start
+
+    assert took < 3 * bare + 0.02
