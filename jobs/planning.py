@@ -32,6 +32,8 @@ _CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 _SHAPES_KEPT = 4096
 #: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
 _SHORT_PROMPT = 4_000
+#: Strict enough that a shop's "Quantity" is not taken for `quality`.
+_HINT_CUTOFF = 0.85
 _SOME_LINK = "https://example.com/reference.png"
 
 
@@ -145,7 +147,7 @@ def column_hints(manifest: Manifest, mapping: Mapping[str, str]) -> list[str]:
     owns = own_columns(manifest, mapping)
     free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
     strange = [name for name in manifest.columns if name not in owns.values()]
-    pairs = [(own, known) for own in strange for known in near_misses(own, free)[:1]]
+    pairs = [(own, known) for own in strange for known in near_misses(own, free, _HINT_CUTOFF)[:1]]
     return [
         f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
     ]

@@ -272,7 +272,7 @@ def test_a_sparse_field_of_jsonl_needs_a_default_only(tmp_path):
 
 
 def test_columns_that_look_like_known_ones_are_told(tmp_path):
-    manifest = manifest_of(tmp_path, "prompt,Image URLs,ration,Title\n")
+    manifest = manifest_of(tmp_path, "prompt,Image URLs,ration,Title,Quantity\n")
 
     hints = column_hints(manifest, {})
 
