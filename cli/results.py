@@ -72,14 +72,16 @@ def results(  # noqa: PLR0913  one parameter an option
         )
     try:
         with open_desk(config, sandbox=sandbox) as desk:
-            written = write_results(desk, find_batch(desk.ledger, batch), wish)
+            found = find_batch(desk.ledger, batch)
+            written = write_results(desk, found, wish)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
         _let_go_of_stdout()
         return 0
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:
-        note(f"{written.lines:,} lines -> {', '.join(written.files)}")
+        mark = "SANDBOX " if found.sandbox else ""
+        note(f"{mark}{written.lines:,} lines -> {', '.join(written.files)}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -16,6 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.reading import open_desk
+from cli.results import Wish, write_results
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.values import (
@@ -164,7 +167,6 @@ def test_results_that_fail_leave_the_old_file(told):
 
 
 def test_results_go_to_a_bucket_with_addresses_people_can_open(told, s3):
-    pytest.importorskip("worker.storage")
     call("results", "shop", "-o", f"{s3.url}/reports/shop.csv")
 
     assert s3.read("reports/shop.csv").startswith(b"key,Title,lf_key,")
@@ -187,6 +189,15 @@ def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
     assert 'src="../out/shop/lamp/0.png"' in page
     assert (told / "sheets/../out/shop/lamp/0.png").exists()
     assert "lightfast unknown shop --key sofa" in page
+
+
+def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
+    with open_desk(None, sandbox=False) as desk:
+        in_bucket = dataclasses.replace(desk.ledger.find_batch("shop"), dest=s3.url)
+        write_results(desk, in_bucket, Wish(format="html", output="shop.html"))
+
+    assert "X-Amz-Signature" in (told / "shop.html").read_text()
+    assert "for 7 days" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
