@@ -21,6 +21,9 @@ THROTTLED: Final[Meaning] = (Kind.THROTTLED, "rate_limited")
 #: A redirect is a wrong base URL: every row would meet it, so the account rests and no job fails.
 REDIRECTED: Final[Meaning] = (Kind.ACCOUNT, "redirected")
 
+#: Characters of an error code that are looked at.
+LONGEST_CODE = 100
+
 _QUOTA_WORDS = re.compile(
     r"(?i)insufficient\W+(?:\w+\W+)?(?:quota|balance|credit|fund|points)|current quota|余额不足|额度不足"
 )
@@ -116,7 +119,7 @@ def no_images(response: Response, status: str) -> Failed:
 def error_code(error: Json) -> str:
     """`code`, else `type`, of an OpenAI-like error object, in lower case."""
     fields = mapping(error)
-    return (text(fields.get("code")) or text(fields.get("type"))).strip().lower()
+    return (text(fields.get("code")) or text(fields.get("type")))[:LONGEST_CODE].strip().lower()
 
 
 def error_words(response: Response, body: Mapping[str, Json]) -> str:

@@ -204,7 +204,7 @@ class Catalog:
 def _shape(request: Request, providers: Sequence[str] | None, among: Sequence[str] | None) -> object:
     """All of a request that its routes depend on: everything but the text of prompt and references."""
     length = len(request.prompt)
-    options = orjson.dumps(request.options, option=orjson.OPT_SORT_KEYS, default=repr) if request.options else b""
+    options = _options_text(request.options) if request.options else b""
     return (
         request.model,
         request.provider,
@@ -219,6 +219,14 @@ def _shape(request: Request, providers: Sequence[str] | None, among: Sequence[st
         tuple(providers) if providers is not None else None,
         tuple(among) if among is not None else None,
     )
+
+
+def _options_text(options: Mapping[str, object]) -> bytes:
+    try:
+        return orjson.dumps(options, option=orjson.OPT_SORT_KEYS)
+    except TypeError as problem:
+        legal = f"an object of plain JSON values ({problem})"
+        raise Unmakeable([_problem("options", " ".join(map(str, options)), legal)]) from problem
 
 
 #: Prompts up to this length are legal everywhere, so their length is no part of the shape.

@@ -249,6 +249,7 @@ def test_a_providers_own_id_is_a_model():
         ({"size": (1024, 1024), "ratio": "16:9"}, "size", "1024x1024", "leave out ratio and resolution"),
         ({"options": {"seed": 1}}, "options", "seed: 1", "apimaster takes official_fallback"),
         ({"options": {"background": "transparent"}}, "options", "background: 'transparent'", "auto opaque"),
+        ({"options": {"moderation": "\ud800"}}, "options", "moderation", "plain JSON values"),
         ({"options": {"official_fallback": 1}}, "options", "official_fallback: 1", "true false"),
         ({"options": {"output_compression": True}}, "options", "output_compression: True", "0 to 100"),
         ({"options": {"output_compression": 50}}, "options", "output_compression: 50", "with output_format jpeg"),
