@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import shutil
-import socket
 import threading
 import time
 import uuid
@@ -264,7 +264,7 @@ def crew_lock(database: Database) -> Iterator[None]:
 
 def _sign(descriptor: int) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+    holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now})
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)
 

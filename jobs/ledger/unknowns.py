@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from jobs.errors import BadInput
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
@@ -63,6 +64,7 @@ def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, ta
 
 def _settle(tx: Connection, row: Any, how: str, now: float, task_id: str | None) -> None:
     if how == "found":
+        _demand_unclaimed(tx, row, task_id)
         found = {"state": Attempt.RUNNING.value, "task_id": task_id, "accepted_at": now, "next_poll_at": now}
         tx.execute(update(attempts).where(attempts.c.id == row.id).values(**found))
         return
@@ -70,6 +72,14 @@ def _settle(tx: Connection, row: Any, how: str, now: float, task_id: str | None)
     if how == "give-up":
         told = {"closed": True, "error_code": "outcome_unknown", "message": "given up: its outcome was never known"}
         tx.execute(update(jobs).where(jobs.c.id == row.job_id).values(**told))
+
+
+def _demand_unclaimed(tx: Connection, row: Any, task_id: str | None) -> None:
+    """One provider task belongs to one attempt; to take another's would store its images under this key."""
+    mine = (attempts.c.account_id == row.account_id, attempts.c.task_id == task_id, attempts.c.id != row.id)
+    other = tx.execute(select(jobs.c.key).join(attempts, attempts.c.job_id == jobs.c.id).where(*mine)).scalar()
+    if other is not None:
+        raise BadInput(f"--task-id {task_id}: this provider task belongs to key {other} already. Nothing was changed.")
 
 
 def _abandon(tx: Connection, row: Any, now: float) -> None:

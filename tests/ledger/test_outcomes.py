@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.values import (
@@ -147,6 +148,17 @@ def test_a_task_found_by_a_person_is_polled(ledger, intent):
 
     (due,), _ = ledger.claim_polls("main", NOW, lease=60)
     assert due.task_id == "seen-in-console"
+
+
+def test_a_provider_task_that_belongs_to_another_row_cannot_be_adopted(ledger):
+    stock.stock(ledger, stock.rows(2))
+    mine, other = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([unclear(mine.attempt_id), accepted(other.attempt_id, "theirs")], NOW)
+
+    with pytest.raises(BadInput, match=f"belongs to key {other.key}"):
+        ledger.resolve_unknown([mine.attempt_id], "found", NOW, task_id="theirs")
+
+    assert len(ledger.unknown("spring")) == 1
 
 
 def test_a_moderated_row_fails_at_once_and_costs_nothing(ledger, intent):
