@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,9 +130,12 @@ def settings_or_exit() -> Settings:
 
 @contextlib.contextmanager
 def exiting() -> Iterator[None]:
-    """An error meant for users ends the process with its message and exit code, not with a traceback."""
+    """An error ends the process: one meant for users with its message and exit code. Celery would swallow it."""
     try:
         yield
     except LightfastError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  Celery's logging may not be set up yet
         raise SystemExit(error.exit_code) from None
+    except Exception:  # noqa: BLE001  told in full, and the end
+        traceback.print_exc()
+        raise SystemExit(1) from None

@@ -31,7 +31,7 @@ class Crew(Protocol):
     def is_alive(self) -> bool:
         """Whether the crew's loop still turns."""
 
-    def drain(self, seconds: float) -> None:
+    def drain(self, seconds: float) -> object:
         """Ends the shifts, lets what is in the air come down, closes everything."""
 
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from celery import signals
 from kombu.exceptions import OperationalError
 
+from jobs.errors import BadInput
 from worker.celery import BELL_EXPIRES, app, exiting, queue_of, settings_or_exit
-from worker.crew import CrewThread, lanes_of
+from worker.crew import lanes_of
+from worker.crew_thread import CrewThread
 from worker.process import PROCESS
+from worker.services import build
 from worker.telemetry import configure, emit
+
+NEEDS_POSTGRES = (
+    "database_url: a cluster's workers share a PostgreSQL database, and this is a SQLite file. "
+    "Set LIGHTFAST_DATABASE_URL, or use `lightfast run`, which needs no workers."
+)
 
 
 @app.task(name="ring", ignore_result=True)
@@ -24,12 +33,16 @@ def ring(lane: str) -> None:
 
 def ring_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
     """Rings, and waits so many seconds at most; False when Redis did not take the bells, which costs only time."""
-    rung = threading.Event()
-    threading.Thread(target=_publish, args=(tuple(lanes), rung.set), name="bells", daemon=True).start()
-    return rung.wait(wait)
+    rung: Future[bool] = Future()
+    ringer = threading.Thread(target=lambda: rung.set_result(_publish(tuple(lanes))), name="bells", daemon=True)
+    ringer.start()
+    try:
+        return rung.result(wait)
+    except TimeoutError:
+        return False
 
 
-def _publish(lanes: Iterable[str], and_then: Callable[[], None]) -> None:
+def _publish(lanes: Iterable[str]) -> bool:
     """Sends the bells. A Redis that hangs is given up after about half a minute, one that is away at once."""
     connection = app.connection_for_write()
     try:
@@ -37,8 +50,8 @@ def _publish(lanes: Iterable[str], and_then: Callable[[], None]) -> None:
             ring.apply_async((lane,), expires=BELL_EXPIRES, retry=False)
     except (*connection.connection_errors, *connection.channel_errors, OperationalError) as error:
         emit("bell_not_rung", level="warning", problem=type(error).__name__)
-    else:
-        and_then()
+        return False
+    return True
 
 
 class BellRope:
@@ -63,11 +76,7 @@ class BellRope:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 lanes, self._waiting = self._waiting, set()
-            _publish(sorted(lanes), _nothing)
-
-
-def _nothing() -> None:
-    pass
+            _publish(sorted(lanes))
 
 
 BELLS = BellRope()
@@ -81,7 +90,9 @@ def start_crew(sender: Any, **_: object) -> None:
     served = set(sender.app.amqp.queues.consume_from)
     lanes = [lane for lane in lanes_of(settings.accounts) if queue_of(lane) in served]
     with exiting():
-        crew = CrewThread(settings, ring=BELLS.ring)
+        if settings.database_path is not None:
+            raise BadInput(NEEDS_POSTGRES)
+        crew = CrewThread(lambda: build(settings, ring=BELLS.ring))
     PROCESS.start(crew, lanes, drain_seconds=settings.drain_seconds, heartbeat_file=settings.heartbeat_file)
 
 

@@ -1,0 +1,185 @@
+"""A worker process starts its lanes when bells ring, when none ring, and ends them in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import redis
+
+from sandbox import servers
+from worker import process
+from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
+from worker.crew import lanes_of
+from worker.process import Process
+from worker.tasks import ring_lanes
+
+
+class CrewOfNobody:
+    """Works in a lane until told to end, and keeps a diary."""
+
+    def __init__(self):
+        self.diary, self.changed, self.ended = [], threading.Condition(), threading.Event()
+
+    def shift(self, lane):
+        self._note(f"shift {lane}")
+        self.ended.wait(10)
+        return True
+
+    def bell(self, lane):
+        self._note(f"bell {lane}")
+        return True
+
+    def is_alive(self):
+        return True
+
+    def drain(self, seconds):
+        self._note(f"drain {seconds:g}")
+        self.ended.set()
+
+    def _note(self, line):
+        with self.changed:
+            self.diary.append(line)
+            self.changed.notify_all()
+
+    def wait_for(self, *lines):
+        with self.changed:
+            return self.changed.wait_for(lambda: all(line in self.diary for line in lines), 10)
+
+
+@pytest.fixture
+def crew():
+    return CrewOfNobody()
+
+
+@pytest.fixture
+def worker(crew):
+    worker = Process()
+    yield worker
+    crew.ended.set()
+    worker.finish_drain()
+
+
+def test_a_bell_for_a_running_lane_only_wakes_it(worker, crew):
+    worker.start(crew, ["copy"], drain_seconds=1)
+    first = threading.Thread(target=worker.answer, args=("copy",))
+    first.start()
+    assert crew.wait_for("shift copy")
+
+    left = worker.answer("copy")
+
+    assert (left, crew.diary) == (False, ["shift copy", "bell copy"])
+    crew.ended.set()
+    first.join()
+
+
+def test_a_bell_for_a_lane_it_does_not_serve_is_nothing(worker, crew):
+    worker.start(crew, ["copy"], drain_seconds=1)
+
+    assert worker.answer("submit:main") is False
+    assert crew.diary == []
+
+
+def test_a_process_that_hears_no_bell_starts_its_lanes_itself(worker, crew, monkeypatch):
+    monkeypatch.setattr(process, "SILENCE", 0.05)
+    monkeypatch.setattr(process, "WATCH", 0.01)
+
+    worker.start(crew, ["copy", "poll:main"], drain_seconds=1)
+
+    assert crew.wait_for("shift copy", "shift poll:main")
+
+
+def test_sigterm_ends_the_shifts_and_nothing_starts_after_it(worker, crew):
+    worker.start(crew, ["copy"], drain_seconds=7)
+    at_work = threading.Thread(target=worker.answer, args=("copy",))
+    at_work.start()
+    assert crew.wait_for("shift copy")
+
+    worker.begin_drain()
+    worker.begin_drain()
+    worker.finish_drain()
+    at_work.join(5)
+
+    assert not at_work.is_alive()
+    assert worker.answer("copy") is False
+    assert crew.diary == ["shift copy", "drain 7"]
+
+
+def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(worker, crew, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "WATCH", 0.01)
+    monkeypatch.setattr(process, "HEARTBEAT", 0.01)
+    beat = tmp_path / "heartbeat"
+    looked = threading.Event()
+    crew.is_alive = lambda: bool(looked.set())
+
+    worker.start(crew, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    assert looked.wait(5)
+    assert not beat.exists()
+    crew.is_alive = lambda: True
+
+    assert _within(5, beat.exists)
+
+
+def test_every_lane_has_a_queue_and_a_bell_that_outlives_slow_clocks(monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    settings_or_exit.cache_clear()
+
+    schedule = configuration()["beat_schedule"]
+
+    lanes = lanes_of(["maxapi-io"])
+    assert {queue_of(lane) for lane in lanes} == set(QUEUES)
+    assert sorted(entry["args"][0] for entry in schedule.values()) == sorted(lanes)
+    assert min(entry["options"]["expires"] for entry in schedule.values()) >= 30
+    assert all(entry["options"]["queue"] == route("ring", entry["args"])["queue"] for entry in schedule.values())
+
+
+def test_a_bell_waits_in_its_lanes_queue(at_broker, redis_server):
+    at_broker(redis_server.url)
+    redis_server.flush()
+
+    assert ring_lanes(["copy", "submit:main"])
+
+    with redis.Redis.from_url(redis_server.url) as client:
+        bells = {name: client.llen(f"lightfast:{name}") for name in QUEUES}
+    assert bells == {"copy": 1, "submit": 1, "poll": 0, "sweep": 0}
+
+
+def test_ringing_returns_soon_when_redis_is_away(at_broker):
+    at_broker("redis://127.0.0.1:1/0")
+    began = time.monotonic()
+
+    assert ring_lanes(["copy"], wait=2.0) is False
+    assert time.monotonic() - began < 4
+
+
+def test_ringing_returns_soon_when_redis_hangs(at_broker):
+    with servers.valkey() as hanging:
+        at_broker(hanging.url)
+        hanging.freeze()
+        began = time.monotonic()
+
+        assert ring_lanes(["copy"], wait=1.0) is False
+        assert time.monotonic() - began < 3
+        hanging.thaw()
+
+
+@pytest.fixture
+def at_broker(monkeypatch):
+    """Points the app at a broker; its pools of connections are made anew."""
+
+    def point(url):
+        monkeypatch.setattr(app.conf, "broker_url", url)
+        monkeypatch.setattr(app, "_pool", None)
+        monkeypatch.setattr(app.amqp, "_producer_pool", None)
+
+    return point
+
+
+def _within(seconds, question):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if question():
+            return True
+        time.sleep(0.01)
+    return False
