@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -66,3 +71,32 @@ def _carried(address: Address) -> list[ipaddress.IPv4Address]:
 def _stands_for_another(address: Address) -> bool:
     """An IPv6 spelling of an IPv4 address, public or not as that one is."""
     return isinstance(address, ipaddress.IPv6Address) and any(address in network for network in SPELLINGS)
+
+
+# -- where sockets are made ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Gate:
+    """What the connections of one request may lead to; `refused` holds the reasons."""
+
+    open: bool
+    refused: list[str] = field(default_factory=list)
+
+
+#: The socket is made deep inside aiohttp, in tasks that inherit this context. Unset: public addresses only.
+GATE: ContextVar[Gate] = ContextVar("gate")
+
+
+class ForbiddenAddressError(OSError):
+    """An address that must not be contacted; aiohttp expects an OSError where sockets are made."""
+
+
+def checked_socket(info: tuple[Any, ...]) -> socket.socket:
+    """Makes a socket to an address that may be contacted: here, since numeric hosts skip the resolver."""
+    family, kind, proto, _, address = info
+    gate = GATE.get(None) or Gate(open=False)
+    if not gate.open and (reason := refusal(str(address[0]))):
+        gate.refused.append(reason)
+        raise ForbiddenAddressError(errno.EACCES, reason)
+    return socket.socket(family=family, type=kind, proto=proto)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import io
 import re
-import socket
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, unquote
@@ -26,7 +25,7 @@ import yarl
 from pydantic import SecretStr
 
 from providers.dialect import Call, Response
-from worker.addresses import refusal
+from worker.addresses import GATE, Gate, checked_socket
 from worker.forms import File, encode_form
 from worker.transport import MARK, Mark, SessionTransport, describe, tracing
 
@@ -105,18 +104,6 @@ class Sink(Protocol):
         """Takes the next bytes."""
 
 
-@dataclass(slots=True)
-class _Gate:
-    """What the connections of one request may lead to; `refused` holds the reasons."""
-
-    open: bool
-    refused: list[str] = field(default_factory=list)
-
-
-#: The socket is made deep inside aiohttp, in tasks that inherit this context.
-_gate: ContextVar[_Gate] = ContextVar("gate")
-
-
 class Http:
     """Owns one aiohttp session for provider calls and downloads; belongs to one event loop.
 
@@ -192,15 +179,16 @@ class Http:
             headers.append((b"Content-Type", content_type.encode()))
         elif body:
             headers.append((b"Content-Type", b"application/json"))
-        url = base_url.rstrip("/") + call.path
+        url = _url(base_url.rstrip("/") + call.path)
         return httpx2.Request(
             call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={MARK: mark}
         )
 
     async def _answer(self, request: httpx2.Request) -> Response:
-        _gate.set(_Gate(open=True))
+        GATE.set(Gate(open=True))
         response = await self._transport.handle_async_request(request)
-        body = await response.aread()
+        stream = response.stream
+        body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else await response.aread()
         return Response(status=response.status_code, headers=_plain(response.headers.raw), body=body)
 
     # -- downloads -------------------------------------------------------------------------------------------------
@@ -231,19 +219,18 @@ class Http:
 
     async def _follow(self, url: yarl.URL, into: Sink, limit: int) -> Download:
         for _ in range(REDIRECTS + 1):
-            with _reasons(gate := self._gate_for(url)):
+            with _reasons(self._gate_for(url)):
                 found = await self._fetch(url, into, limit)
             if isinstance(found, Download):
                 return found
-            del gate
             url = found
         raise FetchError("too_many_redirects", f"more than {REDIRECTS} redirects, the last to {url.host}")
 
-    def _gate_for(self, url: yarl.URL) -> _Gate:
+    def _gate_for(self, url: yarl.URL) -> Gate:
         if url.scheme not in {"http", "https"} or not url.host:
             raise FetchError("bad_link", f"not an http(s) link: {url.scheme or 'no scheme'}")
-        gate = _Gate(open=self._allow_private or (url.host, url.port) in self._trusted)
-        _gate.set(gate)
+        gate = Gate(open=self._allow_private or (url.host, url.port) in self._trusted)
+        GATE.set(gate)
         return gate
 
     async def _fetch(self, url: yarl.URL, into: Sink, limit: int) -> Download | yarl.URL:
@@ -265,7 +252,7 @@ class Http:
     def _session(self) -> aiohttp.ClientSession:
         if self._made is None:
             self._made = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, socket_factory=_checked_socket),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, socket_factory=checked_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "lightfast", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
@@ -282,12 +269,14 @@ class Http:
             await made.close()
 
 
+@functools.lru_cache(maxsize=1024)
+def _url(url: str) -> httpx2.URL:
+    """Kept: every submit has the same, and to parse one costs a tenth of a call."""
+    return httpx2.URL(url)
+
+
 class _BadCallError(Exception):
     """A call that must not be sent."""
-
-
-class _ForbiddenError(OSError):
-    """An address that must not be contacted; aiohttp expects an OSError here."""
 
 
 async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -325,19 +314,8 @@ def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return plain
 
 
-def _checked_socket(info: tuple[Any, ...]) -> socket.socket:
-    """Makes a socket to an address that may be contacted: here, since numeric hosts skip the resolver."""
-    family, kind, proto, _, address = info
-    gate = _gate.get(None)
-    if (gate is None or not gate.open) and (reason := refusal(str(address[0]))):
-        if gate is not None:
-            gate.refused.append(reason)
-        raise _ForbiddenError(13, reason)
-    return socket.socket(family=family, type=kind, proto=proto)
-
-
 @contextlib.contextmanager
-def _reasons(gate: _Gate) -> Iterator[None]:
+def _reasons(gate: Gate) -> Iterator[None]:
     """Turns what aiohttp raises in a download into a `FetchError`."""
     try:
         yield
