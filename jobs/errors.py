@@ -60,7 +60,7 @@ class StoreError(LightfastError):
 
 #: Codes that are not a provider's matter: what each means, and what to do. Kept sorted.
 OWN_CODES: dict[str, str] = {
-    "bad_destination": "No destination: it is s3://bucket/prefix, gs://…, az://…, file:///… or a folder. Nothing was spent.",
+    "bad_destination": "A destination is s3://bucket/prefix, gs://…, az://…, file:///… or a folder. Nothing spent.",
     "bad_image": "The provider's link gave bytes that are no whole image. Copied again by itself, from a fresh link.",
     "bad_link": "The provider named a link that is no http(s) address. A fresh one is asked for.",
     "bad_path": "The destination cannot hold an object under this path. Choose another --path.",
