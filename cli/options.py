@@ -50,9 +50,7 @@ class Making:
             metavar="KNOWN=COLUMN", help="Take a known column from one of yours: key=Handle. May be repeated."
         ),
     ] = None
-    skip_empty: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Leave out rows where it is empty. May be repeated.")
-    ] = None
+    skip_empty: Annotated[str, typer.Option(metavar="COLUMN", help="Leave out rows where it is empty.")] = ""
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Make the good rows, report the bad.")] = False
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
     delimiter: Annotated[str, typer.Option(help="Of a CSV; else found from its header.")] = ""
@@ -136,6 +134,15 @@ class _Reader:
         except ValueError as wrong:
             self.problems.append(f'{name}: "{text}": expected {wrong}')
             return unset
+
+
+def read_option(name: str, text: str, reader: Callable[[str], T], unset: T) -> T:
+    """One option's value; `unset` where it is not given."""
+    collector = _Reader()
+    value = collector.read(name, text, reader, unset)
+    if collector.problems:
+        raise BadInput(collector.problems)
+    return value
 
 
 def read_money(text: str) -> int:

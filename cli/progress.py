@@ -74,7 +74,7 @@ class PlainScreen:
     def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
         """Says it when it is time and something is new."""
         now = self.now()
-        news = tuple(_troubles(progress, accounts))
+        news = tuple(troubles(progress, accounts))
         for line in news:
             if line not in self._last_news:
                 self.say(line)
@@ -151,7 +151,7 @@ def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
             yield state, number
 
 
-def _troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
+def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     """What holds the batch up, if anything does."""
     if progress.batch.state is not BatchState.ACTIVE:
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
@@ -188,5 +188,5 @@ def _panel(progress: Progress, accounts: Sequence[Account], now: float, *, sandb
 def _lines(progress: Progress, accounts: Sequence[Account], now: float) -> Iterator[tuple[list[str], str]]:
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
     yield [*_pace(progress, now)], "cyan"
-    for trouble in _troubles(progress, accounts):
+    for trouble in troubles(progress, accounts):
         yield [trouble], "yellow"

@@ -31,13 +31,20 @@ class Desk(NamedTuple):
 @contextmanager
 def open_desk(config: Path | None, *, sandbox: bool) -> Iterator[Desk]:
     """The ledger of these settings. One that is not there is not made."""
-    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
-    from jobs.settings import load_settings  # noqa: PLC0415  the same
+    from jobs.settings import load_settings  # noqa: PLC0415  `--help` does without
 
-    settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    with desk_of(load_settings(config, sandbox_url=NOWHERE if sandbox else None)) as desk:
+        yield desk
+
+
+@contextmanager
+def desk_of(settings: Settings) -> Iterator[Desk]:
+    """The same, of settings that are read already."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
+
     path = settings.database_path
     if path is not None and not path.exists():
-        hint = "" if sandbox else " A ledger of the stand-in is read with --sandbox."
+        hint = "" if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
         raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
     ledger = open_ledger(settings.database_url)
     try:
@@ -57,12 +64,12 @@ def find_batch(ledger: Ledger, name: str) -> Batch:
     return batch
 
 
-def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False) -> None:
-    """Prints lines with a style each ("" for none) on stdout; styles are seen at a terminal only."""
+def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: bool = False) -> None:
+    """Prints lines with a style each ("" for none), on stdout unless told; styles are seen at a terminal only."""
     from rich.console import Console  # noqa: PLC0415  only when something is printed
     from rich.text import Text  # noqa: PLC0415  the same
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=stderr)
     if sandbox:
         console.print(
             Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")

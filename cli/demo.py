@@ -1,0 +1,82 @@
+"""`lightfast demo`: the whole main job with the stand-in, from examples/catalog.csv to ./demo-output."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.options import Json, Making, Quiet
+from cli.reading import note
+from jobs.errors import LightfastError
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import Batch
+    from jobs.settings import Settings
+
+CATALOG = Path(__file__).parent.parent / "examples" / "catalog.csv"
+OUTPUT = Path("demo-output")
+#: Says that the folder is the demo's, which may throw it away.
+MADE_BY_US = ".made-by-lightfast-demo"
+#: Stands in the catalogue for the address of the stand-in, which has the reference pictures.
+PLACEHOLDER = "{sandbox}"
+
+
+def demo(*, json: Json = False, quiet: Quiet = False) -> int:
+    """Makes every row of the example catalogue; starts afresh each time."""
+    from cli.run import run_with  # noqa: PLC0415  heavy from here on
+    from cli.surroundings import standin  # noqa: PLC0415
+
+    output = _fresh_output()
+    with standin(output) as url:
+        settings = _settings(output, url)
+        manifest = _manifest(output, url)
+        making = Making(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
+        code = run_with(settings, making)
+        _write_results(settings, output, "catalog")
+    if not (quiet or json):
+        _say_where(output)
+    return code
+
+
+def _fresh_output() -> Path:
+    """An empty ./demo-output; a folder of that name with other things in it is left alone."""
+    output = OUTPUT.absolute()
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise LightfastError(f"{output} is no folder of the demo's; run the demo somewhere else.")
+    if output.is_dir() and any(output.iterdir()):
+        if not (output / MADE_BY_US).is_file():
+            raise LightfastError(f"{output} holds things the demo has not made; run the demo somewhere else.")
+        shutil.rmtree(output)
+    output.mkdir(exist_ok=True)
+    (output / MADE_BY_US).touch()
+    return output
+
+
+def _settings(output: Path, url: str) -> Settings:
+    from jobs.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
+
+    return load_settings(sandbox_url=url).with_database(output / "lightfast-sandbox.db")
+
+
+def _manifest(output: Path, url: str) -> Path:
+    """The example catalogue, with the stand-in's address for the reference pictures."""
+    manifest = output / CATALOG.name
+    manifest.write_text(CATALOG.read_text(encoding="utf-8").replace(PLACEHOLDER, url), encoding="utf-8")
+    return manifest
+
+
+def _write_results(settings: Settings, output: Path, name: str) -> None:
+    from cli.reading import desk_of, find_batch  # noqa: PLC0415  heavy
+    from cli.results import Wish, write_results  # noqa: PLC0415
+
+    with desk_of(settings) as desk:
+        batch: Batch = find_batch(desk.ledger, name)
+        for format_, file in (("csv", "results.csv"), ("html", "index.html")):
+            write_results(desk, batch, Wish(format=format_, output=str(output / file)))
+
+
+def _say_where(output: Path) -> None:
+    note(f"\nlook at        {(output / 'index.html').as_uri()}")
+    note(f"the results    {output / 'results.csv'}")
+    note("your own       lightfast plan products.csv --to s3://bucket/prefix        (--sandbox costs nothing)")

@@ -1,0 +1,43 @@
+"""`lightfast plan`: everything `run` would do first, and nothing more."""
+
+from __future__ import annotations
+
+import sys
+
+from cli.options import Making, takes
+
+
+@takes(Making)
+def plan(making: Making) -> int:
+    """Shows what a run would make; spends nothing, records nothing."""
+    from cli import plan_screen  # noqa: PLC0415  heavy from here on
+    from cli.reading import show, show_json  # noqa: PLC0415
+    from cli.surroundings import check_mark, probe, settings_for, trackless  # noqa: PLC0415
+    from cli.taking import take  # noqa: PLC0415
+
+    with settings_for(making.config, sandbox=making.sandbox) as settings, take(making, settings) as taking:
+        with trackless(taking.dest):
+            store = probe(taking.dest) if taking.dest else None
+            if store is not None and taking.batch is None and not making.new_ledger:
+                check_mark(store, taking.name, taking.ledger.ledger_id if taking.ledger else None)
+        reasons = [reason for reason in taking.reasons if making.to or not reason.startswith("--to")]
+        if making.json:
+            show_json(plan_screen.document(taking, probed=store is not None) | {"reasons": reasons})
+        else:
+            show(plan_screen.page(taking, probed=store is not None), sandbox=making.sandbox)
+            sys.stdout.flush()
+        return _verdict(reasons, bad=taking.seen.bad)
+
+
+def _verdict(reasons: list[str], *, bad: int) -> int:
+    for reason in reasons:
+        sys.stderr.write(f"error: {_without_rows(reason)}\n")
+    if not reasons:
+        skipped = f" without the {bad:,} bad" if bad else ""
+        sys.stderr.write(f"Nothing was spent. The same with `lightfast run …` does it{skipped}.\n")
+    return 2 if reasons else 0
+
+
+def _without_rows(reason: str) -> str:
+    """The bad rows are on the page already."""
+    return "\n".join(line for line in reason.splitlines() if not line.startswith(("  line ", "  …")))

@@ -1,0 +1,159 @@
+"""The plan as a page: what would be made, at what price, when it is ready, and what stands in its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cli import wording
+from cli.surroundings import ledger_line
+from jobs.survey import RouteLine, Survey
+
+if TYPE_CHECKING:
+    from cli.taking import Taking
+
+Line = tuple[str, str]  # text, style
+
+#: Bad rows shown without --all.
+FEW = 10
+_WIDTH = 13
+
+
+def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
+    """Every line of the plan, with its style."""
+    yield from _head(taking, probed=probed)
+    yield from (_sample(taking.seen))
+    yield from _routes(taking.seen)
+    yield from _total(taking)
+    yield from ((f"{'hint':{_WIDTH}}  {hint}", "yellow") for hint in taking.seen.hints)
+    yield from _bad(taking.seen, everything=taking.making.all)
+
+
+def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
+    seen = taking.seen
+    yield f"{seen.manifest:{_WIDTH}}  {_rows(taking)}      {taking.manifest.looks}", ""
+    new = " (new)" if taking.batch is None else ""
+    bucket = "      bucket: written, read, deleted" if probed else ""
+    yield f"{'batch':{_WIDTH}}  {taking.name}{new} -> {_example_path(taking)}{bucket}", ""
+    yield f"{'ledger':{_WIDTH}}  {ledger_line(taking.settings)}", ""
+
+
+def _rows(taking: Taking) -> str:
+    seen, column = taking.seen, taking.making.skip_empty
+    parts = [f"{seen.new:,} new", f"{seen.changed:,} changed", f"{seen.done:,} done"]
+    parts += [f"{seen.open:,} going on"] if seen.open else []
+    parts += [f"{seen.ended:,} ended badly (lightfast retry {taking.name})"] if seen.ended else []
+    parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
+    return f"{wording.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
+
+
+def _example_path(taking: Taking) -> str:
+    path = taking.path.replace("{batch}", taking.name).replace("{key}", "KEY")
+    path = path.replace("{index}", "0").replace("{ext}", "png")
+    return f"{taking.dest}/{path}" if taking.dest else f"DEST/{path}"
+
+
+def _sample(seen: Survey) -> Iterator[Line]:
+    width = max((len(sample.key) for sample in seen.samples), default=0)
+    for sample in seen.samples:
+        where = f"line {sample.line:,}"
+        yield f'  {where:{_WIDTH - 2}}  {sample.key:{width}}  "{wording.shorten(sample.prompt, 100)}"', "dim"
+
+
+_HEADINGS = ("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")
+
+
+def _routes(seen: Survey) -> Iterator[Line]:
+    if not seen.routes:
+        return
+    rows = [_HEADINGS, *(_route(line) for line in seen.routes)]
+    head, *rest = wording.aligned(rows, right=frozenset({2, 4, 5}))
+    yield "  " + head, "bold"
+    yield from (("  " + line, "") for line in rest)
+
+
+def _route(line: RouteLine) -> tuple[str, ...]:
+    return (
+        line.provider,
+        line.label,
+        f"{line.images:,}",
+        f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
+        wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
+        "not known" if line.money is None else wording.dollars(line.money),
+        wording.span(line.seconds),
+        line.bound_by + ("   * your price" if line.price_is_yours else ""),
+    )
+
+
+def _total(taking: Taking) -> Iterator[Line]:
+    seen, budget = taking.seen, taking.limits.budget
+    money = wording.money(seen.money)
+    unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
+    of = f" of budget {wording.money(budget)}" if budget is not None else ""
+    ready = f", ready about {wording.weekday(time.time() + seen.seconds)} if started now" if seen.images else ""
+    yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{unpriced}{of}{ready}", "bold"
+
+
+def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
+    shown = seen.problems if everything else seen.problems[:FEW]
+    for at, problem in enumerate(shown):
+        label = f"bad ({seen.bad:,})" if at == 0 else ""
+        text = str(problem) if everything else wording.shorten(str(problem), 240)
+        yield f"{label:{_WIDTH}}  {text}", "red"
+    if len(shown) < seen.bad:
+        yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
+
+
+def document(taking: Taking, *, probed: bool) -> dict[str, object]:
+    """The plan for programs."""
+    seen = taking.seen
+    return {
+        "command": "plan",
+        "manifest": seen.manifest,
+        "batch": taking.name,
+        "batch_is_new": taking.batch is None,
+        "dest": taking.dest or None,
+        "bucket_probed": probed,
+        "ledger": ledger_line(taking.settings).removesuffix(" (new)"),
+        "ledger_is_new": taking.ledger is None,
+        "rows": {
+            "all": seen.rows,
+            "new": seen.new,
+            "changed": seen.changed,
+            "done": seen.done,
+            "open": seen.open,
+            "ended": seen.ended,
+            "skipped": seen.skipped,
+            "bad": seen.bad,
+        },
+        "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],
+        "routes": [_route_document(line) for line in seen.routes],
+        "images": seen.images,
+        "usd": seen.money / 1_000_000,
+        "unpriced_images": seen.unpriced,
+        "seconds": round(seen.seconds, 1),
+        "bad": [
+            {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
+            for each in seen.problems
+        ],
+        "reasons": taking.reasons,
+    }
+
+
+def _route_document(line: RouteLine) -> dict[str, object]:
+    return {
+        "provider": line.provider,
+        "model": line.model,
+        "provider_model": line.provider_model,
+        "ratio": line.ratio,
+        "resolution": line.resolution,
+        "width": line.pixels[0] if line.pixels else None,
+        "height": line.pixels[1] if line.pixels else None,
+        "images": line.images,
+        "usd_each": None if line.price is None else line.price / 1_000_000,
+        "usd": None if line.money is None else line.money / 1_000_000,
+        "price_is_yours": line.price_is_yours,
+        "seconds": round(line.seconds, 1),
+        "bound_by": line.bound_by,
+    }

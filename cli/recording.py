@@ -1,0 +1,125 @@
+"""From a manifest to a batch on record: look, refuse or ask, leave the mark, record."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cli import plan_screen
+from cli.consent import agree
+from cli.options import Limits, Making
+from cli.reading import show
+from cli.surroundings import check_mark, probe, trackless
+from cli.taking import Taking, take
+from jobs import intake
+from jobs.errors import BadInput
+from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.values import NewBatch
+from worker.mark import claim_destination
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import Batch
+    from jobs.settings import Settings
+    from worker.storage import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A batch that is ready to be worked."""
+
+    name: str
+    ledger: Ledger  # open
+    limits: Limits
+    images: int  # still to be paid for
+
+
+@contextlib.contextmanager
+def recording(settings: Settings, making: Making, command: str) -> Iterator[Recorded]:
+    """Looks at everything, asks, records; while it lasts, the ledger is open. `BadInput` before anything is written.
+
+    For `run` the ledger is held, so that a second one ends before it records anything.
+    """
+    with take(making, settings, _counting(making)) as taking:
+        _refuse(taking)
+        with _only_if_it_goes_on(taking):
+            store = probe(taking.dest)
+            if taking.batch is None and not making.new_ledger:
+                check_mark(store, taking.name, taking.ledger.ledger_id if taking.ledger else None)
+            if not (making.quiet or making.json):
+                show(plan_screen.page(taking, probed=True), sandbox=settings.is_sandbox, stderr=True)
+            amount, unpriced = _to_agree(taking)
+            agree(amount, unpriced=unpriced, yes=making.yes, sandbox=settings.is_sandbox, command=command)
+        ledger = open_ledger(settings.database_url)
+        with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
+            _record(taking, store, ledger)
+            yield Recorded(name=taking.name, ledger=ledger, limits=taking.limits, images=taking.seen.images)
+
+
+def _refuse(taking: Taking) -> None:
+    if taking.reasons:
+        raise BadInput(taking.reasons)
+
+
+@contextlib.contextmanager
+def _only_if_it_goes_on(taking: Taking) -> Iterator[None]:
+    """A folder that was made for the probe goes again when the command ends here."""
+    cleaning = trackless(taking.dest)
+    cleaning.__enter__()
+    try:
+        yield
+    except BaseException:
+        cleaning.__exit__(None, None, None)
+        raise
+
+
+def _to_agree(taking: Taking) -> tuple[int, int]:
+    """Micro-dollars and unpriced images not yet agreed to for this batch."""
+    seen, batch = taking.seen, taking.batch
+    if batch is None:
+        return seen.money, seen.unpriced
+    beyond = batch.charged + batch.reserved + seen.money - batch.agreed
+    return (min(seen.money, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
+
+
+def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
+    now = time.time() + ledger.clock_offset()
+    if taking.batch is None or taking.making.new_ledger:
+        claim_destination(store, taking.name, ledger.ledger_id, now, new_ledger=taking.making.new_ledger)
+    ours = replace(taking.intake, ledger=ledger)
+    intake.record(ours, taking.seen, _new_batch(taking), now)
+
+
+def _new_batch(taking: Taking) -> NewBatch:
+    batch, seen = taking.batch, taking.seen
+    return NewBatch(
+        name=taking.name,
+        dest=taking.dest,
+        path=taking.path,
+        columns=seen.columns,
+        source=taking.manifest.name,
+        budget=taking.limits.budget if taking.limits.budget is not None else (batch.budget if batch else None),
+        allow_partial=taking.making.partial or bool(batch and batch.allow_partial),
+        sandbox=taking.settings.is_sandbox,
+        agreed=_agreed(batch, seen.money),
+    )
+
+
+def _agreed(batch: Batch | None, money: int) -> int:
+    return max(batch.agreed, batch.charged + batch.reserved + money) if batch else money
+
+
+def _counting(making: Making) -> intake.Progress | None:
+    """Rows read so far, for a person who waits for a large manifest."""
+    if making.quiet or making.json or not sys.stderr.isatty():
+        return None
+
+    def show_count(rows: int) -> None:
+        if rows % 10_000 == 0:
+            sys.stderr.write(f"\r{rows:,} rows read")
+            sys.stderr.flush()
+
+    return show_count

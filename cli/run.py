@@ -1,0 +1,29 @@
+"""`lightfast run`: plan, agree, record, and do it here and now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.options import Making, takes
+
+if TYPE_CHECKING:
+    from jobs.settings import Settings
+
+
+@takes(Making)
+def run(making: Making) -> int:
+    """Plans, asks, records, works. Nothing is written or spent before everything is checked and agreed to."""
+    from cli.surroundings import settings_for  # noqa: PLC0415  heavy from here on
+
+    with settings_for(making.config, sandbox=making.sandbox) as settings:
+        return run_with(settings, making)
+
+
+def run_with(settings: Settings, making: Making) -> int:
+    """The same, with settings that are read already."""
+    from cli.recording import recording  # noqa: PLC0415
+    from cli.working import Manner, work  # noqa: PLC0415
+
+    with recording(settings, making, "run") as recorded:
+        manner = Manner(json=making.json, quiet=making.quiet)
+        return work(settings, recorded.ledger, recorded.name, recorded.limits, manner)

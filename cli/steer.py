@@ -1,0 +1,290 @@
+"""Steering a batch: pause, resume, cancel, retry, redo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import wording
+from cli.consent import agree
+from cli.options import (
+    UNATTENDED_STALL,
+    BatchName,
+    Config,
+    Json,
+    Limits,
+    Quiet,
+    Sandbox,
+    Yes,
+    is_terminal,
+    read_money,
+    read_option,
+)
+from cli.reading import Desk, desk_of, find_batch, note, open_desk, show_json
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.ledger.values import Batch, Result
+    from jobs.settings import Settings
+    from providers.catalog import Catalog
+    from providers.dialect import Request
+
+Budget = Annotated[str, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
+Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
+ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with it.")]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Only this row. May be repeated.")]
+KeyFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="A file with one key a line.")]
+Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]
+
+RETRIED = ("failed", "lost", "partial")
+
+
+def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """No new submits; what is paid is polled, copied, stored."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        found = find_batch(desk.ledger, batch)
+        if found.state == "cancelled":
+            raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
+        desk.ledger.pause(batch, "paused on your word", time.time())
+        _told(desk, batch, f"{batch} is paused: nothing new is paid. lightfast resume {batch}", json=json)
+    return 0
+
+
+def resume(
+    batch: BatchName, *, budget: Budget = "", json: Json = False, config: Config = None, sandbox: Sandbox = False
+) -> int:
+    """Submits go on."""
+    cap = _budget(budget)
+    with open_desk(config, sandbox=sandbox) as desk:
+        found = find_batch(desk.ledger, batch)
+        if found.state == "cancelled":
+            raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
+        if cap is not None:
+            desk.ledger.agree(batch, found.agreed, cap)
+        desk.ledger.resume(batch, time.time())
+        ring(desk)
+        _told(desk, batch, f"{batch} goes on{_by_whom(desk)}.", json=json)
+    return 0
+
+
+def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Ends new submits for good; what is paid is polled, copied, stored."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        find_batch(desk.ledger, batch)
+        count = desk.ledger.cancel(batch, time.time())
+        rows = wording.count(count, "row")
+        text = f"{batch} is cancelled: {rows} will not be made. What is paid is still stored{_by_whom(desk)}."
+        _told(desk, batch, text, json=json, cancelled=count)
+    return 0
+
+
+def retry(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    only: Only = "",
+    error: ErrorCode = "",
+    key: Keys = None,
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Failed and lost rows again; rows refused by moderation only with --error moderation."""
+    if only and only not in RETRIED:
+        raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
+
+    def begin(desk: Desk) -> int:
+        return desk.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
+
+    def wanted(result: Result) -> bool:
+        return _is_retried(result, only=only, error=error, keys=key)
+
+    again = Again(command="retry", batch=batch, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
+    return _again(again, config, sandbox=sandbox)
+
+
+def redo(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    key: Keys = None,
+    keys: KeyFile = None,
+    prompt: Prompt = "",
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """New images for rows that are done; stored beside the old."""
+    chosen = [*(key or []), *(_keys_of(keys) if keys else [])]
+    if not chosen:
+        raise BadInput("redo needs to know the rows: --key KEY, or --keys FILE with one key a line.")
+    changes: list[tuple[str, Request | None, str | None]] = []
+
+    def wanted(result: Result) -> bool:
+        if result.key not in chosen or result.request is None:
+            return False
+        changes.append(_change(result, prompt))
+        return True
+
+    def begin(desk: Desk) -> int:
+        missing = sorted(set(chosen) - {change[0] for change in changes})
+        if missing:
+            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
+        return desk.ledger.redo(batch, changes, time.time())
+
+    again = Again(command="redo", batch=batch, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
+    return _again(again, config, sandbox=sandbox)
+
+
+# -- again ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What `retry` and `redo` have in common, and what they are called with."""
+
+    command: str
+    batch: str
+    wanted: Callable[[Result], bool]
+    begin: Callable[[Desk], int]  # makes the rows ready; returns how many
+    yes: bool
+    json: bool
+    quiet: bool
+
+
+def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
+    """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
+    from cli.surroundings import settings_for  # noqa: PLC0415  heavy from here on
+
+    with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
+        found = find_batch(desk.ledger, again.batch)
+        rows = [result for result in desk.ledger.results(again.batch) if again.wanted(result)]
+        cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
+        if not rows:
+            return _nothing_to_do(again, desk)
+        note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, about {wording.money(cost)}")
+        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=sandbox, command=again.command)
+        if not desk.ledger.is_sqlite:
+            return _for_the_workers(again, desk, found, cost)
+        with desk.ledger.hold(time.time()):
+            _begin(again, desk, found, cost)
+            return _work(again, desk)
+
+
+def _nothing_to_do(again: Again, desk: Desk) -> int:
+    again.begin(desk)  # tells of keys that are not there
+    _told(desk, again.batch, f"{again.command}: no such row in {again.batch}.", json=again.json, rows=0)
+    return 0
+
+
+def _begin(again: Again, desk: Desk, found: Batch, cost: int) -> int:
+    desk.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
+    return again.begin(desk)
+
+
+def _for_the_workers(again: Again, desk: Desk, found: Batch, cost: int) -> int:
+    count = _begin(again, desk, found, cost)
+    ring(desk)
+    _told(desk, again.batch, f"{wording.count(count, 'row')} ready again{_by_whom(desk)}.", json=again.json, rows=count)
+    return 0
+
+
+def _work(again: Again, desk: Desk) -> int:
+    from cli.working import Manner, work  # noqa: PLC0415  the whole worker
+
+    stall = None if is_terminal() else UNATTENDED_STALL
+    manner = Manner(json=again.json, quiet=again.quiet)
+    return work(desk.settings, desk.ledger, again.batch, Limits(max_stall=stall), manner)
+
+
+def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
+    states = (only,) if only else RETRIED
+    matches = result.error_code == error if error else result.error_code != "moderation"
+    return result.state in states and matches and (keys is None or result.key in keys)
+
+
+def _cost(settings: Settings, rows: list[Result], *, anew: bool) -> tuple[int, int]:
+    """Micro-dollars, and images whose price is not known."""
+    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+
+    catalog = catalog_of(settings)
+    priced, unpriced = 0, 0
+    for row in rows:
+        images = _images(row, anew=anew)
+        price = _price(catalog, row)
+        priced, unpriced = (priced, unpriced + images) if price is None else (priced + price * images, unpriced)
+    return priced, unpriced
+
+
+def _images(row: Result, *, anew: bool) -> int:
+    asked = row.request.n if row.request else 0
+    kept = 0 if anew else sum(image.state in ("stored", "generated") for image in row.images)
+    return max(0, asked - kept)
+
+
+def _price(catalog: Catalog, row: Result) -> int | None:
+    from providers.catalog import Unmakeable  # noqa: PLC0415  beside its use
+
+    if row.request is None or row.provider is None or row.provider_model is None:
+        return None
+    try:
+        return catalog.route_of(row.provider, row.provider_model, row.request).price
+    except Unmakeable:
+        return None
+
+
+def _change(result: Result, template: str) -> tuple[str, Request | None, str | None]:
+    """The row's key, and its request with another prompt where one is given."""
+    if not template or result.request is None:
+        return result.key, None, None
+    from jobs.templates import Missing, parse  # noqa: PLC0415  only with --prompt
+
+    try:
+        prompt = parse(template, "--prompt").render(result.carried)
+    except Missing as missing:
+        raise BadInput(f"--prompt: row {result.key} has nothing in column {missing.column}.") from None
+    request = replace(result.request, prompt=prompt)
+    return result.key, request, request.hash()
+
+
+def _keys_of(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as trouble:
+        raise BadInput(f"--keys {file}: cannot be read ({type(trouble).__name__})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+# -- what was done -------------------------------------------------------------------------------------------------
+
+
+def ring(desk: Desk) -> None:
+    """Wakes the workers of a cluster; they would look by themselves within a minute."""
+    if desk.ledger.is_sqlite:
+        return
+    from worker.crew import lanes_of  # noqa: PLC0415  a cluster only
+    from worker.tasks import ring_lanes  # noqa: PLC0415  the same
+
+    ring_lanes(lanes_of(desk.settings.accounts))
+
+
+def _by_whom(desk: Desk) -> str:
+    return " by the next `lightfast run`" if desk.ledger.is_sqlite else " by the cluster's workers"
+
+
+def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> None:
+    note(text)
+    if json:
+        found = find_batch(desk.ledger, batch)
+        show_json({"batch": batch, "state": str(found.state), **more})
+
+
+def _budget(text: str) -> int | None:
+    return read_option("--budget", text, read_money, None)

@@ -1,0 +1,116 @@
+"""`lightfast submit` and `lightfast watch`: a batch for the cluster's workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import (
+    UNATTENDED_STALL,
+    Allowed,
+    BatchName,
+    Config,
+    Json,
+    Limits,
+    Making,
+    Quiet,
+    Sandbox,
+    is_terminal,
+    read_allowed,
+    read_duration,
+    read_option,
+    takes,
+)
+from cli.reading import Desk, find_batch, note, open_desk, show_json
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.settings import Settings
+
+#: Seconds without a sign of life after which a worker counts as gone.
+SIGN_OF_LIFE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitting(Making):
+    """The options of `plan` and `run`, and one more."""
+
+    wait: Annotated[bool, typer.Option("--wait", help="Watch it until it is finished.")] = False
+
+
+@takes(Submitting)
+def submit(making: Submitting) -> int:
+    """Records the batch and rings the workers; with --wait, watches too."""
+    from cli.recording import recording  # noqa: PLC0415  heavy from here on
+    from cli.steer import ring  # noqa: PLC0415
+    from jobs.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(making.config)
+    _needs_cluster(settings, sandbox=making.sandbox)
+    with recording(settings, making, "submit") as recorded:
+        desk = Desk(recorded.ledger, settings)
+        ring(desk)
+        _warn_without_workers(desk)
+        note(f"{recorded.name} is on record: {recorded.images:,} images to make. lightfast watch {recorded.name}")
+        if making.wait:
+            return _watch(desk, recorded.name, recorded.limits, json=making.json, quiet=making.quiet)
+        if making.json:
+            show_json({"command": "submit", "batch": recorded.name, "images": recorded.images, "exit_code": 0})
+    return 0
+
+
+def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
+    if sandbox:
+        raise BadInput("submit hands work to a cluster; for the stand-in use `lightfast run … --sandbox`.")
+    if settings.database_path is not None:
+        raise BadInput(
+            f"submit hands work to a cluster, which needs PostgreSQL; this ledger is {settings.database_path}. "
+            'Set database_url = "postgresql://…", or do it here and now with `lightfast run`.'
+        )
+
+
+def watch(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    max_stall: Annotated[str, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = "",
+    allow_failed: Annotated[str, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = "",
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Live progress until the batch is finished; Ctrl-C ends the watching only."""
+    stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
+    limits = Limits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
+    with open_desk(config, sandbox=sandbox) as desk:
+        find_batch(desk.ledger, batch)
+        _warn_without_workers(desk)
+        return _watch(desk, batch, limits, json=json, quiet=quiet)
+
+
+def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool) -> int:
+    from cli.progress import open_screen  # noqa: PLC0415  heavy from here on
+    from cli.watching import Watch  # noqa: PLC0415
+    from cli.working import Ended, Manner, exit_code, tell  # noqa: PLC0415
+
+    began = time.monotonic()
+    screen = open_screen(quiet=quiet or json, sandbox=desk.settings.is_sandbox)
+    try:
+        ending = Watch(ledger=desk.ledger, name=name, limits=limits, screen=screen).until_it_ends()
+    finally:
+        screen.close()
+    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - began)
+    tell(ended, Manner(json=json, quiet=quiet))
+    return ended.code
+
+
+def _warn_without_workers(desk: Desk) -> None:
+    now = time.time() + desk.ledger.clock_offset()
+    if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
+        note(
+            f"warning: no worker has been seen for {SIGN_OF_LIFE:.0f} s. The batch waits on record; start some with "
+            "celery -A worker worker, and celery -A worker beat."
+        )

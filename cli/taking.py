@@ -1,0 +1,195 @@
+"""What `plan`, `run` and `submit` have in common: everything looked at, nothing touched."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from cli.options import Limits, Making, is_terminal, read_limits
+from jobs.errors import BadInput
+from jobs.intake import Intake, survey
+from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.values import Batch
+from jobs.manifest import Manifest, ReadOptions, open_manifest
+from jobs.planning import DEFAULT_PATH, PlanOptions
+from jobs.settings import PROVIDERS, Settings, variable_of
+from jobs.survey import Survey
+from providers.catalog import Catalog
+from worker.services import catalog_of, limits_of
+from worker.sources import local_source
+
+if TYPE_CHECKING:
+    from jobs.intake import Progress
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """A manifest as it would be taken, before anything is spent or written."""
+
+    making: Making
+    limits: Limits
+    settings: Settings
+    manifest: Manifest
+    intake: Intake
+    seen: Survey
+    name: str  # the batch's
+    batch: Batch | None  # as the ledger has it
+    ledger: Ledger | None  # None: there is none yet
+    dest: str  # "": not given
+    path: str
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nothing may be spent as things are."""
+        making, budget = self.making, self.limits.budget
+        policy = self.seen.refuse_reasons(
+            skip_bad=making.skip_bad,
+            budget=budget,
+            partial=making.partial,
+            changed=making.changed,
+            batch=self.batch,
+        )
+        return [*self._missing(), *policy]
+
+    def _missing(self) -> Iterator[str]:
+        if not self.settings.accounts:
+            names = ", ".join(map(variable_of, PROVIDERS))
+            yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
+        if not self.dest:
+            yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
+
+
+@contextlib.contextmanager
+def take(making: Making, settings: Settings, progress: Progress | None = None) -> Iterator[Taking]:
+    """Reads the whole manifest against the ledger. Spends and writes nothing."""
+    limits = read_limits(making, terminal=is_terminal())
+    name = batch_name(making)
+    catalog = _catalog(settings)
+    with local_source(making.manifest) as source, _existing_ledger(settings) as ledger:
+        options = ReadOptions(delimiter=making.delimiter or None, encoding=making.encoding or None)
+        manifest = open_manifest(source.path, name=source.name, options=options)
+        batch = ledger.find_batch(name) if ledger else None
+        dest, path = _bound(making, settings, batch)
+        intake = Intake(
+            manifest=manifest,
+            options=_plan_options(making, settings, name, dest, path),
+            catalog=catalog,
+            ledger=ledger,
+            changed=making.changed,
+            skip_bad=making.skip_bad,
+        )
+        yield Taking(
+            making=making,
+            limits=limits,
+            settings=settings,
+            manifest=manifest,
+            intake=intake,
+            seen=survey(intake, batch, limits_of(settings), progress),
+            name=name,
+            batch=batch,
+            ledger=ledger,
+            dest=dest,
+            path=path,
+        )
+
+
+def batch_name(making: Making) -> str:
+    """--batch, or the manifest's name without its endings."""
+    if making.batch:
+        if not _NAME.fullmatch(making.batch) or making.batch.startswith("."):
+            raise BadInput(f'--batch: "{making.batch}": expected letters, digits, . _ - (up to 100)')
+        return making.batch
+    if making.manifest == "-":
+        raise BadInput("--batch NAME is missing: a manifest from standard input has no name of its own.")
+    plain = Path(urlsplit(making.manifest).path if "://" in making.manifest else making.manifest).name
+    plain = plain.removesuffix(".gz")
+    stem = next((plain.removesuffix(ending) for ending in _ENDINGS if plain.lower().endswith(ending)), plain)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:100]
+    if not name:
+        raise BadInput(f'--batch NAME is missing: "{making.manifest}" makes no name of letters, digits, . _ -')
+    return name
+
+
+def normal_dest(dest: str) -> str:
+    """DEST as the ledger keeps it: a folder by its full path, without a slash at the end."""
+    if dest.startswith("file://"):
+        dest = unquote(urlsplit(dest).path)
+    if "://" in dest:
+        return dest.rstrip("/")
+    return str(Path(dest).expanduser().absolute()) if dest else ""
+
+
+def _bound(making: Making, settings: Settings, batch: Batch | None) -> tuple[str, str]:
+    """DEST and path template: a batch keeps those it began with."""
+    dest = normal_dest(making.to or (batch.dest if batch else settings.storage.to))
+    if batch is None:
+        return dest, making.path or DEFAULT_PATH
+    if dest != batch.dest:
+        raise BadInput(
+            f"batch {batch.name} goes to {batch.dest}, not to {dest}: what is paid lies there. "
+            "Leave --to out, or give another --batch."
+        )
+    if making.path and making.path != batch.path:
+        raise BadInput(f'batch {batch.name} has the path "{batch.path}", not "{making.path}". Give another --batch.')
+    return dest, batch.path
+
+
+def _plan_options(making: Making, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
+    given = frozenset(account.provider for account in settings.accounts.values())
+    return PlanOptions(
+        batch=name,
+        path=path,
+        prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
+        prompt=making.prompt or None,
+        mapping=_mapping(making.map or []),
+        skip_empty=making.skip_empty or None,
+        model=making.model or None,
+        ratio=making.ratio or None,
+        resolution=making.resolution or None,
+        n=_n(making.n),
+        providers=tuple(name.strip() for name in making.provider.split(",") if name.strip()),
+        configured=given or frozenset(PROVIDERS),  # without any, the plan is shown and then refused
+        limit=making.limit,
+    )
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise BadInput([f'--map: "{pair}": expected KNOWN=COLUMN, such as key=Handle' for pair in wrong])
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _n(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdecimal()):
+        raise BadInput(f'--n: "{text}": expected a whole number from 1 to 10')
+    return int(text[:6]) if text else None
+
+
+def _catalog(settings: Settings) -> Catalog:
+    try:
+        return catalog_of(settings)
+    except ValueError as wrong:
+        raise BadInput(str(wrong).split("; ")) from None
+
+
+@contextlib.contextmanager
+def _existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
+    """The ledger if there is one; an SQLite file is not made before everything is checked."""
+    path = settings.database_path
+    if path is not None and not path.exists():
+        yield None
+        return
+    ledger = open_ledger(settings.database_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()

@@ -1,0 +1,228 @@
+"""Works a batch here and now: progress while it goes, a calm end on Ctrl-C, and a summary that says what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli import wording
+from cli.options import Limits
+from cli.progress import Screen, open_screen
+from cli.reading import show, show_json
+from jobs.states import Job
+from worker.local import Ending, Reason, StopSignal, run_batch
+from worker.services import build
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.values import Progress
+    from jobs.settings import Settings
+
+#: Width of a summary's labels.
+_LABEL = 12
+_NEEDS_EYES = (Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How much is said, and where."""
+
+    json: bool = False
+    quiet: bool = False
+
+
+def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: Manner) -> int:
+    """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
+    started = time.monotonic()
+    screen = open_screen(quiet=manner.quiet or manner.json, sandbox=settings.is_sandbox)
+    try:
+        ending = asyncio.run(_run(settings, ledger, name, limits, screen))
+    finally:
+        screen.close()
+    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
+    tell(ended, manner)
+    return ended.code
+
+
+def tell(ended: Ended, manner: Manner) -> None:
+    """How it ended: a document for programs, a summary for people."""
+    if manner.json:
+        show_json(document(ended))
+    else:
+        show(summary(ended), sandbox=ended.progress.batch.sandbox)
+
+
+async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, screen: Screen) -> Ending:
+    stop = StopSignal()
+    _listen(stop, screen)
+    return await run_batch(
+        build(settings, ledger=ledger),
+        name,
+        max_stall=limits.max_stall,
+        stop_after=limits.stop_after,
+        on_progress=screen.show,
+        stop=stop,
+        held=True,
+    )
+
+
+def exit_code(ending: Ending, limits: Limits) -> int:
+    """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
+    failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
+    if ending.reason is Reason.ROWS_NEED_YOU and limits.allowed.covers(failed, sum(ending.progress.jobs.values())):
+        return 0
+    return ending.exit_code
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+
+
+def _listen(stop: StopSignal, screen: Screen) -> None:
+    """The first Ctrl-C stops calmly, the second at once; SIGTERM, however often, calmly."""
+    loop = asyncio.get_running_loop()
+    for number, act in ((signal.SIGINT, stop.interrupt), (signal.SIGTERM, stop.terminate)):
+        loop.add_signal_handler(number, _on_signal, stop, screen, act)
+
+
+def _on_signal(stop: StopSignal, screen: Screen, act: Callable[[], None]) -> None:
+    if not stop.first.is_set():
+        screen.say(stopping_line(stop.in_the_air()))
+    act()
+
+
+def stopping_line(in_the_air: int) -> str:
+    """What the first Ctrl-C is answered with."""
+    if not in_the_air:
+        return "stopping: no submit is in the air (Ctrl-C again quits at once)"
+    submits = wording.count(in_the_air, "submit")
+    return f"stopping: {submits} in the air, waiting for the answers (Ctrl-C again quits at once)"
+
+
+# -- the summary ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A run that is over."""
+
+    ending: Ending
+    code: int
+    seconds: float
+
+    @property
+    def progress(self) -> Progress:
+        """The batch, counted at the end."""
+        return self.ending.progress
+
+
+Line = tuple[str, str]  # text, style
+
+
+def summary(ended: Ended) -> Iterator[Line]:
+    """Every line of the summary, with its style."""
+    progress = ended.progress
+    yield _headline(ended), "bold"
+    yield from _rows(progress)
+    yield _money(progress), ""
+    yield from _next(ended)
+
+
+def _headline(ended: Ended) -> str:
+    name, took = ended.progress.batch.name, wording.span(ended.seconds)
+    if ended.ending.reason is Reason.DONE:
+        return f"{name}: finished in {took}, every row is done"
+    if ended.ending.reason is Reason.ROWS_NEED_YOU:
+        needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
+        return f"{name}: finished in {took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
+    return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
+
+
+def _rows(progress: Progress) -> Iterator[Line]:
+    tellers = {Job.DONE: _done, Job.FAILED: _failed, Job.HELD: _held}
+    for state, number in _states(progress, tuple(Job)):
+        told = tellers[state](progress) if state in tellers else ""
+        style = "green" if state is Job.DONE else "yellow" if state in _NEEDS_EYES else ""
+        yield f"  {state:{_LABEL - 2}}{wording.count(number, 'row'):>12}   {told}".rstrip(), style
+
+
+def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, int]]:
+    for state in sorted(states, key=lambda state: state is not Job.DONE):
+        if number := progress.jobs.get(state, 0):
+            yield state, number
+
+
+def _done(progress: Progress) -> str:
+    images = wording.count(progress.images_stored, "image")
+    return f"{images}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}"
+
+
+def _failed(progress: Progress) -> str:
+    return wording.listed(progress.errors)
+
+
+def _held(progress: Progress) -> str:
+    money = wording.money(progress.unknown_money)
+    return f"outcome unknown, at most {money}:    lightfast unknown {progress.batch.name}"
+
+
+def _money(progress: Progress) -> str:
+    batch = progress.batch
+    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
+    parts = [
+        f"{wording.money(batch.charged)}{of} (list prices)",
+        f"unknown at most {wording.money(progress.unknown_money)}",
+    ]
+    return f"{'money':{_LABEL}}{', '.join([*parts, f'lost {wording.money(progress.lost_money)}'])}"
+
+
+def _next(ended: Ended) -> Iterator[Line]:
+    name = ended.progress.batch.name
+    sandbox = " --sandbox" if ended.progress.batch.sandbox else ""
+    if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
+        yield f"{'next':{_LABEL}}lightfast results {name}{sandbox} --per image -o done.csv", ""
+    else:
+        left = ended.progress.jobs.get(Job.READY, 0)
+        rows = (
+            f"; {wording.count(left, 'row')} wait, about {wording.money(ended.progress.remaining_money)}"
+            if left
+            else ""
+        )
+        yield f"{'next':{_LABEL}}the same command goes on{rows}", ""
+
+
+def document(ended: Ended) -> dict[str, object]:
+    """The end of a run, for programs."""
+    progress, batch = ended.progress, ended.progress.batch
+    return {
+        "command": "run",
+        "batch": batch.name,
+        "dest": batch.dest,
+        "exit_code": ended.code,
+        "reason": str(ended.ending.reason),
+        "message": ended.ending.message,
+        "seconds": round(ended.seconds, 1),
+        "rows": {str(state): number for state, number in progress.jobs.items()},
+        "images": {
+            "all": progress.images_total,
+            "stored": progress.images_stored,
+            "waiting": progress.images_generated,
+            "in_flight": progress.images_in_flight,
+            "unknown": progress.images_unknown,
+            "lost": progress.images_lost,
+        },
+        "bytes": progress.bytes_stored,
+        "errors": dict(progress.errors),
+        "usd": {
+            "budget": None if batch.budget is None else batch.budget / 1_000_000,
+            "charged": batch.charged / 1_000_000,
+            "reserved": batch.reserved / 1_000_000,
+            "unknown": progress.unknown_money / 1_000_000,
+            "lost": progress.lost_money / 1_000_000,
+            "remaining": progress.remaining_money / 1_000_000,
+        },
+        "cut_off": {"submits": ended.ending.unknown, "usd": ended.ending.money / 1_000_000},
+    }
