@@ -55,6 +55,8 @@ def configuration() -> dict[str, Any]:
             "global_keyprefix": "lightfast:",
             "visibility_timeout": VISIBILITY_TIMEOUT,
             "socket_connect_timeout": 5,
+            "max_retries": 1,
+            "interval_start": 0.2,
             "socket_timeout": 10,
             "socket_keepalive": True,
             "health_check_interval": 10,
