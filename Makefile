@@ -30,7 +30,7 @@ check: $(READY)  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(READY)  ## put the code in its usual shape
 	@$(BIN)/ruff format .

@@ -218,6 +218,8 @@ def _environment(
     ours = {"LIGHTFAST_CONFIG": str(settings), **store.environment}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     (folder / "env").write_text("".join(lines))
+    example = (ROOT / "examples" / "catalog.csv").read_text()
+    (folder / "catalog.csv").write_text(example.replace("{sandbox}", sandbox))
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {**os.environ, **ours, "PATH": path, "PORT": str(servers.free_port()), "PYTHONUNBUFFERED": "1"}
@@ -250,7 +252,7 @@ the cluster runs: {workers} workers, beat and web; Valkey, PostgreSQL, S3 and th
 In another terminal, in this folder:
 
   . {FOLDER}/env
-  .venv/bin/lightfast submit examples/catalog.csv --to s3://{BUCKET} --yes
+  .venv/bin/lightfast submit {FOLDER}/catalog.csv --to s3://{BUCKET} --yes
   .venv/bin/lightfast watch catalog
 
 counts: http://127.0.0.1:{running.environment["PORT"]}/metrics     end it: Ctrl-C

@@ -21,10 +21,11 @@ class CrewOfNobody:
 
     def __init__(self):
         self.diary, self.changed, self.ended = [], threading.Condition(), threading.Event()
+        self.length = 10
 
     def shift(self, lane):
         self._note(f"shift {lane}")
-        self.ended.wait(10)
+        self.ended.wait(self.length)
         return True
 
     def bell(self, lane):
@@ -54,7 +55,8 @@ def crew():
 
 
 @pytest.fixture
-def worker(crew):
+def worker(crew, monkeypatch):
+    monkeypatch.setattr(process, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
     worker = Process()
     yield worker
     crew.ended.set()
@@ -81,13 +83,26 @@ def test_a_bell_for_a_lane_it_does_not_serve_is_nothing(worker, crew):
     assert crew.diary == []
 
 
-def test_a_process_that_hears_no_bell_starts_its_lanes_itself(worker, crew, monkeypatch):
-    monkeypatch.setattr(process, "SILENCE", 0.05)
+def test_a_process_that_hears_no_bell_starts_its_lanes_itself_and_again(worker, crew, monkeypatch):
     monkeypatch.setattr(process, "WATCH", 0.01)
+    crew.length = 0.01
 
     worker.start(crew, ["copy", "poll:main"], drain_seconds=1)
 
     assert crew.wait_for("shift copy", "shift poll:main")
+    assert _within(5, lambda: crew.diary.count("shift copy") > 2)
+
+
+def test_a_process_that_hears_bells_leaves_its_lanes_to_them(worker, crew, monkeypatch):
+    monkeypatch.setattr(process, "WATCH", 0.01)
+    crew.length = 0.01
+    worker.answer("copy")  # heard before it serves anything
+    worker.start(crew, ["copy"], drain_seconds=1)
+
+    worker.answer("copy")
+    time.sleep(0.2)
+
+    assert crew.diary == ["shift copy"]
 
 
 def test_sigterm_ends_the_shifts_and_nothing_starts_after_it(worker, crew):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -43,7 +44,7 @@ class Process:
         self._lanes: frozenset[str] = frozenset()
         self._working: set[str] = set()
         self._lock = threading.Lock()
-        self._last_bell = time.monotonic()
+        self._last_bell = -math.inf  # a process that has just started need not wait for the first
         self._draining = threading.Event()
         self._drained: threading.Thread | None = None
         self._watch: threading.Thread | None = None
