@@ -54,14 +54,15 @@ class Lazy(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command itself, now that it is called."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name and command else None, rest
+        return name, load(name) if name and command else None, rest
 
     def invoke(self, ctx: Any) -> None:
         """A command returns its exit code."""
         raise typer.Exit(super().invoke(ctx) or 0)
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
+    """A command, with its options."""
     where = COMMANDS[name]
     function = getattr(importlib.import_module(where.module), where.function)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)

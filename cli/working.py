@@ -59,15 +59,19 @@ def tell(ended: Ended, manner: Manner) -> None:
 async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, screen: Screen) -> Ending:
     stop = StopSignal()
     _listen(stop, screen)
-    return await run_batch(
-        build(settings, ledger=ledger),
-        name,
-        max_stall=limits.max_stall,
-        stop_after=limits.stop_after,
-        on_progress=screen.show,
-        stop=stop,
-        held=True,
-    )
+    services = build(settings, ledger=ledger)
+    try:
+        return await run_batch(
+            services,
+            name,
+            max_stall=limits.max_stall,
+            stop_after=limits.stop_after,
+            on_progress=screen.show,
+            stop=stop,
+            held=True,
+        )
+    finally:
+        await services.close()
 
 
 def exit_code(ending: Ending, limits: Limits) -> int:

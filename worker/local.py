@@ -69,6 +69,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     )
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
         crew = Crew(services)
+        run.stop.in_the_air = lambda: crew.in_the_air
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 INTERRUPTED = 130
@@ -19,6 +19,7 @@ class StopSignal:
     first: asyncio.Event = field(default_factory=asyncio.Event)
     second: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int = 0
+    in_the_air: Callable[[], int] = lambda: 0  # submits on their way; the run puts its crew's count here
 
     def interrupt(self) -> None:
         """Ctrl-C."""
