@@ -24,7 +24,7 @@ demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into
 	@$(BIN)/lightfast demo
 
 test: $(READY)  ## run the tests, with real servers from the package registry
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(READY)  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .
