@@ -152,6 +152,15 @@ def test_every_noqa_names_its_rule():
     assert [name_of(path) for path in modules() if bare.search(path.read_text())] == []
 
 
+def test_the_architecture_page_has_one_line_for_each_module():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    told = set()
+    for part, table in re.findall(r"^## (\w+)/:(.*?)(?=^## |\Z)", page, flags=re.M | re.S):
+        told |= {f"{part}/{name}" for name in re.findall(r"^\| `([^`]+)` \| .+ \|$", table, flags=re.M)}
+
+    assert told == {name_of(path) for path in modules() if path.name != "__init__.py"}
+
+
 @pytest.mark.parametrize("path", [".ci/run", "Makefile", "Procfile", "Dockerfile"])
 def test_the_workshop_is_all_there(path):
     assert (ROOT / path).stat().st_size > 0
