@@ -155,8 +155,8 @@ def test_every_noqa_names_its_rule():
 def test_the_architecture_page_has_one_line_for_each_module():
     page = (ROOT / "docs" / "architecture.md").read_text()
     told = set()
-    for part, table in re.findall(r"^## (\w+)/:(.*?)(?=^## |\Z)", page, flags=re.M | re.S):
-        told |= {f"{part}/{name}" for name in re.findall(r"^\| `([^`]+)` \| .+ \|$", table, flags=re.M)}
+    for part, table in re.findall(r"^## (\w+)/:(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL):
+        told |= {f"{part}/{name}" for name in re.findall(r"^\| `([^`]+)` \| .+ \|$", table, flags=re.MULTILINE)}
 
     assert told == {name_of(path) for path in modules() if path.name != "__init__.py"}
 
