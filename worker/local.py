@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from jobs.ledger import Ledger
 from jobs.ledger.values import Account, Progress
 from jobs.states import Batch as BatchState
 from providers.dialect import MICROS
@@ -17,6 +20,8 @@ from worker.telemetry import emit
 from worker.verdict import Reason, Standing, bad_rows, common_failure, finished, is_over, patience, waits_for
 
 __all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
+
+T = TypeVar("T")
 
 #: Seconds between two counts, and the share of the time that counting may take.
 COUNT_EVERY = 0.5
@@ -114,25 +119,21 @@ class _Run:
 
     async def until_something_ends(self) -> Reason:
         """Counts, shows and judges, again and again."""
-        clock = self.services.clock
-        self.began = self.changed_at = clock.boot()
+        self.began = self.changed_at = self.services.clock.boot()
         while True:
-            before = clock.boot()
-            standing = await self._look()
+            standing, cost = await self._look()
             self.watcher(standing.progress, standing.accounts)
             await self._pause_when_most_fail(standing.progress)
             if reason := self._judge(standing):
                 return reason
-            await self._wait(max(COUNT_EVERY, (clock.boot() - before) / COUNTING_SHARE))
+            await self._wait(max(COUNT_EVERY, cost / COUNTING_SHARE))
 
-    async def _look(self) -> Standing:
+    async def _look(self) -> tuple[Standing, float]:
+        """How everything stands, and the seconds it took to count that."""
         services = self.services
-        return Standing(
-            progress=await services.calls.read(services.ledger.progress, self.name),
-            accounts=await services.calls.read(services.ledger.accounts),
-            troubles=services.destinations.troubles,
-            now=services.clock.now(),
-        )
+        (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name))
+        now = services.clock.now()
+        return Standing(progress=progress, accounts=accounts, troubles=services.destinations.troubles, now=now), cost
 
     def _judge(self, standing: Standing) -> Reason | None:
         """Why the run ends now; None: it goes on."""
@@ -174,12 +175,21 @@ class _Run:
                 await self.stop.first.wait()
 
 
+def _count(ledger: Ledger, name: str) -> tuple[Progress, list[Account]]:
+    return ledger.progress(name), ledger.accounts()
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """The work's result and its own seconds of CPU: waiting for a busy machine is no reason to look less often."""
+    before = time.thread_time()
+    return work(), time.thread_time() - before
+
+
 # -- what is said at the end ---------------------------------------------------------------------------------------
 
 
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
-    progress = await services.calls.read(services.ledger.progress, name)
-    accounts = await services.calls.read(services.ledger.accounts)
+    progress, accounts = await services.calls.read(_count, services.ledger, name)
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)
     standing = Standing(

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +49,11 @@ class Rescue:
         """Everything saved has become durable in the ledger."""
         if self._file:
             Path(self._file.name).unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the file to whoever replays it."""
+        if self._file:
             self._file.close()
             self._file = None
 
@@ -81,21 +87,17 @@ class Rescue:
 
 
 def _locked(folder: Path, stem: str) -> IO[bytes]:
-    number, name = tempfile.mkstemp(prefix=f"{stem}-{os.getpid()}-", suffix=".jsonl", dir=folder)
-    file = os.fdopen(number, "wb")
-    _lock(file)
+    path = folder / f"{stem}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+    file = path.open("xb")  # kept open, and locked, as long as the process lives
     try:
+        _lock(file)
         file.write(b"\n")  # a full disk says so here, while there is still another folder to try
         file.flush()
         _sync_folder(folder)
     except OSError:
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         file.close()
         raise
-    # `fdopen` names the file by its number; replay and clear need the path.
-    file.close()
-    file = Path(name).open("ab")  # noqa: SIM115  kept open, and locked, as long as the process lives
-    _lock(file)
     return file
 
 

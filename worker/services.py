@@ -56,6 +56,7 @@ class Services:
         """Ends the threads and connections; the ledger too."""
         await self.http.close()
         self.calls.close()
+        self.rescue.close()
         self.ledger.close()
 
 

@@ -1,0 +1,144 @@
+"""Facts outlive a ledger that refuses them, a fact that is bad, and a process that must end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+
+import pytest
+
+from jobs.ledger import Recorded
+from jobs.ledger.values import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
+from providers.dialect import Kind, Link
+from worker.calls import InlineCalls
+from worker.clock import SystemClock
+from worker.recorder import Recorder
+from worker.rescue import Rescue
+
+
+class Hasty(SystemClock):
+    """Waits give way, and take no time."""
+
+    async def sleep(self, _: float) -> None:
+        await asyncio.sleep(0)
+
+
+class FakeLedger:
+    """Takes what `refuses` does not refuse."""
+
+    def __init__(self) -> None:
+        self.groups: list[list] = []
+        self.down = 0  # writes that still fail
+        self.bad = set()  # attempts whose facts never go in
+
+    def record(self, facts, _now):
+        self.touch_worker()
+        if any(getattr(fact, "attempt_id", 0) in self.bad for fact in facts):
+            raise ValueError("bad fact")
+        self.groups.append(list(facts))
+        return Recorded(bells=frozenset({"copy"}))
+
+    def touch_worker(self, *_):
+        if self.down:
+            self.down -= 1
+            raise OSError("ledger is away")
+
+    @property
+    def facts(self):
+        return [fact for group in self.groups for fact in group]
+
+
+@pytest.fixture
+def ledger():
+    return FakeLedger()
+
+
+@pytest.fixture
+def rescue(tmp_path):
+    made = Rescue(tmp_path, "ledger-1")
+    made._folders = (tmp_path,)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recorder(ledger, rescue):
+    chance = random.Random(1)
+    return Recorder(ledger=ledger, calls=InlineCalls(), clock=Hasty(), rescue=rescue, ring=[].append, chance=chance)
+
+
+def accepted(number):
+    return SubmitAccepted(attempt_id=number, at=1.0, task_id=f"t{number}", poll_path=None, next_poll_at=2.0)
+
+
+def refused(number, message="no"):
+    return SubmitRefused(attempt_id=number, at=1.0, kind=Kind.TRANSIENT, code="x", message=message)
+
+
+async def test_facts_that_come_while_one_write_runs_share_the_next(recorder, ledger):
+    await asyncio.gather(*(recorder.record(accepted(number)) for number in range(100)))
+
+    assert len(ledger.facts) == 100
+    assert len(ledger.groups) <= 2
+
+
+async def test_a_bad_fact_costs_no_other_its_record_and_ends_in_the_rescue_file(recorder, ledger, tmp_path):
+    ledger.bad = {3}
+
+    await asyncio.gather(*(recorder.record(refused(number)) for number in range(6)), recorder.record(accepted(9)))
+
+    assert {fact.attempt_id for fact in ledger.facts} == {0, 1, 2, 4, 5, 9}
+    assert ledger.facts[0] == accepted(9)  # what was paid is written first
+    assert recorder.healthy
+    assert "SubmitRefused" in next(tmp_path.glob("lightfast-rescue-*.jsonl")).read_text()
+
+
+async def test_while_the_ledger_is_away_nothing_new_is_submitted_and_facts_lie_in_a_file(recorder, ledger, tmp_path):
+    ledger.down = 9
+    written = recorder.put(accepted(1))
+    seen = set()
+    while not written.done():
+        seen.add((recorder.healthy, bool(list(tmp_path.glob("*.jsonl")))))
+        await asyncio.sleep(0)
+
+    assert (False, True) in seen
+    assert ledger.facts == [accepted(1)]
+    assert recorder.healthy
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+async def test_what_is_not_durable_at_the_end_is_replayed_at_the_next_start(recorder, ledger, rescue, tmp_path):
+    facts = [
+        accepted(1),
+        TaskSucceeded(
+            attempt_id=2, at=1.0, images=(Made(link=Link(url="https://x/\ud800"), spool=None, expires_at=3.0),)
+        ),
+        AccountPaused(account="main", at=1.0, until=math.inf, code="no_balance", message="empty"),
+        refused(3),
+    ]
+    ledger.down = math.inf
+    for fact in facts:
+        recorder.put(fact)
+
+    assert await recorder.close(0.05) == 4
+    replayed: list = []
+    assert Rescue(tmp_path, "ledger-1").replay(replayed.extend) == 0  # the file's process lives
+    rescue.close()
+    Rescue(tmp_path, "ledger-1").replay(replayed.extend)
+
+    assert sorted(replayed, key=repr) == sorted(facts, key=repr)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_line_that_was_being_written_when_its_process_died_is_passed_over(rescue, tmp_path):
+    rescue.save([accepted(1), accepted(2)])
+    name = rescue._file.name
+    rescue.close()
+    with open(name, "r+b") as file:  # noqa: PTH123  to cut it
+        file.truncate(file.seek(0, 2) - 10)
+
+    replayed: list = []
+    Rescue(tmp_path, "ledger-1").replay(replayed.extend)
+
+    assert replayed == [accepted(1)]

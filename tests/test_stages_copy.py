@@ -1,0 +1,189 @@
+"""A paid image reaches its place whole, under its own key, or waits until its link is dead for good."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import hashlib
+
+import pytest
+from crew_world import Provider, answer, close_all, png, row, stock, world
+
+from jobs.errors import StoreError
+from jobs.ledger.values import ImageStored, Made, SubmitAccepted, TaskSucceeded
+from jobs.states import Job
+from providers.dialect import Link
+from worker.destinations import Destinations
+from worker.http import FetchError
+from worker.recorder import Recorder
+from worker.stages.copy import copy
+
+DEAD = FetchError("link_dead", "cdn answered 403", dead_link=True)
+
+
+@pytest.fixture(autouse=True)
+async def _closed():
+    yield
+    await close_all()
+
+
+def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=None, lives=3600.0, **rows):
+    """An image whose copy is claimed."""
+    stock(services, tmp_path, [row(0, **rows)])
+    now = services.clock.now()
+    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    spool = services.spool.keep(intent.attempt_id, 0, b64) if b64 else None
+    made = Made(link=Link(url=None if b64 else url), spool=spool, expires_at=now + lives)
+    services.ledger.record(
+        [
+            SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now + 60),
+            TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,)),
+        ],
+        now,
+    )
+    return claimed(services)
+
+
+def claimed(services, *, later: float = 0.0):
+    now = services.clock.now() + later
+    ((due,), _) = services.ledger.claim_copies(now, holder="me", lease=60.0, at_most=5)
+    return due
+
+
+def result(services):
+    (only,) = services.ledger.results("b")
+    return only
+
+
+def stored(services, tmp_path):
+    (image,) = result(services).images
+    assert result(services).state is Job.DONE
+    content = (tmp_path / "dest" / image.path).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == image.sha256
+    return image
+
+
+async def test_an_image_is_stored_under_its_key_with_what_was_found_in_its_bytes(tmp_path):
+    services = world(tmp_path, Provider(on_download=lambda _: png(8, 2)))
+
+    await copy(services, generated(services, tmp_path))
+
+    image = stored(services, tmp_path)
+    assert (image.path, image.width, image.height, image.format) == ("b/k0/0.png", 8, 2, "png")
+    assert image.flags == ("wrong-pixels",)
+
+
+async def test_bytes_without_a_link_are_stored_from_their_file_which_is_then_gone(tmp_path):
+    services = world(tmp_path, Provider())
+    due = generated(services, tmp_path, b64=base64.b64encode(png()).decode())
+
+    await copy(services, due)
+
+    assert stored(services, tmp_path).path == "b/k0/0.png"
+    assert not list(services.spool.folder.iterdir())
+
+
+async def test_a_dead_link_is_asked_for_anew_and_the_fresh_one_of_the_same_image_is_used(tmp_path):
+    provider = Provider(on_download=lambda url: DEAD if url.endswith("sig=1") else None)
+    urls = ["https://cdn.test/t/other.png?sig=2", "https://cdn.test/t/0.png?sig=2"]
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": urls}}})
+    services = world(tmp_path, provider)
+
+    await copy(services, generated(services, tmp_path))
+
+    stored(services, tmp_path)
+    assert (tmp_path / "dest/b/k0/0.png").read_bytes() == provider.picture("https://cdn.test/t/0.png")
+
+
+@pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.LOST)])
+async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, expected):
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(b"", 500)))
+
+    await copy(services, generated(services, tmp_path, lives=lives))
+
+    assert result(services).state is expected
+    assert sum(services.http.polls.values()) == 1
+
+
+@pytest.mark.parametrize("body", [png()[:-6], b"<html>login</html>", b""], ids=["cut off", "html", "empty"])
+async def test_what_is_no_whole_image_is_never_published(tmp_path, body):
+    services = world(tmp_path, Provider(on_download=lambda _: body))
+
+    await copy(services, generated(services, tmp_path))
+
+    assert result(services).state is Job.WORKING
+    assert not list(tmp_path.glob("dest/**/*.*"))
+
+
+async def test_a_put_that_was_done_and_not_recorded_is_found_and_not_done_again(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    dies = dataclasses.replace(services, recorder=DiesBeforeTheLast(services.recorder))
+    with pytest.raises(asyncio.CancelledError):
+        await copy(dies, generated(services, tmp_path))
+
+    await copy(services, claimed(services, later=120.0))
+
+    stored(services, tmp_path)
+    assert sum(provider.downloads.values()) == 1
+
+
+async def test_somebody_elses_object_is_left_alone_and_ours_stands_beside_it(tmp_path):
+    services = world(tmp_path, Provider())
+    theirs = tmp_path / "dest/b/k0/0.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+
+    await copy(services, generated(services, tmp_path))
+
+    image = stored(services, tmp_path)
+    assert (image.path, image.flags) == ("b/k0/0~2.png", ("path-conflict",))
+    assert theirs.read_bytes() == b"theirs"
+
+
+async def test_a_bucket_that_refuses_is_noted_and_the_next_write_that_works_ends_the_trouble(tmp_path):
+    services = world(tmp_path, Provider())
+    refusing = Refusing(services.destinations)
+    services.destinations.opener = refusing.open
+
+    await copy(services, generated(services, tmp_path))
+    (trouble,) = services.destinations.troubles.values()
+    refusing.now = False
+    await copy(services, claimed(services, later=120.0))
+
+    assert (trouble.code, trouble.denied) == ("denied", True)
+    assert not services.destinations.troubles
+    stored(services, tmp_path)
+
+
+class DiesBeforeTheLast:
+    """A process that is killed between the put and its record."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def record(self, *facts):
+        if isinstance(facts[0], ImageStored):
+            raise asyncio.CancelledError
+        await self._recorder.record(*facts)
+
+
+class Refusing:
+    """A destination that may not be written, until it may."""
+
+    def __init__(self, destinations: Destinations) -> None:
+        self.now = True
+        self._real = destinations.opener
+
+    def open(self, dest):
+        store = self._real(dest)
+        put_new = store.put_new
+
+        def refuse(*args, **kwargs):
+            if self.now:
+                raise StoreError(code="denied", message="403", retryable=False, denied=True)
+            return put_new(*args, **kwargs)
+
+        store.put_new = refuse
+        return store

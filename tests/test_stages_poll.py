@@ -1,0 +1,124 @@
+"""A poll finds results early and fails nothing by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from crew_world import Provider, answer, close_all, no_answer, row, stock, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.ledger.values import SubmitAccepted
+from jobs.states import Job
+from providers.dialect import Route
+from worker.stages import poll as stage
+from worker.stages.poll import DEADLINE, FORGOTTEN_AFTER, SLOWEST, poll, wait_until_next
+
+ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
+
+
+@pytest.fixture(autouse=True)
+async def _closed():
+    yield
+    await close_all()
+
+
+async def accepted(services, tmp_path, *, ago: float = 0.0, n: int = 1):
+    """A running attempt whose poll is due now."""
+    stock(services, tmp_path, [row(0, n=n)])
+    now = services.clock.now()
+    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    services.ledger.record(
+        [SubmitAccepted(attempt_id=intent.attempt_id, at=now - ago, task_id="t", poll_path=None, next_poll_at=now)], now
+    )
+    return due(services)
+
+
+def due(services, *, later: float = 0.0):
+    ((found,), _) = services.ledger.claim_polls("main", services.clock.now() + later, lease=stage.LEASE)
+    return found
+
+
+def next_poll(services):
+    """Seconds until the next poll."""
+    _, next_at = services.ledger.claim_polls("main", services.clock.now(), lease=stage.LEASE)
+    return next_at - services.clock.now()
+
+
+def jobs(services):
+    return services.ledger.progress("b").jobs
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        no_answer(sent=True),
+        answer(b"<html>502</html>", 502),
+        answer({"code": 0, "data": {"status": "GARGLING"}}),
+        answer({"code": 404, "msg": "task not found"}, 404),
+        answer({"code": 401, "msg": "bad key"}, 401),
+        answer({"code": 429, "msg": "slow down"}, 429),
+        answer({"code": 0, "data": {"status": "PROCESSING"}}),
+    ],
+    ids=["cut off", "502", "new status", "404", "401", "429", "running"],
+)
+async def test_nothing_a_poll_meets_fails_the_attempt(tmp_path, said):
+    services = world(tmp_path, Provider(on_poll=lambda _: said))
+
+    await poll(services, await accepted(services, tmp_path, ago=3 * 86_400))
+
+    assert jobs(services) == {Job.WORKING: 1}
+
+
+async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 404, "msg": "no such task"}, 404)))
+    first = await accepted(services, tmp_path)
+
+    await poll(services, dataclasses.replace(first, not_found_since=services.clock.now() - FORGOTTEN_AFTER + 60))
+    assert jobs(services) == {Job.WORKING: 1}
+
+    await poll(services, dataclasses.replace(first, not_found_since=services.clock.now() - FORGOTTEN_AFTER))
+    progress = services.ledger.progress("b")
+    assert progress.errors == {"task_forgotten": 1}
+    assert progress.lost_money  # it may have been paid
+
+
+async def test_retry_after_is_kept(tmp_path):
+    said = answer({"code": 429, "msg": "slow down"}, 429)
+    said = dataclasses.replace(said, response=dataclasses.replace(said.response, headers={"retry-after": "77"}))
+    services = world(tmp_path, Provider(on_poll=lambda _: said))
+
+    await poll(services, await accepted(services, tmp_path))
+
+    assert 70 < next_poll(services) <= 77
+
+
+async def test_a_bug_in_reading_delays_the_answer_and_does_not_lose_it(tmp_path):
+    services = world(tmp_path, Provider())
+    found = await accepted(services, tmp_path)
+
+    await poll(dataclasses.replace(services, dialects={}), found)
+
+    assert jobs(services) == {Job.WORKING: 1}
+    assert next_poll(services) > 50
+
+
+async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    provider.on_poll = lambda task: provider.finished(task, count=3)
+
+    await poll(services, await accepted(services, tmp_path, n=4))
+
+    progress = services.ledger.progress("b")
+    assert (progress.images_generated, progress.jobs) == (3, {Job.READY: 1})
+
+
+@given(age=st.floats(0, 30 * 86_400))
+def test_polling_slows_with_age_and_never_stops(age):
+    wait = wait_until_next(ROUTE, age)
+
+    assert ROUTE.poll_every <= wait <= SLOWEST
+    assert wait <= wait_until_next(ROUTE, age + 1) + 1e-9
+    assert wait <= 30.0 or age > DEADLINE
