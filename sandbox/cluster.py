@@ -29,6 +29,8 @@ GRACE = 30.0  # seconds a process has after SIGTERM; workers drain for 25
 RESTART_AFTER = 1.0  # seconds; a process that cannot start must not spin
 PROVIDERS = {"maxapi-io": "maxapi.io", "maxapi-dev": "maxapi.dev", "apimaster": "apimaster"}
 SANDBOX_KEY = "sandbox-key"
+#: Celery warns whoever is root; here that is often a container's only user, and no message is pickled.
+QUIET = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
 
 ACCOUNT = """
 [accounts.{name}]
@@ -222,7 +224,7 @@ def _environment(
     (folder / "catalog.csv").write_text(example.replace("{sandbox}", sandbox))
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **ours, "PATH": path, "PORT": str(servers.free_port()), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **ours, "PATH": path, "PORT": str(servers.free_port()), **QUIET}
 
 
 def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:
@@ -230,7 +232,8 @@ def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: 
     return [
         Member(
             name=f"{kind}.{number}",
-            command=commands[kind] + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
+            command=commands[kind].replace("celery ", "celery --quiet ", 1)  # no banner
+            + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
             environment=environment,
             say=say,
         )
@@ -261,7 +264,8 @@ counts: http://127.0.0.1:{running.environment["PORT"]}/metrics     end it: Ctrl-
 
 
 def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%SZ', time.gmtime())} {line}", flush=True)  # noqa: T201  it is a program of its own
+    sys.stdout.write(f"{time.strftime('%H:%M:%SZ', time.gmtime())} {line}\n")  # whole lines: many threads speak
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
