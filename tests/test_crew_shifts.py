@@ -1,0 +1,179 @@
+"""A crew: one shift a lane, bells that only wake, work that outlives its shift, and a thread to hold it all."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+from crew_world import Provider, close_all, png, row, settings, stock, world
+
+from jobs.errors import BadInput
+from jobs.ledger import open_ledger
+from jobs.states import Job
+from worker import crew as crew_module
+from worker import sweep
+from worker.crew import Crew
+from worker.crew_thread import CrewThread
+from worker.mark import claim_destination, look
+from worker.services import build
+from worker.storage import open_store
+
+
+@pytest.fixture(autouse=True)
+async def _closed(monkeypatch):
+    monkeypatch.setattr(crew_module, "IDLE", 0.1)
+    yield
+    await close_all()
+
+
+async def test_a_second_shift_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew_module, "IDLE", 60.0)
+    provider = Provider()
+    services = world(tmp_path, provider)
+    crew = Crew(services)
+    await crew.start()
+    first = asyncio.ensure_future(crew.shift("submit:main", 30.0))
+    await asyncio.sleep(0.1)  # it has found nothing and rests
+    stock(services, tmp_path, [row(0)])
+
+    assert await crew.shift("submit:main", 30.0) is False
+    await asyncio.wait_for(provider.sent.wait(), 5)
+
+    assert not crew.bell("submit:other")
+    await crew.drain(5)
+    await first
+
+
+async def test_what_a_shift_began_goes_on_after_it(tmp_path):
+    provider, answered = Provider(), asyncio.Event()
+
+    async def slow(wanted):
+        await answered.wait()
+        return provider.accept(wanted)
+
+    provider.on_submit = slow
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 0.05)
+    assert crew.in_the_air == 1
+    answered.set()
+    drained = await crew.drain(5)
+
+    assert drained.unknown == 0
+    assert services.ledger.progress("b").images_in_flight == 1
+
+
+async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    services.recorder._trouble = OSError("disk full")
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 0.1)
+
+    assert not provider.submits
+
+
+async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew_module, "FIRST_REST", 0.02)
+    provider = Provider()
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    claims, claim = [], services.ledger.claim_submits
+
+    def away(*args, **kwargs):
+        claims.append(1)
+        if len(claims) < 3:
+            raise OSError("connection refused")
+        return claim(*args, **kwargs)
+
+    services.ledger.claim_submits = away
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 1.0)
+
+    assert provider.submits.total() == 1
+    await crew.drain(5)
+
+
+async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_with_work(tmp_path):
+    rung: list[str] = []
+    services = world(tmp_path, Provider())
+    services.bells.far = rung.append
+    stock(services, tmp_path, [row(0), row(1)])
+    services.ledger.claim_submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
+
+    counts = await sweep.run_once(services)
+
+    assert counts.unknown == 1
+    assert "submit:main" in rung
+    assert services.ledger.progress("b").jobs == {Job.HELD: 1, Job.READY: 1}
+
+
+def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
+    provider = Provider()
+    stored = threading.Event()
+    provider.on_download = lambda _: stored.set() or png()
+    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    crew = CrewThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
+    stock_through(opened, tmp_path)
+    lanes = ["submit:main", "poll:main", "copy"]
+    callers = [threading.Thread(target=crew.shift, args=(lane, 2.0)) for lane in lanes]
+    for caller in callers:
+        caller.start()
+
+    assert stored.wait(10)
+    assert crew.is_alive()
+    assert crew.bell("copy")
+    drained = crew.drain(5)
+    for caller in callers:
+        caller.join(5)
+        assert not caller.is_alive()
+
+    assert drained.unknown == 0
+    assert not crew.is_alive()
+    with open_again(tmp_path) as ledger:
+        assert ledger.progress("b").jobs == {Job.DONE: 1}
+        assert ledger.workers_seen(4e9, within=4e9) == 1
+
+
+def stock_through(ledger, tmp_path):
+    stock(SimpleNamespace(ledger=ledger, clock=SimpleNamespace(now=lambda: 1.0)), tmp_path, [row(0)])
+
+
+def open_again(tmp_path):
+    return closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}"))
+
+
+# -- the destination's mark ----------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_finds_anothers_mark_stops_unless_it_is_told_to_take_over(tmp_path):
+    store = open_store(str(tmp_path))
+    claim_destination(store, "b", "ledger-1", 1_800_000_000.0)
+    claim_destination(store, "b", "ledger-1", 1_800_000_060.0)  # our own is no obstacle
+
+    with pytest.raises(BadInput, match=r"another ledger.*--new-ledger"):
+        claim_destination(store, "b", "ledger-2", 1_800_000_120.0)
+    claim_destination(store, "b", "ledger-2", 1_800_000_120.0, new_ledger=True)
+
+    assert look(store, "b").ledger == "ledger-2"
+    assert look(store, "other") is None
+
+
+def test_a_mark_nobody_can_read_counts_as_anothers(tmp_path):
+    store = open_store(str(tmp_path))
+    store.put(".lightfast/b.json", b"[]", content_type="application/json")
+
+    with pytest.raises(BadInput):
+        claim_destination(store, "b", "ledger-1", 1.0)
