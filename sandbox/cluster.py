@@ -175,7 +175,7 @@ def stand_in(folder: Path, *, scenario: Path | None = None, port: int = 0) -> It
         url=f"http://127.0.0.1:{port}",
         folder=folder.absolute(),
         command=[sys.executable, "-m", "sandbox", "--port", str(port), *more],
-        is_up=lambda: servers.listens(port),
+        is_up=lambda: servers.answers(port, b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1.0 200"),
     )
     yield from servers.running(server)
 

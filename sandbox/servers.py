@@ -111,7 +111,7 @@ class Valkey(Server):
 
     def flush(self) -> None:
         """Forget everything: FLUSHALL."""
-        if not _answers(self.port, b"FLUSHALL\r\n", b"+OK"):
+        if not answers(self.port, b"FLUSHALL\r\n", b"+OK"):
             raise ServerError("FLUSHALL was not answered with OK")
 
 
@@ -170,7 +170,7 @@ def valkey(*, port: int = 0) -> Iterator[Valkey]:
                 url=f"redis://127.0.0.1:{port}/0",
                 folder=folder,
                 command=_valkey_command(port, folder),
-                is_up=lambda: _answers(port, b"PING\r\n", b"+PONG"),
+                is_up=lambda: answers(port, b"PING\r\n", b"+PONG"),
             )
         )
 
@@ -209,7 +209,7 @@ def s3(*, port: int = 0) -> Iterator[S3]:
                 url=f"http://127.0.0.1:{port}",
                 folder=folder,
                 command=[sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-                is_up=lambda: _answers(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1."),
+                is_up=lambda: answers(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1."),
             )
         )
 
@@ -382,7 +382,8 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _answers(port: int, question: bytes, answer: bytes) -> bool:
+def answers(port: int, question: bytes, answer: bytes) -> bool:
+    """Whether a server at that port of 127.0.0.1 answers the question so."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(question)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import os
 import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from sandbox import servers
+from sandbox import cluster, servers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,49 @@ class Bucket:
     def read(self, key: str) -> bytes:
         body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """The stand-in for the providers, and the other side of its counter."""
+
+    url: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that lead to it."""
+        providers = {"MAXAPI_IO": "maxapi.io", "MAXAPI_DEV": "maxapi.dev", "APIMASTER": "apimaster"}
+        return {
+            "LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1",
+            **{f"{name}_API_KEY": "sandbox-key" for name in providers},
+            **{f"{name}_BASE_URL": f"{self.url}/{provider}" for name, provider in providers.items()},
+        }
+
+    def stats(self) -> Any:
+        """Totals: accepted, images, usd, prompts_paid, prompts_paid_twice …, and by provider."""
+        return self._ask("stats")
+
+    def tasks(self, prompt: str = "") -> Any:
+        """Accepted tasks whose prompt holds that text."""
+        return self._ask(f"tasks?{urllib.parse.urlencode({'prompt': prompt})}")
+
+    def submits(self) -> Any:
+        """Every submit that arrived with a good key."""
+        return self._ask("submits")
+
+    def play(self, **scenario: Any) -> None:
+        """Another scenario from now on: `play(image_bytes=1000, rules=[…])`."""
+        self._ask("scenario", scenario)
+
+    def reset(self) -> None:
+        """Forgets what happened."""
+        self._ask("reset", {})
+
+    def _ask(self, what: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(f"{self.url}/_control/{what}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return json.load(answer)
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +175,21 @@ def s3(s3_server, monkeypatch) -> Bucket:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return Bucket(server=s3_server, name=s3_server.new_bucket(), client=boto3.client("s3"))
+
+
+@pytest.fixture(scope="session")
+def sandbox_server(tmp_path_factory) -> Iterator[servers.Server]:
+    with cluster.stand_in(tmp_path_factory.mktemp("sandbox")) as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(sandbox_server) -> Sandbox:
+    """The stand-in, a process of its own, with nothing on its books."""
+    stand_in = Sandbox(url=sandbox_server.url)
+    stand_in.play()
+    stand_in.reset()
+    return stand_in
 
 
 def _walled(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
