@@ -125,7 +125,7 @@ def redo(  # noqa: PLR0913  one parameter an option
     chosen = [*(key or []), *(_keys_of(keys) if keys else [])]
     if not chosen:
         raise BadInput("redo needs to know the rows: --key KEY, or --keys FILE with one key a line.")
-    changes: list[tuple[str, Request | None, str | None]] = []
+    changes: list[tuple[str, Request | None]] = []
 
     def wanted(result: Result) -> bool:
         if result.key not in chosen or result.request is None:
@@ -240,18 +240,17 @@ def _price(catalog: Catalog, row: Result) -> int | None:
         return None
 
 
-def _change(result: Result, template: str) -> tuple[str, Request | None, str | None]:
+def _change(result: Result, template: str) -> tuple[str, Request | None]:
     """The row's key, and its request with another prompt where one is given."""
     if not template or result.request is None:
-        return result.key, None, None
+        return result.key, None
     from jobs.templates import Missing, parse  # noqa: PLC0415  only with --prompt
 
     try:
         prompt = parse(template, "--prompt").render(result.carried)
     except Missing as missing:
         raise BadInput(f"--prompt: row {result.key} has nothing in column {missing.column}.") from None
-    request = replace(result.request, prompt=prompt)
-    return result.key, request, request.hash()
+    return result.key, replace(result.request, prompt=prompt)
 
 
 def _keys_of(file: Path) -> list[str]:

@@ -63,7 +63,12 @@ class Request:
 
     def hash(self) -> str:
         """32 hex digits that stand for this request."""
-        return hashlib.sha256(self.to_json()).hexdigest()[:32]
+        return request_hash(self.to_json())
+
+
+def request_hash(canonical: bytes) -> str:
+    """32 hex digits that stand for a request in its canonical JSON."""
+    return hashlib.sha256(canonical).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

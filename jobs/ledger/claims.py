@@ -25,7 +25,7 @@ from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
 from jobs.states import Batch as BatchState
-from providers.dialect import Request
+from providers.dialect import Request, request_hash
 
 #: Attempts an account can number before they would run into the next account's: a trillion.
 _ATTEMPTS_AN_ACCOUNT = 1 << 40
@@ -376,7 +376,7 @@ def _due_copies(now: float, most: int) -> Any:
         *images.c,
         jobs.c.key,
         jobs.c.path,
-        jobs.c.request_hash,
+        jobs.c.request,
         jobs.c.provider,
         jobs.c.width.label("asked_width"),
         jobs.c.height.label("asked_height"),
@@ -427,7 +427,7 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         revision=row.revision,
         surplus=row.surplus,
         path=row.path,
-        request_hash=row.request_hash,
+        request_hash=request_hash(row.request),
         pixels=asked,
         provider=row.made_by,
         provider_model=row.provider_model,

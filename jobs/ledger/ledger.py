@@ -161,7 +161,7 @@ class Ledger:
         choice = {"only": only, "error": error}
         return self._write(lambda tx: manifests.retry(tx, _batch_id(tx, name), now, keys=keys, **choice))
 
-    def redo(self, name: str, changes: Sequence[tuple[str, Request | None, str | None]], now: float) -> int:
+    def redo(self, name: str, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
         """New images for these keys, beside the old; a request of None means the same request again."""
         return self._write(lambda tx: manifests.redo(tx, _batch_id(tx, name), changes, now))
 

@@ -288,23 +288,26 @@ def _job_event(name: str, batch_id: int, job_id: int, now: float, detail: dict[s
 # -- what a person asks for ----------------------------------------------------------------------------------------
 
 
-def redo(tx: Connection, batch_id: int, changes: Sequence[tuple[str, Request | None, str | None]], now: float) -> int:
-    """A new revision for each key, with its old request or a new one; returns how many."""
-    wanted = {key: (request, request_hash) for key, request, request_hash in changes}
+def redo(tx: Connection, batch_id: int, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
+    """A new revision for each key, with its old request or a new one; returns how many.
+
+    The request's hash stays the manifest's own: the same manifest again must not find the row changed.
+    """
+    wanted = dict(changes)
     found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
-    rows = [(_again(job, *wanted[job.key]), job) for job in found if job.request is not None]
+    rows = [(_again(job, wanted[job.key]), job) for job in found if job.request is not None]
     _revise(tx, batch_id, rows, now)
     return len(rows)
 
 
-def _again(job: Any, request: Request | None, request_hash: str | None) -> Row:
+def _again(job: Any, request: Request | None) -> Row:
     return Row(
         position=job.position or 0,
         line=job.line,
         key=job.key,
         carried=job.carried,
         request=request or Request.from_json(job.request),
-        request_hash=request_hash or job.request_hash,
+        request_hash=job.request_hash,
         path=job.path,
         provider=job.provider,
         provider_model=job.provider_model,

@@ -26,7 +26,7 @@ from jobs.ledger.values import (
     TaskSucceeded,
 )
 from jobs.states import Attempt, Image, Job
-from providers.dialect import Kind
+from providers.dialect import Kind, Request
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
 
@@ -272,6 +272,21 @@ def test_a_history_tells_what_went_wrong(ledger, intent):
     assert story.attempts[0].raw == "HTTP/1.1 2"
 
 
+def test_redoing_a_row_with_another_prompt_leaves_the_manifest_as_it_was(ledger, intent):
+    ledger.record([accepted(intent.attempt_id), succeeded(intent.attempt_id)], NOW)
+    store(ledger)
+    chair = Request(prompt="a chair", model="gpt-image-2")
+
+    ledger.redo("spring", [("k0", chair)], NOW)
+    ledger.record_manifest(stock.new_batch(), stock.rows(1), now=NOW)  # raises, were the row found changed
+
+    (again,) = ledger.claim_submits("main", NOW, lease=90).intents
+    assert again.request.prompt == "a chair"
+    ledger.record([accepted(again.attempt_id, "task-2"), succeeded(again.attempt_id)], NOW)
+    (due,) = store(ledger)
+    assert (due.revision, due.request_hash) == (2, chair.hash())
+
+
 # -- whatever is told, in whatever order ---------------------------------------------------------------------------
 
 _STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "short", "fail", "forget", "store", "lose", "sweep",
@@ -320,7 +335,7 @@ def _step(ledger, step, now, attempt_id):
     elif step == "cancel":
         ledger.cancel("spring", now)
     elif step == "redo":
-        ledger.redo("spring", [("k0", None, None)], now)
+        ledger.redo("spring", [("k0", None)], now)
     elif step == "retry":
         ledger.retry("spring", now)
     return ()
