@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 FOLDER = Path(".cluster")
 BUCKET = "images"
 FORMATION = {"web": 1, "worker": 2, "beat": 1}  # `release` runs once, before them
-GRACE = 30.0  # seconds a process has after SIGTERM; workers drain for 25
+GRACE = {"worker": 30.0}  # seconds a process has after SIGTERM; workers drain for 25
+SHORT_GRACE = 3.0  # the others hold nothing, and a beat that is told to end while it rings may not hear it
 RESTART_AFTER = 1.0  # seconds; a process that cannot start must not spin
 PROVIDERS = {"maxapi-io": "maxapi.io", "maxapi-dev": "maxapi.dev", "apimaster": "apimaster"}
 SANDBOX_KEY = "sandbox-key"
@@ -59,6 +60,7 @@ class Member:
     command: str
     environment: Mapping[str, str]
     say: Say
+    grace: float = SHORT_GRACE
     starts: int = 0
     pid: int = 0
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -90,7 +92,7 @@ class Member:
     def _launch(self) -> None:
         self.starts += 1
         self._keeper, self.pid = servers.start_kept(
-            ["/bin/sh", "-c", f"exec {self.command}"], env=self.environment, grace=GRACE
+            ["/bin/sh", "-c", f"exec {self.command}"], env=self.environment, grace=self.grace
         )
 
     def _watch(self) -> None:
@@ -236,6 +238,7 @@ def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: 
             + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
             environment=environment,
             say=say,
+            grace=GRACE.get(kind, SHORT_GRACE),
         )
         for kind, count in formation.items()
         for number in range(1, count + 1)
