@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from providers import apimaster, maxapi_dev, maxapi_io
+from providers.apimaster import DIALECT as APIMASTER
 from providers.dialect import Dialect
+from providers.maxapi_dev import DIALECT as MAXAPI_DEV
+from providers.maxapi_io import DIALECT as MAXAPI_IO
 
-DIALECTS: Mapping[str, Dialect] = {
-    dialect.provider: dialect for dialect in (maxapi_io.DIALECT, maxapi_dev.DIALECT, apimaster.DIALECT)
-}
+DIALECTS: Mapping[str, Dialect] = {dialect.provider: dialect for dialect in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
 
 PROVIDERS = tuple(DIALECTS)
 
