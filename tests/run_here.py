@@ -1,0 +1,43 @@
+"""A local run as a process of its own, to be killed: `python run_here.py FOLDER SANDBOX_URL ROWS`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from pathlib import Path
+
+from crew_world import row, settings, stock
+
+from worker.local import Ending, StopSignal, run_batch
+from worker.services import Services, build, limits_of
+
+
+def services_at(folder: Path, url: str) -> Services:
+    account = {"base_url": f"{url}/maxapi.io", "api_key": "sandbox-key", "max_in_flight": 40, "submits_per_second": 150.0}
+    here = settings(folder, **account, first_poll_after=0.2, poll_every=0.2)
+    return build(here.model_copy(update={"allow_private_hosts": True}))
+
+
+def prepare(services: Services, folder: Path, count: int) -> None:
+    if services.ledger.find_batch("b") is None:
+        services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+        rows = [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(count)]
+        stock(services, folder, rows)
+
+
+async def run(folder: Path, url: str, count: int) -> Ending:
+    services = services_at(folder, url)
+    prepare(services, folder, count)
+    stop = StopSignal()
+    try:
+        with stop.listening():
+            return await run_batch(services, "b", max_stall=5.0, stop=stop)
+    finally:
+        await services.close()
+
+
+if __name__ == "__main__":
+    ending = asyncio.run(run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    sys.stderr.write(f"{ending.message}\n")
+    sys.exit(ending.exit_code)
