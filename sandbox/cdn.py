@@ -1,0 +1,118 @@
+"""The CDN of all three: signed links that expire, images drawn when they are first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from sandbox.giving import give
+from sandbox.pictures import CONTENT_TYPES, Picture, Studio
+from sandbox.references import PLACE, reference
+from sandbox.trouble import Subject
+from sandbox.values import Answer, Task
+from sandbox.world import World
+
+EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+SECRET: Final = b"sandbox"  # links are signed so that a client that rewrites them is found out
+XML: Final = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+
+
+class Cdn:
+    """Serves images and references."""
+
+    def __init__(self, world: World, studio: Studio) -> None:
+        self._world = world
+        self._studio = studio
+        self.keys_seen = 0  # downloads that came with an API key; they are refused
+
+    def link(self, task: Task, index: int, base: str, expires_at: float) -> str:
+        """Where an image is. The signature has letters that must stay as they are."""
+        path = f"/cdn/images/{task.id}/{round(expires_at * 1000)}/image-{index}.{EXTENSIONS[task.format]}"
+        return f"{base}{path}?sig={_signature(path)}"
+
+    async def image(self, task: Task, index: int) -> bytes:
+        """The bytes of an image, the same every time."""
+        pictures = self._world.scenario.pictures
+        plain = pictures.tiny or bool(pictures.image_bytes)
+        picture, stamp = _picture(task, index), f"{task.id}/{index}"
+        body = await asyncio.to_thread(self._studio.image, picture, stamp, plain=plain, at_least=pictures.image_bytes)
+        if index not in task.hashes:
+            task.hashes[index] = hashlib.sha256(body).hexdigest()
+        return body
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A download."""
+        path, _, query = request.raw_path.partition("?")
+        if path.startswith(PLACE):
+            return await self._serve_reference(request, path)
+        if "Authorization" in request.headers:
+            self.keys_seen += 1
+            return await _say(request, 400, "InvalidArgument", "Unsupported Authorization Type")
+        task, index = self._find(path)
+        if task is None or query != f"sig={_signature(path)}":
+            known = task is not None
+            return await _say(request, 403 if known else 404, *_REASONS[known])
+        return await self._serve_image(request, task, index, float(path.split("/")[4]) / 1000)
+
+    async def _serve_image(
+        self, request: web.BaseRequest, task: Task, index: int, expires_at: float
+    ) -> web.StreamResponse:
+        now, counts = self._world.now(), self._world.counts[task.provider]
+        counts.downloads += 1
+        if now >= expires_at:
+            return await _say(request, 403, "AccessDenied", "Request has expired")
+        subject = Subject(
+            provider=task.provider, key=task.key, model=task.order.model, prompt=task.order.prompt, about=task.id
+        )
+        trouble = self._world.troubles.strike("cdn", subject, now)
+        if trouble and trouble.status:
+            return await _say(request, trouble.status, "Trouble", f"trouble on order: {trouble.status}")
+        body = await self.image(task, index)
+        answer = Answer(body=body, content_type=CONTENT_TYPES[task.format], headers={"Cache-Control": "max-age=604800"})
+        response, whole = await give(request, answer, trouble)
+        counts.downloads_whole += whole
+        counts.bytes_downloaded += len(body) * whole
+        return response
+
+    def _find(self, path: str) -> tuple[Task | None, int]:
+        parts = path.split("/")
+        task = self._world.tasks.get(parts[3]) if len(parts) == 6 else None  # noqa: PLR2004  as `link` makes it
+        digits = parts[-1].removeprefix("image-").partition(".")[0]
+        index = int(digits) if digits.isdigit() else -1
+        return (task, index) if task and 0 <= index < task.delivered and parts[4].isdigit() else (None, 0)
+
+    async def _serve_reference(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        picture = reference(path)
+        if picture is None:
+            return await _say(request, 404, *_REASONS[False])
+        body = await asyncio.to_thread(self._studio.image, picture, "reference")
+        return (await give(request, Answer(body=body, content_type=CONTENT_TYPES[picture.format])))[0]
+
+
+_REASONS: Final = {
+    True: ("SignatureDoesNotMatch", "The request signature does not match"),
+    False: ("NoSuchKey", "The specified key does not exist"),
+}
+
+
+def _signature(path: str) -> str:
+    """Base64, quoted: it has %2B, %2F and %3D, which some clients rewrite."""
+    digest = hashlib.blake2b(path.encode(), key=SECRET, digest_size=16).digest()
+    return quote(base64.b64encode(b"\xfb\xff" + digest), safe="")
+
+
+def _picture(task: Task, index: int) -> Picture:
+    width, height = task.pixels
+    count = f"{index + 1} of {task.order.n}"
+    facts = f"{task.order.model} · {width}x{height} · {count} · {task.provider} · sandbox"
+    return Picture(prompt=task.order.prompt, facts=facts, pixels=task.pixels, index=index, format=task.format)
+
+
+async def _say(request: web.BaseRequest, status: int, code: str, message: str) -> web.StreamResponse:
+    body = XML.format(code=code, message=message).encode()
+    return (await give(request, Answer(status=status, body=body, content_type="application/xml")))[0]

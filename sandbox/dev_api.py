@@ -1,0 +1,193 @@
+"""MaxAPI.dev: OpenAI's images API, with `async`. [seed 002; OpenAI's contract where it says "as OpenAI"]"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from aiohttp import web
+
+from sandbox import pixels
+from sandbox.fields import Fields, picture_size, read_body
+from sandbox.values import MAXAPI_DEV, Answer, Json, Links, Order, Refusal, Task, spoken
+from sandbox.world import World
+
+MODEL: Final = "openai/gpt-image-2-beta"
+#: Micro-dollars an image. `mix` is documented; the others are billed by tokens, these stand for them.
+PRICES: Final = {"mix": 12_000, "official-cheap": 9_000, "official": 40_000}
+FIELDS: Final = (
+    "model", "prompt", "size", "quality", "n", "async", "route_mode", "asset_delivery", "background", "moderation",
+    "output_format", "output_compression", "response_format", "user",
+)  # fmt: skip
+MAX_FILE: Final = 50_000_000  # bytes
+MAX_FILES: Final = 16
+CODES: Final = {
+    "key": ("invalid_request_error", "invalid_api_key"),
+    "balance": ("insufficient_quota", "insufficient_quota"),
+    "moderation": ("image_generation_user_error", "moderation_blocked"),
+    "model": ("invalid_request_error", "model_not_found"),
+    "throttled": ("rate_limit_error", "rate_limit_exceeded"),
+    "not_found": ("invalid_request_error", "task_not_found"),
+    "server": ("server_error", "server_error"),
+}
+REASONS: Final = {"moderation": "moderation_blocked", "invalid": "invalid_parameters", "points": "insufficient_quota"}
+MESSAGES: Final = {"moderation": "Your request was rejected by the safety system."}
+OUTCOMES: Final = {"success": "succeeded", "fail": "failed", "timeout": "failed", "cancelled": "canceled"}
+
+
+class DevApi:
+    """MaxAPI.dev's words."""
+
+    name = MAXAPI_DEV
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def new_id(self, order: Order) -> str:
+        """Its look is not documented."""
+        return f"{'imgedit' if order.place == 'edits' else 'imggen'}_{uuid.uuid4().hex}"
+
+    async def read_order(self, request: web.BaseRequest, place: str) -> Order:
+        """JSON for generations, a multipart form for edits."""
+        if place == "edits":
+            return await _read_edit(request)
+        body = await read_body(request)
+        body.only(*FIELDS)
+        return _order(body, place, "1024x1024", {})
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """OpenAI's error object."""
+        kind, code = CODES.get(refusal.kind, ("invalid_request_error", "invalid_value" if refusal.param else None))
+        error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": code}
+        return Answer.of({"error": error}, refusal.status, {"Retry-After": refusal.after} if refusal.after else None)
+
+    def accepted(self, task: Task, base: str) -> Json:
+        """The task's id and where to ask; the exact shape is not documented."""
+        url = f"{base}/{self.name}/v1/images/{task.order.place}/{task.id}"
+        return {"id": task.id, "task_id": task.id, "status": "queued", "created": int(task.created_at), "poll_url": url}
+
+    def finished(self, task: Task, links: Links) -> Json:
+        """OpenAI's own answer."""
+        tokens = {
+            "input_tokens": 12,
+            "output_tokens": 1_056 * task.delivered,
+            "total_tokens": 12 + 1_056 * task.delivered,
+        }
+        return {"created": int(task.created_at), "data": _data(task, links), "usage": tokens}
+
+    def shown(self, task: Task, now: float, links: Links | None) -> Json:
+        """The state of a task."""
+        body: dict[str, Any] = {
+            "id": task.id,
+            "task_id": task.id,
+            "object": "image.generation",
+            "model": task.order.model,
+        }
+        body |= {"status": _status(task, now), "created": int(task.created_at)}
+        if links:
+            return {**body, **self.finished(task, links)}
+        if task.is_over(now) and task.outcome in ("fail", "timeout"):
+            body["error"] = _error(task)
+        return body
+
+
+def _status(task: Task, now: float) -> str:
+    if task.is_over(now):
+        return OUTCOMES[task.outcome]
+    return "queued" if task.progress(now) < 0.3 else "in_progress"  # noqa: PLR2004  part of its time
+
+
+def _error(task: Task) -> dict[str, Any]:
+    reason = task.reason or ("timeout" if task.outcome == "timeout" else "")
+    code = spoken(reason, REASONS) or "generation_failed"
+    return {"code": code, "message": MESSAGES.get(reason, f"generation failed: {code}")}
+
+
+def _data(task: Task, links: Links) -> list[dict[str, str]]:
+    if task.b64:
+        return [{"b64_json": text} for text in links.bytes_of]
+    return [{"url": url} for url in links.urls]
+
+
+async def _read_edit(request: web.BaseRequest) -> Order:
+    """The form: text fields, and one or more real images."""
+    if request.content_type != "multipart/form-data":
+        raise Refusal("invalid", "edits take multipart/form-data")
+    try:
+        form = await request.post()
+    except (ValueError, AssertionError) as error:
+        raise Refusal("invalid", f"the form is not readable: {error}") from None
+    texts, sizes = {}, []
+    for name, value in form.items():
+        if isinstance(value, web.FileField):
+            sizes += _image(name, value)
+        else:
+            texts[name] = value
+    if not 1 <= len(sizes) <= MAX_FILES:
+        raise Refusal("invalid", f"image is required: 1 to {MAX_FILES} files", param="image")
+    body = Fields(_typed(texts))
+    body.only(*FIELDS)
+    width, height = sizes[0]
+    shown = pixels.IO[pixels.nearest_ratio((width, height), pixels.IO)][0]
+    return _order(body, "edits", f"{shown[0]}x{shown[1]}", {"images": len(sizes)})
+
+
+def _image(name: str, file: web.FileField) -> list[tuple[int, int]]:
+    content = file.file.read()
+    size = picture_size(content)
+    if name not in ("image", "image[]", "mask"):
+        raise Refusal("invalid", f"unknown file: {name}", param=name)
+    if size is None or len(content) > MAX_FILE:
+        raise Refusal("invalid", f"{name}: not a supported image of under 50 MB", param=name)
+    return [] if name == "mask" else [size]
+
+
+def _typed(texts: dict[str, Any]) -> dict[str, Any]:
+    """Form fields as the JSON they stand for."""
+    typed: dict[str, Any] = dict(texts)
+    for name in ("n", "output_compression"):
+        if str(typed.get(name, "")).isdigit():
+            typed[name] = int(typed[name])
+    if typed.get("async") in ("true", "false"):
+        typed["async"] = typed["async"] == "true"
+    return typed
+
+
+def _order(body: Fields, place: str, auto: str, more: dict[str, Any]) -> Order:
+    model = body.text("model", required=True)
+    if model != MODEL:
+        raise Refusal("model", f"The model '{model}' does not exist", param="model")
+    body.one_of("quality", ("auto", "low", "medium", "high"))
+    body.one_of("background", ("auto", "opaque"))
+    body.one_of("moderation", ("auto", "low"))
+    body.one_of("asset_delivery", ("default", "mirror"))
+    body.text("user")
+    return Order(
+        model=MODEL,
+        prompt=body.prompt(),
+        n=body.integer("n", 1, 10, 1),
+        pixels=_size(body, auto),
+        price=PRICES[body.one_of("route_mode", PRICES, "mix") or "mix"],
+        echo={**body.values, **more},
+        format=_format(body),
+        place=place,
+        waits=not body.flag("async"),
+        b64=body.one_of("response_format", ("url", "b64_json")) == "b64_json",
+    )
+
+
+def _size(body: Fields, auto: str) -> pixels.Pixels:
+    text = body.text("size") or "auto"
+    size = pixels.read_size(auto if text == "auto" else text)
+    problem = "it must be auto or WIDTHxHEIGHT" if size is None else pixels.openai_problem(size)
+    if size is None or problem:
+        raise body.wrong("size", f"Invalid size '{text}': {problem}")
+    return size
+
+
+def _format(body: Fields) -> str:
+    found = body.one_of("output_format", ("png", "jpeg", "webp"), "png") or "png"
+    compression = body.integer("output_compression", 0, 100, 100)
+    if found == "png" and compression != 100:  # noqa: PLR2004  the default
+        raise body.wrong("output_compression", "output_compression needs output_format jpeg or webp")
+    return found

@@ -1,0 +1,208 @@
+"""Trouble on order: the words, what they do, and when they strike.
+
+A word stands in brackets in a prompt, `[poll 503 x2]`, or without them in a scenario's rule. It is
+
+    [VERB] KIND [ARGUMENT...] [xK]
+
+VERB is `poll`, `cdn` or `webhook`; without one the word speaks of the submit or of what becomes of the task. `xK` means
+the first K times for this prompt; without it, every time. Of several words for one verb the leftmost that is not used
+up strikes; words about the task all apply. Brackets that are no such words are part of the prompt, and mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sandbox.scenario import Rule, Scenario
+
+#: What befalls an answer, at any verb that has one.
+ANSWERS: Final[dict[str, str]] = {
+    "reset": "connection reset; a submit is not accepted",
+    "cut": "the answer breaks off in the middle",
+    "drop": "closed without a byte of answer",
+    "hang": "the answer comes after N seconds; without N never",
+    "slow": "the answer trickles in over N seconds (3)",
+    "html": "200 with an HTML page",
+    "truncated": "200 with half of the JSON, its length in order",
+    "empty": "200 with nothing",
+    "nul": "the right answer with a NUL in its texts",
+    "surrogate": "the right answer with a lone surrogate in its texts",
+    "huge": "the right answer with a string of 10 MB",
+    "code": "200 with an undocumented `code` N (7)",
+    "redirect": "302 to an address of the private network, or to the one given",
+    "headers": "an answer with a header of 100 kB",
+}
+#: word -> what it does. `NNN` is any HTTP status from 300 to 599.
+WORDS: Final[dict[str, dict[str, str]]] = {
+    "submit": {
+        "NNN": "that status; not accepted. `accepted`: answered so after all. `after N`, `date N`: with Retry-After",
+        **ANSWERS,
+        "no-id": "200 without a task id",
+        "sync": "answered with the finished image, as vendors' notes say; `b64`: with its bytes",
+        "refuse": "refused: `moderation`, `balance`, `key`, `model`, `nul`, `surrogate`, `huge`, else invalid",
+    },
+    "task": {
+        "fail": "fails without a reason; or with `moderation`, `invalid`, `points`, `nul`, `surrogate`, `huge`, any word",
+        "timeout": "ends in TIMEOUT",
+        "cancelled": "ends cancelled",
+        "stuck": "never ends",
+        "takes": "takes N seconds",
+        "short": "delivers N images less than asked (1)",
+        "none": "succeeds without any image",
+        "wrong-pixels": "other pixels than asked: WxH, or 640x480",
+        "as": "another format: png, jpeg, webp",
+        "b64": "bytes in place of links (maxapi.dev, apimaster)",
+        "link": "links live N seconds",
+        "lost": "the task is forgotten: 404 to every poll",
+    },
+    "poll": {"NNN": "that status; `after N`, `date N`: with Retry-After", **ANSWERS, "status": "the status WORD"},
+    "cdn": {
+        "NNN": "that status",
+        **{name: ANSWERS[name] for name in ("reset", "cut", "drop", "hang", "slow", "html", "empty", "redirect")},
+        "truncated": "the first half, its length in order",
+        "corrupt": "the right length, some bytes changed",
+        "drip": "comes slowly over N seconds (3)",
+        "type": "the content type is the one given",
+    },
+    "webhook": {
+        "twice": "comes twice",
+        "late": "comes N seconds after the end (5)",
+        "early": "comes before the submit is answered; the task is finished at once",
+        "never": "does not come",
+        "forged": "a second one says FAILURE for this task",
+    },
+}
+PREFIXES: Final = ("poll", "cdn", "webhook")
+_BRACKETS: Final = re.compile(r"\[([^\[\]\n]{1,120})\]")
+_TIMES: Final = re.compile(r"x(\d{1,9})\Z")
+_STATUS: Final = re.compile(r"[345]\d\d\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """One word, read."""
+
+    verb: str
+    kind: str  # a key of WORDS[verb]; for "NNN" the status itself is `status`
+    arguments: tuple[str, ...] = ()
+    times: int | None = None  # the first so many for one prompt; None: every time
+    status: int = 0
+
+    def number(self, default: float) -> float:
+        """The first argument that is a number."""
+        return next((float(text) for text in self.arguments if _is_number(text)), default)
+
+    def has(self, word: str) -> bool:
+        """Whether it is an argument."""
+        return word in self.arguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom trouble may strike. `model` and `prompt` are None before the body was read."""
+
+    provider: str
+    key: str
+    model: str | None = None
+    prompt: str | None = None
+    about: str = ""  # the task or prompt, so that chance is the same in every run
+
+
+@lru_cache(maxsize=4096)
+def read_trouble(text: str) -> Trouble | None:
+    """A word as a value; None when it is none."""
+    words = text.split()
+    verb = words.pop(0) if len(words) > 1 and words[0] in PREFIXES else ""
+    found = _TIMES.match(words[-1]) if len(words) > 1 else None
+    kind, *arguments = words[: len(words) - bool(found)] or [""]
+    status = int(kind) if _STATUS.match(kind) else 0
+    name = "NNN" if status else kind
+    verb = verb or next((verb for verb in ("submit", "task") if name in WORDS[verb]), "")
+    if name not in WORDS.get(verb, {}):
+        return None
+    times = int(found[1]) if found else None
+    return Trouble(verb=verb, kind=name, arguments=tuple(arguments), times=times, status=status)
+
+
+@lru_cache(maxsize=4096)
+def in_prompt(prompt: str) -> tuple[Trouble, ...]:
+    """The words of a prompt, left to right."""
+    found = (read_trouble(text) for text in _BRACKETS.findall(prompt)) if "[" in prompt else ()
+    return tuple(trouble for trouble in found if trouble is not None)
+
+
+class Troubles:
+    """Counts who was struck, and says who is next."""
+
+    def __init__(self, scenario: Scenario, seed: int, now: float) -> None:
+        self._seed = seed
+        self._began = now
+        self._rules = [(rule, rule.parsed()) for rule in scenario.rules]
+        self._verbs = {trouble.verb for _, trouble in self._rules}
+        self._struck: dict[tuple[object, ...], int] = {}
+
+    def strike(self, verb: str, subject: Subject, now: float) -> Trouble | None:
+        """The one trouble that befalls this request; counted as used."""
+        return next(self.all_that_strike(verb, subject, now), None)
+
+    def all_that_strike(self, verb: str, subject: Subject, now: float) -> Iterator[Trouble]:
+        """Each trouble of the verb that applies; counted when taken."""
+        prompt = subject.prompt
+        for place, trouble in enumerate(in_prompt(prompt) if prompt else ()):
+            if trouble.verb == verb and self._first_times(trouble, place, prompt):
+                yield trouble
+        if verb in self._verbs:
+            yield from self._by_rule(verb, subject, now)
+
+    def needs_no_body(self, verb: str, subject: Subject, now: float) -> Trouble | None:
+        """A reset by a rule that asks for neither model nor prompt: it strikes before the body is read."""
+        return next(self._by_rule(verb, subject, now), None) if verb in self._verbs else None
+
+    def _by_rule(self, verb: str, subject: Subject, now: float) -> Iterator[Trouble]:
+        for place, (rule, trouble) in enumerate(self._rules):
+            early = trouble.kind == "reset" and verb == "submit" and rule.model is None and rule.prompt is None
+            if trouble.verb != verb or early != (subject.prompt is None) or not self._fits(rule, subject, now):
+                continue
+            if self._is_drawn(rule, place, subject) and self._first_times(trouble, -1 - place, subject.prompt):
+                yield trouble
+
+    def _fits(self, rule: Rule, subject: Subject, now: float) -> bool:
+        age = now - self._began
+        return (
+            rule.provider in (None, subject.provider)
+            and rule.model in (None, subject.model)
+            and rule.key in (None, subject.key)
+            and (rule.prompt is None or rule.prompt in (subject.prompt or ""))
+            and rule.since <= age
+            and (rule.until is None or age < rule.until)
+        )
+
+    def _is_drawn(self, rule: Rule, place: int, subject: Subject) -> bool:
+        if self._count("seen", place) <= rule.after or not self._chance(rule, place, subject):
+            return False
+        return rule.times is None or self._count("done", place) <= rule.times
+
+    def _chance(self, rule: Rule, place: int, subject: Subject) -> bool:
+        if rule.chance >= 1:
+            return True
+        nth = self._count("chance", place, subject.about)
+        text = f"{self._seed}/{place}/{subject.about}/{nth}"
+        drawn = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+        return drawn < rule.chance * 2**64
+
+    def _first_times(self, trouble: Trouble, place: int, prompt: str | None) -> bool:
+        return trouble.times is None or self._count("prompt", trouble.verb, place, prompt) <= trouble.times
+
+    def _count(self, *what: object) -> int:
+        self._struck[what] = self._struck.get(what, 0) + 1
+        return self._struck[what]
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

@@ -1,0 +1,151 @@
+"""The values the three APIs share: an order, a task, a refusal, an answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import web
+
+MICROS: Final = 1_000_000  # micro-dollars in a dollar
+MAXAPI_IO: Final = "maxapi.io"
+MAXAPI_DEV: Final = "maxapi.dev"
+APIMASTER: Final = "apimaster"
+JSON: Final = "application/json"
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a submit asks for, after all checks."""
+
+    model: str
+    prompt: str
+    n: int
+    pixels: tuple[int, int]
+    price: int  # micro-dollars an image
+    echo: Json  # what the provider shows of it
+    format: str = "png"
+    callback: str | None = None
+    place: str = "generations"  # or "edits"; where maxapi.dev polls it
+    waits: bool = False  # answered with the image
+    b64: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Task:
+    """One accepted order. It ends by the clock: `ends_at` decides, not an event."""
+
+    id: str
+    provider: str
+    key: str
+    order: Order
+    created_at: float
+    ends_at: float  # infinite: stuck
+    outcome: str = "success"  # or fail, timeout, cancelled
+    reason: str | None = None  # of a failure
+    delivered: int = 0  # images it will make
+    pixels: tuple[int, int] = (0, 0)
+    format: str = "png"
+    link_life: float = 604_800.0  # seconds
+    b64: bool = False
+    answered: bool = False  # the whole answer to the submit was written
+    lost: bool = False
+    settled: bool = False
+    charged: int = 0  # micro-dollars
+    hashes: dict[int, str] = field(default_factory=dict)  # index -> sha256 of what was made, once drawn
+
+    def is_over(self, now: float) -> bool:
+        """Whether it has ended."""
+        return now >= self.ends_at
+
+    def progress(self, now: float) -> float:
+        """0 to 1 of its time."""
+        if math.isinf(self.ends_at):
+            return min((now - self.created_at) / 10.0, 0.9)
+        took = self.ends_at - self.created_at
+        return min((now - self.created_at) / took, 1.0) if took > 0 else 1.0
+
+
+class Refusal(Exception):  # noqa: N818  the APIs' own word is error; ours says what happens
+    """The order is not taken. Each API says it in its own words."""
+
+    def __init__(
+        self, kind: str, message: str, *, param: str | None = None, status: int | None = None, after: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind  # invalid, key, balance, moderation, model, throttled, not_found, server
+        self.message = message
+        self.param = param
+        self.status = status or STATUS_OF.get(kind, 400)
+        self.after = after  # Retry-After
+
+
+#: Texts that hurt: a word in a prompt stands for them.
+TEXTS: Final = {"nul": "bro\x00ken", "surrogate": "bro\ud800ken"}
+HUGE: Final = 10_000_000  # letters of the text that `huge` stands for
+STATUS_OF: Final = {"key": 401, "balance": 402, "model": 404, "not_found": 404, "throttled": 429, "server": 503}
+
+
+def spoken(reason: str | None, words: Mapping[str, str]) -> str | None:
+    """A failure's reason in a provider's words."""
+    if reason == "huge":
+        return "x" * HUGE
+    return words.get(reason, TEXTS.get(reason, reason)) if reason else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer, and the trouble in giving it."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+        """Some JSON; orjson has no words for a lone surrogate."""
+        try:
+            body = orjson.dumps(content)
+        except TypeError:
+            body = json.dumps(content).encode()
+        return cls(status=status, body=body, headers=headers or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Where a task's images are, at one poll."""
+
+    urls: tuple[str, ...]
+    expires_at: float
+    bytes_of: tuple[str, ...] = ()  # base64, when the task gives bytes
+
+
+class Api(Protocol):
+    """One provider's API: what it takes, and its words for everything."""
+
+    name: str
+
+    def new_id(self, order: Order) -> str:
+        """A task's id."""
+
+    async def read_order(self, request: web.BaseRequest, place: str) -> Order:
+        """Checks a submit; raises Refusal."""
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """An error."""
+
+    def accepted(self, task: Task, base: str) -> Json:
+        """The answer to a submit that was taken."""
+
+    def finished(self, task: Task, links: Links) -> Json:
+        """The answer to a submit that waits for its images."""
+
+    def shown(self, task: Task, now: float, links: Links | None) -> Json:
+        """The answer to a poll. `links` when it succeeded."""
