@@ -268,9 +268,11 @@ def ring(desk: Desk) -> None:
     """Wakes the workers of a cluster; they would look by themselves within a minute."""
     if desk.ledger.is_sqlite:
         return
-    from worker.crew import lanes_of  # noqa: PLC0415  a cluster only
+    from cli.working import log_events  # noqa: PLC0415  a cluster only
+    from worker.crew import lanes_of  # noqa: PLC0415  the same
     from worker.tasks import ring_lanes  # noqa: PLC0415  the same
 
+    log_events(desk.settings)
     ring_lanes(lanes_of(desk.settings.accounts))
 
 

@@ -30,9 +30,6 @@ from jobs.errors import BadInput
 if TYPE_CHECKING:
     from jobs.settings import Settings
 
-#: Seconds without a sign of life after which a worker counts as gone.
-SIGN_OF_LIFE = 60.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitting(Making):
@@ -108,6 +105,8 @@ def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool) ->
 
 
 def _warn_without_workers(desk: Desk) -> None:
+    from cli.watching import SIGN_OF_LIFE  # noqa: PLC0415  heavy
+
     now = time.time() + desk.ledger.clock_offset()
     if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
         note(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Seconds between two looks, and the share of the time that looking may take.
 LOOK_EVERY = 1.0
 LOOKING_SHARE = 0.1
+#: Seconds without a sign of life after which a worker counts as gone.
+SIGN_OF_LIFE = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,14 +63,19 @@ class Watch:
             self._last, self._changed_at = signature, time.monotonic()
             return None
         reason = waits_for(standing)
-        longest = patience(reason, self.limits.max_stall, standing.accounts)
+        alone = not self.ledger.is_sqlite and not self.ledger.workers_seen(standing.now, SIGN_OF_LIFE)
+        longest = self.limits.max_stall if alone else patience(reason, self.limits.max_stall, standing.accounts)
         stalled = longest is not None and time.monotonic() - self._changed_at >= longest
         return (reason or Reason.NOTHING_MOVES) if stalled else None
 
 
 def _ending(reason: Reason, standing: Standing) -> Ending:
     held_up = "; ".join(troubles(standing.progress, standing.accounts))
-    calm = "no longer watched; the workers go on" if reason is Reason.INTERRUPTED else held_up or "nothing moves"
+    calm = (
+        "no longer watched; the workers go on"
+        if reason is Reason.INTERRUPTED
+        else held_up or "nothing moves; is a worker there?"
+    )
     return Ending(
         exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON), reason=reason, message=calm, progress=standing.progress
     )

@@ -14,6 +14,7 @@ from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
 from jobs.states import Job
+from worker import telemetry
 from worker.local import Ending, Reason, StopSignal, run_batch
 from worker.services import build
 
@@ -39,6 +40,7 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: 
     """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
     started = time.monotonic()
     screen = open_screen(quiet=manner.quiet or manner.json, sandbox=settings.is_sandbox)
+    log_events(settings)  # after the screen, which lets them through above its panel
     try:
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
@@ -46,6 +48,11 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: 
     ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
     tell(ended, manner)
     return ended.code
+
+
+def log_events(settings: Settings) -> None:
+    """Events go to stderr: as JSON for programs, and for people only those that warn."""
+    telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
 
 
 def tell(ended: Ended, manner: Manner) -> None:
