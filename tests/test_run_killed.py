@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -24,34 +22,26 @@ SCENARIO = {
 }
 
 
-class Sandbox:
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def ask(self, path: str):
-        with urllib.request.urlopen(f"{self.url}/_control/{path}", timeout=10) as answer:
-            return json.loads(answer.read())
-
-    def paid(self) -> Counter[str]:
-        return Counter(task["prompt"] for task in self.ask("tasks"))
-
-    def wait_for(self, submits: int, process: subprocess.Popen) -> None:
-        while len(self.ask("submits")) < submits:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+def listed(answer, name):
+    return answer[name] if isinstance(answer, dict) else answer
 
 
-@pytest.fixture
-def sandbox(tmp_path):
-    scenario = tmp_path / "scenario.json"
-    scenario.write_text(json.dumps(SCENARIO))
-    command = [sys.executable, "-m", "sandbox", "--port", "0", "--with-parent", "--scenario", str(scenario)]
-    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
-        yield Sandbox(process.stdout.readline().split()[-1])
-        process.terminate()
+def paid(sandbox) -> Counter[str]:
+    return Counter(task["prompt"] for task in listed(sandbox.tasks(), "tasks"))
 
 
-def start(folder: Path, sandbox: Sandbox, rows: int) -> subprocess.Popen:
+def wait_for(sandbox, submits: int, process: subprocess.Popen) -> None:
+    while len(listed(sandbox.submits(), "submits")) < submits:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _quick(sandbox):
+    sandbox.play(**SCENARIO)
+
+
+def start(folder: Path, sandbox, rows: int) -> subprocess.Popen:
     command = [sys.executable, str(HERE / "run_here.py"), str(folder), sandbox.url, str(rows)]
     paths = f"{HERE.parent}:{HERE}"
     return subprocess.Popen(command, cwd=folder, env={"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)
@@ -70,7 +60,7 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
     in_the_air = 0
     for submits in (30, 70, 110):
         process = start(tmp_path, sandbox, 150)
-        sandbox.wait_for(submits, process)
+        wait_for(sandbox, submits, process)
         process.kill()
         finish(process)
         in_the_air += 40  # the account's cap bounds what can have been on its way
@@ -79,13 +69,13 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
 
     ledger = ledger_of(tmp_path)
     jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
-    assert sandbox.paid().most_common(1)[0][1] == 1
+    assert paid(sandbox).most_common(1)[0][1] == 1
     assert jobs.get(Job.DONE, 0) + jobs.get(Job.HELD, 0) == 150
     assert len(unknown) == jobs.get(Job.HELD, 0) <= in_the_air
     assert code == (3 if unknown else 0), said
     stored = {path.parent.name for path in (tmp_path / "dest").rglob("*.png")}
     assert len(stored) == jobs[Job.DONE]
-    never_sent = 150 - len(sandbox.paid())
+    never_sent = 150 - len(paid(sandbox))
     assert never_sent <= len(unknown)  # whatever has no charge is at least listed
     ledger.close()
 
@@ -95,7 +85,7 @@ def test_a_signal_lets_the_submits_in_the_air_come_down_and_the_same_command_goe
     tmp_path, sandbox, number, expected
 ):
     process = start(tmp_path, sandbox, 60)
-    sandbox.wait_for(20, process)
+    wait_for(sandbox, 20, process)
     process.send_signal(number)
     code, said = finish(process)
     ledger = ledger_of(tmp_path)
@@ -103,7 +93,7 @@ def test_a_signal_lets_the_submits_in_the_air_come_down_and_the_same_command_goe
     assert code == expected, said
     assert not ledger.unknown()
     assert finish(start(tmp_path, sandbox, 60))[0] == 0
-    assert sandbox.paid() == {f"lamp {row}": 1 for row in range(60)}
+    assert paid(sandbox) == {f"lamp {row}": 1 for row in range(60)}
     ledger.close()
 
 
@@ -118,13 +108,12 @@ def test_troubled_answers_cost_no_other_attempt_its_record(tmp_path, sandbox):
         {"trouble": "cdn truncated x1", "prompt": "lamp 4"},
         {"trouble": "cdn 404 x1", "prompt": "lamp 6"},
     ]
-    body = json.dumps({**SCENARIO, "rules": rules}).encode()
-    urllib.request.urlopen(f"{sandbox.url}/_control/scenario", data=body).close()
+    sandbox.play(**SCENARIO, rules=rules)
 
     code, said = finish(start(tmp_path, sandbox, 10))
 
     ledger = ledger_of(tmp_path)
     assert code == 3, said
     assert ledger.progress("b").jobs == {Job.DONE: 6, Job.FAILED: 3, Job.HELD: 1}
-    assert max(sandbox.paid().values()) == 1
+    assert max(paid(sandbox).values()) == 1
     ledger.close()
