@@ -23,12 +23,12 @@ def main() -> int:
     try:
         scenario = read_scenario(options.scenario) if options.scenario else Scenario()
     except (OSError, ValueError) as error:
-        print(f"error: {options.scenario}: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {options.scenario}: {error}\n")
         return 2
     try:
         asyncio.run(_serve(options, scenario))
     except OSError as error:
-        print(f"error: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"error: cannot listen on {options.host}:{options.port}: {error.strerror}\n")
         return 1
     return 0
 
@@ -50,7 +50,7 @@ async def _serve(options: argparse.Namespace, scenario: Scenario) -> None:
     memory = Memory(options.state, server.world) if options.state else contextlib.nullcontext()
     with memory:
         runner = await server.start(options.host, options.port)
-        print(f"sandbox ready on {server.url}", flush=True)
+        print(f"sandbox ready on {server.url}", flush=True)  # noqa: T201  what its starter waits for
         await _until_told(server, parent if options.with_parent else None)
         await server.close()
         await runner.cleanup()

@@ -1,4 +1,4 @@
-"""APIMaster: OpenAI's path, a task's envelope of its own, `code` 200 is success. [seed 003; vendor's docs]"""
+"""APIMaster: OpenAI's path, a task's envelope of its own, `code` 200 is success (seed 003, vendor's docs)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ CODES: Final = {
     "throttled": "rate_limit_exceeded",
     "not_found": "task_not_found",
     "server": "upstream_error",
+    "timeout": "image_generation_timeout",
 }
 REASONS: Final = {
     "moderation": "content_policy_violation",

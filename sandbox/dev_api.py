@@ -1,4 +1,4 @@
-"""MaxAPI.dev: OpenAI's images API, with `async`. [seed 002; OpenAI's contract where it says "as OpenAI"]"""
+"""MaxAPI.dev: OpenAI's images API, with `async` (seed 002; OpenAI's contract where it says the same)."""
 
 from __future__ import annotations
 

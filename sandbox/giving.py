@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -26,7 +28,7 @@ async def give(
     """Sends it; False when it did not go out as it should."""
     if trouble is None:
         return await _send(request, answer), True
-    if trouble.kind in ("hang", "late"):
+    if trouble.kind == "hang":
         await asyncio.sleep(trouble.number(FOREVER))
         return await _send(request, answer), True
     if trouble.kind in ("slow", "drip"):
@@ -38,31 +40,72 @@ async def give(
 
 def changed(answer: Answer, trouble: Trouble) -> Answer:
     """What a trouble makes of an answer."""
-    body, half = answer.body, answer.body[: len(answer.body) // 2]
-    match trouble.kind:
-        case "html":
-            return Answer(body=PAGE, content_type="text/html; charset=utf-8")
-        case "truncated":
-            return dataclasses.replace(answer, status=200, body=half)
-        case "empty":
-            return dataclasses.replace(answer, status=200, body=b"")
-        case "nul" | "surrogate" | "huge":
-            return dataclasses.replace(answer, body=_with_text(body, trouble.kind))
-        case "code":
-            code = round(trouble.number(7))
-            return Answer.of({"code": code, "msg": "see the notice", "message": "see the notice"})
-        case "redirect":
-            place = next((word for word in trouble.arguments if "/" in word), PRIVATE)
-            return Answer(status=302, headers={"Location": place})
-        case "headers":
-            return dataclasses.replace(answer, headers={**answer.headers, "X-Long": "x" * LONG_HEADER})
-        case "corrupt":
-            middle = len(body) // 2
-            return dataclasses.replace(answer, body=body[:middle] + b"\xff\x00\xaa\x55" * 4 + body[middle + 16 :])
-        case "type":
-            return dataclasses.replace(answer, content_type=(trouble.arguments or ("text/plain",))[0])
-        case _:
-            return answer
+    change = CHANGES.get(trouble.kind)
+    return change(answer, trouble) if change else answer
+
+
+def _page(_answer: Answer, _trouble: Trouble) -> Answer:
+    return Answer(body=PAGE, content_type="text/html; charset=utf-8")
+
+
+def _half(answer: Answer, _trouble: Trouble) -> Answer:
+    return dataclasses.replace(answer, status=200, body=answer.body[: len(answer.body) // 2])
+
+
+def _nothing(answer: Answer, _trouble: Trouble) -> Answer:
+    return dataclasses.replace(answer, status=200, body=b"")
+
+
+def _hurtful(answer: Answer, trouble: Trouble) -> Answer:
+    return dataclasses.replace(answer, body=_with_text(answer.body, trouble.kind))
+
+
+def _strange_code(_answer: Answer, trouble: Trouble) -> Answer:
+    return Answer.of({"code": round(trouble.number(7)), "msg": "see the notice", "message": "see the notice"})
+
+
+def _elsewhere(_answer: Answer, trouble: Trouble) -> Answer:
+    place = next((word for word in trouble.arguments if "/" in word), PRIVATE)
+    return Answer(status=302, headers={"Location": place})
+
+
+def _long_header(answer: Answer, _trouble: Trouble) -> Answer:
+    return dataclasses.replace(answer, headers={**answer.headers, "X-Long": "x" * LONG_HEADER})
+
+
+def _corrupt(answer: Answer, _trouble: Trouble) -> Answer:
+    body, middle = answer.body, len(answer.body) // 2
+    return dataclasses.replace(answer, body=body[:middle] + b"\xff\x00\xaa\x55" * 4 + body[middle + 16 :])
+
+
+def _typed(answer: Answer, trouble: Trouble) -> Answer:
+    return dataclasses.replace(answer, content_type=(trouble.arguments or ("text/plain",))[0])
+
+
+def _stateless(answer: Answer, trouble: Trouble) -> Answer:
+    """The same, as if it ran and its state had another name."""
+    body = json.loads(answer.body)
+    inner = body["data"] if isinstance(body.get("data"), dict) else body
+    inner.update(status=(trouble.arguments or ("dreaming",))[0], result=None)
+    if inner is body:
+        body.pop("data", None)
+    return Answer.of(body)
+
+
+CHANGES: Final[dict[str, Callable[[Answer, Trouble], Answer]]] = {
+    "html": _page,
+    "truncated": _half,
+    "empty": _nothing,
+    "nul": _hurtful,
+    "surrogate": _hurtful,
+    "huge": _hurtful,
+    "code": _strange_code,
+    "redirect": _elsewhere,
+    "headers": _long_header,
+    "corrupt": _corrupt,
+    "type": _typed,
+    "status": _stateless,
+}
 
 
 def _with_text(body: bytes, kind: str) -> bytes:

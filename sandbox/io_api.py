@@ -1,4 +1,4 @@
-"""MaxAPI.io: one submit for all models, `code` 0 is success. [seeds 000, 001, 004; docs.maxapi.io]"""
+"""MaxAPI.io: one submit for all models, `code` 0 is success (seeds 000, 001, 004, docs.maxapi.io)."""
 
 from __future__ import annotations
 

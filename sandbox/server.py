@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -20,7 +19,7 @@ from sandbox.io_api import IoApi
 from sandbox.pictures import Studio
 from sandbox.scenario import Scenario
 from sandbox.service import Service, key_of
-from sandbox.values import APIMASTER, Answer, Refusal, Task
+from sandbox.values import APIMASTER, MAXAPI_DEV, MAXAPI_IO, Answer, Refusal, Task
 from sandbox.webhooks import Webhooks
 from sandbox.world import World
 
@@ -42,6 +41,11 @@ class Server:
         self._dev = Service(self.world, DevApi(self.world), self._cdn, self._webhooks)
         self._apimaster = Service(self.world, self._apimaster_api, self._cdn, self._webhooks)
         self._control = Control(self.world, self._cdn)
+        self._doors: dict[str, Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamResponse] | None]] = {
+            MAXAPI_IO: self._find_io,
+            MAXAPI_DEV: self._find_dev,
+            APIMASTER: self._find_apimaster,
+        }
         self._webhooks.body_of = self._webhook_body
         self.url = ""
 
@@ -76,7 +80,10 @@ class Server:
         self.world.settle()
         found = self._find(request)
         if found is not None:
-            return await found
+            try:
+                return await found
+            except ConnectionError:  # the client has gone: nobody to answer
+                return web.Response()
         self.world.strange += 1
         error = {"message": f"no {request.method} {request.path}", "type": "invalid_request_error", "code": "not_found"}
         return (await give(request, Answer.of({"code": 404, "msg": "not found", "error": error}, 404)))[0]
@@ -85,19 +92,14 @@ class Server:
         door, _, rest = request.path.lstrip("/").partition("/")
         parts = (request.method, *rest.split("/"))
         match door:
-            case "maxapi.io":
-                return self._find_io(request, parts)
-            case "maxapi.dev":
-                return self._find_dev(request, parts)
-            case "apimaster":
-                return self._find_apimaster(request, parts)
-            case "cdn" if request.method == "GET":
+            case "cdn" if request.method in ("GET", "HEAD"):
                 return self._cdn.serve(request)
             case "_control":
                 return self._control.serve(request, rest)
             case "livez":
                 return _alive(request)
-        return None
+        find = self._doors.get(door)
+        return find(request, parts) if find else None
 
     def _find_io(self, request: web.BaseRequest, parts: tuple[str, ...]) -> Awaitable[web.StreamResponse] | None:
         match parts:
@@ -138,9 +140,8 @@ class Server:
         key, counts = key_of(request), self.world.counts[APIMASTER]
         counts.polls += 1
         try:
-            if not self.world.knows(key):
-                raise Refusal("key", "invalid API key")
             ids = _task_ids(await request.read())
+            self._apimaster.check_key(key)
             self.world.check_rate(APIMASTER, key, "poll")
         except Refusal as refusal:
             return (await give(request, self._apimaster_api.refused(refusal)))[0]
@@ -175,7 +176,7 @@ def _task_ids(text: bytes) -> list[str]:
 
 
 def _request_factory(make: Any) -> Any:
-    """aiohttp's own factory has no way to allow larger bodies."""
+    """A factory that allows larger bodies; the server's own has no way to."""
 
     def build(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         request: web.BaseRequest = make(message, payload, protocol, writer, task, asyncio.get_running_loop())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
 from sandbox.cdn import Cdn
 from sandbox.giving import give
+from sandbox.pictures import CONTENT_TYPES
+from sandbox.pixels import read_size
 from sandbox.trouble import Subject, Trouble
 from sandbox.values import APIMASTER, MAXAPI_IO, TEXTS, Answer, Api, Links, Order, Refusal, Task, spoken
 from sandbox.webhooks import Webhooks
@@ -19,9 +22,25 @@ from sandbox.world import Submit, World, retry_after_of
 #: Seconds a link lives where the scenario says nothing: 7 days are documented, but for APIMaster.
 LINK_LIFE: Final = {APIMASTER: 86_400.0}
 A_WEEK: Final = 604_800.0
+OUTCOMES: Final = ("fail", "timeout", "cancelled")
+#: How long a task takes where a word says so.
+SPANS: Final[dict[str, Callable[[Trouble], float]]] = {
+    "stuck": lambda _trouble: math.inf,
+    "takes": lambda trouble: trouble.number(30),
+}
+MOST_PIXELS: Final = 20_000_000
 #: Troubles of a submit that come before it is accepted.
 BEFORE: Final = frozenset({"reset", "refuse", "redirect"})
-KINDS: Final = {400: "invalid", 401: "key", 402: "balance", 403: "key", 404: "model", 422: "invalid", 429: "throttled"}
+KINDS: Final = {
+    400: "invalid",
+    401: "key",
+    402: "balance",
+    403: "key",
+    404: "model",
+    408: "timeout",
+    422: "invalid",
+    429: "throttled",
+}
 
 
 class Service:
@@ -55,7 +74,7 @@ class Service:
         early = world.troubles.needs_no_body("submit", Subject(provider=note.provider, key=note.key), note.at)
         if early:
             return await self._turn_away(request, note, early)
-        self._check_key(note.key)
+        self.check_key(note.key)
         order = await self._api.read_order(request, place)
         note.model, note.prompt, note.n = order.model, order.prompt, order.n
         trouble = world.troubles.strike("submit", self._subject(note.key, order), world.now())
@@ -84,7 +103,8 @@ class Service:
         text = spoken(word, TEXTS) or word
         return Refusal(word if word in ("moderation", "balance", "key", "model") else "invalid", f"refused: {text}")
 
-    def _check_key(self, key: str) -> None:
+    def check_key(self, key: str) -> None:
+        """Raises the refusal of a key that is missing or revoked."""
         if not self._world.knows(key):
             raise Refusal("key", "invalid API key")
 
@@ -168,10 +188,7 @@ class Service:
         counts.polls += 1
         counts.tasks_polled += 1
         try:
-            self._check_key(key)
-            task = world.task_of(task_id, self._provider, key)
-            if place not in (None, task.order.place):
-                raise Refusal("not_found", "task not found")
+            task = self._find(task_id, key, place)
             world.check_rate(self._provider, key, "poll")
             return await self._tell(request, task)
         except Refusal as refusal:
@@ -185,8 +202,6 @@ class Service:
             raise self._refusal_of(trouble)
         links = await self.links_of(task, base_of(request))
         answer = Answer.of(self._api.shown(task, self._world.now(), links))
-        if trouble and trouble.kind == "status":
-            return (await give(request, _with_status(answer, (trouble.arguments or ("dreaming",))[0])))[0]
         return (await give(request, answer, trouble))[0]
 
     async def links_of(self, task: Task, base: str) -> Links | None:
@@ -207,15 +222,25 @@ class Service:
         """Ends a task that runs; pages contradict each other in which states, here in all."""
         world = self._world
         try:
-            self._check_key(key_of(request))
-            task = world.task_of(task_id, self._provider, key_of(request))
-            if task.is_over(world.now()):
-                raise Refusal("invalid", "the task has ended and cannot be cancelled")
+            task = self._find_running(task_id, key_of(request))
         except Refusal as refusal:
             return (await give(request, self._api.refused(refusal)))[0]
         world.counts[self._provider].cancels += 1
         world.end_now(task, "cancelled")
         return (await give(request, Answer.of({"code": 0, "msg": "ok"})))[0]
+
+    def _find(self, task_id: str, key: str, place: str | None = None) -> Task:
+        self.check_key(key)
+        task = self._world.task_of(task_id, self._provider, key)
+        if place not in (None, task.order.place):
+            raise Refusal("not_found", "task not found")
+        return task
+
+    def _find_running(self, task_id: str, key: str) -> Task:
+        task = self._find(task_id, key)
+        if task.is_over(self._world.now()):
+            raise Refusal("invalid", "the task has ended and cannot be cancelled")
+        return task
 
     def _subject(self, key: str, order: Order, about: str = "") -> Subject:
         return Subject(
@@ -241,36 +266,23 @@ def _is_before(trouble: Trouble) -> bool:
 def _befall(task: Task, trouble: Trouble) -> None:
     """What a word makes of a task."""
     word = (trouble.arguments or ("",))[0]
-    match trouble.kind:
-        case "fail":
-            task.outcome, task.reason = "fail", word or None
-        case "timeout" | "cancelled":
-            task.outcome = trouble.kind
-        case "stuck":
-            task.ends_at = math.inf
-        case "takes":
-            task.ends_at = task.created_at + trouble.number(30)
-        case "short":
-            task.delivered = max(0, task.order.n - round(trouble.number(1)))
-        case "none":
-            task.delivered = 0
-        case "wrong-pixels":
-            width, _, height = word.partition("x")
-            task.pixels = (int(width), int(height)) if width.isdigit() and height.isdigit() else (640, 480)
-        case "as":
-            task.format = word if word in ("png", "jpeg", "webp") else "jpeg"
-        case "link":
-            task.link_life = trouble.number(5)
-        case "b64" | "lost":
-            setattr(task, trouble.kind, True)
+    if trouble.kind in OUTCOMES:
+        task.outcome, task.reason = trouble.kind, word or None
+    elif trouble.kind in SPANS:
+        task.ends_at = task.created_at + SPANS[trouble.kind](trouble)
+    elif trouble.kind in ("short", "none"):
+        task.delivered = 0 if trouble.kind == "none" else max(0, task.order.n - round(trouble.number(1)))
+    elif trouble.kind in ("wrong-pixels", "as"):
+        _misshape(task, trouble.kind, word)
+    elif trouble.kind == "link":
+        task.link_life = trouble.number(5)
+    else:  # b64, lost
+        setattr(task, trouble.kind, True)
 
 
-def _with_status(answer: Answer, word: str) -> Answer:
-    """The same, as if it ran and its state had another name."""
-    import orjson  # noqa: PLC0415  rare
-
-    body = orjson.loads(answer.body)
-    place = body["data"] if isinstance(body.get("data"), dict) else body
-    place.update(status=word, result=None)
-    body.pop("data", None) if place is body else None
-    return Answer.of(body)
+def _misshape(task: Task, kind: str, word: str) -> None:
+    if kind == "as":
+        task.format = word if word in CONTENT_TYPES else "jpeg"
+        return
+    size = read_size(word) or (640, 480)
+    task.pixels = size if 0 < size[0] * size[1] <= MOST_PIXELS else (640, 480)

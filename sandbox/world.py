@@ -98,6 +98,7 @@ class World:
 
     def reset(self) -> None:
         """Forgets everything but the scenario."""
+        self._revoked.clear()
         self.tasks: dict[str, Task] = {}
         self.submits: deque[Submit] = deque(maxlen=SUBMITS_KEPT)
         self.counts = {name: Counts() for name in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
