@@ -14,8 +14,8 @@ from worker.services import Services, build, limits_of
 
 
 def services_at(folder: Path, url: str) -> Services:
-    account = {"base_url": f"{url}/maxapi.io", "api_key": "sandbox-key", "max_in_flight": 40, "submits_per_second": 150.0}
-    here = settings(folder, **account, first_poll_after=0.2, poll_every=0.2)
+    limits = {"max_in_flight": 40, "submits_per_second": 150.0, "first_poll_after": 0.2, "poll_every": 0.2}
+    here = settings(folder, base_url=f"{url}/maxapi.io", api_key="sandbox-key", **limits)
     return build(here.model_copy(update={"allow_private_hosts": True}))
 
 

@@ -148,8 +148,8 @@ async def _check(services: Services, due: DueCopy, content: bytes | Path) -> Che
         return await services.calls.blocking(images.check, content)
     except BadImage as bad:
         if services.clock.now() >= due.expires_at:
-            _lost(services, due, "bad_image", bad.message)
-        _later(services, due, "bad_image", bad.message)
+            _lost(services, due, bad.code, bad.message)
+        _later(services, due, bad.code, bad.message, await _fresh_link(services, due))
 
 
 # -- the object ----------------------------------------------------------------------------------------------------
