@@ -57,19 +57,19 @@ class Sandbox:
         }
 
     def stats(self) -> Any:
-        """Totals: accepted, images, usd, prompts_paid, prompts_paid_twice …, and by provider."""
+        """`total`: submits, accepted, charged_images, money …; the same in `providers`; `repeated_prompts`."""
         return self._ask("stats")
 
     def tasks(self, prompt: str = "") -> Any:
         """Accepted tasks whose prompt holds that text."""
-        return self._ask(f"tasks?{urllib.parse.urlencode({'prompt': prompt})}")
+        return self._ask(f"tasks?{urllib.parse.urlencode({'prompt': prompt})}")["tasks"]
 
     def submits(self) -> Any:
         """Every submit that arrived with a good key."""
-        return self._ask("submits")
+        return self._ask("submits")["submits"]
 
     def play(self, **scenario: Any) -> None:
-        """Another scenario from now on: `play(image_bytes=1000, rules=[…])`."""
+        """Another scenario from now on: `play(pictures={"tiny": True}, rules=[…])`."""
         self._ask("scenario", scenario)
 
     def reset(self) -> None:

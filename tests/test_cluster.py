@@ -1,0 +1,136 @@
+"""Two real Celery workers, beat, PostgreSQL, Valkey, S3 and the stand-in: what dies in the middle costs only time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import subprocess
+import sys
+import time
+
+import boto3
+import pytest
+from conftest import Bucket, Sandbox
+
+from jobs.ledger import open_ledger
+from jobs.states import Job
+from sandbox.cluster import BUCKET, Cluster, cluster
+
+ROWS = 180
+#: Submits that may have been on their way in one process when it was killed: a claim reaches 0.25 s ahead.
+IN_THE_AIR = 16
+PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    lines = []
+    with cluster(folder=tmp_path_factory.mktemp("cluster"), say=lines.append) as started:
+        yield started
+    sys.stderr.write("\n".join(lines[-200:]))  # pytest shows it beside a failure
+
+
+@pytest.fixture
+def sandbox(running) -> Sandbox:
+    stand_in = Sandbox(url=running.stand_in.url)
+    stand_in.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
+    stand_in.reset()
+    return stand_in
+
+
+@pytest.fixture
+def ledger(running):
+    with contextlib.closing(open_ledger(running.database.url)) as opened:
+        yield opened
+
+
+@pytest.mark.timeout(150)
+def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_nothing_twice(
+    running, sandbox, ledger, tmp_path
+):
+    submit(running, manifest(tmp_path, "killed"))
+    wait_until(lambda: accepted(sandbox) > ROWS / 4, 30)
+
+    running.workers[0].kill()
+    running.redis.flush()
+    at_kill = ledger.progress("killed").images_stored
+    wait_until(lambda: ledger.progress("killed").images_stored > at_kill + 20, 30)
+    wait_until(lambda: is_done_but_for(ledger.progress("killed"), IN_THE_AIR), 60)
+    wait_until_nothing_moves(ledger, "killed")
+
+    books, progress = sandbox.stats(), ledger.progress("killed")
+    assert is_done_but_for(progress, IN_THE_AIR)
+    assert running.workers[0].starts == 2
+    assert books["repeated"] == {}
+    held = progress.images_in_flight + progress.images_unknown + progress.images_generated
+    assert 0 <= books["total"]["charged_images"] - progress.images_stored <= held
+    assert progress.images_stored <= len(stored_keys(running, "killed")) <= progress.images_stored + held
+
+
+@pytest.mark.timeout(150)
+def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, sandbox, ledger, tmp_path):
+    submit(running, manifest(tmp_path, "silent"))
+    wait_until(lambda: accepted(sandbox) > ROWS / 4, 30)
+
+    running.redis.kill()
+    wait_until(lambda: is_done_but_for(ledger.progress("silent"), 0), 60)
+    submit(running, manifest(tmp_path, "unheard"))
+    wait_until(lambda: is_done_but_for(ledger.progress("unheard"), 0), 60)
+
+    books = sandbox.stats()
+    assert (books["total"]["charged_images"], books["repeated"]) == (2 * ROWS, {})
+    assert len(stored_keys(running, "silent")) == len(stored_keys(running, "unheard")) == ROWS
+
+
+def manifest(folder, name):
+    path = folder / f"{name}.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["key", "prompt", "provider"])
+        table.writerows([f"k{n}", f"{name} picture {n}", PROVIDERS[n % 3]] for n in range(ROWS))
+    return path
+
+
+def submit(running: Cluster, path):
+    command = ["lightfast", "submit", str(path), "--to", f"s3://{BUCKET}", "--yes", "--quiet"]
+    done = subprocess.run(
+        command, env=running.environment, cwd=path.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def accepted(sandbox):
+    return sandbox.stats()["total"]["accepted"]
+
+
+def is_done_but_for(progress, few):
+    """Every image is stored, except at most so many that were in the hands of a process that died."""
+    return progress.images_total - progress.images_stored <= few and not progress.jobs.get(Job.READY)
+
+
+def wait_until_nothing_moves(ledger, name):
+    """Longer than a provider task takes: what is left then is what a dead process held."""
+    seen, since = None, time.monotonic()
+    while time.monotonic() < since + 5:
+        stored = ledger.progress(name).images_stored
+        if stored != seen:
+            seen, since = stored, time.monotonic()
+        time.sleep(0.5)
+
+
+def stored_keys(running: Cluster, batch):
+    return bucket_of(running).keys(f"{batch}/")
+
+
+def bucket_of(running: Cluster):
+    names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
+    variables = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    given = {name: running.environment[variable] for name, variable in zip(names, variables, strict=True)}
+    return Bucket(server=running.store, name=BUCKET, client=boto3.client("s3", **given))
+
+
+def wait_until(question, seconds):
+    end = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
