@@ -161,7 +161,7 @@ HUGE = 20_000_000
         (b"prompt,a,prompt\n", ["line 1", '"prompt" is named more than once']),
         (b"PK\x03\x04....", ["spreadsheet", "CSV"]),
         (b'[{"prompt": "a"}]', ["one JSON array", "JSONL"]),
-        (gzip.compress(b"prompt\na\n" * 1000)[:-20], ["damaged gzip"]),
+        (gzip.compress(b"prompt\na\n" * 1000, mtime=0)[:-20], ["damaged gzip"]),
         (b'{"prompt": "a"}\n' * 6 + b'{"prompt": "a",}\n', ["line 7", "broken JSON"]),
         (b'{"prompt": "a"}\n[1]\n', ["line 2", "not a JSON object"]),
         (b'{"prompt": "a"}\n{"prompt": "' + b"x" * 1_500_000 + b'"}\n', ["line 2", "longer than"]),
