@@ -32,7 +32,7 @@ def demo(*, json: Json = False, quiet: Quiet = False) -> int:
         settings = _settings(output, url)
         manifest = _manifest(output, url)
         making = Making(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
-        code = run_with(settings, making)
+        code = run_with(settings, making, then=f"open {(output / 'index.html').as_uri()}")
         _write_results(settings, output, "catalog")
     if not (quiet or json):
         _say_where(output)
@@ -77,6 +77,6 @@ def _write_results(settings: Settings, output: Path, name: str) -> None:
 
 
 def _say_where(output: Path) -> None:
-    note(f"\nlook at        {(output / 'index.html').as_uri()}")
-    note(f"the results    {output / 'results.csv'}")
-    note("your own       lightfast plan products.csv --to s3://bucket/prefix        (--sandbox costs nothing)")
+    note(f"results     {output / 'results.csv'}, one line a row")
+    note(f"history     cd {output.name} && lightfast why catalog heron-lamp-brass --sandbox")
+    note("your own    lightfast plan products.csv --to s3://bucket/prefix")

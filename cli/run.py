@@ -19,11 +19,11 @@ def run(making: Making) -> int:
         return run_with(settings, making)
 
 
-def run_with(settings: Settings, making: Making) -> int:
-    """The same, with settings that are read already."""
+def run_with(settings: Settings, making: Making, *, then: str = "") -> int:
+    """The same, with settings that are read already. `then`: what the summary says to do next."""
     from cli.recording import recording  # noqa: PLC0415
     from cli.working import Manner, work  # noqa: PLC0415
 
     with recording(settings, making, "run") as recorded:
-        manner = Manner(json=making.json, quiet=making.quiet)
+        manner = Manner(json=making.json, quiet=making.quiet, next=then)
         return work(settings, recorded.ledger, recorded.name, recorded.limits, manner)

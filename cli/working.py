@@ -34,6 +34,7 @@ class Manner:
 
     json: bool = False
     quiet: bool = False
+    next: str = ""  # what to do after a run that is finished; else the results
 
 
 def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: Manner) -> int:
@@ -60,7 +61,7 @@ def tell(ended: Ended, manner: Manner) -> None:
     if manner.json:
         show_json(document(ended))
     else:
-        show(summary(ended), sandbox=ended.progress.batch.sandbox)
+        show(summary(ended, manner.next), sandbox=ended.progress.batch.sandbox)
 
 
 async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, screen: Screen) -> Ending:
@@ -133,13 +134,13 @@ class Ended:
 Line = tuple[str, str]  # text, style
 
 
-def summary(ended: Ended) -> Iterator[Line]:
+def summary(ended: Ended, then: str = "") -> Iterator[Line]:
     """Every line of the summary, with its style."""
     progress = ended.progress
     yield _headline(ended), "bold"
     yield from _rows(progress)
     yield _money(progress), ""
-    yield from _next(ended)
+    yield from _next(ended, then)
 
 
 def _headline(ended: Ended) -> str:
@@ -190,11 +191,11 @@ def _money(progress: Progress) -> str:
     return f"{'money':{_LABEL}}{', '.join([*parts, f'lost {wording.money(progress.lost_money)}'])}"
 
 
-def _next(ended: Ended) -> Iterator[Line]:
+def _next(ended: Ended, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
     sandbox = " --sandbox" if ended.progress.batch.sandbox else ""
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
-        yield f"{'next':{_LABEL}}lightfast results {name}{sandbox} --per image -o done.csv", ""
+        yield f"{'next':{_LABEL}}{then or f'lightfast results {name}{sandbox} --per image -o done.csv'}", ""
     else:
         left = ended.progress.jobs.get(Job.READY, 0)
         rows = (

@@ -1,0 +1,238 @@
+"""The whole command against the stand-in: pay once, add rows, refuse changes, ask first, stop calmly."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.demo import demo
+from sandbox.launch import running
+
+LIGHTFAST = Path(sys.executable).with_name("lightfast")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """A quick stand-in's address."""
+    with running({"takes": {"default": [0.05, 0.1]}}) as box:
+        yield box.url
+
+
+@pytest.fixture
+def environment(provider) -> dict[str, str]:
+    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    account = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "50"}
+    return (
+        plain
+        | {"MAXAPI_IO_API_KEY": "key-of-a-test", "MAXAPI_IO_BASE_URL": f"{provider}/maxapi.io"}
+        | {f"LIGHTFAST_ACCOUNTS__MAXAPI_IO__{name}": value for name, value in account.items()}
+        | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
+    )
+
+
+@pytest.fixture
+def lightfast(environment):
+    def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [LIGHTFAST, *arguments],
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    return call
+
+
+def write(*prompts: str, name: str = "m.csv") -> None:
+    rows = [f"k{number},{prompt},shelf {number}" for number, prompt in enumerate(prompts)]
+    Path(name).write_text("\n".join(["key,prompt,Shelf", *rows]) + "\n")
+
+
+def spent(done: subprocess.CompletedProcess[str]) -> float:
+    return json.loads(done.stdout)["usd"]["charged"]
+
+
+RUN = ("run", "m.csv", "--to", "out", "--yes", "--json")
+
+
+def test_rows_are_paid_once_new_ones_are_added_and_a_changed_one_is_refused_with_its_cost(lightfast, tmp_path):
+    write("A lamp", "A vase")
+    first = lightfast(*RUN)
+    again = lightfast(*RUN)
+    write("A lamp", "A vase", "A rug")
+    longer = lightfast(*RUN)
+    write("A lamp", "Two vases", "A rug")
+    refused = lightfast(*RUN)
+    redone = lightfast(*RUN, "--changed", "redo")
+
+    assert [done.returncode for done in (first, again, longer, refused, redone)] == [0, 0, 0, 2, 0], refused.stderr
+    assert [round(spent(done), 2) for done in (first, again, longer, redone)] == [0.04, 0.04, 0.06, 0.08]
+    for words in ("line 3", "key k1", "--changed redo", "$0.02", "--changed keep"):
+        assert words in refused.stderr
+    assert {path.name for path in Path("out/m/k1").iterdir()} == {"0.png", "0.r2.png"}
+
+    lines = list(csv.DictReader(io.StringIO(lightfast("results", "m").stdout)))
+    assert [(line["key"], line["Shelf"], line["lf_status"]) for line in lines] == [
+        ("k0", "shelf 0", "done"),
+        ("k1", "shelf 1", "done"),
+        ("k2", "shelf 2", "done"),
+    ]
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    marked = lightfast("run", "../m.csv", "--to", "../out", "--yes", cwd=elsewhere)
+    assert marked.returncode == 2, marked.stderr
+    assert "--new-ledger" in marked.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_at_a_terminal_it_asks_once_and_no_means_nothing(environment):
+    write("A lamp")
+
+    said_no, asked = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"n\n")
+    assert (said_no, files()) == (2, {"m.csv"})
+    assert "Spend about $0.02?" in asked
+
+    said_yes, _ = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"y\n")
+    again, silent = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"")
+    assert (said_yes, again) == (0, 0)
+    assert "Spend" not in silent
+
+
+def files() -> set[str]:
+    return {str(path) for path in Path().rglob("*")}
+
+
+def _at_a_terminal(arguments: list[str], environment: dict[str, str], answer: bytes) -> tuple[int, str]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [LIGHTFAST, *arguments], env=environment | {"TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.write(ours, answer)
+    said = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            said += chunk
+    except OSError:  # the other end is closed: it has ended
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(60), said.decode(errors="replace")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(lightfast, environment, number, code):
+    write("A lamp [hang 2]", "A vase [hang 2]", "A rug [hang 2]")
+    process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
+    _until(lambda: _in_flight(lightfast) == 3)
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == code
+    assert "stopping: 3 submits in the air" in said
+    assert json.loads(lightfast("status", "m", "--json").stdout)["images"]["unknown"] == 0
+    finished = lightfast(*RUN)
+    assert (finished.returncode, round(spent(finished), 2)) == (0, 0.06)
+
+
+def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(lightfast, environment):
+    write("A lamp [hang 60]", "A vase [hang 60]")
+    process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
+    _until(lambda: _in_flight(lightfast) == 2)
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # two signals of one number at once are one
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=15)
+
+    assert process.returncode == 130
+    assert "2 submits" in told
+    assert "$0.04" in told
+    assert "k1" in lightfast("unknown", "m").stdout
+
+
+def test_a_second_run_on_one_ledger_names_the_first_and_ends_with_1(lightfast, environment):
+    write("A lamp [hang 3]")
+    process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
+    _until(lambda: _in_flight(lightfast) == 1)
+
+    second = lightfast(*RUN)
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert second.returncode == 1, second.stderr
+    assert str(process.pid) in second.stderr
+
+
+def test_failed_rows_are_retried_and_done_ones_redone_on_the_spot(lightfast):
+    write("A lamp", "A vase [fail moderation]")
+    first = lightfast(*RUN)
+    allowed = lightfast(*RUN, "--allow-failed", "50%")
+    without_yes = lightfast("redo", "m", "--key", "k0")
+    redone = lightfast("redo", "m", "--key", "k0", "--prompt", "A lamp on {Shelf}", "--yes", "--json")
+    retried = lightfast("retry", "m", "--error", "moderation", "--yes", "--json")
+
+    assert [done.returncode for done in (first, allowed, without_yes, redone, retried)] == [3, 0, 2, 3, 3]
+    assert [round(spent(done), 2) for done in (first, redone, retried)] == [0.02, 0.04, 0.04]
+    assert {path.name for path in Path("out/m/k0").iterdir()} == {"0.png", "0.r2.png"}
+    assert "--yes" in without_yes.stderr
+
+
+def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [LIGHTFAST, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _in_flight(lightfast) -> int:
+    done = lightfast("status", "m", "--json")
+    return json.loads(done.stdout)["images"]["in_flight"] if done.returncode == 0 else 0
+
+
+def _until(true, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_the_demo_makes_every_row_and_again():
+    codes = [demo(quiet=True), demo(quiet=True)]
+
+    lines = list(csv.DictReader(io.StringIO(Path("demo-output/results.csv").read_text(encoding="utf-8-sig"))))
+    assert codes == [0, 0]
+    assert len(lines) >= 24
+    assert {line["lf_status"] for line in lines} == {"done"}
+    assert "heron-lamp-brass" in Path("demo-output/index.html").read_text()
+
+
+def test_the_demo_leaves_a_folder_alone_that_it_has_not_made(lightfast):
+    Path("demo-output").mkdir()
+    Path("demo-output/mine.txt").write_text("mine")
+
+    done = lightfast("demo")
+
+    assert done.returncode == 1
+    assert Path("demo-output/mine.txt").read_text() == "mine"
