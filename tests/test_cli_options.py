@@ -1,0 +1,92 @@
+"""Option values, and where a manifest may come from."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.options import Allowed, read_allowed, read_duration, read_money
+from cli.taking import normal_dest
+from jobs.errors import BadInput
+from worker.sources import local_source, shown_name
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("6h", 21_600), ("1h30m", 5400), ("2d", 172_800), ("45", 45)]
+)
+def test_times_are_read(text, seconds):
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "m", "1x", "-5m", "1h 30", "5m ago"])
+def test_other_times_are_refused(text):
+    with pytest.raises(ValueError, match="such as"):
+        read_duration(text)
+
+
+@pytest.mark.parametrize(("text", "micros"), [("25", 25_000_000), ("$12.50", 12_500_000), ("1,000", 1_000_000_000)])
+def test_money_is_read_exactly(text, micros):
+    assert read_money(text) == micros
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e99"])
+def test_other_money_is_refused(text):
+    with pytest.raises(ValueError, match="USD"):
+        read_money(text)
+
+
+def test_failed_rows_are_allowed_by_share_or_by_number():
+    assert read_allowed("2%").covers(2, 100)
+    assert not read_allowed("2%").covers(3, 100)
+    assert read_allowed("3").covers(3, 10)
+    assert not Allowed().covers(1, 1_000_000)
+
+
+def test_a_folder_is_one_destination_however_it_is_written(tmp_path):
+    assert (
+        normal_dest("out") == normal_dest(f"file://{tmp_path}/out/") == normal_dest("./out/") == str(tmp_path / "out")
+    )
+    assert normal_dest("s3://bucket/prefix/") == "s3://bucket/prefix"
+
+
+def test_a_manifest_in_a_bucket_is_brought_here_and_leaves_no_copy(s3):
+    s3.client.put_object(Bucket=s3.name, Key="in/products.csv", Body=b"prompt\nA lamp\n")
+
+    with local_source(f"{s3.url}/in/products.csv") as source:
+        content = source.path.read_bytes()
+
+    assert content == b"prompt\nA lamp\n"
+    assert not source.path.exists()
+    with pytest.raises(BadInput, match=r"none\.csv"), local_source(f"{s3.url}/in/none.csv"):
+        pass
+
+
+def test_a_manifest_behind_a_link_is_brought_here_and_its_signature_is_not_shown(tmp_path):
+    Path("products.csv").write_text("prompt\nA lamp\n")
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+
+        with local_source(f"{base}/products.csv?signature=secret") as source:
+            content, name = source.path.read_text(), source.name
+        with pytest.raises(BadInput, match="404"), local_source(f"{base}/none.csv"):
+            pass
+
+        server.shutdown()
+    assert (content, name) == ("prompt\nA lamp\n", "http://127.0.0.1/products.csv")
+
+
+def test_other_addresses_are_no_manifest():
+    with pytest.raises(BadInput, match="ftp://host"), local_source("ftp://host/m.csv"):
+        pass
+    assert shown_name("https://user:secret@host/m.csv?x=1") == "https://host/m.csv"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
