@@ -81,6 +81,7 @@ class Crew:
     """All shifts of a process, and everything they have in the air."""
 
     services: Services
+    only: str | None = None  # the one batch that may spend; what others have paid for is still polled and copied
     stopping: bool = False
     _lanes: dict[str, _Lane] = field(default_factory=dict)
     _sends: dict[asyncio.Task[Fact], submit.Attempt] = field(default_factory=dict)
@@ -189,6 +190,7 @@ class Crew:
             services.clock.now(),
             lease=lease,
             at_most=SUBMITS_AT_ONCE,
+            only=self.only,
         )
         for intent in claim.intents:
             attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)

@@ -73,7 +73,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         watcher=on_progress or (lambda _progress, _accounts: None),
     )
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
-        crew = Crew(services)
+        crew = Crew(services, only=name)
         run.stop.in_the_air = lambda: crew.in_the_air
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]

@@ -60,21 +60,33 @@ def most_in_flight(account: Row[Any]) -> int:
 # -- submits -------------------------------------------------------------------------------------------------------
 
 
-def claim_submits(tx: Connection, name: str, now: float, *, lease: float, at_most: int, ahead: float) -> Claim:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a claim of submits is to be made."""
+
+    lease: float  # seconds
+    at_most: int
+    ahead: float  # seconds within which they can be sent
+    only: str | None  # the one batch that may spend; None: every active batch, by fair share
+
+
+def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     """Commits the intent to send: attempts `submitting`, their slots taken, their cost reserved, their time given."""
     account = lock_account(tx, name)
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
-    room = _room(tx, account, at_most)
+    room = _room(tx, account, terms.at_most)
     if room <= 0:
         return Claim(intents=())
-    permits = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=ahead, most=room)
+    permits = limits.permits(
+        tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=terms.ahead, most=room
+    )
     if not permits.times:
         return Claim(intents=(), next_at=permits.next_at)
-    tries = _pick(tx, account, len(permits.times), now)
+    tries = _pick(tx, account, len(permits.times), now, terms.only)
     if not tries:
-        return Claim(intents=(), next_at=_next_ready(tx, account.provider, now))
-    return _commit_intent(tx, account, tries, permits, now=now, lease=lease)
+        return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
+    return _commit_intent(tx, account, tries, permits, now=now, lease=terms.lease)
 
 
 def _rest(account: Row[Any], now: float) -> float | None:
@@ -103,19 +115,23 @@ class _Try:
     cost: int
 
 
-def _pick(tx: Connection, account: Row[Any], most: int, now: float) -> list[_Try]:
+def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None) -> list[_Try]:
     picked: list[_Try] = []
-    open_batches = _batches_with_work(tx, account.provider, now)
+    open_batches = _batches_with_work(tx, account.provider, now, only)
     for batch, share in _shares(open_batches, most):
         ready = _ready_jobs(tx, batch.id, account.provider, now, share)
         picked += _within_budget(batch, _cut_into_tries(tx, ready, share))
     return picked[:most]
 
 
-def _batches_with_work(tx: Connection, provider: str, now: float) -> Sequence[Row[Any]]:
-    has_work = select(literal_column("1")).where(*_is_ready(provider, now), jobs.c.batch_id == batches.c.id).exists()
+def _may_spend(only: str | None) -> Any:
     active = batches.c.state == BatchState.ACTIVE
-    return tx.execute(select(batches).where(active, has_work).order_by(batches.c.id).with_for_update()).all()
+    return active if only is None else active & (batches.c.name == only)
+
+
+def _batches_with_work(tx: Connection, provider: str, now: float, only: str | None) -> Sequence[Row[Any]]:
+    has_work = select(literal_column("1")).where(*_is_ready(provider, now), jobs.c.batch_id == batches.c.id).exists()
+    return tx.execute(select(batches).where(_may_spend(only), has_work).order_by(batches.c.id).with_for_update()).all()
 
 
 def _is_ready(provider: str, now: float) -> tuple[Any, ...]:
@@ -201,13 +217,13 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     return _Try(job=wanted.job, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
-def _next_ready(tx: Connection, provider: str, now: float) -> float | None:
+def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> float | None:
     waiting = select(func.min(jobs.c.ready_at)).where(
         jobs.c.state == literal_column("'ready'"),
         jobs.c.provider == provider,
         jobs.c.position.is_not(None),
         jobs.c.ready_at > now,
-        jobs.c.batch_id.in_(select(batches.c.id).where(batches.c.state == BatchState.ACTIVE)),
+        jobs.c.batch_id.in_(select(batches.c.id).where(_may_spend(only))),
     )
     return tx.execute(waiting).scalar()
 

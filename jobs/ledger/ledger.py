@@ -199,9 +199,19 @@ class Ledger:
 
     # -- claims
 
-    def claim_submits(self, account: str, now: float, *, lease: float, at_most: int = 64, ahead: float = 0.25) -> Claim:
-        """Claims what may be sent within `ahead` seconds, with its intent on record."""
-        return self._write(lambda tx: claims.claim_submits(tx, account, now, lease=lease, at_most=at_most, ahead=ahead))
+    def claim_submits(
+        self,
+        account: str,
+        now: float,
+        *,
+        lease: float,
+        at_most: int = 64,
+        ahead: float = 0.25,
+        only: str | None = None,
+    ) -> Claim:
+        """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
+        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only)
+        return self._write(lambda tx: claims.claim_submits(tx, account, now, terms))
 
     def claim_polls(
         self, account: str, now: float, *, lease: float, at_most: int = 64

@@ -164,6 +164,16 @@ def test_a_batch_that_comes_late_starts_level_with_the_others(ledger):
     assert batches.count(late.id) == 5
 
 
+def test_a_run_of_one_batch_spends_for_no_other(ledger):
+    stock.stock(ledger, stock.rows(3), name="left-unfinished")
+    mine = ledger.record_manifest(stock.new_batch("mine"), stock.rows(2), now=NOW)
+
+    intents = ledger.claim_submits("main", NOW, lease=90, only="mine").intents
+
+    assert {intent.batch_id for intent in intents} == {mine.id}
+    assert ledger.progress("left-unfinished").jobs == {Job.READY: 3}
+
+
 def test_a_paused_batch_is_not_claimed_from_until_it_is_resumed(ledger):
     stock.stock(ledger, stock.rows(3))
     ledger.pause("spring", "by hand", NOW)
