@@ -56,7 +56,7 @@ class IoApi:
 
     def refused(self, refusal: Refusal) -> Answer:
         """`code` and `msg`; moderation carries `data` too."""
-        status = 400 if refusal.kind == "model" else refusal.status
+        status = refusal.status
         words = "unauthorized" if refusal.kind == "key" else refusal.message
         body: dict[str, Any] = {"code": status, "msg": words}
         if refusal.kind == "moderation":

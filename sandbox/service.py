@@ -96,7 +96,8 @@ class Service:
 
     def _refusal_of(self, trouble: Trouble) -> Refusal:
         if trouble.status:
-            kind = KINDS.get(trouble.status, "invalid" if trouble.status < 500 else "server")  # noqa: PLR2004  HTTP
+            kinds = {**KINDS, 404: "not_found"} if trouble.verb == "poll" else KINDS
+            kind = kinds.get(trouble.status, "invalid" if trouble.status < 500 else "server")  # noqa: PLR2004  HTTP
             after = retry_after_of(trouble, self._world.now())
             return Refusal(kind, f"trouble on order: {trouble.status}", status=trouble.status, after=after)
         word = (trouble.arguments or ("invalid",))[0]

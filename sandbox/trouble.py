@@ -48,7 +48,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "refuse": "refused: `moderation`, `balance`, `key`, `model`, `nul`, `surrogate`, `huge`, else invalid",
     },
     "task": {
-        "fail": "fails, without a reason or for: `moderation`, `invalid`, `points`, `nul`, `surrogate`, `huge`, any word",
+        "fail": "fails, without reason or for: `moderation`, `invalid`, `points`, `nul`, `surrogate`, `huge`, any word",
         "timeout": "ends in TIMEOUT",
         "cancelled": "ends cancelled",
         "stuck": "never ends",

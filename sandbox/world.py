@@ -254,7 +254,7 @@ class World:
 def retry_after(value: str | float | None, now: float) -> str | None:
     """The header's text: seconds, or a date so many seconds ahead."""
     if not isinstance(value, str) or not value.startswith("date"):
-        return None if value is None else str(value)
+        return None if value is None else value if isinstance(value, str) else f"{value:g}"
     ahead = float(value[4:] or 2)
     return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(math.ceil(now + ahead)))
 
