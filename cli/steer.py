@@ -50,7 +50,7 @@ def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbo
         found = find_batch(desk.ledger, batch)
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
-        desk.ledger.pause(batch, "paused on your word", time.time())
+        desk.ledger.pause(batch, "on your word", time.time())
         _told(desk, batch, f"{batch} is paused: nothing new is paid. lightfast resume {batch}", json=json)
     return 0
 

@@ -84,10 +84,10 @@ async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, sc
 
 def exit_code(ending: Ending, limits: Limits) -> int:
     """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
+    rows = ending.progress.jobs
     failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
-    if ending.reason is Reason.ROWS_NEED_YOU and limits.allowed.covers(failed, sum(ending.progress.jobs.values())):
-        return 0
-    return ending.exit_code
+    forgiven = not rows.get(Job.CANCELLED) and limits.allowed.covers(failed, sum(rows.values()))
+    return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
 
 
 # -- signals -------------------------------------------------------------------------------------------------------
@@ -149,6 +149,8 @@ def _headline(ended: Ended) -> str:
         return f"{name}: finished in {took}, every row is done"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
         needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
+        if not needy:
+            return f"{name}: ended, {wording.count(ended.progress.jobs.get(Job.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished in {took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
 
