@@ -214,39 +214,58 @@ def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageE
     return changes.bells
 
 
+#: Bound once for statements that are built once: building them costs as much as running them.
+_THESE = bindparam("these", expanding=True)
+
+
 def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    return {row.id: row for row in tx.execute(select(attempts).where(attempts.c.id.in_(set(ids))))}
+    return {row.id: row for row in tx.execute(_THESE_ATTEMPTS, {"these": list(set(ids))})}
+
+
+_THESE_ATTEMPTS = select(attempts).where(attempts.c.id.in_(_THESE))
 
 
 def _images(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    wanted = select(images.c.id, images.c.batch_id, images.c.job_id, images.c.state, images.c.surplus)
-    return {row.id: row for row in tx.execute(wanted.where(images.c.id.in_(set(ids))))}
+    return {row.id: row for row in tx.execute(_THESE_IMAGES, {"these": list(set(ids))})}
+
+
+_THESE_IMAGES = select(images.c.id, images.c.batch_id, images.c.job_id, images.c.state, images.c.surplus).where(
+    images.c.id.in_(_THESE)
+)
 
 
 def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> dict[int, Any]:
     found = list(found)
     account_ids = {row.account_id for row in found}
     batch_ids = {row.batch_id for row in found} | {row.batch_id for row in image_rows}
-    mine = select(accounts).where(accounts.c.id.in_(account_ids)).order_by(accounts.c.id)
-    locked = {row.id: row for row in tx.execute(mine.with_for_update())} if account_ids else {}
-    tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
+    told = tx.execute(_LOCK_ACCOUNTS, {"these": list(account_ids)}) if account_ids else ()
+    locked = {row.id: row for row in told}
+    tx.execute(_LOCK_BATCHES, {"these": list(batch_ids)})
     return locked
+
+
+_LOCK_ACCOUNTS = select(accounts).where(accounts.c.id.in_(_THESE)).order_by(accounts.c.id).with_for_update()
+_LOCK_BATCHES = select(batches.c.id).where(batches.c.id.in_(_THESE)).order_by(batches.c.id).with_for_update()
 
 
 def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]]:
     """The slots that still wait for each attempt's images, in order."""
     waiting: dict[int, list[int]] = defaultdict(list)
     if attempt_ids:
-        mine = select(images.c.attempt_id, images.c.slot).where(
-            images.c.attempt_id.in_(attempt_ids), images.c.state == Image.MISSING, images.c.surplus.is_(False)
-        )
-        for row in tx.execute(mine.order_by(images.c.slot)):
+        for row in tx.execute(_WAITING, {"these": attempt_ids}):
             waiting[row.attempt_id].append(row.slot)
     return waiting
+
+
+_WAITING = (
+    select(images.c.attempt_id, images.c.slot)
+    .where(images.c.attempt_id.in_(_THESE), images.c.state == Image.MISSING, images.c.surplus.is_(False))
+    .order_by(images.c.slot)
+)
 
 
 @dataclass(frozen=True, slots=True)
