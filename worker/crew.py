@@ -191,6 +191,7 @@ class Crew:
             lease=lease,
             at_most=SUBMITS_AT_ONCE,
             only=self.only,
+            holder=services.holder,
         )
         for intent in claim.intents:
             attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)

@@ -20,13 +20,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, or_, select, update
 
 from jobs import limits
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
 from jobs.states import Batch as BatchState
 from providers.dialect import Request, request_hash
 
+#: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
+SILENT = 20.0
 #: Attempts an account can number before they would run into the next account's: a trillion.
 _ATTEMPTS_AN_ACCOUNT = 1 << 40
 
@@ -36,10 +38,21 @@ def lock_account(tx: Connection, name: str) -> Row[Any]:
     return tx.execute(select(accounts).where(accounts.c.name == name).with_for_update()).one()
 
 
-def in_flight(tx: Connection, account_id: int) -> int:
-    """Attempts that occupy a place at the provider."""
+def in_flight(tx: Connection, account_id: int, now: float | None = None) -> int:
+    """Attempts that occupy a place at the provider.
+
+    With `now`, submits of a process that gave no sign of life for long do not: they stay leased until nobody can send
+    them, but their places must not stand empty for all that time.
+    """
     counted = select(func.count()).where(attempts.c.account_id == account_id, _is_in_flight())
+    if now is not None:
+        silent = (attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(_silent_workers(now))
+        counted = counted.where(~silent)
     return tx.execute(counted).scalar_one()
+
+
+def _silent_workers(now: float) -> Any:
+    return select(workers.c.name).where(workers.c.seen_at < now - SILENT)
 
 
 def _is_in_flight() -> Any:
@@ -68,6 +81,7 @@ class Terms:
     at_most: int
     ahead: float  # seconds within which they can be sent
     only: str | None  # the one batch that may spend; None: every active batch, by fair share
+    holder: str | None  # the process that claims
 
 
 def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
@@ -75,7 +89,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     account = lock_account(tx, name)
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
-    room = _room(tx, account, terms.at_most)
+    room = _room(tx, account, terms.at_most, now)
     if room <= 0:
         return Claim(intents=())
     permits = limits.permits(
@@ -86,15 +100,15 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     tries = _pick(tx, account, len(permits.times), now, terms.only)
     if not tries:
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
-    return _commit_intent(tx, account, tries, permits, now=now, lease=terms.lease)
+    return _commit_intent(tx, account, tries, permits, now=now, terms=terms)
 
 
 def _rest(account: Row[Any], now: float) -> float | None:
     return account.paused_until if account.paused_until is not None and account.paused_until > now else None
 
 
-def _room(tx: Connection, account: Row[Any], at_most: int) -> int:
-    flying = in_flight(tx, account.id)
+def _room(tx: Connection, account: Row[Any], at_most: int, now: float) -> int:
+    flying = in_flight(tx, account.id, now)
     room = min(at_most, most_in_flight(account) - flying)
     if account.paused_code is None and account.unclear < UNCLEAR_BEFORE_REST:
         return room
@@ -229,12 +243,15 @@ def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> 
 
 
 def _commit_intent(
-    tx: Connection, account: Row[Any], tries: list[_Try], permits: limits.Permits, *, now: float, lease: float
+    tx: Connection, account: Row[Any], tries: list[_Try], permits: limits.Permits, *, now: float, terms: Terms
 ) -> Claim:
     first = account.id * _ATTEMPTS_AN_ACCOUNT + account.attempts_made
     numbered = list(enumerate(tries, start=first))
-    until = now + lease
-    tx.execute(insert(attempts), [_attempt(number, account, one, now=now, until=until) for number, one in numbered])
+    until = now + terms.lease
+    tx.execute(
+        insert(attempts),
+        [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered],
+    )
     tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
     _leave_ready(tx, tries)
     _reserve(tx, tries)
@@ -248,7 +265,9 @@ def _commit_intent(
     return Claim(intents=intents, next_at=max(now, used.next_at))
 
 
-def _attempt(number: int, account: Row[Any], one: _Try, *, now: float, until: float) -> dict[str, Any]:
+def _attempt(
+    number: int, account: Row[Any], one: _Try, *, now: float, until: float, holder: str | None
+) -> dict[str, Any]:
     return {
         "id": number,
         "batch_id": one.job.batch_id,
@@ -263,6 +282,7 @@ def _attempt(number: int, account: Row[Any], one: _Try, *, now: float, until: fl
         "reserved": one.cost,
         "created_at": now,
         "lease_until": until,
+        "holder": holder,
     }
 
 
@@ -411,7 +431,8 @@ def _due_copies(now: float, most: int) -> Any:
         .join(attempts, attempts.c.id == images.c.attempt_id)
         .join(accounts, accounts.c.id == attempts.c.account_id)
     )
-    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= now)
+    # A copy may be made twice without harm, so one is taken from a worker that fell silent before its lease ends.
+    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= now, images.c.holder.in_(_silent_workers(now)))
     return (
         select(*wanted)
         .select_from(joined)

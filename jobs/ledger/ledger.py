@@ -199,7 +199,7 @@ class Ledger:
 
     # -- claims
 
-    def claim_submits(
+    def claim_submits(  # noqa: PLR0913  when, how long, how many, for whom, by whom
         self,
         account: str,
         now: float,
@@ -208,9 +208,10 @@ class Ledger:
         at_most: int = 64,
         ahead: float = 0.25,
         only: str | None = None,
+        holder: str | None = None,
     ) -> Claim:
         """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
-        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only)
+        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder)
         return self._write(lambda tx: claims.claim_submits(tx, account, now, terms))
 
     def claim_polls(

@@ -168,6 +168,7 @@ attempts = Table(
     Column("poll_path", Text),
     Column("created_at", Time, nullable=False),
     Column("lease_until", Time, nullable=False),
+    Column("holder", Text),  # the process that may send it, as in `workers`
     Column("accepted_at", Time),
     Column("next_poll_at", Time),  # NULL: not polled (any more)
     Column("polls", Integer, nullable=False, server_default="0"),

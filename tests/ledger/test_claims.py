@@ -94,8 +94,8 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
     def count_without_lock(tx, name):
         return tx.execute(select(accounts).where(accounts.c.name == name)).one()
 
-    def count_together(tx, account_id, counted=claims.in_flight):
-        flying = counted(tx, account_id)
+    def count_together(tx, account_id, now=None, counted=claims.in_flight):
+        flying = counted(tx, account_id, now)
         everyone_has_counted.wait(timeout=20)
         return flying
 
@@ -115,6 +115,15 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
 
     assert _claim_from_threads(postgres_ledger_url, times=1) > 10
     ledger.close()
+
+
+def test_the_places_of_a_worker_that_fell_silent_are_free_again(ledger):
+    stock.stock(ledger, stock.rows(5), limits=stock.account(max_in_flight=2))
+    ledger.touch_worker("killed", NOW)
+    assert len(ledger.claim_submits("main", NOW, lease=900, holder="killed").intents) == 2
+
+    assert ledger.claim_submits("main", NOW + 19, lease=900, holder="other").intents == ()
+    assert len(ledger.claim_submits("main", NOW + 21, lease=900, holder="other").intents) == 2
 
 
 def test_a_claim_leaves_an_intent_that_names_its_slots_and_reserves_its_cost(ledger):
@@ -254,6 +263,17 @@ def test_the_image_whose_link_dies_first_is_copied_first(ledger):
     rest, _ = ledger.claim_copies(NOW, holder="you", lease=60, at_most=2)
 
     assert [due.expires_at - NOW for due in [*first, *rest]] == [100, 200, 300]
+
+
+def test_the_copies_of_a_worker_that_fell_silent_are_made_by_another(ledger):
+    stock.stock(ledger, stock.rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([_accepted(intent), _succeeded(intent.attempt_id, NOW + 5000)], NOW)
+    ledger.touch_worker("killed", NOW)
+    assert len(ledger.claim_copies(NOW, holder="killed", lease=600, at_most=5)[0]) == 1
+
+    assert ledger.claim_copies(NOW + 19, holder="other", lease=600, at_most=5)[0] == []
+    assert len(ledger.claim_copies(NOW + 21, holder="other", lease=600, at_most=5)[0]) == 1
 
 
 def _accepted(intent, poll_at=NOW):

@@ -151,6 +151,7 @@ def upgrade() -> None:
         sa.Column("poll_path", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("lease_until", sa.Float(precision=53), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("accepted_at", sa.Float(precision=53), nullable=True),
         sa.Column("next_poll_at", sa.Float(precision=53), nullable=True),
         sa.Column("polls", sa.Integer(), server_default="0", nullable=False),
