@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import io
 import socket
 import time
@@ -65,14 +64,14 @@ async def failure(http, url, *, limit=10**7, timeout=2.0):  # noqa: ASYNC109  ha
     return caught.value
 
 
-async def test_a_download_is_hashed_and_the_signed_link_is_left_as_it_is(http):
+async def test_a_download_comes_whole_and_the_signed_link_is_left_as_it_is(http):
     into = io.BytesIO()
     path = "/images/a%2Fb%20c.png?sig=a%2Bb/c==&X=%7e~+é|"
     async with cdn(OK + BODY) as (url, asked):
         done = await http.download(url + path, into, limit=10**6, timeout=2)
 
     assert into.getvalue() == BODY
-    assert (done.size, done.sha256, done.content_type) == (len(BODY), hashlib.sha256(BODY).hexdigest(), "image/png")
+    assert (done.size, done.content_type) == (len(BODY), "image/png")
     line, _, headers = asked[0].partition(b"\r\n")
     assert line == b"GET /images/a%2Fb%20c.png?sig=a%2Bb/c==&X=%7e~+%C3%A9| HTTP/1.1"
     assert b"authorization" not in headers.lower()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import io
 import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
@@ -78,7 +77,6 @@ class Download:
     status: int
     headers: Mapping[str, str]  # names in lower case
     size: int
-    sha256: str
 
     @property
     def content_type(self) -> str:
@@ -201,7 +199,7 @@ class Http:
         limit: int,
         timeout: float,  # noqa: ASYNC109  bounds the whole body's time
     ) -> Download:
-        """Fetches a link into `into`, hashing on the way. Raises `FetchError`; what is in `into` is then worthless."""
+        """Fetches a link into `into`. Raises `FetchError`; what is in `into` is then worthless."""
         try:
             return await _bounded(self._follow(_link(url), into, limit), timeout)
         except TimeoutError:
@@ -240,8 +238,8 @@ class Http:
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))
             _demand_ok(answer)
-            size, digest = await _stream(answer, into, limit)
-            return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size, sha256=digest)
+            size = await _stream(answer, into, limit)
+            return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size)
 
     # -- the session -----------------------------------------------------------------------------------------------
 
@@ -344,16 +342,14 @@ def _demand_ok(answer: aiohttp.ClientResponse) -> None:
     raise FetchError("download_failed", message, retryable=retryable)
 
 
-async def _stream(answer: aiohttp.ClientResponse, into: Sink, limit: int) -> tuple[int, str]:
-    digest = hashlib.sha256()
+async def _stream(answer: aiohttp.ClientResponse, into: Sink, limit: int) -> int:
     size = 0
     _demand_below(answer.content_length or 0, limit)
     async for part in answer.content.iter_any():
         size += len(part)
         _demand_below(size, limit)
-        digest.update(part)
         into.write(part)
-    return size, digest.hexdigest()
+    return size
 
 
 def _demand_below(size: int, limit: int) -> None:
