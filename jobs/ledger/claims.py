@@ -17,7 +17,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Integer,
+    Row,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from jobs import limits
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs, workers
@@ -35,7 +48,11 @@ _ATTEMPTS_AN_ACCOUNT = 1 << 40
 
 def lock_account(tx: Connection, name: str) -> Row[Any]:
     """The account's row, held until the transaction ends: the one place where its limits are decided."""
-    return tx.execute(select(accounts).where(accounts.c.name == name).with_for_update()).one()
+    return tx.execute(_ACCOUNT, {"called": name}).one()
+
+
+# Statements are built once: to build one and to look it up in SQLAlchemy's cache costs as much as to run it.
+_ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update()
 
 
 def in_flight(tx: Connection, account_id: int, now: float | None = None) -> int:
@@ -44,20 +61,20 @@ def in_flight(tx: Connection, account_id: int, now: float | None = None) -> int:
     With `now`, submits of a process that gave no sign of life for long do not: they stay leased until nobody can send
     them, but their places must not stand empty for all that time.
     """
-    counted = select(func.count()).where(attempts.c.account_id == account_id, _is_in_flight())
-    if now is not None:
-        silent = (attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(_silent_workers(now))
-        counted = counted.where(~silent)
-    return tx.execute(counted).scalar_one()
+    if now is None:
+        return tx.execute(_FLYING, {"of_account": account_id}).scalar_one()
+    return tx.execute(_FLYING_NOW, {"of_account": account_id, "alive_since": now - SILENT}).scalar_one()
 
 
-def _silent_workers(now: float) -> Any:
-    return select(workers.c.name).where(workers.c.seen_at < now - SILENT)
-
-
-def _is_in_flight() -> Any:
+_SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < bindparam("alive_since"))
+_FLYING = select(func.count()).where(
+    attempts.c.account_id == bindparam("of_account"),
     # Literal, not bound: only then can the planner use the partial index.
-    return attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT])
+    attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
+)
+_FLYING_NOW = _FLYING.where(
+    ~((attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(_SILENT_WORKERS))
+)
 
 
 def submit_rate(account: Row[Any]) -> float:
@@ -116,8 +133,12 @@ def _room(tx: Connection, account: Row[Any], at_most: int, now: float) -> int:
 
 
 def _submitting(tx: Connection, account_id: int) -> int:
-    mine = (attempts.c.account_id == account_id, attempts.c.state == literal_column("'submitting'"))
-    return tx.execute(select(func.count()).where(*mine)).scalar_one()
+    return tx.execute(_SUBMITTING, {"of_account": account_id}).scalar_one()
+
+
+_SUBMITTING = select(func.count()).where(
+    attempts.c.account_id == bindparam("of_account"), attempts.c.state == literal_column("'submitting'")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,23 +159,24 @@ def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | 
     return picked[:most]
 
 
-def _may_spend(only: str | None) -> Any:
-    active = batches.c.state == BatchState.ACTIVE
-    return active if only is None else active & (batches.c.name == only)
-
-
 def _batches_with_work(tx: Connection, provider: str, now: float, only: str | None) -> Sequence[Row[Any]]:
-    has_work = select(literal_column("1")).where(*_is_ready(provider, now), jobs.c.batch_id == batches.c.id).exists()
-    return tx.execute(select(batches).where(_may_spend(only), has_work).order_by(batches.c.id).with_for_update()).all()
+    return tx.execute(_WITH_WORK, {"at_provider": provider, "moment": now, "only": only}).all()
 
 
-def _is_ready(provider: str, now: float) -> tuple[Any, ...]:
-    return (
-        jobs.c.state == literal_column("'ready'"),
-        jobs.c.provider == provider,
-        jobs.c.position.is_not(None),
-        jobs.c.ready_at <= now,
-    )
+_ONLY = bindparam("only", type_=Text)
+_MAY_SPEND = (batches.c.state == BatchState.ACTIVE) & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+_WAITS = (
+    jobs.c.state == literal_column("'ready'"),
+    jobs.c.provider == bindparam("at_provider"),
+    jobs.c.position.is_not(None),
+)
+_IS_READY = (*_WAITS, jobs.c.ready_at <= bindparam("moment"))
+_WITH_WORK = (
+    select(batches)
+    .where(_MAY_SPEND, select(literal_column("1")).where(*_IS_READY, jobs.c.batch_id == batches.c.id).exists())
+    .order_by(batches.c.id)
+    .with_for_update()
+)
 
 
 def _shares(open_batches: Sequence[Row[Any]], most: int) -> list[tuple[Row[Any], int]]:
@@ -174,8 +196,17 @@ def _shares(open_batches: Sequence[Row[Any]], most: int) -> list[tuple[Row[Any],
 
 
 def _ready_jobs(tx: Connection, batch_id: int, provider: str, now: float, most: int) -> Sequence[Row[Any]]:
-    ready = select(jobs).where(jobs.c.batch_id == batch_id, *_is_ready(provider, now))
-    return tx.execute(ready.order_by(jobs.c.position).limit(most).with_for_update()).all()
+    wanted = {"of_batch": batch_id, "at_provider": provider, "moment": now, "most": most}
+    return tx.execute(_READY, wanted).all()
+
+
+_READY = (
+    select(jobs)
+    .where(jobs.c.batch_id == bindparam("of_batch"), *_IS_READY)
+    .order_by(jobs.c.position)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update()
+)
 
 
 def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> list[_Try]:
@@ -191,17 +222,23 @@ def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> lis
 
 def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int]]:
     revision = {job.id: job.revision for job in ready}
-    free = select(images.c.job_id, images.c.revision, images.c.slot).where(
-        images.c.job_id.in_(revision),
+    slots: dict[int, list[int]] = defaultdict(list)
+    for row in tx.execute(_FREE, {"of_jobs": list(revision)}):
+        if row.revision == revision[row.job_id]:
+            slots[row.job_id].append(row.slot)
+    return slots
+
+
+_FREE = (
+    select(images.c.job_id, images.c.revision, images.c.slot)
+    .where(
+        images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
         images.c.state == Image.MISSING,
         images.c.attempt_id.is_(None),
         images.c.surplus.is_(False),
     )
-    slots: dict[int, list[int]] = defaultdict(list)
-    for row in tx.execute(free.order_by(images.c.job_id, images.c.slot)):
-        if row.revision == revision[row.job_id]:
-            slots[row.job_id].append(row.slot)
-    return slots
+    .order_by(images.c.job_id, images.c.slot)
+)
 
 
 def _within_budget(batch: Row[Any], tries: list[_Try]) -> list[_Try]:
@@ -232,14 +269,12 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
 
 
 def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> float | None:
-    waiting = select(func.min(jobs.c.ready_at)).where(
-        jobs.c.state == literal_column("'ready'"),
-        jobs.c.provider == provider,
-        jobs.c.position.is_not(None),
-        jobs.c.ready_at > now,
-        jobs.c.batch_id.in_(select(batches.c.id).where(_may_spend(only))),
-    )
-    return tx.execute(waiting).scalar()
+    return tx.execute(_NEXT_READY, {"at_provider": provider, "moment": now, "only": only}).scalar()
+
+
+_NEXT_READY = select(func.min(jobs.c.ready_at)).where(
+    *_WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(_MAY_SPEND))
+)
 
 
 def _commit_intent(
@@ -249,15 +284,14 @@ def _commit_intent(
     numbered = list(enumerate(tries, start=first))
     until = now + terms.lease
     tx.execute(
-        insert(attempts),
+        _NEW_ATTEMPTS,
         [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered],
     )
     tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
     _leave_ready(tx, tries)
     _reserve(tx, tries)
     used = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=1e9, most=len(tries))
-    taken = {"submit_tat": used.tat, "attempts_made": account.attempts_made + len(tries)}
-    tx.execute(update(accounts).where(accounts.c.id == account.id).values(**taken))
+    tx.execute(_TAKE_RATE, {"of_account": account.id, "tat": used.tat, "more": len(tries)})
     intents = tuple(
         _intent(number, account, one, send_at=at, until=until)
         for (number, one), at in zip(numbered, permits.times, strict=False)
@@ -286,6 +320,12 @@ def _attempt(
     }
 
 
+_NEW_ATTEMPTS = insert(attempts)
+_TAKE_RATE = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("of_account"))
+    .values(submit_tat=bindparam("tat"), attempts_made=accounts.c.attempts_made + bindparam("more"))
+)
 _TAKE_SLOT = (
     update(images)
     .where(
@@ -308,7 +348,10 @@ def _leave_ready(tx: Connection, tries: list[_Try]) -> None:
     still = _free_slots(tx, list(picked.values()))
     full = [job_id for job_id in picked if not still[job_id]]
     if full:
-        tx.execute(update(jobs).where(jobs.c.id.in_(full)).values(state=Job.WORKING.value))
+        tx.execute(_WORKING, {"of_jobs": full})
+
+
+_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=Job.WORKING.value)
 
 
 def _reserve(tx: Connection, tries: list[_Try]) -> None:
@@ -359,23 +402,40 @@ def claim_polls(
     due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
     if due:
         used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
-        tx.execute(update(accounts).where(accounts.c.id == account.id).values(poll_tat=used.tat))
-        moved = {"next_poll_at": now + lease, "polls": attempts.c.polls + 1}
-        tx.execute(update(attempts).where(attempts.c.id.in_([row.id for row in due])).values(**moved))
+        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat})
+        tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
     return [_due_poll(row, account.name) for row in due], _next_poll(tx, account.id, permits.next_at)
 
 
+_TAKE_POLL_RATE = update(accounts).where(accounts.c.id == bindparam("of_account")).values(poll_tat=bindparam("tat"))
+_POLLED = (
+    update(attempts)
+    .where(attempts.c.id.in_(bindparam("asked_about", expanding=True)))
+    .values(next_poll_at=bindparam("until"), polls=attempts.c.polls + 1)
+)
+
+
 def _due_polls(tx: Connection, account_id: int, now: float, most: int) -> Sequence[Row[Any]]:
-    due = select(attempts).where(attempts.c.account_id == account_id, attempts.c.next_poll_at <= now)
-    return tx.execute(due.order_by(attempts.c.next_poll_at).limit(most).with_for_update(skip_locked=True)).all()
+    return tx.execute(_DUE_POLLS, {"of_account": account_id, "moment": now, "most": most}).all()
+
+
+_DUE_POLLS = (
+    select(attempts)
+    .where(attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at <= bindparam("moment"))
+    .order_by(attempts.c.next_poll_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
 
 
 def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
-    following = select(func.min(attempts.c.next_poll_at)).where(
-        attempts.c.account_id == account_id, attempts.c.next_poll_at.is_not(None)
-    )
-    found = tx.execute(following).scalar()
+    found = tx.execute(_NEXT_POLL, {"of_account": account_id}).scalar()
     return None if found is None else max(found, not_before)
+
+
+_NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
+    attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at.is_not(None)
+)
 
 
 def _due_poll(row: Row[Any], account: str) -> DuePoll:
@@ -400,14 +460,20 @@ def claim_copies(
     tx: Connection, now: float, *, holder: str, lease: float, at_most: int
 ) -> tuple[list[DueCopy], float | None]:
     """Images to be copied now, those whose links die first first, and when to ask again."""
-    due = tx.execute(_due_copies(now, at_most)).all()
+    due = tx.execute(_DUE_COPIES, {"moment": now, "alive_since": now - SILENT, "most": at_most}).all()
     if due:
-        leased = {"lease_until": now + lease, "holder": holder, "tries": images.c.tries + 1}
-        tx.execute(update(images).where(images.c.id.in_([row.id for row in due])).values(**leased))
+        tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     return [_due_copy(row) for row in due], _next_copy(tx)
 
 
-def _due_copies(now: float, most: int) -> Any:
+_LEASE = (
+    update(images)
+    .where(images.c.id.in_(bindparam("taken", expanding=True)))
+    .values(lease_until=bindparam("until"), holder=bindparam("by"), tries=images.c.tries + 1)
+)
+
+
+def _due_copies() -> Any:
     wanted = (
         *images.c,
         jobs.c.key,
@@ -432,23 +498,30 @@ def _due_copies(now: float, most: int) -> Any:
         .join(accounts, accounts.c.id == attempts.c.account_id)
     )
     # A copy may be made twice without harm, so one is taken from a worker that fell silent before its lease ends.
-    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= now, images.c.holder.in_(_silent_workers(now)))
+    moment: BindParameter[Any] = bindparam("moment")
+    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= moment, images.c.holder.in_(_SILENT_WORKERS))
     return (
         select(*wanted)
         .select_from(joined)
-        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= now, free)
+        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= moment, free)
         .order_by(images.c.expires_at)
-        .limit(most)
+        .limit(bindparam("most", type_=Integer))
         .with_for_update(of=images, skip_locked=True)
     )
 
 
+_DUE_COPIES = _due_copies()
+
+
 def _next_copy(tx: Connection) -> float | None:
-    # The later of lease and delay, in portable SQL.
-    busy_until = func.coalesce(images.c.lease_until, 0.0)
-    later = (images.c.next_copy_at + busy_until + func.abs(images.c.next_copy_at - busy_until)) / 2
-    found = tx.execute(select(func.min(later)).where(images.c.state == literal_column("'generated'"))).scalar()
+    found = tx.execute(_NEXT_COPY).scalar()
     return None if found is None else float(found)
+
+
+_BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
+#: The later of lease and delay, in portable SQL.
+_FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
+_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"))
 
 
 def _due_copy(row: Row[Any]) -> DueCopy:
@@ -522,8 +595,7 @@ def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
 
 
 def _batches_ready(tx: Connection, provider: str, now: float) -> bool:
-    active = select(batches.c.id).where(batches.c.state == BatchState.ACTIVE)
-    return (
-        tx.execute(select(jobs.c.id).where(*_is_ready(provider, now), jobs.c.batch_id.in_(active)).limit(1)).first()
-        is not None
-    )
+    return tx.execute(_ANY_READY, {"at_provider": provider, "moment": now, "only": None}).first() is not None
+
+
+_ANY_READY = select(jobs.c.id).where(*_IS_READY, jobs.c.batch_id.in_(select(batches.c.id).where(_MAY_SPEND))).limit(1)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, func, insert, literal_column, select, update
 
 from jobs import retry
 from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.values import (
     AccountPaused,
     AttemptFact,
@@ -68,6 +68,7 @@ class _Changes:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     filled: list[dict[str, Any]] = field(default_factory=list)
     surplus: list[dict[str, Any]] = field(default_factory=list)
+    twins: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))  # by account
     freed: set[int] = field(default_factory=set)  # attempts whose missing slots are free again
     failures: dict[int, list[_Failure]] = field(default_factory=lambda: defaultdict(list))  # job -> what went wrong
     delays: dict[int, float] = field(default_factory=dict)  # job -> not before
@@ -215,7 +216,7 @@ def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageE
 
 
 #: Bound once for statements that are built once: building them costs as much as running them.
-_THESE = bindparam("these", expanding=True)
+_THESE: BindParameter[Any] = bindparam("these", expanding=True)
 
 
 def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
@@ -283,6 +284,7 @@ class _Now:
     reserved: int
     charged: int
     task_id: str | None
+    provider_model: str
 
 
 def _apply(changes: _Changes, fact: AttemptFact, row: Any, slots: dict[int, list[int]]) -> _Now:
@@ -298,7 +300,10 @@ def _apply(changes: _Changes, fact: AttemptFact, row: Any, slots: dict[int, list
     changes.reserved[row.batch_id] += step["new_reserved"] - row.reserved
     changes.charged[row.batch_id] += step["new_charged"] - row.charged
     changes.attempts.append(step)
-    return _as_now(row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"])
+    task_id = step["new_task_id"] or row.task_id
+    return _as_now(
+        row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"], task_id=task_id
+    )
 
 
 def _as_now(row: Any, **changed: Any) -> _Now:
@@ -396,6 +401,8 @@ def _end_badly(step: dict[str, Any], fact: SubmitRefused | SubmitUnclear | TaskF
 
 
 def _free(changes: _Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_after: float | None) -> None:
+    if row.state == Attempt.ABANDONED:
+        return  # its slots went to another attempt long ago; this one's end says nothing about the job
     changes.freed.add(row.id)
     changes.touched.add(row.job_id)
     if isinstance(fact, TaskFailed) and fact.forgotten:
@@ -473,15 +480,46 @@ _STEPS: dict[type, Callable[..., None]] = {
 
 def _apply_late(changes: _Changes, fact: AttemptFact, row: Any) -> None:
     """A fact that leads nowhere: told twice, or overtaken. A task id of an abandoned attempt is still polled for."""
+    if isinstance(fact, SubmitAccepted) and row.task_id not in (None, fact.task_id):
+        _keep_twin(changes, fact, row)
+        return
     told_twice = isinstance(fact, SubmitAccepted) and row.task_id == fact.task_id
     if told_twice or row.state == _asked_state(fact):
         return
-    if isinstance(fact, SubmitAccepted) and row.state == Attempt.ABANDONED and row.task_id is None:
+    if isinstance(fact, SubmitAccepted) and row.state == Attempt.ABANDONED:
         step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_task_id": clean(fact.task_id)}
         step.update(new_poll_path=fact.poll_path, new_accepted_at=fact.at, new_next_poll_at=fact.next_poll_at)
         changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": row.charged})
     detail = {"fact": type(fact).__name__, "state": row.state, "task_id": getattr(fact, "task_id", None)}
     changes.events.append(event_row("late_fact", fact.at, row, detail))
+
+
+def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
+    """A second provider task of one attempt: paid, so it is polled, and its images are stored as surplus."""
+    reserved = (row.price or 0) * row.n
+    changes.twins[row.account_id].append(
+        {
+            "batch_id": row.batch_id,
+            "job_id": row.job_id,
+            "account_id": row.account_id,
+            "state": Attempt.RUNNING.value,
+            "provider_model": row.provider_model,
+            "slots": "[]",
+            "revision": row.revision,
+            "n": row.n,
+            "price": row.price,
+            "reserved": reserved,
+            "task_id": clean(fact.task_id),
+            "poll_path": fact.poll_path,
+            "created_at": fact.at,
+            "lease_until": fact.at,
+            "accepted_at": fact.at,
+            "next_poll_at": fact.next_poll_at,
+            "twin_of": row.id,
+        }
+    )
+    changes.reserved[row.batch_id] += reserved
+    changes.events.append(event_row("twin_found", fact.at, row, {"task_id": clean(fact.task_id)}))
 
 
 def _asked_state(fact: AttemptFact) -> Attempt:
@@ -552,6 +590,8 @@ def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
     _many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
     _many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
     _many(tx, insert(images), changes.surplus)
+    for account_id, twins in changes.twins.items():
+        _insert_twins(tx, names[account_id], twins)
     if changes.freed:
         missing = (images.c.attempt_id.in_(changes.freed), images.c.state == Image.MISSING)
         tx.execute(update(images).where(*missing).values(attempt_id=None))
@@ -562,6 +602,23 @@ def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
     for account_id, facts in changes.accounts.items():
         tell_account(tx, names[account_id], facts)
         changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
+
+
+def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> None:
+    """Numbers them as the account's next attempts; a task that is known already has no twin."""
+    known = select(attempts.c.task_id).where(
+        attempts.c.account_id == account.id, attempts.c.task_id.in_([twin["task_id"] for twin in twins])
+    )
+    there = set(tx.execute(known).scalars())
+    fresh = [twin for twin in twins if twin["task_id"] not in there]
+    for twin in twins:
+        if twin["task_id"] in there:
+            back = {"of_batch": twin["batch_id"], "reserve_more": -twin["reserved"], "charge_more": 0}
+            tx.execute(_MONEY, back)
+    first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
+    _many(tx, insert(attempts), [{"id": first + place, **twin} for place, twin in enumerate(fresh)])
+    made = account.attempts_made + len(fresh)
+    tx.execute(update(accounts).where(accounts.c.id == account.id).values(attempts_made=made))
 
 
 def _many(tx: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
