@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import shutil
 import threading
 import time
@@ -182,7 +183,8 @@ def _be_born(database: Database) -> None:
         if revision(connection) is not None:
             return  # another process was first
         schema.metadata.create_all(connection)
-        connection.execute(insert(schema.ledger).values(id=uuid.uuid4().hex, created_at=time.time()))
+        born = {"id": uuid.uuid4().hex, "created_at": time.time(), "secret": secrets.token_hex(32)}
+        connection.execute(insert(schema.ledger).values(**born))
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
     database.existed = False
@@ -226,11 +228,11 @@ def shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def identity(database: Database) -> tuple[str, float]:
-    """The ledger's own id and its birth, in Unix seconds."""
+def identity(database: Database) -> tuple[str, float, str]:
+    """The ledger's own id, its birth in Unix seconds, and its secret."""
     with database.reading() as connection:
-        row = connection.execute(select(schema.ledger.c.id, schema.ledger.c.created_at)).one()
-    return row.id, row.created_at
+        row = connection.execute(select(schema.ledger)).one()
+    return row.id, row.created_at, row.secret
 
 
 def clock_offset(database: Database) -> float:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs import limits
-from jobs.ledger import claims, engine, manifests, outcomes, reports, unknowns
+from jobs.ledger import claims, engine, hints, manifests, outcomes, reports, unknowns
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.values import (
     Account,
@@ -20,6 +20,7 @@ from jobs.ledger.values import (
     Batch,
     Claim,
     DueCopy,
+    DueHint,
     DuePoll,
     Fact,
     Known,
@@ -61,7 +62,7 @@ class Ledger:
         self.path: Path | None = database.path
         self.existed = database.existed
         self.address = engine.shown(database.url)
-        self.ledger_id, self.created_at = engine.identity(database)
+        self.ledger_id, self.created_at, self._secret = engine.identity(database)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -172,6 +173,41 @@ class Ledger:
     def resolve_unknown(self, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None = None) -> int:
         """What a person decided: "pay-again", "give-up", or "found" with the provider task's id."""
         return self._write(lambda tx: unknowns.resolve(tx, attempt_ids, how, now, task_id))
+
+    def pay_unknown_again(self, now: float, budget: int) -> int:
+        """The policy `pay-again`: settles what may be made anew within `budget` micro-dollars a batch."""
+
+        def settle(tx: Connection) -> int:
+            return unknowns.resolve(tx, hints.to_pay_again(tx, now, budget=budget), "policy", now, None)
+
+        return self._write(settle)
+
+    # -- callbacks
+
+    def callback_token(self, attempt_id: int) -> str:
+        """What the attempt's callback address ends with."""
+        return hints.token(self._secret, attempt_id)
+
+    def hear(self, token: str, task_id: str, now: float) -> str | None:
+        """A callback said that the token's attempt has this provider task; the lane to ring, or None."""
+        attempt_id = hints.attempt_of(self._secret, token)
+        return None if attempt_id is None else self._write(lambda tx: hints.hear(tx, attempt_id, task_id, now))
+
+    def is_callback_token(self, token: str) -> bool:
+        """Whether we made this token."""
+        return hints.attempt_of(self._secret, token) is not None
+
+    def claim_hints(self, account: str, now: float, *, lease: float, at_most: int = 16) -> list[DueHint]:
+        """Provider tasks named by callbacks, to be asked about now."""
+        return self._write(lambda tx: hints.claim(tx, account, now, lease=lease, at_most=at_most))
+
+    def drop_hints(self, settled: Sequence[tuple[int, str]]) -> None:
+        """Forgets hints that have been looked into: (attempt, task id) each."""
+        self._write(lambda tx: hints.drop(tx, settled))
+
+    def hints_waiting(self) -> int:
+        """Hints that nobody has looked into yet."""
+        return self._read(hints.waiting)
 
     # -- accounts and workers
 

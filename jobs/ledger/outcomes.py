@@ -59,6 +59,7 @@ class _Failure:
     code: str
     message: str
     at: float
+    revision: int  # of the attempt: what an older one met says nothing about a row that is made anew
 
 
 @dataclass(slots=True)
@@ -205,7 +206,7 @@ def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageE
     image_rows = _images(tx, list(image_rows))
     changes = _Changes()
     slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded)])
-    for fact in ends:
+    for fact in _with_ids_of_their_own(tx, ends, found):
         if fact.attempt_id in found:
             found[fact.attempt_id] = _apply(changes, fact, found[fact.attempt_id], slots)
     for copy in copies:
@@ -217,6 +218,24 @@ def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageE
 
 #: Bound once for statements that are built once: building them costs as much as running them.
 _THESE: BindParameter[Any] = bindparam("these", expanding=True)
+
+
+def _with_ids_of_their_own(tx: Connection, ends: Sequence[AttemptFact], found: dict[int, Any]) -> list[AttemptFact]:
+    """One provider task belongs to one attempt: its images under a second key would be another row's."""
+    named = {clean(fact.task_id) for fact in ends if isinstance(fact, SubmitAccepted)}
+    if not named:
+        return list(ends)
+    known = select(attempts.c.account_id, attempts.c.task_id, attempts.c.id).where(attempts.c.task_id.in_(named))
+    owner = {(row.account_id, row.task_id): row.id for row in tx.execute(known)}
+    return [_own(fact, found, owner) if isinstance(fact, SubmitAccepted) else fact for fact in ends]
+
+
+def _own(fact: SubmitAccepted, found: dict[int, Any], owner: dict[tuple[int, str], int]) -> AttemptFact:
+    row, task_id = found.get(fact.attempt_id), clean(fact.task_id)
+    if row is None or owner.setdefault((row.account_id, task_id), row.id) == row.id:
+        return fact
+    message = f"the answer names provider task {task_id}, which is another attempt's"
+    return SubmitUnclear(attempt_id=row.id, at=fact.at, code="task_id_taken", message=message)
 
 
 def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
@@ -301,9 +320,7 @@ def _apply(changes: _Changes, fact: AttemptFact, row: Any, slots: dict[int, list
     changes.charged[row.batch_id] += step["new_charged"] - row.charged
     changes.attempts.append(step)
     task_id = step["new_task_id"] or row.task_id
-    return _as_now(
-        row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"], task_id=task_id
-    )
+    return _as_now(row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"], task_id=task_id)
 
 
 def _as_now(row: Any, **changed: Any) -> _Now:
@@ -385,7 +402,7 @@ def _unclear(changes: _Changes, fact: SubmitUnclear, row: Any, step: dict[str, A
 def _failed(changes: _Changes, fact: TaskFailed, row: Any, step: dict[str, Any], _: Any) -> None:
     _end_badly(step, fact)
     # A forgotten task may well have been charged: its money counts as gone until somebody knows better.
-    step.update(new_reserved=0, new_charged=row.reserved if fact.forgotten else 0)
+    step.update(new_reserved=0, new_charged=max(row.reserved, row.charged) if fact.forgotten else 0)
     _free(changes, fact, row, None)
     name = "task_forgotten" if fact.forgotten else "task_failed"
     changes.events.append(event_row(name, fact.at, row, {"code": fact.code, "message": fact.message}))
@@ -406,11 +423,11 @@ def _free(changes: _Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_a
     changes.freed.add(row.id)
     changes.touched.add(row.job_id)
     if isinstance(fact, TaskFailed) and fact.forgotten:
-        changes.failures[row.job_id].append(_Failure(Kind.PERMANENT, fact.code, fact.message, fact.at))
+        changes.failures[row.job_id].append(_Failure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
     elif isinstance(fact, SubmitRefused) and fact.kind is Kind.TRANSIENT:
         changes.delays[row.job_id] = fact.at + (retry_after or 0.0)
     else:
-        changes.failures[row.job_id].append(_Failure(fact.kind, fact.code, fact.message, fact.at))
+        changes.failures[row.job_id].append(_Failure(fact.kind, fact.code, fact.message, fact.at, row.revision))
 
 
 def _succeeded(changes: _Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any], slots: Any) -> None:
@@ -437,7 +454,7 @@ def _delivered_short(changes: _Changes, fact: TaskSucceeded, row: Any, asked: in
     changes.freed.add(row.id)
     changes.touched.add(row.job_id)
     message = f"{len(fact.images)} of {asked} images came"
-    changes.failures[row.job_id].append(_Failure(Kind.TRANSIENT, "short_delivery", message, fact.at))
+    changes.failures[row.job_id].append(_Failure(Kind.TRANSIENT, "short_delivery", message, fact.at, row.revision))
     changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": len(fact.images)}))
 
 
@@ -490,13 +507,14 @@ def _apply_late(changes: _Changes, fact: AttemptFact, row: Any) -> None:
         step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_task_id": clean(fact.task_id)}
         step.update(new_poll_path=fact.poll_path, new_accepted_at=fact.at, new_next_poll_at=fact.next_poll_at)
         changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": row.charged})
+    elif isinstance(fact, TaskFailed) and row.state == Attempt.ABANDONED:
+        _abandoned_failed(changes, fact, row)
     detail = {"fact": type(fact).__name__, "state": row.state, "task_id": getattr(fact, "task_id", None)}
     changes.events.append(event_row("late_fact", fact.at, row, detail))
 
 
 def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
     """A second provider task of one attempt: paid, so it is polled, and its images are stored as surplus."""
-    reserved = (row.price or 0) * row.n
     changes.twins[row.account_id].append(
         {
             "batch_id": row.batch_id,
@@ -508,7 +526,7 @@ def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
             "revision": row.revision,
             "n": row.n,
             "price": row.price,
-            "reserved": reserved,
+            "reserved": (row.price or 0) * row.n,
             "task_id": clean(fact.task_id),
             "poll_path": fact.poll_path,
             "created_at": fact.at,
@@ -518,8 +536,15 @@ def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
             "twin_of": row.id,
         }
     )
-    changes.reserved[row.batch_id] += reserved
     changes.events.append(event_row("twin_found", fact.at, row, {"task_id": clean(fact.task_id)}))
+
+
+def _abandoned_failed(changes: _Changes, fact: TaskFailed, row: Any) -> None:
+    """Its task made nothing: it is not asked about any more, and cost nothing after all unless it is forgotten."""
+    charged = row.charged if fact.forgotten else 0
+    step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_finished_at": fact.at}
+    changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": charged})
+    changes.charged[row.batch_id] += charged - row.charged
 
 
 def _asked_state(fact: AttemptFact) -> Attempt:
@@ -605,18 +630,15 @@ def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
 
 
 def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> None:
-    """Numbers them as the account's next attempts; a task that is known already has no twin."""
+    """Numbers them as the account's next attempts; a provider task that is on record already is nobody's twin."""
     known = select(attempts.c.task_id).where(
         attempts.c.account_id == account.id, attempts.c.task_id.in_([twin["task_id"] for twin in twins])
     )
     there = set(tx.execute(known).scalars())
-    fresh = [twin for twin in twins if twin["task_id"] not in there]
-    for twin in twins:
-        if twin["task_id"] in there:
-            back = {"of_batch": twin["batch_id"], "reserve_more": -twin["reserved"], "charge_more": 0}
-            tx.execute(_MONEY, back)
+    fresh = list({twin["task_id"]: twin for twin in twins if twin["task_id"] not in there}.values())
     first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     _many(tx, insert(attempts), [{"id": first + place, **twin} for place, twin in enumerate(fresh)])
+    _many(tx, _MONEY, [{"of_batch": t["batch_id"], "reserve_more": t["reserved"], "charge_more": 0} for t in fresh])
     made = account.attempts_made + len(fresh)
     tx.execute(update(accounts).where(accounts.c.id == account.id).values(attempts_made=made))
 
@@ -649,7 +671,8 @@ def _verdict(job: Any, changes: _Changes) -> dict[str, Any]:
     if job.id in changes.delays:
         verdict["then"] = max(job.ready_at, changes.delays[job.id])
     for failure in changes.failures.get(job.id, ()):
-        _count_failure(verdict, failure, parts=-(-job.n // job.max_n))
+        if failure.revision == job.revision:
+            _count_failure(verdict, failure, parts=-(-job.n // job.max_n))
     return verdict
 
 

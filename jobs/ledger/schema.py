@@ -52,7 +52,11 @@ ledger = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("created_at", Time, nullable=False),
+    Column("secret", Text, nullable=False),  # signs the callback addresses of attempts
 )
+
+#: Attempts an account can number before they would run into the next account's: a trillion.
+ATTEMPTS_AN_ACCOUNT = 1 << 40
 
 accounts = Table(
     "accounts",
@@ -177,6 +181,8 @@ attempts = Table(
     Column("error_code", Text),
     Column("message", Text),
     Column("raw", Text),
+    Column("resolution", Text),  # how an unknown one was resolved: pay-again, give-up, found, policy
+    Column("twin_of", BigInteger),  # the attempt that turned out to have made this provider task too
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     Index("ix_attempts_job", "job_id"),
     Index("ix_attempts_batch", "batch_id"),
@@ -185,6 +191,18 @@ attempts = Table(
     Index("ix_attempts_submitting", "lease_until", sqlite_where=_submitting, postgresql_where=_submitting),
     Index("ix_attempts_unknown", "batch_id", sqlite_where=_unknown, postgresql_where=_unknown),
     Index("ix_attempts_polled", "account_id", "next_poll_at", sqlite_where=_polled, postgresql_where=_polled),
+)
+
+hints = Table(
+    "hints",
+    metadata,
+    Column("attempt_id", BigInteger, ForeignKey("attempts.id"), primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id"), nullable=False),
+    Column("heard_at", Time, nullable=False),
+    Column("next_look_at", Time, nullable=False),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Index("ix_hints_due", "next_look_at"),
 )
 
 _generated = text("state = 'generated'")

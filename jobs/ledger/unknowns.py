@@ -50,13 +50,15 @@ def _as_unknown(row: Any) -> UnknownAttempt:
 
 
 def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None) -> int:
-    """`pay-again`, `give-up` or `found`; returns how many attempts it settled."""
+    """`pay-again`, `policy` (the same, by the settings), `give-up` or `found`; returns how many attempts it settled."""
     batch_ids = select(attempts.c.batch_id).where(attempts.c.id.in_(attempt_ids))
     tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
     still = (attempts.c.id.in_(attempt_ids), attempts.c.state == Attempt.UNKNOWN)
     rows = tx.execute(select(attempts).where(*still)).all()
     for row in rows:
         _settle(tx, row, how, now, task_id)
+    told = update(attempts).where(attempts.c.id.in_([row.id for row in rows])).values(resolution=how)
+    tx.execute(told)
     derive_jobs(tx, [row.job_id for row in rows])
     write_events(tx, [event_row("resolved", now, row, {"how": how, "task_id": task_id}) for row in rows])
     return len(rows)

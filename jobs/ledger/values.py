@@ -160,6 +160,20 @@ class DuePoll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DueHint:
+    """A provider task that a callback named for an attempt; to be asked about, and bound only when it is ours."""
+
+    attempt_id: int
+    account: str
+    task_id: str
+    provider_model: str
+    request: Request
+    n: int
+    intended_at: float
+    price: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DueCopy:
     """An image to be copied now; leased to this process until `lease_until`."""
 

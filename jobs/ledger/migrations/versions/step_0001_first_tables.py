@@ -79,6 +79,7 @@ def upgrade() -> None:
         "ledger",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
     )
     op.create_table(
@@ -160,6 +161,8 @@ def upgrade() -> None:
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("raw", sa.Text(), nullable=True),
+        sa.Column("resolution", sa.Text(), nullable=True),
+        sa.Column("twin_of", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "state IN ('submitting', 'running', 'succeeded', 'failed', 'lost', 'refused', 'unknown', 'abandoned', 'surplus')",
             name=op.f("ck_attempts_state"),
@@ -202,6 +205,21 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'unknown'"),
             postgresql_where=sa.text("state = 'unknown'"),
         )
+
+    op.create_table(
+        "hints",
+        sa.Column("attempt_id", sa.BigInteger(), nullable=False),
+        sa.Column("task_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("heard_at", sa.Float(precision=53), nullable=False),
+        sa.Column("next_look_at", sa.Float(precision=53), nullable=False),
+        sa.Column("looks", sa.Integer(), server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_hints_account_id")),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name=op.f("fk_hints_attempt_id")),
+        sa.PrimaryKeyConstraint("attempt_id", "task_id", name=op.f("pk_hints")),
+    )
+    with op.batch_alter_table("hints", schema=None) as batch_op:
+        batch_op.create_index("ix_hints_due", ["next_look_at"], unique=False)
 
     op.create_table(
         "images",
