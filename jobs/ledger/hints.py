@@ -1,0 +1,145 @@
+"""Hints from callbacks: somebody says that an attempt has a provider task. A hint changes nothing by itself.
+
+The callback's address carries the attempt's number and a signature, so a forged one is turned away without looking
+anything up, and an attempt remembers a few hints at most: callbacks cannot make the ledger grow.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from jobs.ledger.schema import accounts, attempts, hints, jobs
+from jobs.ledger.values import DueHint
+from jobs.states import Attempt
+from providers.dialect import Request, clean
+
+#: Different provider tasks that callbacks may name for one attempt before the rest is ignored.
+MOST_HINTS = 3
+#: Seconds before a hint is looked into: mostly the submit's own answer has named the task by then.
+PATIENCE = 2.0
+#: Looks after which a hint that nobody confirmed is dropped.
+MOST_LOOKS = 8
+_LONGEST_TASK_ID = 200
+
+
+def token(secret: str, attempt_id: int) -> str:
+    """What an attempt's callback address ends with; nobody else can make it."""
+    signed = hmac.new(secret.encode(), str(attempt_id).encode(), hashlib.sha256).digest()[:18]
+    return f"{attempt_id}.{base64.urlsafe_b64encode(signed).decode()}"
+
+
+def attempt_of(secret: str, given: str) -> int | None:
+    """The attempt a token was made for; None where it was not made by us."""
+    number = given.partition(".")[0]
+    if not number.isascii() or not number.isdigit() or len(number) > 19:  # noqa: PLR2004  digits of a BIGINT
+        return None
+    genuine = hmac.compare_digest(token(secret, int(number)).encode(), given.encode("utf-8", "replace"))
+    return int(number) if genuine else None
+
+
+def hear(tx: Connection, attempt_id: int, task_id: str, now: float) -> str | None:
+    """Keeps a hint; the lane that has something to do now, or None."""
+    if not task_id or len(task_id) > _LONGEST_TASK_ID or clean(task_id) != task_id:
+        return None
+    joined = attempts.join(accounts, accounts.c.id == attempts.c.account_id)
+    found = select(attempts, accounts.c.name).select_from(joined).where(attempts.c.id == attempt_id)
+    row = tx.execute(found).first()
+    if row is None:
+        return None
+    if row.task_id == task_id:
+        return _ask_now(tx, row, now)
+    return f"poll:{row.name}" if _keep(tx, row, task_id, now) else None
+
+
+def _ask_now(tx: Connection, row: Any, now: float) -> str | None:
+    """The task we know of has something to tell: its next poll is due."""
+    soon = (attempts.c.id == row.id, attempts.c.next_poll_at > now)
+    moved = tx.execute(update(attempts).where(*soon).values(next_poll_at=now)).rowcount
+    return f"poll:{row.name}" if moved else None
+
+
+def _keep(tx: Connection, row: Any, task_id: str, now: float) -> bool:
+    mine = select(hints.c.task_id).where(hints.c.attempt_id == row.id)
+    heard = set(tx.execute(mine).scalars())
+    if task_id in heard or len(heard) >= MOST_HINTS or _is_known(tx, row.account_id, task_id):
+        return False
+    values = {"attempt_id": row.id, "task_id": task_id, "account_id": row.account_id}
+    tx.execute(insert(hints).values(**values, heard_at=now, next_look_at=now + PATIENCE))
+    return True
+
+
+def _is_known(tx: Connection, account_id: int, task_id: str) -> bool:
+    mine = (attempts.c.account_id == account_id, attempts.c.task_id == task_id)
+    return tx.execute(select(attempts.c.id).where(*mine).limit(1)).first() is not None
+
+
+def claim(tx: Connection, account: str, now: float, *, lease: float, at_most: int) -> list[DueHint]:
+    """Hints of an account to be looked into now. Those the submit's own answer has overtaken are dropped."""
+    joined = (
+        hints.join(attempts, attempts.c.id == hints.c.attempt_id)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .join(accounts, accounts.c.id == hints.c.account_id)
+    )
+    named = (hints.c.task_id.label("hinted"), hints.c.looks, jobs.c.request, attempts)
+    due = select(*named).select_from(joined).where(accounts.c.name == account, hints.c.next_look_at <= now)
+    rows = tx.execute(due.order_by(hints.c.next_look_at).limit(at_most)).all()
+    fresh = [row for row in rows if row.looks < MOST_LOOKS and not _is_known(tx, row.account_id, row.hinted)]
+    for row in rows:
+        mine = (hints.c.attempt_id == row.id, hints.c.task_id == row.hinted)
+        later = {"next_look_at": now + lease * 2.0**row.looks, "looks": hints.c.looks + 1}
+        tx.execute(update(hints).where(*mine).values(**later) if row in fresh else delete(hints).where(*mine))
+    return [_due(row, account) for row in fresh]
+
+
+def _due(row: Any, account: str) -> DueHint:
+    return DueHint(
+        attempt_id=row.id,
+        account=account,
+        task_id=row.hinted,
+        provider_model=row.provider_model,
+        request=Request.from_json(row.request),
+        n=row.n,
+        intended_at=row.created_at,
+        price=row.price,
+    )
+
+
+def drop(tx: Connection, settled: Sequence[tuple[int, str]]) -> None:
+    """Hints that have been looked into."""
+    for attempt_id, task_id in settled:
+        tx.execute(delete(hints).where(hints.c.attempt_id == attempt_id, hints.c.task_id == task_id))
+
+
+def waiting(tx: Connection) -> int:
+    """Hints that nobody has looked into yet."""
+    return tx.execute(select(func.count()).select_from(hints)).scalar_one()
+
+
+# -- the policy for outcomes that stay unknown ---------------------------------------------------------------------
+
+
+def to_pay_again(tx: Connection, now: float, *, budget: int) -> list[int]:
+    """Unknown attempts that the policy pays again: their lease is over twice, and `budget` (a batch) allows it."""
+    old = attempts.c.lease_until + (attempts.c.lease_until - attempts.c.created_at) <= now
+    wanted = select(attempts).where(attempts.c.state == Attempt.UNKNOWN, attempts.c.price.is_not(None), old)
+    spent: dict[int, int] = {}
+    chosen: list[int] = []
+    for row in tx.execute(wanted.order_by(attempts.c.created_at)):
+        used = spent.setdefault(row.batch_id, _paid_again(tx, row.batch_id))
+        if used + row.reserved <= budget:
+            spent[row.batch_id] = used + row.reserved
+            chosen.append(row.id)
+    return chosen
+
+
+def _paid_again(tx: Connection, batch_id: int) -> int:
+    mine = (attempts.c.batch_id == batch_id, attempts.c.resolution == "policy")
+    return int(
+        tx.execute(select(func.coalesce(func.sum(attempts.c.price * attempts.c.n), 0)).where(*mine)).scalar_one()
+    )
