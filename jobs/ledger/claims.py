@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from jobs import limits
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs, workers
+from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
@@ -42,8 +42,6 @@ from providers.dialect import Request, request_hash
 
 #: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
 SILENT = 20.0
-#: Attempts an account can number before they would run into the next account's: a trillion.
-_ATTEMPTS_AN_ACCOUNT = 1 << 40
 
 
 def lock_account(tx: Connection, name: str) -> Row[Any]:
@@ -280,7 +278,7 @@ _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
 def _commit_intent(
     tx: Connection, account: Row[Any], tries: list[_Try], permits: limits.Permits, *, now: float, terms: Terms
 ) -> Claim:
-    first = account.id * _ATTEMPTS_AN_ACCOUNT + account.attempts_made
+    first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     numbered = list(enumerate(tries, start=first))
     until = now + terms.lease
     tx.execute(
