@@ -95,6 +95,7 @@ OWN_CODES: dict[str, str] = {
     "reference_unreachable": "A reference image cannot be read; the reason is told. Nothing was paid for it.",
     "short_delivery": "Fewer images came than were asked for, again and again. `lightfast retry` asks for the rest.",
     "task_forgotten": "The provider no longer knows the task. Its money may be gone; `lightfast retry` makes it anew.",
+    "task_id_taken": "The answer named a task that is another row's, so it may be paid. See `lightfast unknown`.",
     "too_large": "The link gave more bytes than an image may have.",
     "too_many_redirects": "The link redirects without end.",
     "truncated": "The image broke off before its end. Copied again by itself.",

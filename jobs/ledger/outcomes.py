@@ -507,8 +507,6 @@ def _apply_late(changes: _Changes, fact: AttemptFact, row: Any) -> None:
         step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_task_id": clean(fact.task_id)}
         step.update(new_poll_path=fact.poll_path, new_accepted_at=fact.at, new_next_poll_at=fact.next_poll_at)
         changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": row.charged})
-    elif isinstance(fact, TaskFailed) and row.state == Attempt.ABANDONED:
-        _abandoned_failed(changes, fact, row)
     detail = {"fact": type(fact).__name__, "state": row.state, "task_id": getattr(fact, "task_id", None)}
     changes.events.append(event_row("late_fact", fact.at, row, detail))
 
@@ -537,14 +535,6 @@ def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
         }
     )
     changes.events.append(event_row("twin_found", fact.at, row, {"task_id": clean(fact.task_id)}))
-
-
-def _abandoned_failed(changes: _Changes, fact: TaskFailed, row: Any) -> None:
-    """Its task made nothing: it is not asked about any more, and cost nothing after all unless it is forgotten."""
-    charged = row.charged if fact.forgotten else 0
-    step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_finished_at": fact.at}
-    changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": charged})
-    changes.charged[row.batch_id] += charged - row.charged
 
 
 def _asked_state(fact: AttemptFact) -> Attempt:
