@@ -207,6 +207,7 @@ hints = Table(
 
 _generated = text("state = 'generated'")
 _current = text("NOT surplus")
+_attempted = text("attempt_id IS NOT NULL")
 
 images = Table(
     "images",
@@ -241,7 +242,10 @@ images = Table(
     Index(
         "ux_images_slot", "job_id", "revision", "slot", unique=True, sqlite_where=_current, postgresql_where=_current
     ),
-    Index("ix_images_attempt", "attempt_id"),
+    # Not partial as the one above: SQLite would use that only where a query says the very words of its condition.
+    Index("ix_images_job", "job_id"),
+    # Partial: else SQLite takes it to find a job's free slots, by reading every image that has no attempt yet.
+    Index("ix_images_attempt", "attempt_id", sqlite_where=_attempted, postgresql_where=_attempted),
     Index("ix_images_batch", "batch_id", "state"),
     Index("ix_images_due", "expires_at", sqlite_where=_generated, postgresql_where=_generated),
     Index("ix_images_stored", "batch_id", "stored_at"),

@@ -257,7 +257,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
     )
     with op.batch_alter_table("images", schema=None) as batch_op:
-        batch_op.create_index("ix_images_attempt", ["attempt_id"], unique=False)
+        batch_op.create_index(
+            "ix_images_attempt",
+            ["attempt_id"],
+            unique=False,
+            sqlite_where=sa.text("attempt_id IS NOT NULL"),
+            postgresql_where=sa.text("attempt_id IS NOT NULL"),
+        )
         batch_op.create_index("ix_images_batch", ["batch_id", "state"], unique=False)
         batch_op.create_index(
             "ix_images_due",
@@ -266,6 +272,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'generated'"),
             postgresql_where=sa.text("state = 'generated'"),
         )
+        batch_op.create_index("ix_images_job", ["job_id"], unique=False)
         batch_op.create_index("ix_images_stored", ["batch_id", "stored_at"], unique=False)
         batch_op.create_index(
             "ux_images_slot",
