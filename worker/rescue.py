@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, get_args
 
+from jobs.ledger import is_away
 from jobs.ledger.values import Fact
 from worker.telemetry import emit
 
@@ -40,10 +41,12 @@ class Rescue:
         """Appends facts and returns when they are on disk."""
         if not facts:
             return
-        file = self._file = self._file or self._create()
-        file.write(b"".join(_line(fact) for fact in facts))
-        file.flush()
-        os.fsync(file.fileno())
+        lines = b"".join(_line(fact) for fact in facts)
+        try:
+            self._append(lines)
+        except OSError as full:
+            emit("rescue_folder_refuses", level="warning", folder=str(self._folders[0]), problem=str(full))
+            self._move(lines)
 
     def clear(self) -> None:
         """Everything saved has become durable in the ledger."""
@@ -61,13 +64,28 @@ class Rescue:
         """Records what dead processes left, and removes their files; the number of facts."""
         return sum(self._replay_file(path, record) for path in self._left())
 
-    def _create(self) -> IO[bytes]:
-        for folder in self._folders:
+    def _append(self, lines: bytes) -> None:
+        file = self._file = self._file or self._create(self._folders)
+        _write(file, lines)
+
+    def _move(self, lines: bytes) -> None:
+        """The disk of the file has filled up since it was begun: all of it goes on elsewhere."""
+        before = self._file
+        if before is None or Path(before.name).parent == self._folders[-1]:
+            raise OSError("no folder takes a rescue file")
+        file = self._create(self._folders[1:])
+        _write(file, Path(before.name).read_bytes() + b"\n" + lines)
+        self._file = file
+        before.close()
+        Path(before.name).unlink(missing_ok=True)
+
+    def _create(self, folders: Sequence[Path]) -> IO[bytes]:
+        for folder in folders:
             try:
                 return _locked(folder, self._stem)
             except OSError as trouble:
                 emit("rescue_folder_refuses", level="warning", folder=str(folder), problem=str(trouble))
-        raise OSError(f"no folder takes a rescue file: {', '.join(map(str, self._folders))}")
+        raise OSError(f"no folder takes a rescue file: {', '.join(map(str, folders))}")
 
     def _left(self) -> Iterator[Path]:
         own = Path(self._file.name) if self._file else None
@@ -78,27 +96,60 @@ class Rescue:
         with path.open("rb") as file:
             if not _lock(file):
                 return 0
-            facts = [fact for line in file if (fact := _read(line)) is not None]
-            for fact in facts:  # one by one: a single bad one must not hold back the others
-                record([fact])
+            lines = [line for line in file if line.strip()]
+            left = [line for line in lines if not _recorded(line, record)]
+            if left:  # kept and told, and no reason not to start
+                _keep_aside(path, left)
             path.unlink(missing_ok=True)
-        emit("rescue_replayed", level="warning", file=str(path), facts=len(facts))
-        return len(facts)
+        emit("rescue_replayed", level="warning", file=str(path), facts=len(lines) - len(left))
+        return len(lines) - len(left)
 
 
 def _locked(folder: Path, stem: str) -> IO[bytes]:
     path = folder / f"{stem}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-    file = path.open("xb")  # kept open, and locked, as long as the process lives
+    file: IO[bytes] = path.open("xb", buffering=0)  # kept open, and locked, as long as the process lives
     try:
         _lock(file)
-        file.write(b"\n")  # a full disk says so here, while there is still another folder to try
-        file.flush()
+        _write(file, b"\n")  # a full disk says so here, while there is still another folder to try
         _sync_folder(folder)
     except OSError:
         path.unlink(missing_ok=True)
         file.close()
         raise
     return file
+
+
+def _write(file: IO[bytes], lines: bytes) -> None:
+    """Appends and syncs. Unbuffered: what a full disk refuses must not come again when the file is closed."""
+    rest = memoryview(lines)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
+
+
+def _recorded(line: bytes, record: Callable[[Sequence[Fact]], object]) -> bool:
+    """Whether the line's fact is in the ledger now. A ledger that is away is no reason to set a fact aside."""
+    fact = _read(line)
+    if fact is None:
+        return False
+    try:
+        record([fact])
+    except Exception as trouble:  # one by one: a single bad one must not hold back the others
+        if is_away(trouble):
+            raise
+        emit("rescue_fact_refused", level="error", fact=type(fact).__name__, problem=repr(trouble)[:300])
+        return False
+    return True
+
+
+def _keep_aside(path: Path, lines: Sequence[bytes]) -> None:
+    """In a file that is not replayed; appended to, should the replay break off and begin again."""
+    aside = path.with_suffix(".refused")
+    with aside.open("ab") as file:
+        file.write(b"".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    emit("rescue_lines_kept", level="error", file=str(aside), lines=len(lines))
 
 
 def _lock(file: IO[bytes]) -> bool:
@@ -128,8 +179,7 @@ def _read(line: bytes) -> Fact | None:
     try:
         values = json.loads(line)
         fact: Fact = TypeAdapter(_FACTS[values.pop("fact")]).validate_python(values)
-    except ValueError:
-        if line.strip():  # the last line of a process that died while it wrote
-            emit("rescue_line_unreadable", level="error", line=line[:200].decode("utf-8", "replace"))
+    except (ValueError, LookupError, TypeError, AttributeError):  # a process that died while it wrote, or a newer one
+        emit("rescue_line_unreadable", level="error", line=line[:200].decode("utf-8", "replace"))
         return None
     return fact

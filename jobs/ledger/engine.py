@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
@@ -139,6 +140,11 @@ def retried(error: DBAPIError, tries: int) -> bool:
     """Whether a transaction that failed with `error` may simply run again."""
     state = getattr(error.orig, "sqlstate", None)
     return state in _RETRYABLE and tries < _RETRIES
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nothing can be written now: locked, full, unreachable. Else what was to be written is to blame."""
+    return isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError, OSError))
 
 
 # -- birth and upgrade ---------------------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""The rescue file meets a disk that fills up, facts that nobody can record, and lines that nobody can read."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from jobs.ledger.values import SubmitAccepted
+from worker.rescue import Rescue
+
+
+def accepted(number):
+    return SubmitAccepted(attempt_id=number, at=1.0, task_id=f"t{number}", poll_path=None, next_poll_at=2.0)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = (tmp_path / "home", tmp_path / "elsewhere")
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+@pytest.fixture
+def rescue(folders):
+    made = Rescue(folders[0], "ledger-1")
+    made._folders = folders
+    yield made
+    made.close()
+
+
+def next_start(folders) -> Rescue:
+    made = Rescue(folders[0], "ledger-1")
+    made._folders = folders
+    return made
+
+
+def test_a_disk_that_fills_up_after_the_file_was_begun_loses_no_fact(rescue, folders, monkeypatch):
+    rescue.save([accepted(1)])
+    full, sync = Path(rescue.name).stat().st_dev, os.fsync
+
+    def no_room(number):
+        if Path(f"/proc/self/fd/{number}").readlink().is_relative_to(folders[0]):
+            raise OSError(errno.ENOSPC, "no space left on device", full)
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    rescue.save([accepted(2)])
+    rescue.save([accepted(3)])
+    rescue.close()
+
+    recorded: list = []
+    next_start(folders).replay(recorded.extend)
+    assert {fact.attempt_id for fact in recorded} == {1, 2, 3}
+
+
+def test_a_fact_that_nobody_can_record_stops_no_start_and_is_kept(rescue, folders):
+    rescue.save([accepted(1), accepted(2), accepted(3)])
+    rescue.close()
+    recorded: list = []
+
+    def record(facts):
+        if facts[0].attempt_id == 2:
+            raise IntegrityError("INSERT", {}, ValueError("bad"))
+        recorded.extend(facts)
+
+    assert next_start(folders).replay(record) == 2
+    assert next_start(folders).replay(record) == 0
+
+    assert recorded == [accepted(1), accepted(3)]
+    assert '"t2"' in next(folders[0].glob("*.refused")).read_text()
+
+
+def test_a_ledger_that_is_away_sets_nothing_aside(rescue, folders):
+    rescue.save([accepted(1)])
+    rescue.close()
+
+    def away(_):
+        raise OperationalError("INSERT", {}, ValueError("database is locked"))
+
+    with pytest.raises(OperationalError):
+        next_start(folders).replay(away)
+    recorded: list = []
+    next_start(folders).replay(recorded.extend)
+
+    assert recorded == [accepted(1)]
+
+
+@pytest.mark.parametrize("line", [b'{"fact": "OfTheFuture"}', b"[]", b'{"no": 1}', b"\xff\xfe", b'{"fact": "Submi'])
+def test_a_line_that_nobody_can_read_stops_no_start_and_is_kept(rescue, folders, line):
+    rescue.save([accepted(1)])
+    name = Path(rescue.name)
+    rescue.close()
+    name.write_bytes(name.read_bytes() + line)
+    recorded: list = []
+
+    next_start(folders).replay(recorded.extend)
+
+    assert recorded == [accepted(1)]
+    assert line in next(folders[0].glob("*.refused")).read_bytes()
