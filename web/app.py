@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import uvicorn
@@ -14,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.settings import Settings
+from web.hooks import add_hooks
 from web.metrics import Counts
 from worker.telemetry import emit
 
@@ -32,11 +34,16 @@ class Door:
         Raises:
             LightfastError: It cannot be reached, or its schema is not ours.
         """
+        ledger = self.opened()
+        ledger.clock_offset() if not ledger.is_sqlite else ledger.batches()
+        return ledger
+
+    def opened(self) -> Ledger:
+        """The ledger, opened once; whether it answers now is not asked."""
         with self._lock:
             if self._ledger is None:
                 self._ledger = self._open()
-        self._ledger.clock_offset() if not self._ledger.is_sqlite else self._ledger.batches()
-        return self._ledger
+            return self._ledger
 
     def close(self) -> None:
         """Lets go of the ledger."""
@@ -44,8 +51,8 @@ class Door:
             self._ledger.close()
 
 
-def make_app(door: Door) -> FastAPI:
-    """The pages. They are plain functions: each asks the ledger, which blocks."""
+def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
+    """The pages, plain functions since the ledger blocks, and the path for callbacks. `ring`: wakes a lane."""
     app = FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None)
     registry = CollectorRegistry()
     registry.register(Counts(door.ledger))
@@ -65,6 +72,7 @@ def make_app(door: Door) -> FastAPI:
             return PlainTextResponse(f"{problem}\n", status_code=503)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    add_hooks(app, door.opened, time.time, ring)
     return app
 
 
@@ -72,9 +80,25 @@ def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0") -> Non
     """Serves the pages until SIGTERM."""
     door = Door(lambda: open_ledger(settings.database_url))
     try:
-        uvicorn.run(make_app(door), host=host, port=port, log_level="warning", access_log=False, server_header=False)
+        uvicorn.run(
+            make_app(door, _ring_of(settings)),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
     finally:
         door.close()
+
+
+def _ring_of(settings: Settings) -> Callable[[str], object]:
+    """How lanes are woken: by bells on a cluster; on SQLite the one run looks for itself every few seconds."""
+    if settings.database_path is not None:
+        return lambda _lane: None
+    from worker.tasks import BELLS  # noqa: PLC0415  Celery, only where there is a cluster
+
+    return BELLS.ring
 
 
 def _problem(door: Door) -> str | None:

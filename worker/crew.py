@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from jobs.ledger.values import DueCopy, Fact, SubmitUnclear
 from worker import sweep
 from worker.services import Services, limits_of
-from worker.stages import copy, poll, submit
+from worker.stages import copy, hint, poll, submit
 from worker.telemetry import emit
 
 #: Seconds of one shift in a Celery worker: short, so that a process that must end is never kept.
@@ -216,7 +216,17 @@ class Crew:
         )
         for one in due:
             self._fly(flying, poll.poll(services, one), lane, most=POLLS_AT_ONCE)
+        if services.accounts[lane.account].webhook_base_url:
+            await self._claim_hints(lane, flying)
         return next_at
+
+    async def _claim_hints(self, lane: _Lane, flying: set[asyncio.Task[None]]) -> None:
+        services = self.services
+        heard = await services.calls.write(
+            services.ledger.claim_hints, lane.account, services.clock.now(), lease=hint.LEASE
+        )
+        for one in heard:
+            self._fly(flying, hint.look_into(services, one), lane, most=POLLS_AT_ONCE)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.ledger.values import Fact
+from providers.dialect import MICROS
 from worker.services import Services
 from worker.telemetry import emit
 
@@ -28,7 +29,21 @@ async def run_once(services: Services) -> Counts:
         services.bells.ring(lane)
     if swept.unknown:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
+    await _pay_again(services)
     return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
+
+
+async def _pay_again(services: Services) -> None:
+    """The policy for outcomes that stay unknown, where the settings allow money for it."""
+    settings = services.settings
+    if settings.on_unknown != "pay-again" or settings.unknown_budget <= 0:
+        return
+    budget = round(settings.unknown_budget * MICROS)
+    settled = await services.calls.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
+    if settled:
+        emit("unknown_paid_again", level="warning", count=settled)
+        for account in services.accounts:
+            services.bells.ring(f"submit:{account}")
 
 
 async def replay(services: Services) -> int:

@@ -21,6 +21,7 @@ from providers.dialect import (
 )
 from worker.http import Exchange, FetchError, File
 from worker.services import Services
+from worker.stages import hint
 from worker.stages.results import made_of
 from worker.telemetry import emit
 from worker.transport import Mark
@@ -82,7 +83,9 @@ def _route(services: Services, intent: Intent) -> Route:
 async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Call, Mapping[str, File]]:
     account = services.accounts[intent.account]
     dialect = services.dialects[account.provider]
-    call = dialect.submit(intent.request, route, intent.n, {"route_mode": account.route_mode})
+    callback = hint.callback_url(services, intent.account, intent.attempt_id)
+    extras = {"route_mode": account.route_mode, "callback_url": callback}
+    call = dialect.submit(intent.request, route, intent.n, extras)
     wanted = [value.url for _, value in call.form if isinstance(value, ReferenceFile)]
     if not wanted:
         return call, {}

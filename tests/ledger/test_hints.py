@@ -1,0 +1,132 @@
+"""A callback is a hint: it changes nothing by itself, cannot be forged, and cannot make the ledger grow."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.states import Job
+from providers.dialect import Kind
+from tests.ledger import stock
+from tests.ledger.stock import NOW, PRICE
+
+
+@pytest.fixture
+def intent(ledger):
+    stock.stock(ledger, stock.rows(1))
+    return ledger.claim_submits("main", NOW, lease=90).intents[0]
+
+
+def unclear(ledger, intent):
+    lost = SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="connection_lost", message="cut off")
+    ledger.record([lost], NOW)
+
+
+def accepted(intent, task="task-1", at=NOW):
+    return SubmitAccepted(attempt_id=intent.attempt_id, at=at, task_id=task, poll_path=None, next_poll_at=at + 60)
+
+
+def test_a_hint_of_a_lost_submit_is_to_be_looked_into_and_changes_nothing_until_then(ledger, intent):
+    unclear(ledger, intent)
+
+    assert ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW) == "poll:main"
+
+    assert ledger.progress("spring").jobs == {Job.HELD: 1}
+    assert ledger.claim_hints("main", NOW + 1, lease=30) == []
+    (due,) = ledger.claim_hints("main", NOW + 3, lease=30)
+    assert (due.attempt_id, due.task_id, due.intended_at) == (intent.attempt_id, "task-1", NOW)
+
+
+def test_a_forged_token_is_turned_away(ledger, intent):
+    genuine = ledger.callback_token(intent.attempt_id)
+
+    for forged in ("", "1.x", genuine[:-1], genuine + "=", f"{intent.attempt_id}.", "٣.abc", "9" * 30 + ".x", "\x00"):
+        assert ledger.hear(forged, "task-1", NOW) is None
+    assert ledger.hints_waiting() == 0
+
+
+def test_callbacks_cannot_make_the_ledger_grow(ledger, intent):
+    token = ledger.callback_token(intent.attempt_id)
+
+    for number in range(50):
+        ledger.hear(token, f"task-{number % 10}", NOW)
+    for odd in ("", "x" * 201, "nul\x00", "\ud800"):
+        ledger.hear(token, odd, NOW)
+
+    assert ledger.hints_waiting() == 3
+
+
+def test_a_callback_about_a_task_we_know_makes_its_poll_due(ledger, intent):
+    ledger.record([accepted(intent)], NOW)
+
+    assert ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW + 5) == "poll:main"
+
+    assert len(ledger.claim_polls("main", NOW + 5, lease=30)[0]) == 1
+    assert ledger.hints_waiting() == 0
+
+
+def test_a_callback_that_comes_before_the_submits_own_answer_is_dropped_when_that_came(ledger, intent):
+    ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW)
+    ledger.record([accepted(intent)], NOW)
+
+    assert ledger.claim_hints("main", NOW + 10, lease=30) == []
+    assert ledger.hints_waiting() == 0
+
+
+def test_a_task_of_another_attempt_is_no_hint(ledger):
+    stock.stock(ledger, stock.rows(2))
+    mine, other = ledger.claim_submits("main", NOW, lease=90).intents
+    unclear(ledger, mine)
+    ledger.record([accepted(other, "theirs")], NOW)
+
+    assert ledger.hear(ledger.callback_token(mine.attempt_id), "theirs", NOW) is None
+
+
+def test_a_hint_nobody_confirms_is_looked_into_ever_less_often_and_then_dropped(ledger, intent):
+    ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW)
+    now, looks = NOW, 0
+    while ledger.hints_waiting():
+        now += 10
+        looks += len(ledger.claim_hints("main", now, lease=30))
+
+    assert looks == 8
+    assert now - NOW > 30 * 2**7
+
+
+def test_a_second_provider_task_of_one_attempt_is_kept_as_a_twin_and_its_images_are_surplus(ledger, intent):
+    ledger.record([accepted(intent, "first")], NOW)
+    ledger.record([accepted(intent, "second"), accepted(intent, "second")], NOW)
+    assert ledger.progress("spring").batch.reserved == 2 * PRICE
+
+    due, _ = ledger.claim_polls("main", NOW + 61, lease=30)
+    facts = [TaskSucceeded(attempt_id=one.attempt_id, at=NOW, images=(stock.made(),)) for one in due]
+    ledger.record(facts, NOW)
+
+    copies, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+    assert sorted(one.task_id for one in due) == ["first", "second"]
+    assert sorted(copy.surplus for copy in copies) == [False, True]
+    assert ledger.progress("spring").batch.charged == 2 * PRICE
+
+
+def test_a_twin_that_fails_costs_its_row_nothing(ledger, intent):
+    ledger.record([accepted(intent, "first")], NOW)
+    ledger.record([accepted(intent, "second")], NOW)
+    twin = next(one for one in ledger.claim_polls("main", NOW + 61, lease=30)[0] if one.task_id == "second")
+    failed = {"kind": Kind.PERMANENT, "code": "invalid_parameters", "message": "no"}
+
+    ledger.record([TaskFailed(attempt_id=twin.attempt_id, at=NOW, **failed)], NOW)
+
+    assert ledger.progress("spring").jobs == {Job.WORKING: 1}
+    assert ledger.progress("spring").batch.reserved == PRICE
+
+
+def test_the_policy_pays_again_within_its_budget_and_not_before_its_time(ledger):
+    stock.stock(ledger, stock.rows(3))
+    for intent in ledger.claim_submits("main", NOW, lease=90).intents:
+        unclear(ledger, intent)
+
+    assert ledger.pay_unknown_again(NOW + 179, 2 * PRICE) == 0
+    assert ledger.pay_unknown_again(NOW + 180, 2 * PRICE) == 2
+    assert ledger.pay_unknown_again(NOW + 180, 2 * PRICE) == 0
+
+    assert ledger.progress("spring").jobs == {Job.READY: 2, Job.HELD: 1}
