@@ -40,7 +40,7 @@ cluster: $(READY)  ## the Procfile's processes here, with Redis, PostgreSQL and 
 	@$(BIN)/python -m sandbox.cluster
 
 bench: $(READY)  ## measure: rows planned a second, CPU per image
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@$(BIN)/python -m benchmarks
 
 constraints: $(READY)  ## pin the newest versions in constraints.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt

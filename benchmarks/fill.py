@@ -1,0 +1,36 @@
+"""Records a manifest in a ledger, as `lightfast run` would before it works; prints what that alone took, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from cli.options import Making
+from cli.taking import take
+from jobs import intake
+from jobs.ledger import open_ledger
+from jobs.ledger.values import NewBatch
+from jobs.settings import load_settings
+
+
+def main(manifest: str, prompt: str, dest: str) -> None:
+    """Surveys, then records."""
+    settings = load_settings(Path("lightfast.toml"))
+    making = Making(manifest=manifest, prompt=prompt, map=["key=Handle"], to=dest)
+    with take(making, settings) as taking:
+        ledger = open_ledger(settings.database_url)
+        new = NewBatch(
+            name=taking.name, dest=taking.dest, path=taking.path, columns=taking.seen.columns, source=manifest
+        )
+        began, cpu = time.perf_counter(), time.process_time()
+        intake.record(replace(taking.intake, ledger=ledger), taking.seen, new, time.time())
+        took = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        ledger.close()
+    print(json.dumps(took))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])

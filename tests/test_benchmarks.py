@@ -1,0 +1,24 @@
+"""Each benchmark runs, with numbers too small to mean anything."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks import cpu, plan, start
+
+
+def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
+    found = dict(plan.measure(20, 60))
+
+    assert {name for name in found if "60 rows" in name} == {"plan: 60 rows", "record: 60 rows", "plan again: 60 rows"}
+
+
+def test_both_sides_of_the_comparison_make_the_same_requests():
+    found = dict(cpu.measure(2, 6))
+
+    assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
+    assert re.fullmatch(r"\d+\.\d\d", found["ratio, with the start"])
+
+
+def test_starts_are_measured():
+    assert [name for name, _ in start.measure(1)] == ["python -c pass", "lightfast --help", "lightfast status"]
