@@ -17,6 +17,9 @@ DEFAULT_POLLS_PER_SECOND = 10.0
 #: Seconds before its last permit is used that a lane may ask for the next ones.
 _ASK_EARLY = 0.05
 
+#: Seconds beyond its interval from which a next arrival is no limit any more: the clock was set back.
+CLOCKS_DIFFER = 60.0
+
 #: Part of an interval by which rounding may be off: Unix seconds in a float are good to a quarter of a microsecond.
 _ROUNDING = 1e-3
 
@@ -37,7 +40,7 @@ def permits(*, tat: float, now: float, per_second: float, ahead: float, most: in
     is not saved up, so a quiet account does not burst.
     """
     interval = 1.0 / per_second
-    start = max(tat, now)
+    start = max(tat, now) if tat <= now + interval + CLOCKS_DIFFER else now
     count = min(most, math.floor((now + ahead - start) / interval + _ROUNDING) + 1) if start <= now + ahead else 0
     after = start + count * interval
     times = tuple(start + step * interval for step in range(count))

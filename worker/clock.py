@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import Protocol
+
+#: Seconds by which the wall clock must have fallen behind to count as set back, and not as slewed.
+SET_BACK = 2.0
 
 
 class Clock(Protocol):
@@ -25,13 +29,25 @@ class Clock(Protocol):
 
 @dataclass(slots=True)
 class SystemClock:
-    """The machine's clocks. `offset`: seconds the ledger's clock is ahead of ours."""
+    """The machine's clocks. `offset`: seconds the ledger's clock is ahead of ours.
+
+    A clock that is set back stands still for us, else polls, copies and permits would wait for as long as it went
+    back. A new offset begins anew: it was measured against the clock as it is now.
+    """
 
     offset: float = 0.0
+    _offset_then: float = 0.0
+    _wall_then: float = -math.inf
+    _boot_then: float = 0.0
 
     def now(self) -> float:
         """Unix seconds by the ledger's clock."""
-        return time.time() + self.offset
+        wall, boot = time.time(), time.clock_gettime(_BOOT)
+        expected = self._wall_then + boot - self._boot_then
+        if wall < expected - SET_BACK and abs(self.offset - self._offset_then) < SET_BACK:
+            return expected + self.offset
+        self._wall_then, self._boot_then, self._offset_then = wall, boot, self.offset
+        return wall + self.offset
 
     def boot(self) -> float:
         """Seconds since this machine was started, its sleep included."""

@@ -13,7 +13,7 @@ import functools
 import io
 import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, unquote
@@ -144,12 +144,10 @@ class Http:
         start = loop.time()
         try:
             request = self._request(call, base_url, key, files or {}, mark)
-            response = await _bounded(self._answer(request), timeout)
+            response = _without(key, await _bounded(self._answer(request), timeout))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, _BadCallError) as error:
-            problem = _problem(error, key)
-            return Exchange(
-                sent=mark.sent, response=None, problem=problem, took=loop.time() - start, partial=mark.partial
-            )
+            problem, partial = _problem(error, key), mark.partial and _without(key, mark.partial)
+            return Exchange(sent=mark.sent, response=None, problem=problem, took=loop.time() - start, partial=partial)
         return Exchange(sent=True, response=response, problem=None, took=loop.time() - start)
 
     async def get(
@@ -297,6 +295,20 @@ async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
 def _retrieve(task: asyncio.Task[T]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+#: Characters from which a key is long enough not to be found in an answer by chance.
+LONG_KEY = 8
+
+
+def _without(key: SecretStr, response: Response) -> Response:
+    """An answer that repeats our key ("invalid key abc…") must not carry it into the ledger, logs and results."""
+    secret = key.get_secret_value().encode()
+    if len(secret) < LONG_KEY or secret not in response.body:
+        return response
+    if re.search(rb"https?://[^\s\"]*" + re.escape(secret), response.body):
+        return response  # a link that needs it leads to what is paid
+    return replace(response, body=response.body.replace(secret, b"***"))
 
 
 def _problem(error: Exception, key: SecretStr) -> str:

@@ -39,6 +39,12 @@ class Mark:
     sent: bool = False
     bodyless: bool = False
     partial: Response | None = None  # what came of an answer that broke off
+    may_leave: Callable[[], bool] | None = None  # asked directly before the first byte; None: it may
+    too_late: bool = False  # it was asked, and might not
+
+
+class TooLateError(Exception):
+    """The right to send has ended since the call began; nothing left."""
 
 
 class AnswerTooLargeError(Exception):
@@ -62,7 +68,10 @@ def _context(trace_request_ctx: Mark | None) -> Mark:
 
 
 async def _chunk_leaves(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
-    if isinstance(mark, Mark):
+    if isinstance(mark, Mark) and not mark.sent:
+        if mark.may_leave is not None and not mark.may_leave():
+            mark.too_late = True
+            raise TooLateError("the right to send ended while the connection was made")
         mark.sent = True
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobs.endings import SILENCES, Ending, Silence, unanswered
 from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import (
     Accepted,
@@ -36,6 +37,9 @@ REFERENCE_TRIES = 3
 REFERENCE_WAIT = 2.0
 #: Seconds before a row is tried again that failed here, by a bug or before its time.
 LATER = 30.0
+TOO_LATE = "its time had passed"
+#: Seconds that a claim can be ahead of its requests, and more.
+LONGEST_AHEAD = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,22 +110,28 @@ async def _reference(services: Services, intent: Intent, url: str) -> File:
 
 async def _wait_for_its_moment(services: Services, intent: Intent) -> None:
     early = intent.send_at - services.clock.now()
-    if early > 0:
+    if 0 < early < LONGEST_AHEAD:  # else the clock was set meanwhile
         await services.clock.sleep(early)
 
 
 def _demand_still_allowed(services: Services, attempt: Attempt, route: Route) -> None:
-    """Directly before the POST. Both clocks are asked: one may have been set, the other survives a laptop's sleep."""
-    left = min(attempt.intent.lease_until - services.clock.now(), attempt.boot_until - services.clock.boot())
+    """Directly before the POST."""
     if attempt.stopped:
         raise _StayedHereError(_not_sent(services, attempt.intent, "this process is ending", retry_after=0.0))
-    if left < route.submit_timeout + MARGIN:
-        raise _StayedHereError(_not_sent(services, attempt.intent, "its time had passed", retry_after=0.0))
+    if _time_left(services, attempt) < route.submit_timeout + MARGIN:
+        raise _StayedHereError(_not_sent(services, attempt.intent, TOO_LATE, retry_after=0.0))
+
+
+def _time_left(services: Services, attempt: Attempt) -> float:
+    """Seconds. Both clocks are asked: one may have been set, the other survives a laptop's sleep."""
+    return min(attempt.intent.lease_until - services.clock.now(), attempt.boot_until - services.clock.boot())
 
 
 async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping[str, File], route: Route) -> Exchange:
     account = services.accounts[attempt.intent.account]
-    return await services.http.send(
+    # Asked once more when the connection stands: a process that was stopped while it connected must not send then.
+    attempt.mark.may_leave = lambda: _time_left(services, attempt) > MARGIN
+    exchange = await services.http.send(
         call,
         base_url=account.base_url,
         key=account.api_key,
@@ -129,24 +139,31 @@ async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping
         files=files,
         mark=attempt.mark,
     )
+    if attempt.mark.too_late:
+        raise _StayedHereError(_not_sent(services, attempt.intent, TOO_LATE, retry_after=0.0))
+    return exchange
 
 
 async def _read(services: Services, intent: Intent, route: Route, call: Call, exchange: Exchange) -> Fact:
-    problem = clean(exchange.problem or "")
-    if exchange.response is None and not exchange.sent:
-        return _refused(services, intent, Kind.TRANSIENT, "unreachable", problem)
     if exchange.response is None:
-        return SubmitUnclear(
-            attempt_id=intent.attempt_id,
-            at=services.clock.now(),
-            code="outcome_unknown",
-            message=problem,
-            raw=_came(exchange),
-        )
+        return _silent(services, intent, exchange)
     account = services.accounts[intent.account]
     dialect = services.dialects[account.provider]
     outcome = dialect.read_submit(exchange.response, base_url=account.base_url, call=call)
     return await _fact(services, intent, route, outcome)
+
+
+def _silent(services: Services, intent: Intent, exchange: Exchange) -> Fact:
+    silence, problem = unanswered(sent=exchange.sent), clean(exchange.problem or "")
+    if SILENCES[silence] is Ending.REFUSED:
+        return _refused(services, intent, Kind.TRANSIENT, silence.value, problem)
+    return SubmitUnclear(
+        attempt_id=intent.attempt_id,
+        at=services.clock.now(),
+        code=silence.value,
+        message=problem,
+        raw=_came(exchange),
+    )
 
 
 def _came(exchange: Exchange) -> str:
@@ -207,7 +224,7 @@ def _not_sent(services: Services, intent: Intent, message: str, *, retry_after: 
         attempt_id=intent.attempt_id,
         at=services.clock.now(),
         kind=Kind.TRANSIENT,
-        code="not_sent",
+        code=Silence.NOT_SENT.value,
         message=message,
         retry_after=retry_after,
     )
@@ -222,7 +239,7 @@ def _after_trouble(services: Services, attempt: Attempt, trouble: BaseException)
     if not attempt.mark.sent:
         return _not_sent(services, attempt.intent, message, retry_after=0.0 if ended else LATER)
     return SubmitUnclear(
-        attempt_id=attempt.intent.attempt_id, at=services.clock.now(), code="outcome_unknown", message=message
+        attempt_id=attempt.intent.attempt_id, at=services.clock.now(), code=Silence.UNANSWERED.value, message=message
     )
 
 
