@@ -1,10 +1,10 @@
 """What may be started now, decided in one transaction each.
 
-A claim of submits holds the account's row, then the rows of the batches it serves. Under these it reads the rate,
-counts what is in flight, checks the budgets and commits the intent, so these can never disagree and a crash leaks
-nothing: an in-flight place is an attempt's row, and a rate that was taken and not used is merely lost time. What it
-cannot promise: that a claimed submit was not sent by a process that died. Such attempts become `unknown` (sweep, or
-`hold` on SQLite).
+A claim of submits holds the account's row, where there is an overall daily budget the ledger's, then the rows of the
+batches it serves. Under these it reads the rate, counts what is in flight, checks the budgets and commits the intent,
+so these can never disagree and a crash leaks nothing: an in-flight place is an attempt's row, and a rate that was taken
+and not used is merely lost time. What it cannot promise: that a claimed submit was not sent by a process that died.
+Such attempts become `unknown` (sweep, or `hold` on SQLite).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from jobs import limits
+from jobs.ledger import days
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
@@ -112,7 +113,10 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     )
     if not permits.times:
         return Claim(intents=(), next_at=permits.next_at)
-    tries = _pick(tx, account, len(permits.times), now, terms.only)
+    today = days.left(tx, account, now)
+    if today is not None and today <= 0:
+        return Claim(intents=(), next_at=days.next_day(now))
+    tries = _pick(tx, account, len(permits.times), now, terms.only, today)
     if not tries:
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
     return _commit_intent(tx, account, tries, permits, now=now, terms=terms)
@@ -148,12 +152,15 @@ class _Try:
     cost: int
 
 
-def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None) -> list[_Try]:
+def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None, today: int | None) -> list[_Try]:
+    """`today`: micro-dollars that the day's budgets leave; None: as many as the batches' own."""
     picked: list[_Try] = []
     open_batches = _batches_with_work(tx, account.provider, now, only)
     for batch, share in _shares(open_batches, most):
         ready = _ready_jobs(tx, batch.id, account.provider, now, share)
-        picked += _within_budget(batch, _cut_into_tries(tx, ready, share))
+        allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, share))
+        picked += allowed
+        today = None if today is None else today - _cost(allowed)
     return picked[:most]
 
 
@@ -239,11 +246,22 @@ _FREE = (
 )
 
 
-def _within_budget(batch: Row[Any], tries: list[_Try]) -> list[_Try]:
-    """The tries the budget still allows, in manifest order; the last may get fewer slots than it asked for."""
-    if batch.budget is None:
+def _left(batch: Row[Any]) -> int | None:
+    return None if batch.budget is None else batch.budget - batch.reserved - batch.charged
+
+
+def _least(*budgets: int | None) -> int | None:
+    return min((budget for budget in budgets if budget is not None), default=None)
+
+
+def _cost(tries: Iterable[_Try]) -> int:
+    return sum(one.cost for one in tries)
+
+
+def _within(left: int | None, tries: list[_Try]) -> list[_Try]:
+    """The tries that `left` micro-dollars allow, in manifest order; the last may get fewer slots than it asked for."""
+    if left is None:
         return tries
-    left = batch.budget - batch.reserved - batch.charged
     allowed: list[_Try] = []
     for wanted in tries:
         part = _affordable(wanted, left)
@@ -288,6 +306,7 @@ def _commit_intent(
     tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
     _leave_ready(tx, tries)
     _reserve(tx, tries)
+    days.move(tx, {(days.day_of(now), account.id): _cost(tries)})
     used = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=1e9, most=len(tries))
     tx.execute(_TAKE_RATE, {"of_account": account.id, "tat": used.tat, "more": len(tries)})
     intents = tuple(

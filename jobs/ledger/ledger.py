@@ -14,11 +14,13 @@ from sqlalchemy.exc import DBAPIError
 from jobs import limits
 from jobs.ledger import claims, engine, hints, manifests, outcomes, reports, unknowns
 from jobs.ledger.schema import accounts, batches, workers
+from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values import (
     Account,
     AccountLimits,
     Batch,
     Claim,
+    DayLimit,
     DueCopy,
     DueHint,
     DuePoll,
@@ -211,9 +213,15 @@ class Ledger:
 
     # -- accounts and workers
 
-    def sync_accounts(self, declared: Sequence[AccountLimits], now: float) -> None:  # noqa: ARG002
-        """Takes over the accounts and limits of the settings; others are no longer configured."""
-        self._write(lambda tx: _sync_accounts(tx, declared))
+    def sync_accounts(
+        self,
+        declared: Sequence[AccountLimits],
+        now: float,  # noqa: ARG002  the contract's shape
+        *,
+        daily_budget: int | None = None,
+    ) -> None:
+        """Takes over the accounts, limits and budgets of the settings; other accounts are no longer configured."""
+        self._write(lambda tx: _sync_accounts(tx, declared, daily_budget))
 
     def accounts(self) -> list[Account]:
         """The configured accounts as they stand."""
@@ -274,9 +282,13 @@ class Ledger:
 
     # -- reports
 
-    def progress(self, name: str) -> Progress:
-        """A batch, counted."""
-        return self._read(lambda tx: reports.progress(tx, name))
+    def progress(self, name: str, now: float | None = None) -> Progress:
+        """A batch, counted; with `now`, also the daily budgets that hold it up."""
+        return self._read(lambda tx: reports.progress(tx, name, now))
+
+    def daily_budgets(self, now: float) -> list[DayLimit]:
+        """Every daily budget, the overall one first, with what today has cost."""
+        return self._read(lambda tx: days.every(tx, now))
 
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
@@ -326,7 +338,7 @@ def _sweep(tx: Connection, now: float) -> Swept:
     return Swept(unknown=len(gone), bells=frozenset({*bells, *claims.lanes_with_work(tx, now)}))
 
 
-def _sync_accounts(tx: Connection, declared: Sequence[AccountLimits]) -> None:
+def _sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:
     tx.execute(update(accounts).values(configured=False))
     known = {row.name: row for row in tx.execute(select(accounts.c.id, accounts.c.name).with_for_update())}
     for account in declared:
@@ -336,12 +348,14 @@ def _sync_accounts(tx: Connection, declared: Sequence[AccountLimits]) -> None:
             "submits_per_second": account.submits_per_second,
             "polls_per_second": account.polls_per_second,
             "max_in_flight": account.max_in_flight,
+            "daily_budget": account.daily_budget,
         }
         if account.name in known:
             tx.execute(update(accounts).where(accounts.c.name == account.name).values(**values))
         else:
             first = {"learnt_rate": limits.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": limits.FIRST_IN_FLIGHT}
             tx.execute(insert(accounts).values(name=account.name, **values, **first))
+    tx.execute(update(ledger_row).values(daily_budget=daily_budget))
 
 
 def _touch_worker(tx: Connection, name: str, now: float) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, case, func, insert, literal_column, select, update
 
 from jobs import retry
+from jobs.ledger import days
 from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events
@@ -75,6 +76,7 @@ class _Changes:
     delays: dict[int, float] = field(default_factory=dict)  # job -> not before
     reserved: Counter[int] = field(default_factory=Counter)  # batch -> micro-dollars more or less
     charged: Counter[int] = field(default_factory=Counter)
+    days: days.Moved = field(default_factory=Counter)  # what the days of the intents have cost, more or less
     touched: set[int] = field(default_factory=set)  # jobs whose slots changed
     events: list[dict[str, Any]] = field(default_factory=list)
     bells: set[str] = field(default_factory=set)
@@ -310,6 +312,7 @@ class _Now:
     reserved: int
     charged: int
     task_id: str | None
+    created_at: float
     provider_model: str
 
 
@@ -323,11 +326,17 @@ def _apply(changes: _Changes, fact: AttemptFact, row: Any, slots: dict[int, list
     _STEPS[type(fact)](changes, fact, row, step, slots)
     step.setdefault("new_reserved", row.reserved)
     step.setdefault("new_charged", row.charged)
-    changes.reserved[row.batch_id] += step["new_reserved"] - row.reserved
-    changes.charged[row.batch_id] += step["new_charged"] - row.charged
+    _move_money(changes, row, step)
     changes.attempts.append(step)
     task_id = step["new_task_id"] or row.task_id
     return _as_now(row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"], task_id=task_id)
+
+
+def _move_money(changes: _Changes, row: Any, step: dict[str, Any]) -> None:
+    reserved, charged = step["new_reserved"] - row.reserved, step["new_charged"] - row.charged
+    changes.reserved[row.batch_id] += reserved
+    changes.charged[row.batch_id] += charged
+    changes.days[days.day_of(row.created_at), row.account_id] += reserved + charged
 
 
 def _as_now(row: Any, **changed: Any) -> _Now:
@@ -408,8 +417,9 @@ def _unclear(changes: _Changes, fact: SubmitUnclear, row: Any, step: dict[str, A
 
 def _failed(changes: _Changes, fact: TaskFailed, row: Any, step: dict[str, Any], _: Any) -> None:
     _end_badly(step, fact)
-    # A forgotten task may well have been charged: its money counts as gone until somebody knows better.
-    step.update(new_reserved=0, new_charged=max(row.reserved, row.charged) if fact.forgotten else 0)
+    # What may well have been charged counts as gone until somebody knows better.
+    gone = fact.forgotten or fact.charged
+    step.update(new_reserved=0, new_charged=max(row.reserved, row.charged) if gone else 0)
     _free(changes, fact, row, None)
     name = "task_forgotten" if fact.forgotten else "task_failed"
     changes.events.append(event_row(name, fact.at, row, {"code": fact.code, "message": fact.message}))
@@ -618,6 +628,7 @@ def _write(tx: Connection, changes: _Changes, names: dict[int, Any]) -> None:
         missing = (images.c.attempt_id.in_(changes.freed), images.c.state == Image.MISSING)
         tx.execute(update(images).where(*missing).values(attempt_id=None))
     _many(tx, _MONEY, _money(changes))
+    days.move(tx, changes.days)
     _try_again_or_close(tx, changes)
     derive_jobs(tx, changes.touched)
     write_events(tx, changes.events)
@@ -636,6 +647,8 @@ def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> 
     first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     _many(tx, insert(attempts), [{"id": first + place, **twin} for place, twin in enumerate(fresh)])
     _many(tx, _MONEY, [{"of_batch": t["batch_id"], "reserve_more": t["reserved"], "charge_more": 0} for t in fresh])
+    for twin in fresh:
+        days.move(tx, {(days.day_of(twin["created_at"]), account.id): twin["reserved"]})
     made = account.attempts_made + len(fresh)
     tx.execute(update(accounts).where(accounts.c.id == account.id).values(attempts_made=made))
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
+from jobs.ledger import days
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
@@ -82,7 +83,7 @@ def _as_account(row: Any, flying: int) -> Account:
 # -- progress ------------------------------------------------------------------------------------------------------
 
 
-def progress(tx: Connection, name: str) -> Progress:
+def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     """A batch, counted; rows that are not in the newest manifest count only while something runs for them."""
     batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
     counted = _image_counts(tx, batch.id)
@@ -105,6 +106,7 @@ def progress(tx: Connection, name: str) -> Progress:
         least_expiry=_least_expiry(tx, batch.id),
         next_at=_next_at(tx, batch.id),
         stored_at=_pace(tx, batch.id),
+        day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
     )
 
 

@@ -53,6 +53,7 @@ ledger = Table(
     Column("id", Text, primary_key=True),
     Column("created_at", Time, nullable=False),
     Column("secret", Text, nullable=False),  # signs the callback addresses of attempts
+    Column("daily_budget", BigInteger),  # of all accounts together; NULL: none
 )
 
 #: Attempts an account can number before they would run into the next account's: a trillion.
@@ -69,6 +70,7 @@ accounts = Table(
     Column("submits_per_second", Float(53)),
     Column("polls_per_second", Float(53)),
     Column("max_in_flight", Integer),
+    Column("daily_budget", BigInteger),  # NULL: none
     Column("learnt_rate", Float(53), nullable=False),
     Column("learnt_in_flight", Float(53), nullable=False),
     # GCRA's theoretical arrival times: the rate's whole state.
@@ -81,6 +83,14 @@ accounts = Table(
     Column("unclear", Integer, nullable=False, server_default="0"),  # running, since the last acceptance
     Column("throttled", Integer, nullable=False, server_default="0"),
     Column("attempts_made", BigInteger, nullable=False, server_default="0"),  # numbers the attempts
+)
+
+days = Table(
+    "days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # UTC, from 1970: that of the intent
+    Column("account_id", Integer, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    Column("spent", BigInteger, nullable=False),  # reserved and charged
 )
 
 batches = Table(

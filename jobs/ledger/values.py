@@ -97,6 +97,26 @@ class AccountLimits:
     submits_per_second: float | None = None
     polls_per_second: float | None = None
     max_in_flight: int | None = None
+    daily_budget: int | None = None  # a UTC day
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayLimit:
+    """A daily budget, and what the UTC day has cost so far."""
+
+    account: str | None  # None: that of all accounts together
+    budget: int
+    spent: int  # reserved and charged, by the day of the intent
+    again_at: float  # when the next day begins
+
+    @property
+    def left(self) -> int:
+        """What may still be spent today."""
+        return max(0, self.budget - self.spent)
+
+    def allows(self, price: int | None) -> bool:
+        """Whether an image of this price may be bought; what has no price fits no budget."""
+        return price is not None and price <= self.left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +292,7 @@ class TaskFailed:
     message: str
     raw: str = ""
     forgotten: bool = False
+    charged: bool = False  # it counts as paid although nothing came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +407,7 @@ class Progress:
     least_expiry: float | None  # the earliest death of a link that is not yet copied
     next_at: float | None  # the earliest time a waiting job may go again, where none may go now
     stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
+    day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

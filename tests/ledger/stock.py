@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 from jobs.ledger import Ledger, open_ledger
@@ -32,6 +33,10 @@ def row(position: int, *, n: int = 1, max_n: int = 10, prompt: str = "a lamp") -
         pixels=(1024, 1024),
         max_n=max_n,
     )
+
+
+def priced(row: Row, price: int | None) -> Row:
+    return dataclasses.replace(row, price=price)
 
 
 def new_batch(name: str = "spring", **changes: object) -> NewBatch:

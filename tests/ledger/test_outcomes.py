@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,8 @@ from sqlalchemy import func, select
 
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.schema import attempts, batches, images, jobs
+from jobs.ledger.days import day_of
+from jobs.ledger.schema import attempts, batches, days, images, jobs
 from jobs.ledger.values import (
     ImageChecked,
     ImageDelayed,
@@ -302,7 +304,7 @@ def test_whatever_is_told_in_whatever_order_the_books_close(steps, seed):
     now, known = NOW, [1]
 
     for step in steps:
-        now += chance.choice([0.1, 5, 100])
+        now += chance.choice([0.1, 5, 100, 40_000])
         known += [i.attempt_id for i in _step(ledger, step, now, chance.choice(known))]
         _check_books(ledger)
     ledger.close()
@@ -346,6 +348,7 @@ def _check_books(ledger):
         reserved, charged = tx.execute(select(func.sum(attempts.c.reserved), func.sum(attempts.c.charged))).one()
         batch = tx.execute(select(batches)).one()
         assert (batch.reserved, batch.charged) == (reserved or 0, charged or 0)
+        _check_days(tx)
         for attempt in tx.execute(select(attempts)):
             open_ = attempt.state in (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
             assert open_ or attempt.reserved == 0
@@ -355,6 +358,15 @@ def _check_books(ledger):
             assert held <= len(json.loads(attempt.slots))
         for job in tx.execute(select(jobs)):
             assert (job.state == Job.READY) == (_free(tx, job) > 0 and not job.closed)
+
+
+def _check_days(tx):
+    """A day's row is what the attempts of that day have reserved and been charged."""
+    spent = Counter()
+    for attempt in tx.execute(select(attempts)):
+        spent[day_of(attempt.created_at), attempt.account_id] += attempt.reserved + attempt.charged
+    on_record = {(row.day, row.account_id): row.spent for row in tx.execute(select(days))}
+    assert {day: money for day, money in on_record.items() if money} == +spent
 
 
 def _free(tx, job):

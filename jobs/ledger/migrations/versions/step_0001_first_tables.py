@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("submits_per_second", sa.Float(precision=53), nullable=True),
         sa.Column("polls_per_second", sa.Float(precision=53), nullable=True),
         sa.Column("max_in_flight", sa.Integer(), nullable=True),
+        sa.Column("daily_budget", sa.BigInteger(), nullable=True),
         sa.Column("learnt_rate", sa.Float(precision=53), nullable=False),
         sa.Column("learnt_in_flight", sa.Float(precision=53), nullable=False),
         sa.Column("submit_tat", sa.Float(precision=53), server_default="0", nullable=False),
@@ -80,6 +81,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("daily_budget", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
     )
     op.create_table(
@@ -87,6 +89,14 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("seen_at", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
+    )
+    op.create_table(
+        "days",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("account_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("spent", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_days_account_id")),
+        sa.PrimaryKeyConstraint("day", "account_id", name=op.f("pk_days")),
     )
     op.create_table(
         "jobs",
