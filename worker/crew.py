@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 
-from jobs.ledger.values import DueCopy, Fact, SubmitUnclear
+from jobs.ledger.values import Claim, DueCopy, Fact, SubmitUnclear
 from worker import sweep
 from worker.services import Services, limits_of
 from worker.stages import copy, hint, poll, submit
@@ -88,7 +88,7 @@ class Crew:
     _polls: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
     _copies: set[asyncio.Task[None]] = field(default_factory=set)
     _copying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_AT_ONCE))
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _gone: bool = False  # it has drained
     _next_probe: float = 0.0
 
     async def start(self) -> None:
@@ -184,19 +184,19 @@ class Crew:
             return services.clock.now() + FIRST_REST
         lease = submit.lease_for(services, lane.account)
         boot = services.clock.boot()
-        claim = await services.calls.write(
-            services.ledger.claim_submits,
-            lane.account,
-            services.clock.now(),
-            lease=lease,
-            at_most=SUBMITS_AT_ONCE,
-            only=self.only,
-            holder=services.holder,
-        )
+        claim = await services.calls.write(self._claim_or_give_back, lane.account, services.clock.now(), lease)
         for intent in claim.intents:
             attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)
             self._send(attempt)
         return claim.next_at
+
+    def _claim_or_give_back(self, account: str, now: float, lease: float) -> Claim:
+        """On a writer's thread. A ledger that was locked may answer when the crew has ended and nobody would send."""
+        ledger, holder = self.services.ledger, self.services.holder
+        claim = ledger.claim_submits(account, now, lease=lease, at_most=SUBMITS_AT_ONCE, only=self.only, holder=holder)
+        if self._gone and claim.intents:
+            ledger.record([submit.given_back(intent, now) for intent in claim.intents], now)
+        return claim
 
     def _send(self, attempt: submit.Attempt) -> None:
         task = asyncio.get_running_loop().create_task(submit.submit(self.services, attempt))
@@ -317,6 +317,7 @@ class Crew:
 
     async def _cut_off(self) -> Drained:
         """Ends what is still in the air. A submit that was sent and not answered becomes unknown."""
+        self._gone = True
         sends = dict(self._sends)
         rest = {*self._copies, *(task for tasks in self._polls.values() for task in tasks)}
         for task in (*sends, *rest):

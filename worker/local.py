@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from jobs.ledger import Ledger
 from jobs.ledger.values import Account, Progress
+from jobs.states import ENDED
 from jobs.states import Batch as BatchState
 from providers.dialect import MICROS
 from worker.crew import Crew, Drained, lanes_of
@@ -147,8 +148,7 @@ class _Run:
         return self._stalled(standing, boot)
 
     def _stalled(self, standing: Standing, boot: float) -> Reason | None:
-        progress = standing.progress
-        signature = (progress.jobs, progress.images_stored, progress.batch, progress.images_generated)
+        signature = _signature(standing)
         if signature != self.signature:
             self.signature, self.changed_at = signature, boot
             return None
@@ -173,6 +173,15 @@ class _Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stop.first.wait()
+
+
+def _signature(standing: Standing) -> tuple[object, ...]:
+    """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none."""
+    progress, batch = standing.progress, standing.progress.batch
+    if not any(account.paused_code for account in standing.accounts):
+        return progress.jobs, progress.images_stored, batch, progress.images_generated
+    ended = {state: count for state, count in progress.jobs.items() if state in ENDED}
+    return ended, progress.images_stored, batch.charged, batch.state, batch.budget, progress.images_generated
 
 
 def _count(ledger: Ledger, name: str) -> tuple[Progress, list[Account]]:

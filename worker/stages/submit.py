@@ -76,6 +76,18 @@ def lease_for(services: Services, account: str) -> float:
     return services.routes.longest_submit(provider) + PREPARATION + 2 * MARGIN
 
 
+def given_back(intent: Intent, now: float) -> SubmitRefused:
+    """What becomes of a claim that came too late for its crew."""
+    return SubmitRefused(
+        attempt_id=intent.attempt_id,
+        at=now,
+        kind=Kind.TRANSIENT,
+        code=Silence.NOT_SENT.value,
+        message="this process had ended",
+        retry_after=0.0,
+    )
+
+
 # -- the steps -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,74 @@
+"""A run nobody watches: it ends when only a person can help, and gives back what it claimed too late."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from crew_world import Provider, close_all, no_answer, row, stock, world
+
+from jobs import retry
+from jobs.states import Job
+from worker import crew as crew_module
+from worker import local
+from worker.crew import Crew
+from worker.local import Reason, run_batch
+
+
+@pytest.fixture(autouse=True)
+async def _closed(monkeypatch):
+    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
+    monkeypatch.setattr(crew_module, "IDLE", 0.1)
+    yield
+    await close_all()
+
+
+async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_ever(tmp_path, monkeypatch):
+    async def slowly_refused(_):
+        await asyncio.sleep(0.1)  # long enough to be seen at work
+        return no_answer(sent=False)
+
+    async def send(self, call, *, mark=None, **more):
+        answered = await Provider.send(self, call, mark=mark, **more)
+        mark.sent = False
+        return answered
+
+    monkeypatch.setattr(retry, "SHORT_REST", 0.05)
+    monkeypatch.setattr(retry, "LONGEST_SHORT_REST", 0.1)
+    away = type("Away", (Provider,), {"send": send})(on_submit=slowly_refused)
+    services = world(tmp_path, away)
+    stock(services, tmp_path, [row(0)])
+
+    async with asyncio.timeout(10):
+        ending = await run_batch(services, "b", max_stall=1.0)
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
+    assert away.submits["lamp 0"] > 2
+
+
+async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(number) for number in range(3)])
+    crew, begun, go_on = Crew(services), threading.Event(), threading.Event()
+    claim = services.ledger.claim_submits
+
+    def locked(*arguments, **more):  # another process holds the database meanwhile
+        begun.set()
+        go_on.wait(10)
+        return claim(*arguments, **more)
+
+    services.ledger.claim_submits = locked
+    await crew.start()
+    lane = asyncio.create_task(crew.keep("submit:main"))
+    await asyncio.to_thread(begun.wait, 10)
+
+    drained = await crew.drain(0.05)
+    lane.cancel()
+    go_on.set()
+    await asyncio.gather(lane, return_exceptions=True)
+    await services.calls.write(lambda: None)  # the one writer has ended the claim
+
+    assert drained.unknown == 0
+    assert services.ledger.progress("b").jobs == {Job.READY: 3}
+    assert services.ledger.at_risk() == (0, 0)
