@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs import limits
-from jobs.ledger import claims, engine, hints, manifests, outcomes, reports, unknowns
+from jobs.ledger import claims, days, engine, hints, manifests, outcomes, reports, unknowns
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values import (
