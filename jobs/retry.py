@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.endings import OF_KIND, REACTIONS, Row
 from providers.dialect import Kind
 
 #: New attempts after provider tasks that failed for no reason of the request's own (providers.md section 4: at most 2).
@@ -19,6 +20,9 @@ LONG_REST = 60.0
 LONGEST_LONG_REST = 3600.0
 #: Unclear outcomes running after which an account rests and then probes with one submit at a time.
 UNCLEAR_BEFORE_REST = 3
+#: Seconds of the first such rest, doubled each time: each probe may be one more row that is held with its money.
+UNCLEAR_REST = 15.0
+LONGEST_UNCLEAR_REST = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +34,30 @@ class RetryDecision:
 
 def decide(kind: Kind, failures: int, *, parts: int = 1) -> RetryDecision:
     """What follows the `failures`-th failed provider task (counted from 1) of a job that needs `parts` of them."""
-    if kind in (Kind.ACCOUNT, Kind.THROTTLED):
+    if REACTIONS[OF_KIND[kind]].row is Row.ENDS:
+        return RetryDecision(again_in=None)
+    if kind is not Kind.TRANSIENT:
         return RetryDecision(again_in=0.0)  # the account rests, the row has done nothing wrong
-    if kind is Kind.TRANSIENT and failures <= MORE_ATTEMPTS * parts:
-        return RetryDecision(again_in=FIRST_WAIT * 3.0 ** ((failures - 1) // parts))
-    return RetryDecision(again_in=None)
+    if failures > MORE_ATTEMPTS * parts:
+        return RetryDecision(again_in=None)
+    return RetryDecision(again_in=FIRST_WAIT * 3.0 ** ((failures - 1) // parts))
+
+
+def after_rebuff(times: int) -> float:
+    """Seconds a row waits that the provider would not take just then (409, 423, 425), for the `times`-th time."""
+    return min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(max(times - 1, 0), 20))
 
 
 def short_rest(troubles: int, retry_after: float | None) -> float:
     """Seconds an account rests after the `troubles`-th trouble running (counted from 1)."""
     backoff = min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(troubles - 1, 20))
     return backoff if retry_after is None else max(0.0, retry_after)
+
+
+def unclear_rest(unclear: int) -> float:
+    """Seconds an account rests after the `unclear`-th unclear outcome running (counted from 1)."""
+    beyond = max(0, unclear - UNCLEAR_BEFORE_REST)
+    return min(LONGEST_UNCLEAR_REST, UNCLEAR_REST * 2.0 ** min(beyond, 20))
 
 
 def long_rest(troubles: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, update
 
 from jobs import limits, retry
+from jobs.endings import OUR_OWN, REACTIONS, Rest, Silence
 from jobs.ledger.schema import accounts
 from jobs.ledger.values import AttemptFact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
 from providers.dialect import Kind, clean
@@ -38,23 +39,28 @@ def _good_news(account: Any, accepted: int) -> dict[str, Any]:
 
 
 def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(fact, SubmitUnclear):
+    rest = REACTIONS[fact.ending].rest
+    if fact.code in OUR_OWN:
+        return {}
+    if rest is Rest.AFTER_THREE:
         return _unclear_news(account, fact, news)
-    if fact.kind is Kind.ACCOUNT:
+    if rest is Rest.LONG:
         return _long_rest(account, fact, news)
-    if fact.kind is Kind.THROTTLED:
+    if rest is Rest.SHORT and isinstance(fact, SubmitRefused):
         return _throttled(account, fact, news)
-    if fact.code == "unreachable":
+    if rest is Rest.IF_UNREACHABLE and fact.code == Silence.UNREACHABLE:
         return _short_rest(account, fact, news, None)
     return {}
 
 
-def _unclear_news(account: Any, fact: SubmitUnclear, news: dict[str, Any]) -> dict[str, Any]:
-    unclear = news.get("unclear", account.unclear) + 1
-    rest: dict[str, Any] = {"unclear": unclear}
-    if unclear >= retry.UNCLEAR_BEFORE_REST:
-        rest.update(_short_rest(account, fact, news, None))
-    return rest
+def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+    """Answers that come in together were in the air together: they make the account rest once."""
+    resting = _rests(account, fact.at, news)
+    unclear = news.get("unclear", account.unclear) + (not resting)
+    if resting or unclear < retry.UNCLEAR_BEFORE_REST:
+        return {"unclear": unclear}
+    troubles = news.get("troubles", account.troubles) + 1
+    return {"unclear": unclear, **_rest(fact, troubles, fact.at + retry.unclear_rest(unclear))}
 
 
 def _throttled(account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:

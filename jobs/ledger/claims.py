@@ -593,7 +593,8 @@ def end_leases(tx: Connection, now: float) -> list[int]:
     tx.execute(
         update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
     )
-    tx.execute(update(accounts).values(paused_until=None, paused_code=None, paused_message=None, troubles=0, unclear=0))
+    # A person began again, so rests end; what is known of trouble stays, and one submit probes.
+    tx.execute(update(accounts).values(paused_until=None))
     return list(tx.execute(select(attempts.c.id).where(attempts.c.state == literal_column("'submitting'"))).scalars())
 
 

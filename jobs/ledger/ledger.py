@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs import limits
+from jobs.endings import Silence
 from jobs.ledger import claims, days, engine, hints, manifests, outcomes, reports, unknowns
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.schema import ledger as ledger_row
@@ -86,8 +87,6 @@ class Ledger:
         with self._database.writing() as tx:
             gone = claims.end_leases(tx, now)
             outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone])
-            # Their process died; that says nothing about the account.
-            tx.execute(update(accounts).values(unclear=0, troubles=0, paused_until=None, paused_code=None))
 
     def _write(self, work: Callable[[Connection], _T]) -> _T:
         tries = 0
@@ -325,7 +324,7 @@ def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledg
 
 def _died(attempt_id: int, now: float) -> SubmitUnclear:
     message = "the process that was sending it ended before the answer was on record"
-    return SubmitUnclear(attempt_id=attempt_id, at=now, code="process_died", message=message)
+    return SubmitUnclear(attempt_id=attempt_id, at=now, code=Silence.DIED.value, message=message)
 
 
 def _batch_id(tx: Connection, name: str) -> int:

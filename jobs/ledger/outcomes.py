@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, case, func, insert, literal_column, select, update
 
 from jobs import retry
+from jobs.endings import OUR_OWN, REACTIONS, Ending, Silence
+from jobs.endings import Row as RowEnding
 from jobs.ledger import days
 from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
@@ -39,14 +41,6 @@ from jobs.ledger.values import (
 )
 from jobs.states import ATTEMPT_STEPS, Attempt, Image
 from providers.dialect import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
-
-#: Facts about one attempt, with the state it asks for.
-_ASKED: dict[type, Attempt] = {
-    SubmitAccepted: Attempt.RUNNING,
-    SubmitRefused: Attempt.REFUSED,
-    SubmitUnclear: Attempt.UNKNOWN,
-    TaskSucceeded: Attempt.SUCCEEDED,
-}
 
 ImageEnd = ImageStored | ImageLost
 _F = TypeVar("_F")
@@ -74,6 +68,7 @@ class _Changes:
     freed: set[int] = field(default_factory=set)  # attempts whose missing slots are free again
     failures: dict[int, list[_Failure]] = field(default_factory=lambda: defaultdict(list))  # job -> what went wrong
     delays: dict[int, float] = field(default_factory=dict)  # job -> not before
+    rebuffed: dict[int, float] = field(default_factory=dict)  # job -> when a provider would not take it just then
     reserved: Counter[int] = field(default_factory=Counter)  # batch -> micro-dollars more or less
     charged: Counter[int] = field(default_factory=Counter)
     days: days.Moved = field(default_factory=Counter)  # what the days of the intents have cost, more or less
@@ -404,7 +399,7 @@ def _refused(changes: _Changes, fact: SubmitRefused, row: Any, step: dict[str, A
     _end_badly(step, fact)
     step.update(new_reserved=0)
     _free(changes, fact, row, fact.retry_after)
-    if fact.code != "not_sent":
+    if fact.code not in OUR_OWN:
         changes.events.append(event_row("submit_refused", fact.at, row, {"code": fact.code, "message": fact.message}))
 
 
@@ -441,8 +436,10 @@ def _free(changes: _Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_a
     changes.touched.add(row.job_id)
     if isinstance(fact, TaskFailed) and fact.forgotten:
         changes.failures[row.job_id].append(_Failure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
-    elif isinstance(fact, SubmitRefused) and fact.kind is Kind.TRANSIENT:
-        changes.delays[row.job_id] = fact.at + (retry_after or 0.0)
+    elif isinstance(fact, SubmitRefused) and REACTIONS[fact.ending].row is RowEnding.AGAIN:
+        changes.delays[row.job_id] = fact.at + (retry_after or 0.0) * (fact.ending is Ending.REFUSED)
+        if fact.ending is Ending.REFUSED and fact.code not in (Silence.NOT_SENT, Silence.UNREACHABLE):
+            changes.rebuffed[row.job_id] = fact.at
     else:
         changes.failures[row.job_id].append(_Failure(fact.kind, fact.code, fact.message, fact.at, row.revision))
 
@@ -557,7 +554,7 @@ def _keep_twin(changes: _Changes, fact: SubmitAccepted, row: Any) -> None:
 def _asked_state(fact: AttemptFact) -> Attempt:
     if isinstance(fact, TaskFailed):
         return Attempt.LOST if fact.forgotten else Attempt.FAILED
-    return _ASKED[type(fact)]
+    return Attempt.SUCCEEDED if isinstance(fact, TaskSucceeded) else REACTIONS[fact.ending].attempt
 
 
 def _apply_copy(changes: _Changes, fact: ImageEnd, row: Any) -> None:
@@ -669,9 +666,19 @@ def _money(changes: _Changes) -> list[dict[str, Any]]:
 
 def _try_again_or_close(tx: Connection, changes: _Changes) -> None:
     told = {*changes.failures, *changes.delays}
+    for job_id, at in changes.rebuffed.items():
+        times = tx.execute(_REBUFFS, {"of_job": job_id}).scalar_one()
+        changes.delays[job_id] = max(changes.delays[job_id], at + retry.after_rebuff(times))
     if told:
         found = tx.execute(select(jobs).where(jobs.c.id.in_(told)))
         _many(tx, _VERDICT, [_verdict(job, changes) for job in found])
+
+
+_REBUFFS = select(func.count()).where(
+    attempts.c.job_id == bindparam("of_job"),
+    attempts.c.state == Attempt.REFUSED,
+    attempts.c.error_code.not_in([Silence.NOT_SENT.value, Silence.UNREACHABLE.value]),
+)
 
 
 def _verdict(job: Any, changes: _Changes) -> dict[str, Any]:

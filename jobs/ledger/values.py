@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobs.endings import OF_KIND, Ending
 from jobs.states import Batch as BatchState
 from jobs.states import Job as JobState
 from providers.dialect import Kind, Link, Request
@@ -237,6 +238,11 @@ class SubmitAccepted:
     poll_path: str | None
     next_poll_at: float
 
+    @property
+    def ending(self) -> Ending:
+        """The class of this ending of a submit."""
+        return Ending.ACCEPTED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitRefused:
@@ -250,6 +256,11 @@ class SubmitRefused:
     raw: str = ""
     retry_after: float | None = None  # seconds
 
+    @property
+    def ending(self) -> Ending:
+        """The class of this ending of a submit."""
+        return OF_KIND[self.kind]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitUnclear:
@@ -260,6 +271,11 @@ class SubmitUnclear:
     code: str
     message: str
     raw: str = ""
+
+    @property
+    def ending(self) -> Ending:
+        """The class of this ending of a submit."""
+        return Ending.AMBIGUOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
