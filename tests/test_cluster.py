@@ -22,12 +22,21 @@ IN_THE_AIR = 16
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 
 
+SAID: list[str] = []  # by the cluster's processes
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    lines = []
-    with cluster(folder=tmp_path_factory.mktemp("cluster"), say=lines.append) as started:
+    with cluster(folder=tmp_path_factory.mktemp("cluster"), say=SAID.append) as started:
         yield started
-    sys.stderr.write("\n".join(lines[-200:]))  # pytest shows it beside a failure
+
+
+@pytest.fixture(autouse=True)
+def what_they_said():
+    """pytest shows it beside a failure."""
+    SAID.clear()
+    yield
+    sys.stderr.write("\n".join(SAID[-200:]))
 
 
 @pytest.fixture
@@ -60,7 +69,7 @@ def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_
 
     books, progress = sandbox.stats(), ledger.progress("killed")
     assert is_done_but_for(progress, IN_THE_AIR)
-    assert running.workers[0].starts == 2
+    assert running.workers[0].starts == 2, "\n".join(SAID)
     assert books["repeated"] == {}
     held = progress.images_in_flight + progress.images_unknown + progress.images_generated
     assert 0 <= books["total"]["charged_images"] - progress.images_stored <= held
