@@ -25,9 +25,10 @@ from worker.telemetry import emit
 
 #: Facts in one transaction: enough to share one fsync among many, few enough to let a claim in between.
 MOST_IN_A_GROUP = 500
-#: Seconds a write waits for company. What a submit ended in waits least: a crash before it is durable makes it unknown.
-#: The others lose nothing by a crash but a poll or a copy, and sharing transactions is most of what they cost.
-SOON = 0.004
+#: Seconds a write waits for company: sharing transactions is most of what facts cost. What a submit ended in waits
+#: least, since a crash before it is durable makes it unknown; yet a submit itself is in that danger for far longer.
+#: The others lose nothing by a crash but a poll or a copy.
+SOON = 0.02
 COMPANY = 0.04
 #: Seconds between tries while the ledger refuses; doubled each time.
 FIRST_WAIT = 0.25
