@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import random
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from jobs.ledger.values import SubmitAccepted
+from worker.calls import InlineCalls
+from worker.clock import SystemClock
+from worker.recorder import Recorder
 from worker.rescue import Rescue
 
 
@@ -37,6 +42,26 @@ def next_start(folders) -> Rescue:
     made = Rescue(folders[0], "ledger-1")
     made._folders = folders
     return made
+
+
+async def test_facts_whose_callers_were_cancelled_while_the_ledger_was_locked_are_rescued(rescue, folders):
+    class Locked(InlineCalls):
+        async def write(self, *_, **__):
+            await asyncio.Event().wait()
+
+    parts = {"calls": Locked(), "clock": SystemClock(), "ring": print, "chance": random.Random(1)}
+    recorder = Recorder(ledger=None, rescue=rescue, **parts)
+    callers = [asyncio.create_task(recorder.record(accepted(number))) for number in range(3)]
+    await asyncio.sleep(0.1)
+    for caller in callers:  # a crew that waits no longer
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+
+    assert await recorder.close(0.05) == 3
+    rescue.close()
+    recorded: list = []
+    next_start(folders).replay(recorded.extend)
+    assert recorded == [accepted(0), accepted(1), accepted(2)]
 
 
 def test_a_disk_that_fills_up_after_the_file_was_begun_loses_no_fact(rescue, folders, monkeypatch):

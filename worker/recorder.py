@@ -78,7 +78,7 @@ class Recorder:
 
     async def record(self, *facts: Fact) -> None:
         """Returns once these facts are durable. Cancelling the caller does not take them back."""
-        await self.put(*facts)
+        await asyncio.shield(self.put(*facts))  # else a cancelled caller would mark its facts as settled
 
     def put(self, *facts: Fact) -> asyncio.Future[None]:
         """Hands facts over without waiting."""
