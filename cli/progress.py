@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cli import wording
-from jobs.progress import images_per_second, images_to_come, seconds_left
+from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 
@@ -158,6 +158,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     for account in accounts:
         if account.paused_until is not None and account.paused_until > time.time():
             yield paused_line(account)
+    yield from map(day_budget_line, progress.day_limits)
 
 
 def paused_line(account: Account) -> str:

@@ -11,15 +11,15 @@ import typer
 from cli.accounts import is_paused, state_of
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
-from cli.wording import aligned, count, day_and_time, listed, money, size, span
-from jobs.progress import images_per_second, images_to_come, seconds_left
+from cli.wording import aligned, count, day_and_minute, day_and_time, listed, money, size, span
+from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.result_files import utc
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account, Progress
+    from jobs.ledger.values import Account, DayLimit, Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
 Line = tuple[str, str]
@@ -96,13 +96,15 @@ def _style(progress: Progress) -> str:
 
 
 def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
-    progress, risk = desk.ledger.progress(name), desk.ledger.at_risk()
+    progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(), desk.ledger.daily_budgets(now)
     paused = [account for account in desk.ledger.accounts() if is_paused(account, now)]
     if json:
         document = _document(progress) | _time_document(progress, now)
-        show_json({**document, "at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]})
+        days = [_day_document(limit) for limit in today]
+        more = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
+        show_json({**document, **more, "daily_budgets": days})
         return
-    told = [*_told(progress, now), *_risk_lines(risk), *_next(progress, paused, now)]
+    told = [*_told(progress, now), *_today(today), *_risk_lines(risk), *_next(progress, paused, now)]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
@@ -154,6 +156,13 @@ def _money(progress: Progress) -> str:
     )
 
 
+def _today(limits: list[DayLimit]) -> Iterator[Line]:
+    for limit in limits:
+        whose = f"account {limit.account}" if limit.account else "all accounts"
+        spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
+        yield f"today\t{whose}: {spent}, anew at {day_and_minute(limit.again_at)}", ""
+
+
 def _link(progress: Progress, now: float) -> Iterator[Line]:
     dies = progress.least_expiry
     if dies is not None:
@@ -176,6 +185,8 @@ def _risk_lines(risk: tuple[int, int]) -> list[Line]:
 
 def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Line]:
     name = progress.batch.name
+    for limit in progress.day_limits:
+        yield f"waits\t{day_budget_line(limit)}", "yellow"
     for account in paused:
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
     if progress.batch.state is BatchState.PAUSED:
@@ -232,6 +243,15 @@ def _time_document(progress: Progress, now: float) -> dict[str, object]:
         return {"images_a_minute": None, "seconds_left": None}
     a_second = images_per_second(progress, now)
     return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
+
+
+def _day_document(limit: DayLimit) -> dict[str, object]:
+    return {
+        "account": limit.account,
+        "budget_usd": limit.budget / MICROS,
+        "spent_usd": limit.spent / MICROS,
+        "again_at": utc(limit.again_at),
+    }
 
 
 def _risk_document(risk: tuple[int, int]) -> dict[str, object]:

@@ -14,6 +14,7 @@ from cli.options import Limits, Making, is_terminal, read_limits
 from jobs.errors import BadInput
 from jobs.intake import Intake, survey
 from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.configured import told
 from jobs.ledger.values import Batch
 from jobs.manifest import Manifest, ReadOptions, open_manifest
 from jobs.planning import DEFAULT_PATH, PlanOptions
@@ -57,7 +58,12 @@ class Taking:
             changed=making.changed,
             batch=self.batch,
         )
-        return [*self._missing(), *policy]
+        return [*self._missing(), *self._stranded(), *policy]
+
+    def _stranded(self) -> list[str]:
+        """Paid work that these settings would leave unasked about."""
+        missing = self.ledger.stranded(limits_of(self.settings)) if self.ledger else []
+        return [told(each) for each in missing]
 
     def _missing(self) -> Iterator[str]:
         if not self.settings.accounts:
@@ -65,6 +71,18 @@ class Taking:
             yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
         if not self.dest:
             yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
+        yield from self._unpriced()
+
+    def _unpriced(self) -> Iterator[str]:
+        """What has no price fits no daily budget, and would wait for ever."""
+        for line in self.seen.routes:
+            mine = [each for each in self.settings.accounts.values() if each.provider == line.provider]
+            kept = self.settings.daily_budget or (mine and all(account.daily_budget for account in mine))
+            if line.price is None and kept:
+                yield (
+                    f"daily_budget cannot be kept: the price of {line.provider} {line.label} is not known. "
+                    "Give yours under [accounts.NAME.prices], or choose another --provider."
+                )
 
 
 @contextlib.contextmanager

@@ -47,11 +47,12 @@ class Watch:
             return _ending(Reason.INTERRUPTED, self._look())
 
     def _look(self) -> Standing:
+        now = time.time() + self.ledger.clock_offset()
         return Standing(
-            progress=self.ledger.progress(self.name),
+            progress=self.ledger.progress(self.name, now),
             accounts=self.ledger.accounts(),
             troubles={},
-            now=time.time() + self.ledger.clock_offset(),
+            now=now,
         )
 
     def _judge(self, standing: Standing) -> Reason | None:

@@ -205,7 +205,8 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
             if left
             else ""
         )
-        yield f"{'next':{_LABEL}}the same command goes on{rows}", ""
+        more = f"lightfast resume {name}{sandbox} --budget USD" if ended.ending.reason is Reason.BUDGET_USED else ""
+        yield f"{'next':{_LABEL}}{more or 'the same command'} goes on{rows}", ""
 
 
 def document(ended: Ended) -> dict[str, object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from jobs.ledger.values import Progress
+from jobs.ledger.values import DayLimit, Progress
 from jobs.states import Job
+from providers.dialect import MICROS
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
@@ -34,3 +36,11 @@ def seconds_left(progress: Progress, now: float) -> float | None:
 def is_open(jobs: Mapping[Job, int]) -> bool:
     """True while rows are ready or working."""
     return bool(jobs.get(Job.READY) or jobs.get(Job.WORKING))
+
+
+def day_budget_line(limit: DayLimit) -> str:
+    """Which daily budget is used, and when it begins anew."""
+    whose = f"of account {limit.account}" if limit.account else "of all accounts"
+    again = datetime.fromtimestamp(limit.again_at, UTC).strftime("%Y-%m-%d %H:%MZ")
+    spent, budget = (f"${micros / MICROS:,.2f}" for micros in (limit.spent, limit.budget))
+    return f"the daily budget {whose} is used, {spent} of {budget}; it begins anew at {again}"

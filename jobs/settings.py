@@ -63,6 +63,7 @@ class Account(BaseModel):
     submits_per_second: PerSecond | None = None
     polls_per_second: PerSecond | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    daily_budget: Dollars = 0.0  # USD a UTC day; 0: none
     first_poll_after: Seconds | None = None
     poll_every: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
     route_mode: str = "mix"
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
     allow_private_hosts: bool = False
     on_unknown: Literal["hold", "pay-again"] = "hold"
     unknown_budget: Dollars = 0.0  # USD a batch
+    daily_budget: Dollars = 0.0  # USD a UTC day, of all accounts together; 0: none
     drain_seconds: Seconds = 25.0
     heartbeat_file: str = ""
     log: Literal["text", "json"] = "text"

@@ -10,6 +10,7 @@ from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock
 
 from jobs.errors import LedgerBusy, StoreError
 from jobs.states import Batch, Job
+from providers.dialect import MICROS
 from worker import crew as crew_module
 from worker import local
 from worker.local import Reason, StopSignal, run_batch
@@ -161,6 +162,40 @@ async def test_a_used_budget_ends_with_four_and_is_never_crossed(tmp_path):
     assert (ending.exit_code, ending.reason) == (4, Reason.BUDGET_USED)
     assert ending.progress.jobs == {Job.DONE: 4, Job.READY: 6}
     assert services.http.submits.total() == 4
+
+
+async def test_a_used_daily_budget_ends_with_four_and_says_when_it_begins_anew(tmp_path):
+    services = world(tmp_path, Provider(), daily_budget=PRICE * 4.5 / MICROS)
+    stock(services, tmp_path, rows(10))
+
+    ending = await run_batch(services, "b", max_stall=0.2)
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.DAY_BUDGET_USED)
+    assert ending.progress.jobs == {Job.DONE: 4, Job.READY: 6}
+    assert "daily budget of account main is used, $0.08 of $0.09; it begins anew at 2" in ending.message
+
+
+async def test_a_run_that_may_wait_goes_on_by_itself_on_the_next_day(tmp_path):
+    services = world(tmp_path, Provider(), daily_budget=PRICE * 4 / MICROS)
+    stock(services, tmp_path, rows(10))
+    ahead = [0.0]
+    services.ledger.clock_offset = lambda: ahead[0]
+
+    def sleep_over(progress, _accounts):
+        if progress.day_limits and not progress.images_in_flight and not progress.images_generated:
+            services.clock.offset = ahead[0] = ahead[0] + 86_400
+
+    ending = await run_batch(services, "b", on_progress=sleep_over)
+
+    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: 10})
+    assert ahead == [2 * 86_400]
+
+
+async def test_of_two_used_budgets_the_one_that_needs_a_person_is_named(tmp_path):
+    services = world(tmp_path, Provider(), daily_budget=PRICE * 4 / MICROS)
+    stock(services, tmp_path, rows(10), budget=PRICE * 4, allow_partial=True)
+
+    assert (await run_batch(services, "b", max_stall=9)).reason is Reason.BUDGET_USED
 
 
 async def test_a_batch_most_of_whose_rows_fail_alike_pauses_itself(tmp_path):

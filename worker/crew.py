@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from jobs.ledger.values import Claim, DueCopy, Fact, SubmitUnclear
 from worker import sweep
-from worker.services import Services, limits_of
+from worker.services import Services, budget_of, limits_of
 from worker.stages import copy, hint, poll, submit
 from worker.telemetry import emit
 
@@ -97,7 +97,9 @@ class Crew:
         services.bells.hear(self.bell)
         services.clock.offset = await services.calls.read(services.ledger.clock_offset)
         now = services.clock.now()
-        await services.calls.write(services.ledger.sync_accounts, limits_of(services.settings), now)
+        settings = services.settings
+        daily_budget = budget_of(settings.daily_budget)
+        await services.calls.write(services.ledger.sync_accounts, limits_of(settings), now, daily_budget=daily_budget)
         await sweep.replay(services)
 
     def bell(self, lane: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from jobs.ledger import Ledger
 from jobs.ledger.values import Account, Progress
+from jobs.progress import day_budget_line
 from jobs.states import ENDED
 from jobs.states import Batch as BatchState
 from providers.dialect import MICROS
@@ -132,8 +133,8 @@ class _Run:
     async def _look(self) -> tuple[Standing, float]:
         """How everything stands, and the seconds it took to count that."""
         services = self.services
-        (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name))
         now = services.clock.now()
+        (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name, now))
         return Standing(progress=progress, accounts=accounts, troubles=services.destinations.troubles, now=now), cost
 
     def _judge(self, standing: Standing) -> Reason | None:
@@ -184,8 +185,8 @@ def _signature(standing: Standing) -> tuple[object, ...]:
     return ended, progress.images_stored, batch.charged, batch.state, batch.budget, progress.images_generated
 
 
-def _count(ledger: Ledger, name: str) -> tuple[Progress, list[Account]]:
-    return ledger.progress(name), ledger.accounts()
+def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Account]]:
+    return ledger.progress(name, now), ledger.accounts()
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -198,7 +199,8 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
-    progress, accounts = await services.calls.read(_count, services.ledger, name)
+    now = services.clock.now()
+    progress, accounts = await services.calls.read(_count, services.ledger, name, now)
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)
     standing = Standing(
@@ -232,6 +234,15 @@ def _account_paused(standing: Standing) -> str:
     return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
 
 
+def _budget_used(standing: Standing) -> str:
+    batch = standing.progress.batch
+    return f"the budget of this batch is used: ${batch.charged / MICROS:,.2f} of ${(batch.budget or 0) / MICROS:,.2f}."
+
+
+def _day_budget_used(standing: Standing) -> str:
+    return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
+
+
 def _bucket_refuses(standing: Standing) -> str:
     told = "; ".join(f"{one.dest}: {one.message} ({one.code})" for one in standing.troubles.values())
     return f"the destination refuses writes: {told}. {standing.progress.images_generated} paid images wait."
@@ -241,7 +252,8 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.DONE: lambda _: "finished.",
     Reason.ROWS_NEED_YOU: lambda standing: f"finished, {bad_rows(standing.progress)} rows need you.",
     Reason.ACCOUNT_PAUSED: _account_paused,
-    Reason.BUDGET_USED: lambda _: "the budget is used.",
+    Reason.BUDGET_USED: _budget_used,
+    Reason.DAY_BUDGET_USED: _day_budget_used,
     Reason.BUCKET_REFUSES: _bucket_refuses,
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",

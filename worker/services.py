@@ -14,7 +14,7 @@ from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.values import AccountLimits
 from jobs.settings import Account, Settings
 from providers.catalog import Catalog
-from providers.dialect import Dialect
+from providers.dialect import MICROS, Dialect
 from providers.registry import DIALECTS
 from worker.bells import Bells
 from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
@@ -108,6 +108,14 @@ def catalog_of(settings: Settings) -> Catalog:
         catalog = catalog.with_cadence(account.provider, account.first_poll_after, account.poll_every)
         catalog = catalog.with_route_mode(account.provider, account.route_mode)
     return catalog
+
+
+def budget_of(dollars: float) -> int | None:
+    """A budget of the settings in micro-dollars; None where there is none."""
+    return round(dollars * MICROS) or None
+
+
+
 
 
 def limits_of(settings: Settings) -> list[AccountLimits]:

@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     ROWS_NEED_YOU = "rows_need_you"  # finished, but rows failed, are held or lost
     ACCOUNT_PAUSED = "account_paused"
     BUDGET_USED = "budget_used"
+    DAY_BUDGET_USED = "day_budget_used"
     BUCKET_REFUSES = "bucket_refuses"
     BATCH_PAUSED = "batch_paused"
     NOTHING_MOVES = "nothing_moves"
@@ -72,7 +73,7 @@ def finished(progress: Progress, allow_failed: float) -> Reason:
 
 
 def waits_for(standing: Standing) -> Reason | None:
-    """What only a person can mend, where nothing else goes on."""
+    """What only a person, or the next day, can mend, where nothing else goes on."""
     progress = standing.progress
     if standing.troubles:
         return Reason.BUCKET_REFUSES
@@ -82,7 +83,7 @@ def waits_for(standing: Standing) -> Reason | None:
         return Reason.BATCH_PAUSED
     if any(account.paused_until is not None and account.paused_until > standing.now for account in standing.accounts):
         return Reason.ACCOUNT_PAUSED
-    return Reason.BUDGET_USED if _budget_stands_in_the_way(progress, standing.now) else None
+    return _used_budget(progress, standing.now)
 
 
 def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[Account]) -> float | None:
@@ -105,9 +106,22 @@ def common_failure(start: Progress, now: Progress) -> str | None:
     return code if code is not None and counts[code] * 2 > ended else None
 
 
-def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
+def _used_budget(progress: Progress, now: float) -> Reason | None:
+    """The budget that leaves least: the batch's own, or one that begins anew tomorrow."""
+    used = _budget_stands_in_the_way(progress, now)
+    day = min((limit.left for limit in progress.day_limits), default=None)
+    if day is not None and (not used or day < _left(progress)):
+        return Reason.DAY_BUDGET_USED
+    return Reason.BUDGET_USED if used else None
+
+
+def _left(progress: Progress) -> int:
     batch = progress.batch
-    if batch.budget is None or (progress.next_at is not None and progress.next_at > now):
+    return (batch.budget or 0) - batch.reserved - batch.charged
+
+
+def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
+    if progress.batch.budget is None or (progress.next_at is not None and progress.next_at > now):
         return False
-    left = batch.budget - batch.reserved - batch.charged
-    return left < progress.remaining_money or not progress.remaining_money  # what has no price fits no budget
+    rest = progress.remaining_money
+    return _left(progress) < rest or not rest  # what has no price fits no budget
