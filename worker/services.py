@@ -115,9 +115,6 @@ def budget_of(dollars: float) -> int | None:
     return round(dollars * MICROS) or None
 
 
-
-
-
 def limits_of(settings: Settings) -> list[AccountLimits]:
     """What the settings declare of each account, as the ledger takes it."""
     return [
@@ -127,6 +124,7 @@ def limits_of(settings: Settings) -> list[AccountLimits]:
             submits_per_second=account.submits_per_second,
             polls_per_second=account.polls_per_second,
             max_in_flight=account.max_in_flight,
+            daily_budget=budget_of(account.daily_budget),
         )
         for name, account in settings.accounts.items()
     ]
