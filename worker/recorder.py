@@ -28,7 +28,7 @@ MOST_IN_A_GROUP = 500
 #: Seconds a write waits for company: sharing transactions is most of what facts cost. What a submit ended in waits
 #: least, since a crash before it is durable makes it unknown; yet a submit itself is in that danger for far longer.
 #: The others lose nothing by a crash but a poll or a copy.
-SOON = 0.02
+SOON = 0.005
 COMPANY = 0.04
 #: Seconds between tries while the ledger refuses; doubled each time.
 FIRST_WAIT = 0.25
