@@ -154,14 +154,26 @@ class _Try:
 
 def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None, today: int | None) -> list[_Try]:
     """`today`: micro-dollars that the day's budgets leave; None: as many as the batches' own."""
-    picked: list[_Try] = []
     open_batches = _batches_with_work(tx, account.provider, now, only)
+    while open_batches:
+        picked = _share_out(tx, account.provider, open_batches, most, now, today)
+        idle = {batch_id for batch_id, tries in picked.items() if not tries}
+        if not idle:
+            return [one for tries in picked.values() for one in tries][:most]
+        # Whose budget is used up starts nothing: what would be its share goes to the others.
+        open_batches = [batch for batch in open_batches if batch.id not in idle]
+    return []
+
+
+def _share_out(
+    tx: Connection, provider: str, open_batches: Sequence[Row[Any]], most: int, now: float, today: int | None
+) -> dict[int, list[_Try]]:
+    picked: dict[int, list[_Try]] = {}
     for batch, share in _shares(open_batches, most):
-        ready = _ready_jobs(tx, batch.id, account.provider, now, share)
-        allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, share))
-        picked += allowed
+        ready = _ready_jobs(tx, batch.id, provider, now, share)
+        picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, share))
         today = None if today is None else today - _cost(allowed)
-    return picked[:most]
+    return picked
 
 
 def _batches_with_work(tx: Connection, provider: str, now: float, only: str | None) -> Sequence[Row[Any]]:
@@ -421,7 +433,7 @@ def claim_polls(
         used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
         tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat})
         tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
-    return [_due_poll(row, account.name) for row in due], _next_poll(tx, account.id, permits.next_at)
+    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at)
 
 
 _TAKE_POLL_RATE = update(accounts).where(accounts.c.id == bindparam("of_account")).values(poll_tat=bindparam("tat"))
@@ -455,10 +467,10 @@ _NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
 )
 
 
-def _due_poll(row: Row[Any], account: str) -> DuePoll:
+def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
     return DuePoll(
         attempt_id=row.id,
-        account=account,
+        account=account.name,
         job_id=row.job_id,
         provider_model=row.provider_model,
         task_id=row.task_id,
@@ -467,6 +479,7 @@ def _due_poll(row: Row[Any], account: str) -> DuePoll:
         accepted_at=row.accepted_at or row.created_at,
         polls=row.polls,
         not_found_since=row.not_found_since,
+        answered_at=account.answered_at,
     )
 
 

@@ -173,6 +173,16 @@ def test_a_batch_that_comes_late_starts_level_with_the_others(ledger):
     assert batches.count(late.id) == 5
 
 
+def test_a_batch_whose_budget_is_used_leaves_its_share_to_the_others(ledger):
+    stock.stock(ledger, stock.rows(5), name="poor", budget=0, limits=stock.account(max_in_flight=1))
+    ledger.record_manifest(stock.new_batch("rich"), stock.rows(5), now=NOW)
+
+    claimed = ledger.claim_submits("main", NOW, lease=90).intents
+
+    assert [intent.key for intent in claimed] == ["k0"]
+    assert ledger.progress("rich").batch.reserved == PRICE
+
+
 def test_a_run_of_one_batch_spends_for_no_other(ledger):
     stock.stock(ledger, stock.rows(3), name="left-unfinished")
     mine = ledger.record_manifest(stock.new_batch("mine"), stock.rows(2), now=NOW)
