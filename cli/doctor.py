@@ -12,7 +12,7 @@ import typer
 from cli import wording
 from cli.options import Config, Json, Sandbox
 from cli.reading import show, show_json
-from jobs.errors import BadInput, LightfastError
+from jobs.errors import MOVED, BadInput, LightfastError
 
 if TYPE_CHECKING:
     from jobs.settings import Account, Settings
@@ -55,6 +55,7 @@ def _look(settings: Settings, to: str) -> Iterator[Finding]:
     yield Finding(what="settings", verdict="ok", text=str(settings.source or "no lightfast.toml: environment alone"))
     yield _tried("database", lambda: _database(settings))
     if settings.database_path is None:
+        yield from _durability(settings)
         yield _tried("redis", lambda: _redis(settings))
         yield _tried("workers", lambda: _workers(settings))
     yield from _accounts(settings)
@@ -70,6 +71,8 @@ def _tried(what: str, look: Callable[[], Finding]) -> Finding:
 
 def _database(settings: Settings) -> Finding:
     from jobs.ledger import open_ledger  # noqa: PLC0415  beside its use
+    from jobs.ledger.configured import told  # noqa: PLC0415  the same
+    from worker.services import limits_of  # noqa: PLC0415  the same
 
     path = settings.database_path
     if path is not None and not path.exists():
@@ -80,9 +83,28 @@ def _database(settings: Settings) -> Finding:
     try:
         images, money = ledger.at_risk()
         risk = f"; at risk now: {wording.count(images, 'image')}, {wording.money(money)}" if images else ""
+        if missing := ledger.stranded(limits_of(settings)):
+            return Finding(what="database", verdict="problem", text="; ".join(map(told, missing)))
         offset = ledger.clock_offset()
         clock = f"; its clock is {offset:+.1f} s from ours" if abs(offset) > 1 else ""
         return Finding(what="database", verdict="ok", text=f"{ledger.address}, newest schema{clock}{risk}")
+    finally:
+        ledger.close()
+
+
+def _durability(settings: Settings) -> Iterator[Finding]:
+    from jobs.durability import remarks  # noqa: PLC0415  a cluster only
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    try:
+        for verdict, text in remarks(ledger.durability()):
+            yield Finding(what="durability", verdict=verdict, text=text)
+        if ledger.has_moved():
+            yield Finding(what="durability", verdict="problem", text=MOVED)
     finally:
         ledger.close()
 

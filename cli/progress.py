@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cli import wording
+from jobs.errors import MOVED
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.states import Batch as BatchState
 from jobs.states import Job
@@ -155,6 +156,8 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     """What holds the batch up, if anything does."""
     if progress.batch.state is not BatchState.ACTIVE:
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
+    if progress.moved:
+        yield MOVED
     for account in accounts:
         if account.paused_until is not None and account.paused_until > time.time():
             yield paused_line(account)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from providers.catalog import Catalog
     from providers.dialect import Request
 
+MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+AfterRestore = Annotated[bool, typer.Option("--after-restore", help="The database as it is now is to be trusted.")]
 Budget = Annotated[str, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
 Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
 ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with it.")]
@@ -56,20 +58,47 @@ def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbo
 
 
 def resume(
-    batch: BatchName, *, budget: Budget = "", json: Json = False, config: Config = None, sandbox: Sandbox = False
+    batch: MaybeBatch = "",
+    *,
+    budget: Budget = "",
+    after_restore: AfterRestore = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
 ) -> int:
-    """Submits go on."""
+    """Submits go on: of one batch, or with --after-restore of all."""
     cap = _budget(budget)
+    if not batch and (budget or not after_restore):
+        raise BadInput("resume needs a BATCH; or, after the database was restored or failed over, --after-restore.")
     with open_desk(config, sandbox=sandbox) as desk:
-        found = find_batch(desk.ledger, batch)
-        if found.state == "cancelled":
-            raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
-        if cap is not None:
-            desk.ledger.agree(batch, found.agreed, cap)
-        desk.ledger.resume(batch, time.time())
+        if batch:
+            _resume(desk, batch, cap)
+        if after_restore:
+            _trust(desk)
         ring(desk)
-        _told(desk, batch, f"{batch} goes on{_by_whom(desk)}.", json=json)
+        if batch:
+            _told(desk, batch, f"{batch} goes on{_by_whom(desk)}.", json=json)
+        elif json:
+            show_json({"command": "resume", "after_restore": True})
     return 0
+
+
+def _resume(desk: Desk, batch: str, cap: int | None) -> None:
+    found = find_batch(desk.ledger, batch)
+    if found.state == "cancelled":
+        raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
+    if cap is not None:
+        desk.ledger.agree(batch, found.agreed, cap)
+    desk.ledger.resume(batch, time.time())
+
+
+def _trust(desk: Desk) -> None:
+    """The database as it is now is taken for the truth."""
+    if not desk.ledger.has_moved():
+        note("Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * desk.ledger.is_sqlite))
+        return
+    desk.ledger.trust()
+    note("Submits go on with the database as it is now. Rows it has forgotten are made and paid again.")
 
 
 def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:

@@ -14,6 +14,7 @@ from cli.options import Limits, Making, is_terminal, read_limits
 from jobs.errors import BadInput
 from jobs.intake import Intake, survey
 from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.configured import told
 from jobs.ledger.values import Batch
 from jobs.manifest import Manifest, ReadOptions, open_manifest
 from jobs.planning import DEFAULT_PATH, PlanOptions
@@ -57,7 +58,12 @@ class Taking:
             changed=making.changed,
             batch=self.batch,
         )
-        return [*self._missing(), *policy]
+        return [*self._missing(), *self._stranded(), *policy]
+
+    def _stranded(self) -> list[str]:
+        """Paid work that these settings would leave unasked about."""
+        missing = self.ledger.stranded(limits_of(self.settings)) if self.ledger else []
+        return [told(each) for each in missing]
 
     def _missing(self) -> Iterator[str]:
         if not self.settings.accounts:

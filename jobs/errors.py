@@ -58,6 +58,13 @@ class StoreError(LightfastError):
         super().__init__(f"{message} ({code})")
 
 
+#: What is said while submits wait after a restore.
+MOVED = (
+    "the database is another than it was: restored, failed over, or copied. It may have forgotten what was sent last, "
+    "so nothing new is sent; polls and copies go on. When its data are as new as can be had:  "
+    "lightfast resume --after-restore  (what it has forgotten is then made and paid again)"
+)
+
 #: Codes that are not a provider's matter: what each means, and what to do. Kept sorted.
 OWN_CODES: dict[str, str] = {
     "bad_destination": "A destination is s3://bucket/prefix, gs://…, az://…, file:///… or a folder. Nothing spent.",

@@ -9,11 +9,11 @@ from crew_world import Provider, answer, close_all, no_answer, row, stock, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values import DuePoll, SubmitAccepted
 from jobs.states import Job
 from providers.dialect import Route
 from worker.stages import poll as stage
-from worker.stages.poll import DEADLINE, FORGOTTEN_AFTER, SLOWEST, poll, wait_until_next
+from worker.stages.poll import DEADLINE, FORGOTTEN_AFTER, SLOWEST, is_forgotten, poll, wait_until_next
 
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 
@@ -73,15 +73,37 @@ async def test_nothing_a_poll_meets_fails_the_attempt(tmp_path, said):
 
 async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
     services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 404, "msg": "no such task"}, 404)))
-    first = await accepted(services, tmp_path)
+    now = services.clock.now()
+    first = dataclasses.replace(await accepted(services, tmp_path), answered_at=now - 3600)
 
-    await poll(services, dataclasses.replace(first, not_found_since=services.clock.now() - FORGOTTEN_AFTER + 60))
+    await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER + 60))
     assert jobs(services) == {Job.WORKING: 1}
 
-    await poll(services, dataclasses.replace(first, not_found_since=services.clock.now() - FORGOTTEN_AFTER))
+    await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER))
     progress = services.ledger.progress("b")
     assert progress.errors == {"task_forgotten": 1}
     assert progress.lost_money  # it may have been paid
+
+
+@pytest.mark.parametrize(
+    ("days", "answered", "forgotten"),
+    [(0.9, 0.1, False), (1.1, 0.1, True), (1.1, None, False), (3, 1.5, False), (3, 0.5, True), (8, None, True)],
+)
+def test_not_found_is_believed_after_a_day_while_others_are_answered_and_when_no_link_could_live(
+    days, answered, forgotten
+):
+    now, day = 1_800_000_000.0, 86_400.0
+    asked = {"attempt_id": 1, "account": "main", "job_id": 1, "provider_model": "m", "task_id": "t", "poll_path": None}
+    due_now = DuePoll(
+        **asked,
+        n=1,
+        accepted_at=now - 9 * day,
+        polls=100,
+        not_found_since=now - days * day,
+        answered_at=None if answered is None else now - answered * day,
+    )
+
+    assert is_forgotten(due_now, now) is forgotten
 
 
 async def test_retry_after_is_kept(tmp_path):

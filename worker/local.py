@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from jobs.errors import MOVED
 from jobs.ledger import Ledger
 from jobs.ledger.values import Account, Progress
 from jobs.progress import day_budget_line
@@ -255,6 +256,7 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.BUDGET_USED: _budget_used,
     Reason.DAY_BUDGET_USED: _day_budget_used,
     Reason.BUCKET_REFUSES: _bucket_refuses,
+    Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
     Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",

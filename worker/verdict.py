@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     DAY_BUDGET_USED = "day_budget_used"
     BUCKET_REFUSES = "bucket_refuses"
     BATCH_PAUSED = "batch_paused"
+    AFTER_RESTORE = "after_restore"
     NOTHING_MOVES = "nothing_moves"
     STOP_AFTER = "stop_after"
     INTERRUPTED = "interrupted"
@@ -79,6 +80,8 @@ def waits_for(standing: Standing) -> Reason | None:
         return Reason.BUCKET_REFUSES
     if progress.images_in_flight or progress.images_generated or not progress.jobs.get(Job.READY, 0):
         return None
+    if progress.moved:
+        return Reason.AFTER_RESTORE
     if progress.batch.state is BatchState.PAUSED:
         return Reason.BATCH_PAUSED
     if any(account.paused_until is not None and account.paused_until > standing.now for account in standing.accounts):

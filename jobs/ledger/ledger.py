@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs import limits
 from jobs.endings import Silence
-from jobs.ledger import claims, days, engine, hints, manifests, outcomes, reports, unknowns
+from jobs.ledger import claims, configured, days, engine, hints, manifests, outcomes, reports, server, unknowns
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values import (
@@ -32,6 +32,7 @@ from jobs.ledger.values import (
     Result,
     Row,
     Story,
+    Stranded,
     SubmitUnclear,
     UnknownAttempt,
 )
@@ -66,6 +67,9 @@ class Ledger:
         self.existed = database.existed
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
+        self._tells_origin = server.tells_origin(database)
+        if self._tells_origin:
+            server.learn_origin(database)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -220,7 +224,11 @@ class Ledger:
         daily_budget: int | None = None,
     ) -> None:
         """Takes over the accounts, limits and budgets of the settings; other accounts are no longer configured."""
-        self._write(lambda tx: _sync_accounts(tx, declared, daily_budget))
+        self._write(lambda tx: configured.sync_accounts(tx, declared, daily_budget))
+
+    def stranded(self, declared: Sequence[AccountLimits]) -> list[Stranded]:
+        """Accounts that paid work still needs and these settings do not have: no work may start."""
+        return self._read(lambda tx: configured.stranded(tx, declared))
 
     def accounts(self) -> list[Account]:
         """The configured accounts as they stand."""
@@ -230,6 +238,19 @@ class Ledger:
         """The account's next submit is tried at once, as a probe."""
         awake = update(accounts).where(accounts.c.name == name).values(paused_until=None)
         self._write(lambda tx: tx.execute(awake))
+
+    def durability(self) -> dict[str, str]:
+        """The server's settings that money depends on; see `jobs.durability`."""
+        return server.durability(self._database)
+
+    def has_moved(self) -> bool:
+        """Whether submits wait: the server is not the one on record, and may have forgotten the newest."""
+        return self._tells_origin and self._read(server.has_moved)
+
+    def trust(self) -> None:
+        """A person's word that submits may go on with the server as it is."""
+        if self._tells_origin:
+            self._write(server.trust)
 
     def touch_worker(self, name: str, now: float) -> None:
         """Notes that a worker process lives."""
@@ -255,7 +276,13 @@ class Ledger:
     ) -> Claim:
         """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
         terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder)
-        return self._write(lambda tx: claims.claim_submits(tx, account, now, terms))
+        return self._write(lambda tx: self._claim(tx, account, now, terms))
+
+    def _claim(self, tx: Connection, account: str, now: float, terms: claims.Terms) -> Claim:
+        # Asked each time, on the claim's own connection: a server may be replaced while we hold one through a pooler.
+        if self._tells_origin and server.has_moved(tx):
+            return Claim(intents=())
+        return claims.claim_submits(tx, account, now, terms)
 
     def claim_polls(
         self, account: str, now: float, *, lease: float, at_most: int = 64
@@ -283,7 +310,8 @@ class Ledger:
 
     def progress(self, name: str, now: float | None = None) -> Progress:
         """A batch, counted; with `now`, also the daily budgets that hold it up."""
-        return self._read(lambda tx: reports.progress(tx, name, now))
+        counted = self._read(lambda tx: reports.progress(tx, name, now))
+        return replace(counted, moved=True) if self.has_moved() else counted
 
     def daily_budgets(self, now: float) -> list[DayLimit]:
         """Every daily budget, the overall one first, with what today has cost."""
@@ -335,26 +363,6 @@ def _sweep(tx: Connection, now: float) -> Swept:
     gone = claims.expired_submits(tx, now)
     bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
     return Swept(unknown=len(gone), bells=frozenset({*bells, *claims.lanes_with_work(tx, now)}))
-
-
-def _sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:
-    tx.execute(update(accounts).values(configured=False))
-    known = {row.name: row for row in tx.execute(select(accounts.c.id, accounts.c.name).with_for_update())}
-    for account in declared:
-        values = {
-            "provider": account.provider,
-            "configured": True,
-            "submits_per_second": account.submits_per_second,
-            "polls_per_second": account.polls_per_second,
-            "max_in_flight": account.max_in_flight,
-            "daily_budget": account.daily_budget,
-        }
-        if account.name in known:
-            tx.execute(update(accounts).where(accounts.c.name == account.name).values(**values))
-        else:
-            first = {"learnt_rate": limits.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": limits.FIRST_IN_FLIGHT}
-            tx.execute(insert(accounts).values(name=account.name, **values, **first))
-    tx.execute(update(ledger_row).values(daily_budget=daily_budget))
 
 
 def _touch_worker(tx: Connection, name: str, now: float) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 
+from jobs.failover import Failover
 from jobs.states import IN_FLIGHT, Attempt, Batch, Image, Job
 
 metadata = MetaData(
@@ -54,6 +55,7 @@ ledger = Table(
     Column("created_at", Time, nullable=False),
     Column("secret", Text, nullable=False),  # signs the callback addresses of attempts
     Column("daily_budget", BigInteger),  # of all accounts together; NULL: none
+    Column("origin", Text),  # the server, timeline and database it was last known to live in; NULL: not told
 )
 
 #: Attempts an account can number before they would run into the next account's: a trillion.
@@ -71,6 +73,9 @@ accounts = Table(
     Column("polls_per_second", Float(53)),
     Column("max_in_flight", Integer),
     Column("daily_budget", BigInteger),  # NULL: none
+    Column("key_mark", Text),  # a hash that tells one API key from another
+    Column("answered_at", Time),  # when a task was last told to have ended, give or take ten minutes
+    Column("troubled_since", Time),  # NULL: not since the last acceptance
     Column("learnt_rate", Float(53), nullable=False),
     Column("learnt_in_flight", Float(53), nullable=False),
     # GCRA's theoretical arrival times: the rate's whole state.
@@ -110,11 +115,14 @@ batches = Table(
     Column("charged", BigInteger, nullable=False, server_default="0"),
     Column("agreed", BigInteger, nullable=False, server_default="0"),
     Column("sandbox", Boolean, nullable=False, server_default=false()),
+    Column("retries", Integer, nullable=False, server_default="2"),  # new attempts after failed provider tasks
+    Column("failover", Text, nullable=False, server_default="off"),
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("served", Float(53), nullable=False, server_default="0"),  # fair share: submits so far, by weight
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
     Column("created_at", Time, nullable=False),
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
+    CheckConstraint(f"failover IN ({_one_of(Failover)})", name="failover"),
 )
 
 jobs = Table(

@@ -99,6 +99,18 @@ class AccountLimits:
     polls_per_second: float | None = None
     max_in_flight: int | None = None
     daily_budget: int | None = None  # a UTC day
+    key_mark: str | None = None  # tells one API key from another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """An account that paid work still needs, and the settings no longer have."""
+
+    account: str
+    provider: str  # where that work is
+    tasks: int
+    money: int
+    now_at: str | None  # the provider the settings give that name to; None: to none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +189,8 @@ class DuePoll:
     n: int
     accepted_at: float
     polls: int  # polls made before this one
-    not_found_since: float | None
+    not_found_since: float | None  # with the same key, again and again
+    answered_at: float | None = None  # when another task of the account was last told to have ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +308,7 @@ class TaskSucceeded:
     at: float
     images: tuple[Made, ...]
     task_id: str | None = None
+    at_once: bool = False  # the submit itself was answered so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,6 +438,7 @@ class Progress:
     next_at: float | None  # the earliest time a waiting job may go again, where none may go now
     stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
+    moved: bool = False  # the database was restored or failed over: submits wait for a word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

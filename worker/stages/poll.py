@@ -21,8 +21,11 @@ DEADLINE = 1_800.0
 SLOWEST = 600.0
 #: Seconds until the next poll when the provider refuses the key.
 REFUSED = 60.0
-#: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten.
+#: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten,
+#: while it tells of other tasks of the account.
 FORGOTTEN_AFTER = 86_400.0
+#: Seconds after which it counts as forgotten though no other task is there to tell of: no link lives that long.
+FORGOTTEN_FOR_SURE = 8 * 86_400.0
 
 
 async def poll(services: Services, due: DuePoll) -> None:
@@ -97,9 +100,19 @@ def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
     )
 
 
+def is_forgotten(due: DuePoll, now: float) -> bool:
+    """Whether "not found" is believed: said for a day with the same key, while others are answered. Until then: asked.
+
+    A provider whose database is away says "not found" to all; one that just lost our key's rights, too.
+    """
+    missed = 0.0 if due.not_found_since is None else now - due.not_found_since
+    others = due.answered_at is not None and now - due.answered_at < FORGOTTEN_AFTER
+    return missed >= FORGOTTEN_FOR_SURE or (missed >= FORGOTTEN_AFTER and others)
+
+
 def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
     now = services.clock.now()
-    if due.not_found_since is not None and now - due.not_found_since >= FORGOTTEN_AFTER:
+    if is_forgotten(due, now):
         return TaskFailed(
             attempt_id=due.attempt_id,
             at=now,

@@ -198,7 +198,7 @@ async def _fact(services: Services, intent: Intent, route: Route, outcome: Submi
         )
     if isinstance(outcome, Delivered):
         images = await made_of(services, intent.attempt_id, outcome.links, life=route.link_life, made_at=now)
-        return TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=images, task_id=outcome.task_id)
+        return TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=images, task_id=outcome.task_id, at_once=True)
     return _no_task(intent, outcome, now)
 
 

@@ -1,0 +1,89 @@
+"""Accounts as the settings declare them: taken over at a start, and missed where paid work still needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, literal_column, or_, select, update
+
+from jobs import limits
+from jobs.errors import BadInput
+from jobs.ledger.schema import accounts, attempts
+from jobs.ledger.schema import ledger as ledger_row
+from jobs.ledger.values import AccountLimits, Stranded
+from providers.dialect import MICROS
+
+
+def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:
+    """Takes over accounts, limits and budgets; the others are no longer configured.
+
+    Raises:
+        BadInput: an account is gone, or is another provider's now, and paid work there is still open.
+    """
+    if missing := stranded(tx, declared):
+        raise BadInput([told(each) for each in missing])
+    tx.execute(update(accounts).values(configured=False))
+    known = {row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update())}
+    for account in declared:
+        _take_over(tx, known.get(account.name), account)
+    tx.execute(update(ledger_row).values(daily_budget=daily_budget))
+
+
+def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
+    values = {
+        "provider": account.provider,
+        "configured": True,
+        "submits_per_second": account.submits_per_second,
+        "polls_per_second": account.polls_per_second,
+        "max_in_flight": account.max_in_flight,
+        "daily_budget": account.daily_budget,
+        "key_mark": account.key_mark,
+    }
+    if row is None:
+        first = {"learnt_rate": limits.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": limits.FIRST_IN_FLIGHT}
+        tx.execute(insert(accounts).values(name=account.name, **values, **first))
+        return
+    tx.execute(update(accounts).where(accounts.c.id == row.id).values(**values))
+    if row.key_mark != account.key_mark:
+        _ask_afresh(tx, row.id)
+
+
+def _ask_afresh(tx: Connection, account_id: int) -> None:
+    """With another key, "not found" may mean that this key does not see the task: it is counted from the beginning."""
+    doubted = (attempts.c.account_id == account_id, attempts.c.not_found_since.is_not(None))
+    tx.execute(update(attempts).where(*doubted).values(not_found_since=None))
+
+
+def stranded(tx: Connection, declared: Sequence[AccountLimits]) -> list[Stranded]:
+    """Accounts with paid work in progress that these settings no longer have, or have at another provider."""
+    now_at = {account.name: account.provider for account in declared}
+    open_ = or_(attempts.c.state.in_([literal_column("'submitting'"), literal_column("'running'")]), _POLLED)
+    counted = (
+        select(accounts.c.name, accounts.c.provider, func.count().label("tasks"), func.sum(attempts.c.reserved))
+        .select_from(attempts.join(accounts, accounts.c.id == attempts.c.account_id))
+        .where(open_)
+        .group_by(accounts.c.name, accounts.c.provider)
+        .order_by(accounts.c.name)
+    )
+    return [
+        Stranded(account=name, provider=provider, tasks=tasks, money=int(money or 0), now_at=now_at.get(name))
+        for name, provider, tasks, money in tx.execute(counted)
+        if now_at.get(name) != provider
+    ]
+
+
+_POLLED = attempts.c.next_poll_at.is_not(None)
+
+
+def told(missing: Stranded) -> str:
+    """What stands open there, what it cost, and what to do."""
+    name, provider = missing.account, missing.provider
+    variable = provider.upper().replace(".", "_") + "_API_KEY"
+    gone = "is no longer configured" if missing.now_at is None else f"is at {missing.now_at} now"
+    open_ = f"{missing.tasks} open provider task{'' if missing.tasks == 1 else 's'} worth ${missing.money / MICROS:.2f}"
+    return (
+        f"account {name} ({provider}) {gone}, and has {open_}: paid for, and nobody would ask about them. "
+        f'Put it back ([accounts.{name}] with provider "{provider}", or its key in {variable}) until they have ended; '
+        "a new account takes another name. Nothing was sent."
+    )

@@ -1,0 +1,127 @@
+"""Paid work keeps its account: a start without it stops, another key begins to count anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.errors import BadInput
+from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.states import Job
+from providers.dialect import Kind
+from tests.ledger import stock
+from tests.ledger.stock import NOW
+
+OTHER = stock.account(name="spare")
+DAY = 86_400.0
+
+
+@pytest.fixture
+def running(ledger):
+    """Two provider tasks of account main."""
+    stock.stock(ledger, stock.rows(3), limits=stock.account(key_mark="first"))
+    intents = ledger.claim_submits("main", NOW, lease=90, at_most=2).intents
+    for intent in intents:
+        ledger.record([_accepted(intent)], NOW)
+    return intents
+
+
+def _accepted(intent, at=NOW):
+    task = f"task-{intent.attempt_id}"
+    return SubmitAccepted(attempt_id=intent.attempt_id, at=at, task_id=task, poll_path=None, next_poll_at=at)
+
+
+def _missed(intent, at):
+    return TaskStillRunning(attempt_id=intent.attempt_id, at=at, next_poll_at=at, code="task_not_found", not_found=True)
+
+
+def _done(intent, at):
+    return TaskSucceeded(attempt_id=intent.attempt_id, at=at, images=(stock.made(),))
+
+
+def test_a_start_without_an_account_that_paid_work_needs_stops_and_names_it(ledger, running):
+    with pytest.raises(BadInput, match=r"account main \(maxapi.io\) is no longer configured.*2 open.*\$0\.04") as stop:
+        ledger.sync_accounts([OTHER], NOW)
+
+    assert "MAXAPI_IO_API_KEY" in str(stop.value)
+    assert [account.name for account in ledger.accounts()] == ["main"]  # nothing was changed
+
+
+def test_a_name_that_is_at_another_provider_now_stops_the_start(ledger, running):
+    with pytest.raises(BadInput, match="is at apimaster now"):
+        ledger.sync_accounts([stock.account(provider="apimaster")], NOW)
+
+
+def test_once_its_work_has_ended_an_account_may_go(ledger, running):
+    ledger.record([_done(intent, NOW + 9) for intent in running], NOW + 9)
+
+    ledger.sync_accounts([OTHER], NOW + 10)
+
+    assert [account.name for account in ledger.accounts()] == ["spare"]
+
+
+def test_an_outcome_nobody_knows_needs_no_account(ledger):
+    stock.stock(ledger, stock.rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")], NOW)
+
+    assert ledger.stranded([OTHER]) == []
+
+
+def test_with_another_key_not_found_is_counted_from_the_beginning(ledger, running):
+    ledger.record([_missed(running[0], NOW)], NOW)
+    ledger.sync_accounts([stock.account(key_mark="first")], NOW + 5)
+    (same, _), _ = ledger.claim_polls("main", NOW + 10, lease=1)
+
+    ledger.sync_accounts([stock.account(key_mark="second")], NOW + 20)
+    polled, _ = ledger.claim_polls("main", NOW + 30, lease=1)
+
+    assert same.not_found_since == NOW
+    assert [due.not_found_since for due in polled] == [None, None]
+
+
+def test_a_poll_knows_when_the_provider_last_told_of_another_task(ledger, running):
+    assert [due.answered_at for due in ledger.claim_polls("main", NOW, lease=1)[0]] == [None, None]
+
+    ledger.record([_done(running[0], NOW + 50)], NOW + 50)
+
+    ((due,), _) = ledger.claim_polls("main", NOW + 60, lease=1)
+    assert due.answered_at == NOW + 50
+
+
+def test_a_forgotten_task_is_no_sign_that_others_are_answered(ledger, running):
+    gone = {"kind": Kind.PERMANENT, "code": "task_forgotten", "message": "404", "forgotten": True}
+    ledger.record([TaskFailed(attempt_id=running[0].attempt_id, at=NOW + 5, **gone)], NOW + 5)
+
+    ((due,), _) = ledger.claim_polls("main", NOW + 60, lease=1)
+
+    assert due.answered_at is None
+
+
+def test_a_result_of_an_older_task_does_not_end_its_accounts_pause(ledger, running):
+    (last,) = ledger.claim_submits("main", NOW, lease=90).intents
+    refusal = {"kind": Kind.ACCOUNT, "code": "no_balance", "message": "402"}
+    ledger.record([stock_refusal(last, **refusal)], NOW + 1)
+
+    ledger.record([_done(intent, NOW + 2) for intent in running], NOW + 2)
+
+    assert ledger.accounts()[0].paused_code == "no_balance"
+    assert stock.claim(ledger, NOW + 3) == 0
+
+
+def stock_refusal(intent, **values):
+    from jobs.ledger.values import SubmitRefused  # noqa: PLC0415  beside its one use
+
+    return SubmitRefused(attempt_id=intent.attempt_id, at=NOW + 1, **values)
+
+
+def test_a_deadline_buys_nothing(ledger, running):
+    """Thirty days of "processing": asked about, ever again, and neither failed nor bought anew."""
+    for day in range(1, 31):
+        now = NOW + day * DAY
+        due, _ = ledger.claim_polls("main", now, lease=30)
+        assert len(due) == 2
+        ledger.record([TaskStillRunning(attempt_id=d.attempt_id, at=now, next_poll_at=now + 600) for d in due], now)
+        ledger.sweep(now)
+
+    assert ledger.progress("spring").jobs == {Job.WORKING: 2, Job.READY: 1}
+    assert len(ledger.claim_submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
