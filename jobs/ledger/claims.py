@@ -480,7 +480,6 @@ def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
         polls=row.polls,
         not_found_since=row.not_found_since,
         answered_at=account.answered_at,
-        answered_at=account.answered_at,
     )
 
 
