@@ -7,8 +7,10 @@ import threading
 
 import pytest
 from crew_world import Provider, close_all, no_answer, row, stock, world
+from sqlalchemy.exc import OperationalError
 
 from jobs import retry
+from jobs.ledger import open_ledger
 from jobs.states import Job
 from worker import crew as crew_module
 from worker import local
@@ -45,6 +47,49 @@ async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_eve
 
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
     assert away.submits["lamp 0"] > 2
+
+
+async def test_a_database_that_restarts_in_the_middle_does_not_end_the_run(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(number) for number in range(5)])
+    count, looks = services.ledger.progress, []
+
+    def away_for_a_while(*name):
+        looks.append(name)
+        if 1 < len(looks) < 6:
+            raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
+        return count(*name)
+
+    services.ledger.progress = away_for_a_while
+    ending = await run_batch(services, "b", max_stall=60.0)
+
+    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: 5})
+    assert provider.submits.total() == 5
+
+
+async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+
+    def away(*_):
+        raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
+
+    services.ledger.progress = away
+    with pytest.raises(OperationalError):
+        await run_batch(services, "b", max_stall=0.3)
+
+
+async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, postgres_ledger_url):
+    services = world(tmp_path, Provider())
+    shared = open_ledger(postgres_ledger_url)
+    services.ledger.is_sqlite, services.ledger.touch_worker = False, shared.touch_worker
+    stock(services, tmp_path, [row(0)])
+
+    await run_batch(services, "b")
+
+    assert shared.workers_seen(services.clock.now(), within=60.0) == 1
+    shared.close()
 
 
 async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jobs.errors import MOVED
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, is_away
 from jobs.ledger.values import Account, Progress
 from jobs.progress import day_budget_line
 from jobs.states import ENDED
@@ -31,6 +31,10 @@ COUNT_EVERY = 0.5
 COUNTING_SHARE = 0.05
 #: Seconds beyond a submit's own timeout that are waited for its record.
 MARGIN = 5.0
+#: Seconds for which a ledger that cannot be reached is waited for.
+LEDGER_AWAY = 900.0
+#: Seconds between two signs of life in a ledger that others work on too.
+SIGN_OF_LIFE = 10.0
 
 NEEDS_A_PERSON = 4
 EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
@@ -80,12 +84,23 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.stop.in_the_air = lambda: crew.in_the_air
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
+        lanes.append(asyncio.create_task(_show_life(services)))
         try:
             reason = await run.until_something_ends()
         finally:
             drained = await crew.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
             await _end(lanes)
     return await _ending(services, name, reason, drained, allow_failed)
+
+
+async def _show_life(services: Services) -> None:
+    """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
+    while not services.ledger.is_sqlite:
+        try:
+            await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
+        except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
+            emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
+        await services.clock.sleep(SIGN_OF_LIFE)
 
 
 async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:
@@ -117,19 +132,36 @@ class _Run:
     watcher: Watcher
     began: float = 0.0  # boot clock, as `changed_at`
     changed_at: float = 0.0
+    seen_at: float = 0.0  # when the ledger was last read
     signature: tuple[object, ...] = field(default_factory=tuple)
     baseline: Progress | None = None
 
     async def until_something_ends(self) -> Reason:
         """Counts, shows and judges, again and again."""
-        self.began = self.changed_at = self.services.clock.boot()
+        self.began = self.changed_at = self.seen_at = self.services.clock.boot()
         while True:
-            standing, cost = await self._look()
-            self.watcher(standing.progress, standing.accounts)
-            await self._pause_when_most_fail(standing.progress)
-            if reason := self._judge(standing):
+            try:
+                reason, cost = await self._look_and_judge()
+            except Exception as trouble:
+                if not is_away(trouble) or self._is_away_too_long():
+                    raise
+                emit("ledger_is_away", level="warning", problem=repr(trouble)[:300])
+                reason, cost = self._stopped(), 0.0
+            if reason:
                 return reason
             await self._wait(max(COUNT_EVERY, cost / COUNTING_SHARE))
+
+    async def _look_and_judge(self) -> tuple[Reason | None, float]:
+        standing, cost = await self._look()
+        self.seen_at = self.services.clock.boot()
+        self.watcher(standing.progress, standing.accounts)
+        await self._pause_when_most_fail(standing.progress)
+        return self._judge(standing), cost
+
+    def _is_away_too_long(self) -> bool:
+        """A database that restarts is waited for; what is in the air is recorded when it is back."""
+        longest = LEDGER_AWAY if self.max_stall is None else min(self.max_stall, LEDGER_AWAY)
+        return self.services.clock.boot() - self.seen_at >= longest
 
     async def _look(self) -> tuple[Standing, float]:
         """How everything stands, and the seconds it took to count that."""
@@ -142,12 +174,17 @@ class _Run:
         """Why the run ends now; None: it goes on."""
         if is_over(standing.progress):
             return Reason.DONE
-        if self.stop.first.is_set():
-            return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
+        if reason := self._stopped():
+            return reason
         boot = self.services.clock.boot()
         if self.stop_after is not None and boot - self.began >= self.stop_after:
             return Reason.STOP_AFTER
         return self._stalled(standing, boot)
+
+    def _stopped(self) -> Reason | None:
+        if not self.stop.first.is_set():
+            return None
+        return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
 
     def _stalled(self, standing: Standing, boot: float) -> Reason | None:
         signature = _signature(standing)
