@@ -133,7 +133,9 @@ def _postgresql(url: URL) -> Database:
         # synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
         connect_args={"connect_timeout": 10, "options": "-c synchronous_commit=on -c lock_timeout=60s"},
     )
-    return Database(url=url, writer=engine, reader=engine, path=None)
+    # Sums of several statements come out only in one view of the rows.
+    reader = engine.execution_options(isolation_level="REPEATABLE READ")
+    return Database(url=url, writer=engine, reader=reader, path=None)
 
 
 def retried(error: DBAPIError, tries: int) -> bool:

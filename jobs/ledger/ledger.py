@@ -11,11 +11,9 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from jobs import limits
 from jobs.endings import Silence
-from jobs.ledger import claims, configured, days, engine, hints, manifests, outcomes, reports, server, unknowns
+from jobs.ledger import claims, configured, days, engine, hints, manifests, money, outcomes, reports, server, unknowns
 from jobs.ledger.schema import accounts, batches, workers
-from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values import (
     Account,
     AccountLimits,
@@ -36,6 +34,7 @@ from jobs.ledger.values import (
     SubmitUnclear,
     UnknownAttempt,
 )
+from jobs.money import AuditLine, Entry
 from jobs.states import Batch as BatchState
 from providers.dialect import Request
 
@@ -328,6 +327,23 @@ class Ledger:
     def story(self, name: str, key: str) -> Story | None:
         """Everything that happened to one job."""
         return self._read(lambda tx: reports.story(tx, name, key))
+
+    def money(self, batch: str | None = None) -> list[Entry]:
+        """Where the money of one batch, or of all, is: by batch and account."""
+        return self._read(lambda tx: money.entries(tx, batch))
+
+    def audit(
+        self,
+        batch: str | None = None,
+        account: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[AuditLine]:
+        """One line an attempt; read page by page, so a run is not held up."""
+        after, wish = -1, money.AuditWish(batch=batch, account=account, since=since, until=until)
+        while page := self._read(lambda tx, after=after: money.audit_page(tx, wish, after)):  # type: ignore[misc]
+            yield from page
+            after = page[-1].attempt
 
     def at_risk(self) -> tuple[int, int]:
         """If everything died now: images, micro-dollars."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, true, update
 
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import write_events
@@ -345,6 +345,7 @@ def _not_moderated() -> Any:
 
 def _open_again(tx: Connection, job_ids: list[int]) -> None:
     lost = _current_slots(job_ids) & (images.c.state == Image.LOST)
+    tx.execute(_keep_the_lost(lost))
     tx.execute(_lost_aside(lost))
     tx.execute(
         update(jobs)
@@ -354,8 +355,14 @@ def _open_again(tx: Connection, job_ids: list[int]) -> None:
     derive_jobs(tx, job_ids)
 
 
+def _keep_the_lost(lost: Any) -> Any:
+    """What was lost stays on record beside its slot, with what it cost."""
+    kept = [column for column in images.c if column.name not in ("id", "surplus")]
+    return insert(images).from_select([*kept, images.c.surplus], select(*kept, true()).where(lost))
+
+
 def _lost_aside(lost: Any) -> Any:
-    """A lost image's slot is missing again; what it cost stays with its attempt."""
+    """A lost image's slot is missing again."""
     return (
         update(images)
         .where(lost)

@@ -127,7 +127,9 @@ def _images_asked(tx: Connection, batch_id: int) -> int:
 
 def _image_counts(tx: Connection, batch_id: int) -> dict[Image, tuple[int, int]]:
     counted = select(images.c.state, func.count(), func.coalesce(func.sum(images.c.bytes), 0)).where(
-        images.c.batch_id == batch_id, images.c.state != Image.MISSING
+        images.c.batch_id == batch_id,
+        images.c.state != Image.MISSING,
+        ~(images.c.surplus & (images.c.state == literal_column("'lost'"))),  # made again since, or never waited for
     )
     found = {Image(state): (count, int(size)) for state, count, size in tx.execute(counted.group_by(images.c.state))}
     return {state: found.get(state, (0, 0)) for state in Image}

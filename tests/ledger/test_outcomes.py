@@ -30,6 +30,7 @@ from jobs.ledger.values import (
 from jobs.states import Attempt, Image, Job
 from providers.dialect import Kind, Request
 from tests.ledger import stock
+from tests.ledger.books import check_money
 from tests.ledger.stock import NOW, PRICE
 
 
@@ -264,6 +265,9 @@ def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
     assert ledger.progress("spring").jobs == {Job.CANCELLED: 2, Job.DONE: 1}
 
 
+
+
+
 def test_a_history_tells_what_went_wrong(ledger, intent):
     ledger.record([unclear(intent.attempt_id)], NOW)
     ledger.resolve_unknown([intent.attempt_id], "pay-again", NOW + 1)
@@ -291,8 +295,8 @@ def test_redoing_a_row_with_another_prompt_leaves_the_manifest_as_it_was(ledger,
 
 # -- whatever is told, in whatever order ---------------------------------------------------------------------------
 
-_STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "short", "fail", "forget", "store", "lose", "sweep",
-          "pay-again", "give-up", "still", "cancel", "redo", "retry"]  # fmt: skip
+_STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "short", "fail", "empty", "forget", "store", "lose",
+          "sweep", "pay-again", "give-up", "still", "cancel", "redo", "retry"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -318,6 +322,7 @@ def _step(ledger, step, now, attempt_id):
         "succeed": lambda: [succeeded(attempt_id, 2, now)],
         "short": lambda: [succeeded(attempt_id, 1, now)],
         "fail": lambda: [failed(attempt_id, at=now)],
+        "empty": lambda: [failed(attempt_id, Kind.PERMANENT, "no_images", now, charged=True)],
         "forget": lambda: [failed(attempt_id, at=now, forgotten=True)],
         "still": lambda: [TaskStillRunning(attempt_id=attempt_id, at=now, next_poll_at=now + 5, code="x", message="y")],
     }
@@ -344,11 +349,11 @@ def _step(ledger, step, now, attempt_id):
 
 
 def _check_books(ledger):
+    check_money(ledger)
     with ledger._database.reading() as tx:
         reserved, charged = tx.execute(select(func.sum(attempts.c.reserved), func.sum(attempts.c.charged))).one()
         batch = tx.execute(select(batches)).one()
         assert (batch.reserved, batch.charged) == (reserved or 0, charged or 0)
-        _check_days(tx)
         for attempt in tx.execute(select(attempts)):
             open_ = attempt.state in (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
             assert open_ or attempt.reserved == 0
@@ -356,6 +361,7 @@ def _check_books(ledger):
             held = tx.execute(select(func.count()).where(*mine)).scalar_one()
             assert open_ or held == 0, "a slot waits for an attempt that has ended"
             assert held <= len(json.loads(attempt.slots))
+        _check_days(tx)
         for job in tx.execute(select(jobs)):
             assert (job.state == Job.READY) == (_free(tx, job) > 0 and not job.closed)
 

@@ -28,6 +28,10 @@ FORGOTTEN_AFTER = 86_400.0
 FORGOTTEN_FOR_SURE = 8 * 86_400.0
 
 
+#: Codes of tasks that are called done and came without an image: nobody says that they are free.
+CHARGED_FOR_NOTHING = frozenset({"no_images"})
+
+
 async def poll(services: Services, due: DuePoll) -> None:
     """Asks, reads, records."""
     try:
@@ -97,6 +101,7 @@ def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
         code=outcome.code,
         message=outcome.message,
         raw=outcome.raw,
+        charged=outcome.code in CHARGED_FOR_NOTHING,
     )
 
 

@@ -1,0 +1,134 @@
+"""The ledger closes: every sum of docs/money.md comes out, and an audit explains an invoice."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.ledger.values import (
+    ImageChecked,
+    ImageLost,
+    ImageStored,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitUnclear,
+    TaskFailed,
+    TaskSucceeded,
+)
+from jobs.money import Tally
+from providers.dialect import Kind
+from tests.ledger import stock
+from tests.ledger.books import IDENTITIES, check_money
+from tests.ledger.stock import NOW, PRICE
+
+
+def accepted(intent):
+    task = f"task-{intent.key}"
+    return SubmitAccepted(attempt_id=intent.attempt_id, at=NOW, task_id=task, poll_path=None, next_poll_at=NOW)
+
+
+def succeeded(intent, count=1, at=NOW):
+    return TaskSucceeded(attempt_id=intent.attempt_id, at=at, images=tuple(stock.made() for _ in range(count)))
+
+
+def failed(intent, **more):
+    told = {"kind": Kind.PERMANENT, "code": "no_images", "message": "no", **more}
+    return TaskFailed(attempt_id=intent.attempt_id, at=NOW, **told)
+
+
+def unclear(intent):
+    return SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="connection_lost", message="cut off")
+
+
+def end_copies(ledger, count, *, stored):
+    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=count)
+    assert len(due) == count
+    for image in due:
+        size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
+        checked = ImageChecked(image_id=image.image_id, object_path="a/0.png", sha256="ab", **size)
+        end = ImageStored(image_id=image.image_id, at=NOW)
+        gone = ImageLost(image_id=image.image_id, at=NOW, code="link_dead", message="404")
+        ledger.record([checked, end] if stored else [gone], NOW)
+
+
+@pytest.fixture
+def lived(ledger):
+    """Sixteen rows that met everything: one thing each, in the order of their keys."""
+    unpriced = [stock.priced(stock.row(15), None)]
+    stock.stock(ledger, [*stock.rows(14), stock.row(14, n=4), *unpriced])
+    one = ledger.claim_submits("main", NOW, lease=90).intents
+    assert len(one) == 16
+    ledger.record([accepted(one[0]), succeeded(one[0])], NOW)
+    end_copies(ledger, 1, stored=True)
+    ledger.record([accepted(one[1]), succeeded(one[1])], NOW)
+    end_copies(ledger, 1, stored=False)
+    ledger.record([accepted(intent) for intent in one[2:9]], NOW)
+    ledger.record([succeeded(one[2]), succeeded(one[3], 3)], NOW)  # waiting; with two more than were asked
+    ledger.record([failed(one[4]), failed(one[5], charged=True)], NOW)
+    ledger.record([failed(one[6], code="task_forgotten", forgotten=True)], NOW)
+    ledger.record([unclear(intent) for intent in one[9:12]], NOW)
+    ledger.resolve_unknown([one[9].attempt_id], "give-up", NOW)
+    ledger.resolve_unknown([one[10].attempt_id], "pay-again", NOW)
+    ledger.record([succeeded(one[10])], NOW)  # paid after all: surplus
+    refusal = {"kind": Kind.PERMANENT, "code": "invalid_parameters", "message": "no"}
+    ledger.record([SubmitRefused(attempt_id=one[12].attempt_id, at=NOW, **refusal)], NOW)
+    ledger.record([accepted(one[14]), succeeded(one[14], 3), succeeded(one[15])], NOW)
+    return ledger
+
+
+def test_every_amount_is_where_its_word_says(lived):
+    money = check_money(lived)
+
+    images = {name: getattr(money, name) / PRICE for name in ("stored", "waiting", "surplus", "lost")}
+    assert images == {"stored": 1, "waiting": 1 + 1 + 3, "surplus": 2 + 1, "lost": 1 + 1}
+    assert (money.undelivered, money.given_up, money.unpriced) == (PRICE, PRICE, 1)
+    assert (money.in_flight, money.unknown) == (3 * PRICE, PRICE)
+    assert money.refunded == (1 + 1 + 1) * PRICE  # failed, refused, one of four did not come
+
+
+def test_the_page_names_the_sums_that_are_checked():
+    assert [left for left, _ in IDENTITIES] == ["reserved", "at_risk", "charged"]
+
+
+def test_what_was_lost_stays_lost_when_it_is_made_again(ledger):
+    stock.stock(ledger, stock.rows(1))
+    (first,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([accepted(first), succeeded(first)], NOW)
+    end_copies(ledger, 1, stored=False)
+    assert ledger.retry("spring", NOW) == 1
+    (again,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([succeeded(again)], NOW)
+    end_copies(ledger, 1, stored=True)
+
+    money = check_money(ledger)
+
+    assert (money.lost, money.stored, money.charged) == (PRICE, PRICE, 2 * PRICE)
+    assert ledger.progress("spring").images_lost == 0
+    assert ledger.progress("spring").lost_money == PRICE
+
+
+def test_the_audit_has_one_line_an_attempt_and_the_same_sums(lived, monkeypatch):
+    monkeypatch.setattr("jobs.ledger.money.PAGE", 5)
+    tally = Tally()
+
+    lines = list(tally.count(lived.audit("spring", "main", NOW, NOW + 1)))
+
+    money = check_money(lived)
+    assert [line.key for line in lines] == [f"k{number}" for number in range(16)]
+    assert (sum(line.reserved for line in lines), sum(line.charged for line in lines)) == (
+        money.reserved,
+        money.charged,
+    )
+    assert (lines[0].task_id, lines[0].state, lines[0].asked, lines[0].delivered) == ("task-k0", "succeeded", 1, 1)
+    assert (tally.unknown, tally.in_flight, tally.surplus) == (money.unknown, money.in_flight, money.surplus)
+    assert (tally.given_up, tally.undelivered, tally.forgotten) == (PRICE, PRICE, PRICE)
+    assert (tally.failed, tally.short, tally.unpriced) == (PRICE, PRICE, 1)
+    assert list(lived.audit(account="other")) == list(lived.audit(since=NOW + 1)) == list(lived.audit(until=NOW)) == []
+
+
+def test_an_invoice_is_explained_as_far_as_nobody_knows_better(lived):
+    tally = Tally()
+    list(tally.count(lived.audit()))
+
+    assert tally.most - tally.least == 3 * PRICE + PRICE + 3 * PRICE
+    assert [tally.beyond(amount) for amount in (tally.least, tally.charged, tally.most)] == [0, 0, 0]
+    assert (tally.beyond(tally.most + 7), tally.beyond(tally.least - 7)) == (7, -7)
