@@ -193,6 +193,8 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\tlightfast resume {name}", ""
     if progress.jobs.get(Job.HELD):
         yield f"next\tlightfast unknown {name}", ""
+    if progress.batch.state is BatchState.CANCELLED:
+        return
     if any(progress.jobs.get(state) for state in (Job.FAILED, Job.LOST, Job.PARTIAL)):
         yield f"next\tlightfast results {name} --only failed,lost,partial   then   lightfast retry {name}", ""
 

@@ -27,6 +27,7 @@ from cli.options import (
 )
 from cli.reading import Desk, desk_of, find_batch, note, open_desk, show_json
 from jobs.errors import BadInput
+from jobs.survey import cancelled_for_good
 
 if TYPE_CHECKING:
     from jobs.ledger.values import Batch, Result
@@ -194,6 +195,8 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
 
     with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
         found = find_batch(desk.ledger, again.batch)
+        if found.state == "cancelled":
+            raise BadInput(cancelled_for_good(again.batch))
         rows = [result for result in desk.ledger.results(again.batch) if again.wanted(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:

@@ -14,6 +14,7 @@ from cli.reading import Desk, find_batch, note, open_desk, show, show_json
 from cli.wording import aligned, count, day_and_time, money
 from jobs.errors import BadInput
 from jobs.result_files import utc
+from jobs.survey import cancelled_for_good
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
@@ -172,6 +173,9 @@ def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str 
 def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
     """Asks for the money, and notes what was agreed to, so that `run` does not ask for it again."""
     batches = {name: find_batch(desk.ledger, name) for name in {attempt.batch for attempt in attempts}}
+    cancelled = [name for name, batch in batches.items() if batch.state == "cancelled"]
+    if cancelled:
+        raise BadInput([cancelled_for_good(name) for name in cancelled])
     images = sum(len(attempt.slots) for attempt in attempts)
     unpriced = sum(len(attempt.slots) for attempt in attempts if not attempt.price_known)
     note(

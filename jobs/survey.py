@@ -11,6 +11,7 @@ from jobs.ledger.values import AccountLimits, Batch
 from jobs.limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.planning import RowProblem
 from jobs.repeats import Twins
+from jobs.states import Batch as BatchState
 from providers.dialect import MICROS
 
 #: Bad rows and changed rows that are named; all are counted.
@@ -117,6 +118,7 @@ class Survey:
     ) -> list[str]:
         """Why nothing may be spent as things are; empty: it may."""
         reasons = [
+            self._cancelled(batch),
             None if skip_bad else self._bad_rows(),
             self._disputes() if changed == "error" else None,
             self._nothing(skip_bad=skip_bad),
@@ -132,6 +134,12 @@ class Survey:
         reasons = self.refuse_reasons(skip_bad=skip_bad, budget=budget, partial=partial, changed=changed, batch=batch)
         if reasons:
             raise BadInput(reasons)
+
+    def _cancelled(self, batch: Batch | None) -> str | None:
+        """A cancelled batch takes nothing new; what was paid for its rows is still fetched."""
+        if batch is None or batch.state is not BatchState.CANCELLED:
+            return None
+        return cancelled_for_good(batch.name) if self.images else None
 
     def _bad_rows(self) -> str | None:
         if not self.bad:
@@ -179,6 +187,11 @@ class Survey:
             f"--budget {usd(budget)} is below the estimate: {usd(self.money)} for {_images(self.images)}{so_far}. "
             "Raise it, or --partial works in the manifest's order until the money is used."
         )
+
+
+def cancelled_for_good(name: str) -> str:
+    """Why nothing can be paid for this batch any more."""
+    return f"batch {name} is cancelled for good. The same rows under another --batch are made anew."
 
 
 def usd(micros: int) -> str:

@@ -367,3 +367,14 @@ def test_money_for_people():
         "$480.04",
         "$1,234,567.89",
     ]
+
+
+def test_a_cancelled_batch_takes_no_new_row_and_still_fetches_what_is_paid(take, ledger):
+    accept(take(LAMPS))
+    submit(ledger, most=1)
+    ledger.cancel("spring", NOW)
+
+    assert look(take(LAMPS)).refuse_reasons(**STRICT, batch=ledger.find_batch("spring")) == []
+    (reason,) = look(take([*LAMPS, "d,new lamp,1"])).refuse_reasons(**STRICT, batch=ledger.find_batch("spring"))
+
+    assert "batch spring is cancelled for good" in reason

@@ -341,3 +341,12 @@ def test_accounts_say_what_is_declared_and_why_one_rests_until_it_is_probed(told
     (account,) = document("accounts")["accounts"]
     assert account["paused"] is False
     assert account["submits_per_second"] == 50.0
+
+
+@pytest.mark.parametrize("words", [("retry", "shop"), ("redo", "shop", "--key", "lamp"), ("resume", "shop")])
+def test_nothing_is_made_in_a_cancelled_batch_and_nothing_of_it_offered(told, words):
+    call("cancel", "shop")
+
+    assert "lightfast retry" not in call("status", "shop").stdout
+    with pytest.raises(BadInput, match="cancelled for good"):
+        call(*words)

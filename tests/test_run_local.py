@@ -269,3 +269,14 @@ async def test_a_failed_provider_task_is_tried_again_and_a_moderated_one_never(t
     assert provider.submits["lamp 1"] == 1
     assert ending.progress.errors == {"moderation": 1}
     assert ending.progress.jobs[Job.READY] == 1  # rests before the next try
+
+
+async def test_a_cancelled_batch_ends_when_what_is_paid_is_stored(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider, max_in_flight=1)
+    stock(services, tmp_path, rows(3))
+    provider.on_submit = lambda _: services.ledger.cancel("b", services.clock.now()) and None
+
+    ending = await asyncio.wait_for(run_batch(services, "b"), 20)
+
+    assert (ending.exit_code, ending.progress.jobs) == (3, {Job.DONE: 1, Job.CANCELLED: 2})

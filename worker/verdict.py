@@ -51,8 +51,9 @@ class Standing:
 
 
 def is_over(progress: Progress) -> bool:
-    """Whether nothing more will happen by itself."""
-    going_on = progress.jobs.get(Job.READY, 0) + progress.jobs.get(Job.WORKING, 0)
+    """Whether nothing more will happen by itself; of a cancelled batch nothing is sent any more."""
+    waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(Job.READY, 0)
+    going_on = waiting + progress.jobs.get(Job.WORKING, 0)
     return not (going_on or progress.images_generated or progress.images_in_flight)
 
 

@@ -375,7 +375,7 @@ def _lost_aside(lost: Any) -> Any:
 
 def cancel(tx: Connection, batch_id: int) -> int:
     """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored."""
-    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=Batch.CANCELLED.value, reason="cancelled"))
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=Batch.CANCELLED.value, reason=None))
     open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
     unfinished = (*open_jobs, jobs.c.state.in_([Job.READY, Job.WORKING, Job.HELD]))
     chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
@@ -383,8 +383,10 @@ def cancel(tx: Connection, batch_id: int) -> int:
     for start in range(0, len(chosen), _CHUNK):
         tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
     derive_jobs(tx, chosen)
-    ended = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == Job.CANCELLED)
-    return tx.execute(ended).scalar_one()
+    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
+    empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
+    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, mine))
+    return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()
 
 
 def history(tx: Connection, job_id: int) -> Sequence[Any]:

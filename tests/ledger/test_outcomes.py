@@ -265,7 +265,13 @@ def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
     assert ledger.progress("spring").jobs == {Job.CANCELLED: 2, Job.DONE: 1}
 
 
+def test_cancel_counts_every_row_that_will_lack_images(ledger):
+    stock.stock(ledger, [stock.row(0, n=2, max_n=1)])
+    one, other = ledger.claim_submits("main", NOW, lease=90, at_most=2).intents
+    ledger.record([accepted(one.attempt_id, task="t1"), accepted(other.attempt_id, task="t2")], NOW)
+    ledger.record([failed(other.attempt_id)], NOW)  # rests until its next try
 
+    assert ledger.cancel("spring", NOW) == 1
 
 
 def test_a_history_tells_what_went_wrong(ledger, intent):
