@@ -1,0 +1,297 @@
+"""The way between a process and everything outside: it loses, delays and cuts, whatever becomes of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import orjson
+
+from jobs.errors import StoreError
+from providers.dialect import Response
+from worker.http import Download, FetchError, Http
+from worker.storage import NO_METADATA, Put, Store
+from worker.transport import MARK
+
+if TYPE_CHECKING:
+    from .process import Process
+    from .providers_model import Task
+    from .world import World
+
+#: Seconds for a connection, as in `worker.http`.
+CONNECT = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What comes back: an HTTP answer, perhaps only the first `cut` bytes of it, or nothing (`status` 0)."""
+
+    status: int = 0
+    headers: Mapping[str, str] | None = None
+    body: bytes = b""
+    cut: int | None = None
+
+
+class Network(httpx2.AsyncBaseTransport):
+    """In place of aiohttp, for one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        account = request.url.host.removesuffix(".sim")
+        chance, moods = self._world.chance, self._world.moods
+        trouble = moods.unreachable if request.method == "POST" else moods.poll_trouble / 4
+        if chance.random() < trouble:
+            await asyncio.sleep(chance.uniform(0.01, 5))
+            raise httpx2.ConnectError("connection refused")
+        if chance.random() < 0.3:
+            async with asyncio.timeout(CONNECT):
+                await asyncio.sleep(chance.uniform(0.01, 0.3))
+        mark = request.extensions[MARK]
+        if mark.may_leave is not None and not mark.may_leave():
+            mark.too_late = True
+            raise httpx2.ConnectError("TooLateError: the right to send ended while the connection was made")
+        mark.sent = True  # from here to the departure nothing is awaited, as on a kept connection
+        loop = asyncio.get_running_loop()
+        coming: asyncio.Future[Answer] = loop.create_future()
+        if request.method == "POST":
+            self._world.submit_departs(self._process, account, mark, request.read(), coming)
+        else:
+            self._world.poll_departs(self._process, account, request.url.path, coming)
+        return self._read(await coming, mark)
+
+    @staticmethod
+    def _read(answer: Answer, mark: Any) -> httpx2.Response:
+        if not answer.status:
+            raise httpx2.ReadError("ServerDisconnectedError: gone")
+        if answer.cut is not None:
+            mark.partial = Response(status=answer.status, headers={}, body=answer.body[: answer.cut])
+            raise httpx2.ReadError("ClientPayloadError: cut off")
+        return httpx2.Response(answer.status, headers=dict(answer.headers or {}), content=answer.body)
+
+
+class SimHttp(Http):
+    """The real client over the simulated network; downloads come from the model's CDN."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(allow_private_hosts=True, transport=Network(process))
+        self._process = process
+
+    async def download(self, url: str, into: Any, *, limit: int, timeout: float) -> Download:  # noqa: ASYNC109  its shape
+        world = self._process.world
+        chance, moods = world.chance, world.moods
+        await asyncio.sleep(chance.uniform(0.05, 2))
+        if chance.random() < moods.cdn_trouble:
+            return await self._trouble(world, url, into, limit, timeout)
+        content = world.model.fetch(url)
+        if content is None:
+            raise FetchError("link_dead", "cdn.sim answered 403", dead_link=True)
+        into.write(content)
+        return Download(status=200, headers={}, size=len(content))
+
+    async def _trouble(self, world: World, url: str, into: Any, limit: int, timeout: float) -> Download:  # noqa: ASYNC109
+        kind = world.chance.choice(("5xx", "cut", "html", "slow", "truncated", "dead"))
+        if kind == "5xx":
+            raise FetchError("download_failed", "cdn.sim answered 503", retryable=True)
+        if kind == "cut":
+            raise FetchError("truncated", "the body broke off", retryable=True)
+        if kind == "dead":
+            raise FetchError("link_dead", "cdn.sim answered 403", dead_link=True)
+        if kind == "slow":
+            await asyncio.sleep(timeout)
+            raise FetchError("download_timeout", "not done", retryable=True)
+        content = b"<html>busy</html>" if kind == "html" else (world.model.fetch(url) or b"")[:-7]
+        into.write(content)
+        return Download(status=200, headers={}, size=len(content))
+
+
+class Bucket(Store):
+    """The destination, shared by all processes. `refuses`: what it says now instead of working."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
+        self.refuses: str | None = None
+        self.unreliable = 0.0
+
+    def put_new(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> Put:
+        self._demand_working()
+        content = data if isinstance(data, bytes) else data.read_bytes()
+        if path in self.objects:
+            return Put.EXISTS
+        if self.world.chance.random() < self.unreliable / 2:
+            raise StoreError(code="bucket_failing", message="500", retryable=True)
+        self.world.watch.stored(path, content, metadata)
+        self.objects[path] = (content, dict(metadata))
+        if self.world.chance.random() < self.unreliable:
+            if self.world.chance.random() < 0.5:
+                return Put.EXISTS  # the store's client repeated a put that had worked
+            raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
+        return Put.STORED
+
+    def put(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> None:
+        self._demand_working()
+        self.objects[path] = (data if isinstance(data, bytes) else data.read_bytes(), dict(metadata))
+
+    def read(self, path: str) -> bytes | None:
+        self._demand_working()
+        found = self.objects.get(path)
+        return found[0] if found else None
+
+    def sha256_of(self, path: str) -> str | None:
+        content = self.read(path)
+        return None if content is None else hashlib.sha256(content).hexdigest()
+
+    def delete(self, path: str) -> None:
+        self._demand_working()
+        self.objects.pop(path, None)
+
+    def presign(self, path: str, seconds: float) -> str:
+        return path
+
+    def url_of(self, path: str) -> str:
+        return f"sim://{path}"
+
+    def _demand_working(self) -> None:
+        if self.refuses is not None:
+            denied = self.refuses == "bucket_denied"
+            raise StoreError(code=self.refuses, message=self.refuses, retryable=not denied, denied=denied)
+
+
+class Roads:
+    """What happens between departure and answer. Mixed into the world: it goes on when the process has died."""
+
+    def submit_departs(
+        self: World, process: Process, account: str, mark: Any, body: bytes, coming: asyncio.Future[Answer]
+    ) -> None:
+        """A POST leaves a process."""
+        intent = process.intent_of(mark)
+        self.watch.departs(process, account, intent)
+        provider = self.settings.accounts[account].provider
+        travel = self.chance.uniform(0.005, 0.3)
+        if self.chance.random() < self.moods.lost_before:
+            self.say("lost", intent.attempt_id, "before it arrived")
+            self.timeline.after(self._hang(), lambda: self._deliver(process, coming, Answer()))
+        else:
+            self.timeline.after(
+                travel, lambda: self._submit_arrives(process, account, provider, intent.attempt_id, body, coming)
+            )
+        process.notice("departed")
+
+    def _submit_arrives(  # noqa: PLR0913  one order, and who waits for its answer
+        self: World,
+        process: Process,
+        account: str,
+        provider: str,
+        attempt_id: int,
+        body: bytes,
+        coming: asyncio.Future[Answer],
+    ) -> None:
+        chance, moods, model = self.chance, self.moods, self.model
+        mood = model.account_mood.get(account)
+        if mood in ("key", "balance", "busy") or chance.random() < moods.refused:
+            kind = mood if mood in ("key", "balance", "busy") else chance.choice(("busy", "invalid"))
+            status, said, headers = model.refusal(provider, kind)
+            self.say("refused", attempt_id, kind)
+            self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
+            return
+        if mood == "storm" or chance.random() < moods.broken_before:
+            self.say("broken before", attempt_id)
+            self._answer(process, coming, Answer(status=chance.choice((500, 502, 503)), body=b"oops"))
+            return
+        task = model.order(account, provider, attempt_id, orjson.loads(body))
+        self.say("accepted", attempt_id, task.id, f"n={task.n}")
+        if task.callback and chance.random() < moods.twins:
+            twin = model.order(account, provider, attempt_id, orjson.loads(body))
+            self.say("twin", attempt_id, twin.id)
+        process.notice("accepted")
+        if chance.random() < moods.broken_after:
+            self._break(process, task, coming)
+            return
+        status, said = model.accepted(task)
+        if provider != "maxapi.io" and chance.random() < moods.synchronous:
+            task.b64 = chance.random() < 0.4
+            model.finished_at_once(task)
+            status, said = model.delivered(task)
+        content = orjson.dumps(said)
+        late = chance.choice((30.0, 90.0, 250.0, 700.0)) if chance.random() < moods.late else 0.0
+        self.timeline.after(
+            late + chance.uniform(0.05, 1.5),
+            lambda: self._deliver(process, coming, Answer(status=status, body=content), task),
+        )
+
+    def _break(self: World, process: Process, task: Task, coming: asyncio.Future[Answer]) -> None:
+        """Accepted, and the answer is no answer."""
+        kind = self.chance.choice(("5xx", "garbage", "cut", "gone", "silence"))
+        self.say("answer broken", task.attempt_id, kind)
+        if kind == "silence":
+            return  # until the client's own time is up
+        content = orjson.dumps(self.model.accepted(task)[1])
+        answers = {
+            "5xx": Answer(status=502, body=b"bad gateway"),
+            "garbage": Answer(status=200, body=b"<html>ok</html>"),
+            "cut": Answer(status=200, body=content, cut=self.chance.randrange(len(content))),
+            "gone": Answer(),
+        }
+        self._answer(process, coming, answers[kind])
+
+    def poll_departs(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
+        """A GET leaves a process."""
+        self.timeline.after(
+            self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, path, coming)
+        )
+
+    def _poll_arrives(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
+        chance, model = self.chance, self.model
+        provider = self.settings.accounts[account].provider
+        mood = model.account_mood.get(account)
+        if mood == "key":
+            status, said, headers = model.refusal(provider, mood)
+            self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
+            return
+        if chance.random() < self.moods.poll_trouble:
+            kind = chance.choice(("5xx", "garbage", "gone", "silence", "busy"))
+            if kind == "silence":
+                return
+            busy = orjson.dumps(model.refusal(provider, "busy")[1])
+            answers = {
+                "5xx": Answer(status=503, body=b"busy"),
+                "garbage": Answer(status=200, body=b"{"),
+                "gone": Answer(),
+                "busy": Answer(status=429, body=busy),
+            }
+            self._answer(process, coming, answers[kind])
+            return
+        status, said = model.shown(provider, path.rpartition("/")[2])
+        self._answer(process, coming, Answer(status=status, body=orjson.dumps(said)))
+
+    # -- on the way back -------------------------------------------------------------------------------------------
+
+    def _hang(self: World) -> float:
+        return self.chance.choice((0.1, 1.0, 20.0, 900.0))
+
+    def _answer(self: World, process: Process, coming: asyncio.Future[Answer], answer: Answer) -> None:
+        """An answer sets out; a slow poll may come after a quicker later one."""
+        slow = self.chance.uniform(1, 25) if self.chance.random() < self.moods.late else self.chance.uniform(0.01, 0.5)
+        self.timeline.after(slow, lambda: self._deliver(process, coming, answer))
+
+    def _deliver(
+        self: World, process: Process, coming: asyncio.Future[Answer], answer: Answer, task: Task | None = None
+    ) -> None:
+        if not process.alive or coming.done():
+            return
+        coming.set_result(answer)
+        if task is not None:
+            self.watch.answered(process, task)
+            process.notice("answered")

@@ -1,0 +1,342 @@
+"""A worker process on virtual time: the real stages, recorder, crew and ledger over a world that can stop it anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import OperationalError
+
+from jobs.ledger.engine import Database
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.values import Claim, Intent
+from providers.registry import DIALECTS
+from worker.bells import Bells
+from worker.clock import SystemClock
+from worker.crew import Crew, lanes_of
+from worker.crew_thread import SIGN_OF_LIFE
+from worker.destinations import Destinations
+from worker.recorder import Recorder
+from worker.rescue import Rescue
+from worker.services import Services
+from worker.spool import Spool
+from worker.stages import submit
+
+from .network import SimHttp
+from .schedule import EPOCH, DiesError, Loop
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from .world import World
+
+
+class Machine:
+    """Where a process runs: its wall clock can be set, its boot clock cannot."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.ahead = 0.0  # seconds the wall clock is ahead of true time
+
+    def wall(self) -> float:
+        return EPOCH + self._world.timeline.now + self.ahead
+
+
+class SimClock(SystemClock):
+    """The real clock over a machine of this world."""
+
+    __slots__ = ("_machine", "_world")
+
+    def __init__(self, world: World, machine: Machine) -> None:
+        super().__init__()
+        self._world = world
+        self._machine = machine
+
+    def wall(self) -> float:
+        return self._machine.wall()
+
+    def boot(self) -> float:
+        return self._world.timeline.now
+
+
+class SimCalls:
+    """Every call inline, with a moment before and after it in which anything may happen to the process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def write(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        await self._gap()
+        value = function(*args, **kwargs)
+        await self._gap()
+        return value
+
+    read = blocking = write
+
+    async def _gap(self) -> None:
+        slow = self._world.database.slow
+        await asyncio.sleep(self._world.chance.uniform(0, slow) if slow else 0)
+
+    def close(self) -> None:
+        pass
+
+
+def _trouble(words: str) -> OperationalError:
+    return OperationalError("COMMIT", None, RuntimeError(words))
+
+
+class Wire(Database):
+    """One process's way to the database: it may be down, and a commit may end without anybody hearing how."""
+
+    def __init__(self, world: World, process: Process | None) -> None:
+        shared = world.database.shared
+        super().__init__(url=shared.url, writer=shared.writer, reader=shared.reader, path=None)
+        self._world = world
+        self._process = process
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        self._demand_up()
+        fate = self._fate()
+        with self.writer.begin() as connection:
+            yield connection
+            if self._process is not None:
+                self._process.notice("before commit")
+            if fate == "rolled back":
+                raise _trouble("the connection broke, and the transaction with it")
+        if self._process is not None:
+            self._process.notice("after commit")
+        if fate == "committed":
+            raise _trouble("the connection broke after the commit")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        self._demand_up()
+        with self.reader.begin() as connection:
+            yield connection
+
+    def _demand_up(self) -> None:
+        if self._process is not None and self._world.database.down:
+            raise _trouble("the database is away")
+
+    def _fate(self) -> str:
+        chance, unsure = self._world.chance, self._world.database.unsure
+        if self._process is None or chance.random() >= unsure:
+            return "known"
+        return chance.choice(("rolled back", "committed"))
+
+
+class SimLedger(Ledger):
+    """The real ledger; its clock is the world's, and the world hears of claims."""
+
+    def __init__(self, world: World, process: Process | None, machine: Machine) -> None:
+        super().__init__(Wire(world, process))
+        self._world = world
+        self._machine = machine
+        self._process = process
+
+    def clock_offset(self) -> float:
+        if self._world.local:
+            return 0.0
+        self._database._demand_up()  # type: ignore[attr-defined]  # noqa: SLF001  it asks the database
+        return self._world.true_now() - self._machine.wall()
+
+    def claim_submits(self, account: str, now: float, **terms: Any) -> Claim:
+        claim = super().claim_submits(account, now, **terms)
+        for intent in claim.intents:
+            self._world.watch.claimed(intent, terms["lease"])
+        if claim.intents and self._process is not None:
+            self._process.notice("claimed")
+        return claim
+
+
+class SimBells(Bells):
+    """Rings at the next turn of the loop, in an order that is the same in every run."""
+
+    __slots__ = ("_pending", "_process")
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(None if process.world.local else process.world.ring_far(process))
+        self._process = process
+        self._pending: set[str] = set()
+
+    def ring(self, lane: str) -> None:
+        if not self._pending:
+            self._process.loop.call_soon(self._flush)
+        self._pending.add(lane)
+
+    def _flush(self) -> None:
+        pending, self._pending = sorted(self._pending), set()
+        for lane in pending:
+            super().ring(lane)
+
+
+class SimCrew(Crew):
+    """The real crew; the world learns whose mark is whose."""
+
+    __slots__ = ("process",)
+    process: Process
+
+    def _send(self, attempt: submit.Attempt) -> None:
+        self.process.marks[id(attempt.mark)] = (attempt.mark, attempt.intent)
+        super()._send(attempt)
+
+
+class Process:
+    """One life of one worker."""
+
+    def __init__(self, world: World, name: str, machine: Machine) -> None:
+        self.world = world
+        self.name = name
+        self.machine = machine
+        self.alive = True
+        self.born_at = world.timeline.now
+        self.died_at: float | None = None
+        self.marks: dict[int, tuple[Any, Intent]] = {}
+        self.loop = Loop(world.timeline, world.loop_trouble)
+        self.crew: SimCrew | None = None
+        self._inside = False
+        self._armed: list[list[Any]] = []
+        self._pair = (self.loop, self._step)
+        world.timeline.loops.append(self._pair)
+        self._tasks = [self.loop.create_task(self._live())]
+
+    def intent_of(self, mark: Any) -> Intent:
+        return self.marks[id(mark)][1]
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        world = self.world
+        try:
+            services = self._services()
+            self.rescue = services.rescue
+            crew = SimCrew(services, only=world.only)
+            crew.process = self
+            if world.local:
+                services.ledger.hold(services.clock.now()).__enter__()  # held until death
+            await crew.start()
+        except OperationalError:
+            world.say(self.name, "cannot start")
+            self._die()
+            return
+        self.crew = crew
+        if not world.local:
+            self._tasks.append(self.loop.create_task(self._show_life(services)))
+        self._tasks += [self.loop.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
+
+    async def _show_life(self, services: Services) -> None:
+        """As `CrewThread` does."""
+        while True:
+            with contextlib.suppress(OperationalError):
+                await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
+            await services.clock.sleep(SIGN_OF_LIFE)
+
+    def _services(self) -> Services:
+        world = self.world
+        clock = SimClock(world, self.machine)
+        calls = SimCalls(world)
+        ledger = SimLedger(world, self, self.machine)
+        bells = SimBells(self)
+        rescue = Rescue(world.folder, ledger.ledger_id)
+        rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
+        chance = random.Random(world.chance.random())
+        return Services(
+            settings=world.settings,
+            ledger=ledger,
+            calls=calls,
+            recorder=Recorder(ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance),
+            http=SimHttp(self),
+            destinations=Destinations(opener=lambda _dest: world.bucket),
+            spool=Spool(world.folder / "spool"),
+            catalog=world.catalog,
+            routes=world.routes,
+            dialects=DIALECTS,
+            clock=clock,
+            chance=chance,
+            bells=bells,
+            rescue=rescue,
+            holder=self.name,
+        )
+
+    # -- what may happen to it -------------------------------------------------------------------------------------
+
+    def arm(self, moment: str, count: int, act: str, seconds: float = 0.0) -> None:
+        """`act` ("kill", "freeze") at the count-th `moment` from now."""
+        self._armed.append([moment, count, act, seconds])
+
+    def notice(self, moment: str) -> None:
+        """Something worth dying at has just happened."""
+        for trap in self._armed if self.alive else ():
+            if trap[0] == moment:
+                trap[1] -= 1
+                if trap[1] == 0:
+                    self.world.say(self.name, f"{trap[2]} at", moment)
+                    self.kill() if trap[2] == "kill" else self.freeze(trap[3])
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if not self.alive:
+            return
+        self._die()
+        if self._inside:
+            raise DiesError
+
+    def freeze(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so long."""
+        if not self.alive:
+            return
+        self.loop.frozen_until = self.world.timeline.now + seconds
+        self.world.timeline.after(seconds, self._thaw)
+        self.world.froze(self, seconds)
+
+    def drain(self, seconds: float, *, hurry: bool) -> None:
+        """SIGTERM; in a hurry, the second Ctrl-C."""
+        if self.crew is None:
+            self.kill()
+            return
+        pressed = asyncio.Event()
+        if hurry:
+            pressed.set()
+
+        async def end() -> None:
+            assert self.crew is not None
+            with contextlib.suppress(OperationalError):
+                await self.crew.drain(seconds, hurry=pressed)
+            self._die()
+
+        self._tasks.append(self.loop.create_task(end()))
+
+    def bell(self, lane: str) -> None:
+        if self.alive and self.crew is not None:
+            crew = self.crew
+            self.loop.call_soon(lambda: crew.bell(lane))
+
+    # -- turning ---------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self._inside = True
+        try:
+            self.loop.step()
+            self.notice("step")
+        except DiesError:
+            pass
+        finally:
+            self._inside = False
+
+    def _thaw(self) -> None:
+        if self.alive:
+            self.world.say(self.name, "thaws")
+            self.loop.catch_up()
+
+    def _die(self) -> None:
+        self.alive = False
+        self.died_at = self.world.timeline.now
+        self.world.timeline.loops.remove(self._pair)
+        rescue = getattr(self, "rescue", None)
+        if rescue is not None and rescue._file is not None:
+            rescue._file.close()  # the system frees its lock
+        self.world.died(self)

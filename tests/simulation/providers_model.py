@@ -1,0 +1,277 @@
+"""A model of the three providers and their CDN: what they accept, make, charge for, and say."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .schedule import EPOCH, Timeline
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Task:
+    """One provider task. What it will come to is known to the model alone."""
+
+    id: str
+    account: str
+    provider: str
+    attempt_id: int
+    prompt: str
+    model: str
+    n: int
+    price: int
+    made_at: float  # virtual seconds, as the others
+    ends_at: float
+    reason: str | None  # why it fails; None: it succeeds
+    delivers: int
+    link_life: float
+    files_until: float
+    known_from: float  # until then the provider says 404
+    forgotten_from: float
+    callback: str | None
+    b64: bool = False
+
+    def is_over(self, now: float) -> bool:
+        return now >= self.ends_at
+
+    def charge(self, now: float) -> int:
+        """Micro-dollars: all that was ordered until it ends, then what it delivered."""
+        if not self.is_over(now):
+            return self.price * self.n
+        return self.price * self.delivers
+
+    @property
+    def key(self) -> str:
+        """The key of the row whose prompt this is."""
+        return self.prompt.split()[1]
+
+    def picture(self, index: int) -> bytes:
+        return _png(f"{self.id}/{index}")
+
+
+def _png(text: str) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    told = chunk(b"tEXt", b"id\x00" + text.encode())
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + told + chunk(b"IDAT", _PIXEL) + chunk(b"IEND", b"")
+
+
+_PIXEL = zlib.compress(b"\x00\x00")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Moods:
+    """How likely each trouble is. All are zero once the world is calm."""
+
+    unreachable: float = 0.0
+    lost_before: float = 0.0  # sent, and the provider never saw it
+    refused: float = 0.0  # 429, 400 and the like for no reason of ours
+    broken_before: float = 0.0  # 5xx, and nothing was made
+    broken_after: float = 0.0  # 5xx, garbage, cut, or no answer, and a task was made
+    late: float = 0.0  # the answer takes long, or longer than anyone waits
+    twins: float = 0.0
+    synchronous: float = 0.0
+    task_fails: float = 0.0
+    short: float = 0.0
+    slow_task: float = 0.0
+    forgets: float = 0.0
+    poll_trouble: float = 0.0
+    cdn_trouble: float = 0.0
+    early_expiry: float = 0.0
+    webhook_lost: float = 0.0
+    webhook_odd: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """All providers together. `account_mood`: account -> "key" | "balance" | "busy" | "storm" while it lasts."""
+
+    timeline: Timeline
+    chance: random.Random
+    moods: Moods
+    prices: dict[str, int] = field(default_factory=dict)  # account -> micro-dollars an image
+    tasks: dict[str, Task] = field(default_factory=dict)
+    by_attempt: dict[int, list[Task]] = field(default_factory=dict)
+    account_mood: dict[str, str] = field(default_factory=dict)
+    call_back: Callable[[Task], None] = lambda _task: None
+    _numbers: Any = field(default_factory=itertools.count)
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    def order(self, account: str, provider: str, attempt_id: int, body: Json) -> Task:
+        """Accepts an order: from here on it costs."""
+        wanted = body.get("input", body)
+        chance, now, moods = self.chance, self.timeline.now, self.moods
+        n = int(wanted["n"])
+        seconds = chance.uniform(4, 40) if chance.random() >= moods.slow_task else chance.uniform(100, 2_400)
+        fails = chance.random() < moods.task_fails
+        reason = chance.choice(REASONS) if fails else None
+        delivers = 0 if fails else n
+        if delivers > 1 and chance.random() < moods.short:
+            delivers = chance.randrange(1, n)
+        forgets = chance.random() < moods.forgets
+        early = chance.random() < moods.early_expiry
+        task = Task(
+            id=f"{account}-task-{next(self._numbers)}",
+            account=account,
+            provider=provider,
+            attempt_id=attempt_id,
+            prompt=wanted["prompt"],
+            model=body["model"],
+            n=n,
+            price=self.prices[account],
+            made_at=now,
+            ends_at=now + seconds,
+            reason=reason,
+            delivers=delivers,
+            link_life=chance.uniform(20, 200) if early else chance.uniform(600, 3_000),
+            files_until=now + seconds + (chance.uniform(40, 400) if early and chance.random() < 0.5 else 1e9),
+            known_from=now + (chance.uniform(0, 30) if chance.random() < moods.poll_trouble else 0.0),
+            forgotten_from=now + chance.uniform(0, 60) if forgets else 1e12,
+            callback=body.get("callBackUrl"),
+        )
+        self.tasks[task.id] = task
+        self.by_attempt.setdefault(attempt_id, []).append(task)
+        if task.callback:
+            self.timeline.after(task.ends_at - now, lambda: self.call_back(task))
+        return task
+
+    def finished_at_once(self, task: Task) -> None:
+        """The order was made synchronously after all."""
+        task.ends_at = self.timeline.now
+        task.reason, task.delivers = None, max(1, task.delivers)
+        task.known_from, task.forgotten_from = 0.0, 1e12
+
+    def accepted(self, task: Task) -> tuple[int, Json]:
+        if task.provider == "maxapi.io":
+            return 200, {"code": 0, "msg": "ok", "data": {"taskId": task.id}}
+        if task.provider == "maxapi.dev":
+            return 200, {"id": task.id, "task_id": task.id, "status": "queued", "created": _unix(task.made_at)}
+        return 200, {"code": 200, "data": [{"status": "submitted", "task_id": task.id}]}
+
+    def delivered(self, task: Task) -> tuple[int, Json]:
+        """What a synchronous answer says."""
+        links = [self._image(task, index) for index in range(task.delivers)]
+        return 200, {"created": _unix(task.made_at), "data": links}
+
+    def refusal(self, provider: str, kind: str) -> tuple[int, Json, dict[str, str]]:
+        """An answer that surely accepts nothing."""
+        status, words = REFUSALS[kind]
+        headers = {"Retry-After": str(self.chance.randrange(1, 20))} if kind == "busy" and self.chance.random() < 0.5 else {}
+        if provider == "maxapi.io":
+            http = 200 if self.chance.random() < 0.5 and kind != "busy" else status
+            return http, {"code": status, "msg": words}, headers
+        return status, {"error": {"message": words, "code": words.replace(" ", "_"), "type": "error"}}, headers
+
+    # -- polls -----------------------------------------------------------------------------------------------------
+
+    def shown(self, provider: str, task_id: str) -> tuple[int, Json]:
+        now = self.timeline.now
+        task = self.tasks.get(task_id)
+        if task is None or now < task.known_from or now >= task.forgotten_from:
+            return 404, {"code": 404, "msg": "task not found", "error": {"message": "no such task", "code": "not_found"}}
+        return 200, _SHOWN[provider](self, task, now)
+
+    def io_data(self, task: Task, now: float) -> Json:
+        over = task.is_over(now)
+        state = ("FAILURE" if task.reason else "SUCCESS") if over else "PROCESSING"
+        return {
+            "taskId": task.id,
+            "status": state,
+            "input": {"model": task.model, "prompt": task.prompt, "n": task.n},
+            "result": {"type": "image", "urls": self.links(task)} if over and not task.reason else None,
+            "failure_reason": _IO_REASONS[task.reason] if over and task.reason else None,
+            "created_at": _iso(task.made_at),
+            "updated_at": _iso(min(now, task.ends_at)),
+        }
+
+    def _io(self, task: Task, now: float) -> Json:
+        return {"code": 0, "msg": "ok", "data": self.io_data(task, now)}
+
+    def _dev(self, task: Task, now: float) -> Json:
+        body: Json = {"id": task.id, "task_id": task.id, "created": _unix(task.made_at)}
+        if not task.is_over(now):
+            return {**body, "status": "in_progress"}
+        if task.reason:
+            return {**body, "status": "failed", "error": {"code": _REASONS[task.reason], "message": "it failed"}}
+        return {**body, "status": "succeeded", "data": [self._image(task, index) for index in range(task.delivers)]}
+
+    def _apimaster(self, task: Task, now: float) -> Json:
+        body: Json = {"task_id": task.id, "created": _unix(task.made_at)}
+        if not task.is_over(now):
+            return {"code": 200, "data": {**body, "status": "processing"}}
+        if task.reason:
+            error = {"code": _REASONS[task.reason], "message": "it failed"}
+            return {"code": 200, "data": {**body, "status": "failed", "error": error}}
+        images = [{"url": [link], "expires_at": int(EPOCH + now + task.link_life)} for link in self.links(task)]
+        return {"code": 200, "data": {**body, "status": "completed", "result": {"images": images}}}
+
+    def _image(self, task: Task, index: int) -> Json:
+        if task.b64:
+            import base64  # noqa: PLC0415  seldom
+
+            return {"b64_json": base64.b64encode(task.picture(index)).decode()}
+        return {"url": self.links(task)[index]}
+
+    # -- the CDN ---------------------------------------------------------------------------------------------------
+
+    def links(self, task: Task) -> list[str]:
+        """Fresh links, alive for the link's life or as long as the files are."""
+        until = min(self.timeline.now + task.link_life, task.files_until)
+        return [f"https://cdn.sim/{task.id}/{index}.png?until={until!r}" for index in range(task.delivers)]
+
+    def fetch(self, url: str) -> bytes | None:
+        """The picture behind a link; None when the link is dead."""
+        place, _, until = url.removeprefix("https://cdn.sim/").partition("?until=")
+        task_id, _, name = place.partition("/")
+        if self.timeline.now >= float(until):
+            return None
+        return self.tasks[task_id].picture(int(name.removesuffix(".png")))
+
+
+_SHOWN: dict[str, Callable[[Model, Task, float], Json]] = {
+    "maxapi.io": Model._io,
+    "maxapi.dev": Model._dev,
+    "apimaster": Model._apimaster,
+}
+
+REASONS = ("transient", "transient", "transient", "moderation", "balance", "invalid")
+_IO_REASONS = {
+    "transient": None,
+    "moderation": "CONTENT_MODERATION",
+    "balance": "INSUFFICIENT_POINTS",
+    "invalid": "INVALID_PARAMETERS",
+}
+_REASONS = {
+    "transient": "generation_failed",
+    "moderation": "moderation_blocked",
+    "balance": "insufficient_quota",
+    "invalid": "invalid_request",
+}
+REFUSALS = {
+    "key": (401, "invalid api key"),
+    "balance": (402, "insufficient quota"),
+    "busy": (429, "rate limit exceeded"),
+    "invalid": (400, "invalid request"),
+}
+
+
+def _unix(at: float) -> int:
+    return int(EPOCH + at)
+
+
+def _iso(at: float) -> str:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    return datetime.fromtimestamp(EPOCH + at, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,346 @@
+"""One seed's world: a small batch, accounts, a database, workers, and a schedule of everything that goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from jobs.ledger import engine
+from jobs.ledger.engine import Database
+from jobs.ledger.schema import ledger as ledger_table
+from jobs.ledger.values import NewBatch, Row
+from jobs.settings import Account, Settings
+from providers import offers
+from providers.callbacks import read_callback
+from providers.catalog import Catalog
+from providers.dialect import MICROS, Request
+from worker.routes import Routes
+from worker.services import limits_of
+
+from .invariants import Watch
+from .network import Bucket, Roads
+from .person import Person
+from .process import Machine, Process, SimLedger
+from .providers_model import Model, Moods, Task
+from .schedule import EPOCH, Timeline
+
+PRICE = 20_000
+#: Seconds that a link lives where the provider does not say when it dies; the real ones take a week.
+LINK_LIFE = 3_600.0
+PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
+MODELS = {"maxapi.io": "gpt-image-2/text-to-image", "maxapi.dev": "openai/gpt-image-2-beta", "apimaster": "gpt-image-2"}
+
+
+# -- made once a process, since to make it costs more than a whole seed --------------------------------------------
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The database that every seed begins anew."""
+
+    shared: Database
+    empty: sqlite3.Connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self.shared.writer.raw_connection().driver_connection  # type: ignore[return-value]
+
+
+@cache
+def shelf() -> Shelf:
+    shared = engine.connect("sqlite://")
+    engine.prepare(shared, create=True, upgrade=False)
+    with shared.writing() as tx:
+        tx.execute(update(ledger_table).values(id="5" * 32, secret="5" * 64, created_at=EPOCH))
+    empty = sqlite3.connect(":memory:")
+    shared.writer.raw_connection().driver_connection.backup(empty)  # type: ignore[union-attr]
+    return Shelf(shared, empty)
+
+
+@cache
+def catalog() -> tuple[Catalog, Routes]:
+    """The real one, with links that die within the hour."""
+    contents = offers.load()
+    short = replace(contents, offers=tuple(replace(offer, link_life=LINK_LIFE) for offer in contents.offers))
+    made = Catalog(short)
+    return made, Routes(made)
+
+
+@dataclass(slots=True)
+class Trouble:
+    """How the database is."""
+
+    shared: Database
+    down: bool = False
+    unsure: float = 0.0  # part of the commits that end without a word
+    slow: float = 0.0  # seconds a call may take
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a history."""
+
+    at: float
+    text: str
+
+
+class World(Roads):
+    """Everything outside the processes, and the list of them."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.seed = seed
+        self.chance = random.Random(f"lightfast {seed}")
+        self.history: list[Line] = []
+        self._verbose = verbose
+        self._digest = hashlib.sha256()
+        self.folder = Path(tempfile.mkdtemp(prefix="lightfast-sim-", dir=_memory()))
+        found = shelf()
+        found.empty.backup(found.connection)
+        self.raw = found.connection
+        self.database = Trouble(found.shared)
+        self.timeline = Timeline(random.Random(f"turns {seed}"))
+        self.moods = _moods(self.chance)
+        self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods)
+        self.model.call_back = self._call_back
+        self.bucket = Bucket(self)
+        self.catalog, self.routes = catalog()
+        self.local = self.chance.random() < 0.3
+        self.machines = [Machine(self)] if self.local else [Machine(self) for _ in range(3)]
+        self.settings = self._settings()
+        self.processes: list[Process] = []
+        self.dead: list[Process] = []  # kept, so that nothing in them runs on
+        self.calm = False
+        self.wanted = 1 if self.local else self.chance.randrange(1, 4)
+        self.only: str | None = None
+        self._born = 0
+        self.watch = Watch(self)
+        self.office = SimLedger(self, None, self.machines[0] if self.local else Machine(self))
+        self.office.sync_accounts(limits_of(self.settings), self.true_now())
+        self.batches = [self._batch(f"b{place}") for place in range(self.chance.choice((1, 1, 1, 2)))]
+        self.person = Person(self)
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- time and history ------------------------------------------------------------------------------------------
+
+    def true_now(self) -> float:
+        """The ledger's clock: the database's, or the one machine's."""
+        return self.machines[0].wall() if self.local else EPOCH + self.timeline.now
+
+    def say(self, *words: Any) -> None:
+        """A line of the history."""
+        text = " ".join(map(str, words))
+        self._digest.update(f"{self.timeline.now:.6f} {text}\n".encode())
+        if self._verbose:
+            self.history.append(Line(self.timeline.now, text))
+
+    @property
+    def digest(self) -> str:
+        """Stands for the whole history."""
+        return self._digest.hexdigest()[:16]
+
+    def loop_trouble(self, text: str) -> None:
+        self.watch.fault("an event loop complains", text)
+
+    # -- what this seed is about -----------------------------------------------------------------------------------
+
+    def _settings(self) -> Settings:
+        chance = self.chance
+        accounts: dict[str, Account] = {}
+        first = chance.sample(PROVIDERS, chance.randrange(1, 4))
+        providers = [*first, *([chance.choice(first)] if chance.random() < 0.2 and len(first) < 3 else [])]
+        for place, provider in enumerate(providers):
+            name = f"a{place}"
+            declared = chance.random() < 0.8
+            accounts[name] = Account(
+                provider=provider,
+                api_key=SecretStr("key"),
+                base_url=f"http://{name}.sim",
+                submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if declared else None,
+                polls_per_second=20.0,
+                max_in_flight=chance.choice((1, 2, 4, 10)) if declared else None,
+                webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
+            )
+        for name, account in accounts.items():
+            self.model.prices[name] = PRICE * (1 + PROVIDERS.index(account.provider))
+        pays = chance.random() < 0.25
+        return Settings(
+            database_url="sqlite:///nowhere.db",
+            accounts=accounts,
+            on_unknown="pay-again" if pays else "hold",
+            unknown_budget=chance.choice((0.05, 0.2, 5.0)) if pays else 0.0,
+        )
+
+    def _batch(self, name: str) -> str:
+        chance = self.chance
+        rows = [self._row(position) for position in range(chance.randrange(5, 31))]
+        cost = sum((row.price or 0) * (row.request.n if row.request else 0) for row in rows)
+        unpriced = chance.random() < 0.1
+        budget = None if unpriced else chance.choice((None, None, cost, cost // 2, cost // 3, 2 * cost))
+        if unpriced:
+            rows = [replace(row, price=None) if chance.random() < 0.5 else row for row in rows]
+        new = NewBatch(
+            name=name, dest="sim://", path="{batch}/{key}/{index}.{ext}", columns=(), source="sim", budget=budget,
+            allow_partial=True, weight=chance.choice((1.0, 1.0, 3.0)),
+        )  # fmt: skip
+        keyed = [replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows]
+        keyed = [_with_prompt(row) for row in keyed]
+        self.office.record_manifest(new, keyed, now=self.true_now())
+        self.watch.budget_is(name, budget)
+        self.say("batch", name, f"rows={len(rows)}", f"budget={budget}")
+        return name
+
+    def _row(self, position: int) -> Row:
+        provider = self.chance.choice([account.provider for account in self.settings.accounts.values()])
+        request = Request(
+            prompt="lamp",
+            model="gpt-image-2",
+            ratio="1:1",
+            resolution="1k",
+            n=self.chance.choice((1, 1, 2, 3, 4)),
+        )
+        route = self.catalog.route_of(provider, MODELS[provider], request)
+        return Row(
+            position=position,
+            line=position + 2,
+            key=f"k{position}",
+            carried=b"{}",
+            request=request,
+            request_hash=request.hash(),
+            path="",
+            provider=provider,
+            provider_model=MODELS[provider],
+            price=PRICE * (1 + PROVIDERS.index(provider)),
+            pixels=None,
+            max_n=min(route.max_n, self.chance.choice((1, 2, 10))),
+        )
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def hire(self) -> None:
+        """Another process, unless there are enough."""
+        if len(self.processes) >= self.wanted:
+            return
+        self._born += 1
+        machine = self.machines[self._born % len(self.machines)]
+        process = Process(self, f"w{self._born}", machine)
+        self.processes.append(process)
+        self.say("starts", process.name)
+        if not self.calm:
+            self._arm(process)
+
+    def died(self, process: Process) -> None:
+        self.say("ends", process.name)
+        self.processes.remove(process)
+        self.dead.append(process)
+        wait = 1.0 if self.calm else self.chance.choice((0.5, 5.0, 60.0, 400.0))
+        self.timeline.after(wait, self.hire)
+
+    def froze(self, process: Process, seconds: float) -> None:
+        self.say(process.name, f"freezes for {seconds:.0f} s")
+        self.watch.froze(process)
+        if self.local:
+            return  # the crew's lock is still held: nobody else may start
+        # Somebody notices that a worker is silent, and starts another.
+        self.processes.remove(process)
+        self.processes.insert(0, process)
+        self.wanted += 1
+        self.timeline.after(self.chance.uniform(1, 60), self.hire)
+        self.timeline.after(seconds, self._one_less)
+
+    def _one_less(self) -> None:
+        self.wanted = max(1, self.wanted - 1)
+
+    def _arm(self, process: Process) -> None:
+        chance = self.chance
+        if chance.random() < 0.6:
+            moment = chance.choice(MOMENTS)
+            count = chance.randrange(1, 3_000) if moment == "step" else int(chance.expovariate(1 / 6)) + 1
+            process.arm(moment, count, "kill")
+        if chance.random() < 0.35:
+            seconds = chance.choice((3.0, 25.0, 200.0, 400.0, 1_000.0))
+            process.arm(chance.choice(MOMENTS[1:]), int(chance.expovariate(1 / 6)) + 1, "freeze", seconds)
+
+    def ring_far(self, process: Process) -> Callable[[str], None]:
+        """The broker: a bell reaches the others, perhaps twice, perhaps never."""
+
+        def ring(lane: str) -> None:
+            if self.chance.random() < 0.4:
+                return
+            for other in self.processes:
+                if other is not process:
+                    self.timeline.after(self.chance.uniform(0.01, 2), lambda other=other: other.bell(lane))
+
+        return ring
+
+    # -- callbacks -------------------------------------------------------------------------------------------------
+
+    def _call_back(self, task: Task) -> None:
+        chance, moods = self.chance, self.moods
+        if chance.random() < moods.webhook_lost:
+            return
+        times = chance.choice((1, 2, 3)) if chance.random() < moods.webhook_odd else 1
+        for _ in range(times):
+            wait = chance.choice((0.1, 5.0, 300.0)) if chance.random() < moods.webhook_odd else 0.1
+            self.timeline.after(wait, lambda: self._hear(task, task.id))
+        if chance.random() < moods.webhook_odd:
+            others = sorted(self.model.tasks)
+            self.timeline.after(1.0, lambda: self._hear(task, chance.choice((*others, "task-nobody-knows"))))
+
+    def _hear(self, task: Task, said: str) -> None:
+        """As web/hooks.py does."""
+        told = self.model.tasks.get(said, task)
+        body = orjson.dumps({"code": 0, "data": {**self.model.io_data(told, self.timeline.now), "taskId": said}})
+        token = str(task.callback).rpartition("/")[2]
+        named = read_callback(body)
+        if not self.office.is_callback_token(token) or named is None or self.database.down:
+            return
+        lane = self.office.hear(token, named, self.true_now())
+        self.say("callback", task.attempt_id, said, lane)
+        if lane is not None:
+            for process in self.processes:
+                process.bell(lane)
+
+
+def _with_prompt(row: Row) -> Row:
+    """The prompt tells the key, so the model knows whose picture is whose."""
+    assert row.request is not None
+    request = replace(row.request, prompt=f"lamp {row.key}")
+    return replace(row, request=request, request_hash=request.hash())
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+#: When a process may be killed or frozen.
+MOMENTS = (
+    "step", "before commit", "after commit", "claimed", "claimed", "departed", "departed", "accepted", "accepted",
+    "answered", "answered",
+)  # fmt: skip
+
+
+def _moods(chance: random.Random) -> Moods:
+    """This seed's troubles: some are absent, some rare, some frequent."""
+    moods = Moods()
+    for name in Moods.__slots__:
+        setattr(moods, name, chance.choice((0.0, 0.0, 0.03, 0.15, 0.4)))
+    moods.forgets = min(moods.forgets, 0.15)
+    moods.twins = min(moods.twins, 0.15)
+    return moods
+
+
+MICROS_OF = MICROS
