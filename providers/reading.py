@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import orjson
 
@@ -94,9 +94,11 @@ def code_of(value: Json) -> int | str | None:
 
 
 def task_id(*values: Json) -> str | None:
-    """The first value that can be a task's id: short, printable."""
+    """The first value that can be a task's id: short, printable, not dots alone, which are steps in a path."""
     candidates = (text(value).strip() for value in values)
-    return next((item for item in candidates if item and len(item) <= LONGEST_ID and item.isprintable()), None)
+    return next(
+        (item for item in candidates if item.strip(".") and len(item) <= LONGEST_ID and item.isprintable()), None
+    )
 
 
 def words(*values: Json) -> str:
@@ -210,6 +212,8 @@ def own_path(url: Json, base_url: str) -> str | None:
     relative = url.startswith("/") and not url.startswith("//")
     parts = split(f"{base.scheme}://{base.netloc}{url}" if base and relative else url)
     if not base or not parts or parts.username is not None or _origin(parts) != _origin(base):
+        return None
+    if ".." in unquote(parts.path).split("/"):
         return None
     return _below(base.path.rstrip("/"), parts, relative=relative)
 
