@@ -10,11 +10,13 @@ from crew_world import Provider, close_all, no_answer, row, stock, world
 from sqlalchemy.exc import OperationalError
 
 from jobs import retry
+from jobs.errors import StoreError
 from jobs.ledger import open_ledger
 from jobs.states import Job
 from worker import crew as crew_module
 from worker import local
 from worker.crew import Crew
+from worker.destinations import Destinations
 from worker.local import Reason, run_batch
 
 
@@ -90,6 +92,19 @@ async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, po
 
     assert shared.workers_seen(services.clock.now(), within=60.0) == 1
     shared.close()
+
+
+def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(monkeypatch):
+    told: list = []
+    monkeypatch.setattr("worker.destinations.emit", lambda event, **fields: told.append((event, fields.get("code"))))
+    destinations = Destinations()
+
+    for _ in range(3):
+        destinations.refused("out", StoreError(code="disk_full", message="no space", retryable=True), 1.0)
+    for _ in range(2):
+        destinations.worked("out")
+
+    assert told == [("destination_refuses", "disk_full"), ("destination_takes_again", None)]
 
 
 async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.errors import StoreError
 from worker.storage import Store, open_store
+from worker.telemetry import emit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,15 @@ class Destinations:
         fresh = BucketTrouble(dest=dest, since=now, code=error.code, message=error.message, denied=error.denied)
         told = replace(fresh, since=known.since, times=known.times + 1) if known else fresh
         self._troubles = {**self._troubles, dest: told}
+        if known is None:
+            emit("destination_refuses", level="warning", dest=dest, code=error.code, problem=error.message[:300])
 
     def worked(self, dest: str) -> bool:
         """A write succeeded; True when it ended a trouble."""
         if dest not in self._troubles:
             return False
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != dest}
+        emit("destination_takes_again", level="warning", dest=dest)
         return True
 
     def probe(self, dest: str, now: float) -> bool:
