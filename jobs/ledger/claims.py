@@ -600,15 +600,16 @@ def expired_submits(tx: Connection, now: float) -> list[int]:
     return list(tx.execute(gone).scalars())
 
 
-def end_leases(tx: Connection, now: float) -> list[int]:
-    """Ends every lease at once, for the one who knows that all holders are dead; the submits that may have gone out."""
+def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
+    """Ends every lease at once, for the one who knows that all holders are dead; open submits, and who held them."""
     tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
     tx.execute(
         update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
     )
     # A person began again, so rests end; what is known of trouble stays, and one submit probes.
     tx.execute(update(accounts).values(paused_until=None))
-    return list(tx.execute(select(attempts.c.id).where(attempts.c.state == literal_column("'submitting'"))).scalars())
+    begun = select(attempts.c.id, attempts.c.holder).where(attempts.c.state == literal_column("'submitting'"))
+    return [(row.id, row.holder) for row in tx.execute(begun)]
 
 
 def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.endings import Silence
 from jobs.ledger import claims, configured, days, engine, hints, manifests, money, outcomes, reports, server, unknowns
+from jobs.ledger.departures import Departures
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.values import (
     Account,
@@ -31,12 +32,13 @@ from jobs.ledger.values import (
     Row,
     Story,
     Stranded,
+    SubmitRefused,
     SubmitUnclear,
     UnknownAttempt,
 )
 from jobs.money import AuditLine, Entry
 from jobs.states import Batch as BatchState
-from providers.dialect import Request
+from providers.dialect import Kind, Request
 
 _T = TypeVar("_T")
 
@@ -66,6 +68,7 @@ class Ledger:
         self.existed = database.existed
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
+        self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
         self._tells_origin = server.tells_origin(database)
         if self._tells_origin:
             server.learn_origin(database)
@@ -85,11 +88,18 @@ class Ledger:
             if self.is_sqlite:
                 self._end_leases(now)
             yield
+            self._departures.forget()
+
+    def departs(self, attempt_id: int) -> None:
+        """This attempt's request leaves now: to be said before its first byte. Only a SQLite ledger keeps a list."""
+        self._departures.note(attempt_id)
 
     def _end_leases(self, now: float) -> None:
         with self._database.writing() as tx:
-            gone = claims.end_leases(tx, now)
-            outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone])
+            begun = claims.end_leases(tx, now)
+            stayed = self._departures.never_left(begun)
+            outcomes.record(tx, [(_stayed if number in stayed else _died)(number, now) for number, _ in begun])
+        self._departures.forget()
 
     def _write(self, work: Callable[[Connection], _T]) -> _T:
         tries = 0
@@ -274,6 +284,8 @@ class Ledger:
         holder: str | None = None,
     ) -> Claim:
         """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
+        if holder:
+            self._departures.begin(holder)
         terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder)
         return self._write(lambda tx: self._claim(tx, account, now, terms))
 
@@ -369,6 +381,13 @@ def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledg
 def _died(attempt_id: int, now: float) -> SubmitUnclear:
     message = "the process that was sending it ended before the answer was on record"
     return SubmitUnclear(attempt_id=attempt_id, at=now, code=Silence.DIED.value, message=message)
+
+
+def _stayed(attempt_id: int, now: float) -> SubmitRefused:
+    message, code = "the process that held it ended before it was sent", Silence.NOT_SENT.value
+    return SubmitRefused(
+        attempt_id=attempt_id, at=now, kind=Kind.TRANSIENT, code=code, message=message, retry_after=0.0
+    )
 
 
 def _batch_id(tx: Connection, name: str) -> int:

@@ -141,8 +141,7 @@ def _time_left(services: Services, attempt: Attempt) -> float:
 
 async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping[str, File], route: Route) -> Exchange:
     account = services.accounts[attempt.intent.account]
-    # Asked once more when the connection stands: a process that was stopped while it connected must not send then.
-    attempt.mark.may_leave = lambda: _time_left(services, attempt) > MARGIN
+    attempt.mark.may_leave = lambda: _may_leave(services, attempt)
     exchange = await services.http.send(
         call,
         base_url=account.base_url,
@@ -154,6 +153,14 @@ async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping
     if attempt.mark.too_late:
         raise _StayedHereError(_not_sent(services, attempt.intent, TOO_LATE, retry_after=0.0))
     return exchange
+
+
+def _may_leave(services: Services, attempt: Attempt) -> bool:
+    """Asked when the connection stands: a process that was stopped while it connected must not send then."""
+    if _time_left(services, attempt) <= MARGIN:
+        return False
+    services.ledger.departs(attempt.intent.attempt_id)
+    return True
 
 
 async def _read(services: Services, intent: Intent, route: Route, call: Call, exchange: Exchange) -> Fact:
