@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
+import threading
 import time
 
 import pytest
@@ -89,6 +91,36 @@ async def test_a_process_that_was_stopped_while_it_connected_gives_the_row_back(
 
 
 NOTHING = dataclasses.replace(answer({}), sent=False, response=None)
+
+
+@pytest.mark.parametrize("pieces", [1, 3], ids=["whole", "in pieces"])
+async def test_an_answer_that_came_while_the_process_was_stopped_beyond_its_time_still_counts(pieces):
+    answered = threading.Event()
+
+    def serve():
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65_536)
+            time.sleep(0.1)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % pieces)
+            for _ in range(pieces):
+                connection.sendall(b"1")
+                answered.set()
+                time.sleep(0.75 if pieces > 1 else 0)  # so some of it comes when the process goes on
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        http, mark = Http(allow_private_hosts=True), Mark()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=0.2, mark=mark))
+        await asyncio.sleep(0.02)  # until it has left; the answer's last piece has not come by then
+        assert mark.sent
+        answered.wait(5)
+        time.sleep(0.3 if pieces == 1 else 1.25)  # noqa: ASYNC251  as SIGSTOP would: the loop stands still
+        exchange = await sending
+        await http.close()
+
+    assert exchange.response is not None, exchange.problem
 
 
 @pytest.mark.parametrize(

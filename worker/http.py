@@ -39,6 +39,9 @@ KEEPALIVE = 4.0
 CONNECT_TIMEOUT = 15.0
 #: Seconds a cancelled exchange gets to close its connection.
 GRACE = 1.0
+#: Seconds for what has arrived already when time is up; and more where the process has stood still beyond its time,
+#: by so many seconds: an answer to something paid lies in the socket then.
+LAST_LOOK, AFTER_STOP, STOPPED = 0.05, 5.0, 1.0
 REDIRECTS = 5
 REFERENCE_LIMIT = 50 * 1024 * 1024
 HEADER_LIMIT = 64 * 1024  # bytes of one header; an answer that is paid for should not be lost to aiohttp's 8,190
@@ -277,9 +280,12 @@ class _BadCallError(Exception):
 
 async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
     """Waits, and cancels only when time is up; what arrived meanwhile still counts."""
-    task = asyncio.get_running_loop().create_task(work)
+    loop = asyncio.get_running_loop()
+    task, end = loop.create_task(work), loop.time() + seconds
     try:
         await asyncio.wait({task}, timeout=seconds)
+        if not task.done():  # a process that was stopped finds its time over and the answer unread
+            await asyncio.wait({task}, timeout=AFTER_STOP if loop.time() - end > STOPPED else LAST_LOOK)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=GRACE)
