@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli import wording
 from jobs.errors import MOVED
@@ -68,9 +68,13 @@ class PlainScreen:
 
     sandbox: bool = False
     now: Callable[[], float] = time.time
+    _began: float = field(init=False)
     _last_line: str = ""
     _last_at: float = -math.inf
     _last_news: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        self._began = self.now()
 
     def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
         """Says it when it is time and something is new."""
@@ -80,7 +84,7 @@ class PlainScreen:
             if line not in self._last_news:
                 self.say(line)
         self._last_news = news
-        line = plain_line(progress, now)
+        line = plain_line(progress, Span(self._began, now))
         if now - self._last_at >= PLAIN_EVERY and line != self._last_line:
             self._last_line, self._last_at = line, now
             self.say(line)
@@ -103,13 +107,15 @@ class LiveScreen:
         from rich.live import Live  # noqa: PLC0415  the same
 
         self._sandbox = sandbox
+        self._began = time.time()
         self._console = Console(stderr=True, highlight=False)
         self._live: Live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
     def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
         """Draws it."""
-        self._live.update(_panel(progress, accounts, time.time(), sandbox=self._sandbox))
+        lines = _lines(progress, accounts, Span(self._began, time.time()))
+        self._live.update(_panel(progress, lines, sandbox=self._sandbox))
 
     def say(self, text: str) -> None:
         """Above the panel."""
@@ -120,22 +126,29 @@ class LiveScreen:
         self._live.stop()
 
 
-def plain_line(progress: Progress, now: float) -> str:
+class Span(NamedTuple):
+    """When this command began, and now: the pace of an earlier run is not its own."""
+
+    began: float
+    now: float
+
+
+def plain_line(progress: Progress, span: Span) -> str:
     """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
     on_their_way = progress.images_in_flight + progress.images_generated
     parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
     if on_their_way:
         parts.append(f"{on_their_way:,} on their way")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
-    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, now)])}"
+    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
 
 
-def _pace(progress: Progress, now: float) -> Iterator[str]:
-    pace = images_per_second(progress, now)
+def _pace(progress: Progress, span: Span) -> Iterator[str]:
+    pace = images_per_second(progress, span.now, span.began)
     if pace is not None and images_to_come(progress):
         yield f"{pace * 60:,.0f} images a minute"
     yield _spent(progress)
-    left = seconds_left(progress, now)
+    left = seconds_left(progress, span.now, span.began)
     if left:
         yield f"about {wording.span(left)} left"
 
@@ -172,7 +185,7 @@ def paused_line(account: Account) -> str:
     return f"account {account.name} ({account.provider}) is paused{when}: {wording.shorten(why, 160)}"
 
 
-def _panel(progress: Progress, accounts: Sequence[Account], now: float, *, sandbox: bool) -> Group:
+def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox: bool) -> Group:
     from rich.console import Group  # noqa: PLC0415  drawn only
     from rich.progress_bar import ProgressBar  # noqa: PLC0415  the same
     from rich.table import Table  # noqa: PLC0415  the same
@@ -185,12 +198,12 @@ def _panel(progress: Progress, accounts: Sequence[Account], now: float, *, sandb
     head.add_row(Text("SANDBOX", style="black on yellow"), name, bar, stored) if sandbox else head.add_row(
         name, bar, stored
     )
-    lines = [Text("  " + "   ".join(part), style=style) for part, style in _lines(progress, accounts, now)]
+    lines = [Text("  " + "   ".join(part), style=style) for part, style in told]
     return Group(head, *lines)
 
 
-def _lines(progress: Progress, accounts: Sequence[Account], now: float) -> Iterator[tuple[list[str], str]]:
+def _lines(progress: Progress, accounts: Sequence[Account], span: Span) -> Iterator[tuple[list[str], str]]:
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
-    yield [*_pace(progress, now)], "cyan"
+    yield [*_pace(progress, span)], "cyan"
     for trouble in troubles(progress, accounts):
         yield [trouble], "yellow"

@@ -137,6 +137,7 @@ def _images(progress: Progress) -> str:
         "in flight": progress.images_in_flight,
         "unknown": progress.images_unknown,
         "lost": progress.images_lost,
+        "stored beside them (replaced or surplus)": progress.images_aside,
     }
     stored = f"{progress.images_stored:,} of {progress.images_total:,} stored, {size(progress.bytes_stored)}"
     return ", ".join([stored, *(f"{number:,} {words}" for words, number in parts.items() if number)])
@@ -220,6 +221,7 @@ def _document(progress: Progress) -> dict[str, object]:
             "in_flight": progress.images_in_flight,
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
+            "aside": progress.images_aside,
         },
         "bytes_stored": progress.bytes_stored,
         "errors": dict(progress.errors),

@@ -228,6 +228,7 @@ def document(ended: Ended) -> dict[str, object]:
             "in_flight": progress.images_in_flight,
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
+            "aside": progress.images_aside,
         },
         "bytes": progress.bytes_stored,
         "errors": dict(progress.errors),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from jobs.ledger.values import DayLimit, Progress
-from jobs.states import Job
 from providers.dialect import MICROS
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
 
 
-def images_per_second(progress: Progress, now: float) -> float | None:
-    """The pace of the last stored images; None when there are too few, or the last is long ago."""
-    stored = sorted(progress.stored_at)
+def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:
+    """The pace of the last images stored after `since`; None when there are too few, or the last is long ago."""
+    stored = sorted(at for at in progress.stored_at if at >= since)
     if len(stored) < 3 or now - stored[-1] > STALE:  # noqa: PLR2004  two images are no pace
         return None
     return len(stored) / max(now - stored[0], 0.5)
@@ -23,19 +21,13 @@ def images_per_second(progress: Progress, now: float) -> float | None:
 
 def images_to_come(progress: Progress) -> int:
     """Images that will still be stored if all goes well: those on their way, and those of rows not yet sent."""
-    ended = progress.images_stored + progress.images_lost + progress.images_unknown
-    return max(0, progress.images_total - ended) if is_open(progress.jobs) else 0
+    return progress.images_ready + progress.images_in_flight + progress.images_generated
 
 
-def seconds_left(progress: Progress, now: float) -> float | None:
+def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
     """Until the last image is stored, at the present pace."""
-    pace = images_per_second(progress, now)
+    pace = images_per_second(progress, now, since)
     return None if pace is None else images_to_come(progress) / pace
-
-
-def is_open(jobs: Mapping[Job, int]) -> bool:
-    """True while rows are ready or working."""
-    return bool(jobs.get(Job.READY) or jobs.get(Job.WORKING))
 
 
 def day_budget_line(limit: DayLimit) -> str:

@@ -86,8 +86,9 @@ def _as_account(row: Any, flying: int) -> Account:
 def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     """A batch, counted; rows that are not in the newest manifest count only while something runs for them."""
     batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
-    counted = _image_counts(tx, batch.id)
+    counted, aside = _image_counts(tx, batch.id)
     money = _attempt_money(tx, batch.id)
+    remaining, ready = _remaining(tx, batch.id)
     return Progress(
         batch=batch,
         jobs=_job_counts(tx, batch.id),
@@ -100,12 +101,14 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         bytes_stored=counted[Image.STORED][1],
         unknown_money=money["unknown"][0],
         lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
-        remaining_money=_remaining(tx, batch.id),
+        remaining_money=remaining,
         in_flight_money=money["flying"][0],
         errors=_errors(tx, batch.id),
         least_expiry=_least_expiry(tx, batch.id),
         next_at=_next_at(tx, batch.id),
         stored_at=_pace(tx, batch.id),
+        images_ready=ready,
+        images_aside=aside,
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
     )
 
@@ -125,14 +128,38 @@ def _images_asked(tx: Connection, batch_id: int) -> int:
     return int(tx.execute(asked).scalar_one())
 
 
-def _image_counts(tx: Connection, batch_id: int) -> dict[Image, tuple[int, int]]:
-    counted = select(images.c.state, func.count(), func.coalesce(func.sum(images.c.bytes), 0)).where(
-        images.c.batch_id == batch_id,
-        images.c.state != Image.MISSING,
-        ~(images.c.surplus & (images.c.state == literal_column("'lost'"))),  # made again since, or never waited for
-    )
-    found = {Image(state): (count, int(size)) for state, count, size in tx.execute(counted.group_by(images.c.state))}
-    return {state: found.get(state, (0, 0)) for state in Image}
+Counts = dict[tuple[Image, bool], tuple[int, int]]  # by state and surplus: images, bytes
+
+
+def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, tuple[int, int]], int]:
+    """Images and bytes by state, without those that nobody asks for any more; and how many of these are stored."""
+    every = _by_state(tx, images, images.c.batch_id == batch_id)
+    old = (images.c.revision != jobs.c.revision) | ~_listed()
+    mine = (jobs.c.batch_id == batch_id, _may_have_old(), old, images.c.surplus.is_(False))
+    replaced = _by_state(tx, jobs.join(images, images.c.job_id == jobs.c.id), *mine)
+    wanted = {state: _less(every[state, False], replaced[state, False]) for state in Image}
+    copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
+    wanted[Image.GENERATED] = (copied, 0)
+    return wanted, every[Image.STORED, True][0] + replaced[Image.STORED, False][0]
+
+
+def _less(all_of_them: tuple[int, int], some: tuple[int, int]) -> tuple[int, int]:
+    return all_of_them[0] - some[0], all_of_them[1] - some[1]
+
+
+def _may_have_old() -> Any:
+    """Jobs to look into: few, so that the images of all the others are not read a second time."""
+    return (jobs.c.revision > 1) | ~_listed()
+
+
+def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
+    groups = (images.c.state, images.c.surplus)
+    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0)).select_from(source)
+    counts: Counts = {(state, surplus): (0, 0) for state in Image for surplus in (False, True)}
+    rows = tx.execute(sums.where(*where, images.c.state != Image.MISSING).group_by(*groups))
+    for state, surplus, count, size in rows:
+        counts[Image(state), bool(surplus)] = count, int(size)
+    return counts
 
 
 def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
@@ -163,14 +190,16 @@ def _dead_link_money(tx: Connection, batch_id: int) -> int:
     return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
 
 
-def _remaining(tx: Connection, batch_id: int) -> int:
-    """The planned price of the slots that ready jobs still have to fill."""
+def _remaining(tx: Connection, batch_id: int) -> tuple[int, int]:
+    """The slots that ready jobs still have to fill: their planned price, and how many."""
     ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"), jobs.c.position.is_not(None))
-    whole = select(func.coalesce(func.sum(jobs.c.price * jobs.c.n), 0)).where(*ready, jobs.c.n == 1)
+    sums = (func.coalesce(func.sum(jobs.c.price), 0), func.count())
+    whole = select(*sums).where(*ready, jobs.c.n == 1)
     joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
     free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
-    parts = select(func.coalesce(func.sum(jobs.c.price), 0)).select_from(joined).where(*ready, jobs.c.n > 1, *free)
-    return int(tx.execute(whole).scalar_one()) + int(tx.execute(parts).scalar_one())
+    parts = select(*sums).select_from(joined).where(*ready, jobs.c.n > 1, *free)
+    (price, count), (more, slots) = tx.execute(whole).one(), tx.execute(parts).one()
+    return int(price) + int(more), int(count) + int(slots)
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:

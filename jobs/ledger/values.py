@@ -428,7 +428,7 @@ class Progress:
     images_in_flight: int
     images_unknown: int
     images_lost: int
-    bytes_stored: int
+    bytes_stored: int  # as the images before it: of what the newest manifest asks for
     unknown_money: int
     lost_money: int
     remaining_money: int  # estimate for free slots of ready jobs, at the planned price
@@ -438,6 +438,8 @@ class Progress:
     next_at: float | None  # the earliest time a waiting job may go again, where none may go now
     stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
+    images_ready: int = 0  # slots that nobody was paid for yet
+    images_aside: int = 0  # stored too: replaced by a redo, more than was asked for, or of rows taken out
     moved: bool = False  # the database was restored or failed over: submits wait for a word
 
 

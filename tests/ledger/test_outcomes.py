@@ -27,6 +27,7 @@ from jobs.ledger.values import (
     TaskStillRunning,
     TaskSucceeded,
 )
+from jobs.progress import images_to_come
 from jobs.states import Attempt, Image, Job
 from providers.dialect import Kind, Request
 from tests.ledger import stock
@@ -297,6 +298,25 @@ def test_redoing_a_row_with_another_prompt_leaves_the_manifest_as_it_was(ledger,
     ledger.record([accepted(again.attempt_id, "task-2"), succeeded(again.attempt_id)], NOW)
     (due,) = store(ledger)
     assert (due.revision, due.request_hash) == (2, chair.hash())
+
+
+def test_replaced_and_surplus_images_are_counted_beside_those_asked_for(ledger):
+    stock.stock(ledger, stock.rows(2))
+    first, second = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([accepted(first.attempt_id), succeeded(first.attempt_id, count=2)], NOW)
+    store(ledger)
+    ledger.redo("spring", [(first.key, None)], NOW)
+    ledger.record([refused(second.attempt_id)], NOW)
+
+    before = ledger.progress("spring")
+    (again,) = ledger.claim_submits("main", NOW + 1, lease=90).intents
+    ledger.record([accepted(again.attempt_id, "task-2"), succeeded(again.attempt_id)], NOW)
+    store(ledger)
+    after = ledger.progress("spring")
+
+    assert (before.images_stored, before.images_aside, images_to_come(before)) == (0, 2, 1)
+    assert (after.images_stored, after.images_aside, images_to_come(after)) == (1, 2, 0)
+    assert after.images_total == 2
 
 
 # -- whatever is told, in whatever order ---------------------------------------------------------------------------

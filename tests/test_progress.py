@@ -1,0 +1,23 @@
+"""What is said about how far a batch is: no pace of another run, no time left for what will not come."""
+
+from __future__ import annotations
+
+from test_sheet import progress
+
+from cli.progress import PlainScreen
+
+
+def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
+    clock = [1000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+    of_before, of_now = (990.0, 992.0, 994.0, 996.0), (1010.0, 1020.0, 1030.0)
+    counts = {"images_total": 20, "images_stored": 4, "images_ready": 6}
+
+    screen.show(progress(stored_at=of_before, **counts), ())
+    clock[0] = 1030.0
+    screen.show(progress(stored_at=of_before + of_now, **counts), ())
+
+    first, later = capsys.readouterr().err.splitlines()
+    assert ("a minute" in first, "left" in first) == (False, False)
+    assert "9 images a minute" in later
+    assert "about 40 s left" in later
