@@ -30,6 +30,7 @@ EVENTS: dict[str, str] = {
     "late_answer_accepted": "the provider's answer came late: the attempt is known again",
     "poll_not_understood": "an answer about the task was no help",
     "delivered_short": "fewer images came than were asked for",
+    "moved": "it goes to another provider; nothing was paid at the first",
     "late_fact": "a late word from the provider changed nothing",
     "resolved": "a person resolved the unknown outcome",
 }

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from jobs.endings import OF_KIND, REACTIONS, Row
 from providers.dialect import Kind
 
-#: New attempts after provider tasks that failed for no reason of the request's own (providers.md section 4: at most 2).
-MORE_ATTEMPTS = 2
 #: Seconds before the first of them; each next waits three times as long.
 FIRST_WAIT = 5.0
 
@@ -32,13 +30,16 @@ class RetryDecision:
     again_in: float | None
 
 
-def decide(kind: Kind, failures: int, *, parts: int = 1) -> RetryDecision:
-    """What follows the `failures`-th failed provider task (counted from 1) of a job that needs `parts` of them."""
+def decide(kind: Kind, failures: int, *, retries: int, parts: int = 1) -> RetryDecision:
+    """What follows the `failures`-th failed provider task (counted from 1) of a job that needs `parts` of them.
+
+    `retries`: new attempts after tasks that failed for no reason of the request's own.
+    """
     if REACTIONS[OF_KIND[kind]].row is Row.ENDS:
         return RetryDecision(again_in=None)
     if kind is not Kind.TRANSIENT:
         return RetryDecision(again_in=0.0)  # the account rests, the row has done nothing wrong
-    if failures > MORE_ATTEMPTS * parts:
+    if failures > retries * parts:
         return RetryDecision(again_in=None)
     return RetryDecision(again_in=FIRST_WAIT * 3.0 ** ((failures - 1) // parts))
 

@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="sqlite:///lightfast.db", repr=False)
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
     allow_private_hosts: bool = False
+    retries: Annotated[int, Field(ge=0, le=20)] = 2  # new attempts after a failed provider task
     on_unknown: Literal["hold", "pay-again"] = "hold"
     unknown_budget: Dollars = 0.0  # USD a batch
     daily_budget: Dollars = 0.0  # USD a UTC day, of all accounts together; 0: none

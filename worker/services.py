@@ -7,15 +7,15 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.values import AccountLimits
 from jobs.settings import Account, Settings
-from providers.catalog import Catalog
-from providers.dialect import MICROS, Dialect
+from providers.catalog import Catalog, Unmakeable
+from providers.dialect import MICROS, Dialect, Request, Route
 from providers.registry import DIALECTS
 from worker.bells import Bells
 from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
@@ -79,6 +79,7 @@ def build(
     home = ledger.path.parent if ledger.path else Path.cwd()
     rescue = Rescue(home, ledger.ledger_id)
     catalog = catalog_of(settings)
+    ledger.routes = _routes_of(settings, catalog)
     return Services(
         settings=settings,
         ledger=ledger,
@@ -99,6 +100,18 @@ def build(
         rescue=rescue,
         holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
     )
+
+
+def _routes_of(settings: Settings, catalog: Catalog) -> Callable[[Request], Sequence[Route]]:
+    providers = tuple(sorted({account.provider for account in settings.accounts.values()}))
+
+    def routes(request: Request) -> Sequence[Route]:
+        try:
+            return catalog.routes(request, among=providers)
+        except Unmakeable:
+            return ()
+
+    return routes
 
 
 def catalog_of(settings: Settings) -> Catalog:

@@ -30,6 +30,7 @@ async def run_once(services: Services) -> Counts:
     if swept.unknown:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
     await _pay_again(services)
+    await _fail_over(services)
     return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
 
 
@@ -42,6 +43,15 @@ async def _pay_again(services: Services) -> None:
     settled = await services.calls.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
     if settled:
         emit("unknown_paid_again", level="warning", count=settled)
+        for account in services.accounts:
+            services.bells.ring(f"submit:{account}")
+
+
+async def _fail_over(services: Services) -> None:
+    """Rows that wait where nothing is taken, of batches that may go elsewhere."""
+    moved = await services.calls.write(services.ledger.fail_over, services.clock.now())
+    if moved:
+        emit("rows_moved", level="warning", count=moved)
         for account in services.accounts:
             services.bells.ring(f"submit:{account}")
 

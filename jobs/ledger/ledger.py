@@ -12,7 +12,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.endings import Silence
-from jobs.ledger import claims, configured, days, engine, hints, manifests, money, outcomes, reports, server, unknowns
+from jobs.ledger import claims, configured, days, engine, hints, manifests, money, moves, outcomes, reports
+from jobs.ledger import server, unknowns
 from jobs.ledger.departures import Departures
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.values import (
@@ -69,6 +70,8 @@ class Ledger:
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
         self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
+        self.routes: moves.Routes | None = None  # set by who knows the catalogue: where --failover may lead
+        self._looked_at: dict[int, int] = {}
         self._tells_origin = server.tells_origin(database)
         if self._tells_origin:
             server.learn_origin(database)
@@ -315,7 +318,12 @@ class Ledger:
 
     def record(self, facts: Sequence[Fact], now: float) -> Recorded:  # noqa: ARG002  the contract's shape
         """Records facts in one transaction. Recording them twice is harmless."""
-        return Recorded(bells=frozenset(self._write(lambda tx: outcomes.record(tx, facts))))
+        return Recorded(bells=frozenset(self._write(lambda tx: outcomes.record(tx, facts, self.routes))))
+
+    def fail_over(self, now: float) -> int:
+        """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""
+        routes = self.routes
+        return self._write(lambda tx: moves.move_waiting(tx, now, routes, self._looked_at)) if routes else 0
 
     # -- reports
 

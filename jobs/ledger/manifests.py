@@ -102,6 +102,9 @@ def _upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
         "allow_partial": new.allow_partial,
         "weight": new.weight,
         "agreed": new.agreed,
+        "retries": new.retries,
+        "failover": new.failover.value,
+        "providers": json.dumps(new.providers) if new.providers else None,
     }
     if found is not None:
         tx.execute(update(batches).where(batches.c.id == found).values(**changing))

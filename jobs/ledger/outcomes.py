@@ -18,7 +18,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, case, func, insert,
 from jobs import retry
 from jobs.endings import OUR_OWN, REACTIONS, Ending, Silence
 from jobs.endings import Row as RowEnding
-from jobs.ledger import days
+from jobs.ledger import days, moves
 from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events
@@ -76,10 +76,11 @@ class _Changes:
     events: list[dict[str, Any]] = field(default_factory=list)
     bells: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
+    routes: moves.Routes | None = None
 
 
-def record(tx: Connection, facts: Sequence[Fact]) -> set[str]:
-    """Writes a group of facts; returns the lanes that may have work now."""
+def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = None) -> set[str]:
+    """Writes a group of facts; returns the lanes that may have work now. `routes`: where failed rows may go."""
     bells: set[str] = set()
     _keep_running(tx, _of(facts, TaskStillRunning))
     _keep_checks(tx, _of(facts, ImageChecked))
@@ -89,7 +90,7 @@ def record(tx: Connection, facts: Sequence[Fact]) -> set[str]:
     ends = [fact for fact in facts if isinstance(fact, AttemptFact)]
     copies = [fact for fact in facts if isinstance(fact, ImageEnd)]
     if ends or copies:
-        bells |= _settle(tx, ends, copies)
+        bells |= _settle(tx, ends, copies, routes)
     return bells
 
 
@@ -195,13 +196,15 @@ def _pause(tx: Connection, fact: AccountPaused) -> None:
 # -- facts that end a submit, a provider task or a copy ------------------------------------------------------------
 
 
-def _settle(tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd]) -> set[str]:
+def _settle(
+    tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd], routes: moves.Routes | None
+) -> set[str]:
     found = _attempts(tx, [fact.attempt_id for fact in ends])
     image_rows = _images(tx, [fact.image_id for fact in copies])
     names = _lock(tx, found.values(), image_rows.values())
     found = _attempts(tx, list(found))  # read again: now nobody else can change them
     image_rows = _images(tx, list(image_rows))
-    changes = _Changes()
+    changes = _Changes(routes=routes)
     slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded)])
     for fact in _with_ids_of_their_own(tx, ends, found):
         if fact.attempt_id in found:
@@ -670,10 +673,18 @@ def _try_again_or_close(tx: Connection, changes: _Changes) -> None:
         times = tx.execute(_REBUFFS, {"of_job": job_id}).scalar_one()
         changes.delays[job_id] = max(changes.delays[job_id], at + retry.after_rebuff(times))
     if told:
-        found = tx.execute(select(jobs).where(jobs.c.id.in_(told)))
-        _many(tx, _VERDICT, [_verdict(job, changes) for job in found])
+        verdicts = [_verdict(job, changes) for job in tx.execute(_THESE_JOBS, {"these": list(told)})]
+        _many(tx, _VERDICT, verdicts)
+        if changes.routes:
+            gone = {verdict["of_job"]: verdict["failed_out"] for verdict in verdicts if verdict["failed_out"]}
+            moves.move_failed(tx, list(gone), max(gone.values(), default=0.0), changes.routes)
 
 
+_THESE_JOBS = (
+    select(*jobs.c, batches.c.retries)
+    .select_from(jobs.join(batches, batches.c.id == jobs.c.batch_id))
+    .where(jobs.c.id.in_(_THESE))
+)
 _REBUFFS = select(func.count()).where(
     attempts.c.job_id == bindparam("of_job"),
     attempts.c.state == Attempt.REFUSED,
@@ -684,20 +695,21 @@ _REBUFFS = select(func.count()).where(
 def _verdict(job: Any, changes: _Changes) -> dict[str, Any]:
     """What the group's failures mean for a job: when it may go again, or that it ends."""
     verdict = {"of_job": job.id, "count": job.failures, "then": job.ready_at, "shut": job.closed}
-    verdict.update(code=None, said=None)
+    verdict.update(code=None, said=None, failed_out=None)
     if job.id in changes.delays:
         verdict["then"] = max(job.ready_at, changes.delays[job.id])
     for failure in changes.failures.get(job.id, ()):
         if failure.revision == job.revision:
-            _count_failure(verdict, failure, parts=-(-job.n // job.max_n))
+            _count_failure(verdict, failure, retries=job.retries, parts=-(-job.n // job.max_n))
     return verdict
 
 
-def _count_failure(verdict: dict[str, Any], failure: _Failure, *, parts: int) -> None:
+def _count_failure(verdict: dict[str, Any], failure: _Failure, *, retries: int, parts: int) -> None:
     verdict["count"] += failure.kind is Kind.TRANSIENT
-    decision = retry.decide(failure.kind, verdict["count"], parts=parts)
+    decision = retry.decide(failure.kind, verdict["count"], retries=retries, parts=parts)
     if decision.again_in is None:
-        verdict.update(shut=True, code=clean(failure.code), said=clean(failure.message))
+        failed_out = failure.at if failure.kind is Kind.TRANSIENT and not verdict["shut"] else None
+        verdict.update(shut=True, code=clean(failure.code), said=clean(failure.message), failed_out=failed_out)
     else:
         verdict["then"] = max(verdict["then"], failure.at + decision.again_in)
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
+from jobs.failover import Failover
 from jobs.ledger import days
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.manifests import history, shown_key
@@ -56,6 +57,8 @@ def as_batch(row: Any) -> Batch:
         sandbox=row.sandbox,
         weight=row.weight,
         created_at=row.created_at,
+        retries=row.retries,
+        failover=Failover(row.failover),
     )
 
 

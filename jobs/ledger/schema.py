@@ -117,6 +117,7 @@ batches = Table(
     Column("sandbox", Boolean, nullable=False, server_default=false()),
     Column("retries", Integer, nullable=False, server_default="2"),  # new attempts after failed provider tasks
     Column("failover", Text, nullable=False, server_default="off"),
+    Column("providers", Text),  # JSON list of those the user allows; NULL: any
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("served", Float(53), nullable=False, server_default="0"),  # fair share: submits so far, by weight
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs

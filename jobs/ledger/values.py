@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.endings import OF_KIND, Ending
+from jobs.failover import Failover
 from jobs.states import Batch as BatchState
 from jobs.states import Job as JobState
 from providers.dialect import Kind, Link, Request
@@ -27,6 +28,9 @@ class NewBatch:
     sandbox: bool = False
     weight: float = 1.0
     agreed: int = 0  # money the user has agreed to in all
+    retries: int = 2  # new attempts after failed provider tasks
+    failover: Failover = Failover.OFF
+    providers: tuple[str, ...] = ()  # those the user allows; empty: any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,8 @@ class Batch:
     sandbox: bool
     weight: float
     created_at: float
+    retries: int = 2
+    failover: Failover = Failover.OFF
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------

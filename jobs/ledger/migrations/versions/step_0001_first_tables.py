@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("sandbox", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("retries", sa.Integer(), server_default="2", nullable=False),
         sa.Column("failover", sa.Text(), server_default="off", nullable=False),
+        sa.Column("providers", sa.Text(), nullable=True),
         sa.Column("weight", sa.Float(precision=53), server_default="1", nullable=False),
         sa.Column("served", sa.Float(precision=53), server_default="0", nullable=False),
         sa.Column("jobs_made", sa.BigInteger(), server_default="0", nullable=False),
