@@ -205,6 +205,20 @@ def test_pictures_at_the_address_the_user_named_need_no_leave(books, monkeypatch
     assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == books.images_of("one")
 
 
+def test_pictures_elsewhere_on_this_machine_wait_for_the_users_leave_and_say_so(books):
+    write("m.csv", [{"key": "k", "prompt": "one", "provider": "maxapi.io"}])
+    run = ("run", "m.csv", "--to", "out", "--yes")
+
+    refused = Shell(books.environment() | QUICK)(*run, "--stop-after", "3s")
+    allowed = Shell(books.environment() | QUICK | ELSEWHERE)(*run)
+
+    assert (refused.returncode, allowed.returncode) == (4, 0)
+    assert "127.0.0.1 is a loopback address" in refused.stderr
+    assert "LIGHTFAST_ALLOW_PRIVATE_HOSTS=1" in refused.stderr
+    assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == books.images_of("one")
+    assert books.paid() == {"one": 1}
+
+
 # -- killed and stopped ------------------------------------------------------------------------------------------------
 
 

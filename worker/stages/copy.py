@@ -244,6 +244,13 @@ def _later(services: Services, due: DueCopy, code: str, message: str, link: Link
     raise _LaterError(_delayed(services, due, code, message, link))
 
 
+@functools.cache
+def _tell_once(batch: str, message: str) -> None:
+    """Paid images wait, and no time will help: only whoever runs this can say that such a server is meant."""
+    help_ = "if you trust it, LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 and the same command"
+    emit("paid_images_wait", level="warning", batch=batch, problem=message, help=help_)
+
+
 def _delayed(
     services: Services,
     due: DueCopy,
@@ -252,6 +259,8 @@ def _delayed(
     link: Link | None = None,
     longest: float = LONGEST_WAIT,
 ) -> ImageDelayed:
+    if code == "forbidden_address":
+        _tell_once(due.batch, message)
     now = services.clock.now()
     wait = min(longest, FIRST_WAIT * 2 ** min(due.tries - 1, 16)) * services.chance.uniform(0.8, 1.2)
     return ImageDelayed(
