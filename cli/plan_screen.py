@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli import wording
+from cli.commands import command
+from cli.retries import moderated, retried
 from cli.surroundings import ledger_line
 from jobs.survey import RouteLine, Survey
 
@@ -43,9 +45,17 @@ def _rows(taking: Taking) -> str:
     seen, column = taking.seen, taking.making.skip_empty
     parts = [f"{seen.new:,} new", f"{seen.changed:,} changed", f"{seen.done:,} done"]
     parts += [f"{seen.open:,} going on"] if seen.open else []
-    parts += [f"{seen.ended:,} ended badly (lightfast retry {taking.name})"] if seen.ended else []
+    parts += [f"{seen.ended:,} ended{_again(taking)}"] if seen.ended else []
     parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
     return f"{wording.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
+
+
+def _again(taking: Taking) -> str:
+    """What helps rows that ended without all of their images."""
+    errors = taking.ledger.progress(taking.name).errors if taking.ledger and taking.batch else {}
+    again = command(f"retry {taking.name}", sandbox=taking.settings.is_sandbox)
+    told = [again] * bool(retried(errors)) + [text for text in (moderated(errors),) if text]
+    return f" badly ({'; '.join(told)})" if told else " without images"
 
 
 def _example_path(taking: Taking) -> str:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.accounts import is_paused, state_of
+from cli.commands import command
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
+from cli.retries import moderated, retried
 from cli.wording import aligned, count, day_and_minute, day_and_time, listed, money, size, span
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.result_files import utc
@@ -83,7 +85,7 @@ def rows_left(progress: Progress) -> int:
 
 def rows_in_need(progress: Progress) -> int:
     """Rows a person should look at."""
-    return sum(progress.jobs.get(state, 0) for state in (Job.HELD, Job.PARTIAL, Job.FAILED, Job.LOST, Job.INVALID))
+    return sum(progress.jobs.get(state, 0) for state in (Job.HELD, Job.PARTIAL, Job.FAILED, Job.LOST))
 
 
 def _style(progress: Progress) -> str:
@@ -185,19 +187,23 @@ def _risk_lines(risk: tuple[int, int]) -> list[Line]:
 
 
 def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Line]:
-    name = progress.batch.name
+    name, sandbox = progress.batch.name, progress.batch.sandbox
     for limit in progress.day_limits:
         yield f"waits\t{day_budget_line(limit)}", "yellow"
     for account in paused:
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
     if progress.batch.state is BatchState.PAUSED:
-        yield f"next\tlightfast resume {name}", ""
+        yield f"next\t{command(f'resume {name}', sandbox=sandbox)}", ""
     if progress.jobs.get(Job.HELD):
-        yield f"next\tlightfast unknown {name}", ""
+        yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
     if progress.batch.state is BatchState.CANCELLED:
         return
-    if any(progress.jobs.get(state) for state in (Job.FAILED, Job.LOST, Job.PARTIAL)):
-        yield f"next\tlightfast results {name} --only failed,lost,partial   then   lightfast retry {name}", ""
+    if progress.errors:
+        yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only failed,lost,partial", ""
+    if retried(progress.errors):
+        yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
+    if refused := moderated(progress.errors):
+        yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
 
 
 # -- documents -----------------------------------------------------------------------------------------------------

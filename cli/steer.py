@@ -26,6 +26,7 @@ from cli.options import (
     read_option,
 )
 from cli.reading import Desk, desk_of, find_batch, note, open_desk, show_json
+from cli.retries import nothing_to_retry
 from jobs.errors import BadInput
 from jobs.survey import cancelled_for_good
 
@@ -135,7 +136,9 @@ def retry(  # noqa: PLR0913  one parameter an option
     def wanted(result: Result) -> bool:
         return _is_retried(result, only=only, error=error, keys=key)
 
-    again = Again(command="retry", batch=batch, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
+    again = Again(
+        command="retry", batch=batch, error=error, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet
+    )
     return _again(again, config, sandbox=sandbox)
 
 
@@ -182,6 +185,7 @@ class Again:
 
     command: str
     batch: str
+    error: str = ""
     wanted: Callable[[Result], bool]
     begin: Callable[[Desk], int]  # makes the rows ready; returns how many
     yes: bool
@@ -212,7 +216,8 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
 
 def _nothing_to_do(again: Again, desk: Desk) -> int:
     again.begin(desk)  # tells of keys that are not there
-    _told(desk, again.batch, f"{again.command}: no such row in {again.batch}.", json=again.json, rows=0)
+    why = nothing_to_retry(again.batch, again.error, desk.ledger.progress(again.batch).errors)
+    _told(desk, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
     return 0
 
 

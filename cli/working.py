@@ -146,13 +146,22 @@ def summary(ended: Ended, then: str = "") -> Iterator[Line]:
 def _headline(ended: Ended) -> str:
     name, took = ended.progress.batch.name, wording.span(ended.seconds)
     if ended.ending.reason is Reason.DONE:
-        return f"{name}: finished in {took}, every row is done"
+        return f"{name}: finished in {took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
         needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
         if not needy:
             return f"{name}: ended, {wording.count(ended.progress.jobs.get(Job.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished in {took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
+
+
+def _all_done(progress: Progress) -> str:
+    """Rows that were left out on the user's word are no failure, and not done either."""
+    bad, skipped = progress.jobs.get(Job.INVALID, 0), progress.jobs.get(Job.SKIPPED, 0)
+    if not (bad or skipped):
+        return "every row is done"
+    parts = [f"{bad:,} bad left out"] * bool(bad) + [f"{skipped:,} skipped"] * bool(skipped)
+    return ", ".join([f"{wording.count(progress.jobs.get(Job.DONE, 0), 'row')} done", *parts])
 
 
 def _rows(progress: Progress) -> Iterator[Line]:

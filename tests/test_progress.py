@@ -5,6 +5,9 @@ from __future__ import annotations
 from test_sheet import progress
 
 from cli.progress import PlainScreen
+from cli.working import Ended, summary
+from jobs.states import Job
+from worker.local import Ending, Reason
 
 
 def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
@@ -21,3 +24,12 @@ def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
     assert ("a minute" in first, "left" in first) == (False, False)
     assert "9 images a minute" in later
     assert "about 40 s left" in later
+
+
+def test_rows_left_out_on_the_users_word_are_not_called_done():
+    rows = {Job.DONE: 1, Job.INVALID: 1, Job.SKIPPED: 2}
+    ending = Ending(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
+
+    headline, *_ = summary(Ended(ending=ending, code=0, seconds=3.0))
+
+    assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"

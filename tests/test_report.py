@@ -216,6 +216,7 @@ def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
         (("unknown", "shop", "--resolve", "found"), "--task-id"),
         (("unknown", "shop", "--resolve", "pay-again"), "--yes"),
         (("accounts", "--probe", "mian"), "Did you mean main"),
+        (("retry", "shop", "--error", "modertion"), "Did you mean moderation"),
     ],
 )
 def test_wrong_words_end_with_2_and_name_what_is_legal(told, words, told_so):
@@ -350,3 +351,22 @@ def test_nothing_is_made_in_a_cancelled_batch_and_nothing_of_it_offered(told, wo
     assert "lightfast retry" not in call("status", "shop").stdout
     with pytest.raises(BadInput, match="cancelled for good"):
         call(*words)
+
+
+def test_a_moderated_row_is_never_offered_for_a_plain_retry(told):
+    text = call("status", "shop").stdout
+    nothing = call("retry", "shop").stderr
+
+    assert "1 row was refused by moderation and is not retried without --error moderation" in text
+    assert "lightfast retry" not in text
+    assert "--error moderation; change the prompt and run" in nothing
+    assert (
+        "no row of shop ended with link_dead; there are 1 moderation"
+        in call("retry", "shop", "--error", "link_dead").stderr
+    )
+
+
+def test_hints_are_called_as_this_command_was(told, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [".venv/bin/lightfast", "status", "shop", "--config", "my shop.toml"])
+
+    assert ".venv/bin/lightfast unknown shop --config 'my shop.toml'" in call("status", "shop").stdout

@@ -1,0 +1,37 @@
+"""Commands that are told to people, so that they work when they are pasted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def command(words: str, *, sandbox: bool = False) -> str:
+    """`.venv/bin/lightfast status shop --sandbox`: as this one was called, and with its surroundings."""
+    return " ".join([called(), words, *(["--sandbox"] if sandbox else []), *_config(sys.argv[1:])])
+
+
+def called(folder: Path | None = None) -> str:
+    """How a shell finds this program: by its name, or by the path that was typed; as seen from `folder`."""
+    typed = Path(sys.argv[0])
+    if typed.name != "lightfast" or _by_name(typed):
+        return "lightfast"
+    return shlex.quote(str(typed) if folder is None else os.path.relpath(typed, folder))
+
+
+def _by_name(typed: Path) -> bool:
+    found = shutil.which("lightfast")
+    return found is not None and Path(found).resolve() == typed.resolve()
+
+
+def _config(arguments: list[str]) -> list[str]:
+    """The --config of this call."""
+    for at, word in enumerate(arguments):
+        if word == "--config" and arguments[at + 1 :]:
+            return [word, shlex.quote(arguments[at + 1])]
+        if word.startswith("--config="):
+            return [shlex.quote(word)]
+    return []
