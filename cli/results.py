@@ -75,7 +75,7 @@ def results(  # noqa: PLR0913  one parameter an option
             found = find_batch(desk.ledger, batch)
             written = write_results(desk, found, wish)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return 0
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
@@ -221,7 +221,7 @@ def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002
             scratch.unlink(missing_ok=True)
 
 
-def _let_go_of_stdout() -> None:
+def let_go_of_stdout() -> None:
     """Nobody reads it any more; what Python still has for it at its end goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -10,6 +10,7 @@ import typer
 
 from cli.accounts import is_paused, state_of
 from cli.commands import command
+from cli.money import show_money
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
 from cli.retries import moderated, retried
@@ -24,20 +25,26 @@ if TYPE_CHECKING:
     from jobs.ledger.values import Account, DayLimit, Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
+Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
 Line = tuple[str, str]
 
 #: The order in which people ask about rows.
 ORDER = (*(s for s in Job if s is not Job.READY), Job.READY)
 
 
-def status(batch: Name = None, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+def status(
+    batch: Name = None, *, money: Money = False, json: Json = False, config: Config = None, sandbox: Sandbox = False
+) -> int:
     """Counts, money, pace and time left of one batch or all."""
     with open_desk(config, sandbox=sandbox) as desk:
         now = time.time() + desk.ledger.clock_offset()
-        if batch is None:
+        if batch is not None:
+            find_batch(desk.ledger, batch)
+        if money:
+            show_money(desk, batch, json=json, sandbox=sandbox)
+        elif batch is None:
             _all(desk, json=json, sandbox=sandbox)
         else:
-            find_batch(desk.ledger, batch)
             _one(desk, batch, now, json=json)
     return 0
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,7 @@ from cli.options import (
 )
 from cli.reading import Desk, desk_of, find_batch, note, open_desk, show_json
 from cli.retries import nothing_to_retry
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LedgerBusy
 from jobs.survey import cancelled_for_good
 
 if TYPE_CHECKING:
@@ -59,25 +60,29 @@ def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbo
     return 0
 
 
-def resume(
+def resume(  # noqa: PLR0913  one parameter an option
     batch: MaybeBatch = "",
     *,
     budget: Budget = "",
     after_restore: AfterRestore = False,
+    yes: Yes = False,
     json: Json = False,
+    quiet: Quiet = False,
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """Submits go on: of one batch, or with --after-restore of all."""
+    """Submits go on: of one batch, with --budget here and now, or with --after-restore of all."""
     cap = _budget(budget)
     if not batch and (budget or not after_restore):
         raise BadInput("resume needs a BATCH; or, after the database was restored or failed over, --after-restore.")
-    with open_desk(config, sandbox=sandbox) as desk:
+    with _desk(config, sandbox=sandbox, works=cap is not None) as desk:
         if batch:
-            _resume(desk, batch, cap)
+            _resume(desk, batch, cap, yes=yes)
         if after_restore:
             _trust(desk)
         ring(desk)
+        if cap is not None and desk.ledger.is_sqlite:
+            return _go_on_here(desk, batch, json=json, quiet=quiet)
         if batch:
             _told(desk, batch, f"{batch} goes on{_by_whom(desk)}.", json=json)
         elif json:
@@ -85,13 +90,54 @@ def resume(
     return 0
 
 
-def _resume(desk: Desk, batch: str, cap: int | None) -> None:
+@contextlib.contextmanager
+def _desk(config: Path | None, *, sandbox: bool, works: bool) -> Iterator[Desk]:
+    """The ledger; `works`: with providers that answer, were it only the stand-in."""
+    if not works:
+        with open_desk(config, sandbox=sandbox) as desk:
+            yield desk
+        return
+    from cli.surroundings import settings_for  # noqa: PLC0415  heavy from here on
+
+    with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
+        yield desk
+
+
+def _resume(desk: Desk, batch: str, cap: int | None, *, yes: bool) -> None:
     found = find_batch(desk.ledger, batch)
     if found.state == "cancelled":
         raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
     if cap is not None:
-        desk.ledger.agree(batch, found.agreed, cap)
+        _give(desk, found, cap, yes=yes)
     desk.ledger.resume(batch, time.time())
+
+
+def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
+    """Another budget: asks for what may now be spent beyond what was agreed to."""
+    spent = batch.charged + batch.reserved
+    if cap < spent:
+        so_far = f"{wording.money(spent)} is spent or reserved already"
+        raise BadInput(f"--budget {wording.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
+    rest = desk.ledger.progress(batch.name).remaining_money
+    coming = min(rest, cap - spent)
+    note(
+        f"{batch.name}: {wording.money(spent)} spent or reserved, about {wording.money(rest)} for the rest, "
+        f"budget {wording.money(cap)}"
+    )
+    beyond = max(0, spent + coming - batch.agreed)
+    agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
+    desk.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
+
+
+def _go_on_here(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
+    """Works the batch in this process, unless another does."""
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(desk.ledger.hold(time.time()))
+        except LedgerBusy:
+            _told(desk, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
+            return 0
+        return _work(desk, batch, json=json, quiet=quiet)
 
 
 def _trust(desk: Desk) -> None:
@@ -211,7 +257,7 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
             return _for_the_workers(again, desk, found, cost)
         with desk.ledger.hold(time.time()):
             _begin(again, desk, found, cost)
-            return _work(again, desk)
+            return _work(desk, again.batch, json=again.json, quiet=again.quiet)
 
 
 def _nothing_to_do(again: Again, desk: Desk) -> int:
@@ -233,12 +279,11 @@ def _for_the_workers(again: Again, desk: Desk, found: Batch, cost: int) -> int:
     return 0
 
 
-def _work(again: Again, desk: Desk) -> int:
+def _work(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
     from cli.working import Manner, work  # noqa: PLC0415  the whole worker
 
     stall = None if is_terminal() else UNATTENDED_STALL
-    manner = Manner(json=again.json, quiet=again.quiet)
-    return work(desk.settings, desk.ledger, again.batch, Limits(max_stall=stall), manner)
+    return work(desk.settings, desk.ledger, batch, Limits(max_stall=stall), Manner(json=json, quiet=quiet))
 
 
 def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:

@@ -136,6 +136,20 @@ def _at_a_terminal(arguments: list[str], environment: dict[str, str], answer: by
     return process.wait(60), said.decode(errors="replace")
 
 
+def test_a_batch_without_money_goes_on_here_and_now_with_another_budget_that_is_agreed_to(lightfast):
+    write("A lamp", "A vase", "A rug")
+    stopped = lightfast(*RUN, "--budget", "0.05", "--partial")
+    assert (stopped.returncode, json.loads(stopped.stdout)["reason"], spent(stopped)) == (4, "budget_used", 0.04)
+
+    below = lightfast("resume", "m", "--budget", "0.03", "--yes")
+    unasked = lightfast("resume", "m", "--budget", "0.10")
+    assert (below.returncode, unasked.returncode) == (2, 0), "the three rows were agreed to when the run began"
+    assert "$0.04 is spent or reserved already" in below.stderr
+
+    assert json.loads(lightfast("status", "m", "--json").stdout)["rows"] == {"done": 3}
+    assert lightfast(*RUN, "--budget", "0.10").returncode == 0
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(lightfast, environment, number, code):
     write("A lamp [hang 2]", "A vase [hang 2]", "A rug [hang 2]")

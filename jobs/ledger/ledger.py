@@ -12,8 +12,20 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.endings import Silence
-from jobs.ledger import claims, configured, days, engine, hints, manifests, money, moves, outcomes, reports
-from jobs.ledger import server, unknowns
+from jobs.ledger import (
+    claims,
+    configured,
+    days,
+    engine,
+    hints,
+    manifests,
+    money,
+    moves,
+    outcomes,
+    reports,
+    server,
+    unknowns,
+)
 from jobs.ledger.departures import Departures
 from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.values import (
@@ -360,10 +372,11 @@ class Ledger:
         until: float | None = None,
     ) -> Iterator[AuditLine]:
         """One line an attempt; read page by page, so a run is not held up."""
-        after, wish = -1, money.AuditWish(batch=batch, account=account, since=since, until=until)
-        while page := self._read(lambda tx, after=after: money.audit_page(tx, wish, after)):  # type: ignore[misc]
-            yield from page
-            after = page[-1].attempt
+        wish = money.AuditWish(batch=batch, account=account, since=since, until=until)
+        numbers = self._read(lambda tx: money.audited(tx, wish))
+        for start in range(0, len(numbers), money.PAGE):
+            ids = list(numbers[start : start + money.PAGE])
+            yield from self._read(lambda tx, ids=ids: money.audit_lines(tx, ids))  # type: ignore[misc]
 
     def at_risk(self) -> tuple[int, int]:
         """If everything died now: images, micro-dollars."""
