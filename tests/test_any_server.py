@@ -209,7 +209,7 @@ def test_pictures_elsewhere_on_this_machine_wait_for_the_users_leave_and_say_so(
     write("m.csv", [{"key": "k", "prompt": "one", "provider": "maxapi.io"}])
     run = ("run", "m.csv", "--to", "out", "--yes")
 
-    refused = Shell(books.environment() | QUICK)(*run, "--stop-after", "3s")
+    refused = Shell(books.environment() | QUICK)(*run, "--stop-after", "2s")
     allowed = Shell(books.environment() | QUICK | ELSEWHERE)(*run)
 
     assert (refused.returncode, allowed.returncode) == (4, 0)
