@@ -10,11 +10,13 @@ import typer
 
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, note, open_desk, show, show_json
-from cli.wording import aligned, day_and_time, span
+from cli.wording import aligned, day_and_minute, day_and_time, money, span
 from jobs.errors import BadInput
+from jobs.result_files import utc
+from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account
+    from jobs.ledger.values import Account, DayLimit
     from jobs.settings import Account as Declared
 
 Probe = Annotated[str | None, typer.Option("--probe", metavar="NAME", help="Wake this paused account now.")]
@@ -31,7 +33,9 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
         known = desk.ledger.accounts()
         now = time.time() + desk.ledger.clock_offset()
         if json:
-            show_json({"accounts": [_document(account, desk.settings.accounts.get(account.name)) for account in known]})
+            told = [_document(account, desk.settings.accounts.get(account.name)) for account in known]
+            days = [day_document(limit) for limit in desk.ledger.daily_budgets(now)]
+            show_json({"accounts": told, "daily_budgets": days})
         else:
             show(_page(known, desk, now), sandbox=sandbox)
     return 0
@@ -56,7 +60,25 @@ def _page(known: list[Account], desk: Desk, now: float) -> list[Line]:
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
     if any("*" in cell for row in rows for cell in row):
         told.append(("* not declared: learnt so far, from a cautious start", "dim"))
-    return [(head, "bold"), *told, *_advice(known, now)]
+    today = [(day_line(limit), "") for limit in desk.ledger.daily_budgets(now)]
+    return [(head, "bold"), *told, *today, *_advice(known, now)]
+
+
+def day_line(limit: DayLimit) -> str:
+    """A daily budget, and how far it is used."""
+    whose = f"account {limit.account}" if limit.account else "all accounts"
+    spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
+    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}"
+
+
+def day_document(limit: DayLimit) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "account": limit.account,
+        "budget_usd": limit.budget / MICROS,
+        "spent_usd": limit.spent / MICROS,
+        "again_at": utc(limit.again_at),
+    }
 
 
 def _row(account: Account, declared: Declared | None, now: float) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from cli.commands import command
 from cli.retries import moderated, retried
 from cli.surroundings import ledger_line
 from jobs.survey import RouteLine, Survey
+from providers.dialect import MICROS
 
 if TYPE_CHECKING:
     from cli.taking import Taking
@@ -103,6 +105,10 @@ def _total(taking: Taking) -> Iterator[Line]:
     of = f" of budget {wording.money(budget)}" if budget is not None else ""
     ready = f", ready about {wording.weekday(time.time() + seen.seconds)} if started now" if seen.images else ""
     yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{unpriced}{of}{ready}", "bold"
+    daily = round(taking.settings.daily_budget * MICROS)
+    if daily and seen.money > daily:
+        days = wording.count(math.ceil(seen.money / daily), "UTC day")
+        yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily)} spreads it over {days} or more", ""
 
 
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:

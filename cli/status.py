@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.accounts import is_paused, state_of
+from cli.accounts import day_document, day_line, is_paused, state_of
 from cli.commands import command
 from cli.money import show_money
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
 from cli.retries import moderated, retried
-from cli.wording import aligned, count, day_and_minute, day_and_time, listed, money, size, span
+from cli.wording import aligned, count, day_and_time, listed, money, size, span
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.result_files import utc
 from jobs.states import Batch as BatchState
@@ -22,7 +22,7 @@ from jobs.states import Job
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account, DayLimit, Progress
+    from jobs.ledger.values import Account, Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
 Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
@@ -109,11 +109,16 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
     paused = [account for account in desk.ledger.accounts() if is_paused(account, now)]
     if json:
         document = _document(progress) | _time_document(progress, now)
-        days = [_day_document(limit) for limit in today]
+        days = [day_document(limit) for limit in today]
         more = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
         show_json({**document, **more, "daily_budgets": days})
         return
-    told = [*_told(progress, now), *_today(today), *_risk_lines(risk), *_next(progress, paused, now)]
+    told = [
+        *_told(progress, now),
+        *((f"money\t{day_line(limit)}", "") for limit in today),
+        *_risk_lines(risk),
+        *_next(progress, paused, now),
+    ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
@@ -133,6 +138,7 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
         yield f"errors\t{listed(progress.errors)}", "red"
     yield f"money\t{_money(progress)}", ""
     yield from _link(progress, now)
+    yield from _copies(progress)
     yield from _pace(progress, now)
 
 
@@ -166,18 +172,18 @@ def _money(progress: Progress) -> str:
     )
 
 
-def _today(limits: list[DayLimit]) -> Iterator[Line]:
-    for limit in limits:
-        whose = f"account {limit.account}" if limit.account else "all accounts"
-        spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
-        yield f"today\t{whose}: {spent}, anew at {day_and_minute(limit.again_at)}", ""
-
-
 def _link(progress: Progress, now: float) -> Iterator[Line]:
     dies = progress.least_expiry
     if dies is not None:
         left = f"the first dies {day_and_time(dies)}, in {span(dies - now)}" if dies > now else "the first is dead"
         yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
+
+
+def _copies(progress: Progress) -> Iterator[Line]:
+    if errors := progress.copy_errors:
+        number = sum(errors.values())
+        images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
+        yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
 
 
 def _pace(progress: Progress, now: float) -> Iterator[Line]:
@@ -260,15 +266,6 @@ def _time_document(progress: Progress, now: float) -> dict[str, object]:
         return {"images_a_minute": None, "seconds_left": None}
     a_second = images_per_second(progress, now)
     return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
-
-
-def _day_document(limit: DayLimit) -> dict[str, object]:
-    return {
-        "account": limit.account,
-        "budget_usd": limit.budget / MICROS,
-        "spent_usd": limit.spent / MICROS,
-        "again_at": utc(limit.again_at),
-    }
 
 
 def _risk_document(risk: tuple[int, int]) -> dict[str, object]:

@@ -123,6 +123,11 @@ OPTIONS = {
         {},
         ["price", "apimaster", "[accounts.NAME.prices]"],
     ),
+    "daily budget without a price": (
+        ["m.csv", "--to", "out", "--provider", "apimaster"],
+        {"LIGHTFAST_DAILY_BUDGET": "5"},
+        ["daily_budget cannot be kept", "apimaster", "[accounts.NAME.prices]"],
+    ),
     "no key at all": (["m.csv", "--to", "out"], dict.fromkeys(KEYS, ""), ["MAXAPI_IO_API_KEY", "--sandbox"]),
     "no key for the provider": (
         ["m.csv", "--to", "out", "--provider", "maxapi.dev"],

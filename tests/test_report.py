@@ -25,6 +25,7 @@ from jobs.ledger.values import (
     AccountLimits,
     AccountPaused,
     ImageChecked,
+    ImageDelayed,
     ImageStored,
     Made,
     NewBatch,
@@ -366,7 +367,39 @@ def test_a_moderated_row_is_never_offered_for_a_plain_retry(told):
     )
 
 
+def test_what_a_daily_budget_leaves_is_told(told):
+    ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
+    ledger.sync_accounts([AccountLimits(name="main", provider="maxapi.io")], time.time(), daily_budget=90_000)
+    ledger.close()
+
+    document = json.loads(call("status", "shop", "--json").stdout)
+
+    (limit,) = document["daily_budgets"]
+    assert (limit["account"], limit["budget_usd"], limit["spent_usd"]) == (None, 0.09, 0.06)
+    assert "today, all accounts: $0.06 of daily_budget $0.09; anew at 20" in call("status", "shop").stdout
+    assert "today, all accounts: $0.06 of daily_budget $0.09" in call("accounts").stdout
+
+
 def test_hints_are_called_as_this_command_was(told, monkeypatch):
     monkeypatch.setattr(sys, "argv", [".venv/bin/lightfast", "status", "shop", "--config", "my shop.toml"])
 
     assert ".venv/bin/lightfast unknown shop --config 'my shop.toml'" in call("status", "shop").stdout
+
+
+def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
+    now = time.time() + 60
+    ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
+    ledger.wake_account("main", now)
+    (intent,) = ledger.claim_submits("main", now, lease=60.0, ahead=9.0).intents
+    made = Made(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
+    ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")], now)
+    (copy,), _ = ledger.claim_copies(now, holder="me", lease=60.0, at_most=1)
+    failed = {"code": "download_failed", "message": "the server answered 503"}
+    ledger.record([ImageDelayed(image_id=copy.image_id, at=now, next_copy_at=now + 30, **failed)], now)
+    ledger.close()
+
+    text = call("why", "shop", "desk").stdout
+
+    for part in ("tried once", "next", "download_failed: the server answered 503", "its link dies"):
+        assert part in text
+    assert "1 image is not copied yet: 1 download_failed" in call("status", "shop").stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from crew_world import Provider, answer, close_all, no_answer, row, stock, world
+from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +144,14 @@ def test_polling_slows_with_age_and_never_stops(age):
     assert ROUTE.poll_every <= wait <= SLOWEST
     assert wait <= wait_until_next(ROUTE, age + 1) + 1e-9
     assert wait <= 30.0 or age > DEADLINE
+
+
+async def test_a_task_called_done_without_an_image_counts_as_charged(tmp_path):
+    empty = answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": []}}})
+    services = world(tmp_path, Provider(on_poll=lambda _: empty))
+
+    await poll(services, await accepted(services, tmp_path, n=2))
+
+    (entry,) = services.ledger.money()
+    assert (entry.money.undelivered, entry.money.charged, entry.money.in_flight) == (2 * PRICE, 2 * PRICE, 0)
+    assert services.ledger.progress("b").errors == {"no_images": 1}
