@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from jobs.errors import BadInput
+from jobs.failover import Failover
 from providers.dialect import MICROS
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Use this lightfast.toml.")]
@@ -61,6 +62,9 @@ class Making:
     changed: Annotated[str, typer.Option(metavar="error|keep|redo", help="Rows paid for whose request changed.")] = (
         "error"
     )
+    failover: Annotated[
+        str, typer.Option(metavar="equal|any-size|off", help="Unpaid rows may go to another provider.")
+    ] = ""
     allow_failed: Annotated[str, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = ""
     max_stall: Annotated[str, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = ""
     stop_after: Annotated[str, typer.Option(metavar="6h", help="Stop by itself after so long.")] = ""
@@ -110,6 +114,8 @@ def read_limits(making: Making, *, terminal: bool) -> Limits:
     )
     if making.changed not in ("error", "keep", "redo"):
         reader.problems.append(f'--changed: "{making.changed}": expected error, keep or redo')
+    if making.failover and making.failover not in tuple(Failover):
+        reader.problems.append(f'--failover: "{making.failover}": expected equal, any-size or off')
     if making.partial and not making.budget:
         reader.problems.append("--partial: works until the budget is used: give one with --budget USD")
     if reader.problems:

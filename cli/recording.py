@@ -17,6 +17,7 @@ from cli.surroundings import check_mark, probe, trackless
 from cli.taking import Taking, take
 from jobs import intake
 from jobs.errors import BadInput
+from jobs.failover import Failover
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.values import NewBatch
 from worker.mark import claim_destination
@@ -78,11 +79,33 @@ def _only_if_it_goes_on(taking: Taking) -> Iterator[None]:
 
 def _to_agree(taking: Taking) -> tuple[int, int]:
     """Micro-dollars and unpriced images not yet agreed to for this batch."""
-    seen, batch = taking.seen, taking.batch
+    seen, batch, money = taking.seen, taking.batch, _at_most(taking)
     if batch is None:
-        return seen.money, seen.unpriced
-    beyond = batch.charged + batch.reserved + seen.money - batch.agreed
-    return (min(seen.money, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
+        return money, seen.unpriced
+    beyond = batch.charged + batch.reserved + money - batch.agreed
+    return (min(money, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
+
+
+def _at_most(taking: Taking) -> int:
+    """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
+    budget, batch, planned = _budget(taking), taking.batch, taking.seen.money
+    if budget is None or not taking.seen.images or _failover(taking) is Failover.OFF:
+        return planned
+    return max(planned, budget - (batch.charged + batch.reserved if batch else 0))
+
+
+def _budget(taking: Taking) -> int | None:
+    """--budget, else the batch's own."""
+    if taking.limits.budget is not None:
+        return taking.limits.budget
+    return taking.batch.budget if taking.batch else None
+
+
+def _failover(taking: Taking) -> Failover:
+    """--failover, else what the batch was given before."""
+    if taking.making.failover:
+        return Failover(taking.making.failover)
+    return taking.batch.failover if taking.batch else Failover.OFF
 
 
 def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
@@ -101,10 +124,13 @@ def _new_batch(taking: Taking) -> NewBatch:
         path=taking.path,
         columns=seen.columns,
         source=taking.manifest.name,
-        budget=taking.limits.budget if taking.limits.budget is not None else (batch.budget if batch else None),
+        budget=_budget(taking),
         allow_partial=taking.making.partial or bool(batch and batch.allow_partial),
         sandbox=taking.settings.is_sandbox,
-        agreed=_agreed(batch, seen.money),
+        agreed=_agreed(batch, _at_most(taking)),
+        retries=taking.settings.retries,
+        failover=_failover(taking),
+        providers=taking.intake.options.providers,
     )
 
 
