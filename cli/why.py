@@ -32,7 +32,9 @@ EVENTS: dict[str, str] = {
     "delivered_short": "fewer images came than were asked for",
     "moved": "it goes to another provider; nothing was paid at the first",
     "late_fact": "a late word from the provider changed nothing",
+    "redo": "made anew on your word",
     "resolved": "a person resolved the unknown outcome",
+    "retry": "tried again on your word",
 }
 #: Keys looked through for near misses.
 KEYS_LOOKED_AT = 10_000
@@ -105,7 +107,7 @@ def _head(result: Result, batch: Batch) -> Iterator[Line]:
 
 
 def _history(story: Story, batch: Batch) -> Iterator[Line]:
-    moments = sorted(_moments(story, batch), key=lambda moment: moment[0])
+    moments = sorted(_moments(story, batch), key=lambda moment: int(moment[0]))  # as shown; else in the order told
     if not moments and story.result.request is not None:
         yield "  It was not sent yet.", ""
     for at, text, style in moments:
@@ -118,15 +120,17 @@ def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
     numbers = {attempt.attempt_id: number for number, attempt in enumerate(story.attempts, start=1)}
     yield from (_of_event(event, numbers) for event in story.events if event.name not in TOLD_BY_ATTEMPT)
     address = plain_address(batch.dest)
-    for image in story.result.images:
+    for image in [*story.older, *story.result.images]:
         if image.state == Image.STORED and image.stored_at and image.path:
-            yield image.stored_at, _stored(image, address(image.path)), "green"
+            newest = image.revision == story.result.revision
+            yield image.stored_at, _stored(image, address(image.path)), "green" if newest else ""
 
 
 def _stored(image: StoredImage, where: str) -> str:
     flags = f", {', '.join(image.flags)}" if image.flags else ""
     what = f"{image.width}x{image.height} {image.format}, {size(image.bytes or 0)}{flags}"
-    return f"image {image.slot} stored: {what} -> {where}"
+    which = f" of revision {image.revision}" if image.revision > 1 else ""
+    return f"image {image.slot}{which} stored: {what} -> {where}"
 
 
 def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -> Iterator[Moment]:
@@ -176,8 +180,11 @@ def _of_event(event: Event, numbers: Mapping[int, int]) -> Moment:
     number = numbers.get(event.attempt_id or 0)
     whose = f"attempt {number}: " if number else ""
     words = EVENTS.get(event.name, event.name.replace("_", " "))
-    detail = ", ".join(f"{name} {value}" for name, value in event.detail.items() if value not in (None, ""))
-    return event.at, f"{whose}{words}{f' ({detail})' if detail else ''}", ""
+    told = {name.replace("_", " "): value for name, value in event.detail.items() if value not in (None, "")}
+    times, last = told.pop("times", 1), told.pop("last at", None)
+    often = f", {times:,} times, the last {day_and_time(float(str(last)))}" if last is not None else ""
+    detail = ", ".join(f"{name} {value}" for name, value in told.items())
+    return event.at, f"{whose}{words}{often}{f' ({detail})' if detail else ''}", ""
 
 
 def _money(story: Story) -> Iterator[Line]:
@@ -208,11 +215,7 @@ def _what_next(story: Story, batch: str, key: str, *, running: bool) -> str:
             else "it is sent when its turn comes"
         )
     if result.state is Job.WORKING:
-        return (
-            "the provider's task is asked about until it ends"
-            if running
-            else "its image is copied before the link dies"
-        )
+        return "the provider's task is asked about until it ends" if running else _copying(result)
     words: dict[Job, str] = {
         Job.DONE: "nothing; it is done",
         Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  lightfast unknown {batch} --key {key}",
@@ -223,6 +226,19 @@ def _what_next(story: Story, batch: str, key: str, *, running: bool) -> str:
     if result.error_code == "moderation":
         return f"nothing by itself: the same prompt is refused again. Change line {result.line}, then run again"
     return words.get(result.state, f"nothing by itself. To pay for a new try:  {again}")
+
+
+def _copying(result: Result) -> str:
+    """What an image that is paid and not stored yet waits for."""
+    waiting = [image for image in result.images if image.state == Image.GENERATED]
+    failing = next((image for image in waiting if image.error_code), None)
+    if failing is None:
+        return "its image is copied before the link dies"
+    dies = f"; its link dies {day_and_time(failing.link_expires_at)}" if failing.link_expires_at else ""
+    again = f", the next {day_and_time(failing.next_copy_at)}" if failing.next_copy_at else ""
+    said = f"{failing.error_code}: {failing.message or ''}".rstrip(": ")
+    tried = "once" if failing.tries == 1 else f"{failing.tries:,} times"
+    return f"image {failing.slot} is copied; tried {tried}{again}, last answer {said}{dies}"
 
 
 # -- as a document -------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from jobs.ledger.schema import events
 from providers.dialect import RAW_LIMIT, clean
@@ -28,3 +29,35 @@ def write_events(tx: Connection, rows: list[dict[str, Any]]) -> None:
     """Adds events to the history."""
     if rows:
         tx.execute(insert(events), rows)
+
+
+def write_or_count(tx: Connection, rows: list[dict[str, Any]]) -> None:
+    """Adds events; what was said of an attempt before, with the same code, is counted there: `times`, `last_at`."""
+    before = _said_before(tx, rows)
+    fresh: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in rows:
+        said = _what(row)
+        old = before.get(said) or fresh.get(said)
+        if old is None:
+            fresh[said] = row
+        else:
+            detail = json.loads(old["detail"])
+            old["detail"] = json.dumps(detail | {"times": detail.get("times", 1) + 1, "last_at": row["at"]})
+    write_events(tx, list(fresh.values()))
+    again = [before[said] for said in dict.fromkeys(map(_what, rows)) if said in before]
+    if again:
+        tx.execute(_COUNTED, [{"of_event": row["id"], "now": row["detail"]} for row in again])
+
+
+_COUNTED = update(events).where(events.c.id == bindparam("of_event")).values(detail=bindparam("now"))
+
+
+def _said_before(tx: Connection, rows: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, Any]]:
+    jobs, names = {row["job_id"] for row in rows}, {row["name"] for row in rows}
+    wanted = select(events).where(events.c.job_id.in_(jobs), events.c.name.in_(names)).order_by(events.c.id)
+    found = [dict(row) for row in tx.execute(wanted).mappings()]
+    return {_what(row): row for row in found}
+
+
+def _what(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["attempt_id"], json.loads(row["detail"]).get("code") or ""

@@ -277,10 +277,18 @@ def _revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: flo
     """New images beside the old: a new revision of the job, with slots of its own."""
     if not rows:
         return
+    before = _prompts(tx, [job.id for _, job in rows])
     tx.execute(_ANEW, [_anew(row, job, job.revision + 1) for row, job in rows])
     slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision + 1)]
     tx.execute(insert(images), slots)
-    write_events(tx, [_job_event("redo", batch_id, job.id, now, {"revision": job.revision + 1}) for _, job in rows])
+    told = [(job.id, {"revision": job.revision + 1, "prompt_before": before.get(job.id)}) for _, job in rows]
+    write_events(tx, [_job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
+
+
+def _prompts(tx: Connection, job_ids: list[int]) -> dict[int, str]:
+    """What the present images were asked for with."""
+    asked = select(jobs.c.id, jobs.c.request).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
+    return {row.id: Request.from_json(row.request).prompt for row in tx.execute(asked)}
 
 
 def _job_event(name: str, batch_id: int, job_id: int, now: float, detail: dict[str, Any]) -> dict[str, Any]:

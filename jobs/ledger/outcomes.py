@@ -21,7 +21,7 @@ from jobs.endings import Row as RowEnding
 from jobs.ledger import days, moves
 from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
-from jobs.ledger.events import event_row, write_events
+from jobs.ledger.events import event_row, write_events, write_or_count
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.values import (
     AccountPaused,
@@ -122,12 +122,15 @@ def _keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
     odd = [f for f in facts if f.code is not None]
     if odd:
         known = _attempts(tx, [f.attempt_id for f in odd])
-        write_events(tx, [_poll_event(f, known[f.attempt_id]) for f in odd if f.attempt_id in known])
+        told = [event_row(_ODD_POLL, f.at, known[f.attempt_id], _said(f)) for f in odd if f.attempt_id in known]
+        write_or_count(tx, told)
 
 
-def _poll_event(fact: TaskStillRunning, row: Any) -> dict[str, Any]:
-    detail = {"code": fact.code, "message": clean(fact.message or ""), "raw": clean(fact.raw, RAW_LIMIT)}
-    return event_row("poll_not_understood", fact.at, row, detail)
+_ODD_POLL = "poll_not_understood"
+
+
+def _said(fact: TaskStillRunning) -> dict[str, Any]:
+    return {"code": fact.code, "message": clean(fact.message or ""), "raw": clean(fact.raw, RAW_LIMIT)}
 
 
 _CHECKED = (

@@ -112,6 +112,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         stored_at=_pace(tx, batch.id),
         images_ready=ready,
         images_aside=aside,
+        copy_errors=_copy_errors(tx, batch.id),
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
     )
 
@@ -210,6 +211,14 @@ def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
     mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(bad), _listed())
     counted = select(jobs.c.error_code, func.count()).where(*mine).group_by(jobs.c.error_code)
     return {code or "unknown": count for code, count in tx.execute(counted)}
+
+
+def _copy_errors(tx: Connection, batch_id: int) -> dict[str, int]:
+    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    counted = select(images.c.error_code, func.count().label("number")).where(
+        *waiting, images.c.error_code.is_not(None)
+    )
+    return {row.error_code: row.number for row in tx.execute(counted.group_by(images.c.error_code))}
 
 
 def _least_expiry(tx: Connection, batch_id: int) -> float | None:
@@ -319,6 +328,8 @@ def _as_stored(row: Any) -> StoredImage:
         error_code=row.error_code,
         message=row.message,
         link_expires_at=row.expires_at,
+        tries=row.tries,
+        next_copy_at=row.next_copy_at,
     )
 
 
@@ -335,7 +346,9 @@ def story(tx: Connection, name: str, key: str) -> Story | None:
     result = next(_results(tx, [row]))
     waits = row.ready_at if row.state == Job.READY and row.ready_at else None
     told = tuple(_as_event(event) for event in history(tx, row.id))
-    return Story(result=result, attempts=_attempt_stories(tx, row.id), events=told, next_try_at=waits)
+    older = tuple(_as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
+    stories = _attempt_stories(tx, row.id)
+    return Story(result=result, attempts=stories, events=told, next_try_at=waits, older=older)
 
 
 def _attempt_stories(tx: Connection, job_id: int) -> tuple[AttemptStory, ...]:

@@ -445,6 +445,7 @@ class Progress:
     stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
     images_ready: int = 0  # slots that nobody was paid for yet
+    copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
     images_aside: int = 0  # stored too: replaced by a redo, more than was asked for, or of rows taken out
     moved: bool = False  # the database was restored or failed over: submits wait for a word
 
@@ -488,6 +489,8 @@ class StoredImage:
     error_code: str | None
     message: str | None
     link_expires_at: float | None
+    tries: int = 0  # of its copy; `message` is what the last one ended with
+    next_copy_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -552,3 +555,4 @@ class Story:
     attempts: tuple[AttemptStory, ...]
     events: tuple[Event, ...]
     next_try_at: float | None
+    older: tuple[StoredImage, ...] = ()  # of earlier revisions

@@ -253,6 +253,17 @@ def test_text_no_database_can_hold_costs_nobody_its_record(ledger):
     assert ledger.story("spring", fine.key).attempts[0].state == Attempt.RUNNING
 
 
+def test_the_same_odd_answer_to_many_polls_is_one_event_with_its_count(ledger, intent):
+    ledger.record([accepted(intent.attempt_id)], NOW)
+    for code, at in (("bad_json", 1), ("bad_json", 2), ("http_500", 3), ("bad_json", 4)):
+        still = TaskStillRunning(attempt_id=intent.attempt_id, at=NOW + at, next_poll_at=NOW, code=code, message="?")
+        ledger.record([still, still] if at == 1 else [still], NOW)
+
+    odd, other = ledger.story("spring", "k0").events
+    assert (odd.at, odd.detail["code"], odd.detail["times"], odd.detail["last_at"]) == (NOW + 1, "bad_json", 4, NOW + 4)
+    assert (other.detail["code"], "times" in other.detail) == ("http_500", False)
+
+
 def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
     stock.stock(ledger, stock.rows(3))
     (first, *_) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
@@ -298,6 +309,9 @@ def test_redoing_a_row_with_another_prompt_leaves_the_manifest_as_it_was(ledger,
     ledger.record([accepted(again.attempt_id, "task-2"), succeeded(again.attempt_id)], NOW)
     (due,) = store(ledger)
     assert (due.revision, due.request_hash) == (2, chair.hash())
+    story = ledger.story("spring", "k0")
+    assert [image.revision for image in (*story.older, *story.result.images)] == [1, 2]
+    assert story.events[0].detail["prompt_before"] == "a lamp 0"
 
 
 def test_replaced_and_surplus_images_are_counted_beside_those_asked_for(ledger):
