@@ -139,7 +139,6 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield f"money\t{_money(progress)}", ""
     yield from _link(progress, now)
     yield from _copies(progress)
-    yield from _copies(progress)
     yield from _pace(progress, now)
 
 
@@ -178,13 +177,6 @@ def _link(progress: Progress, now: float) -> Iterator[Line]:
     if dies is not None:
         left = f"the first dies {day_and_time(dies)}, in {span(dies - now)}" if dies > now else "the first is dead"
         yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
-
-
-def _copies(progress: Progress) -> Iterator[Line]:
-    if errors := progress.copy_errors:
-        number = sum(errors.values())
-        images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
-        yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
 
 
 def _copies(progress: Progress) -> Iterator[Line]:
