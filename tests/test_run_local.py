@@ -200,7 +200,7 @@ async def test_of_two_used_budgets_the_one_that_needs_a_person_is_named(tmp_path
 
 async def test_a_batch_most_of_whose_rows_fail_alike_pauses_itself(tmp_path):
     refusal = answer({"code": 400, "msg": "bad"}, 400)
-    services = world(tmp_path, Provider(on_submit=lambda _: refusal), submits_per_second=200)
+    services = world(tmp_path, Provider(on_submit=lambda _: refusal), submits_per_second=80)
     stock(services, tmp_path, rows(400))
 
     ending = await run_batch(services, "b", max_stall=0.2)

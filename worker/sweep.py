@@ -31,6 +31,7 @@ async def run_once(services: Services) -> Counts:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
     await _pay_again(services)
     await _fail_over(services)
+    await _pause_hopeless(services)
     return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
 
 
@@ -54,6 +55,14 @@ async def _fail_over(services: Services) -> None:
         emit("rows_moved", level="warning", count=moved)
         for account in services.accounts:
             services.bells.ring(f"submit:{account}")
+
+
+async def _pause_hopeless(services: Services) -> None:
+    """On SQLite the one run judges its batch itself, and sooner."""
+    if services.ledger.is_sqlite:
+        return
+    for batch, code in await services.calls.write(services.ledger.pause_hopeless):
+        emit("batch_paused_itself", level="warning", batch=batch, code=code)
 
 
 async def replay(services: Services) -> int:

@@ -6,13 +6,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jobs import judgement
 from jobs.ledger.values import Account, Progress
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker.destinations import BucketTrouble
 
-#: Rows that must have ended before a run judges itself by them.
-ENOUGH_ROWS = 50
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
 STUCK_AFTER = 2_400.0
@@ -102,12 +101,8 @@ def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[
 
 def common_failure(start: Progress, now: Progress) -> str | None:
     """The code with which over half of the rows failed that ended since `start`, when those are enough to tell."""
-    ended = ended_rows(now) - ended_rows(start)
-    if ended < ENOUGH_ROWS:
-        return None
-    counts = {code: count - start.errors.get(code, 0) for code, count in now.errors.items()}
-    code = max(counts, key=counts.__getitem__, default=None)
-    return code if code is not None and counts[code] * 2 > ended else None
+    fresh = {code: count - start.errors.get(code, 0) for code, count in now.errors.items()}
+    return judgement.common_failure(ended_rows(now) - ended_rows(start), fresh)
 
 
 def _used_budget(progress: Progress, now: float) -> Reason | None:

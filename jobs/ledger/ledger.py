@@ -18,6 +18,7 @@ from jobs.ledger import (
     days,
     engine,
     hints,
+    hopeless,
     manifests,
     money,
     moves,
@@ -162,8 +163,13 @@ class Ledger:
         self._set_batch(name, BatchState.ACTIVE, state=BatchState.PAUSED.value, reason=reason)
 
     def resume(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
-        """Submits go on."""
+        """Submits go on; failures seen so far are no reason to pause again."""
         self._set_batch(name, BatchState.PAUSED, state=BatchState.ACTIVE.value, reason=None)
+        self._write(lambda tx: hopeless.forgive(tx, name))
+
+    def pause_hopeless(self) -> list[tuple[str, str]]:
+        """Pauses batches most of whose rows fail alike; their names, and the code."""
+        return self._write(hopeless.pause_hopeless)
 
     def _set_batch(self, name: str, only_from: BatchState, **values: object) -> None:
         mine = (batches.c.name == name, batches.c.state == only_from)

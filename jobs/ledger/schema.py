@@ -109,6 +109,7 @@ batches = Table(
     Column("source", Text, nullable=False),
     *_state(Batch),
     Column("reason", Text),
+    Column("judged_from", Text),  # JSON: ended rows by error code that a person had seen when it was resumed
     Column("budget", BigInteger),
     Column("allow_partial", Boolean, nullable=False, server_default=false()),
     Column("reserved", BigInteger, nullable=False, server_default="0"),

@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("judged_from", sa.Text(), nullable=True),
         sa.Column("budget", sa.BigInteger(), nullable=True),
         sa.Column("allow_partial", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("reserved", sa.BigInteger(), server_default="0", nullable=False),
