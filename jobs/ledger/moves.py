@@ -21,7 +21,6 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
-    or_,
     select,
     update,
 )
@@ -113,10 +112,13 @@ def _move(tx: Connection, found: Sequence[Any], at: float, routes: Routes, *, be
     moves = []
     for job in found:
         stuck = _stuck(job, histories[job.id], policies[job.batch_id], in_trouble)
+        if stuck is None:
+            continue
         policy = Failover(policies[job.batch_id].failover)
-        route = elsewhere(stuck, policy, routes(stuck.request), spare[job.batch_id]) if stuck else None
-        if stuck and route:
-            spare[job.batch_id] -= more(route, stuck)
+        anew = (job.price or 0) * stuck.images if job.closed else 0  # a row that ended is no part of the plan any more
+        route = elsewhere(stuck, policy, routes(stuck.request), spare[job.batch_id] - anew)
+        if route:
+            spare[job.batch_id] -= anew + more(route, stuck)
             moves.append((job, route))
     _write(tx, moves, at, because)
     return len(moves)
@@ -198,7 +200,7 @@ _PLANNED = (
     .where(
         jobs.c.batch_id == bindparam("of_batch", type_=Integer),
         jobs.c.position.is_not(None),
-        or_(jobs.c.closed.is_(False), jobs.c.state == literal_column("'working'")),
+        jobs.c.closed.is_(False),
         images.c.revision == jobs.c.revision,
         images.c.surplus.is_(False),
         _IS_FREE,
