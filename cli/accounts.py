@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import command
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, note, open_desk, show, show_json
 from cli.wording import aligned, day_and_minute, day_and_time, money, span
@@ -61,7 +62,7 @@ def _page(known: list[Account], desk: Desk, now: float) -> list[Line]:
     if any("*" in cell for row in rows for cell in row):
         told.append(("* not declared: learnt so far, from a cautious start", "dim"))
     today = [(day_line(limit), "") for limit in desk.ledger.daily_budgets(now)]
-    return [(head, "bold"), *told, *today, *_advice(known, now)]
+    return [(head, "bold"), *told, *today, *_advice(known, now, sandbox=desk.settings.is_sandbox)]
 
 
 def day_line(limit: DayLimit) -> str:
@@ -111,9 +112,9 @@ def state_of(account: Account, now: float) -> str:
     return f"paused {how_long}: {account.paused_message or account.paused_code}"
 
 
-def _advice(known: list[Account], now: float) -> list[Line]:
+def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
     paused = [account.name for account in known if is_paused(account, now)]
-    return [(f"When it is mended:  lightfast accounts --probe {name}", "") for name in paused]
+    return [(f"When it is mended:  {command(f'accounts --probe {name}', sandbox=sandbox)}", "") for name in paused]
 
 
 def _document(account: Account, declared: Declared | None) -> dict[str, object]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.commands import called, command
 from cli.options import Json, Making, Quiet
 from cli.reading import note
 from jobs.errors import LightfastError
@@ -78,5 +79,5 @@ def _write_results(settings: Settings, output: Path, name: str) -> None:
 
 def _say_where(output: Path) -> None:
     note(f"results     {output / 'results.csv'}, one line a row")
-    note(f"history     cd {output.name} && lightfast why catalog heron-lamp-brass --sandbox")
-    note("your own    lightfast plan products.csv --to s3://bucket/prefix")
+    note(f"history     cd {output.name} && {called(output)} why catalog heron-lamp-brass --sandbox")
+    note(f"your own    {command('plan products.csv')} --to s3://bucket/prefix")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cli.commands import called
 from cli.options import Making, takes
 
 
@@ -26,15 +27,16 @@ def plan(making: Making) -> int:
         else:
             show(plan_screen.page(taking, probed=store is not None), sandbox=making.sandbox)
             sys.stdout.flush()
-        return _verdict(reasons, bad=taking.seen.bad)
+        return _verdict(reasons, bad=taking.seen.bad, to=taking.dest)
 
 
-def _verdict(reasons: list[str], *, bad: int) -> int:
+def _verdict(reasons: list[str], *, bad: int, to: str) -> int:
     for reason in reasons:
         sys.stderr.write(f"error: {_without_rows(reason)}\n")
     if not reasons:
         skipped = f" without the {bad:,} bad" if bad else ""
-        sys.stderr.write(f"Nothing was spent. The same with `lightfast run …` does it{skipped}.\n")
+        lacking = "" if to else " and --to DEST"
+        sys.stderr.write(f"Nothing was spent. The same with `{called()} run …`{lacking} does it{skipped}.\n")
     return 2 if reasons else 0
 
 

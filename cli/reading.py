@@ -44,13 +44,18 @@ def desk_of(settings: Settings) -> Iterator[Desk]:
 
     path = settings.database_path
     if path is not None and not path.exists():
-        hint = "" if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
+        hint = _of_the_demo(path) if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
         raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
     ledger = open_ledger(settings.database_url)
     try:
         yield Desk(ledger, settings)
     finally:
         ledger.close()
+
+
+def _of_the_demo(path: Path) -> str:
+    folder = path.parent / "demo-output"
+    return f" The demo's is in {folder.name}: cd {folder.name} first." if (folder / path.name).exists() else ""
 
 
 def find_batch(ledger: Ledger, name: str) -> Batch:

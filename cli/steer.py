@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import wording
+from cli.commands import command
 from cli.consent import agree
 from cli.options import (
     UNATTENDED_STALL,
@@ -56,7 +57,8 @@ def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbo
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
         desk.ledger.pause(batch, "on your word", time.time())
-        _told(desk, batch, f"{batch} is paused: nothing new is paid. lightfast resume {batch}", json=json)
+        again = command(f"resume {batch}", sandbox=found.sandbox)
+        _told(desk, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
     return 0
 
 

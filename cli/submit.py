@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import command
 from cli.options import (
     UNATTENDED_STALL,
     Allowed,
@@ -51,7 +52,7 @@ def submit(making: Submitting) -> int:
         desk = Desk(recorded.ledger, settings)
         ring(desk)
         _warn_without_workers(desk)
-        note(f"{recorded.name} is on record: {recorded.images:,} images to make. lightfast watch {recorded.name}")
+        note(f"{recorded.name} is on record: {recorded.images:,} images to make. {command(f'watch {recorded.name}')}")
         if making.wait:
             return _watch(desk, recorded.name, recorded.limits, json=making.json, quiet=making.quiet)
         if making.json:

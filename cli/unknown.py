@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import command
 from cli.consent import agree
 from cli.options import Config, Json, Sandbox, Yes
 from cli.reading import Desk, find_batch, note, open_desk, show, show_json
@@ -51,7 +52,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
             find_batch(desk.ledger, batch)
         attempts = desk.ledger.unknown(batch, key)
         if resolve is None:
-            show_json(_document(attempts)) if json else show(_page(attempts), sandbox=sandbox)
+            show_json(_document(attempts)) if json else show(_page(attempts, sandbox=sandbox), sandbox=sandbox)
             return 0
         settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
     if json:
@@ -73,26 +74,26 @@ def _check(resolve: str | None, task_id: str | None) -> None:
 # -- the list ------------------------------------------------------------------------------------------------------
 
 
-def _page(attempts: list[UnknownAttempt]) -> list[Line]:
+def _page(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
     if not attempts:
         return [("Nothing is unknown: every attempt's outcome is on record.", "")]
     if len(attempts) <= TOLD_ONE_BY_ONE:
-        return [line for attempt in attempts for line in _told(attempt)]
-    return _table(attempts)
+        return [line for attempt in attempts for line in _told(attempt, sandbox=sandbox)]
+    return _table(attempts, sandbox=sandbox)
 
 
-def _told(attempt: UnknownAttempt) -> list[Line]:
+def _told(attempt: UnknownAttempt, *, sandbox: bool) -> list[Line]:
     why = (attempt.message or attempt.code or "no readable answer came").rstrip(".")
     sent = f"{attempt.key} was sent to {attempt.provider} at {day_and_time(attempt.sent_at)}, outcome not known"
     return [
         (f"held: key {sent}: {why}.", "yellow"),
         ("  It may be paid; it is not sent again by itself.", ""),
-        (f"  Look in your dashboard, then  {_command(attempt)} --resolve  {_choices(attempt)}", ""),
+        (f"  Look in your dashboard, then  {_command(attempt, sandbox=sandbox)} --resolve  {_choices(attempt)}", ""),
     ]
 
 
-def _command(attempt: UnknownAttempt) -> str:
-    return f"lightfast unknown {attempt.batch} --key {shlex.quote(attempt.key)}"
+def _command(attempt: UnknownAttempt, *, sandbox: bool) -> str:
+    return f"{command(f'unknown {attempt.batch}', sandbox=sandbox)} --key {shlex.quote(attempt.key)}"
 
 
 def _choices(attempt: UnknownAttempt) -> str:
@@ -103,22 +104,22 @@ def _price(attempt: UnknownAttempt) -> str:
     return money(attempt.money) if attempt.price_known else "price not known"
 
 
-def _table(attempts: list[UnknownAttempt]) -> list[Line]:
+def _table(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
     head = ("BATCH", "KEY", "SENT", "PROVIDER", "ACCOUNT", "IMAGES", "AT MOST", "WHY")
     rows = [
         (a.batch, a.key, day_and_time(a.sent_at), a.provider, a.account, str(len(a.slots)), _price(a), a.code or "")
         for a in attempts
     ]
     first, *lines = aligned([head, *rows], right=frozenset({5, 6}))
-    return [(first, "bold"), *((line, "") for line in lines), ("", ""), *_summary(attempts)]
+    return [(first, "bold"), *((line, "") for line in lines), ("", ""), *_summary(attempts, sandbox=sandbox)]
 
 
-def _summary(attempts: list[UnknownAttempt]) -> list[Line]:
+def _summary(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
     total = f"{count(len(attempts), 'attempt')}, {at_most(attempts)}"
     ways = "found --task-id ID | pay-again | give-up"
     return [
         (f"{total}. They may be paid; none is sent again by itself.", "yellow"),
-        (f"Look in your dashboard, then  {_command(attempts[0])} --resolve  {ways}", ""),
+        (f"Look in your dashboard, then  {_command(attempts[0], sandbox=sandbox)} --resolve  {ways}", ""),
         ("Without --key your word counts for all of the batch, without BATCH for all of the ledger.", "dim"),
     ]
 

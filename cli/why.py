@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from cli.commands import command
 from cli.options import BatchName, Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
 from cli.wording import count, day_and_time, money, size, span
@@ -80,7 +81,7 @@ def tell(story: Story, batch: Batch) -> list[Line]:
         *_head(story.result, batch),
         *_history(story, batch),
         *_money(story),
-        *_next(story, batch.name),
+        *_next(story, batch),
     ]
 
 
@@ -199,15 +200,15 @@ def _money(story: Story) -> Iterator[Line]:
         )
 
 
-def _next(story: Story, batch: str) -> Iterator[Line]:
-    key = shlex.quote(story.result.key)
+def _next(story: Story, batch: Batch) -> Iterator[Line]:
     running = any(attempt.state in {Attempt.RUNNING, Attempt.SUBMITTING} for attempt in story.attempts)
-    yield f"  next      {_what_next(story, batch, key, running=running)}", ""
+    yield f"  next      {_what_next(story, batch.name, running=running, sandbox=batch.sandbox)}", ""
 
 
-def _what_next(story: Story, batch: str, key: str, *, running: bool) -> str:
-    result = story.result
-    again = f"lightfast retry {batch} --key {key}"
+def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str:
+    result, key = story.result, shlex.quote(story.result.key)
+    again = f"{command(f'retry {batch}', sandbox=sandbox)} --key {key}"
+    look = f"{command(f'unknown {batch}', sandbox=sandbox)} --key {key}"
     if result.state is Job.READY:
         return (
             f"it is sent again from {day_and_time(story.next_try_at)} on"
@@ -218,7 +219,7 @@ def _what_next(story: Story, batch: str, key: str, *, running: bool) -> str:
         return "the provider's task is asked about until it ends" if running else _copying(result)
     words: dict[Job, str] = {
         Job.DONE: "nothing; it is done",
-        Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  lightfast unknown {batch} --key {key}",
+        Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  {look}",
         Job.CANCELLED: "nothing; the batch was cancelled",
         Job.SKIPPED: "nothing; the row was left out on your word",
         Job.INVALID: f"mend line {result.line} of the manifest, then run again",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli import wording
+from cli.commands import command
 from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
@@ -189,7 +190,8 @@ def _failed(progress: Progress) -> str:
 
 def _held(progress: Progress) -> str:
     money = wording.money(progress.unknown_money)
-    return f"outcome unknown, at most {money}:    lightfast unknown {progress.batch.name}"
+    look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
+    return f"outcome unknown, at most {money}:    {look}"
 
 
 def _money(progress: Progress) -> str:
@@ -204,9 +206,10 @@ def _money(progress: Progress) -> str:
 
 def _next(ended: Ended, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
-    sandbox = " --sandbox" if ended.progress.batch.sandbox else ""
+    sandbox = ended.progress.batch.sandbox
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
-        yield f"{'next':{_LABEL}}{then or f'lightfast results {name}{sandbox} --per image -o done.csv'}", ""
+        results = f"{command(f'results {name}', sandbox=sandbox)} --per image -o done.csv"
+        yield f"{'next':{_LABEL}}{then or results}", ""
     else:
         left = ended.progress.jobs.get(Job.READY, 0)
         rows = (
@@ -214,8 +217,15 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
             if left
             else ""
         )
-        more = f"lightfast resume {name}{sandbox} --budget USD" if ended.ending.reason is Reason.BUDGET_USED else ""
-        yield f"{'next':{_LABEL}}{more or 'the same command'} goes on{rows}", ""
+        more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
+        yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
+
+
+def _raise(progress: Progress) -> str:
+    """The budget that what is left would need, prices staying as they are."""
+    batch = progress.batch
+    cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
+    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f} (or more)"
 
 
 def document(ended: Ended) -> dict[str, object]:

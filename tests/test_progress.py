@@ -26,6 +26,15 @@ def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
     assert "about 40 s left" in later
 
 
+def test_a_used_budget_names_the_one_that_would_do():
+    counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
+    ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
+
+    *_, (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
+
+    assert "lightfast resume catalog --sandbox --budget 1.29 (or more); 3 rows wait, about $0.06" in last
+
+
 def test_rows_left_out_on_the_users_word_are_not_called_done():
     rows = {Job.DONE: 1, Job.INVALID: 1, Job.SKIPPED: 2}
     ending = Ending(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
