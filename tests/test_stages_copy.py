@@ -106,6 +106,22 @@ async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, e
     assert sum(services.http.polls.values()) == 1
 
 
+@pytest.mark.parametrize(("lives", "expected"), [(-60.0, "generated"), (-7_200.0, "lost")])
+async def test_a_file_that_is_gone_is_lost_although_its_links_are_signed_anew(tmp_path, lives, expected):
+    fresh = iter(range(9))
+
+    def signed_anew(_task_id):
+        link = f"https://cdn.test/t/0.png?sig={next(fresh)}"
+        return answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": [link]}}})
+
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=signed_anew))
+    await copy(services, generated(services, tmp_path, lives=lives))
+
+    (image,) = result(services).images
+    assert image.state == expected
+    assert image.link_expires_at < services.clock.now()
+
+
 @pytest.mark.parametrize("body", [png()[:-6], b"<html>login</html>", b""], ids=["cut off", "html", "empty"])
 async def test_what_is_no_whole_image_is_never_published(tmp_path, body):
     services = world(tmp_path, Provider(on_download=lambda _: body))

@@ -35,6 +35,8 @@ SMALL = 512 * 1024
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0
 LONGEST_STORE_WAIT = 60.0
+#: Seconds beyond an image's time for which fresh links are tried though each is dead: a CDN may be out of order.
+GONE_AFTER = 3_600.0
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -227,11 +229,11 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
 
 
 def _lose_or_wait(services: Services, due: DueCopy, link: Link | None) -> NoReturn:
-    now = services.clock.now()
-    dies = link.expires_at if link and link.expires_at else due.expires_at
-    if now >= dies:
+    """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever."""
+    dies = due.expires_at + (GONE_AFTER if link else 0.0)
+    if services.clock.now() >= dies:
         _lost(services, due, "link_dead", "the link is dead and the provider gives no other")
-    _later(services, due, "link_dead", "the link does not work, and the provider gives no other yet", link)
+    _later(services, due, "link_dead", "the link does not work, and the provider gives no other yet")
 
 
 def _lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
