@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.ledger.claims import SILENT
 from jobs.states import Image
 from worker.verdict import Reason, Standing, is_over, waits_for
 
@@ -29,6 +30,16 @@ class Fault:
     at: float
     rule: str
     told: str
+
+#: Workers that gave no sign of life for long.
+_SILENT = "SELECT name FROM workers WHERE seen_at < ?"
+
+#: What is still to be done, cheaply asked.
+PENDING = {
+    "still polled": "SELECT id, state FROM attempts WHERE next_poll_at IS NOT NULL",
+    "still submitting": "SELECT id, state FROM attempts WHERE state = 'submitting'",
+    "not copied": "SELECT id FROM images WHERE state = 'generated'",
+}
 
 
 class Watch:
@@ -152,7 +163,8 @@ class Watch:
             " AND resolution IS NULL",
             (account,),
         ).fetchall()
-        living = {process.name for process in self.world.processes} - self._excused
+        silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT,))}
+        living = {process.name for process in self.world.processes} - self._excused - silent
         flying = [one for one, holder in rows if holder in living and self._flies(one, now)]
         if len(flying) > most:
             self.fault("places in flight are kept", f"{account}: {len(flying)} of {most}")
@@ -277,20 +289,22 @@ class Watch:
 
     def _unsettled(self) -> str | None:
         world = self.world
-        for batch in world.batches:
-            progress = world.office.progress(batch)
-            standing = Standing(
-                progress=progress, accounts=world.office.accounts(), troubles={}, now=world.true_now()
-            )
-            if not is_over(progress) and waits_for(standing) not in (Reason.BATCH_PAUSED, Reason.BUDGET_USED):
-                return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
-        rows = world.raw.execute("SELECT id, state FROM attempts WHERE next_poll_at IS NOT NULL").fetchall()
-        if rows:
-            return f"still polled: {rows}"
-        waiting = world.raw.execute("SELECT id FROM images WHERE state = 'generated'").fetchall()
-        if waiting:
-            return f"not copied: {waiting}"
-        return None
+        frozen = [process.name for process in world.processes if process.loop.frozen_until > world.timeline.now]
+        if frozen:
+            return f"frozen: {frozen}"
+        for told, question in PENDING.items():
+            found = world.raw.execute(question).fetchall()
+            if found:
+                return f"{told}: {found}"
+        return next((told for batch in world.batches if (told := self._goes_on(batch))), None)
+
+    def _goes_on(self, batch: str) -> str | None:
+        world = self.world
+        progress = world.office.progress(batch)
+        standing = Standing(progress=progress, accounts=world.office.accounts(), troubles={}, now=world.true_now())
+        if is_over(progress) or waits_for(standing) in (Reason.BATCH_PAUSED, Reason.BUDGET_USED):
+            return None
+        return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
 
     def at_the_end(self) -> None:
         """Once calm has lasted."""

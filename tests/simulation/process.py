@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
+from jobs.ledger.claims import SILENT
 from jobs.ledger.engine import Database
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.values import Claim, Intent
@@ -233,7 +234,7 @@ class Process:
         while True:
             with contextlib.suppress(OperationalError):
                 await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
-            await services.clock.sleep(SIGN_OF_LIFE)
+            await services.clock.sleep(0.95 * SILENT if self.world.calm else SIGN_OF_LIFE)
 
     def _services(self) -> Services:
         world = self.world

@@ -114,7 +114,7 @@ class Model:
         wanted = body.get("input", body)
         chance, now, moods = self.chance, self.timeline.now, self.moods
         n = int(wanted["n"])
-        seconds = chance.uniform(4, 40) if chance.random() >= moods.slow_task else chance.uniform(100, 2_400)
+        seconds = chance.uniform(4, 40) if chance.random() >= moods.slow_task else chance.uniform(100, 900)
         fails = chance.random() < moods.task_fails
         reason = chance.choice(REASONS) if fails else None
         delivers = 0 if fails else n
@@ -135,7 +135,7 @@ class Model:
             ends_at=now + seconds,
             reason=reason,
             delivers=delivers,
-            link_life=chance.uniform(20, 200) if early else chance.uniform(600, 3_000),
+            link_life=chance.uniform(20, 200) if early else chance.uniform(400, 1_200),
             files_until=now + seconds + (chance.uniform(40, 400) if early and chance.random() < 0.5 else 1e9),
             known_from=now + (chance.uniform(0, 30) if chance.random() < moods.poll_trouble else 0.0),
             forgotten_from=now + chance.uniform(0, 60) if forgets else 1e12,
@@ -227,15 +227,15 @@ class Model:
     # -- the CDN ---------------------------------------------------------------------------------------------------
 
     def links(self, task: Task) -> list[str]:
-        """Fresh links, alive for the link's life or as long as the files are."""
-        until = min(self.timeline.now + task.link_life, task.files_until)
+        """Links, signed anew each time, whether the files are still there or not."""
+        until = self.timeline.now + task.link_life
         return [f"https://cdn.sim/{task.id}/{index}.png?until={until!r}" for index in range(task.delivers)]
 
     def fetch(self, url: str) -> bytes | None:
         """The picture behind a link; None when the link is dead."""
         place, _, until = url.removeprefix("https://cdn.sim/").partition("?until=")
         task_id, _, name = place.partition("/")
-        if self.timeline.now >= float(until):
+        if self.timeline.now >= min(float(until), self.tasks[task_id].files_until):
             return None
         return self.tasks[task_id].picture(int(name.removesuffix(".png")))
 

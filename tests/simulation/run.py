@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from worker import crew, rescue
-from worker.stages import poll
+from worker.stages import copy, poll
 
 from .invariants import Fault, summed
 from .world import World
@@ -29,7 +29,17 @@ LOOK_EVERY = 15.0
 
 #: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), and a task is
 #: forgotten after minutes instead of a day.
-SHORTENED = ((crew, "IDLE", 12.0), (poll, "FORGOTTEN_AFTER", 900.0), (poll, "FORGOTTEN_FOR_SURE", 1_800.0))
+SHORTENED = (
+    (crew, "IDLE", 30.0),
+    (crew, "SWEEP_EVERY", 30.0),
+    (poll, "FORGOTTEN_AFTER", 400.0),
+    (poll, "FORGOTTEN_FOR_SURE", 800.0),
+    (poll, "SLOWEST", 120.0),
+    (copy, "UNKNOWN_LIFE", 1_200.0),
+    (copy, "GONE_AFTER", 200.0),
+)
+#: Seconds between two looks of an idle lane once nothing is lost any more.
+IDLE_IN_CALM = 60.0
 #: Events that tell of a fault in the program itself, whatever it does to money.
 BUGS = frozenset({"submit_failed", "poll_failed", "copy_failed", "recorder_failed", "fact_set_aside", "rescue_lines_kept"})
 
@@ -76,7 +86,7 @@ def _forget() -> None:
 
 
 def _live(world: World) -> None:
-    trouble = world.chance.uniform(60, TROUBLE)
+    trouble = 60 + (TROUBLE - 60) * world.chance.random() ** 2
     for _ in range(world.wanted):
         world.hire()
     world.person.arrange(trouble)
@@ -85,6 +95,7 @@ def _live(world: World) -> None:
     if world.watch.faults:
         return
     world.person.calm_down()
+    crew.IDLE = crew.SWEEP_EVERY = IDLE_IN_CALM
     world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM)
     if not world.watch.faults:
         world.watch.at_the_end()

@@ -1,0 +1,118 @@
+"""The program with one of its safeguards taken out, to see that the simulation would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select
+
+from jobs.ledger import claims
+from jobs.ledger.ledger import Ledger, Recorded
+from jobs.ledger.schema import attempts, images
+from jobs.ledger.values import AttemptFact, Claim, Fact, SubmitRefused, SubmitUnclear
+from jobs.states import Image
+from providers.dialect import Kind
+from worker.stages import submit
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def without_intent(patch: pytest.MonkeyPatch) -> None:
+    """Sends first: the claim is made, sent, and only then committed."""
+
+    class Undone(Exception):  # noqa: N818  no error
+        def __init__(self, claim: Claim) -> None:
+            super().__init__()
+            self.claim = claim
+
+    def claim_submits(tx: Any, name: str, now: float, terms: claims.Terms) -> Claim:
+        raise Undone(decide(tx, name, now, terms))
+
+    def claimed(self: Ledger, account: str, now: float, **terms: Any) -> Claim:
+        try:
+            return ask(self, account, now, **terms)
+        except Undone as undone:
+            return undone.claim
+
+    decide, ask = claims.claim_submits, Ledger.claim_submits
+    patch.setattr(claims, "claim_submits", claim_submits)
+    patch.setattr(Ledger, "claim_submits", claimed)
+
+
+def without_facts_above_leases(patch: pytest.MonkeyPatch) -> None:
+    """A fact that comes when the lease is over is nobody's any more."""
+
+    def recorded(self: Ledger, facts: Sequence[Fact], now: float) -> Recorded:
+        mine = [fact for fact in facts if isinstance(fact, AttemptFact)]
+        with self._database.writing() as tx:
+            wanted = select(attempts.c.id).where(
+                attempts.c.id.in_([fact.attempt_id for fact in mine]),
+                attempts.c.task_id.is_(None),
+                attempts.c.lease_until <= now,
+            )
+            late = set(tx.execute(wanted).scalars())
+        return record(self, [fact for fact in facts if getattr(fact, "attempt_id", None) not in late], now)
+
+    record = Ledger.record
+    patch.setattr(Ledger, "record", recorded)
+
+
+def without_lease_check(patch: pytest.MonkeyPatch) -> None:
+    """Who holds an intent sends it, whatever the time."""
+    patch.setattr(submit, "_time_left", lambda _services, _attempt: 1e9)
+
+
+def without_reservation(patch: pytest.MonkeyPatch) -> None:
+    """A budget counts what was charged, and not what is on its way."""
+    patch.setattr(claims, "_left", lambda batch: None if batch.budget is None else batch.budget - batch.charged)
+
+
+def without_the_slots_mark(patch: pytest.MonkeyPatch) -> None:
+    """A claim does not look whether a slot has an attempt already."""
+    patch.setattr(claims, "_FREE", _any_missing())
+
+
+def _any_missing() -> Any:
+    return (
+        select(images.c.job_id, images.c.revision, images.c.slot)
+        .where(
+            images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
+            images.c.state == Image.MISSING,
+            images.c.surplus.is_(False),
+        )
+        .order_by(images.c.job_id, images.c.slot)
+    )
+
+
+def with_unclear_taken_for_refused(patch: pytest.MonkeyPatch) -> None:
+    """An answer that nobody can read counts as a refusal, so the row goes again."""
+
+    def silent(services: Any, intent: Any, exchange: Any) -> Fact:
+        return _refused(say_silent(services, intent, exchange))
+
+    def no_task(intent: Any, outcome: Any, now: float) -> Fact:
+        return _refused(say_no_task(intent, outcome, now))
+
+    say_silent, say_no_task = submit._silent, submit._no_task
+    patch.setattr(submit, "_silent", silent)
+    patch.setattr(submit, "_no_task", no_task)
+
+
+def _refused(fact: Fact) -> Fact:
+    if not isinstance(fact, SubmitUnclear):
+        return fact
+    told = {"attempt_id": fact.attempt_id, "at": fact.at, "code": fact.code, "message": fact.message}
+    return SubmitRefused(kind=Kind.TRANSIENT, **told)
+
+
+#: What is taken out, and the rule whose breach must be seen (any of them).
+MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
+    without_intent: ("intent is on record before money",),
+    without_facts_above_leases: ("an answer that arrived is on record", "every job ends or waits for a named reason"),
+    without_lease_check: ("nothing is sent when its lease is over", "intent is on record before money"),
+    without_reservation: ("no budget is crossed", "no budget is crossed at the providers"),
+    without_the_slots_mark: ("a slot has at most one open or unknown attempt", "nothing is paid twice unasked"),
+    with_unclear_taken_for_refused: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),
+}

@@ -1,0 +1,57 @@
+"""Hundreds of small batches through hours of trouble: nothing paid twice, nothing paid lost, no budget crossed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.invariants import summed
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.run import run_seed
+
+#: In all; a few at a time, so that several workers of the test run share them.
+SEEDS, AT_A_TIME = 200, 20
+#: Seeds within which every mutation must have been noticed.
+SOON = 40
+
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_A_TIME))
+def test_no_history_breaks_a_rule(first):
+    for seed in range(first, first + AT_A_TIME):
+        outcome = run_seed(seed)
+
+        assert not outcome.faults, f"python -m tests.simulation --seed {seed}\n{summed(outcome.faults)}"
+
+
+@pytest.mark.parametrize("take_out", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_safeguard_that_is_taken_out_is_missed(take_out, monkeypatch):
+    take_out(monkeypatch)
+
+    noticed = next((outcome for seed in range(SOON) if (outcome := run_seed(seed)).faults), None)
+
+    assert noticed is not None
+    assert {fault.rule for fault in noticed.faults} & set(MUTATIONS[take_out]), summed(noticed.faults)
+
+
+def test_a_seed_is_the_same_history_in_every_process():
+    mine = run_seed(3)
+
+    assert {_digest_elsewhere(3, hashes) for hashes in ("1", "2")} == {mine.digest}
+
+
+def _digest_elsewhere(seed: int, hashes: str) -> str:
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.simulation", "--seed", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": hashes},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return next(line for line in said.stdout.splitlines() if line.startswith("seed ")).split()[-1]
