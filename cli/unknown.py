@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,12 +15,12 @@ import typer
 from cli.commands import command
 from cli.consent import agree
 from cli.options import Config, Json, Sandbox, Yes
-from cli.reading import Desk, find_batch, note, open_desk, show, show_json
+from cli.reading import Desk, desk_of, find_batch, note, open_desk, show, show_json
 from cli.wording import aligned, count, day_and_time, money
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LightfastError
 from jobs.result_files import utc
 from jobs.survey import cancelled_for_good
-from providers.dialect import MICROS
+from providers.dialect import MICROS, NotFound, Unreadable
 
 if TYPE_CHECKING:
     from jobs.ledger.values import UnknownAttempt
@@ -47,7 +51,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """List attempts whose outcome nobody can know, and resolve them."""
     _check(resolve, task_id)
-    with open_desk(config, sandbox=sandbox) as desk:
+    with _desk(config, sandbox=sandbox, asks=resolve == "found") as desk:
         if batch is not None:
             find_batch(desk.ledger, batch)
         attempts = desk.ledger.unknown(batch, key)
@@ -58,6 +62,19 @@ def unknown(  # noqa: PLR0913  one parameter an option
     if json:
         show_json({"resolved": settled, "how": resolve, **_document(attempts)})
     return 0
+
+
+@contextmanager
+def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[Desk]:
+    """The ledger; `asks`: with a provider that answers, were it only the stand-in."""
+    if not (sandbox and asks):
+        with open_desk(config, sandbox=sandbox) as desk:
+            yield desk
+        return
+    from cli.surroundings import settings_for  # noqa: PLC0415  heavy
+
+    with settings_for(config, sandbox=True) as settings, desk_of(settings) as desk:
+        yield desk
 
 
 def _check(resolve: str | None, task_id: str | None) -> None:
@@ -163,12 +180,30 @@ def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str 
         raise BadInput(
             f"--resolve found adopts one task; {len(attempts)} attempts are unknown. Name one: BATCH --key K."
         )
+    poll_path = None
     if how == "pay-again":
         _consent(desk, attempts, yes=yes)
+    if task_id is not None:
+        poll_path = _ask_about(desk, attempts[0], task_id, yes=yes)
     now = time.time() + desk.ledger.clock_offset()
-    settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id)
+    settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
     note(_done(attempts, settled, how, is_sqlite=desk.ledger.is_sqlite))
     return settled
+
+
+def _ask_about(desk: Desk, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
+    """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
+    from worker.adopting import ask, call_for  # noqa: PLC0415  the whole worker
+
+    said = asyncio.run(ask(desk.settings, attempt, task_id))
+    if isinstance(said, NotFound):
+        raise BadInput(f"--task-id {task_id}: {attempt.provider} knows no such task. Nothing was changed.")
+    if isinstance(said, Unreadable) and not yes:
+        raise LightfastError(
+            f"--task-id {task_id}: {attempt.provider} could not be asked about it: {said.message or said.code}. "
+            "Nothing was changed. --yes adopts it unasked."
+        )
+    return call_for(desk.settings, attempt, task_id).path if attempt.edits else None
 
 
 def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
@@ -179,9 +214,8 @@ def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
         raise BadInput([cancelled_for_good(name) for name in cancelled])
     images = sum(len(attempt.slots) for attempt in attempts)
     unpriced = sum(len(attempt.slots) for attempt in attempts if not attempt.price_known)
-    note(
-        f"{count(images, 'image')} of {count(len(attempts), 'attempt')} made again, on top of what may be paid already."
-    )
+    again = f"{count(images, 'image')} of {count(len(attempts), 'attempt')} to make again"
+    note(f"{again}: {at_most(attempts)}, on top of what may be paid already.")
     sandbox = all(batch.sandbox for batch in batches.values())
     agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
     for name, batch in batches.items():

@@ -324,7 +324,7 @@ def test_unknown_lists_the_money_at_risk_and_the_ways_out(told):
     [
         (("pay-again", "--yes"), "ready"),
         (("give-up",), "failed"),
-        (("found", "--task-id", "T1"), "working"),
+        (("found", "--task-id", "T1", "--yes"), "working"),
     ],
 )
 def test_an_unknown_one_is_resolved_at_a_persons_word(told, words, status):
@@ -422,3 +422,19 @@ def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
     for part in ("tried once", "next", "download_failed: the server answered 503", "its link dies"):
         assert part in text
     assert "1 image is not copied yet: 1 download_failed" in call("status", "shop").stdout
+
+
+def test_a_task_is_adopted_only_when_the_provider_knows_it(told, sandbox, monkeypatch):
+    found = ("unknown", "shop", "--key", "sofa", "--resolve", "found", "--task-id", "nonsense")
+    with pytest.raises(LightfastError, match="could not be asked about it") as unasked:
+        call(*found)
+    account = {"PROVIDER": "maxapi.io", "API_KEY": "sandbox-key", "BASE_URL": f"{sandbox.url}/maxapi.io"}
+    for name, value in account.items():
+        monkeypatch.setenv(f"LIGHTFAST_ACCOUNTS__MAIN__{name}", value)
+    monkeypatch.setenv("LIGHTFAST_ALLOW_PRIVATE_HOSTS", "1")
+
+    with pytest.raises(BadInput, match="knows no such task"):
+        call(*found, "--yes")
+
+    assert unasked.value.exit_code == 1
+    assert document("why", "shop", "sofa")["status"] == "held"

@@ -205,15 +205,23 @@ class Ledger:
         """Attempts whose outcome nobody can know."""
         return self._read(lambda tx: unknowns.unknown(tx, batch, key))
 
-    def resolve_unknown(self, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None = None) -> int:
-        """What a person decided: "pay-again", "give-up", or "found" with the provider task's id."""
-        return self._write(lambda tx: unknowns.resolve(tx, attempt_ids, how, now, task_id))
+    def resolve_unknown(
+        self,
+        attempt_ids: Sequence[int],
+        how: str,
+        now: float,
+        task_id: str | None = None,
+        poll_path: str | None = None,
+    ) -> int:
+        """What a person decided: "pay-again", "give-up", or "found" with the provider task's id, and where to ask."""
+        found = unknowns.FoundTask(task_id=task_id, poll_path=poll_path) if task_id is not None else None
+        return self._write(lambda tx: unknowns.resolve(tx, attempt_ids, how, now, found))
 
     def pay_unknown_again(self, now: float, budget: int) -> int:
         """The policy `pay-again`: settles what may be made anew within `budget` micro-dollars a batch."""
 
         def settle(tx: Connection) -> int:
-            return unknowns.resolve(tx, hints.to_pay_again(tx, now, budget=budget), "policy", now, None)
+            return unknowns.resolve(tx, hints.to_pay_again(tx, now, budget=budget), "policy", now)
 
         return self._write(settle)
 

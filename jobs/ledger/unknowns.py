@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -14,6 +15,15 @@ from jobs.ledger.events import event_row, write_events
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import UnknownAttempt
 from jobs.states import Attempt, Image
+from providers.dialect import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTask:
+    """What a person found in the provider's console."""
+
+    task_id: str
+    poll_path: str | None  # where it is asked about; None: as the attempt's model says
 
 
 def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownAttempt]:
@@ -23,7 +33,13 @@ def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownA
         .join(batches, batches.c.id == attempts.c.batch_id)
         .join(accounts, accounts.c.id == attempts.c.account_id)
     )
-    named = (jobs.c.key, batches.c.name.label("batch"), accounts.c.name.label("account"), accounts.c.provider)
+    named = (
+        jobs.c.key,
+        jobs.c.request,
+        batches.c.name.label("batch"),
+        accounts.c.name.label("account"),
+        accounts.c.provider,
+    )
     wanted = select(attempts, *named).select_from(joined).where(attempts.c.state == Attempt.UNKNOWN)
     if batch is not None:
         wanted = wanted.where(batches.c.name == batch)
@@ -46,29 +62,33 @@ def _as_unknown(row: Any) -> UnknownAttempt:
         sent_at=row.created_at,
         code=row.error_code,
         message=row.message,
+        edits=bool(row.request and Request.from_json(row.request).references),
     )
 
 
-def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, task_id: str | None) -> int:
+def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, found: FoundTask | None = None) -> int:
     """`pay-again`, `policy` (the same, by the settings), `give-up` or `found`; returns how many attempts it settled."""
     batch_ids = select(attempts.c.batch_id).where(attempts.c.id.in_(attempt_ids))
     tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
     still = (attempts.c.id.in_(attempt_ids), attempts.c.state == Attempt.UNKNOWN)
     rows = tx.execute(select(attempts).where(*still)).all()
     for row in rows:
-        _settle(tx, row, how, now, task_id)
+        _settle(tx, row, how, now, found)
     told = update(attempts).where(attempts.c.id.in_([row.id for row in rows])).values(resolution=how)
     tx.execute(told)
     derive_jobs(tx, [row.job_id for row in rows])
-    write_events(tx, [event_row("resolved", now, row, {"how": how, "task_id": task_id}) for row in rows])
+    write_events(
+        tx, [event_row("resolved", now, row, {"how": how, "task_id": found and found.task_id}) for row in rows]
+    )
     return len(rows)
 
 
-def _settle(tx: Connection, row: Any, how: str, now: float, task_id: str | None) -> None:
-    if how == "found":
-        _demand_unclaimed(tx, row, task_id)
-        found = {"state": Attempt.RUNNING.value, "task_id": task_id, "accepted_at": now, "next_poll_at": now}
-        tx.execute(update(attempts).where(attempts.c.id == row.id).values(**found))
+def _settle(tx: Connection, row: Any, how: str, now: float, found: FoundTask | None) -> None:
+    if found is not None:
+        _demand_unclaimed(tx, row, found.task_id)
+        running = {"state": Attempt.RUNNING.value, "accepted_at": now, "next_poll_at": now}
+        named = {"task_id": found.task_id, "poll_path": found.poll_path}
+        tx.execute(update(attempts).where(attempts.c.id == row.id).values(**running, **named))
         return
     _abandon(tx, row, now)
     if how == "give-up":
@@ -76,7 +96,7 @@ def _settle(tx: Connection, row: Any, how: str, now: float, task_id: str | None)
         tx.execute(update(jobs).where(jobs.c.id == row.job_id).values(**told))
 
 
-def _demand_unclaimed(tx: Connection, row: Any, task_id: str | None) -> None:
+def _demand_unclaimed(tx: Connection, row: Any, task_id: str) -> None:
     """One provider task belongs to one attempt; to take another's would store its images under this key."""
     mine = (attempts.c.account_id == row.account_id, attempts.c.task_id == task_id, attempts.c.id != row.id)
     other = tx.execute(select(jobs.c.key).join(attempts, attempts.c.job_id == jobs.c.id).where(*mine)).scalar()

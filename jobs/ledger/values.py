@@ -466,6 +466,7 @@ class UnknownAttempt:
     sent_at: float
     code: str | None
     message: str | None
+    edits: bool = False  # made from references
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
