@@ -105,6 +105,9 @@ def _durability(settings: Settings) -> Iterator[Finding]:
             yield Finding(what="durability", verdict=verdict, text=text)
         if ledger.has_moved():
             yield Finding(what="durability", verdict="problem", text=MOVED)
+        if tasks := ledger.tasks_of_nobody():
+            text = f"{wording.count(len(tasks), 'provider task')} paid for by rows that a restore has forgotten"
+            yield Finding(what="durability", verdict="note", text=f"{text}: {', '.join(tasks[:5])}")
     finally:
         ledger.close()
 

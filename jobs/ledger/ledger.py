@@ -290,6 +290,10 @@ class Ledger:
         if self._tells_origin:
             self._write(server.trust)
 
+    def tasks_of_nobody(self) -> list[str]:
+        """Provider tasks whose attempts a restore has forgotten: paid, and nobody's."""
+        return self._read(server.tasks_of_nobody)
+
     def touch_worker(self, name: str, now: float) -> None:
         """Notes that a worker process lives."""
         self._write(lambda tx: _touch_worker(tx, name, now))

@@ -23,6 +23,7 @@ from jobs.ledger.account_news import tell_account
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events, write_or_count
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.ledger.server import FOR_NOBODY
 from jobs.ledger.values import (
     AccountPaused,
     AttemptFact,
@@ -212,6 +213,8 @@ def _settle(
     for fact in _with_ids_of_their_own(tx, ends, found):
         if fact.attempt_id in found:
             found[fact.attempt_id] = _apply(changes, fact, found[fact.attempt_id], slots)
+        elif isinstance(fact, SubmitAccepted):
+            changes.events.append(_for_nobody(fact))
     for copy in copies:
         if copy.image_id in image_rows:
             _apply_copy(changes, copy, image_rows[copy.image_id])
@@ -221,6 +224,12 @@ def _settle(
 
 #: Bound once for statements that are built once: building them costs as much as running them.
 _THESE: BindParameter[Any] = bindparam("these", expanding=True)
+
+
+def _for_nobody(fact: SubmitAccepted) -> dict[str, Any]:
+    """A task of an attempt that a restore has forgotten: paid, and this is all that is known of it."""
+    whose = {"batch_id": None, "job_id": None, "attempt_id": fact.attempt_id}
+    return {"at": fact.at, "name": FOR_NOBODY, **whose, "detail": json.dumps({"task_id": clean(fact.task_id)})}
 
 
 def _with_ids_of_their_own(tx: Connection, ends: Sequence[AttemptFact], found: dict[int, Any]) -> list[AttemptFact]:

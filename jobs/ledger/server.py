@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import ColumnElement, Connection, literal_column, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.ledger import engine
-from jobs.ledger.schema import accounts, batches
+from jobs.ledger.schema import accounts, batches, events
 from jobs.ledger.schema import ledger as ledger_row
 
 #: Attempts left out in the numbering after a restore: a late answer to one that was forgotten must meet no other.
 FORGOTTEN_AT_MOST = 1_000_000
+
+#: The event of an answer to an attempt that a restore has forgotten.
+FOR_NOBODY = "answer_for_nobody"
 
 #: SQLSTATEs of a server that does not tell: no such function, no right to it, not supported.
 _DOES_NOT_TELL = {"42883", "42501", "0A000"}
@@ -73,6 +78,12 @@ def trust(tx: Connection) -> None:
 _SKIP_IMAGES = text(
     "SELECT setval(pg_get_serial_sequence('images', 'id'), nextval(pg_get_serial_sequence('images', 'id')) + :more)"
 )
+
+
+def tasks_of_nobody(tx: Connection) -> list[str]:
+    """Provider tasks that answered to attempts nobody knows any more."""
+    told = tx.execute(select(events.c.detail).where(events.c.name == FOR_NOBODY).order_by(events.c.id)).scalars()
+    return list(dict.fromkeys(str(json.loads(detail)["task_id"]) for detail in told))
 
 
 def durability(database: engine.Database) -> dict[str, str]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import time
+
 import pytest
 from sqlalchemy import update
 
 from jobs.durability import remarks
+from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values import SubmitAccepted
+from sandbox import servers
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 
@@ -60,6 +66,68 @@ def test_after_a_failover_submits_wait_for_a_word_and_polls_go_on(ledger, postgr
     assert len(claimed) == 4
     assert min(one.attempt_id for one in claimed) > intent.attempt_id + 1000  # a number that was never given before
     again.close()
+
+
+def test_an_answer_to_an_attempt_that_was_forgotten_leaves_its_task_on_record(ledger):
+    lost = SubmitAccepted(attempt_id=77, at=NOW, task_id="paid-for", poll_path=None, next_poll_at=NOW)
+
+    ledger.record([lost], NOW)
+    ledger.record([lost], NOW)
+
+    assert ledger.tasks_of_nobody() == ["paid-for"]
+
+
+@pytest.fixture
+def standby(tmp_path):
+    """A primary, its ledger, and a standby that follows it."""
+    with servers.postgres() as primary, contextlib.closing(open_ledger(primary.url)) as ledger:
+        stock.stock(ledger, stock.rows(3))
+        data, port = primary.folder / "standby", servers.free_port()
+        as_user = {"user": primary.user or None, "extra_groups": [] if primary.user else None, "cwd": primary.folder}
+        backup = ["pg_basebackup", "-d", primary.url, "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
+        subprocess.run([primary.programs / backup[0], *backup[1:]], check=True, capture_output=True, **as_user)
+        settings = ("fsync=off", "max_connections=300", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+        options = [part for setting in settings for part in ("-c", setting)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [primary.programs / "postgres", "-D", data, "-p", str(port), *options]
+        running = subprocess.Popen(command, **as_user, **quiet)
+
+        def promote():
+            command = [primary.programs / "pg_ctl", "promote", "-D", data, "-w"]
+            subprocess.run(command, check=True, capture_output=True, **as_user)
+
+        try:
+            yield ledger, f"postgresql://postgres@127.0.0.1:{port}/postgres", promote
+        finally:
+            running.terminate()
+            running.wait(10)
+
+
+def opened_soon(url, seconds=20.0):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return open_ledger(url)
+        except LightfastError:  # it still starts
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_standby_that_takes_over_is_noticed_at_once(standby):
+    ledger, url, promote = standby
+    with contextlib.closing(opened_soon(url)) as follower:
+        assert ("problem", True) in [(each, "standby" in said) for each, said in remarks(follower.durability())]
+        assert ledger.durability()["standbys"] == "1"
+        assert not follower.has_moved()
+
+        promote()
+
+        assert follower.has_moved()
+        assert stock.claim(follower, NOW) == 0
+        assert follower.progress("spring").moved
+        follower.trust()
+        assert stock.claim(follower, NOW) == 3
 
 
 def test_a_dump_read_back_into_another_database_is_noticed(ledger, postgres_server):
