@@ -51,7 +51,8 @@ def lock_account(tx: Connection, name: str) -> Row[Any]:
 
 
 # Statements are built once: to build one and to look it up in SQLAlchemy's cache costs as much as to run it.
-_ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update()
+# `key_share`: a stronger lock would stand in the way of every foreign key that is checked, and make rings of waiting.
+_ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update(key_share=True)
 
 
 def in_flight(tx: Connection, account_id: int, now: float | None = None) -> int:
@@ -192,7 +193,7 @@ _WITH_WORK = (
     select(batches)
     .where(_MAY_SPEND, select(literal_column("1")).where(*_IS_READY, jobs.c.batch_id == batches.c.id).exists())
     .order_by(batches.c.id)
-    .with_for_update()
+    .with_for_update(key_share=True)
 )
 
 
@@ -222,7 +223,7 @@ _READY = (
     .where(jobs.c.batch_id == bindparam("of_batch"), *_IS_READY)
     .order_by(jobs.c.position)
     .limit(bindparam("most", type_=Integer))
-    .with_for_update()
+    .with_for_update(key_share=True)
 )
 
 

@@ -23,6 +23,10 @@ def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budge
     """
     if missing := stranded(tx, declared):
         raise BadInput([told(each) for each in missing])
+    # Locked in order before anything is written: an update of all takes them in any order.
+    known = {
+        row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update(key_share=True))
+    }
     tx.execute(update(accounts).values(configured=False))
     known = {row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update())}
     for account in declared:

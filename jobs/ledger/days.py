@@ -51,7 +51,7 @@ def left(tx: Connection, account: Any, now: float) -> int | None:
 
 
 _OVERALL = select(ledger.c.daily_budget)
-_OVERALL_HELD = _OVERALL.with_for_update()
+_OVERALL_HELD = _OVERALL.with_for_update(key_share=True)
 _SPENT_BY_ALL = select(func.coalesce(func.sum(days.c.spent), 0)).where(days.c.day == bindparam("of_day"))
 _SPENT = _SPENT_BY_ALL.where(days.c.account_id == bindparam("of_account"))
 

@@ -20,7 +20,7 @@ def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
     has_ready = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == Job.READY).exists()
     active = select(batches).where(batches.c.state == Batch.ACTIVE, has_ready)
     paused: list[tuple[str, str]] = []
-    for row in tx.execute(active.order_by(batches.c.id).with_for_update()).all():
+    for row in tx.execute(active.order_by(batches.c.id).with_for_update(key_share=True)).all():
         code = _judge(row, counts(tx, row.id))
         if code is not None:
             why = {"state": Batch.PAUSED.value, "reason": f"over half of the rows that ended failed with {code}"}

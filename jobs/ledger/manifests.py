@@ -94,7 +94,7 @@ def _has_images() -> Any:
 
 
 def _upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
-    found = tx.execute(select(batches.c.id).where(batches.c.name == new.name).with_for_update()).scalar()
+    found = tx.execute(select(batches.c.id).where(batches.c.name == new.name).with_for_update(key_share=True)).scalar()
     changing = {
         "columns": json.dumps(new.columns, ensure_ascii=False),
         "source": new.source,

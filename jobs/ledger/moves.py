@@ -65,12 +65,14 @@ _WITH_FAILOVER = (
     select(batches)
     .where(batches.c.state == Batch.ACTIVE, batches.c.failover != Failover.OFF)
     .order_by(batches.c.id)
-    .with_for_update()
+    .with_for_update(key_share=True)
 )
 
 
 def _jobs(tx: Connection, which: Any) -> Sequence[Any]:
-    return tx.execute(select(jobs).where(which).order_by(jobs.c.position).limit(AT_ONCE).with_for_update()).all()
+    return tx.execute(
+        select(jobs).where(which).order_by(jobs.c.position).limit(AT_ONCE).with_for_update(key_share=True)
+    ).all()
 
 
 def _in_long_trouble(tx: Connection, now: float) -> set[str]:

@@ -287,8 +287,12 @@ def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> di
     return locked
 
 
-_LOCK_ACCOUNTS = select(accounts).where(accounts.c.id.in_(_THESE)).order_by(accounts.c.id).with_for_update()
-_LOCK_BATCHES = select(batches.c.id).where(batches.c.id.in_(_THESE)).order_by(batches.c.id).with_for_update()
+_LOCK_ACCOUNTS = (
+    select(accounts).where(accounts.c.id.in_(_THESE)).order_by(accounts.c.id).with_for_update(key_share=True)
+)
+_LOCK_BATCHES = (
+    select(batches.c.id).where(batches.c.id.in_(_THESE)).order_by(batches.c.id).with_for_update(key_share=True)
+)
 
 
 def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]]:

@@ -69,7 +69,9 @@ def _as_unknown(row: Any) -> UnknownAttempt:
 def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, found: FoundTask | None = None) -> int:
     """`pay-again`, `policy` (the same, by the settings), `give-up` or `found`; returns how many attempts it settled."""
     batch_ids = select(attempts.c.batch_id).where(attempts.c.id.in_(attempt_ids))
-    tx.execute(select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update())
+    tx.execute(
+        select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update(key_share=True)
+    )
     still = (attempts.c.id.in_(attempt_ids), attempts.c.state == Attempt.UNKNOWN)
     rows = tx.execute(select(attempts).where(*still)).all()
     for row in rows:
