@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 #: Seconds between two signs of life in the ledger.
 SIGN_OF_LIFE = 10.0
+#: Seconds until the next try when one failed: soon, or the others take this worker for silent.
+AFTER_TROUBLE = 1.0
 #: Seconds beyond its drain that a crew may take to end.
 GRACE = 15.0
 
@@ -69,11 +71,13 @@ class CrewThread:
     async def _show_life(self, crew: Crew) -> None:
         services = crew.services
         while True:
+            wait = SIGN_OF_LIFE
             try:
                 await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
             except Exception as trouble:  # noqa: BLE001  a ledger that is away for a while is told of by its lanes
                 emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-            await services.clock.sleep(SIGN_OF_LIFE)
+                wait = AFTER_TROUBLE
+            await services.clock.sleep(wait)
 
     async def _end(self, seconds: float) -> Drained:
         self._life.cancel()

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Float,
     Integer,
     Row,
     Text,
@@ -55,18 +56,22 @@ def lock_account(tx: Connection, name: str) -> Row[Any]:
 _ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update(key_share=True)
 
 
-def in_flight(tx: Connection, account_id: int, now: float | None = None) -> int:
+def in_flight(tx: Connection, account_id: int, now: float | None = None, holder: str | None = None) -> int:
     """Attempts that occupy a place at the provider.
 
     With `now`, submits of a process that gave no sign of life for long do not: they stay leased until nobody can send
-    them, but their places must not stand empty for all that time.
+    them, but their places must not stand empty for all that time. `holder`: the process that asks.
     """
     if now is None:
         return tx.execute(_FLYING, {"of_account": account_id}).scalar_one()
-    return tx.execute(_FLYING_NOW, {"of_account": account_id, "alive_since": now - SILENT}).scalar_one()
+    return tx.execute(_FLYING_NOW, {"of_account": account_id, "moment": now, "me": holder}).scalar_one()
 
 
-_SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < bindparam("alive_since"))
+_me = workers.alias()
+#: Silence counts from the asker's own last sign of life: while the database was away nobody could give any.
+_MY_LIFE = select(_me.c.seen_at).where(_me.c.name == bindparam("me", type_=Text)).scalar_subquery()
+_ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT
+_SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < _ALIVE_SINCE)
 _FLYING = select(func.count()).where(
     attempts.c.account_id == bindparam("of_account"),
     # Literal, not bound: only then can the planner use the partial index.
@@ -106,7 +111,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     account = lock_account(tx, name)
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
-    room = _room(tx, account, terms.at_most, now)
+    room = _room(tx, account, now, terms)
     if room <= 0:
         return Claim(intents=())
     permits = limits.permits(
@@ -127,9 +132,9 @@ def _rest(account: Row[Any], now: float) -> float | None:
     return account.paused_until if account.paused_until is not None and account.paused_until > now else None
 
 
-def _room(tx: Connection, account: Row[Any], at_most: int, now: float) -> int:
-    flying = in_flight(tx, account.id, now)
-    room = min(at_most, most_in_flight(account) - flying)
+def _room(tx: Connection, account: Row[Any], now: float, terms: Terms) -> int:
+    flying = in_flight(tx, account.id, now, terms.holder)
+    room = min(terms.at_most, most_in_flight(account) - flying)
     if account.paused_code is None and account.unclear < UNCLEAR_BEFORE_REST:
         return room
     return min(room, 1 - _submitting(tx, account.id))  # after trouble, one probe at a time
@@ -491,7 +496,7 @@ def claim_copies(
     tx: Connection, now: float, *, holder: str, lease: float, at_most: int
 ) -> tuple[list[DueCopy], float | None]:
     """Images to be copied now, those whose links die first first, and when to ask again."""
-    due = tx.execute(_DUE_COPIES, {"moment": now, "alive_since": now - SILENT, "most": at_most}).all()
+    due = tx.execute(_DUE_COPIES, {"moment": now, "me": holder, "most": at_most}).all()
     if due:
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     return [_due_copy(row) for row in due], _next_copy(tx)

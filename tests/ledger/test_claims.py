@@ -94,8 +94,8 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
     def count_without_lock(tx, name):
         return tx.execute(select(accounts).where(accounts.c.name == name)).one()
 
-    def count_together(tx, account_id, now=None, counted=claims.in_flight):
-        flying = counted(tx, account_id, now)
+    def count_together(tx, account_id, now=None, holder=None, counted=claims.in_flight):
+        flying = counted(tx, account_id, now, holder)
         everyone_has_counted.wait(timeout=20)
         return flying
 
@@ -124,6 +124,18 @@ def test_the_places_of_a_worker_that_fell_silent_are_free_again(ledger):
 
     assert ledger.claim_submits("main", NOW + 19, lease=900, holder="other").intents == ()
     assert len(ledger.claim_submits("main", NOW + 21, lease=900, holder="other").intents) == 2
+
+
+def test_nobody_counts_as_silent_for_a_time_in_which_the_claimer_was_silent_too(ledger):
+    stock.stock(ledger, stock.rows(5), limits=stock.account(max_in_flight=2))
+    for name in ("one", "other"):
+        ledger.touch_worker(name, NOW)
+    assert len(ledger.claim_submits("main", NOW, lease=900, holder="one").intents) == 2
+
+    after_an_outage = NOW + 60
+
+    assert ledger.claim_submits("main", after_an_outage, lease=900, holder="one").intents == ()
+    assert ledger.claim_submits("main", after_an_outage, lease=900, holder="other").intents == ()
 
 
 def test_a_claim_leaves_an_intent_that_names_its_slots_and_reserves_its_cost(ledger):

@@ -18,7 +18,7 @@ from providers.registry import DIALECTS
 from worker.bells import Bells
 from worker.clock import SystemClock
 from worker.crew import Crew, lanes_of
-from worker.crew_thread import SIGN_OF_LIFE
+from worker.crew_thread import AFTER_TROUBLE, SIGN_OF_LIFE
 from worker.destinations import Destinations
 from worker.recorder import Recorder
 from worker.rescue import Rescue
@@ -232,9 +232,12 @@ class Process:
     async def _show_life(self, services: Services) -> None:
         """As `CrewThread` does."""
         while True:
-            with contextlib.suppress(OperationalError):
+            wait = 0.95 * SILENT if self.world.calm else SIGN_OF_LIFE
+            try:
                 await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
-            await services.clock.sleep(0.95 * SILENT if self.world.calm else SIGN_OF_LIFE)
+            except OperationalError:
+                wait = AFTER_TROUBLE
+            await services.clock.sleep(wait)
 
     def _services(self) -> Services:
         world = self.world
