@@ -405,25 +405,6 @@ def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
     assert "1 image is not copied yet: 1 download_failed" in call("status", "shop").stdout
 
 
-def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
-    now = time.time() + 60
-    ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
-    ledger.wake_account("main", now)
-    (intent,) = ledger.claim_submits("main", now, lease=60.0, ahead=9.0).intents
-    made = Made(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
-    ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")], now)
-    (copy,), _ = ledger.claim_copies(now, holder="me", lease=60.0, at_most=1)
-    failed = {"code": "download_failed", "message": "the server answered 503"}
-    ledger.record([ImageDelayed(image_id=copy.image_id, at=now, next_copy_at=now + 30, **failed)], now)
-    ledger.close()
-
-    text = call("why", "shop", "desk").stdout
-
-    for part in ("tried once", "next", "download_failed: the server answered 503", "its link dies"):
-        assert part in text
-    assert "1 image is not copied yet: 1 download_failed" in call("status", "shop").stdout
-
-
 def test_a_task_is_adopted_only_when_the_provider_knows_it(told, sandbox, monkeypatch):
     found = ("unknown", "shop", "--key", "sofa", "--resolve", "found", "--task-id", "nonsense")
     with pytest.raises(LightfastError, match="could not be asked about it") as unasked:

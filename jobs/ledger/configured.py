@@ -28,7 +28,6 @@ def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budge
         row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update(key_share=True))
     }
     tx.execute(update(accounts).values(configured=False))
-    known = {row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update())}
     for account in declared:
         _take_over(tx, known.get(account.name), account)
     tx.execute(update(ledger_row).values(daily_budget=daily_budget))
