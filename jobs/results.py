@@ -140,9 +140,13 @@ def row_values(result: Result, address: Address) -> dict[str, Value]:
         "lf_cost_usd": result.cost,
         "lf_error": error_of(result) or _first(image.error_code for image in result.images),
         "lf_message": message_of(result) or _first(image.message for image in result.images),
-        "lf_flags": sorted({flag for image in result.images for flag in image.flags}),
+        "lf_flags": sorted({flag for image in result.images for flag in image.flags} | _flags(result)),
         "lf_done_at": result.done_at,
     }
+
+
+def _flags(result: Result) -> set[str]:
+    return {"kept"} if result.kept else set()
 
 
 def image_values(result: Result, image: StoredImage | None, address: Address) -> dict[str, Value]:
@@ -164,7 +168,7 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
         "lf_cost_usd": image.cost,
         "lf_error": image.error_code or (None if stored else error_of(result)),
         "lf_message": image.message or (None if stored else message_of(result)),
-        "lf_flags": list(image.flags),
+        "lf_flags": sorted({*image.flags} | _flags(result)),
         "lf_done_at": image.stored_at,
     }
 

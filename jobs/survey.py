@@ -152,14 +152,16 @@ class Survey:
         if not self.disputed:
             return None
         lines = _first([f"line {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
+        whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
         numbers = (
             "\n  The manifest has no key column, so rows are known by their number: add rows at the end only, "
             "or name a column (--map key=COLUMN) before the first run."
         )
         return (
-            f"{self.manifest}: {_rows(self.disputed)} changed, and images of them are running, unknown or stored.\n"
+            f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
             f"{lines}\n  --changed redo makes {_images(self.redo_images)} anew for {usd(self.redo_money)}; "
-            f"--changed keep leaves them as they are.{'' if self.has_key else numbers}"
+            "--changed keep (at each run) leaves them as they are, with the flag `kept`."
+            f"{'' if self.has_key else numbers}"
         )
 
     def _nothing(self, *, skip_bad: bool) -> str | None:

@@ -192,7 +192,7 @@ def test_a_changed_row_with_images_stops_with_its_line_and_the_cost_of_redoing(t
         accept(take(changed))
 
     message = str(caught.value)
-    assert "1 row is changed" in message
+    assert "1 row has changed" in message
     assert "line 3, key b" in message
     assert "--changed redo makes 3 images anew for $0.06" in message
     assert results(ledger)["b"].request.prompt == "blue lamp"
@@ -218,7 +218,7 @@ def test_without_a_key_a_row_in_the_middle_says_why_so_many_changed(take, ledger
     with pytest.raises(BadInput, match=r"known by their number: add rows at the end only") as caught:
         accept(take(["prompt", "one", "new", "two", "three"]))
 
-    assert "2 rows are changed" in str(caught.value)
+    assert "2 rows have changed" in str(caught.value)
     assert look(take(["prompt", "one", "two", "three", "four"])).new == 1
 
 

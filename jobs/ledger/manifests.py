@@ -124,7 +124,7 @@ def _record_chunk(
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
-    _place(tx, again)
+    _place(tx, again, keep_changed=keep_changed)
     changed = [(row, job) for row, job in again if job.request_hash != row.request_hash]
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
@@ -223,12 +223,22 @@ def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[d
 _PLACE = (
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"))
-    .values(position=bindparam("at"), line=bindparam("on"), carried=bindparam("columns"))
+    .values(position=bindparam("at"), line=bindparam("on"), carried=bindparam("columns"), kept=bindparam("as_it_was"))
 )
 
 
-def _place(tx: Connection, again: list[tuple[Row, Any]]) -> None:
-    values = [{"of_job": job.id, "at": row.position, "on": row.line, "columns": row.carried} for row, job in again]
+def _place(tx: Connection, again: list[tuple[Row, Any]], *, keep_changed: bool) -> None:
+    """Their new places and carried columns; what stays as it was although the manifest has changed is marked."""
+    values = [
+        {
+            "of_job": job.id,
+            "at": row.position,
+            "on": row.line,
+            "columns": row.carried,
+            "as_it_was": keep_changed and bool(job.taken) and job.request_hash != row.request_hash,
+        }
+        for row, job in again
+    ]
     if values:
         tx.execute(_PLACE, values)
 

@@ -306,6 +306,7 @@ def _as_result(row: Any, slots: list[Any], cost: int | None) -> Result:
         message=row.message,
         done_at=row.done_at,
         cost=cost,
+        kept=bool(row.kept),
     )
 
 

@@ -152,6 +152,7 @@ jobs = Table(
     Column("ready_at", Time, nullable=False, server_default="0"),
     Column("closed", Boolean, nullable=False, server_default=false()),
     Column("cancelled", Boolean, nullable=False, server_default=false()),
+    Column("kept", Boolean, nullable=False, server_default=false()),
     Column("error_code", Text),
     Column("message", Text),
     Column("done_at", Time),

@@ -512,6 +512,7 @@ class Result:
     message: str | None
     done_at: float | None
     cost: int | None  # charged for this job's attempts so far; None: not known
+    kept: bool = False  # as it was, although its row in the manifest has changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.ledger import engine, migrations, open_ledger, schema
 from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values import SubmitAccepted
+from jobs.results import row_values
 from jobs.states import ATTEMPT_STEPS, Attempt, Job
 from tests.ledger import stock
 from tests.ledger.stock import NOW
@@ -73,11 +74,13 @@ def test_a_row_that_is_being_made_keeps_its_request_unless_it_is_to_be_redone(le
         ledger.record_manifest(stock.new_batch(), changed, now=NOW)
     ledger.record_manifest(stock.new_batch(), changed, keep_changed=True, now=NOW)
     assert stock.claim(ledger, NOW) == 0
+    assert row_values(ledger.story("spring", "k0").result, str)["lf_flags"] == ["kept"]
     ledger.record_manifest(stock.new_batch(), changed, redo_changed=True, now=NOW)
 
     (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
     assert intent.request.prompt == "a chair 0"
-    assert ledger.story("spring", "k0").result.revision == 2
+    again = ledger.story("spring", "k0").result
+    assert (again.revision, again.kept) == (2, False)
 
 
 def test_a_manifest_that_breaks_in_the_middle_leaves_nothing(ledger):

@@ -131,6 +131,7 @@ def upgrade() -> None:
         sa.Column("ready_at", sa.Float(precision=53), server_default="0", nullable=False),
         sa.Column("closed", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("cancelled", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("kept", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("done_at", sa.Float(precision=53), nullable=True),
