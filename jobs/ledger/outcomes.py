@@ -101,13 +101,18 @@ def _of(facts: Iterable[Any], kind: type[_F]) -> list[_F]:
 
 # -- facts that end nothing ----------------------------------------------------------------------------------------
 
+#: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.
+UNKNOWN_STATUS = "status_not_known"
+
 _STILL_RUNNING = (
     update(attempts)
     .where(attempts.c.id == bindparam("of_attempt"), attempts.c.next_poll_at.is_not(None))
     .values(
         next_poll_at=bindparam("then"),
         not_found_since=case(
-            (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))), else_=None
+            (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))),
+            (bindparam("told") == 0, attempts.c.not_found_since),
+            else_=None,
         ),
     )
 )
@@ -117,7 +122,14 @@ def _keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
     if not facts:
         return
     values = [
-        {"of_attempt": f.attempt_id, "then": f.next_poll_at, "missed": int(f.not_found), "seen_at": f.at} for f in facts
+        {
+            "of_attempt": f.attempt_id,
+            "then": f.next_poll_at,
+            "missed": int(f.not_found),
+            "told": int(f.code in (None, UNKNOWN_STATUS)),
+            "seen_at": f.at,
+        }
+        for f in facts
     ]
     tx.execute(_STILL_RUNNING, values)
     odd = [f for f in facts if f.code is not None]

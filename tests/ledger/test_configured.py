@@ -79,6 +79,17 @@ def test_with_another_key_not_found_is_counted_from_the_beginning(ledger, runnin
     assert [due.not_found_since for due in polled] == [None, None]
 
 
+@pytest.mark.parametrize(("code", "kept"), [("server_error", True), ("status_not_known", False), (None, False)])
+def test_an_answer_that_says_nothing_of_the_task_leaves_not_found_as_it_is(ledger, running, code, kept):
+    ledger.record([_missed(running[0], NOW)], NOW)
+    later = {"attempt_id": running[0].attempt_id, "at": NOW + 60, "next_poll_at": NOW + 60}
+
+    ledger.record([TaskStillRunning(**later, code=code, message="…")], NOW + 60)
+
+    since = {due.attempt_id: due.not_found_since for due in ledger.claim_polls("main", NOW + 61, lease=1)[0]}
+    assert since[running[0].attempt_id] == (NOW if kept else None)
+
+
 def test_a_poll_knows_when_the_provider_last_told_of_another_task(ledger, running):
     assert [due.answered_at for due in ledger.claim_polls("main", NOW, lease=1)[0]] == [None, None]
 

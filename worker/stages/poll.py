@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.ledger.outcomes import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Route, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
@@ -143,7 +144,7 @@ def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:
     if outcome.known:
         return _still_running(services, due)
     return _still_running(
-        services, due, code="status_not_known", message=f"status {clean(outcome.status, 80)}", raw=outcome.raw
+        services, due, code=UNKNOWN_STATUS, message=f"status {clean(outcome.status, 80)}", raw=outcome.raw
     )
 
 
