@@ -7,9 +7,9 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from jobs.ledger import days, open_ledger
+from jobs.ledger import claims, days, open_ledger
 from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, TaskSucceeded
+from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
@@ -111,6 +111,25 @@ def finished(intent):
     task = f"task-{intent.attempt_id}"
     accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=NOW, task_id=task, poll_path=None, next_poll_at=NOW)
     return [accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(stock.made(),))]
+
+
+def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postgres_ledger_url):
+    """Foreign keys are checked on rows that others hold: with a stronger lock the two wait for each other in a ring."""
+    ledger = open_ledger(postgres_ledger_url)
+    stock.stock(ledger, stock.rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="connection_lost", message="")], NOW)
+    resolve = threading.Thread(target=ledger.resolve_unknown, args=([intent.attempt_id], "pay-again", NOW))
+
+    with ledger._database.writing() as tx:
+        claims.lock_account(tx, "main")
+        resolve.start()
+        resolve.join(10)
+        waits = resolve.is_alive()
+
+    resolve.join()
+    assert not waits
+    ledger.close()
 
 
 @pytest.mark.parametrize("budget", [{"overall": 3 * PRICE}, {"daily_budget": 3 * PRICE}], ids=["overall", "account"])
