@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format cluster bench constraints clean
+.PHONY: help setup demo test check format cluster bench soak constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ format: $(READY)  ## put the code in its usual shape
 
 cluster: $(READY)  ## the Procfile's processes here, with Redis, PostgreSQL and S3, against the sandbox
 	@$(BIN)/python -m sandbox.cluster
+
+soak: $(READY)  ## kill everything at random while the sandbox counts charges; half an hour
+	@$(BIN)/python -m tests.soak
 
 bench: $(READY)  ## measure: rows planned a second, CPU per image
 	@$(BIN)/python -m benchmarks
