@@ -290,7 +290,9 @@ async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
             task.cancel()
             await asyncio.wait({task}, timeout=GRACE)
     finally:
-        if not task.done():
+        if task.done():
+            _retrieve(task)  # when this call is cancelled just then, nobody else asks
+        else:
             task.cancel()
             task.add_done_callback(_retrieve)
     if not task.done() or task.cancelled():
