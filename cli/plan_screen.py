@@ -27,6 +27,7 @@ _WIDTH = 13
 def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     """Every line of the plan, with its style."""
     yield from _head(taking, probed=probed)
+    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
     yield from (_sample(taking.seen))
     yield from _routes(taking.seen)
     yield from _total(taking)
@@ -112,12 +113,13 @@ def _total(taking: Taking) -> Iterator[Line]:
 
 
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
-    shown = seen.problems if everything else seen.problems[:FEW]
+    told = list({str(problem): problem for problem in seen.problems}.values())
+    shown = told if everything else told[:FEW]
     for at, problem in enumerate(shown):
         label = f"bad ({seen.bad:,})" if at == 0 else ""
         text = str(problem) if everything else wording.shorten(str(problem), 240)
         yield f"{label:{_WIDTH}}  {text}", "red"
-    if len(shown) < seen.bad:
+    if len(shown) < (len(told) if told and told[0].is_option else seen.bad):
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+import orjson
+
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values import AccountLimits, Batch, Known, NewBatch, Row
@@ -28,6 +30,8 @@ from providers.dialect import Route
 CHUNK = 1_000
 #: Finished prompts that are shown.
 _SAMPLES = 3
+#: Rows whose values tell what a column with a well-known name holds.
+_LOOKED_AT = 20
 
 Progress = Callable[[int], None]  # rows so far
 
@@ -151,6 +155,7 @@ class _Count:
     lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
     disputed_rows: list[ChangedRow] = field(default_factory=list)
     digest: int = 0
+    seen: dict[str, str] = field(default_factory=dict)  # column -> its first value
     keys: Repeats = field(default_factory=Repeats)
     paths: Repeats = field(default_factory=Repeats)
 
@@ -159,6 +164,8 @@ class _Count:
         row, route, problems = planned
         self.rows += 1
         self.digest = _digest(self.digest, row)
+        if self.rows <= _LOOKED_AT:
+            self.seen = {name: text for name, text in orjson.loads(row.carried).items() if text} | self.seen
         if row.request is None or route is None:
             self.counts[row.state] += 1
             self.problems.extend(problems[: NAMED - len(self.problems)])
@@ -217,7 +224,7 @@ class _Count:
             bad=counts[Job.INVALID],
             problems=tuple(self.problems),
             samples=tuple(self.samples),
-            hints=tuple(column_hints(manifest, self.intake.options.mapping)),
+            hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
             routes=tuple(sorted(routes, key=lambda line: -line.images)),
             seconds=self._seconds(known_paces),
             disputed=counts["disputed"],

@@ -27,6 +27,7 @@ DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
 #: The columns that, with the number of references, decide legality, route and price.
 _SHAPE = ("model", "provider", "ratio", "resolution", "size", "n", "quality", "options")
 #: Of these, the names that shops use for columns of their own.
+_OPTIONS = frozenset({"model", "ratio", "resolution", "quality", "n"})
 _CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 #: Different shapes kept; a manifest with more has JSON in each row's options, and is planned a little slower.
 _SHAPES_KEPT = 4096
@@ -80,12 +81,20 @@ class RowProblem:
     legal: str
 
     def __str__(self) -> str:
-        return f"line {self.line}, key {self.key or '(none)'}, {self.what}"
+        """An option that no row can be made with is said once, without its rows."""
+        return self.what if self.is_option else f"line {self.line}, key {self.key or '(none)'}, {self.what}"
+
+    @property
+    def is_option(self) -> bool:
+        """Whether the value is not the row's own."""
+        return self.column.startswith("--")
 
     @property
     def what(self) -> str:
         """Without the place: `column ratio: "7:5". gpt-image-2 takes 1:1 3:2 …`."""
-        return f"column {self.column}: {shown(self.value)}. {self.legal}"
+        if self.is_option:
+            return f"{self.column}: {shown(self.value)}. {self.legal}"
+        return f"column {self.column}{f': {shown(self.value)}.' if self.value else ' is empty:'} {self.legal}"
 
 
 class Planned(NamedTuple):
@@ -140,17 +149,31 @@ def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str
     return {known: own for known, own in owns.items() if own}
 
 
-def column_hints(manifest: Manifest, mapping: Mapping[str, str]) -> list[str]:
-    """Columns that look like a known one and are only carried."""
+def column_hints(manifest: Manifest, mapping: Mapping[str, str], seen: Mapping[str, str] | None = None) -> list[str]:
+    """Columns that look like a known one and are only carried. `seen`: a value of each; strange ones need no hint."""
     if manifest.format == "openai-jsonl":
         return []
     owns = own_columns(manifest, mapping)
     free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
     strange = [name for name in manifest.columns if name not in owns.values()]
-    pairs = [(own, known) for own in strange for known in near_misses(own, free, _HINT_CUTOFF)[:1]]
+    pairs = [(own, known) for own in strange for known in _meant(own, free) if _fits(known, (seen or {}).get(own, ""))]
     return [
         f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
     ]
+
+
+def _meant(own: str, known: Sequence[str]) -> list[str]:
+    """The known column it looks like; two letters that changed places count for more than difflib gives them."""
+    swapped = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
+    return (near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped])[:1]
+
+
+def _fits(known: str, value: str) -> bool:
+    """False for a shop's own "Size" that holds XL."""
+    cells: list[Cell] = []
+    if known in _CLASHING and value:
+        shape_request({known: value}, cells)
+    return not cells
 
 
 def _mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
@@ -341,9 +364,28 @@ class Planner:
 
     def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:
         key = self.key_of(raw)
-        problems = tuple(RowProblem(line=raw.line, key=key, **cell._asdict()) for cell in cells)
+        problems = tuple(
+            RowProblem(line=raw.line, key=key, column=self._where(raw, cell), value=cell.value, legal=cell.legal)
+            for cell in cells
+        )
         message = "; ".join(problem.what for problem in problems)
         return Planned(self._left_out(raw, Job.INVALID, "bad_row", message), problems=problems)
+
+    def _where(self, raw: RawRow, cell: Cell) -> str:
+        """Where the user wrote the value: a column of the manifest, by its own name, or an option."""
+        own = self.owns.get(cell.column, cell.column)
+        if raw.fields.get(own, "").strip() or cell.column not in _OPTIONS:
+            return own
+        if getattr(self.options, cell.column) is not None:
+            return f"--{cell.column}"
+        return f"--resolution {self.options.resolution}" if self._resolution_decides(raw, cell.column) else own
+
+    def _resolution_decides(self, raw: RawRow, column: str) -> bool:
+        """Whether nobody wrote this ratio, but a resolution that it does not go with."""
+        own = self.owns.get("resolution")
+        return (
+            column == "ratio" and self.options.resolution is not None and not (own and raw.fields.get(own, "").strip())
+        )
 
     def _left_out(self, raw: RawRow, state: Job, code: str, message: str) -> Row:
         key = self.key_of(raw)

@@ -144,8 +144,10 @@ class Survey:
     def _bad_rows(self) -> str | None:
         if not self.bad:
             return None
-        lines = _first([str(problem) for problem in self.problems], self.bad)
-        rest = f"Mend them, or --skip-bad makes the other {self.good:,}." if self.good else "Mend them."
+        told = list(dict.fromkeys(str(problem) for problem in self.problems))
+        lines = _first(told, len(told) if self.problems[0].is_option else self.bad)
+        mend = "Mend it" if len(told) == 1 else "Mend them"
+        rest = f"{mend}, or --skip-bad makes the other {self.good:,}." if self.good else f"{mend}."
         return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
 
     def _disputes(self) -> str | None:

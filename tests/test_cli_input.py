@@ -51,7 +51,7 @@ def refused(*arguments: str, **environment: str) -> str:
 
 ROWS = {
     "no prompt column": ("key,titel\na,b\n", ['no column "prompt"', "--map prompt="]),
-    "empty prompt": (HEADER + "a,,,,,,,\n", ["line 2", "key a", "column prompt", '""']),
+    "empty prompt": (HEADER + "a,,,,,,,\n", ["line 2", "key a", "column prompt is empty"]),
     "duplicate key": (GOOD + "a,Another,,,,,,\n", ["line 3", "column key", '"a"', "line 2"]),
     "unknown model": (HEADER + "a,A lamp,gpt-image-3,,,,,\n", ["line 2", "column model", "gpt-image-3", "gpt-image-2"]),
     "4k square": (HEADER + "a,A lamp,,maxapi.io,1:1,4k,,\n", ["line 2", "column ratio", '"1:1"', "at 4k", "16:9"]),

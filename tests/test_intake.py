@@ -112,7 +112,7 @@ def test_a_new_manifest_is_counted_and_nothing_is_written(take, ledger):
         (3, "b", "y"),
         (4, "c", "z"),
     ]
-    assert str(seen.problems[0]).startswith('line 6, key e, column prompt: "".')
+    assert str(seen.problems[0]).startswith("line 6, key e, column prompt is empty:")
     assert seen.columns == ("key", "prompt", "ratio", "resolution", "Title")
     assert ledger.batches() == []
 
@@ -367,6 +367,16 @@ def test_money_for_people():
         "$480.04",
         "$1,234,567.89",
     ]
+
+
+def test_an_option_no_row_can_be_made_with_is_said_once(take):
+    seen = look(take(LAMPS, ratio="7:5"))
+
+    (reason,) = seen.refuse_reasons(**STRICT)
+
+    assert reason.count("--ratio") == 1
+    assert "3 rows are bad, of 3" in reason
+    assert "Mend it." in reason
 
 
 def test_a_cancelled_batch_takes_no_new_row_and_still_fetches_what_is_paid(take, ledger):

@@ -207,7 +207,7 @@ def test_a_bad_row_names_line_column_value_and_what_is_legal(tmp_path, row, opti
     assert (planned.row.state, planned.row.error_code) == (Job.INVALID, "bad_row")
     assert (problem.line, problem.value) == (3, value)
     assert legal in problem.legal, problem.legal
-    assert f"column {column}: " in planned.row.message
+    assert f"column {column}{': ' if value else ' is empty: '}" in planned.row.message
     assert "\0" not in planned.row.message + planned.row.key
 
 
@@ -280,6 +280,29 @@ def test_columns_that_look_like_known_ones_are_told(tmp_path):
         'column "Image URLs" looks like "image_urls" and',
         'column "ration" looks like "ratio" and',
     ]
+
+
+def test_swapped_letters_are_hinted_and_a_shops_own_sizes_are_not(tmp_path):
+    manifest = manifest_of(tmp_path, "prompt,raito,Size,Quality\n")
+
+    hints = column_hints(manifest, {}, {"raito": "7:5", "Size": "XL", "Quality": "high"})
+
+    assert [hint.split()[1] for hint in hints] == ['"raito"', '"Quality"']
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "says"),
+    [
+        ("Handle,prompt\n,x\n", {"mapping": {"key": "Handle"}}, "column Handle is empty: a key is needed"),
+        ("prompt\nx\n", {"ratio": "7:5"}, '--ratio: "7:5". '),
+        ("prompt\nx\n", {"resolution": "4k", "providers": ("maxapi.io",)}, '--resolution 4k: "1:1". '),
+        ("prompt,ratio\nx,7:5\n", {"resolution": "4k"}, 'line 2, key 1, column ratio: "7:5". '),
+    ],
+)
+def test_a_bad_value_is_told_where_the_user_wrote_it(tmp_path, content, options, says):
+    (planned,) = plan(tmp_path, content, **options)
+
+    assert says in str(planned.problems[0])
 
 
 # -- twins ---------------------------------------------------------------------------------------------------------
