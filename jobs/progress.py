@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from jobs.ledger.values import DayLimit, Progress
-from providers.dialect import MICROS
+from jobs.result_files import dollars
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
@@ -34,5 +34,5 @@ def day_budget_line(limit: DayLimit) -> str:
     """Which daily budget is used, and when it begins anew."""
     whose = f"of account {limit.account}" if limit.account else "of all accounts"
     again = datetime.fromtimestamp(limit.again_at, UTC).strftime("%Y-%m-%d %H:%MZ")
-    spent, budget = (f"${micros / MICROS:,.2f}" for micros in (limit.spent, limit.budget))
-    return f"the daily budget {whose} is used, {spent} of {budget}; it begins anew at {again}"
+    spent = f"${dollars(limit.spent)} of ${dollars(limit.budget)}"
+    return f"the daily budget {whose} is used, {spent}; it begins anew at {again}"

@@ -13,6 +13,7 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values import Account, Progress
 from jobs.progress import day_budget_line
+from jobs.result_files import dollars
 from jobs.states import ENDED
 from jobs.states import Batch as BatchState
 from providers.dialect import MICROS
@@ -274,7 +275,7 @@ def _account_paused(standing: Standing) -> str:
 
 def _budget_used(standing: Standing) -> str:
     batch = standing.progress.batch
-    return f"the budget of this batch is used: ${batch.charged / MICROS:,.2f} of ${(batch.budget or 0) / MICROS:,.2f}."
+    return f"the budget of this batch is used: ${dollars(batch.charged)} of ${dollars(batch.budget or 0)}."
 
 
 def _day_budget_used(standing: Standing) -> str:
