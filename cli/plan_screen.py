@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,9 +31,8 @@ def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     yield from _head(taking, probed=probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
     yield from (_sample(taking.seen))
-    yield from _routes(taking.seen)
+    yield from _routes(taking.seen, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     yield from _total(taking)
-    yield from ((f"{'hint':{_WIDTH}}  {hint}", "yellow") for hint in taking.seen.hints)
     yield from _bad(taking.seen, everything=taking.making.all)
 
 
@@ -77,25 +78,36 @@ def _sample(seen: Survey) -> Iterator[Line]:
 _HEADINGS = ("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")
 
 
-def _routes(seen: Survey) -> Iterator[Line]:
+def _routes(seen: Survey, width: int | None) -> Iterator[Line]:
     if not seen.routes:
         return
-    rows = [_HEADINGS, *(_route(line) for line in seen.routes)]
-    head, *rest = wording.aligned(rows, right=frozenset({2, 4, 5}))
-    yield "  " + head, "bold"
-    yield from (("  " + line, "") for line in rest)
+    money = wording.dollars([line.money for line in seen.routes])
+    rows = [_HEADINGS, *(_route(line, usd) for line, usd in zip(seen.routes, money, strict=True))]
+    head, *rest = _fitting(rows, width)
+    yield head, "bold"
+    yield from ((line, "") for line in rest)
+    if any(line.price_is_yours for line in seen.routes):
+        yield "  * your price", "dim"
 
 
-def _route(line: RouteLine) -> tuple[str, ...]:
+def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
+    """The table; without its last column where that would not fit."""
+    lines = ["  " + line for line in wording.aligned(rows, right=frozenset({2, 4, 5}))]
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    return ["  " + line for line in wording.aligned([row[:-1] for row in rows], right=frozenset({2, 4, 5}))]
+
+
+def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
     return (
         line.provider,
         line.label,
         f"{line.images:,}",
         f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
         wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
-        "not known" if line.money is None else wording.dollars(line.money),
+        usd,
         wording.span(line.seconds),
-        line.bound_by + ("   * your price" if line.price_is_yours else ""),
+        line.bound_by,
     )
 
 

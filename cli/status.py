@@ -14,7 +14,7 @@ from cli.money import show_money
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
 from cli.retries import moderated, retried
-from cli.wording import aligned, count, day_and_time, listed, money, size, span
+from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
 from jobs.result_files import utc
 from jobs.states import Batch as BatchState
@@ -65,16 +65,18 @@ def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
     if not standing:
         return [("No batch yet.", "")]
     head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
-    first, *lines = aligned([head, *(_row(progress) for progress in standing)], right=frozenset(range(2, 8)))
+    spent = dollars([progress.batch.charged for progress in standing])
+    rows = [_row(progress, usd) for progress, usd in zip(standing, spent, strict=True)]
+    first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
     styles = (_style(progress) for progress in standing)
     return [(first, "bold"), *zip(lines, styles, strict=True), *_risk_lines(risk)]
 
 
-def _row(progress: Progress) -> tuple[str, ...]:
+def _row(progress: Progress, spent: str) -> tuple[str, ...]:
     batch = progress.batch
     numbers = (sum(progress.jobs.values()), progress.jobs.get(Job.DONE, 0), rows_left(progress), rows_in_need(progress))
     stored = f"{progress.images_stored:,}/{progress.images_total:,}"
-    told = (*(f"{number:,}" for number in numbers), stored, money(batch.charged), day_and_time(batch.created_at))
+    told = (*(f"{number:,}" for number in numbers), stored, f"${spent}", day_and_time(batch.created_at))
     return (batch.name, state_word(progress), *told)
 
 

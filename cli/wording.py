@@ -16,10 +16,10 @@ def money(micros: int) -> str:
     return f"${micros / MICROS:,.{digits}f}"
 
 
-def dollars(micros: int) -> str:
-    """482.00, for a column of USD; four digits below a dollar where cents do not say it."""
-    fine = micros % 10_000 and micros < MICROS
-    return f"{micros / MICROS:,.{4 if fine else 2}f}"
+def dollars(column: Sequence[int | None]) -> list[str]:
+    """482.00: a column of USD with one precision, four digits where cents do not say it."""
+    fine = any(micros is not None and micros % 10_000 for micros in column)
+    return ["not known" if micros is None else f"{micros / MICROS:,.{4 if fine else 2}f}" for micros in column]
 
 
 def unit_price(micros: int | None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from test_sheet import progress
 
+from cli.plan_screen import _fitting
 from cli.progress import PlainScreen
+from cli.wording import dollars
 from cli.working import Ended, summary
 from jobs.states import Job
 from worker.local import Ending, Reason
@@ -42,3 +44,15 @@ def test_rows_left_out_on_the_users_word_are_not_called_done():
     headline, *_ = summary(Ended(ending=ending, code=0, seconds=3.0))
 
     assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"
+
+
+def test_a_table_of_routes_fits_a_narrow_terminal_and_its_money_has_one_precision():
+    rows = [("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")]
+    rows += [
+        ("maxapi.io", "gpt-image-2 1:1", "1", "1024x1024", "0.0200", usd, "3 s", "max_in_flight 10") for usd in "12"
+    ]
+
+    assert "BOUND BY" in _fitting(rows, None)[0]
+    assert "BOUND BY" not in _fitting(rows, 80)[0]
+    assert max(map(len, _fitting(rows, 80))) <= 80
+    assert dollars([482_000_000, 30_500, None]) == ["482.0000", "0.0305", "not known"]
