@@ -26,6 +26,9 @@ demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into
 test: $(READY)  ## run the tests, with real servers from the package registry
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
+simulate: $(READY)  ## 5,000 small batches through hours of trouble, in virtual time
+	@$(BIN)/python -W ignore -m tests.simulation --seeds 5000
+
 check: $(READY)  ## format, lint, types, import contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

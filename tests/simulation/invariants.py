@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.claims import SILENT
 from jobs.states import Image
+from providers.dialect import MICROS
 from worker.verdict import Reason, Standing, is_over, waits_for
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ class Fault:
     rule: str
     told: str
 
-#: Workers that gave no sign of life for long.
-_SILENT = "SELECT name FROM workers WHERE seen_at < ?"
 
+_ACCOUNT = "(SELECT name FROM accounts WHERE accounts.id = account_id)"
+
+#: What a batch may wait for when all is calm.
+MENDED_BY_PEOPLE = (Reason.BATCH_PAUSED, Reason.BUDGET_USED, Reason.DAY_BUDGET_USED)
 #: What is still to be done, cheaply asked.
 PENDING = {
     "still polled": "SELECT id, state FROM attempts WHERE next_poll_at IS NOT NULL",
@@ -163,8 +165,7 @@ class Watch:
             " AND resolution IS NULL",
             (account,),
         ).fetchall()
-        silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT,))}
-        living = {process.name for process in self.world.processes} - self._excused - silent
+        living = {process.name for process in self.world.processes} - self._excused
         flying = [one for one, holder in rows if holder in living and self._flies(one, now)]
         if len(flying) > most:
             self.fault("places in flight are kept", f"{account}: {len(flying)} of {most}")
@@ -221,14 +222,27 @@ class Watch:
                 continue
             if reserved + charged - twins > budget:
                 self.fault("no budget is crossed", f"{name}: {reserved}+{charged} of {budget}")
-            real = self._really_charged(number)
+            real = self._really_charged("batch_id", number)
             if real > budget:
                 self.fault("no budget is crossed at the providers", f"{name}: {real} of {budget}")
 
-    def _really_charged(self, batch: int) -> int:
+        self._look_at_days()
+
+    def _look_at_days(self) -> None:
+        """No seed's history reaches the next day."""
+        settings = self.world.settings
+        limits = {"": settings.daily_budget, **{name: one.daily_budget for name, one in settings.accounts.items()}}
+        for name, dollars in limits.items():
+            if not dollars:
+                continue
+            real = self._really_charged(_ACCOUNT, name) if name else self._really_charged("''", "")
+            if real > dollars * MICROS:
+                self.fault("no daily budget is crossed", f"{name or 'overall'}: {real} of {dollars}")
+
+    def _really_charged(self, column: str, value: Any) -> int:
         now = self.world.timeline.now
         rows = self.world.raw.execute(
-            "SELECT id FROM attempts WHERE batch_id = ? AND twin_of IS NULL", (batch,)
+            f"SELECT id FROM attempts WHERE {column} = ? AND twin_of IS NULL AND price IS NOT NULL", (value,)
         ).fetchall()
         # A second task of one order is the provider's doing: no budget can foresee it.
         return sum(max((task.charge(now) for task in self._tasks(row[0])), default=0) for row in rows)
@@ -237,11 +251,13 @@ class Watch:
         return self.world.model.by_attempt.get(attempt, [])
 
     def _look_at_money(self) -> None:
-        kept: dict[int, int] = defaultdict(int)
-        for attempt, count in self.world.raw.execute(
-            "SELECT attempt_id, COUNT(*) FROM images WHERE state <> 'missing' GROUP BY attempt_id"
-        ):
-            kept[attempt] = count
+        kept = Counter(
+            dict(
+                self.world.raw.execute(
+                    "SELECT attempt_id, COUNT(*) FROM images WHERE state <> 'missing' GROUP BY attempt_id"
+                )
+            )
+        )
         rows = self.world.raw.execute(
             "SELECT id, state, n, price, reserved, charged, task_id, twin_of, account_id FROM attempts"
         ).fetchall()
@@ -255,7 +271,7 @@ class Watch:
                 self.fault("charged is stored, waiting, lost, surplus, undelivered or at risk", f"{row[0]}: {told}")
 
     def _wrong_with(self, row: Any, kept: int, twins: set[str]) -> str | None:  # noqa: PLR0911  one answer a state
-        attempt, state, n, price, reserved, charged, task_id, twin_of, _ = row
+        attempt, state, _, price, reserved, charged, task_id, twin_of, _ = row
         now = self.world.timeline.now
         own = [t for t in self._tasks(twin_of or attempt) if (t.id == task_id if twin_of else t.id not in twins)]
         task = next((task for task in own if task.id == task_id), own[0] if own and task_id is None else None)
@@ -266,8 +282,10 @@ class Watch:
         if state == "refused":
             return f"refused, and the provider made {own[0].id}" if own else None
         if state in ("submitting", "unknown", "abandoned", "lost"):
-            return None if task is None or max(reserved, charged) >= (price or 0) * task.charge(now) // task.price else (
-                f"{state}: {task.charge(now)} charged, {reserved}+{charged} on record"
+            return (
+                None
+                if task is None or max(reserved, charged) >= (price or 0) * task.charge(now) // task.price
+                else (f"{state}: {task.charge(now)} charged, {reserved}+{charged} on record")
             )
         if task is None:
             return f"{state} without any task"
@@ -289,9 +307,10 @@ class Watch:
 
     def _unsettled(self) -> str | None:
         world = self.world
-        frozen = [process.name for process in world.processes if process.loop.frozen_until > world.timeline.now]
+        awake_since = world.timeline.now - TO_RECORD
+        frozen = [one.name for one in world.processes if one.loop.frozen_until > max(awake_since, 0.0)]
         if frozen:
-            return f"frozen: {frozen}"
+            return f"frozen, or just thawed: {frozen}"
         for told, question in PENDING.items():
             found = world.raw.execute(question).fetchall()
             if found:
@@ -300,9 +319,9 @@ class Watch:
 
     def _goes_on(self, batch: str) -> str | None:
         world = self.world
-        progress = world.office.progress(batch)
+        progress = world.office.progress(batch, world.true_now())
         standing = Standing(progress=progress, accounts=world.office.accounts(), troubles={}, now=world.true_now())
-        if is_over(progress) or waits_for(standing) in (Reason.BATCH_PAUSED, Reason.BUDGET_USED):
+        if is_over(progress) or waits_for(standing) in MENDED_BY_PEOPLE:
             return None
         return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
 
@@ -315,12 +334,20 @@ class Watch:
         self._demand_answers_on_record()
         self._demand_objects()
 
+    def nothing_is_held(self) -> None:
+        """Once everything unknown was resolved."""
+        held = self.world.raw.execute("SELECT key FROM jobs WHERE state = 'held'").fetchall()
+        if held or self.world.office.unknown():
+            self.fault("what is resolved is held no more", str(held))
+
     def _demand_answers_on_record(self) -> None:
         """Facts stand above leases: what a process was told, and lived to record, is on record."""
         known = {row[0] for row in self.world.raw.execute("SELECT task_id FROM attempts WHERE task_id IS NOT NULL")}
         for process, task, at in self._answers:
             if self._lived(process, at) and task.id not in known and not self._came_at_once(task):
-                self.fault("an answer that arrived is on record", f"{task.attempt_id}: {task.id}, told to {process.name}")
+                self.fault(
+                    "an answer that arrived is on record", f"{task.attempt_id}: {task.id}, told to {process.name}"
+                )
 
     def _came_at_once(self, task: Task) -> bool:
         """A synchronous answer need not name its task."""

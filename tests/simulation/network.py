@@ -84,19 +84,20 @@ class SimHttp(Http):
         super().__init__(allow_private_hosts=True, transport=Network(process))
         self._process = process
 
-    async def download(self, url: str, into: Any, *, limit: int, timeout: float) -> Download:  # noqa: ASYNC109  its shape
+    async def download(self, url: str, into: Any, *, limit: int, timeout: float) -> Download:  # noqa: ARG002, ASYNC109  its shape
         world = self._process.world
         chance, moods = world.chance, world.moods
         await asyncio.sleep(chance.uniform(0.05, 2))
         if chance.random() < moods.cdn_trouble:
-            return await self._trouble(world, url, into, limit, timeout)
+            return await self._trouble(url, into, timeout)
         content = world.model.fetch(url)
         if content is None:
             raise FetchError("link_dead", "cdn.sim answered 403", dead_link=True)
         into.write(content)
         return Download(status=200, headers={}, size=len(content))
 
-    async def _trouble(self, world: World, url: str, into: Any, limit: int, timeout: float) -> Download:  # noqa: ASYNC109
+    async def _trouble(self, url: str, into: Any, timeout: float) -> Download:  # noqa: ASYNC109  as above
+        world = self._process.world
         kind = world.chance.choice(("5xx", "cut", "html", "slow", "truncated", "dead"))
         if kind == "5xx":
             raise FetchError("download_failed", "cdn.sim answered 503", retryable=True)
@@ -122,7 +123,12 @@ class Bucket(Store):
         self.unreliable = 0.0
 
     def put_new(
-        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        data: bytes | Path,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  its shape
     ) -> Put:
         self._demand_working()
         content = data if isinstance(data, bytes) else data.read_bytes()
@@ -139,7 +145,12 @@ class Bucket(Store):
         return Put.STORED
 
     def put(
-        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        data: bytes | Path,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  its shape
     ) -> None:
         self._demand_working()
         self.objects[path] = (data if isinstance(data, bytes) else data.read_bytes(), dict(metadata))
@@ -157,7 +168,7 @@ class Bucket(Store):
         self._demand_working()
         self.objects.pop(path, None)
 
-    def presign(self, path: str, seconds: float) -> str:
+    def presign(self, path: str, seconds: float) -> str:  # noqa: ARG002  its shape
         return path
 
     def url_of(self, path: str) -> str:
@@ -189,7 +200,7 @@ class Roads:
             )
         process.notice("departed")
 
-    def _submit_arrives(  # noqa: PLR0913  one order, and who waits for its answer
+    def _submit_arrives(
         self: World,
         process: Process,
         account: str,
@@ -248,9 +259,7 @@ class Roads:
 
     def poll_departs(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
         """A GET leaves a process."""
-        self.timeline.after(
-            self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, path, coming)
-        )
+        self.timeline.after(self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, path, coming))
 
     def _poll_arrives(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
         chance, model = self.chance, self.model

@@ -105,9 +105,13 @@ class Person:
             self._for_a_while(lambda: setattr(trouble, "down", True), self._database_well, 60)
         elif kind == "unsure":
             self.world.watch.database_fails()
-            self._for_a_while(lambda: setattr(trouble, "unsure", chance.choice((0.05, 0.3, 0.9))), self._database_well, 30)
+            self._for_a_while(
+                lambda: setattr(trouble, "unsure", chance.choice((0.05, 0.3, 0.9))), self._database_well, 30
+            )
         else:
-            self._for_a_while(lambda: setattr(trouble, "slow", chance.choice((0.05, 1.0, 8.0))), self._database_well, 60)
+            self._for_a_while(
+                lambda: setattr(trouble, "slow", chance.choice((0.05, 1.0, 8.0))), self._database_well, 60
+            )
 
     def _database_well(self) -> None:
         trouble = self.world.database
@@ -121,7 +125,9 @@ class Person:
             code = chance.choice(("bucket_unreachable", "bucket_denied", "bucket_slow_down"))
             self._for_a_while(lambda: setattr(bucket, "refuses", code), lambda: setattr(bucket, "refuses", None), 200)
         else:
-            self._for_a_while(lambda: setattr(bucket, "unreliable", 0.4), lambda: setattr(bucket, "unreliable", 0.0), 200)
+            self._for_a_while(
+                lambda: setattr(bucket, "unreliable", 0.4), lambda: setattr(bucket, "unreliable", 0.0), 200
+            )
 
     def _account(self) -> None:
         moods, chance = self.world.model.account_mood, self.world.chance

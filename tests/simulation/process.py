@@ -1,4 +1,4 @@
-"""A worker process on virtual time: the real stages, recorder, crew and ledger over a world that can stop it anywhere."""
+"""A process on virtual time: the real stages, recorder, crew and ledger over a world that can stop it anywhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import OperationalError
 
 from jobs.ledger.claims import SILENT
+from jobs.ledger.departures import Departures
 from jobs.ledger.engine import Database
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.values import Claim, Intent
@@ -138,11 +139,14 @@ class SimLedger(Ledger):
         self._world = world
         self._machine = machine
         self._process = process
+        self.routes = world.elsewhere
+        if world.local:
+            self._departures = Departures(path=world.folder / "departures")
 
     def clock_offset(self) -> float:
         if self._world.local:
             return 0.0
-        self._database._demand_up()  # type: ignore[attr-defined]  # noqa: SLF001  it asks the database
+        self._database._demand_up()  # type: ignore[attr-defined]
         return self._world.true_now() - self._machine.wall()
 
     def claim_submits(self, account: str, now: float, **terms: Any) -> Claim:
@@ -199,6 +203,7 @@ class Process:
         self.marks: dict[int, tuple[Any, Intent]] = {}
         self.loop = Loop(world.timeline, world.loop_trouble)
         self.crew: SimCrew | None = None
+        self._hold: Any = None  # the lock of the one crew, until it ends in peace
         self._inside = False
         self._armed: list[list[Any]] = []
         self._pair = (self.loop, self._step)
@@ -218,7 +223,8 @@ class Process:
             crew = SimCrew(services, only=world.only)
             crew.process = self
             if world.local:
-                services.ledger.hold(services.clock.now()).__enter__()  # held until death
+                self._hold = services.ledger.hold(services.clock.now())
+                self._hold.__enter__()
             await crew.start()
         except OperationalError:
             world.say(self.name, "cannot start")
@@ -310,6 +316,8 @@ class Process:
             assert self.crew is not None
             with contextlib.suppress(OperationalError):
                 await self.crew.drain(seconds, hurry=pressed)
+            if self._hold is not None:
+                self._hold.__exit__(None, None, None)
             self._die()
 
         self._tasks.append(self.loop.create_task(end()))

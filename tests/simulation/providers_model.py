@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from .schedule import EPOCH, Timeline
 
 Json = dict[str, Any]
@@ -168,7 +166,9 @@ class Model:
     def refusal(self, provider: str, kind: str) -> tuple[int, Json, dict[str, str]]:
         """An answer that surely accepts nothing."""
         status, words = REFUSALS[kind]
-        headers = {"Retry-After": str(self.chance.randrange(1, 20))} if kind == "busy" and self.chance.random() < 0.5 else {}
+        headers = (
+            {"Retry-After": str(self.chance.randrange(1, 20))} if kind == "busy" and self.chance.random() < 0.5 else {}
+        )
         if provider == "maxapi.io":
             http = 200 if self.chance.random() < 0.5 and kind != "busy" else status
             return http, {"code": status, "msg": words}, headers
@@ -180,7 +180,11 @@ class Model:
         now = self.timeline.now
         task = self.tasks.get(task_id)
         if task is None or now < task.known_from or now >= task.forgotten_from:
-            return 404, {"code": 404, "msg": "task not found", "error": {"message": "no such task", "code": "not_found"}}
+            return 404, {
+                "code": 404,
+                "msg": "task not found",
+                "error": {"message": "no such task", "code": "not_found"},
+            }
         return 200, _SHOWN[provider](self, task, now)
 
     def io_data(self, task: Task, now: float) -> Json:

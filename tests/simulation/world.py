@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import update
 
+from jobs.failover import Failover
 from jobs.ledger import engine
 from jobs.ledger.engine import Database
 from jobs.ledger.schema import ledger as ledger_table
@@ -27,7 +28,7 @@ from providers.callbacks import read_callback
 from providers.catalog import Catalog
 from providers.dialect import MICROS, Request
 from worker.routes import Routes
-from worker.services import limits_of
+from worker.services import _routes_of, budget_of, limits_of
 
 from .invariants import Watch
 from .network import Bucket, Roads
@@ -36,10 +37,12 @@ from .process import Machine, Process, SimLedger
 from .providers_model import Model, Moods, Task
 from .schedule import EPOCH, Timeline
 
-PRICE = 20_000
+PRICES = {"maxapi.io": 20_000, "maxapi.dev": 40_000, "apimaster": 60_000}
 #: Seconds that a link lives where the provider does not say when it dies; the real ones take a week.
 LINK_LIFE = 1_200.0
-PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
+#: Seconds.
+SUBMIT_TIMEOUT = {"maxapi.io": 60.0, "maxapi.dev": 100.0, "apimaster": 160.0}
+PROVIDERS = tuple(PRICES)
 MODELS = {"maxapi.io": "gpt-image-2/text-to-image", "maxapi.dev": "openai/gpt-image-2-beta", "apimaster": "gpt-image-2"}
 
 
@@ -71,11 +74,24 @@ def shelf() -> Shelf:
 
 @cache
 def catalog() -> tuple[Catalog, Routes]:
-    """The real one, with links that die within the hour, and fewer polls."""
+    """The real one, in more of a hurry: links die within the hour, and there are fewer polls."""
     contents = offers.load()
-    hasty = {"link_life": LINK_LIFE, "first_poll_after": 12.0, "poll_every": 10.0}
-    made = Catalog(replace(contents, offers=tuple(replace(offer, **hasty) for offer in contents.offers)))
-    return made, Routes(made)
+    made = Catalog(replace(contents, offers=tuple(_hasty(offer) for offer in contents.offers)))
+    made = made.with_prices({name: {"gpt-image-2": {"1k": price / MICROS}} for name, price in PRICES.items()})
+    return made, HastyRoutes(made)
+
+
+class HastyRoutes(Routes):
+    """Leases end sooner: apimaster's would take a quarter of an hour."""
+
+    @staticmethod
+    def longest_submit(provider: str) -> float:
+        return SUBMIT_TIMEOUT[provider]
+
+
+def _hasty(offer: offers.Offer) -> offers.Offer:
+    timeout = dict.fromkeys(offer.submit_timeout, SUBMIT_TIMEOUT[offer.provider])
+    return replace(offer, link_life=LINK_LIFE, first_poll_after=12.0, poll_every=10.0, submit_timeout=timeout)
 
 
 @dataclass(slots=True)
@@ -119,6 +135,7 @@ class World(Roads):
         self.local = self.chance.random() < 0.3
         self.machines = [Machine(self)] if self.local else [Machine(self) for _ in range(3)]
         self.settings = self._settings()
+        self.elsewhere = _routes_of(self.settings, self.catalog)
         self.processes: list[Process] = []
         self.dead: list[Process] = []  # kept, so that nothing in them runs on
         self.calm = False
@@ -127,7 +144,9 @@ class World(Roads):
         self._born = 0
         self.watch = Watch(self)
         self.office = SimLedger(self, None, self.machines[0] if self.local else Machine(self))
-        self.office.sync_accounts(limits_of(self.settings), self.true_now())
+        self.office.sync_accounts(
+            limits_of(self.settings), self.true_now(), daily_budget=budget_of(self.settings.daily_budget)
+        )
         self.batches = [self._batch(f"b{place}") for place in range(self.chance.choice((1, 1, 1, 2)))]
         self.person = Person(self)
 
@@ -172,14 +191,16 @@ class World(Roads):
                 submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if declared else None,
                 polls_per_second=20.0,
                 max_in_flight=chance.choice((1, 2, 4, 10)) if declared else None,
+                daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else 0.0,
                 webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
             )
         for name, account in accounts.items():
-            self.model.prices[name] = PRICE * (1 + PROVIDERS.index(account.provider))
+            self.model.prices[name] = PRICES[account.provider]
         pays = chance.random() < 0.25
         return Settings(
             database_url="sqlite:///nowhere.db",
             accounts=accounts,
+            daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else 0.0,
             on_unknown="pay-again" if pays else "hold",
             unknown_budget=chance.choice((0.05, 0.2, 5.0)) if pays else 0.0,
         )
@@ -194,9 +215,12 @@ class World(Roads):
             rows = [replace(row, price=None) if chance.random() < 0.5 else row for row in rows]
         new = NewBatch(
             name=name, dest="sim://", path="{batch}/{key}/{index}.{ext}", columns=(), source="sim", budget=budget,
-            allow_partial=True, weight=chance.choice((1.0, 1.0, 3.0)),
+            allow_partial=True, weight=chance.choice((1.0, 1.0, 3.0)), retries=chance.choice((0, 2, 2, 5)),
+            failover=chance.choice(tuple(Failover)),
         )  # fmt: skip
-        keyed = [replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows]
+        keyed = [
+            replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows
+        ]
         keyed = [_with_prompt(row) for row in keyed]
         self.office.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
@@ -223,8 +247,8 @@ class World(Roads):
             path="",
             provider=provider,
             provider_model=MODELS[provider],
-            price=PRICE * (1 + PROVIDERS.index(provider)),
-            pixels=None,
+            price=route.price,
+            pixels=route.pixels,
             max_n=min(route.max_n, self.chance.choice((1, 2, 10))),
         )
 
@@ -343,6 +367,3 @@ def _moods(chance: random.Random) -> Moods:
     moods.forgets = min(moods.forgets, 0.15)
     moods.twins = min(moods.twins, 0.15)
     return moods
-
-
-MICROS_OF = MICROS
