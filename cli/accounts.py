@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from cli.commands import command
 from cli.options import Config, Json, Sandbox
-from cli.reading import Desk, note, open_desk, show, show_json
+from cli.reading import NOWHERE, Desk, desk_of, note, show, show_json
 from cli.wording import aligned, day_and_minute, day_and_time, money, span
 from jobs.errors import BadInput
 from jobs.result_files import utc
@@ -19,6 +19,7 @@ from providers.dialect import MICROS
 if TYPE_CHECKING:
     from jobs.ledger.values import Account, DayLimit
     from jobs.settings import Account as Declared
+    from jobs.settings import Settings
 
 Probe = Annotated[str | None, typer.Option("--probe", metavar="NAME", help="Wake this paused account now.")]
 Line = tuple[str, str]
@@ -28,18 +29,58 @@ HEADINGS = ("ACCOUNT", "PROVIDER", "SUBMITS/S", "POLLS/S", "IN FLIGHT", "429s", 
 
 def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Limits, use and pauses of each account."""
-    with open_desk(config, sandbox=sandbox) as desk:
+    from jobs.settings import load_settings  # noqa: PLC0415  `--help` does without
+
+    settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    path = settings.database_path
+    if probe is None and path is not None and not path.exists():
+        _tell(Standing(_declared(settings), [], time.time()), settings, json=json)
+        return 0
+    with desk_of(settings) as desk:
         if probe is not None:
             _wake(desk, probe)
-        known = desk.ledger.accounts()
         now = time.time() + desk.ledger.clock_offset()
-        if json:
-            told = [_document(account, desk.settings.accounts.get(account.name)) for account in known]
-            days = [day_document(limit) for limit in desk.ledger.daily_budgets(now)]
-            show_json({"accounts": told, "daily_budgets": days})
-        else:
-            show(_page(known, desk, now), sandbox=sandbox)
+        known = desk.ledger.accounts() or _declared(settings)
+        _tell(Standing(known, desk.ledger.daily_budgets(now), now), settings, json=json)
     return 0
+
+
+class Standing(NamedTuple):
+    """How the accounts stand."""
+
+    known: list[Account]
+    days: list[DayLimit]
+    now: float
+
+
+def _declared(settings: Settings) -> list[Account]:
+    """The accounts of the settings, before the first run has brought them to a ledger."""
+    from jobs.ledger.values import Account  # noqa: PLC0415  rarely
+    from jobs.limits import DEFAULT_POLLS_PER_SECOND, FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
+
+    return [
+        Account(
+            name=name,
+            provider=account.provider,
+            submits_per_second=account.submits_per_second or FIRST_SUBMITS_PER_SECOND,
+            polls_per_second=account.polls_per_second or DEFAULT_POLLS_PER_SECOND,
+            max_in_flight=account.max_in_flight or int(FIRST_IN_FLIGHT),
+            in_flight=0,
+            paused_until=None,
+            paused_code=None,
+            paused_message=None,
+            throttled=0,
+        )
+        for name, account in sorted(settings.accounts.items())
+    ]
+
+
+def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
+    if json:
+        told = [_document(account, settings.accounts.get(account.name)) for account in standing.known]
+        show_json({"accounts": told, "daily_budgets": [day_document(limit) for limit in standing.days]})
+    else:
+        show(_page(standing, settings), sandbox=settings.is_sandbox)
 
 
 def _wake(desk: Desk, name: str) -> None:
@@ -52,17 +93,20 @@ def _wake(desk: Desk, name: str) -> None:
     note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
 
 
-def _page(known: list[Account], desk: Desk, now: float) -> list[Line]:
+def _page(standing: Standing, settings: Settings) -> list[Line]:
+    known, days, now = standing
     if not known:
-        return [("No account has worked on this ledger yet.", "")]
-    rows = [_row(account, desk.settings.accounts.get(account.name), now) for account in known]
+        return [
+            ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
+        ]
+    rows = [_row(account, settings.accounts.get(account.name), now) for account in known]
     head, *lines = aligned([HEADINGS, *rows], right=frozenset({2, 3, 4, 5}))
     styles = ["yellow" if is_paused(account, now) else "" for account in known]
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
     if any("*" in cell for row in rows for cell in row):
         told.append(("* not declared: learnt so far, from a cautious start", "dim"))
-    today = [(day_line(limit), "") for limit in desk.ledger.daily_budgets(now)]
-    return [(head, "bold"), *told, *today, *_advice(known, now, sandbox=desk.settings.is_sandbox)]
+    today = [(day_line(limit), "") for limit in days]
+    return [(head, "bold"), *told, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
 
 
 def day_line(limit: DayLimit) -> str:

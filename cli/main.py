@@ -118,8 +118,10 @@ def main() -> None:
 
 def _tell(error: LightfastError) -> None:
     """What went wrong, on stderr; and as a document on stdout where one was asked for."""
+    from cli.reading import sandbox_mark  # noqa: PLC0415  rarely
+
     problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]
-    sys.stderr.write(f"error: {problems[0]}\n")
+    sys.stderr.write(f"{sandbox_mark()}error: {problems[0]}\n")
     sys.stderr.writelines(f"  {problem}\n" for problem in problems[1:])
     if "--json" in sys.argv:
         import json  # noqa: PLC0415  only here

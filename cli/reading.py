@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,13 +75,23 @@ def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: boo
     from rich.console import Console  # noqa: PLC0415  only when something is printed
     from rich.text import Text  # noqa: PLC0415  the same
 
-    console = Console(highlight=False, stderr=stderr)
+    class Calm(Console):
+        def on_broken_pipe(self) -> None:
+            """The command's own exit code stands; rich would end with 1, and the summary's rest is lost anyway."""
+            let_go_of_stdout()
+
+    console = Calm(highlight=False, stderr=stderr)
     if sandbox:
         console.print(
             Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")
         )
     for line, style in lines:
         console.print(Text(line, style=style), soft_wrap=True)
+
+
+def let_go_of_stdout() -> None:
+    """A reader that has seen enough (`| head`) is no mistake: what comes after, and at the end, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_json(document: Mapping[str, object]) -> None:
@@ -93,4 +104,9 @@ def show_json(document: Mapping[str, object]) -> None:
 
 def note(text: str) -> None:
     """Says something beside the data, on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(sandbox_mark() + text, err=True)
+
+
+def sandbox_mark() -> str:
+    """What every line says that is about the stand-in's pictures and money."""
+    return "SANDBOX " if "--sandbox" in sys.argv else ""

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import BatchName, Config, Json, Sandbox, read_duration
-from cli.reading import Desk, find_batch, note, open_desk, show_json
+from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, show_json
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
@@ -111,7 +111,12 @@ def _format(asked: str | None, output: str | None) -> str:
     if asked is not None and asked not in FORMATS:
         raise BadInput(f'--format: "{asked}". Legal: {", ".join(FORMATS)}.')
     ending = Path(output).suffix.lstrip(".").lower() if output else ""
-    return asked or {"htm": "html", "ndjson": "jsonl"}.get(ending) or (ending if ending in FORMATS else "csv")
+    meant = asked or {"htm": "html", "ndjson": "jsonl", "": "csv"}.get(ending, ending)
+    if meant not in FORMATS and Path(output or "").is_dir():
+        return "csv"
+    if meant not in FORMATS:
+        raise BadInput(f'-o {output}: no format ends with ".{ending}". Say --format {", ".join(FORMATS)}.')
+    return meant
 
 
 def parse_span(text: str) -> float:
@@ -219,11 +224,6 @@ def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002
             _place(scratch, where, format)
         finally:
             scratch.unlink(missing_ok=True)
-
-
-def let_go_of_stdout() -> None:
-    """Nobody reads it any more; what Python still has for it at its end goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _folder_of(where: str) -> Path:

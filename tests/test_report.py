@@ -206,6 +206,7 @@ def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
     [
         (("results", "shpo"), "Did you mean shop"),
         (("results", "shop", "--format", "xml"), "csv, jsonl, parquet, html"),
+        (("results", "shop", "-o", "done.xlsx"), '".xlsx"'),
         (("results", "shop", "--per", "pixel"), "row, image"),
         (("results", "shop", "--only", "dome"), "done"),
         (("results", "shop", "--presign", "8d"), "at most 7d"),
@@ -235,9 +236,10 @@ def test_without_a_ledger_nothing_is_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_that_has_seen_enough_is_no_mistake(told):
+@pytest.mark.parametrize("words", [("results", "shop"), ("status",)])
+def test_a_reader_that_has_seen_enough_is_no_mistake(told, words):
     environment = {**os.environ, "LIGHTFAST_DEBUG": "1"}
-    command = [sys.executable, "-c", "from cli.main import main; main()", "results", "shop"]
+    command = [sys.executable, "-c", "from cli.main import main; main()", *words]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False, timeout=60)
@@ -419,3 +421,21 @@ def test_a_task_is_adopted_only_when_the_provider_knows_it(told, sandbox, monkey
 
     assert unasked.value.exit_code == 1
     assert document("why", "shop", "sofa")["status"] == "held"
+
+
+def test_accounts_are_shown_before_the_first_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+
+    text = call("accounts").stdout
+
+    assert "maxapi.io" in text
+    assert "0 of 4*" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_word_about_the_stand_in_says_so(told, monkeypatch):
+    (told / "lightfast.db").rename(told / "lightfast-sandbox.db")
+    words = ["cancel", "shop", "--sandbox"]
+    monkeypatch.setattr(sys, "argv", ["lightfast", *words])
+
+    assert call(*words).stderr.startswith("SANDBOX shop is cancelled")
