@@ -127,8 +127,8 @@ class Bucket(Store):
         path: str,
         data: bytes | Path,
         *,
-        content_type: str,
-        metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  its shape
+        content_type: str,  # noqa: ARG002  its shape
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> Put:
         self._demand_working()
         content = data if isinstance(data, bytes) else data.read_bytes()
@@ -149,8 +149,8 @@ class Bucket(Store):
         path: str,
         data: bytes | Path,
         *,
-        content_type: str,
-        metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  its shape
+        content_type: str,  # noqa: ARG002  its shape
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self._demand_working()
         self.objects[path] = (data if isinstance(data, bytes) else data.read_bytes(), dict(metadata))
