@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.soak import cluster, local
+from tests.soak import away, cluster, local
 from tests.soak.judge import Findings
+
+PARTS = ("local", "webhooks", "frozen", "outage", "full-disk", "cluster")
 
 
 def main() -> int:
@@ -20,6 +22,9 @@ def main() -> int:
         "webhooks": lambda folder: local.soak_with_and_without_webhooks(
             folder, rows=max(1, options.rows * 3 // 10), kills=max(1, options.kills // 4), seed=options.seed
         ),
+        "frozen": lambda folder: [away.soak_frozen(folder, rows=max(1, options.rows // 5), seed=options.seed)],
+        "full-disk": lambda folder: [away.soak_full_disk(folder, rows=max(1, options.rows // 5), seed=options.seed)],
+        "outage": lambda folder: [away.soak_outage(folder, rows=max(1, options.rows // 5), seed=options.seed)],
         "cluster": lambda folder: [
             cluster.soak(
                 folder,
@@ -42,7 +47,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--part", action="append", choices=("local", "webhooks", "cluster"), help="only this; repeat")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; repeat")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=7)

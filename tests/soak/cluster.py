@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -32,32 +33,58 @@ PATIENCE = 1000.0
 Strike = Callable[[], None]
 
 
-def soak(folder: Path, *, rows: int, kills: int, seed: int, providers: tuple[str, ...] = PROVIDERS) -> Findings:
-    """The same demands as of the local run."""
-    found = Findings(title=f"cluster: 3 workers, web, beat, Valkey, PostgreSQL; {rows} rows, {', '.join(providers)}")
-    began, chance, said = time.monotonic(), random.Random(seed), []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A cluster that works on a batch."""
+
+    running: Cluster
+    ledger: Ledger
+    box: Box
+    batch: Batch
+
+
+@contextlib.contextmanager
+def running_batch(
+    folder: Path,
+    plan: Mapping[str, object],
+    formation: Mapping[str, int],
+    rate: float,
+    *,
+    rows: int,
+    providers: tuple[str, ...],
+) -> Iterator[Stage]:
+    """The batch is submitted; `rate`: submits a second of each account."""
     folder.mkdir(parents=True)
-    (folder / "scenario.json").write_text(json.dumps(scenario(seed)))
-    rate = max(1.0, rows / len(providers) / (max(kills, 1) * sum(BETWEEN) / 2 * SLOWER))
+    (folder / "scenario.json").write_text(json.dumps(plan))
     with (
         _environment(_rates(rate)),
-        cluster(folder=folder, formation=FORMATION, say=said.append, scenario=folder / "scenario.json") as running,
+        cluster(folder=folder, formation=formation, say=lambda _: None, scenario=folder / "scenario.json") as running,
         contextlib.closing(open_ledger(running.database.url)) as ledger,
     ):
         box = Box(running.stand_in.url, None)  # type: ignore[arg-type]  the cluster ends its process
         batch = make_batch(folder / "work", rows, providers, to=f"s3://{BUCKET}", environment=running.environment)
         batch.ask("submit", f"{NAME}.csv", "--to", batch.to, "--yes", "--quiet")
-        struck = _kill_all_kinds(running, kills, chance, lambda: not _is_over(ledger))
+        yield Stage(running=running, ledger=ledger, box=box, batch=batch)
+
+
+def soak(folder: Path, *, rows: int, kills: int, seed: int, providers: tuple[str, ...] = PROVIDERS) -> Findings:
+    """The same demands as of the local run."""
+    found = Findings(title=f"cluster: 3 workers, web, beat, Valkey, PostgreSQL; {rows} rows, {', '.join(providers)}")
+    began, chance = time.monotonic(), random.Random(seed)
+    rate = max(1.0, rows / len(providers) / (max(kills, 1) * sum(BETWEEN) / 2 * SLOWER))
+    with running_batch(folder, scenario(seed), FORMATION, rate, rows=rows, providers=providers) as stage:
+        running, ledger, box, batch = stage.running, stage.ledger, stage.box, stage.batch
+        struck = _kill_all_kinds(running, kills, chance, lambda: not is_over(ledger))
         found.show("kills -9 while it ran", struck.total(), must=struck.total() >= kills)
         found.show("... of", ", ".join(f"{name} {count}" for name, count in sorted(struck.items())))
-        _wait_until_over(ledger)
+        wait_until_over(ledger)
         found.show("seconds until every row was stored or held", f"{time.monotonic() - began:.0f}")
         listed = batch.listed()
         settle(box)
-        after_the_kills(found, batch, look_at(box, _stored(running), listed))
-        listed_ever = _pay_again(batch, ledger, listed)
+        after_the_kills(found, batch, look_at(box, stored_by(running), listed))
+        listed_ever = pay_again(batch, ledger, listed)
         settle(box)
-        last = look_at(box, _stored(running), ())
+        last = look_at(box, stored_by(running), ())
         in_the_end(found, batch, last, listed_ever)
         books(found, last, batch.money(), batch.audited())
     found.show("seconds", f"{time.monotonic() - began:.0f}")
@@ -89,7 +116,7 @@ def _kill_server(server: servers.Server, chance: random.Random) -> None:
     raise RuntimeError(f"{server.name} did not come back")
 
 
-def _is_over(ledger: Ledger) -> bool:
+def is_over(ledger: Ledger) -> bool:
     """Each row is done or held, and no image waits."""
     try:
         progress = ledger.progress(NAME)
@@ -99,27 +126,27 @@ def _is_over(ledger: Ledger) -> bool:
     return ended == sum(progress.jobs.values()) and not progress.images_in_flight and not progress.images_generated
 
 
-def _wait_until_over(ledger: Ledger) -> None:
+def wait_until_over(ledger: Ledger) -> None:
     end = time.monotonic() + PATIENCE
-    while not _is_over(ledger):
+    while not is_over(ledger):
         if time.monotonic() > end:
             raise RuntimeError(f"not over: {ledger.progress(NAME)}")
         time.sleep(1)
 
 
-def _pay_again(batch: Batch, ledger: Ledger, listed: list[str]) -> int:
+def pay_again(batch: Batch, ledger: Ledger, listed: list[str]) -> int:
     ever = 0
     for _ in range(ROUNDS):
         ever += len(listed)
         if not listed:
             break
         batch.pay_again()
-        _wait_until_over(ledger)
+        wait_until_over(ledger)
         listed = batch.listed()
     return ever
 
 
-def _stored(running: Cluster) -> dict[str, list[bytes]]:
+def stored_by(running: Cluster) -> dict[str, list[bytes]]:
     """What the bucket holds, by the rows' keys."""
     names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
     variables = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
