@@ -16,7 +16,10 @@ def plan(making: Making) -> int:
     from cli.surroundings import check_mark, probe, settings_for, trackless  # noqa: PLC0415
     from cli.taking import take  # noqa: PLC0415
 
-    with settings_for(making.config, sandbox=making.sandbox) as settings, take(making, settings) as taking:
+    with (
+        settings_for(making.config, sandbox=making.sandbox, traceless=True) as settings,
+        take(making, settings) as taking,
+    ):
         with trackless(taking.dest):
             store = probe(taking.dest) if taking.dest else None
             if store is not None and taking.batch is None and not making.new_ledger:

@@ -29,7 +29,7 @@ _WIDTH = 13
 def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     """Every line of the plan, with its style."""
     yield from _head(taking, probed=probed)
-    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
+    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in [*taking.seen.hints, *_fewer(taking)])
     yield from (_sample(taking.seen))
     yield from _routes(taking.seen, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     yield from _total(taking)
@@ -43,6 +43,14 @@ def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
     bucket = "      bucket: written, read, deleted" if probed else ""
     yield f"{'batch':{_WIDTH}}  {taking.name}{new} -> {_example_path(taking)}{bucket}", ""
     yield f"{'ledger':{_WIDTH}}  {ledger_line(taking.settings)}", ""
+
+
+def _fewer(taking: Taking) -> Iterator[str]:
+    """Rows of the batch that this manifest, or --limit, leaves out."""
+    recorded = sum(taking.ledger.progress(taking.name).jobs.values()) if taking.ledger and taking.batch else 0
+    if taking.seen.rows < recorded:
+        here = f"{wording.count(taking.seen.rows, 'row')} here, {recorded:,} on record"
+        yield f"{here}: the others are taken out until a manifest has them again; what is paid for them is stored"
 
 
 def _rows(taking: Taking) -> str:

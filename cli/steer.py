@@ -361,7 +361,9 @@ def ring(desk: Desk) -> None:
 
 
 def _by_whom(desk: Desk) -> str:
-    return " by the next `lightfast run`" if desk.ledger.is_sqlite else " by the cluster's workers"
+    if not desk.ledger.is_sqlite:
+        return " by the cluster's workers"
+    return " by the `lightfast run` that is at work" if desk.ledger.is_held() else " by the next `lightfast run`"
 
 
 def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> None:

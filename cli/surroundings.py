@@ -25,8 +25,8 @@ SANDBOX_STATE_FILE = "lightfast-sandbox.jsonl"
 
 
 @contextlib.contextmanager
-def settings_for(config: Path | None, *, sandbox: bool) -> Iterator[Settings]:
-    """The settings; with --sandbox, of a stand-in that lives as long as this command."""
+def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False) -> Iterator[Settings]:
+    """The settings; with --sandbox, of a stand-in that lives as long as this command, and may leave no file behind."""
     from jobs.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     settings = load_settings(config)  # what is wrong ends the command before anything is started
@@ -34,8 +34,13 @@ def settings_for(config: Path | None, *, sandbox: bool) -> Iterator[Settings]:
         yield settings
         return
     folder = settings.source.parent if settings.source else Path.cwd()
-    with standin(folder) as url:
-        yield load_settings(config, sandbox_url=url)
+    made = [folder / name for name in (SANDBOX_PORT_FILE, SANDBOX_STATE_FILE) if not (folder / name).exists()]
+    try:
+        with standin(folder) as url:
+            yield load_settings(config, sandbox_url=url)
+    finally:
+        for file in made if traceless else []:
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

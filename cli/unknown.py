@@ -187,7 +187,7 @@ def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str 
         poll_path = _ask_about(desk, attempts[0], task_id, yes=yes)
     now = time.time() + desk.ledger.clock_offset()
     settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
-    note(_done(attempts, settled, how, is_sqlite=desk.ledger.is_sqlite))
+    note(_done(attempts, settled, how, desk))
     return settled
 
 
@@ -227,11 +227,12 @@ def _money(attempts: list[UnknownAttempt]) -> int:
     return sum(attempt.money for attempt in attempts)
 
 
-def _done(attempts: list[UnknownAttempt], settled: int, how: str, *, is_sqlite: bool) -> str:
+def _done(attempts: list[UnknownAttempt], settled: int, how: str, desk: Desk) -> str:
     what = {
         "pay-again": f"made again; {at_most(attempts)} counts as spent, for it may be",
         "give-up": f"given up; {at_most(attempts)} counts as spent, for it may be",
         "found": "adopted: its task is asked about next",
     }[how]
-    who = "The same `lightfast run` goes on with it." if is_sqlite else "The workers go on with it."
+    at_work = not desk.ledger.is_sqlite or desk.ledger.is_held()
+    who = "Who is at work goes on with it." if at_work else "The same `lightfast run` goes on with it."
     return f"{count(settled, 'attempt')} {what}.{'' if how == 'give-up' else ' ' + who}"

@@ -439,3 +439,29 @@ def test_every_word_about_the_stand_in_says_so(told, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightfast", *words])
 
     assert call(*words).stderr.startswith("SANDBOX shop is cancelled")
+
+
+def test_a_run_that_is_at_work_is_the_one_that_goes_on(told):
+    ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
+
+    with ledger.hold(time.time()):
+        assert "goes on by the `lightfast run` that is at work" in call("resume", "shop").stderr
+    ledger.close()
+    assert "goes on by the next `lightfast run`" in call("resume", "shop").stderr
+
+
+def test_a_manifest_with_fewer_rows_than_the_batch_says_what_becomes_of_the_others(told, monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    (told / "shop.csv").write_text("key,prompt\nlamp,A lamp\ndesk,A desk\n")
+
+    text = call("plan", "shop.csv", "--limit", "1", code=2).stdout  # its path is another than the batch's
+
+    assert "1 row here, 5 on record: the others are taken out" in text
+
+
+def test_a_plan_with_the_stand_in_leaves_nothing_behind(tmp_path):
+    (tmp_path / "m.csv").write_text("key,prompt\na,A lamp\n")
+
+    call("plan", "m.csv", "--to", "out", "--sandbox")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]

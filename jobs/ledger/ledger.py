@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.endings import Silence
+from jobs.errors import LedgerBusy
 from jobs.ledger import (
     claims,
     configured,
@@ -109,6 +110,14 @@ class Ledger:
     def departs(self, attempt_id: int) -> None:
         """This attempt's request leaves now: to be said before its first byte. Only a SQLite ledger keeps a list."""
         self._departures.note(attempt_id)
+
+    def is_held(self) -> bool:
+        """On SQLite: whether a crew is at work on it."""
+        try:
+            with engine.crew_lock(self._database):
+                return False
+        except LedgerBusy:
+            return True
 
     def _end_leases(self, now: float) -> None:
         with self._database.writing() as tx:
