@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Connection,
     Float,
     Integer,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    or_,
     select,
     update,
 )
@@ -36,11 +34,11 @@ from sqlalchemy import (
 from jobs import limits
 from jobs.ledger import days
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
-from jobs.ledger.values import Claim, DueCopy, DuePoll, Intent
+from jobs.ledger.values import Claim, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
 from jobs.states import Batch as BatchState
-from providers.dialect import Request, request_hash
+from providers.dialect import Request
 
 #: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
 SILENT = 20.0
@@ -71,14 +69,15 @@ _me = workers.alias()
 #: Silence counts from the asker's own last sign of life: while the database was away nobody could give any.
 _MY_LIFE = select(_me.c.seen_at).where(_me.c.name == bindparam("me", type_=Text)).scalar_subquery()
 _ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT
-_SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < _ALIVE_SINCE)
+#: Workers that gave no sign of life for long.
+SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < _ALIVE_SINCE)
 _FLYING = select(func.count()).where(
     attempts.c.account_id == bindparam("of_account"),
     # Literal, not bound: only then can the planner use the partial index.
     attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
 )
 _FLYING_NOW = _FLYING.where(
-    ~((attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(_SILENT_WORKERS))
+    ~((attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(SILENT_WORKERS))
 )
 
 
@@ -187,16 +186,18 @@ def _batches_with_work(tx: Connection, provider: str, now: float, only: str | No
 
 
 _ONLY = bindparam("only", type_=Text)
-_MAY_SPEND = (batches.c.state == BatchState.ACTIVE) & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+#: Batches that may spend now; `only` binds one of them, or None.
+MAY_SPEND = (batches.c.state == BatchState.ACTIVE) & (_ONLY.is_(None) | (batches.c.name == _ONLY))
 _WAITS = (
     jobs.c.state == literal_column("'ready'"),
     jobs.c.provider == bindparam("at_provider"),
     jobs.c.position.is_not(None),
 )
-_IS_READY = (*_WAITS, jobs.c.ready_at <= bindparam("moment"))
+#: Jobs that may be sent now.
+IS_READY = (*_WAITS, jobs.c.ready_at <= bindparam("moment"))
 _WITH_WORK = (
     select(batches)
-    .where(_MAY_SPEND, select(literal_column("1")).where(*_IS_READY, jobs.c.batch_id == batches.c.id).exists())
+    .where(MAY_SPEND, select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id).exists())
     .order_by(batches.c.id)
     .with_for_update(key_share=True)
 )
@@ -225,7 +226,7 @@ def _ready_jobs(tx: Connection, batch_id: int, provider: str, now: float, most: 
 
 _READY = (
     select(jobs)
-    .where(jobs.c.batch_id == bindparam("of_batch"), *_IS_READY)
+    .where(jobs.c.batch_id == bindparam("of_batch"), *IS_READY)
     .order_by(jobs.c.position)
     .limit(bindparam("most", type_=Integer))
     .with_for_update(key_share=True)
@@ -307,7 +308,7 @@ def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> 
 
 
 _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
-    *_WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(_MAY_SPEND))
+    *_WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))
 )
 
 
@@ -422,220 +423,3 @@ def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until:
         send_at=send_at,
         lease_until=until,
     )
-
-
-# -- polls ---------------------------------------------------------------------------------------------------------
-
-
-def claim_polls(
-    tx: Connection, name: str, now: float, *, lease: float, at_most: int
-) -> tuple[list[DuePoll], float | None]:
-    """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
-    account = lock_account(tx, name)
-    rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
-    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=at_most)
-    due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
-    if due:
-        used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
-        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat})
-        tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
-    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at)
-
-
-_TAKE_POLL_RATE = update(accounts).where(accounts.c.id == bindparam("of_account")).values(poll_tat=bindparam("tat"))
-_POLLED = (
-    update(attempts)
-    .where(attempts.c.id.in_(bindparam("asked_about", expanding=True)))
-    .values(next_poll_at=bindparam("until"), polls=attempts.c.polls + 1)
-)
-
-
-def _due_polls(tx: Connection, account_id: int, now: float, most: int) -> Sequence[Row[Any]]:
-    return tx.execute(_DUE_POLLS, {"of_account": account_id, "moment": now, "most": most}).all()
-
-
-_DUE_POLLS = (
-    select(attempts)
-    .where(attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at <= bindparam("moment"))
-    .order_by(attempts.c.next_poll_at)
-    .limit(bindparam("most", type_=Integer))
-    .with_for_update(skip_locked=True)
-)
-
-
-def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
-    found = tx.execute(_NEXT_POLL, {"of_account": account_id}).scalar()
-    return None if found is None else max(found, not_before)
-
-
-_NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
-    attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at.is_not(None)
-)
-
-
-def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
-    return DuePoll(
-        attempt_id=row.id,
-        account=account.name,
-        job_id=row.job_id,
-        provider_model=row.provider_model,
-        task_id=row.task_id,
-        poll_path=row.poll_path,
-        n=row.n,
-        accepted_at=row.accepted_at or row.created_at,
-        polls=row.polls,
-        not_found_since=row.not_found_since,
-        answered_at=account.answered_at,
-    )
-
-
-# -- copies --------------------------------------------------------------------------------------------------------
-
-
-def claim_copies(
-    tx: Connection, now: float, *, holder: str, lease: float, at_most: int
-) -> tuple[list[DueCopy], float | None]:
-    """Images to be copied now, those whose links die first first, and when to ask again."""
-    due = tx.execute(_DUE_COPIES, {"moment": now, "me": holder, "most": at_most}).all()
-    if due:
-        tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
-    return [_due_copy(row) for row in due], _next_copy(tx)
-
-
-_LEASE = (
-    update(images)
-    .where(images.c.id.in_(bindparam("taken", expanding=True)))
-    .values(lease_until=bindparam("until"), holder=bindparam("by"), tries=images.c.tries + 1)
-)
-
-
-def _due_copies() -> Any:
-    wanted = (
-        *images.c,
-        jobs.c.key,
-        jobs.c.path,
-        jobs.c.request,
-        jobs.c.provider,
-        jobs.c.width.label("asked_width"),
-        jobs.c.height.label("asked_height"),
-        batches.c.name.label("batch"),
-        batches.c.dest,
-        attempts.c.provider_model,
-        attempts.c.slots,
-        attempts.c.task_id,
-        attempts.c.poll_path,
-        accounts.c.name.label("account"),
-        accounts.c.provider.label("made_by"),
-    )
-    joined = (
-        images.join(jobs, jobs.c.id == images.c.job_id)
-        .join(batches, batches.c.id == images.c.batch_id)
-        .join(attempts, attempts.c.id == images.c.attempt_id)
-        .join(accounts, accounts.c.id == attempts.c.account_id)
-    )
-    # A copy may be made twice without harm, so one is taken from a worker that fell silent before its lease ends.
-    moment: BindParameter[Any] = bindparam("moment")
-    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= moment, images.c.holder.in_(_SILENT_WORKERS))
-    return (
-        select(*wanted)
-        .select_from(joined)
-        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= moment, free)
-        .order_by(images.c.expires_at)
-        .limit(bindparam("most", type_=Integer))
-        .with_for_update(of=images, skip_locked=True)
-    )
-
-
-_DUE_COPIES = _due_copies()
-
-
-def _next_copy(tx: Connection) -> float | None:
-    found = tx.execute(_NEXT_COPY).scalar()
-    return None if found is None else float(found)
-
-
-_BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
-#: The later of lease and delay, in portable SQL.
-_FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
-_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"))
-
-
-def _due_copy(row: Row[Any]) -> DueCopy:
-    asked = (row.asked_width, row.asked_height) if row.asked_width else None
-    return DueCopy(
-        image_id=row.id,
-        attempt_id=row.attempt_id,
-        job_id=row.job_id,
-        batch=row.batch,
-        dest=row.dest,
-        key=row.key,
-        slot=row.slot,
-        revision=row.revision,
-        surplus=row.surplus,
-        path=row.path,
-        request_hash=request_hash(row.request),
-        pixels=asked,
-        provider=row.made_by,
-        provider_model=row.provider_model,
-        account=row.account,
-        task_id=row.task_id,
-        poll_path=row.poll_path,
-        nth=_place(row.slot, json.loads(row.slots)),
-        url=row.url,
-        spool=row.spool,
-        expires_at=row.expires_at,
-        tries=row.tries,
-        recorded_path=row.object_path,
-        recorded_sha256=row.sha256,
-    )
-
-
-def _place(slot: int, slots: list[int]) -> int:
-    """A surplus image has no slot of its own; it is taken for the first."""
-    return slots.index(slot) if slot in slots else 0
-
-
-# -- what a dead holder left ---------------------------------------------------------------------------------------
-
-
-def expired_submits(tx: Connection, now: float) -> list[int]:
-    """Attempts whose right to send has ended without a record of what came of it."""
-    gone = select(attempts.c.id).where(
-        attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
-    )
-    return list(tx.execute(gone).scalars())
-
-
-def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
-    """Ends every lease at once, for the one who knows that all holders are dead; open submits, and who held them."""
-    tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
-    tx.execute(
-        update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
-    )
-    # A person began again, so rests end; what is known of trouble stays, and one submit probes.
-    tx.execute(update(accounts).values(paused_until=None))
-    begun = select(attempts.c.id, attempts.c.holder).where(attempts.c.state == literal_column("'submitting'"))
-    return [(row.id, row.holder) for row in tx.execute(begun)]
-
-
-def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
-    """Lanes that may have something to do now."""
-    names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
-    for row in names.values():
-        if _batches_ready(tx, row.provider, now):
-            yield f"submit:{row.name}"
-    polled = select(attempts.c.account_id).where(attempts.c.next_poll_at <= now).distinct()
-    for account_id in tx.execute(polled).scalars():
-        if account_id in names:
-            yield f"poll:{names[account_id].name}"
-    # Ordered, so that SQLite takes the index of those alone and does not look through every image.
-    generated = select(images.c.id).where(images.c.state == literal_column("'generated'"))
-    if tx.execute(generated.order_by(images.c.expires_at).limit(1)).first():
-        yield "copy"
-
-
-def _batches_ready(tx: Connection, provider: str, now: float) -> bool:
-    return tx.execute(_ANY_READY, {"at_provider": provider, "moment": now, "only": None}).first() is not None
-
-
-_ANY_READY = select(jobs.c.id).where(*_IS_READY, jobs.c.batch_id.in_(select(batches.c.id).where(_MAY_SPEND))).limit(1)

@@ -17,9 +17,11 @@ from jobs.ledger import (
     claims,
     configured,
     days,
+    due,
     engine,
     hints,
     hopeless,
+    leases,
     manifests,
     money,
     moves,
@@ -121,7 +123,7 @@ class Ledger:
 
     def _end_leases(self, now: float) -> None:
         with self._database.writing() as tx:
-            begun = claims.end_leases(tx, now)
+            begun = leases.end_leases(tx, now)
             stayed = self._departures.never_left(begun)
             outcomes.record(tx, [(_stayed if number in stayed else _died)(number, now) for number, _ in begun])
         self._departures.forget()
@@ -341,13 +343,13 @@ class Ledger:
         self, account: str, now: float, *, lease: float, at_most: int = 64
     ) -> tuple[list[DuePoll], float | None]:
         """Claims provider tasks to be asked about; also when to ask again (None: when a bell rings)."""
-        return self._write(lambda tx: claims.claim_polls(tx, account, now, lease=lease, at_most=at_most))
+        return self._write(lambda tx: due.claim_polls(tx, account, now, lease=lease, at_most=at_most))
 
     def claim_copies(
         self, now: float, *, holder: str, lease: float, at_most: int
     ) -> tuple[list[DueCopy], float | None]:
         """Claims images to be copied, those whose links die first first; also when to ask again."""
-        return self._write(lambda tx: claims.claim_copies(tx, now, holder=holder, lease=lease, at_most=at_most))
+        return self._write(lambda tx: due.claim_copies(tx, now, holder=holder, lease=lease, at_most=at_most))
 
     def sweep(self, now: float) -> Swept:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
@@ -443,9 +445,9 @@ def _batch_id(tx: Connection, name: str) -> int:
 
 
 def _sweep(tx: Connection, now: float) -> Swept:
-    gone = claims.expired_submits(tx, now)
+    gone = leases.expired_submits(tx, now)
     bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
-    return Swept(unknown=len(gone), bells=frozenset({*bells, *claims.lanes_with_work(tx, now)}))
+    return Swept(unknown=len(gone), bells=frozenset({*bells, *leases.lanes_with_work(tx, now)}))
 
 
 def _touch_worker(tx: Connection, name: str, now: float) -> None:

@@ -1,0 +1,196 @@
+"""What is due now: provider tasks to be asked about, images to be copied. Nothing is paid here, nothing can be lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Integer,
+    Row,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from jobs import limits
+from jobs.ledger.claims import SILENT_WORKERS, lock_account
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.values import DueCopy, DuePoll
+from providers.dialect import request_hash
+
+# -- polls ---------------------------------------------------------------------------------------------------------
+
+
+def claim_polls(
+    tx: Connection, name: str, now: float, *, lease: float, at_most: int
+) -> tuple[list[DuePoll], float | None]:
+    """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
+    account = lock_account(tx, name)
+    rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
+    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=at_most)
+    due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
+    if due:
+        used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
+        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat})
+        tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
+    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at)
+
+
+_TAKE_POLL_RATE = update(accounts).where(accounts.c.id == bindparam("of_account")).values(poll_tat=bindparam("tat"))
+_POLLED = (
+    update(attempts)
+    .where(attempts.c.id.in_(bindparam("asked_about", expanding=True)))
+    .values(next_poll_at=bindparam("until"), polls=attempts.c.polls + 1)
+)
+
+
+def _due_polls(tx: Connection, account_id: int, now: float, most: int) -> Sequence[Row[Any]]:
+    return tx.execute(_DUE_POLLS, {"of_account": account_id, "moment": now, "most": most}).all()
+
+
+_DUE_POLLS = (
+    select(attempts)
+    .where(attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at <= bindparam("moment"))
+    .order_by(attempts.c.next_poll_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+
+
+def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
+    found = tx.execute(_NEXT_POLL, {"of_account": account_id}).scalar()
+    return None if found is None else max(found, not_before)
+
+
+_NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
+    attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at.is_not(None)
+)
+
+
+def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
+    return DuePoll(
+        attempt_id=row.id,
+        account=account.name,
+        job_id=row.job_id,
+        provider_model=row.provider_model,
+        task_id=row.task_id,
+        poll_path=row.poll_path,
+        n=row.n,
+        accepted_at=row.accepted_at or row.created_at,
+        polls=row.polls,
+        not_found_since=row.not_found_since,
+        answered_at=account.answered_at,
+    )
+
+
+# -- copies --------------------------------------------------------------------------------------------------------
+
+
+def claim_copies(
+    tx: Connection, now: float, *, holder: str, lease: float, at_most: int
+) -> tuple[list[DueCopy], float | None]:
+    """Images to be copied now, those whose links die first first, and when to ask again."""
+    due = tx.execute(_DUE_COPIES, {"moment": now, "me": holder, "most": at_most}).all()
+    if due:
+        tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
+    return [_due_copy(row) for row in due], _next_copy(tx)
+
+
+_LEASE = (
+    update(images)
+    .where(images.c.id.in_(bindparam("taken", expanding=True)))
+    .values(lease_until=bindparam("until"), holder=bindparam("by"), tries=images.c.tries + 1)
+)
+
+
+def _due_copies() -> Any:
+    wanted = (
+        *images.c,
+        jobs.c.key,
+        jobs.c.path,
+        jobs.c.request,
+        jobs.c.provider,
+        jobs.c.width.label("asked_width"),
+        jobs.c.height.label("asked_height"),
+        batches.c.name.label("batch"),
+        batches.c.dest,
+        attempts.c.provider_model,
+        attempts.c.slots,
+        attempts.c.task_id,
+        attempts.c.poll_path,
+        accounts.c.name.label("account"),
+        accounts.c.provider.label("made_by"),
+    )
+    joined = (
+        images.join(jobs, jobs.c.id == images.c.job_id)
+        .join(batches, batches.c.id == images.c.batch_id)
+        .join(attempts, attempts.c.id == images.c.attempt_id)
+        .join(accounts, accounts.c.id == attempts.c.account_id)
+    )
+    # A copy may be made twice without harm, so one is taken from a worker that fell silent before its lease ends.
+    moment: BindParameter[Any] = bindparam("moment")
+    free = or_(images.c.lease_until.is_(None), images.c.lease_until <= moment, images.c.holder.in_(SILENT_WORKERS))
+    return (
+        select(*wanted)
+        .select_from(joined)
+        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= moment, free)
+        .order_by(images.c.expires_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(of=images, skip_locked=True)
+    )
+
+
+_DUE_COPIES = _due_copies()
+
+
+def _next_copy(tx: Connection) -> float | None:
+    found = tx.execute(_NEXT_COPY).scalar()
+    return None if found is None else float(found)
+
+
+_BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
+#: The later of lease and delay, in portable SQL.
+_FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
+_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"))
+
+
+def _due_copy(row: Row[Any]) -> DueCopy:
+    asked = (row.asked_width, row.asked_height) if row.asked_width else None
+    return DueCopy(
+        image_id=row.id,
+        attempt_id=row.attempt_id,
+        job_id=row.job_id,
+        batch=row.batch,
+        dest=row.dest,
+        key=row.key,
+        slot=row.slot,
+        revision=row.revision,
+        surplus=row.surplus,
+        path=row.path,
+        request_hash=request_hash(row.request),
+        pixels=asked,
+        provider=row.made_by,
+        provider_model=row.provider_model,
+        account=row.account,
+        task_id=row.task_id,
+        poll_path=row.poll_path,
+        nth=_place(row.slot, json.loads(row.slots)),
+        url=row.url,
+        spool=row.spool,
+        expires_at=row.expires_at,
+        tries=row.tries,
+        recorded_path=row.object_path,
+        recorded_sha256=row.sha256,
+    )
+
+
+def _place(slot: int, slots: list[int]) -> int:
+    """A surplus image has no slot of its own; it is taken for the first."""
+    return slots.index(slot) if slot in slots else 0

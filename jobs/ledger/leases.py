@@ -1,0 +1,58 @@
+"""What a dead holder left: leases that ended without a word, and lanes nobody was rung for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    Connection,
+    literal_column,
+    select,
+    update,
+)
+
+from jobs.ledger.claims import IS_READY, MAY_SPEND
+from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+
+
+def expired_submits(tx: Connection, now: float) -> list[int]:
+    """Attempts whose right to send has ended without a record of what came of it."""
+    gone = select(attempts.c.id).where(
+        attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
+    )
+    return list(tx.execute(gone).scalars())
+
+
+def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
+    """Ends every lease at once, for the one who knows that all holders are dead; open submits, and who held them."""
+    tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
+    tx.execute(
+        update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
+    )
+    # A person began again, so rests end; what is known of trouble stays, and one submit probes.
+    tx.execute(update(accounts).values(paused_until=None))
+    begun = select(attempts.c.id, attempts.c.holder).where(attempts.c.state == literal_column("'submitting'"))
+    return [(row.id, row.holder) for row in tx.execute(begun)]
+
+
+def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
+    """Lanes that may have something to do now."""
+    names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
+    for row in names.values():
+        if _batches_ready(tx, row.provider, now):
+            yield f"submit:{row.name}"
+    polled = select(attempts.c.account_id).where(attempts.c.next_poll_at <= now).distinct()
+    for account_id in tx.execute(polled).scalars():
+        if account_id in names:
+            yield f"poll:{names[account_id].name}"
+    # Ordered, so that SQLite takes the index of those alone and does not look through every image.
+    generated = select(images.c.id).where(images.c.state == literal_column("'generated'"))
+    if tx.execute(generated.order_by(images.c.expires_at).limit(1)).first():
+        yield "copy"
+
+
+def _batches_ready(tx: Connection, provider: str, now: float) -> bool:
+    return tx.execute(_ANY_READY, {"at_provider": provider, "moment": now, "only": None}).first() is not None
+
+
+_ANY_READY = select(jobs.c.id).where(*IS_READY, jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))).limit(1)
