@@ -28,7 +28,8 @@ def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
     address, notes = _pictures(desk, batch, wish, where)
     for text in notes:
         note(f"note: {text}")
-    cards = sheet.cards(_wanted(desk.ledger.results(batch.name), wish), address, batch.name, unseen=_unseen(wish))
+    wanted = _wanted(desk.ledger.results(batch.name), wish)
+    cards = sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
     for name, page in sheet.pages(cards, where or "index.html", size=sheet.CARDS_A_PAGE if where else None):

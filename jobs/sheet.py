@@ -201,9 +201,15 @@ def _unseen(jobs: Mapping[JobState, int]) -> str:
 
 
 def cards(
-    results: Iterable[Result], address: Address, batch: str, *, unseen: frozenset[JobState] = UNSEEN
+    results: Iterable[Result],
+    address: Address,
+    batch: str,
+    *,
+    unseen: frozenset[JobState] = UNSEEN,
+    sandbox: bool = False,
 ) -> Iterator[Card]:
     """Every picture, and a card for what a row still lacks."""
+    told = shlex.quote(batch) + (" --sandbox" if sandbox else "")
     for result in results:
         if result.state in unseen and not any(has_picture(image) for image in result.images):
             continue
@@ -211,7 +217,7 @@ def cards(
         yield from (_picture(result, image, address) for image in pictures)
         lacking = [image for image in slots_of(result) if not has_picture(image)]
         if lacking:
-            yield _gap(result, lacking, batch)
+            yield _gap(result, lacking, told)
 
 
 def has_picture(image: StoredImage | None) -> bool:
@@ -236,11 +242,11 @@ def _picture(result: Result, image: StoredImage, address: Address) -> Card:
     )
 
 
-def _gap(result: Result, lacking: Sequence[StoredImage | None], batch: str) -> Card:
+def _gap(result: Result, lacking: Sequence[StoredImage | None], told: str) -> Card:
     first = next((image for image in lacking if image and image.error_code), lacking[0])
     status = image_status(result, first) if first else result.state.value
     error = (first.error_code if first else None) or error_of(result) or ""
-    advice, command = help_for(result, status, error, batch)
+    advice, command = help_for(result, status, error, told)
     return Card(
         **_common(result, first),
         status=status,
@@ -271,18 +277,18 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
 
 def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
     """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
-    name, key = shlex.quote(batch), shlex.quote(result.key)
+    key = shlex.quote(result.key)
     if status == JobState.HELD:
         return (
             "Look in the provider's dashboard, then",
-            f"lightfast unknown {name} --key {key}",
+            f"lightfast unknown {batch} --key {key}",
         )
     if error == "moderation":
         return f"The same prompt is refused again: change it in line {result.line} of the manifest, then run again.", ""
     if status == JobState.INVALID:
         return f"Mend line {result.line} of the manifest, then run again.", ""
     if status in {JobState.FAILED, JobState.LOST}:
-        return "To pay for a new try:", f"lightfast retry {name} --key {key}"
+        return "To pay for a new try:", f"lightfast retry {batch} --key {key}"
     return "", ""
 
 

@@ -101,6 +101,14 @@ def test_a_picture_is_shown_with_key_prompt_model_provider_pixels_price_and_flag
         assert shown in page.text
 
 
+def test_the_commands_of_a_batch_of_the_stand_in_are_told_with_it():
+    failed = a_result("x", state=Job.FAILED, images=(), error_code="provider_failed")
+
+    (card,) = sheet.cards([failed], str, "my shop", sandbox=True)
+
+    assert card.command.startswith("lightfast retry 'my shop' --sandbox --key ")
+
+
 def test_nothing_is_loaded_from_elsewhere():
     page = page_of(a_result(), A_FAILED)
 
