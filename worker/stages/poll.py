@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.ledger.outcomes import UNKNOWN_STATUS
+from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Route, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
