@@ -108,7 +108,7 @@ def _head(result: Result, batch: Batch) -> Iterator[Line]:
 
 
 def _history(story: Story, batch: Batch) -> Iterator[Line]:
-    moments = sorted(_moments(story, batch), key=lambda moment: int(moment[0]))  # as shown; else in the order told
+    moments = sorted(_moments(story, batch), key=lambda moment: moment[0])
     if not moments and story.result.request is not None:
         yield "  It was not sent yet.", ""
     for at, text, style in moments:
@@ -124,7 +124,8 @@ def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
     for image in [*story.older, *story.result.images]:
         if image.state == Image.STORED and image.stored_at and image.path:
             newest = image.revision == story.result.revision
-            yield image.stored_at, _stored(image, address(image.path)), "green" if newest else ""
+            # Times are shown in seconds: images of one second stand at its end, by slot.
+            yield int(image.stored_at) + 0.999, _stored(image, address(image.path)), "green" if newest else ""
 
 
 def _stored(image: StoredImage, where: str) -> str:

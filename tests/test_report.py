@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.reading import open_desk
 from cli.results import Wish, write_results
+from cli.why import tell
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.values import (
@@ -465,3 +466,14 @@ def test_a_plan_with_the_stand_in_leaves_nothing_behind(tmp_path):
     call("plan", "m.csv", "--to", "out", "--sandbox")
 
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+
+
+def test_why_tells_images_of_one_second_by_slot(told):
+    with open_desk(None, sandbox=False) as desk:
+        batch, story = desk.ledger.find_batch("shop"), desk.ledger.story("shop", "lamp")
+    images = tuple(dataclasses.replace(each, stored_at=2e9 + 0.9 - each.slot / 2) for each in story.result.images)
+    result = dataclasses.replace(story.result, images=images)
+
+    lines = [text for text, _ in tell(dataclasses.replace(story, result=result), batch)]
+
+    assert [text.split("image ")[1][0] for text in lines if "stored:" in text] == ["0", "1"]
