@@ -25,7 +25,7 @@ ATTEMPT_STEPS: dict[Attempt, frozenset[Attempt]] = {
     Attempt.SUBMITTING: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.UNKNOWN}),
     Attempt.RUNNING: frozenset({Attempt.SUCCEEDED, Attempt.FAILED, Attempt.LOST}),
     Attempt.UNKNOWN: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.ABANDONED}),
-    Attempt.ABANDONED: frozenset({Attempt.SURPLUS, Attempt.FAILED, Attempt.LOST}),
+    Attempt.ABANDONED: frozenset({Attempt.SURPLUS, Attempt.FAILED, Attempt.LOST, Attempt.REFUSED}),
     Attempt.LOST: frozenset({Attempt.SUCCEEDED}),
     Attempt.SUCCEEDED: frozenset(),
     Attempt.FAILED: frozenset(),

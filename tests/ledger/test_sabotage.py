@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed
+from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
+from jobs.money import total
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock
@@ -72,3 +73,23 @@ def test_an_abandoned_attempt_whose_late_task_fails_is_not_polled_for_ever(ledge
 
     assert ledger.claim_polls("main", NOW + 1e6, lease=30) == ([], None)
     assert charged(ledger) == costs
+
+
+@pytest.mark.parametrize("how", ["give-up", "pay-again"])
+def test_a_submit_that_turns_out_to_have_stayed_here_after_it_was_resolved_costs_nothing(ledger, how):
+    stock.stock(ledger, stock.rows(1))
+    (intent,) = claimed(ledger)
+    ledger.sweep(NOW + 91)  # its process was stopped, and goes on below
+    ledger.resolve_unknown([intent.attempt_id], how, NOW + 92)
+    assert charged(ledger) == PRICE
+
+    for _ in range(2):
+        ledger.record([not_sent(intent.attempt_id)], NOW + 200)
+
+    assert charged(ledger) == 0
+    assert ledger.progress("spring").jobs == {Job.FAILED if how == "give-up" else Job.READY: 1}
+    assert total(ledger.money("spring")).closes
+
+
+def not_sent(attempt_id):
+    return SubmitRefused(attempt_id=attempt_id, at=NOW, kind=Kind.TRANSIENT, code="not_sent", message="too late")
