@@ -238,7 +238,7 @@ class Process:
     async def _show_life(self, services: Services) -> None:
         """As `CrewThread` does."""
         while True:
-            wait = 0.95 * SILENT if self.world.calm else SIGN_OF_LIFE
+            wait = 0.95 * SILENT if self.world.calm else 1.5 * SIGN_OF_LIFE
             try:
                 await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
             except OperationalError:

@@ -24,7 +24,7 @@ from .invariants import Fault, summed
 from .world import World
 
 #: Virtual seconds of trouble, at most, and of calm.
-TROUBLE = 800.0
+TROUBLE = 650.0
 CALM = 4 * 3_600.0
 #: Virtual seconds between two looks at everything.
 LOOK_EVERY = 15.0
@@ -32,7 +32,7 @@ LOOK_EVERY = 15.0
 #: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), and a task is
 #: forgotten after minutes instead of a day.
 SHORTENED = (
-    (crew, "IDLE", 45.0),
+    (crew, "IDLE", 60.0),
     (crew, "SWEEP_EVERY", 30.0),
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
@@ -41,7 +41,7 @@ SHORTENED = (
     (copy, "GONE_AFTER", 200.0),
 )
 #: Seconds between two looks of an idle lane once nothing is lost any more.
-IDLE_IN_CALM = 90.0
+IDLE_IN_CALM = 120.0
 #: Events that tell of a fault in the program itself, whatever it does to money.
 BUGS = frozenset(
     {"submit_failed", "poll_failed", "copy_failed", "recorder_failed", "fact_set_aside", "rescue_lines_kept"}
