@@ -14,7 +14,7 @@ from tests.soak.judge import Findings, after_the_kills, books, files_of, in_the_
 from tests.soak.work import PROVIDERS, Batch, make_batch, scenario, write_settings
 
 #: Seconds of work between two kills, on the average, and by how much slower than that the batch is sent.
-BETWEEN, SLOWER = 0.75, 1.6
+BETWEEN, SLOWER = 0.75, 2.0
 EARLY = 0.2  # the share of kills that strike while the command starts
 ROUNDS = 6  # answers are cut off in the later rounds too
 IDLE = 3.0  # seconds without a submit after which it is killed at what else it does
