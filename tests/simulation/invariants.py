@@ -59,7 +59,7 @@ class Watch:
         self._disturbed = False
         self._jumped_at = -1e9
         self._excused: set[str] = set()  # holders that were silent for a while
-        self._database_failed: list[float] = []
+        self._outages: list[list[float]] = []  # from, to
 
     def fault(self, rule: str, told: str) -> None:
         self.world.say("FAULT", rule, told)
@@ -80,7 +80,13 @@ class Watch:
 
     def database_fails(self) -> None:
         self._disturbed = True
-        self._database_failed.append(self.world.timeline.now)
+        self._outages.append([self.world.timeline.now, 1e12])
+
+    def database_is_well(self) -> None:
+        if self.world.database.usual and not self.world.calm:
+            return
+        for outage in self._outages:
+            outage[1] = min(outage[1], self.world.timeline.now)
 
     def claimed(self, intent: Intent, lease: float) -> None:
         self._claims[intent.attempt_id] = (self.world.timeline.now, lease)
@@ -357,9 +363,11 @@ class Watch:
     def _lived(self, process: Process, at: float) -> bool:
         if process.died_at is None:
             return True
-        thawed = max(at, process.loop.frozen_until)
-        troubled = any(at - 200 <= when <= process.died_at for when in self._database_failed)
-        return process.died_at - thawed > TO_RECORD and not troubled
+        due = max(at, process.loop.frozen_until) + TO_RECORD
+        for began, ended in self._outages:
+            if began <= due:
+                due = max(due, ended + TO_RECORD)
+        return process.died_at > due
 
     def _demand_objects(self) -> None:
         rows = self.world.raw.execute(

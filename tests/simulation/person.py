@@ -31,7 +31,7 @@ class Person:
             (3.0, self._kill),
             (1.5, self._freeze),
             (1.0, self._drain),
-            (1.5, self._database),
+            (2.0, self._database),
             (1.0, self._bucket),
             (2.0, self._account),
             (0.7, self._clock),
@@ -45,16 +45,16 @@ class Person:
         busy = chance.choice((0.3, 1.0, 2.0))
         for weight, act in acts:
             for _ in range(int(chance.expovariate(1 / (weight * busy)))):
-                world.timeline.after(chance.uniform(0, seconds), act)
+                world.timeline.after(seconds * chance.random() ** 2, act)  # most while most is going on
 
     def calm_down(self) -> None:
         """From now on nothing goes wrong any more."""
         world = self.world
         world.say("calm")
         world.calm = True
+        self._database_well()
         for name in Moods.__slots__:
             setattr(world.moods, name, 0.0)
-        world.database.down, world.database.unsure, world.database.slow = False, 0.0, 0.0
         world.bucket.refuses, world.bucket.unreliable = None, 0.0
         world.model.account_mood.clear()
         for process in [*world.processes]:
@@ -98,7 +98,7 @@ class Person:
 
     def _database(self) -> None:
         trouble, chance = self.world.database, self.world.chance
-        kind = chance.choice(("down", "unsure", "slow"))
+        kind = chance.choice(("down", "unsure", "unsure", "slow"))
         self.world.say("database", kind)
         if kind == "down":
             self.world.watch.database_fails()
@@ -115,8 +115,9 @@ class Person:
 
     def _database_well(self) -> None:
         trouble = self.world.database
-        self.world.watch.database_fails()
-        trouble.down, trouble.unsure, trouble.slow = False, 0.0, 0.0
+        self.world.watch.database_is_well()
+        trouble.down, trouble.slow = False, 0.0
+        trouble.unsure = 0.0 if self.world.calm else trouble.usual
 
     def _bucket(self) -> None:
         bucket, chance = self.world.bucket, self.world.chance

@@ -102,6 +102,7 @@ class Trouble:
     down: bool = False
     unsure: float = 0.0  # part of the commits that end without a word
     slow: float = 0.0  # seconds a call may take
+    usual: float = 0.0  # `unsure` when nothing else is the matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ class World(Roads):
         found = shelf()
         found.empty.backup(found.connection)
         self.raw = found.connection
-        self.database = Trouble(found.shared)
+        usual = self.chance.choice((0.0, 0.0, 0.0, 0.02, 0.15))
+        self.database = Trouble(found.shared, unsure=usual, usual=usual)
         self.timeline = Timeline(random.Random(f"turns {seed}"))
         self.moods = _moods(self.chance)
         self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods)
@@ -143,6 +145,8 @@ class World(Roads):
         self.only: str | None = None
         self._born = 0
         self.watch = Watch(self)
+        if usual:
+            self.watch.database_fails()
         self.office = SimLedger(self, None, self.machines[0] if self.local else Machine(self))
         self.office.sync_accounts(
             limits_of(self.settings), self.true_now(), daily_budget=budget_of(self.settings.daily_budget)
@@ -224,6 +228,8 @@ class World(Roads):
         keyed = [_with_prompt(row) for row in keyed]
         self.office.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
+        if chance.random() < 0.2:
+            self.bucket.objects[f"{name}/{chance.choice(keyed).key}/0.png"] = (b"somebody else's", {})
         self.say("batch", name, f"rows={len(rows)}", f"budget={budget}")
         return name
 
