@@ -31,11 +31,16 @@ class FakeLedger:
         self.groups: list[list] = []
         self.down = 0  # writes that still fail
         self.bad = set()  # attempts whose facts never go in
+        self.unlucky = {}  # attempt -> writes of its facts that still fail, while others work
 
     def record(self, facts, _now):
         self.touch_worker()
         if any(getattr(fact, "attempt_id", 0) in self.bad for fact in facts):
             raise ValueError("bad fact")
+        for fact in facts:
+            if self.unlucky.get(fact.attempt_id, 0):
+                self.unlucky[fact.attempt_id] -= 1
+                raise OSError("this commit broke")
         self.groups.append(list(facts))
         return Recorded(bells=frozenset({"copy"}))
 
@@ -92,6 +97,15 @@ async def test_a_bad_fact_costs_no_other_its_record_and_ends_in_the_rescue_file(
     assert ledger.facts[0] == accepted(9)  # what was paid is written first
     assert recorder.healthy
     assert "SubmitRefused" in next(tmp_path.glob("lightfast-rescue-*.jsonl")).read_text()
+
+
+async def test_a_fact_that_fails_by_chance_is_not_taken_for_a_bad_one(recorder, ledger, tmp_path):
+    ledger.unlucky = {3: 9}
+
+    await recorder.record(accepted(3))
+
+    assert ledger.facts == [accepted(3)]
+    assert not list(tmp_path.glob("*.jsonl"))
 
 
 async def test_while_the_ledger_is_away_nothing_new_is_submitted_and_facts_lie_in_a_file(recorder, ledger, tmp_path):

@@ -35,6 +35,8 @@ FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
 #: Tries after which a fact that fails while other writes succeed is left to the rescue file.
 TRIES_OF_A_BAD_FACT = 3
+#: Times that must be seen: where single commits fail by chance, a good fact looks bad once in a while.
+CONVICTIONS = 3
 
 _URGENT = (SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded)
 
@@ -46,6 +48,7 @@ class _Entry:
     facts: tuple[Fact, ...]
     durable: asyncio.Future[None]
     tries: int = 0
+    convicted: int = 0  # times it failed between two writes that worked
     rescued: bool = False
 
 
@@ -188,6 +191,9 @@ class Recorder:
         # Between two writes that work: a ledger that comes back just now must not make a good fact look bad.
         works = await self._ledger_takes_writes()
         if not works or await self._written_alone(entry) or not await self._ledger_takes_writes():
+            return False
+        entry.convicted += 1
+        if entry.convicted < CONVICTIONS:
             return False
         self._set_aside = True
         _settle([entry])
