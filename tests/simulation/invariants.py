@@ -51,7 +51,7 @@ class Watch:
         self.world = world
         self.faults: list[Fault] = []
         self.sent: dict[int, float] = {}
-        self.unanswered: set[int] = set()
+        self.on_the_way: set[int] = set()
         self._claims: dict[int, tuple[float, float]] = {}
         self._answers: list[tuple[Process, Task, float]] = []
         self._budgets: dict[str, int | None] = {}
@@ -93,7 +93,6 @@ class Watch:
 
     def answered(self, process: Process, task: Task) -> None:
         """A whole answer that names the task has arrived in a process."""
-        self.unanswered.discard(task.attempt_id)
         self._answers.append((process, task, self.world.timeline.now))
 
     # -- a submit leaves -------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ class Watch:
         if attempt in self.sent:
             self.fault("an attempt is sent at most once", f"{attempt} again")
         self.sent[attempt] = now
-        self.unanswered.add(attempt)
+        self.on_the_way.add(attempt)
         self._demand_right(attempt, now)
         self._demand_unpaid(intent)
         self._demand_limits(account, now)
@@ -177,7 +176,7 @@ class Watch:
             self.fault("places in flight are kept", f"{account}: {len(flying)} of {most}")
 
     def _flies(self, attempt: int, now: float) -> bool:
-        return attempt in self.unanswered or any(not task.is_over(now) for task in self._tasks(attempt))
+        return attempt in self.on_the_way or any(not task.is_over(now) for task in self._tasks(attempt))
 
     # -- an image is stored ----------------------------------------------------------------------------------------
 

@@ -210,6 +210,7 @@ class Roads:
         coming: asyncio.Future[Answer],
     ) -> None:
         chance, moods, model = self.chance, self.moods, self.model
+        self.watch.on_the_way.discard(attempt_id)  # from here on its task is in flight, or nothing is
         mood = model.account_mood.get(account)
         if mood in ("key", "balance", "busy") or chance.random() < moods.refused:
             kind = mood if mood in ("key", "balance", "busy") else chance.choice(("busy", "invalid"))

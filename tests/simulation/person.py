@@ -110,7 +110,7 @@ class Person:
             )
         else:
             self._for_a_while(
-                lambda: setattr(trouble, "slow", chance.choice((0.05, 1.0, 8.0))), self._database_well, 60
+                lambda: setattr(trouble, "slow", chance.choice((0.05, 0.5, 2.0))), self._database_well, 60
             )
 
     def _database_well(self) -> None:
