@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.ledger.claims import SILENT
 from jobs.states import Image
 from providers.dialect import MICROS
 from worker.verdict import Reason, Standing, is_over, waits_for
@@ -32,6 +33,7 @@ class Fault:
     told: str
 
 
+_SILENT = "SELECT name FROM workers WHERE seen_at < ?"
 _ACCOUNT = "(SELECT name FROM accounts WHERE accounts.id = account_id)"
 
 #: What a batch may wait for when all is calm.
@@ -170,7 +172,9 @@ class Watch:
             " AND resolution IS NULL",
             (account,),
         ).fetchall()
-        living = {process.name for process in self.world.processes} - self._excused
+        # Who gave no sign of life for long holds no places: its submits may be in the air all the same.
+        silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT,))}
+        living = {process.name for process in self.world.processes} - self._excused - silent
         flying = [one for one, holder in rows if holder in living and self._flies(one, now)]
         if len(flying) > most:
             self.fault("places in flight are kept", f"{account}: {len(flying)} of {most}")
