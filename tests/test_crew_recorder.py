@@ -7,6 +7,7 @@ import math
 import random
 
 import pytest
+import structlog
 
 from jobs.ledger import Recorded
 from jobs.ledger.values import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
@@ -106,6 +107,19 @@ async def test_a_fact_that_fails_by_chance_is_not_taken_for_a_bad_one(recorder, 
 
     assert ledger.facts == [accepted(3)]
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+async def test_a_log_that_is_gone_costs_no_fact_its_record(recorder, ledger, tmp_path):
+    said = structlog.get_config()
+    with (tmp_path / "log").open("w") as closed:
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=closed))
+    try:
+        ledger.bad = {3}
+        await asyncio.wait_for(asyncio.gather(*(recorder.record(refused(number)) for number in range(6))), 20)
+    finally:
+        structlog.configure(**said)
+
+    assert {fact.attempt_id for fact in ledger.facts} == {0, 1, 2, 4, 5}
 
 
 async def test_while_the_ledger_is_away_nothing_new_is_submitted_and_facts_lie_in_a_file(recorder, ledger, tmp_path):

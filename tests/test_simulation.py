@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,14 @@ from tests.simulation.run import run_seed
 SEEDS, AT_A_TIME = 200, 20
 #: Seeds within which every mutation must have been noticed.
 SOON = 40
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_behind():
+    """What killed crews left is collected here, and not in somebody else's test."""
+    yield
+    gc.collect()
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 

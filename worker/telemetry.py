@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Literal
@@ -14,7 +15,9 @@ Level = Literal["debug", "info", "warning", "error"]
 
 def emit(event: str, *, level: Level = "info", **fields: object) -> None:
     """Says that something happened: `emit("submit_unclear", attempt_id=7, code="outcome_unknown")`."""
-    getattr(structlog.get_logger("lightfast"), level)(event, **fields)
+    # A terminal that is gone ends no work: whoever records what was paid must not fail over a line of its log.
+    with contextlib.suppress(OSError, ValueError):
+        getattr(structlog.get_logger("lightfast"), level)(event, **fields)
 
 
 def configure(log: str = "text", *, level: Level = "info") -> None:
