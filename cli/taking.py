@@ -91,7 +91,8 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
     limits = read_limits(making, terminal=is_terminal())
     name = batch_name(making)
     catalog = _catalog(settings)
-    with local_source(making.manifest) as source, _existing_ledger(settings) as ledger:
+    source_of = local_source(making.manifest, allow_private_hosts=settings.allow_private_hosts)
+    with source_of as source, _existing_ledger(settings) as ledger:
         options = ReadOptions(delimiter=making.delimiter or None, encoding=making.encoding or None)
         manifest = open_manifest(source.path, name=source.name, options=options)
         batch = ledger.find_batch(name) if ledger else None

@@ -24,6 +24,13 @@ METADATA = frozenset(
 #: IPv4-mapped, and the two ranges of NAT64.
 SPELLINGS = tuple(ipaddress.IPv6Network(net) for net in ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
 COMPATIBLE = ipaddress.IPv6Network("::/96")
+#: All that is public in IPv6 so far; Python's own lists know some of the rest only by name.
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+#: Nobody's: once relays of 6to4, and documentation that older lists do not know.
+RELAYS = ipaddress.IPv4Network("192.88.99.0/24")
+DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+#: The upper half of an interface id that ends in an IPv4 address (ISATAP), with and without the universal bit.
+ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 def refusal(host: str) -> str | None:
@@ -53,9 +60,15 @@ def _own_kind(address: Address) -> str | None:
         "a multicast address": address.is_multicast,
         "a private address": address.is_private or getattr(address, "is_site_local", False),
         "a reserved address": address.is_reserved,
-        "not a public address": not address.is_global,
+        "not a public address": not address.is_global or not _is_unicast(address),
     }
     return next((name for name, holds in kinds.items() if holds), None)
+
+
+def _is_unicast(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return address not in RELAYS
+    return address in GLOBAL_UNICAST and address not in DOCUMENTATION
 
 
 def _carried(address: Address) -> list[ipaddress.IPv4Address]:
@@ -63,7 +76,7 @@ def _carried(address: Address) -> list[ipaddress.IPv4Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return []
     found = [address.sixtofour, *(address.teredo or ())]
-    if _stands_for_another(address) or (address in COMPATIBLE and int(address) > 1):
+    if _stands_for_another(address) or _is_isatap(address) or (address in COMPATIBLE and int(address) > 1):
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [inner for inner in found if inner is not None]
 
@@ -71,6 +84,10 @@ def _carried(address: Address) -> list[ipaddress.IPv4Address]:
 def _stands_for_another(address: Address) -> bool:
     """An IPv6 spelling of an IPv4 address, public or not as that one is."""
     return isinstance(address, ipaddress.IPv6Address) and any(address in network for network in SPELLINGS)
+
+
+def _is_isatap(address: ipaddress.IPv6Address) -> bool:
+    return (int(address) >> 32) & 0xFFFFFFFF in ISATAP
 
 
 # -- where sockets are made ----------------------------------------------------------------------------------------

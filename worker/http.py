@@ -42,10 +42,13 @@ GRACE = 1.0
 #: Seconds for what has arrived already when time is up; and more where the process has stood still beyond its time,
 #: by so many seconds: an answer to something paid lies in the socket then.
 LAST_LOOK, AFTER_STOP, STOPPED = 0.05, 5.0, 1.0
+#: Seconds a download's server may say nothing at all; a slow one is bounded by the whole body's time.
+SILENCE = 60.0
 REDIRECTS = 5
 REFERENCE_LIMIT = 50 * 1024 * 1024
 HEADER_LIMIT = 64 * 1024  # bytes of one header; an answer that is paid for should not be lost to aiohttp's 8,190
 CHUNK = 256 * 1024
+PATIENCE = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=SILENCE)
 
 DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: an expired link at Google Cloud Storage
 RETRYABLE = frozenset({408, 425, 429})
@@ -234,7 +237,7 @@ class Http:
 
     async def _fetch(self, url: yarl.URL, into: Sink, limit: int) -> Download | yarl.URL:
         async with self._session().get(
-            url, headers={"Accept-Encoding": "identity"}, allow_redirects=False, read_bufsize=CHUNK
+            url, headers={"Accept-Encoding": "identity"}, allow_redirects=False, read_bufsize=CHUNK, timeout=PATIENCE
         ) as answer:
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))

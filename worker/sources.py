@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,12 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from jobs.errors import BadInput, LightfastError
+from worker.http import FetchError, Http
 
-#: Seconds a server may be silent while it hands over a manifest.
-SILENCE = 60.0
+#: Bytes of a manifest that is fetched: a million rows of the longest prompts, and then some.
+LIMIT = 8 * 1024**3
+#: Seconds a manifest may take in all; a server that says nothing is given up much sooner.
+TIMEOUT = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Source:
 
 
 @contextmanager
-def local_source(manifest: str) -> Iterator[Source]:
+def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterator[Source]:
     """The manifest as a local file; a copy made for it is gone at the end."""
     if manifest != "-" and "://" not in manifest:
         yield Source(path=Path(manifest), name=manifest)
@@ -37,7 +39,7 @@ def local_source(manifest: str) -> Iterator[Source]:
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with path.open("wb") as file:
-            _fetch(manifest, file)
+            _fetch(manifest, file, allow_private_hosts=allow_private_hosts)
         yield Source(path=path, name=shown_name(manifest))
 
 
@@ -51,14 +53,14 @@ def shown_name(manifest: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
-def _fetch(manifest: str, file: IO[bytes]) -> None:
+def _fetch(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None:
     scheme = manifest.partition("://")[0]
     if manifest == "-":
         shutil.copyfileobj(sys.stdin.buffer, file)
     elif scheme == "s3":
         _fetch_s3(manifest, file)
     elif scheme in ("https", "http"):
-        _fetch_http(manifest, file)
+        asyncio.run(_fetch_http(manifest, file, allow_private_hosts=allow_private_hosts))
     else:
         raise BadInput(f"{shown_name(manifest)}: a manifest is a path, - , s3://… or https://…")
 
@@ -76,12 +78,18 @@ def _fetch_s3(manifest: str, file: IO[bytes]) -> None:
         raise LightfastError(f"{manifest} cannot be read: {trouble}") from None
 
 
-def _fetch_http(manifest: str, file: IO[bytes]) -> None:
-    request = urllib.request.Request(manifest, headers={"User-Agent": "lightfast"})  # noqa: S310  http(s) only
+async def _fetch_http(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None:
+    """Guarded like every download: whoever names the manifest need not be whoever owns this machine."""
+    http = Http(allow_private_hosts=allow_private_hosts)
     try:
-        with urllib.request.urlopen(request, timeout=SILENCE) as answer:  # noqa: S310  the same
-            shutil.copyfileobj(answer, file)
-    except urllib.error.HTTPError as refused:
-        raise BadInput(f"{shown_name(manifest)} cannot be read: the server says {refused.code}") from None
-    except (OSError, ValueError) as trouble:
-        raise LightfastError(f"{shown_name(manifest)} cannot be read: {trouble}") from None
+        await http.download(manifest, file, limit=LIMIT, timeout=TIMEOUT)
+    except FetchError as refused:
+        raise _told(manifest, refused) from None
+    finally:
+        await http.close()
+
+
+def _told(manifest: str, refused: FetchError) -> LightfastError:
+    help_ = ". LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 permits it" if refused.code == "forbidden_address" else ""
+    text = f"{shown_name(manifest)} cannot be read: {refused.message}{help_}"
+    return LightfastError(text) if refused.retryable else BadInput(text)
