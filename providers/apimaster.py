@@ -38,6 +38,7 @@ from providers.reading import (
     mapping,
     raw_of,
     read_json,
+    span_of,
     task_id,
     text,
     unix_seconds,
@@ -70,6 +71,9 @@ RUNNING: Final = frozenset({"submitted", "processing", "pending", "in_progress",
 SUCCESS: Final = frozenset({"completed", "success", "succeeded"})
 FAILURE: Final = frozenset({"failed", "failure", "error"})
 CANCELLED: Final = frozenset({"cancelled", "canceled"})
+#: Names of a task's times, the likeliest first.
+BEGAN: Final = ("created", "created_at")
+ENDED: Final = ("completed", "completed_at")
 PROVIDER_CANCELLED: Final[Meaning] = (Kind.PERMANENT, "provider_cancelled")
 
 
@@ -180,8 +184,13 @@ def _read_success(response: Response, task: Mapping[str, Json], state: str) -> P
     found = _images(task)
     if not found:
         return answers.no_images(response, state)
-    times = (unix_seconds(task.get(name)) for name in ("completed", "completed_at"))
-    return Succeeded(links=found, generated_at=next((at for at in times if at is not None), None))
+    began, ended = (_first_time(task, names) for names in (BEGAN, ENDED))
+    return Succeeded(links=found, generated_at=ended, took=span_of(began, ended))
+
+
+def _first_time(task: Mapping[str, Json], names: tuple[str, ...]) -> float | None:
+    times = (unix_seconds(task.get(name)) for name in names)
+    return next((at for at in times if at is not None), None)
 
 
 def _read_failure(response: Response, task: Mapping[str, Json], state: str) -> Failed:

@@ -197,6 +197,7 @@ class Succeeded:
 
     links: tuple[Link, ...]
     generated_at: float | None = None  # Unix seconds, where the provider says so
+    took: tuple[float, float] | None = None  # seconds at least and at most, by the provider's own clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

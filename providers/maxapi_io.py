@@ -27,7 +27,19 @@ from providers.dialect import (
     SubmitOutcome,
     Succeeded,
 )
-from providers.reading import Json, code_of, links, mapping, raw_of, read_json, task_id, text, unix_seconds, words
+from providers.reading import (
+    Json,
+    code_of,
+    links,
+    mapping,
+    raw_of,
+    read_json,
+    span_of,
+    task_id,
+    text,
+    unix_seconds,
+    words,
+)
 
 #: A body's `code`, or the HTTP status, of a refused submit.
 REFUSALS: Final[Mapping[int, Meaning]] = {
@@ -156,7 +168,8 @@ def _read_success(response: Response, task: Mapping[str, Json], state: str) -> P
     found = links(mapping(result).get("urls"), mapping(result).get("url"), mapping(result).get("images"), result)
     if not found:
         return answers.no_images(response, state)
-    return Succeeded(links=found, generated_at=unix_seconds(task.get("updated_at")))
+    began, ended = task.get("created_at"), task.get("updated_at")
+    return Succeeded(links=found, generated_at=unix_seconds(ended), took=span_of(began, ended))
 
 
 def _read_failure(response: Response, task: Mapping[str, Json], state: str, message: str) -> Failed:

@@ -128,6 +128,16 @@ def _iso(value: str) -> float | None:
         return None
 
 
+def span_of(began: Json, ended: Json) -> tuple[float, float] | None:
+    """Seconds between two times of one clock, at least and at most: whole seconds were cut off, nobody knows where."""
+    first, last = unix_seconds(began), unix_seconds(ended)
+    if first is None or last is None:
+        return None
+    unsure = 1.0 if first.is_integer() and last.is_integer() else 0.0
+    took = last - first
+    return (max(0.0, took - unsure), took + unsure) if took >= 0 else None
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the provider asks to wait. A date counts from the answer's own Date header: no clock is read here."""
     value = headers.get("retry-after", "").strip()

@@ -299,3 +299,27 @@ def test_a_404_says_only_that_the_task_is_not_known_now(provider):
 def test_a_404_in_the_body_of_a_200_is_one_too():
     assert isinstance(read_poll("maxapi.io", answer({"code": 404, "msg": "任务不存在"})), NotFound)
     assert isinstance(read_poll("apimaster", answer({"code": 404, "message": TASK})), NotFound)
+
+
+# -- how long it took ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "took"),
+    [
+        ("2026-05-07T23:14:00.250000Z", "2026-05-07T23:14:12.750000Z", (12.5, 12.5)),
+        ("2026-05-07T23:14:00.250000Z", None, None),
+        ("2026-05-07T23:14:12.250000Z", "2026-05-07T23:14:00.250000Z", None),  # it ended before it began
+        ("soon", "2026-05-07T23:14:00.250000Z", None),
+    ],
+)
+def test_maxapi_io_tells_how_long_a_task_took(began, ended, took):
+    body = io_task("SUCCESS", result={"urls": [A]}, created_at=began, updated_at=ended)
+
+    assert read_poll("maxapi.io", answer(body)).took == took
+
+
+def test_apimaster_tells_whole_seconds_so_a_second_more_or_less_may_be():
+    body = am_task("completed", created=1_790_000_000, completed=1_790_000_012, result={"images": [{"url": [A]}]})
+
+    assert read_poll("apimaster", answer(body)).took == (11.0, 13.0)

@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -153,6 +153,7 @@ class _Try:
     """Slots of one job that one attempt is to fill."""
 
     job: Row[Any]
+    request: Request
     slots: tuple[int, ...]
     cost: int
 
@@ -237,10 +238,10 @@ def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> lis
     free = _free_slots(tx, ready)
     tries: list[_Try] = []
     for job in ready:
-        slots = free[job.id]
+        slots, request = free[job.id], Request.from_json(job.request)
         for start in range(0, len(slots), job.max_n):
             part = tuple(slots[start : start + job.max_n])
-            tries.append(_Try(job=job, slots=part, cost=(job.price or 0) * len(part)))
+            tries.append(_Try(job=job, request=request, slots=part, cost=(job.price or 0) * len(part)))
     return tries[:most]
 
 
@@ -300,7 +301,7 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     count = left // wanted.job.price if left > 0 else 0
     if count <= 0:
         return None
-    return _Try(job=wanted.job, slots=wanted.slots[:count], cost=wanted.job.price * count)
+    return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
 def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> float | None:
@@ -353,6 +354,7 @@ def _attempt(
         "created_at": now,
         "lease_until": until,
         "holder": holder,
+        "asked_resolution": one.request.resolution,
     }
 
 
@@ -416,7 +418,7 @@ def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until:
         batch_id=one.job.batch_id,
         job_id=one.job.id,
         key=one.job.key,
-        request=Request.from_json(one.job.request),
+        request=one.request,
         provider_model=one.job.provider_model,
         slots=one.slots,
         n=len(one.slots),

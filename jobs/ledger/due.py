@@ -38,12 +38,16 @@ def claim_polls(
     due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
     if due:
         used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
-        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat})
+        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat, "more": len(due)})
         tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
     return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at)
 
 
-_TAKE_POLL_RATE = update(accounts).where(accounts.c.id == bindparam("of_account")).values(poll_tat=bindparam("tat"))
+_TAKE_POLL_RATE = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("of_account"))
+    .values(poll_tat=bindparam("tat"), polls_made=accounts.c.polls_made + bindparam("more"))
+)
 _POLLED = (
     update(attempts)
     .where(attempts.c.id.in_(bindparam("asked_about", expanding=True)))
@@ -87,6 +91,7 @@ def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
         polls=row.polls,
         not_found_since=row.not_found_since,
         answered_at=account.answered_at,
+        resolution=row.asked_resolution or "",
     )
 
 

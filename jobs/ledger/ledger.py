@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
+from jobs.cadence import Durations
 from jobs.endings import Silence
 from jobs.errors import LedgerBusy
 from jobs.ledger import (
@@ -18,6 +19,7 @@ from jobs.ledger import (
     configured,
     days,
     due,
+    durations,
     engine,
     hints,
     hopeless,
@@ -51,6 +53,7 @@ from jobs.ledger.values import (
     Stranded,
     SubmitRefused,
     SubmitUnclear,
+    TaskKind,
     UnknownAttempt,
 )
 from jobs.money import AuditLine, Entry
@@ -354,6 +357,10 @@ class Ledger:
     def sweep(self, now: float) -> Swept:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
         return self._write(lambda tx: _sweep(tx, now))
+
+    def durations(self) -> dict[TaskKind, Durations]:
+        """How long provider tasks took lately, by kind."""
+        return self._read(durations.known)
 
     # -- facts
 

@@ -16,8 +16,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, selec
 
 from jobs import retry
 from jobs.endings import Silence
-from jobs.ledger import days, moves
+from jobs.ledger import days, durations, moves
 from jobs.ledger.account_news import tell_account
+from jobs.ledger.claims import most_in_flight
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
@@ -247,6 +248,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     _try_again_or_close(tx, changes)
     derive_jobs(tx, changes.touched)
     write_events(tx, changes.events)
+    durations.keep(tx, changes.found, {number: most_in_flight(row) for number, row in names.items()})
     for account_id, facts in changes.accounts.items():
         tell_account(tx, names[account_id], facts)
         changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}

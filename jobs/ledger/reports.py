@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.failover import Failover
-from jobs.ledger import days
+from jobs.ledger import days, durations
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
@@ -65,10 +65,11 @@ def as_batch(row: Any) -> Batch:
 def all_accounts(tx: Connection) -> list[Account]:
     """The configured accounts, by name."""
     rows = tx.execute(select(accounts).where(accounts.c.configured).order_by(accounts.c.name)).all()
-    return [_as_account(row, in_flight(tx, row.id)) for row in rows]
+    found = durations.found(tx)
+    return [_as_account(row, in_flight(tx, row.id), found.get(row.id, (0, 0.0))) for row in rows]
 
 
-def _as_account(row: Any, flying: int) -> Account:
+def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
     return Account(
         name=row.name,
         provider=row.provider,
@@ -80,6 +81,9 @@ def _as_account(row: Any, flying: int) -> Account:
         paused_code=row.paused_code,
         paused_message=row.paused_message,
         throttled=row.throttled,
+        polls_made=row.polls_made,
+        tasks_found=found[0],
+        lateness_sum=found[1],
     )
 
 

@@ -88,6 +88,18 @@ accounts = Table(
     Column("unclear", Integer, nullable=False, server_default="0"),  # running, since the last acceptance
     Column("throttled", Integer, nullable=False, server_default="0"),
     Column("attempts_made", BigInteger, nullable=False, server_default="0"),  # numbers the attempts
+    Column("polls_made", BigInteger, nullable=False, server_default="0"),  # requests that asked about tasks
+)
+
+durations = Table(
+    "durations",
+    metadata,
+    Column("account_id", Integer, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    Column("provider_model", Text, primary_key=True),
+    Column("resolution", Text, primary_key=True),  # as the request asks for it; empty: it does not
+    Column("found", BigInteger, nullable=False),  # provider tasks that were found done
+    Column("lateness", Float(53), nullable=False),  # seconds in all from their ends to our finding them
+    Column("learnt", Text, nullable=False),  # JSON of jobs.cadence: how long they take, the newest counting most
 )
 
 days = Table(
@@ -204,6 +216,8 @@ attempts = Table(
     Column("raw", Text),
     Column("resolution", Text),  # how an unknown one was resolved: pay-again, give-up, found, policy
     Column("twin_of", BigInteger),  # the attempt that turned out to have made this provider task too
+    Column("asked_resolution", Text),  # of the request; NULL: it names none
+    Column("ran_at", Time),  # when a poll last said that it runs
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     Index("ix_attempts_job", "job_id"),
     Index("ix_attempts_batch", "batch_id"),

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs import cadence
 from jobs.endings import OUR_OWN, REACTIONS, Ending, Silence
 from jobs.endings import Row as RowEnding
 from jobs.ledger import days, moves
+from jobs.ledger.durations import Ended
 from jobs.ledger.events import event_row
 from jobs.ledger.values import (
     AttemptFact,
@@ -58,6 +60,7 @@ class Changes:
     events: list[dict[str, Any]] = field(default_factory=list)
     bells: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
+    found: list[Ended] = field(default_factory=list)  # provider tasks that were found done
     routes: moves.Routes | None = None
 
 
@@ -78,6 +81,9 @@ class _Now:
     task_id: str | None
     created_at: float
     provider_model: str
+    accepted_at: float | None
+    ran_at: float | None
+    asked_resolution: str | None
 
 
 def apply(changes: Changes, fact: AttemptFact, row: Any, slots: dict[int, list[int]]) -> _Now:
@@ -213,7 +219,22 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
         _delivered_short(changes, fact, row, len(waiting))
     if row.state != Attempt.RUNNING:
         changes.touched.add(row.job_id)
+    elif row.accepted_at is not None:
+        changes.found.append(_found(fact, row))
     changes.bells.add("copy")
+
+
+def _found(fact: TaskSucceeded, row: Any) -> Ended:
+    found = max(0.0, fact.at - row.accepted_at)
+    ran = 0.0 if row.ran_at is None else row.ran_at - row.accepted_at
+    return Ended(
+        account_id=row.account_id,
+        provider_model=row.provider_model,
+        resolution=row.asked_resolution or "",
+        span=cadence.observed(ran=ran, found=found, told=fact.took),
+        found=found,
+        told=fact.took is not None,
+    )
 
 
 def _delivered_short(changes: Changes, fact: TaskSucceeded, row: Any, asked: int) -> None:

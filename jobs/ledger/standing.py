@@ -26,6 +26,7 @@ _STILL_RUNNING = (
     .where(attempts.c.id == bindparam("of_attempt"), attempts.c.next_poll_at.is_not(None))
     .values(
         next_poll_at=bindparam("then"),
+        ran_at=case((bindparam("runs") == 1, bindparam("seen_at")), else_=attempts.c.ran_at),
         not_found_since=case(
             (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))),
             (bindparam("told") == 0, attempts.c.not_found_since),
@@ -45,6 +46,7 @@ def keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
             "then": f.next_poll_at,
             "missed": int(f.not_found),
             "told": int(f.code in (None, UNKNOWN_STATUS)),
+            "runs": int(f.code is None),
             "seen_at": f.at,
         }
         for f in facts

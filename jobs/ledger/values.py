@@ -152,6 +152,28 @@ class Account:
     paused_code: str | None
     paused_message: str | None
     throttled: int  # answers of 429 so far
+    polls_made: int = 0  # requests that asked about provider tasks; a batch request is one
+    tasks_found: int = 0  # provider tasks that were found done
+    lateness_sum: float = 0.0  # seconds in all from their ends to our finding them
+
+    @property
+    def polls_per_task(self) -> float | None:
+        """Requests a provider task took until it was found done; None before any was."""
+        return self.polls_made / self.tasks_found if self.tasks_found else None
+
+    @property
+    def mean_lateness(self) -> float | None:
+        """Seconds from a task's end to our finding it, on average; None before any was."""
+        return self.lateness_sum / self.tasks_found if self.tasks_found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskKind:
+    """Provider tasks that take alike long."""
+
+    account: str
+    provider_model: str
+    resolution: str  # as the request asks for it; empty: it does not
 
 
 # -- work that is claimed ------------------------------------------------------------------------------------------
@@ -197,6 +219,7 @@ class DuePoll:
     polls: int  # polls made before this one
     not_found_since: float | None  # with the same key, again and again
     answered_at: float | None = None  # when another task of the account was last told to have ended
+    resolution: str = ""  # as the request asks for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +338,7 @@ class TaskSucceeded:
     images: tuple[Made, ...]
     task_id: str | None = None
     at_once: bool = False  # the submit itself was answered so
+    took: tuple[float, float] | None = None  # seconds at least and at most, where the provider tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

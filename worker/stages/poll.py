@@ -91,7 +91,7 @@ async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fa
     # A provider's clock may be ahead of ours; a link never dies later than counted from now.
     made_at = min(outcome.generated_at or now, now)
     images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at)
-    return TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images)
+    return TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images, took=outcome.took)
 
 
 def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
