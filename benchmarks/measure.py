@@ -29,7 +29,9 @@ def run(args: Sequence[str], *, folder: Path, env: Mapping[str, str] | None = No
     log = folder / "out.log"
     began = time.perf_counter()
     with log.open("wb") as out:
-        child = subprocess.Popen(args, cwd=folder, env=_env(env or {}), stdout=out, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            args, cwd=folder, env=clean_environment(env or {}), stdout=out, stderr=subprocess.STDOUT
+        )
         _, status, used = os.wait4(child.pid, 0)
     wall = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -44,7 +46,7 @@ def python(module: str, *args: str) -> list[str]:
     return [sys.executable, "-m", module, *args]
 
 
-def _env(more: Mapping[str, str]) -> dict[str, str]:
+def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment without settings of Lightfast, which would change what is measured."""
     ours = ("LIGHTFAST_", "MAXAPI_", "APIMASTER_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}

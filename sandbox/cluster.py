@@ -135,9 +135,17 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(
-    *, folder: Path = FOLDER, formation: Mapping[str, int] = FORMATION, say: Say = print, scenario: Path | None = None
+    *,
+    folder: Path = FOLDER,
+    formation: Mapping[str, int] = FORMATION,
+    say: Say = print,
+    scenario: Path | None = None,
+    callbacks: bool = False,
 ) -> Iterator[Cluster]:
-    """Starts everything; ends it in order: first the processes, which need their servers to drain."""
+    """Starts everything; ends it in order: first the processes, which need their servers to drain.
+
+    `callbacks`: the stand-in calls the web process when a task of maxapi.io has ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (
         servers.valkey() as redis,
@@ -146,7 +154,7 @@ def cluster(
         stand_in(folder, scenario=scenario) as provider,
     ):
         store.new_bucket(BUCKET)
-        environment = _environment(folder, redis, database, store, provider.url)
+        environment = _environment(folder, redis, database, store, provider.url, callbacks=callbacks)
         members = _members(environment, formation, say)
         try:
             _release(environment)
@@ -197,7 +205,9 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with cluster(formation={**FORMATION, "worker": options.workers}, say=_say, scenario=options.scenario) as running:
+    with cluster(
+        formation={**FORMATION, "worker": options.workers}, say=_say, scenario=options.scenario, callbacks=True
+    ) as running:
         _explain(running)
         stopped.wait()
         _say("stopping: workers finish what is in the air ...")
@@ -206,7 +216,13 @@ def main() -> int:
 
 
 def _environment(
-    folder: Path, redis: servers.Valkey, database: servers.Postgres, store: servers.S3, sandbox: str
+    folder: Path,
+    redis: servers.Valkey,
+    database: servers.Postgres,
+    store: servers.S3,
+    sandbox: str,
+    *,
+    callbacks: bool,
 ) -> dict[str, str]:
     """Writes the settings and the lines to paste; returns the whole environment of a process."""
     settings = folder.absolute() / "lightfast.toml"
@@ -219,6 +235,8 @@ def _environment(
         + "".join(accounts)
         + PRICES
     )
+    port = str(servers.free_port())
+    hooks = {"LIGHTFAST_ACCOUNTS__MAXAPI_IO__WEBHOOK_BASE_URL": f"http://127.0.0.1:{port}"} if callbacks else {}
     ours = {"LIGHTFAST_CONFIG": str(settings), **store.environment}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     (folder / "env").write_text("".join(lines))
@@ -226,7 +244,7 @@ def _environment(
     (folder / "catalog.csv").write_text(example.replace("{sandbox}", sandbox))
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **ours, "PATH": path, "PORT": str(servers.free_port()), **QUIET}
+    return {**os.environ, **ours, "PATH": path, "PORT": port, **hooks, **QUIET}
 
 
 def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from run_here import prepare, services_at
+from sqlalchemy.exc import OperationalError
 
 from jobs.ledger import open_ledger
 from jobs.states import Job
@@ -20,7 +21,8 @@ from providers.callbacks import Origin, is_ours, read_callback, read_origin
 from providers.dialect import Request, Response
 from tests.ledger import stock
 from tests.ledger.stock import NOW
-from web.app import Door, make_app
+from web.app import Door, make_app, server_of
+from web.ears import Ears
 from worker.local import run_batch
 
 ASKED = Request(prompt="a lamp", model="gpt-image-2", n=2)
@@ -55,30 +57,87 @@ def door(sqlite_ledger_url):
     stock.stock(ledger, stock.rows(1))
     (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
     rung = []
-    with contextlib.closing(Door(lambda: ledger)) as door, TestClient(make_app(door, rung.append)) as client:
-        yield client, ledger, f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}", rung
+    with contextlib.closing(Door(lambda: ledger)) as door:
+        yield make_app(door, rung.append), ledger, f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}", rung
 
 
 def test_a_genuine_callback_is_kept_and_rings(door):
-    client, ledger, path, rung = door
+    app, ledger, path, rung = door
 
-    assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
-    assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
+    with TestClient(app) as client:
+        assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
+        assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
 
-    assert (ledger.hints_waiting(), rung) == (1, ["poll:main"])
+    assert (ledger.hints_waiting(), set(rung)) == (1, {"poll:main"})
 
 
 def test_wrong_callbacks_are_answered_and_leave_nothing(door):
-    client, ledger, path, rung = door
+    app, ledger, path, rung = door
     task = {"data": {"taskId": "t-1"}}
 
-    assert client.get(path).status_code == 405
-    assert client.post(path[:-2] + "xx", json=task).status_code == 404
-    assert client.post("/hooks/maxapi.io/%00", json=task).status_code == 404
-    assert client.post(path, content=b"x" * 10_000_000).status_code == 413
-    assert client.post(path, content=b"no json").status_code == 400
-    assert client.post(path, content=b'{"data":{"taskId":"' + b"x" * 5000 + b'"}}').status_code in (204, 400)
+    with TestClient(app) as client:
+        for method in ("GET", "PUT", "DELETE", "PATCH"):
+            assert client.request(method, path).status_code == 405
+        assert client.post(path[:-2] + "xx", json=task).status_code == 404
+        assert client.post("/hooks/maxapi.io/%00", json=task).status_code == 404
+        assert client.post(path, content=b"x" * 10_000_000).status_code == 413
+        assert client.post(path, content=iter([b"x" * 100_000] * 100)).status_code == 413
+        for shape in (b"no json", b"[]", b"null", b"7", b'{"data":7}', b'{"data":{"taskId":null}}', b"[" * 50_000):
+            assert client.post(path, content=shape).status_code == 400
+        assert client.post(path, content=b'{"data":{"taskId":"' + b"x" * 5000 + b'"}}').status_code in (204, 400, 429)
     assert (ledger.hints_waiting(), rung) == (0, [])
+
+
+def test_an_address_that_is_called_again_and_again_is_turned_away(door):
+    app, ledger, path, _ = door
+
+    with TestClient(app) as client:
+        said = [client.post(path, json={"data": {"taskId": f"t-{number}"}}).status_code for number in range(50)]
+
+    assert set(said[:3]) == {204}
+    assert set(said[10:]) == {429}
+    assert ledger.hints_waiting() == 3
+
+
+def test_a_caller_does_not_wait_for_a_busy_ledger(door):
+    app, ledger, path, _ = door
+    told, written = threading.Event(), threading.Event()
+
+    def busy(hints, now, hear_all=ledger.hear_all):
+        assert told.wait(20)
+        written.set()
+        return hear_all(hints, now)
+
+    ledger.hear_all = busy
+    with TestClient(app) as client:
+        assert client.post(path, json={"data": {"taskId": "t-1"}}).status_code == 204
+        assert not written.is_set()
+        told.set()
+        assert written.wait(20)
+
+    assert ledger.hints_waiting() == 1
+
+
+def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_it_is_back(door, monkeypatch):
+    _, ledger, _, rung = door
+    monkeypatch.setattr("web.ears.MOST_WAITING", 2)
+    monkeypatch.setattr("web.ears.REST", 0.01)
+    away, came_back = threading.Event(), threading.Event()
+
+    def hear_all(hints, now):
+        if not away.is_set():
+            raise OperationalError("UPDATE", {}, Exception("gone"))
+        came_back.set()
+        return ["poll:main"] * len(hints)
+
+    ledger.hear_all = hear_all
+    ears = Ears(lambda: ledger, lambda: NOW, rung.append)
+    assert [ears.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
+    away.set()
+    assert came_back.wait(20)
+    ears.close()
+
+    assert "poll:main" in rung
 
 
 # -- a whole run whose answers are lost ----------------------------------------------------------------------------
@@ -89,8 +148,7 @@ def web_door(ledger):
     """`lightfast serve` in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-        settings = uvicorn.Config(make_app(Door(lambda: ledger)), log_level="error", lifespan="off")
-        server = uvicorn.Server(settings)
+        server = uvicorn.Server(server_of(make_app(Door(lambda: ledger)), host="127.0.0.1", port=port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})
         thread.start()
         try:

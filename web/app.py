@@ -1,10 +1,14 @@
-"""The web door: is it alive, is it ready, what does it count. Started by `lightfast serve`."""
+"""The web door: is it alive, is it ready, what does it count. Started by `lightfast serve`.
+
+Its port may be open to the world, since providers call back: whoever comes, and however many, it stays small.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -15,9 +19,19 @@ from starlette.responses import PlainTextResponse
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.settings import Settings
+from web.ears import Ears
+from web.guests import Guest
 from web.hooks import add_hooks
 from web.metrics import Counts
-from worker.telemetry import emit
+from web.shared import Shared
+from worker.telemetry import configure, emit
+
+#: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
+PROBED = 1.0
+PROBE_PATIENCE = 5.0
+#: Seconds that a scrape is kept waiting at most. Prometheus gives up after ten.
+SCRAPE_PATIENCE = 9.0
+AWAY = "not ready: the database does not answer"
 
 
 class Door:
@@ -52,44 +66,69 @@ class Door:
 
 
 def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
-    """The pages, plain functions since the ledger blocks, and the path for callbacks. `ring`: wakes a lane."""
-    app = FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None)
-    registry = CollectorRegistry()
-    registry.register(Counts(door.ledger))
+    """The pages, and the path for callbacks. `ring`: wakes a lane."""
+    ears = Ears(door.opened, time.time, ring)
+    ready = Shared(lambda: _problem(door), least=PROBED)
+    page = Shared(lambda: _page(door))
+
+    @contextlib.asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        ears.close()
+        ready.close()
+        page.close()
+
+    app = FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
 
     @app.get("/livez")
-    def livez() -> PlainTextResponse:
+    async def livez() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
     @app.get("/readyz")
-    def readyz() -> PlainTextResponse:
-        problem = _problem(door)
+    async def readyz() -> PlainTextResponse:
+        try:
+            problem = await ready.answer(PROBE_PATIENCE)
+        except TimeoutError:
+            problem = AWAY
         return PlainTextResponse(f"{problem or 'ready'}\n", status_code=503 if problem else 200)
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        if problem := _problem(door):
-            return PlainTextResponse(f"{problem}\n", status_code=503)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics() -> Response:
+        try:
+            told = await page.answer(SCRAPE_PATIENCE)
+        except TimeoutError:
+            told = AWAY
+        if isinstance(told, str):
+            return PlainTextResponse(f"{told}\n", status_code=503)
+        return Response(told, media_type=CONTENT_TYPE_LATEST)
 
-    add_hooks(app, door.opened, time.time, ring)
+    add_hooks(app, ears)
     return app
 
 
 def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0") -> None:  # noqa: S104  a probe comes from outside
     """Serves the pages until SIGTERM."""
+    configure(settings.log)
     door = Door(lambda: open_ledger(settings.database_url))
     try:
-        uvicorn.run(
-            make_app(door, _ring_of(settings)),
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-        )
+        uvicorn.Server(server_of(make_app(door, _ring_of(settings)), port=port, host=host)).run()
     finally:
         door.close()
+
+
+def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
+    """How the pages are served."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=Guest,
+        ws="none",
+        log_level="error",  # a line for each bad request would let strangers fill the disk
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def _ring_of(settings: Settings) -> Callable[[str], object]:
@@ -101,6 +140,15 @@ def _ring_of(settings: Settings) -> Callable[[str], object]:
     return BELLS.ring
 
 
+def _page(door: Door) -> bytes | str:
+    """What Prometheus reads, or what keeps the ledger from answering."""
+    if problem := _problem(door):
+        return problem
+    registry = CollectorRegistry()
+    registry.register(Counts(door.opened))
+    return generate_latest(registry)
+
+
 def _problem(door: Door) -> str | None:
     """What keeps the ledger from answering; details go to the log, which strangers do not read."""
     try:
@@ -110,5 +158,5 @@ def _problem(door: Door) -> str | None:
         return f"not ready: {type(error).__name__}"
     except Exception as error:  # noqa: BLE001  a probe answers whatever the database does
         emit("not_ready", level="warning", problem=type(error).__name__)
-        return "not ready: the database does not answer"
+        return AWAY
     return None

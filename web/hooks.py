@@ -3,54 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
-from jobs.ledger import Ledger
 from providers.callbacks import read_callback
+from web.ears import Ears
 from worker.stages.hint import PATH
-from worker.telemetry import emit
 
 #: Bytes of a callback; the largest documented one, ten links, is far below.
 LARGEST = 64 * 1024
 #: Seconds a caller has to deliver it.
 PATIENCE = 5.0
 
-Ring = Callable[[str], object]
+TAKEN, NO_TASK, NOT_OURS, TOO_SLOW, TOO_LARGE, TOO_OFTEN, AWAY = 204, 400, 404, 408, 413, 429, 503
 
 
-def add_hooks(app: FastAPI, opened: Callable[[], Ledger], clock: Callable[[], float], ring: Ring) -> None:
+def add_hooks(app: FastAPI, ears: Ears) -> None:
     """Adds the path that attempts name as their callback's address."""
 
     @app.post(PATH + "{token}")
     async def hook(token: str, request: Request) -> Response:
-        try:
-            ledger = await asyncio.to_thread(opened)
-        except Exception as error:  # noqa: BLE001  a caller is answered, whatever the database does
-            emit("hook_not_taken", level="warning", problem=type(error).__name__)
-            return Response(status_code=503)
-        if not ledger.is_callback_token(token):
-            return Response(status_code=404)
-        body = await _body(request)
-        task_id = read_callback(body) if body is not None else None
-        if task_id is None:
-            return Response(status_code=413 if body is None else 400)
-        lane = await asyncio.to_thread(ledger.hear, token, task_id, clock())
-        if lane is not None:
-            ring(lane)
-        return Response(status_code=204)
+        return Response(status_code=await hear(ears, token, request))
 
 
-async def _body(request: Request) -> bytes | None:
-    """The body, or None when it is too large or too slow."""
+async def hear(ears: Ears, token: str, request: Request) -> int:
+    """Checks the address, reads what is said, keeps it; the answer's status. Nothing here waits for the ledger."""
+    ledger = await ears.ledger()
+    if ledger is None:
+        return AWAY
+    if not ledger.is_callback_token(token):
+        return NOT_OURS
+    body = await _body(request)
+    if isinstance(body, int):
+        return body
+    task_id = read_callback(body)
+    if task_id is None:
+        return NO_TASK
+    return TAKEN if ears.take(token, task_id) else TOO_OFTEN
+
+
+async def _body(request: Request) -> bytes | int:
+    """The body, or the status that says why it is not read. What is not read the connection lets pass, for a while."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > LARGEST:
+        return TOO_LARGE
     parts = bytearray()
     try:
         async with asyncio.timeout(PATIENCE):
             async for part in request.stream():
                 parts += part
                 if len(parts) > LARGEST:
-                    return None
-    except TimeoutError:
-        return None
+                    return TOO_LARGE
+    except (TimeoutError, ClientDisconnect):
+        return TOO_SLOW
     return bytes(parts)

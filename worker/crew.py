@@ -20,6 +20,8 @@ from worker.telemetry import emit
 SHIFT = 20.0
 #: Seconds after which a lane looks for work although no bell rang: another process may have made some.
 IDLE = 3.0
+#: The same for polls that callbacks may make due, where the process that takes them has no bell to ring.
+HINTED = 0.4
 #: Seconds between two sweeps.
 SWEEP_EVERY = 30.0
 #: Seconds a lane rests after its claim failed; doubled up to the longest.
@@ -155,7 +157,12 @@ class Crew:
         lane.troubles = 0
         if lane.kind == "sweep":
             return SWEEP_EVERY
-        return IDLE if next_at is None else min(IDLE, max(0.0, next_at - self.services.clock.now()))
+        idle = HINTED if self._may_be_hinted(lane) else IDLE
+        return idle if next_at is None else min(idle, max(0.0, next_at - self.services.clock.now()))
+
+    def _may_be_hinted(self, lane: _Lane) -> bool:
+        services = self.services
+        return lane.kind == "poll" and not services.bells.far and bool(services.accounts[lane.account].webhook_base_url)
 
     async def _claim(self, lane: _Lane) -> float | None:
         claims = {
@@ -213,13 +220,13 @@ class Crew:
         room = POLLS_AT_ONCE - len(flying)
         if room <= 0:
             return None  # the first that comes back rings
+        if services.accounts[lane.account].webhook_base_url:
+            await self._claim_hints(lane, flying)  # may make polls due
         due, next_at = await services.calls.write(
             services.ledger.claim_polls, lane.account, services.clock.now(), lease=poll.LEASE, at_most=room
         )
         for one in due:
             self._fly(flying, poll.poll(services, one), lane, most=POLLS_AT_ONCE)
-        if services.accounts[lane.account].webhook_base_url:
-            await self._claim_hints(lane, flying)
         return next_at
 
     async def _claim_hints(self, lane: _Lane, flying: set[asyncio.Task[None]]) -> None:

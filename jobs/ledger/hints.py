@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from providers.dialect import Request, clean
 MOST_HINTS = 3
 #: Seconds before a hint is looked into: mostly the submit's own answer has named the task by then.
 PATIENCE = 2.0
-#: Looks after which a hint that nobody confirmed is dropped.
+#: Looks after which a hint that nobody confirmed is looked into no more.
 MOST_LOOKS = 8
 _LONGEST_TASK_ID = 200
 
@@ -52,16 +53,14 @@ def hear(tx: Connection, attempt_id: int, task_id: str, now: float) -> str | Non
     row = tx.execute(found).first()
     if row is None:
         return None
-    if row.task_id == task_id:
-        return _ask_now(tx, row, now)
-    return f"poll:{row.name}" if _keep(tx, row, task_id, now) else None
+    is_news = _ask_now(tx, row.id, now) if row.task_id == task_id else _keep(tx, row, task_id, now)
+    return f"poll:{row.name}" if is_news else None
 
 
-def _ask_now(tx: Connection, row: Any, now: float) -> str | None:
+def _ask_now(tx: Connection, attempt_id: int, now: float) -> bool:
     """The task we know of has something to tell: its next poll is due."""
-    soon = (attempts.c.id == row.id, attempts.c.next_poll_at > now)
-    moved = tx.execute(update(attempts).where(*soon).values(next_poll_at=now)).rowcount
-    return f"poll:{row.name}" if moved else None
+    later = (attempts.c.id == attempt_id, attempts.c.next_poll_at > now)
+    return tx.execute(update(attempts).where(*later).values(next_poll_at=now)).rowcount > 0
 
 
 def _keep(tx: Connection, row: Any, task_id: str, now: float) -> bool:
@@ -80,21 +79,32 @@ def _is_known(tx: Connection, account_id: int, task_id: str) -> bool:
 
 
 def claim(tx: Connection, account: str, now: float, *, lease: float, at_most: int) -> list[DueHint]:
-    """Hints of an account to be looked into now. Those the submit's own answer has overtaken are dropped."""
+    """Hints of an account to be looked into now. Where the submit itself has named the task since, a poll is due."""
     joined = (
         hints.join(attempts, attempts.c.id == hints.c.attempt_id)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .join(accounts, accounts.c.id == hints.c.account_id)
     )
     named = (hints.c.task_id.label("hinted"), hints.c.looks, jobs.c.request, attempts)
-    due = select(*named).select_from(joined).where(accounts.c.name == account, hints.c.next_look_at <= now)
+    overtaken = attempts.c.task_id == hints.c.task_id
+    due = (
+        select(*named).select_from(joined).where(accounts.c.name == account, (hints.c.next_look_at <= now) | overtaken)
+    )
     rows = tx.execute(due.order_by(hints.c.next_look_at).limit(at_most)).all()
-    fresh = [row for row in rows if row.looks < MOST_LOOKS and not _is_known(tx, row.account_id, row.hinted)]
-    for row in rows:
-        mine = (hints.c.attempt_id == row.id, hints.c.task_id == row.hinted)
-        later = {"next_look_at": now + lease * 2.0**row.looks, "looks": hints.c.looks + 1}
-        tx.execute(update(hints).where(*mine).values(**later) if row in fresh else delete(hints).where(*mine))
-    return [_due(row, account) for row in fresh]
+    return [_due(row, account) for row in rows if _is_to_be_looked_into(tx, row, now, lease)]
+
+
+def _is_to_be_looked_into(tx: Connection, row: Any, now: float, lease: float) -> bool:
+    if row.task_id == row.hinted:
+        _ask_now(tx, row.id, now)
+    if _is_known(tx, row.account_id, row.hinted):
+        drop(tx, [(row.id, row.hinted)])
+        return False
+    is_old = row.looks >= MOST_LOOKS
+    mine = (hints.c.attempt_id == row.id, hints.c.task_id == row.hinted)
+    next_look_at = math.inf if is_old else now + lease * 2.0**row.looks
+    tx.execute(update(hints).where(*mine).values(next_look_at=next_look_at, looks=hints.c.looks + 1))
+    return not is_old
 
 
 def _due(row: Any, account: str) -> DueHint:
@@ -111,14 +121,21 @@ def _due(row: Any, account: str) -> DueHint:
 
 
 def drop(tx: Connection, settled: Sequence[tuple[int, str]]) -> None:
-    """Hints that have been looked into."""
+    """Hints that came true."""
     for attempt_id, task_id in settled:
         tx.execute(delete(hints).where(hints.c.attempt_id == attempt_id, hints.c.task_id == task_id))
 
 
+def refute(tx: Connection, settled: Sequence[tuple[int, str]]) -> None:
+    """Hints that turned out wrong: they stay, as some of the few that their attempts may have."""
+    for attempt_id, task_id in settled:
+        mine = (hints.c.attempt_id == attempt_id, hints.c.task_id == task_id)
+        tx.execute(update(hints).where(*mine).values(next_look_at=math.inf))
+
+
 def waiting(tx: Connection) -> int:
     """Hints that nobody has looked into yet."""
-    return tx.execute(select(func.count()).select_from(hints)).scalar_one()
+    return tx.execute(select(func.count()).where(hints.c.next_look_at < math.inf)).scalar_one()
 
 
 # -- the policy for outcomes that stay unknown ---------------------------------------------------------------------

@@ -250,6 +250,16 @@ class Ledger:
         attempt_id = hints.attempt_of(self._secret, token)
         return None if attempt_id is None else self._write(lambda tx: hints.hear(tx, attempt_id, task_id, now))
 
+    def hear_all(self, heard: Sequence[tuple[str, str]], now: float) -> set[str]:
+        """The same of many (token, task id), in one transaction; the lanes to ring."""
+        known = [(hints.attempt_of(self._secret, token), task_id) for token, task_id in heard]
+
+        def write(tx: Connection) -> set[str]:
+            lanes = (hints.hear(tx, number, task_id, now) for number, task_id in known if number is not None)
+            return {lane for lane in lanes if lane is not None}
+
+        return self._write(write)
+
     def is_callback_token(self, token: str) -> bool:
         """Whether we made this token."""
         return hints.attempt_of(self._secret, token) is not None
@@ -259,8 +269,12 @@ class Ledger:
         return self._write(lambda tx: hints.claim(tx, account, now, lease=lease, at_most=at_most))
 
     def drop_hints(self, settled: Sequence[tuple[int, str]]) -> None:
-        """Forgets hints that have been looked into: (attempt, task id) each."""
+        """Hints that came true, (attempt, task id) each, are forgotten."""
         self._write(lambda tx: hints.drop(tx, settled))
+
+    def refute_hints(self, settled: Sequence[tuple[int, str]]) -> None:
+        """Hints that turned out wrong are kept aside, so that nobody has them looked into again."""
+        self._write(lambda tx: hints.refute(tx, settled))
 
     def hints_waiting(self) -> int:
         """Hints that nobody has looked into yet."""

@@ -25,8 +25,11 @@ _STILL_RUNNING = (
     update(attempts)
     .where(attempts.c.id == bindparam("of_attempt"), attempts.c.next_poll_at.is_not(None))
     .values(
-        next_poll_at=bindparam("then"),
         ran_at=case((bindparam("runs") == 1, bindparam("seen_at")), else_=attempts.c.ran_at),
+        # A claim has put it off by its lease: where it is due now, a callback came meanwhile, and this answer is old.
+        next_poll_at=case(
+            (attempts.c.next_poll_at <= bindparam("seen_at"), attempts.c.next_poll_at), else_=bindparam("then")
+        ),
         not_found_since=case(
             (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))),
             (bindparam("told") == 0, attempts.c.not_found_since),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock
@@ -65,11 +65,39 @@ def test_a_callback_about_a_task_we_know_makes_its_poll_due(ledger, intent):
     assert ledger.hints_waiting() == 0
 
 
-def test_a_callback_that_comes_before_the_submits_own_answer_is_dropped_when_that_came(ledger, intent):
+def test_a_callback_that_comes_before_the_submits_own_answer_makes_the_poll_due_when_that_came(ledger, intent):
     ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW)
     ledger.record([accepted(intent)], NOW)
 
-    assert ledger.claim_hints("main", NOW + 10, lease=30) == []
+    assert ledger.claim_polls("main", NOW + 0.1, lease=30)[0] == []
+    assert ledger.claim_hints("main", NOW + 0.1, lease=30) == []
+    assert len(ledger.claim_polls("main", NOW + 0.1, lease=30)[0]) == 1
+    assert ledger.hints_waiting() == 0
+
+
+def test_an_answer_from_before_the_callback_does_not_put_the_poll_off_again(ledger, intent):
+    ledger.record([accepted(intent)], NOW)
+    assert len(ledger.claim_polls("main", NOW + 60, lease=30)[0]) == 1
+
+    ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW + 61)
+    ledger.record([TaskStillRunning(attempt_id=intent.attempt_id, at=NOW + 61, next_poll_at=NOW + 90)], NOW + 61)
+
+    assert len(ledger.claim_polls("main", NOW + 61, lease=30)[0]) == 1
+
+
+def test_a_hint_that_turned_out_wrong_is_not_looked_into_again_however_often_it_is_given(ledger, intent):
+    unclear(ledger, intent)
+    token = ledger.callback_token(intent.attempt_id)
+    for number in range(9):
+        ledger.hear(token, f"task-{number}", NOW)
+
+    looked = ledger.claim_hints("main", NOW + 3, lease=30)
+    ledger.refute_hints([(due.attempt_id, due.task_id) for due in looked])
+    for number in range(9):
+        ledger.hear(token, f"task-{number}", NOW + 4)
+
+    assert len(looked) == 3
+    assert ledger.claim_hints("main", NOW + 86_400, lease=30) == []
     assert ledger.hints_waiting() == 0
 
 

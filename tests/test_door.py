@@ -1,0 +1,117 @@
+"""Strangers come in any number and say anything, slowly or not at all; probes are answered beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import pytest
+import uvicorn
+
+from jobs.ledger import open_ledger
+from web import guests
+from web.app import Door, make_app, server_of
+
+
+@contextlib.contextmanager
+def opened(url):
+    """A real door: its port, and an address that callbacks are taken at."""
+    with socket.create_server(("127.0.0.1", 0)) as free, contextlib.closing(Door(lambda: open_ledger(url))) as door:
+        port = free.getsockname()[1]
+        server = uvicorn.Server(server_of(make_app(door), host="127.0.0.1", port=port))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})
+        thread.start()
+        try:
+            yield port, f"/hooks/maxapi.io/{door.opened().callback_token(1)}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def door(sqlite_ledger_url):
+    """The port of a real door."""
+    with opened(sqlite_ledger_url) as (port, _):
+        yield port
+
+
+def come(port: int, said: bytes = b"") -> socket.socket:
+    guest = socket.create_connection(("127.0.0.1", port), 20)
+    guest.sendall(said)
+    return guest
+
+
+def answer(guest: socket.socket) -> bytes:
+    """The first line of what comes back; empty when the connection ends."""
+    with contextlib.suppress(ConnectionError):
+        return guest.recv(4096).partition(b"\r\n")[0]
+    return b""
+
+
+def status(guest: socket.socket) -> int:
+    return int(answer(guest).split()[1])
+
+
+POST = b"POST /hooks/maxapi.io/1.forged HTTP/1.1\r\nHost: here\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+
+
+def test_a_large_body_that_is_declared_and_never_sent_is_answered_and_its_connection_ends(door, monkeypatch):
+    monkeypatch.setattr(guests, "PATIENCE", 0.2)
+    with come(door, POST + b"Content-Length: 10000000\r\n\r\n") as guest:
+        assert status(guest) == 404
+        assert answer(guest) == b""
+
+
+def test_a_large_body_without_a_length_is_answered_before_it_ends(door):
+    with come(door, POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"186a0\r\n" + b"x" * 100_000 + b"\r\n") as guest:
+        assert status(guest) == 404
+
+
+def test_a_body_without_end_is_cut_off(door, monkeypatch):
+    monkeypatch.setattr(guests, "MOST_BYTES", 1_000_000)
+    with come(door, POST + b"Content-Length: 10000000000\r\n\r\n") as guest:
+        assert status(guest) == 404
+        with pytest.raises(ConnectionError):
+            guest.sendall(b"x" * 1_000_000_000)
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /hooks", POST, b"GET /livez HTTP/1.1\r\nHost: here\r\n"])
+def test_who_never_says_what_he_wants_is_sent_away(door, monkeypatch, said):
+    monkeypatch.setattr(guests, "PATIENCE", 0.2)
+    with come(door, said) as guest:
+        assert answer(guest) == b""
+
+
+def test_headers_without_end_are_refused(door):
+    with come(door, POST + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(200))) as guest:
+        assert answer(guest) in (b"HTTP/1.1 400 Bad Request", b"")
+        assert answer(guest)[:4] != b"HTTP"
+    with come(door, LIVEZ) as probe:
+        assert status(probe) == 200
+
+
+def test_probes_are_answered_while_more_guests_wait_than_there_is_room_for(door, monkeypatch):
+    monkeypatch.setattr(guests, "MOST", 20)
+    with contextlib.ExitStack() as crowd:
+        first = [crowd.enter_context(come(door, POST)) for _ in range(60)]
+        with come(door, LIVEZ) as probe:
+            assert status(probe) == 200
+        assert answer(first[0]) == b""
+
+
+def test_what_is_no_http_is_answered_with_400(door):
+    with come(door, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n") as guest:
+        assert status(guest) == 400
+
+
+def test_guests_who_leave_in_the_middle_leave_no_line_in_the_log(sqlite_ledger_url, capfd):
+    with opened(sqlite_ledger_url) as (port, path):
+        for _ in range(5):
+            with come(port, b"POST %s HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\nslow" % path.encode()):
+                pass
+        with come(port, LIVEZ) as probe:
+            assert status(probe) == 200
+
+    assert capfd.readouterr().err == ""

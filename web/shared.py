@@ -1,0 +1,47 @@
+"""One answer for all who ask at the same time: however many there are, one thread works for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: An answer that took a second is given for so many: asking takes this share of one core at most.
+SHARE = 0.1
+
+
+class Shared(Generic[T]):
+    """An answer that a thread finds. While it is fresh, or being found, nobody has it found again."""
+
+    def __init__(self, find: Callable[[], T], *, least: float = 0.0) -> None:
+        """`least`: seconds for which an answer is fresh at least."""
+        self._find, self._least = find, least
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shared")
+        self._finding: asyncio.Future[T] | None = None
+        self._fresh_until = 0.0
+
+    async def answer(self, patience: float) -> T:
+        """The answer.
+
+        Raises:
+            TimeoutError: It was not found within so many seconds. It is looked for on.
+        """
+        if self._finding is None or (self._finding.done() and time.monotonic() >= self._fresh_until):
+            self._finding = asyncio.get_running_loop().run_in_executor(self._thread, self._find_and_time)
+        return await asyncio.wait_for(asyncio.shield(self._finding), patience)
+
+    def close(self) -> None:
+        """Finds nothing any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _find_and_time(self) -> T:
+        began = time.monotonic()
+        try:
+            return self._find()
+        finally:
+            ended = time.monotonic()
+            self._fresh_until = ended + max(self._least, (ended - began) / SHARE)
