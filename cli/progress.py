@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli import wording
 from jobs.errors import MOVED
-from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
+from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 
@@ -171,6 +171,9 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
     if progress.moved:
         yield MOVED
+    for trouble in progress.troubles:
+        waiting = wording.count(progress.images_generated, "paid image")
+        yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
     for account in accounts:
         if account.paused_until is not None and account.paused_until > time.time():
             yield paused_line(account)

@@ -15,14 +15,15 @@ from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
 from cli.retries import moderated, retried
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
-from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left
+from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
 from jobs.result_files import utc
+from jobs.slack import Backlog, least_slack, pace
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account, Progress
+    from jobs.ledger.values import Account, Progress, Trouble
 
 Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
 Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
@@ -108,16 +109,19 @@ def _style(progress: Progress) -> str:
 
 def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
     progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(), desk.ledger.daily_budgets(now)
+    backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
     paused = [account for account in desk.ledger.accounts() if is_paused(account, now)]
     if json:
         document = _document(progress) | _time_document(progress, now)
         days = [day_document(limit) for limit in today]
-        more = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
+        more: dict[str, object] = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
+        more |= _slack_document(backlog, now)
         show_json({**document, **more, "daily_budgets": days})
         return
     told = [
         *_told(progress, now),
         *((f"money\t{day_line(limit)}", "") for limit in today),
+        *_slack(backlog, now),
         *_risk_lines(risk),
         *_next(progress, paused, now),
     ]
@@ -141,6 +145,7 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield f"money\t{_money(progress)}", ""
     yield from _link(progress, now)
     yield from _copies(progress)
+    yield from (_paused(trouble) for trouble in progress.troubles)
     yield from _pace(progress, now)
 
 
@@ -186,6 +191,24 @@ def _copies(progress: Progress) -> Iterator[Line]:
         number = sum(errors.values())
         images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
         yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
+
+
+def _paused(trouble: Trouble) -> Line:
+    return f"waits\tsubmits wait, and go on by themselves: {trouble_line(trouble)}", "red"
+
+
+def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
+    a_second = pace(backlog, 0.0) if backlog else None
+    if backlog is None or a_second is None:
+        return
+    spare = least_slack(backlog, a_second, now)
+    if spare is not None:
+        said = f"{span(spare)} to spare" if spare > 0 else "no time left: it would die before its copy"
+        colour = "" if spare > 0 else "red"
+        yield (
+            f"slack\tat {a_second:.3g} copies a second the tightest of {count(backlog.waiting, 'link')} has {said}",
+            colour,
+        )
 
 
 def _pace(progress: Progress, now: float) -> Iterator[Line]:
@@ -248,8 +271,14 @@ def _document(progress: Progress) -> dict[str, object]:
         "errors": dict(progress.errors),
         "copy_errors": dict(progress.copy_errors),
         "money_usd": _money_document(progress),
+        "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
         "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,
     }
+
+
+def _trouble_document(trouble: Trouble) -> dict[str, object]:
+    told = {"kind": trouble.kind.value, "code": trouble.code, "message": trouble.message, "said_by": trouble.said_by}
+    return {"dest": trouble.dest, "since": utc(trouble.since), **told}
 
 
 def _money_document(progress: Progress) -> dict[str, float | None]:
@@ -269,6 +298,12 @@ def _time_document(progress: Progress, now: float) -> dict[str, object]:
         return {"images_a_minute": None, "seconds_left": None}
     a_second = images_per_second(progress, now)
     return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
+
+
+def _slack_document(backlog: Backlog | None, now: float) -> dict[str, object]:
+    a_second = pace(backlog, 0.0) if backlog else None
+    slack = least_slack(backlog, a_second, now) if backlog and a_second else None
+    return {"copies_a_second": a_second, "least_slack_seconds": slack}
 
 
 def _risk_document(risk: tuple[int, int]) -> dict[str, object]:

@@ -51,7 +51,6 @@ class Watch:
         return Standing(
             progress=self.ledger.progress(self.name, now),
             accounts=self.ledger.accounts(),
-            troubles={},
             now=now,
         )
 

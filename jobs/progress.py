@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from jobs.ledger.values import DayLimit, Progress
+from jobs.ledger.values import DayLimit, Progress, Trouble
 from jobs.result_files import dollars
+from jobs.states import DestTrouble
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
@@ -28,6 +29,13 @@ def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | 
     """Until the last image is stored, at the present pace."""
     pace = images_per_second(progress, now, since)
     return None if pace is None else images_to_come(progress) / pace
+
+
+def trouble_line(trouble: Trouble) -> str:
+    """Why nothing new is sent for a destination, since when, and who says so."""
+    since = datetime.fromtimestamp(trouble.since, UTC).strftime("%H:%M:%SZ")
+    what = "refuses writes" if trouble.kind is DestTrouble.REFUSES else "is copied to too slowly"
+    return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
 
 
 def day_budget_line(limit: DayLimit) -> str:

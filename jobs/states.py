@@ -73,6 +73,13 @@ class Batch(enum.StrEnum):
     CANCELLED = "cancelled"  # no new submits, ever
 
 
+class DestTrouble(enum.StrEnum):
+    """Why no new submits go out for a destination. Not a state: it is said by workers, and ends unless said again."""
+
+    REFUSES = "refuses"  # it takes no writes
+    BEHIND = "behind"  # at the present pace paid images would die before they are copied
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
     """A job's slots, counted. `closed`: no new submit for it, because of an error or a cancel."""

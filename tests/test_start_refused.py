@@ -47,7 +47,7 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     with ledger._database.writing() as tx:
         tx.execute(update(ledger_row).values(origin="another/00000001/1"))
     progress = ledger.progress("spring")
-    standing = Standing(progress=progress, accounts=[], troubles={}, now=NOW)
+    standing = Standing(progress=progress, accounts=[], now=NOW)
     assert waits_for(standing) is Reason.AFTER_RESTORE
     assert "--after-restore" in CliRunner().invoke(app, ["watch", "spring", "--max-stall", "0s"]).output
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from jobs.ledger.values import Claim, DueCopy, Fact, SubmitUnclear
 from worker import sweep
+from worker.caution import Watchman
+from worker.room import Room
 from worker.services import Services, budget_of, limits_of
 from worker.stages import copy, hint, poll, submit
 from worker.telemetry import emit
@@ -34,11 +36,10 @@ BREATH = {"submit": 0.05, "poll": 0.1, "copy": 0.03, "sweep": 0.0}
 SUBMITS_AT_ONCE = 64
 #: Polls of one account on their way.
 POLLS_AT_ONCE = 32
-#: Copies that run, and those that are claimed in all: the next are at hand without another claim.
+#: Copies that run, and those that are claimed in all: the next are at hand without another claim. With the limit of one
+#: image this bounds what downloads may fill a disk with: 4 GB.
 COPIES_AT_ONCE = 16
 COPIES_CLAIMED = 48
-#: Seconds between two probes of a bucket that refuses.
-PROBE_EVERY = 10.0
 
 #: Seconds that polls and copies are waited for when the crew ends; none of them is lost when it is cut off.
 BRIEFLY = 3.0
@@ -89,9 +90,13 @@ class Crew:
     _sends: dict[asyncio.Task[Fact], submit.Attempt] = field(default_factory=dict)
     _polls: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
     _copies: set[asyncio.Task[None]] = field(default_factory=set)
-    _copying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_AT_ONCE))
+    _copying: Room = field(default_factory=lambda: Room(COPIES_AT_ONCE))
+    _to: dict[str, Room] = field(default_factory=dict)  # of them, by destination
     _gone: bool = False  # it has drained
-    _next_probe: float = 0.0
+    _watchman: Watchman = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watchman = Watchman(self.services)
 
     async def start(self) -> None:
         """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
@@ -189,8 +194,9 @@ class Crew:
 
     async def _claim_submits(self, lane: _Lane) -> float | None:
         services = self.services
-        if not services.recorder.healthy or services.destinations.troubles:
+        if not services.recorder.healthy:
             return services.clock.now() + FIRST_REST
+        await self._watchman.tell()  # of a destination that has just refused, before more is claimed for it
         lease = submit.lease_for(services, lane.account)
         boot = services.clock.boot()
         claim = await services.calls.write(self._claim_or_give_back, lane.account, services.clock.now(), lease)
@@ -241,8 +247,9 @@ class Crew:
 
     async def _claim_copies(self, lane: _Lane) -> float | None:
         services = self.services
-        if services.destinations.troubles and not await self._bucket_takes_again():
-            return self._next_probe
+        await self._watchman.mind()
+        for dest in services.destinations.to_probe(services.clock.now()):
+            self._fly(self._copies, self._probe(dest, lane), lane, most=2 * COPIES_AT_ONCE)
         room = COPIES_CLAIMED - len(self._copies)
         if room <= COPIES_CLAIMED - 2 * COPIES_AT_ONCE:
             return None  # enough at hand; the first that is done rings
@@ -252,23 +259,28 @@ class Crew:
             holder=services.holder,
             lease=copy.LEASE,
             at_most=room,
+            barred=list(services.destinations.troubles),
         )
         for one in due:
             self._fly(self._copies, self._copy(one), lane, most=2 * COPIES_AT_ONCE)
-        return next_at
+        return self._sooner_for_probes(next_at)
 
     async def _copy(self, due: DueCopy) -> None:
-        async with self._copying:
+        """One copy, in its turn: of those that are claimed, the one whose link dies first."""
+        to = self._to.setdefault(due.dest, Room(COPIES_AT_ONCE))
+        to.resize(self.services.destinations.width(due.dest))
+        async with to.share(1, due.expires_at), self._copying.share(1, due.expires_at):
             await copy.copy(self.services, due)
+        to.resize(self.services.destinations.width(due.dest))
 
-    async def _bucket_takes_again(self) -> bool:
-        services = self.services
-        now = services.clock.now()
-        if self._copies or now < self._next_probe:
-            return False
-        self._next_probe = now + PROBE_EVERY
-        dests = list(services.destinations.troubles)
-        return any([await services.calls.blocking(services.destinations.probe, dest, now) for dest in dests])
+    async def _probe(self, dest: str, lane: _Lane) -> None:
+        destinations = self.services.destinations
+        if await self.services.calls.blocking(destinations.probe, dest, self.services.clock.now()):
+            lane.bell.set()
+
+    def _sooner_for_probes(self, next_at: float | None) -> float | None:
+        probes = [trouble.next_probe_at for trouble in self.services.destinations.troubles.values()]
+        return min([*probes, *([] if next_at is None else [next_at])], default=None)
 
     def _fly(self, flying: set[asyncio.Task[None]], work: Awaitable[None], lane: _Lane, *, most: int) -> None:
         task = asyncio.ensure_future(work)

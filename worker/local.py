@@ -12,7 +12,7 @@ from typing import TypeVar
 from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values import Account, Progress
-from jobs.progress import day_budget_line
+from jobs.progress import day_budget_line, trouble_line
 from jobs.result_files import dollars
 from jobs.states import ENDED
 from jobs.states import Batch as BatchState
@@ -169,7 +169,7 @@ class _Run:
         services = self.services
         now = services.clock.now()
         (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name, now))
-        return Standing(progress=progress, accounts=accounts, troubles=services.destinations.troubles, now=now), cost
+        return Standing(progress=progress, accounts=accounts, now=now), cost
 
     def _judge(self, standing: Standing) -> Reason | None:
         """Why the run ends now; None: it goes on."""
@@ -242,9 +242,7 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
     progress, accounts = await services.calls.read(_count, services.ledger, name, now)
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)
-    standing = Standing(
-        progress=progress, accounts=accounts, troubles=services.destinations.troubles, now=services.clock.now()
-    )
+    standing = Standing(progress=progress, accounts=accounts, now=services.clock.now())
     return Ending(
         exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
         reason=reason,
@@ -283,8 +281,8 @@ def _day_budget_used(standing: Standing) -> str:
 
 
 def _bucket_refuses(standing: Standing) -> str:
-    told = "; ".join(f"{one.dest}: {one.message} ({one.code})" for one in standing.troubles.values())
-    return f"the destination refuses writes: {told}. {standing.progress.images_generated} paid images wait."
+    told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
+    return f"{told}. {standing.progress.images_generated} paid images wait."
 
 
 _MESSAGES: dict[Reason, Callable[[Standing], str]] = {

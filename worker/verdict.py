@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs import judgement
 from jobs.ledger.values import Account, Progress
 from jobs.states import Batch as BatchState
-from jobs.states import Job
-from worker.destinations import BucketTrouble
+from jobs.states import DestTrouble, Job
 
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
@@ -45,7 +44,6 @@ class Standing:
 
     progress: Progress
     accounts: Sequence[Account]
-    troubles: Mapping[str, BucketTrouble]
     now: float
 
 
@@ -76,7 +74,7 @@ def finished(progress: Progress, allow_failed: float) -> Reason:
 def waits_for(standing: Standing) -> Reason | None:
     """What only a person, or the next day, can mend, where nothing else goes on."""
     progress = standing.progress
-    if standing.troubles:
+    if any(trouble.kind is DestTrouble.REFUSES for trouble in progress.troubles):
         return Reason.BUCKET_REFUSES
     if progress.images_in_flight or progress.images_generated or not progress.jobs.get(Job.READY, 0):
         return None

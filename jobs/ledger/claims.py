@@ -33,6 +33,7 @@ from sqlalchemy import (
 
 from jobs import limits
 from jobs.ledger import days
+from jobs.ledger.destinations import HELD_UP
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.values import Claim, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
@@ -187,8 +188,13 @@ def _batches_with_work(tx: Connection, provider: str, now: float, only: str | No
 
 
 _ONLY = bindparam("only", type_=Text)
-#: Batches that may spend now; `only` binds one of them, or None.
-MAY_SPEND = (batches.c.state == BatchState.ACTIVE) & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+#: Batches that may spend now; `only` binds one of them, or None, `moment` is now. Where what is paid already cannot be
+#: put, or not in time, nothing more is paid for.
+MAY_SPEND = (
+    (batches.c.state == BatchState.ACTIVE)
+    & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+    & batches.c.dest.not_in(HELD_UP)
+)
 _WAITS = (
     jobs.c.state == literal_column("'ready'"),
     jobs.c.provider == bindparam("at_provider"),

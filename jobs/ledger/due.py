@@ -99,19 +99,26 @@ def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
 
 
 def claim_copies(
-    tx: Connection, now: float, *, holder: str, lease: float, at_most: int
+    tx: Connection, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()
 ) -> tuple[list[DueCopy], float | None]:
-    """Images to be copied now, those whose links die first first, and when to ask again."""
-    due = tx.execute(_DUE_COPIES, {"moment": now, "me": holder, "most": at_most}).all()
+    """Images to be copied now, those whose links die first first, and when to ask again. `barred`: not to there."""
+    wanted = {"moment": now, "me": holder, "most": at_most, "barred": barred}
+    due = tx.execute(_DUE_COPIES, wanted).all()
     if due:
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
-    return [_due_copy(row) for row in due], _next_copy(tx)
+    # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
+    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, barred)
 
 
 _LEASE = (
     update(images)
     .where(images.c.id.in_(bindparam("taken", expanding=True)))
     .values(lease_until=bindparam("until"), holder=bindparam("by"), tries=images.c.tries + 1)
+)
+
+
+_NOT_BARRED = images.c.batch_id.not_in(
+    select(batches.c.id).where(batches.c.dest.in_(bindparam("barred", expanding=True)))
 )
 
 
@@ -126,7 +133,11 @@ def _due_copies() -> Any:
         jobs.c.height.label("asked_height"),
         batches.c.name.label("batch"),
         batches.c.dest,
+        batches.c.strict_size,
+        batches.c.decode,
+        batches.c.sidecar,
         attempts.c.provider_model,
+        attempts.c.price.label("paid"),
         attempts.c.slots,
         attempts.c.task_id,
         attempts.c.poll_path,
@@ -145,7 +156,7 @@ def _due_copies() -> Any:
     return (
         select(*wanted)
         .select_from(joined)
-        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= moment, free)
+        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at <= moment, free, _NOT_BARRED)
         .order_by(images.c.expires_at)
         .limit(bindparam("most", type_=Integer))
         .with_for_update(of=images, skip_locked=True)
@@ -155,15 +166,15 @@ def _due_copies() -> Any:
 _DUE_COPIES = _due_copies()
 
 
-def _next_copy(tx: Connection) -> float | None:
-    found = tx.execute(_NEXT_COPY).scalar()
+def _next_copy(tx: Connection, barred: Sequence[str]) -> float | None:
+    found = tx.execute(_NEXT_COPY, {"barred": barred}).scalar()
     return None if found is None else float(found)
 
 
 _BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
 #: The later of lease and delay, in portable SQL.
 _FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
-_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"))
+_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"), _NOT_BARRED)
 
 
 def _due_copy(row: Row[Any]) -> DueCopy:
@@ -193,6 +204,12 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         tries=row.tries,
         recorded_path=row.object_path,
         recorded_sha256=row.sha256,
+        request=row.request,
+        price=row.paid,
+        generated_at=row.generated_at,
+        strict_size=row.strict_size,
+        decode=row.decode,
+        sidecar=row.sidecar,
     )
 
 

@@ -18,6 +18,7 @@ from jobs.ledger import (
     claims,
     configured,
     days,
+    destinations,
     due,
     durations,
     engine,
@@ -54,9 +55,11 @@ from jobs.ledger.values import (
     SubmitRefused,
     SubmitUnclear,
     TaskKind,
+    Trouble,
     UnknownAttempt,
 )
 from jobs.money import AuditLine, Entry
+from jobs.slack import Backlog
 from jobs.states import Batch as BatchState
 from providers.dialect import Kind, Request
 
@@ -363,10 +366,15 @@ class Ledger:
         return self._write(lambda tx: due.claim_polls(tx, account, now, lease=lease, at_most=at_most))
 
     def claim_copies(
-        self, now: float, *, holder: str, lease: float, at_most: int
+        self, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()
     ) -> tuple[list[DueCopy], float | None]:
-        """Claims images to be copied, those whose links die first first; also when to ask again."""
-        return self._write(lambda tx: due.claim_copies(tx, now, holder=holder, lease=lease, at_most=at_most))
+        """Claims images to be copied, those whose links die first first; also when to ask again. `barred`: not there.
+
+        It orders what is due when it is asked. Of what one process has claimed and not yet begun (32 images), none
+        makes room for an image that became due since and dies sooner.
+        """
+        terms = {"holder": holder, "barred": barred}
+        return self._write(lambda tx: due.claim_copies(tx, now, lease=lease, at_most=at_most, **terms))  # type: ignore[arg-type]
 
     def sweep(self, now: float) -> Swept:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
@@ -386,6 +394,24 @@ class Ledger:
         """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""
         routes = self.routes
         return self._write(lambda tx: moves.move_waiting(tx, now, routes, self._looked_at)) if routes else 0
+
+    # -- destinations
+
+    def say_troubles(self, holder: str, troubles: Sequence[Trouble], now: float) -> None:
+        """What is wrong with destinations, as this process sees it now: nothing new is sent for these for a while."""
+        self._write(lambda tx: destinations.say(tx, holder, troubles, now))
+
+    def troubles(self, now: float) -> tuple[Trouble, ...]:
+        """What is wrong with destinations, as any process says it."""
+        return self._read(lambda tx: destinations.heard(tx, now))
+
+    def hasten_copies(self, dest: str, now: float) -> None:
+        """A destination takes writes again: what it refused is due now."""
+        self._write(lambda tx: destinations.hasten(tx, dest, now))
+
+    def backlogs(self, now: float) -> dict[str, Backlog]:
+        """What waits to be copied to each destination, by when its links die, and how fast copies were."""
+        return self._read(lambda tx: destinations.backlogs(tx, now))
 
     # -- reports
 

@@ -105,6 +105,9 @@ def _upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
         "retries": new.retries,
         "failover": new.failover.value,
         "providers": json.dumps(new.providers) if new.providers else None,
+        "strict_size": new.strict_size,
+        "decode": new.decode,
+        "sidecar": new.sidecar,
     }
     if found is not None:
         tx.execute(update(batches).where(batches.c.id == found).values(**changing))

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.failover import Failover
-from jobs.ledger import days, durations
+from jobs.ledger import days, destinations, durations
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
@@ -59,6 +59,9 @@ def as_batch(row: Any) -> Batch:
         created_at=row.created_at,
         retries=row.retries,
         failover=Failover(row.failover),
+        strict_size=row.strict_size,
+        decode=row.decode,
+        sidecar=row.sidecar,
     )
 
 
@@ -118,6 +121,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         images_aside=aside,
         copy_errors=_copy_errors(tx, batch.id),
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
+        troubles=() if now is None else destinations.heard(tx, now, batch.dest),
     )
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from jobs.failover import Failover
-from jobs.states import IN_FLIGHT, Attempt, Batch, Image, Job
+from jobs.states import IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
 
 metadata = MetaData(
     naming_convention={
@@ -131,6 +131,9 @@ batches = Table(
     Column("retries", Integer, nullable=False, server_default="2"),  # new attempts after failed provider tasks
     Column("failover", Text, nullable=False, server_default="off"),
     Column("providers", Text),  # JSON list of those the user allows; NULL: any
+    Column("strict_size", Boolean, nullable=False, server_default=false()),  # --strict-size
+    Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
+    Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("served", Float(53), nullable=False, server_default="0"),  # fair share: submits so far, by weight
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
@@ -282,7 +285,15 @@ images = Table(
     # Partial: else SQLite takes it to find a job's free slots, by reading every image that has no attempt yet.
     Index("ix_images_attempt", "attempt_id", sqlite_where=_attempted, postgresql_where=_attempted),
     Index("ix_images_batch", "batch_id", "state"),
-    Index("ix_images_due", "expires_at", sqlite_where=_generated, postgresql_where=_generated),
+    # The two behind the first: so that what waits is counted by destination without reading the images themselves.
+    Index(
+        "ix_images_due",
+        "expires_at",
+        "batch_id",
+        "error_code",
+        sqlite_where=_generated,
+        postgresql_where=_generated,
+    ),
     Index("ix_images_stored", "batch_id", "stored_at"),
 )
 
@@ -304,4 +315,17 @@ workers = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("seen_at", Time, nullable=False),
+)
+
+destination_troubles = Table(
+    "destination_troubles",
+    metadata,
+    Column("dest", Text, primary_key=True),
+    Column("holder", Text, primary_key=True),  # the process that says so, as in `workers`
+    Column("kind", Text, primary_key=True),
+    Column("since", Time, nullable=False),
+    Column("until", Time, nullable=False),  # unless it is said again
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    CheckConstraint(f"kind IN ({_one_of(DestTrouble)})", name="kind"),
 )

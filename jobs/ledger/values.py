@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from jobs.endings import OF_KIND, Ending
 from jobs.failover import Failover
 from jobs.states import Batch as BatchState
+from jobs.states import DestTrouble
 from jobs.states import Job as JobState
 from providers.dialect import Kind, Link, Request
 
@@ -31,6 +32,9 @@ class NewBatch:
     retries: int = 2  # new attempts after failed provider tasks
     failover: Failover = Failover.OFF
     providers: tuple[str, ...] = ()  # those the user allows; empty: any
+    strict_size: bool = False  # other pixels than asked for are a failure
+    decode: bool = False  # every pixel is decoded before an image counts as whole
+    sidecar: bool = False  # a JSON of provenance beside each image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,24 @@ class Batch:
     created_at: float
     retries: int = 2
     failover: Failover = Failover.OFF
+    strict_size: bool = False
+    decode: bool = False
+    sidecar: bool = False
+
+
+# -- destinations --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why nothing new is sent for a destination, as one process says it."""
+
+    dest: str
+    kind: DestTrouble
+    since: float
+    code: str
+    message: str
+    said_by: str = ""  # set when it is heard
 
 
 # -- accounts ------------------------------------------------------------------------------------------------------
@@ -264,6 +286,12 @@ class DueCopy:
     tries: int
     recorded_path: str | None  # object path recorded before an earlier put
     recorded_sha256: str | None
+    request: bytes = b""
+    price: int | None = None  # an image; None: not known
+    generated_at: float | None = None
+    strict_size: bool = False
+    decode: bool = False
+    sidecar: bool = False
 
 
 # -- facts ---------------------------------------------------------------------------------------------------------
@@ -472,6 +500,8 @@ class Progress:
     copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
     images_aside: int = 0  # stored too: replaced by a redo, more than was asked for, or of rows taken out
     moved: bool = False  # the database was restored or failed over: submits wait for a word
+    troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
+    wrong_pixels: int = 0  # stored images with other pixels than asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -329,7 +329,7 @@ class Watch:
     def _goes_on(self, batch: str) -> str | None:
         world = self.world
         progress = world.office.progress(batch, world.true_now())
-        standing = Standing(progress=progress, accounts=world.office.accounts(), troubles={}, now=world.true_now())
+        standing = Standing(progress=progress, accounts=world.office.accounts(), now=world.true_now())
         if is_over(progress) or waits_for(standing) in MENDED_BY_PEOPLE:
             return None
         return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
