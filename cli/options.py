@@ -56,6 +56,9 @@ class Making:
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
     delimiter: Annotated[str, typer.Option(help="Of a CSV; else found from its header.")] = ""
     encoding: Annotated[str, typer.Option(help="Of the manifest; else UTF-8.")] = ""
+    check_urls: Annotated[
+        bool, typer.Option("--check-urls", help="Look at each reference's link before anything is paid.")
+    ] = False
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None
     budget: Annotated[str, typer.Option(metavar="USD", help="Caps all this batch ever spends.")] = ""
     partial: Annotated[bool, typer.Option("--partial", help="Work until the budget is used.")] = False

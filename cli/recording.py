@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli import plan_screen
+from cli import plan_screen, wording
 from cli.consent import agree
 from cli.options import Limits, Making
-from cli.reading import show
+from cli.reading import note, show
 from cli.surroundings import check_mark, probe, trackless
-from cli.taking import Taking, take
+from cli.taking import Taking, counting, take
 from jobs import intake
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.failover import Failover
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.values import NewBatch
 from worker.mark import claim_destination
+from worker.references import bring, place_of
 
 if TYPE_CHECKING:
     from jobs.ledger.values import Batch
@@ -44,7 +44,7 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
 
     For `run` the ledger is held, so that a second one ends before it records anything.
     """
-    with take(making, settings, _counting(making)) as taking:
+    with take(making, settings, counting(making, "rows read", 10_000)) as taking:
         _refuse(taking)
         with _only_if_it_goes_on(taking):
             store = probe(taking.dest)
@@ -112,8 +112,21 @@ def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
     now = time.time() + ledger.clock_offset()
     if taking.batch is None or taking.making.new_ledger:
         claim_destination(store, taking.name, ledger.ledger_id, now, new_ledger=taking.making.new_ledger)
+    _bring_files(taking, store)
     ours = replace(taking.intake, ledger=ledger)
     intake.record(ours, taking.seen, _new_batch(taking), now)
+
+
+def _bring_files(taking: Taking, store: Store) -> None:
+    """Local references go to the destination before any row that needs them is on record."""
+    files = intake.files_to_bring(taking.intake, taking.batch, taking.seen) if taking.seen.files else ()
+    tell = counting(taking.making, "reference files brought", 10)
+    try:
+        brought = bring(store, taking.files, files, tell)
+    except StoreError as refused:
+        raise LightfastError(f"{taking.dest}: {refused.message} ({refused.code}). Nothing was spent.") from None
+    if brought:
+        note(f"{wording.count(brought, 'reference file')} at {taking.dest}/{place_of('')}")
 
 
 def _new_batch(taking: Taking) -> NewBatch:
@@ -136,16 +149,3 @@ def _new_batch(taking: Taking) -> NewBatch:
 
 def _agreed(batch: Batch | None, money: int) -> int:
     return max(batch.agreed, batch.charged + batch.reserved + money) if batch else money
-
-
-def _counting(making: Making) -> intake.Progress | None:
-    """Rows read so far, for a person who waits for a large manifest."""
-    if making.quiet or making.json or not sys.stderr.isatty():
-        return None
-
-    def show_count(rows: int) -> None:
-        if rows % 10_000 == 0:
-            sys.stderr.write(f"\r{rows:,} rows read")
-            sys.stderr.flush()
-
-    return show_count

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cli.options import Limits, Making, is_terminal, read_limits
 from jobs.errors import BadInput
-from jobs.intake import Intake, survey
+from jobs.intake import Intake, survey, words_of_references
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.configured import told
 from jobs.ledger.values import Batch
@@ -21,6 +22,7 @@ from jobs.planning import DEFAULT_PATH, PlanOptions
 from jobs.settings import PROVIDERS, Settings, variable_of
 from jobs.survey import Survey
 from providers.catalog import Catalog
+from worker.references import Files, look_at
 from worker.services import catalog_of, limits_of
 from worker.sources import local_source
 
@@ -46,6 +48,7 @@ class Taking:
     ledger: Ledger | None  # None: there is none yet
     dest: str  # "": not given
     path: str
+    files: Files  # what the manifest's references stand for
 
     @property
     def reasons(self) -> list[str]:
@@ -97,6 +100,7 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
         manifest = open_manifest(source.path, name=source.name, options=options)
         batch = ledger.find_batch(name) if ledger else None
         dest, path = _bound(making, settings, batch)
+        files = Files(source.folder)
         intake = Intake(
             manifest=manifest,
             options=_plan_options(making, settings, name, dest, path),
@@ -104,7 +108,11 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
             ledger=ledger,
             changed=making.changed,
             skip_bad=making.skip_bad,
+            references=files,
         )
+        if making.check_urls:
+            files = Files(source.folder, _look_at_references(intake, settings, making))
+            intake = replace(intake, references=files)
         yield Taking(
             making=making,
             limits=limits,
@@ -117,6 +125,7 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
             ledger=ledger,
             dest=dest,
             path=path,
+            files=files,
         )
 
 
@@ -177,7 +186,27 @@ def _plan_options(making: Making, settings: Settings, name: str, dest: str, path
         providers=tuple(name.strip() for name in making.provider.split(",") if name.strip()),
         configured=given or frozenset(PROVIDERS),  # without any, the plan is shown and then refused
         limit=making.limit,
+        has_addresses=not dest or "://" in dest or bool(settings.storage.public_url),
     )
+
+
+def _look_at_references(intake: Intake, settings: Settings, making: Making) -> dict[int, str]:
+    """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
+    tell = counting(making, "links looked at")
+    return look_at(words_of_references(intake), allow_private_hosts=settings.allow_private_hosts, tell=tell)
+
+
+def counting(making: Making, what: str, each: int = 100) -> Progress | None:
+    """A count that grows, for a person who waits at a terminal."""
+    if making.quiet or making.json or not sys.stderr.isatty():
+        return None
+
+    def show(count: int) -> None:
+        if count % each == 0:
+            sys.stderr.write(f"\r{count:,} {what}")
+            sys.stderr.flush()
+
+    return show
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:

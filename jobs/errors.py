@@ -101,6 +101,7 @@ OWN_CODES: dict[str, str] = {
     "path-conflict": "Flag: another object stood at the image's path. It was left alone; the image is beside it (~2).",
     "process_died": "Its process died before the answer was on record: it may be paid. See `lightfast unknown`.",
     "reference_unreachable": "A reference image cannot be read; the reason is told. Nothing was paid for it.",
+    "reference_unreadable": "A reference image is gone, too large, or no whole PNG, JPEG or WebP. Nothing was paid.",
     "short_delivery": "Fewer images came than were asked for, again and again. `lightfast retry` asks for the rest.",
     "task_forgotten": "The provider no longer knows the task. Its money may be gone; `lightfast retry` makes it anew.",
     "task_id_taken": "The answer named a task that is another row's, so it may be paid. See `lightfast unknown`.",

@@ -8,6 +8,7 @@ batch = record(intake, seen, new_batch, now)
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values import AccountLimits, Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
 from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, column_hints, prepare
+from jobs.references import References
 from jobs.repeats import Repeats, Twins
 from jobs.states import Job
 from jobs.survey import NAMED, ChangedRow, Pace, RouteLine, Sample, Survey, pace_of, paces, tasks_for
 from providers.dialect import Route
+from providers.references import file_name
 
 #: Rows looked up in the ledger, and told to a progress display, at once.
 CHUNK = 1_000
@@ -60,18 +63,23 @@ class Intake:
     ledger: Records | None = None  # None: there is none yet, so every row is new
     changed: str = "error"  # "error", "keep", "redo"
     skip_bad: bool = False
+    references: References | None = None  # reads local files; None: there are only links
 
 
 def survey(
     intake: Intake, batch: Batch | None, limits: Sequence[AccountLimits], progress: Progress | None = None
 ) -> Survey:
     """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines."""
-    planner = prepare(intake.manifest, intake.options, intake.catalog)
+    planner = _planner(intake)
     count = _count(intake, planner, batch, Twins(), progress)
     twins = Twins(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
     return count.survey(planner, twins, paces(limits))
+
+
+def _planner(intake: Intake) -> Planner:
+    return prepare(intake.manifest, intake.options, intake.catalog, intake.references)
 
 
 def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Progress | None = None) -> Batch:
@@ -89,7 +97,7 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
 
 
 def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row]:
-    planner = prepare(intake.manifest, intake.options, intake.catalog)
+    planner = _planner(intake)
     twins, digest, position = seen.twins.afresh(), 0, 0
     for position, planned in enumerate(_planned(intake, planner, twins), 1):
         digest = _digest(digest, planned.row)
@@ -101,6 +109,25 @@ def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterato
     if digest != seen.digest:
         raise BadInput(f"{intake.manifest.name} changed while it was read. Nothing was recorded; run again.")
     progress(position)
+
+
+def words_of_references(intake: Intake) -> Iterator[str]:
+    """Every reference as it is written, of all rows that can be read; one may come many times."""
+    planner = _planner(intake)
+    for raw in islice(intake.manifest.rows(), intake.options.limit):
+        with contextlib.suppress(ValueError):  # told when the row is planned
+            yield from planner.words_of(raw)
+
+
+def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterator[str]:
+    """The files that rows still to be paid for are made from, as their requests hold them; one may come many times."""
+    stream = _planned(intake, _planner(intake), seen.twins.afresh())
+    while chunk := list(islice(stream, CHUNK)):
+        known = _known(intake, batch, chunk)
+        for row in (each.row for each in chunk if each.row.request):
+            before = known.get(row.key)
+            if row.request and not (before and before.request_hash == row.request_hash and not before.free):
+                yield from filter(file_name, row.request.references)
 
 
 def _planned(intake: Intake, planner: Planner, twins: Twins) -> Iterator[Planned]:
@@ -171,6 +198,7 @@ class _Count:
             self.problems.extend(problems[: NAMED - len(self.problems)])
             return
         self.keys.add(row.key)
+        self.counts["files"] += any(map(file_name, row.request.references))
         if self.watch_paths and row.path:
             self.paths.add(row.path)
         if len(self.samples) < _SAMPLES:
@@ -232,6 +260,7 @@ class _Count:
             redo_images=counts["redo_images"],
             redo_money=counts["redo_money"],
             digest=self.digest,
+            files=counts["files"],
             twins=twins,
         )
 

@@ -16,6 +16,7 @@ from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_reques
 from jobs.errors import BadInput
 from jobs.ledger.values import Row
 from jobs.manifest import KNOWN_COLUMNS, Manifest, RawRow, near_misses
+from jobs.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job
 from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from providers.catalog import Unmakeable
@@ -68,6 +69,7 @@ class PlanOptions:
     providers: tuple[str, ...] = ()  # --provider: allowed, in order of choice; (): the cheapest
     configured: frozenset[str] = frozenset()  # providers that have an account
     limit: int | None = None  # the first rows only
+    has_addresses: bool = True  # providers can be given addresses of what lies at DEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +123,8 @@ def key_variable(provider: str) -> str:
 # -- options and columns -------------------------------------------------------------------------------------------
 
 
-def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes) -> Planner:
-    """Checks the options against the manifest's columns, all at once."""
+def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, references: References | None = None) -> Planner:
+    """Checks the options against the manifest's columns, all at once. `references`: reads files; None: links only."""
     owns = own_columns(manifest, options.mapping)
     prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
     path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
@@ -135,7 +137,8 @@ def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes) -> Planne
     ]
     if problems:
         raise BadInput(problems)
-    return Planner(options=options, catalog=catalog, owns=owns, prompt=prompt, path=path)
+    files = references or LinksOnly()
+    return Planner(options=options, catalog=catalog, owns=owns, prompt=prompt, path=path, references=files)
 
 
 def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str]:
@@ -248,6 +251,7 @@ class Planner:
     owns: Mapping[str, str]
     prompt: Template | None
     path: PathTemplate
+    references: References
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
 
@@ -256,23 +260,27 @@ class Planner:
 
     def plan(self, raw: RawRow) -> Planned:
         """The row, READY, SKIPPED or INVALID."""
-        skip = self.options.skip_empty
-        if skip is not None and not raw.fields.get(skip, "").strip():
-            return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{skip} is empty"))
+        if self._is_skipped(raw):
+            return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
         cells: list[Cell] = []
         if raw.fault is not None:
             return self._invalid(raw, [Cell("(row)", "", raw.fault)])
         prompt = self._prompt(raw, cells)
-        links = self._references(raw, cells)
+        found = self._references(raw, cells)
+        links = tuple(each.text for each in found)
         key = self.key_of(raw)
         path = self._path(raw, key, cells)
-        shape = self._shape(raw, prompt, links)
+        shape = self._shape(raw, prompt, len(links), form_of(found))
         cells.extend(shape.problems)
         if not self.path.has_index:
             cells.extend(self._index_problems(shape))
         if cells or shape.request is None or shape.route is None:
             return self._invalid(raw, cells)
         return Planned(_ready(raw, key, path, _request(shape.request, prompt, links), shape.route), shape.route)
+
+    def _is_skipped(self, raw: RawRow) -> bool:
+        skip = self.options.skip_empty
+        return skip is not None and not raw.fields.get(skip, "").strip()
 
     def key_of(self, raw: RawRow) -> str:
         """The row's key; without a column for it, the row's number."""
@@ -292,16 +300,21 @@ class Planner:
             cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
         return prompt
 
-    def _references(self, raw: RawRow, cells: list[Cell]) -> tuple[str, ...]:
+    def words_of(self, raw: RawRow) -> tuple[str, ...]:
+        """The row's references as they are written. ValueError says what is legal."""
         own = self.owns.get("image_urls")
-        text = raw.fields.get(own, "").strip() if own else ""
-        if not text:
-            return ()
+        text = raw.fields.get(own, "").strip() if own and not self._is_skipped(raw) else ""
+        return references(text) if text else ()
+
+    def _references(self, raw: RawRow, cells: list[Cell]) -> list[Reference]:
+        words = raw.fields.get(self.owns.get("image_urls", ""), "").strip()
+        found = []
         try:
-            return references(text)
+            for words in self.words_of(raw):
+                found.append(self.references.find(words))
         except ValueError as error:
-            cells.append(Cell("image_urls", text, str(error)))
-            return ()
+            cells.append(Cell("image_urls", words, str(error)))
+        return found
 
     def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
         wrong = bad_key(key)
@@ -321,21 +334,21 @@ class Planner:
             return []
         return [Cell("n", str(shape.request.n), "more than one image a row needs {index} in --path")]
 
-    def _shape(self, raw: RawRow, prompt: str, links: tuple[str, ...]) -> _Shape:
+    def _shape(self, raw: RawRow, prompt: str, links: int, form: Form) -> _Shape:
         fields = raw.fields
         values = [fields.get(own, "") for _, own in self._shape_columns]
-        shape_key = (len(links), *values)
+        shape_key = (links, form, *values)
         shape = self._shapes.get(shape_key) if len(prompt) <= _SHORT_PROMPT else None
         if shape is None:
             given = {known: text.strip() for (known, _), text in zip(self._shape_columns, values, strict=True)}
-            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, len(links))
+            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, links, form)
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
             if len(prompt) <= _SHORT_PROMPT:
                 self._shapes[shape_key] = shape
         return shape
 
-    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int) -> _Shape:
+    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
         cells: list[Cell] = []
         request = shape_request(self._with_defaults(given), cells)
         if cells:
@@ -343,7 +356,7 @@ class Planner:
         # Kept for all rows of this shape, so nothing of this row's own text may decide.
         text = prompt if len(prompt) > _SHORT_PROMPT else "-"
         request = self.catalog.complete(replace(request, prompt=text, references=(_SOME_LINK,) * links))
-        route = _choose(request, self.options, self.catalog)
+        route = _choose(request, form, self.options, self.catalog)
         if isinstance(route, Route):
             return _Shape((), request, route)
         return _Shape(tuple(self._with_hint(cell) if cell.column in given else cell for cell in route), None, None)
@@ -452,10 +465,13 @@ def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
 # -- routes --------------------------------------------------------------------------------------------------------
 
 
-def _choose(request: Request, options: PlanOptions, catalog: Routes) -> Route | list[Cell]:
+def _choose(request: Request, form: Form, options: PlanOptions, catalog: Routes) -> Route | list[Cell]:
     """The best route among the providers that are allowed and have an account, or why there is none."""
     try:
-        return catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))[0]
+        routes = catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))
+        able = [route for route in routes if takes(route, form, has_addresses=options.has_addresses)]
+        refused = why_not([route.provider for route in routes], form)
+        return able[0] if able else [Cell("image_urls", f"local {form.value}", refused)]
     except Unmakeable as unmakeable:
         cells = [Cell(each.column, each.value, each.legal) for each in unmakeable.problems]
     first = cells[0]

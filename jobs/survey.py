@@ -91,6 +91,7 @@ class Survey:
     redo_images: int  # what `--changed redo` would make
     redo_money: int  # micro-dollars; unpriced images are not in it
     digest: int  # of keys and requests, in order
+    files: int  # rows made from local files
     twins: Twins  # keys and paths that are there twice
 
     @property

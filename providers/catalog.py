@@ -14,6 +14,7 @@ from providers import offers
 from providers.dialect import Request, Route, clean
 from providers.legality import SHOWN, Complaint, Fit, Problem, Unmakeable, check_reference, fit, merge
 from providers.offers import ANY, Contents, Offer
+from providers.references import By
 
 __all__ = ["DEFAULT_MODEL", "Catalog", "Problem", "Unmakeable"]
 
@@ -266,6 +267,7 @@ def _route(offer: Offer, found: Fit, request: Request) -> Route:
         ratio=found.ratio,
         resolution=found.resolution,
         edits=bool(request.references),
+        references_by=_references_by(offer, request),
         max_n=offer.max_n,
         price=_list_price(offer, found, request) if yours is None else yours,
         price_is_yours=yours is not None,
@@ -275,6 +277,11 @@ def _route(offer: Offer, found: Fit, request: Request) -> Route:
         typical_seconds=_for(offer.typical_seconds, found.resolution) or 0.0,
         submit_timeout=_for(offer.submit_timeout, found.resolution) or 0.0,
     )
+
+
+def _references_by(offer: Offer, request: Request) -> By:
+    """A job that may move to the official channel must not carry data URIs: that one takes links only."""
+    return By.LINK if request.options.get("official_fallback") else offer.references_by
 
 
 def _list_price(offer: Offer, found: Fit, request: Request) -> int | None:

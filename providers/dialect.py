@@ -14,6 +14,8 @@ from typing import Protocol
 
 import orjson
 
+from providers.references import By
+
 MICROS = 1_000_000  # micro-dollars in a dollar; money is always an integer of these
 
 #: Characters of a provider's answer that are kept with an attempt.
@@ -82,6 +84,7 @@ class Route:
     ratio: str | None = None  # as this provider is asked; None: it is not told
     resolution: str | None = None  # as this provider is asked, or its price tier
     edits: bool = False  # made from references
+    references_by: By = By.LINK  # how it takes those that are no link
     max_n: int  # images one provider task can make
     price: int | None  # micro-dollars an image at list price; None: not known
     price_is_yours: bool = False  # from the settings, not the catalogue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from providers.dialect import Request, clean
 from providers.offers import Offer, Pixels, tier
+from providers.references import file_name, is_link, is_object
 
 #: Characters of a bad value that are shown.
 SHOWN = 80
@@ -67,12 +67,8 @@ def fit(offer: Offer, request: Request) -> Fit | list[Complaint]:
 
 
 def check_reference(url: str) -> Problem | None:
-    """A reference has to be a public link: providers fetch it themselves."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
-    except ValueError:
-        good = False
+    """A reference has to be a link, or bytes that are known by their hash or their object's name."""
+    good = is_link(url) or is_object(url) or file_name(url)
     return None if good else Problem(column="image_urls", value=clean(url, SHOWN), legal="an http:// or https:// link")
 
 

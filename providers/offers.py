@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 from providers.dialect import MICROS
+from providers.references import By
 
 Pixels = tuple[int, int]
 
@@ -90,6 +91,7 @@ class Offer:
     id: str  # the provider's own
     least_references: int
     most_references: int
+    references_by: By
     max_n: int
     ratios: Mapping[str, Mapping[str, Pixels | None]] = field(default_factory=dict)  # ratio -> resolution -> pixels
     asked_in: str = "ratio"  # or "pixels": a ratio stands for its documented pixels
@@ -170,6 +172,7 @@ def _offer(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Offer:
         id=facts["id"],
         least_references=least,
         most_references=most,
+        references_by=By(facts["references_by"]),
         max_n=facts["max_n"],
         ratios=_table(values["tables"][facts["table"]]) if "table" in facts else {},
         asked_in=facts.get("asked_in", "ratio"),

@@ -19,7 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from jobs.errors import StoreError
-from worker.storage import NO_METADATA, Put, Store, plain_metadata
+from worker.storage import NO_METADATA, Put, Seen, Store, plain_metadata, told_metadata
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -104,6 +104,15 @@ class BucketStore(Store):
         """An object's bytes; None when there is none."""
         with self._told(path, "read"), _missing_is_none():
             return obstore.get(self._store(), self._key(path)).bytes().to_bytes()
+        return None
+
+    def look(self, path: str) -> Seen | None:
+        """What the store says of an object; None when there is none."""
+        with self._told(path, "read"), _missing_is_none():
+            found = obstore.get(self._store(), self._key(path), options={"head": True})
+            told = {str(name): str(value) for name, value in found.attributes.items()}
+            at, etag = found.meta["last_modified"].timestamp(), found.meta["e_tag"] or ""
+            return Seen(size=found.meta["size"], etag=etag, modified=at, metadata=told_metadata(told))
         return None
 
     def sha256_of(self, path: str) -> str | None:

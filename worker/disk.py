@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import StoreError
-from worker.storage import NO_METADATA, OWN, Put, Store
+from worker.storage import NO_METADATA, OWN, Put, Seen, Store
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
@@ -71,6 +72,14 @@ class DiskStore(Store):
         """A file's bytes; None when there is none."""
         with self._told(path), contextlib.suppress(FileNotFoundError):
             return self._target(path).read_bytes()
+        return None
+
+    def look(self, path: str) -> Seen | None:
+        """What a file's entry says; None when there is none."""
+        with self._told(path), contextlib.suppress(FileNotFoundError):
+            found = self._target(path).stat()
+            if stat.S_ISREG(found.st_mode):
+                return Seen(size=found.st_size, modified=found.st_mtime)
         return None
 
     def sha256_of(self, path: str) -> str | None:

@@ -16,6 +16,7 @@ from jobs.ledger.values import AccountLimits
 from jobs.settings import Account, Settings
 from providers.catalog import Catalog, Unmakeable
 from providers.dialect import MICROS, Dialect, Request, Route
+from providers.references import By, file_name
 from providers.registry import DIALECTS
 from worker.bells import Bells
 from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
@@ -107,9 +108,12 @@ def _routes_of(settings: Settings, catalog: Catalog) -> Callable[[Request], Sequ
 
     def routes(request: Request) -> Sequence[Route]:
         try:
-            return catalog.routes(request, among=providers)
+            found = catalog.routes(request, among=providers)
         except Unmakeable:
             return ()
+        # Whether DEST has addresses to give is known when a row is planned, and not where a row is moved.
+        with_files = any(map(file_name, request.references))
+        return [route for route in found if not (with_files and route.references_by is By.LINK)]
 
     return routes
 

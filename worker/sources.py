@@ -28,19 +28,20 @@ class Source:
 
     path: Path
     name: str
+    folder: Path | None  # that files it names count from; None: it comes from elsewhere and may name none
 
 
 @contextmanager
 def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterator[Source]:
     """The manifest as a local file; a copy made for it is gone at the end."""
     if manifest != "-" and "://" not in manifest:
-        yield Source(path=Path(manifest), name=manifest)
+        yield Source(path=Path(manifest), name=manifest, folder=Path(manifest).absolute().parent)
         return
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with path.open("wb") as file:
             _fetch(manifest, file, allow_private_hosts=allow_private_hosts)
-        yield Source(path=path, name=shown_name(manifest))
+        yield Source(path=path, name=shown_name(manifest), folder=Path.cwd() if manifest == "-" else None)
 
 
 def shown_name(manifest: str) -> str:

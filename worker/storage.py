@@ -11,12 +11,13 @@ import string
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from jobs.errors import StoreError
 
-__all__ = ["Put", "Store", "StoreError", "open_store"]
+__all__ = ["Put", "Seen", "Store", "StoreError", "open_store"]
 
 #: Where Lightfast keeps what is its own below a destination.
 OWN = ".lightfast"
@@ -31,6 +32,16 @@ class Put(enum.Enum):
 
     STORED = "stored"
     EXISTS = "exists"  # something is there; nothing was written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a store says of an object without giving its bytes."""
+
+    size: int  # bytes
+    etag: str = ""  # "": it has none
+    modified: float = 0.0  # Unix seconds
+    metadata: Mapping[str, str] = field(default_factory=dict)  # as it was put; folders keep none
 
 
 class Store(ABC):
@@ -51,6 +62,10 @@ class Store(ABC):
     @abstractmethod
     def read(self, path: str) -> bytes | None:
         """An object's bytes; None when there is none."""
+
+    @abstractmethod
+    def look(self, path: str) -> Seen | None:
+        """What is there, without its bytes; None when there is nothing."""
 
     @abstractmethod
     def sha256_of(self, path: str) -> str | None:
@@ -121,3 +136,9 @@ def _file_path(dest: str) -> Path:
 def plain_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata as headers can carry it: printable ASCII, other characters percent-encoded, bounded."""
     return {name: quote(value, safe=PLAIN)[:METADATA_LIMIT] for name, value in metadata.items()}
+
+
+def told_metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    """The inverse, of what is ours: names as they were put, whatever the store made of them."""
+    mine = {name.lower().replace("_", "-"): value for name, value in headers.items()}
+    return {name: unquote(value) for name, value in mine.items() if name.startswith("lightfast-")}

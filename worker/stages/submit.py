@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from jobs.endings import SILENCES, Ending, Silence, unanswered
 from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
@@ -20,12 +21,14 @@ from providers.dialect import (
     SubmitOutcome,
     clean,
 )
-from worker.http import Exchange, FetchError, File
+from worker.http import Exchange, File
 from worker.services import Services
-from worker.stages import hint
+from worker.stages import hint, references
 from worker.stages.results import made_of
 from worker.telemetry import emit
 from worker.transport import Mark
+
+T = TypeVar("T")
 
 #: Seconds beyond the submit's own timeout that a lease must still have when the request leaves: for clocks that
 #: disagree and for the moments between the check and the first byte.
@@ -101,20 +104,25 @@ async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Ca
     dialect = services.dialects[account.provider]
     callback = hint.callback_url(services, intent.account, intent.attempt_id)
     extras = {"route_mode": account.route_mode, "callback_url": callback}
-    call = dialect.submit(intent.request, route, intent.n, extras)
-    wanted = [value.url for _, value in call.form if isinstance(value, ReferenceFile)]
-    if not wanted:
-        return call, {}
-    fetched = await asyncio.gather(*(_reference(services, intent, url) for url in dict.fromkeys(wanted)))
-    return call, dict(zip(dict.fromkeys(wanted), fetched, strict=True))
+    request = await _tried(services, intent, lambda: references.within_reach(services, intent, route))
+    call = dialect.submit(request, route, intent.n, extras)
+    wanted = list(dict.fromkeys(value.url for _, value in call.form if isinstance(value, ReferenceFile)))
+    fetched = await asyncio.gather(*(_file(services, intent, url) for url in wanted))
+    return call, dict(zip(wanted, fetched, strict=True))
 
 
-async def _reference(services: Services, intent: Intent, url: str) -> File:
+async def _file(services: Services, intent: Intent, url: str) -> File:
+    limit = PREPARATION / REFERENCE_TRIES - REFERENCE_WAIT
+    return await _tried(services, intent, lambda: references.file_of(services, intent, url, timeout=limit))
+
+
+async def _tried(services: Services, intent: Intent, reach: Callable[[], Awaitable[T]]) -> T:
+    """References that may answer later are asked again; one that does not ends the row, before anything is paid."""
     for left in reversed(range(REFERENCE_TRIES)):
         try:
-            return await services.http.fetch_reference(url, timeout=PREPARATION / REFERENCE_TRIES - REFERENCE_WAIT)
-        except FetchError as error:
-            if not (error.retryable and left):
+            return await reach()
+        except references.Unreachable as error:
+            if not (error.later and left):
                 raise _StayedHereError(_refused(services, intent, Kind.PERMANENT, error.code, error.message)) from error
         await services.clock.sleep(REFERENCE_WAIT)
     raise AssertionError("unreachable")

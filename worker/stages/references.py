@@ -1,0 +1,154 @@
+"""Puts a row's references in the provider's reach, directly before its submit: as bytes, as data URIs, or by address.
+
+Addresses are signed here and not at planning: they have to outlive queue and task, counted from now.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from jobs.errors import StoreError
+from jobs.ledger.values import Intent
+from jobs.references import LARGEST, MOST_DATA
+from jobs.results import public_address
+from providers.dialect import Request, Route
+from providers.references import By, file_name, is_link, is_object, words_of
+from worker.http import FetchError, File
+from worker.images import BadImage, check
+from worker.references import bucket_and_key, content_type_of, place_of
+from worker.services import Services
+from worker.storage import Store
+
+T = TypeVar("T")
+
+#: Seconds an address lives: a provider's queue and task, both slow, and then some.
+ADDRESS_LIFE = 24 * 3600.0
+
+
+class Unreachable(Exception):  # noqa: N818  a fact about a reference, told by the submit
+    """A reference cannot be given to the provider; nothing was sent. `later`: it may work then."""
+
+    def __init__(self, code: str, message: str, *, later: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.later = later
+
+
+async def within_reach(services: Services, intent: Intent, route: Route) -> Request:
+    """The request as the provider can read it. A form's references stay as they are: their bytes go with it."""
+    request = intent.request
+    if route.references_by is By.FILE or all(map(is_link, request.references)):
+        return request
+    files = await _as_data(services, intent, route)
+    reached = [
+        _data_uri(each, files[each]) if each in files else await _address(services, intent, each)
+        for each in request.references
+    ]
+    return replace(request, references=tuple(reached))
+
+
+async def _as_data(services: Services, intent: Intent, route: Route) -> dict[str, bytes]:
+    """The files that go along as data; none where they would be too much."""
+    files: dict[str, bytes] = {}
+    if route.references_by is not By.DATA:
+        return files
+    for each in filter(file_name, dict.fromkeys(intent.request.references)):
+        files[each] = await _content(services, intent, each)
+        if sum(map(len, files.values())) > MOST_DATA:
+            return {}
+    return files
+
+
+def _data_uri(reference: str, content: bytes) -> str:
+    return f"data:{content_type_of(file_name(reference) or '')};base64,{base64.b64encode(content).decode()}"
+
+
+async def _address(services: Services, intent: Intent, reference: str) -> str:
+    if is_link(reference):
+        return reference
+    if is_object(reference):
+        bucket, key = bucket_and_key(reference)
+        return await _at(services, bucket, reference, lambda store: store.presign(key, ADDRESS_LIFE))
+    place = place_of(file_name(reference) or "")
+    dest, storage = await _dest(services, intent), services.settings.storage
+    if storage.public_url:
+        return public_address(storage.public_url, dest, storage.to)(place)
+    return await _at(services, dest, reference, lambda store: _signed(store, place))
+
+
+def _signed(store: Store, place: str) -> str:
+    address = store.presign(place, ADDRESS_LIFE)
+    if not is_link(address):
+        message = f"{address} can be read on this machine only, and the provider wants an address"
+        raise StoreError(code="bad_destination", message=message, retryable=False)
+    return address
+
+
+# -- bytes ---------------------------------------------------------------------------------------------------------
+
+
+async def file_of(services: Services, intent: Intent, reference: str, *, timeout: float) -> File:  # noqa: ASYNC109  handed on
+    """A reference's bytes, as a form carries them."""
+    if is_link(reference):
+        try:
+            found = await services.http.fetch_reference(reference, timeout=timeout)
+        except FetchError as error:
+            raise Unreachable(error.code, error.message, later=error.retryable) from error
+    else:
+        content = await _content(services, intent, reference)
+        stem = words_of(reference).rpartition("/")[2].rpartition(".")[0]
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in stem)[:60]
+        found = File(content=content, content_type="", filename=plain or "reference")
+    return await _checked(services, reference, found)
+
+
+async def _checked(services: Services, reference: str, found: File) -> File:
+    try:
+        checked = await services.calls.blocking(check, found.content)
+    except BadImage as bad:
+        message = f"the reference {_shown(reference)} is no whole PNG, JPEG or WebP: {bad.message}"
+        raise Unreachable("reference_unreadable", message, later=False) from bad
+    name = f"{found.filename.rpartition('.')[0] or found.filename}.{checked.ext}"
+    return File(content=found.content, content_type=checked.content_type, filename=name)
+
+
+async def _content(services: Services, intent: Intent, reference: str) -> bytes:
+    if is_object(reference):
+        bucket, key = bucket_and_key(reference)
+    else:
+        bucket, key = await _dest(services, intent), place_of(file_name(reference) or "")
+    content = await _at(services, bucket, reference, lambda store: _bounded(store, key))
+    if content is None:
+        again = "" if is_object(reference) else f" at {key}. The same manifest again brings it"
+        raise Unreachable("reference_unreadable", f"the reference {_shown(reference)} is not there{again}", later=False)
+    return content
+
+
+def _bounded(store: Store, key: str) -> bytes | None:
+    found = store.look(key)
+    if found is not None and found.size > LARGEST:
+        message = f"{store.url_of(key)} has {found.size / 1024**2:.1f} MB; a reference may have {LARGEST // 1024**2}"
+        raise StoreError(code="too_large", message=message, retryable=False)
+    return store.read(key)
+
+
+async def _at(services: Services, dest: str, reference: str, work: Callable[[Store], T]) -> T:
+    try:
+        return await services.calls.blocking(lambda: work(services.destinations.store(dest)))
+    except StoreError as error:
+        code = "reference_unreachable" if error.retryable or error.denied else "reference_unreadable"
+        message = f"the reference {_shown(reference)} cannot be read: {error.message}"
+        raise Unreachable(code, message, later=error.retryable) from error
+
+
+async def _dest(services: Services, intent: Intent) -> str:
+    batches = await services.calls.read(services.ledger.batches)
+    return next(batch.dest for batch in batches if batch.id == intent.batch_id)
+
+
+def _shown(reference: str) -> str:
+    return words_of(reference).partition("?")[0][-120:]
