@@ -15,7 +15,7 @@ import orjson
 from jobs.errors import StoreError
 from providers.dialect import Response
 from worker.http import Download, FetchError, Http
-from worker.storage import NO_METADATA, Put, Store
+from worker.storage import NO_METADATA, Put, Seen, Store
 from worker.transport import MARK
 
 if TYPE_CHECKING:
@@ -159,6 +159,11 @@ class Bucket(Store):
         self._demand_working()
         found = self.objects.get(path)
         return found[0] if found else None
+
+    def look(self, path: str) -> Seen | None:
+        self._demand_working()
+        found = self.objects.get(path)
+        return Seen(size=len(found[0]), metadata=found[1]) if found else None
 
     def sha256_of(self, path: str) -> str | None:
         content = self.read(path)
