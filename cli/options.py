@@ -52,6 +52,11 @@ class Making:
         ),
     ] = None
     skip_empty: Annotated[str, typer.Option(metavar="COLUMN", help="Leave out rows where it is empty.")] = ""
+    strict_size: Annotated[
+        bool, typer.Option("--strict-size", help="Images with other pixels than asked for fail their row.")
+    ] = False
+    verify: Annotated[str, typer.Option(metavar="decode", help="Decode every pixel before an image counts.")] = ""
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="A JSON beside each image: how it was made.")] = False
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Make the good rows, report the bad.")] = False
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
     delimiter: Annotated[str, typer.Option(help="Of a CSV; else found from its header.")] = ""
@@ -119,6 +124,8 @@ def read_limits(making: Making, *, terminal: bool) -> Limits:
         reader.problems.append(f'--changed: "{making.changed}": expected error, keep or redo')
     if making.failover and making.failover not in tuple(Failover):
         reader.problems.append(f'--failover: "{making.failover}": expected equal, any-size or off')
+    if making.verify not in ("", "decode"):
+        reader.problems.append(f'--verify: "{making.verify}": expected decode')
     if making.partial and not making.budget:
         reader.problems.append("--partial: works until the budget is used: give one with --budget USD")
     if reader.problems:

@@ -144,6 +144,9 @@ def _new_batch(taking: Taking) -> NewBatch:
         retries=taking.settings.retries,
         failover=_failover(taking),
         providers=taking.intake.options.providers,
+        strict_size=taking.making.strict_size or bool(batch and batch.strict_size),
+        decode=taking.making.verify == "decode" or bool(batch and batch.decode),
+        sidecar=taking.making.sidecar or bool(batch and batch.sidecar),
     )
 
 

@@ -11,7 +11,7 @@ from jobs.results import near
 
 def retried(errors: Mapping[str, int]) -> int:
     """Rows that a plain retry takes. `errors`: rows by the code they ended with."""
-    return sum(errors.values()) - errors.get("moderation", 0)
+    return sum(errors.values()) - errors.get("moderation", 0) - errors.get("wrong_pixels", 0)
 
 
 def moderated(errors: Mapping[str, int]) -> str:
@@ -21,10 +21,20 @@ def moderated(errors: Mapping[str, int]) -> str:
     return f"{count(number, 'row')} {verb} not retried without --error moderation" if number else ""
 
 
+def misshapen(errors: Mapping[str, int]) -> str:
+    """Rows whose images are stored with other pixels than asked for, under --strict-size; "" where there are none."""
+    number = errors.get("wrong_pixels", 0)
+    return (
+        f"{count(number, 'row')} came with other pixels: redo --key KEY makes new images beside them" if number else ""
+    )
+
+
 def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:
     """Why a retry found no row. `error`: the code it was asked for."""
     if error and error not in CODES and error not in errors:
         raise BadInput(f'--error: "{error}" is no code (docs/errors.md). {near(error, errors or CODES)}')
+    if error == "wrong_pixels" and errors.get(error):
+        return misshapen(errors)
     there = f"; there are {listed(errors)}" if errors else ""
     if error:
         return f"no row of {batch} ended with {error}{there}"

@@ -13,7 +13,7 @@ from cli.commands import command
 from cli.money import show_money
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, open_desk, show, show_json
-from cli.retries import moderated, retried
+from cli.retries import misshapen, moderated, retried
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
 from jobs.result_files import utc
@@ -160,6 +160,7 @@ def _images(progress: Progress) -> str:
         "unknown": progress.images_unknown,
         "lost": progress.images_lost,
         "stored beside them (replaced or surplus)": progress.images_aside,
+        "with other pixels than asked for": progress.wrong_pixels,
     }
     stored = f"{progress.images_stored:,} of {progress.images_total:,} stored, {size(progress.bytes_stored)}"
     return ", ".join([stored, *(f"{number:,} {words}" for words, number in parts.items() if number)])
@@ -242,6 +243,8 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
     if refused := moderated(progress.errors):
         yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
+    if odd := misshapen(progress.errors):
+        yield f"next\t{odd}", ""
 
 
 # -- documents -----------------------------------------------------------------------------------------------------
@@ -266,6 +269,7 @@ def _document(progress: Progress) -> dict[str, object]:
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
             "aside": progress.images_aside,
+            "wrong_pixels": progress.wrong_pixels,
         },
         "bytes_stored": progress.bytes_stored,
         "errors": dict(progress.errors),

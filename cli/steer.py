@@ -291,6 +291,7 @@ def _work(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
 def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
     states = (only,) if only else RETRIED
     matches = result.error_code == error if error else result.error_code != "moderation"
+    matches = matches and result.error_code != "wrong_pixels"  # its slots are full: a redo makes others beside them
     return result.state in states and matches and (keys is None or result.key in keys)
 
 

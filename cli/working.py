@@ -181,7 +181,8 @@ def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, 
 
 def _done(progress: Progress) -> str:
     images = wording.count(progress.images_stored, "image")
-    return f"{images}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}"
+    odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
+    return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}"
 
 
 def _failed(progress: Progress) -> str:
@@ -248,6 +249,7 @@ def document(ended: Ended) -> dict[str, object]:
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
             "aside": progress.images_aside,
+            "wrong_pixels": progress.wrong_pixels,
         },
         "bytes": progress.bytes_stored,
         "errors": dict(progress.errors),

@@ -106,10 +106,12 @@ OWN_CODES: dict[str, str] = {
     "task_forgotten": "The provider no longer knows the task. Its money may be gone; `lightfast retry` makes it anew.",
     "task_id_taken": "The answer named a task that is another row's, so it may be paid. See `lightfast unknown`.",
     "too_large": "The link gave more bytes than an image may have.",
+    "too_many_pixels": "The bytes claim to be more pixels than any model makes; they are not stored. Looked at again.",
     "too_many_redirects": "The link redirects without end.",
     "truncated": "The image broke off before its end. Copied again by itself.",
     "unreachable": "The provider could not be reached; nothing left this machine. Sent again by itself.",
     "wrong-pixels": "Flag: the image has other pixels than the route promises. It is stored as it came.",
+    "wrong_pixels": "--strict-size: stored with other pixels than asked for. `lightfast redo` makes it anew.",
 }
 
 #: Every stable code -> what it means, what to do.

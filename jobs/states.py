@@ -85,6 +85,7 @@ class Slots:
     """A job's slots, counted. `closed`: no new submit for it, because of an error or a cancel."""
 
     stored: int = 0
+    wrong: int = 0  # of the stored: other pixels than asked for, where the batch takes no others
     generated: int = 0
     lost: int = 0
     open: int = 0  # missing, an attempt is submitting or running
@@ -106,10 +107,10 @@ def derive(slots: Slots) -> Job:
 
 
 def _ended(slots: Slots) -> Job:
-    if not (slots.free or slots.lost):
+    if not (slots.free or slots.lost or slots.wrong):
         return Job.DONE
-    if slots.stored:
+    if slots.stored > slots.wrong:
         return Job.PARTIAL
     if slots.lost:
         return Job.LOST
-    return Job.CANCELLED if slots.cancelled else Job.FAILED
+    return Job.CANCELLED if slots.cancelled and not slots.wrong else Job.FAILED

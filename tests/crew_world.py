@@ -24,13 +24,15 @@ from worker.services import Services, build, limits_of
 PRICE = 20_000
 
 
-def png(width: int = 4, height: int = 4, colour: int = 0) -> bytes:
+def png(width: int = 4, height: int = 4, colour: int = 0, *, pixels: bytes = b"", padding: int = 0) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = (b"\x00" + bytes([colour % 256]) * width) * height
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    pixels = pixels or (b"\x00" + bytes([colour % 256]) * width) * height
+    filling = chunk(b"fiLl", bytes(padding)) if padding else b""
+    body = chunk(b"IHDR", head) + filling + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def answer(body: object, status: int = 200) -> Exchange:

@@ -101,7 +101,7 @@ def test_a_broken_image_never_ends_in_another_exception(kind, ext, data, cuts):
     try:
         check(bytes(broken))
     except BadImage as bad:
-        assert bad.code in {"truncated", "corrupt", "not_an_image"}  # noqa: PT017  it may as well be whole
+        assert bad.code in {"truncated", "corrupt", "not_an_image", "too_many_pixels"}  # noqa: PT017  it may as well be whole
 
 
 @settings(max_examples=300, deadline=None)
@@ -162,14 +162,40 @@ def test_a_png_without_pixels_is_corrupt(data):
     assert problem(data).code == "corrupt"
 
 
-def test_decoding_finds_what_the_structure_hides_and_refuses_a_bomb():
+def test_decoding_finds_what_the_structure_hides():
     lying = png(5, 5, zlib.compress(b"short"))
-    bomb = png(60_000, 60_000, zlib.compress(bytes(1000)))
-    for data in (lying, bomb):
-        check(data)
+    check(lying)
+
+    with pytest.raises(BadImage) as caught:
+        decode_fully(lying)
+    assert caught.value.code == "corrupt"
+
+
+BOMBS = {
+    "more pixels than any model makes": (png(9_000, 9_000, bytes(300_000)), "too_many_pixels"),
+    "more pixels than its bytes can hold": (png(7_000, 7_000, zlib.compress(bytes(1000))), "corrupt"),
+    "a claim without bytes": (png(100_000, 100_000, b""), "corrupt"),
+    "jpeg": (picture("JPEG").replace(struct.pack(">HH", 23, 37), b"\xff\xff\xff\xff", 1), "too_many_pixels"),
+}
+
+
+@pytest.mark.parametrize(("bomb", "code"), BOMBS.values(), ids=BOMBS.keys())
+def test_a_bomb_is_refused_before_anything_is_decoded(bomb, code, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_args, **_kwargs: pytest.fail("it was opened"))
+
+    for look in (check, decode_fully):
         with pytest.raises(BadImage) as caught:
-            decode_fully(data)
-        assert caught.value.code == "corrupt"
+            look(bomb)
+        assert caught.value.code == code
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["1", "L", "LA", "RGB", "RGBA", "P"]))
+@settings(deadline=None, max_examples=40)
+def test_no_honest_picture_is_taken_for_a_bomb(width, height, mode):
+    into = io.BytesIO()
+    Image.new(mode, (width, height)).save(into, "PNG", compress_level=9)
+
+    assert check(into.getvalue()).width == width
 
 
 def test_a_large_png_is_checked_at_the_speed_of_its_checksums(tmp_path):

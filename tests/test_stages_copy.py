@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import errno
 import hashlib
+import json
+import os
 
 import pytest
-from crew_world import Provider, answer, close_all, png, row, stock, world
+from crew_world import PRICE, Provider, answer, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
 from jobs.ledger.values import ImageStored, Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Link
+from providers.dialect import Link, Request
 from worker.destinations import Destinations
 from worker.http import FetchError
 from worker.recorder import Recorder
+from worker.spool import MEMORY, Body, remove_stale_bodies
 from worker.stages.copy import copy
 
 DEAD = FetchError("link_dead", "cdn answered 403", dead_link=True)
@@ -28,9 +32,9 @@ async def _closed():
     await close_all()
 
 
-def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=None, lives=3600.0, **rows):
+def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=None, lives=3600.0, batch=None, **rows):
     """An image whose copy is claimed."""
-    stock(services, tmp_path, [row(0, **rows)])
+    stock(services, tmp_path, [row(0, **rows)], **(batch or {}))
     now = services.clock.now()
     (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
     spool = services.spool.keep(intent.attempt_id, 0, b64) if b64 else None
@@ -98,12 +102,166 @@ async def test_a_dead_link_is_asked_for_anew_and_the_fresh_one_of_the_same_image
 
 @pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.LOST)])
 async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, expected):
-    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(b"", 500)))
+    gone = {"code": 0, "data": {"status": "FAILURE", "error": "gone"}}
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(gone)))
 
     await copy(services, generated(services, tmp_path, lives=lives))
 
     assert result(services).state is expected
     assert sum(services.http.polls.values()) == 1
+    assert services.ledger.progress("b").lost_money == (PRICE if expected is Job.LOST else 0)
+
+
+@pytest.mark.parametrize(("lives", "expected"), [(-3_600.0, "generated"), (-90_000.0, "lost")])
+async def test_a_provider_that_says_nothing_has_not_said_that_the_image_is_lost(tmp_path, lives, expected):
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(b"", 500)))
+
+    await copy(services, generated(services, tmp_path, lives=lives))
+
+    assert result(services).images[0].state == expected
+
+
+@pytest.mark.parametrize(
+    "broken", [b"<html>", png()[:-9], FetchError("download_failed", "cdn answered 503", retryable=True)]
+)
+async def test_what_goes_wrong_by_chance_after_the_links_time_loses_nothing(tmp_path, broken):
+    services = world(tmp_path, Provider(on_download=lambda _: broken))
+
+    await copy(services, generated(services, tmp_path, lives=-5.0))
+
+    assert result(services).images[0].state == "generated"
+
+
+@pytest.mark.parametrize("lives", [0.5, 4.0, 20.0, 100.0, 10_000.0])
+async def test_a_retry_does_not_wait_until_the_link_is_dead(tmp_path, lives):
+    services = world(tmp_path, Provider(on_download=lambda _: FetchError("download_failed", "503", retryable=True)))
+    due = dataclasses.replace(generated(services, tmp_path, lives=lives), tries=9)
+
+    await copy(services, due)
+
+    wait = result(services).images[0].next_copy_at - services.clock.now()
+    assert wait <= max(0.6, 0.3 * lives)
+
+
+async def test_a_disk_without_room_for_a_download_is_told_and_loses_nothing(tmp_path):
+    async def full(_url):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    services = world(tmp_path, Provider(on_download=full))
+
+    await copy(services, generated(services, tmp_path))
+
+    assert services.ledger.progress("b").copy_errors == {"disk_full": 1}
+
+
+# -- what a batch asks of its copies -------------------------------------------------------------------------------
+
+
+async def test_under_strict_size_other_pixels_fail_the_row_and_what_was_paid_is_kept(tmp_path):
+    services = world(tmp_path, Provider(on_download=lambda _: png(8, 2)))
+
+    await copy(services, generated(services, tmp_path, batch={"strict_size": True}))
+
+    row_ = result(services)
+    progress = services.ledger.progress("b")
+    assert (row_.state, row_.error_code) == (Job.FAILED, "wrong_pixels")
+    assert (tmp_path / "dest/b/k0/0.png").read_bytes() == png(8, 2)
+    assert (row_.cost, progress.batch.charged, progress.wrong_pixels) == (PRICE, PRICE, 1)
+    assert (progress.images_stored, progress.errors) == (1, {"wrong_pixels": 1})
+    assert services.ledger.retry("b", services.clock.now()) == 0, "its slot is full; a redo makes another beside it"
+    assert services.ledger.redo("b", [("k0", None)], services.clock.now()) == 1
+    assert result(services).state is Job.READY
+
+
+async def test_other_pixels_are_kept_flagged_and_counted_where_nobody_is_strict(tmp_path):
+    services = world(tmp_path, Provider(on_download=lambda _: png(8, 2)))
+
+    await copy(services, generated(services, tmp_path))
+
+    assert result(services).state is Job.DONE
+    assert services.ledger.progress("b").wrong_pixels == 1
+
+
+@pytest.mark.parametrize(("decode", "state"), [(True, "generated"), (False, "stored")])
+async def test_a_picture_that_cannot_be_decoded_is_stored_only_where_nobody_asked(tmp_path, decode, state):
+    services = world(tmp_path, Provider(on_download=lambda _: png(4, 4, pixels=b"short")))
+
+    await copy(services, generated(services, tmp_path, batch={"decode": decode}))
+
+    assert result(services).images[0].state == state
+
+
+async def test_a_sidecar_tells_where_an_image_comes_from_and_no_secret(tmp_path):
+    services = world(tmp_path, Provider())
+    references = ("https://shop.test/a.png?X-Amz-Signature=secret", "https://mia:secret@shop.test/b.png")
+    due = generated(services, tmp_path, batch={"sidecar": True})
+    request = dataclasses.replace(Request.from_json(due.request), references=references)
+
+    await copy(services, dataclasses.replace(due, request=request.to_json()))
+
+    image = stored(services, tmp_path)
+    told = json.loads((tmp_path / "dest/b/k0/0.json").read_text())
+    assert (told["prompt"], told["task_id"], told["price_usd"]) == ("lamp 0", "t", 0.02)
+    assert (told["file"], told["sha256"], told["width"]) == (image.path, image.sha256, image.width)
+    assert told["request"]["references"] == ["https://shop.test/a.png", "https://shop.test/b.png"]
+    assert "secret" not in json.dumps(told)
+
+
+async def test_a_sidecar_that_cannot_be_written_delays_the_copys_end_and_the_image_is_safe(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    refusing = Refusing(services.destinations, only=".json")
+    services.destinations.opener = refusing.open
+    await copy(services, generated(services, tmp_path, batch={"sidecar": True}))
+    assert result(services).images[0].state == "generated"
+    assert (tmp_path / "dest/b/k0/0.png").exists()
+
+    refusing.now = False
+    await copy(services, claimed(services, later=120.0))
+
+    stored(services, tmp_path)
+    assert json.loads((tmp_path / "dest/b/k0/0.json").read_text())["key"] == "k0"
+    assert sum(provider.downloads.values()) == 1
+
+
+async def test_a_sidecar_is_written_once_and_never_over_anything(tmp_path):
+    services = world(tmp_path, Provider())
+    theirs = tmp_path / "dest/b/k0/0.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+
+    await copy(services, generated(services, tmp_path, batch={"sidecar": True}))
+
+    stored(services, tmp_path)
+    assert theirs.read_text() == "theirs"
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1_000, MEMORY * 2])
+async def test_what_copies_hold_in_memory_is_bounded_and_given_back(tmp_path, size):
+    services = world(tmp_path, Provider(on_download=lambda _: png(padding=size)))
+    due = generated(services, tmp_path)
+
+    await copy(services, due)
+
+    stored(services, tmp_path)
+    assert services.memory.used == 0
+    assert services.memory.peak <= max(MEMORY, size + 1_000)
+
+
+def test_bodies_that_dead_processes_left_are_removed_and_those_in_use_are_not(tmp_path):
+    body, left = Body(tmp_path), tmp_path / "lightfast-body-left"
+    body.write(bytes(MEMORY + 1))
+    left.write_bytes(b"left")
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+
+    assert remove_stale_bodies(tmp_path) == 1
+    assert body.content().exists()
+    assert not left.exists()
+    body.close()
 
 
 @pytest.mark.parametrize(("lives", "expected"), [(-60.0, "generated"), (-7_200.0, "lost")])
@@ -188,18 +346,19 @@ class DiesBeforeTheLast:
 class Refusing:
     """A destination that may not be written, until it may."""
 
-    def __init__(self, destinations: Destinations) -> None:
+    def __init__(self, destinations: Destinations, only: str = "") -> None:
         self.now = True
+        self._only = only
         self._real = destinations.opener
 
     def open(self, dest):
         store = self._real(dest)
         put_new = store.put_new
 
-        def refuse(*args, **kwargs):
-            if self.now:
+        def refuse(path, *args, **kwargs):
+            if self.now and path.endswith(self._only):
                 raise StoreError(code="denied", message="403", retryable=False, denied=True)
-            return put_new(*args, **kwargs)
+            return put_new(path, *args, **kwargs)
 
         store.put_new = refuse
         return store

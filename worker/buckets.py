@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -83,9 +84,10 @@ class BucketStore(Store):
     ) -> Put:
         """Writes an object unless one is there (If-None-Match); stores that ignore the condition replace it."""
         attributes = self._attributes(content_type, metadata)
-        with self._told(path, "write"):
+        with self._told(path, "write"), _mapped(data) as content:
             try:
-                obstore.put(self._store(), self._key(path), data, attributes=attributes, mode="create")
+                # One request, whatever its size: multipart uploads take no condition, so obstore makes none here.
+                obstore.put(self._store(), self._key(path), content, attributes=attributes, mode="create")
             except AlreadyExistsError as error:
                 if "ConditionalRequestConflict" in str(error):  # another put runs; there may be nothing yet
                     raise
@@ -97,8 +99,8 @@ class BucketStore(Store):
     ) -> None:
         """Writes an object over whatever is there."""
         attributes = self._attributes(content_type, metadata)
-        with self._told(path, "write"):
-            obstore.put(self._store(), self._key(path), data, attributes=attributes, use_multipart=False)
+        with self._told(path, "write"), _mapped(data) as content:
+            obstore.put(self._store(), self._key(path), content, attributes=attributes, use_multipart=False)
 
     def read(self, path: str) -> bytes | None:
         """An object's bytes; None when there is none."""
@@ -168,6 +170,17 @@ class BucketStore(Store):
         except ValueError as error:  # a path no store takes
             message = f"{self.url_of(path)!r}: {error}"[:MESSAGE_LIMIT]
             raise StoreError(code="bad_path", message=message, retryable=False) from error
+
+
+@contextlib.contextmanager
+def _mapped(data: bytes | Path) -> Iterator[bytes | mmap.mmap]:
+    """A file as the kernel's own pages: given a path, obstore reads all of it into memory, and then some."""
+    if isinstance(data, bytes):
+        yield data
+        return
+    with data.open("rb") as file:
+        # Not closed here: what obstore holds of it ends with its last reference.
+        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @contextlib.contextmanager

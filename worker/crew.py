@@ -15,6 +15,7 @@ from worker import sweep
 from worker.caution import Watchman
 from worker.room import Room
 from worker.services import Services, budget_of, limits_of
+from worker.spool import remove_stale_bodies
 from worker.stages import copy, hint, poll, submit
 from worker.telemetry import emit
 
@@ -102,6 +103,7 @@ class Crew:
         """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
         services = self.services
         services.bells.hear(self.bell)
+        await services.calls.blocking(remove_stale_bodies)
         services.clock.offset = await services.calls.read(services.ledger.clock_offset)
         now = services.clock.now()
         settings = services.settings

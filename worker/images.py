@@ -21,8 +21,12 @@ from typing import TypeAlias
 Data: TypeAlias = bytes | mmap.mmap
 Size: TypeAlias = tuple[int, int]  # width, height in pixels
 
-#: An image of more pixels is not decoded: 4k has 8 million, and each takes 4 bytes.
-DECODE_LIMIT = 150_000_000
+#: An image of more pixels is refused: 4k has 8 million, 8k 33. Decoded, each takes 4 bytes of memory.
+PIXELS = 64_000_000
+#: A byte of PNG's compressed data makes no more than so many: what claims more than its bytes can hold is no image.
+DEFLATE_AT_MOST = 1_032
+#: A pixel's samples by PNG's colour type.
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 SAID = 80  # characters of a text that came in an image's place
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -34,7 +38,7 @@ TEXT_BYTES = 2_000
 
 
 class BadImage(Exception):  # noqa: N818  the contract's name
-    """Not a whole image: `truncated`, `corrupt`, or `not_an_image`."""
+    """Not a whole image: `truncated`, `corrupt`, `not_an_image`, or `too_many_pixels`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -62,6 +66,8 @@ def check(source: Path | bytes) -> Checked:
         width, height = walk(data)
         if not (width and height):
             raise BadImage("corrupt", f"{name}: it says to be {width}x{height} pixels")
+        if width * height > PIXELS:
+            raise BadImage("too_many_pixels", f"{name}: it says to be {width}x{height} pixels")
         digest = hashlib.sha256(data).hexdigest()
         ext = "jpg" if name == "jpeg" else name
         content_type = f"image/{name}"
@@ -71,12 +77,13 @@ def check(source: Path | bytes) -> Checked:
 
 
 def decode_fully(source: Path | bytes) -> None:
-    """Decodes every pixel (17 ms for 1k, 133 ms for 4k); raises `BadImage`. Not for the event loop."""
+    """Decodes every pixel (17 ms for 1k, 133 ms for 4k); raises `BadImage`. Not for the event loop.
+
+    It takes `decoded_size` bytes of memory while it lasts.
+    """
     from PIL import Image  # noqa: PLC0415  most runs do without
 
     found = check(source)
-    if found.width * found.height > DECODE_LIMIT:
-        raise BadImage("corrupt", f"{found.width}x{found.height} pixels are too many to decode")
     Image.MAX_IMAGE_PIXELS = None  # the limit above holds; Pillow's own would warn on what we allow
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
@@ -84,6 +91,11 @@ def decode_fully(source: Path | bytes) -> None:
             image.load()
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:  # what Pillow's decoders raise
         raise BadImage("corrupt", f"{found.format}: cannot be decoded: {error}") from error
+
+
+def decoded_size(found: Checked) -> int:
+    """Bytes that its pixels take when they are decoded, at most."""
+    return found.width * found.height * 4
 
 
 @contextlib.contextmanager
@@ -121,15 +133,24 @@ def _cut_magic(start: bytes) -> bool:
 
 def _walk_png(data: Data) -> Size:
     size: Size | None = None
-    has_pixels = False
+    raw = packed = 0
     with memoryview(data) as view:
         for kind, at, length in _png_chunks(view):
             if size is None:
                 size = _png_size(view, kind, at, length)
-            has_pixels = has_pixels or kind == b"IDAT"
-    if size is None or not has_pixels:
+                raw = _png_raw(size, depth=view[at + 8], colour=view[at + 9])
+            packed += length if kind == b"IDAT" else 0
+    if size is None or not packed:
         raise BadImage("corrupt", "png: it has no pixels")
+    if raw > packed * DEFLATE_AT_MOST:
+        raise BadImage("corrupt", f"png: {packed} bytes cannot hold {size[0]}x{size[1]} pixels")
     return size
+
+
+def _png_raw(size: Size, *, depth: int, colour: int) -> int:
+    """Bytes of its pixels, at least: interlaced ones have more lines, each with a byte of its own."""
+    width, height = size
+    return height * (1 + (width * depth * SAMPLES.get(colour, 1) + 7) // 8)
 
 
 def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:

@@ -8,7 +8,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
@@ -25,8 +25,13 @@ from worker.destinations import Destinations
 from worker.http import Http
 from worker.recorder import Recorder
 from worker.rescue import Rescue
+from worker.room import Room
 from worker.routes import Routes
 from worker.spool import Spool
+
+#: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
+#: it stays well below 300 MB. One image that is larger has all of it, alone.
+COPY_MEMORY = 96 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class Services:
     bells: Bells
     rescue: Rescue
     holder: str  # this process, in leases and in lists of workers
+    memory: Room = field(default_factory=lambda: Room(COPY_MEMORY))  # bytes of images, over all copies
 
     @property
     def accounts(self) -> Mapping[str, Account]:

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import io
 import os
 import socket
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+#: How the names of downloads' files begin.
+BODY = "lightfast-body-"
+#: Seconds for which a file may not be locked yet by who has just made it.
+JUST_MADE = 60.0
 #: Bytes of one download that are held in memory; above that they go to a temporary file.
 MEMORY = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Body:
-    """Takes a download: in memory while it is small, on disk above."""
+    """Takes a download: in memory while it is small, on disk above.
+
+    The file is held by a lock, so that what a killed process left is told from what is in use. `folder`: None means the
+    usual one for temporary files (TMPDIR).
+    """
 
     folder: Path | None = None
+    size: int = 0
     _memory: io.BytesIO = field(default_factory=io.BytesIO)
     _file: BinaryIO | None = None
     _path: Path | None = None
@@ -29,12 +41,13 @@ class Body:
         """Takes the next bytes."""
         if self._file is None and self._memory.tell() + len(data) > MEMORY:
             self._move_to_disk()
+        self.size += len(data)
         (self._file or self._memory).write(data)
 
     def clear(self) -> None:
         """Forgets what came."""
         self.close()
-        self._memory, self._file, self._path = io.BytesIO(), None, None
+        self._memory, self._file, self._path, self.size = io.BytesIO(), None, None, 0
 
     def content(self) -> bytes | Path:
         """What came: bytes, or the file that holds them."""
@@ -50,11 +63,24 @@ class Body:
             self._path.unlink(missing_ok=True)
 
     def _move_to_disk(self) -> None:
-        number, name = tempfile.mkstemp(prefix="lightfast-", dir=self.folder)
+        number, name = tempfile.mkstemp(prefix=BODY, dir=self.folder)
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._path = Path(name)
         self._file = os.fdopen(number, "wb")
         self._file.write(self._memory.getbuffer())
         self._memory = io.BytesIO()
+
+
+def remove_stale_bodies(folder: Path | None = None) -> int:
+    """Removes the bodies of downloads that dead processes left; returns how many."""
+    removed, young = 0, time.time() - JUST_MADE
+    for path in Path(folder or tempfile.gettempdir()).glob(f"{BODY}*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # locked: somebody's; another user's; gone
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_mtime < young:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 @dataclass(frozen=True, slots=True)

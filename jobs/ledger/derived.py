@@ -7,8 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
-from jobs.ledger.schema import attempts, images, jobs
+from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.states import Attempt, Image, Job, Slots, derive
+
+#: Its flag stands in an image's JSON list of flags.
+HAS_WRONG_PIXELS = '%"wrong-pixels"%'
+#: The code of a row whose images have other pixels than asked for, where the batch takes no others.
+WRONG_PIXELS = "wrong_pixels"
+_COUNTED = ("stored", "wrong", "generated", "lost", "open", "unknown", "free")
 
 
 def _count(condition: Any) -> Any:
@@ -26,6 +32,7 @@ def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
 
 def _count_slots() -> Any:
     missing = images.c.state == Image.MISSING
+    wrong = (images.c.state == Image.STORED) & batches.c.strict_size & images.c.flags.like(HAS_WRONG_PIXELS)
     open_ = attempts.c.state.in_([Attempt.SUBMITTING.value, Attempt.RUNNING.value])
     mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
     return (
@@ -34,6 +41,7 @@ def _count_slots() -> Any:
             jobs.c.closed,
             jobs.c.cancelled,
             _count(images.c.state == Image.STORED).label("stored"),
+            _count(wrong).label("wrong"),
             _count(images.c.state == Image.GENERATED).label("generated"),
             _count(images.c.state == Image.LOST).label("lost"),
             _count(missing & open_).label("open"),
@@ -43,7 +51,11 @@ def _count_slots() -> Any:
             func.max(case((images.c.state == Image.LOST, images.c.error_code))).label("lost_code"),
             func.max(case((images.c.state == Image.LOST, images.c.message))).label("lost_message"),
         )
-        .select_from(jobs.join(images, mine).outerjoin(attempts, attempts.c.id == images.c.attempt_id))
+        .select_from(
+            jobs.join(images, mine)
+            .join(batches, batches.c.id == jobs.c.batch_id)
+            .outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+        )
         .where(jobs.c.id.in_(bindparam("of_jobs", expanding=True)))
         .group_by(jobs.c.id, jobs.c.closed, jobs.c.cancelled)
     )
@@ -53,15 +65,18 @@ _SLOTS = _count_slots()  # built once: to build it costs more than to run it
 
 
 def _derived(row: Any) -> dict[str, Any]:
-    counted = {name: int(getattr(row, name)) for name in ("stored", "generated", "lost", "open", "unknown", "free")}
+    counted = {name: int(getattr(row, name)) for name in _COUNTED}
     state = derive(Slots(**counted, closed=bool(row.closed), cancelled=bool(row.cancelled)))
-    ended = state in (Job.DONE, Job.PARTIAL, Job.LOST)
+    ended = state in (Job.DONE, Job.PARTIAL, Job.LOST) or counted["wrong"]
+    code, said = row.lost_code, row.lost_message
+    if counted["wrong"] and code is None:
+        code, said = WRONG_PIXELS, f"{counted['wrong']} of {counted['stored']} stored images have other pixels"
     return {
         "of_job": row.id,
         "new_state": state.value,
         "ended_at": row.stored_at if ended else None,
-        "code": row.lost_code,
-        "said": row.lost_message,
+        "code": code,
+        "said": said,
     }
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from jobs import limits
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
-from jobs.ledger.values import DueCopy, DuePoll
+from jobs.ledger.values import DueCopy, DuePoll, ImageChecked
 from providers.dialect import request_hash
 
 # -- polls ---------------------------------------------------------------------------------------------------------
@@ -204,12 +204,28 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         tries=row.tries,
         recorded_path=row.object_path,
         recorded_sha256=row.sha256,
+        recorded=_recorded(row),
         request=row.request,
         price=row.paid,
         generated_at=row.generated_at,
         strict_size=row.strict_size,
         decode=row.decode,
         sidecar=row.sidecar,
+    )
+
+
+def _recorded(row: Row[Any]) -> ImageChecked | None:
+    if row.object_path is None or row.sha256 is None:
+        return None
+    return ImageChecked(
+        image_id=row.id,
+        object_path=row.object_path,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        width=row.width,
+        height=row.height,
+        format=row.format,
+        flags=tuple(json.loads(row.flags)) if row.flags else (),
     )
 
 

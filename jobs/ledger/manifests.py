@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, true, update
 
-from jobs.ledger.derived import derive_jobs
+from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import attempts, batches, events, images, jobs
 from jobs.ledger.values import Known, NewBatch, Row
@@ -353,6 +353,7 @@ def retry(
     """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
     states = [only] if only else [Job.FAILED.value, Job.LOST.value, Job.PARTIAL.value]
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
+    wanted = wanted.where(_has_room())
     wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
     if keys is not None:
         wanted = wanted.where(jobs.c.key.in_(keys))
@@ -365,6 +366,11 @@ def retry(
 
 def _not_moderated() -> Any:
     return func.coalesce(jobs.c.error_code, "") != "moderation"
+
+
+def _has_room() -> Any:
+    """Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid."""
+    return func.coalesce(jobs.c.error_code, "") != WRONG_PIXELS
 
 
 def _open_again(tx: Connection, job_ids: list[int]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, case, func, literal_column, select
 from jobs.failover import Failover
 from jobs.ledger import days, destinations, durations
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
+from jobs.ledger.derived import HAS_WRONG_PIXELS
 from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import Account, AttemptStory, Batch, Event, Progress, Result, StoredImage, Story
@@ -109,6 +110,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         images_unknown=money["unknown"][1],
         images_lost=counted[Image.LOST][0],
         bytes_stored=counted[Image.STORED][1],
+        wrong_pixels=counted[Image.STORED][2],
         unknown_money=money["unknown"][0],
         lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
         remaining_money=remaining,
@@ -140,10 +142,11 @@ def _images_asked(tx: Connection, batch_id: int) -> int:
     return int(tx.execute(asked).scalar_one())
 
 
-Counts = dict[tuple[Image, bool], tuple[int, int]]  # by state and surplus: images, bytes
+Count = tuple[int, int, int]  # images, bytes, images with other pixels than asked for
+Counts = dict[tuple[Image, bool], Count]  # by state and surplus
 
 
-def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, tuple[int, int]], int]:
+def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, Count], int]:
     """Images and bytes by state, without those that nobody asks for any more; and how many of these are stored."""
     every = _by_state(tx, images, images.c.batch_id == batch_id)
     old = (images.c.revision != jobs.c.revision) | ~_listed()
@@ -151,12 +154,12 @@ def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, tuple[int,
     replaced = _by_state(tx, jobs.join(images, images.c.job_id == jobs.c.id), *mine)
     wanted = {state: _less(every[state, False], replaced[state, False]) for state in Image}
     copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
-    wanted[Image.GENERATED] = (copied, 0)
+    wanted[Image.GENERATED] = (copied, 0, 0)
     return wanted, every[Image.STORED, True][0] + replaced[Image.STORED, False][0]
 
 
-def _less(all_of_them: tuple[int, int], some: tuple[int, int]) -> tuple[int, int]:
-    return all_of_them[0] - some[0], all_of_them[1] - some[1]
+def _less(all_of_them: Count, some: Count) -> Count:
+    return all_of_them[0] - some[0], all_of_them[1] - some[1], all_of_them[2] - some[2]
 
 
 def _may_have_old() -> Any:
@@ -166,11 +169,12 @@ def _may_have_old() -> Any:
 
 def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
     groups = (images.c.state, images.c.surplus)
-    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0)).select_from(source)
-    counts: Counts = {(state, surplus): (0, 0) for state in Image for surplus in (False, True)}
+    wrong = func.sum(case((images.c.flags.like(HAS_WRONG_PIXELS), 1), else_=0))
+    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
+    counts: Counts = {(state, surplus): (0, 0, 0) for state in Image for surplus in (False, True)}
     rows = tx.execute(sums.where(*where, images.c.state != Image.MISSING).group_by(*groups))
-    for state, surplus, count, size in rows:
-        counts[Image(state), bool(surplus)] = count, int(size)
+    for state, surplus, count, size, odd in rows:
+        counts[Image(state), bool(surplus)] = count, int(size), int(odd)
     return counts
 
 

@@ -286,6 +286,7 @@ class DueCopy:
     tries: int
     recorded_path: str | None  # object path recorded before an earlier put
     recorded_sha256: str | None
+    recorded: ImageChecked | None = None  # all that was recorded then
     request: bytes = b""
     price: int | None = None  # an image; None: not known
     generated_at: float | None = None
