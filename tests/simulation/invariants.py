@@ -251,10 +251,18 @@ class Watch:
     def _really_charged(self, column: str, value: Any) -> int:
         now = self.world.timeline.now
         rows = self.world.raw.execute(
-            f"SELECT id FROM attempts WHERE {column} = ? AND twin_of IS NULL AND price IS NOT NULL", (value,)
+            f"SELECT id, task_id FROM attempts WHERE {column} = ? AND twin_of IS NULL AND price IS NOT NULL", (value,)
         ).fetchall()
-        # A second task of one order is the provider's doing: no budget can foresee it.
-        return sum(max((task.charge(now) for task in self._tasks(row[0])), default=0) for row in rows)
+        return sum(self._foreseeable(attempt, named, now) for attempt, named in rows)
+
+    def _foreseeable(self, attempt: int, named: str | None, now: float) -> int:
+        """What an order may cost. A second task made of it is the provider's doing, and no budget can foresee it.
+
+        The task on record is the order's own; it may have delivered less than the other, of which nobody told.
+        """
+        tasks = self._tasks(attempt)
+        own = [task for task in tasks if task.id == named] or tasks
+        return max((task.charge(now) for task in own), default=0)
 
     def _tasks(self, attempt: int) -> list[Task]:
         return self.world.model.by_attempt.get(attempt, [])

@@ -100,7 +100,9 @@ def _live(world: World) -> None:
         return
     world.person.calm_down()
     crew.IDLE = crew.SWEEP_EVERY = IDLE_IN_CALM
-    world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM)
+    # By a clock that was set back, links die later: what they take with them is told as much later.
+    behind = max(0.0, *(-machine.ahead for machine in world.machines))
+    world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM + behind)
     if not world.watch.faults:
         world.watch.at_the_end()
     if not world.watch.faults and world.chance.random() < 0.5:
