@@ -55,8 +55,9 @@ class Standing(NamedTuple):
 
 def _declared(settings: Settings) -> list[Account]:
     """The accounts of the settings, before the first run has brought them to a ledger."""
+    from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
     from jobs.ledger.values import Account  # noqa: PLC0415  rarely
-    from jobs.limits import DEFAULT_POLLS_PER_SECOND, FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
+    from jobs.limits import DEFAULT_POLLS_PER_SECOND  # noqa: PLC0415
 
     return [
         Account(

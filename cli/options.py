@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -73,6 +74,9 @@ class Making:
     failover: Annotated[
         str, typer.Option(metavar="equal|any-size|off", help="Unpaid rows may go to another provider.")
     ] = ""
+    priority: Annotated[
+        str, typer.Option(metavar="N", help="Share of an account beside other batches: 2 is twice that of 1.")
+    ] = ""
     allow_failed: Annotated[str, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = ""
     max_stall: Annotated[str, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = ""
     stop_after: Annotated[str, typer.Option(metavar="6h", help="Stop by itself after so long.")] = ""
@@ -105,8 +109,11 @@ class Limits:
     allowed: Allowed = field(default_factory=Allowed)
     max_stall: float | None = None  # seconds; None: for ever
     stop_after: float | None = None  # seconds
+    priority: float | None = None  # None: as before, else 1
 
 
+#: Beyond these, a batch would wait for the others to be done, or they for it.
+LEAST_PRIORITY = 0.01
 #: How long a run without a terminal waits for a person.
 UNATTENDED_STALL = 15 * 60.0
 
@@ -119,6 +126,7 @@ def read_limits(making: Making, *, terminal: bool) -> Limits:
         allowed=reader.read("--allow-failed", making.allow_failed, read_allowed, Allowed()),
         max_stall=reader.read("--max-stall", making.max_stall, read_duration, None if terminal else UNATTENDED_STALL),
         stop_after=reader.read("--stop-after", making.stop_after, read_duration, None),
+        priority=reader.read("--priority", making.priority, read_priority, None),
     )
     if making.changed not in ("error", "keep", "redo"):
         reader.problems.append(f'--changed: "{making.changed}": expected error, keep or redo')
@@ -158,6 +166,17 @@ def read_option(name: str, text: str, reader: Callable[[str], T], unset: T) -> T
     value = collector.read(name, text, reader, unset)
     if collector.problems:
         raise BadInput(collector.problems)
+    return value
+
+
+def read_priority(text: str) -> float:
+    """A batch's weight among those that share an account."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not LEAST_PRIORITY <= value <= 1 / LEAST_PRIORITY:
+        raise ValueError("a number from 0.01 to 100, such as 2 for twice the usual share")
     return value
 
 

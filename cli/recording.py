@@ -143,6 +143,7 @@ def _new_batch(taking: Taking) -> NewBatch:
         agreed=_agreed(batch, _at_most(taking)),
         retries=taking.settings.retries,
         failover=_failover(taking),
+        weight=taking.limits.priority or (taking.batch.weight if taking.batch else 1.0),
         providers=taking.intake.options.providers,
         strict_size=taking.making.strict_size or bool(batch and batch.strict_size),
         decode=taking.making.verify == "decode" or bool(batch and batch.decode),

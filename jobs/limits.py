@@ -1,21 +1,16 @@
-"""How fast and how many: GCRA for rates, additive growth and halving for limits nobody has declared. Pure."""
+"""How fast: GCRA, the rate of requests as one moment in time. Pure."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-#: What an account whose limits are not declared starts with, and may grow to. No provider publishes its limits, so it
-#: starts as carefully as providers.md asks (2-4 at once) and grows while nothing is refused.
-FIRST_SUBMITS_PER_SECOND = 1.0
-FIRST_IN_FLIGHT = 4.0
-MOST_SUBMITS_PER_SECOND = 10.0
-MOST_IN_FLIGHT = 40.0
 #: Polls cost nothing; this only keeps a careless cadence from becoming a flood.
 DEFAULT_POLLS_PER_SECOND = 10.0
 
-#: Seconds before its last permit is used that a lane may ask for the next ones.
-_ASK_EARLY = 0.05
+#: Part of the time ahead that is left when a lane asks for the next permits: a claim that is late by less loses none,
+#: whoever makes it.
+_ASK_EARLY = 0.5
 
 #: Seconds beyond its interval from which a next arrival is no limit any more: the clock was set back.
 CLOCKS_DIFFER = 60.0
@@ -26,11 +21,27 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permits:
-    """When each permitted request may leave, the new state of the rate, and when to ask again."""
+    """Requests that may leave in the coming `ahead` seconds: `count` of them, an `interval` apart from `start` on."""
 
-    times: tuple[float, ...]
-    tat: float
-    next_at: float
+    start: float
+    interval: float
+    count: int
+    short: bool  # fewer than the rate allows
+    now: float
+    ahead: float
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """When each may leave."""
+        return tuple(self.start + step * self.interval for step in range(self.count))
+
+    def tat(self, used: int) -> float:
+        """The rate's new state after the first `used` of them were taken."""
+        return self.start + used * self.interval
+
+    def next_at(self, used: int) -> float:
+        """When to ask for more: well before the last one taken has left."""
+        return max(self.now, self.tat(used) - _ASK_EARLY * self.ahead)
 
 
 def permits(*, tat: float, now: float, per_second: float, ahead: float, most: int) -> Permits:
@@ -41,20 +52,5 @@ def permits(*, tat: float, now: float, per_second: float, ahead: float, most: in
     """
     interval = 1.0 / per_second
     start = max(tat, now) if tat <= now + interval + CLOCKS_DIFFER else now
-    count = min(most, math.floor((now + ahead - start) / interval + _ROUNDING) + 1) if start <= now + ahead else 0
-    after = start + count * interval
-    times = tuple(start + step * interval for step in range(count))
-    return Permits(times=times, tat=after if count else tat, next_at=max(now, after - _ASK_EARLY))
-
-
-def grown(rate: float, in_flight: float, accepted: int) -> tuple[float, float]:
-    """The learnt limits after `accepted` submits went well."""
-    return (
-        min(MOST_SUBMITS_PER_SECOND, rate + 0.25 * accepted),
-        min(MOST_IN_FLIGHT, in_flight + 0.5 * accepted),
-    )
-
-
-def shrunk(rate: float, in_flight: float) -> tuple[float, float]:
-    """The learnt limits after the provider said it was too much."""
-    return max(0.25, rate / 2), max(1.0, in_flight / 2)
+    allowed = math.floor((now + ahead - start) / interval + _ROUNDING) + 1 if start <= now + ahead else 0
+    return Permits(start=start, interval=interval, count=min(most, allowed), short=most < allowed, now=now, ahead=ahead)

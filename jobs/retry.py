@@ -10,7 +10,10 @@ from providers.dialect import Kind
 #: Seconds before the first of them; each next waits three times as long.
 FIRST_WAIT = 5.0
 
-#: Seconds an account rests after 429 without Retry-After, a refused connection, or unclear answers; doubled each time.
+#: Seconds an account rests after 429 without Retry-After, doubled with each that follows without an acceptance. Short:
+#: a limit nobody declares is found by a 429 now and then, and most providers count by the second.
+THROTTLED_REST = 0.5
+#: Seconds it rests after a refused connection; doubled each time.
 SHORT_REST = 2.0
 LONGEST_SHORT_REST = 300.0
 #: Seconds an account rests after its balance or key was refused, until a submit probes it; doubled each time.
@@ -49,9 +52,14 @@ def after_rebuff(times: int) -> float:
     return min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(max(times - 1, 0), 20))
 
 
-def short_rest(troubles: int, retry_after: float | None) -> float:
+def short_rest(troubles: int) -> float:
     """Seconds an account rests after the `troubles`-th trouble running (counted from 1)."""
-    backoff = min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(troubles - 1, 20))
+    return min(LONGEST_SHORT_REST, SHORT_REST * 2.0 ** min(troubles - 1, 20))
+
+
+def throttled_rest(troubles: int, retry_after: float | None) -> float:
+    """Seconds an account cools down after the `troubles`-th 429 running (counted from 1)."""
+    backoff = min(LONGEST_SHORT_REST, THROTTLED_REST * 2.0 ** min(troubles - 1, 20))
     return backoff if retry_after is None else max(0.0, retry_after)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.options import Allowed, read_allowed, read_duration, read_money
+from cli.options import Allowed, read_allowed, read_duration, read_money, read_priority
 from cli.taking import normal_dest
 from jobs.errors import BadInput
 from worker.sources import local_source, shown_name
@@ -37,6 +37,13 @@ def test_money_is_read_exactly(text, micros):
 def test_other_money_is_refused(text):
     with pytest.raises(ValueError, match="USD"):
         read_money(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "high", "1000"])
+def test_a_priority_that_is_no_share_is_refused(text):
+    with pytest.raises(ValueError, match="from 0.01 to 100"):
+        read_priority(text)
+    assert read_priority("2") == 2.0
 
 
 def test_failed_rows_are_allowed_by_share_or_by_number():

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from jobs import limits, retry
+from jobs import learning, retry
 from jobs.endings import OUR_OWN, REACTIONS, Rest, Silence
+from jobs.learning import Bound, Learnt
+from jobs.ledger.claims import in_flight
 from jobs.ledger.schema import accounts
 from jobs.ledger.values import AttemptFact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
 from providers.dialect import Kind, clean
@@ -19,11 +21,11 @@ ANSWERED_EVERY = 600.0
 
 def tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> None:
     """Lets one account learn from a group of facts about its attempts; the caller holds its row."""
-    accepted = sum(1 for fact in facts if _is_accepted(fact))
+    accepted = [fact for fact in facts if _is_accepted(fact)]
     news = _good_news(account, accepted) if accepted else {}
     for fact in facts:
         if isinstance(fact, SubmitUnclear | SubmitRefused):
-            news = {**news, **_bad_news(account, fact, news)}
+            news = {**news, **_bad_news(tx, account, fact, news)}
         elif isinstance(fact, TaskFailed) and fact.kind is Kind.ACCOUNT:
             news = {**news, **_long_rest(account, fact, news)}
     ended = [fact.at for fact in facts if isinstance(fact, TaskSucceeded) or _has_failed(fact)]
@@ -42,19 +44,23 @@ def _has_failed(fact: AttemptFact) -> bool:
     return isinstance(fact, TaskFailed) and not fact.forgotten
 
 
-def _good_news(account: Any, accepted: int) -> dict[str, Any]:
+def _good_news(account: Any, accepted: Sequence[AttemptFact]) -> dict[str, Any]:
     news: dict[str, Any] = {}
-    if account.submits_per_second is None or account.max_in_flight is None:
-        rate, flying = limits.grown(account.learnt_rate, account.learnt_in_flight, accepted)
-        if (rate, flying) != (account.learnt_rate, account.learnt_in_flight):
-            news.update(learnt_rate=rate, learnt_in_flight=flying)
+    if _learns(account):
+        took = [fact.took for fact in accepted if isinstance(fact, SubmitAccepted) and fact.took is not None]
+        usual = sum(took) / len(took) if took else None
+        now = max(fact.at for fact in accepted)
+        known = learning.accepted(_learnt(account), len(accepted), bound=_may_grow(account), took=usual, now=now)
+        news.update(_columns(known))
     if account.troubles or account.unclear or account.paused_code:
         news.update(troubles=0, unclear=0, troubled_since=None)
         news.update(paused_until=None, paused_code=None, paused_message=None)
     return news
 
 
-def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+def _bad_news(
+    tx: Connection, account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]
+) -> dict[str, Any]:
     rest = REACTIONS[fact.ending].rest
     if fact.code in OUR_OWN:
         return {}
@@ -63,10 +69,62 @@ def _bad_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str,
     if rest is Rest.LONG:
         return _long_rest(account, fact, news)
     if rest is Rest.SHORT and isinstance(fact, SubmitRefused):
-        return _throttled(account, fact, news)
+        return _throttled(tx, account, fact, news)
     if rest is Rest.IF_UNREACHABLE and fact.code == Silence.UNREACHABLE:
-        return _short_rest(account, fact, news, None)
+        return _short_rest(account, fact, news)
     return {}
+
+
+# -- what is learnt of limits that nobody declared -----------------------------------------------------------------
+
+
+def _learns(account: Any) -> bool:
+    return account.submits_per_second is None or account.max_in_flight is None
+
+
+def _learnt(account: Any, news: dict[str, Any] | None = None) -> Learnt:
+    now = {**account._asdict(), **(news or {})}
+    return Learnt(
+        rate=now["learnt_rate"],
+        in_flight=now["learnt_in_flight"],
+        **{name: now[name] for name in _SAME_NAMES},
+        patience=now["patience"] or learning.FIRST_PATIENCE,
+    )
+
+
+_SAME_NAMES = ("rate_top", "in_flight_top", "cut_at", "since_cut", "quickest", "usual")
+
+
+def _columns(known: Learnt) -> dict[str, Any]:
+    same = {name: getattr(known, name) for name in (*_SAME_NAMES, "patience")}
+    return {"learnt_rate": known.rate, "learnt_in_flight": known.in_flight, **same}
+
+
+def _may_grow(account: Any) -> Bound:
+    """What held the last claim up, unless that was a limit the settings declare."""
+    declared = {Bound.RATE: account.submits_per_second, Bound.IN_FLIGHT: account.max_in_flight}
+    bound = Bound(account.bound_by)
+    return Bound.WORK if declared.get(bound) is not None else bound
+
+
+def _blamed(account: Any, known: Learnt, flying: int) -> Bound:
+    """Which limit a 429 speaks of; one that is declared is not the one to doubt."""
+    if account.submits_per_second is not None:
+        return Bound.IN_FLIGHT
+    if account.max_in_flight is not None:
+        return Bound.RATE
+    return learning.blamed(known, Bound(account.bound_by), flying)
+
+
+def _cut(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any], rest: float) -> dict[str, Any]:
+    if not _learns(account):
+        return {}
+    known, flying = _learnt(account, news), in_flight(tx, account.id)
+    sent_at, bound = fact.at - (fact.took or 0.0), _blamed(account, known, flying)
+    return _columns(learning.too_much(known, bound=bound, flying=flying, sent_at=sent_at, now=fact.at, rest=rest))
+
+
+# -- rests ---------------------------------------------------------------------------------------------------------
 
 
 def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +137,13 @@ def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[
     return {"unclear": unclear, **_rest(account, fact, troubles, fact.at + retry.unclear_rest(unclear))}
 
 
-def _throttled(account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
+def _throttled(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
     count = {"throttled": news.get("throttled", account.throttled) + 1}
     if _rests(account, fact.at, news):
         return count  # the whole account cools down once, not once a request
-    rate, flying = limits.shrunk(account.learnt_rate, account.learnt_in_flight)
-    learnt = {"learnt_rate": rate, "learnt_in_flight": flying}
-    return {**count, **learnt, **_short_rest(account, fact, news, fact.retry_after)}
+    troubles = news.get("troubles", account.troubles) + 1
+    rest = retry.throttled_rest(troubles, fact.retry_after)
+    return {**count, **_cut(tx, account, fact, news, rest), **_rest(account, fact, troubles, fact.at + rest)}
 
 
 def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
@@ -93,11 +151,11 @@ def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
     return until is not None and until > at
 
 
-def _short_rest(account: Any, fact: Any, news: dict[str, Any], retry_after: float | None) -> dict[str, Any]:
+def _short_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
     if _rests(account, fact.at, news):
         return {}
     troubles = news.get("troubles", account.troubles) + 1
-    return _rest(account, fact, troubles, fact.at + retry.short_rest(troubles, retry_after))
+    return _rest(account, fact, troubles, fact.at + retry.short_rest(troubles))
 
 
 def _long_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:

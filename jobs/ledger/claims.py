@@ -9,7 +9,6 @@ Such attempts become `unknown` (sweep, or `hold` on SQLite).
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 from collections import Counter, defaultdict
@@ -32,13 +31,13 @@ from sqlalchemy import (
 )
 
 from jobs import limits
-from jobs.ledger import days
-from jobs.ledger.destinations import HELD_UP
+from jobs.learning import Bound
+from jobs.ledger import days, shares
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
+from jobs.ledger.shares import IS_READY, MAY_SPEND, WAITS, Share
 from jobs.ledger.values import Claim, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
-from jobs.states import Batch as BatchState
 from providers.dialect import Request
 
 #: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
@@ -112,18 +111,21 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
     room = _room(tx, account, now, terms)
+    if room <= 0 and not _is_troubled(account):
+        _note_bound(tx, account, Bound.IN_FLIGHT)
     if room <= 0:
         return Claim(intents=())
     permits = limits.permits(
         tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=terms.ahead, most=room
     )
-    if not permits.times:
-        return Claim(intents=(), next_at=permits.next_at)
+    if not permits.count:
+        return Claim(intents=(), next_at=permits.next_at(0))
     today = days.left(tx, account, now)
     if today is not None and today <= 0:
         return Claim(intents=(), next_at=days.next_day(now))
-    tries = _pick(tx, account, len(permits.times), now, terms.only, today)
+    tries = _pick(tx, account, permits.count, now, terms.only, today)
     if not tries:
+        _note_bound(tx, account, Bound.WORK)
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
     return _commit_intent(tx, account, tries, permits, now=now, terms=terms)
 
@@ -135,9 +137,29 @@ def _rest(account: Row[Any], now: float) -> float | None:
 def _room(tx: Connection, account: Row[Any], now: float, terms: Terms) -> int:
     flying = in_flight(tx, account.id, now, terms.holder)
     room = min(terms.at_most, most_in_flight(account) - flying)
-    if account.paused_code is None and account.unclear < UNCLEAR_BEFORE_REST:
-        return room
-    return min(room, 1 - _submitting(tx, account.id))  # after trouble, one probe at a time
+    return min(room, 1 - _submitting(tx, account.id)) if _is_troubled(account) else room
+
+
+def _is_troubled(account: Row[Any]) -> bool:
+    """After trouble there is one probe at a time."""
+    return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_REST
+
+
+def _bound(account: Row[Any], permits: limits.Permits, taken: int) -> str:
+    """What kept a claim from taking more. A probe's claim says nothing of it."""
+    if _is_troubled(account):
+        return str(account.bound_by)
+    if taken < permits.count:
+        return Bound.WORK.value
+    return (Bound.IN_FLIGHT if permits.short else Bound.RATE).value
+
+
+def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
+    if account.bound_by != bound.value:
+        tx.execute(_BOUND, {"of_account": account.id, "bound": bound.value})
+
+
+_BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values(bound_by=bindparam("bound"))
 
 
 def _submitting(tx: Connection, account_id: int) -> int:
@@ -161,69 +183,28 @@ class _Try:
 
 def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None, today: int | None) -> list[_Try]:
     """`today`: micro-dollars that the day's budgets leave; None: as many as the batches' own."""
-    open_batches = _batches_with_work(tx, account.provider, now, only)
-    while open_batches:
-        picked = _share_out(tx, account.provider, open_batches, most, now, today)
+    open_shares = shares.with_work(tx, account, now, only)
+    while open_shares:
+        picked = _share_out(tx, account.provider, open_shares, most, now, today)
         idle = {batch_id for batch_id, tries in picked.items() if not tries}
         if not idle:
+            shares.note(tx, account, open_shares, {batch_id: len(tries) for batch_id, tries in picked.items()})
             return [one for tries in picked.values() for one in tries][:most]
         # Whose budget is used up starts nothing: what would be its share goes to the others.
-        open_batches = [batch for batch in open_batches if batch.id not in idle]
+        open_shares = [share for share in open_shares if share.batch.id not in idle]
     return []
 
 
 def _share_out(
-    tx: Connection, provider: str, open_batches: Sequence[Row[Any]], most: int, now: float, today: int | None
+    tx: Connection, provider: str, open_shares: Sequence[Share], most: int, now: float, today: int | None
 ) -> dict[int, list[_Try]]:
     picked: dict[int, list[_Try]] = {}
-    for batch, share in _shares(open_batches, most):
-        ready = _ready_jobs(tx, batch.id, provider, now, share)
-        picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, share))
+    for share, count in shares.divide(open_shares, most):
+        batch = share.batch
+        ready = _ready_jobs(tx, batch.id, provider, now, count)
+        picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, count))
         today = None if today is None else today - _cost(allowed)
     return picked
-
-
-def _batches_with_work(tx: Connection, provider: str, now: float, only: str | None) -> Sequence[Row[Any]]:
-    return tx.execute(_WITH_WORK, {"at_provider": provider, "moment": now, "only": only}).all()
-
-
-_ONLY = bindparam("only", type_=Text)
-#: Batches that may spend now; `only` binds one of them, or None, `moment` is now. Where what is paid already cannot be
-#: put, or not in time, nothing more is paid for.
-MAY_SPEND = (
-    (batches.c.state == BatchState.ACTIVE)
-    & (_ONLY.is_(None) | (batches.c.name == _ONLY))
-    & batches.c.dest.not_in(HELD_UP)
-)
-_WAITS = (
-    jobs.c.state == literal_column("'ready'"),
-    jobs.c.provider == bindparam("at_provider"),
-    jobs.c.position.is_not(None),
-)
-#: Jobs that may be sent now.
-IS_READY = (*_WAITS, jobs.c.ready_at <= bindparam("moment"))
-_WITH_WORK = (
-    select(batches)
-    .where(MAY_SPEND, select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id).exists())
-    .order_by(batches.c.id)
-    .with_for_update(key_share=True)
-)
-
-
-def _shares(open_batches: Sequence[Row[Any]], most: int) -> list[tuple[Row[Any], int]]:
-    """Divides `most` submits: each goes to the batch that was served least for its weight."""
-    if len(open_batches) <= 1:
-        return [(batch, most) for batch in open_batches]
-    # A batch that comes late starts level with the others; it has no claim to what it missed.
-    queue = [(batch.served, batch.id) for batch in open_batches]
-    weight = {batch.id: batch.weight for batch in open_batches}
-    heapq.heapify(queue)
-    given: Counter[int] = Counter()
-    for _ in range(most):
-        served, batch_id = queue[0]
-        given[batch_id] += 1
-        heapq.heapreplace(queue, (served + 1 / weight[batch_id], batch_id))
-    return [(batch, given[batch.id]) for batch in open_batches if given[batch.id]]
 
 
 def _ready_jobs(tx: Connection, batch_id: int, provider: str, now: float, most: int) -> Sequence[Row[Any]]:
@@ -315,7 +296,7 @@ def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> 
 
 
 _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
-    *_WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))
+    *WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))
 )
 
 
@@ -333,13 +314,14 @@ def _commit_intent(
     _leave_ready(tx, tries)
     _reserve(tx, tries)
     days.move(tx, {(days.day_of(now), account.id): _cost(tries)})
-    used = limits.permits(tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=1e9, most=len(tries))
-    tx.execute(_TAKE_RATE, {"of_account": account.id, "tat": used.tat, "more": len(tries)})
+    bound = _bound(account, permits, len(tries))
+    taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
+    tx.execute(_TAKE_RATE, taken)
     intents = tuple(
         _intent(number, account, one, send_at=at, until=until)
         for (number, one), at in zip(numbered, permits.times, strict=False)
     )
-    return Claim(intents=intents, next_at=max(now, used.next_at))
+    return Claim(intents=intents, next_at=permits.next_at(len(tries)))
 
 
 def _attempt(
@@ -368,7 +350,11 @@ _NEW_ATTEMPTS = insert(attempts)
 _TAKE_RATE = (
     update(accounts)
     .where(accounts.c.id == bindparam("of_account"))
-    .values(submit_tat=bindparam("tat"), attempts_made=accounts.c.attempts_made + bindparam("more"))
+    .values(
+        submit_tat=bindparam("tat"),
+        attempts_made=accounts.c.attempts_made + bindparam("more"),
+        bound_by=bindparam("bound"),
+    )
 )
 _TAKE_SLOT = (
     update(images)
@@ -400,20 +386,13 @@ _WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True)
 
 def _reserve(tx: Connection, tries: list[_Try]) -> None:
     cost: Counter[int] = Counter()
-    count: Counter[int] = Counter()
     for one in tries:
         cost[one.job.batch_id] += one.cost
-        count[one.job.batch_id] += 1
-    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch], "share": count[batch]} for batch in sorted(count)])
+    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
 
 
 _RESERVE = (
-    update(batches)
-    .where(batches.c.id == bindparam("of_batch"))
-    .values(
-        reserved=batches.c.reserved + bindparam("cost"),
-        served=batches.c.served + bindparam("share") / batches.c.weight,
-    )
+    update(batches).where(batches.c.id == bindparam("of_batch")).values(reserved=batches.c.reserved + bindparam("cost"))
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal_column, or_, select, update
 
-from jobs import limits
+from jobs import learning
 from jobs.errors import BadInput
 from jobs.ledger.schema import accounts, attempts
 from jobs.ledger.schema import ledger as ledger_row
@@ -44,7 +44,7 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
         "key_mark": account.key_mark,
     }
     if row is None:
-        first = {"learnt_rate": limits.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": limits.FIRST_IN_FLIGHT}
+        first = {"learnt_rate": learning.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": learning.FIRST_IN_FLIGHT}
         tx.execute(insert(accounts).values(name=account.name, **values, **first))
         return
     tx.execute(update(accounts).where(accounts.c.id == row.id).values(**values))

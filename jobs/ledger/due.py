@@ -35,12 +35,11 @@ def claim_polls(
     account = lock_account(tx, name)
     rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
     permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=at_most)
-    due = _due_polls(tx, account.id, now, len(permits.times)) if permits.times else []
+    due = _due_polls(tx, account.id, now, permits.count) if permits.count else []
     if due:
-        used = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=1e9, most=len(due))
-        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": used.tat, "more": len(due)})
+        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": permits.tat(len(due)), "more": len(due)})
         tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
-    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at)
+    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at(len(due)))
 
 
 _TAKE_POLL_RATE = (

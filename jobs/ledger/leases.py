@@ -11,8 +11,8 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.ledger.claims import IS_READY, MAY_SPEND
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.shares import IS_READY, MAY_SPEND
 
 
 def expired_submits(tx: Connection, now: float) -> list[int]:

@@ -112,10 +112,8 @@ def _upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
     if found is not None:
         tx.execute(update(batches).where(batches.c.id == found).values(**changing))
         return int(found)
-    # Level with the batch that was served least: a newcomer has no claim to what it missed.
-    least = select(func.coalesce(func.min(batches.c.served), 0.0)).where(batches.c.state == Batch.ACTIVE)
     bound = {"name": new.name, "dest": new.dest, "path": new.path, "sandbox": new.sandbox, "created_at": now}
-    values = {**changing, **bound, "state": Batch.ACTIVE.value, "served": tx.execute(least).scalar_one()}
+    values = {**changing, **bound, "state": Batch.ACTIVE.value}
     made = tx.execute(insert(batches).values(**values).returning(batches.c.id))
     return int(made.scalar_one())
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from jobs.failover import Failover
+from jobs.learning import Bound
 from jobs.states import IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
 
 metadata = MetaData(
@@ -78,6 +79,16 @@ accounts = Table(
     Column("troubled_since", Time),  # NULL: not since the last acceptance
     Column("learnt_rate", Float(53), nullable=False),
     Column("learnt_in_flight", Float(53), nullable=False),
+    # What jobs/learning.py knows beside these two.
+    Column("rate_top", Float(53)),
+    Column("in_flight_top", Float(53)),
+    Column("cut_at", Time),
+    Column("since_cut", Integer, nullable=False, server_default="0"),
+    Column("patience", Integer, nullable=False, server_default="0"),
+    Column("quickest", Float(53)),  # seconds
+    Column("usual", Float(53)),  # seconds
+    Column("bound_by", Text, nullable=False, server_default=Bound.WORK.value),
+    Column("share_floor", Float(53), nullable=False, server_default="0"),  # the lowest tag of the batches with work
     # GCRA's theoretical arrival times: the rate's whole state.
     Column("submit_tat", Time, nullable=False, server_default="0"),
     Column("poll_tat", Time, nullable=False, server_default="0"),
@@ -135,11 +146,18 @@ batches = Table(
     Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
     Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
     Column("weight", Float(53), nullable=False, server_default="1"),
-    Column("served", Float(53), nullable=False, server_default="0"),  # fair share: submits so far, by weight
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
     Column("created_at", Time, nullable=False),
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     CheckConstraint(f"failover IN ({_one_of(Failover)})", name="failover"),
+)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("account_id", Integer, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    Column("batch_id", Integer, ForeignKey("batches.id"), primary_key=True, autoincrement=False),
+    Column("tag", Float(53), nullable=False),  # submits served there, by weight
 )
 
 jobs = Table(

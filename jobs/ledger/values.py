@@ -119,7 +119,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountLimits:
-    """What the settings declare of an account; unset means a cautious constant."""
+    """What the settings declare of an account; unset means that it is learnt."""
 
     name: str
     provider: str
@@ -308,6 +308,7 @@ class SubmitAccepted:
     task_id: str
     poll_path: str | None
     next_poll_at: float
+    took: float | None = None  # seconds from the first byte that left to the answer; None: not known
 
     @property
     def ending(self) -> Ending:
@@ -326,6 +327,7 @@ class SubmitRefused:
     message: str
     raw: str = ""
     retry_after: float | None = None  # seconds
+    took: float | None = None  # seconds from the first byte that left to the answer; None: none came
 
     @property
     def ending(self) -> Ending:

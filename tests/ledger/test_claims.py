@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
+from jobs import learning
 from jobs.ledger import claims, open_ledger
 from jobs.ledger.schema import accounts
 from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
@@ -259,7 +260,7 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
     (account,) = ledger.accounts()
     assert account.throttled == 4
     assert account.paused_until == NOW + 7
-    assert account.submits_per_second == 0.5  # halved once
+    assert account.submits_per_second == learning.AFTER_CUT * learning.FIRST_GUESS * 1.0  # cut once
 
 
 def test_polls_are_claimed_when_due_and_only_once(ledger):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.endings import SILENCES, Ending, Silence, unanswered
@@ -177,7 +177,9 @@ async def _read(services: Services, intent: Intent, route: Route, call: Call, ex
     account = services.accounts[intent.account]
     dialect = services.dialects[account.provider]
     outcome = dialect.read_submit(exchange.response, base_url=account.base_url, call=call)
-    return await _fact(services, intent, route, outcome)
+    fact = await _fact(services, intent, route, outcome)
+    # How long an answer takes tells of load; when it left, whether a 429 tells anything new.
+    return replace(fact, took=exchange.took) if isinstance(fact, SubmitAccepted | SubmitRefused) else fact
 
 
 def _silent(services: Services, intent: Intent, exchange: Exchange) -> Fact:

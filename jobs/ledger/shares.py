@@ -1,0 +1,112 @@
+"""Batches share an account by weight: whose turn it is, by start-time fair queueing.
+
+A batch's tag is what it was served at the account, divided by its weight; each submit goes to the lowest tag. One that
+comes late, or had nothing to do for a while, starts level with the lowest of the others: it has no claim to what it
+missed. While one batch is alone nothing is written.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Text, and_, bindparam, insert, literal_column, select, update
+
+from jobs.ledger.destinations import HELD_UP
+from jobs.ledger.schema import accounts, batches, jobs, shares
+from jobs.states import Batch as BatchState
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A batch with work at an account, and its tag there."""
+
+    batch: Row[Any]
+    tag: float
+
+
+_ONLY = bindparam("only", type_=Text)
+#: Batches that may spend now; `only` binds one of them, or None, `moment` is now. Where what is paid already cannot be
+#: put, or not in time, nothing more is paid for.
+MAY_SPEND = (
+    (batches.c.state == BatchState.ACTIVE)
+    & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+    & batches.c.dest.not_in(HELD_UP)
+)
+#: Jobs that wait to be sent, now or later.
+WAITS = (
+    jobs.c.state == literal_column("'ready'"),
+    jobs.c.provider == bindparam("at_provider"),
+    jobs.c.position.is_not(None),
+)
+#: Jobs that may be sent now.
+IS_READY = (*WAITS, jobs.c.ready_at <= bindparam("moment"))
+_WITH_WORK = (
+    select(batches, shares.c.tag)
+    .select_from(
+        batches.outerjoin(
+            shares, and_(shares.c.batch_id == batches.c.id, shares.c.account_id == bindparam("of_account"))
+        )
+    )
+    .where(MAY_SPEND, select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id).exists())
+    .order_by(batches.c.id)
+    .with_for_update(key_share=True, of=batches)
+)
+
+
+def with_work(tx: Connection, account: Row[Any], now: float, only: str | None) -> list[Share]:
+    """The batches that may spend and have work at the account, each locked; the caller holds the account's row."""
+    wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
+    rows = tx.execute(_WITH_WORK, wanted).all()
+    return [Share(row, max(row.tag or account.share_floor, account.share_floor)) for row in rows]
+
+
+def divide(open_shares: Sequence[Share], most: int) -> list[tuple[Share, int]]:
+    """Divides `most` submits: each goes to the batch that was served least for its weight."""
+    if len(open_shares) == 1:
+        return [(open_shares[0], most)]
+    queue = [(share.tag, share.batch.id, share) for share in open_shares]
+    heapq.heapify(queue)
+    given: Counter[int] = Counter()
+    for _ in range(most if queue else 0):
+        tag, batch_id, share = queue[0]
+        given[batch_id] += 1
+        heapq.heapreplace(queue, (tag + 1 / share.batch.weight, batch_id, share))
+    return [(share, given[share.batch.id]) for share in open_shares if given[share.batch.id]]
+
+
+def note(tx: Connection, account: Row[Any], open_shares: Sequence[Share], taken: Mapping[int, int]) -> None:
+    """Notes what each batch took, where several wanted some."""
+    after = {share.batch.id: share.tag + taken.get(share.batch.id, 0) / share.batch.weight for share in open_shares}
+    floor = min(after.values())
+    if len(open_shares) == 1:
+        floor = open_shares[0].tag
+    else:
+        _write(tx, account, open_shares, after)
+    if floor > account.share_floor:
+        tx.execute(_FLOOR, {"of_account": account.id, "floor": floor})
+
+
+def _write(tx: Connection, account: Row[Any], open_shares: Sequence[Share], after: Mapping[int, float]) -> None:
+    rows = [
+        ({"of_account": account.id, "of_batch": share.batch.id, "now_at": after[share.batch.id]}, share.batch.tag)
+        for share in open_shares
+    ]
+    if fresh := [row for row, known in rows if known is None]:
+        tx.execute(_NEW, fresh)
+    if moved := [row for row, known in rows if known is not None and known != row["now_at"]]:
+        tx.execute(_MOVED, moved)
+
+
+_NEW = insert(shares).values(
+    account_id=bindparam("of_account"), batch_id=bindparam("of_batch"), tag=bindparam("now_at")
+)
+_MOVED = (
+    update(shares)
+    .where(shares.c.account_id == bindparam("of_account"), shares.c.batch_id == bindparam("of_batch"))
+    .values(tag=bindparam("now_at"))
+)
+_FLOOR = update(accounts).where(accounts.c.id == bindparam("of_account")).values(share_floor=bindparam("floor"))
