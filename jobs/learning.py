@@ -32,10 +32,11 @@ BRISK = 0.005
 #: passed, which finds the top again. Beyond BEYOND of the top the provider takes more than it did.
 NEAR, CREPT, BEYOND = 0.95, 0.07, 1.06
 #: Acceptances from one try beyond the top to the next. First few, for a first 429 may be bad luck; twice as many each
-#: time the top turns out the same, up to so many that 429s are half a percent.
-FIRST_PATIENCE, USUAL_PATIENCE = 20, 200
+#: time the top turns out the same, up to so many that 429s are half a percent: two come of each try, since others are
+#: in the air when the first is answered.
+FIRST_PATIENCE, USUAL_PATIENCE = 20, 400
 #: But no less than these seconds' worth, and so many that the rests which 429s bring take so small a part of the time.
-PATIENT_SECONDS, RESTING_PART = 17.0, 0.03
+PATIENT_SECONDS, RESTING_PART = 35.0, 0.03
 #: The top is the same when it differs by no more than this part.
 SAME = 0.15
 

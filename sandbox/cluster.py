@@ -38,11 +38,12 @@ ACCOUNT = """
 provider = "{provider}"
 api_key = "{key}"
 base_url = "{sandbox}/{provider}"
-submits_per_second = 20.0
 polls_per_second = 50.0
-max_in_flight = 40
 first_poll_after = 1.0
 poll_every = 1.0
+"""
+LIMITS = """submits_per_second = 20.0
+max_in_flight = 40
 """
 PRICES = """
 [accounts.apimaster.prices]
@@ -141,10 +142,12 @@ def cluster(
     say: Say = print,
     scenario: Path | None = None,
     callbacks: bool = False,
+    limits: str = LIMITS,
 ) -> Iterator[Cluster]:
     """Starts everything; ends it in order: first the processes, which need their servers to drain.
 
-    `callbacks`: the stand-in calls the web process when a task of maxapi.io has ended.
+    `callbacks`: the stand-in calls the web process when a task of maxapi.io has ended. `limits`: lines of settings for
+    each account.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -154,7 +157,8 @@ def cluster(
         stand_in(folder, scenario=scenario) as provider,
     ):
         store.new_bucket(BUCKET)
-        environment = _environment(folder, redis, database, store, provider.url, callbacks=callbacks)
+        settings = _settings(redis, database, provider.url, limits)
+        environment = _environment(folder, settings, store, provider.url, callbacks=callbacks)
         members = _members(environment, formation, say)
         try:
             _release(environment)
@@ -215,29 +219,23 @@ def main() -> int:
     return 0
 
 
-def _environment(
-    folder: Path,
-    redis: servers.Valkey,
-    database: servers.Postgres,
-    store: servers.S3,
-    sandbox: str,
-    *,
-    callbacks: bool,
-) -> dict[str, str]:
-    """Writes the settings and the lines to paste; returns the whole environment of a process."""
-    settings = folder.absolute() / "lightfast.toml"
+def _settings(redis: servers.Valkey, database: servers.Postgres, sandbox: str, limits: str) -> str:
+    """The text of lightfast.toml."""
     accounts = [
-        ACCOUNT.format(name=name, provider=provider, key=SANDBOX_KEY, sandbox=sandbox)
+        ACCOUNT.format(name=name, provider=provider, key=SANDBOX_KEY, sandbox=sandbox) + limits
         for name, provider in PROVIDERS.items()
     ]
-    settings.write_text(
-        f'database_url = "{database.url}"\nredis_url = "{redis.url}"\nallow_private_hosts = true\n'
-        + "".join(accounts)
-        + PRICES
-    )
+    head = f'database_url = "{database.url}"\nredis_url = "{redis.url}"\nallow_private_hosts = true\n'
+    return head + "".join(accounts) + PRICES
+
+
+def _environment(folder: Path, settings: str, store: servers.S3, sandbox: str, *, callbacks: bool) -> dict[str, str]:
+    """Writes the settings and the lines to paste; returns the whole environment of a process."""
+    file = folder.absolute() / "lightfast.toml"
+    file.write_text(settings)
     port = str(servers.free_port())
     hooks = {"LIGHTFAST_ACCOUNTS__MAXAPI_IO__WEBHOOK_BASE_URL": f"http://127.0.0.1:{port}"} if callbacks else {}
-    ours = {"LIGHTFAST_CONFIG": str(settings), **store.environment}
+    ours = {"LIGHTFAST_CONFIG": str(file), **store.environment}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     (folder / "env").write_text("".join(lines))
     example = (ROOT / "examples" / "catalog.csv").read_text()

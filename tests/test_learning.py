@@ -117,9 +117,9 @@ def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
 def test_a_first_refusal_by_bad_luck_is_soon_forgotten():
     unlucky = learning.too_much(Learnt(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
 
-    found = meet(Provider(), 120, known=unlucky)
+    found = meet(Provider(), 130, known=unlucky)
 
-    assert found.a_second(60, 120) >= 0.9 * 12
+    assert found.a_second(70, 130) >= 0.9 * 12
 
 
 def test_a_slow_provider_is_not_tried_too_often():
@@ -132,7 +132,7 @@ def test_a_slow_provider_is_not_tried_too_often():
 def test_places_nobody_declared_are_found_and_used_with_few_429s():
     found = meet(Provider(takes=(9.5, 10.5)), 150)
 
-    assert found.a_second(90, 150) >= 0.85 * 4.0  # 40 places of ten seconds
+    assert found.a_second(90, 150) >= 0.8 * 4.0  # 40 places of ten seconds, and half a second until they are found
     assert found.refused_part(90, 150) < 0.02
     assert found.known.in_flight <= 48
 
