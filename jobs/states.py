@@ -35,6 +35,8 @@ ATTEMPT_STEPS: dict[Attempt, frozenset[Attempt]] = {
 
 #: Attempts that occupy one of the account's places in flight.
 IN_FLIGHT = (Attempt.SUBMITTING, Attempt.RUNNING)
+#: Attempts whose money is at stake, or may be lost: few, while a batch may have a million that went well.
+AT_STAKE = (*IN_FLIGHT, Attempt.UNKNOWN, Attempt.LOST, Attempt.ABANDONED)
 
 
 class Image(enum.StrEnum):

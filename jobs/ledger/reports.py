@@ -18,7 +18,7 @@ from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import Account, AttemptStory, Batch, Event, Progress, Result, StoredImage, Story
 from jobs.limits import DEFAULT_POLLS_PER_SECOND
-from jobs.states import Attempt, Image, Job
+from jobs.states import AT_STAKE, Attempt, Image, Job
 from jobs.states import Batch as BatchState
 from providers.dialect import Request
 
@@ -99,11 +99,12 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
     counted, aside = _image_counts(tx, batch.id)
     money = _attempt_money(tx, batch.id)
-    remaining, ready = _remaining(tx, batch.id)
+    rows, asked = _job_counts(tx, batch.id)
+    remaining, ready, next_at = _remaining(tx, batch.id)
     return Progress(
         batch=batch,
-        jobs=_job_counts(tx, batch.id),
-        images_total=_images_asked(tx, batch.id),
+        jobs=rows,
+        images_total=asked,
         images_stored=counted[Image.STORED][0],
         images_generated=counted[Image.GENERATED][0],
         images_in_flight=money["flying"][1],
@@ -117,7 +118,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         in_flight_money=money["flying"][0],
         errors=_errors(tx, batch.id),
         least_expiry=_least_expiry(tx, batch.id),
-        next_at=_next_at(tx, batch.id),
+        next_at=next_at,
         stored_at=_pace(tx, batch.id),
         images_ready=ready,
         images_aside=aside,
@@ -131,40 +132,45 @@ def _listed() -> Any:
     return jobs.c.position.is_not(None) | jobs.c.state.in_([Job.WORKING, Job.HELD])
 
 
-def _job_counts(tx: Connection, batch_id: int) -> dict[Job, int]:
-    counted = select(jobs.c.state, func.count()).where(jobs.c.batch_id == batch_id, _listed()).group_by(jobs.c.state)
-    return {Job(state): count for state, count in tx.execute(counted)}
+def _dropped() -> Any:
+    """In no manifest any more. Few, and found by their positions: the mass of the rows is not read for them."""
+    return jobs.c.position.is_(None) & jobs.c.state.not_in([Job.WORKING, Job.HELD])
 
 
-def _images_asked(tx: Connection, batch_id: int) -> int:
-    real = jobs.c.state.not_in([Job.SKIPPED, Job.INVALID])
-    asked = select(func.coalesce(func.sum(jobs.c.n), 0)).where(jobs.c.batch_id == batch_id, _listed(), real)
-    return int(tx.execute(asked).scalar_one())
+def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int]:
+    """Rows by state, and the images they ask for; without those that are in no manifest any more."""
+    every = _rows_by_state(tx, batch_id, jobs.c.state)
+    # Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
+    dropped = _rows_by_state(tx, batch_id, literal_column("coalesce(jobs.state, '')"), _dropped())
+    counted = {state: _less(found, dropped.get(state, (0, 0))) for state, found in every.items()}
+    asked = sum(found[1] for state, found in counted.items() if state not in (Job.SKIPPED, Job.INVALID))
+    return {state: found[0] for state, found in counted.items() if found[0]}, asked
 
 
-Count = tuple[int, int, int]  # images, bytes, images with other pixels than asked for
+def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[Job, tuple[int, int]]:
+    counted = select(state, func.count(), func.sum(jobs.c.n)).where(jobs.c.batch_id == batch_id, *only)
+    return {Job(found): (rows, int(n)) for found, rows, n in tx.execute(counted.group_by(state))}
+
+
+Count = tuple[int, ...]  # images, bytes, images with other pixels than asked for
 Counts = dict[tuple[Image, bool], Count]  # by state and surplus
 
 
 def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, Count], int]:
     """Images and bytes by state, without those that nobody asks for any more; and how many of these are stored."""
     every = _by_state(tx, images, images.c.batch_id == batch_id)
-    old = (images.c.revision != jobs.c.revision) | ~_listed()
-    mine = (jobs.c.batch_id == batch_id, _may_have_old(), old, images.c.surplus.is_(False))
-    replaced = _by_state(tx, jobs.join(images, images.c.job_id == jobs.c.id), *mine)
-    wanted = {state: _less(every[state, False], replaced[state, False]) for state in Image}
+    joined = jobs.join(images, images.c.job_id == jobs.c.id)
+    redone = (jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision, _listed())
+    mine = (jobs.c.batch_id == batch_id, images.c.surplus.is_(False))
+    old = [_by_state(tx, joined, *mine, *which) for which in ((_dropped(),), redone)]
+    wanted = {state: _less(every[state, False], *(some[state, False] for some in old)) for state in Image}
     copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
     wanted[Image.GENERATED] = (copied, 0, 0)
-    return wanted, every[Image.STORED, True][0] + replaced[Image.STORED, False][0]
+    return wanted, every[Image.STORED, True][0] + sum(some[Image.STORED, False][0] for some in old)
 
 
-def _less(all_of_them: Count, some: Count) -> Count:
-    return all_of_them[0] - some[0], all_of_them[1] - some[1], all_of_them[2] - some[2]
-
-
-def _may_have_old() -> Any:
-    """Jobs to look into: few, so that the images of all the others are not read a second time."""
-    return (jobs.c.revision > 1) | ~_listed()
+def _less(all_of_them: tuple[int, ...], *some: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(whole - sum(parts) for whole, *parts in zip(all_of_them, *some, strict=True))
 
 
 def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
@@ -172,10 +178,15 @@ def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
     wrong = func.sum(case((images.c.flags.like(HAS_WRONG_PIXELS), 1), else_=0))
     sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
     counts: Counts = {(state, surplus): (0, 0, 0) for state in Image for surplus in (False, True)}
-    rows = tx.execute(sums.where(*where, images.c.state != Image.MISSING).group_by(*groups))
+    made = images.c.state.in_([Image.GENERATED, Image.STORED, Image.LOST])
+    rows = tx.execute(sums.where(*where, made).group_by(*groups))
     for state, surplus, count, size, odd in rows:
         counts[Image(state), bool(surplus)] = count, int(size), int(odd)
     return counts
+
+
+#: Literal, not bound: only then can the planner use the partial index.
+_AT_STAKE = attempts.c.state.in_([literal_column(f"'{state.value}'") for state in AT_STAKE])
 
 
 def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
@@ -186,14 +197,13 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
         (attempts.c.state == Attempt.UNKNOWN, "unknown"),
         (lost, "lost"),
     )
-    wanted = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN, Attempt.LOST, Attempt.ABANDONED]
     sums = (
         select(
             group.label("which"),
             func.sum(case((lost, attempts.c.charged), else_=attempts.c.reserved)),
             func.sum(attempts.c.n),
         )
-        .where(attempts.c.batch_id == batch_id, attempts.c.state.in_(wanted))
+        .where(attempts.c.batch_id == batch_id, _AT_STAKE)
         .group_by(literal_column("which"))
     )
     found = {which: (int(money or 0), int(count or 0)) for which, money, count in tx.execute(sums)}
@@ -206,16 +216,23 @@ def _dead_link_money(tx: Connection, batch_id: int) -> int:
     return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
 
 
-def _remaining(tx: Connection, batch_id: int) -> tuple[int, int]:
-    """The slots that ready jobs still have to fill: their planned price, and how many."""
-    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"), jobs.c.position.is_not(None))
-    sums = (func.coalesce(func.sum(jobs.c.price), 0), func.count())
-    whole = select(*sums).where(*ready, jobs.c.n == 1)
+def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None]:
+    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried."""
+    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
+    # Within the sums and not below WHERE: the index of positions would be taken, and every row of the batch be read.
+    listed = jobs.c.position.is_not(None)
+    one = listed & (jobs.c.n == 1)
+    sums = select(
+        func.coalesce(func.sum(case((one, jobs.c.price))), 0),
+        func.coalesce(func.sum(case((one, 1))), 0),
+        func.min(case((listed, jobs.c.ready_at))),
+    )
     joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
     free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
-    parts = select(*sums).select_from(joined).where(*ready, jobs.c.n > 1, *free)
-    (price, count), (more, slots) = tx.execute(whole).one(), tx.execute(parts).one()
-    return int(price) + int(more), int(count) + int(slots)
+    parts = select(func.coalesce(func.sum(jobs.c.price), 0), func.count()).select_from(joined)
+    price, count, next_at = tx.execute(sums.where(*ready)).one()
+    more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
+    return int(price) + int(more), int(count) + int(slots), next_at
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
@@ -238,11 +255,6 @@ def _least_expiry(tx: Connection, batch_id: int) -> float | None:
     return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
 
 
-def _next_at(tx: Connection, batch_id: int) -> float | None:
-    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"), jobs.c.position.is_not(None))
-    return tx.execute(select(func.min(jobs.c.ready_at)).where(*ready)).scalar()
-
-
 def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
     mine = (images.c.batch_id == batch_id, images.c.stored_at.is_not(None))
     latest = select(images.c.stored_at).where(*mine).order_by(images.c.stored_at.desc()).limit(_PACE_SAMPLE)
@@ -253,7 +265,7 @@ def at_risk(tx: Connection) -> tuple[int, int]:
     """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied."""
     states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
     flying = select(func.coalesce(func.sum(attempts.c.n), 0), func.coalesce(func.sum(attempts.c.reserved), 0))
-    count, money = tx.execute(flying.where(attempts.c.state.in_(states))).one()
+    count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states))).one()
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     waiting = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
     more, price = tx.execute(waiting.where(images.c.state == literal_column("'generated'"))).one()

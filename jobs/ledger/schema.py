@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from jobs.failover import Failover
 from jobs.learning import Bound
-from jobs.states import IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
+from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
 
 metadata = MetaData(
     naming_convention={
@@ -160,6 +160,8 @@ shares = Table(
     Column("tag", Float(53), nullable=False),  # submits served there, by weight
 )
 
+_redone = text("revision > 1")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -191,7 +193,8 @@ jobs = Table(
     Column("done_at", Time),
     Index("ux_jobs_key", "batch_id", "key", unique=True),
     Index("ix_jobs_position", "batch_id", "position"),
-    Index("ix_jobs_state", "batch_id", "state"),
+    Index("ix_jobs_state", "batch_id", "state", "n"),  # with n: rows and images are counted without reading the rows
+    Index("ix_jobs_redone", "batch_id", "revision", sqlite_where=_redone, postgresql_where=_redone),
     Index(
         "ix_jobs_ready",
         "batch_id",
@@ -205,6 +208,8 @@ jobs = Table(
 _in_flight = text(f"state IN ({_one_of(IN_FLIGHT)})")
 _submitting = text("state = 'submitting'")
 _unknown = text("state = 'unknown'")
+#: Attempts whose money is at stake or was lost; the mass of the others is not read to find these.
+_at_stake = text(f"state IN ({_one_of(AT_STAKE)})")
 _polled = text("next_poll_at IS NOT NULL")
 
 attempts = Table(
@@ -245,6 +250,7 @@ attempts = Table(
     Index("ix_attempts_task", "account_id", "task_id"),
     Index("ix_attempts_in_flight", "account_id", sqlite_where=_in_flight, postgresql_where=_in_flight),
     Index("ix_attempts_submitting", "lease_until", sqlite_where=_submitting, postgresql_where=_submitting),
+    Index("ix_attempts_at_stake", "batch_id", "state", sqlite_where=_at_stake, postgresql_where=_at_stake),
     Index("ix_attempts_unknown", "batch_id", sqlite_where=_unknown, postgresql_where=_unknown),
     Index("ix_attempts_polled", "account_id", "next_poll_at", sqlite_where=_polled, postgresql_where=_polled),
 )
@@ -302,7 +308,7 @@ images = Table(
     Index("ix_images_job", "job_id"),
     # Partial: else SQLite takes it to find a job's free slots, by reading every image that has no attempt yet.
     Index("ix_images_attempt", "attempt_id", sqlite_where=_attempted, postgresql_where=_attempted),
-    Index("ix_images_batch", "batch_id", "state"),
+    Index("ix_images_batch", "batch_id", "state", "surplus", "bytes", "flags"),  # so that nothing else is read to count
     # The two behind the first: so that what waits is counted by destination without reading the images themselves.
     Index(
         "ix_images_due",
