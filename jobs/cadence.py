@@ -7,22 +7,30 @@ weight is spread over that span as the others are.
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-#: Each bin ends three hundredths later than the one before: finer than any lateness that is aimed at.
-RATIO = 1.03
+#: Each bin ends two hundredths later than the one before: finer than any lateness that is aimed at.
+RATIO = 1.02
 #: Seconds where the first bin ends, and the number of bins: the last ends after a day.
 FIRST_EDGE = 0.1
-BINS = 463
+BINS = 692
 #: Tasks after which what was known weighs half: some tens, so that a provider that slows is followed within as many.
 HALF_LIFE = 32.0
+#: How much longer the usual is remembered than the recent, and how far they may be apart (in parts of all tasks, at the
+#: duration where that is most) before only the recent is believed: chance alone takes some tens of tasks so far once in
+#: a thousand times.
+LONGER = 8.0
+APART = 0.25
 #: Weights below this part of all are dropped: they no longer say anything.
 NOTHING = 1e-4
 #: Part of a span's weight that is spread evenly, so that a bin nobody has seen yet can be learnt.
 EVENLY = 0.1
+#: Bins of a span that are told apart at most: what lies below a twentieth of its end is no likelier than the rest.
+WIDEST = 150
 #: Seconds, and part of the time until it was found, by which a told duration may exceed that time: the answer to the
 #: submit took its way. Beyond it the provider's clock speaks of something else.
 MAY_EXCEED = 3.0
@@ -48,7 +56,8 @@ class Span:
 class Durations:
     """What is known of the durations of one kind of task."""
 
-    weights: Mapping[int, float] = field(default_factory=dict)  # by bin; they sum up to the number that still counts
+    recent: Mapping[int, float] = field(default_factory=dict)  # by bin; they sum up to the number that still counts
+    usual: Mapping[int, float] = field(default_factory=dict)  # the same, with a longer memory
     count: int = 0  # tasks ever learnt from
     told: float = 0.0  # part of the recent ones whose duration the provider told
 
@@ -82,21 +91,25 @@ def observed(*, ran: float, found: float, told: tuple[float, float] | None) -> S
 
 def learn(known: Durations, spans: Iterable[Span], *, half_life: float = HALF_LIFE, told: bool = False) -> Durations:
     """What is known after these tasks too; `told`: their provider tells how long they took."""
-    keep = 0.5 ** (1.0 / half_life)
-    weights, count, share = dict(known.weights), known.count, known.told
+    spans = list(spans)
+    stays = 0.5 ** (len(spans) / half_life)
+    return Durations(
+        recent=_with(known.recent, spans, half_life),
+        usual=_with(known.usual, spans, half_life * LONGER),
+        count=known.count + len(spans),
+        told=known.told * stays + (1 - stays) * told,
+    )
+
+
+def _with(known: Mapping[int, float], spans: Sequence[Span], half_life: float) -> dict[int, float]:
+    weights, keep = dict(known), 0.5 ** (1.0 / half_life)
     scale = 1.0  # a new one weighs 1 / scale: cheaper than to shrink all others each time
     for span in spans:
         scale *= keep
         for place, part in _parts(weights, span):
             weights[place] = weights.get(place, 0.0) + part / scale
-        count += 1
-        share = share * keep + (1 - keep) * told
-    total = sum(weights.values())
-    return Durations(
-        weights={place: each * scale for place, each in sorted(weights.items()) if each > total * NOTHING},
-        count=count,
-        told=share,
-    )
+    least = sum(weights.values()) * NOTHING
+    return {place: each * scale for place, each in sorted(weights.items()) if each > least}
 
 
 def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
@@ -104,7 +117,7 @@ def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
     first, last = bin_of(span.low), bin_of(span.high)
     if last - first <= 1:
         return [(last, 1.0)]
-    places = range(max(first + 1, last - 80), last + 1)
+    places = range(max(first + 1, last - WIDEST), last + 1)
     inside = sum(weights.get(place, 0.0) for place in places)
     evenly = (EVENLY if inside else 1.0) / len(places)
     return [(place, evenly + (1 - EVENLY) * weights.get(place, 0.0) / (inside or 1.0)) for place in places]
@@ -115,17 +128,244 @@ def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
 
 def to_text(known: Durations) -> str:
     """As it is kept: a few hundred bytes, some thousand at most."""
-    weights = {str(place): round(each, 4) for place, each in known.weights.items()}
-    return json.dumps({"weights": weights, "count": known.count, "told": round(known.told, 4)}, separators=(",", ":"))
+    recent, usual = (
+        {str(place): round(each, 4) for place, each in weights.items()} for weights in (known.recent, known.usual)
+    )
+    values = {"recent": recent, "usual": usual, "count": known.count, "told": round(known.told, 4)}
+    return json.dumps(values, separators=(",", ":"))
 
 
 def from_text(text: str) -> Durations:
     """The inverse of `to_text`; what cannot be read is forgotten, since it can be learnt anew."""
     try:
         values = json.loads(text)
-        weights = {int(place): float(each) for place, each in values["weights"].items()}
+        recent, usual = (
+            {int(place): float(each) for place, each in values[name].items()} for name in ("recent", "usual")
+        )
         count, told = int(values["count"]), float(values["told"])
     except (ValueError, LookupError, TypeError, AttributeError):
         return Durations()
-    sound = all(0 <= place < BINS and 0 < each < math.inf for place, each in weights.items())
-    return Durations(weights=weights, count=count, told=told) if sound and 0 <= told <= 1 else Durations()
+    both = (*recent.items(), *usual.items())
+    sound = all(0 <= place < BINS and 0 < each < math.inf for place, each in both) and 0 <= told <= 1
+    return Durations(recent=recent, usual=usual, count=count, told=told) if sound else Durations()
+
+
+def believed(known: Durations) -> Mapping[int, float]:
+    """The weights to plan by: the usual ones, unless the recent tasks speak against them."""
+    return known.recent if _distance(known.recent, known.usual) > APART else known.usual
+
+
+def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
+    """The greatest difference between the parts that lie below any duration."""
+    totals = sum(some.values()) or 1.0, sum(others.values()) or 1.0
+    apart = most = 0.0
+    for place in sorted({*some, *others}):
+        apart += some.get(place, 0.0) / totals[0] - others.get(place, 0.0) / totals[1]
+        most = max(most, abs(apart))
+    return most
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------
+
+#: Tasks from which on what was learnt is believed; before that the catalogue's cadence is kept.
+ENOUGH = 16
+#: Bins a weight is spread over to each side: what was learnt shows no finer, the recent least.
+SPREAD_OF_RECENT, SPREAD_OF_USUAL = 2, 1
+#: Steps of time that a plan has at most: wider distributions are planned more coarsely.
+STEPS = 96
+#: What the whole of the tasks' time, waited once more, may cost in polls: a finished task that is not found yet holds
+#: a place at the provider.
+PLACE = 2.0
+#: Part of the tasks that is to be found in time: the half that decides the median.
+HALF = 0.5
+#: How much more lateness is allowed at each step until the polls suffice, and the steps there are.
+LOOSER = 1.06
+LOOSEST = 40
+#: What a task found in time may be worth, in polls, and how often the span is halved to find it.
+WORTH = (0.5, 64.0)
+HALVINGS = 9
+#: Part by which a task's polls may all come earlier or later than planned, so that tasks submitted together do not poll
+#: in step. One factor for all polls of a task: they keep their distances, so nothing of the plan is lost.
+JITTER = 0.03
+#: The golden section: its multiples fill a span evenly, however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
+#: Seconds between two polls of a task at least.
+LEAST_WAIT = 0.25
+#: How far what is known may move (as `APART`), or how much more of it may be there, before a plan is made anew.
+MOVED = 0.04
+MORE = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """Half of all tasks are to be found within `late` of their duration after their end, by the fewest polls.
+
+    Where that takes more than `polls` a task on average, as much lateness is allowed as these polls need.
+    """
+
+    late: float
+    polls: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """When to ask: for each age at which a task is known to run, the age of its next poll."""
+
+    edges: tuple[float, ...]  # seconds after acceptance, growing
+    nexts: tuple[int, ...]  # of each edge but the last, the edge of the next poll
+    polls: float  # expected, a task
+    in_time: float  # part of the tasks found within `late`
+    late: float
+    weights: Mapping[int, float]  # what it was made for
+    count: int
+
+    def after(self, age: float) -> float | None:
+        """The age of the next poll of a task that runs at `age`; None where it has outlived all that is known."""
+        place = max(0, bisect.bisect_right(self.edges, age * math.sqrt(RATIO)) - 1)
+        return self.edges[self.nexts[place]] if place < len(self.nexts) else None
+
+    def fits(self, known: Durations) -> bool:
+        """Whether it is still the plan to make, or so near it that making it anew is not worth the while."""
+        return known.count < self.count * MORE and _distance(believed(known), self.weights) <= MOVED
+
+
+#: What the setting `polling` chooses. Measured in docs/polling.md.
+AIMS = {"prompt": Aim(late=0.08, polls=2.42), "thrifty": Aim(late=0.12, polls=1.58)}
+#: Where one request asks about many tasks, a poll is a twentieth of one.
+TOGETHER = Aim(late=0.05, polls=4.0)
+
+
+def factor_of(number: int) -> float:
+    """By how much a task's polls are shifted: evenly spread over consecutive numbers."""
+    return 1 + JITTER * (2 * (number * _GOLDEN % 1) - 1)
+
+
+def plan(known: Durations, aim: Aim, like: Plan | None = None) -> Plan | None:
+    """The best times to ask, by what is known; None while that is too little. `like`: an older one, to begin from."""
+    if known.count < ENOUGH or not known.recent:
+        return None
+    chances = _Chances.of(known)
+    best = chances.planned(aim.late, aim.polls)
+    if best is not None:
+        return chances.fewest(best, aim.late)
+    low, high = 1, LOOSEST
+    step = round(math.log(like.late / aim.late) / math.log(LOOSER)) if like and like.late > aim.late else LOOSEST // 2
+    while low < high:
+        step = min(max(step, low), high - 1)
+        found = chances.planned(aim.late * LOOSER**step, aim.polls)
+        low, high, best = (low, step, found) if found else (step + 1, high, best)
+        near = step - 1 if found else step + 1
+        step = near if like else (low + high) // 2
+    return best or chances.modest(aim.late)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chances:
+    """The distribution on a grid: `below` and `sums` are running totals of chance, and of chance times duration."""
+
+    edges: list[float]
+    below: list[float]
+    sums: list[float]
+    known: Durations
+
+    @classmethod
+    def of(cls, known: Durations) -> _Chances:
+        """Smoothed a little, and no finer than a plan can be."""
+        weights = believed(known)
+        smooth = _smoothed(weights, SPREAD_OF_RECENT if weights is known.recent else SPREAD_OF_USUAL)
+        first, last, total = min(smooth), max(smooth), sum(smooth.values())
+        step = -(-(last - first + 1) // STEPS)
+        edges, below, sums = [end_of(first - 1) if first else 0.0], [0.0], [0.0]
+        for place in range(first, last + 1, step):
+            end = min(place + step - 1, last)
+            chance = sum(smooth.get(each, 0.0) for each in range(place, end + 1)) / total
+            sums.append(sums[-1] + chance * (edges[-1] + end_of(end)) / 2)
+            edges.append(end_of(end))
+            below.append(below[-1] + chance)
+        return cls(edges=edges, below=below, sums=sums, known=known)
+
+    def planned(self, late: float, most: float) -> Plan | None:
+        """A plan that finds half of the tasks in time with at most so many polls; None where there is none."""
+        cheap, dear = WORTH
+        start = self._in_time_from(late)
+        for _ in range(HALVINGS):
+            worth = math.sqrt(cheap * dear)
+            found = self._plan(worth, start, late)
+            enough, few = found.in_time >= HALF, found.polls <= most
+            if enough and few:
+                return found
+            if not enough and not few:
+                return None
+            cheap, dear = (cheap, worth) if enough else (worth, dear)
+        return None
+
+    def fewest(self, best: Plan, late: float) -> Plan:
+        """The plan with the fewest polls among those that find half of the tasks in time; `best` is one."""
+        cheap, dear = WORTH
+        start = self._in_time_from(late)
+        for _ in range(HALVINGS):
+            worth = math.sqrt(cheap * dear)
+            found = self._plan(worth, start, late)
+            if found.in_time >= HALF:
+                best, dear = found if found.polls <= best.polls else best, worth
+            else:
+                cheap = worth
+        return best
+
+    def modest(self, late: float) -> Plan:
+        """Where no plan is good enough: being in time is worth little, so there are few polls."""
+        return self._plan(WORTH[0], self._in_time_from(late), late)
+
+    def _in_time_from(self, late: float) -> list[float]:
+        """For a poll at each edge, the chance that lies before what it would find in time."""
+        starts, place, last = [], 0, len(self.edges) - 1
+        for edge in self.edges:
+            limit = edge / (1 + late)
+            while place < last - 1 and self.edges[place + 1] <= limit:
+                place += 1
+            low, high = self.edges[place], self.edges[place + 1]
+            part = min(1.0, max(0.0, (limit - low) / (high - low)))
+            starts.append(self.below[place] + part * (self.below[place + 1] - self.below[place]))
+        return starts
+
+    def _plan(self, worth: float, start: list[float], late: float) -> Plan:
+        """Dynamic programming from the last edge back: a poll, tasks not in time, places held, and what follows."""
+        edges, below, sums = self.edges, self.below, self.sums
+        last = len(edges) - 1
+        held = PLACE / (sums[last] or 1.0)
+        costs, nexts = [0.0] * (last + 1), [last] * last
+        polls, missed = [0.0] * (last + 1), [0.0] * (last + 1)
+        for here in range(last - 1, -1, -1):
+            ended, spent = below[here], sums[here]
+            best, chosen = math.inf, last
+            for then in range(here + 1, last + 1):
+                cost = held * (edges[then] * (below[then] - ended) - sums[then] + spent)
+                if start[then] > ended:
+                    cost += worth * (start[then] - ended)
+                if cost >= best:
+                    break  # a later poll costs more, and what follows it never less than nothing
+                if cost + costs[then] < best:
+                    best, chosen = cost + costs[then], then
+            nexts[here] = chosen
+            costs[here] = best + 1.0 - ended
+            polls[here] = 1.0 - ended + polls[chosen]
+            missed[here] = max(0.0, start[chosen] - ended) + missed[chosen]
+        return Plan(
+            edges=tuple(edges),
+            nexts=tuple(nexts),
+            polls=polls[0],
+            in_time=1.0 - missed[0],
+            late=late,
+            weights=believed(self.known),
+            count=self.known.count,
+        )
+
+
+def _smoothed(weights: Mapping[int, float], spread: int) -> dict[int, float]:
+    kernel = {step: (spread + 1 - abs(step)) / (spread + 1) ** 2 for step in range(-spread, spread + 1)}
+    smooth: dict[int, float] = {}
+    for place, each in weights.items():
+        for step, part in kernel.items():
+            where = min(BINS - 1, max(0, place + step))
+            smooth[where] = smooth.get(where, 0.0) + each * part
+    return smooth

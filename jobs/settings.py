@@ -66,6 +66,7 @@ class Account(BaseModel):
     daily_budget: Dollars = 0.0  # USD a UTC day; 0: none
     first_poll_after: Seconds | None = None
     poll_every: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+    polling: Literal["prompt", "thrifty"] = "prompt"  # results found early, or with fewer polls
     route_mode: str = "mix"
     webhook_base_url: str = ""
     prices: dict[str, dict[str, Dollars]] = Field(default_factory=dict)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.cadence import BINS, Durations, Span, bin_of, end_of, from_text, learn, observed, to_text
+from jobs.cadence import (
+    AIMS,
+    BINS,
+    ENOUGH,
+    JITTER,
+    LONGER,
+    Aim,
+    Durations,
+    Plan,
+    Span,
+    believed,
+    bin_of,
+    end_of,
+    factor_of,
+    from_text,
+    learn,
+    observed,
+    plan,
+    to_text,
+)
 
 SECONDS = st.floats(0, 90_000, allow_nan=False)
 
@@ -19,15 +39,15 @@ def exactly(*seconds: float) -> list[Span]:
 
 def part_within(known: Durations, low: float, high: float) -> float:
     """The part of what is known that lies between two durations."""
-    inside = sum(each for place, each in known.weights.items() if low <= end_of(place) <= high)
-    return inside / sum(known.weights.values())
+    weights = believed(known)
+    return sum(each for place, each in weights.items() if low <= end_of(place) <= high) / sum(weights.values())
 
 
 # -- learning ------------------------------------------------------------------------------------------------------
 
 
 @given(seconds=st.floats(0.11, 80_000))
-def test_a_bin_holds_what_is_at_most_three_hundredths_below_its_end(seconds):
+def test_a_bin_holds_what_is_at_most_two_hundredths_below_its_end(seconds):
     place = bin_of(seconds)
 
     assert 0 <= place < BINS
@@ -52,8 +72,9 @@ def test_a_told_duration_that_cannot_be_is_no_duration():
 def test_what_is_known_is_bounded_however_much_is_learnt(spans, half_life):
     known = learn(Durations(), [Span(low=low, high=high) for low, high in spans], half_life=half_life)
 
-    assert all(0 <= place < BINS and 0 < each < math.inf for place, each in known.weights.items())
-    assert sum(known.weights.values()) <= 1 / (1 - 0.5 ** (1 / half_life)) + 1e-6
+    assert all(0 <= place < BINS and 0 < each < math.inf for place, each in known.usual.items())
+    assert sum(known.recent.values()) <= 1 / (1 - 0.5 ** (1 / half_life)) + 1e-6
+    assert sum(known.usual.values()) <= 1 / (1 - 0.5 ** (1 / half_life / LONGER)) + 1e-6
     assert known.count == len(spans)
 
 
@@ -63,11 +84,12 @@ def test_what_is_known_is_read_back_as_it_was_kept(spans):
 
     again = from_text(to_text(known))
 
-    assert (again.count, set(again.weights) <= set(known.weights)) == (known.count, True)
-    assert all(math.isclose(again.weights.get(place, 0), each, abs_tol=1e-4) for place, each in known.weights.items())
+    assert again.count == known.count
+    for kept, was in ((again.recent, known.recent), (again.usual, known.usual)):
+        assert all(math.isclose(kept.get(place, 0), each, abs_tol=1e-4) for place, each in was.items())
 
 
-@given(text=st.text() | st.sampled_from(["{}", "[]", "null", '{"weights":{"9999":1},"count":1,"told":0}']))
+@given(text=st.text() | st.sampled_from(["{}", "[]", "null", '{"recent":{"9999":1},"usual":{},"count":1,"told":0}']))
 def test_a_record_that_cannot_be_read_is_forgotten(text):
     assert from_text(text) == Durations()
 
@@ -98,3 +120,109 @@ def test_a_span_without_any_knowledge_is_spread_over_all_of_it():
     known = learn(Durations(), [Span(low=2.0, high=8.0)])
 
     assert 0.3 < part_within(known, 2.0, 4.0) < 0.7
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------
+
+
+def made(known: Durations, aim: Aim = AIMS["prompt"]) -> Plan:
+    """The plan, which there is."""
+    found = plan(known, aim)
+    assert found is not None
+    return found
+
+
+def asked(by: Plan, duration: float, number: int = 0) -> list[float]:
+    """The ages at which a task is asked about, the last one after its end."""
+    factor, times = factor_of(number), [0.0]
+    while times[-1] < duration:
+        age = by.after(times[-1] / factor)
+        times.append(times[-1] * 1.15 if age is None else age * factor)
+    return times[1:]
+
+
+def of_many(by: Plan, durations: list[float]) -> tuple[float, float]:
+    """Polls a task, and the median of lateness as a part of the duration."""
+    times = [asked(by, duration, number) for number, duration in enumerate(durations)]
+    late = sorted((each[-1] - duration) / duration for each, duration in zip(times, durations, strict=True))
+    return sum(map(len, times)) / len(times), late[len(late) // 2]
+
+
+@settings(deadline=None)  # a hard one takes a tenth of a second
+@given(
+    spans=st.lists(st.tuples(SECONDS, SECONDS).map(sorted), min_size=ENOUGH, max_size=40),
+    aim=st.sampled_from([*AIMS.values(), Aim(late=0.01, polls=1.0)]),
+    ages=st.lists(st.floats(0, 100_000), min_size=1, max_size=9),
+)
+def test_a_plan_always_looks_ahead(spans, aim, ages):
+    by = made(learn(Durations(), [Span(low=low, high=high) for low, high in spans]), aim)
+
+    assert list(by.edges) == sorted(by.edges)
+    assert all(here < then for here, then in enumerate(by.nexts))
+    assert by.polls >= 1 - 1e-9
+    for age in ages:
+        then = by.after(age)
+        assert then is None or then > age
+
+
+def test_what_is_too_little_makes_no_plan():
+    assert plan(learn(Durations(), exactly(*[9.0] * (ENOUGH - 1))), AIMS["prompt"]) is None
+
+
+def test_tasks_that_all_take_the_same_time_are_asked_about_once():
+    by = made(learn(Durations(), exactly(*[12.0] * 50)))
+
+    assert of_many(by, [12.0] * 300)[0] < 1.6  # with their polls spread apart, some come too early
+    assert by.polls == 1
+
+
+def test_uniform_durations_are_found_as_early_as_the_setting_says():
+    chance = random.Random(5)
+    known = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(2_000))))
+    durations = [chance.uniform(5, 20) for _ in range(4_000)]
+
+    prompt, thrifty = (of_many(made(known, AIMS[name]), durations) for name in ("prompt", "thrifty"))
+
+    assert prompt[0] <= 2.45
+    assert prompt[1] <= 0.10
+    assert thrifty[0] <= 1.62
+    assert thrifty[1] <= 0.20
+
+
+def test_two_kinds_of_task_are_asked_about_at_their_ends_and_not_between():
+    chance = random.Random(6)
+    both = [chance.uniform(5, 6) if chance.random() < 0.5 else chance.uniform(30, 36) for _ in range(1_000)]
+    by = made(learn(Durations(), exactly(*both)))
+
+    times = asked(by, 36.0)
+
+    assert not [at for at in times if 8 < at < 27]
+    assert of_many(by, both)[1] < 0.1
+
+
+def test_a_plan_is_kept_while_nothing_much_changes_and_made_anew_when_the_provider_slows():
+    chance = random.Random(7)
+    known = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(600))))
+    by = made(known)
+
+    assert by.fits(learn(known, exactly(*(chance.uniform(5, 20) for _ in range(20)))))
+    assert not by.fits(learn(known, exactly(*(chance.uniform(20, 40) for _ in range(40)))))
+
+
+def test_an_older_plan_to_begin_from_leads_to_the_same_plan():
+    chance = random.Random(8)
+    known = learn(Durations(), exactly(*(12 * chance.lognormvariate(0, 0.5) for _ in range(600))))
+    first = made(known, AIMS["thrifty"])
+
+    again = plan(known, AIMS["thrifty"], first)
+
+    assert again is not None
+    assert abs(again.late - first.late) < 0.05
+
+
+def test_tasks_submitted_together_are_not_asked_about_in_step():
+    shifts = sorted(factor_of(number) for number in range(70_000, 70_300))
+
+    assert 1 - JITTER <= shifts[0] < shifts[-1] <= 1 + JITTER
+    gaps = [after - before for before, after in itertools.pairwise(shifts)]
+    assert max(gaps) < 3 * 2 * JITTER / 300

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jobs.ledger.values import DuePoll, SubmitAccepted
 from jobs.states import Job
 from providers.dialect import Route
+from worker.pacing import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
-from worker.stages.poll import DEADLINE, FORGOTTEN_AFTER, SLOWEST, is_forgotten, poll, wait_until_next
+from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
 
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 

@@ -230,6 +230,7 @@ class Crew:
             return None  # the first that comes back rings
         if services.accounts[lane.account].webhook_base_url:
             await self._claim_hints(lane, flying)  # may make polls due
+        await services.pacing.refresh()
         due, next_at = await services.calls.write(
             services.ledger.claim_polls, lane.account, services.clock.now(), lease=poll.LEASE, at_most=room
         )

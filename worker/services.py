@@ -23,6 +23,7 @@ from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
 from worker.clock import Clock, SystemClock
 from worker.destinations import Destinations
 from worker.http import Http
+from worker.pacing import Pacing
 from worker.recorder import Recorder
 from worker.rescue import Rescue
 from worker.room import Room
@@ -47,6 +48,7 @@ class Services:
     spool: Spool
     catalog: Catalog
     routes: Routes
+    pacing: Pacing
     dialects: Mapping[str, Dialect]
     clock: Clock
     chance: random.Random
@@ -100,6 +102,7 @@ def build(
         spool=Spool(home / "lightfast-spool"),
         catalog=catalog,
         routes=Routes(catalog),
+        pacing=Pacing(accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance),
         dialects=DIALECTS,
         clock=clock,
         chance=chance,

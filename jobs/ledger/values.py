@@ -243,6 +243,11 @@ class DuePoll:
     answered_at: float | None = None  # when another task of the account was last told to have ended
     resolution: str = ""  # as the request asks for it
 
+    @property
+    def kind(self) -> TaskKind:
+        """What it has in common with tasks that take alike long."""
+        return TaskKind(account=self.account, provider_model=self.provider_model, resolution=self.resolution)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueHint:

@@ -21,6 +21,7 @@ from worker.clock import SystemClock
 from worker.crew import Crew, lanes_of
 from worker.crew_thread import AFTER_TROUBLE, SIGN_OF_LIFE
 from worker.destinations import Destinations
+from worker.pacing import Pacing
 from worker.recorder import Recorder
 from worker.rescue import Rescue
 from worker.services import Services
@@ -264,6 +265,7 @@ class Process:
             spool=Spool(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,
+            pacing=Pacing(accounts=world.settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance),
             dialects=DIALECTS,
             clock=clock,
             chance=chance,

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from worker import crew, rescue
+from worker import crew, pacing, rescue
 from worker.stages import copy, poll
 
 from .invariants import Fault, summed
@@ -36,7 +36,7 @@ SHORTENED = (
     (crew, "SWEEP_EVERY", 30.0),
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
-    (poll, "SLOWEST", 120.0),
+    (pacing, "SLOWEST", 120.0),
     (copy, "UNKNOWN_LIFE", 1_200.0),
     (copy, "GONE_AFTER", 200.0),
 )

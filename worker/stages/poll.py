@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
-from providers.dialect import Failed, Kind, NotFound, PollOutcome, Route, Running, Succeeded, Unreadable, clean
+from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
 from worker.services import Services
 from worker.stages.results import made_of
@@ -14,12 +14,6 @@ from worker.telemetry import emit
 TIMEOUT = 20.0
 LEASE = 30.0
 
-#: Seconds after acceptance from which polling slows, and the slowest it gets before the deadline.
-SLOWING_FROM = 120.0
-SLOW = 30.0
-#: Seconds after which a task is overdue: asked about ever more slowly, and never given up.
-DEADLINE = 1_800.0
-SLOWEST = 600.0
 #: Seconds until the next poll when the provider refuses the key.
 REFUSED = 60.0
 #: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten,
@@ -43,15 +37,6 @@ async def poll(services: Services, due: DuePoll) -> None:
         emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
         fact = _still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED)
     await services.recorder.record(fact)
-
-
-def wait_until_next(route: Route, age: float) -> float:
-    """Seconds until the next poll of a task that was accepted `age` seconds ago, before jitter."""
-    if age < SLOWING_FROM:
-        return route.poll_every
-    if age < DEADLINE:
-        return min(max(SLOW, route.poll_every), route.poll_every * age / SLOWING_FROM)
-    return min(SLOWEST, SLOW + (age - DEADLINE) / 10)
 
 
 # -- the steps -----------------------------------------------------------------------------------------------------
@@ -160,11 +145,11 @@ def _still_running(  # noqa: PLR0913  the fact's own fields
 ) -> TaskStillRunning:
     now = services.clock.now()
     route = services.routes.of_task(services.accounts[due.account].provider, due.provider_model)
-    wait = max(least, wait_until_next(route, now - due.accepted_at) * services.chance.uniform(0.85, 1.15))
+    wait = services.pacing.next_wait(due.attempt_id, due.kind, route, max(0.0, now - due.accepted_at))
     return TaskStillRunning(
         attempt_id=due.attempt_id,
         at=now,
-        next_poll_at=now + wait,
+        next_poll_at=now + max(least, wait),
         code=code,
         message=message,
         raw=raw,

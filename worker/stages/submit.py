@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.endings import SILENCES, Ending, Silence, unanswered
-from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskKind, TaskSucceeded
 from providers.dialect import (
     Accepted,
     Ambiguous,
@@ -205,7 +205,12 @@ def _came(exchange: Exchange) -> str:
 async def _fact(services: Services, intent: Intent, route: Route, outcome: SubmitOutcome) -> Fact:
     now = services.clock.now()
     if isinstance(outcome, Accepted):
-        wait = route.first_poll_after * services.chance.uniform(0.95, 1.2)
+        kind = TaskKind(
+            account=intent.account,
+            provider_model=intent.provider_model,
+            resolution=intent.request.resolution or "",
+        )
+        wait = services.pacing.first_wait(intent.attempt_id, kind, route)
         return SubmitAccepted(
             attempt_id=intent.attempt_id,
             at=now,
