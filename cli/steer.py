@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +77,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     cap = _budget(budget)
     if not batch and (budget or not after_restore):
         raise BadInput("resume needs a BATCH; or, after the database was restored or failed over, --after-restore.")
-    with _desk(config, sandbox=sandbox, works=cap is not None) as desk:
+    with open_desk(config, sandbox=sandbox, works=cap is not None) as desk:
         if batch:
             _resume(desk, batch, cap, yes=yes)
         if after_restore:
@@ -90,19 +90,6 @@ def resume(  # noqa: PLR0913  one parameter an option
         elif json:
             show_json({"command": "resume", "after_restore": True})
     return 0
-
-
-@contextlib.contextmanager
-def _desk(config: Path | None, *, sandbox: bool, works: bool) -> Iterator[Desk]:
-    """The ledger; `works`: with providers that answer, were it only the stand-in."""
-    if not works:
-        with open_desk(config, sandbox=sandbox) as desk:
-            yield desk
-        return
-    from cli.surroundings import settings_for  # noqa: PLC0415  heavy from here on
-
-    with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
-        yield desk
 
 
 def _resume(desk: Desk, batch: str, cap: int | None, *, yes: bool) -> None:

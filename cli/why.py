@@ -33,6 +33,7 @@ EVENTS: dict[str, str] = {
     "delivered_short": "fewer images came than were asked for",
     "moved": "it goes to another provider; nothing was paid at the first",
     "late_fact": "a late word from the provider changed nothing",
+    "copied_again": "copied again: what was stored is not there as it was",
     "redo": "made anew on your word",
     "resolved": "a person resolved the unknown outcome",
     "retry": "tried again on your word",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 #: SQLite has one writer at a time; more threads would only wait for each other with the lock's clumsier means.
 SQLITE_WRITERS = 1
@@ -79,6 +81,17 @@ class InlineCalls:
 
     def close(self) -> None:
         """Nothing waits."""
+
+
+def side_by_side(work: Callable[[Item], T], items: Iterator[Item], at_once: int) -> Iterator[T]:
+    """What the work makes of each item, as it is done; so many at once, and no item is taken long before its turn."""
+    with ThreadPoolExecutor(at_once) as threads:
+        running: set[Future[T]] = {threads.submit(work, item) for item in islice(items, at_once)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                yield each.result()
+            running |= {threads.submit(work, item) for item in islice(items, len(done))}
 
 
 async def _in(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:

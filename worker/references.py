@@ -12,15 +12,14 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs.errors import BadInput, StoreError
 from jobs.references import LARGEST, LEGAL, LinksOnly, Reference
 from providers.references import as_file, file_name, is_link, is_object, words_of
+from worker.calls import side_by_side
 from worker.http import FetchError, Http
 from worker.images import BadImage, check
 from worker.storage import OWN, Store, open_store
@@ -130,7 +129,7 @@ def _read(path: Path, found: os.stat_result) -> _Read:
 def bring(store: Store, files: Files, references: Iterable[str], tell: Tell | None = None) -> int:
     """Puts each file into the destination, unless it is there; returns how many there are. Nothing is paid yet."""
     brought = 0
-    for brought, _ in enumerate(_side_by_side(lambda each: _bring(store, files, each), _once(references)), 1):
+    for brought, _ in enumerate(side_by_side(lambda each: _bring(store, files, each), _once(references), AT_ONCE), 1):
         if tell:
             tell(brought)
     return brought
@@ -163,16 +162,6 @@ def _once(references: Iterable[str]) -> Iterator[str]:
         lately.move_to_end(reference)
         if len(lately) > REMEMBERED:
             lately.popitem(last=False)
-
-
-def _side_by_side(work: Callable[[str], None], items: Iterator[str]) -> Iterator[None]:
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        running: set[Future[None]] = {threads.submit(work, item) for item in islice(items, AT_ONCE)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in done:
-                yield each.result()
-            running |= {threads.submit(work, item) for item in islice(items, len(done))}
 
 
 # -- looking at what is elsewhere ----------------------------------------------------------------------------------

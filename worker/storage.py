@@ -138,6 +138,12 @@ def plain_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: quote(value, safe=PLAIN)[:METADATA_LIMIT] for name, value in metadata.items()}
 
 
+def as_metadata(*, batch: str, key: str, index: int) -> dict[str, str]:
+    """What an image says of itself, as a store tells it back."""
+    named = {"lightfast-batch": batch, "lightfast-key": key, "lightfast-index": str(index)}
+    return told_metadata(plain_metadata(named))
+
+
 def told_metadata(headers: Mapping[str, str]) -> dict[str, str]:
     """The inverse, of what is ours: names as they were put, whatever the store made of them."""
     mine = {name.lower().replace("_", "-"): value for name, value in headers.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.cadence import Durations
 from jobs.endings import Silence
 from jobs.errors import LedgerBusy
+from jobs.integrity import Kept
 from jobs.ledger import (
     claims,
     configured,
@@ -24,6 +26,7 @@ from jobs.ledger import (
     engine,
     hints,
     hopeless,
+    keeping,
     leases,
     manifests,
     money,
@@ -61,6 +64,7 @@ from jobs.ledger.values import (
 from jobs.money import AuditLine, Entry
 from jobs.slack import Backlog
 from jobs.states import Batch as BatchState
+from jobs.states import Image
 from providers.dialect import Kind, Request
 
 _T = TypeVar("_T")
@@ -412,6 +416,24 @@ class Ledger:
     def backlogs(self, now: float) -> dict[str, Backlog]:
         """What waits to be copied to each destination, by when its links die, and how fast copies were."""
         return self._read(lambda tx: destinations.backlogs(tx, now))
+
+    # -- images that are stored
+
+    def kept(self, name: str) -> Iterator[Kept]:
+        """Every stored image of a batch; read page by page, so a run is not held up."""
+        after = -1
+        batch_id = self._read(lambda tx: _batch_id(tx, name))
+        while page := self._read(lambda tx, after=after: keeping.kept(tx, batch_id, after)):  # type: ignore[misc]
+            yield from page
+            after = page[-1].image_id
+
+    def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
+        """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
+        return self._write(lambda tx: keeping.copy_again(tx, reasons, now))
+
+    def states_of_images(self, image_ids: Sequence[int]) -> Counter[Image]:
+        """How many of these images are in which state."""
+        return self._read(lambda tx: keeping.states(tx, image_ids))
 
     # -- reports
 

@@ -1,0 +1,79 @@
+"""Images that are stored: listing them for a second look, and sending back those that are not there any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from jobs.integrity import Kept
+from jobs.ledger.derived import derive_jobs
+from jobs.ledger.events import event_row, write_events
+from jobs.ledger.manifests import shown_key
+from jobs.ledger.schema import attempts, images, jobs
+from jobs.states import Image
+
+#: Images read, or written, with one statement.
+PAGE = 500
+
+
+def kept(tx: Connection, batch_id: int, after: int) -> list[Kept]:
+    """The next page of stored images after an image's id."""
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, attempts.c.task_id).select_from(joined)
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.id > after)
+    return [_as_kept(row) for row in tx.execute(wanted.where(*mine).order_by(images.c.id).limit(PAGE))]
+
+
+def _as_kept(row: Any) -> Kept:
+    return Kept(
+        image_id=row.id,
+        key=shown_key(row.key),
+        slot=row.slot,
+        revision=row.revision,
+        surplus=bool(row.surplus),
+        path=row.object_path or "",
+        sha256=row.sha256,
+        size=row.bytes or 0,
+        link_dies_at=row.expires_at,
+        has_task=row.attempt_id is not None and bool(row.url or row.task_id),
+    )
+
+
+def copy_again(tx: Connection, reasons: Mapping[int, str], now: float) -> int:
+    """Stored images are to be copied once more, from their links or fresh ones: nothing is paid. Returns how many."""
+    sent_back = 0
+    numbers = sorted(reasons)
+    for start in range(0, len(numbers), PAGE):
+        sent_back += _copy_again(tx, reasons, numbers[start : start + PAGE], now)
+    return sent_back
+
+
+def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[int], now: float) -> int:
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images.c.id.label("image_id"), images.c.job_id, images.c.slot, attempts.c.batch_id, attempts.c.id)
+    mine = (images.c.id.in_(numbers), images.c.state == Image.STORED.value)
+    rows = tx.execute(wanted.select_from(joined).where(*mine)).all()
+    anew = {"next_copy_at": now, "lease_until": None, "holder": None, "tries": 0, "stored_at": None}
+    tx.execute(
+        update(images)
+        .where(images.c.id.in_([row.image_id for row in rows]))
+        .values(state=Image.GENERATED.value, error_code=None, message=None, **anew)
+    )
+    derive_jobs(tx, [row.job_id for row in rows])
+    write_events(
+        tx,
+        [event_row("copied_again", now, row, {"slot": row.slot, "reason": reasons[row.image_id]}) for row in rows],
+    )
+    return len(rows)
+
+
+def states(tx: Connection, image_ids: Sequence[int]) -> Counter[Image]:
+    """How many of these images are in which state."""
+    counted: Counter[Image] = Counter()
+    for start in range(0, len(image_ids), PAGE):
+        mine = select(images.c.state).where(images.c.id.in_(image_ids[start : start + PAGE]))
+        counted.update(Image(state) for state in tx.execute(mine).scalars())
+    return counted
