@@ -35,8 +35,9 @@ NEAR, CREPT, BEYOND = 0.95, 0.07, 1.06
 #: time the top turns out the same, up to so many that 429s are half a percent: two come of each try, since others are
 #: in the air when the first is answered.
 FIRST_PATIENCE, USUAL_PATIENCE = 20, 400
-#: But no less than these seconds' worth, and so many that the rests which 429s bring take so small a part of the time.
-PATIENT_SECONDS, RESTING_PART = 35.0, 0.03
+#: But no less than these seconds' worth, first and then, and so many that the rests which 429s bring take so small a
+#: part of the time.
+FIRST_SECONDS, USUAL_SECONDS, RESTING_PART = 15.0, 45.0, 0.03
 #: The top is the same when it differs by no more than this part.
 SAME = 0.15
 
@@ -113,8 +114,9 @@ def too_much(known: Learnt, *, bound: Bound, flying: int, sent_at: float, now: f
 def _patience(known: Learnt, cut: Learnt, rest: float) -> int:
     tops = ((known.rate_top, cut.rate_top), (known.in_flight_top, cut.in_flight_top))
     same = all(old is not None and new is not None and abs(new - old) <= SAME * old for old, new in tops if old != new)
-    worth = max(PATIENT_SECONDS, rest / RESTING_PART) * cut.rate
-    return max(min(USUAL_PATIENCE, 2 * known.patience) if same else FIRST_PATIENCE, math.ceil(worth))
+    seconds = max(USUAL_SECONDS if same else FIRST_SECONDS, rest / RESTING_PART)
+    count = min(USUAL_PATIENCE, 2 * known.patience) if same else FIRST_PATIENCE
+    return max(count, math.ceil(seconds * cut.rate))
 
 
 def blamed(known: Learnt, bound: Bound, flying: int) -> Bound:
