@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.soak import away, cluster, local
+from tests.soak import away, budget, cluster, local
 from tests.soak.judge import Findings
 
-PARTS = ("local", "webhooks", "frozen", "outage", "full-disk", "cluster")
+PARTS = ("local", "webhooks", "frozen", "outage", "full-disk", "budget", "cluster")
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
         "frozen": lambda folder: [away.soak_frozen(folder, rows=max(1, options.rows // 5), seed=options.seed)],
         "full-disk": lambda folder: [away.soak_full_disk(folder, rows=max(1, options.rows // 5), seed=options.seed)],
         "outage": lambda folder: [away.soak_outage(folder, rows=max(1, options.rows // 5), seed=options.seed)],
+        "budget": lambda folder: [budget.soak_budget(folder)],
         "cluster": lambda folder: [
             cluster.soak(
                 folder,

@@ -52,8 +52,9 @@ def running_batch(
     *,
     rows: int,
     providers: tuple[str, ...],
+    options: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
-    """The batch is submitted; `rate`: submits a second of each account."""
+    """The batch is submitted; `rate`: submits a second of each account; `options`: more of `lightfast submit`."""
     folder.mkdir(parents=True)
     (folder / "scenario.json").write_text(json.dumps(plan))
     with (
@@ -63,7 +64,7 @@ def running_batch(
     ):
         box = Box(running.stand_in.url, None)  # type: ignore[arg-type]  the cluster ends its process
         batch = make_batch(folder / "work", rows, providers, to=f"s3://{BUCKET}", environment=running.environment)
-        batch.ask("submit", f"{NAME}.csv", "--to", batch.to, "--yes", "--quiet")
+        batch.ask("submit", f"{NAME}.csv", "--to", batch.to, "--yes", "--quiet", *options)
         yield Stage(running=running, ledger=ledger, box=box, batch=batch)
 
 
