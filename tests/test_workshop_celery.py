@@ -13,7 +13,7 @@ from worker import process
 from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
 from worker.crew import lanes_of
 from worker.process import Process
-from worker.tasks import ring_lanes
+from worker.tasks import bells_wait, ring_lanes
 
 
 class CrewOfNobody:
@@ -22,6 +22,7 @@ class CrewOfNobody:
     def __init__(self):
         self.diary, self.changed, self.ended = [], threading.Condition(), threading.Event()
         self.length = 10
+        self.looks = {}
 
     def shift(self, lane):
         self._note(f"shift {lane}")
@@ -34,6 +35,12 @@ class CrewOfNobody:
 
     def is_alive(self):
         return True
+
+    def since_looks(self):
+        return self.looks
+
+    def ledger_answers(self, seconds):
+        return seconds < 10
 
     def drain(self, seconds):
         self._note(f"drain {seconds:g}")
@@ -134,6 +141,33 @@ def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(worker, crew, t
     crew.is_alive = lambda: True
 
     assert _within(5, beat.exists)
+
+
+def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(worker, crew, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "WATCH", 0.01)
+    monkeypatch.setattr(process, "HEARTBEAT", 0.01)
+    beat, looked = tmp_path / "heartbeat", threading.Event()
+    crew.looks = {"copy": 500.0}
+    crew.ledger_answers = lambda _seconds: looked.set() or True
+
+    worker.start(crew, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    assert looked.wait(5)
+    assert not beat.exists()
+    crew.looks = {"copy": 1.0}
+
+    assert _within(5, beat.exists)
+
+
+def test_bells_that_wait_are_seen_and_a_redis_that_is_away_has_none(at_broker, redis_server):
+    at_broker(redis_server.url)
+    redis_server.flush()
+    assert not bells_wait(redis_server.url, ["copy", "sweep"])
+
+    assert ring_lanes(["copy"])
+
+    assert bells_wait(redis_server.url, ["copy", "sweep"])
+    assert not bells_wait(redis_server.url, ["sweep"])
+    assert not bells_wait("redis://127.0.0.1:1/0", ["copy"])
 
 
 def test_every_lane_has_a_queue_and_a_bell_that_outlives_slow_clocks(monkeypatch):

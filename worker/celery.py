@@ -27,6 +27,8 @@ from worker.process import BEAT
 
 #: One for each kind of lane, so that a process may serve some of them only: `--queues copy`.
 QUEUES = ("submit", "poll", "copy", "sweep")
+#: Every name in Redis begins with it, so that it can be shared.
+KEY_PREFIX = "lightfast:"
 #: A bell lives this long, in seconds by the sender's clock; sooner, clocks that differ would swallow all of them.
 BELL_EXPIRES = 60
 #: Shifts end after about 20 s. A bell that a dead worker had not acknowledged rings again after this many seconds.
@@ -52,7 +54,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # for ever: a worker goes on without Redis
         "broker_transport_options": {
-            "global_keyprefix": "lightfast:",
+            "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": VISIBILITY_TIMEOUT,
             "socket_connect_timeout": 5,
             "max_retries": 1,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 
+from jobs.ledger import is_away
 from jobs.ledger.values import Claim, DueCopy, Fact, SubmitUnclear
 from worker import sweep
 from worker.caution import Watchman
@@ -70,6 +71,7 @@ class _Lane:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     running: bool = False
     troubles: int = 0
+    looked_at: float = 0.0  # boot clock: when a look for work last came back
 
     @property
     def kind(self) -> str:
@@ -125,7 +127,7 @@ class Crew:
         if lane.running or self.stopping:
             self.bell(name)
             return False
-        lane.running = True
+        lane.running, lane.looked_at = True, self.services.clock.boot()
         try:
             return await self._work(lane, seconds)
         finally:
@@ -140,6 +142,17 @@ class Crew:
     def in_the_air(self) -> int:
         """Submits on their way."""
         return len(self._sends)
+
+    def since_looks(self) -> dict[str, float]:
+        """Seconds since the last look for work came back, in each lane where a shift is at work."""
+        now = self.services.clock.boot()
+        return {lane.name: now - lane.looked_at for lane in list(self._lanes.values()) if lane.running}
+
+    async def tell_life(self) -> None:
+        """Tells the ledger that this process lives, and when the laziest of its lanes last looked for work."""
+        services, now = self.services, self.services.clock.now()
+        looked_at = now - max(self.since_looks().values(), default=0.0)
+        await services.calls.write(services.ledger.touch_worker, services.holder, now, looked_at)
 
     # -- one shift -------------------------------------------------------------------------------------------------
 
@@ -159,9 +172,11 @@ class Crew:
             next_at = await self._claim(lane)
         except Exception as trouble:  # noqa: BLE001  a ledger that is away for a minute ends no lane
             lane.troubles += 1
+            if is_away(trouble):
+                lane.looked_at = self.services.clock.boot()  # it looked; that nothing answers is not its fault
             emit("claim_failed", level="warning", lane=lane.name, problem=repr(trouble)[:300])
             return min(LONGEST_REST, FIRST_REST * 2.0 ** min(lane.troubles - 1, 10))
-        lane.troubles = 0
+        lane.troubles, lane.looked_at = 0, self.services.clock.boot()
         if lane.kind == "sweep":
             return SWEEP_EVERY
         idle = HINTED if self._may_be_hinted(lane) else IDLE

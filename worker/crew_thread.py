@@ -53,6 +53,20 @@ class CrewThread:
         self._loop.call_soon_threadsafe(turned.set)
         return turned.wait(5.0)
 
+    def since_looks(self) -> dict[str, float]:
+        """Seconds since the last look for work came back, in each lane where a shift is at work."""
+        return self._crew.since_looks()
+
+    def ledger_answers(self, seconds: float) -> bool:
+        """Whether the ledger answers somebody who asks anew, within about so many seconds."""
+        ledger = self._crew.services.ledger
+        answer: Future[bool] = Future()
+        threading.Thread(target=lambda: answer.set_result(ledger.answers()), name="asks anew", daemon=True).start()
+        try:
+            return answer.result(seconds)
+        except TimeoutError:
+            return False
+
     def drain(self, seconds: float) -> Drained:
         """Ends the shifts, lets what is in the air come down, closes everything. Blocks; once."""
         try:
@@ -73,7 +87,7 @@ class CrewThread:
         while True:
             wait = SIGN_OF_LIFE
             try:
-                await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
+                await crew.tell_life()
             except Exception as trouble:  # noqa: BLE001  a ledger that is away for a while is told of by its lanes
                 emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
                 wait = AFTER_TROUBLE

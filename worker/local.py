@@ -85,7 +85,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.stop.in_the_air = lambda: crew.in_the_air
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
-        lanes.append(asyncio.create_task(_show_life(services)))
+        lanes.append(asyncio.create_task(_show_life(crew)))
         try:
             reason = await run.until_something_ends()
         finally:
@@ -94,14 +94,14 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     return await _ending(services, name, reason, drained, allow_failed)
 
 
-async def _show_life(services: Services) -> None:
+async def _show_life(crew: Crew) -> None:
     """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
-    while not services.ledger.is_sqlite:
+    while not crew.services.ledger.is_sqlite:
         try:
-            await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
+            await crew.tell_life()
         except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
             emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-        await services.clock.sleep(SIGN_OF_LIFE)
+        await crew.services.clock.sleep(SIGN_OF_LIFE)
 
 
 async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:

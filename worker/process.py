@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from worker.telemetry import emit
+from worker.wellness import Signs, illness
 
 BEAT = 10.0  # seconds from one bell of a lane to the next
 SILENCE = 2.5 * BEAT  # no bell for so long: Redis or beat is away
 HEARTBEAT = 10.0  # seconds between touches of the heartbeat file
 WATCH = 1.0  # seconds between two looks at all this
+ASKING = 6.0  # seconds for which the ledger is asked whether it answers others
 
 
 class Crew(Protocol):
@@ -31,6 +34,12 @@ class Crew(Protocol):
 
     def is_alive(self) -> bool:
         """Whether the crew's loop still turns."""
+
+    def since_looks(self) -> Mapping[str, float]:
+        """Seconds since a look for work last came back, in each lane at work."""
+
+    def ledger_answers(self, seconds: float) -> bool:
+        """Whether the ledger answers somebody who asks anew."""
 
     def drain(self, seconds: float) -> object:
         """Ends the shifts, lets what is in the air come down, closes everything."""
@@ -50,10 +59,22 @@ class Process:
         self._watch: threading.Thread | None = None
         self._drain_seconds = 0.0
         self._heartbeat_file = ""
+        self._bells_wait: Callable[[], bool] = lambda: False
+        self._bells_waited = 0
+        self._started = self._last_shift = time.monotonic()
 
-    def start(self, crew: Crew, lanes: Sequence[str], *, drain_seconds: float, heartbeat_file: str = "") -> None:
-        """Takes the crew into service in these lanes."""
-        self._crew, self._lanes = crew, frozenset(lanes)
+    def start(
+        self,
+        crew: Crew,
+        lanes: Sequence[str],
+        *,
+        drain_seconds: float,
+        heartbeat_file: str = "",
+        bells_wait: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Takes the crew into service in these lanes. `bells_wait`: whether bells for them lie in Redis."""
+        self._crew, self._lanes, self._bells_wait = crew, frozenset(lanes), bells_wait
+        self._started = self._last_shift = time.monotonic()
         self._drain_seconds, self._heartbeat_file = drain_seconds, heartbeat_file
         self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
         self._watch.start()
@@ -91,6 +112,7 @@ class Process:
         finally:
             with self._lock:
                 self._working.discard(lane)
+                self._last_shift = time.monotonic()
 
     def _drain(self) -> None:
         if self._crew is not None:
@@ -112,10 +134,27 @@ class Process:
             start(self._shift, lane)
 
     def _touch(self) -> None:
-        """Says to a probe that this process works: not that it exists, but that its loop turns."""
-        if self._heartbeat_file and self._crew is not None and self._crew.is_alive():
+        """Says to a probe that this process works: not that it exists, but that its lanes look for work."""
+        if self._crew is None:
+            return
+        ill = illness(self._signs(self._crew), functools.partial(self._crew.ledger_answers, ASKING))
+        if ill is not None:
+            emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
+        elif self._heartbeat_file:
             with contextlib.suppress(OSError):
                 Path(self._heartbeat_file).touch()
+
+    def _signs(self, crew: Crew) -> Signs:
+        now = time.monotonic()
+        since_bell = now - max(self._last_bell, self._started)
+        self._bells_waited = self._bells_waited + 1 if since_bell > SILENCE and self._bells_wait() else 0
+        return Signs(
+            turns=crew.is_alive(),
+            since_looks=crew.since_looks(),
+            since_shift=0.0 if self._working else now - self._last_shift,
+            since_bell=since_bell,
+            bells_waited=self._bells_waited,
+        )
 
 
 PROCESS = Process()

@@ -9,9 +9,10 @@ from typing import Any
 
 from celery import signals
 from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
 
 from jobs.errors import BadInput
-from worker.celery import BELL_EXPIRES, app, exiting, queue_of, settings_or_exit
+from worker.celery import BELL_EXPIRES, KEY_PREFIX, app, exiting, queue_of, settings_or_exit
 from worker.crew import lanes_of
 from worker.crew_thread import CrewThread
 from worker.process import PROCESS
@@ -54,6 +55,15 @@ def _publish(lanes: Iterable[str]) -> bool:
     return True
 
 
+def bells_wait(redis_url: str, queues: Iterable[str]) -> bool:
+    """Whether bells lie in these queues now. A Redis that is away has none."""
+    try:
+        with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as asked:
+            return any(asked.llen(KEY_PREFIX + queue) for queue in queues)
+    except RedisError:
+        return False
+
+
 class BellRope:
     """Rings from a thread of its own: a Redis that hangs holds up no shift. A lane waiting to be rung is rung once."""
 
@@ -93,7 +103,13 @@ def start_crew(sender: Any, **_: object) -> None:
         if settings.database_path is not None:
             raise BadInput(NEEDS_POSTGRES)
         crew = CrewThread(lambda: build(settings, ring=BELLS.ring))
-    PROCESS.start(crew, lanes, drain_seconds=settings.drain_seconds, heartbeat_file=settings.heartbeat_file)
+    PROCESS.start(
+        crew,
+        lanes,
+        drain_seconds=settings.drain_seconds,
+        heartbeat_file=settings.heartbeat_file,
+        bells_wait=lambda: bells_wait(settings.redis_url, served),
+    )
 
 
 @signals.worker_shutting_down.connect(weak=False)

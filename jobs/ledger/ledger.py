@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.cadence import Durations
@@ -60,6 +60,7 @@ from jobs.ledger.values import (
     TaskKind,
     Trouble,
     UnknownAttempt,
+    Worker,
 )
 from jobs.money import AuditLine, Entry
 from jobs.slack import Backlog
@@ -329,14 +330,22 @@ class Ledger:
         """Provider tasks whose attempts a restore has forgotten: paid, and nobody's."""
         return self._read(server.tasks_of_nobody)
 
-    def touch_worker(self, name: str, now: float) -> None:
-        """Notes that a worker process lives."""
-        self._write(lambda tx: _touch_worker(tx, name, now))
+    def touch_worker(self, name: str, now: float, looked_at: float | None = None) -> None:
+        """Notes that a worker process lives, and when the laziest of its lanes last looked for work."""
+        self._write(lambda tx: _touch_worker(tx, name, now, looked_at))
 
     def workers_seen(self, now: float, within: float) -> int:
         """Worker processes that gave a sign of life within so many seconds."""
-        alive = select(func.count()).where(workers.c.seen_at >= now - within)
-        return self._read(lambda tx: tx.execute(alive).scalar_one())
+        return len(self.workers(now, within))
+
+    def workers(self, now: float, within: float) -> list[Worker]:
+        """Worker processes that gave a sign of life within so many seconds, by name."""
+        alive = select(workers).where(workers.c.seen_at >= now - within).order_by(workers.c.name)
+        return self._read(lambda tx: [Worker(**row._mapping) for row in tx.execute(alive)])  # noqa: SLF001  public in fact
+
+    def answers(self) -> bool:
+        """Whether the database answers somebody who asks anew."""
+        return engine.answers(self._database)
 
     # -- claims
 
@@ -519,6 +528,6 @@ def _sweep(tx: Connection, now: float) -> Swept:
     return Swept(unknown=len(gone), bells=frozenset({*bells, *leases.lanes_with_work(tx, now)}))
 
 
-def _touch_worker(tx: Connection, name: str, now: float) -> None:
+def _touch_worker(tx: Connection, name: str, now: float, looked_at: float | None) -> None:
     tx.execute(delete(workers).where(workers.c.name == name))
-    tx.execute(insert(workers).values(name=name, seen_at=now))
+    tx.execute(insert(workers).values(name=name, seen_at=now, looked_at=looked_at))

@@ -339,6 +339,7 @@ workers = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("seen_at", Time, nullable=False),
+    Column("looked_at", Time),  # when the laziest of its lanes last looked for work; NULL: not told
 )
 
 destination_troubles = Table(

@@ -190,6 +190,15 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker process, as it last told of itself."""
+
+    name: str
+    seen_at: float
+    looked_at: float | None  # when the laziest of its lanes last looked for work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskKind:
     """Provider tasks that take alike long."""
 

@@ -1,0 +1,140 @@
+"""What a restart would mend is noticed; what it would not is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from crew_world import Provider, close_all, world
+from sqlalchemy.exc import OperationalError
+
+from jobs.ledger import open_ledger
+from worker.crew import Crew
+from worker.wellness import DEAF, LOOKS, STUCK, Signs, illness
+
+WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_shift": 0.0, "since_bell": 5.0, "bells_waited": 0}
+
+
+def ill(*, answers: bool = True, **signs) -> str | None:
+    return illness(Signs(**{**WELL, **signs}), lambda: answers)
+
+
+@pytest.mark.parametrize(
+    "signs",
+    [
+        {},
+        {"since_looks": {}},
+        {"since_looks": {"copy": STUCK - 1}},
+        {"since_bell": 10 * DEAF},  # beat or Redis is away: it works by itself
+        {"since_bell": 10 * DEAF, "bells_waited": LOOKS - 1},
+        {"bells_waited": LOOKS},
+        {"since_looks": {"copy": 10 * STUCK}, "answers": False},  # the ledger hangs: others would hang as well
+    ],
+)
+def test_a_process_that_works_or_waits_for_others_is_left_alone(signs):
+    assert ill(**signs) is None
+
+
+@pytest.mark.parametrize(
+    ("signs", "told"),
+    [
+        ({"turns": False}, "loop"),
+        ({"since_looks": {"copy": 1.0, "poll:main": STUCK + 1}}, "poll:main for 121 s"),
+        ({"since_shift": STUCK + 1, "since_looks": {}}, "no lane was at work"),
+        ({"since_bell": DEAF + 1, "bells_waited": LOOKS}, "bells wait"),
+    ],
+)
+def test_a_process_that_only_a_restart_mends_is_told(signs, told):
+    assert told in (ill(**signs) or "")
+
+
+class HeldClock:
+    """Boot time that a test moves."""
+
+    def __init__(self, clock):
+        self._clock, self.ahead = clock, 0.0
+
+    def boot(self):
+        return self._clock.boot() + self.ahead
+
+    def __getattr__(self, name):
+        return getattr(self._clock, name)
+
+
+@pytest.fixture
+async def crew(tmp_path):
+    services = world(tmp_path, Provider())
+    object.__setattr__(services, "clock", HeldClock(services.clock))
+    crew = Crew(services)
+    await crew.start()
+    yield crew
+    await close_all()
+
+
+async def test_a_lane_whose_look_for_work_hangs_is_seen_and_one_that_comes_back_is_not(crew):
+    claim, hangs, let_go = crew.services.ledger.claim_copies, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hanging(*values, **named):
+        loop.call_soon_threadsafe(hangs.set)
+        assert let_go.wait(20)
+        return claim(*values, **named)
+
+    crew.services.ledger.claim_copies = hanging
+    shift = asyncio.create_task(crew.shift("copy", 0.01))
+    await asyncio.wait_for(hangs.wait(), 20)
+    crew.services.clock.ahead = 500.0
+
+    assert crew.since_looks()["copy"] >= 500
+    let_go.set()
+    await asyncio.wait_for(shift, 20)
+    assert crew.since_looks() == {}
+    assert crew._lanes["copy"].looked_at >= crew.services.clock.boot() - 20
+
+
+@pytest.mark.parametrize(
+    ("trouble", "counts"), [(OperationalError("SELECT", {}, Exception("gone")), True), (TypeError("a bug"), False)]
+)
+async def test_a_look_that_fails_counts_when_the_ledger_is_away_and_not_when_something_is_broken(crew, trouble, counts):
+    looked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def failing(*_values, **_named):
+        crew.services.clock.ahead = 500.0
+        loop.call_soon_threadsafe(looked.set)
+        raise trouble
+
+    crew.services.ledger.claim_copies = failing
+    shift = asyncio.create_task(crew.shift("copy", 2000.0))
+    await asyncio.wait_for(looked.wait(), 20)
+    crew.stop()
+    await asyncio.wait_for(shift, 20)
+
+    assert (crew.services.clock.boot() - crew._lanes["copy"].looked_at < 100) is counts
+
+
+async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(crew):
+    await crew.tell_life()
+    now = crew.services.clock.now()
+
+    (told,) = crew.services.ledger.workers(now, 60)
+
+    assert told.name == crew.services.holder
+    assert now - 60 < told.looked_at <= now
+
+
+def test_the_ledger_is_asked_on_a_connection_of_its_own(postgres_url):
+    ledger = open_ledger(postgres_url)
+    assert ledger.answers()
+    ledger.close()
+
+
+def test_a_ledger_that_hangs_answers_nobody():
+    from sandbox import servers  # noqa: PLC0415  a server of its own
+
+    with servers.postgres() as server:
+        ledger = open_ledger(server.new_database())
+        server.kill()
+        assert not ledger.answers()
+        ledger.close()

@@ -1,0 +1,44 @@
+"""Whether a worker process works, told from what it did: what a restart would mend, and nothing else.
+
+A ledger or a Redis that is away is no illness of the process: it goes on by itself when they are back, and a restart
+would only cost what is in the air. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+#: Seconds after which a lane that was at work and did not come back hangs: longer than the ledger's own limits, of
+#: which waiting for a lock (60 s) and for a connection (30 s) are the longest.
+STUCK = 120.0
+#: Seconds without a bell after which waiting bells say that nobody here takes them; twelve beats.
+DEAF = 120.0
+#: Looks in a row at which bells must be found waiting: a queue is never empty at every moment.
+LOOKS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What is seen of a process. Seconds, all of them."""
+
+    turns: bool  # its event loop
+    since_looks: Mapping[str, float]  # in each lane at work: since a look for work last came back
+    since_shift: float  # since a shift was last at work in any lane
+    since_bell: float
+    bells_waited: int  # looks in a row at which bells of its lanes waited in Redis
+
+
+def illness(signs: Signs, ledger_answers: Callable[[], bool]) -> str | None:
+    """Why the process should be started again; None: it works, or does what it can."""
+    if not signs.turns:
+        return "its event loop does not turn"
+    if signs.since_shift > STUCK:
+        return f"no lane was at work for {signs.since_shift:.0f} s"
+    stuck = {lane: seconds for lane, seconds in signs.since_looks.items() if seconds > STUCK}
+    if stuck and ledger_answers():
+        lanes = ", ".join(f"{lane} for {seconds:.0f} s" for lane, seconds in sorted(stuck.items()))
+        return f"no look for work came back, though the ledger answers others: {lanes}"
+    if signs.since_bell > DEAF and signs.bells_waited >= LOOKS:
+        return f"bells wait in Redis, and none was taken for {signs.since_bell:.0f} s"
+    return None
