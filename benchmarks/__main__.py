@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks import cpu, plan, start
+from benchmarks import copying, cpu, plan, start
 from benchmarks.measure import show
 
 ALL: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "Start (median of 10)": lambda: start.measure(10),
     "CPU per image (SQLite, 200 kB images, a folder)": lambda: cpu.measure(500, 2_500),
+    "Copying (64 images of 25 MB, S3)": lambda: copying.measure(copying.IMAGES, copying.SIZE),
     "Planning (CSV of five columns, a template prompt)": lambda: plan.measure(100_000, 1_000_000),
 }
 

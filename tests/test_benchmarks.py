@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from benchmarks import cpu, plan, start
+from benchmarks import copying, cpu, plan, start
 
 
 def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
@@ -22,3 +22,10 @@ def test_both_sides_of_the_comparison_make_the_same_requests():
 
 def test_starts_are_measured():
     assert [name for name, _ in start.measure(1)] == ["python -c pass", "lightfast --help", "lightfast status"]
+
+
+def test_copying_is_measured_beside_a_bare_download_and_put():
+    found = dict(copying.measure(2, 1_000_000))
+
+    assert found["images due at once"] == "2 of 1 MB"
+    assert re.fullmatch(r"\d+\.\d\d", found["ratio of their times"])

@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,7 @@ class Body:
     """
 
     folder: Path | None = None
+    on_disk: Callable[[], None] = lambda: None  # called when it leaves memory
     size: int = 0
     _memory: io.BytesIO = field(default_factory=io.BytesIO)
     _file: BinaryIO | None = None
@@ -69,6 +71,7 @@ class Body:
         self._file = os.fdopen(number, "wb")
         self._file.write(self._memory.getbuffer())
         self._memory = io.BytesIO()
+        self.on_disk()
 
 
 def remove_stale_bodies(folder: Path | None = None) -> int:

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.soak import away, budget, cluster, local
+from tests.soak import away, budget, cluster, copying, local, order
 from tests.soak.judge import Findings
 
-PARTS = ("local", "webhooks", "frozen", "outage", "full-disk", "budget", "cluster")
+PARTS = ("local", "webhooks", "copying", "frozen", "outage", "full-disk", "budget", "cluster")
 
 
 def main() -> int:
@@ -22,6 +22,12 @@ def main() -> int:
         "webhooks": lambda folder: local.soak_with_and_without_webhooks(
             folder, rows=max(1, options.rows * 3 // 10), kills=max(1, options.kills // 4), seed=options.seed
         ),
+        "copying": lambda folder: [
+            order.show_order(folder / "order", images=10 * options.rows, seed=options.seed),
+            copying.soak_faults(folder / "faults", rows=2 * options.rows, seed=options.seed),
+            copying.soak_away(folder / "away", rows=max(60, options.rows // 2), seed=options.seed),
+            copying.soak_killed(folder / "killed", rows=max(60, options.rows * 4 // 5), kills=20, seed=options.seed),
+        ],
         "frozen": lambda folder: [away.soak_frozen(folder, rows=max(1, options.rows // 5), seed=options.seed)],
         "full-disk": lambda folder: [away.soak_full_disk(folder, rows=max(1, options.rows // 5), seed=options.seed)],
         "outage": lambda folder: [away.soak_outage(folder, rows=max(1, options.rows // 5), seed=options.seed)],

@@ -66,6 +66,7 @@ async def copy(services: Services, due: DueCopy) -> None:
     body = Body()
     try:
         async with services.memory.share(IN_MEMORY, due.expires_at) as share:
+            body.on_disk = functools.partial(share.shrink, 0)
             stored = await _stored_before(services, due)
             if stored is None:
                 content = await _fetch(services, due, body)

@@ -1,0 +1,109 @@
+"""The small stand-in with images of many megabytes, and a bucket that forgets all but small ones.
+
+It notes when the first image was asked for and when the last was put: the time between the two is the copying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import sys
+import time
+
+from aiohttp import web
+
+from benchmarks.standin import Parts, Provider, _chunk, _json, _parts
+
+#: Objects up to so many bytes can be read again: marks and probes.
+KEPT = 100_000
+
+
+class Heavy(Provider):
+    """Images of `size` bytes, no two alike."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._picture = _heavy(size)
+        self._kept: dict[str, bytes] = {}
+        self._put: set[str] = set()
+        self._first, self._last = 0.0, 0.0
+
+    def routes(self) -> list[web.RouteDef]:
+        """What it answers."""
+        return [
+            *super().routes(),
+            web.get("/window", self.window),
+            web.head("/bucket", self.there),
+            web.put("/bucket/{path:.+}", self.take),
+            web.get("/bucket/{path:.+}", self.give),
+            web.delete("/bucket/{path:.+}", self.forget),
+        ]
+
+    async def image(self, request: web.Request) -> web.Response:
+        """Notes the first."""
+        self._first = self._first or time.monotonic()
+        return await super().image(request)
+
+    async def window(self, _request: web.Request) -> web.Response:
+        """Seconds from the first download to the last put, and how many there were since the last time it was asked."""
+        told = {"seconds": self._last - self._first, "images": len(self._put)}
+        self._first, self._last, self._put = 0.0, 0.0, set()
+        return _json(told)
+
+    async def there(self, _request: web.Request) -> web.Response:
+        """The bucket is there."""
+        return web.Response()
+
+    async def take(self, request: web.Request) -> web.Response:
+        """An object. Large ones are counted."""
+        path, size, kept = request.match_info["path"], 0, b""
+        if path in self._kept and request.headers.get("If-None-Match") == "*":
+            return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
+        async for part in request.content.iter_any():
+            size += len(part)
+            kept = kept + part if size <= KEPT else b""
+        if size > KEPT:
+            self._put.add(path)
+            self._last = time.monotonic()
+        else:
+            self._kept[path] = kept
+        return web.Response(headers={"ETag": '"x"'})
+
+    async def give(self, request: web.Request) -> web.Response:
+        """A small object."""
+        found = self._kept.get(request.match_info["path"])
+        if found is None:
+            return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+        etag = hashlib.md5(found, usedforsecurity=False).hexdigest()
+        date = "Thu, 01 Jan 2026 00:00:00 GMT"
+        return web.Response(body=found, headers={"ETag": f'"{etag}"', "Last-Modified": date})
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """Deletes."""
+        self._kept.pop(request.match_info["path"], None)
+        return web.Response(status=204)
+
+
+def _heavy(size: int) -> Parts:
+    head, tail = _parts()
+    filling = random.Random(2).randbytes(max(0, size - len(head) - len(tail)))
+    return head, _chunk(b"fiLl", filling) + tail
+
+
+async def _serve(size: int) -> None:
+    app = web.Application()
+    app.add_routes(Heavy(size).routes())
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # ends with whoever started it
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(int(sys.argv[1])))

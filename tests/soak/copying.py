@@ -1,0 +1,185 @@
+"""Paid images on their way: a CDN and a bucket full of faults, a bucket that is away, a process killed as it copies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.ledger import open_ledger
+from sandbox import launch, servers
+from sandbox.launch import Box
+from tests.soak.bucket import Bucket, faulty_bucket
+from tests.soak.judge import Findings
+from tests.soak.local import settle
+from tests.soak.work import NAME, PROVIDERS, ROOT, Batch, make_batch, write_settings
+
+#: Shares of what goes wrong at the CDN and at the bucket.
+SHARE = 0.1
+#: Seconds for which something is waited for.
+PATIENCE = 300.0
+#: Submits a second of each account.
+QUICK = 60.0
+
+
+def plan(seed: int, **more: object) -> dict[str, object]:
+    """Quick tasks, plain pictures of the right pixels."""
+    return {"seed": seed, "takes": {"default": [0.2, 0.6]}, "pictures": {"tiny": True}, **more}
+
+
+def soak_faults(folder: Path, *, rows: int, seed: int) -> Findings:
+    """A tenth each of 5xx, cut-off images and HTML at the CDN, of 500 and SlowDown at the bucket."""
+    found = Findings(title=f"faults: {rows} images through a CDN and a bucket that fail in a tenth of each way")
+    words = ("cdn 503", "cdn truncated", "cdn html")
+    rules = [{"trouble": word, "chance": SHARE} for word in words]
+    began = time.monotonic()
+    with launch.running(plan(seed, rules=rules)) as box, servers.s3() as server, faulty_bucket(server, seed) as bucket:
+        bucket.failing = bucket.slowing = SHARE
+        batch = _batch(folder, rows, box, bucket)
+        found.show("exit code", code := _run(batch), must=code == 0)
+        settle(box)
+        downloads = box.stats()["total"]
+        wrong = downloads["downloads"] - downloads["downloads_whole"]
+        found.show("downloads, of which were broken on order", f"{downloads['downloads']}, {wrong}")
+        found.show("requests the bucket refused on order", dict(bucket.faults))
+        _judge(found, batch, box, bucket)
+    found.show("seconds", f"{time.monotonic() - began:.0f}")
+    return found
+
+
+def soak_away(folder: Path, *, rows: int, seed: int, away: float = 30.0, lives: float = 60.0) -> Findings:
+    """The bucket answers nothing for a while, with links that live twice as long."""
+    found = Findings(title=f"away: the bucket gone for {away:g} s while links live {lives:g} s, {rows} images")
+    scenario = plan(seed, link_seconds={"default": lives})
+    with launch.running(scenario) as box, servers.s3() as server, faulty_bucket(server, seed) as bucket:
+        batch = _batch(folder, rows, box, bucket, rate=max(2.0, rows / away / 2))
+        process = batch.start_run()
+        _wait(lambda: bucket.beginnings > rows // 5, process)
+        bucket.away = True
+        time.sleep(away / 5)  # what was on its way comes down
+        before = box.stats()["total"]["submits"]
+        told = json.loads(batch.ask("status", NAME, "--json"))
+        time.sleep(away * 4 / 5)
+        more = box.stats()["total"]["submits"] - before
+        bucket.away = False
+        paused = [each["code"] for each in told["submits_wait"]]
+        found.show("what `status` gave as the reason", paused, must=paused == ["bucket_unreachable"])
+        found.show("rows that were left to send", rows - before, must=rows > before, why="it proves nothing so")
+        found.show("submits after the first fifth of it", more, must=more == 0)
+        said = process.communicate(timeout=PATIENCE)[1]
+        found.show(
+            "the run went on by itself and ended with", process.returncode, must=not process.returncode, why=said
+        )
+        settle(box)
+        found.show("requests the bucket did not answer", bucket.faults["away"])
+        _judge(found, batch, box, bucket)
+    return found
+
+
+def soak_killed(folder: Path, *, rows: int, kills: int, seed: int) -> Findings:
+    """All images wait when the first kill comes; each strikes while some are being written."""
+    found = Findings(title=f"killed: `lightfast run` killed -9 {kills} times while it copies, {rows} images")
+    chance = random.Random(seed)
+    with launch.running(plan(seed)) as box, servers.s3() as server, faulty_bucket(server, seed) as bucket:
+        bucket.seconds = PATIENCE  # none is written before all are made
+        batch = _batch(folder, rows, box, bucket)
+        _kill_when(batch.start_run(), lambda: _made(folder, rows))
+        settle(box)
+        bucket.seconds = 0.3
+        struck = sum(_killed_while_it_copies(batch, bucket, chance) for _ in range(kills))
+        found.show("kills -9 with writes on their way", struck, must=struck == kills)
+        waiting = rows - len(bucket.writes)
+        found.show("images that were left after the last", waiting, must=waiting > 0, why="it proves nothing so")
+        bucket.seconds = 0.0
+        found.show("exit code of the run after that", code := _run(batch), must=code == 0)
+        _judge(found, batch, box, bucket)
+    return found
+
+
+# -- a run ---------------------------------------------------------------------------------------------------------
+
+
+def _batch(folder: Path, rows: int, box: Box, bucket: Bucket, rate: float = QUICK) -> Batch:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **bucket.environment}
+    batch = make_batch(folder, rows, PROVIDERS, to=f"s3://{bucket.name}", environment=environment)
+    write_settings(folder, box.url, rate / len(PROVIDERS) * 2)
+    return batch
+
+
+def _run(batch: Batch) -> int:
+    process = batch.start_run()
+    process.communicate(timeout=PATIENCE * 3)
+    return process.returncode
+
+
+def _made(folder: Path, rows: int) -> bool:
+    """Every image is on record as generated."""
+    address = folder / "lightfast.db"
+    if not address.exists():
+        return False
+    ledger = open_ledger(f"sqlite:///{address}")
+    try:
+        return ledger.find_batch(NAME) is not None and ledger.progress(NAME).images_generated == rows
+    finally:
+        ledger.close()
+
+
+def _kill_when(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> None:
+    _wait(is_so, process)
+    process.kill()
+    process.communicate()
+
+
+def _killed_while_it_copies(batch: Batch, bucket: Bucket, chance: random.Random) -> bool:
+    """Starts the command and kills it at a random moment of its writing; whether it was alive then."""
+    before = bucket.beginnings
+    process = batch.start_run()
+    _wait(lambda: bucket.beginnings > before, process)
+    time.sleep(chance.uniform(0.0, 0.6))
+    alive = process.poll() is None
+    process.kill()
+    process.communicate()
+    return alive
+
+
+def _wait(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise RuntimeError(f"the run has ended or does nothing: {process.communicate()[1]}")
+        time.sleep(0.02)
+
+
+# -- the judgement -------------------------------------------------------------------------------------------------
+
+
+def _judge(found: Findings, batch: Batch, box: Box, bucket: Bucket) -> None:
+    """By the sandbox's hashes, its charges, and what the server behind the proxy holds."""
+    tasks, objects = box.tasks(), bucket.objects(f"{NAME}/")
+    charged = Counter({task["prompt"]: 0 for task in tasks})
+    for task in tasks:
+        charged[task["prompt"]] += task["charged_images"]
+    twice = {prompt for prompt, images in charged.items() if images > 1}
+    by_key = Counter(path.split("/")[1] for path in objects)
+    drawn = {task["prompt"]: set(filter(None, task["sha256"])) for task in tasks}
+    strange = [
+        path
+        for path, data in objects.items()
+        if hashlib.sha256(data).hexdigest() not in drawn.get(batch.prompts[path.split("/")[1]], set())
+    ]
+    again = [path for path, times in bucket.writes.items() if times > 1 and not path.startswith("/.")]
+    missing = sorted(set(batch.prompts) - set(by_key))
+    found.show("stored", f"{len(by_key)} of {len(batch.prompts)}", must=not missing, why=missing[:9])
+    found.show("with other bytes than the sandbox drew", len(strange), must=not strange, why=strange[:9])
+    found.show("rows with more than one object", extra := sum(n > 1 for n in by_key.values()), must=not extra)
+    found.show("objects written more than once", len(again), must=not again, why=again[:9])
+    found.show("paid twice", len(twice), must=not twice, why=sorted(twice)[:9])
+    lost = json.loads(batch.ask("status", NAME, "--json"))["images"]["lost"]
+    found.show("lost", lost, must=not lost)
