@@ -110,3 +110,28 @@ async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
     await pacing.refresh()
 
     assert pacing.first_wait(1, KIND, ROUTE) > 25
+
+
+class CalledBack(Told):
+    """The same, and whose callbacks came through at what time."""
+
+    def __init__(self, durations: Durations, at: dict[str, float]) -> None:
+        super().__init__(durations)
+        self.at = at
+
+    def called_back(self, since):
+        return {name for name, at in self.at.items() if at >= since}
+
+
+async def test_polls_are_late_and_few_while_callbacks_come_through_and_as_before_when_they_stop(tmp_path):
+    pacing = paced(tmp_path, known(5, 20), webhook_base_url="https://hooks.example")
+    pacing.ledger = CalledBack(known(5, 20), {"main": pacing.clock.now()})
+    await pacing.refresh()
+    relied_on = pacing.first_wait(1, KIND, ROUTE)
+
+    pacing.ledger.at = {"main": pacing.clock.now() - 3600}
+    pacing._look_at = 0.0
+    await pacing.refresh()
+
+    assert relied_on > 15
+    assert pacing.first_wait(1, KIND, ROUTE) < relied_on - 5

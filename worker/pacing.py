@@ -17,6 +17,8 @@ from worker.clock import Clock
 
 #: Seconds between two looks at what all workers have learnt.
 LOOK_EVERY = 3.0
+#: Seconds after a callback for which others are relied on: one whose address is wrong or shut off changes nothing.
+CALLED_FOR = 600.0
 #: Seconds after acceptance from which polling slows, and the slowest it gets before the deadline.
 SLOWING_FROM = 120.0
 SLOW = 30.0
@@ -53,6 +55,7 @@ class Pacing:
     chance: random.Random
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
     _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
+    _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
     _look_at: float = 0.0
 
     async def refresh(self) -> None:
@@ -62,6 +65,9 @@ class Pacing:
             return
         self._look_at = now + LOOK_EVERY
         self._known = await self.calls.read(self.ledger.durations)
+        if any(account.webhook_base_url for account in self.accounts.values()):
+            since = self.clock.now() - CALLED_FOR
+            self._called_back = await self.calls.read(self.ledger.called_back, since)
         for kind, known in self._known.items():
             if kind.account in self.accounts and self._learns(kind.account):
                 await self._replan(kind, known)
@@ -86,8 +92,10 @@ class Pacing:
         """Seconds from a task's acceptance to its first poll."""
         plan = self._plan_of(kind)
         age = plan.after(0.0) if plan else None
-        if age is None:
+        if plan is None or age is None:
             return route.first_poll_after * self.chance.uniform(0.95, 1.2)
+        if kind.account in self._called_back:
+            return plan.edges[-1] * cadence.factor_of(attempt_id)  # polls only find what callbacks missed
         if self._known[kind].told < MOSTLY and self.chance.random() < CURIOUS:
             age *= self.chance.uniform(0.4, 1.0)
         return age * cadence.factor_of(attempt_id)

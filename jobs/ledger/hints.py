@@ -27,6 +27,8 @@ PATIENCE = 2.0
 #: Looks after which a hint that nobody confirmed is looked into no more.
 MOST_LOOKS = 8
 _LONGEST_TASK_ID = 200
+#: Seconds for which it is not noted again that callbacks come through.
+CALLED_EVERY = 60.0
 
 
 def token(secret: str, attempt_id: int) -> str:
@@ -49,12 +51,29 @@ def hear(tx: Connection, attempt_id: int, task_id: str, now: float) -> str | Non
     if not task_id or len(task_id) > _LONGEST_TASK_ID or clean(task_id) != task_id:
         return None
     joined = attempts.join(accounts, accounts.c.id == attempts.c.account_id)
-    found = select(attempts, accounts.c.name).select_from(joined).where(attempts.c.id == attempt_id)
+    found = (
+        select(attempts, accounts.c.name, accounts.c.called_back_at)
+        .select_from(joined)
+        .where(attempts.c.id == attempt_id)
+    )
     row = tx.execute(found).first()
     if row is None:
         return None
+    if row.task_id == task_id:
+        _note_call(tx, row, now)
     is_news = _ask_now(tx, row.id, now) if row.task_id == task_id else _keep(tx, row, task_id, now)
     return f"poll:{row.name}" if is_news else None
+
+
+def _note_call(tx: Connection, row: Any, now: float) -> None:
+    """Callbacks come through: polls may be few. Rarely written, for claims wait for the account's row."""
+    if now - (row.called_back_at or 0.0) > CALLED_EVERY:
+        tx.execute(update(accounts).where(accounts.c.id == row.account_id).values(called_back_at=now))
+
+
+def called_back(tx: Connection, since: float) -> set[str]:
+    """Accounts that were called back since then."""
+    return set(tx.execute(select(accounts.c.name).where(accounts.c.called_back_at >= since)).scalars())
 
 
 def _ask_now(tx: Connection, attempt_id: int, now: float) -> bool:

@@ -284,6 +284,10 @@ class Ledger:
         """Hints that turned out wrong are kept aside, so that nobody has them looked into again."""
         self._write(lambda tx: hints.refute(tx, settled))
 
+    def called_back(self, since: float) -> set[str]:
+        """Accounts whose callbacks came through since then, give or take a minute."""
+        return self._read(lambda tx: hints.called_back(tx, since))
+
     def hints_waiting(self) -> int:
         """Hints that nobody has looked into yet."""
         return self._read(hints.waiting)

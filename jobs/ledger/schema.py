@@ -76,6 +76,7 @@ accounts = Table(
     Column("daily_budget", BigInteger),  # NULL: none
     Column("key_mark", Text),  # a hash that tells one API key from another
     Column("answered_at", Time),  # when a task was last told to have ended, give or take ten minutes
+    Column("called_back_at", Time),  # when a callback last told the truth about one of its tasks, give or take a minute
     Column("troubled_since", Time),  # NULL: not since the last acceptance
     Column("learnt_rate", Float(53), nullable=False),
     Column("learnt_in_flight", Float(53), nullable=False),

@@ -158,3 +158,15 @@ def test_the_policy_pays_again_within_its_budget_and_not_before_its_time(ledger)
     assert ledger.pay_unknown_again(NOW + 180, 2 * PRICE) == 0
 
     assert ledger.progress("spring").jobs == {Job.READY: 2, Job.HELD: 1}
+
+
+def test_only_a_callback_that_names_our_own_task_says_that_callbacks_come_through(ledger, intent):
+    token = ledger.callback_token(intent.attempt_id)
+    ledger.record([accepted(intent)], NOW)
+
+    ledger.hear(token, "task-2", NOW)
+    assert ledger.called_back(NOW - 60) == set()
+
+    ledger.hear(token, "task-1", NOW)
+    assert ledger.called_back(NOW - 60) == {"main"}
+    assert ledger.called_back(NOW + 1) == set()
