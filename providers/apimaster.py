@@ -7,7 +7,7 @@ only", the vendor's own clients say the same path answers with images: both are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from providers.dialect import (
     Failed,
     Kind,
     Link,
+    ManyTold,
     PollOutcome,
     Request,
     Response,
@@ -74,6 +75,11 @@ CANCELLED: Final = frozenset({"cancelled", "canceled"})
 #: Names of a task's times, the likeliest first.
 BEGAN: Final = ("created", "created_at")
 ENDED: Final = ("completed", "completed_at")
+#: Statuses that say that the batch query is not there, or not for us; all others may pass.
+NO_BATCH: Final = frozenset({400, 404, 405, 410, 415, 422, 501})
+#: Names of a task's id, and how deep in a batch's answer tasks are looked for.
+IDS: Final = ("task_id", "id")
+DEPTH: Final = 3
 PROVIDER_CANCELLED: Final[Meaning] = (Kind.PERMANENT, "provider_cancelled")
 
 
@@ -81,6 +87,7 @@ class ApiMaster:
     """APIMaster's way of speaking."""
 
     provider = "apimaster"
+    most_together = 20  # the real limit is not documented  [inferred]
 
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:  # noqa: ARG002  the protocol's
         """POST /v1/images/generations; `image_urls` switches to image-to-image."""
@@ -114,19 +121,74 @@ class ApiMaster:
 
     def read_poll(self, response: Response) -> PollOutcome:
         """The state needs 2xx, and a `code` of 200 where there is one."""
-        body = mapping(read_json(response.body))
-        code, message = code_of(body.get("code")), answers.error_words(response, body)
-        status = response.status if not answers.is_success(response) or code is None else code
-        if status == 404:  # noqa: PLR2004  HTTP
-            return answers.not_found(response, message)
-        task = first(body.get("data")) or body
-        state = text(task.get("status")).strip().lower()
-        if isinstance(status, int) and status in (response.status, 200) and answers.is_success(response) and state:
-            return _read_state(response, task, state)
-        return answers.unreadable(response, REFUSALS, status if isinstance(status, int) else 0, message)
+        return _read_task(response, mapping(read_json(response.body)))
+
+    def poll_many(self, task_ids: Sequence[str]) -> Call:
+        """POST /v1/tasks/batch."""
+        return Call(method="POST", path="/v1/tasks/batch", body=orjson.dumps({"task_ids": list(task_ids)}))
+
+    def read_many(self, response: Response, task_ids: Sequence[str]) -> ManyTold:
+        """The answer's shape is not documented: entries are known by their ids, wherever they are."""
+        body = read_json(response.body)
+        code = code_of(mapping(body).get("code"))
+        status = code if answers.is_success(response) and isinstance(code, int) else response.status
+        if status != 200 and not (code is None and answers.is_success(response)):  # noqa: PLR2004  HTTP
+            return _read_no_batch(response, mapping(body), status)
+        found = _entries(body, frozenset(task_ids))
+        told = {name: _read_task(response, entry) for name, entry in found.items() if entry}
+        tasks = {name: each for name, each in told.items() if isinstance(each, Running | Succeeded)}
+        return ManyTold(tasks=tasks, offered=bool(found) or mapping(body).get("data") == [])
 
 
 DIALECT = ApiMaster()
+
+
+def _read_task(response: Response, body: Mapping[str, Json]) -> PollOutcome:
+    """One task, in an envelope of its own or without."""
+    code, message = code_of(body.get("code")), answers.error_words(response, body)
+    status = response.status if not answers.is_success(response) or code is None else code
+    if status == 404:  # noqa: PLR2004  HTTP
+        return answers.not_found(response, message)
+    task = first(body.get("data")) or body
+    state = text(task.get("status")).strip().lower()
+    if isinstance(status, int) and status in (response.status, 200) and answers.is_success(response) and state:
+        return _read_state(response, task, state)
+    return answers.unreadable(response, REFUSALS, status if isinstance(status, int) else 0, message)
+
+
+def _read_no_batch(response: Response, body: Mapping[str, Json], status: int) -> ManyTold:
+    """A refusal of the question itself, or trouble that may pass."""
+    if status in NO_BATCH:
+        return ManyTold(offered=False)
+    return ManyTold(trouble=answers.unreadable(response, REFUSALS, status, answers.error_words(response, body)))
+
+
+def _entries(body: Json, wanted: frozenset[str]) -> dict[str, Mapping[str, Json]]:
+    """Each wanted task's own entry; an empty one where two speak of it, since nobody knows which is right."""
+    found: dict[str, Mapping[str, Json]] = {}
+    for name, entry in _named(body, DEPTH):
+        if name in wanted:
+            found[name] = {} if name in found else entry
+    return found
+
+
+def _named(place: Json, depth: int) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """Everything that has a task's id: as `task_id` or `id`, in an envelope, or as the name it stands under."""
+    if isinstance(place, list):
+        for item in place if depth else ():
+            yield from _named(item, depth - 1)
+        return
+    fields = mapping(place)
+    inner = mapping(fields.get("data"))
+    name = task_id(*(each.get(word) for each in (fields, inner) for word in IDS))
+    if name is not None and ("status" in fields or "status" in inner):
+        yield name, fields
+        return
+    for under, item in fields.items() if depth else ():
+        if isinstance(item, dict) and "status" in item and not any(item.get(each) for each in IDS):
+            yield under, item
+        else:
+            yield from _named(item, depth - 1)
 
 
 def _read_code(response: Response, body: Mapping[str, Json], message: str) -> SubmitOutcome:

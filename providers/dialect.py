@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -253,6 +253,31 @@ class Dialect(Protocol):
 
     def read_poll(self, response: Response) -> PollOutcome:
         """Reads the answer to a poll."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyTold:
+    """What one answer says of many tasks. Whoever is not among `tasks` is to be asked about alone."""
+
+    tasks: Mapping[str, Running | Succeeded] = field(
+        default_factory=dict
+    )  # by task id; what is worse is confirmed alone
+    trouble: Unreadable | None = None  # nothing was told, and perhaps will be later
+    offered: bool = True  # False: there is no such question here, or nobody understands the answer
+
+
+class ManyTasks(Protocol):
+    """A dialect that can ask about many tasks in one request."""
+
+    @property
+    def most_together(self) -> int:
+        """Tasks that one request asks about at most."""
+
+    def poll_many(self, task_ids: Sequence[str]) -> Call:
+        """The call that asks for these tasks' states."""
+
+    def read_many(self, response: Response, task_ids: Sequence[str]) -> ManyTold:
+        """Reads its answer, which may say nothing, or of others."""
 
 
 def clean(text: object, limit: int = MESSAGE_LIMIT) -> str:

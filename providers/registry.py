@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from providers.apimaster import DIALECT as APIMASTER
-from providers.dialect import Dialect
+from providers.dialect import Dialect, ManyTasks
 from providers.maxapi_dev import DIALECT as MAXAPI_DEV
 from providers.maxapi_io import DIALECT as MAXAPI_IO
 
 DIALECTS: Mapping[str, Dialect] = {dialect.provider: dialect for dialect in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
 
 PROVIDERS = tuple(DIALECTS)
+
+#: Those that can be asked about many tasks in one request.
+MANY_TASKS: Mapping[str, ManyTasks] = {APIMASTER.provider: APIMASTER}
 
 #: Where each one's API is; the API's own path is appended by its dialect.
 BASE_URLS: Mapping[str, str] = {

@@ -97,6 +97,7 @@ class Scenario(_Part):
     webhooks: bool = True
     webhook_hosts: frozenset[str] = frozenset()  # beside 127.0.0.1 and localhost
     apimaster_sync: bool = False  # POST /v1/images/generations answers with the image
+    apimaster_batch: Literal["whole", "shuffled", "some", "404", "garbage"] = "whole"  # how batch queries are answered
     io_errors: Literal["status", "200"] = "status"  # the HTTP status of an error's body
     io_broke: Literal["points", "402"] = "points"  # no balance: the task fails, or the submit is refused
     rules: tuple[Rule, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -25,6 +26,11 @@ from sandbox.world import World
 
 LARGEST_BODY: Final = 256_000_000  # bytes; references travel in base64 and in forms
 TICK: Final = 0.2  # seconds between two looks for ended tasks while nobody asks
+#: Answers to a batch query that tell of no task.
+BATCHES: Final = {
+    "404": Answer.of({"error": {"message": "no such path", "code": "not_found"}}, 404),
+    "garbage": Answer.of({"object": "list", "url": "/v1/tasks/batch"}),
+}
 BATCH_LIMIT: Final = 100  # tasks in one batch query; the real limit is not documented
 
 
@@ -145,10 +151,18 @@ class Server:
             self.world.check_rate(APIMASTER, key, "poll")
         except Refusal as refusal:
             return (await give(request, self._apimaster_api.refused(refusal)))[0]
-        tasks = [self.world.tasks[name] for name in reversed(ids) if name in self.world.tasks]
+        if self.world.scenario.apimaster_batch in BATCHES:
+            return (await give(request, BATCHES[self.world.scenario.apimaster_batch]))[0]
+        tasks = [self.world.tasks[name] for name in self._in_order(ids) if name in self.world.tasks]
         counts.tasks_polled += len(ids)
         told = [await self._told(task, request) for task in tasks if task.key == key and task.provider == APIMASTER]
         return (await give(request, Answer.of({"code": 200, "data": told})))[0]
+
+    def _in_order(self, ids: list[str]) -> list[str]:
+        """Newest first, or as the scenario has it: in any order, or without a third of them."""
+        how = self.world.scenario.apimaster_batch
+        some = [name for name in reversed(ids) if how != "some" or zlib.crc32(name.encode()) % 3]
+        return self.world.chance.sample(some, len(some)) if how == "shuffled" else some
 
     async def _told(self, task: Task, request: web.BaseRequest) -> dict[str, Any]:
         links = await self._apimaster.links_of(task, f"http://{request.host}")

@@ -19,7 +19,7 @@ from providers.dialect import (
     SubmitOutcome,
     Succeeded,
 )
-from providers.registry import BASE_URLS, DIALECTS
+from providers.registry import BASE_URLS, DIALECTS, MANY_TASKS
 
 WORDS = st.sampled_from(
     [
@@ -89,6 +89,13 @@ def check(provider: str, response: Response) -> None:
             assert outcome.links
 
 
+def check_many(response: Response) -> None:
+    for many in MANY_TASKS.values():
+        told = many.read_many(response, ["task_id", "t", "0"])
+        for outcome in (*told.tasks.values(), told.trouble):
+            check_text(outcome)
+
+
 def check_text(outcome: object) -> None:
     """All that is kept can be stored, and is bounded."""
     message, raw = getattr(outcome, "message", ""), getattr(outcome, "raw", "")
@@ -106,6 +113,7 @@ def check_text(outcome: object) -> None:
 @given(response=RESPONSES)
 def test_no_reader_raises_whatever_the_answer(provider, response):
     check(provider, response)
+    check_many(response)
 
 
 @pytest.mark.parametrize("provider", DIALECTS)
@@ -131,3 +139,4 @@ def test_no_reader_raises_whatever_the_answer(provider, response):
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_no_reader_raises_on_the_worst_bodies(provider, body, status):
     check(provider, Response(status=status, headers={}, body=body))
+    check_many(Response(status=status, headers={}, body=body))

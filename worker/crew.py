@@ -7,17 +7,18 @@ waited for when the crew drains. Bells only wake: a shift that hears none still 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from jobs.ledger import is_away
-from jobs.ledger.values import Claim, DueCopy, Fact, SubmitUnclear
+from jobs.ledger.values import Claim, DueCopy, DuePoll, Fact, SubmitUnclear
 from worker import sweep
 from worker.caution import Watchman
 from worker.room import Room
 from worker.services import Services, budget_of, limits_of
 from worker.spool import remove_stale_bodies
-from worker.stages import copy, hint, poll, submit
+from worker.stages import copy, hint, poll, poll_many, submit
 from worker.telemetry import emit
 
 #: Seconds of one shift in a Celery worker: short, so that a process that must end is never kept.
@@ -247,11 +248,23 @@ class Crew:
             await self._claim_hints(lane, flying)  # may make polls due
         await services.pacing.refresh()
         due, next_at = await services.calls.write(
-            services.ledger.claim_polls, lane.account, services.clock.now(), lease=poll.LEASE, at_most=room
+            services.ledger.claim_polls,
+            lane.account,
+            services.clock.now(),
+            lease=poll.LEASE,
+            at_most=room,
+            together=services.sharing.most(lane.account),
+            alone=services.sharing.alone,
         )
-        for one in due:
-            self._fly(flying, poll.poll(services, one), lane, most=POLLS_AT_ONCE)
+        requests = [list(asked) for _, asked in groupby(due, key=lambda one: one.request)]
+        for asked in requests:
+            self._fly(flying, self._poll(asked), lane, most=POLLS_AT_ONCE)
+        if requests:
+            services.sharing.note(lane.account, len(due), len(requests))
         return next_at
+
+    def _poll(self, asked: Sequence[DuePoll]) -> Awaitable[None]:
+        return poll.poll(self.services, asked[0]) if len(asked) == 1 else poll_many.poll_many(self.services, asked)
 
     async def _claim_hints(self, lane: _Lane, flying: set[asyncio.Task[None]]) -> None:
         services = self.services

@@ -14,6 +14,7 @@ from jobs.settings import Account
 from providers.dialect import Route
 from worker.calls import Calls
 from worker.clock import Clock
+from worker.sharing import Sharing
 
 #: Seconds between two looks at what all workers have learnt.
 LOOK_EVERY = 3.0
@@ -31,6 +32,8 @@ OUTLIVED = 0.15
 #: Part of the first polls that come early, at a random time, where nobody tells how long tasks took: else a provider
 #: that became quicker would not be noticed.
 CURIOUS = 0.04
+#: Tasks that a request asks about on average from which on a task's polls hardly count.
+SHARED = 4.0
 #: Part of the durations that has to be told for none of that.
 MOSTLY = 0.5
 
@@ -53,6 +56,7 @@ class Pacing:
     calls: Calls
     clock: Clock
     chance: random.Random
+    sharing: Sharing
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
     _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
     _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
@@ -81,6 +85,8 @@ class Pacing:
             self._plans[kind] = (aim, made)
 
     def _aim(self, kind: TaskKind) -> Aim:
+        if self.sharing.share(kind.account) >= SHARED:
+            return cadence.TOGETHER
         return cadence.AIMS[self.accounts[kind.account].polling]
 
     def _learns(self, account: str) -> bool:

@@ -17,7 +17,7 @@ from jobs.settings import Account, Settings
 from providers.catalog import Catalog, Unmakeable
 from providers.dialect import MICROS, Dialect, Request, Route
 from providers.references import By, file_name
-from providers.registry import DIALECTS
+from providers.registry import DIALECTS, MANY_TASKS
 from worker.bells import Bells
 from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
 from worker.clock import Clock, SystemClock
@@ -28,6 +28,7 @@ from worker.recorder import Recorder
 from worker.rescue import Rescue
 from worker.room import Room
 from worker.routes import Routes
+from worker.sharing import Sharing
 from worker.spool import Spool
 
 #: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
@@ -48,6 +49,7 @@ class Services:
     spool: Spool
     catalog: Catalog
     routes: Routes
+    sharing: Sharing
     pacing: Pacing
     dialects: Mapping[str, Dialect]
     clock: Clock
@@ -86,6 +88,7 @@ def build(
     chance = chance or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
     bells = Bells(ring)
     home = ledger.path.parent if ledger.path else Path.cwd()
+    sharing = Sharing(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
     rescue = Rescue(home, ledger.ledger_id)
     catalog = catalog_of(settings)
     ledger.routes = _routes_of(settings, catalog)
@@ -102,7 +105,10 @@ def build(
         spool=Spool(home / "lightfast-spool"),
         catalog=catalog,
         routes=Routes(catalog),
-        pacing=Pacing(accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance),
+        sharing=sharing,
+        pacing=Pacing(
+            accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
+        ),
         dialects=DIALECTS,
         clock=clock,
         chance=chance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -28,18 +29,58 @@ from providers.dialect import request_hash
 # -- polls ---------------------------------------------------------------------------------------------------------
 
 
-def claim_polls(
-    tx: Connection, name: str, now: float, *, lease: float, at_most: int
-) -> tuple[list[DuePoll], float | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollTerms:
+    """How a claim of polls is to be made."""
+
+    lease: float  # seconds
+    at_most: int  # requests
+    together: int = 1  # tasks that one request may ask about
+    alone: frozenset[int] = frozenset()  # attempts that have a request of their own all the same
+
+
+def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tuple[list[DuePoll], float | None]:
     """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
     account = lock_account(tx, name)
     rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
-    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=at_most)
-    due = _due_polls(tx, account.id, now, permits.count) if permits.count else []
-    if due:
-        tx.execute(_TAKE_POLL_RATE, {"of_account": account.id, "tat": permits.tat(len(due)), "more": len(due)})
-        tx.execute(_POLLED, {"asked_about": [row.id for row in due], "until": now + lease})
-    return [_due_poll(row, account) for row in due], _next_poll(tx, account.id, permits.next_at(len(due)))
+    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=terms.at_most)
+    requests = _requests(tx, account.id, now, permits.count, terms) if permits.count else []
+    if requests:
+        used = {"of_account": account.id, "tat": permits.tat(len(requests)), "more": len(requests)}
+        tx.execute(_TAKE_POLL_RATE, used)
+        asked_about = [row.id for rows in requests for row in rows]
+        tx.execute(_POLLED, {"asked_about": asked_about, "until": now + terms.lease})
+    due = [_due_poll(row, account, number) for number, rows in enumerate(requests) for row in rows]
+    return due, _next_poll(tx, account.id, permits.next_at(len(requests)))
+
+
+def _requests(tx: Connection, account_id: int, now: float, permitted: int, terms: PollTerms) -> list[list[Row[Any]]]:
+    """Due tasks by the request that asks about them. A request that has room takes those that are due next, too."""
+    rows = _due_polls(tx, account_id, now, permitted * terms.together)
+    requests, shared = _dealt(rows, permitted, terms)
+    room = terms.together - len(shared) if shared else 0
+    if room > 0:
+        window = {"of_account": account_id, "moment": now, "until": now + FILLED_AHEAD, "most": room}
+        shared.extend(row for row in tx.execute(_SOON_DUE, window) if _may_share(row, terms))
+    return requests
+
+
+def _dealt(rows: Sequence[Row[Any]], permitted: int, terms: PollTerms) -> tuple[list[list[Row[Any]]], list[Row[Any]]]:
+    """The requests, and the one among them that others may still join; an empty one where there is none."""
+    requests: list[list[Row[Any]]] = []
+    shared: list[Row[Any]] = []
+    for row in rows:
+        joins = _may_share(row, terms)
+        if joins and 0 < len(shared) < terms.together:
+            shared.append(row)
+        elif len(requests) < permitted:
+            requests.append([row])
+            shared = requests[-1] if joins else shared
+    return requests, shared
+
+
+def _may_share(row: Row[Any], terms: PollTerms) -> bool:
+    return terms.together > 1 and row.id not in terms.alone and row.poll_path is None
 
 
 _TAKE_POLL_RATE = (
@@ -67,6 +108,22 @@ _DUE_POLLS = (
 )
 
 
+#: Seconds ahead within which a task's poll may come early, where it costs nothing; far less than the lease of a poll
+#: that is under way, which looks like one that is due later.
+FILLED_AHEAD = 5.0
+_SOON_DUE = (
+    select(attempts)
+    .where(
+        attempts.c.account_id == bindparam("of_account"),
+        attempts.c.next_poll_at > bindparam("moment"),
+        attempts.c.next_poll_at <= bindparam("until"),
+    )
+    .order_by(attempts.c.next_poll_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+
+
 def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
     found = tx.execute(_NEXT_POLL, {"of_account": account_id}).scalar()
     return None if found is None else max(found, not_before)
@@ -77,7 +134,7 @@ _NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
 )
 
 
-def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
+def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
     return DuePoll(
         attempt_id=row.id,
         account=account.name,
@@ -91,6 +148,7 @@ def _due_poll(row: Row[Any], account: Row[Any]) -> DuePoll:
         not_found_since=row.not_found_since,
         answered_at=account.answered_at,
         resolution=row.asked_resolution or "",
+        request=request,
     )
 
 

@@ -377,10 +377,21 @@ class Ledger:
         return claims.claim_submits(tx, account, now, terms)
 
     def claim_polls(
-        self, account: str, now: float, *, lease: float, at_most: int = 64
+        self,
+        account: str,
+        now: float,
+        *,
+        lease: float,
+        at_most: int = 64,
+        together: int = 1,
+        alone: frozenset[int] = frozenset(),
     ) -> tuple[list[DuePoll], float | None]:
-        """Claims provider tasks to be asked about; also when to ask again (None: when a bell rings)."""
-        return self._write(lambda tx: due.claim_polls(tx, account, now, lease=lease, at_most=at_most))
+        """Claims provider tasks to be asked about in `at_most` requests of `together` tasks each, but for `alone`.
+
+        Also tells when to ask again (None: when a bell rings).
+        """
+        terms = due.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone)
+        return self._write(lambda tx: due.claim_polls(tx, account, now, terms))
 
     def claim_copies(
         self, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()

@@ -251,6 +251,7 @@ class DuePoll:
     not_found_since: float | None  # with the same key, again and again
     answered_at: float | None = None  # when another task of the account was last told to have ended
     resolution: str = ""  # as the request asks for it
+    request: int = 0  # of those the claim allows; tasks with the same one are asked about together
 
     @property
     def kind(self) -> TaskKind:

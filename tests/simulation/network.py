@@ -61,10 +61,13 @@ class Network(httpx2.AsyncBaseTransport):
         mark.sent = True  # from here to the departure nothing is awaited, as on a kept connection
         loop = asyncio.get_running_loop()
         coming: asyncio.Future[Answer] = loop.create_future()
-        if request.method == "POST":
+        if request.url.path.endswith("/tasks/batch"):
+            asked = orjson.loads(request.read())["task_ids"]
+            self._world.poll_departs(self._process, account, asked, coming)
+        elif request.method == "POST":
             self._world.submit_departs(self._process, account, mark, request.read(), coming)
         else:
-            self._world.poll_departs(self._process, account, request.url.path, coming)
+            self._world.poll_departs(self._process, account, request.url.path.rpartition("/")[2], coming)
         return self._read(await coming, mark)
 
     @staticmethod
@@ -263,11 +266,15 @@ class Roads:
         }
         self._answer(process, coming, answers[kind])
 
-    def poll_departs(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
-        """A GET leaves a process."""
-        self.timeline.after(self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, path, coming))
+    def poll_departs(
+        self: World, process: Process, account: str, asked: str | list[str], coming: asyncio.Future[Answer]
+    ) -> None:
+        """A question leaves a process: about one task, or about many."""
+        self.timeline.after(self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, asked, coming))
 
-    def _poll_arrives(self: World, process: Process, account: str, path: str, coming: asyncio.Future[Answer]) -> None:
+    def _poll_arrives(
+        self: World, process: Process, account: str, asked: str | list[str], coming: asyncio.Future[Answer]
+    ) -> None:
         chance, model = self.chance, self.model
         provider = self.settings.accounts[account].provider
         mood = model.account_mood.get(account)
@@ -288,8 +295,21 @@ class Roads:
             }
             self._answer(process, coming, answers[kind])
             return
-        status, said = model.shown(provider, path.rpartition("/")[2])
+        status, said = model.shown(provider, asked) if isinstance(asked, str) else self._shown_together(asked)
         self._answer(process, coming, Answer(status=status, body=orjson.dumps(said)))
+
+    def _shown_together(self: World, asked: list[str]) -> tuple[int, Any]:
+        """In any order, now and then without some or with strangers, and in some worlds not at all."""
+        if self.no_batches:
+            return 404, {"error": {"message": "no such path"}}
+        told = [
+            self.model.shown("apimaster", name)[1]["data"]
+            for name in asked
+            if self.chance.random() > 0.05
+            if self.model.shown("apimaster", name)[0] == 200
+        ]
+        stranger = [{"task_id": "task-nobody-knows", "status": "completed"}] if self.chance.random() < 0.1 else []
+        return 200, {"code": 200, "data": self.chance.sample([*told, *stranger], len(told) + len(stranger))}
 
     # -- on the way back -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from jobs.ledger.departures import Departures
 from jobs.ledger.engine import Database
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.values import Claim, Intent
-from providers.registry import DIALECTS
+from providers.registry import DIALECTS, MANY_TASKS
 from worker.bells import Bells
 from worker.clock import SystemClock
 from worker.crew import Crew, lanes_of
@@ -25,6 +25,7 @@ from worker.pacing import Pacing
 from worker.recorder import Recorder
 from worker.rescue import Rescue
 from worker.services import Services
+from worker.sharing import Sharing
 from worker.spool import Spool
 from worker.stages import submit
 
@@ -255,6 +256,8 @@ class Process:
         rescue = Rescue(world.folder, ledger.ledger_id)
         rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
         chance = random.Random(world.chance.random())
+        accounts = world.settings.accounts
+        sharing = Sharing(accounts=accounts, able=MANY_TASKS, clock=clock)
         return Services(
             settings=world.settings,
             ledger=ledger,
@@ -265,7 +268,8 @@ class Process:
             spool=Spool(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,
-            pacing=Pacing(accounts=world.settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance),
+            sharing=sharing,
+            pacing=Pacing(accounts=accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing),
             dialects=DIALECTS,
             clock=clock,
             chance=chance,

@@ -130,6 +130,7 @@ class World(Roads):
         self.database = Trouble(found.shared, unsure=usual, usual=usual)
         self.timeline = Timeline(random.Random(f"turns {seed}"))
         self.moods = _moods(self.chance)
+        self.no_batches = random.Random(f"batches {seed}").random() < 0.3
         self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods)
         self.model.call_back = self._call_back
         self.bucket = Bucket(self)

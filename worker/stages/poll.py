@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
@@ -29,14 +31,20 @@ CHARGED_FOR_NOTHING = frozenset({"no_images"})
 
 async def poll(services: Services, due: DuePoll) -> None:
     """Asks, reads, records."""
+    await services.recorder.record(await whatever_comes(services, due, _asked(services, due)))
+
+
+async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Fact]) -> Fact:
+    """The fact that looking leads to. A bug on the way delays the answer, and is told: the task is paid for."""
     try:
-        exchange = await _ask(services, due)
-        outcome = _read(services, due, exchange)
-        fact = await _fact(services, due, outcome)
-    except Exception as bug:  # noqa: BLE001  paid for: a bug delays the answer and is told
+        return await looking
+    except Exception as bug:  # noqa: BLE001  see above
         emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
-        fact = _still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED)
-    await services.recorder.record(fact)
+        return still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED)
+
+
+async def _asked(services: Services, due: DuePoll) -> Fact:
+    return await fact_of(services, due, _read(services, due, await _ask(services, due)))
 
 
 # -- the steps -----------------------------------------------------------------------------------------------------
@@ -55,7 +63,8 @@ def _read(services: Services, due: DuePoll, exchange: Exchange) -> PollOutcome:
     return services.dialects[services.accounts[due.account].provider].read_poll(exchange.response)
 
 
-async def _fact(services: Services, due: DuePoll, outcome: PollOutcome) -> Fact:
+async def fact_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Fact:
+    """What an answer means for the attempt."""
     if isinstance(outcome, Succeeded):
         return await _succeeded(services, due, outcome)
     if isinstance(outcome, Failed):
@@ -113,27 +122,25 @@ def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
             raw=outcome.raw,
             forgotten=True,
         )
-    return _still_running(
-        services, due, code="task_not_found", message=outcome.message, raw=outcome.raw, not_found=True
-    )
+    return still_running(services, due, code="task_not_found", message=outcome.message, raw=outcome.raw, not_found=True)
 
 
 def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     if outcome.kind is Kind.ACCOUNT:
         emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
     least = outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0)
-    return _still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
+    return still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
 
 
 def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:
     if outcome.known:
-        return _still_running(services, due)
-    return _still_running(
+        return still_running(services, due)
+    return still_running(
         services, due, code=UNKNOWN_STATUS, message=f"status {clean(outcome.status, 80)}", raw=outcome.raw
     )
 
 
-def _still_running(  # noqa: PLR0913  the fact's own fields
+def still_running(  # noqa: PLR0913  the fact's own fields
     services: Services,
     due: DuePoll,
     *,
@@ -142,14 +149,16 @@ def _still_running(  # noqa: PLR0913  the fact's own fields
     raw: str = "",
     not_found: bool = False,
     least: float = 0.0,
+    at_once: bool = False,
 ) -> TaskStillRunning:
+    """Nothing has ended, as far as anybody knows. `least`: seconds until the next poll; `at_once`: it is due now."""
     now = services.clock.now()
     route = services.routes.of_task(services.accounts[due.account].provider, due.provider_model)
     wait = services.pacing.next_wait(due.attempt_id, due.kind, route, max(0.0, now - due.accepted_at))
     return TaskStillRunning(
         attempt_id=due.attempt_id,
         at=now,
-        next_poll_at=now + max(least, wait),
+        next_poll_at=now if at_once else now + max(least, wait),
         code=code,
         message=message,
         raw=raw,
