@@ -28,6 +28,22 @@ def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: 
         raise BadInput("You did not agree. Nothing was spent.")
 
 
+def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
+    """Returns when the user says yes to something that costs nothing.
+
+    Raises:
+        BadInput: the user said no, or there is nobody to ask and no --yes.
+    """
+    if yes or sandbox:
+        return
+    if not is_terminal():
+        raise BadInput(f"{command} asks first, and there is no terminal to ask at: add --yes. Nothing was changed.")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BadInput("You did not agree. Nothing was changed.")
+
+
 def _cost(amount: int, unpriced: int) -> str:
     images = f"{wording.count(unpriced, 'image')} at a price nobody knows"
     if not unpriced:

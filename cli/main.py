@@ -37,6 +37,7 @@ COMMANDS = {
     "cancel": Where("cli.steer", "cancel", "End new submits for good; what is paid is still stored."),
     "unknown": Where("cli.report", "unknown", "List attempts whose outcome nobody can know, and resolve them."),
     "verify": Where("cli.verify", "verify", "Read the stored images again, and compare them with the ledger."),
+    "adopt": Where("cli.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
     "audit": Where("cli.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."),
     "accounts": Where("cli.report", "accounts", "Limits, use and pauses of each account."),
     "doctor": Where("cli.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),

@@ -111,7 +111,9 @@ def _failover(taking: Taking) -> Failover:
 def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
     now = time.time() + ledger.clock_offset()
     if taking.batch is None or taking.making.new_ledger:
-        claim_destination(store, taking.name, ledger.ledger_id, now, new_ledger=taking.making.new_ledger)
+        claim_destination(
+            store, taking.name, ledger.ledger_id, now, new_ledger=taking.making.new_ledger, path=taking.path
+        )
     _bring_files(taking, store)
     ours = replace(taking.intake, ledger=ledger)
     intake.record(ours, taking.seen, _new_batch(taking), now)

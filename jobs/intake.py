@@ -126,7 +126,7 @@ def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterato
         known = _known(intake, batch, chunk)
         for row in (each.row for each in chunk if each.row.request):
             before = known.get(row.key)
-            if row.request and not (before and before.request_hash == row.request_hash and not before.free):
+            if row.request and not (before and before.fits(row.request_hash) and not before.lacking(row.request.n)):
                 yield from filter(file_name, row.request.references)
 
 
@@ -207,12 +207,12 @@ class _Count:
 
     def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
         """Counts the row for what it is, and says how many of its images still cost money."""
-        if known is None or known.request_hash is None:
+        if known is None or not (known.request_hash or known.adopted):
             self.counts["new"] += 1
             return n
-        if known.request_hash == row.request_hash:
-            self.counts[_fate(known.state)] += 1
-            return known.free
+        if known.fits(row.request_hash):
+            self.counts["open" if known.lacking(n) > known.free else _fate(known.state)] += 1
+            return known.lacking(n)
         self.counts["changed"] += 1
         return self._disputed(row, n, known) if known.touched else n
 

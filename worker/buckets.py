@@ -64,7 +64,13 @@ MEANINGS: Mapping[str, tuple[str, bool]] = {
     "4xx": ("bucket_refused", False),
 }
 #: The right a verb needs at S3.
-ACTIONS = {"write": "s3:PutObject", "read": "s3:GetObject", "delete": "s3:DeleteObject", "sign": "s3:GetObject"}
+ACTIONS = {
+    "write": "s3:PutObject",
+    "read": "s3:GetObject",
+    "delete": "s3:DeleteObject",
+    "sign": "s3:GetObject",
+    "list": "s3:ListBucket",
+}
 #: The same call will not work later.
 FINAL = frozenset({"bucket_refused", "bad_path"})
 
@@ -125,6 +131,12 @@ class BucketStore(Store):
                 digest.update(part)
             return digest.hexdigest()
         return None
+
+    def objects(self, below: str = "") -> Iterator[str]:
+        """The paths of all objects below a prefix."""
+        with self._told(below, "list"):
+            for page in obstore.list(self._store(), prefix=self._key(below) or None):
+                yield from (found["path"].removeprefix(self._prefix) for found in page)
 
     def delete(self, path: str) -> None:
         """Deletes an object, if there is one."""

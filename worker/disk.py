@@ -88,6 +88,16 @@ class DiskStore(Store):
             return hashlib.file_digest(file, "sha256").hexdigest()
         return None
 
+    def objects(self, below: str = "") -> Iterator[str]:
+        """The paths of all files below a folder; those that are being written have none yet."""
+        start = self._target(below) if below else self._root
+        with self._told(below or "."):
+            for folder, folders, files in os.walk(start):
+                folders.sort()
+                place = Path(folder).relative_to(self._root).as_posix()
+                if place != PARTS:
+                    yield from (name if place == "." else f"{place}/{name}" for name in sorted(files))
+
     def delete(self, path: str) -> None:
         """Deletes a file, if there is one."""
         with self._told(path):

@@ -19,6 +19,7 @@ class Mark:
     ledger: str
     host: str
     at: str  # UTC, ISO 8601
+    path: str = ""  # the batch's path template; "": an older mark, which does not tell
 
 
 def look(store: Store, batch: str) -> Mark | None:
@@ -28,19 +29,22 @@ def look(store: Store, batch: str) -> Mark | None:
         return None
     try:
         values = orjson.loads(content)
-        return Mark(ledger=str(values["ledger"]), host=str(values["host"]), at=str(values["at"]))
+        named = {name: str(values[name]) for name in ("ledger", "host", "at")}
+        return Mark(**named, path=str(values.get("path", "")))
     except (ValueError, KeyError, TypeError):
         return Mark(ledger="?", host="?", at="?")
 
 
-def claim_destination(store: Store, batch: str, ledger_id: str, now: float, *, new_ledger: bool = False) -> None:
+def claim_destination(
+    store: Store, batch: str, ledger_id: str, now: float, *, new_ledger: bool = False, path: str = ""
+) -> None:
     """Leaves our mark before money is spent. `new_ledger`: takes the destination over from another ledger.
 
     Raises:
         BadInput: Another ledger's mark is there.
     """
     at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": at})
+    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": at, "path": path})
     if store.put_new(_path(batch), mark, content_type="application/json") is Put.STORED:
         return
     found = look(store, batch)

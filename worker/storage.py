@@ -10,7 +10,7 @@ import enum
 import string
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -70,6 +70,10 @@ class Store(ABC):
     @abstractmethod
     def sha256_of(self, path: str) -> str | None:
         """The hash of an object's bytes as they are there now; None when there is none."""
+
+    @abstractmethod
+    def objects(self, below: str = "") -> Iterator[str]:
+        """The paths of all objects below a folder, in no order; they may change meanwhile."""
 
     @abstractmethod
     def delete(self, path: str) -> None:

@@ -17,6 +17,7 @@ from jobs.endings import Silence
 from jobs.errors import LedgerBusy
 from jobs.integrity import Kept
 from jobs.ledger import (
+    adopted,
     claims,
     configured,
     days,
@@ -41,6 +42,7 @@ from jobs.ledger.schema import accounts, batches, workers
 from jobs.ledger.values import (
     Account,
     AccountLimits,
+    AdoptedRow,
     Batch,
     Claim,
     DayLimit,
@@ -179,6 +181,10 @@ class Ledger:
         if batch is None:
             raise LookupError(new.name)
         return batch
+
+    def adopt(self, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
+        """Takes rows that their objects tell of on record, all or none; keys that are there are left alone."""
+        return self._write(lambda tx: _adopt(tx, new, rows, now))
 
     def pause(self, name: str, reason: str, now: float) -> None:  # noqa: ARG002  the contract's shape
         """No new submits until `resume`."""
@@ -535,6 +541,14 @@ def _stayed(attempt_id: int, now: float) -> SubmitRefused:
 
 def _batch_id(tx: Connection, name: str) -> int:
     return int(tx.execute(select(batches.c.id).where(batches.c.name == name)).scalar_one())
+
+
+def _adopt(tx: Connection, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
+    batch = reports.find_batch(tx, new.name)
+    batch_id = batch.id if batch else manifests.upsert_batch(tx, new, now)
+    fresh = adopted.unknown(tx, batch_id, rows)
+    adopted.insert_rows(tx, batch_id, fresh, manifests.number_jobs(tx, batch_id, len(fresh)))
+    return len(fresh)
 
 
 def _sweep(tx: Connection, now: float) -> Swept:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, true, update
 
+from jobs.ledger import adopted
 from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import attempts, batches, events, images, jobs
@@ -51,6 +52,8 @@ def _known(batch_id: int, keys: Sequence[str]) -> Any:
             jobs.c.state,
             jobs.c.path,
             jobs.c.closed,
+            jobs.c.request.is_(None).label("adopted"),
+            func.count().label("slots"),
             func.sum(case((free, 1), else_=0)).label("free"),
             func.sum(case((free, 0), else_=1)).label("taken"),
             func.sum(case((images.c.state == Image.STORED, 1), else_=0)).label("stored"),
@@ -70,6 +73,8 @@ def _as_known(row: Any) -> Known:
         free=0 if row.closed else int(row.free or 0),
         stored=int(row.stored or 0),
         path=row.path,
+        slots=row.slots,
+        adopted=bool(row.adopted),
     )
 
 
@@ -80,7 +85,7 @@ def record_manifest(
     tx: Connection, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
 ) -> int:
     """Records the newest manifest of a batch; returns the batch's id."""
-    batch_id = _upsert_batch(tx, new, now)
+    batch_id = upsert_batch(tx, new, now)
     tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
     tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream = iter(rows)
@@ -93,7 +98,8 @@ def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
 
 
-def _upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
+def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
+    """The batch's id; what a later run may change is changed."""
     found = tx.execute(select(batches.c.id).where(batches.c.name == new.name).with_for_update(key_share=True)).scalar()
     changing = {
         "columns": json.dumps(new.columns, ensure_ascii=False),
@@ -126,7 +132,8 @@ def _record_chunk(
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
     _place(tx, again, keep_changed=keep_changed)
-    changed = [(row, job) for row, job in again if job.request_hash != row.request_hash]
+    adopted.complete(tx, batch_id, [(job, _asked(row)) for row, job in again if job.adopted and adopted.fits(row, job)])
+    changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
     if redo_changed:
@@ -158,6 +165,7 @@ def _existing_query(batch_id: int, keys: Sequence[str]) -> Any:
             jobs.c.request_hash,
             jobs.c.revision,
             jobs.c.state,
+            jobs.c.request.is_(None).label("adopted"),
             func.sum(case((taken, 1), else_=0)).label("taken"),
         )
         .select_from(jobs.join(images, mine))
@@ -169,13 +177,17 @@ def _existing_query(batch_id: int, keys: Sequence[str]) -> Any:
 def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:
     if not rows:
         return
-    made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + len(rows))
-    serial = tx.execute(made.returning(batches.c.jobs_made)).scalar_one() - len(rows)
-    numbered = list(enumerate(rows, start=batch_id * _JOBS_A_BATCH + serial))
+    numbered = list(enumerate(rows, start=number_jobs(tx, batch_id, len(rows))))
     tx.execute(insert(jobs), [_job(number, batch_id, row) for number, row in numbered])
     slots = [slot for number, row in numbered for slot in _slots(number, batch_id, row, revision=1)]
     if slots:
         tx.execute(insert(images), slots)
+
+
+def number_jobs(tx: Connection, batch_id: int, count: int) -> int:
+    """Numbers for so many more jobs of the batch: the first of them."""
+    made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + count)
+    return batch_id * _JOBS_A_BATCH + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count
 
 
 def _job(number: int, batch_id: int, row: Row) -> dict[str, Any]:
@@ -236,7 +248,7 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], *, keep_changed: bool) 
             "at": row.position,
             "on": row.line,
             "columns": row.carried,
-            "as_it_was": keep_changed and bool(job.taken) and job.request_hash != row.request_hash,
+            "as_it_was": keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
         for row, job in again
     ]

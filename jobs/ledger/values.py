@@ -70,6 +70,43 @@ class Known:
     free: int  # slots that still cost money
     stored: int
     path: str | None
+    slots: int = 0
+    adopted: bool = False  # known from its objects alone: a row's request is still to come
+
+    def fits(self, request_hash: str | None) -> bool:
+        """Whether a row of this request asks for what is there. Where nothing tells, the key has to do."""
+        return self.request_hash == request_hash or (self.adopted and self.request_hash is None)
+
+    def lacking(self, n: int) -> int:
+        """Slots of a row that asks for `n` images for which money is still to be paid."""
+        return self.free + (max(0, n - self.slots) if self.adopted else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedImage:
+    """An object that a lost ledger had stored, read again."""
+
+    slot: int
+    revision: int
+    surplus: bool
+    path: str  # below DEST
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedRow:
+    """A row as its objects tell of it."""
+
+    key: str
+    request_hash: str | None  # None: nothing tells
+    revision: int
+    path: str  # as in Row.path, as far as an object's own tells
+    images: tuple[AdoptedImage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ class Bucket(Store):
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
+        self.held: dict[str, tuple[bytes, Mapping[str, str]]] = {}
         self.refuses: str | None = None
         self.unreliable = 0.0
 
@@ -135,12 +135,12 @@ class Bucket(Store):
     ) -> Put:
         self._demand_working()
         content = data if isinstance(data, bytes) else data.read_bytes()
-        if path in self.objects:
+        if path in self.held:
             return Put.EXISTS
         if self.world.chance.random() < self.unreliable / 2:
             raise StoreError(code="bucket_failing", message="500", retryable=True)
         self.world.watch.stored(path, content, metadata)
-        self.objects[path] = (content, dict(metadata))
+        self.held[path] = (content, dict(metadata))
         if self.world.chance.random() < self.unreliable:
             if self.world.chance.random() < 0.5:
                 return Put.EXISTS  # the store's client repeated a put that had worked
@@ -156,25 +156,29 @@ class Bucket(Store):
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self._demand_working()
-        self.objects[path] = (data if isinstance(data, bytes) else data.read_bytes(), dict(metadata))
+        self.held[path] = (data if isinstance(data, bytes) else data.read_bytes(), dict(metadata))
 
     def read(self, path: str) -> bytes | None:
         self._demand_working()
-        found = self.objects.get(path)
+        found = self.held.get(path)
         return found[0] if found else None
 
     def look(self, path: str) -> Seen | None:
         self._demand_working()
-        found = self.objects.get(path)
+        found = self.held.get(path)
         return Seen(size=len(found[0]), metadata=found[1]) if found else None
 
     def sha256_of(self, path: str) -> str | None:
         content = self.read(path)
         return None if content is None else hashlib.sha256(content).hexdigest()
 
+    def objects(self, below: str = "") -> Iterator[str]:
+        self._demand_working()
+        yield from [path for path in list(self.held) if path.startswith(below)]
+
     def delete(self, path: str) -> None:
         self._demand_working()
-        self.objects.pop(path, None)
+        self.held.pop(path, None)
 
     def presign(self, path: str, seconds: float) -> str:  # noqa: ARG002  its shape
         return path

@@ -230,7 +230,7 @@ class World(Roads):
         self.office.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
         if chance.random() < 0.2:
-            self.bucket.objects[f"{name}/{chance.choice(keyed).key}/0.png"] = (b"somebody else's", {})
+            self.bucket.held[f"{name}/{chance.choice(keyed).key}/0.png"] = (b"somebody else's", {})
         self.say("batch", name, f"rows={len(rows)}", f"budget={budget}")
         return name
 
