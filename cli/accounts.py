@@ -17,14 +17,17 @@ from jobs.result_files import utc
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account, DayLimit
+    from collections.abc import Mapping
+
+    from jobs.ledger.values import Account, DayLimit, Use
     from jobs.settings import Account as Declared
     from jobs.settings import Settings
 
 Probe = Annotated[str | None, typer.Option("--probe", metavar="NAME", help="Wake this paused account now.")]
 Line = tuple[str, str]
 
-HEADINGS = ("ACCOUNT", "PROVIDER", "SUBMITS/S", "POLLS/S", "IN FLIGHT", "429s", "STATE")
+HEADINGS = ("ACCOUNT", "PROVIDER", "SUBMITS/S", "USED", "IN FLIGHT", "WAITING", "429s", "STATE")
+FOUND = ("", "POLLS/S", "POLLS", "A TASK", "FOUND AFTER", "CALLED BACK")
 
 
 def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
@@ -34,14 +37,14 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
     settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
     path = settings.database_path
     if probe is None and path is not None and not path.exists():
-        _tell(Standing(_declared(settings), [], time.time()), settings, json=json)
+        _tell(Standing(_declared(settings), [], time.time(), {}), settings, json=json)
         return 0
     with desk_of(settings) as desk:
         if probe is not None:
             _wake(desk, probe)
         now = time.time() + desk.ledger.clock_offset()
         known = desk.ledger.accounts() or _declared(settings)
-        _tell(Standing(known, desk.ledger.daily_budgets(now), now), settings, json=json)
+        _tell(Standing(known, desk.ledger.daily_budgets(now), now, desk.ledger.uses(now)), settings, json=json)
     return 0
 
 
@@ -51,6 +54,7 @@ class Standing(NamedTuple):
     known: list[Account]
     days: list[DayLimit]
     now: float
+    uses: Mapping[str, Use]  # by account; none before the first run
 
 
 def _declared(settings: Settings) -> list[Account]:
@@ -78,7 +82,8 @@ def _declared(settings: Settings) -> list[Account]:
 
 def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
     if json:
-        told = [_document(account, settings.accounts.get(account.name)) for account in standing.known]
+        declared = settings.accounts
+        told = [_document(one, declared.get(one.name), standing.uses.get(one.name)) for one in standing.known]
         show_json({"accounts": told, "daily_budgets": [day_document(limit) for limit in standing.days]})
     else:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
@@ -95,19 +100,20 @@ def _wake(desk: Desk, name: str) -> None:
 
 
 def _page(standing: Standing, settings: Settings) -> list[Line]:
-    known, days, now = standing
+    known, days, now, uses = standing
     if not known:
         return [
             ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
         ]
-    rows = [_row(account, settings.accounts.get(account.name), now) for account in known]
-    head, *lines = aligned([HEADINGS, *rows], right=frozenset({2, 3, 4, 5}))
+    rows = [_row(account, settings.accounts.get(account.name), uses.get(account.name), now) for account in known]
+    head, *lines = aligned([HEADINGS, *rows], right=frozenset(range(2, 7)))
     styles = ["yellow" if is_paused(account, now) else "" for account in known]
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
     if any("*" in cell for row in rows for cell in row):
         told.append(("* not declared: learnt so far, from a cautious start", "dim"))
     today = [(day_line(limit), "") for limit in days]
-    return [(head, "bold"), *told, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
+    found = _found(known, settings, standing)
+    return [(head, "bold"), *told, *found, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
 
 
 def day_line(limit: DayLimit) -> str:
@@ -127,15 +133,50 @@ def day_document(limit: DayLimit) -> dict[str, object]:
     }
 
 
-def _row(account: Account, declared: Declared | None, now: float) -> tuple[str, ...]:
+def _row(account: Account, declared: Declared | None, use: Use | None, now: float) -> tuple[str, ...]:
     return (
         account.name,
         account.provider,
         _limit(account.submits_per_second, declared.submits_per_second if declared else None),
-        _limit(account.polls_per_second, declared.polls_per_second if declared else None),
+        f"{_used(account, use):.0%}" if use else "",
         f"{account.in_flight} of {_limit(account.max_in_flight, declared.max_in_flight if declared else None)}",
+        f"{use.waiting:,}" if use else "",
         f"{account.throttled:,}",
-        state_of(account, now),
+        state_of(account, now) + (_bound(use) if use and not is_paused(account, now) else ""),
+    )
+
+
+def _used(account: Account, use: Use) -> float:
+    """The part of a minute's submits that was sent in the last one."""
+    return use.sent / (60 * account.submits_per_second)
+
+
+def _bound(use: Use) -> str:
+    """What keeps it from sending more, where anything waits."""
+    words = {"rate": ", held up by its rate", "in_flight": ", held up by what is in flight"}
+    return words.get(use.bound_by, "") if use.waiting else ""
+
+
+def _found(known: list[Account], settings: Settings, standing: Standing) -> list[Line]:
+    """How provider tasks were found done; nothing before the first was."""
+    rows = [_found_row(one, settings.accounts.get(one.name), standing) for one in known if one.polls_made]
+    if not rows:
+        return []
+    head, *lines = aligned([FOUND, *rows], right=frozenset({1, 2, 3}))
+    return [("", ""), (head, "bold"), *((line, "") for line in lines)]
+
+
+def _found_row(account: Account, declared: Declared | None, standing: Standing) -> tuple[str, ...]:
+    polls, late = account.polls_per_task, account.mean_lateness
+    use = standing.uses.get(account.name)
+    called = use.called_back_at if use else None
+    return (
+        account.name,
+        _limit(account.polls_per_second, declared.polls_per_second if declared else None),
+        f"{account.polls_made:,}",
+        "" if polls is None else f"{polls:.2f}",
+        "" if late is None else f"{late:.1f} s on average",
+        "" if called is None else f"{span(standing.now - called)} ago",
     )
 
 
@@ -162,7 +203,7 @@ def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
     return [(f"When it is mended:  {command(f'accounts --probe {name}', sandbox=sandbox)}", "") for name in paused]
 
 
-def _document(account: Account, declared: Declared | None) -> dict[str, object]:
+def _document(account: Account, declared: Declared | None, use: Use | None) -> dict[str, object]:
     until = account.paused_until
     return {
         "name": account.name,
@@ -177,6 +218,22 @@ def _document(account: Account, declared: Declared | None) -> dict[str, object]:
         "paused_until": None if until is None or math.isinf(until) else day_and_time(until),
         "paused_code": account.paused_code,
         "paused_message": account.paused_message,
+        "polls": account.polls_made,
+        "polls_a_task": account.polls_per_task,
+        "found_after_seconds": account.mean_lateness,
+        **(_use_document(account, use) if use else {}),
+    }
+
+
+def _use_document(account: Account, use: Use) -> dict[str, object]:
+    return {
+        "submits_last_minute": use.sent,
+        "used": round(_used(account, use), 4),
+        "waiting_rows": use.waiting,
+        "bound_by": use.bound_by.value,
+        "submits_per_second_top": use.rate_top,
+        "max_in_flight_top": use.in_flight_top,
+        "called_back_at": None if use.called_back_at is None else utc(use.called_back_at),
     }
 
 

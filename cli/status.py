@@ -110,7 +110,8 @@ def _style(progress: Progress) -> str:
 def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
     progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(), desk.ledger.daily_budgets(now)
     backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
-    paused = [account for account in desk.ledger.accounts() if is_paused(account, now)]
+    accounts = desk.ledger.accounts()
+    paused = [account for account in accounts if is_paused(account, now)]
     if json:
         document = _document(progress) | _time_document(progress, now)
         days = [day_document(limit) for limit in today]
@@ -123,9 +124,21 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
         *((f"money\t{day_line(limit)}", "") for limit in today),
         *_slack(backlog, now),
         *_risk_lines(risk),
+        *(_at_work(desk, accounts, now) if rows_left(progress) else ()),
         *_next(progress, paused, now),
     ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
+
+
+def _at_work(desk: Desk, accounts: list[Account], now: float) -> Iterator[Line]:
+    """How far the accounts that send use what they may."""
+    uses = desk.ledger.uses(now)
+    for account in accounts:
+        if (use := uses[account.name]).sent or account.in_flight:
+            rate = f"{use.sent:,} submits in the last minute of {60 * account.submits_per_second:,.0f}"
+            flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
+            late = "" if account.mean_lateness is None else f", found {account.mean_lateness:.1f} s after their ends"
+            yield f"account\t{account.name}: {rate}, {flying}, {account.throttled:,} answers of 429{late}", ""
 
 
 def _in_columns(told: list[Line]) -> list[Line]:

@@ -38,6 +38,7 @@ from jobs.ledger.values import (
 )
 from jobs.states import Job
 from providers.dialect import Kind, Link, Request
+from tests.ledger import stock
 
 PIXELS = (64, 48)
 
@@ -346,6 +347,25 @@ def test_accounts_say_what_is_declared_and_why_one_rests_until_it_is_probed(told
     (account,) = document("accounts")["accounts"]
     assert account["paused"] is False
     assert account["submits_per_second"] == 50.0
+
+
+def test_accounts_and_status_tell_how_far_limits_are_used_and_what_waits(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    ledger, now = open_ledger(f"sqlite:///{tmp_path}/lightfast.db"), time.time()
+    limits = stock.account(name="maxapi-io", submits_per_second=1.0, max_in_flight=4)
+    stock.stock(ledger, stock.rows(80), limits=limits)
+    intents = ledger.claim_submits("maxapi-io", now, lease=90, ahead=60.0).intents
+    ledger.close()
+
+    (account,) = document("accounts")["accounts"]
+    text = call("accounts").stdout
+
+    assert (account["submits_last_minute"], account["waiting_rows"]) == (len(intents), 76) == (4, 76)
+    assert account["bound_by"] == "in_flight"
+    assert "4 of 4" in text
+    assert "7%" in text
+    assert "held up by what is in flight" in text
+    assert "4 submits in the last minute of 60, 4 in flight of 4" in call("status", "spring").stdout
 
 
 @pytest.mark.parametrize("words", [("retry", "shop"), ("redo", "shop", "--key", "lamp"), ("resume", "shop")])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
 
 from jobs.errors import WrongSchema
 from jobs.ledger import open_ledger
+from jobs.ledger.values import SubmitAccepted
+from tests.ledger import stock
 from web.app import Door, make_app
 
 
@@ -32,6 +37,64 @@ def test_metrics_count_jobs_money_and_flight(sqlite_ledger_url):
     assert page.headers["content-type"].startswith("text/plain")
     assert "lightfast_at_risk_images 0.0" in page.text
     assert "lightfast_workers 0.0" in page.text
+
+
+def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_are_found(ledger_url):
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stock.stock(ledger, stock.rows(8))
+        (first, *_) = ledger.claim_submits("main", now, lease=90, at_most=3).intents
+        taken = {"attempt_id": first.attempt_id, "at": now, "task_id": "t", "poll_path": None, "next_poll_at": now}
+        ledger.record([SubmitAccepted(**taken)], now)
+        ledger.claim_polls("main", now, lease=30)
+        ledger.touch_worker("here:1", now, now - 40)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    of_main = {name.removesuffix('{account="main"}'): float(value) for name, value in told.items() if "main" in name}
+    assert of_main["lightfast_submits_last_minute"] == of_main["lightfast_in_flight"] == 3
+    assert of_main["lightfast_waiting_rows"] == 5
+    assert of_main["lightfast_polls_total"] == 1
+    assert of_main["lightfast_cool_down_seconds"] == of_main["lightfast_throttled_total"] == 0
+    assert 30 < float(told['lightfast_worker_looked_seconds{worker="here:1"}']) < 60
+    assert told["lightfast_workers"] == "1.0"
+
+
+def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):
+    ledger, asked = open_ledger(sqlite_ledger_url), []
+    together = threading.Barrier(8)
+
+    def counted():
+        asked.append(1)
+        return ledger
+
+    def ask():
+        together.wait(20)
+        return client.get("/readyz").status_code
+
+    door = Door(lambda: ledger)
+    door.ledger = counted
+    with contextlib.closing(door), TestClient(make_app(door)) as client, ThreadPoolExecutor(8) as crowd:
+        answers = [future.result() for future in [crowd.submit(ask) for _ in range(8)]]
+
+    assert answers == [200] * 8
+    assert len(asked) < 8
+
+
+def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(sqlite_ledger_url, monkeypatch):
+    monkeypatch.setattr("web.app.PROBE_PATIENCE", 0.1)
+    monkeypatch.setattr("web.app.SCRAPE_PATIENCE", 0.1)
+    let_go = threading.Event()
+
+    def hanging():
+        assert let_go.wait(30)
+        return open_ledger(sqlite_ledger_url)
+
+    with contextlib.closing(Door(hanging)) as door, TestClient(make_app(door)) as client:
+        assert client.get("/readyz").status_code == client.get("/metrics").status_code == 503
+        assert client.get("/livez").status_code == 200
+        let_go.set()
 
 
 def test_alive_but_not_ready_without_its_database_and_no_password_is_told():

@@ -1,19 +1,20 @@
-"""What the ledger counts, as Prometheus reads it. Made anew at each scrape: no process holds a number of its own."""
+"""What the ledger counts, as Prometheus reads it. Read from the ledger: no process holds a number of its own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
-from jobs.ledger.values import Account, Progress
+from jobs.ledger.values import Account, Progress, Use, Worker
 
 MICROS = 1_000_000
 WORKER_SEEN = 60.0  # seconds since a worker last touched the ledger
+WORKER_GONE = 900.0  # seconds after which a silent one is no longer listed
 BATCHES = 50  # the newest; a label for each batch that ever was would grow for ever
 
 
@@ -30,12 +31,14 @@ class Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family."""
         ledger = self._ledger()
+        now = time.time() + ledger.clock_offset()
         newest = sorted(ledger.batches(), key=lambda batch: batch.created_at)[-BATCHES:]
         progresses = [ledger.progress(batch.name) for batch in newest]
         yield from _jobs(progresses)
         yield from _money(progresses)
-        yield from _accounts(ledger.accounts())
-        yield from _risk(ledger, progresses)
+        yield from _accounts(ledger, now)
+        yield from _workers(ledger.workers(now, WORKER_GONE), now)
+        yield from _risk(ledger, progresses, now)
 
 
 def _jobs(progresses: list[Progress]) -> Iterator[Metric]:
@@ -64,27 +67,63 @@ def _money(progresses: list[Progress]) -> Iterator[Metric]:
     yield money
 
 
-def _accounts(accounts: list[Account]) -> Iterator[Metric]:
-    now = time.time()
-    in_flight = GaugeMetricFamily("lightfast_in_flight", "Open attempts of an account.", labels=["account"])
-    cap = GaugeMetricFamily("lightfast_max_in_flight", "Open attempts an account may have.", labels=["account"])
-    paused = GaugeMetricFamily("lightfast_account_paused", "1 while no submit of it is sent.", labels=["account"])
-    throttled = CounterMetricFamily("lightfast_throttled", "Answers of 429 so far.", labels=["account"])
-    for account in accounts:
-        in_flight.add_metric([account.name], account.in_flight)
-        cap.add_metric([account.name], account.max_in_flight)
-        paused.add_metric([account.name], float((account.paused_until or 0) > now))
-        throttled.add_metric([account.name], account.throttled)
-    yield from (in_flight, cap, paused, throttled)
+def _accounts(ledger: Ledger, now: float) -> Iterator[Metric]:
+    accounts, uses = ledger.accounts(), ledger.uses(now)
+    for name, told, of in _OF_ACCOUNTS:
+        family = GaugeMetricFamily(f"lightfast_{name}", told, labels=["account"])
+        for account in accounts:
+            family.add_metric([account.name], of(account, uses[account.name], now))
+        yield family
+    for name, told, count in _COUNTED:
+        counter = CounterMetricFamily(f"lightfast_{name}", told, labels=["account"])
+        for account in accounts:
+            counter.add_metric([account.name], count(account))
+        yield counter
 
 
-def _risk(ledger: Ledger, progresses: list[Progress]) -> Iterator[Metric]:
+def _rest(account: Account, now: float) -> float:
+    """Seconds an account still rests; infinite until a person helps."""
+    return max(0.0, (account.paused_until or 0.0) - now)
+
+
+_OF_ACCOUNTS: Sequence[tuple[str, str, Callable[[Account, Use, float], float]]] = (
+    ("submits_per_second", "Submits an account may send, declared or learnt.", lambda a, _u, _n: a.submits_per_second),
+    ("submits_last_minute", "Submits it sent in the last minute.", lambda _a, u, _n: u.sent),
+    ("waiting_rows", "Rows that could be sent to its provider.", lambda _a, u, _n: u.waiting),
+    ("in_flight", "Open attempts of an account.", lambda a, _u, _n: a.in_flight),
+    ("max_in_flight", "Open attempts an account may have.", lambda a, _u, _n: a.max_in_flight),
+    ("account_paused", "1 while no submit of it is sent.", lambda a, _u, n: float(_rest(a, n) > 0)),
+    ("cool_down_seconds", "Until it sends again; +Inf until a person helps.", lambda a, _u, n: _rest(a, n)),
+)
+_COUNTED: Sequence[tuple[str, str, Callable[[Account], float]]] = (
+    ("throttled", "Answers of 429 so far.", lambda a: a.throttled),
+    ("polls", "Requests that asked about provider tasks.", lambda a: a.polls_made),
+    ("tasks_found", "Provider tasks that were found done.", lambda a: a.tasks_found),
+    ("lateness_seconds", "From the ends of these to our finding them, in all.", lambda a: a.lateness_sum),
+)
+
+
+def _workers(workers: list[Worker], now: float) -> Iterator[Metric]:
+    seen = GaugeMetricFamily(
+        "lightfast_worker_seen_seconds", "Since a worker last told that it lives.", labels=["worker"]
+    )
+    looked = GaugeMetricFamily(
+        "lightfast_worker_looked_seconds", "Since the laziest of its lanes last looked for work.", labels=["worker"]
+    )
+    for worker in workers:
+        seen.add_metric([worker.name], now - worker.seen_at)
+        if worker.looked_at is not None:
+            looked.add_metric([worker.name], now - worker.looked_at)
+    alive = sum(now - worker.seen_at <= WORKER_SEEN for worker in workers)
+    yield GaugeMetricFamily("lightfast_workers", "Workers seen in the last minute.", value=alive)
+    yield from (seen, looked)
+
+
+def _risk(ledger: Ledger, progresses: list[Progress], now: float) -> Iterator[Metric]:
     images, micros = ledger.at_risk()
     yield GaugeMetricFamily("lightfast_at_risk_images", "Paid images not yet stored, or unknown.", value=images)
     yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=micros / MICROS)
-    seen = ledger.workers_seen(time.time(), WORKER_SEEN)
-    yield GaugeMetricFamily("lightfast_workers", "Workers seen in the last minute.", value=seen)
     deaths = [progress.least_expiry for progress in progresses if progress.least_expiry is not None]
     if deaths:
-        left = min(deaths) - time.time()
+        left = min(deaths) - now
         yield GaugeMetricFamily("lightfast_least_link_seconds", "Until the first uncopied link dies.", value=left)

@@ -36,6 +36,7 @@ from jobs.ledger import (
     reports,
     server,
     unknowns,
+    uses,
 )
 from jobs.ledger.departures import Departures
 from jobs.ledger.schema import accounts, batches, workers
@@ -62,6 +63,7 @@ from jobs.ledger.values import (
     TaskKind,
     Trouble,
     UnknownAttempt,
+    Use,
     Worker,
 )
 from jobs.money import AuditLine, Entry
@@ -317,6 +319,10 @@ class Ledger:
     def accounts(self) -> list[Account]:
         """The configured accounts as they stand."""
         return self._read(reports.all_accounts)
+
+    def uses(self, now: float) -> dict[str, Use]:
+        """How far the configured accounts use what they may, by name."""
+        return self._read(lambda tx: uses.uses(tx, now))
 
     def wake_account(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
         """The account's next submit is tried at once, as a probe."""

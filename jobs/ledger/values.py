@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from jobs.endings import OF_KIND, Ending
 from jobs.failover import Failover
+from jobs.learning import Bound
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble
 from jobs.states import Job as JobState
@@ -224,6 +225,18 @@ class Account:
     def mean_lateness(self) -> float | None:
         """Seconds from a task's end to our finding it, on average; None before any was."""
         return self.lateness_sum / self.tasks_found if self.tasks_found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How far an account uses what it may."""
+
+    sent: int  # submits in the last minute
+    waiting: int  # rows that could be sent to its provider
+    bound_by: Bound  # what kept the last claim from starting more
+    rate_top: float | None  # submits a second at which the last 429 was met; None: none yet, or declared
+    in_flight_top: float | None  # the same of provider tasks at once
+    called_back_at: float | None  # when a callback last told the truth, give or take a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
