@@ -59,16 +59,15 @@ class Standing(NamedTuple):
 
 def _declared(settings: Settings) -> list[Account]:
     """The accounts of the settings, before the first run has brought them to a ledger."""
-    from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
+    from jobs.learning import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
     from jobs.ledger.values import Account  # noqa: PLC0415  rarely
-    from jobs.limits import DEFAULT_POLLS_PER_SECOND  # noqa: PLC0415
 
     return [
         Account(
             name=name,
             provider=account.provider,
             submits_per_second=account.submits_per_second or FIRST_SUBMITS_PER_SECOND,
-            polls_per_second=account.polls_per_second or DEFAULT_POLLS_PER_SECOND,
+            polls_per_second=account.polls_per_second or FIRST_POLLS_PER_SECOND,
             max_in_flight=account.max_in_flight or int(FIRST_IN_FLIGHT),
             in_flight=0,
             paused_until=None,

@@ -52,6 +52,15 @@ DEEPEST = 0.5
 #: are chance. Over a long time they tell too little, since we asked for less ourselves.
 TELLING = 10
 
+#: Polls a second to begin with, and at most; they cost nothing. Each that was wanted wins a tenth of a poll a second,
+#: but for so many seconds after a 429, which takes three tenths of the rate.
+FIRST_POLLS_PER_SECOND, MOST_POLLS_PER_SECOND = 10.0, 100.0
+LEAST_POLLS_PER_SECOND = 0.5
+A_POLL, POLLS_CUT, POLLS_CALM = 0.1, 0.7, 60.0
+#: Seconds that a 429 to a poll keeps all polls of the account back, where it does not say, and at most: a rate's state
+#: that lies further ahead is taken for a clock that was set back.
+POLL_REST, LONGEST_POLL_REST = 1.0, 50.0
+
 #: Answers that take so many times the quickest, and so many seconds more, are a sign of load: nothing grows.
 SLOW, SLOW_BY = 2.0, 1.0
 #: And when they take so much longer, the limits are cut, once in so many seconds.
@@ -127,6 +136,16 @@ def blamed(known: Learnt, bound: Bound, flying: int) -> Bound:
     if bound is Bound.IN_FLIGHT or (known.cut_at is not None and known.since_cut == 0 and flying > 1):
         return Bound.IN_FLIGHT
     return Bound.RATE
+
+
+def more_polls(rate: float, used: int) -> float:
+    """The learnt polls a second after all that were allowed were used."""
+    return min(MOST_POLLS_PER_SECOND, rate + A_POLL * used)
+
+
+def fewer_polls(rate: float) -> float:
+    """The same after a 429 to one of them."""
+    return max(LEAST_POLLS_PER_SECOND, POLLS_CUT * rate)
 
 
 # -- growing -------------------------------------------------------------------------------------------------------

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: Polls cost nothing; this only keeps a careless cadence from becoming a flood.
-DEFAULT_POLLS_PER_SECOND = 10.0
-
 #: Part of the time ahead that is left when a lane asks for the next permits: a claim that is late by less loses none,
 #: whoever makes it.
 _ASK_EARLY = 0.5

@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from jobs import limits
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
+from jobs.ledger.poll_rate import after_use, poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import DueCopy, DuePoll, ImageChecked
 from providers.dialect import request_hash
@@ -42,12 +43,13 @@ class PollTerms:
 def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tuple[list[DuePoll], float | None]:
     """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
     account = lock_account(tx, name)
-    rate = account.polls_per_second or limits.DEFAULT_POLLS_PER_SECOND
-    permits = limits.permits(tat=account.poll_tat, now=now, per_second=rate, ahead=0.25, most=terms.at_most)
+    permits = limits.permits(
+        tat=account.poll_tat, now=now, per_second=poll_rate(account), ahead=0.25, most=terms.at_most
+    )
     requests = _requests(tx, account.id, now, permits.count, terms) if permits.count else []
     if requests:
         used = {"of_account": account.id, "tat": permits.tat(len(requests)), "more": len(requests)}
-        tx.execute(_TAKE_POLL_RATE, used)
+        tx.execute(_TAKE_POLL_RATE, {**used, "learnt": after_use(account, permits, len(requests), now)})
         asked_about = [row.id for rows in requests for row in rows]
         tx.execute(_POLLED, {"asked_about": asked_about, "until": now + terms.lease})
     due = [_due_poll(row, account, number) for number, rows in enumerate(requests) for row in rows]
@@ -86,7 +88,11 @@ def _may_share(row: Row[Any], terms: PollTerms) -> bool:
 _TAKE_POLL_RATE = (
     update(accounts)
     .where(accounts.c.id == bindparam("of_account"))
-    .values(poll_tat=bindparam("tat"), polls_made=accounts.c.polls_made + bindparam("more"))
+    .values(
+        poll_tat=bindparam("tat"),
+        polls_made=accounts.c.polls_made + bindparam("more"),
+        learnt_polls=bindparam("learnt"),
+    )
 )
 _POLLED = (
     update(attempts)

@@ -15,9 +15,9 @@ from jobs.ledger import days, destinations, durations
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.derived import HAS_WRONG_PIXELS
 from jobs.ledger.manifests import history, shown_key
+from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import Account, AttemptStory, Batch, Event, Progress, Result, StoredImage, Story
-from jobs.limits import DEFAULT_POLLS_PER_SECOND
 from jobs.states import AT_STAKE, Attempt, Image, Job
 from jobs.states import Batch as BatchState
 from providers.dialect import Request
@@ -78,7 +78,7 @@ def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
         name=row.name,
         provider=row.provider,
         submits_per_second=submit_rate(row),
-        polls_per_second=row.polls_per_second or DEFAULT_POLLS_PER_SECOND,
+        polls_per_second=poll_rate(row),
         max_in_flight=most_in_flight(row),
         in_flight=flying,
         paused_until=row.paused_until,

@@ -80,7 +80,9 @@ accounts = Table(
     Column("troubled_since", Time),  # NULL: not since the last acceptance
     Column("learnt_rate", Float(53), nullable=False),
     Column("learnt_in_flight", Float(53), nullable=False),
-    # What jobs/learning.py knows beside these two.
+    Column("learnt_polls", Float(53), nullable=False, server_default="10"),
+    Column("polls_cut_at", Time),
+    # What jobs/learning.py knows of submits beside these.
     Column("rate_top", Float(53)),
     Column("in_flight_top", Float(53)),
     Column("cut_at", Time),

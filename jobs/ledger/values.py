@@ -462,6 +462,7 @@ class TaskStillRunning:
     message: str | None = None
     raw: str = ""
     not_found: bool = False
+    rest: float | None = None  # seconds for which no poll of the account should follow: 429
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

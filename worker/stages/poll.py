@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 
+from jobs.learning import POLL_REST
 from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
@@ -129,7 +131,8 @@ def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     if outcome.kind is Kind.ACCOUNT:
         emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
     least = outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0)
-    return still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
+    fact = still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
+    return replace(fact, rest=outcome.retry_after or POLL_REST) if outcome.kind is Kind.THROTTLED else fact
 
 
 def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:
