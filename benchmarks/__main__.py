@@ -1,16 +1,18 @@
-"""All benchmarks, and a table of what they found. About three minutes on two cores."""
+"""All benchmarks, and a table of what they found. About seven minutes on two cores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks import copying, cpu, plan, start
+from benchmarks import copying, cpu, flood, plan, start, webhooks
 from benchmarks.measure import show
 
 ALL: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "Start (median of 10)": lambda: start.measure(10),
     "CPU per image (SQLite, 200 kB images, a folder)": lambda: cpu.measure(500, 2_500),
     "Copying (64 images of 25 MB, S3)": lambda: copying.measure(copying.IMAGES, copying.SIZE),
+    "Wrong callbacks, 1,000 a second beside a run (SQLite)": lambda: flood.measure(10.0, 600),
+    "Lateness of finding, tasks of 5 to 20 s (SQLite)": lambda: webhooks.measure(200),
     "Planning (CSV of five columns, a template prompt)": lambda: plan.measure(100_000, 1_000_000),
 }
 

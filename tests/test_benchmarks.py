@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from benchmarks import copying, cpu, plan, start
+from benchmarks import copying, cpu, flood, plan, start, webhooks
 
 
 def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
@@ -29,3 +29,21 @@ def test_copying_is_measured_beside_a_bare_download_and_put():
 
     assert found["images due at once"] == "2 of 1 MB"
     assert re.fullmatch(r"\d+\.\d\d", found["ratio of their times"])
+
+
+def test_a_flood_of_wrong_callbacks_is_measured_beside_a_run():
+    found = dict(flood.measure(0.3, 3))
+
+    assert found["the run beside it ended with"] == "0"
+    assert found["complaints in both logs"] == "none"
+
+
+def test_the_lateness_of_finding_is_measured(monkeypatch):
+    monkeypatch.setitem(webhooks.SCENARIO, "takes", {"default": [0.5, 1.0]})
+
+    found = dict(webhooks.measure(3))
+
+    assert [name for name in found if "SQLite" in name] == [
+        "run and serve, SQLite, callbacks",
+        "run and serve, SQLite, polls only",
+    ]

@@ -46,6 +46,17 @@ def attempt_of(secret: str, given: str) -> int | None:
     return int(number) if genuine else None
 
 
+def hear_all(tx: Connection, heard: Sequence[tuple[int, str]], now: float) -> set[str]:
+    """Keeps hints, (attempt, task id) each; the lanes that have something to do now."""
+    named = select(attempts.c.account_id).where(attempts.c.id.in_({number for number, _ in heard}))
+    # Their accounts first, as everybody locks them: else a group of facts and a group of hints wait for each other.
+    tx.execute(
+        select(accounts.c.id).where(accounts.c.id.in_(named)).order_by(accounts.c.id).with_for_update(key_share=True)
+    )
+    lanes = (hear(tx, attempt_id, task_id, now) for attempt_id, task_id in heard)
+    return {lane for lane in lanes if lane is not None}
+
+
 def hear(tx: Connection, attempt_id: int, task_id: str, now: float) -> str | None:
     """Keeps a hint; the lane that has something to do now, or None."""
     if not task_id or len(task_id) > _LONGEST_TASK_ID or clean(task_id) != task_id:

@@ -263,18 +263,13 @@ class Ledger:
 
     def hear(self, token: str, task_id: str, now: float) -> str | None:
         """A callback said that the token's attempt has this provider task; the lane to ring, or None."""
-        attempt_id = hints.attempt_of(self._secret, token)
-        return None if attempt_id is None else self._write(lambda tx: hints.hear(tx, attempt_id, task_id, now))
+        return next(iter(self.hear_all([(token, task_id)], now)), None)
 
     def hear_all(self, heard: Sequence[tuple[str, str]], now: float) -> set[str]:
         """The same of many (token, task id), in one transaction; the lanes to ring."""
-        known = [(hints.attempt_of(self._secret, token), task_id) for token, task_id in heard]
-
-        def write(tx: Connection) -> set[str]:
-            lanes = (hints.hear(tx, number, task_id, now) for number, task_id in known if number is not None)
-            return {lane for lane in lanes if lane is not None}
-
-        return self._write(write)
+        numbered = [(hints.attempt_of(self._secret, token), task_id) for token, task_id in heard]
+        ours = [(number, task_id) for number, task_id in numbered if number is not None]
+        return self._write(lambda tx: hints.hear_all(tx, ours, now))
 
     def is_callback_token(self, token: str) -> bool:
         """Whether we made this token."""
