@@ -1,4 +1,4 @@
-"""Real servers from the package registry: Valkey (speaks Redis), PostgreSQL, and moto for S3.
+"""Real servers from the package registry: Valkey (speaks Redis), PostgreSQL, moto and rclone for S3.
 
 Each is kept by a small process of its own (`keep`), which ends it when whoever asked for it is gone, by kill -9 too.
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+KEYS = ("sandbox-access-key", "sandbox-secret-key")  # of S3: moto takes any, rclone none that are short
 START_SECONDS = 30.0  # a busy two-core machine starts PostgreSQL in under two
 WATCH_SECONDS = 0.2  # how soon a keeper sees that its asker is gone
 PR_SET_PDEATHSIG = 1
@@ -141,8 +142,8 @@ class S3(Server):
         """What boto3 needs to find it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "sandbox",
-            "AWS_SECRET_ACCESS_KEY": "sandbox-secret",
+            "AWS_ACCESS_KEY_ID": KEYS[0],
+            "AWS_SECRET_ACCESS_KEY": KEYS[1],
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -212,6 +213,36 @@ def s3(*, port: int = 0) -> Iterator[S3]:
                 is_up=lambda: answers(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1."),
             )
         )
+
+
+@contextlib.contextmanager
+def rclone_s3(*, port: int = 0) -> Iterator[S3]:
+    """A second S3 server, over a folder (rclone's): it ignores conditions, as some do."""
+    port = port or free_port()
+    with _folder() as folder:
+        (folder / "buckets").mkdir()
+        yield from running(
+            S3(
+                name="rclone",
+                url=f"http://127.0.0.1:{port}",
+                folder=folder,
+                command=[_program("rclone"), "serve", "s3", "--auth-key", ",".join(KEYS), *_quiet_rclone(port, folder)],
+                is_up=lambda: answers(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1."),
+            )
+        )
+
+
+def _quiet_rclone(port: int, folder: Path) -> list[str]:
+    own = ["--config", os.devnull, "--cache-dir", str(folder / "cache")]
+    return ["--addr", f"127.0.0.1:{port}", *own, str(folder / "buckets")]
+
+
+def _program(name: str) -> str:
+    """A program that a package has put beside python."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise ServerError(f"{name} is not installed here")
+    return found
 
 
 def free_port() -> int:

@@ -71,25 +71,56 @@ ACTIONS = {
     "sign": "s3:GetObject",
     "list": "s3:ListBucket",
 }
+#: What is said of a store that replaces objects though it is told not to.
+IGNORES = (
+    " ignores If-None-Match: Lightfast looks before it writes instead, and cannot tell two processes apart that write "
+    "one path at the same moment"
+)
 #: The same call will not work later.
 FINAL = frozenset({"bucket_refused", "bad_path"})
 
 
 class BucketStore(Store):
-    """One bucket and prefix. `open_with(timeout)` gives an obstore store that has valid credentials now."""
+    """One bucket and prefix. `open_with(timeout)` gives an obstore store that has valid credentials now.
 
-    def __init__(self, *, scheme: str, bucket: str, prefix: str, open_with: Callable[[timedelta], Opened]) -> None:
+    `honours`: whether the store keeps a conditional put's condition; None: it is to be found out. Some replace the
+    object and call that success.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheme: str,
+        bucket: str,
+        prefix: str,
+        open_with: Callable[[timedelta], Opened],
+        honours: bool | None = True,
+    ) -> None:
         self._scheme = scheme
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._open_with = open_with
         self._timeout = REQUEST_TIMEOUT
+        self._honours = honours
 
     def put_new(
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
     ) -> Put:
-        """Writes an object unless one is there (If-None-Match); stores that ignore the condition replace it."""
+        """Writes an object unless one is there (If-None-Match). Where that is ignored, a look before has to do."""
+        if not self._honours and self.look(path) is not None:
+            return Put.EXISTS
         attributes = self._attributes(content_type, metadata)
+        done = self._create(path, data, attributes)
+        if self._honours is None and done is Put.STORED:
+            self._learn(path, data, attributes)
+        return done
+
+    def _learn(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> None:
+        """The same bytes once more, in their own place: to replace them does no harm, and tells."""
+        with contextlib.suppress(StoreError):  # not told now; the next put asks again
+            self._honours = self._create(path, data, attributes) is Put.EXISTS
+
+    def _create(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> Put:
         with self._told(path, "write"), _mapped(data) as content:
             try:
                 # One request, whatever its size: multipart uploads take no condition, so obstore makes none here.
@@ -155,10 +186,16 @@ class BucketStore(Store):
     def probe(self) -> str | None:
         """As every store's, and quicker to give up."""
         hasty = BucketStore(
-            scheme=self._scheme, bucket=self._bucket, prefix=self._prefix.rstrip("/"), open_with=self._open_with
+            scheme=self._scheme,
+            bucket=self._bucket,
+            prefix=self._prefix.rstrip("/"),
+            open_with=self._open_with,
+            honours=self._honours,
         )
         hasty._timeout = PROBE_TIMEOUT
-        return super(BucketStore, hasty).probe()
+        warning = super(BucketStore, hasty).probe()
+        self._honours = hasty._honours
+        return warning if warning or self._honours is not False else f"{self.url_of('')}{IGNORES}"
 
     def _store(self) -> Opened:
         return self._open_with(self._timeout)
@@ -254,7 +291,9 @@ def open_bucket(scheme: str, bucket: str, prefix: str) -> Store:
     if scheme == "s3":
         from worker.s3 import S3  # noqa: PLC0415  boto3 takes long to load; other clouds do without
 
-        return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=S3(bucket).open_with)
+        opened = S3(bucket)
+        honours = True if opened.is_amazons else None
+        return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=opened.open_with, honours=honours)
     open_with = _gcs(bucket) if scheme == "gs" else _azure(bucket)
     return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=open_with)
 

@@ -48,6 +48,11 @@ class S3:
         self._lock = threading.Lock()
         self._made: dict[timedelta, tuple[object, S3Store]] = {}
 
+    @property
+    def is_amazons(self) -> bool:
+        """Whether it is Amazon's own S3, and not something that speaks like it."""
+        return not self._endpoint
+
     def open_with(self, timeout: timedelta) -> S3Store:
         """A store with credentials that are valid now: a new one when they have changed, else the one before."""
         try:
