@@ -90,7 +90,7 @@ def called_back(tx: Connection, since: float) -> set[str]:
 def _ask_now(tx: Connection, attempt_id: int, now: float) -> bool:
     """The task we know of has something to tell: its next poll is due."""
     later = (attempts.c.id == attempt_id, attempts.c.next_poll_at > now)
-    return tx.execute(update(attempts).where(*later).values(next_poll_at=now)).rowcount > 0
+    return tx.execute(update(attempts).where(*later).values(next_poll_at=now, hinted_at=now)).rowcount > 0
 
 
 def _keep(tx: Connection, row: Any, task_id: str, now: float) -> bool:

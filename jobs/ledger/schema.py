@@ -238,6 +238,7 @@ attempts = Table(
     Column("accepted_at", Time),
     Column("next_poll_at", Time),  # NULL: not polled (any more)
     Column("polls", Integer, nullable=False, server_default="0"),
+    Column("hinted_at", Time),  # when a callback last made its poll due
     Column("not_found_since", Time),
     Column("finished_at", Time),
     Column("error_code", Text),

@@ -21,6 +21,10 @@ from providers.dialect import RAW_LIMIT, clean
 #: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.
 UNKNOWN_STATUS = "status_not_known"
 
+#: A provider may call back before its own answers know. For so many seconds after a callback a task that is said to run
+#: is asked about again after so many.
+HINT_LASTS, AGAIN = 10.0, 2.0
+
 _STILL_RUNNING = (
     update(attempts)
     .where(attempts.c.id == bindparam("of_attempt"), attempts.c.next_poll_at.is_not(None))
@@ -28,7 +32,9 @@ _STILL_RUNNING = (
         ran_at=case((bindparam("runs") == 1, bindparam("seen_at")), else_=attempts.c.ran_at),
         # A claim has put it off by its lease: where it is due now, a callback came meanwhile, and this answer is old.
         next_poll_at=case(
-            (attempts.c.next_poll_at <= bindparam("seen_at"), attempts.c.next_poll_at), else_=bindparam("then")
+            (attempts.c.next_poll_at <= bindparam("seen_at"), attempts.c.next_poll_at),
+            ((bindparam("runs") == 1) & (attempts.c.hinted_at > bindparam("hinted_since")), bindparam("soon")),
+            else_=bindparam("then"),
         ),
         not_found_since=case(
             (bindparam("missed") == 1, func.coalesce(attempts.c.not_found_since, bindparam("seen_at"))),
@@ -51,6 +57,8 @@ def keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
             "told": int(f.code in (None, UNKNOWN_STATUS)),
             "runs": int(f.code is None),
             "seen_at": f.at,
+            "hinted_since": f.at - HINT_LASTS,
+            "soon": min(f.next_poll_at, f.at + AGAIN),
         }
         for f in facts
     ]

@@ -170,3 +170,19 @@ def test_only_a_callback_that_names_our_own_task_says_that_callbacks_come_throug
     ledger.hear(token, "task-1", NOW)
     assert ledger.called_back(NOW - 60) == {"main"}
     assert ledger.called_back(NOW + 1) == set()
+
+
+def test_a_task_that_is_still_said_to_run_just_after_its_callback_is_asked_about_again_soon(ledger, intent):
+    ledger.record([accepted(intent)], NOW)
+    ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW + 5)
+
+    def next_poll(at, **changes):
+        ledger.claim_polls("main", at, lease=30)
+        still = TaskStillRunning(**{"attempt_id": intent.attempt_id, "at": at, "next_poll_at": at + 60, **changes})
+        ledger.record([still], at)
+        return ledger.claim_polls("main", at, lease=30)[1] - at
+
+    assert next_poll(NOW + 5.2) == pytest.approx(2)
+    assert next_poll(NOW + 7.2, next_poll_at=NOW + 8) == pytest.approx(0.8)
+    assert next_poll(NOW + 9, code="poll_refused") == pytest.approx(60)
+    assert next_poll(NOW + 70) == pytest.approx(60)
