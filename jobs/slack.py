@@ -19,6 +19,8 @@ ENOUGH_WAITING = 20
 #: New submits stop above the first and go on below the second, so that a pace that wavers changes nothing.
 PAUSE_ABOVE = 0.8
 RESUME_BELOW = 0.5
+#: Seconds before its link dies at which an image whose destination refuses is fetched all the same, and kept on disk.
+SAVED_BEFORE = 900.0
 #: Looks running that must say so: a burst that has just arrived is worked off before the next.
 LOOKS = 2
 

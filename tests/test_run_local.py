@@ -212,7 +212,7 @@ async def test_a_batch_most_of_whose_rows_fail_alike_pauses_itself(tmp_path):
 
 async def test_a_bucket_that_refuses_stops_submits_until_it_takes_again(tmp_path, monkeypatch):
     monkeypatch.setattr("worker.destinations.FIRST_PROBE", 0.05)
-    monkeypatch.setattr("worker.stages.copy.FIRST_WAIT", 0.05)
+    monkeypatch.setattr("worker.stages.later.FIRST_WAIT", 0.05)
     provider = Provider()
     services = world(tmp_path, provider, max_in_flight=2)
     store = services.destinations.store(str(tmp_path / "dest"))

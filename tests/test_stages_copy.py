@@ -331,6 +331,71 @@ async def test_a_bucket_that_refuses_is_noted_and_the_next_write_that_works_ends
     stored(services, tmp_path)
 
 
+async def test_bytes_whose_destination_refuses_wait_on_our_disk_while_their_link_dies(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    refusing = Refusing(services.destinations)
+    services.destinations.opener = refusing.open
+    await copy(services, generated(services, tmp_path, lives=60.0))
+
+    refusing.now = False
+    provider.on_download = lambda _: DEAD
+    await copy(services, claimed(services, later=7_200.0))
+
+    stored(services, tmp_path)
+    assert not list(services.spool.folder.iterdir())
+
+
+async def test_while_a_destination_refuses_what_soon_dies_is_fetched_and_nothing_is_put(tmp_path):
+    services = world(tmp_path, Provider())
+    services.destinations.opener = lambda _dest: pytest.fail("it was opened")
+    dest = str(tmp_path / "dest")
+    due = generated(services, tmp_path, lives=60.0)
+    services.destinations.refused(dest, StoreError(code="denied", message="", retryable=False, denied=True), 0.0)
+
+    await copy(services, due)
+
+    (image,) = result(services).images
+    assert (image.state, services.ledger.progress("b").copy_errors) == ("generated", {"denied": 1})
+    assert image.link_expires_at > services.clock.now() + 86_400
+    assert len(list(services.spool.folder.iterdir())) == 1
+
+
+async def test_what_may_be_stored_already_is_not_lost_while_its_destination_cannot_be_asked(tmp_path):
+    gone = {"code": 0, "data": {"status": "FAILURE", "error": "gone"}}
+    provider = Provider(on_poll=lambda _: answer(gone))
+    services = world(tmp_path, provider)
+    dies = dataclasses.replace(services, recorder=DiesBeforeTheLast(services.recorder))
+    with pytest.raises(asyncio.CancelledError):
+        await copy(dies, generated(services, tmp_path, lives=60.0))
+    dest, refuses = str(tmp_path / "dest"), StoreError(code="denied", message="", retryable=False, denied=True)
+    provider.on_download = lambda _: DEAD
+    services.destinations.refused(dest, refuses, services.clock.now())
+    due = dataclasses.replace(claimed(services, later=120.0), expires_at=services.clock.now() - 7_200.0)
+
+    await copy(services, due)
+    assert result(services).images[0].state == "generated"
+    services.destinations.worked(dest)
+    await copy(services, claimed(services, later=240.0))
+
+    stored(services, tmp_path)
+
+
+async def test_a_disk_with_little_room_keeps_nothing_and_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.spool.SPARE", 1 << 60)
+    services = world(tmp_path, Provider())
+    refusing = Refusing(services.destinations)
+    services.destinations.opener = refusing.open
+
+    await copy(services, generated(services, tmp_path, lives=60.0))
+    assert result(services).images[0].link_expires_at < services.clock.now() + 61
+    services.destinations.worked(str(tmp_path / "dest"))
+    refusing.now = False
+    await copy(services, claimed(services, later=30.0))
+
+    stored(services, tmp_path)
+
+
 class DiesBeforeTheLast:
     """A process that is killed between the put and its record."""
 

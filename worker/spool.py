@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import io
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -18,6 +19,8 @@ from typing import BinaryIO
 
 #: How the names of downloads' files begin.
 BODY = "lightfast-body-"
+#: Bytes that are left free on the disk: the ledger may be on it.
+SPARE = 1024 * 1024 * 1024
 #: Seconds for which a file may not be locked yet by who has just made it.
 JUST_MADE = 60.0
 #: Bytes of one download that are held in memory; above that they go to a temporary file.
@@ -100,6 +103,15 @@ class Spool:
             return _write(self.folder, name, content)
         except OSError:  # the usual folder is full or gone; what was paid for goes where there is room
             return _write(Path(tempfile.gettempdir()) / "lightfast-spool", name, content)
+
+    def save(self, image_id: int, content: bytes | Path) -> str | None:
+        """Keeps what its destination does not take now; None where the disk has no room to spare."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < size + SPARE:
+            return None
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        return _write(self.folder, f"{_host()}--image-{image_id}.image", data)
 
     @staticmethod
     def is_elsewhere(name: str) -> bool:

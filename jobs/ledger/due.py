@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    and_,
     bindparam,
     func,
     literal_column,
@@ -25,6 +26,7 @@ from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.poll_rate import after_use, poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values import DueCopy, DuePoll, ImageChecked
+from jobs.slack import SAVED_BEFORE
 from providers.dialect import request_hash
 
 # -- polls ---------------------------------------------------------------------------------------------------------
@@ -164,13 +166,16 @@ def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
 def claim_copies(
     tx: Connection, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()
 ) -> tuple[list[DueCopy], float | None]:
-    """Images to be copied now, those whose links die first first, and when to ask again. `barred`: not to there."""
-    wanted = {"moment": now, "me": holder, "most": at_most, "barred": barred}
+    """Images to be copied now, those whose links die first first, and when to ask again.
+
+    `barred`: destinations that take no writes. Their images are left, but for those that soon die: to be kept here.
+    """
+    wanted = {"moment": now, "me": holder, "most": at_most, "barred": barred, "soon": now + SAVED_BEFORE}
     due = tx.execute(_DUE_COPIES, wanted).all()
     if due:
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
-    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, barred)
+    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, barred, now)
 
 
 _LEASE = (
@@ -180,8 +185,9 @@ _LEASE = (
 )
 
 
-_NOT_BARRED = images.c.batch_id.not_in(
-    select(batches.c.id).where(batches.c.dest.in_(bindparam("barred", expanding=True)))
+_BARRED = select(batches.c.id).where(batches.c.dest.in_(bindparam("barred", expanding=True)))
+_NOT_BARRED = or_(
+    images.c.batch_id.not_in(_BARRED), and_(images.c.expires_at <= bindparam("soon"), images.c.spool.is_(None))
 )
 
 
@@ -229,8 +235,8 @@ def _due_copies() -> Any:
 _DUE_COPIES = _due_copies()
 
 
-def _next_copy(tx: Connection, barred: Sequence[str]) -> float | None:
-    found = tx.execute(_NEXT_COPY, {"barred": barred}).scalar()
+def _next_copy(tx: Connection, barred: Sequence[str], now: float) -> float | None:
+    found = tx.execute(_NEXT_COPY, {"barred": barred, "soon": now + SAVED_BEFORE}).scalar()
     return None if found is None else float(found)
 
 

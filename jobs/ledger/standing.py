@@ -114,6 +114,7 @@ _DELAYED = (
         error_code=bindparam("code"),
         message=bindparam("said"),
         url=func.coalesce(bindparam("fresh_url"), images.c.url),
+        spool=func.coalesce(bindparam("kept_in"), images.c.spool),
         expires_at=func.coalesce(bindparam("fresh_expiry"), images.c.expires_at),
         object_path=case((bindparam("forget") == 1, None), else_=images.c.object_path),
     )
@@ -129,6 +130,7 @@ def keep_delays(tx: Connection, facts: Sequence[ImageDelayed]) -> None:
             "code": f.code,
             "said": clean(f.message),
             "fresh_url": f.url,
+            "kept_in": f.spool,
             "fresh_expiry": f.expires_at,
             "forget": int(f.forget_object),
         }

@@ -498,6 +498,7 @@ class ImageDelayed:
     message: str
     url: str | None = None
     expires_at: float | None = None
+    spool: str | None = None  # the bytes are in this local file from now on
     forget_object: bool = False  # the recorded path is taken by other bytes: choose another
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.ledger import destinations
 from jobs.ledger.values import ImageDelayed, Trouble
-from jobs.slack import ENOUGH_WAITING
+from jobs.slack import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW
@@ -69,13 +69,25 @@ def test_what_is_said_again_is_told_once_with_its_beginning(ledger):
 
 
 def test_copies_to_a_barred_destination_are_left_and_the_others_are_taken(ledger):
-    generated(ledger, [100.0])
+    generated(ledger, [SAVED_BEFORE + 100.0])
     generated(ledger, [200.0], name="autumn", dest="/tmp/other")
 
     due, next_at = ledger.claim_copies(NOW, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
 
     assert [one.batch for one in due] == ["autumn"]
     assert next_at == NOW + 60
+
+
+def test_of_a_barred_destination_only_what_soon_dies_is_taken_and_what_is_kept_is_not(ledger):
+    generated(ledger, [SAVED_BEFORE - 1, SAVED_BEFORE - 2, SAVED_BEFORE + 1])
+    (kept, *_), _ = ledger.claim_copies(NOW, holder="me", lease=0, at_most=1)
+    why = {"code": "bucket_denied", "message": ""}
+    ledger.record([ImageDelayed(image_id=kept.image_id, at=NOW, next_copy_at=NOW, spool="/spool/1", **why)], NOW)
+
+    due, next_at = ledger.claim_copies(NOW + 0.5, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
+
+    assert [one.expires_at - NOW for one in due] == [SAVED_BEFORE - 1]
+    assert next_at == NOW + 60.5
 
 
 def test_what_a_bucket_refused_is_tried_at_once_when_it_takes_again(ledger):

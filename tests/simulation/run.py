@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from worker import crew, pacing, rescue
-from worker.stages import copy, poll
+from worker.stages import copy, later, poll
 
 from .invariants import Fault, summed
 from .world import World
@@ -37,8 +37,9 @@ SHORTENED = (
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
     (pacing, "SLOWEST", 120.0),
-    (copy, "UNKNOWN_LIFE", 1_200.0),
-    (copy, "GONE_AFTER", 200.0),
+    (later, "UNKNOWN_LIFE", 1_200.0),
+    *((module, "GONE_AFTER", 200.0) for module in (copy, later)),
+    *((module, "SILENT_AFTER", 1_200.0) for module in (copy, later)),
 )
 #: Seconds between two looks of an idle lane once nothing is lost any more.
 IDLE_IN_CALM = 120.0

@@ -26,6 +26,7 @@ def main() -> int:
             order.show_order(folder / "order", images=10 * options.rows, seed=options.seed),
             copying.soak_faults(folder / "faults", rows=2 * options.rows, seed=options.seed),
             copying.soak_away(folder / "away", rows=max(60, options.rows // 2), seed=options.seed),
+            copying.soak_away(folder / "longer", rows=max(60, options.rows // 5), seed=options.seed, lives=20.0),
             copying.soak_killed(folder / "killed", rows=max(60, options.rows * 4 // 5), kills=20, seed=options.seed),
         ],
         "frozen": lambda folder: [away.soak_frozen(folder, rows=max(1, options.rows // 5), seed=options.seed)],

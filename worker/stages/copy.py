@@ -7,18 +7,20 @@ and put. Waiting for room is waiting in order of death.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
-import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from jobs.errors import StoreError
-from jobs.ledger.values import DueCopy, Fact, ImageChecked, ImageDelayed, ImageLost, ImageStored
-from providers.dialect import Failed, Link, NotFound, Succeeded, clean
+from jobs.ledger.values import DueCopy, Fact, ImageChecked, ImageDelayed, ImageStored
+from jobs.slack import SAVED_BEFORE
+from providers.dialect import Failed, Link, NotFound, Succeeded
 from worker import images
 from worker.http import FetchError
 from worker.images import BadImage, Checked
@@ -27,36 +29,35 @@ from worker.services import Services
 from worker.sidecar import provenance, sidecar_path
 from worker.spool import MEMORY as IN_MEMORY
 from worker.spool import Body, decoded
+from worker.stages.later import (
+    GONE_AFTER,
+    LONGEST_STORE_WAIT,
+    NO_WORD,
+    SILENT_AFTER,
+    LaterError,
+    delayed,
+    later,
+    lose_or_wait,
+)
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
-from worker.stages.results import UNKNOWN_LIFE
 from worker.storage import Put, Store
 from worker.telemetry import emit
 
 T = TypeVar("T")
 
-#: The provider was asked for another link and did not say whether there is one.
-NO_WORD = Link()
 #: A full disk's errors.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 #: Seconds one download may take in all; its claim lasts longer, with room for the put.
 TIMEOUT = 180.0
+SHORTEST_TIMEOUT = 20.0
 LEASE = 600.0
 #: Bytes of one image; the largest documented (3840 x 2160 as PNG) has about 25 MB.
 LIMIT = 256 * 1024 * 1024
-#: The share of what is left of a link's life that a retry waits at most: one that dies in 20 s is tried in 5 again.
-PATIENCE = 0.25
-SHORTEST_WAIT = 0.5
 #: Bytes up to which a check on the event loop costs less than a thread's turn.
 SMALL = 512 * 1024
-#: Seconds until the next try: doubled from the first to the longest; a bucket that refuses is tried more often.
-FIRST_WAIT = 2.0
-LONGEST_WAIT = 300.0
-LONGEST_STORE_WAIT = 60.0
-#: Seconds beyond an image's time for which it is tried on though every link is dead or gives something else: a CDN may
-#: be out of order. And where the provider, or the CDN, gives no answer at all: nobody has said then that it is lost.
-GONE_AFTER = 3_600.0
-SILENT_AFTER = 86_400.0
+#: Seconds that an image on our disk counts as living: it does not die, and goes after all whose links do.
+KEPT_FOR = 30 * 86_400.0
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -72,28 +73,20 @@ async def copy(services: Services, due: DueCopy) -> None:
                 content = await _fetch(services, due, body)
                 await share.become(_held(content), due.expires_at)
                 checked = await _check(services, due, content, share)
-                stored = await _publish(services, due, content, checked)
+                stored = await _publish_or_keep(services, due, content, checked)
         if due.sidecar:
             await _put_sidecar(services, due, stored)
         fact: Fact = ImageStored(image_id=due.image_id, at=services.clock.now())
-    except _LaterError as later:
-        fact = later.fact
+    except LaterError as end:
+        fact = end.fact
     except Exception as bug:  # noqa: BLE001  paid for: a bug delays it and is told, and never loses it
         emit("copy_failed", level="error", image_id=due.image_id, problem=repr(bug), exc_info=bug)
-        fact = _delayed(services, due, "copy_failed", repr(bug))
+        fact = delayed(services, due, "copy_failed", repr(bug))
     finally:
         body.close()
     await services.recorder.record(fact)
     if due.spool and isinstance(fact, ImageStored):
         services.spool.drop(due.spool)
-
-
-class _LaterError(Exception):
-    """This copy ends here for now, or for good; `fact` says which."""
-
-    def __init__(self, fact: ImageDelayed | ImageLost) -> None:
-        super().__init__(fact.message)
-        self.fact = fact
 
 
 # -- the bytes -----------------------------------------------------------------------------------------------------
@@ -102,12 +95,10 @@ class _LaterError(Exception):
 async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | None:
     """What an earlier put did, of which only the record is missing."""
     known = due.recorded
-    if (
-        known is None
-        or await _at_store(services, due, lambda store: store.sha256_of(known.object_path)) != known.sha256
-    ):
+    if known is None or _must_be_kept(services, due):  # it cannot be asked, and time is short
         return None
-    return known
+    there = await _at_store(services, due, lambda store: store.sha256_of(known.object_path))
+    return known if there == known.sha256 else None
 
 
 def _held(content: bytes | Path) -> int:
@@ -120,28 +111,34 @@ async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
         if due.spool:
             return await _spooled(services, due, due.spool, body)
         try:
-            return await _download(services, due.url or "", body)
+            return await _download(services, due, due.url or "", body)
         except FetchError as error:
             if not error.dead_link:
-                _later(services, due, error.code, error.message, gone_after=SILENT_AFTER)
+                later(services, due, error.code, error.message, gone_after=SILENT_AFTER)
         return await _fetch_afresh(services, due, body)
     except OSError as error:
         if error.errno not in FULL:
             raise
-        _later(services, due, "disk_full", f"no room for what is downloaded: {error.strerror}")
+        later(services, due, "disk_full", f"no room for what is downloaded: {error.strerror}")
 
 
-async def _download(services: Services, url: str, body: Body) -> bytes | Path:
+async def _download(services: Services, due: DueCopy, url: str, body: Body) -> bytes | Path:
+    """One that comes too slowly to be saved by another try is given up in time for it."""
     body.clear()
-    await services.http.download(url, body, limit=LIMIT, timeout=TIMEOUT)
+    left = due.expires_at - services.clock.now()
+    in_time = min(TIMEOUT, max(SHORTEST_TIMEOUT, left / 2)) if left > 0 else TIMEOUT
+    await services.http.download(url, body, limit=LIMIT, timeout=in_time)
     return body.content()
 
 
 async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
     if os.path.exists(name):  # noqa: ASYNC240, PTH110  a local stat
         return Path(name)
+    if due.url:  # kept while its destination refused; the link may live
+        with contextlib.suppress(FetchError):
+            return await _download(services, due, due.url, body)
     if services.spool.is_elsewhere(name):
-        _later(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
+        later(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
     return await _fetch_afresh(services, due, body)
 
 
@@ -149,17 +146,17 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes |
     """The link is dead: the provider is asked once for another."""
     link = await _fresh_link(services, due)
     if link is None or link is NO_WORD:
-        _lose_or_wait(services, due, link)
+        lose_or_wait(services, due, link)
     if link.b64 is not None and not link.url:
         body.clear()
         body.write(decoded(link.b64))
         return body.content()
     try:
-        return await _download(services, link.url or "", body)
+        return await _download(services, due, link.url or "", body)
     except FetchError as error:
         if error.dead_link:
-            _lose_or_wait(services, due, link)
-        _later(services, due, error.code, error.message, link, gone_after=SILENT_AFTER)
+            lose_or_wait(services, due, link)
+        later(services, due, error.code, error.message, link, gone_after=SILENT_AFTER)
 
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
@@ -196,11 +193,44 @@ async def _check(services: Services, due: DueCopy, content: bytes | Path, share:
             await services.calls.blocking(images.decode_fully, content)
             share.shrink(_held(content))
     except BadImage as bad:
-        _later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
+        later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
     return checked
 
 
 # -- the object ----------------------------------------------------------------------------------------------------
+
+
+async def _publish_or_keep(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:
+    """Bytes at hand are not thrown away while their link dies and the destination refuses: they wait on our disk."""
+    try:
+        if _must_be_kept(services, due):
+            trouble = services.destinations.troubles[due.dest]
+            later(services, due, trouble.code, trouble.message)
+        return await _publish(services, due, content, checked)
+    except LaterError as end:
+        if not (_dies_soon(services, due) and isinstance(end.fact, ImageDelayed)):
+            raise
+        raise LaterError(await _kept(services, due, end.fact, content)) from end
+
+
+def _dies_soon(services: Services, due: DueCopy) -> bool:
+    return not due.spool and due.expires_at - services.clock.now() <= SAVED_BEFORE
+
+
+def _must_be_kept(services: Services, due: DueCopy) -> bool:
+    return due.dest in services.destinations.troubles and _dies_soon(services, due)
+
+
+async def _kept(services: Services, due: DueCopy, fact: ImageDelayed, content: bytes | Path) -> ImageDelayed:
+    try:
+        name = await services.calls.blocking(services.spool.save, due.image_id, content)
+    except OSError as error:
+        emit("image_not_kept", level="warning", image_id=due.image_id, problem=str(error))
+        return fact
+    if name is None:
+        return fact  # the disk has no room to spare; it is fetched again while its link lives
+    emit("image_kept", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, file=name)
+    return replace(fact, spool=name, expires_at=fact.at + KEPT_FOR)
 
 
 async def _publish(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:
@@ -215,7 +245,7 @@ async def _publish(services: Services, due: DueCopy, content: bytes | Path, chec
             return named
         flags = (*(flag for flag in flags if flag != "path-conflict"), "path-conflict")
         emit("path_conflict", level="warning", batch=due.batch, key=due.key, path=name)
-    return _later(services, due, "path-conflict", "other objects stand in its place")
+    return later(services, due, "path-conflict", "other objects stand in its place")
 
 
 def _names(due: DueCopy, ext: str) -> list[str]:
@@ -290,79 +320,7 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
             services.destinations.refused(due.dest, error, services.clock.now())
         elif not final:
             raise
-        fact = _delayed(services, due, error.code, error.message, longest=LONGEST_STORE_WAIT)
-        raise _LaterError(fact) from error
+        fact = delayed(services, due, error.code, error.message, longest=LONGEST_STORE_WAIT)
+        raise LaterError(fact) from error
     services.destinations.worked(due.dest)
     return done
-
-
-# -- later, or never -----------------------------------------------------------------------------------------------
-
-
-def _lose_or_wait(services: Services, due: DueCopy, link: Link | None) -> NoReturn:
-    """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever."""
-    dies = due.expires_at + (SILENT_AFTER if link is NO_WORD else GONE_AFTER if link else 0.0)
-    if services.clock.now() >= dies:
-        _lost(services, due, "link_dead", "the link is dead and the provider gives no other")
-    _later(services, due, "link_dead", "the link does not work, and the provider gives no other yet")
-
-
-def _lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
-    emit("image_lost", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, code=code)
-    now = services.clock.now()
-    raise _LaterError(ImageLost(image_id=due.image_id, at=now, code=code, message=clean(message)))
-
-
-def _later(
-    services: Services,
-    due: DueCopy,
-    code: str,
-    message: str,
-    link: Link | None = None,
-    *,
-    gone_after: float = math.inf,
-) -> NoReturn:
-    """Tried again. `gone_after`: seconds beyond its time after which nobody hopes for it any more."""
-    if services.clock.now() >= due.expires_at + gone_after and not due.spool:
-        _lost(services, due, code, message)
-    raise _LaterError(_delayed(services, due, code, message, link))
-
-
-@functools.cache
-def _tell_once(batch: str, message: str) -> None:
-    """Paid images wait, and no time will help: only whoever runs this can say that such a server is meant."""
-    help_ = "if you trust it, LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 and the same command"
-    emit("paid_images_wait", level="warning", batch=batch, problem=message, help=help_)
-
-
-def _delayed(
-    services: Services,
-    due: DueCopy,
-    code: str,
-    message: str,
-    link: Link | None = None,
-    longest: float = LONGEST_WAIT,
-) -> ImageDelayed:
-    if code == "forbidden_address":
-        _tell_once(due.batch, message)
-    now = services.clock.now()
-    wait = min(longest, FIRST_WAIT * 2 ** min(due.tries - 1, 16))
-    if due.expires_at > now:
-        wait = min(wait, max(SHORTEST_WAIT, PATIENCE * (due.expires_at - now)))
-    wait *= services.chance.uniform(0.8, 1.2)
-    return ImageDelayed(
-        image_id=due.image_id,
-        at=now,
-        next_copy_at=now + wait,
-        code=code,
-        message=clean(message),
-        url=link.url if link else None,
-        expires_at=(link.expires_at or now + _life(services, due))
-        if link and link.url not in (None, due.url)
-        else None,
-    )
-
-
-def _life(services: Services, due: DueCopy) -> float:
-    """Seconds that a link of its provider lives."""
-    return services.routes.of_task(due.provider, due.provider_model).link_life or UNKNOWN_LIFE
