@@ -124,6 +124,16 @@ async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(crew):
     assert now - 60 < told.looked_at <= now
 
 
+async def test_workers_that_are_long_gone_are_forgotten(crew):
+    ledger, now = crew.services.ledger, crew.services.clock.now()
+    ledger.touch_worker("long ago", now - 30 * 86_400)
+    ledger.touch_worker("yesterday", now - 86_400)
+
+    await crew.tell_life()
+
+    assert {worker.name for worker in ledger.workers(now, 1e9)} == {"yesterday", crew.services.holder}
+
+
 def test_the_ledger_is_asked_on_a_connection_of_its_own(postgres_url):
     ledger = open_ledger(postgres_url)
     assert ledger.answers()

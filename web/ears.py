@@ -93,8 +93,8 @@ class Ears:
     def _listen(self) -> None:
         while not self._found.done() and not self._closing:
             self._open()
-        while self._await_hints():
-            self._write()
+        while self._found.done() and self._await_hints():
+            self._write(self._found.result())
             threading.Event().wait(BREATH)
 
     def _open(self) -> None:
@@ -111,10 +111,10 @@ class Ears:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             return bool(self._waiting)
 
-    def _write(self) -> None:
+    def _write(self, ledger: Ledger) -> None:
         with self._changed:
             hints = list(self._waiting)[:AT_ONCE]
-        if not self._found.done() or not self._tell(self._found.result(), hints):
+        if not self._tell(ledger, hints):
             return
         with self._changed:
             for hint in hints:

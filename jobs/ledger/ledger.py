@@ -74,6 +74,9 @@ from providers.dialect import Kind, Request
 
 _T = TypeVar("_T")
 
+#: Seconds after which a silent worker is forgotten: all it held was taken over long ago.
+FORGOTTEN = 7 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
@@ -559,5 +562,5 @@ def _sweep(tx: Connection, now: float) -> Swept:
 
 
 def _touch_worker(tx: Connection, name: str, now: float, looked_at: float | None) -> None:
-    tx.execute(delete(workers).where(workers.c.name == name))
+    tx.execute(delete(workers).where((workers.c.name == name) | (workers.c.seen_at < now - FORGOTTEN)))
     tx.execute(insert(workers).values(name=name, seen_at=now, looked_at=looked_at))
