@@ -10,12 +10,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.gates import Over
 from tests.simulation.invariants import summed
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import run_seed
+from tests.simulation.together import Manner
 
 #: In all; a few at a time, so that several workers of the test run share them.
 SEEDS, AT_A_TIME = 200, 20
+#: What must have happened, else nothing is shown of it.
+MEANT = (
+    *(f"asked together, {manner}" for manner in Manner),
+    *Over,
+    "attempt_found_by_callback",
+    "copies_fall_behind",
+    "copies_keep_up_again",
+    "destination_refuses",
+    "destination_takes_again",
+    "polls_together_off",
+    "rescue_replayed",
+    "rows_moved",
+    "submits_became_unknown",
+    "unknown_paid_again",
+)
 #: Seeds within which every mutation must have been noticed.
 SOON = 40
 
@@ -46,6 +63,16 @@ def test_a_safeguard_that_is_taken_out_is_missed(take_out, monkeypatch):
 
     assert noticed is not None
     assert {fault.rule for fault in noticed.faults} & set(MUTATIONS[take_out]), summed(noticed.faults)
+
+
+def test_histories_come_upon_what_they_are_meant_to_show():
+    missed = set(MEANT)
+    for seed in range(SEEDS):
+        missed -= set(run_seed(seed).met)
+        if not missed:
+            break
+
+    assert not missed
 
 
 def test_a_seed_is_the_same_history_in_every_process():

@@ -13,6 +13,8 @@ from jobs.states import Image
 from providers.dialect import MICROS
 from worker.verdict import Reason, Standing, is_over, waits_for
 
+from .claims import Claims
+
 if TYPE_CHECKING:
     from jobs.ledger.values import Intent
 
@@ -52,9 +54,10 @@ class Watch:
     def __init__(self, world: World) -> None:
         self.world = world
         self.faults: list[Fault] = []
+        self.claims = Claims(world)
         self.sent: dict[int, float] = {}
         self.on_the_way: set[int] = set()
-        self._claims: dict[int, tuple[float, float]] = {}
+        self._claimed: dict[int, tuple[float, float]] = {}
         self._answers: list[tuple[Process, Task, float]] = []
         self._budgets: dict[str, int | None] = {}
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -91,7 +94,7 @@ class Watch:
             outage[1] = min(outage[1], self.world.timeline.now)
 
     def claimed(self, intent: Intent, lease: float) -> None:
-        self._claims[intent.attempt_id] = (self.world.timeline.now, lease)
+        self._claimed[intent.attempt_id] = (self.world.timeline.now, lease)
 
     def answered(self, process: Process, task: Task) -> None:
         """A whole answer that names the task has arrived in a process."""
@@ -113,7 +116,7 @@ class Watch:
     def _demand_right(self, attempt: int, now: float) -> None:
         row = self.world.raw.execute("SELECT state FROM attempts WHERE id = ?", (attempt,)).fetchone()
         state = row[0] if row else "nothing"
-        claimed_at, lease = self._claims[attempt]
+        claimed_at, lease = self._claimed[attempt]
         if state != "submitting" and not (state == "unknown" and self._jumped_at >= claimed_at - lease):
             self.fault("intent is on record before money", f"{attempt} leaves, and the ledger holds {state}")
         if now - claimed_at > lease:
@@ -148,11 +151,11 @@ class Watch:
         return bool(row[0])
 
     def _demand_limits(self, account: str, now: float) -> None:
+        """Declared, or the highest that was learnt so far: one that was cut holds for what is claimed from then on."""
         limits = self.world.settings.accounts[account]
-        if limits.submits_per_second is not None:
-            self._demand_rate(account, limits.submits_per_second, now)
-        if limits.max_in_flight is not None:
-            self._demand_places(account, limits.max_in_flight, now)
+        rate, places = self.claims.highest[account]
+        self._demand_rate(account, limits.submits_per_second or rate, now)
+        self._demand_places(account, limits.max_in_flight or int(places), now)
 
     def _demand_rate(self, account: str, rate: float, now: float) -> None:
         """A bucket of what a claim may send ahead, and of what a held-up process sends late."""
@@ -184,13 +187,15 @@ class Watch:
 
     # -- an image is stored ----------------------------------------------------------------------------------------
 
-    def stored(self, path: str, content: bytes, metadata: Mapping[str, str]) -> None:
+    def stored(self, dest: str, path: str, content: bytes, metadata: Mapping[str, str]) -> None:
         if path.startswith(".lightfast"):
             return
         at = content.find(b"tEXtid\x00")
         name = content[at + 7 : content.find(b"IDAT") - 8].decode("ascii", "replace")
         task = self.world.model.tasks.get(name.partition("/")[0])
         self.world.say("stored", path, name)
+        if self.world.dests[path.partition("/")[0]] != dest:
+            self.fault("no image at another batch's destination", f"{path} at {dest}")
         if task is None:
             self.fault("only whole pictures are stored", f"{path}: {content[:30]!r}")
         elif metadata.get("lightfast-key") != task.key or path.split("/")[1] != task.key:
@@ -203,6 +208,13 @@ class Watch:
         self._look_at_slots()
         self._look_at_budgets()
         self._look_at_money()
+        self._look_at_destinations()
+
+    def _look_at_destinations(self) -> None:
+        """Nobody says of a destination that it refuses who never met it refusing."""
+        for dest, code in self.world.raw.execute("SELECT dest, code FROM destination_troubles WHERE kind = 'refuses'"):
+            if not self.world.buckets[dest].has_refused:
+                self.fault("a destination is judged by itself", f"{dest} is said to refuse: {code}")
 
     def _look_at_slots(self) -> None:
         held: Counter[tuple[int, int, int]] = Counter()
@@ -350,6 +362,15 @@ class Watch:
         self.look()
         self._demand_answers_on_record()
         self._demand_objects()
+        self._demand_no_trouble()
+
+    def _demand_no_trouble(self) -> None:
+        """What was said of a destination has been taken back, or nobody repeats it."""
+        said = self.world.raw.execute(
+            "SELECT dest, kind, code FROM destination_troubles WHERE until > ?", (self.world.true_now(),)
+        ).fetchall()
+        if said:
+            self.fault("a destination that is well is well spoken of", str(said))
 
     def nothing_is_held(self) -> None:
         """Once everything unknown was resolved."""
@@ -382,11 +403,13 @@ class Watch:
 
     def _demand_objects(self) -> None:
         rows = self.world.raw.execute(
-            "SELECT id, object_path, sha256, attempt_id FROM images WHERE state = ?", (Image.STORED.value,)
+            "SELECT images.id, object_path, sha256, dest FROM images JOIN batches ON batches.id = batch_id"
+            " WHERE images.state = ?",
+            (Image.STORED.value,),
         ).fetchall()
         paths = Counter(path for _, path, _, _ in rows)
-        for number, path, sha256, _ in rows:
-            if self.world.bucket.sha256_of(path) != sha256:
+        for number, path, sha256, dest in rows:
+            if self.world.buckets[dest].sha256_of(path) != sha256:
                 self.fault("a stored image is in the bucket", f"image {number} at {path}")
         twice = [path for path, count in paths.items() if count > 1]
         if twice:

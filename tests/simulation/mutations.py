@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
-from jobs.ledger import claims
+from jobs.ledger import claims, shares
 from jobs.ledger.ledger import Ledger, Recorded
-from jobs.ledger.schema import attempts, images
+from jobs.ledger.schema import attempts, batches, images, jobs
+from jobs.ledger.schema import shares as share_table
 from jobs.ledger.values import AttemptFact, Claim, Fact, SubmitRefused, SubmitUnclear
+from jobs.states import Batch as BatchState
 from jobs.states import Image
 from providers.dialect import Kind
 from worker.stages import submit
@@ -107,6 +109,34 @@ def _refused(fact: Fact) -> Fact:
     return SubmitRefused(kind=Kind.TRANSIENT, **told)
 
 
+def without_rests(patch: pytest.MonkeyPatch) -> None:
+    """An account that was told to wait is asked all the same."""
+    patch.setattr(claims, "_rest", lambda _account, _now: None)
+
+
+def without_places(patch: pytest.MonkeyPatch) -> None:
+    """However many are in flight, more are sent."""
+    patch.setattr(claims, "most_in_flight", lambda _account: 1_000)
+
+
+def without_turns(patch: pytest.MonkeyPatch) -> None:
+    """The oldest batch takes all it can."""
+    patch.setattr(shares, "divide", lambda open_shares, most: [(open_shares[0], most)])
+
+
+def without_heed_to_destinations(patch: pytest.MonkeyPatch) -> None:
+    """Images are paid for, wherever they go."""
+    at_account = (share_table.c.batch_id == batches.c.id) & (share_table.c.account_id == bindparam("of_account"))
+    work = select(jobs.c.id).where(*shares.IS_READY, jobs.c.batch_id == batches.c.id).exists()
+    everybody = (
+        select(batches, share_table.c.tag)
+        .select_from(batches.outerjoin(share_table, at_account))
+        .where(batches.c.state == BatchState.ACTIVE, work)
+        .order_by(batches.c.id)
+    )
+    patch.setattr(shares, "_WITH_WORK", everybody)
+
+
 #: What is taken out, and the rule whose breach must be seen (any of them).
 MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     without_intent: ("intent is on record before money",),
@@ -114,5 +144,9 @@ MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     without_lease_check: ("nothing is sent when its lease is over", "intent is on record before money"),
     without_reservation: ("no budget is crossed", "no budget is crossed at the providers"),
     without_the_slots_mark: ("a slot has at most one open or unknown attempt", "nothing is paid twice unasked"),
+    without_rests: ("an account that rests is left alone",),
+    without_places: ("no more is claimed than may be in flight", "places in flight are kept"),
+    without_turns: ("batches share an account by weight",),
+    without_heed_to_destinations: ("nothing is paid for a destination in trouble",),
     with_unclear_taken_for_refused: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),
 }

@@ -18,6 +18,8 @@ from worker.http import Download, FetchError, Http
 from worker.storage import NO_METADATA, Put, Seen, Store
 from worker.transport import MARK
 
+from . import together
+
 if TYPE_CHECKING:
     from .process import Process
     from .providers_model import Task
@@ -90,7 +92,7 @@ class SimHttp(Http):
     async def download(self, url: str, into: Any, *, limit: int, timeout: float) -> Download:  # noqa: ARG002, ASYNC109  its shape
         world = self._process.world
         chance, moods = world.chance, world.moods
-        await asyncio.sleep(chance.uniform(0.05, 2))
+        await asyncio.sleep(chance.uniform(0.05, 2) + chance.uniform(0, world.crawl))
         if chance.random() < moods.cdn_trouble:
             return await self._trouble(url, into, timeout)
         content = world.model.fetch(url)
@@ -119,9 +121,11 @@ class SimHttp(Http):
 class Bucket(Store):
     """The destination, shared by all processes. `refuses`: what it says now instead of working."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, dest: str) -> None:
         self.world = world
+        self.dest = dest
         self.held: dict[str, tuple[bytes, Mapping[str, str]]] = {}
+        self.has_refused = False  # at least once, whatever it was asked
         self.refuses: str | None = None
         self.unreliable = 0.0
 
@@ -138,12 +142,14 @@ class Bucket(Store):
         if path in self.held:
             return Put.EXISTS
         if self.world.chance.random() < self.unreliable / 2:
+            self.has_refused = True
             raise StoreError(code="bucket_failing", message="500", retryable=True)
-        self.world.watch.stored(path, content, metadata)
+        self.world.watch.stored(self.dest, path, content, metadata)
         self.held[path] = (content, dict(metadata))
         if self.world.chance.random() < self.unreliable:
             if self.world.chance.random() < 0.5:
                 return Put.EXISTS  # the store's client repeated a put that had worked
+            self.has_refused = True
             raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
         return Put.STORED
 
@@ -184,10 +190,11 @@ class Bucket(Store):
         return path
 
     def url_of(self, path: str) -> str:
-        return f"sim://{path}"
+        return f"{self.dest}/{path}"
 
     def _demand_working(self) -> None:
         if self.refuses is not None:
+            self.has_refused = True
             denied = self.refuses == "bucket_denied"
             raise StoreError(code=self.refuses, message=self.refuses, retryable=not denied, denied=denied)
 
@@ -233,6 +240,13 @@ class Roads:
         if mood == "storm" or chance.random() < moods.broken_before:
             self.say("broken before", attempt_id)
             self._answer(process, coming, Answer(status=chance.choice((500, 502, 503)), body=b"oops"))
+            return
+        over = self.gates[account].refuses(model.flying(account), self.timeline.now)
+        if over is not None:
+            status, said, headers = model.refusal(provider, "busy")
+            self.say("refused", attempt_id, over)
+            self.met[over] += 1
+            self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
             return
         task = model.order(account, provider, attempt_id, orjson.loads(body))
         self.say("accepted", attempt_id, task.id, f"n={task.n}")
@@ -303,17 +317,13 @@ class Roads:
         self._answer(process, coming, Answer(status=status, body=orjson.dumps(said)))
 
     def _shown_together(self: World, asked: list[str]) -> tuple[int, Any]:
-        """In any order, now and then without some or with strangers, and in some worlds not at all."""
-        if self.no_batches:
-            return 404, {"error": {"message": "no such path"}}
-        told = [
-            self.model.shown("apimaster", name)[1]["data"]
-            for name in asked
-            if self.chance.random() > 0.05
-            if self.model.shown("apimaster", name)[0] == 200
-        ]
-        stranger = [{"task_id": "task-nobody-knows", "status": "completed"}] if self.chance.random() < 0.1 else []
-        return 200, {"code": 200, "data": self.chance.sample([*told, *stranger], len(told) + len(stranger))}
+        self.met[f"asked together, {self.manner}"] += 1
+
+        def show(name: str) -> dict[str, Any] | None:
+            status, said = self.model.shown("apimaster", name)
+            return said["data"] if status == 200 else None  # type: ignore[no-any-return]
+
+        return together.answer(self.chance, self.manner, asked, show, list(self.model.tasks))
 
     # -- on the way back -------------------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ class Person:
             (2.0, self._database),
             (1.0, self._bucket),
             (2.0, self._account),
+            (0.7, self._gate),
+            (0.7, self._links_crawl),
             (0.7, self._clock),
             (1.0, self._pause),
             (0.15, self._cancel),
@@ -55,7 +57,9 @@ class Person:
         self._database_well()
         for name in Moods.__slots__:
             setattr(world.moods, name, 0.0)
-        world.bucket.refuses, world.bucket.unreliable = None, 0.0
+        world.crawl = 0.0
+        for bucket in world.buckets.values():
+            bucket.refuses, bucket.unreliable = None, 0.0
         world.model.account_mood.clear()
         for process in [*world.processes]:
             process._armed.clear()
@@ -120,8 +124,9 @@ class Person:
         trouble.unsure = 0.0 if self.world.calm else trouble.usual
 
     def _bucket(self) -> None:
-        bucket, chance = self.world.bucket, self.world.chance
-        self.world.say("bucket trouble")
+        chance = self.world.chance
+        bucket = chance.choice(list(self.world.buckets.values()))
+        self.world.say("bucket trouble", bucket.dest)
         if chance.random() < 0.5:
             code = chance.choice(("bucket_unreachable", "bucket_denied", "bucket_slow_down"))
             self._for_a_while(lambda: setattr(bucket, "refuses", code), lambda: setattr(bucket, "refuses", None), 200)
@@ -129,6 +134,27 @@ class Person:
             self._for_a_while(
                 lambda: setattr(bucket, "unreliable", 0.4), lambda: setattr(bucket, "unreliable", 0.0), 200
             )
+
+    def _links_crawl(self) -> None:
+        """Copies take so long that links die: nothing more should be paid for meanwhile."""
+        world = self.world
+        world.say("links crawl")
+        world.crawl, usual = 90.0, world.moods.early_expiry
+        world.moods.early_expiry = 0.7
+
+        def end() -> None:
+            world.crawl = 0.0
+            world.moods.early_expiry = 0.0 if world.calm else usual
+
+        world.timeline.after(world.chance.uniform(60, 400), end)
+
+    def _gate(self) -> None:
+        """A provider changes its mind about what it allows."""
+        world = self.world
+        gate = world.gates[world.chance.choice(list(world.gates))]
+        times = world.chance.choice((0.5, 2.0))
+        world.say("allowance", times)
+        gate.rate, gate.places = gate.rate * times, max(1, int(gate.places * times))
 
     def _account(self) -> None:
         moods, chance = self.world.model.account_mood, self.world.chance

@@ -152,9 +152,16 @@ class SimLedger(Ledger):
         return self._world.true_now() - self._machine.wall()
 
     def claim_submits(self, account: str, now: float, **terms: Any) -> Claim:
-        claim = super().claim_submits(account, now, **terms)
+        watch = self._world.watch
+        before = watch.claims.begins(account, now)
+        try:
+            claim = super().claim_submits(account, now, **terms)
+        except BaseException:
+            watch.claims.is_lost(account)
+            raise
+        watch.claims.made(account, self._process, before, now, claim)
         for intent in claim.intents:
-            self._world.watch.claimed(intent, terms["lease"])
+            watch.claimed(intent, terms["lease"])
         if claim.intents and self._process is not None:
             self._process.notice("claimed")
         return claim
@@ -264,7 +271,7 @@ class Process:
             calls=calls,
             recorder=Recorder(ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance),
             http=SimHttp(self),
-            destinations=Destinations(opener=lambda _dest: world.bucket),
+            destinations=Destinations(opener=world.buckets.__getitem__),
             spool=Spool(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,

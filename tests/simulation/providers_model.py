@@ -145,6 +145,10 @@ class Model:
             self.timeline.after(task.ends_at - now, lambda: self.call_back(task))
         return task
 
+    def flying(self, account: str) -> int:
+        """Tasks that hold a place there."""
+        return sum(task.account == account and not task.is_over(self.timeline.now) for task in self.tasks.values())
+
     def finished_at_once(self, task: Task) -> None:
         """The order was made synchronously after all."""
         task.ends_at = self.timeline.now
@@ -166,13 +170,17 @@ class Model:
     def refusal(self, provider: str, kind: str) -> tuple[int, Json, dict[str, str]]:
         """An answer that surely accepts nothing."""
         status, words = REFUSALS[kind]
-        headers = (
-            {"Retry-After": str(self.chance.randrange(1, 20))} if kind == "busy" and self.chance.random() < 0.5 else {}
-        )
+        headers = self._patience() if kind == "busy" else {}
         if provider == "maxapi.io":
             http = 200 if self.chance.random() < 0.5 and kind != "busy" else status
             return http, {"code": status, "msg": words}, headers
         return status, {"error": {"message": words, "code": words.replace(" ", "_"), "type": "error"}}, headers
+
+    def _patience(self) -> dict[str, str]:
+        chance = self.chance
+        wait = chance.randrange(1, 20)
+        said = chance.choice((None, None, None, str(wait), str(wait), _date(self.timeline.now + wait), "0", "soon"))
+        return {} if said is None else {"Retry-After": said}
 
     # -- polls -----------------------------------------------------------------------------------------------------
 
@@ -269,6 +277,12 @@ REFUSALS = {
     "busy": (429, "rate limit exceeded"),
     "invalid": (400, "invalid request"),
 }
+
+
+def _date(at: float) -> str:
+    from email.utils import formatdate  # noqa: PLC0415  seldom
+
+    return formatdate(EPOCH + at, usegmt=True)
 
 
 def _unix(at: float) -> int:

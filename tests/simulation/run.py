@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from jobs import slack
 from worker import crew, pacing, rescue
 from worker.stages import copy, later, poll
 
@@ -33,7 +35,14 @@ LOOK_EVERY = 15.0
 #: forgotten after minutes instead of a day.
 SHORTENED = (
     (crew, "IDLE", 60.0),
+    (crew, "HINTED", 3.0),
     (crew, "SWEEP_EVERY", 30.0),
+    (crew, "COPIES_AT_ONCE", 2),
+    (crew, "COPIES_CLAIMED", 6),
+    (slack, "ENOUGH_WAITING", 4),
+    (slack, "ENOUGH_STORED", 2),
+    (slack, "PAUSE_ABOVE", 0.2),
+    (slack, "RESUME_BELOW", 0.1),
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
     (pacing, "SLOWEST", 120.0),
@@ -59,6 +68,7 @@ class Outcome:
     hours: float  # of virtual time
     submits: int
     history: tuple[str, ...]
+    met: Counter[str]  # what happened in it, and how often
 
 
 def run_seed(seed: int, *, verbose: bool = False) -> Outcome:
@@ -74,6 +84,7 @@ def run_seed(seed: int, *, verbose: bool = False) -> Outcome:
                 digest=world.digest,
                 hours=world.timeline.now / 3_600,
                 submits=len(world.watch.sent),
+                met=world.met,
                 history=tuple(f"{line.at:10.3f}  {line.text}" for line in world.history),
             )
         finally:
@@ -157,6 +168,7 @@ def _surroundings() -> Iterator[list[World]]:
         name = event.pop("event")
         event.pop("exc_info", None)
         world.say("|", name, *(f"{key}={value}" for key, value in event.items() if key not in ("file", "host")))
+        world.met[name] += 1
         if name in BUGS:
             world.watch.fault("the program finds no fault in itself", f"{name} {event}")
         raise structlog.DropEvent
@@ -209,6 +221,7 @@ def _run_all(seeds: range, jobs: int) -> int:
             for outcome in pool.map(run_seed, seeds, chunksize=10):
                 tally.add(outcome)
     tally.tell()
+    tally.tell_met()
     return 1 if tally.bad else 0
 
 
@@ -217,6 +230,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.bad = self.done = self.submits = 0
+        self._met: Counter[str] = Counter()
         self._hours = 0.0
         self._began = time.monotonic()
 
@@ -224,10 +238,11 @@ class _Tally:
         self.done += 1
         self.submits += outcome.submits
         self._hours += outcome.hours
+        self._met += outcome.met
         if outcome.faults:
             self.bad += 1
             sys.stdout.write(f"seed {outcome.seed}\n{summed(outcome.faults)}\n")
-        if self.done % 500 == 0:
+        if self.done % 100 == 0:
             self.tell()
 
     def tell(self) -> None:
@@ -235,3 +250,7 @@ class _Tally:
         told = f"{self.done} seeds, {self.bad} with faults; {self.submits} submits in {self._hours:.0f} virtual hours"
         sys.stdout.write(f"{told}; {pace:.1f} seeds a second\n")
         sys.stdout.flush()
+
+    def tell_met(self) -> None:
+        """What the histories came upon, the most frequent first."""
+        sys.stdout.write(", ".join(f"{name} {count}" for name, count in self._met.most_common()) + "\n")

@@ -7,6 +7,7 @@ import random
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,12 +31,14 @@ from providers.dialect import MICROS, Request
 from worker.routes import Routes
 from worker.services import _routes_of, budget_of, limits_of
 
+from .gates import Gate, gate
 from .invariants import Watch
 from .network import Bucket, Roads
 from .person import Person
 from .process import Machine, Process, SimLedger
 from .providers_model import Model, Moods, Task
 from .schedule import EPOCH, Timeline
+from .together import Manner
 
 PRICES = {"maxapi.io": 20_000, "maxapi.dev": 40_000, "apimaster": 60_000}
 #: Seconds that a link lives where the provider does not say when it dies; the real ones take a week.
@@ -130,14 +133,16 @@ class World(Roads):
         self.database = Trouble(found.shared, unsure=usual, usual=usual)
         self.timeline = Timeline(random.Random(f"turns {seed}"))
         self.moods = _moods(self.chance)
-        self.no_batches = random.Random(f"batches {seed}").random() < 0.3
+        self.manner = self.chance.choice((Manner.ABSENT, Manner.PLAIN, Manner.PLAIN, Manner.ODD))
         self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods)
         self.model.call_back = self._call_back
-        self.bucket = Bucket(self)
+        self.crawl = 0.0  # seconds more that a download may take
+        self.met: Counter[str] = Counter()  # what happened, and how often
         self.catalog, self.routes = catalog()
         self.local = self.chance.random() < 0.3
         self.machines = [Machine(self)] if self.local else [Machine(self) for _ in range(3)]
         self.settings = self._settings()
+        self.gates = {name: self._gate(account) for name, account in self.settings.accounts.items()}
         self.elsewhere = _routes_of(self.settings, self.catalog)
         self.processes: list[Process] = []
         self.dead: list[Process] = []  # kept, so that nothing in them runs on
@@ -152,7 +157,10 @@ class World(Roads):
         self.office.sync_accounts(
             limits_of(self.settings), self.true_now(), daily_budget=budget_of(self.settings.daily_budget)
         )
-        self.batches = [self._batch(f"b{place}") for place in range(self.chance.choice((1, 1, 1, 2)))]
+        self.batches: list[str] = []
+        self.dests = self._dests()
+        self.buckets = {dest: Bucket(self, dest) for dest in sorted(set(self.dests.values()))}
+        self.batches += [self._batch(name) for name in self.dests]
         self.person = Person(self)
 
     def close(self) -> None:
@@ -188,14 +196,14 @@ class World(Roads):
         providers = [*first, *([chance.choice(first)] if chance.random() < 0.2 and len(first) < 3 else [])]
         for place, provider in enumerate(providers):
             name = f"a{place}"
-            declared = chance.random() < 0.8
+            rate_declared, places_declared = chance.choice(DECLARED)
             accounts[name] = Account(
                 provider=provider,
                 api_key=SecretStr("key"),
                 base_url=f"http://{name}.sim",
-                submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if declared else None,
+                submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if rate_declared else None,
                 polls_per_second=20.0,
-                max_in_flight=chance.choice((1, 2, 4, 10)) if declared else None,
+                max_in_flight=chance.choice((1, 2, 4, 10)) if places_declared else None,
                 daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else 0.0,
                 webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
             )
@@ -210,18 +218,32 @@ class World(Roads):
             unknown_budget=chance.choice((0.05, 0.2, 5.0)) if pays else 0.0,
         )
 
+    def _dests(self) -> dict[str, str]:
+        """The batches by name, and where each goes: to a place of its own, or all to one."""
+        apart = self.chance.random() < 0.6
+        names = [f"b{place}" for place in range(self.chance.choice((1, 1, 2, 3)))]
+        return {name: f"sim://{name}" if apart else "sim://all" for name in names}
+
+    def _gate(self, account: Account) -> Gate:
+        """What is declared is allowed; what is not is the provider's secret."""
+        allowed = gate(self.chance)
+        return Gate(
+            rate=allowed.rate if account.submits_per_second is None else 1e6,
+            places=allowed.places if account.max_in_flight is None else 1_000_000,
+        )
+
     def _batch(self, name: str) -> str:
         chance = self.chance
-        rows = [self._row(position) for position in range(5 + int(26 * chance.random() ** 2))]
+        rows = [self._row(position) for position in range(5 + int(26 / len(self.dests) * chance.random() ** 2))]
         cost = sum((row.price or 0) * (row.request.n if row.request else 0) for row in rows)
         unpriced = chance.random() < 0.1
         budget = None if unpriced else chance.choice((None, None, cost, cost // 2, cost // 3, 2 * cost))
         if unpriced:
             rows = [replace(row, price=None) if chance.random() < 0.5 else row for row in rows]
         new = NewBatch(
-            name=name, dest="sim://", path="{batch}/{key}/{index}.{ext}", columns=(), source="sim", budget=budget,
-            allow_partial=True, weight=chance.choice((1.0, 1.0, 3.0)), retries=chance.choice((0, 2, 2, 5)),
-            failover=chance.choice(tuple(Failover)),
+            name=name, dest=self.dests[name], path="{batch}/{key}/{index}.{ext}", columns=(), source="sim",
+            budget=budget, allow_partial=True, weight=chance.choice((0.5, 1.0, 1.0, 3.0)),
+            retries=chance.choice((0, 2, 2, 5)), failover=chance.choice(tuple(Failover)),
         )  # fmt: skip
         keyed = [
             replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows
@@ -230,7 +252,8 @@ class World(Roads):
         self.office.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
         if chance.random() < 0.2:
-            self.bucket.held[f"{name}/{chance.choice(keyed).key}/0.png"] = (b"somebody else's", {})
+            place = f"{name}/{chance.choice(keyed).key}/0.png"
+            self.buckets[self.dests[name]].held[place] = (b"somebody else's", {})
         self.say("batch", name, f"rows={len(rows)}", f"budget={budget}")
         return name
 
@@ -358,6 +381,8 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+#: Whether an account declares its rate, and its places.
+DECLARED = ((True, True), (True, True), (True, False), (False, True), (False, False), (False, False))
 #: When a process may be killed or frozen.
 MOMENTS = (
     "step", "before commit", "after commit", "claimed", "claimed", "departed", "departed", "accepted", "accepted",
