@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -35,8 +36,9 @@ from jobs.ledger.values import (
     SubmitRefused,
     SubmitUnclear,
     TaskSucceeded,
+    Trouble,
 )
-from jobs.states import Job
+from jobs.states import DestTrouble, Job
 from providers.dialect import Kind, Link, Request
 from tests.ledger import stock
 
@@ -307,6 +309,27 @@ def test_status_of_a_batch_tells_counts_money_risk_and_pauses(told):
         "lightfast unknown shop",
     ):
         assert part in text.replace("1 held, ", "")
+
+
+def test_status_tells_why_submits_wait_and_how_much_time_the_tightest_image_has_to_spare(told, dest):
+    now = time.time()
+    with contextlib.closing(open_ledger(f"sqlite:///{dest.parent / 'lightfast.db'}")) as ledger:
+        refuses = Trouble(
+            dest=ledger.find_batch("shop").dest,
+            kind=DestTrouble.REFUSES,
+            since=now,
+            code="bucket_denied",
+            message="403 AccessDenied, s3:PutObject",
+        )
+        ledger.say_troubles("host:7", [refuses], now)
+
+    text = call("status", "shop").stdout
+    (reason,) = document("status", "shop")["submits_wait"]
+
+    assert "submits wait, and go on by themselves" in text
+    assert "refuses writes since" in text
+    assert "(bucket_denied: 403 AccessDenied, s3:PutObject; said by host:7)" in text
+    assert (reason["kind"], reason["code"]) == ("refuses", "bucket_denied")
 
 
 def test_status_of_all_batches(told):

@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 
 from jobs.errors import WrongSchema
 from jobs.ledger import open_ledger
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded, Trouble
+from jobs.states import DestTrouble
 from tests.ledger import stock
 from web.app import Door, make_app
 
@@ -59,6 +60,27 @@ def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_a
     assert of_main["lightfast_cool_down_seconds"] == of_main["lightfast_throttled_total"] == 0
     assert 30 < float(told['lightfast_worker_looked_seconds{worker="here:1"}']) < 60
     assert told["lightfast_workers"] == "1.0"
+
+
+def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spare(ledger_url):
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stock.stock(ledger, stock.rows(7))
+        intents = ledger.claim_submits("main", now, lease=90).intents
+        made = stock.made(expires_at=now + 1000)
+        ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=now, images=(made,)) for one in intents], now)
+        for one in ledger.claim_copies(now, holder="me", lease=60, at_most=6)[0]:
+            size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
+            ledger.record([ImageChecked(image_id=one.image_id, object_path="a", sha256="ab", **size)], now)
+            ledger.record([ImageStored(image_id=one.image_id, at=now)], now)
+        behind = {"kind": DestTrouble.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
+        ledger.say_troubles("me", [Trouble(dest="/tmp/dest", **behind)], now)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    assert told['lightfast_submits_wait{dest="/tmp/dest",kind="behind"}'] == "1.0"
+    assert 900 < float(told['lightfast_least_slack_seconds{dest="/tmp/dest"}']) < 1000
 
 
 def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):

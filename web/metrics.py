@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
 from jobs.ledger.values import Account, Progress, Use, Worker
+from jobs.slack import least_slack, pace
 
 MICROS = 1_000_000
 WORKER_SEEN = 60.0  # seconds since a worker last touched the ledger
@@ -39,6 +40,7 @@ class Counts(Collector):
         yield from _accounts(ledger, now)
         yield from _workers(ledger.workers(now, WORKER_GONE), now)
         yield from _risk(ledger, progresses, now)
+        yield from _destinations(ledger, now)
 
 
 def _jobs(progresses: list[Progress]) -> Iterator[Metric]:
@@ -127,3 +129,20 @@ def _risk(ledger: Ledger, progresses: list[Progress], now: float) -> Iterator[Me
     if deaths:
         left = min(deaths) - now
         yield GaugeMetricFamily("lightfast_least_link_seconds", "Until the first uncopied link dies.", value=left)
+
+
+def _destinations(ledger: Ledger, now: float) -> Iterator[Metric]:
+    waits = GaugeMetricFamily(
+        "lightfast_submits_wait", "1 while nothing new is sent for a destination.", labels=["dest", "kind"]
+    )
+    for trouble in ledger.troubles(now):
+        waits.add_metric([trouble.dest, trouble.kind.value], 1)
+    slack = GaugeMetricFamily(
+        "lightfast_least_slack_seconds", "What the tightest uncopied image has to spare.", labels=["dest"]
+    )
+    for dest, backlog in ledger.backlogs(now).items():
+        a_second = pace(backlog, 0.0)
+        spare = least_slack(backlog, a_second, now) if a_second else None
+        if spare is not None:
+            slack.add_metric([dest], spare)
+    yield from (waits, slack)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from sqlalchemy import (
     Connection,
+    delete,
     literal_column,
     select,
     update,
 )
 
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import accounts, attempts, batches, destination_troubles, images, jobs
 from jobs.ledger.shares import IS_READY, MAY_SPEND
 
 
@@ -29,6 +30,7 @@ def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
     tx.execute(
         update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
     )
+    tx.execute(delete(destination_troubles))
     # A person began again, so rests end; what is known of trouble stays, and one submit probes.
     tx.execute(update(accounts).values(paused_until=None))
     begun = select(attempts.c.id, attempts.c.holder).where(attempts.c.state == literal_column("'submitting'"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
 
-from jobs.ledger import destinations
+from jobs.ledger import destinations, open_ledger
 from jobs.ledger.values import ImageDelayed, Trouble
 from jobs.slack import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import DestTrouble
@@ -55,6 +56,13 @@ def test_submits_go_on_when_it_is_unsaid_and_when_nobody_repeats_it(ledger):
 
     assert stock.claim(ledger, NOW + 1) == 0
     assert stock.claim(ledger, NOW + destinations.SAID_FOR + 0.1) == 2
+
+
+def test_on_sqlite_a_new_run_forgets_what_dead_ones_said(sqlite_ledger_url):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.say_troubles("killed", [REFUSES], NOW)
+        with ledger.hold(NOW):
+            assert ledger.troubles(NOW) == ()
 
 
 def test_what_is_said_again_is_told_once_with_its_beginning(ledger):
