@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks import copying, cpu, flood, plan, start, webhooks
+from benchmarks import copying, cpu, flood, plan, polling, start, webhooks
 from benchmarks.measure import show
 
 ALL: dict[str, Callable[[], list[tuple[str, str]]]] = {
@@ -13,6 +13,7 @@ ALL: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "Copying (64 images of 25 MB, S3)": lambda: copying.measure(copying.IMAGES, copying.SIZE),
     "Wrong callbacks, 1,000 a second beside a run (SQLite)": lambda: flood.measure(10.0, 600),
     "Lateness of finding, tasks of 5 to 20 s (SQLite)": lambda: webhooks.measure(200),
+    "Polling (1,000 images in virtual time; alone it tells more)": lambda: polling.measure(1_000, 1),
     "Planning (CSV of five columns, a template prompt)": lambda: plan.measure(100_000, 1_000_000),
 }
 

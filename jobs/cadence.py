@@ -11,7 +11,7 @@ import bisect
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 #: Each bin ends two hundredths later than the one before: finer than any lateness that is aimed at.
 RATIO = 1.02
@@ -23,12 +23,12 @@ HALF_LIFE = 32.0
 #: How much longer the usual is remembered than the recent, and how far they may be apart (in parts of all tasks, at the
 #: duration where that is most) before only the recent is believed: chance alone takes some tens of tasks so far once in
 #: a thousand times.
-LONGER = 8.0
+LONGER = 16.0
 APART = 0.25
 #: Weights below this part of all are dropped: they no longer say anything.
 NOTHING = 1e-4
 #: Part of a span's weight that is spread evenly, so that a bin nobody has seen yet can be learnt.
-EVENLY = 0.1
+EVENLY = 0.3
 #: Bins of a span that are told apart at most: what lies below a twentieth of its end is no likelier than the rest.
 WIDEST = 150
 #: Seconds, and part of the time until it was found, by which a told duration may exceed that time: the answer to the
@@ -60,6 +60,7 @@ class Durations:
     usual: Mapping[int, float] = field(default_factory=dict)  # the same, with a longer memory
     count: int = 0  # tasks ever learnt from
     told: float = 0.0  # part of the recent ones whose duration the provider told
+    half_life: float = HALF_LIFE  # tasks after which the recent ones weigh half
 
 
 def bin_of(seconds: float) -> int:
@@ -98,6 +99,7 @@ def learn(known: Durations, spans: Iterable[Span], *, half_life: float = HALF_LI
         usual=_with(known.usual, spans, half_life * LONGER),
         count=known.count + len(spans),
         told=known.told * stays + (1 - stays) * told,
+        half_life=half_life,
     )
 
 
@@ -132,6 +134,7 @@ def to_text(known: Durations) -> str:
         {str(place): round(each, 4) for place, each in weights.items()} for weights in (known.recent, known.usual)
     )
     values = {"recent": recent, "usual": usual, "count": known.count, "told": round(known.told, 4)}
+    values["half_life"] = known.half_life
     return json.dumps(values, separators=(",", ":"))
 
 
@@ -142,12 +145,15 @@ def from_text(text: str) -> Durations:
         recent, usual = (
             {int(place): float(each) for place, each in values[name].items()} for name in ("recent", "usual")
         )
-        count, told = int(values["count"]), float(values["told"])
+        count, told, half_life = int(values["count"]), float(values["told"]), float(values["half_life"])
     except (ValueError, LookupError, TypeError, AttributeError):
         return Durations()
     both = (*recent.items(), *usual.items())
     sound = all(0 <= place < BINS and 0 < each < math.inf for place, each in both) and 0 <= told <= 1
-    return Durations(recent=recent, usual=usual, count=count, told=told) if sound else Durations()
+    sound = sound and 1 <= half_life < math.inf
+    if not sound:
+        return Durations()
+    return Durations(recent=recent, usual=usual, count=count, told=told, half_life=half_life)
 
 
 def believed(known: Durations) -> Mapping[int, float]:
@@ -167,15 +173,16 @@ def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
 
 # -- the plan ------------------------------------------------------------------------------------------------------
 
-#: Tasks from which on what was learnt is believed; before that the catalogue's cadence is kept.
-ENOUGH = 16
+#: Half-lives after which what was learnt is believed; before that the catalogue's cadence is kept. About as many tasks
+#: as run at the same time: those that end first are the quickest of them.
+ENOUGH = 1.5
 #: Bins a weight is spread over to each side: what was learnt shows no finer, the recent least.
-SPREAD_OF_RECENT, SPREAD_OF_USUAL = 2, 1
+SPREAD_OF_RECENT, SPREAD_OF_USUAL = 2, 2
 #: Steps of time that a plan has at most: wider distributions are planned more coarsely.
 STEPS = 96
 #: What the whole of the tasks' time, waited once more, may cost in polls: a finished task that is not found yet holds
 #: a place at the provider.
-PLACE = 2.0
+PLACE = 1.0
 #: Part of the tasks that is to be found in time: the half that decides the median.
 HALF = 0.5
 #: How much more lateness is allowed at each step until the polls suffice, and the steps there are.
@@ -189,6 +196,8 @@ HALVINGS = 9
 JITTER = 0.03
 #: The golden section: its multiples fill a span evenly, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
+#: The same for another choice, which has nothing to do with the first.
+_SILVER = math.sqrt(2) - 1
 #: Seconds between two polls of a task at least.
 LEAST_WAIT = 0.25
 #: How far what is known may move (as `APART`), or how much more of it may be there, before a plan is made anew.
@@ -209,20 +218,27 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """When to ask: for each age at which a task is known to run, the age of its next poll."""
+    """When to ask: for each age at which a task is known to run, the age of its next poll.
+
+    A part of the tasks goes by `others`: between two schedules that are next to each other there is no third, and only
+    both together come to just the polls that are wanted.
+    """
 
     edges: tuple[float, ...]  # seconds after acceptance, growing
     nexts: tuple[int, ...]  # of each edge but the last, the edge of the next poll
+    others: tuple[int, ...] = ()
+    part: float = 0.0  # of the tasks that goes by `others`
     polls: float  # expected, a task
     in_time: float  # part of the tasks found within `late`
     late: float
     weights: Mapping[int, float]  # what it was made for
     count: int
 
-    def after(self, age: float) -> float | None:
+    def after(self, age: float, number: int = 0) -> float | None:
         """The age of the next poll of a task that runs at `age`; None where it has outlived all that is known."""
         place = max(0, bisect.bisect_right(self.edges, age * math.sqrt(RATIO)) - 1)
-        return self.edges[self.nexts[place]] if place < len(self.nexts) else None
+        nexts = self.others if number * _SILVER % 1 < self.part else self.nexts
+        return self.edges[nexts[place]] if place < len(nexts) else None
 
     def fits(self, known: Durations) -> bool:
         """Whether it is still the plan to make, or so near it that making it anew is not worth the while."""
@@ -230,7 +246,7 @@ class Plan:
 
 
 #: What the setting `polling` chooses. Measured in docs/polling.md.
-AIMS = {"prompt": Aim(late=0.08, polls=2.42), "thrifty": Aim(late=0.12, polls=1.58)}
+AIMS = {"prompt": Aim(late=0.08, polls=2.38), "thrifty": Aim(late=0.12, polls=1.6)}
 #: Where one request asks about many tasks, a poll is a twentieth of one.
 TOGETHER = Aim(late=0.05, polls=4.0)
 
@@ -242,21 +258,18 @@ def factor_of(number: int) -> float:
 
 def plan(known: Durations, aim: Aim, like: Plan | None = None) -> Plan | None:
     """The best times to ask, by what is known; None while that is too little. `like`: an older one, to begin from."""
-    if known.count < ENOUGH or not known.recent:
+    if known.count < ENOUGH * known.half_life or not known.recent:
         return None
     chances = _Chances.of(known)
-    best = chances.planned(aim.late, aim.polls)
-    if best is not None:
-        return chances.fewest(best, aim.late)
-    low, high = 1, LOOSEST
-    step = round(math.log(like.late / aim.late) / math.log(LOOSER)) if like and like.late > aim.late else LOOSEST // 2
+    low, high = 0, LOOSEST
+    if chances.planned(aim.late, aim.polls):
+        high = 0
+    elif like and like.late > aim.late:
+        low, high = chances.near(aim, round(math.log(like.late / aim.late) / math.log(LOOSER)))
     while low < high:
-        step = min(max(step, low), high - 1)
-        found = chances.planned(aim.late * LOOSER**step, aim.polls)
-        low, high, best = (low, step, found) if found else (step + 1, high, best)
-        near = step - 1 if found else step + 1
-        step = near if like else (low + high) // 2
-    return best or chances.modest(aim.late)
+        step = (low + high) // 2
+        low, high = (low, step) if chances.planned(aim.late * LOOSER**step, aim.polls) else (step + 1, high)
+    return chances.planned(aim.late * LOOSER**low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,37 +297,36 @@ class _Chances:
             below.append(below[-1] + chance)
         return cls(edges=edges, below=below, sums=sums, known=known)
 
-    def planned(self, late: float, most: float) -> Plan | None:
-        """A plan that finds half of the tasks in time with at most so many polls; None where there is none."""
-        cheap, dear = WORTH
-        start = self._in_time_from(late)
-        for _ in range(HALVINGS):
-            worth = math.sqrt(cheap * dear)
-            found = self._plan(worth, start, late)
-            enough, few = found.in_time >= HALF, found.polls <= most
-            if enough and few:
-                return found
-            if not enough and not few:
-                return None
-            cheap, dear = (cheap, worth) if enough else (worth, dear)
-        return None
-
-    def fewest(self, best: Plan, late: float) -> Plan:
-        """The plan with the fewest polls among those that find half of the tasks in time; `best` is one."""
-        cheap, dear = WORTH
-        start = self._in_time_from(late)
-        for _ in range(HALVINGS):
-            worth = math.sqrt(cheap * dear)
-            found = self._plan(worth, start, late)
-            if found.in_time >= HALF:
-                best, dear = found if found.polls <= best.polls else best, worth
+    def near(self, aim: Aim, step: int) -> tuple[int, int]:
+        """A span of steps around this one: from one whose lateness is too little for the polls to one that is not."""
+        low, high, width = 0, LOOSEST, 1
+        while low < step < high and width < LOOSEST:
+            if self.planned(aim.late * LOOSER**step, aim.polls):
+                high, step = step, step - width
             else:
-                cheap = worth
-        return best
+                low, step = step + 1, step + width
+            width *= 2
+        return low, high
 
-    def modest(self, late: float) -> Plan:
-        """Where no plan is good enough: being in time is worth little, so there are few polls."""
-        return self._plan(WORTH[0], self._in_time_from(late), late)
+    def planned(self, late: float, most: float | None = None) -> Plan | None:
+        """The plan with the fewest polls that finds half of the tasks in time.
+
+        `most`: any plan of so few polls will do, and none of more; None where there is none.
+        """
+        cheap, dear = WORTH
+        start = self._in_time_from(late)
+        few, enough = (self._plan(worth, start, late) for worth in WORTH)
+        for _ in range(HALVINGS):
+            if most is not None and enough.in_time >= HALF and enough.polls <= most:
+                return enough
+            if most is not None and few.in_time < HALF and few.polls > most:
+                return None
+            worth = math.sqrt(cheap * dear)
+            found = self._plan(worth, start, late)
+            cheap, dear = (cheap, worth) if found.in_time >= HALF else (worth, dear)
+            few, enough = (few, found) if found.in_time >= HALF else (found, enough)
+        both = _mixed(few, enough)
+        return both if most is None or both.polls <= most else None
 
     def _in_time_from(self, late: float) -> list[float]:
         """For a poll at each edge, the chance that lies before what it would find in time."""
@@ -359,6 +371,19 @@ class _Chances:
             weights=believed(self.known),
             count=self.known.count,
         )
+
+
+def _mixed(few: Plan, enough: Plan) -> Plan:
+    """Some tasks by the one plan and some by the other, so that just half of all are found in time."""
+    gap = enough.in_time - few.in_time
+    part = min(1.0, max(0.0, (HALF - few.in_time) / gap)) if gap > 0 else 0.0
+    return replace(
+        few,
+        others=enough.nexts,
+        part=part,
+        polls=few.polls + part * (enough.polls - few.polls),
+        in_time=few.in_time + part * gap,
+    )
 
 
 def _smoothed(weights: Mapping[int, float], spread: int) -> dict[int, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from benchmarks import copying, cpu, flood, plan, start, webhooks
+import pytest
+
+from benchmarks import copying, cpu, flood, plan, polling, start, webhooks
 
 
 def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
@@ -47,3 +49,18 @@ def test_the_lateness_of_finding_is_measured(monkeypatch):
         "run and serve, SQLite, callbacks",
         "run and serve, SQLite, polls only",
     ]
+
+
+def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
+    found = dict(polling.measure(60, 1))
+
+    assert len(found) == 4 * len(polling.DURATIONS) + 1
+    assert all("polls, late" in line for line in found.values())
+
+
+def test_the_bound_is_that_of_the_schedule_anybody_can_work_out():
+    always = [(12.0, 1.0)]
+    uniform = [(5 + 15 * place / 400, 1 / 400) for place in range(1, 401)]
+
+    assert polling.least_polls(always, 0.1) == pytest.approx(1.0, abs=0.05)
+    assert polling.least_polls(uniform, 0.15) == pytest.approx(1.67, abs=0.03)  # at 14.4, 16.5, 19.0 and 20 seconds

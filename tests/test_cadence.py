@@ -13,6 +13,7 @@ from jobs.cadence import (
     AIMS,
     BINS,
     ENOUGH,
+    HALF_LIFE,
     JITTER,
     LONGER,
     Aim,
@@ -30,6 +31,7 @@ from jobs.cadence import (
     to_text,
 )
 
+FEWEST = int(ENOUGH * HALF_LIFE)
 SECONDS = st.floats(0, 90_000, allow_nan=False)
 
 
@@ -89,7 +91,10 @@ def test_what_is_known_is_read_back_as_it_was_kept(spans):
         assert all(math.isclose(kept.get(place, 0), each, abs_tol=1e-4) for place, each in was.items())
 
 
-@given(text=st.text() | st.sampled_from(["{}", "[]", "null", '{"recent":{"9999":1},"usual":{},"count":1,"told":0}']))
+@given(
+    text=st.text()
+    | st.sampled_from(["{}", "[]", "null", '{"recent":{"9999":1},"usual":{},"count":1,"told":0,"half_life":32}'])
+)
 def test_a_record_that_cannot_be_read_is_forgotten(text):
     assert from_text(text) == Durations()
 
@@ -136,7 +141,7 @@ def asked(by: Plan, duration: float, number: int = 0) -> list[float]:
     """The ages at which a task is asked about, the last one after its end."""
     factor, times = factor_of(number), [0.0]
     while times[-1] < duration:
-        age = by.after(times[-1] / factor)
+        age = by.after(times[-1] / factor, number)
         times.append(times[-1] * 1.15 if age is None else age * factor)
     return times[1:]
 
@@ -150,7 +155,7 @@ def of_many(by: Plan, durations: list[float]) -> tuple[float, float]:
 
 @settings(deadline=None)  # a hard one takes a tenth of a second
 @given(
-    spans=st.lists(st.tuples(SECONDS, SECONDS).map(sorted), min_size=ENOUGH, max_size=40),
+    spans=st.lists(st.tuples(SECONDS, SECONDS).map(sorted), min_size=FEWEST, max_size=60),
     aim=st.sampled_from([*AIMS.values(), Aim(late=0.01, polls=1.0)]),
     ages=st.lists(st.floats(0, 100_000), min_size=1, max_size=9),
 )
@@ -166,11 +171,11 @@ def test_a_plan_always_looks_ahead(spans, aim, ages):
 
 
 def test_what_is_too_little_makes_no_plan():
-    assert plan(learn(Durations(), exactly(*[9.0] * (ENOUGH - 1))), AIMS["prompt"]) is None
+    assert plan(learn(Durations(), exactly(*[9.0] * (FEWEST - 1))), AIMS["prompt"]) is None
 
 
 def test_tasks_that_all_take_the_same_time_are_asked_about_once():
-    by = made(learn(Durations(), exactly(*[12.0] * 50)))
+    by = made(learn(Durations(), exactly(*[12.0] * 60)))
 
     assert of_many(by, [12.0] * 300)[0] < 1.6  # with their polls spread apart, some come too early
     assert by.polls == 1

@@ -135,3 +135,13 @@ async def test_polls_are_late_and_few_while_callbacks_come_through_and_as_before
 
     assert relied_on > 15
     assert pacing.first_wait(1, KIND, ROUTE) < relied_on - 5
+
+
+async def test_where_many_share_a_request_each_is_asked_about_earlier(tmp_path):
+    alone, shared = (paced(tmp_path, known(5, 20), provider="apimaster") for _ in range(2))
+    for _ in range(50):
+        shared.sharing.note("main", 20, 1)
+    await alone.refresh()
+    await shared.refresh()
+
+    assert shared.first_wait(1, KIND, ROUTE) < alone.first_wait(1, KIND, ROUTE) - 1

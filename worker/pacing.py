@@ -97,7 +97,7 @@ class Pacing:
     def first_wait(self, attempt_id: int, kind: TaskKind, route: Route) -> float:
         """Seconds from a task's acceptance to its first poll."""
         plan = self._plan_of(kind)
-        age = plan.after(0.0) if plan else None
+        age = plan.after(0.0, attempt_id) if plan else None
         if plan is None or age is None:
             return route.first_poll_after * self.chance.uniform(0.95, 1.2)
         if kind.account in self._called_back:
@@ -109,7 +109,7 @@ class Pacing:
     def next_wait(self, attempt_id: int, kind: TaskKind, route: Route, age: float) -> float:
         """Seconds until the next poll of a task that still runs `age` seconds after its acceptance."""
         plan, factor = self._plan_of(kind), cadence.factor_of(attempt_id)
-        then = plan.after(age / factor) if plan else None
+        then = plan.after(age / factor, attempt_id) if plan else None
         if then is not None:
             return max(cadence.LEAST_WAIT, then * factor - age)
         wait = wait_until_next(route, age)

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from jobs import slack
+from jobs import cadence, slack
 from worker import crew, pacing, rescue
 from worker.stages import copy, later, poll
 
@@ -49,6 +49,7 @@ SHORTENED = (
     (later, "UNKNOWN_LIFE", 1_200.0),
     *((module, "GONE_AFTER", 200.0) for module in (copy, later)),
     *((module, "SILENT_AFTER", 1_200.0) for module in (copy, later)),
+    (cadence, "ENOUGH", 0.3),  # its batches are small
 )
 #: Seconds between two looks of an idle lane once nothing is lost any more.
 IDLE_IN_CALM = 120.0
