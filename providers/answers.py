@@ -6,8 +6,30 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from providers.dialect import Ambiguous, Failed, Kind, NotFound, Refused, Response, Unreadable
-from providers.reading import PARAMETER_WORDS, POLICY_WORDS, Json, mapping, raw_of, retry_after, text, words
+from providers.dialect import (
+    Ambiguous,
+    Failed,
+    Kind,
+    NotFound,
+    PollOutcome,
+    Refused,
+    Response,
+    Succeeded,
+    Unreadable,
+)
+from providers.reading import (
+    PARAMETER_WORDS,
+    POLICY_WORDS,
+    Json,
+    first,
+    mapping,
+    raw_of,
+    read_json,
+    retry_after,
+    task_id,
+    text,
+    words,
+)
 
 #: What a code asks for, and the stable code it becomes.
 Meaning = tuple[Kind, str]
@@ -95,6 +117,31 @@ def _poll_meaning(status: int, refusals: Mapping[int, Meaning]) -> Meaning:
     if 300 <= status < 400:  # noqa: PLR2004  HTTP
         return Kind.TRANSIENT, "redirected"
     return Kind.TRANSIENT, "server_error" if status >= 500 else "unreadable_answer"  # noqa: PLR2004  HTTP
+
+
+def about(asked: str, response: Response, outcome: PollOutcome) -> PollOutcome:
+    """The outcome, unless the answer names another task than was asked about: then it says nothing of ours.
+
+    A cache or a gateway that mixes answers up would put another row's picture under this row's key, or end a task that
+    runs, whose slots would be bought again.
+    """
+    named = _named(response) if isinstance(outcome, Succeeded | Failed) else None
+    if named is None or _is_same(named, asked):
+        return outcome
+    return Unreadable(code="another_task", message=f"the answer is about {named}", raw=raw_of(response))
+
+
+def _named(response: Response) -> str | None:
+    """The task an answer names, by the names that a submit's answer gives it."""
+    body = mapping(read_json(response.body))
+    places = (body, first(body.get("data")))
+    return task_id(*(place.get(word) for place in places for word in ("taskId", "task_id")))
+
+
+def _is_same(named: str, asked: str) -> bool:
+    """One may be written without the other's prefix (`task_`, say), or in other letters."""
+    one, other = named.casefold(), asked.casefold()
+    return one == other or one.endswith(("_" + other, "-" + other)) or other.endswith(("_" + one, "-" + one))
 
 
 def not_found(response: Response, message: str = "") -> NotFound:

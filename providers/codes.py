@@ -4,6 +4,7 @@ from __future__ import annotations
 
 #: Kept sorted. `jobs.errors.CODES` takes them in; docs/errors.md shows them.
 CODES: dict[str, str] = {
+    "another_task": "An answer about a task named another one, so nothing in it was believed. Asked again by itself.",
     "bad_key": "The provider refused the API key. Nothing was paid; the account is paused. Mend the key.",
     "conflict": "The provider refused the request for now (409, 423, 425). Nothing was paid; tried again by itself.",
     "invalid_parameters": "The provider says the request is not legal. Change the row, then `lightfast retry`.",

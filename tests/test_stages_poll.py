@@ -156,3 +156,31 @@ async def test_a_task_called_done_without_an_image_counts_as_charged(tmp_path):
     (entry,) = services.ledger.money()
     assert (entry.money.undelivered, entry.money.charged, entry.money.in_flight) == (2 * PRICE, 2 * PRICE, 0)
     assert services.ledger.progress("b").errors == {"no_images": 1}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"status": "SUCCESS", "result": {"type": "image", "urls": ["https://cdn.example/another.png"]}},
+        {"status": "FAILURE", "failure_reason": None},
+    ],
+    ids=["done", "failed"],
+)
+async def test_an_answer_about_another_task_stores_nothing_and_frees_nothing(tmp_path, told):
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 0, "data": {"taskId": "another", **told}})))
+    found = await accepted(services, tmp_path)
+
+    await poll(services, found)
+
+    assert jobs(services) == {Job.WORKING: 1}
+    assert "the answer is about another" in str(services.ledger.story("b", "k0"))
+
+
+async def test_a_task_whose_answers_write_its_id_without_the_prefix_is_ours(tmp_path):
+    data = {"taskId": "T", "status": "FAILURE", "failure_reason": "CONTENT_MODERATION"}
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 0, "data": data})))
+    found = await accepted(services, tmp_path)
+
+    await poll(services, dataclasses.replace(found, task_id="task_t"))
+
+    assert jobs(services) == {Job.FAILED: 1}

@@ -6,6 +6,7 @@ import dataclasses
 
 from jobs.ledger.values import UnknownAttempt
 from jobs.settings import Settings
+from providers.answers import about
 from providers.dialect import Call, PollOutcome, Unreadable, clean
 from providers.registry import DIALECTS
 from worker.http import Http
@@ -33,4 +34,4 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
         await http.close()
     if exchange.response is None:
         return Unreadable(code="unreachable", message=clean(exchange.problem or "no answer"))
-    return DIALECTS[attempt.provider].read_poll(exchange.response)
+    return about(task_id, exchange.response, DIALECTS[attempt.provider].read_poll(exchange.response))

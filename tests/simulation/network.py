@@ -301,15 +301,17 @@ class Roads:
             self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
             return
         if chance.random() < self.moods.poll_trouble:
-            kind = chance.choice(("5xx", "garbage", "gone", "silence", "busy"))
+            kind = chance.choice(("5xx", "garbage", "gone", "silence", "busy", "another"))
             if kind == "silence":
                 return
             busy = orjson.dumps(model.refusal(provider, "busy")[1])
+            another = orjson.dumps(model.shown(provider, chance.choice(list(model.tasks)))[1])
             answers = {
                 "5xx": Answer(status=503, body=b"busy"),
                 "garbage": Answer(status=200, body=b"{"),
                 "gone": Answer(),
                 "busy": Answer(status=429, body=busy),
+                "another": Answer(status=200, body=another),
             }
             self._answer(process, coming, answers[kind])
             return

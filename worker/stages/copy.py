@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from jobs.errors import StoreError
 from jobs.ledger.values import DueCopy, Fact, ImageChecked, ImageDelayed, ImageStored
 from jobs.slack import SAVED_BEFORE
+from providers.answers import about
 from providers.dialect import Failed, Link, NotFound, Succeeded
 from worker import images
 from worker.http import FetchError
@@ -167,7 +168,9 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
     dialect = services.dialects[due.provider]
     call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
     exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
-    outcome = dialect.read_poll(exchange.response) if exchange.response else None
+    if exchange.response is None:
+        return NO_WORD
+    outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
     if isinstance(outcome, Succeeded):
         return _same(outcome, due)
     return None if isinstance(outcome, (Failed, NotFound)) else NO_WORD

@@ -8,6 +8,7 @@ from dataclasses import replace
 from jobs.learning import POLL_REST
 from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
+from providers.answers import about
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
 from worker.services import Services
@@ -62,7 +63,8 @@ async def _ask(services: Services, due: DuePoll) -> Exchange:
 def _read(services: Services, due: DuePoll, exchange: Exchange) -> PollOutcome:
     if exchange.response is None:
         return Unreadable(code="unreachable", message=clean(exchange.problem or ""))
-    return services.dialects[services.accounts[due.account].provider].read_poll(exchange.response)
+    outcome = services.dialects[services.accounts[due.account].provider].read_poll(exchange.response)
+    return about(due.task_id, exchange.response, outcome)
 
 
 async def fact_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Fact:
