@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from jobs.ledger.values import DuePoll, SubmitAccepted
 from jobs.states import Job
-from providers.dialect import Route
+from providers.dialect import Link, Route
 from worker.pacing import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
 from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
+from worker.stages.results import made_of
 
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 
@@ -49,6 +50,43 @@ def next_poll(services):
 
 def jobs(services):
     return services.ledger.progress("b").jobs
+
+
+DAY, WEEK = 86_400.0, 604_800.0
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"updated_at": -3 * DAY}, WEEK - 3 * DAY),
+        ({"updated_at": 900.0}, WEEK),
+        ({}, WEEK - 5 * DAY),
+    ],
+    ids=["counted from its making", "never from a clock that is ahead", "else from the task's beginning"],
+)
+async def test_an_image_dies_when_its_link_does(tmp_path, told, expected):
+    url = "https://cdn.test/t/0.png"
+    provider = Provider()
+    services = world(tmp_path, provider)
+    now = services.clock.now()
+    when = {name: round(now + seconds) for name, seconds in told.items()}
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": [url]}, **when}})
+
+    await poll(services, await accepted(services, tmp_path, ago=5 * DAY))
+
+    ((image,), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
+    assert image.expires_at == pytest.approx(now + expected, abs=5)
+
+
+async def test_the_providers_own_word_on_a_links_death_counts_and_where_nobody_says_a_day(tmp_path):
+    services = world(tmp_path, Provider())
+    links = [Link(url="https://cdn.test/0.png", expires_at=1_000.0), Link(url="https://cdn.test/1.png")]
+
+    known = await made_of(services, 1, links, life=600.0, made_at=500.0)
+    unknown = await made_of(services, 1, links, life=0.0, made_at=500.0)
+
+    assert [image.expires_at for image in known] == [1_000.0, 1_100.0]
+    assert [image.expires_at for image in unknown] == [1_000.0, 500.0 + DAY]
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,9 @@ async def fact_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Fac
 async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fact:
     now = services.clock.now()
     life = services.routes.of_task(services.accounts[due.account].provider, due.provider_model).link_life
-    # A provider's clock may be ahead of ours; a link never dies later than counted from now.
-    made_at = min(outcome.generated_at or now, now)
+    # A provider's clock may be ahead of ours; a link never dies later than counted from now. Where nobody says when it
+    # was made it was after the task began: a poll may come days after its end.
+    made_at = min(outcome.generated_at or due.accepted_at, now)
     images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at)
     return TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images, took=outcome.took)
 
