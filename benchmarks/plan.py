@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.measure import LIGHTFAST, Took, python, run, show
 
 PROMPT = "Lifestyle photo of {Title} in {Colour}"
@@ -25,6 +27,7 @@ def measure(few: int, many: int) -> list[tuple[str, str]]:
         lines = list(_of_plan("plan", long, many))
         lines.append(("plan: bytes a row more", f"{(long.peak - short.peak) / (many - few):.1f}"))
         lines += _filled(_manifest(folder, many), folder, many)
+        lines += _with_files(folder, min(few, 20_000))  # a file takes longer to make than its row to plan
     return lines
 
 
@@ -43,18 +46,32 @@ def _filled(manifest: Path, folder: Path, rows: int) -> Iterator[tuple[str, str]
     yield from _of_plan("plan again", _plan(manifest, folder), rows)
 
 
+def _with_files(folder: Path, rows: int) -> Iterator[tuple[str, str]]:
+    """Rows made from local files: few that many rows name, and one a row."""
+    for files, said in ((1_000, "1,000 files"), (rows, "a file a row")):
+        for number in range(files):
+            _picture(folder / f"ref-{number}.png", number)
+        manifest = _manifest(folder, rows, files=files)
+        yield from _of_plan(f"plan from {said}", _plan(manifest, folder), rows)
+
+
+def _picture(path: Path, number: int) -> None:
+    if not path.exists():
+        Image.new("RGB", (32, 32), (number % 256, number // 256 % 256, number // 65_536)).save(path)
+
+
 def _plan(manifest: Path, folder: Path) -> Took:
     return run([LIGHTFAST, "plan", str(manifest), "--map", "key=Handle", "--prompt", PROMPT], folder=folder)
 
 
-def _manifest(folder: Path, rows: int) -> Path:
-    path = folder / f"lamps-{rows}.csv"
+def _manifest(folder: Path, rows: int, files: int = 0) -> Path:
+    path = folder / f"lamps-{rows}-{files}.csv"
     if path.exists():
         return path
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
-        lines.writerow(["Handle", "Title", "Vendor", "Colour", "ratio"])
-        lines.writerows(map(_row, range(rows)))
+        lines.writerow(["Handle", "Title", "Vendor", "Colour", "ratio", *(["image_urls"] if files else [])])
+        lines.writerows((*_row(number), *([f"ref-{number % files}.png"] if files else [])) for number in range(rows))
     return path
 
 

@@ -43,6 +43,9 @@ def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
     bucket = "      bucket: written, read, deleted" if probed else ""
     yield f"{'batch':{_WIDTH}}  {taking.name}{new} -> {_example_path(taking)}{bucket}", ""
     yield f"{'ledger':{_WIDTH}}  {ledger_line(taking.settings)}", ""
+    if seen.files:
+        brought = "their files are copied to DEST/.lightfast/references/ before anything is paid"
+        yield f"{'references':{_WIDTH}}  {wording.count(seen.files, 'row')} made from local files; {brought}", ""
 
 
 def _fewer(taking: Taking) -> Iterator[str]:
@@ -164,6 +167,7 @@ def document(taking: Taking, *, probed: bool) -> dict[str, object]:
             "ended": seen.ended,
             "skipped": seen.skipped,
             "bad": seen.bad,
+            "with_local_files": seen.files,
         },
         "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],
         "routes": [_route_document(line) for line in seen.routes],

@@ -225,10 +225,10 @@ def test_each_file_is_brought_once_and_one_that_changed_meanwhile_stops_it(tmp_p
 # -- sent ----------------------------------------------------------------------------------------------------------
 
 
-async def sent(services, tmp_path, reference):
+async def sent(services, tmp_path, reference, model="gpt-image-2/image-to-image"):
     """One row with this reference, claimed and submitted."""
     request = Request(prompt="lamp", model="gpt-image-2", resolution="1k", references=(reference,))
-    provider, model = row(0).provider, "gpt-image-2/image-to-image"
+    provider = services.accounts["main"].provider
     planned = row(0)
     with_reference = dataclasses.replace(
         planned, request=request, request_hash=request.hash(), provider=provider, provider_model=model, pixels=None
@@ -289,6 +289,32 @@ async def test_an_object_that_cannot_be_signed_fails_its_row_with_the_buckets_wo
 
     assert (fact.code, provider.submits.total()) == (code, 0)
     assert "AccessDenied" in fact.message
+
+
+async def test_a_destination_that_is_away_holds_a_row_up_and_does_not_fail_it(tmp_path, photo):
+    class Away:
+        def look(self, _):
+            raise StoreError(code="bucket_failing", message="503", retryable=True)
+
+        presign = look
+
+    services = world(tmp_path, provider := Provider(), provider="apimaster")
+    services.destinations.opener = lambda _: Away()
+
+    fact = await sent(services, tmp_path, Files(tmp_path).find("photos/lamp 1.png").text, model="gpt-image-2")
+
+    assert (fact.code, fact.retry_after, provider.submits.total()) == ("not_sent", submit_stage.LATER, 0)
+    ((state, _),) = services.ledger.progress("b").jobs.items()
+    assert state is Job.READY
+
+
+def test_a_row_with_a_file_is_not_moved_to_a_provider_that_needs_an_address(tmp_path, photo):
+    services = world(tmp_path, Provider())
+    asked = Request(prompt="lamp", model="gpt-image-2", resolution="1k", references=("https://a.example/x.png",))
+    held = dataclasses.replace(asked, references=(Files(tmp_path).find("photos/lamp 1.png").text,))
+
+    assert [route.provider for route in services.ledger.routes(asked)] == ["maxapi.io"]
+    assert services.ledger.routes(held) == []
 
 
 # -- the whole command ---------------------------------------------------------------------------------------------

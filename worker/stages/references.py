@@ -29,13 +29,17 @@ ADDRESS_LIFE = 24 * 3600.0
 
 
 class Unreachable(Exception):  # noqa: N818  a fact about a reference, told by the submit
-    """A reference cannot be given to the provider; nothing was sent. `later`: it may work then."""
+    """A reference cannot be given to the provider; nothing was sent. `later`: it may work then.
 
-    def __init__(self, code: str, message: str, *, later: bool) -> None:
+    `ours`: what is in the way is the destination, which holds up every row and says nothing against this one.
+    """
+
+    def __init__(self, code: str, message: str, *, later: bool, ours: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.later = later
+        self.ours = ours
 
 
 async def within_reach(services: Services, intent: Intent, route: Route) -> Request:
@@ -142,7 +146,8 @@ async def _at(services: Services, dest: str, reference: str, work: Callable[[Sto
     except StoreError as error:
         code = "reference_unreachable" if error.retryable or error.denied else "reference_unreadable"
         message = f"the reference {_shown(reference)} cannot be read: {error.message}"
-        raise Unreachable(code, message, later=error.retryable) from error
+        ours = not is_object(reference) and (error.retryable or error.denied)
+        raise Unreachable(code, message, later=error.retryable, ours=ours) from error
 
 
 async def _dest(services: Services, intent: Intent) -> str:

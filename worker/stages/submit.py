@@ -122,6 +122,8 @@ async def _tried(services: Services, intent: Intent, reach: Callable[[], Awaitab
         try:
             return await reach()
         except references.Unreachable as error:
+            if error.ours:
+                raise _StayedHereError(_not_sent(services, intent, error.message, retry_after=LATER)) from error
             if not (error.later and left):
                 raise _StayedHereError(_refused(services, intent, Kind.PERMANENT, error.code, error.message)) from error
         await services.clock.sleep(REFERENCE_WAIT)
