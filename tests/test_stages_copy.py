@@ -112,6 +112,16 @@ async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, e
     assert services.ledger.progress("b").lost_money == (PRICE if expected is Job.LOST else 0)
 
 
+@pytest.mark.parametrize(("lives", "expected"), [(-60.0, "generated"), (-7_200.0, "lost")])
+async def test_a_provider_that_does_not_find_the_task_is_believed_after_a_while_only(tmp_path, lives, expected):
+    unknown = answer({"code": 404, "msg": "task not found"}, 404)
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: unknown))
+
+    await copy(services, generated(services, tmp_path, lives=lives))
+
+    assert result(services).images[0].state == expected
+
+
 @pytest.mark.parametrize(("lives", "expected"), [(-3_600.0, "generated"), (-90_000.0, "lost")])
 async def test_a_provider_that_says_nothing_has_not_said_that_the_image_is_lost(tmp_path, lives, expected):
     services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(b"", 500)))

@@ -34,6 +34,7 @@ from worker.stages.later import (
     GONE_AFTER,
     LONGEST_STORE_WAIT,
     NO_WORD,
+    NOT_FOUND,
     SILENT_AFTER,
     LaterError,
     delayed,
@@ -146,7 +147,7 @@ async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> b
 async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes | Path:
     """The link is dead: the provider is asked once for another."""
     link = await _fresh_link(services, due)
-    if link is None or link is NO_WORD:
+    if link is None or not (link.url or link.b64):
         lose_or_wait(services, due, link)
     if link.b64 is not None and not link.url:
         body.clear()
@@ -161,7 +162,7 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes |
 
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
-    """Another link of this image; None: the provider has none; `NO_WORD`: it does not say."""
+    """Another link of this image; None: the provider has none; without an address: see `NO_WORD`."""
     account = services.accounts.get(due.account)
     if account is None or due.task_id is None:
         return None
@@ -173,7 +174,9 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
     outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
     if isinstance(outcome, Succeeded):
         return _same(outcome, due)
-    return None if isinstance(outcome, (Failed, NotFound)) else NO_WORD
+    if isinstance(outcome, NotFound):
+        return NOT_FOUND
+    return None if isinstance(outcome, Failed) else NO_WORD
 
 
 def _same(outcome: Succeeded, due: DueCopy) -> Link | None:

@@ -12,8 +12,9 @@ from worker.services import Services
 from worker.stages.results import UNKNOWN_LIFE
 from worker.telemetry import emit
 
-#: The provider was asked for another link and did not say whether there is one.
-NO_WORD = Link()
+#: The provider was asked for another link and did not say whether there is one; or it does not find the task, which one
+#: whose database is away says of all.
+NO_WORD, NOT_FOUND = Link(), Link()
 #: The share of what is left of a link's life that a retry waits at most: one that dies in 20 s is tried in 5 again.
 PATIENCE = 0.25
 SHORTEST_WAIT = 0.5
