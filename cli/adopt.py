@@ -81,6 +81,9 @@ def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
 
     store = open_store(where)
     shelf = look(store, batch or None, tell)
+    if shelf.deeper:
+        places = ", ".join(f"{where}/{each}" for each in shelf.deeper[:FEW])
+        raise BadInput(f"{where} is not where a batch went: the marks are at {places}. Nothing was recorded.")
     if not shelf.found.rows:
         of = f" of batch {batch}" if batch else ""
         raise BadInput(

@@ -163,6 +163,17 @@ def test_where_nothing_of_ours_lies_nothing_is_made(lightfast, s3):
     assert "no images of Lightfast; 1 other objects" in told.stderr
 
 
+def test_a_place_above_the_destination_is_not_taken_for_it(lightfast, books, s3):
+    write(ROWS)
+    assert lightfast("run", "shop.csv", "--to", f"{s3.url}/spring/a", "--yes").returncode == 0
+    lose_the_ledger()
+
+    told = lightfast("adopt", s3.url, "--yes")
+
+    assert (told.returncode, Path("lightfast.db").exists()) == (2, False)
+    assert f"the marks are at {s3.url}/spring/a" in told.stderr
+
+
 # -- what objects tell ---------------------------------------------------------------------------------------------
 
 

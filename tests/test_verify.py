@@ -15,6 +15,7 @@ import any_server
 import pytest
 
 from jobs.integrity import Condition, Finding, Kept, Remedy, Report, judge_entry, remedy
+from worker.calls import side_by_side
 
 LIGHTFAST = Path(sys.executable).with_name("lightfast")
 NOW = 1_000_000.0
@@ -142,6 +143,20 @@ def test_an_image_whose_link_is_dead_everywhere_is_lost_and_the_command_that_rem
     assert states == {"done": 2, "lost": 1}
 
 
+def test_a_repair_submits_nothing_that_waits(lightfast, books):
+    made(lightfast, "out", 2)
+    with Path("shop.csv").open("a", encoding="utf-8") as file:
+        file.write("k9,waits\n")
+    stopped = lightfast("run", "shop.csv", "--to", "out", "--yes", "--stop-after", "0s")
+    next(Path("out/shop/k1").iterdir()).unlink()
+    paid = len(books.orders)
+
+    mended = lightfast("verify", "shop", "--repair")
+
+    assert (stopped.returncode, mended.returncode) == (4, 0), stopped.stderr
+    assert len(books.orders) == paid
+
+
 def test_a_bucket_that_is_gone_says_so_and_calls_no_image_missing(lightfast, s3):
     made(lightfast, s3.url, 2, **s3.server.environment)
     every = s3.keys()
@@ -153,6 +168,21 @@ def test_a_bucket_that_is_gone_says_so_and_calls_no_image_missing(lightfast, s3)
 
     assert told.returncode == 1
     assert "bucket_missing" in told.stderr
+
+
+def test_no_more_is_taken_on_than_can_be_done_at_once():
+    taken, most = [], []
+
+    def items():
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    for done, _ in enumerate(side_by_side(str, items(), 4), 1):
+        most.append(len(taken) - done)
+
+    assert (len(taken), len(most)) == (50, 50)
+    assert max(most) <= 4 + 3
 
 
 def kept(**changes):

@@ -40,6 +40,7 @@ class Shelf:
 
     found: Inventory
     marks: Mapping[str, mark.Mark]  # by batch
+    deeper: Sequence[str] = ()  # folders below that have marks of their own
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,10 +56,19 @@ def look(store: Store, only: str | None = None, tell: Tell | None = None) -> She
     """Everything of ours at a destination; `only`: of that batch."""
     marks = {name: found for name in _marked(store) if (found := mark.look(store, name))}
     readers = [paths_of(name, found.path or DEFAULT_PATH) for name, found in marks.items()]
-    paths = [path for path in store.objects() if not path.startswith(f"{OWN}/") and not path.endswith(".json")]
+    everything = list(store.objects())
+    deeper = sorted({path.partition(f"/{OWN}/")[0] for path in everything if _is_deeper_mark(path)})
+    if deeper:
+        return Shelf(found=inventory(()), marks=marks, deeper=deeper)
+    paths = [path for path in everything if not path.startswith(f"{OWN}/") and not path.endswith(".json")]
     asked = side_by_side(lambda path: _whose(store, path, [each for each in readers if each]), iter(paths), LOOKS)
     mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch))
     return Shelf(found=inventory(mine), marks=marks)
+
+
+def _is_deeper_mark(path: str) -> bool:
+    name = path.partition(f"/{OWN}/")[2]
+    return name.endswith(".json") and "/" not in name
 
 
 def _marked(store: Store) -> list[str]:
