@@ -8,10 +8,11 @@ weight is spread over that span as the others are.
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import orjson
 
 #: Each bin ends two hundredths later than the one before: finer than any lateness that is aimed at.
 RATIO = 1.02
@@ -111,7 +112,7 @@ def _with(known: Mapping[int, float], spans: Sequence[Span], half_life: float) -
         for place, part in _parts(weights, span):
             weights[place] = weights.get(place, 0.0) + part / scale
     least = sum(weights.values()) * NOTHING
-    return {place: each * scale for place, each in sorted(weights.items()) if each > least}
+    return {place: each * scale for place, each in weights.items() if each > least}
 
 
 def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
@@ -129,31 +130,44 @@ def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
 
 
 def to_text(known: Durations) -> str:
-    """As it is kept: a few hundred bytes, some thousand at most."""
-    recent, usual = (
-        {str(place): round(each, 4) for place, each in weights.items()} for weights in (known.recent, known.usual)
-    )
-    values = {"recent": recent, "usual": usual, "count": known.count, "told": round(known.told, 4)}
-    values["half_life"] = known.half_life
-    return json.dumps(values, separators=(",", ":"))
+    """As it is kept: a few kilobytes at most."""
+    values = {
+        "recent": _to_list(known.recent),
+        "usual": _to_list(known.usual),
+        "count": known.count,
+        "told": round(known.told, 4),
+        "half_life": known.half_life,
+    }
+    return orjson.dumps(values).decode()
+
+
+def _to_list(weights: Mapping[int, float]) -> list[float]:
+    """The first bin, and the weights from there on: read and written with every group of images."""
+    if not weights:
+        return []
+    first, last = min(weights), max(weights)
+    return [first, *(round(weights.get(place, 0.0), 4) for place in range(first, last + 1))]
 
 
 def from_text(text: str) -> Durations:
     """The inverse of `to_text`; what cannot be read is forgotten, since it can be learnt anew."""
     try:
-        values = json.loads(text)
-        recent, usual = (
-            {int(place): float(each) for place, each in values[name].items()} for name in ("recent", "usual")
-        )
+        values = orjson.loads(text)
+        recent, usual = _from_list(values["recent"]), _from_list(values["usual"])
         count, told, half_life = int(values["count"]), float(values["told"]), float(values["half_life"])
     except (ValueError, LookupError, TypeError, AttributeError):
         return Durations()
-    both = (*recent.items(), *usual.items())
-    sound = all(0 <= place < BINS and 0 < each < math.inf for place, each in both) and 0 <= told <= 1
-    sound = sound and 1 <= half_life < math.inf
-    if not sound:
-        return Durations()
-    return Durations(recent=recent, usual=usual, count=count, told=told, half_life=half_life)
+    sound = count >= 0 and 0 <= told <= 1 and 1 <= half_life < math.inf
+    return Durations(recent=recent, usual=usual, count=count, told=told, half_life=half_life) if sound else Durations()
+
+
+def _from_list(values: Sequence[float]) -> dict[int, float]:
+    if not values:
+        return {}
+    first, *weights = values
+    if not 0 <= first <= first + len(weights) <= BINS or min(weights, default=0.0) < 0:
+        raise ValueError(values)
+    return {place: weight for place, weight in enumerate(weights, start=int(first)) if weight}
 
 
 def believed(known: Durations) -> Mapping[int, float]:
@@ -176,6 +190,9 @@ def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
 #: Half-lives after which what was learnt is believed; before that the catalogue's cadence is kept. About as many tasks
 #: as run at the same time: those that end first are the quickest of them.
 ENOUGH = 1.5
+#: Part of the polls after the first that is held back after one half-life, and less the more is learnt: few tasks, the
+#: quickest of those that still run among them, promise more than they keep.
+DOUBT = 0.4
 #: Bins a weight is spread over to each side: what was learnt shows no finer, the recent least.
 SPREAD_OF_RECENT, SPREAD_OF_USUAL = 2, 2
 #: Steps of time that a plan has at most: wider distributions are planned more coarsely.
@@ -261,6 +278,7 @@ def plan(known: Durations, aim: Aim, like: Plan | None = None) -> Plan | None:
     if known.count < ENOUGH * known.half_life or not known.recent:
         return None
     chances = _Chances.of(known)
+    aim = replace(aim, polls=1 + (aim.polls - 1) * (1 - DOUBT * known.half_life / known.count))
     low, high = 0, LOOSEST
     if chances.planned(aim.late, aim.polls):
         high = 0

@@ -91,10 +91,18 @@ def test_what_is_known_is_read_back_as_it_was_kept(spans):
         assert all(math.isclose(kept.get(place, 0), each, abs_tol=1e-4) for place, each in was.items())
 
 
-@given(
-    text=st.text()
-    | st.sampled_from(["{}", "[]", "null", '{"recent":{"9999":1},"usual":{},"count":1,"told":0,"half_life":32}'])
-)
+BROKEN = [
+    "{}",
+    "[]",
+    "null",
+    '{"recent":[9999,1],"usual":[],"count":1,"told":0,"half_life":32}',
+    '{"recent":[5,-1],"usual":[],"count":1,"told":0,"half_life":32}',
+    '{"recent":["a"],"usual":[],"count":1,"told":0,"half_life":32}',
+    '{"recent":[5,1],"usual":[],"count":1,"told":7,"half_life":32}',
+]
+
+
+@given(text=st.text() | st.sampled_from(BROKEN))
 def test_a_record_that_cannot_be_read_is_forgotten(text):
     assert from_text(text) == Durations()
 

@@ -142,7 +142,8 @@ class Many(Provider):
 
     async def get(self, call, **_):
         if call.method == "GET":
-            return answer({"code": 200, "data": {**DONE, "task_id": call.path}})
+            name = call.path.rpartition("/")[2].partition("?")[0]
+            return answer({"code": 200, "data": {**DONE, "task_id": name}})
         ids = orjson.loads(call.body)["task_ids"]
         self.asked = [*getattr(self, "asked", []), ids]
         return self.says(ids)
