@@ -4,6 +4,7 @@
     ├── BadInput        2   manifest, options or settings are wrong: nothing spent, nothing written
     ├── NeedsPerson     4   work is left that needs a person: budget, balance, key, bucket
     ├── LedgerBusy      1   another process works on this ledger
+    ├── LedgerGone      1   the ledger's file was taken away while it was in use
     ├── WrongSchema     1   the database is older or newer than this program
     └── StoreError      1   the destination did not take, give or delete an object
 
@@ -41,6 +42,10 @@ class NeedsPerson(LightfastError):  # noqa: N818  the contract's name
 
 class LedgerBusy(LightfastError):  # noqa: N818  the contract's name
     """Another process holds the ledger; the message names it."""
+
+
+class LedgerGone(LightfastError):  # noqa: N818  as its neighbours
+    """The ledger's file was removed or replaced while it was in use; the message says where its contents are."""
 
 
 class WrongSchema(LightfastError):  # noqa: N818  the contract's name

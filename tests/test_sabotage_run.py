@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from crew_world import Provider, close_all, no_answer, row, stock, world
 from sqlalchemy.exc import OperationalError
 
 from jobs import retry
-from jobs.errors import StoreError
+from jobs.errors import LedgerGone, StoreError
 from jobs.ledger import open_ledger
 from jobs.states import Job
 from worker import crew as crew_module
@@ -132,3 +133,49 @@ async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path
     assert drained.unknown == 0
     assert services.ledger.progress("b").jobs == {Job.READY: 3}
     assert services.ledger.at_risk() == (0, 0)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_a_ledger_whose_file_is_taken_away_ends_the_run_and_all_it_knew_is_saved(tmp_path, replaced):
+    """Who has a removed file open can go on writing to it, and nobody can read that afterwards."""
+    services = world(tmp_path, provider := Provider())
+    stock(services, tmp_path, [row(number) for number in range(30)])
+    place = services.ledger.path
+
+    def take_away(_progress, _accounts):
+        for name in ("", "-wal", "-shm"):
+            place.with_name(place.name + name).unlink(missing_ok=True)
+        if replaced:
+            place.write_bytes(b"another file")
+
+    with pytest.raises(LedgerGone) as told:
+        await run_batch(services, "b", on_progress=take_away)
+
+    (saved,) = tmp_path.glob("*.saved-*")
+    assert str(saved) in str(told.value)
+    known = open_ledger(f"sqlite:///{saved}", create=False)
+    try:
+        assert {line.task_id for line in known.audit()} == set(provider.tasks)
+    finally:
+        known.close()
+
+
+async def test_a_ledger_that_another_program_locks_is_told_of_and_nothing_is_lost(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(local, "LOCKED", 0.2)
+    monkeypatch.setattr(local, "emit", lambda event, **_: said.append(event))
+    services = world(tmp_path, provider := Provider())
+    stock(services, tmp_path, [row(number) for number in range(20)])
+    other = sqlite3.connect(services.ledger.path, isolation_level=None)
+    acts = iter(["BEGIN IMMEDIATE", "ROLLBACK"])
+
+    def lock_then_let_go(_progress, _accounts):
+        if bool(said) is other.in_transaction and (act := next(acts, None)):
+            other.execute(act)
+
+    ending = await run_batch(services, "b", on_progress=lock_then_let_go)
+    other.close()
+
+    assert said == ["ledger_is_locked", "ledger_takes_writes_again"]
+    assert ending.exit_code == 0
+    assert set(provider.submits.values()) == {1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,6 +34,8 @@ COUNTING_SHARE = 0.05
 MARGIN = 5.0
 #: Seconds for which a ledger that cannot be reached is waited for.
 LEDGER_AWAY = 900.0
+#: Seconds for which no claim came back after which it is said that the ledger takes no writes.
+LOCKED = 15.0
 #: Seconds between two signs of life in a ledger that others work on too.
 SIGN_OF_LIFE = 10.0
 
@@ -83,6 +85,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
         crew = Crew(services, only=name)
         run.stop.in_the_air = lambda: crew.in_the_air
+        run.since_looks = crew.since_looks
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
         lanes.append(asyncio.create_task(_show_life(crew)))
@@ -91,6 +94,8 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         finally:
             drained = await crew.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
             await _end(lanes)
+    if reason is Reason.LEDGER_GONE:
+        raise await services.calls.blocking(services.ledger.gone, services.clock.now())
     return await _ending(services, name, reason, drained, allow_failed)
 
 
@@ -134,6 +139,8 @@ class _Run:
     began: float = 0.0  # boot clock, as `changed_at`
     changed_at: float = 0.0
     seen_at: float = 0.0  # when the ledger was last read
+    since_looks: Callable[[], Mapping[str, float]] = dict
+    is_locked: bool = False  # and that was said
     signature: tuple[object, ...] = field(default_factory=tuple)
     baseline: Progress | None = None
 
@@ -153,11 +160,25 @@ class _Run:
             await self._wait(max(COUNT_EVERY, cost / COUNTING_SHARE))
 
     async def _look_and_judge(self) -> tuple[Reason | None, float]:
+        if self.services.ledger.is_displaced():
+            return Reason.LEDGER_GONE, 0.0
+        self._tell_of_a_lock()
         standing, cost = await self._look()
         self.seen_at = self.services.clock.boot()
         self.watcher(standing.progress, standing.accounts)
         await self._pause_when_most_fail(standing.progress)
         return self._judge(standing), cost
+
+    def _tell_of_a_lock(self) -> None:
+        """Writers wait for whoever holds the ledger, for two minutes; reads go on, so nothing else would tell of it."""
+        waited = max((since for lane, since in self.since_looks().items() if lane != "sweep"), default=0.0)
+        if (waited > LOCKED) is self.is_locked:
+            return
+        self.is_locked = not self.is_locked
+        if self.is_locked:
+            emit("ledger_is_locked", level="warning", seconds=round(waited), problem=_LOCKED)
+        else:
+            emit("ledger_takes_writes_again", level="warning")
 
     def _is_away_too_long(self) -> bool:
         """A database that restarts is waited for; what is in the air is recorded when it is back."""
@@ -213,6 +234,12 @@ class _Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stop.first.wait()
+
+
+_LOCKED = (
+    "another program writes to it, a backup or a database shell perhaps: nothing new is sent until it lets go, and "
+    "what was answered meanwhile is recorded then"
+)
 
 
 def _signature(standing: Standing) -> tuple[object, ...]:
@@ -295,6 +322,7 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
+    Reason.LEDGER_GONE: lambda _: "the ledger is gone.",
     Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",
     Reason.INTERRUPTED: lambda _: "stopped; what is accepted goes on at the provider.",
     Reason.TERMINATED: lambda _: "stopped; what is accepted goes on at the provider.",

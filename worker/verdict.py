@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     BATCH_PAUSED = "batch_paused"
     AFTER_RESTORE = "after_restore"
     NOTHING_MOVES = "nothing_moves"
+    LEDGER_GONE = "ledger_gone"
     STOP_AFTER = "stop_after"
     INTERRUPTED = "interrupted"
     TERMINATED = "terminated"

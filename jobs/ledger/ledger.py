@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.cadence import Durations
 from jobs.endings import Silence
-from jobs.errors import LedgerBusy
+from jobs.errors import LedgerBusy, LedgerGone
 from jobs.integrity import Kept
 from jobs.ledger import (
     adopted,
@@ -33,6 +33,7 @@ from jobs.ledger import (
     money,
     moves,
     outcomes,
+    presence,
     reports,
     server,
     unknowns,
@@ -103,6 +104,7 @@ class Ledger:
         self.existed = database.existed
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
+        self._file = presence.identity_of(self.path)
         self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
         self.routes: moves.Routes | None = None  # set by who knows the catalogue: where --failover may lead
         self._looked_at: dict[int, int] = {}
@@ -126,6 +128,14 @@ class Ledger:
                 self._end_leases(now)
             yield
             self._departures.forget()
+
+    def is_displaced(self) -> bool:
+        """Whether the file that is open is not at its place any more. Only a SQLite ledger is a file."""
+        return self.path is not None and presence.identity_of(self.path) != self._file
+
+    def gone(self, now: float) -> LedgerGone:
+        """Saves what a displaced ledger holds; the error to raise."""
+        return presence.gone(self._database, self.path or Path(), now)
 
     def departs(self, attempt_id: int) -> None:
         """This attempt's request leaves now: to be said before its first byte. Only a SQLite ledger keeps a list."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds after an answer arrived in which a process may still die before it is on record.
 TO_RECORD = 60.0
+#: Seconds after a jump in which clocks may be apart: until the next sweep, which a database that is away delays.
+CLOCKS_APART = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,15 @@ class Watch:
         self._demand_places(account, limits.max_in_flight or int(places), now)
 
     def _demand_rate(self, account: str, rate: float, now: float) -> None:
-        """A bucket of what a claim may send ahead, and of what a held-up process sends late."""
-        burst = 2 + 0.55 * rate
-        if self._disturbed:
-            burst = (2 + 0.55 * rate) * (len(self.world.processes) + 2)
+        """A bucket of what a claim may send ahead, and of what a held-up process sends late.
+
+        While the clocks of machines are apart, until the next sweep, each keeps the rate by its own.
+        """
+        hands = [*self.world.processes, *(one for one in self.world.dead if now - (one.died_at or 0) < TO_RECORD)]
+        burst = (2 + 0.55 * rate) * (len(hands) + 2 if self._disturbed else 1)
+        apart = 1 if now - self._jumped_at > CLOCKS_APART else len(hands)
         level, at = self._buckets.get(account, (0.0, now))
-        level = max(0.0, level - (now - at) * rate) + 1
+        level = max(0.0, level - (now - at) * rate * apart) + 1
         self._buckets[account] = (level, now)
         if level > burst:
             self.fault("the rate is kept", f"{account}: {level:.1f} at once, {rate}/s")
