@@ -77,6 +77,8 @@ def _inspect(desk: Desk, batch: Batch, how: str, tell: Callable[[int], None] | N
         report.add([each])
         if tell:
             tell(report.checked)
+    if tell and report.checked >= STEP:
+        sys.stderr.write("\n")
     return report
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import any_server
 import pytest
@@ -26,7 +27,7 @@ from providers.catalog import Catalog
 from providers.dialect import Request
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from worker import references
-from worker.references import Files, bring
+from worker.references import Files, Recent, bring
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage
 from worker.stages.submit import Attempt, submit
@@ -289,6 +290,32 @@ async def test_an_object_that_cannot_be_signed_fails_its_row_with_the_buckets_wo
 
     assert (fact.code, provider.submits.total()) == (code, 0)
     assert "AccessDenied" in fact.message
+
+
+def test_bytes_are_kept_within_their_bound_and_the_newest_stay():
+    recent = Recent(most=10)
+    for name in "abca":
+        recent.keep(name, name.encode() * 4)
+        recent.get("a")
+
+    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (b"aaaa", None, b"cccc")
+    recent.keep("d", bytes(11))
+    assert recent.get("d") is None
+
+
+async def test_a_picture_that_many_rows_are_made_from_is_read_once(tmp_path, photo):
+    held = Files(tmp_path).find("photos/lamp 1.png").text
+    bring(open_store(str(tmp_path / "dest")), Files(tmp_path), [held])
+    services = world(tmp_path, Provider(), provider="apimaster")
+    (reads, store), intent = ([], open_store(str(tmp_path / "dest"))), SimpleNamespace(batch_id=1)
+    read = store.read
+    store.read = lambda path: (reads.append(path), read(path))[1]
+    services.destinations.opener = lambda _: store
+    stock(services, tmp_path, [row(0)])
+
+    contents = [await stage._content(services, intent, held) for _ in range(5)]
+
+    assert (len(reads), set(contents)) == (1, {photo.read_bytes()})
 
 
 async def test_a_destination_that_is_away_holds_a_row_up_and_does_not_fail_it(tmp_path, photo):

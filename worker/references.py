@@ -12,7 +12,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -121,6 +121,30 @@ def _read(path: Path, found: os.stat_result) -> _Read:
     except OSError as error:
         return _Read(problem=f"{path} cannot be read: {error.strerror or error}")
     return _Read(sha256=checked.sha256, ext=checked.ext, size=checked.size)
+
+
+@dataclass(slots=True)
+class Recent:
+    """Bytes of files that were read lately, by their hash: one picture may be in every row's request."""
+
+    most: int = 64 * UNITS  # bytes in all
+    _bytes: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    _size: int = 0
+
+    def get(self, name: str) -> bytes | None:
+        """A file's bytes, where they are kept."""
+        if name in self._bytes:
+            self._bytes.move_to_end(name)
+        return self._bytes.get(name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keeps them, and lets go of those that were not asked for longest."""
+        if name not in self._bytes:
+            self._bytes[name] = content
+            self._size += len(content)
+        while self._size > self.most:
+            _, gone = self._bytes.popitem(last=False)
+            self._size -= len(gone)
 
 
 # -- bringing ------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from worker.destinations import Destinations
 from worker.http import Http
 from worker.pacing import Pacing
 from worker.recorder import Recorder
+from worker.references import Recent
 from worker.rescue import Rescue
 from worker.room import Room
 from worker.routes import Routes
@@ -57,6 +58,7 @@ class Services:
     bells: Bells
     rescue: Rescue
     holder: str  # this process, in leases and in lists of workers
+    recent: Recent = field(default_factory=Recent)  # reference files
     memory: Room = field(default_factory=lambda: Room(COPY_MEMORY))  # bytes of images, over all copies
 
     @property

@@ -5,8 +5,9 @@ Addresses are signed here and not at planning: they have to outlive queue and ta
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from worker.services import Services
 from worker.storage import Store
 
 T = TypeVar("T")
+Ask = Callable[[Services, Intent, str], Awaitable[T]]
 
 #: Seconds an address lives: a provider's queue and task, both slow, and then some.
 ADDRESS_LIFE = 24 * 3600.0
@@ -57,14 +59,20 @@ async def within_reach(services: Services, intent: Intent, route: Route) -> Requ
 
 async def _as_data(services: Services, intent: Intent, route: Route) -> dict[str, bytes]:
     """The files that go along as data; none where they would be too much."""
-    files: dict[str, bytes] = {}
-    if route.references_by is not By.DATA:
-        return files
-    for each in filter(file_name, dict.fromkeys(intent.request.references)):
-        files[each] = await _content(services, intent, each)
-        if sum(map(len, files.values())) > MOST_DATA:
-            return {}
-    return files
+    wanted = list(filter(file_name, dict.fromkeys(intent.request.references)))
+    if route.references_by is not By.DATA or sum(await _each(services, intent, wanted, _size)) > MOST_DATA:
+        return {}
+    return dict(zip(wanted, await _each(services, intent, wanted, _content), strict=True))
+
+
+async def _each(services: Services, intent: Intent, references: list[str], ask: Ask[T]) -> list[T]:
+    return await asyncio.gather(*(ask(services, intent, each) for each in references))
+
+
+async def _size(services: Services, intent: Intent, reference: str) -> int:
+    place, dest = place_of(file_name(reference) or ""), await _dest(services, intent)
+    found = await _at(services, dest, reference, lambda store: store.look(place))
+    return found.size if found else 0
 
 
 def _data_uri(reference: str, content: bytes) -> str:
@@ -121,10 +129,18 @@ async def _checked(services: Services, reference: str, found: File) -> File:
 
 
 async def _content(services: Services, intent: Intent, reference: str) -> bytes:
-    if is_object(reference):
+    name = file_name(reference)
+    if name is None:
         bucket, key = bucket_and_key(reference)
-    else:
-        bucket, key = await _dest(services, intent), place_of(file_name(reference) or "")
+        return await _read(services, bucket, key, reference)
+    content = services.recent.get(name)
+    if content is None:
+        content = await _read(services, await _dest(services, intent), place_of(name), reference)
+        services.recent.keep(name, content)
+    return content
+
+
+async def _read(services: Services, bucket: str, key: str, reference: str) -> bytes:
     content = await _at(services, bucket, reference, lambda store: _bounded(store, key))
     if content is None:
         again = "" if is_object(reference) else f" at {key}. The same manifest again brings it"
