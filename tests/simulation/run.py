@@ -31,8 +31,8 @@ CALM = 4 * 3_600.0
 #: Virtual seconds between two looks at everything.
 LOOK_EVERY = 15.0
 
-#: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), and a task is
-#: forgotten after minutes instead of a day.
+#: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), polls are planned more
+#: coarsely, and a task is forgotten after minutes instead of a day.
 SHORTENED = (
     (crew, "IDLE", 60.0),
     (crew, "HINTED", 3.0),
@@ -46,6 +46,8 @@ SHORTENED = (
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
     (pacing, "SLOWEST", 120.0),
+    (pacing, "LOOK_EVERY", 15.0),
+    (cadence, "STEPS", 16),
     (later, "UNKNOWN_LIFE", 1_200.0),
     *((module, "GONE_AFTER", 200.0) for module in (copy, later)),
     *((module, "SILENT_AFTER", 1_200.0) for module in (copy, later)),
