@@ -31,8 +31,8 @@ CALM = 4 * 3_600.0
 #: Virtual seconds between two looks at everything.
 LOOK_EVERY = 15.0
 
-#: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), polls are planned more
-#: coarsely, and a task is forgotten after minutes instead of a day.
+#: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), polls are planned
+#: more coarsely, and a task is forgotten after minutes instead of a day.
 SHORTENED = (
     (crew, "IDLE", 60.0),
     (crew, "HINTED", 3.0),
