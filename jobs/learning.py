@@ -2,7 +2,7 @@
 
 No provider publishes its limits (providers.md, 0.1), so both start low. Only the limit that holds us up grows: what has
 not been tried is not known. Far below the last known top it grows fast, near it slowly, since each try beyond it costs
-a 429; well above it the top is forgotten, for the provider allows more than it did. Pure: no clock, no database.
+a 429, and fast again where it is well above it, for the provider allows more than it did. Pure: no clock, no database.
 """
 
 from __future__ import annotations
