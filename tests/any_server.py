@@ -297,6 +297,8 @@ class Desk(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             self.require_key()
+            if (asked := self.asked_together(body)) is not None:
+                return self.say(asked)
             order = self.read_order(body)
         except RefusedError as why:
             self.books.complaints.append(f"{self.provider} {self.path}: {why} in {body[:300]!r}")
@@ -321,6 +323,9 @@ class Desk(BaseHTTPRequestHandler):
             return self.refuse(404, str(why))
         special = self.books.manners.poll(order)  # type: ignore[arg-type]
         return self.say(special if special is not None else self.state(order))  # type: ignore[arg-type]
+
+    def asked_together(self, _body: bytes) -> Any:
+        """The answer to a question about many tasks; None where it is no such question."""
 
     def require_key(self) -> None:
         require(self.headers.get("Authorization") == f"Bearer {KEYS[self.provider]}", "key")
@@ -449,6 +454,18 @@ class AmDesk(Desk):
         if self.books.turn("am accepted", 4) == 3:
             return {"created": 1, "data": [{"url": url} for url in self.books.links(order)]}
         return {"code": 200, "data": [{"status": "submitted", "task_id": order.task}]}
+
+    def asked_together(self, body: bytes) -> Any:
+        """The answer's shape is not documented, nor its order, nor what becomes of a task it does not tell of."""
+        if self.path != "/v1/tasks/batch":
+            return None
+        asked = fields(self.read_json(body), "task_ids")["task_ids"]
+        orders = [order for task in reversed(asked) if (order := self.books.order(task)) is not None]
+        require(len(orders) == len(asked) <= 20, "tasks that are not known here, or too many")
+        with self.books.lock:
+            self.books.polls[self.provider] += 1
+        told = orders[: -1 if len(orders) > 1 and self.books.turn("am together", 2) else None]
+        return {"code": 200, "data": [self.state(order)["data"] for order in told]}
 
     def is_poll(self, path: str, order: Order) -> bool:
         return path == f"/v1/tasks/{order.task}"

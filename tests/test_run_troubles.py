@@ -28,12 +28,12 @@ def start(tmp_path, sandbox):
     """Starts a run; it is gone when the test ends."""
     running = []
 
-    def begin() -> subprocess.Popen[str]:
+    def begin(**limits: float) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "run_here.py"), str(tmp_path), sandbox.url, str(ROWS), "60"]
         environment = {
             "PYTHONPATH": f"{HERE.parent}:{HERE}",
             "TEST_RESTS": json.dumps(RESTS),
-            "TEST_LIMITS": json.dumps({"max_in_flight": IN_FLIGHT, "submits_per_second": 40.0}),
+            "TEST_LIMITS": json.dumps({"max_in_flight": IN_FLIGHT, "submits_per_second": 40.0, **limits}),
         }
         running.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True))
         return running[-1]
@@ -90,7 +90,7 @@ def test_without_balance_nothing_fails_and_after_a_top_up_the_batch_finishes_by_
 
 def test_with_a_revoked_key_nothing_fails_and_with_a_good_one_the_batch_finishes_by_itself(tmp_path, sandbox, start):
     sandbox.play(**QUICK)
-    process = start()
+    process = start(submits_per_second=5.0)
     while not sandbox.submits():
         time.sleep(0.02)
     sandbox._ask("revoke", {"key": "sandbox-key"})

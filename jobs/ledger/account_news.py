@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from jobs import learning, retry
 from jobs.endings import OUR_OWN, REACTIONS, Rest, Silence
 from jobs.learning import Bound, Learnt
 from jobs.ledger.claims import in_flight
-from jobs.ledger.schema import accounts
-from jobs.ledger.values import AttemptFact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.ledger.poll_rate import cooled
+from jobs.ledger.schema import accounts, attempts
+from jobs.ledger.values import (
+    AttemptFact,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitUnclear,
+    TaskFailed,
+    TaskStillRunning,
+    TaskSucceeded,
+)
 from providers.dialect import Kind, clean
 
+#: The code of an answer that refuses the key: it speaks of the account, whatever was asked.
+BAD_KEY = "bad_key"
 #: Seconds for which it is not noted again that an account's provider answers: only days count.
 ANSWERED_EVERY = 600.0
 
@@ -33,6 +45,31 @@ def tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> 
         news = {**news, "answered_at": max(ended)}
     if news:
         tx.execute(update(accounts).where(accounts.c.id == account.id).values(**news))
+
+
+def tell_of_polls(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
+    """What polls say of their account: too many of them, or a key that is refused, as a submit would be."""
+    told = {fact.attempt_id: fact for fact in facts if fact.rest is not None or fact.code == BAD_KEY}
+    if not told:
+        return
+    whose = select(attempts.c.id, attempts.c.account_id).where(attempts.c.id.in_(told))
+    of_account: dict[int, list[TaskStillRunning]] = defaultdict(list)
+    for row in tx.execute(whose):
+        of_account[row.account_id].append(told[row.id])
+    # Locked in order, and before any attempt is written: as everybody does.
+    mine = select(accounts).where(accounts.c.id.in_(of_account)).order_by(accounts.c.id)
+    for account in tx.execute(mine.with_for_update(key_share=True)).all():
+        tx.execute(update(accounts).where(accounts.c.id == account.id).values(**_of_polls(account, of_account)))
+
+
+def _of_polls(account: Any, of_account: Mapping[int, Sequence[TaskStillRunning]]) -> dict[str, Any]:
+    news: dict[str, Any] = {"polls_cut_at": account.polls_cut_at}
+    facts = sorted(of_account[account.id], key=lambda fact: fact.at + (fact.rest or 0.0))
+    for fact in facts:
+        if fact.code == BAD_KEY:
+            news.update(_long_rest(account, fact, news))
+    throttled = [fact for fact in facts if fact.rest is not None]
+    return {**news, **(cooled(account, throttled[-1]) if throttled else {})}
 
 
 def _is_accepted(fact: AttemptFact) -> bool:

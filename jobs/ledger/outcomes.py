@@ -17,11 +17,10 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, selec
 from jobs import retry
 from jobs.endings import Silence
 from jobs.ledger import days, durations, moves
-from jobs.ledger.account_news import tell_account
+from jobs.ledger.account_news import tell_account, tell_of_polls
 from jobs.ledger.claims import most_in_flight
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import write_events
-from jobs.ledger.poll_rate import cool
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.server import FOR_NOBODY
 from jobs.ledger.settling import Changes, Failure, ImageEnd, apply, apply_copy
@@ -46,7 +45,7 @@ _F = TypeVar("_F")
 def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = None) -> set[str]:
     """Writes a group of facts; returns the lanes that may have work now. `routes`: where failed rows may go."""
     bells: set[str] = set()
-    cool(tx, _of(facts, TaskStillRunning))
+    tell_of_polls(tx, _of(facts, TaskStillRunning))
     keep_running(tx, _of(facts, TaskStillRunning))
     keep_checks(tx, _of(facts, ImageChecked))
     keep_delays(tx, _of(facts, ImageDelayed))

@@ -61,6 +61,21 @@ def test_a_429_to_a_poll_holds_all_polls_of_the_account_back_and_slows_them_once
     )
 
 
+def test_a_key_that_a_poll_finds_refused_rests_the_account_before_another_submit_is_tried(ledger):
+    running(ledger, 3)
+    stock.stock(ledger, stock.rows(9))
+    refused = TaskStillRunning(
+        attempt_id=1 << 40, at=NOW + 1, next_poll_at=NOW + 61, code="bad_key", message="unauthorized"
+    )
+
+    ledger.record([refused], NOW + 1)
+
+    (account,) = ledger.accounts()
+    assert (account.paused_code, account.paused_message) == ("bad_key", "unauthorized")
+    assert ledger.claim_submits("main", NOW + 2, lease=90).intents == ()
+    assert len(ledger.claim_submits("main", account.paused_until, lease=90).intents) == 1  # the probe
+
+
 def test_a_declared_rate_of_polls_stays_what_it_is(ledger):
     running(ledger, 60, declared=5.0)
 
