@@ -363,7 +363,7 @@ def main() -> None:
     if given.bound:
         show("What no schedule can do better", bounds())
     if given.real:
-        show("For real", [*real("maxapi.io", 500, 50), *real("apimaster", 800, 200)])
+        show("For real", [*real("maxapi.io", 700, 50), *real("apimaster", 800, 200)])
 
 
 if __name__ == "__main__":
