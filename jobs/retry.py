@@ -13,6 +13,8 @@ FIRST_WAIT = 5.0
 #: Seconds an account rests after 429 without Retry-After, doubled with each that follows without an acceptance. Short:
 #: a limit nobody declares is found by a 429 now and then, and most providers count by the second.
 THROTTLED_REST = 0.5
+#: 429s running for which a Retry-After is believed that is shorter than that.
+WORD_BELIEVED = 4
 #: Seconds it rests after a refused connection; doubled each time.
 SHORT_REST = 2.0
 LONGEST_SHORT_REST = 300.0
@@ -58,9 +60,14 @@ def short_rest(troubles: int) -> float:
 
 
 def throttled_rest(troubles: int, retry_after: float | None) -> float:
-    """Seconds an account cools down after the `troubles`-th 429 running (counted from 1)."""
+    """Seconds an account cools down after the `troubles`-th 429 running (counted from 1).
+
+    The provider's own word counts, until it has proven too short again and again: some always say 0.
+    """
     backoff = min(LONGEST_SHORT_REST, THROTTLED_REST * 2.0 ** min(troubles - 1, 20))
-    return backoff if retry_after is None else max(0.0, retry_after)
+    if retry_after is None:
+        return backoff
+    return retry_after if troubles <= WORD_BELIEVED else max(retry_after, backoff)
 
 
 def unclear_rest(unclear: int) -> float:

@@ -22,6 +22,9 @@ from providers.dialect import RAW_LIMIT, Link, Response, clean
 LOOKED_AT = 64_000
 #: Longer ids, links and paths are taken for garbage.
 LONGEST_ID, LONGEST_LINK, LONGEST_PATH = 200, 8_000, 2_000
+#: Seconds that a provider is believed to want us to wait: whoever says more, by a slip or by malice, would stop an
+#: account for good.
+LONGEST_WAIT = 86_400.0
 #: Unix seconds of the year 5138; larger numbers are milliseconds.
 MILLISECONDS_FROM = 1e11
 
@@ -115,9 +118,13 @@ def unix_seconds(value: Json) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        seconds = float(value) / (1000 if value >= MILLISECONDS_FROM else 1)
-        return seconds if math.isfinite(seconds) and 0 < seconds < MILLISECONDS_FROM else None
-    return _iso(value) if isinstance(value, str) else None
+        return _sane(float(value) / (1000 if value >= MILLISECONDS_FROM else 1))
+    return _sane(_iso(value)) if isinstance(value, str) else None
+
+
+def _sane(seconds: float | None) -> float | None:
+    """A moment that can be written down."""
+    return seconds if seconds is not None and 0 < seconds < MILLISECONDS_FROM else None
 
 
 def _iso(value: str) -> float | None:
@@ -146,7 +153,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         until, now = _http_date(value), _http_date(headers.get("date", ""))
         seconds = until - now if until is not None and now is not None else math.nan
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
 def _http_date(value: str) -> float | None:

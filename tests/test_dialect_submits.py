@@ -318,6 +318,8 @@ def test_apimaster_build_request_failed_is_a_500_that_was_certainly_not_accepted
         ({"retry_after": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
         ({"retry_after": "soon"}, None),
         ({"retry_after": "inf"}, None),
+        ({"retry_after": "1000000000000"}, 86_400.0),
+        ({"retry_after": "Wed, 21 Oct 9026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 86_400.0),
         ({}, None),
     ],
 )

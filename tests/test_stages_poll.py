@@ -155,6 +155,16 @@ async def test_retry_after_is_kept(tmp_path):
     assert 70 < next_poll(services) <= 77
 
 
+async def test_a_wish_for_the_next_century_does_not_let_a_paid_tasks_links_die(tmp_path):
+    said = answer({"code": 429, "msg": "slow down"}, 429)
+    said = dataclasses.replace(said, response=dataclasses.replace(said.response, headers={"retry-after": "1e12"}))
+    services = world(tmp_path, Provider(on_poll=lambda _: said))
+
+    await poll(services, await accepted(services, tmp_path))
+
+    assert next_poll(services) <= stage.LONGEST_WISH
+
+
 async def test_a_bug_in_reading_delays_the_answer_and_does_not_lose_it(tmp_path):
     services = world(tmp_path, Provider())
     found = await accepted(services, tmp_path)

@@ -128,3 +128,14 @@ def test_a_new_start_tries_a_troubled_account_at_once_with_one_probe(memory):
 
     with memory.hold(later):
         assert stock.claim(memory, later, times=3) == 1
+
+
+def test_a_provider_that_always_says_at_once_is_tried_ever_less_often_too(memory):
+    def at_once(intent, at):
+        told = {"kind": Kind.THROTTLED, "code": "rate_limited", "message": "no", "retry_after": 0.0}
+        return SubmitRefused(attempt_id=intent.attempt_id, at=at, **told)
+
+    sent = weather(memory, at_once, seconds=1200, in_flight=3)
+
+    assert len(sent) <= 3 + retry.WORD_BELIEVED + 10
+    assert gaps(sent)[-1] > 100

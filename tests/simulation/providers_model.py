@@ -179,7 +179,8 @@ class Model:
     def _patience(self) -> dict[str, str]:
         chance = self.chance
         wait = chance.randrange(1, 20)
-        said = chance.choice((None, None, None, str(wait), str(wait), _date(self.timeline.now + wait), "0", "soon"))
+        told = (str(wait), str(wait), _date(self.timeline.now + wait), "0", "soon", "1e12")
+        said = chance.choice((None, None, None, *told))
         return {} if said is None else {"Retry-After": said}
 
     # -- polls -----------------------------------------------------------------------------------------------------

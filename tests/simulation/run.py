@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from jobs import cadence, slack
+from providers import reading
 from worker import crew, pacing, rescue
 from worker.stages import copy, later, poll
 
@@ -48,6 +49,7 @@ SHORTENED = (
     (pacing, "SLOWEST", 120.0),
     (pacing, "LOOK_EVERY", 15.0),
     (cadence, "STEPS", 16),
+    (reading, "LONGEST_WAIT", 600.0),
     (later, "UNKNOWN_LIFE", 1_200.0),
     *((module, "GONE_AFTER", 200.0) for module in (copy, later)),
     *((module, "SILENT_AFTER", 1_200.0) for module in (copy, later)),

@@ -21,6 +21,8 @@ LEASE = 30.0
 
 #: Seconds until the next poll when the provider refuses the key.
 REFUSED = 60.0
+#: Seconds to the next poll of a task, whatever its provider asks for: its links die meanwhile.
+LONGEST_WISH = 600.0
 #: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten,
 #: while it tells of other tasks of the account.
 FORGOTTEN_AFTER = 86_400.0
@@ -133,7 +135,7 @@ def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
 def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     if outcome.kind is Kind.ACCOUNT:
         emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
-    least = outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0)
+    least = min(outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0), LONGEST_WISH)
     fact = still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
     return replace(fact, rest=outcome.retry_after or POLL_REST) if outcome.kind is Kind.THROTTLED else fact
 
