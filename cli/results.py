@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import BatchName, Config, Json, Sandbox, read_duration
-from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, show_json
+from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def results(  # noqa: PLR0913  one parameter an option
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:
-        mark = "SANDBOX " if found.sandbox else ""
+        mark = "SANDBOX " if found.sandbox and not sandbox_mark() else ""  # found without --sandbox, by --config
         note(f"{mark}{written.lines:,} lines -> {', '.join(written.files)}")
     return 0
 

@@ -28,6 +28,7 @@ from providers.dialect import Request
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from worker import references
 from worker.references import Files, Recent, bring
+from worker.sidecar import _without_secrets
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage
 from worker.stages.submit import Attempt, submit
@@ -458,3 +459,10 @@ def test_the_words_of_a_file_survive_its_hash():
 
     assert (words_of(held), file_name(held)) == ("a#b.png", "0" * 64 + ".png")
     assert (words_of("https://a.example/x"), file_name("a.png")) == ("https://a.example/x", None)
+
+
+def test_a_sidecar_names_a_local_file_with_the_hash_of_its_bytes_and_a_link_without_its_signature():
+    local = as_file("photos/lamp.png", "0" * 64, "png")
+
+    assert _without_secrets(local) == local
+    assert _without_secrets("https://me:pw@host/a.png?sig=s3cret#x") == "https://host/a.png"

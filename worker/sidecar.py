@@ -10,6 +10,7 @@ import orjson
 
 from jobs.ledger.values import DueCopy, ImageChecked
 from providers.dialect import MICROS, Request
+from providers.references import file_name
 
 
 def sidecar_path(object_path: str) -> str:
@@ -54,6 +55,8 @@ def _shown(request: Request) -> dict[str, object]:
 
 def _without_secrets(reference: str) -> str:
     """A signed address opens what it names, and names may be in it; a picture in an address is told by its hash."""
+    if file_name(reference):
+        return reference  # the user's own words and the hash of the bytes
     if reference.startswith("data:"):
         return f"data:sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
     try:
