@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -38,6 +38,19 @@ EVENTS: dict[str, str] = {
     "resolved": "a person resolved the unknown outcome",
     "retry": "tried again on your word",
 }
+#: How a submit's outcome came to be unknown, by its code.
+UNCLEAR: dict[str, str] = {
+    "no_task_id": "the answer named no task",
+    "outcome_unknown": "the connection broke before a whole answer came",
+    "process_died": "the process that sent it died before the answer was on record",
+    "provider_timeout": "the provider ran out of time while it was asked",
+    "server_error": "the provider broke down over it",
+    "task_id_taken": "the answer named a task that is another row's",
+    "unexpected_code": "the answer bore a code that nobody documents",
+    "unreadable_answer": "the answer made no sense",
+}
+#: Characters of a machine's own words in a story.
+MOST_SAID = 160
 #: Keys looked through for near misses.
 KEYS_LOOKED_AT = 10_000
 
@@ -137,10 +150,9 @@ def _stored(image: StoredImage, where: str) -> str:
 
 
 def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -> Iterator[Moment]:
-    slots = ", ".join(map(str, attempt.slots))
     whom = f"{attempt.provider} (account {attempt.account}, {attempt.provider_model})"
     reserved = f", {money(attempt.reserved)} reserved" if attempt.reserved else ""
-    yield attempt.created_at, f"{name}: on its way to {whom} for image {slots}{reserved}", ""
+    yield attempt.created_at, f"{name}: on its way to {whom} for {_images(attempt.slots)}{reserved}", ""
     if attempt.accepted_at is not None:
         took = span(attempt.accepted_at - attempt.created_at)
         yield (
@@ -149,10 +161,25 @@ def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -
             "",
         )
     if unknown_since is not None:
-        why_not = attempt.message or attempt.code or "no readable answer"
-        yield unknown_since, f"{name}: nobody can know whether it was accepted: {why_not}", "yellow"
+        yield unknown_since, f"{name}: nobody can know whether it was accepted: {_unclear(attempt)}", "yellow"
     if attempt.finished_at is not None:
         yield attempt.finished_at, f"{name}: {_ending(attempt)}", _ENDING_STYLES.get(attempt.state, "")
+
+
+def _images(slots: Sequence[int]) -> str:
+    *others, last = map(str, slots)
+    return f"images {', '.join(others)} and {last}" if others else f"image {last}"
+
+
+def _unclear(attempt: AttemptStory) -> str:
+    """What happened in plain words, and the machine's own beside it."""
+    words, own = UNCLEAR.get(attempt.code or ""), _short(attempt.message or attempt.code or "no readable answer")
+    return f"{words} ({own})" if words else own
+
+
+def _short(said: str) -> str:
+    """As much of a machine's words as a person reads; --json has all."""
+    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}…"
 
 
 def _unknown_since(story: Story, attempt: AttemptStory) -> float | None:
@@ -165,13 +192,14 @@ _ENDING_STYLES = {Attempt.FAILED.value: "red", Attempt.LOST.value: "red", Attemp
 
 
 def _ending(attempt: AttemptStory) -> str:
-    error = ": ".join(part for part in (attempt.code, attempt.message) if part)
+    error = _short(": ".join(part for part in (attempt.code, attempt.message) if part))
     polls = f" and {count(attempt.polls, 'poll')}" if attempt.polls else ""
     since = attempt.finished_at - (attempt.accepted_at or attempt.created_at) if attempt.finished_at else 0
     charge = f"{money(attempt.charged)} charged" if attempt.price_known else "charged, price not known"
+    free = charge if attempt.charged else "nothing charged"
     return {
         Attempt.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
-        Attempt.FAILED.value: f"the provider's task failed after {span(since)}{polls}: {error}; nothing charged",
+        Attempt.FAILED.value: f"the provider's task failed after {span(since)}{polls}: {error.rstrip('.')}; {free}",
         Attempt.LOST.value: f"the provider no longer knows the task: {error}; {charge}",
         Attempt.REFUSED.value: f"certainly not accepted: {error}; nothing charged",
         Attempt.ABANDONED.value: f"given up without knowing; {charge}, for it may be",
@@ -186,7 +214,10 @@ def _of_event(event: Event, numbers: Mapping[int, int]) -> Moment:
     told = {name.replace("_", " "): value for name, value in event.detail.items() if value not in (None, "")}
     times, last = told.pop("times", 1), told.pop("last at", None)
     often = f", {times:,} times, the last {day_and_time(float(str(last)))}" if last is not None else ""
-    detail = ", ".join(f"{name} {value}" for name, value in told.items())
+    told.pop("raw", None)  # an answer as it came; --json has it
+    code, message = told.pop("code", None), told.pop("message", None)
+    said = [": ".join(_short(str(part)) for part in (code, message) if part)] if code or message else []
+    detail = ", ".join([*said, *(f"{name} {value}" for name, value in told.items())])
     return event.at, f"{whose}{words}{often}{f' ({detail})' if detail else ''}", ""
 
 

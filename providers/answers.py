@@ -16,6 +16,7 @@ from providers.dialect import (
     Response,
     Succeeded,
     Unreadable,
+    clean,
 )
 from providers.reading import (
     PARAMETER_WORDS,
@@ -78,7 +79,7 @@ def refused(response: Response, meaning: Meaning, message: str) -> Refused:
 
 def meaning_of(status: int, refusals: Mapping[int, Meaning]) -> Meaning:
     """What a refusing status means; one that is in no table is the request's fault."""
-    if 300 <= status < 400:  # noqa: PLR2004  HTTP
+    if is_redirect(status):
         return REDIRECTED
     return refusals.get(status, INVALID)
 
@@ -198,4 +199,10 @@ def of_failure(code: str, message: str, known: Mapping[str, Meaning]) -> Meaning
 
 
 def _status_line(response: Response) -> str:
-    return f"HTTP {response.status}"
+    where = response.headers.get("location") if is_redirect(response.status) else None
+    return f"HTTP {response.status}, a redirect to {clean(where, LONGEST_CODE)}" if where else f"HTTP {response.status}"
+
+
+def is_redirect(status: int) -> bool:
+    """Whether a status sends us elsewhere."""
+    return 300 <= status < 400  # noqa: PLR2004  HTTP

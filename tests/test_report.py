@@ -100,7 +100,7 @@ def _live(ledger, dest, now):
     refused = {"kind": Kind.MODERATION, "code": "moderation", "message": "rejected: public figure"}
     vase, sofa = intents["vase", (0,)].attempt_id, intents["sofa", (0,)].attempt_id
     ledger.record([SubmitRefused(attempt_id=vase, at=now, **refused)], now)
-    ledger.record([SubmitUnclear(attempt_id=sofa, at=now, code="connection_lost", message="it broke [red]")], now)
+    ledger.record([SubmitUnclear(attempt_id=sofa, at=now, code="outcome_unknown", message="it broke [red]")], now)
     pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
     ledger.record([AccountPaused(account="main", at=now, **pause)], now)
 
@@ -273,7 +273,8 @@ def test_why_tells_a_history_in_order_with_tasks_and_money(told):
 def test_why_of_an_unknown_one_says_what_a_person_can_do(told):
     text = call("why", "shop", "sofa").stdout
 
-    assert "nobody can know whether it was accepted: it broke [red]" in text
+    told = "the connection broke before a whole answer came (it broke [red])"
+    assert f"nobody can know whether it was accepted: {told}" in text
     assert "lightfast unknown shop --key sofa" in text
     assert "\x1b" not in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -171,7 +172,12 @@ def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[
     if resting or unclear < retry.UNCLEAR_BEFORE_REST:
         return {"unclear": unclear}
     troubles = news.get("troubles", account.troubles) + 1
-    return {"unclear": unclear, **_rest(account, fact, troubles, fact.at + retry.unclear_rest(unclear))}
+    told = replace(fact, message=f"{unclear} submits running whose outcome nobody can know, the last: {_said(fact)}")
+    return {"unclear": unclear, **_rest(account, told, troubles, fact.at + retry.unclear_rest(unclear))}
+
+
+def _said(fact: SubmitUnclear | SubmitRefused) -> str:
+    return ": ".join(part for part in (fact.code, fact.message) if part)
 
 
 def _throttled(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
