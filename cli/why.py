@@ -35,7 +35,7 @@ EVENTS: dict[str, str] = {
     "late_fact": "a late word from the provider changed nothing",
     "copied_again": "copied again: what was stored is not there as it was",
     "redo": "made anew on your word",
-    "resolved": "a person resolved the unknown outcome",
+    "resolved": "on a person's word",
     "retry": "tried again on your word",
 }
 #: How a submit's outcome came to be unknown, by its code.
@@ -49,6 +49,13 @@ UNCLEAR: dict[str, str] = {
     "unexpected_code": "the answer bore a code that nobody documents",
     "unreadable_answer": "the answer made no sense",
 }
+#: What a person decided about an unknown outcome.
+RESOLVED = {
+    "give-up": "it counts as given up",
+    "pay-again": "its images are made again and paid again",
+    "found": "the provider's task was found",
+}
+TEENS = range(11, 14)
 #: Characters of a machine's own words in a story.
 MOST_SAID = 160
 #: Keys looked through for near misses.
@@ -133,7 +140,8 @@ def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
     for number, attempt in enumerate(story.attempts, start=1):
         yield from _of_attempt(attempt, f"attempt {number}", _unknown_since(story, attempt))
     numbers = {attempt.attempt_id: number for number, attempt in enumerate(story.attempts, start=1)}
-    yield from (_of_event(event, numbers) for event in story.events if event.name not in TOLD_BY_ATTEMPT)
+    prompt = story.result.request.prompt if story.result.request else ""
+    yield from (_of_event(event, numbers, prompt) for event in story.events if event.name not in TOLD_BY_ATTEMPT)
     address = plain_address(batch.dest)
     for image in [*story.older, *story.result.images]:
         if image.state == Image.STORED and image.stored_at and image.path:
@@ -146,7 +154,13 @@ def _stored(image: StoredImage, where: str) -> str:
     flags = f", {', '.join(image.flags)}" if image.flags else ""
     what = f"{image.width}x{image.height} {image.format}, {size(image.bytes or 0)}{flags}"
     which = f" of revision {image.revision}" if image.revision > 1 else ""
-    return f"image {image.slot}{which} stored: {what} -> {where}"
+    failed = f" at the copy's {_th(image.tries)} try" if image.tries > 1 else ""
+    return f"image {image.slot}{which} stored{failed}: {what} -> {where}"
+
+
+def _th(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in TEENS else "th"
+    return f"{number:,}{ending}"
 
 
 def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -> Iterator[Moment]:
@@ -207,7 +221,7 @@ def _ending(attempt: AttemptStory) -> str:
     }.get(attempt.state, f"{attempt.state} {error}".strip())
 
 
-def _of_event(event: Event, numbers: Mapping[int, int]) -> Moment:
+def _of_event(event: Event, numbers: Mapping[int, int], prompt: str) -> Moment:
     number = numbers.get(event.attempt_id or 0)
     whose = f"attempt {number}: " if number else ""
     words = EVENTS.get(event.name, event.name.replace("_", " "))
@@ -215,6 +229,12 @@ def _of_event(event: Event, numbers: Mapping[int, int]) -> Moment:
     times, last = told.pop("times", 1), told.pop("last at", None)
     often = f", {times:,} times, the last {day_and_time(float(str(last)))}" if last is not None else ""
     told.pop("raw", None)  # an answer as it came; --json has it
+    before = told.pop("prompt before", prompt)
+    if before != prompt:
+        told["the prompt was"] = f'"{before}"'
+    if event.name == "resolved":
+        words = f"{words} {RESOLVED.get(str(told.get('how')), told.get('how'))}"
+        told.pop("how", None)
     code, message = told.pop("code", None), told.pop("message", None)
     said = [": ".join(_short(str(part)) for part in (code, message) if part)] if code or message else []
     detail = ", ".join([*said, *(f"{name} {value}" for name, value in told.items())])

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from cli import why
 from cli.main import app
 from cli.reading import open_desk
 from cli.results import Wish, write_results
@@ -26,6 +27,7 @@ from jobs.ledger import open_ledger
 from jobs.ledger.values import (
     AccountLimits,
     AccountPaused,
+    Event,
     ImageChecked,
     ImageDelayed,
     ImageStored,
@@ -277,6 +279,16 @@ def test_why_of_an_unknown_one_says_what_a_person_can_do(told):
     assert f"nobody can know whether it was accepted: {told}" in text
     assert "lightfast unknown shop --key sofa" in text
     assert "\x1b" not in text
+
+
+def test_why_tells_decisions_and_failed_copies_in_plain_words():
+    told = {"name": "resolved", "detail": {"how": "give-up", "task_id": None}, "attempt_id": 7, "at": 0.0}
+    redo = {"name": "redo", "detail": {"revision": 2, "prompt_before": "A lamp"}, "attempt_id": None, "at": 0.0}
+
+    assert why._of_event(Event(**told), {7: 1}, "")[1] == "attempt 1: on a person's word it counts as given up"
+    assert why._of_event(Event(**redo), {}, "A lamp")[1] == "made anew on your word (revision 2)"
+    assert 'the prompt was "A lamp"' in why._of_event(Event(**redo), {}, "A red lamp")[1]
+    assert [why._th(number) for number in (2, 3, 4, 11, 21)] == ["2nd", "3rd", "4th", "11th", "21st"]
 
 
 def test_why_of_a_moderated_one_does_not_offer_to_pay_for_the_same_again(told):
