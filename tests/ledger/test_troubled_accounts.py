@@ -104,6 +104,17 @@ def test_a_provider_out_of_reach_is_tried_ever_less_often(memory):
     assert gaps(sent)[-1] == pytest.approx(retry.LONGEST_SHORT_REST, abs=2)
 
 
+@pytest.mark.parametrize("retry_after", [0.0, 0.01])
+def test_a_provider_that_always_says_come_back_at_once_is_tried_ever_less_often(memory, retry_after):
+    def refused(intent, at):
+        values = {"kind": Kind.THROTTLED, "code": "rate_limited", "message": "no", "retry_after": retry_after}
+        return SubmitRefused(attempt_id=intent.attempt_id, at=at, **values)
+
+    sent = weather(memory, refused, seconds=600)
+
+    assert len([at for at in sent if at > NOW + 60]) <= 6
+
+
 def test_a_row_refused_for_now_waits_longer_each_time_and_holds_up_no_other(memory):
     sent = weather(memory, refuses(Kind.TRANSIENT, "conflict"), seconds=300, rows=1)
 
