@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from jobs.ledger.values import DuePoll, SubmitAccepted
 from jobs.states import Job
 from providers.dialect import Link, Route
+from worker.http import FetchError
 from worker.pacing import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
+from worker.stages.copy import copy
 from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
-from worker.stages.results import made_of
+from worker.stages.results import LONGEST_LIFE, made_of
 
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 
@@ -80,13 +82,49 @@ async def test_an_image_dies_when_its_link_does(tmp_path, told, expected):
 
 async def test_the_providers_own_word_on_a_links_death_counts_and_where_nobody_says_a_day(tmp_path):
     services = world(tmp_path, Provider())
-    links = [Link(url="https://cdn.test/0.png", expires_at=1_000.0), Link(url="https://cdn.test/1.png")]
+    now = services.clock.now()
+    links = [Link(url="https://cdn.test/0.png", expires_at=now + 1_000), Link(url="https://cdn.test/1.png")]
 
-    known = await made_of(services, 1, links, life=600.0, made_at=500.0)
-    unknown = await made_of(services, 1, links, life=0.0, made_at=500.0)
+    known = await made_of(services, 1, links, life=600.0, made_at=now - 500)
+    unknown = await made_of(services, 1, links, life=0.0, made_at=now - 500)
 
-    assert [image.expires_at for image in known] == [1_000.0, 1_100.0]
-    assert [image.expires_at for image in unknown] == [1_000.0, 500.0 + DAY]
+    assert [image.expires_at - now for image in known] == pytest.approx([1_000.0, 100.0], abs=2)
+    assert [image.expires_at - now for image in unknown] == pytest.approx([1_000.0, DAY - 500], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (lambda now: 3_600.0, 600.0),  # a length, and no moment
+        (lambda now: now - 3 * 3_600, 600.0),
+        (lambda now: 4_102_444_800.0, LONGEST_LIFE),  # 2100
+    ],
+    ids=["seconds", "a clock that is behind", "for ever"],
+)
+async def test_a_links_death_that_cannot_be_true_is_not_believed(tmp_path, told, expected):
+    services = world(tmp_path, Provider())
+    now = services.clock.now()
+    link = Link(url="https://cdn.test/0.png", expires_at=told(now))
+
+    (made,) = await made_of(services, 1, [link], life=600.0, made_at=now)
+
+    assert made.expires_at - now == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize("behind", [2, 30], ids=["hours", "more than a day"])
+@pytest.mark.parametrize("said", [b"<html>", FetchError("download_failed", "cdn answered 503", retryable=True)])
+async def test_a_provider_whose_clock_is_behind_loses_no_image_at_the_first_trouble_of_its_cdn(tmp_path, behind, said):
+    provider = Provider(on_download=lambda _: said)
+    services = world(tmp_path, provider)
+    link = {"url": "https://cdn.test/t/0.png", "expires_at": round(services.clock.now() - behind * 3600)}
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", "result": {"images": [link]}}})
+    await poll(services, await accepted(services, tmp_path))
+    ((due,), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
+
+    await copy(services, due)
+
+    (row_of_it,) = services.ledger.results("b")
+    assert row_of_it.images[0].state == "generated"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import NoReturn
 from jobs.ledger.values import DueCopy, ImageDelayed, ImageLost
 from providers.dialect import Link, clean
 from worker.services import Services
-from worker.stages.results import UNKNOWN_LIFE
+from worker.stages.results import UNKNOWN_LIFE, death_of
 from worker.telemetry import emit
 
 #: The provider was asked for another link and did not say whether there is one; or it does not find the task, which one
@@ -99,7 +99,7 @@ def delayed(
         code=code,
         message=clean(message),
         url=link.url if link else None,
-        expires_at=(link.expires_at or now + _life(services, due))
+        expires_at=(death_of(link, now) or now + _life(services, due))
         if link and link.url not in (None, due.url)
         else None,
     )

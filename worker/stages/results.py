@@ -11,6 +11,8 @@ from worker.services import Services
 
 #: Seconds a link is taken to live when nobody says anything about it.
 UNKNOWN_LIFE = 86_400.0
+#: And at most: one that is said to live for years would be copied last, and never be given up.
+LONGEST_LIFE = 30 * 86_400.0
 
 
 async def made_of(
@@ -23,6 +25,18 @@ async def made_of(
 
 async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> Made:
     if link.url or link.b64 is None:
-        return Made(link=replace(link, b64=None), spool=None, expires_at=link.expires_at or ends)
+        dies_at = death_of(link, services.clock.now()) or ends
+        return Made(link=replace(link, b64=None), spool=None, expires_at=dies_at)
     spool = await services.calls.blocking(services.spool.keep, attempt_id, index, link.b64)
     return Made(link=replace(link, b64=None), spool=spool, expires_at=ends)
+
+
+def death_of(link: Link, now: float) -> float | None:
+    """When a link just given dies, by its provider's word; None: it says nothing that can be true.
+
+    A moment that is past tells of another clock or another unit: the link was given only now. Believed, it would lose
+    the image at the first trouble of its CDN.
+    """
+    if link.expires_at is None or link.expires_at <= now:
+        return None
+    return min(link.expires_at, now + LONGEST_LIFE)
