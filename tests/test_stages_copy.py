@@ -326,6 +326,17 @@ async def test_somebody_elses_object_is_left_alone_and_ours_stands_beside_it(tmp
     assert theirs.read_bytes() == b"theirs"
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)])
+async def test_what_is_no_file_in_an_images_place_is_left_alone_and_the_image_stands_beside_it(tmp_path, make):
+    services = world(tmp_path, Provider())
+    (tmp_path / "dest/b/k0").mkdir(parents=True)
+    make(tmp_path / "dest/b/k0/0.png")
+
+    await asyncio.wait_for(copy(services, generated(services, tmp_path)), 20)
+
+    assert stored(services, tmp_path).path == "b/k0/0~2.png"
+
+
 async def test_a_bucket_that_refuses_is_noted_and_the_next_write_that_works_ends_the_trouble(tmp_path):
     services = world(tmp_path, Provider())
     refusing = Refusing(services.destinations)

@@ -70,8 +70,8 @@ class DiskStore(Store):
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes; None when there is none."""
-        with self._told(path), contextlib.suppress(FileNotFoundError):
-            return self._target(path).read_bytes()
+        with self._told(path), contextlib.suppress(FileNotFoundError), _opened(self._target(path)) as file:
+            return file.read()
         return None
 
     def look(self, path: str) -> Seen | None:
@@ -84,7 +84,7 @@ class DiskStore(Store):
 
     def sha256_of(self, path: str) -> str | None:
         """The hash of a file; None when there is none."""
-        with self._told(path), contextlib.suppress(FileNotFoundError), self._target(path).open("rb") as file:
+        with self._told(path), contextlib.suppress(FileNotFoundError), _opened(self._target(path)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
         return None
 
@@ -160,6 +160,13 @@ def _problem(path: Path, number: int, error: OSError) -> StoreError:
     code = CODES.get(number, "disk_error")
     message = f"{path}: {error.strerror or error}"
     return StoreError(code=code, message=message, retryable=code != "bad_path", denied=code == "disk_denied")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A folder or a pipe in a file's place is no file; to open the latter would wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+    return path.open("rb")
 
 
 def _write(part: Path, data: bytes | Path) -> None:
