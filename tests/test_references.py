@@ -18,6 +18,7 @@ import any_server
 import pytest
 from crew_world import Provider, answer, close_all, png, row, stock, world
 
+from jobs.errors import BadInput
 from jobs.ledger.values import SubmitRefused
 from jobs.manifest import ReadOptions, open_manifest
 from jobs.planning import PlanOptions, prepare
@@ -224,6 +225,15 @@ def test_each_file_is_brought_once_and_one_that_changed_meanwhile_stops_it(tmp_p
     assert store.look(place) is None
 
 
+def test_a_strangers_object_in_a_files_place_is_told_before_money(tmp_path, photo):
+    store, files = open_store(str(tmp_path / "out")), Files(tmp_path)
+    held = files.find("photos/lamp 1.png").text
+    store.put_new(references.place_of(file_name(held)), png(colour=1) + b"longer", content_type="image/png")
+
+    with pytest.raises(BadInput, match="other bytes"):
+        bring(store, files, [held])
+
+
 # -- sent ----------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +262,19 @@ async def test_a_file_that_has_no_address_when_it_is_sent_fails_its_row_and_noth
     assert isinstance(fact, SubmitRefused)
     assert (fact.code, provider.submits.total()) == ("reference_unreadable", 0)
     assert "lamp 1.png" in fact.message
+
+
+async def test_other_bytes_in_a_files_place_are_never_sent_for_it(tmp_path, photo):
+    held = Files(tmp_path).find("photos/lamp 1.png").text
+    place = tmp_path / "dest" / references.place_of(file_name(held))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(png(colour=1))
+    services = world(tmp_path, asked := Provider(), provider="apimaster")
+
+    fact = await sent(services, tmp_path, held, model="gpt-image-2")
+
+    assert (fact.code, asked.submits.total()) == ("reference_unreadable", 0)
+    assert "other bytes" in fact.message
 
 
 async def test_an_object_is_signed_where_it_lies_at_the_moment_of_the_submit(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -19,7 +20,7 @@ from providers.dialect import Request, Route
 from providers.references import By, file_name, is_link, is_object, words_of
 from worker.http import FetchError, File
 from worker.images import BadImage, check
-from worker.references import bucket_and_key, content_type_of, place_of
+from worker.references import bucket_and_key, content_type_of, has_hash, place_of
 from worker.services import Services
 from worker.storage import Store
 
@@ -136,8 +137,15 @@ async def _content(services: Services, intent: Intent, reference: str) -> bytes:
     content = services.recent.get(name)
     if content is None:
         content = await _read(services, await _dest(services, intent), place_of(name), reference)
+        if not has_hash(name, await services.calls.blocking(_sha256, content)):
+            message = f"the reference {_shown(reference)} has other bytes at {place_of(name)}: delete that"
+            raise Unreachable("reference_unreadable", message, later=False)
         services.recent.keep(name, content)
     return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 async def _read(services: Services, bucket: str, key: str, reference: str) -> bytes:
