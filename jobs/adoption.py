@@ -9,7 +9,7 @@ import enum
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.templates import Field, parse
 
@@ -63,6 +63,13 @@ def by_metadata(path: str, told: Mapping[str, str], longest: int) -> Found | Non
         path=path,
         by=By.METADATA,
     )
+
+
+def at_place(found: Found, placed: Iterable[Found]) -> Found:
+    """Metadata say whose an object is, the batch's template which of its images: a key may read like a revision."""
+    mine = (each for each in placed if (each.batch, each.key) == (found.batch, found.key))
+    told = next(mine, found)
+    return replace(found, revision=told.revision, surplus=told.surplus)
 
 
 def by_sidecar(path: str, told: Mapping[str, object]) -> Found | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 
 from jobs.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
 from jobs.templates import parse_path
+from worker.adoption import look
+from worker.disk import DiskStore
+from worker.mark import claim_destination
 
 LIGHTFAST = Path(sys.executable).with_name("lightfast")
 HASH = "0123456789abcdef" * 2
@@ -190,6 +194,34 @@ def test_metadata_tell_row_image_and_request():
 
     assert (one.key, one.slot, one.revision, one.surplus, one.request_hash) == ("k 1", 2, 3, False, HASH)
     assert (aside.slot, aside.surplus) == (0, True)
+
+
+class Bucket(DiskStore):
+    """A folder that remembers metadata."""
+
+    def put_new(self, path, data, *, content_type, metadata):
+        self.told = getattr(self, "told", {}) | {path: metadata}
+        return super().put_new(path, data, content_type=content_type)
+
+    def look(self, path):
+        return dataclasses.replace(super().look(path), metadata=self.told.get(path, {}))
+
+
+@pytest.mark.parametrize("key", ["surplus-101", "img0.r2", "0", "x"])
+def test_a_key_that_reads_like_a_place_is_not_taken_for_one(tmp_path, key):
+    store = Bucket(tmp_path)
+    claim_destination(DiskStore(tmp_path), "shop", "a-ledger", 0.0, path="{batch}/{key}/{index}.{ext}")
+    names = {"0.png": 0, "1.png": 1, "1.r2.png": 1, "0.r2~2.png": 0, "surplus-7.png": 0}
+    for name, slot in names.items():
+        told = {"lightfast-batch": "shop", "lightfast-key": key, "lightfast-index": str(slot)}
+        store.put_new(f"shop/{key}/{name}", b"x", content_type="image/png", metadata=told)
+
+    ((found,),) = look(store).found.rows.values()
+
+    assert (found.key, found.revision) == (key, 2)
+    assert [(one.revision, one.slot, one.surplus) for one in found.images] == [
+        (1, 0, False), (1, 1, False), (2, 0, False), (2, 1, False), (1, 0, True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from jobs.adoption import (
     FoundRow,
     Inventory,
     Paths,
+    at_place,
     by_metadata,
     by_sidecar,
     inventory,
@@ -88,7 +89,10 @@ def _whose(store: Store, path: str, readers: Sequence[Paths]) -> Found | None:
         return None
     seen = store.look(path)
     found = by_metadata(path, seen.metadata, METADATA_LIMIT) if seen else None
-    return found or _by_sidecar(store, path) or next(filter(None, (each.find(path) for each in readers)), None)
+    placed = list(filter(None, (each.find(path) for each in readers)))
+    if found:
+        return at_place(found, placed)
+    return _by_sidecar(store, path) or next(iter(placed), None)
 
 
 def _by_sidecar(store: Store, path: str) -> Found | None:
