@@ -326,7 +326,7 @@ async def test_somebody_elses_object_is_left_alone_and_ours_stands_beside_it(tmp
     assert theirs.read_bytes() == b"theirs"
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
 async def test_what_is_no_file_in_an_images_place_is_left_alone_and_the_image_stands_beside_it(tmp_path, make):
     services = world(tmp_path, Provider())
     (tmp_path / "dest/b/k0").mkdir(parents=True)

@@ -11,6 +11,7 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -162,7 +163,7 @@ def _problem(path: Path, number: int, error: OSError) -> StoreError:
     return StoreError(code=code, message=message, retryable=code != "bad_path", denied=code == "disk_denied")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     """A folder or a pipe in a file's place is no file; to open the latter would wait for ever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise FileNotFoundError(errno.ENOENT, "no file", str(path))
