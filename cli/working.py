@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,15 +97,27 @@ def exit_code(ending: Ending, limits: Limits) -> int:
 
 
 def _listen(stop: StopSignal, screen: Screen) -> None:
-    """The first Ctrl-C stops calmly, the second at once; SIGTERM, however often, calmly."""
+    """The first Ctrl-C stops calmly, the second at once; SIGTERM and a closed terminal, however often, calmly."""
     loop = asyncio.get_running_loop()
-    for number, act in ((signal.SIGINT, stop.interrupt), (signal.SIGTERM, stop.terminate)):
-        loop.add_signal_handler(number, _on_signal, stop, screen, act)
+    for number, act in stop.handlers().items():
+        if number is signal.SIGHUP:
+            loop.add_signal_handler(number, _on_hang_up, act)
+        else:
+            loop.add_signal_handler(number, _on_signal, stop, screen, act)
 
 
 def _on_signal(stop: StopSignal, screen: Screen, act: Callable[[], None]) -> None:
     if not stop.first.is_set():
         screen.say(stopping_line(stop.in_the_air()))
+    act()
+
+
+def _on_hang_up(act: Callable[[], None]) -> None:
+    """Nobody reads any more, and each write to a terminal that is gone would fail in the middle of the last records."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode):  # of a terminal that is gone, isatty says no
+            os.dup2(nowhere, number)
     act()
 
 

@@ -15,6 +15,7 @@ from jobs.ledger import open_ledger
 from jobs.states import Job
 
 HERE = Path(__file__).parent
+UNDER_NOHUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 SCENARIO = {
     "takes": {"default": [0.2, 0.6]},
     "answer_seconds": {"default": [0.05, 0.15]},
@@ -80,7 +81,14 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
     ledger.close()
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 143, marks=pytest.mark.skipif(UNDER_NOHUP, reason="SIGHUP is ignored here")),
+    ],
+)
 def test_a_signal_lets_the_submits_in_the_air_come_down_and_the_same_command_goes_on(
     tmp_path, sandbox, number, expected
 ):

@@ -1,4 +1,4 @@
-"""How a local run is told to stop: Ctrl-C once, Ctrl-C again, SIGTERM as often as it comes."""
+"""How a local run is told to stop: Ctrl-C once, Ctrl-C again, SIGTERM or a closed terminal as often as it comes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ class StopSignal:
         """SIGTERM; a second one changes nothing."""
         self._stop(TERMINATED)
 
+    def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        """What each signal does. A closed terminal must leave no submit unanswered; after `nohup` it means nothing."""
+        told = {signal.SIGINT: self.interrupt, signal.SIGTERM: self.terminate}
+        return told if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else {**told, signal.SIGHUP: self.terminate}
+
     def _stop(self, exit_code: int) -> None:
         self.exit_code = self.exit_code or exit_code
         self.first.set()
@@ -39,7 +44,7 @@ class StopSignal:
     def listening(self) -> Iterator[None]:
         """While it lasts, the process's signals come here. To be used on the main thread's event loop."""
         loop = asyncio.get_running_loop()
-        handlers = {signal.SIGINT: self.interrupt, signal.SIGTERM: self.terminate}
+        handlers = self.handlers()
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
