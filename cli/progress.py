@@ -85,7 +85,7 @@ class PlainScreen:
                 self.say(line)
         self._last_news = news
         line = plain_line(progress, Span(self._began, now))
-        if now - self._last_at >= PLAIN_EVERY and line != self._last_line:
+        if not 0 <= now - self._last_at < PLAIN_EVERY and line != self._last_line:
             self._last_line, self._last_at = line, now
             self.say(line)
 

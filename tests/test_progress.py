@@ -28,6 +28,17 @@ def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
     assert "about 40 s left" in later
 
 
+def test_a_clock_that_is_set_back_silences_nobody(capsys):
+    clock = [10_000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+
+    screen.show(progress(images_total=20, images_stored=4), ())
+    clock[0] -= 7_200.0
+    screen.show(progress(images_total=20, images_stored=5), ())
+
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 def test_a_used_budget_names_the_one_that_would_do():
     counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
     ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))

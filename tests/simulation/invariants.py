@@ -349,6 +349,11 @@ class Watch:
             found = world.raw.execute(question).fetchall()
             if found:
                 return f"{told}: {found}"
+        said = world.raw.execute(
+            "SELECT dest, kind, code FROM destination_troubles WHERE until > ?", (world.true_now(),)
+        ).fetchall()
+        if said:  # it is taken back within a minute, or nobody repeats it
+            return f"still said of destinations that are well: {said}"
         return next((told for batch in world.batches if (told := self._goes_on(batch))), None)
 
     def _goes_on(self, batch: str) -> str | None:
@@ -367,15 +372,6 @@ class Watch:
         self.look()
         self._demand_answers_on_record()
         self._demand_objects()
-        self._demand_no_trouble()
-
-    def _demand_no_trouble(self) -> None:
-        """What was said of a destination has been taken back, or nobody repeats it."""
-        said = self.world.raw.execute(
-            "SELECT dest, kind, code FROM destination_troubles WHERE until > ?", (self.world.true_now(),)
-        ).fetchall()
-        if said:
-            self.fault("a destination that is well is well spoken of", str(said))
 
     def nothing_is_held(self) -> None:
         """Once everything unknown was resolved."""
