@@ -61,7 +61,12 @@ def with_work(tx: Connection, account: Row[Any], now: float, only: str | None) -
     """The batches that may spend and have work at the account, each locked; the caller holds the account's row."""
     wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
     rows = tx.execute(_WITH_WORK, wanted).all()
-    return [Share(row, max(row.tag or account.share_floor, account.share_floor)) for row in rows]
+    return [Share(row, _tag(row, account.share_floor)) for row in rows]
+
+
+def _tag(batch: Row[Any], floor: float) -> float:
+    """Who is served was the lowest, so no tag is further from it than one submit: more is an old weight's debt."""
+    return min(max(batch.tag or floor, floor), floor + 1 / float(batch.weight))
 
 
 def divide(open_shares: Sequence[Share], most: int) -> list[tuple[Share, int]]:

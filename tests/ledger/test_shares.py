@@ -78,6 +78,15 @@ def test_a_new_priority_of_a_batch_counts_from_then_on(ledger):
     assert served(ledger, 50, since=100) == {"long": 10, "short": 40}
 
 
+def test_a_batch_of_the_least_weight_that_gets_the_greatest_is_served_at_once(ledger):
+    stock_two(ledger, long=100.0, short=0.01)
+    assert served(ledger, 20) == {"long": 19, "short": 1}
+
+    ledger.record_manifest(stock.new_batch(name="short", weight=100.0), stock.rows(400, prompt="short"), now=NOW)
+
+    assert 9 <= served(ledger, 20, since=100)["short"] <= 11
+
+
 def test_a_paused_account_costs_the_healthy_one_beside_it_nothing(ledger):
     both = [stock.account(max_in_flight=10), stock.account(name="other", max_in_flight=10)]
     ledger.sync_accounts(both, NOW)
