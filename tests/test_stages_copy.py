@@ -131,6 +131,16 @@ async def test_a_provider_that_says_nothing_has_not_said_that_the_image_is_lost(
     assert result(services).images[0].state == expected
 
 
+async def test_of_an_account_that_is_gone_nobody_has_said_that_its_image_is_lost(tmp_path):
+    services = world(tmp_path, Provider(on_download=lambda _: DEAD))
+    due = generated(services, tmp_path, lives=-1.0)
+
+    gone = services.settings.model_copy(update={"accounts": {}})
+    await copy(dataclasses.replace(services, settings=gone), due)
+
+    assert result(services).images[0].state == "generated"
+
+
 @pytest.mark.parametrize(
     "broken", [b"<html>", png()[:-9], FetchError("download_failed", "cdn answered 503", retryable=True)]
 )

@@ -163,9 +163,11 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes |
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
     """Another link of this image; None: the provider has none; without an address: see `NO_WORD`."""
-    account = services.accounts.get(due.account)
-    if account is None or due.task_id is None:
+    if due.task_id is None:
         return None
+    account = services.accounts.get(due.account)
+    if account is None:
+        return NO_WORD  # it may be configured again
     dialect = services.dialects[due.provider]
     call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
     exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
