@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal_column, or_, select, update
@@ -44,12 +44,24 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
         "key_mark": account.key_mark,
     }
     if row is None:
-        first = {"learnt_rate": learning.FIRST_SUBMITS_PER_SECOND, "learnt_in_flight": learning.FIRST_IN_FLIGHT}
-        tx.execute(insert(accounts).values(name=account.name, **values, **first))
+        tx.execute(insert(accounts).values(name=account.name, **values, **_FIRST))
         return
+    if row.provider != account.provider:
+        values.update(_FIRST)  # what the old one took, and how it was, says nothing of the new one
     tx.execute(update(accounts).where(accounts.c.id == row.id).values(**values))
     if row.key_mark != account.key_mark:
         _ask_afresh(tx, row.id)
+
+
+_FIRST: Mapping[str, Any] = {
+    "learnt_rate": learning.FIRST_SUBMITS_PER_SECOND,
+    "learnt_in_flight": learning.FIRST_IN_FLIGHT,
+    "learnt_polls": learning.FIRST_POLLS_PER_SECOND,
+    **dict.fromkeys(("rate_top", "in_flight_top", "cut_at", "polls_cut_at", "quickest", "usual")),
+    **dict.fromkeys(("answered_at", "called_back_at", "troubled_since")),
+    **dict.fromkeys(("paused_until", "paused_code", "paused_message")),
+    **dict.fromkeys(("since_cut", "patience", "troubles", "unclear", "submit_tat", "poll_tat"), 0),
+}
 
 
 def _ask_afresh(tx: Connection, account_id: int) -> None:

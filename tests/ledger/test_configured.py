@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from jobs.errors import BadInput
+from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
@@ -57,6 +60,24 @@ def test_once_its_work_has_ended_an_account_may_go(ledger, running):
     ledger.sync_accounts([OTHER], NOW + 10)
 
     assert [account.name for account in ledger.accounts()] == ["spare"]
+
+
+def test_a_name_that_goes_to_another_provider_learns_its_limits_anew(ledger):
+    undeclared = stock.account(submits_per_second=None, max_in_flight=None)
+    stock.stock(ledger, stock.rows(40), limits=undeclared)
+    for turn in range(20):
+        (intent,) = ledger.claim_submits("main", NOW + turn, lease=90, at_most=1).intents
+        ledger.record([_accepted(intent, NOW + turn)], NOW + turn)
+        ledger.record([_done(intent, NOW + turn)], NOW + turn)
+    (grown,) = ledger.accounts()
+    ledger.sync_accounts([undeclared], NOW)
+    assert ledger.accounts() == [grown]
+
+    ledger.sync_accounts([dataclasses.replace(undeclared, provider="apimaster")], NOW)
+
+    (fresh,) = ledger.accounts()
+    assert grown.submits_per_second > fresh.submits_per_second == FIRST_SUBMITS_PER_SECOND
+    assert (fresh.max_in_flight, ledger.uses(NOW)["main"].rate_top) == (FIRST_IN_FLIGHT, None)
 
 
 def test_an_outcome_nobody_knows_needs_no_account(ledger):
