@@ -153,6 +153,8 @@ def spoil(folder):
         ("ftp://a.example/x.png", "an http:// or https:// link, a file"),
         ("s3://bucket", "an http:// or https:// link, a file"),
         ("file:///nowhere/x.png", "no such file: /nowhere/x.png"),
+        ("file://localhost/nowhere/x.png", "no such file: /nowhere/x.png"),
+        ("file://photos/x.png", "an http:// or https:// link, a file"),
     ],
 )
 def test_a_reference_that_cannot_be_read_is_a_bad_row_with_its_words_and_the_reason(tmp_path, words, reason):

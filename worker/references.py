@@ -86,7 +86,10 @@ class Files:
     def path_of(self, words: str) -> Path:
         """The file that these words name; ValueError when they name none."""
         if words.startswith("file://"):
-            words = unquote(urlsplit(words).path)
+            parts = urlsplit(words)
+            if parts.netloc not in {"", "localhost"}:
+                raise ValueError(LEGAL)  # file://photos/x.png is not meant as /x.png
+            words = unquote(parts.path)
         elif "://" in words or words.startswith("data:") or "\0" in words:
             raise ValueError(LEGAL)
         if self._folder is None:
