@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.ledger.values import DuePoll, SubmitAccepted
+from jobs.ledger.values import DuePoll, SubmitAccepted, SubmitUnclear
 from jobs.states import Job
 from providers.dialect import Link, Route
 from worker.http import FetchError
 from worker.pacing import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
 from worker.stages.copy import copy
+from worker.stages.hint import look_into
 from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
 from worker.stages.results import LONGEST_LIFE, made_of
 
@@ -271,3 +273,22 @@ async def test_a_task_whose_answers_write_its_id_without_the_prefix_is_ours(tmp_
     await poll(services, dataclasses.replace(found, task_id="task_t"))
 
     assert jobs(services) == {Job.FAILED: 1}
+
+
+async def test_a_hint_is_not_refuted_by_an_answer_about_another_task(tmp_path):
+    echo = {"prompt": "lamp 0", "model": "gpt-image-2/text-to-image", "n": 1}
+    told = {"status": "PROCESSING", "created_at": datetime.now(UTC).isoformat(), "input": echo}
+    answers = iter(["another", "lost"])
+    said = Provider(on_poll=lambda _: answer({"code": 0, "data": {**told, "taskId": next(answers)}}))
+    services = world(tmp_path, said)
+    stock(services, tmp_path, [row(0)])
+    ledger, now = services.ledger, services.clock.now()
+    (intent,) = ledger.claim_submits("main", now, lease=900.0).intents
+    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="outcome_unknown", message="cut")], now)
+    ledger.hear(ledger.callback_token(intent.attempt_id), "lost", now)
+
+    for hours in (1, 2):
+        for heard in ledger.claim_hints("main", now + hours * 3600, lease=30):
+            await look_into(services, heard)
+
+    assert jobs(services) == {Job.WORKING: 1}

@@ -31,7 +31,7 @@ async def look_into(services: Services, due: DueHint) -> None:
         return
     exchange = await _ask(services, due)
     origin = callbacks.read_origin(exchange.response) if exchange.response is not None else None
-    if origin is None:
+    if origin is None or origin.task_id != due.task_id:
         return  # not confirmed and not denied: looked at again later, a few times
     if _is_ours(origin, due):
         now = services.clock.now()
