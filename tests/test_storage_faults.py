@@ -7,6 +7,7 @@ import http.server
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from obstore.store import S3Store
 
 from worker import buckets
 from worker.buckets import BucketStore, client_options
+from worker.destinations import Destinations
 from worker.storage import Put, StoreError
 
 
@@ -120,3 +122,23 @@ def test_a_probe_of_a_bucket_that_says_nothing_is_given_up_soon(monkeypatch):
 
     assert caught.value.code == "bucket_unreachable"
     assert time.monotonic() - start < 5
+
+
+def test_a_bucket_that_is_slow_to_open_holds_up_no_other():
+    asked, opens = threading.Event(), threading.Event()
+
+    def open_slowly(dest):
+        if dest == "s3://away":
+            asked.set()
+            opens.wait(20)
+        return dest
+
+    destinations = Destinations(opener=open_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        away = threads.submit(destinations.store, "s3://away")
+        asked.wait(20)
+        try:
+            assert threads.submit(destinations.store, "s3://well").result(5) == "s3://well"
+        finally:
+            opens.set()
+        assert away.result(20) == "s3://away"

@@ -52,11 +52,14 @@ class Destinations:
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)
     _widths: dict[str, Width] = field(default_factory=dict)
     _recovered: set[str] = field(default_factory=set)
+    _opening: dict[str, threading.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def store(self, dest: str) -> Store:
-        """The store at a destination. Blocks when it is opened for the first time."""
+        """The store at a destination. Blocks when it is opened for the first time: whoever wants the same one waits."""
         with self._lock:
+            opening = self._opening.setdefault(dest, threading.Lock())
+        with opening:
             if dest not in self._stores:
                 self._stores[dest] = self.opener(dest)
             return self._stores[dest]
