@@ -16,9 +16,9 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, litera
 from jobs.ledger import adopted
 from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import write_events
-from jobs.ledger.schema import attempts, batches, events, images, jobs
+from jobs.ledger.schema import batches, events, images, jobs
 from jobs.ledger.values import Known, NewBatch, Row
-from jobs.states import Attempt, Batch, Image, Job
+from jobs.states import Batch, Image, Job
 from providers.dialect import Request
 
 #: Jobs a batch can number before they would run into the next batch's.
@@ -432,10 +432,3 @@ def cancel(tx: Connection, batch_id: int) -> int:
 def history(tx: Connection, job_id: int) -> Sequence[Any]:
     """A job's events, oldest first."""
     return tx.execute(select(events).where(events.c.job_id == job_id).order_by(events.c.id)).all()
-
-
-def open_attempts(tx: Connection, batch_id: int) -> int:
-    """Attempts of the batch that are submitting, running or unknown."""
-    states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
-    mine = (attempts.c.batch_id == batch_id, attempts.c.state.in_(states))
-    return tx.execute(select(func.count()).where(*mine)).scalar_one()
