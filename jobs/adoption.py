@@ -11,10 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from jobs.templates import Field, parse
+from jobs.templates import Field, bad_key, parse
 
 #: What a path ends with that may be an image of ours.
 IMAGE = re.compile(r"(?:~(?P<twin>\d+))?\.(?P<ext>png|jpg|webp)$")
+#: Images of a row, and its revisions: far more than anybody asked for, and numbers that a database holds.
+MOST = 1_000_000
 _HASH = re.compile(r"[0-9a-f]{32}")
 _SURPLUS = re.compile(r"surplus-\d+")
 
@@ -63,6 +65,16 @@ def by_metadata(path: str, told: Mapping[str, str], longest: int) -> Found | Non
         path=path,
         by=By.METADATA,
     )
+
+
+def _is_possible(found: Found) -> bool:
+    """Whether a ledger can have said so: names are bytes on a disk, and a sidecar may be anybody's."""
+    try:
+        found.path.encode()
+        found.key.encode()
+    except UnicodeEncodeError:
+        return False
+    return not bad_key(found.key) and 0 <= found.slot <= MOST and 1 <= found.revision <= MOST
 
 
 def at_place(found: Found, placed: Iterable[Found]) -> Found:
@@ -168,11 +180,11 @@ class Inventory:
 
 
 def inventory(found: Iterable[Found | None]) -> Inventory:
-    """The rows that objects belong to; None stands for a stranger's."""
+    """The rows that objects belong to; None stands for a stranger's, and so does what cannot be ours."""
     counted = Inventory()
     grouped: dict[tuple[str, str], dict[tuple[int, int, str], Found]] = defaultdict(dict)
     for each in found:
-        if each is None:
+        if each is None or not _is_possible(each):
             counted.foreign += 1
             continue
         counted.by[each.by] += 1

@@ -207,6 +207,40 @@ class Bucket(DiskStore):
         return dataclasses.replace(super().look(path), metadata=self.told.get(path, {}))
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("shop/k/99999999999999999999999.png", None),
+        (os.fsdecode(b"shop/\xff\xfe/0.png"), None),
+        ("shop/k/0.png", {"index": -3}),
+        ("shop/k/0.png", {"revision": 2**70}),
+        ("shop/k/0.png", {"revision": 0}),
+        ("shop/k/0.png", {"key": ""}),
+        ("shop/k/0.png", {"key": "a\0b"}),
+    ],
+)
+def test_what_no_ledger_can_have_said_counts_as_a_strangers(path, told):
+    said = {"batch": "shop", "key": "k", "index": 0, "revision": 1}
+    found = paths_of("shop", "{batch}/{key}/{index}.{ext}").find(path)
+    if told:
+        found = by_sidecar(path, said | told)
+
+    counted = inventory([found])
+
+    assert (counted.rows, counted.foreign) == ({}, 1)
+
+
+def test_a_damaged_mark_keeps_no_other_batch_from_being_found(tmp_path):
+    store = Bucket(tmp_path)
+    claim_destination(DiskStore(tmp_path), "shop", "a-ledger", 0.0, path="{nonsense")
+    told = {"lightfast-batch": "shop", "lightfast-key": "k", "lightfast-index": "0"}
+    store.put_new("shop/k/0.png", b"x", content_type="image/png", metadata=told)
+
+    ((found,),) = look(store).found.rows.values()
+
+    assert found.key == "k"
+
+
 @pytest.mark.parametrize("key", ["surplus-101", "img0.r2", "0", "x"])
 def test_a_key_that_reads_like_a_place_is_not_taken_for_one(tmp_path, key):
     store = Bucket(tmp_path)

@@ -20,7 +20,7 @@ from jobs.adoption import (
     path_of,
     paths_of,
 )
-from jobs.errors import StoreError
+from jobs.errors import BadInput, StoreError
 from jobs.ledger.values import AdoptedImage, AdoptedRow
 from jobs.planning import DEFAULT_PATH
 from worker import mark
@@ -56,7 +56,7 @@ class Reading:
 def look(store: Store, only: str | None = None, tell: Tell | None = None) -> Shelf:
     """Everything of ours at a destination; `only`: of that batch."""
     marks = {name: found for name in _marked(store) if (found := mark.look(store, name))}
-    readers = [paths_of(name, found.path or DEFAULT_PATH) for name, found in marks.items()]
+    readers = [_reader(name, found.path) for name, found in marks.items()]
     everything = list(store.objects())
     deeper = sorted({path.partition(f"/{OWN}/")[0] for path in everything if _is_deeper_mark(path)})
     if deeper:
@@ -65,6 +65,13 @@ def look(store: Store, only: str | None = None, tell: Tell | None = None) -> She
     asked = side_by_side(lambda path: _whose(store, path, [each for each in readers if each]), iter(paths), LOOKS)
     mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch))
     return Shelf(found=inventory(mine), marks=marks)
+
+
+def _reader(batch: str, template: str) -> Paths | None:
+    try:
+        return paths_of(batch, template or DEFAULT_PATH)
+    except BadInput:  # a damaged mark must not keep the other batches from being found
+        return paths_of(batch, DEFAULT_PATH)
 
 
 def _is_deeper_mark(path: str) -> bool:
