@@ -42,7 +42,8 @@ BASE_URLS = {
 #: The API's own path, which the dialect appends; people copy it along with the base URL.
 API_PATHS = {"maxapi.io": "/api/v1", "maxapi.dev": "/v1", "apimaster": "/v1"}
 
-PerSecond = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+#: One in a day at least: of less, an interval has no end that a clock can hold.
+PerSecond = Annotated[float, Field(ge=1 / 86_400, le=10_000, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
 

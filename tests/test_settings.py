@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import BadInput
-from jobs.settings import load_settings
+from jobs.settings import Account, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +205,9 @@ def test_the_sandbox_needs_no_key_and_has_its_own_ledger(folder):
     assert settings.database_path == folder / "lightfast-sandbox.db"
     assert settings.allow_private_hosts
     assert settings.is_sandbox
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1e-310, 1e-9, 1e9])
+def test_a_rate_beyond_what_a_clock_can_hold_is_refused(rate):
+    with pytest.raises(ValueError, match="submits_per_second"):
+        Account(provider="apimaster", api_key="k" * 20, submits_per_second=rate)
