@@ -148,3 +148,16 @@ def test_a_ledger_that_hangs_answers_nobody():
         server.kill()
         assert not ledger.answers()
         ledger.close()
+
+
+async def test_a_sign_of_life_is_given_by_the_databases_clock_even_when_ours_was_just_set(tmp_path, monkeypatch):
+    """By a clock two minutes ahead all others would seem silent, and their places free."""
+    services = world(tmp_path, Provider())
+    crew, told = Crew(services), []
+    monkeypatch.setattr(services.ledger, "clock_offset", lambda: -120.0)
+    monkeypatch.setattr(services.ledger, "touch_worker", lambda _name, now, _looked_at: told.append(now))
+    before = services.clock.now()
+
+    await crew.tell_life()
+
+    assert told[0] < before - 60

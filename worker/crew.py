@@ -151,7 +151,10 @@ class Crew:
 
     async def tell_life(self) -> None:
         """Tells the ledger that this process lives, and when the laziest of its lanes last looked for work."""
-        services, now = self.services, self.services.clock.now()
+        services = self.services
+        # By a clock that has just been set, all others would seem silent, and their places free.
+        services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+        now = services.clock.now()
         looked_at = now - max(self.since_looks().values(), default=0.0)
         await services.calls.write(services.ledger.touch_worker, services.holder, now, looked_at)
 

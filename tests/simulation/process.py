@@ -241,18 +241,18 @@ class Process:
             return
         self.crew = crew
         if not world.local:
-            self._tasks.append(self.loop.create_task(self._show_life(services)))
+            self._tasks.append(self.loop.create_task(self._show_life(crew)))
         self._tasks += [self.loop.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
 
-    async def _show_life(self, services: Services) -> None:
+    async def _show_life(self, crew: SimCrew) -> None:
         """As `CrewThread` does."""
         while True:
             wait = 0.95 * SILENT if self.world.calm else 1.5 * SIGN_OF_LIFE
             try:
-                await services.calls.write(services.ledger.touch_worker, services.holder, services.clock.now())
+                await crew.tell_life()
             except OperationalError:
                 wait = AFTER_TROUBLE
-            await services.clock.sleep(wait)
+            await crew.services.clock.sleep(wait)
 
     def _services(self) -> Services:
         world = self.world
