@@ -491,3 +491,12 @@ def test_a_sidecar_names_a_local_file_with_the_hash_of_its_bytes_and_a_link_with
 
     assert _without_secrets(local) == local
     assert _without_secrets("https://me:pw@host/a.png?sig=s3cret#x") == "https://host/a.png"
+
+
+def test_a_text_file_named_by_mistake_is_refused_and_its_content_is_not_shown(tmp_path):
+    (tmp_path / ".env").write_text("MAXAPI_IO_API_KEY=sk-secret-of-a-test")
+
+    with pytest.raises(ValueError, match="no whole PNG, JPEG or WebP") as refused:
+        Files(tmp_path).find(".env")
+
+    assert "secret" not in str(refused.value)

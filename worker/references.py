@@ -120,7 +120,9 @@ def _read(path: Path, found: os.stat_result) -> _Read:
     try:
         checked = check(path)
     except BadImage as bad:
-        return _Read(problem=f"{path} is no whole PNG, JPEG or WebP: {bad.message}")
+        # What is in a file that is no image stays in it: it may be `.env`, named by mistake.
+        why = "" if bad.code == "not_an_image" else f": {bad.message}"
+        return _Read(problem=f"{path} is no whole PNG, JPEG or WebP{why}")
     except OSError as error:
         return _Read(problem=f"{path} cannot be read: {error.strerror or error}")
     return _Read(sha256=checked.sha256, ext=checked.ext, size=checked.size)
