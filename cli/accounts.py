@@ -180,7 +180,7 @@ def _found_row(account: Account, declared: Declared | None, standing: Standing) 
 
 
 def _limit(used: float, declared: float | None) -> str:
-    return f"{used:g}{' ' if declared is not None else '*'}"
+    return f"{round(used, 2):g}{' ' if declared is not None else '*'}"
 
 
 def is_paused(account: Account, now: float) -> bool:

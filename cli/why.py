@@ -268,6 +268,8 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
             if story.next_try_at
             else "it is sent when its turn comes"
         )
+    if result.state is Job.WORKING and any(attempt.state is Attempt.SUBMITTING for attempt in story.attempts):
+        return "the provider's answer to the submit is waited for"
     if result.state is Job.WORKING:
         return "the provider's task is asked about until it ends" if running else _copying(result)
     words: dict[Job, str] = {
@@ -277,6 +279,9 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
         Job.SKIPPED: "nothing; the row was left out on your word",
         Job.INVALID: f"mend line {result.line} of the manifest, then run again",
     }
+    if result.error_code == "wrong_pixels":
+        redo = f"{command(f'redo {batch}', sandbox=sandbox)} --key {key}"
+        return f"nothing by itself: its images are kept. To pay for new ones:  {redo}"
     if result.error_code == "moderation":
         return f"nothing by itself: the same prompt is refused again. Change line {result.line}, then run again"
     return words.get(result.state, f"nothing by itself. To pay for a new try:  {again}")

@@ -53,6 +53,11 @@ def variable_of(provider: str) -> str:
     return provider.upper().replace(".", "_") + "_API_KEY"
 
 
+def _base_url_variable(provider: object) -> str:
+    """The variable that holds a provider's base URL: MAXAPI_IO_BASE_URL."""
+    return variable_of(str(provider)).removesuffix("_API_KEY") + "_BASE_URL"
+
+
 class Account(BaseModel):
     """One API key at a provider, with its own limits."""
 
@@ -201,6 +206,7 @@ def load_settings(config: Path | None = None, *, sandbox_url: str | None = None)
     if sandbox_url is not None:
         draft.use_sandbox(sandbox_url)
     draft.add_provider_accounts(environment)
+    draft.add_base_urls(environment)
     draft.resolve_references(environment, folder)
     settings = draft.validate()
     return _place(settings, file, folder, sandbox=sandbox_url is not None)
@@ -275,6 +281,15 @@ class _Draft:
         named = self.values.setdefault("accounts", {})
         if isinstance(named, dict) and set(named) <= set(found):
             self.values["accounts"] = {name: {**account, **_table(named, name)} for name, account in found.items()}
+
+    def add_base_urls(self, environment: Mapping[str, str]) -> None:
+        """An account that names no base URL has the one in the environment: a rehearsal must not reach the real API."""
+        for name in _table(self.values, "accounts"):
+            account = _table(_table(self.values, "accounts"), name)
+            provider = account.get("provider")
+            base = environment.get(_base_url_variable(provider)) if provider in PROVIDERS else None
+            if base and not account.get("base_url"):
+                account["base_url"] = base
 
     def resolve_references(self, environment: Mapping[str, str], folder: Path) -> None:
         for table, name, path in _url_fields(self.values):
@@ -387,8 +402,7 @@ def _provider_accounts(environment: Mapping[str, str]) -> dict[str, dict[str, An
     for provider in PROVIDERS:
         variable = variable_of(provider)
         if environment.get(variable):
-            base = environment.get(variable.replace("_API_KEY", "_BASE_URL"), "")
-            found[provider.replace(".", "-")] = {"provider": provider, "api_key": f"env:{variable}", "base_url": base}
+            found[provider.replace(".", "-")] = {"provider": provider, "api_key": f"env:{variable}"}
     return found
 
 

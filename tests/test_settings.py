@@ -211,3 +211,15 @@ def test_the_sandbox_needs_no_key_and_has_its_own_ledger(folder):
 def test_a_rate_beyond_what_a_clock_can_hold_is_refused(rate):
     with pytest.raises(ValueError, match="submits_per_second"):
         Account(provider="apimaster", api_key="k" * 20, submits_per_second=rate)
+
+
+def test_an_account_that_names_no_base_url_has_the_one_in_the_environment(folder):
+    os.environ |= {"MAXAPI_IO_API_KEY": "k", "MAXAPI_IO_BASE_URL": "http://127.0.0.1:9"}
+    (folder / "lightfast.toml").write_text(
+        '[accounts.main]\nprovider = "maxapi.io"\napi_key = "env:MAXAPI_IO_API_KEY"\n'
+        '[accounts.own]\nprovider = "maxapi.io"\napi_key = "k"\nbase_url = "https://own.example"\n'
+    )
+
+    accounts = load_settings().accounts
+
+    assert (accounts["main"].base_url, accounts["own"].base_url) == ("http://127.0.0.1:9", "https://own.example")

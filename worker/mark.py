@@ -60,7 +60,8 @@ def another(store: Store, batch: str, found: Mark) -> str:
     return (
         f"{store.url_of(_path(batch))}: the batch {batch} was begun on {found.host} at {found.at} with another ledger "
         f"({found.ledger[:12]}). This one knows nothing of what is paid there and would pay again. "
-        "Run where that ledger is (database_url), name another --batch, or pay again with --new-ledger."
+        "Run where that ledger is (database_url; a rehearsal with --sandbox has its own), name another --batch, or pay "
+        "again with --new-ledger. If that ledger is lost,  lightfast adopt DEST  rebuilds it from the stored images."
     )
 
 

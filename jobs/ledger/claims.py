@@ -127,7 +127,8 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if not tries:
         _note_bound(tx, account, Bound.WORK)
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
-    return _commit_intent(tx, account, tries, permits, now=now, terms=terms)
+    bound = _bound(account, permits, len(tries), room)
+    return _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
 
 
 def _rest(account: Row[Any], now: float) -> float | None:
@@ -137,7 +138,7 @@ def _rest(account: Row[Any], now: float) -> float | None:
 def _room(tx: Connection, account: Row[Any], now: float, terms: Terms) -> int:
     flying = in_flight(tx, account.id, now, terms.holder)
     room = min(terms.at_most, most_in_flight(account) - flying)
-    return min(room, 1 - _submitting(tx, account.id)) if _is_troubled(account) else room
+    return min(room, 1 - _probes(tx, account)) if _is_troubled(account) else room
 
 
 def _is_troubled(account: Row[Any]) -> bool:
@@ -145,13 +146,15 @@ def _is_troubled(account: Row[Any]) -> bool:
     return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_REST
 
 
-def _bound(account: Row[Any], permits: limits.Permits, taken: int) -> str:
+def _bound(account: Row[Any], permits: limits.Permits, taken: int, room: int) -> str:
     """What kept a claim from taking more. A probe's claim says nothing of it."""
     if _is_troubled(account):
         return str(account.bound_by)
     if taken < permits.count:
         return Bound.WORK.value
-    return (Bound.IN_FLIGHT if permits.short else Bound.RATE).value
+    # A first permit that lay ready waited for a place, not for the rate; where it took the last one, so will the next.
+    waited_for_place = permits.start <= permits.now and taken >= room
+    return (Bound.IN_FLIGHT if permits.short or waited_for_place else Bound.RATE).value
 
 
 def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
@@ -162,12 +165,16 @@ def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
 _BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values(bound_by=bindparam("bound"))
 
 
-def _submitting(tx: Connection, account_id: int) -> int:
-    return tx.execute(_SUBMITTING, {"of_account": account_id}).scalar_one()
+def _probes(tx: Connection, account: Row[Any]) -> int:
+    """Submits in the air that began after the rest; one that hangs since before the trouble is no probe."""
+    since = account.paused_until or account.troubled_since or 0.0
+    return tx.execute(_PROBES, {"of_account": account.id, "since": since}).scalar_one()
 
 
-_SUBMITTING = select(func.count()).where(
-    attempts.c.account_id == bindparam("of_account"), attempts.c.state == literal_column("'submitting'")
+_PROBES = select(func.count()).where(
+    attempts.c.account_id == bindparam("of_account"),
+    attempts.c.state == literal_column("'submitting'"),
+    attempts.c.created_at >= bindparam("since"),
 )
 
 
@@ -300,8 +307,15 @@ _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
 )
 
 
-def _commit_intent(
-    tx: Connection, account: Row[Any], tries: list[_Try], permits: limits.Permits, *, now: float, terms: Terms
+def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transaction
+    tx: Connection,
+    account: Row[Any],
+    tries: list[_Try],
+    permits: limits.Permits,
+    *,
+    now: float,
+    terms: Terms,
+    bound: str,
 ) -> Claim:
     first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     numbered = list(enumerate(tries, start=first))
@@ -314,7 +328,6 @@ def _commit_intent(
     _leave_ready(tx, tries)
     _reserve(tx, tries)
     days.move(tx, {(days.day_of(now), account.id): _cost(tries)})
-    bound = _bound(account, permits, len(tries))
     taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
     tx.execute(_TAKE_RATE, taken)
     intents = tuple(

@@ -102,3 +102,12 @@ def told(missing: Stranded) -> str:
         f'Put it back ([accounts.{name}] with provider "{provider}", or its key in {variable}) until they have ended; '
         "a new account takes another name. Nothing was sent."
     )
+
+
+def wake(tx: Connection, name: str, now: float) -> None:
+    """Ends an account's rest. Polls that a refused key put off are due: tasks that ended meanwhile hold its places."""
+    account_id = tx.execute(
+        update(accounts).where(accounts.c.name == name).values(paused_until=None).returning(accounts.c.id)
+    ).scalar()
+    put_off = (attempts.c.account_id == account_id, attempts.c.next_poll_at > now)
+    tx.execute(update(attempts).where(*put_off).values(next_poll_at=now))

@@ -40,7 +40,7 @@ from jobs.ledger import (
     uses,
 )
 from jobs.ledger.departures import Departures
-from jobs.ledger.schema import accounts, batches, workers
+from jobs.ledger.schema import batches, workers
 from jobs.ledger.values import (
     Account,
     AccountLimits,
@@ -332,10 +332,9 @@ class Ledger:
         """How far the configured accounts use what they may, by name."""
         return self._read(lambda tx: uses.uses(tx, now))
 
-    def wake_account(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
-        """The account's next submit is tried at once, as a probe."""
-        awake = update(accounts).where(accounts.c.name == name).values(paused_until=None)
-        self._write(lambda tx: tx.execute(awake))
+    def wake_account(self, name: str, now: float) -> None:
+        """The account's next submit is tried at once, as a probe; its tasks are asked about at once, too."""
+        self._write(lambda tx: configured.wake(tx, name, now))
 
     def durability(self) -> dict[str, str]:
         """The server's settings that money depends on; see `jobs.durability`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 
 from jobs import retry
 from jobs.ledger import open_ledger
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear
+from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock
@@ -150,3 +151,44 @@ def test_a_provider_that_always_says_at_once_is_tried_ever_less_often_too(memory
 
     assert len(sent) <= 3 + retry.WORD_BELIEVED + 10
     assert gaps(sent)[-1] > 100
+
+
+def test_a_submit_that_hangs_since_before_the_trouble_is_not_taken_for_the_probe(memory):
+    stock.stock(memory, stock.rows(9), limits=stock.account(max_in_flight=9))
+    hanging, refused = memory.claim_submits("main", NOW, lease=900, at_most=2).intents
+    memory.record([refuses(Kind.ACCOUNT, "no_balance")(refused, NOW + 1)], NOW + 1)
+    until = memory.accounts()[0].paused_until
+
+    probes = [len(memory.claim_submits("main", until + second, lease=900).intents) for second in range(3)]
+
+    assert probes == [1, 0, 0]
+    assert hanging.attempt_id
+
+
+def test_an_account_that_is_woken_asks_about_its_tasks_at_once(memory):
+    stock.stock(memory, stock.rows(2))
+    for intent in memory.claim_submits("main", NOW, lease=90).intents:
+        memory.record([dataclasses.replace(accepts(intent, NOW), next_poll_at=NOW + 3600)], NOW)
+
+    memory.wake_account("main", NOW + 5)
+
+    assert len(memory.claim_polls("main", NOW + 5, lease=30)[0]) == 2
+
+
+def test_places_that_hold_an_account_up_grow_though_its_rate_is_slow(memory):
+    limits = stock.account(submits_per_second=None, max_in_flight=None)
+    stock.stock(memory, stock.rows(200), limits=limits)
+    air = []
+    for turn in range(400):  # tasks of 9 s: four places and one a second
+        now = NOW + turn / 8
+        memory.record([_done(number, now) for at, number in air if at + 9 <= now], now)
+        air = [(at, number) for at, number in air if at + 9 > now]
+        for intent in memory.claim_submits("main", now, lease=90).intents:
+            memory.record([accepts(intent, now)], now)
+            air.append((now, intent.attempt_id))
+
+    assert memory.accounts()[0].max_in_flight > 12
+
+
+def _done(attempt_id, at):
+    return TaskSucceeded(attempt_id=attempt_id, at=at, images=(stock.made(),))
