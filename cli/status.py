@@ -228,7 +228,9 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
 def _pace(progress: Progress, now: float) -> Iterator[Line]:
     a_second = images_per_second(progress, now) if images_to_come(progress) else None
     if a_second:
-        yield f"pace\t{a_second * 60:,.0f} images a minute, about {span(seconds_left(progress, now) or 0)} left", ""
+        left = seconds_left(progress, now)
+        told = f", about {span(left)} left" if left is not None else "; nothing is on its way now"
+        yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
     elif rows_left(progress) and progress.next_at is not None and progress.next_at > now:
         yield f"next\tthe earliest waiting row goes again in {span(progress.next_at - now)}", ""
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from jobs.ledger.values import DayLimit, Progress, Trouble
 from jobs.result_files import dollars
+from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble
 
 #: Seconds without a stored image after which there is no pace to speak of.
@@ -26,9 +27,16 @@ def images_to_come(progress: Progress) -> int:
 
 
 def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
-    """Until the last image is stored, at the present pace."""
+    """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
+
+    What waits for a person is not counted: a batch that is paused sends no more.
+    """
     pace = images_per_second(progress, now, since)
-    return None if pace is None else images_to_come(progress) / pace
+    on_their_way = progress.images_in_flight + progress.images_generated
+    if pace is None or not on_their_way:
+        return None
+    active = progress.batch.state is BatchState.ACTIVE
+    return (images_to_come(progress) if active else on_their_way) / pace
 
 
 def trouble_line(trouble: Trouble) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 from test_sheet import progress
 
 from cli.plan_screen import _fitting
 from cli.progress import PlainScreen
 from cli.wording import dollars
 from cli.working import Ended, summary
+from jobs.progress import seconds_left
+from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker.local import Ending, Reason
 
@@ -16,7 +21,7 @@ def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
     clock = [1000.0]
     screen = PlainScreen(now=lambda: clock[0])
     of_before, of_now = (990.0, 992.0, 994.0, 996.0), (1010.0, 1020.0, 1030.0)
-    counts = {"images_total": 20, "images_stored": 4, "images_ready": 6}
+    counts = {"images_total": 20, "images_stored": 4, "images_ready": 5, "images_in_flight": 1}
 
     screen.show(progress(stored_at=of_before, **counts), ())
     clock[0] = 1030.0
@@ -26,6 +31,16 @@ def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
     assert ("a minute" in first, "left" in first) == (False, False)
     assert "9 images a minute" in later
     assert "about 40 s left" in later
+
+
+def test_no_time_is_promised_where_nothing_is_on_its_way_or_a_person_paused_it():
+    stored = {"stored_at": (1010.0, 1020.0, 1030.0), "images_ready": 6}
+    one = progress(**stored, images_in_flight=1)
+    paused = dataclasses.replace(one, batch=dataclasses.replace(one.batch, state=BatchState.PAUSED))
+
+    assert seconds_left(progress(**stored), 1030.0) is None
+    assert seconds_left(one, 1030.0) == pytest.approx(7 * 20 / 3)
+    assert seconds_left(paused, 1030.0) == pytest.approx(20 / 3)
 
 
 def test_a_clock_that_is_set_back_silences_nobody(capsys):
