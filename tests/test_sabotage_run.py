@@ -45,7 +45,7 @@ async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_eve
     services = world(tmp_path, away)
     stock(services, tmp_path, [row(0)])
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         ending = await run_batch(services, "b", max_stall=1.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)

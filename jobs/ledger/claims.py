@@ -110,8 +110,9 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     account = lock_account(tx, name)
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
-    room = _room(tx, account, now, terms)
-    if room <= 0 and not _is_troubled(account):
+    places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
+    room = _room(tx, account, min(terms.at_most, places))
+    if places <= 0 and not _is_troubled(account):
         _note_bound(tx, account, Bound.IN_FLIGHT)
     if room <= 0:
         return Claim(intents=())
@@ -127,7 +128,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if not tries:
         _note_bound(tx, account, Bound.WORK)
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
-    bound = _bound(account, permits, len(tries), room)
+    bound = _bound(account, permits, len(tries), places)
     return _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
 
 
@@ -135,9 +136,7 @@ def _rest(account: Row[Any], now: float) -> float | None:
     return account.paused_until if account.paused_until is not None and account.paused_until > now else None
 
 
-def _room(tx: Connection, account: Row[Any], now: float, terms: Terms) -> int:
-    flying = in_flight(tx, account.id, now, terms.holder)
-    room = min(terms.at_most, most_in_flight(account) - flying)
+def _room(tx: Connection, account: Row[Any], room: int) -> int:
     return min(room, 1 - _probes(tx, account)) if _is_troubled(account) else room
 
 
@@ -146,15 +145,15 @@ def _is_troubled(account: Row[Any]) -> bool:
     return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_REST
 
 
-def _bound(account: Row[Any], permits: limits.Permits, taken: int, room: int) -> str:
+def _bound(account: Row[Any], permits: limits.Permits, taken: int, places: int) -> str:
     """What kept a claim from taking more. A probe's claim says nothing of it."""
     if _is_troubled(account):
         return str(account.bound_by)
     if taken < permits.count:
         return Bound.WORK.value
     # A first permit that lay ready waited for a place, not for the rate; where it took the last one, so will the next.
-    waited_for_place = permits.start <= permits.now and taken >= room
-    return (Bound.IN_FLIGHT if permits.short or waited_for_place else Bound.RATE).value
+    by_places = taken >= places and (permits.short or permits.start <= permits.now)
+    return (Bound.IN_FLIGHT if by_places else Bound.RATE).value
 
 
 def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
