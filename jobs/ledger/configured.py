@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, func, literal_column, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs import learning
 from jobs.errors import BadInput
@@ -33,6 +34,9 @@ def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budge
     tx.execute(update(ledger_row).values(daily_budget=daily_budget))
 
 
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
 def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
     values = {
         "provider": account.provider,
@@ -44,7 +48,9 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
         "key_mark": account.key_mark,
     }
     if row is None:
-        tx.execute(insert(accounts).values(name=account.name, **values, **_FIRST))
+        fresh = _INSERT[tx.dialect.name](accounts).values(name=account.name, **values, **_FIRST)
+        # Workers that start together on a new ledger all find no account: the first one's will do.
+        tx.execute(fresh.on_conflict_do_nothing(index_elements=["name"]))
         return
     if row.provider != account.provider:
         values.update(_FIRST)  # what the old one took, and how it was, says nothing of the new one

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
 
 from jobs.errors import BadInput
 from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
+from jobs.ledger import open_ledger
 from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
@@ -157,3 +159,28 @@ def test_a_deadline_buys_nothing(ledger, running):
 
     assert ledger.progress("spring").jobs == {Job.WORKING: 2, Job.READY: 1}
     assert len(ledger.claim_submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
+
+
+def test_workers_that_start_together_on_a_new_ledger_all_find_their_accounts(postgres_ledger_url):
+    first = open_ledger(postgres_ledger_url)
+    together, failed = threading.Barrier(8), []
+    declared = [stock.account(name=f"account-{number}") for number in range(20)]
+
+    def start() -> None:
+        ledger = open_ledger(postgres_ledger_url)
+        together.wait()
+        try:
+            ledger.sync_accounts(declared, NOW)
+        except Exception as error:  # noqa: BLE001  told below
+            failed.append(error)
+        ledger.close()
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    assert len(first.accounts()) == 20
+    first.close()
