@@ -12,7 +12,7 @@ from cli.options import Making
 from cli.taking import take
 from jobs import intake
 from jobs.ledger import open_ledger
-from jobs.ledger.values import NewBatch
+from jobs.ledger.values.batches import NewBatch
 from jobs.settings import load_settings
 
 

@@ -26,7 +26,7 @@ from jobs.cadence import Durations
 from jobs.ledger import Ledger
 from jobs.ledger.due import FILLED_AHEAD
 from jobs.ledger.durations import OF_PLACES
-from jobs.ledger.values import TaskKind
+from jobs.ledger.values.claimed import TaskKind
 from jobs.settings import Account
 from providers.dialect import Route
 from providers.registry import MANY_TASKS

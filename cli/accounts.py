@@ -19,7 +19,7 @@ from providers.dialect import MICROS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobs.ledger.values import Account, DayLimit, Use
+    from jobs.ledger.values.accounts import Account, DayLimit, Use
     from jobs.settings import Account as Declared
     from jobs.settings import Settings
 
@@ -60,7 +60,7 @@ class Standing(NamedTuple):
 def _declared(settings: Settings) -> list[Account]:
     """The accounts of the settings, before the first run has brought them to a ledger."""
     from jobs.learning import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
-    from jobs.ledger.values import Account  # noqa: PLC0415  rarely
+    from jobs.ledger.values.accounts import Account  # noqa: PLC0415  rarely
 
     return [
         Account(

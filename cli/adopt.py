@@ -95,7 +95,7 @@ def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
 def _take(settings: Settings, store: Store, shelf: Shelf, where: str, tell: Tell | None) -> list[Adopted]:
     """All of a batch's images are read, then recorded in one transaction; only then is the mark ours."""
     from jobs.ledger import open_ledger  # noqa: PLC0415  heavy
-    from jobs.ledger.values import NewBatch  # noqa: PLC0415  the same
+    from jobs.ledger.values.batches import NewBatch  # noqa: PLC0415  the same
     from jobs.planning import DEFAULT_PATH  # noqa: PLC0415  the same
     from worker.adoption import read  # noqa: PLC0415  the same
     from worker.mark import claim_destination  # noqa: PLC0415  the same

@@ -12,7 +12,7 @@ from cli.reading import note
 from jobs.errors import LightfastError
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch
+    from jobs.ledger.values.batches import Batch
     from jobs.settings import Settings
 
 CATALOG = Path(__file__).parent.parent / "examples" / "catalog.csv"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
-    from jobs.ledger.values import Account, Progress
+    from jobs.ledger.values.accounts import Account
+    from jobs.ledger.values.reports import Progress
 
 #: Seconds between two plain lines.
 PLAIN_EVERY = 10.0

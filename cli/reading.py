@@ -15,7 +15,7 @@ from jobs.errors import BadInput
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
-    from jobs.ledger.values import Batch
+    from jobs.ledger.values.batches import Batch
     from jobs.settings import Settings
 
 #: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.

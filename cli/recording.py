@@ -18,12 +18,12 @@ from jobs import intake
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.failover import Failover
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.values import NewBatch
+from jobs.ledger.values.batches import NewBatch
 from worker.mark import claim_destination
 from worker.references import bring, place_of
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch
+    from jobs.ledger.values.batches import Batch
     from jobs.settings import Settings
     from worker.storage import Store
 

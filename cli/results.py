@@ -18,7 +18,7 @@ from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, san
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch
+    from jobs.ledger.values.batches import Batch
     from jobs.results import Address
 
 FORMATS = ("csv", "jsonl", "parquet", "html")

@@ -18,7 +18,8 @@ from jobs.results import Address, image_values, row_values, slots_of, words_of
 from jobs.states import Job as JobState
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch, Result
+    from jobs.ledger.values.batches import Batch
+    from jobs.ledger.values.reports import Result
 
 
 def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:

@@ -23,7 +23,9 @@ from jobs.states import Job
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Account, Progress, Trouble
+    from jobs.ledger.values.accounts import Account
+    from jobs.ledger.values.reports import Progress
+    from jobs.ledger.values.workers import Trouble
 
 Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
 Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]

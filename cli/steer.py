@@ -33,7 +33,8 @@ from jobs.errors import BadInput, LedgerBusy
 from jobs.survey import cancelled_for_good
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch, Result
+    from jobs.ledger.values.batches import Batch
+    from jobs.ledger.values.reports import Result
     from jobs.settings import Settings
     from providers.catalog import Catalog
     from providers.dialect import Request

@@ -16,7 +16,7 @@ from jobs.errors import BadInput
 from jobs.intake import Intake, survey, words_of_references
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.configured import told
-from jobs.ledger.values import Batch
+from jobs.ledger.values.batches import Batch
 from jobs.manifest import Manifest, ReadOptions, open_manifest
 from jobs.planning import DEFAULT_PATH, PlanOptions
 from jobs.settings import PROVIDERS, Settings, variable_of

@@ -23,7 +23,7 @@ from jobs.survey import cancelled_for_good
 from providers.dialect import MICROS, NotFound, Unreadable
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import UnknownAttempt
+    from jobs.ledger.values.reports import UnknownAttempt
 
 Batch = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Only of this batch.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]

@@ -22,7 +22,7 @@ from jobs.integrity import Condition, Finding, Remedy, Report, remedy
 from jobs.states import Image
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Batch
+    from jobs.ledger.values.batches import Batch
 
 Line = tuple[str, str]
 

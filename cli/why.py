@@ -19,7 +19,8 @@ from jobs.states import Attempt, Image, Job
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import AttemptStory, Batch, Event, Result, StoredImage, Story
+    from jobs.ledger.values.batches import Batch
+    from jobs.ledger.values.reports import AttemptStory, Event, Result, StoredImage, Story
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The row's key.", show_default=False)]
 Line = tuple[str, str]
@@ -81,7 +82,7 @@ def _story_of(desk: Desk, batch: str, key: str) -> Story:
 
 
 def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
-    from jobs.ledger.values import Story  # noqa: PLC0415  rarely
+    from jobs.ledger.values.reports import Story  # noqa: PLC0415  rarely
 
     for result in desk.ledger.results(batch):
         if result.key == key:

@@ -23,7 +23,7 @@ from worker.services import build
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
-    from jobs.ledger.values import Progress
+    from jobs.ledger.values.reports import Progress
     from jobs.settings import Settings
 
 #: Width of a summary's labels.

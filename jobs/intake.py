@@ -19,7 +19,8 @@ import orjson
 
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
-from jobs.ledger.values import AccountLimits, Batch, Known, NewBatch, Row
+from jobs.ledger.values.accounts import AccountLimits
+from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
 from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, column_hints, prepare
 from jobs.references import References

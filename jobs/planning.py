@@ -14,7 +14,7 @@ import orjson
 
 from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_request, shown
 from jobs.errors import BadInput
-from jobs.ledger.values import Row
+from jobs.ledger.values.batches import Row
 from jobs.manifest import KNOWN_COLUMNS, Manifest, RawRow, near_misses
 from jobs.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from jobs.ledger.values import DayLimit, Progress, Trouble
+from jobs.ledger.values.accounts import DayLimit
+from jobs.ledger.values.reports import Progress
+from jobs.ledger.values.workers import Trouble
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jobs.errors import BadInput
-from jobs.ledger.values import Result, StoredImage
+from jobs.ledger.values.reports import Result, StoredImage
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.ledger.values import Progress, Result, StoredImage
+from jobs.ledger.values.reports import Progress, Result, StoredImage
 from jobs.result_files import dollars, utc
 from jobs.results import Address, error_of, image_status, message_of, slots_of
 from jobs.states import Image as ImageState

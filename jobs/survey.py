@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from jobs.errors import BadInput
 from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
-from jobs.ledger.values import AccountLimits, Batch
+from jobs.ledger.values.accounts import AccountLimits
+from jobs.ledger.values.batches import Batch
 from jobs.planning import RowProblem
 from jobs.repeats import Twins
 from jobs.states import Batch as BatchState

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from jobs.ledger.values import NewBatch, Row
+from jobs.ledger.values.batches import NewBatch, Row
 from jobs.settings import Account, Settings
 from providers.dialect import Call, Request, Response
 from worker.http import Download, Exchange, FetchError, File

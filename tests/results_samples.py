@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.ledger.values import Result, StoredImage
+from jobs.ledger.values.reports import Result, StoredImage
 from jobs.states import Job
 from providers.dialect import Request
 

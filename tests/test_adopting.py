@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import UnknownAttempt
+from jobs.ledger.values.reports import UnknownAttempt
 from jobs.settings import Settings
 from worker.adopting import call_for
 

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from jobs.ledger import Recorded
-from jobs.ledger.values import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
+from jobs.ledger.values.facts import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
 from providers.dialect import Kind, Link
 from worker.calls import InlineCalls
 from worker.clock import SystemClock

@@ -31,7 +31,7 @@ def test_the_best_route_at_another_provider_is_taken():
 
 
 def test_off_means_nowhere_and_off_is_the_default():
-    from jobs.ledger.values import NewBatch  # noqa: PLC0415  for its default
+    from jobs.ledger.values.batches import NewBatch  # noqa: PLC0415  for its default
 
     assert goes([route("maxapi.dev")], policy=Failover.OFF) is None
     assert {field.name: field.default for field in dataclasses.fields(NewBatch)}["failover"] is Failover.OFF

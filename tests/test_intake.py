@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from jobs.errors import BadInput
 from jobs.intake import Intake, record, survey
 from jobs.ledger import open_ledger
-from jobs.ledger.values import AccountLimits, ImageChecked, ImageStored, Made, NewBatch, TaskSucceeded
+from jobs.ledger.values.accounts import AccountLimits
+from jobs.ledger.values.batches import NewBatch
+from jobs.ledger.values.facts import ImageChecked, ImageStored, Made, TaskSucceeded
 from jobs.manifest import ReadOptions, open_manifest
 from jobs.planning import PlanOptions
 from jobs.states import Job

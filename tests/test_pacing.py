@@ -9,7 +9,7 @@ import pytest
 from crew_world import Provider, close_all, world
 
 from jobs.cadence import Durations, Span, learn
-from jobs.ledger.values import TaskKind
+from jobs.ledger.values.claimed import TaskKind
 from providers.dialect import Route
 from worker.pacing import Pacing
 

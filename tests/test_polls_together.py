@@ -9,7 +9,7 @@ import pytest
 from crew_world import Provider, answer, close_all, no_answer, row, settings, stock, world
 from dialect_shapes import answer as said
 
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values.facts import SubmitAccepted
 from jobs.states import Job
 from providers.dialect import Kind, Running, Succeeded
 from providers.registry import MANY_TASKS

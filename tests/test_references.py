@@ -19,7 +19,7 @@ import pytest
 from crew_world import Provider, answer, close_all, png, row, stock, world
 
 from jobs.errors import BadInput
-from jobs.ledger.values import SubmitRefused
+from jobs.ledger.values.facts import SubmitRefused
 from jobs.manifest import ReadOptions, open_manifest
 from jobs.planning import PlanOptions, prepare
 from jobs.references import MOST_DATA

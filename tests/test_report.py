@@ -24,22 +24,21 @@ from cli.results import Wish, write_results
 from cli.why import tell
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
-from jobs.ledger.values import (
-    AccountLimits,
+from jobs.ledger.values.accounts import AccountLimits
+from jobs.ledger.values.batches import NewBatch, Row
+from jobs.ledger.values.facts import (
     AccountPaused,
-    Event,
     ImageChecked,
     ImageDelayed,
     ImageStored,
     Made,
-    NewBatch,
-    Row,
     SubmitAccepted,
     SubmitRefused,
     SubmitUnclear,
     TaskSucceeded,
-    Trouble,
 )
+from jobs.ledger.values.reports import Event
+from jobs.ledger.values.workers import Trouble
 from jobs.states import DestTrouble, Job
 from providers.dialect import Kind, Link, Request
 from tests.ledger import stock

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values.facts import SubmitAccepted
 from worker.calls import InlineCalls
 from worker.clock import SystemClock
 from worker.recorder import Recorder

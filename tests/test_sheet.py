@@ -8,7 +8,8 @@ import pytest
 from results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
 from jobs import sheet
-from jobs.ledger.values import Batch, Progress
+from jobs.ledger.values.batches import Batch
+from jobs.ledger.values.reports import Progress
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from providers.dialect import Request

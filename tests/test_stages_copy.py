@@ -14,7 +14,7 @@ import pytest
 from crew_world import PRICE, Provider, answer, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
-from jobs.ledger.values import ImageStored, Made, SubmitAccepted, TaskSucceeded
+from jobs.ledger.values.facts import ImageStored, Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Link, Request
 from worker.destinations import Destinations

@@ -10,7 +10,8 @@ from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.ledger.values import DuePoll, SubmitAccepted, SubmitUnclear
+from jobs.ledger.values.claimed import DuePoll
+from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear
 from jobs.states import Job
 from providers.dialect import Link, Route
 from worker.http import FetchError

@@ -12,7 +12,7 @@ from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values.facts import SubmitAccepted
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
 from worker.crew import Crew

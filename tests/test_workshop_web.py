@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 
 from jobs.errors import WrongSchema
 from jobs.ledger import open_ledger
-from jobs.ledger.values import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded, Trouble
+from jobs.ledger.values.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
+from jobs.ledger.values.workers import Trouble
 from jobs.states import DestTrouble
 from tests.ledger import stock
 from web.app import Door, make_app

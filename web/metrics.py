@@ -10,7 +10,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
-from jobs.ledger.values import Account, Progress, Use, Worker
+from jobs.ledger.values.accounts import Account, Use
+from jobs.ledger.values.reports import Progress
+from jobs.ledger.values.workers import Worker
 from jobs.slack import least_slack, pace
 
 MICROS = 1_000_000

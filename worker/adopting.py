@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jobs.ledger.values import UnknownAttempt
+from jobs.ledger.values.reports import UnknownAttempt
 from jobs.settings import Settings
 from providers.answers import about
 from providers.dialect import Call, PollOutcome, Unreadable, clean

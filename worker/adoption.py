@@ -21,7 +21,7 @@ from jobs.adoption import (
     paths_of,
 )
 from jobs.errors import BadInput, StoreError
-from jobs.ledger.values import AdoptedImage, AdoptedRow
+from jobs.ledger.values.adopted import AdoptedImage, AdoptedRow
 from jobs.planning import DEFAULT_PATH
 from worker import mark
 from worker.calls import side_by_side

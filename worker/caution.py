@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from jobs import slack
-from jobs.ledger.values import Trouble
+from jobs.ledger.values.workers import Trouble
 from jobs.slack import Backlog, Caution
 from jobs.states import DestTrouble
 from worker.services import Services

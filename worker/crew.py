@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from jobs.ledger import is_away
-from jobs.ledger.values import Claim, DueCopy, DuePoll, Fact, SubmitUnclear
+from jobs.ledger.values.claimed import Claim, DueCopy, DuePoll
+from jobs.ledger.values.facts import Fact, SubmitUnclear
 from worker import sweep
 from worker.caution import Watchman
 from worker.room import Room

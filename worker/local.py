@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
-from jobs.ledger.values import Account, Progress
+from jobs.ledger.values.accounts import Account
+from jobs.ledger.values.reports import Progress
 from jobs.progress import day_budget_line, trouble_line
 from jobs.result_files import dollars
 from jobs.states import ENDED

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from jobs import cadence
 from jobs.cadence import Aim, Durations, Plan
 from jobs.ledger import Ledger
-from jobs.ledger.values import TaskKind
+from jobs.ledger.values.claimed import TaskKind
 from jobs.settings import Account
 from providers.dialect import Route
 from worker.calls import Calls

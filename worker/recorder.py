@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.ledger import Ledger
-from jobs.ledger.values import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import MESSAGE_LIMIT, clean
 from worker.calls import Calls
 from worker.clock import Clock

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, get_args
 
 from jobs.ledger import is_away
-from jobs.ledger.values import Fact
+from jobs.ledger.values.facts import Fact
 from worker.telemetry import emit
 
 _FACTS = {kind.__name__: kind for kind in get_args(Fact)}

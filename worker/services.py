@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.values import AccountLimits
+from jobs.ledger.values.accounts import AccountLimits
 from jobs.settings import Account, Settings
 from providers.catalog import Catalog, Unmakeable
 from providers.dialect import MICROS, Dialect, Request, Route

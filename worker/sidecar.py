@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from jobs.ledger.values import DueCopy, ImageChecked
+from jobs.ledger.values.claimed import DueCopy
+from jobs.ledger.values.facts import ImageChecked
 from providers.dialect import MICROS, Request
 from providers.references import file_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.ledger.values import Fact
+from jobs.ledger.values.facts import Fact
 from providers.dialect import MICROS
 from worker.services import Services
 from worker.telemetry import emit

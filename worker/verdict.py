@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs import judgement
-from jobs.ledger.values import Account, Progress
+from jobs.ledger.values.accounts import Account
+from jobs.ledger.values.reports import Progress
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble, Job
 

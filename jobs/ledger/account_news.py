@@ -15,7 +15,7 @@ from jobs.learning import Bound, Learnt
 from jobs.ledger.claims import in_flight
 from jobs.ledger.poll_rate import cooled
 from jobs.ledger.schema import accounts, attempts
-from jobs.ledger.values import (
+from jobs.ledger.values.facts import (
     AttemptFact,
     SubmitAccepted,
     SubmitRefused,

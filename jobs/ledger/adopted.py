@@ -9,7 +9,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.schema import images, jobs
-from jobs.ledger.values import AdoptedImage, AdoptedRow, Row
+from jobs.ledger.values.adopted import AdoptedImage, AdoptedRow
+from jobs.ledger.values.batches import Row
 from jobs.states import Image, Job
 
 #: Rows written with one statement.

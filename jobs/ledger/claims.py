@@ -35,7 +35,7 @@ from jobs.learning import Bound
 from jobs.ledger import days, shares
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.shares import IS_READY, MAY_SPEND, WAITS, Share
-from jobs.ledger.values import Claim, Intent
+from jobs.ledger.values.claimed import Claim, Intent
 from jobs.retry import UNCLEAR_BEFORE_REST
 from jobs.states import IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request

@@ -12,7 +12,7 @@ from jobs import learning
 from jobs.errors import BadInput
 from jobs.ledger.schema import accounts, attempts
 from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values import AccountLimits, Stranded
+from jobs.ledger.values.accounts import AccountLimits, Stranded
 from providers.dialect import MICROS
 
 

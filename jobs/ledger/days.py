@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from jobs.ledger.schema import accounts, days, jobs, ledger
-from jobs.ledger.values import DayLimit
+from jobs.ledger.values.accounts import DayLimit
 
 DAY = 86_400  # seconds
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.schema import attempts, batches, destination_troubles, images
-from jobs.ledger.values import Trouble
+from jobs.ledger.values.workers import Trouble
 from jobs.slack import LONG_LOOK, SHORT_LOOK, Backlog
 from jobs.states import IN_FLIGHT, DestTrouble
 from providers.dialect import clean

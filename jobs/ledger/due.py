@@ -25,7 +25,8 @@ from jobs import limits
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.poll_rate import after_use, poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
-from jobs.ledger.values import DueCopy, DuePoll, ImageChecked
+from jobs.ledger.values.claimed import DueCopy, DuePoll
+from jobs.ledger.values.facts import ImageChecked
 from jobs.slack import SAVED_BEFORE
 from providers.dialect import request_hash
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from jobs import cadence
 from jobs.ledger.schema import accounts, durations
-from jobs.ledger.values import TaskKind
+from jobs.ledger.values.claimed import TaskKind
 
 #: Part of an account's places after which what was known weighs half, where that is more than usual: tasks that run at
 #: the same time end the quickest first, and these alone must not stand for all.

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from jobs.ledger.schema import accounts, attempts, hints, jobs
-from jobs.ledger.values import DueHint
+from jobs.ledger.values.claimed import DueHint
 from jobs.states import Attempt
 from providers.dialect import Request, clean
 

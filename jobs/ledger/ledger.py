@@ -41,32 +41,13 @@ from jobs.ledger import (
 )
 from jobs.ledger.departures import Departures
 from jobs.ledger.schema import batches, workers
-from jobs.ledger.values import (
-    Account,
-    AccountLimits,
-    AdoptedRow,
-    Batch,
-    Claim,
-    DayLimit,
-    DueCopy,
-    DueHint,
-    DuePoll,
-    Fact,
-    Known,
-    NewBatch,
-    Progress,
-    Result,
-    Row,
-    Story,
-    Stranded,
-    SubmitRefused,
-    SubmitUnclear,
-    TaskKind,
-    Trouble,
-    UnknownAttempt,
-    Use,
-    Worker,
-)
+from jobs.ledger.values.accounts import Account, AccountLimits, DayLimit, Stranded, Use
+from jobs.ledger.values.adopted import AdoptedRow
+from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
+from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
+from jobs.ledger.values.facts import Fact, SubmitRefused, SubmitUnclear
+from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
+from jobs.ledger.values.workers import Trouble, Worker
 from jobs.money import AuditLine, Entry
 from jobs.slack import Backlog
 from jobs.states import Batch as BatchState

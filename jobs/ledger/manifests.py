@@ -17,7 +17,7 @@ from jobs.ledger import adopted
 from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import batches, events, images, jobs
-from jobs.ledger.values import Known, NewBatch, Row
+from jobs.ledger.values.batches import Known, NewBatch, Row
 from jobs.states import Batch, Image, Job
 from providers.dialect import Request
 

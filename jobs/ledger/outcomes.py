@@ -25,7 +25,7 @@ from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches,
 from jobs.ledger.server import FOR_NOBODY
 from jobs.ledger.settling import Changes, Failure, ImageEnd, apply, apply_copy
 from jobs.ledger.standing import keep_checks, keep_delays, keep_pause, keep_running
-from jobs.ledger.values import (
+from jobs.ledger.values.facts import (
     AccountPaused,
     AttemptFact,
     Fact,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from jobs import learning
-from jobs.ledger.values import TaskStillRunning
+from jobs.ledger.values.facts import TaskStillRunning
 from jobs.limits import Permits
 
 

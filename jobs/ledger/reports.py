@@ -17,7 +17,9 @@ from jobs.ledger.derived import HAS_WRONG_PIXELS
 from jobs.ledger.manifests import history, shown_key
 from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
-from jobs.ledger.values import Account, AttemptStory, Batch, Event, Progress, Result, StoredImage, Story
+from jobs.ledger.values.accounts import Account
+from jobs.ledger.values.batches import Batch
+from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
 from jobs.states import AT_STAKE, Attempt, Image, Job
 from jobs.states import Batch as BatchState
 from providers.dialect import Request

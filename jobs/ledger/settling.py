@@ -13,7 +13,7 @@ from jobs.endings import Row as RowEnding
 from jobs.ledger import days, moves
 from jobs.ledger.durations import Ended
 from jobs.ledger.events import event_row
-from jobs.ledger.values import (
+from jobs.ledger.values.facts import (
     AttemptFact,
     ImageLost,
     ImageStored,

@@ -10,12 +10,7 @@ from sqlalchemy import Connection, bindparam, case, func, literal_column, select
 
 from jobs.ledger.events import event_row, write_or_count
 from jobs.ledger.schema import accounts, attempts, images
-from jobs.ledger.values import (
-    AccountPaused,
-    ImageChecked,
-    ImageDelayed,
-    TaskStillRunning,
-)
+from jobs.ledger.values.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
 from providers.dialect import RAW_LIMIT, clean
 
 #: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.

@@ -13,7 +13,7 @@ from jobs.errors import BadInput
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, write_events
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
-from jobs.ledger.values import UnknownAttempt
+from jobs.ledger.values.reports import UnknownAttempt
 from jobs.states import Attempt, Image
 from providers.dialect import Request
 

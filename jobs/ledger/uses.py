@@ -9,7 +9,7 @@ from sqlalchemy import Connection, case, func, literal_column, select
 from jobs.endings import Silence
 from jobs.learning import Bound
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
-from jobs.ledger.values import Use
+from jobs.ledger.values.accounts import Use
 from jobs.states import Batch as BatchState
 
 #: Seconds over which submits are counted.

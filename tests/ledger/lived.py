@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.ledger import Ledger
-from jobs.ledger.values import (
+from jobs.ledger.values.facts import (
     ImageChecked,
     ImageLost,
     ImageStored,

@@ -6,7 +6,9 @@ import dataclasses
 import sys
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.values import AccountLimits, Batch, Made, NewBatch, Row
+from jobs.ledger.values.accounts import AccountLimits
+from jobs.ledger.values.batches import Batch, NewBatch, Row
+from jobs.ledger.values.facts import Made
 from providers.dialect import Link, Request
 
 PRICE = 20_000

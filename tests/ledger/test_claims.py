@@ -14,7 +14,7 @@ from sqlalchemy import select
 from jobs import learning
 from jobs.ledger import claims, open_ledger
 from jobs.ledger.schema import accounts
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from jobs.ledger import claims, days, open_ledger
 from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE

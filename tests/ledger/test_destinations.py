@@ -8,7 +8,8 @@ import dataclasses
 import pytest
 
 from jobs.ledger import destinations, open_ledger
-from jobs.ledger.values import ImageDelayed, Trouble
+from jobs.ledger.values.facts import ImageDelayed
+from jobs.ledger.values.workers import Trouble
 from jobs.slack import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import SubmitAccepted, TaskKind, TaskStillRunning, TaskSucceeded
+from jobs.ledger.values.claimed import TaskKind
+from jobs.ledger.values.facts import SubmitAccepted, TaskStillRunning, TaskSucceeded
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

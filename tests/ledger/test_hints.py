@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.ledger.values import SubmitRefused
+from jobs.ledger.values.facts import SubmitRefused
 from jobs.states import Batch
 from providers.dialect import Kind
 from tests.ledger import stock

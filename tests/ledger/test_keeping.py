@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jobs.integrity import Kept
-from jobs.ledger.values import AdoptedImage, AdoptedRow, ImageChecked, ImageStored, TaskSucceeded
+from jobs.ledger.values.adopted import AdoptedImage, AdoptedRow
+from jobs.ledger.values.facts import ImageChecked, ImageStored, TaskSucceeded
 from jobs.states import Image, Job
 from tests.ledger.stock import NOW, made, new_batch, row, rows, stock
 

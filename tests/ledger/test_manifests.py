@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect, text
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.ledger import engine, migrations, open_ledger, schema
 from jobs.ledger.manifests import ChangedRows
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values.facts import SubmitAccepted
 from jobs.results import row_values
 from jobs.states import ATTEMPT_STEPS, Attempt, Job
 from tests.ledger import stock

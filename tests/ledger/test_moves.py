@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from jobs.failover import PATIENCE, Failover
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind, Route
 from tests.ledger import stock

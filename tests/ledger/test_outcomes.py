@@ -15,7 +15,7 @@ from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.days import day_of
 from jobs.ledger.schema import attempts, batches, days, images, jobs
-from jobs.ledger.values import (
+from jobs.ledger.values.facts import (
     ImageChecked,
     ImageDelayed,
     ImageLost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs import learning
-from jobs.ledger.values import SubmitAccepted, TaskStillRunning
+from jobs.ledger.values.facts import SubmitAccepted, TaskStillRunning
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
 from jobs.money import total
 from jobs.states import Job
 from providers.dialect import Kind

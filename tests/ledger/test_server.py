@@ -13,7 +13,7 @@ from jobs.durability import remarks
 from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values import SubmitAccepted
+from jobs.ledger.values.facts import SubmitAccepted
 from sandbox import servers
 from tests.ledger import stock
 from tests.ledger.stock import NOW

@@ -9,7 +9,7 @@ import pytest
 
 from jobs import retry
 from jobs.ledger import open_ledger
-from jobs.ledger.values import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock

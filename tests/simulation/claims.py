@@ -9,7 +9,7 @@ from jobs.ledger.claims import SILENT
 from .turns import Turns
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Claim
+    from jobs.ledger.values.claimed import Claim
 
     from .process import Process
     from .world import World

@@ -16,7 +16,7 @@ from worker.verdict import Reason, Standing, is_over, waits_for
 from .claims import Claims
 
 if TYPE_CHECKING:
-    from jobs.ledger.values import Intent
+    from jobs.ledger.values.claimed import Intent
 
     from .process import Process
     from .providers_model import Task

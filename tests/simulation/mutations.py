@@ -11,7 +11,8 @@ from jobs.ledger import claims, shares
 from jobs.ledger.ledger import Ledger, Recorded
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.schema import shares as share_table
-from jobs.ledger.values import AttemptFact, Claim, Fact, SubmitRefused, SubmitUnclear
+from jobs.ledger.values.claimed import Claim
+from jobs.ledger.values.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
 from jobs.states import Batch as BatchState
 from jobs.states import Image
 from providers.dialect import Kind

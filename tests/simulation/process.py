@@ -14,7 +14,7 @@ from jobs.ledger.claims import SILENT
 from jobs.ledger.departures import Departures
 from jobs.ledger.engine import Database
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.values import Claim, Intent
+from jobs.ledger.values.claimed import Claim, Intent
 from providers.registry import DIALECTS, MANY_TASKS
 from worker.bells import Bells
 from worker.clock import SystemClock

@@ -22,7 +22,7 @@ from jobs.failover import Failover
 from jobs.ledger import engine
 from jobs.ledger.engine import Database
 from jobs.ledger.schema import ledger as ledger_table
-from jobs.ledger.values import NewBatch, Row
+from jobs.ledger.values.batches import NewBatch, Row
 from jobs.settings import Account, Settings
 from providers import offers
 from providers.callbacks import read_callback

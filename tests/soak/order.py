@@ -7,7 +7,7 @@ import dataclasses
 import random
 from pathlib import Path
 
-from jobs.ledger.values import Made, SubmitAccepted, TaskSucceeded
+from jobs.ledger.values.facts import Made, SubmitAccepted, TaskSucceeded
 from providers.dialect import Link
 from tests.crew_world import Provider, close_all, row, stock, world
 from tests.soak.judge import Findings

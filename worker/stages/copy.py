@@ -18,7 +18,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from jobs.errors import StoreError
-from jobs.ledger.values import DueCopy, Fact, ImageChecked, ImageDelayed, ImageStored
+from jobs.ledger.values.claimed import DueCopy
+from jobs.ledger.values.facts import Fact, ImageChecked, ImageDelayed, ImageStored
 from jobs.slack import SAVED_BEFORE
 from providers.answers import about
 from providers.dialect import Failed, Link, NotFound, Succeeded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.ledger.values import DueHint, SubmitAccepted
+from jobs.ledger.values.claimed import DueHint
+from jobs.ledger.values.facts import SubmitAccepted
 from providers import callbacks
 from worker.http import Exchange
 from worker.services import Services

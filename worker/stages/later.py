@@ -6,7 +6,8 @@ import functools
 import math
 from typing import NoReturn
 
-from jobs.ledger.values import DueCopy, ImageDelayed, ImageLost
+from jobs.ledger.values.claimed import DueCopy
+from jobs.ledger.values.facts import ImageDelayed, ImageLost
 from providers.dialect import Link, clean
 from worker.services import Services
 from worker.stages.results import UNKNOWN_LIFE, death_of

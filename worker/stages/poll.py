@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from jobs.learning import POLL_REST
 from jobs.ledger.standing import UNKNOWN_STATUS
-from jobs.ledger.values import DuePoll, Fact, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.ledger.values.claimed import DuePoll
+from jobs.ledger.values.facts import Fact, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.answers import about
 from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange

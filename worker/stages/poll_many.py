@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from jobs.ledger.values import DuePoll, Fact
+from jobs.ledger.values.claimed import DuePoll
+from jobs.ledger.values.facts import Fact
 from providers.dialect import ManyTold, Running, Succeeded, Unreadable, clean
 from providers.registry import MANY_TASKS
 from worker.http import Exchange

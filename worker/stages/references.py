@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from jobs.errors import StoreError
-from jobs.ledger.values import Intent
+from jobs.ledger.values.claimed import Intent
 from jobs.references import LARGEST, MOST_DATA
 from jobs.results import public_address
 from providers.dialect import Request, Route

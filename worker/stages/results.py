@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jobs.ledger.values import Made
+from jobs.ledger.values.facts import Made
 from providers.dialect import Link
 from worker.services import Services
 

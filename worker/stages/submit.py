@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.endings import SILENCES, Ending, Silence, unanswered
-from jobs.ledger.values import Fact, Intent, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskKind, TaskSucceeded
+from jobs.ledger.values.claimed import Intent, TaskKind
+from jobs.ledger.values.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import (
     Accepted,
     Ambiguous,

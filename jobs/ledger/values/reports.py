@@ -1,0 +1,152 @@
+"""What people are told: a batch counted, its result lines, and the history of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobs.ledger.values.accounts import DayLimit
+from jobs.ledger.values.batches import Batch
+from jobs.ledger.values.workers import Trouble
+from jobs.states import Job as JobState
+from providers.dialect import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A batch, counted."""
+
+    batch: Batch
+    jobs: Mapping[JobState, int]
+    images_total: int
+    images_stored: int
+    images_generated: int  # waiting to be copied
+    images_in_flight: int
+    images_unknown: int
+    images_lost: int
+    bytes_stored: int  # as the images before it: of what the newest manifest asks for
+    unknown_money: int
+    lost_money: int
+    remaining_money: int  # estimate for free slots of ready jobs, at the planned price
+    in_flight_money: int
+    errors: Mapping[str, int]  # jobs that ended badly, by error code
+    least_expiry: float | None  # the earliest death of a link that is not yet copied
+    next_at: float | None  # the earliest time a waiting job may go again, where none may go now
+    stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
+    day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
+    images_ready: int = 0  # slots that nobody was paid for yet
+    copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
+    images_aside: int = 0  # stored too: replaced by a redo, more than was asked for, or of rows taken out
+    moved: bool = False  # the database was restored or failed over: submits wait for a word
+    troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
+    wrong_pixels: int = 0  # stored images with other pixels than asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownAttempt:
+    """An attempt whose outcome nobody can know."""
+
+    attempt_id: int
+    batch: str
+    key: str
+    account: str
+    provider: str
+    provider_model: str
+    slots: tuple[int, ...]
+    money: int  # at most
+    price_known: bool
+    sent_at: float
+    code: str | None
+    message: str | None
+    edits: bool = False  # made from references
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One image of a result line."""
+
+    slot: int
+    revision: int
+    state: str
+    path: str | None  # below DEST
+    sha256: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    format: str | None
+    flags: tuple[str, ...]
+    stored_at: float | None
+    provider: str | None
+    provider_model: str | None
+    cost: int | None  # list price; None: not known
+    error_code: str | None
+    message: str | None
+    link_expires_at: float | None
+    tries: int = 0  # of its copy; `message` is what the last one ended with
+    next_copy_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One manifest row and what became of it."""
+
+    position: int
+    line: int
+    key: str
+    carried: Mapping[str, str]
+    state: JobState
+    revision: int
+    request: Request | None
+    provider: str | None
+    provider_model: str | None
+    images: tuple[StoredImage, ...]  # of the current revision, by slot
+    error_code: str | None
+    message: str | None
+    done_at: float | None
+    cost: int | None  # charged for this job's attempts so far; None: not known
+    kept: bool = False  # as it was, although its row in the manifest has changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something worth telling in a job's history."""
+
+    at: float
+    name: str  # constant, snake_case
+    attempt_id: int | None
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStory:
+    """One attempt of a job's history."""
+
+    attempt_id: int
+    account: str
+    provider: str
+    provider_model: str
+    state: str
+    slots: tuple[int, ...]
+    revision: int
+    task_id: str | None
+    created_at: float
+    accepted_at: float | None
+    finished_at: float | None
+    polls: int
+    reserved: int
+    charged: int
+    price_known: bool
+    code: str | None
+    message: str | None
+    raw: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A job's whole history."""
+
+    result: Result
+    attempts: tuple[AttemptStory, ...]
+    events: tuple[Event, ...]
+    next_try_at: float | None
+    older: tuple[StoredImage, ...] = ()  # of earlier revisions

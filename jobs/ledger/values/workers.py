@@ -1,0 +1,28 @@
+"""What worker processes tell of themselves, and of the destinations they write to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.states import DestTrouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker process, as it last told of itself."""
+
+    name: str
+    seen_at: float
+    looked_at: float | None  # when the laziest of its lanes last looked for work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why nothing new is sent for a destination, as one process says it."""
+
+    dest: str
+    kind: DestTrouble
+    since: float
+    code: str
+    message: str
+    said_by: str = ""  # set when it is heard
