@@ -13,7 +13,7 @@ from cli.taking import take
 from jobs import intake
 from jobs.ledger import open_ledger
 from jobs.ledger.values.batches import NewBatch
-from jobs.settings import load_settings
+from jobs.settings_sources import load_settings
 
 
 def main(manifest: str, prompt: str, dest: str) -> None:

@@ -32,7 +32,7 @@ FOUND = ("", "POLLS/S", "POLLS", "A TASK", "FOUND AFTER", "CALLED BACK")
 
 def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Limits, use and pauses of each account."""
-    from jobs.settings import load_settings  # noqa: PLC0415  `--help` does without
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
 
     settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
     path = settings.database_path

@@ -55,7 +55,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """Takes images that are stored on record, so that the same manifest does not pay for them again."""
     from cli.taking import normal_dest  # noqa: PLC0415  heavy from here on
-    from jobs.settings import load_settings  # noqa: PLC0415
+    from jobs.settings_sources import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
     where = normal_dest(dest)

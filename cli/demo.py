@@ -55,7 +55,7 @@ def _fresh_output() -> Path:
 
 
 def _settings(output: Path, url: str) -> Settings:
-    from jobs.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     return load_settings(sandbox_url=url).with_database(output / "lightfast-sandbox.db")
 

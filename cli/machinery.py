@@ -20,7 +20,7 @@ Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on 
 def migrate(*, json: Json = False, config: Config = None) -> int:
     """Brings the database to the newest schema; makes it where there is none."""
     from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
-    from jobs.settings import load_settings  # noqa: PLC0415  the same
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  the same
 
     ledger = open_ledger(load_settings(config).database_url, upgrade=True)
     try:
@@ -34,7 +34,7 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
 
 def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
     """The web door, until SIGTERM."""
-    from jobs.settings import load_settings  # noqa: PLC0415  `--help` does without
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
 
     settings = load_settings(config)
     import web.app  # noqa: PLC0415  FastAPI is slow to import

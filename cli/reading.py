@@ -32,7 +32,7 @@ class Desk(NamedTuple):
 @contextmanager
 def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[Desk]:
     """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
-    from jobs.settings import load_settings  # noqa: PLC0415  `--help` does without
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
 
     if works:
         from cli.surroundings import settings_for  # noqa: PLC0415  heavy

@@ -44,7 +44,7 @@ def submit(making: Submitting) -> int:
     """Records the batch and rings the workers; with --wait, watches too."""
     from cli.recording import recording  # noqa: PLC0415  heavy from here on
     from cli.steer import ring  # noqa: PLC0415
-    from jobs.settings import load_settings  # noqa: PLC0415
+    from jobs.settings_sources import load_settings  # noqa: PLC0415
 
     settings = load_settings(making.config)
     _needs_cluster(settings, sandbox=making.sandbox)

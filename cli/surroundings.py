@@ -27,7 +27,7 @@ SANDBOX_STATE_FILE = "lightfast-sandbox.jsonl"
 @contextlib.contextmanager
 def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False) -> Iterator[Settings]:
     """The settings; with --sandbox, of a stand-in that lives as long as this command, and may leave no file behind."""
-    from jobs.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     settings = load_settings(config)  # what is wrong ends the command before anything is started
     if not sandbox:

@@ -19,9 +19,10 @@ from jobs.ledger.configured import told
 from jobs.ledger.values.batches import Batch
 from jobs.manifest import Manifest, ReadOptions, open_manifest
 from jobs.planning import DEFAULT_PATH, PlanOptions
-from jobs.settings import PROVIDERS, Settings, variable_of
+from jobs.settings import Settings
 from jobs.survey import Survey
 from providers.catalog import Catalog
+from providers.registry import PROVIDERS, key_variable
 from worker.references import Files, look_at
 from worker.services import catalog_of, limits_of
 from worker.sources import local_source
@@ -70,7 +71,7 @@ class Taking:
 
     def _missing(self) -> Iterator[str]:
         if not self.settings.accounts:
-            names = ", ".join(map(variable_of, PROVIDERS))
+            names = ", ".join(map(key_variable, PROVIDERS))
             yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
         if not self.dest:
             yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."

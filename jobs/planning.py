@@ -21,7 +21,7 @@ from jobs.states import Job
 from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from providers.catalog import Unmakeable
 from providers.dialect import Request, Route, clean
-from providers.registry import PROVIDERS
+from providers.registry import PROVIDERS, key_variable
 
 DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
 
@@ -113,11 +113,6 @@ class _Shape(NamedTuple):
     problems: tuple[Cell, ...]
     request: Request | None  # its prompt and references are some row's
     route: Route | None
-
-
-def key_variable(provider: str) -> str:
-    """The variable that holds a provider's key where no account is set up."""
-    return provider.upper().replace(".", "_") + "_API_KEY"
 
 
 # -- options and columns -------------------------------------------------------------------------------------------

@@ -22,3 +22,17 @@ BASE_URLS: Mapping[str, str] = {
     "maxapi.dev": "https://api.maxapi.dev",
     "apimaster": "https://apimaster.ai",
 }
+
+
+def key_variable(provider: str) -> str:
+    """The variable that holds a provider's key: MAXAPI_IO_API_KEY."""
+    return f"{_in_capitals(provider)}_API_KEY"
+
+
+def base_url_variable(provider: str) -> str:
+    """The variable that holds a provider's base URL: MAXAPI_IO_BASE_URL."""
+    return f"{_in_capitals(provider)}_BASE_URL"
+
+
+def _in_capitals(provider: str) -> str:
+    return provider.upper().replace(".", "_")

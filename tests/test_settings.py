@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import BadInput
-from jobs.settings import Account, load_settings
+from jobs.settings import Account
+from jobs.settings_sources import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,8 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from jobs.errors import LightfastError
-from jobs.settings import Settings, load_settings
+from jobs.settings import Settings
+from jobs.settings_sources import load_settings
 from worker import telemetry
 from worker.crew import lanes_of
 from worker.process import BEAT

@@ -14,6 +14,7 @@ from jobs.ledger.schema import accounts, attempts
 from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values.accounts import AccountLimits, Stranded
 from providers.dialect import MICROS
+from providers.registry import key_variable
 
 
 def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:
@@ -100,7 +101,7 @@ _POLLED = attempts.c.next_poll_at.is_not(None)
 def told(missing: Stranded) -> str:
     """What stands open there, what it cost, and what to do."""
     name, provider = missing.account, missing.provider
-    variable = provider.upper().replace(".", "_") + "_API_KEY"
+    variable = key_variable(provider)
     gone = "is no longer configured" if missing.now_at is None else f"is at {missing.now_at} now"
     open_ = f"{missing.tasks} open provider task{'' if missing.tasks == 1 else 's'} worth ${missing.money / MICROS:.2f}"
     return (
