@@ -17,12 +17,13 @@ from typing import Protocol
 
 import orjson
 
+from jobs.columns import column_hints
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values.accounts import AccountLimits
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
-from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, column_hints, prepare
+from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
 from jobs.references import References
 from jobs.repeats import Repeats, Twins
 from jobs.states import Job

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import gzip
 import io
 import itertools
@@ -149,16 +148,6 @@ def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
     if manifest.format == "csv":
         return _with_header(manifest, options.delimiter)
     return _with_first_rows(manifest)
-
-
-def near_misses(name: str, legal: Iterable[str], cutoff: float = 0.8) -> list[str]:
-    """The legal names that `name` may have been meant to be, best first. `cutoff`: 1 is the same name."""
-    by_folded = {_folded(each): each for each in legal}
-    return [by_folded[each] for each in difflib.get_close_matches(_folded(name), by_folded, n=2, cutoff=cutoff)]
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
 # -- the file's beginning ------------------------------------------------------------------------------------------

@@ -6,16 +6,17 @@ planned = planner.plan(raw)                         # READY, SKIPPED, or INVALID
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import orjson
 
 from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_request, shown
+from jobs.columns import CLASHING, field_problems, mapping_problems, own_columns, prompt_problems, skip_problems
 from jobs.errors import BadInput
 from jobs.ledger.values.batches import Row
-from jobs.manifest import KNOWN_COLUMNS, Manifest, RawRow, near_misses
+from jobs.manifest import Manifest, RawRow
 from jobs.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job
 from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
@@ -27,15 +28,12 @@ DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
 
 #: The columns that, with the number of references, decide legality, route and price.
 _SHAPE = ("model", "provider", "ratio", "resolution", "size", "n", "quality", "options")
-#: Of these, the names that shops use for columns of their own.
+#: Of these, the ones that the command line can set for all rows.
 _OPTIONS = frozenset({"model", "ratio", "resolution", "quality", "n"})
-_CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 #: Different shapes kept; a manifest with more has JSON in each row's options, and is planned a little slower.
 _SHAPES_KEPT = 4096
 #: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
 _SHORT_PROMPT = 4_000
-#: Strict enough that a shop's "Quantity" is not taken for `quality`.
-_HINT_CUTOFF = 0.85
 _SOME_LINK = "https://example.com/reference.png"
 
 
@@ -115,7 +113,7 @@ class _Shape(NamedTuple):
     route: Route | None
 
 
-# -- options and columns -------------------------------------------------------------------------------------------
+# -- options -------------------------------------------------------------------------------------------------------
 
 
 def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, references: References | None = None) -> Planner:
@@ -124,90 +122,16 @@ def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, reference
     prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
     path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
     problems = [
-        *_mapping_problems(manifest, options.mapping),
-        *_prompt_problems(manifest, owns, prompt),
-        *_field_problems(manifest, "--path", path.template, ("key",)),
-        *_skip_problems(manifest, options.skip_empty),
+        *mapping_problems(manifest, options.mapping),
+        *prompt_problems(manifest, owns, prompt),
+        *field_problems(manifest, "--path", path.template, ("key",)),
+        *skip_problems(manifest, options.skip_empty),
         *_option_problems(options),
     ]
     if problems:
         raise BadInput(problems)
     files = references or LinksOnly()
     return Planner(options=options, catalog=catalog, owns=owns, prompt=prompt, path=path, references=files)
-
-
-def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Known column -> the manifest's own column it is taken from."""
-    if manifest.format == "openai-jsonl":
-        return {name: name for name in KNOWN_COLUMNS}  # the reader has named them already
-    owns = {name: name for name in KNOWN_COLUMNS if name in manifest.columns}
-    if manifest.format == "jsonl" and "key" not in owns and "custom_id" in manifest.columns:
-        owns["key"] = "custom_id"
-    owns.update(mapping)
-    return {known: own for known, own in owns.items() if own}
-
-
-def column_hints(manifest: Manifest, mapping: Mapping[str, str], seen: Mapping[str, str] | None = None) -> list[str]:
-    """Columns that look like a known one and are only carried. `seen`: a value of each; strange ones need no hint."""
-    if manifest.format == "openai-jsonl":
-        return []
-    owns = own_columns(manifest, mapping)
-    free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
-    strange = [name for name in manifest.columns if name not in owns.values()]
-    pairs = [(own, known) for own in strange for known in _meant(own, free) if _fits(known, (seen or {}).get(own, ""))]
-    return [
-        f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
-    ]
-
-
-def _meant(own: str, known: Sequence[str]) -> list[str]:
-    """The known column it looks like; two letters that changed places count for more than difflib gives them."""
-    swapped = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
-    return (near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped])[:1]
-
-
-def _fits(known: str, value: str) -> bool:
-    """False for a shop's own "Size" that holds XL."""
-    cells: list[Cell] = []
-    if known in _CLASHING and value:
-        shape_request({known: value}, cells)
-    return not cells
-
-
-def _mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
-    for known, own in mapping.items():
-        if known not in KNOWN_COLUMNS:
-            yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
-        elif own and own not in manifest.columns:
-            yield f"--map {known}={own}: {_no_column(manifest, own)}"
-
-
-def _prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Template | None) -> Iterator[str]:
-    if prompt is not None:
-        yield from _field_problems(manifest, "--prompt", prompt, ())
-    elif "prompt" not in owns:
-        hints = [hint for hint in column_hints(manifest, {}) if '"prompt"' in hint]
-        yield ". ".join(
-            [
-                f'{manifest.name}, line 1: no column "prompt". Columns: {_listed(manifest.columns)}',
-                *hints,
-                'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
-            ]
-        )
-
-
-def _field_problems(manifest: Manifest, option: str, template: Template, more: tuple[str, ...]) -> Iterator[str]:
-    if manifest.format == "openai-jsonl":
-        return
-    for each in template.fields:
-        sparse = manifest.format == "jsonl" and each.default is not None  # may come in a later row
-        if each.name not in manifest.columns and each.name not in more and not sparse:
-            yield f"{option} {{{each.name}}}: {_no_column(manifest, each.name)}"
-
-
-def _skip_problems(manifest: Manifest, column: str | None) -> Iterator[str]:
-    if column is not None and manifest.format != "openai-jsonl" and column not in manifest.columns:
-        yield f"--skip-empty {column}: {_no_column(manifest, column)}"
 
 
 def _option_problems(options: PlanOptions) -> Iterator[str]:
@@ -221,17 +145,6 @@ def _option_problems(options: PlanOptions) -> Iterator[str]:
         yield f"No provider has an account. Set one of {names}, or try --sandbox."
     if options.n is not None and not 1 <= options.n <= MOST_IMAGES:
         yield f"--n {options.n}: a whole number from 1 to {MOST_IMAGES}."
-
-
-def _no_column(manifest: Manifest, name: str) -> str:
-    near = near_misses(name, manifest.columns)
-    meant = f" Perhaps {' or '.join(shown(each) for each in near)}?" if near else ""
-    return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}."
-
-
-def _listed(columns: Iterable[str]) -> str:
-    names = list(columns)
-    return ", ".join(names[:30]) + (f" … ({len(names)})" if len(names) > 30 else "")  # noqa: PLR2004  a line or two
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
@@ -365,7 +278,7 @@ class Planner:
 
     def _with_hint(self, cell: Cell) -> Cell:
         """An own column of the same name explains most strange values."""
-        if cell.column not in _CLASHING or self.owns.get(cell.column) != cell.column or WHOLE.fullmatch(cell.value):
+        if cell.column not in CLASHING or self.owns.get(cell.column) != cell.column or WHOLE.fullmatch(cell.value):
             return cell
         hint = f"If this column is your own, --map {cell.column}= only carries it"
         return cell._replace(legal=f"{cell.legal.rstrip('.')}. {hint}")
@@ -406,23 +319,6 @@ class Planner:
             error_code=code,
             message=message,
         )
-
-
-def invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
-    """A good row that repeats an earlier row's key or path."""
-    row = planned.row
-    legal = f"line {first_line} has the same {column}; each row needs its own"
-    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
-    bare = Row(
-        position=row.position,
-        line=row.line,
-        key=row.key,
-        carried=row.carried,
-        state=Job.INVALID,
-        error_code="bad_row",
-        message=problem.what,
-    )
-    return Planned(bare, problems=(problem,))
 
 
 def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> Row:

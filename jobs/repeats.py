@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from itertools import pairwise
 
-from jobs.planning import Planned, invalid_twin
+from jobs.ledger.values.batches import Row
+from jobs.planning import Planned, RowProblem
 from jobs.states import Job
 
 _BUCKETS = 256
@@ -58,5 +59,22 @@ class Twins:
             if hash64(value) in self._hashes[column]:
                 first = self._lines.setdefault((column, value), row.line)
                 if first != row.line:
-                    return invalid_twin(planned, column=column, value=value, first_line=first)
+                    return _invalid_twin(planned, column=column, value=value, first_line=first)
         return planned
+
+
+def _invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
+    """A good row that repeats an earlier row's key or path."""
+    row = planned.row
+    legal = f"line {first_line} has the same {column}; each row needs its own"
+    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
+    bare = Row(
+        position=row.position,
+        line=row.line,
+        key=row.key,
+        carried=row.carried,
+        state=Job.INVALID,
+        error_code="bad_row",
+        message=problem.what,
+    )
+    return Planned(bare, problems=(problem,))

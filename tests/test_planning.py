@@ -7,9 +7,10 @@ from itertools import product
 import orjson
 import pytest
 
+from jobs.columns import column_hints
 from jobs.errors import BadInput
 from jobs.manifest import ReadOptions, open_manifest
-from jobs.planning import PlanOptions, column_hints, prepare
+from jobs.planning import PlanOptions, prepare
 from jobs.repeats import Repeats, Twins, hash64
 from jobs.states import Job
 from providers.catalog import Catalog
