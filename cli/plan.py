@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from cli.commands import called
 from cli.options import Making, takes
+
+if TYPE_CHECKING:
+    from jobs.survey import Survey
 
 
 @takes(Making)
@@ -30,17 +34,22 @@ def plan(making: Making) -> int:
         else:
             show(plan_screen.page(taking, probed=store is not None), sandbox=making.sandbox)
             sys.stdout.flush()
-        return _verdict(reasons, bad=taking.seen.bad, to=taking.dest)
+        return _verdict(reasons, taking.seen, to=taking.dest)
 
 
-def _verdict(reasons: list[str], *, bad: int, to: str) -> int:
+def _verdict(reasons: list[str], seen: Survey, *, to: str) -> int:
     for reason in reasons:
         sys.stderr.write(f"error: {_without_rows(reason)}\n")
     if not reasons:
-        skipped = f" without the {bad:,} bad" if bad else ""
-        lacking = "" if to else " and --to DEST"
-        sys.stderr.write(f"Nothing was spent. The same with `{called()} run …`{lacking} does it{skipped}.\n")
+        sys.stderr.write(f"Nothing was spent. {_what_next(seen, to)}\n")
     return 2 if reasons else 0
+
+
+def _what_next(seen: Survey, to: str) -> str:
+    if not (seen.images or seen.changed or seen.open):
+        return "There is nothing to make."
+    skipped = f" without the {seen.bad:,} bad" if seen.bad else ""
+    return f"The same with `{called()} run …`{'' if to else ' and --to DEST'} does it{skipped}."
 
 
 def _without_rows(reason: str) -> str:

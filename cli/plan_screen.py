@@ -31,7 +31,8 @@ def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     yield from _head(taking, probed=probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in [*taking.seen.hints, *_fewer(taking)])
     yield from (_sample(taking.seen))
-    yield from _routes(taking.seen, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    yield from _routes(taking.seen, width, sandbox=taking.settings.is_sandbox)
     yield from _total(taking)
     yield from _bad(taking.seen, everything=taking.making.all)
 
@@ -80,16 +81,23 @@ def _example_path(taking: Taking) -> str:
 
 
 def _sample(seen: Survey) -> Iterator[Line]:
+    if seen.good and not seen.samples:
+        yield "  nothing to make: no row is new or changed, and none still needs an image", "dim"
     width = max((len(sample.key) for sample in seen.samples), default=0)
     for sample in seen.samples:
         where = f"line {sample.line:,}"
         yield f'  {where:{_WIDTH - 2}}  {sample.key:{width}}  "{wording.shorten(sample.prompt, 100)}"', "dim"
 
 
+#: What the star at a price says, without and with the stand-in.
+YOURS = (
+    "no list price: the price your settings give, [accounts.NAME.prices]",
+    "no list price: a price made up for the sandbox; give yours under [accounts.NAME.prices]",
+)
 _HEADINGS = ("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")
 
 
-def _routes(seen: Survey, width: int | None) -> Iterator[Line]:
+def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]:
     if not seen.routes:
         return
     money = wording.dollars([line.money for line in seen.routes])
@@ -98,7 +106,7 @@ def _routes(seen: Survey, width: int | None) -> Iterator[Line]:
     yield head, "bold"
     yield from ((line, "") for line in rest)
     if any(line.price_is_yours for line in seen.routes):
-        yield "  * your price", "dim"
+        yield f"  * {YOURS[sandbox]}", "dim"
 
 
 def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,6 +75,25 @@ def find_batch(ledger: Ledger, name: str) -> Batch:
         names = [known.name for known in ledger.batches()]
         raise BadInput(f"There is no batch {name!r} in this ledger. {near(name, names)}")
     return batch
+
+
+#: Keys looked through for near misses.
+KEYS_LOOKED_AT = 10_000
+
+
+def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
+    """Ends where none of these batches has a row of this key; near misses are named."""
+    from jobs.results import near  # noqa: PLC0415  only for a mistyped key
+
+    if any(ledger.story(batch, key) for batch in batches):
+        return
+    keys: list[str] = []
+    for result in chain.from_iterable(map(ledger.results, batches)):
+        if result.key == key:
+            return
+        keys += [result.key] * (len(keys) < KEYS_LOOKED_AT)
+    where = f"batch {batches[0]}" if len(batches) == 1 else "this ledger"
+    raise BadInput(f"There is no key {key!r} in {where}. {near(key, keys)}")
 
 
 def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: bool = False) -> None:

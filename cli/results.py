@@ -15,6 +15,7 @@ import typer
 
 from cli.options import BatchName, Config, Json, Sandbox, read_duration
 from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
+from cli.wording import count
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def results(  # noqa: PLR0913  one parameter an option
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:
         mark = "SANDBOX " if found.sandbox and not sandbox_mark() else ""  # found without --sandbox, by --config
-        note(f"{mark}{written.lines:,} lines -> {', '.join(written.files)}")
+        note(f"{mark}{count(written.lines, 'line')} -> {', '.join(written.files)}")
     return 0
 
 

@@ -137,10 +137,10 @@ def _at_work(desk: Desk, accounts: list[Account], now: float) -> Iterator[Line]:
     uses = desk.ledger.uses(now)
     for account in accounts:
         if (use := uses[account.name]).sent or account.in_flight:
-            rate = f"{use.sent:,} submits in the last minute of {60 * account.submits_per_second:,.0f}"
+            rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"
             flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
             late = "" if account.mean_lateness is None else f", found {account.mean_lateness:.1f} s after their ends"
-            yield f"account\t{account.name}: {rate}, {flying}, {account.throttled:,} answers of 429{late}", ""
+            yield f"account\t{account.name}: {rate}, {flying}, {count(account.throttled, '429 answer')}{late}", ""
 
 
 def _in_columns(told: list[Line]) -> list[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ from cli.options import (
     read_money,
     read_option,
 )
-from cli.reading import Desk, desk_of, find_batch, note, open_desk, show_json
+from cli.reading import Desk, demand_key, desk_of, find_batch, note, open_desk, show_json
 from cli.retries import nothing_to_retry
 from jobs.errors import BadInput, LedgerBusy
 from jobs.survey import cancelled_for_good
@@ -173,7 +173,15 @@ def retry(  # noqa: PLR0913  one parameter an option
         return _is_retried(result, only=only, error=error, keys=key)
 
     again = Again(
-        command="retry", batch=batch, error=error, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet
+        command="retry",
+        batch=batch,
+        error=error,
+        keys=key or (),
+        wanted=wanted,
+        begin=begin,
+        yes=yes,
+        json=json,
+        quiet=quiet,
     )
     return _again(again, config, sandbox=sandbox)
 
@@ -222,6 +230,7 @@ class Again:
     command: str
     batch: str
     error: str = ""
+    keys: Sequence[str] = ()  # named on the command line
     wanted: Callable[[Result], bool]
     begin: Callable[[Desk], int]  # makes the rows ready; returns how many
     yes: bool
@@ -237,6 +246,8 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
         found = find_batch(desk.ledger, again.batch)
         if found.state == "cancelled":
             raise BadInput(cancelled_for_good(again.batch))
+        for key in again.keys:
+            demand_key(desk.ledger, [again.batch], key)
         rows = [result for result in desk.ledger.results(again.batch) if again.wanted(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:

@@ -26,6 +26,7 @@ from cli.options import (
     takes,
 )
 from cli.reading import Desk, find_batch, note, open_desk, show_json
+from cli.wording import count
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def submit(making: Submitting) -> int:
         desk = Desk(recorded.ledger, settings)
         ring(desk)
         _warn_without_workers(desk)
-        note(f"{recorded.name} is on record: {recorded.images:,} images to make. {command(f'watch {recorded.name}')}")
+        to_make = count(recorded.images, "image")
+        note(f"{recorded.name} is on record: {to_make} to make. {command(f'watch {recorded.name}')}")
         if making.wait:
             return _watch(desk, recorded.name, recorded.limits, json=making.json, quiet=making.quiet)
         if making.json:

@@ -30,6 +30,8 @@ from worker.sources import local_source
 if TYPE_CHECKING:
     from jobs.intake import Progress
 
+#: An address that lacks a slash or its colon: it would be taken for a folder.
+_MISTYPED = re.compile(r"(s3|gs|az|file)(:/?(?!/)|//)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 
@@ -149,6 +151,10 @@ def batch_name(making: Making) -> str:
 
 def normal_dest(dest: str) -> str:
     """DEST as the ledger keeps it: a folder by its full path, without a slash at the end."""
+    if typed := _MISTYPED.match(dest):
+        scheme = typed[1].lower()
+        meant = f"{scheme}://{'/' * (scheme == 'file')}{dest[typed.end() :]}"
+        raise BadInput(f'--to "{dest}" would be a folder of that name. Did you mean {meant}? For the folder: ./{dest}')
     if dest.startswith("file://"):
         dest = unquote(urlsplit(dest).path)
     if "://" in dest:

@@ -15,7 +15,7 @@ import typer
 from cli.commands import command
 from cli.consent import agree
 from cli.options import Config, Json, Sandbox, Yes
-from cli.reading import Desk, desk_of, find_batch, note, open_desk, show, show_json
+from cli.reading import Desk, demand_key, desk_of, find_batch, note, open_desk, show, show_json
 from cli.wording import aligned, count, day_and_time, money
 from jobs.errors import BadInput, LightfastError
 from jobs.result_files import utc
@@ -54,6 +54,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
     with _desk(config, sandbox=sandbox, asks=resolve == "found") as desk:
         if batch is not None:
             find_batch(desk.ledger, batch)
+        if key is not None:
+            demand_key(desk.ledger, [batch] if batch else [each.name for each in desk.ledger.batches()], key)
         attempts = desk.ledger.unknown(batch, key)
         if resolve is None:
             show_json(_document(attempts)) if json else show(_page(attempts, sandbox=sandbox), sandbox=sandbox)

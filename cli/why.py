@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.commands import command
 from cli.options import BatchName, Config, Json, Sandbox
-from cli.reading import Desk, find_batch, open_desk, show, show_json
+from cli.reading import Desk, demand_key, find_batch, open_desk, show, show_json
 from cli.wording import count, day_and_time, money, size, span
-from jobs.errors import BadInput
 from jobs.result_files import utc
-from jobs.results import near, plain_address, row_values
+from jobs.results import plain_address, row_values
 from jobs.states import Attempt, Image, Job
 from providers.dialect import MICROS
 
@@ -59,8 +58,6 @@ RESOLVED = {
 TEENS = range(11, 14)
 #: Characters of a machine's own words in a story.
 MOST_SAID = 160
-#: Keys looked through for near misses.
-KEYS_LOOKED_AT = 10_000
 
 
 def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
@@ -78,7 +75,9 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
 def _story_of(desk: Desk, batch: str, key: str) -> Story:
     """The job's story; a row that never became a job (skipped, invalid) has a short one."""
     story = desk.ledger.story(batch, key)
-    return story or next(_without_a_job(desk, batch, key), None) or _no_such_key(desk, batch, key)
+    if story is None:
+        demand_key(desk.ledger, [batch], key)
+    return story or next(_without_a_job(desk, batch, key))
 
 
 def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
@@ -87,11 +86,6 @@ def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
     for result in desk.ledger.results(batch):
         if result.key == key:
             yield Story(result=result, attempts=(), events=(), next_try_at=None)
-
-
-def _no_such_key(desk: Desk, batch: str, key: str) -> NoReturn:
-    keys = [result.key for result, _ in zip(desk.ledger.results(batch), range(KEYS_LOOKED_AT), strict=False)]
-    raise BadInput(f"There is no key {key!r} in batch {batch}. {near(key, keys)}")
 
 
 # -- as a person would tell it -------------------------------------------------------------------------------------

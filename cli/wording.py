@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from jobs.progress import count as count  # noqa: PLC0414  said here as everywhere
 from providers.dialect import MICROS
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
@@ -25,11 +26,6 @@ def dollars(column: Sequence[int | None]) -> list[str]:
 def unit_price(micros: int | None) -> str:
     """0.0400."""
     return "not known" if micros is None else f"{micros / MICROS:.4f}"
-
-
-def count(number: int, thing: str) -> str:
-    """1 image, 2 images, 11,951 images."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

@@ -227,11 +227,8 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
         yield f"{'next':{_LABEL}}{then or results}", ""
     else:
         left = ended.progress.jobs.get(Job.READY, 0)
-        rows = (
-            f"; {wording.count(left, 'row')} wait, about {wording.money(ended.progress.remaining_money)}"
-            if left
-            else ""
-        )
+        waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
+        rows = f"; {waiting}, about {wording.money(ended.progress.remaining_money)}" if left else ""
         more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
         yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
 

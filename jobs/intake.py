@@ -203,9 +203,11 @@ class _Count:
         self.counts["files"] += any(map(file_name, row.request.references))
         if self.watch_paths and row.path:
             self.paths.add(row.path)
-        if len(self.samples) < _SAMPLES:
+        changed = self.counts["changed"]
+        images = self._to_pay(row, row.request.n, known)
+        if len(self.samples) < _SAMPLES and (images or self.counts["changed"] > changed):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
-        self._add(route, self._to_pay(row, row.request.n, known))
+        self._add(route, images)
 
     def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
         """Counts the row for what it is, and says how many of its images still cost money."""

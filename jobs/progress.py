@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from jobs.ledger.values.accounts import DayLimit
-from jobs.ledger.values.reports import Progress
-from jobs.ledger.values.workers import Trouble
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble
+
+if TYPE_CHECKING:
+    from jobs.ledger.values.accounts import DayLimit
+    from jobs.ledger.values.reports import Progress
+    from jobs.ledger.values.workers import Trouble
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
@@ -39,6 +42,11 @@ def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | 
         return None
     active = progress.batch.state is BatchState.ACTIVE
     return (images_to_come(progress) if active else on_their_way) / pace
+
+
+def count(number: int, thing: str) -> str:
+    """1 image, 2 images, 11,951 images."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def trouble_line(trouble: Trouble) -> str:

@@ -238,8 +238,14 @@ def choose_columns(asked: str | None, own: Sequence[str], *, per_image: bool = F
     shown = _shown(own, IMAGE_TYPES if per_image else ROW_TYPES)
     known = EXTRA_TYPES | shown
     picked: dict[str, Column] = {}
+    problems: list[str] = []
     for term in _terms(asked or "*"):
-        _apply(term, picked, shown, known)
+        try:
+            _apply(term, picked, shown, known)
+        except BadInput as wrong:
+            problems.extend(wrong.problems)
+    if problems:
+        raise BadInput(problems)
     if not picked:
         raise BadInput(f"--columns {asked!r} leaves no column.")
     return tuple(picked.values())
@@ -275,11 +281,17 @@ def _matching(pattern: str, names: Iterable[str]) -> list[str]:
     return matching
 
 
+#: Names listed where none is a near miss.
+MOST_NAMED = 20
+
+
 def near(word: str, names: Iterable[str]) -> str:
     """Names the near misses of a mistyped name, or all names when there are few."""
-    names = list(names)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5) or names[:20]
-    return f"Did you mean {', '.join(close)}?" if close else "There is none."
+    names = list(dict.fromkeys(names))
+    if close := difflib.get_close_matches(word, names, n=3, cutoff=0.5):
+        return f"Did you mean {', '.join(close)}?"
+    more = f" … ({len(names):,} in all)" if len(names) > MOST_NAMED else ""
+    return f"There are: {', '.join(names[:MOST_NAMED])}{more}." if names else "There is none."
 
 
 # -- which lines ---------------------------------------------------------------------------------------------------

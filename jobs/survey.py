@@ -52,7 +52,7 @@ class RouteLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A finished prompt, to be looked at before money is spent."""
+    """The finished prompt of a row that would be made or has changed, to be looked at before money is spent."""
 
     line: int
     key: str

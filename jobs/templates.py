@@ -92,6 +92,11 @@ _LATER = 12
 RESERVED = ".lightfast"
 
 _LATE_FIELDS = ("index", "ext")
+_NO_SLASH = "what stands in a path has no slash and no control character; take another column in --path"
+_NO_SLASH_IN_KEY = (
+    "a key names a folder, so it has no slash. Take another column for it (--map key=COLUMN), number the rows "
+    '(--map key=), or keep it and name the folders otherwise (--path "{batch}/{COLUMN}/{index}.{ext}")'
+)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f/]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_SEGMENT = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
@@ -196,5 +201,5 @@ def _path_part(field: str | Field, values: Mapping[str, str], key: str) -> str:
     if not value and field.default is None:
         raise Missing(field.name)
     if _UNSAFE.search(value):
-        raise BadPath(field.name, value, "what stands in a path has no slash and no control character")
+        raise BadPath(field.name, value, _NO_SLASH_IN_KEY if field.name == "key" else _NO_SLASH)
     return _escaped(value)

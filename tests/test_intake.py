@@ -164,6 +164,8 @@ def test_the_same_manifest_pays_nothing_and_added_rows_pay_for_themselves(take, 
 
     assert (again.done, again.new, again.images, again.money) == (3, 0, 0, 0)
     assert (more.done, more.new, more.images) == (3, 1, 3)
+    assert again.samples == ()
+    assert [sample.key for sample in more.samples] == ["d"]
 
 
 def test_an_unfinished_manifest_pays_for_what_is_free(take, ledger):

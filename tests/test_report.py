@@ -219,6 +219,8 @@ def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
         (("results", "shop", "-o", "nowhere/x.csv"), "no folder nowhere"),
         (("results", "shop", "--json"), "-o FILE"),
         (("why", "shop", "lapm"), "Did you mean lamp"),
+        (("unknown", "--key", "sfoa"), "Did you mean sofa"),
+        (("retry", "shop", "--key", "vsae", "--yes"), "Did you mean vase"),
         (("unknown", "shop", "--resolve", "ignore"), "pay-again, give-up, found"),
         (("unknown", "shop", "--resolve", "found"), "--task-id"),
         (("unknown", "shop", "--resolve", "pay-again"), "--yes"),

@@ -17,6 +17,7 @@ from jobs.results import (
     check_only,
     choose_columns,
     image_lines,
+    near,
     only,
     plain_address,
     public_address,
@@ -115,6 +116,20 @@ def test_a_star_keeps_every_column_and_a_name_of_its_own_replaces_one_in_place()
 def test_an_unknown_column_is_refused_with_its_near_misses(asked):
     with pytest.raises(BadInput, match="no column"):
         choose_columns(asked, OWN)
+
+
+def test_every_mistake_in_the_columns_is_named_at_once():
+    with pytest.raises(BadInput) as refused:
+        choose_columns("Src=lf_ulr,Handel,Handle", OWN)
+
+    first, second = refused.value.problems
+    assert "'lf_ulr'. Did you mean lf_url" in first
+    assert "'Handel'. Did you mean Handle" in second
+
+
+def test_near_misses_are_named_once_and_without_one_what_there_is():
+    assert near("lapm", ["lamp", "lamp", "vase"]) == "Did you mean lamp?"
+    assert near("xyz", ["lamp", "vase"]) == "There are: lamp, vase."
 
 
 def test_only_takes_statuses_codes_and_flags_and_refuses_other_words():

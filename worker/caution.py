@@ -95,7 +95,8 @@ class Watchman:
 
 def _behind(dest: str, backlog: Backlog, a_second: float, now: float) -> Trouble:
     spare = slack.least_slack(backlog, a_second, now) or 0.0
-    message = f"{backlog.waiting:,} paid images wait and {a_second:.3g} a second are stored: " + (
+    waiting = "1 paid image waits" if backlog.waiting == 1 else f"{backlog.waiting:,} paid images wait"
+    message = f"{waiting} and {a_second:.3g} a second are stored: " + (
         f"the tightest has {spare:.0f} s to spare" if spare > 0 else "some would die before they are copied"
     )
     return Trouble(dest=dest, kind=DestTrouble.BEHIND, since=now, code="copies_behind", message=message)

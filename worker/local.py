@@ -13,11 +13,10 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import day_budget_line, trouble_line
+from jobs.progress import count, day_budget_line, trouble_line
 from jobs.result_files import dollars
 from jobs.states import ENDED
 from jobs.states import Batch as BatchState
-from providers.dialect import MICROS
 from worker.crew import Crew, Drained, lanes_of
 from worker.services import Services
 from worker.stopping import INTERRUPTED, TERMINATED, StopSignal
@@ -284,12 +283,12 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
 def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
     said = _MESSAGES[reason](standing)
     if drained.unknown:
-        said += (
-            f" {drained.unknown} submits were cut off before their answers: their outcomes are unknown, "
-            f"at most ${drained.money / MICROS:.2f}."
-        )
+        several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
+        one = "1 submit was cut off before its answer: its outcome is unknown"
+        said += f" {one if drained.unknown == 1 else several}, at most ${dollars(drained.money)}."
     if drained.rescued:
-        said += f" {drained.rescued} facts wait in a rescue file beside the ledger and are recorded at the next start."
+        facts = count(drained.rescued, "answer")
+        said += f" {facts} saved in a rescue file beside the ledger, to be recorded at the next start."
     return said
 
 
@@ -308,14 +307,19 @@ def _day_budget_used(standing: Standing) -> str:
     return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
 
 
+def _rows_need_you(standing: Standing) -> str:
+    rows = bad_rows(standing.progress)
+    return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you."
+
+
 def _bucket_refuses(standing: Standing) -> str:
     told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
-    return f"{told}. {standing.progress.images_generated} paid images wait."
+    return f"{told}. {count(standing.progress.images_generated, 'paid image')} to be copied."
 
 
 _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.DONE: lambda _: "finished.",
-    Reason.ROWS_NEED_YOU: lambda standing: f"finished, {bad_rows(standing.progress)} rows need you.",
+    Reason.ROWS_NEED_YOU: _rows_need_you,
     Reason.ACCOUNT_PAUSED: _account_paused,
     Reason.BUDGET_USED: _budget_used,
     Reason.DAY_BUDGET_USED: _day_budget_used,
