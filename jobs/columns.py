@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jobs.cells import Cell, shape_request, shown
-from jobs.manifest import KNOWN_COLUMNS, Manifest
+from jobs.manifest import Manifest
+from jobs.raw_rows import KNOWN_COLUMNS
 from jobs.templates import Template
 
 #: Known names that shops use for columns of their own.

@@ -16,7 +16,8 @@ from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_reques
 from jobs.columns import CLASHING, field_problems, mapping_problems, own_columns, prompt_problems, skip_problems
 from jobs.errors import BadInput
 from jobs.ledger.values.batches import Row
-from jobs.manifest import Manifest, RawRow
+from jobs.manifest import Manifest
+from jobs.raw_rows import RawRow
 from jobs.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job
 from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path

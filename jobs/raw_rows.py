@@ -1,0 +1,33 @@
+"""One row of a manifest as it stands in its file, and the names of columns that mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+#: The columns Lightfast understands; all others are carried.
+KNOWN_COLUMNS = (
+    "key",
+    "prompt",
+    "model",
+    "provider",
+    "ratio",
+    "resolution",
+    "size",
+    "n",
+    "image_urls",
+    "quality",
+    "options",
+)
+#: Columns of this beginning are Lightfast's own results; a results file read as a manifest goes without them.
+OWN_PREFIX = "lf_"
+
+
+class RawRow(NamedTuple):
+    """One row as it stands in the file. A plain tuple: a million are made."""
+
+    position: int  # 0, 1, 2 …
+    line: int  # physical line it begins on, from 1
+    cells: Mapping[str, str]  # the row's own columns in order; what is no text is kept as JSON text, null as ""
+    fields: Mapping[str, str]  # where known columns and templates look: `cells`, or the body of OpenAI's format
+    fault: str | None = None  # why it cannot be a row at all
