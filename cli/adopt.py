@@ -84,12 +84,25 @@ def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
     if shelf.deeper:
         places = ", ".join(f"{where}/{each}" for each in shelf.deeper[:FEW])
         raise BadInput(f"{where} is not where a batch went: the marks are at {places}. Nothing was recorded.")
+    if shelf.found.unclear:
+        raise BadInput(_unclear(shelf, where))
     if not shelf.found.rows:
         of = f" of batch {batch}" if batch else ""
         raise BadInput(
             f"{where}: no images{of} of Lightfast; {shelf.found.foreign:,} other objects. Nothing was recorded."
         )
     return store, shelf
+
+
+def _unclear(shelf: Shelf, where: str) -> str:
+    images = shelf.found.unclear
+    batches = sorted({name for each in images for name in (each.batch, *each.others)})
+    return (
+        f"{where}: {wording.count(len(images), 'image')} may be of batch {' or '.join(batches)}, and nothing but "
+        f"their paths tells ({images[0].path}): the templates of these batches do not name them. One batch's images "
+        "would be taken for another's rows. Move what is of one batch, with its mark, to a folder of its own "
+        f"(.lightfast/BATCH.json below it), and adopt each folder. Nothing was recorded."
+    )
 
 
 def _take(settings: Settings, store: Store, shelf: Shelf, where: str, tell: Tell | None) -> list[Adopted]:

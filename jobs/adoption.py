@@ -41,6 +41,7 @@ class Found:
     request_hash: str | None  # None: nothing tells
     path: str
     by: By
+    others: tuple[str, ...] = ()  # batches it may be of just as well
 
     @property
     def twin(self) -> int:
@@ -113,6 +114,7 @@ class Paths:
 
     batch: str
     pattern: re.Pattern[str]
+    names_batch: bool  # its paths say of which batch they are
 
     def find(self, path: str) -> Found | None:
         """Whose image lies there, as far as the path tells."""
@@ -136,8 +138,17 @@ class Paths:
 def paths_of(batch: str, template: str) -> Paths | None:
     """A reader for paths of this template; None when they do not tell a row's key."""
     seen: set[str] = set()
-    parts = [_pattern(part, batch, seen) for part in parse(template, "--path").parts]
-    return Paths(batch, re.compile("".join(parts))) if "key" in seen else None
+    parts = parse(template, "--path").parts
+    pattern = "".join(_pattern(part, batch, seen) for part in parts)
+    names_batch = any(isinstance(part, Field) and part.name == "batch" for part in parts)
+    return Paths(batch, re.compile(pattern), names_batch) if "key" in seen else None
+
+
+def by_path(path: str, readers: Iterable[Paths]) -> Found | None:
+    """Whose image lies there by its path alone. One that names its batch is believed before one that does not."""
+    placed = [(reader, found) for reader in readers if (found := reader.find(path))]
+    told = [found for reader, found in placed if reader.names_batch] or [found for _, found in placed]
+    return replace(told[0], others=tuple(each.batch for each in told[1:])) if told else None
 
 
 def _pattern(part: str | Field, batch: str, seen: set[str]) -> str:
@@ -177,6 +188,7 @@ class Inventory:
     foreign: int = 0  # objects that are none of ours
     doubles: int = 0  # objects for a place that another has
     mixed: int = 0  # rows whose images say different things of their request
+    unclear: list[Found] = field(default_factory=list)  # images that may be of several batches
 
 
 def inventory(found: Iterable[Found | None]) -> Inventory:
@@ -186,6 +198,9 @@ def inventory(found: Iterable[Found | None]) -> Inventory:
     for each in found:
         if each is None or not _is_possible(each):
             counted.foreign += 1
+            continue
+        if each.others:
+            counted.unclear.append(each)
             continue
         counted.by[each.by] += 1
         _place(counted, grouped[each.batch, each.key], each)

@@ -15,6 +15,7 @@ from jobs.adoption import (
     Paths,
     at_place,
     by_metadata,
+    by_path,
     by_sidecar,
     inventory,
     path_of,
@@ -63,7 +64,7 @@ def look(store: Store, only: str | None = None, tell: Tell | None = None) -> She
         return Shelf(found=inventory(()), marks=marks, deeper=deeper)
     paths = [path for path in everything if not path.startswith(f"{OWN}/") and not path.endswith(".json")]
     asked = side_by_side(lambda path: _whose(store, path, [each for each in readers if each]), iter(paths), LOOKS)
-    mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch))
+    mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch, *each.others))
     return Shelf(found=inventory(mine), marks=marks)
 
 
@@ -96,10 +97,9 @@ def _whose(store: Store, path: str, readers: Sequence[Paths]) -> Found | None:
         return None
     seen = store.look(path)
     found = by_metadata(path, seen.metadata, METADATA_LIMIT) if seen else None
-    placed = list(filter(None, (each.find(path) for each in readers)))
     if found:
-        return at_place(found, placed)
-    return _by_sidecar(store, path) or next(iter(placed), None)
+        return at_place(found, filter(None, (each.find(path) for each in readers)))
+    return _by_sidecar(store, path) or by_path(path, readers)
 
 
 def _by_sidecar(store: Store, path: str) -> Found | None:
