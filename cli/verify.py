@@ -56,7 +56,7 @@ def verify(  # noqa: PLR0913  one parameter an option
     with open_desk(config, sandbox=sandbox, works=repair) as desk:
         found = find_batch(desk.ledger, batch)
         report = _inspect(desk, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
-        mended = _repair(desk, report) if repair else None
+        mended = _repair(desk, found.name, report) if repair else None
         if json:
             show_json(document(found, how, report, mended))
         else:
@@ -101,18 +101,18 @@ class Mended:
     waiting: int  # for the next run, or for the cluster's workers
 
 
-def _repair(desk: Desk, report: Report) -> Mended:
+def _repair(desk: Desk, batch: str, report: Report) -> Mended:
     now = time.time() + desk.ledger.clock_offset()
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
         return Mended(sent_back=0, stored=0, lost=0, waiting=0)
-    sent_back = _copy_again(desk, wanted, now)
+    sent_back = _copy_again(desk, batch, wanted, now)
     found = desk.ledger.states_of_images(list(wanted))
     stored, lost = found[Image.STORED], found[Image.LOST]
     return Mended(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
 
 
-def _copy_again(desk: Desk, wanted: dict[int, str], now: float) -> int:
+def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> int:
     """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
     if not desk.ledger.is_sqlite:
         from cli.steer import ring  # noqa: PLC0415  a cluster only
@@ -126,11 +126,11 @@ def _copy_again(desk: Desk, wanted: dict[int, str], now: float) -> int:
         except LedgerBusy:
             return desk.ledger.copy_again(wanted, now)  # the run that is at work finds them
         sent_back = desk.ledger.copy_again(wanted, now)
-        asyncio.run(_copy_here(desk, wanted))
+        asyncio.run(_copy_here(desk, batch, wanted))
         return sent_back
 
 
-async def _copy_here(desk: Desk, wanted: dict[int, str]) -> None:
+async def _copy_here(desk: Desk, batch: str, wanted: dict[int, str]) -> None:
     from cli.working import log_events  # noqa: PLC0415  the whole worker
     from worker.keeping import copy_now  # noqa: PLC0415  the same
     from worker.services import build  # noqa: PLC0415  the same
@@ -138,7 +138,7 @@ async def _copy_here(desk: Desk, wanted: dict[int, str]) -> None:
     log_events(desk.settings)
     services = build(desk.settings, ledger=desk.ledger)
     try:
-        await copy_now(services, wanted)
+        await copy_now(services, batch, wanted)
     finally:
         await services.http.close()
         services.calls.close()

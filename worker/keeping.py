@@ -18,7 +18,7 @@ from worker.storage import Store, as_metadata
 READS, DECODES = 16, 4
 #: Images asked about at once.
 LOOKS = 32
-#: Copies at once, and seconds for which one that does not work is tried again here.
+#: Copies at once, and seconds after the last one that worked for which others are tried again here.
 COPIES, PATIENCE = 8, 20.0
 
 Look = Callable[[Store, str, Kept], Finding | None]
@@ -71,21 +71,23 @@ def _changed(kept: Kept, reason: str | None) -> Finding | None:
 # -- copying again -------------------------------------------------------------------------------------------------
 
 
-async def copy_now(services: Services, image_ids: Collection[int]) -> None:
-    """Copies what is due, until these are stored or lost, or time is up; the next run goes on then. Submits nothing."""
+async def copy_now(services: Services, batch: str, image_ids: Collection[int]) -> None:
+    """Copies what is due of a batch, until these are stored or lost, or nothing works; the next run goes on then."""
     ids, end = list(image_ids), services.clock.now() + PATIENCE
-    while await _are_waiting(services, ids) and services.clock.now() < end:
+    waiting = await _waiting(services, ids)
+    while waiting and services.clock.now() < end:
         now = services.clock.now()
         due, _ = await services.calls.write(
-            services.ledger.claim_copies, now, holder=services.holder, lease=LEASE, at_most=COPIES
+            services.ledger.claim_copies, now, holder=services.holder, lease=LEASE, at_most=COPIES, only=batch
         )
         await asyncio.gather(*(copy(services, each) for each in due))
-        if due:
-            end = services.clock.now() + PATIENCE
-        else:
+        if not due:
             await services.clock.sleep(0.5)
+        before, waiting = waiting, await _waiting(services, ids)
+        if waiting < before:
+            end = services.clock.now() + PATIENCE
 
 
-async def _are_waiting(services: Services, ids: list[int]) -> bool:
+async def _waiting(services: Services, ids: list[int]) -> int:
     found = await services.calls.read(services.ledger.states_of_images, ids)
-    return bool(found[Image.GENERATED])
+    return found[Image.GENERATED]

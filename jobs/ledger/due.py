@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Select,
     and_,
     bindparam,
     func,
@@ -164,19 +165,27 @@ def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
 # -- copies --------------------------------------------------------------------------------------------------------
 
 
-def claim_copies(
-    tx: Connection, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()
+def claim_copies(  # noqa: PLR0913  as the ledger's
+    tx: Connection,
+    now: float,
+    *,
+    holder: str,
+    lease: float,
+    at_most: int,
+    barred: Sequence[str] = (),
+    only: str | None = None,
 ) -> tuple[list[DueCopy], float | None]:
     """Images to be copied now, those whose links die first first, and when to ask again.
 
     `barred`: destinations that take no writes. Their images are left, but for those that soon die: to be kept here.
+    `only`: of that batch.
     """
-    wanted = {"moment": now, "me": holder, "most": at_most, "barred": barred, "soon": now + SAVED_BEFORE}
-    due = tx.execute(_DUE_COPIES, wanted).all()
+    wanted = {"moment": now, "barred": barred, "soon": now + SAVED_BEFORE, "batch": only}
+    due = tx.execute(_of(_DUE_COPIES, only), {**wanted, "me": holder, "most": at_most}).all()
     if due:
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
-    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, barred, now)
+    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, wanted, only)
 
 
 _LEASE = (
@@ -236,8 +245,15 @@ def _due_copies() -> Any:
 _DUE_COPIES = _due_copies()
 
 
-def _next_copy(tx: Connection, barred: Sequence[str], now: float) -> float | None:
-    found = tx.execute(_NEXT_COPY, {"barred": barred, "soon": now + SAVED_BEFORE}).scalar()
+_MINE = images.c.batch_id == select(batches.c.id).where(batches.c.name == bindparam("batch")).scalar_subquery()
+
+
+def _of(images_: Select[Any], batch: str | None) -> Select[Any]:
+    return images_ if batch is None else images_.where(_MINE)
+
+
+def _next_copy(tx: Connection, wanted: Mapping[str, object], only: str | None) -> float | None:
+    found = tx.execute(_of(_NEXT_COPY, only), wanted).scalar()
     return None if found is None else float(found)
 
 

@@ -394,14 +394,23 @@ class Ledger:
         return self._write(lambda tx: due.claim_polls(tx, account, now, terms))
 
     def claim_copies(
-        self, now: float, *, holder: str, lease: float, at_most: int, barred: Sequence[str] = ()
+        self,
+        now: float,
+        *,
+        holder: str,
+        lease: float,
+        at_most: int,
+        barred: Sequence[str] = (),
+        only: str | None = None,
     ) -> tuple[list[DueCopy], float | None]:
         """Claims images to be copied, those whose links die first first; also when to ask again. `barred`: not there.
+
+        `only`: of that batch.
 
         It orders what is due when it is asked. Of what one process has claimed and not yet begun (32 images), none
         makes room for an image that became due since and dies sooner.
         """
-        terms = {"holder": holder, "barred": barred}
+        terms = {"holder": holder, "barred": barred, "only": only}
         return self._write(lambda tx: due.claim_copies(tx, now, lease=lease, at_most=at_most, **terms))  # type: ignore[arg-type]
 
     def sweep(self, now: float) -> Swept:
