@@ -338,10 +338,15 @@ async def test_a_picture_that_many_rows_are_made_from_is_read_once(tmp_path, pho
     store.read = lambda path: (reads.append(path), read(path))[1]
     services.destinations.opener = lambda _: store
     stock(services, tmp_path, [row(0)])
+    asked, dest_of = [], services.ledger.dest_of
+    services.ledger.dest_of = lambda batch_id: (asked.append(batch_id), dest_of(batch_id))[1]
+    services.ledger.batches = lambda: pytest.fail("every batch was read to find one")
 
     contents = [await stage._content(services, intent, held) for _ in range(5)]
+    sizes = [await stage._size(services, intent, held) for _ in range(5)]
 
     assert (len(reads), set(contents)) == (1, {photo.read_bytes()})
+    assert (len(asked), set(sizes)) == (1, {photo.stat().st_size})
 
 
 async def test_a_destination_that_is_away_holds_a_row_up_and_does_not_fail_it(tmp_path, photo):

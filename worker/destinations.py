@@ -48,6 +48,7 @@ class Destinations:
     """Stores by destination. Safe to use from threads."""
 
     opener: Callable[[str], Store] = open_store
+    of_batches: dict[int, str] = field(default_factory=dict)  # by id, as asked for: a batch's never changes
     _stores: dict[str, Store] = field(default_factory=dict)
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)
     _widths: dict[str, Width] = field(default_factory=dict)

@@ -158,6 +158,10 @@ class Ledger:
         """The batch of that name."""
         return self._read(lambda tx: reports.find_batch(tx, name))
 
+    def dest_of(self, batch_id: int) -> str:
+        """Where a batch's images go: bound to it when it is recorded."""
+        return self._read(lambda tx: reports.dest_of(tx, batch_id))
+
     def batches(self) -> list[Batch]:
         """Every batch, newest first."""
         return self._read(reports.all_batches)

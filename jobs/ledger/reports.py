@@ -36,6 +36,11 @@ def find_batch(tx: Connection, name: str) -> Batch | None:
     return as_batch(row) if row else None
 
 
+def dest_of(tx: Connection, batch_id: int) -> str:
+    """Where a batch's images go."""
+    return str(tx.execute(select(batches.c.dest).where(batches.c.id == batch_id)).scalar_one())
+
+
 def all_batches(tx: Connection) -> list[Batch]:
     """Every batch, newest first."""
     return [as_batch(row) for row in tx.execute(select(batches).order_by(batches.c.id.desc()))]

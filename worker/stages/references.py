@@ -175,8 +175,10 @@ async def _at(services: Services, dest: str, reference: str, work: Callable[[Sto
 
 
 async def _dest(services: Services, intent: Intent) -> str:
-    batches = await services.calls.read(services.ledger.batches)
-    return next(batch.dest for batch in batches if batch.id == intent.batch_id)
+    known = services.destinations.of_batches
+    if intent.batch_id not in known:
+        known[intent.batch_id] = await services.calls.read(services.ledger.dest_of, intent.batch_id)
+    return known[intent.batch_id]
 
 
 def _shown(reference: str) -> str:
