@@ -60,6 +60,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
         if resolve is None:
             show_json(_document(attempts)) if json else show(_page(attempts, sandbox=sandbox), sandbox=sandbox)
             return 0
+        if resolve == "found" and not attempts and batch is not None and key is not None:
+            attempts = desk.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
         settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
     if json:
         show_json({"resolved": settled, "how": resolve, **_document(attempts)})

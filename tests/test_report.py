@@ -282,6 +282,17 @@ def test_why_of_an_unknown_one_says_what_a_person_can_do(told):
     assert "\x1b" not in text
 
 
+def test_a_task_that_is_found_after_all_is_taken_though_its_row_was_given_up(told):
+    call("unknown", "shop", "--key", "sofa", "--resolve", "give-up")
+    found = ("unknown", "shop", "--key", "sofa", "--resolve", "found", "--task-id", "T-1", "--yes")
+
+    told_so = call(*found).stderr
+
+    assert "1 attempt adopted" in told_so
+    assert "the provider's task was found" in call("why", "shop", "sofa").stdout
+    assert "no such attempt" in call(*found).stderr, "it has its task"
+
+
 def test_why_tells_decisions_and_failed_copies_in_plain_words():
     told = {"name": "resolved", "detail": {"how": "give-up", "task_id": None}, "attempt_id": 7, "at": 0.0}
     redo = {"name": "redo", "detail": {"revision": 2, "prompt_before": "A lamp"}, "attempt_id": None, "at": 0.0}

@@ -233,6 +233,10 @@ class Ledger:
         """Attempts whose outcome nobody can know."""
         return self._read(lambda tx: unknowns.unknown(tx, batch, key))
 
+    def given_up(self, batch: str, key: str) -> list[UnknownAttempt]:
+        """A row's attempts that were given up or paid again, while no provider task of theirs is known."""
+        return self._read(lambda tx: unknowns.given_up(tx, batch, key))
+
     def resolve_unknown(
         self,
         attempt_ids: Sequence[int],

@@ -202,6 +202,8 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
     group = case(
         (attempts.c.state.in_([Attempt.SUBMITTING, Attempt.RUNNING]), "flying"),
         (attempts.c.state == Attempt.UNKNOWN, "unknown"),
+        # Given up, and its task was found since: asked about, as any that runs.
+        (attempts.c.next_poll_at.is_not(None), "flying"),
         (lost, "lost"),
     )
     sums = (

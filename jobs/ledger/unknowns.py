@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
 from jobs.errors import BadInput
 from jobs.ledger.derived import derive_jobs
@@ -28,6 +28,18 @@ class FoundTask:
 
 def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownAttempt]:
     """The unknown attempts, oldest first."""
+    return _listed(tx, batch, key, attempts.c.state == Attempt.UNKNOWN)
+
+
+def given_up(tx: Connection, batch: str, key: str) -> list[UnknownAttempt]:
+    """A row's attempts that were given up, or paid again, and of which no provider task is known; oldest first."""
+    return _listed(tx, batch, key, _IS_GIVEN_UP)
+
+
+_IS_GIVEN_UP = and_(attempts.c.state == Attempt.ABANDONED, attempts.c.task_id.is_(None))
+
+
+def _listed(tx: Connection, batch: str | None, key: str | None, which: Any) -> list[UnknownAttempt]:
     joined = (
         attempts.join(jobs, jobs.c.id == attempts.c.job_id)
         .join(batches, batches.c.id == attempts.c.batch_id)
@@ -40,7 +52,7 @@ def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownA
         accounts.c.name.label("account"),
         accounts.c.provider,
     )
-    wanted = select(attempts, *named).select_from(joined).where(attempts.c.state == Attempt.UNKNOWN)
+    wanted = select(attempts, *named).select_from(joined).where(which)
     if batch is not None:
         wanted = wanted.where(batches.c.name == batch)
     if key is not None:
@@ -57,7 +69,7 @@ def _as_unknown(row: Any) -> UnknownAttempt:
         provider=row.provider,
         provider_model=row.provider_model,
         slots=tuple(json.loads(row.slots)),
-        money=row.reserved,
+        money=row.reserved + row.charged,  # that of one given up counts as charged
         price_known=row.price is not None,
         sent_at=row.created_at,
         code=row.error_code,
@@ -67,17 +79,22 @@ def _as_unknown(row: Any) -> UnknownAttempt:
 
 
 def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, found: FoundTask | None = None) -> int:
-    """`pay-again`, `policy` (the same, by the settings), `give-up` or `found`; returns how many attempts it settled."""
+    """`pay-again`, `policy` (the same, by the settings), `give-up` or `found`; returns how many attempts it settled.
+
+    What was given up can still be found: a late fact counts, as surplus.
+    """
     batch_ids = select(attempts.c.batch_id).where(attempts.c.id.in_(attempt_ids))
     tx.execute(
         select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update(key_share=True)
     )
-    still = (attempts.c.id.in_(attempt_ids), attempts.c.state == Attempt.UNKNOWN)
-    rows = tx.execute(select(attempts).where(*still)).all()
+    is_open = attempts.c.state == Attempt.UNKNOWN
+    still = is_open if found is None else or_(is_open, _IS_GIVEN_UP)
+    rows = tx.execute(select(attempts).where(attempts.c.id.in_(attempt_ids), still)).all()
     for row in rows:
         _settle(tx, row, how, now, found)
-    told = update(attempts).where(attempts.c.id.in_([row.id for row in rows])).values(resolution=how)
-    tx.execute(told)
+    # What was paid again by the policy stays so: it has used the budget for that.
+    settled = [row.id for row in rows if row.state == Attempt.UNKNOWN]
+    tx.execute(update(attempts).where(attempts.c.id.in_(settled)).values(resolution=how))
     derive_jobs(tx, [row.job_id for row in rows])
     write_events(
         tx, [event_row("resolved", now, row, {"how": how, "task_id": found and found.task_id}) for row in rows]
@@ -88,9 +105,9 @@ def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, fo
 def _settle(tx: Connection, row: Any, how: str, now: float, found: FoundTask | None) -> None:
     if found is not None:
         _demand_unclaimed(tx, row, found.task_id)
-        running = {"state": Attempt.RUNNING.value, "accepted_at": now, "next_poll_at": now}
-        named = {"task_id": found.task_id, "poll_path": found.poll_path}
-        tx.execute(update(attempts).where(attempts.c.id == row.id).values(**running, **named))
+        state = Attempt.RUNNING.value if row.state == Attempt.UNKNOWN else row.state
+        named = {"task_id": found.task_id, "poll_path": found.poll_path, "accepted_at": now, "next_poll_at": now}
+        tx.execute(update(attempts).where(attempts.c.id == row.id).values(state=state, **named))
         return
     _abandon(tx, row, now)
     if how == "give-up":
