@@ -8,7 +8,7 @@ import pytest
 from crew_world import Provider, close_all, row, stock, world
 
 from jobs.errors import StoreError
-from jobs.ledger.values import Made, SubmitAccepted, TaskSucceeded
+from jobs.ledger.values.facts import Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Image
 from providers.dialect import Link
 from worker.destinations import Destinations
