@@ -100,8 +100,8 @@ def _unclear(shelf: Shelf, where: str) -> str:
     return (
         f"{where}: {wording.count(len(images), 'image')} may be of batch {' or '.join(batches)}, and nothing but "
         f"their paths tells ({min(each.path for each in images)}): the templates of these batches do not name them. "
-        "One batch's images would be taken for another's rows. Move what is of one batch, with its mark, to a folder of its own "
-        f"(.lightfast/BATCH.json below it), and adopt each folder. Nothing was recorded."
+        "One batch's images would be taken for another's rows. Move what is of one batch, with its mark, to a folder "
+        "of its own (.lightfast/BATCH.json below it), and adopt each folder. Nothing was recorded."
     )
 
 
