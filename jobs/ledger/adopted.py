@@ -7,17 +7,27 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from jobs.ledger.batches import find_batch, number_jobs, upsert_batch
 from jobs.ledger.derived import derive_jobs
-from jobs.ledger.schema import images, jobs
+from jobs.ledger.schema import ASKED, images, jobs
 from jobs.ledger.values.adopted import AdoptedImage, AdoptedRow
-from jobs.ledger.values.batches import Row
+from jobs.ledger.values.batches import NewBatch, Row
 from jobs.states import Image, Job
 
 #: Rows written with one statement.
 _CHUNK = 500
 
 
-def unknown(tx: Connection, batch_id: int, rows: Sequence[AdoptedRow]) -> list[AdoptedRow]:
+def adopt(tx: Connection, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
+    """Takes rows on record whose keys are not there, all or none; returns how many."""
+    batch = find_batch(tx, new.name)
+    batch_id = batch.id if batch else upsert_batch(tx, new, now)
+    fresh = _unknown(tx, batch_id, rows)
+    _insert_rows(tx, batch_id, fresh, number_jobs(tx, batch_id, len(fresh)))
+    return len(fresh)
+
+
+def _unknown(tx: Connection, batch_id: int, rows: Sequence[AdoptedRow]) -> list[AdoptedRow]:
     """Those whose keys the batch does not have: what is on record is better than what objects tell."""
     known: set[str] = set()
     for start in range(0, len(rows), _CHUNK):
@@ -26,7 +36,7 @@ def unknown(tx: Connection, batch_id: int, rows: Sequence[AdoptedRow]) -> list[A
     return [row for row in rows if row.key not in known]
 
 
-def insert_rows(tx: Connection, batch_id: int, rows: Sequence[AdoptedRow], first: int) -> None:
+def _insert_rows(tx: Connection, batch_id: int, rows: Sequence[AdoptedRow], first: int) -> None:
     """Puts them on record as stored; nothing is known of what they cost."""
     for start in range(0, len(rows), _CHUNK):
         part = list(enumerate(rows[start : start + _CHUNK], first + start))
@@ -79,11 +89,8 @@ def fits(row: Row, job: Any) -> bool:
     return bool(job.request_hash == row.request_hash or (job.adopted and job.request_hash is None))
 
 
-_COMPLETED = (
-    "request", "request_hash", "path", "provider", "provider_model", "price", "width", "height", "n", "max_n",
-)  # fmt: skip
 _COMPLETE = (
-    update(jobs).where(jobs.c.id == bindparam("of_job")).values({name: bindparam(f"new_{name}") for name in _COMPLETED})
+    update(jobs).where(jobs.c.id == bindparam("of_job")).values({name: bindparam(f"new_{name}") for name in ASKED})
 )
 
 
@@ -91,7 +98,7 @@ def complete(tx: Connection, batch_id: int, pairs: Sequence[tuple[Any, dict[str,
     """Gives adopted jobs what their rows ask for, and the slots that no object was found for."""
     if not pairs:
         return
-    tx.execute(_COMPLETE, [{"of_job": job.id, **{f"new_{n}": asked[n] for n in _COMPLETED}} for job, asked in pairs])
+    tx.execute(_COMPLETE, [{"of_job": job.id, **{f"new_{n}": asked[n] for n in ASKED}} for job, asked in pairs])
     there = _slots_there(tx, [job.id for job, _ in pairs])
     lacking = [
         {"batch_id": batch_id, "job_id": job.id, "revision": job.revision, "slot": slot, "state": Image.MISSING.value}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -23,6 +23,12 @@ def event_row(name: str, at: float, row: Any, detail: dict[str, Any]) -> dict[st
         "attempt_id": row.id,
         "detail": json.dumps(cleaned),
     }
+
+
+def job_event(name: str, batch_id: int, job_id: int, now: float, detail: dict[str, Any]) -> dict[str, Any]:
+    """An event about a job, and none of its attempts."""
+    told = json.dumps(detail)
+    return {"at": now, "name": name, "batch_id": batch_id, "job_id": job_id, "attempt_id": None, "detail": told}
 
 
 def write_events(tx: Connection, rows: list[dict[str, Any]]) -> None:
@@ -61,3 +67,8 @@ def _said_before(tx: Connection, rows: list[dict[str, Any]]) -> dict[tuple[int, 
 
 def _what(row: Mapping[str, Any]) -> tuple[int, str]:
     return row["attempt_id"], json.loads(row["detail"]).get("code") or ""
+
+
+def history(tx: Connection, job_id: int) -> Sequence[Any]:
+    """A job's events, oldest first."""
+    return tx.execute(select(events).where(events.c.job_id == job_id).order_by(events.c.id)).all()

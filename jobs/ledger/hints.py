@@ -17,7 +17,6 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from jobs.ledger.schema import accounts, attempts, hints, jobs
 from jobs.ledger.values.claimed import DueHint
-from jobs.states import Attempt
 from providers.dialect import Request, clean
 
 #: Different provider tasks that callbacks may name for one attempt before the rest is ignored.
@@ -166,27 +165,3 @@ def refute(tx: Connection, settled: Sequence[tuple[int, str]]) -> None:
 def waiting(tx: Connection) -> int:
     """Hints that nobody has looked into yet."""
     return tx.execute(select(func.count()).where(hints.c.next_look_at < math.inf)).scalar_one()
-
-
-# -- the policy for outcomes that stay unknown ---------------------------------------------------------------------
-
-
-def to_pay_again(tx: Connection, now: float, *, budget: int) -> list[int]:
-    """Unknown attempts that the policy pays again: their lease is over twice, and `budget` (a batch) allows it."""
-    old = attempts.c.lease_until + (attempts.c.lease_until - attempts.c.created_at) <= now
-    wanted = select(attempts).where(attempts.c.state == Attempt.UNKNOWN, attempts.c.price.is_not(None), old)
-    spent: dict[int, int] = {}
-    chosen: list[int] = []
-    for row in tx.execute(wanted.order_by(attempts.c.created_at)):
-        used = spent.setdefault(row.batch_id, _paid_again(tx, row.batch_id))
-        if used + row.reserved <= budget:
-            spent[row.batch_id] = used + row.reserved
-            chosen.append(row.id)
-    return chosen
-
-
-def _paid_again(tx: Connection, batch_id: int) -> int:
-    mine = (attempts.c.batch_id == batch_id, attempts.c.resolution == "policy")
-    return int(
-        tx.execute(select(func.coalesce(func.sum(attempts.c.price * attempts.c.n), 0)).where(*mine)).scalar_one()
-    )

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from sqlalchemy import (
-    Connection,
-    delete,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import Connection, delete, literal_column, select, update
 
+from jobs.endings import Silence
+from jobs.ledger import outcomes
+from jobs.ledger.departures import Departures
 from jobs.ledger.schema import accounts, attempts, batches, destination_troubles, images, jobs
 from jobs.ledger.shares import IS_READY, MAY_SPEND
+from jobs.ledger.values.facts import SubmitRefused, SubmitUnclear
+from providers.dialect import Kind
 
 
-def expired_submits(tx: Connection, now: float) -> list[int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found: attempts that became unknown, and lanes that may have work."""
+
+    unknown: int
+    bells: frozenset[str]
+
+
+def sweep(tx: Connection, now: float) -> Swept:
+    """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
+    gone = _expired_submits(tx, now)
+    bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
+    return Swept(unknown=len(gone), bells=frozenset({*bells, *_lanes_with_work(tx, now)}))
+
+
+def end_all(tx: Connection, now: float, departures: Departures) -> None:
+    """Ends every lease at once, for the one who knows that all holders are dead. What never left is free again."""
+    begun = _end_leases(tx, now)
+    stayed = departures.never_left(begun)
+    outcomes.record(tx, [(_stayed if number in stayed else _died)(number, now) for number, _ in begun])
+
+
+def _died(attempt_id: int, now: float) -> SubmitUnclear:
+    message = "the process that was sending it ended before the answer was on record"
+    return SubmitUnclear(attempt_id=attempt_id, at=now, code=Silence.DIED.value, message=message)
+
+
+def _stayed(attempt_id: int, now: float) -> SubmitRefused:
+    message, code = "the process that held it ended before it was sent", Silence.NOT_SENT.value
+    return SubmitRefused(
+        attempt_id=attempt_id, at=now, kind=Kind.TRANSIENT, code=code, message=message, retry_after=0.0
+    )
+
+
+def _expired_submits(tx: Connection, now: float) -> list[int]:
     """Attempts whose right to send has ended without a record of what came of it."""
     gone = select(attempts.c.id).where(
         attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
@@ -24,8 +58,8 @@ def expired_submits(tx: Connection, now: float) -> list[int]:
     return list(tx.execute(gone).scalars())
 
 
-def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
-    """Ends every lease at once, for the one who knows that all holders are dead; open submits, and who held them."""
+def _end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
+    """The submits that were open, and who held each."""
     tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
     tx.execute(
         update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
@@ -37,7 +71,7 @@ def end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
     return [(row.id, row.holder) for row in tx.execute(begun)]
 
 
-def lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
+def _lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
     """Lanes that may have something to do now."""
     names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
     for row in names.values():

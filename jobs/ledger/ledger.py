@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from jobs.cadence import Durations
-from jobs.endings import Silence
 from jobs.errors import LedgerBusy, LedgerGone
 from jobs.integrity import Kept
 from jobs.ledger import (
     adopted,
+    batches,
     claims,
     configured,
     days,
@@ -36,42 +36,32 @@ from jobs.ledger import (
     presence,
     reports,
     server,
+    steering,
     unknowns,
     uses,
+    workers,
 )
 from jobs.ledger.departures import Departures
-from jobs.ledger.schema import batches, workers
+from jobs.ledger.leases import Swept
 from jobs.ledger.values.accounts import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.values.adopted import AdoptedRow
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
-from jobs.ledger.values.facts import Fact, SubmitRefused, SubmitUnclear
+from jobs.ledger.values.facts import Fact
 from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
 from jobs.ledger.values.workers import Trouble, Worker
 from jobs.money import AuditLine, Entry
 from jobs.slack import Backlog
-from jobs.states import Batch as BatchState
 from jobs.states import Image
-from providers.dialect import Kind, Request
+from providers.dialect import Request
 
 _T = TypeVar("_T")
-
-#: Seconds after which a silent worker is forgotten: all it held was taken over long ago.
-FORGOTTEN = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """What recording changed: the lanes that may have work now."""
 
-    bells: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
-    """What a sweep found: attempts that became unknown, and lanes that may have work."""
-
-    unknown: int
     bells: frozenset[str]
 
 
@@ -132,9 +122,7 @@ class Ledger:
 
     def _end_leases(self, now: float) -> None:
         with self._database.writing() as tx:
-            begun = leases.end_leases(tx, now)
-            stayed = self._departures.never_left(begun)
-            outcomes.record(tx, [(_stayed if number in stayed else _died)(number, now) for number, _ in begun])
+            leases.end_all(tx, now, self._departures)
         self._departures.forget()
 
     def _write(self, work: Callable[[Connection], _T]) -> _T:
@@ -156,15 +144,15 @@ class Ledger:
 
     def find_batch(self, name: str) -> Batch | None:
         """The batch of that name."""
-        return self._read(lambda tx: reports.find_batch(tx, name))
+        return self._read(lambda tx: batches.find_batch(tx, name))
 
     def dest_of(self, batch_id: int) -> str:
         """Where a batch's images go: bound to it when it is recorded."""
-        return self._read(lambda tx: reports.dest_of(tx, batch_id))
+        return self._read(lambda tx: batches.dest_of(tx, batch_id))
 
     def batches(self) -> list[Batch]:
         """Every batch, newest first."""
-        return self._read(reports.all_batches)
+        return self._read(batches.all_batches)
 
     def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
         """What the ledger already holds under these keys."""
@@ -174,43 +162,33 @@ class Ledger:
         self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool = False, keep_changed: bool = False, now: float
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
+        policy = {"redo_changed": redo_changed, "keep_changed": keep_changed}
         with self._database.writing() as tx:
-            policy = {"redo_changed": redo_changed, "keep_changed": keep_changed}
-            manifests.record_manifest(tx, new, rows, **policy, now=now)
-            batch = reports.find_batch(tx, new.name)
-        if batch is None:
-            raise LookupError(new.name)
-        return batch
+            return manifests.record_manifest(tx, new, rows, **policy, now=now)
 
     def adopt(self, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
         """Takes rows that their objects tell of on record, all or none; keys that are there are left alone."""
-        return self._write(lambda tx: _adopt(tx, new, rows, now))
+        return self._write(lambda tx: adopted.adopt(tx, new, rows, now))
 
     def pause(self, name: str, reason: str, now: float) -> None:  # noqa: ARG002  the contract's shape
         """No new submits until `resume`."""
-        self._set_batch(name, BatchState.ACTIVE, state=BatchState.PAUSED.value, reason=reason)
+        self._write(lambda tx: steering.pause(tx, name, reason))
 
     def resume(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
         """Submits go on; failures seen so far are no reason to pause again."""
-        self._set_batch(name, BatchState.PAUSED, state=BatchState.ACTIVE.value, reason=None)
-        self._write(lambda tx: hopeless.forgive(tx, name))
+        self._write(lambda tx: steering.resume(tx, name))
 
     def pause_hopeless(self) -> list[tuple[str, str]]:
         """Pauses batches most of whose rows fail alike; their names, and the code."""
         return self._write(hopeless.pause_hopeless)
 
-    def _set_batch(self, name: str, only_from: BatchState, **values: object) -> None:
-        mine = (batches.c.name == name, batches.c.state == only_from)
-        self._write(lambda tx: tx.execute(update(batches).where(*mine).values(**values)))
-
     def cancel(self, name: str, now: float) -> int:  # noqa: ARG002  the contract's shape
         """Ends new submits for good; returns how many rows will not be made."""
-        return self._write(lambda tx: manifests.cancel(tx, _batch_id(tx, name)))
+        return self._write(lambda tx: steering.cancel(tx, name))
 
     def agree(self, name: str, agreed: int, budget: int | None) -> None:
         """Notes the money the user has agreed to in all, and the budget."""
-        values = {"agreed": agreed, "budget": budget}
-        self._write(lambda tx: tx.execute(update(batches).where(batches.c.name == name).values(**values)))
+        self._write(lambda tx: steering.agree(tx, name, agreed, budget))
 
     def retry(
         self,
@@ -222,12 +200,11 @@ class Ledger:
         keys: Sequence[str] | None = None,
     ) -> int:
         """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many."""
-        choice = {"only": only, "error": error}
-        return self._write(lambda tx: manifests.retry(tx, _batch_id(tx, name), now, keys=keys, **choice))
+        return self._write(lambda tx: steering.retry(tx, name, now, only=only, error=error, keys=keys))
 
     def redo(self, name: str, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
         """New images for these keys, beside the old; a request of None means the same request again."""
-        return self._write(lambda tx: manifests.redo(tx, _batch_id(tx, name), changes, now))
+        return self._write(lambda tx: steering.redo(tx, name, changes, now))
 
     def unknown(self, batch: str | None = None, key: str | None = None) -> list[UnknownAttempt]:
         """Attempts whose outcome nobody can know."""
@@ -251,11 +228,7 @@ class Ledger:
 
     def pay_unknown_again(self, now: float, budget: int) -> int:
         """The policy `pay-again`: settles what may be made anew within `budget` micro-dollars a batch."""
-
-        def settle(tx: Connection) -> int:
-            return unknowns.resolve(tx, hints.to_pay_again(tx, now, budget=budget), "policy", now)
-
-        return self._write(settle)
+        return self._write(lambda tx: unknowns.pay_again(tx, now, budget))
 
     # -- callbacks
 
@@ -344,7 +317,7 @@ class Ledger:
 
     def touch_worker(self, name: str, now: float, looked_at: float | None = None) -> None:
         """Notes that a worker process lives, and when the laziest of its lanes last looked for work."""
-        self._write(lambda tx: _touch_worker(tx, name, now, looked_at))
+        self._write(lambda tx: workers.touch(tx, name, now, looked_at))
 
     def workers_seen(self, now: float, within: float) -> int:
         """Worker processes that gave a sign of life within so many seconds."""
@@ -352,8 +325,7 @@ class Ledger:
 
     def workers(self, now: float, within: float) -> list[Worker]:
         """Worker processes that gave a sign of life within so many seconds, by name."""
-        alive = select(workers).where(workers.c.seen_at >= now - within).order_by(workers.c.name)
-        return self._read(lambda tx: [Worker(**row._mapping) for row in tx.execute(alive)])  # noqa: SLF001  public in fact
+        return self._read(lambda tx: workers.seen(tx, now - within))
 
     def answers(self) -> bool:
         """Whether the database answers somebody who asks anew."""
@@ -423,7 +395,7 @@ class Ledger:
 
     def sweep(self, now: float) -> Swept:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
-        return self._write(lambda tx: _sweep(tx, now))
+        return self._write(lambda tx: leases.sweep(tx, now))
 
     def durations(self) -> dict[TaskKind, Durations]:
         """How long provider tasks took lately, by kind."""
@@ -463,7 +435,7 @@ class Ledger:
     def kept(self, name: str) -> Iterator[Kept]:
         """Every stored image of a batch; read page by page, so a run is not held up."""
         after = -1
-        batch_id = self._read(lambda tx: _batch_id(tx, name))
+        batch_id = self._read(lambda tx: batches.batch_id_of(tx, name))
         while page := self._read(lambda tx, after=after: keeping.kept(tx, batch_id, after)):  # type: ignore[misc]
             yield from page
             after = page[-1].image_id
@@ -490,7 +462,7 @@ class Ledger:
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
         after = -1
-        batch_id = self._read(lambda tx: _batch_id(tx, name))
+        batch_id = self._read(lambda tx: batches.batch_id_of(tx, name))
         while page := self._read(lambda tx, after=after: reports.results_page(tx, batch_id, after)):  # type: ignore[misc]
             yield from page
             after = page[-1].position
@@ -536,38 +508,3 @@ def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledg
     except BaseException:
         database.close()
         raise
-
-
-def _died(attempt_id: int, now: float) -> SubmitUnclear:
-    message = "the process that was sending it ended before the answer was on record"
-    return SubmitUnclear(attempt_id=attempt_id, at=now, code=Silence.DIED.value, message=message)
-
-
-def _stayed(attempt_id: int, now: float) -> SubmitRefused:
-    message, code = "the process that held it ended before it was sent", Silence.NOT_SENT.value
-    return SubmitRefused(
-        attempt_id=attempt_id, at=now, kind=Kind.TRANSIENT, code=code, message=message, retry_after=0.0
-    )
-
-
-def _batch_id(tx: Connection, name: str) -> int:
-    return int(tx.execute(select(batches.c.id).where(batches.c.name == name)).scalar_one())
-
-
-def _adopt(tx: Connection, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
-    batch = reports.find_batch(tx, new.name)
-    batch_id = batch.id if batch else manifests.upsert_batch(tx, new, now)
-    fresh = adopted.unknown(tx, batch_id, rows)
-    adopted.insert_rows(tx, batch_id, fresh, manifests.number_jobs(tx, batch_id, len(fresh)))
-    return len(fresh)
-
-
-def _sweep(tx: Connection, now: float) -> Swept:
-    gone = leases.expired_submits(tx, now)
-    bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
-    return Swept(unknown=len(gone), bells=frozenset({*bells, *leases.lanes_with_work(tx, now)}))
-
-
-def _touch_worker(tx: Connection, name: str, now: float, looked_at: float | None) -> None:
-    tx.execute(delete(workers).where((workers.c.name == name) | (workers.c.seen_at < now - FORGOTTEN)))
-    tx.execute(insert(workers).values(name=name, seen_at=now, looked_at=looked_at))

@@ -6,23 +6,20 @@ they are not submitted any more and not shown, but what runs for them is still p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, true, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
 from jobs.ledger import adopted
-from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
-from jobs.ledger.events import write_events
-from jobs.ledger.schema import batches, events, images, jobs
-from jobs.ledger.values.batches import Known, NewBatch, Row
-from jobs.states import Batch, Image, Job
+from jobs.ledger.batches import batch_of, number_jobs, upsert_batch
+from jobs.ledger.events import job_event, write_events
+from jobs.ledger.schema import ASKED, images, jobs
+from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
+from jobs.states import Image, Job
 from providers.dialect import Request
 
-#: Jobs a batch can number before they would run into the next batch's.
-_JOBS_A_BATCH = 1 << 32
 #: Rows written with one statement.
 _CHUNK = 1000
 
@@ -83,45 +80,19 @@ def _as_known(row: Any) -> Known:
 
 def record_manifest(
     tx: Connection, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
-) -> int:
-    """Records the newest manifest of a batch; returns the batch's id."""
+) -> Batch:
+    """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
     tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
     tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
         _record_chunk(tx, batch_id, chunk, redo_changed=redo_changed, keep_changed=keep_changed, now=now)
-    return batch_id
+    return batch_of(tx, batch_id)
 
 
 def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
-
-
-def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
-    """The batch's id; what a later run may change is changed."""
-    found = tx.execute(select(batches.c.id).where(batches.c.name == new.name).with_for_update(key_share=True)).scalar()
-    changing = {
-        "columns": json.dumps(new.columns, ensure_ascii=False),
-        "source": new.source,
-        "budget": new.budget,
-        "allow_partial": new.allow_partial,
-        "weight": new.weight,
-        "agreed": new.agreed,
-        "retries": new.retries,
-        "failover": new.failover.value,
-        "providers": json.dumps(new.providers) if new.providers else None,
-        "strict_size": new.strict_size,
-        "decode": new.decode,
-        "sidecar": new.sidecar,
-    }
-    if found is not None:
-        tx.execute(update(batches).where(batches.c.id == found).values(**changing))
-        return int(found)
-    bound = {"name": new.name, "dest": new.dest, "path": new.path, "sandbox": new.sandbox, "created_at": now}
-    values = {**changing, **bound, "state": Batch.ACTIVE.value}
-    made = tx.execute(insert(batches).values(**values).returning(batches.c.id))
-    return int(made.scalar_one())
 
 
 def _record_chunk(
@@ -137,7 +108,7 @@ def _record_chunk(
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
     if redo_changed:
-        _revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
+        revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
     elif not keep_changed and len(changed) > len(free):
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
@@ -182,12 +153,6 @@ def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:
     slots = [slot for number, row in numbered for slot in _slots(number, batch_id, row, revision=1)]
     if slots:
         tx.execute(insert(images), slots)
-
-
-def number_jobs(tx: Connection, batch_id: int, count: int) -> int:
-    """Numbers for so many more jobs of the batch: the first of them."""
-    made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + count)
-    return batch_id * _JOBS_A_BATCH + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count
 
 
 def _job(number: int, batch_id: int, row: Row) -> dict[str, Any]:
@@ -256,14 +221,11 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], *, keep_changed: bool) 
         tx.execute(_PLACE, values)
 
 
-_REQUEST_COLUMNS = (
-    "request", "request_hash", "path", "provider", "provider_model", "price", "width", "height", "n", "max_n",
-)  # fmt: skip
 _ANEW = (
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"))
     .values(
-        **{name: bindparam(f"new_{name}") for name in _REQUEST_COLUMNS},
+        **{name: bindparam(f"new_{name}") for name in ASKED},
         revision=bindparam("new_revision"),
         state=Job.READY.value,
         failures=0,
@@ -285,18 +247,19 @@ def _replace_requests(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]]
     """Nothing was paid for these: the new request takes the old one's place."""
     if not rows:
         return
-    tx.execute(delete(images).where(_current_slots([job.id for _, job in rows])))
+    tx.execute(delete(images).where(current_slots([job.id for _, job in rows])))
     tx.execute(_ANEW, [_anew(row, job, job.revision) for row, job in rows])
     slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision)]
     tx.execute(insert(images), slots)
 
 
-def _current_slots(job_ids: list[int]) -> Any:
+def current_slots(job_ids: list[int]) -> Any:
+    """The slots of these jobs' newest revisions, as a condition."""
     revision = select(jobs.c.revision).where(jobs.c.id == images.c.job_id).scalar_subquery()
     return images.c.job_id.in_(job_ids) & (images.c.revision == revision) & images.c.surplus.is_(False)
 
 
-def _revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: float) -> None:
+def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: float) -> None:
     """New images beside the old: a new revision of the job, with slots of its own."""
     if not rows:
         return
@@ -305,130 +268,10 @@ def _revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: flo
     slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision + 1)]
     tx.execute(insert(images), slots)
     told = [(job.id, {"revision": job.revision + 1, "prompt_before": before.get(job.id)}) for _, job in rows]
-    write_events(tx, [_job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
+    write_events(tx, [job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
 
 
 def _prompts(tx: Connection, job_ids: list[int]) -> dict[int, str]:
     """What the present images were asked for with."""
     asked = select(jobs.c.id, jobs.c.request).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
     return {row.id: Request.from_json(row.request).prompt for row in tx.execute(asked)}
-
-
-def _job_event(name: str, batch_id: int, job_id: int, now: float, detail: dict[str, Any]) -> dict[str, Any]:
-    told = json.dumps(detail)
-    return {"at": now, "name": name, "batch_id": batch_id, "job_id": job_id, "attempt_id": None, "detail": told}
-
-
-# -- what a person asks for ----------------------------------------------------------------------------------------
-
-
-def redo(tx: Connection, batch_id: int, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
-    """A new revision for each key, with its old request or a new one; returns how many.
-
-    The request's hash stays the manifest's own: the same manifest again must not find the row changed.
-    """
-    wanted = dict(changes)
-    found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
-    rows = [(_again(job, wanted[job.key]), job) for job in found if job.request is not None]
-    _revise(tx, batch_id, rows, now)
-    return len(rows)
-
-
-def _again(job: Any, request: Request | None) -> Row:
-    return Row(
-        position=job.position or 0,
-        line=job.line,
-        key=job.key,
-        carried=job.carried,
-        request=request or Request.from_json(job.request),
-        request_hash=job.request_hash,
-        path=job.path,
-        provider=job.provider,
-        provider_model=job.provider_model,
-        price=job.price,
-        pixels=(job.width, job.height) if job.width else None,
-        max_n=job.max_n,
-    )
-
-
-def retry(
-    tx: Connection,
-    batch_id: int,
-    now: float,
-    *,
-    only: str | None,
-    error: str | None,
-    keys: Sequence[str] | None,
-) -> int:
-    """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
-    states = [only] if only else [Job.FAILED.value, Job.LOST.value, Job.PARTIAL.value]
-    wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
-    wanted = wanted.where(_has_room())
-    wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
-    if keys is not None:
-        wanted = wanted.where(jobs.c.key.in_(keys))
-    chosen = list(tx.execute(wanted).scalars())
-    for start in range(0, len(chosen), _CHUNK):
-        _open_again(tx, chosen[start : start + _CHUNK])
-    write_events(tx, [_job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
-    return len(chosen)
-
-
-def _not_moderated() -> Any:
-    return func.coalesce(jobs.c.error_code, "") != "moderation"
-
-
-def _has_room() -> Any:
-    """Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid."""
-    return func.coalesce(jobs.c.error_code, "") != WRONG_PIXELS
-
-
-def _open_again(tx: Connection, job_ids: list[int]) -> None:
-    lost = _current_slots(job_ids) & (images.c.state == Image.LOST)
-    tx.execute(_keep_the_lost(lost))
-    tx.execute(_lost_aside(lost))
-    tx.execute(
-        update(jobs)
-        .where(jobs.c.id.in_(job_ids))
-        .values(closed=False, cancelled=False, failures=0, ready_at=0.0, error_code=None, message=None)
-    )
-    derive_jobs(tx, job_ids)
-
-
-def _keep_the_lost(lost: Any) -> Any:
-    """What was lost stays on record beside its slot, with what it cost."""
-    kept = [column for column in images.c if column.name not in ("id", "surplus")]
-    return insert(images).from_select([*kept, images.c.surplus], select(*kept, true()).where(lost))
-
-
-def _lost_aside(lost: Any) -> Any:
-    """A lost image's slot is missing again."""
-    return (
-        update(images)
-        .where(lost)
-        .values(
-            state=Image.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
-            expires_at=None, next_copy_at=None, tries=0, error_code=None, message=None,
-        )
-    )  # fmt: skip
-
-
-def cancel(tx: Connection, batch_id: int) -> int:
-    """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored."""
-    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=Batch.CANCELLED.value, reason=None))
-    open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
-    unfinished = (*open_jobs, jobs.c.state.in_([Job.READY, Job.WORKING, Job.HELD]))
-    chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
-    told = {"closed": True, "cancelled": True}
-    for start in range(0, len(chosen), _CHUNK):
-        tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
-    derive_jobs(tx, chosen)
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
-    empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
-    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, mine))
-    return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()
-
-
-def history(tx: Connection, job_id: int) -> Sequence[Any]:
-    """A job's events, oldest first."""
-    return tx.execute(select(events).where(events.c.job_id == job_id).order_by(events.c.id)).all()

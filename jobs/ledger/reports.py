@@ -10,67 +10,23 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.failover import Failover
 from jobs.ledger import days, destinations, durations
+from jobs.ledger.batches import as_batch
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.derived import HAS_WRONG_PIXELS
-from jobs.ledger.manifests import history, shown_key
+from jobs.ledger.events import history
+from jobs.ledger.manifests import shown_key
 from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
-from jobs.ledger.values.batches import Batch
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
 from jobs.states import AT_STAKE, Attempt, Image, Job
-from jobs.states import Batch as BatchState
 from providers.dialect import Request
 
 #: Rows of a result that are read at once.
 _PAGE = 500
 #: Images whose times of storing tell the pace.
 _PACE_SAMPLE = 50
-
-
-def find_batch(tx: Connection, name: str) -> Batch | None:
-    """The batch of that name."""
-    row = tx.execute(select(batches).where(batches.c.name == name)).first()
-    return as_batch(row) if row else None
-
-
-def dest_of(tx: Connection, batch_id: int) -> str:
-    """Where a batch's images go."""
-    return str(tx.execute(select(batches.c.dest).where(batches.c.id == batch_id)).scalar_one())
-
-
-def all_batches(tx: Connection) -> list[Batch]:
-    """Every batch, newest first."""
-    return [as_batch(row) for row in tx.execute(select(batches).order_by(batches.c.id.desc()))]
-
-
-def as_batch(row: Any) -> Batch:
-    """A batch's row as a value."""
-    return Batch(
-        id=row.id,
-        name=row.name,
-        dest=row.dest,
-        path=row.path,
-        columns=tuple(json.loads(row.columns)),
-        source=row.source,
-        state=BatchState(row.state),
-        reason=row.reason,
-        budget=row.budget,
-        allow_partial=row.allow_partial,
-        reserved=row.reserved,
-        charged=row.charged,
-        agreed=row.agreed,
-        sandbox=row.sandbox,
-        weight=row.weight,
-        created_at=row.created_at,
-        retries=row.retries,
-        failover=Failover(row.failover),
-        strict_size=row.strict_size,
-        decode=row.decode,
-        sidecar=row.sidecar,
-    )
 
 
 def all_accounts(tx: Connection) -> list[Account]:

@@ -208,6 +208,11 @@ jobs = Table(
     ),
 )
 
+#: What the columns of a job say of the request it stands for.
+ASKED = (
+    "request", "request_hash", "path", "provider", "provider_model", "price", "width", "height", "n", "max_n",
+)  # fmt: skip
+
 _in_flight = text(f"state IN ({_one_of(IN_FLIGHT)})")
 _submitting = text("state = 'submitting'")
 _unknown = text("state = 'unknown'")

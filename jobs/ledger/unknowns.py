@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from jobs.errors import BadInput
 from jobs.ledger.derived import derive_jobs
@@ -131,3 +131,31 @@ def _abandon(tx: Connection, row: Any, now: float) -> None:
     tx.execute(update(batches).where(batches.c.id == row.batch_id).values(**spent))
     missing = (images.c.attempt_id == row.id, images.c.state == Image.MISSING)
     tx.execute(update(images).where(*missing).values(attempt_id=None))
+
+
+# -- the policy for outcomes that stay unknown ---------------------------------------------------------------------
+
+
+def pay_again(tx: Connection, now: float, budget: int) -> int:
+    """Pays those again whose lease is over twice, as far as `budget` (a batch) allows; returns how many."""
+    return resolve(tx, _to_pay_again(tx, now, budget), "policy", now)
+
+
+def _to_pay_again(tx: Connection, now: float, budget: int) -> list[int]:
+    old = attempts.c.lease_until + (attempts.c.lease_until - attempts.c.created_at) <= now
+    wanted = select(attempts).where(attempts.c.state == Attempt.UNKNOWN, attempts.c.price.is_not(None), old)
+    spent: dict[int, int] = {}
+    chosen: list[int] = []
+    for row in tx.execute(wanted.order_by(attempts.c.created_at)):
+        used = spent.setdefault(row.batch_id, _paid_again(tx, row.batch_id))
+        if used + row.reserved <= budget:
+            spent[row.batch_id] = used + row.reserved
+            chosen.append(row.id)
+    return chosen
+
+
+def _paid_again(tx: Connection, batch_id: int) -> int:
+    mine = (attempts.c.batch_id == batch_id, attempts.c.resolution == "policy")
+    return int(
+        tx.execute(select(func.coalesce(func.sum(attempts.c.price * attempts.c.n), 0)).where(*mine)).scalar_one()
+    )

@@ -1,0 +1,149 @@
+"""What a person asks of a batch on record: pause, resume, cancel, retry, redo, and the money agreed to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, true, update
+
+from jobs.ledger import hopeless
+from jobs.ledger.batches import batch_id_of
+from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
+from jobs.ledger.events import job_event, write_events
+from jobs.ledger.manifests import current_slots, revise
+from jobs.ledger.schema import batches, images, jobs
+from jobs.ledger.values.batches import Row
+from jobs.states import Batch as BatchState
+from jobs.states import Image, Job
+from providers.dialect import Request
+
+#: Rows written with one statement.
+_CHUNK = 1000
+
+
+def pause(tx: Connection, name: str, reason: str) -> None:
+    """No new submits until `resume`."""
+    active = (batches.c.name == name, batches.c.state == BatchState.ACTIVE)
+    tx.execute(update(batches).where(*active).values(state=BatchState.PAUSED.value, reason=reason))
+
+
+def resume(tx: Connection, name: str) -> None:
+    """Submits go on; failures seen so far are no reason to pause again."""
+    paused = (batches.c.name == name, batches.c.state == BatchState.PAUSED)
+    tx.execute(update(batches).where(*paused).values(state=BatchState.ACTIVE.value, reason=None))
+    hopeless.forgive(tx, name)
+
+
+def agree(tx: Connection, name: str, agreed: int, budget: int | None) -> None:
+    """Notes the money the user has agreed to in all, and the budget."""
+    tx.execute(update(batches).where(batches.c.name == name).values(agreed=agreed, budget=budget))
+
+
+def redo(tx: Connection, name: str, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
+    """A new revision for each key, with its old request or a new one; returns how many.
+
+    The request's hash stays the manifest's own: the same manifest again must not find the row changed.
+    """
+    batch_id, wanted = batch_id_of(tx, name), dict(changes)
+    found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
+    rows = [(_again(job, wanted[job.key]), job) for job in found if job.request is not None]
+    revise(tx, batch_id, rows, now)
+    return len(rows)
+
+
+def _again(job: Any, request: Request | None) -> Row:
+    return Row(
+        position=job.position or 0,
+        line=job.line,
+        key=job.key,
+        carried=job.carried,
+        request=request or Request.from_json(job.request),
+        request_hash=job.request_hash,
+        path=job.path,
+        provider=job.provider,
+        provider_model=job.provider_model,
+        price=job.price,
+        pixels=(job.width, job.height) if job.width else None,
+        max_n=job.max_n,
+    )
+
+
+def retry(
+    tx: Connection,
+    name: str,
+    now: float,
+    *,
+    only: str | None,
+    error: str | None,
+    keys: Sequence[str] | None,
+) -> int:
+    """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
+    batch_id = batch_id_of(tx, name)
+    states = [only] if only else [Job.FAILED.value, Job.LOST.value, Job.PARTIAL.value]
+    wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
+    wanted = wanted.where(_has_room())
+    wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
+    if keys is not None:
+        wanted = wanted.where(jobs.c.key.in_(keys))
+    chosen = list(tx.execute(wanted).scalars())
+    for start in range(0, len(chosen), _CHUNK):
+        _open_again(tx, chosen[start : start + _CHUNK])
+    write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
+    return len(chosen)
+
+
+def _not_moderated() -> Any:
+    return func.coalesce(jobs.c.error_code, "") != "moderation"
+
+
+def _has_room() -> Any:
+    """Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid."""
+    return func.coalesce(jobs.c.error_code, "") != WRONG_PIXELS
+
+
+def _open_again(tx: Connection, job_ids: list[int]) -> None:
+    lost = current_slots(job_ids) & (images.c.state == Image.LOST)
+    tx.execute(_keep_the_lost(lost))
+    tx.execute(_lost_aside(lost))
+    tx.execute(
+        update(jobs)
+        .where(jobs.c.id.in_(job_ids))
+        .values(closed=False, cancelled=False, failures=0, ready_at=0.0, error_code=None, message=None)
+    )
+    derive_jobs(tx, job_ids)
+
+
+def _keep_the_lost(lost: Any) -> Any:
+    """What was lost stays on record beside its slot, with what it cost."""
+    kept = [column for column in images.c if column.name not in ("id", "surplus")]
+    return insert(images).from_select([*kept, images.c.surplus], select(*kept, true()).where(lost))
+
+
+def _lost_aside(lost: Any) -> Any:
+    """A lost image's slot is missing again."""
+    return (
+        update(images)
+        .where(lost)
+        .values(
+            state=Image.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
+            expires_at=None, next_copy_at=None, tries=0, error_code=None, message=None,
+        )
+    )  # fmt: skip
+
+
+def cancel(tx: Connection, name: str) -> int:
+    """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored."""
+    batch_id = batch_id_of(tx, name)
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=None))
+    open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
+    unfinished = (*open_jobs, jobs.c.state.in_([Job.READY, Job.WORKING, Job.HELD]))
+    chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
+    told = {"closed": True, "cancelled": True}
+    for start in range(0, len(chosen), _CHUNK):
+        tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
+    derive_jobs(tx, chosen)
+    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
+    empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
+    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, mine))
+    return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()
