@@ -170,12 +170,14 @@ async def test_a_ledger_that_another_program_locks_is_told_of_and_nothing_is_los
     acts = iter(["BEGIN IMMEDIATE", "ROLLBACK"])
 
     def lock_then_let_go(_progress, _accounts):
-        if bool(said) is other.in_transaction and (act := next(acts, None)):
+        told = said[-1:] == ["ledger_is_locked"]
+        if told is other.in_transaction and (act := next(acts, None)):
             other.execute(act)
 
     ending = await run_batch(services, "b", on_progress=lock_then_let_go)
     other.close()
 
-    assert said == ["ledger_is_locked", "ledger_takes_writes_again"]
+    assert next(acts, None) is None
+    assert said[:2] == ["ledger_is_locked", "ledger_takes_writes_again"]  # a slow machine may seem locked once more
     assert ending.exit_code == 0
     assert set(provider.submits.values()) == {1}
