@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import any_server
+import command
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +22,6 @@ from worker.adoption import look
 from worker.disk import DiskStore
 from worker.mark import claim_destination
 
-LIGHTFAST = Path(sys.executable).with_name("lightfast")
 HASH = "0123456789abcdef" * 2
 
 
@@ -45,11 +44,7 @@ def lightfast(books, s3):
     for account in any_server.VARIABLES.values():
         environment |= {f"LIGHTFAST_ACCOUNTS__{account}__FIRST_POLL_AFTER": "0.2"}
 
-    def call(*arguments):
-        pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 90}
-        return subprocess.run([LIGHTFAST, *arguments], check=False, env=environment, **pipes)
-
-    return call
+    return functools.partial(command.lightfast, environment=environment)
 
 
 ROWS = [["key", "prompt", "n"], ["heron lamp", "p 0", "2"], ["oslo", "p 1", "1"], ["日本", "p 2", "1"]]

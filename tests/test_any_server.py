@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import any_server
+import command
 import pytest
 
 LIGHTFAST = Path(sys.executable).with_name("lightfast")
@@ -49,8 +50,7 @@ class Shell:
         return subprocess.Popen([LIGHTFAST, *arguments], env=self.environment, cwd=cwd, text=True, **pipes)
 
     def __call__(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments, cwd=cwd)
-        return self.end(process)
+        return command.lightfast(*arguments, environment=self.environment, cwd=cwd)
 
     def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         out, err = process.communicate(timeout=90)

@@ -6,13 +6,11 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import pytest
 
-LIGHTFAST = Path(sys.executable).with_name("lightfast")
 ROWS = 4
 
 
@@ -26,15 +24,8 @@ def lightfast(sandbox):
     environment = plain | keys | named | {"LIGHTFAST_RETRIES": "0"}
 
     def call(*arguments, without=""):
-        return subprocess.run(
-            [LIGHTFAST, *arguments],
-            env={name: value for name, value in environment.items() if not (without and without in name)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        seen = {name: value for name, value in environment.items() if not (without and without in name)}
+        return command.lightfast(*arguments, environment=seen)
 
     Path("m.csv").write_text("key,prompt,provider\n" + "".join(f"k{row},A lamp {row},\n" for row in range(ROWS)))
     return call

@@ -9,27 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 
 from cli.main import COMMANDS, load
 
-LIGHTFAST = Path(sys.executable).with_name("lightfast")
 KEYS = {"MAXAPI_IO_API_KEY": "key-1", "MAXAPI_DEV_API_KEY": "key-2", "APIMASTER_API_KEY": "key-3"}
 HEADER = "key,prompt,model,provider,ratio,resolution,n,image_urls\n"
 GOOD = HEADER + "a,A brass lamp,,,,,,\n"
 
 
-def lightfast(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def lightfast(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
     plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    done = subprocess.run(
-        [LIGHTFAST, *arguments],
-        env=plain | {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"} | environment,
-        input=stdin or b"",
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    nobodys = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
+    return command.lightfast(*arguments, environment=plain | nobodys | environment, stdin=stdin)
 
 
 def files() -> set[str]:

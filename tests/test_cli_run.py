@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import command
 import pytest
 
 from cli.demo import demo
@@ -43,19 +45,7 @@ def environment(provider) -> dict[str, str]:
 
 @pytest.fixture
 def lightfast(environment):
-    def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [LIGHTFAST, *arguments],
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-
-    return call
+    return functools.partial(command.lightfast, environment=environment)
 
 
 def write(*prompts: str, name: str = "m.csv") -> None:

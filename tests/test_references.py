@@ -8,13 +8,12 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import any_server
+import command
 import pytest
 from crew_world import Provider, answer, close_all, png, row, stock, world
 
@@ -36,7 +35,6 @@ from worker.stages.submit import Attempt, submit
 from worker.storage import StoreError, open_store
 
 EVERYONE = frozenset(any_server.KEYS)
-LIGHTFAST = Path(sys.executable).with_name("lightfast")
 
 
 @pytest.fixture(autouse=True)
@@ -396,15 +394,7 @@ def shell(environment, *arguments):
     for account in any_server.VARIABLES.values():
         quick |= {f"LIGHTFAST_ACCOUNTS__{account}__FIRST_POLL_AFTER": "0.2"}
         quick |= {f"LIGHTFAST_ACCOUNTS__{account}__POLL_EVERY": "0.2"}
-    return subprocess.run(
-        [LIGHTFAST, *arguments],
-        env=plain | quick | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return command.lightfast(*arguments, environment=plain | quick | environment)
 
 
 def write(name, *rows):
