@@ -82,7 +82,9 @@ def _declared(settings: Settings) -> list[Account]:
 def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
     if json:
         declared = settings.accounts
-        told = [_document(one, declared.get(one.name), standing.uses.get(one.name)) for one in standing.known]
+        told = [
+            _document(one, declared.get(one.name), standing.uses.get(one.name), standing.now) for one in standing.known
+        ]
         show_json({"accounts": told, "daily_budgets": [day_document(limit) for limit in standing.days]})
     else:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
@@ -185,14 +187,14 @@ def _limit(used: float, declared: float | None) -> str:
 
 def is_paused(account: Account, now: float) -> bool:
     """Whether it takes no submits now."""
-    return account.paused_until is not None and account.paused_until > now
+    return account.rests_until(now) is not None
 
 
 def state_of(account: Account, now: float) -> str:
     """Awake, or until when and why it rests."""
     if not is_paused(account, now):
         return "awake"
-    until = account.paused_until or now
+    until = account.rests_until(now) or now
     how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
     return f"paused {how_long}: {account.paused_message or account.paused_code}"
 
@@ -202,8 +204,8 @@ def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
     return [(f"When it is mended:  {command(f'accounts --probe {name}', sandbox=sandbox)}", "") for name in paused]
 
 
-def _document(account: Account, declared: Declared | None, use: Use | None) -> dict[str, object]:
-    until = account.paused_until
+def _document(account: Account, declared: Declared | None, use: Use | None, now: float) -> dict[str, object]:
+    until = account.rests_until(now)
     return {
         "name": account.name,
         "provider": account.provider,

@@ -176,7 +176,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         waiting = wording.count(progress.images_generated, "paid image")
         yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
     for account in accounts:
-        if account.paused_until is not None and account.paused_until > time.time():
+        if account.rests_until(time.time()) is not None:
             yield paused_line(account)
     yield from map(day_budget_line, progress.day_limits)
 

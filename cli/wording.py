@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 
 from jobs.progress import count as count  # noqa: PLC0414  said here as everywhere
+from jobs.result_files import moment
 from providers.dialect import MICROS
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
@@ -42,22 +42,22 @@ def span(seconds: float) -> str:
 
 def day_and_time(at: float) -> str:
     """2026-05-14 02:14:07Z."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return moment(at).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def time_of_day(at: float) -> str:
     """02:14:07Z."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
+    return moment(at).strftime("%H:%M:%SZ")
 
 
 def day_and_minute(at: float) -> str:
     """2026-05-14 23:14Z."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ")
+    return moment(at).strftime("%Y-%m-%d %H:%MZ")
 
 
 def weekday(at: float) -> str:
     """Thu 11:40Z: a time within the next days."""
-    return datetime.fromtimestamp(at, UTC).strftime("%a %H:%MZ")
+    return moment(at).strftime("%a %H:%MZ")
 
 
 def size(number: int) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobs.result_files import dollars
+from jobs.result_files import dollars, moment
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble
 
@@ -51,7 +50,7 @@ def count(number: int, thing: str) -> str:
 
 def trouble_line(trouble: Trouble) -> str:
     """Why nothing new is sent for a destination, since when, and who says so."""
-    since = datetime.fromtimestamp(trouble.since, UTC).strftime("%H:%M:%SZ")
+    since = moment(trouble.since).strftime("%H:%M:%SZ")
     what = "refuses writes" if trouble.kind is DestTrouble.REFUSES else "is copied to too slowly"
     return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
 
@@ -59,6 +58,6 @@ def trouble_line(trouble: Trouble) -> str:
 def day_budget_line(limit: DayLimit) -> str:
     """Which daily budget is used, and when it begins anew."""
     whose = f"of account {limit.account}" if limit.account else "of all accounts"
-    again = datetime.fromtimestamp(limit.again_at, UTC).strftime("%Y-%m-%d %H:%MZ")
+    again = moment(limit.again_at).strftime("%Y-%m-%d %H:%MZ")
     spent = f"${dollars(limit.spent)} of ${dollars(limit.budget)}"
     return f"the daily budget {whose} is used, {spent}; it begins anew at {again}"

@@ -17,6 +17,9 @@ from providers.dialect import MICROS
 #: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
 ROW_GROUP = 10_000
 
+#: The last second of the calendar, 9999-12-31.
+_LAST = 253_402_300_799.0
+
 Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
 
@@ -87,9 +90,14 @@ def dollars(micros: int) -> str:
     return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
 
 
+def moment(at: float) -> datetime:
+    """A time on record; one that a wrong clock put beyond the calendar is its last day."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC)
+
+
 def utc(at: float) -> str:
     """A time like 2026-05-14T02:14:07Z."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _TEXT: dict[Type, Callable[[Any], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jobs.endings import OF_KIND, REACTIONS, Row
@@ -26,6 +27,10 @@ UNCLEAR_BEFORE_REST = 3
 #: Seconds of the first such rest, doubled each time: each probe may be one more row that is held with its money.
 UNCLEAR_REST = 15.0
 LONGEST_UNCLEAR_REST = 900.0
+#: Seconds of the longest rest that ends by itself: a provider's word is believed for a day, and ours are shorter.
+LONGEST_REST = 86_400.0
+#: Seconds by which the clock that a rest was said by may have been ahead of the one that is asked now.
+CLOCKS_DIFFER = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +84,13 @@ def unclear_rest(unclear: int) -> float:
 def long_rest(troubles: int) -> float:
     """Seconds until an account without balance or with a refused key is probed again."""
     return min(LONGEST_LONG_REST, LONG_REST * 2.0 ** min(troubles - 1, 20))
+
+
+def rests_until(until: float | None, now: float) -> float | None:
+    """The end of a rest that is on record (infinity: until a person helps), or None: it is over.
+
+    One beyond all reason was said by a clock, or a provider, that was wrong. It is over, and a probe tells the truth.
+    """
+    if until is None or until <= now:
+        return None
+    return until if math.isinf(until) or until <= now + LONGEST_REST + CLOCKS_DIFFER else None

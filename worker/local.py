@@ -293,7 +293,7 @@ def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
 
 
 def _account_paused(standing: Standing) -> str:
-    resting = [one for one in standing.accounts if one.paused_until is not None and one.paused_until > standing.now]
+    resting = [one for one in standing.accounts if one.rests_until(standing.now) is not None]
     told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in resting)
     return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
 

@@ -84,7 +84,7 @@ def waits_for(standing: Standing) -> Reason | None:
         return Reason.AFTER_RESTORE
     if progress.batch.state is BatchState.PAUSED:
         return Reason.BATCH_PAUSED
-    if any(account.paused_until is not None and account.paused_until > standing.now for account in standing.accounts):
+    if any(account.rests_until(standing.now) is not None for account in standing.accounts):
         return Reason.ACCOUNT_PAUSED
     return _used_budget(progress, standing.now)
 

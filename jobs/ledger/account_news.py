@@ -190,8 +190,7 @@ def _throttled(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str
 
 
 def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
-    until = news.get("paused_until", account.paused_until)
-    return until is not None and until > at
+    return retry.rests_until(news.get("paused_until", account.paused_until), at) is not None
 
 
 def _short_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from jobs import limits
+from jobs import limits, retry
 from jobs.learning import Bound
 from jobs.ledger import days, shares
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
@@ -111,7 +111,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if (rest := _rest(account, now)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
     places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
-    room = _room(tx, account, min(terms.at_most, places))
+    room = _room(tx, account, min(terms.at_most, places), now)
     if places <= 0 and not _is_troubled(account):
         _note_bound(tx, account, Bound.IN_FLIGHT)
     if room <= 0:
@@ -133,11 +133,11 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
 
 
 def _rest(account: Row[Any], now: float) -> float | None:
-    return account.paused_until if account.paused_until is not None and account.paused_until > now else None
+    return retry.rests_until(account.paused_until, now)
 
 
-def _room(tx: Connection, account: Row[Any], room: int) -> int:
-    return min(room, 1 - _probes(tx, account)) if _is_troubled(account) else room
+def _room(tx: Connection, account: Row[Any], room: int, now: float) -> int:
+    return min(room, 1 - _probes(tx, account, now)) if _is_troubled(account) else room
 
 
 def _is_troubled(account: Row[Any]) -> bool:
@@ -164,9 +164,11 @@ def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
 _BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values(bound_by=bindparam("bound"))
 
 
-def _probes(tx: Connection, account: Row[Any]) -> int:
+def _probes(tx: Connection, account: Row[Any], now: float) -> int:
     """Submits in the air that began after the rest; one that hangs since before the trouble is no probe."""
-    since = account.paused_until or account.troubled_since or 0.0
+    until = account.paused_until
+    ended = until if until is not None and until <= now else None  # one beyond all reason has no end to count from
+    since = ended or account.troubled_since or 0.0
     return tx.execute(_PROBES, {"of_account": account.id, "since": since}).scalar_one()
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from jobs.failover import PATIENCE, Failover, Stuck, elsewhere, more
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.retry import rests_until
 from jobs.states import Attempt, Batch, Image
 from providers.answers import THROTTLED
 from providers.dialect import Request, Route
@@ -86,7 +87,7 @@ def _no_place_to_go(tx: Connection, now: float) -> set[str]:
 
 
 def _rests(row: Any, now: float) -> bool:
-    return bool(row.paused_until is not None and row.paused_until > now)
+    return rests_until(row.paused_until, now) is not None
 
 
 def _was_busy(row: Any) -> bool:

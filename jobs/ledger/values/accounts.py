@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs import retry
 from jobs.learning import Bound
 
 
@@ -67,6 +68,10 @@ class Account:
     polls_made: int = 0  # requests that asked about provider tasks; a batch request is one
     tasks_found: int = 0  # provider tasks that were found done
     lateness_sum: float = 0.0  # seconds in all from their ends to our finding them
+
+    def rests_until(self, now: float) -> float | None:
+        """When it sends again by itself (infinity: when a person helps); None: it does now."""
+        return retry.rests_until(self.paused_until, now)
 
     @property
     def polls_per_task(self) -> float | None:
