@@ -112,6 +112,8 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
     if any("*" in cell for row in rows for cell in row):
         told.append(("* not declared: learnt so far, from a cautious start", "dim"))
+    if uses and len({account.provider for account in known}) < len(known):
+        told.append(("rows wait for a provider, and each of its accounts shows the same rows", "dim"))
     today = [(day_line(limit), "") for limit in days]
     found = _found(known, settings, standing)
     return [(head, "bold"), *told, *found, *today, *_advice(known, now, sandbox=settings.is_sandbox)]

@@ -397,6 +397,16 @@ def test_accounts_say_what_is_declared_and_why_one_rests_until_it_is_probed(told
     assert account["submits_per_second"] == 50.0
 
 
+def test_rows_that_any_account_of_a_provider_may_take_are_not_taken_for_each_ones_own(told):
+    assert "WAITING" in call("accounts").stdout
+    assert "each of its accounts shows the same rows" not in call("accounts").stdout
+    with contextlib.closing(open_ledger(f"sqlite:///{told}/lightfast.db")) as ledger:
+        both = [AccountLimits(name=name, provider="maxapi.io") for name in ("main", "second")]
+        ledger.sync_accounts(both, time.time())
+
+    assert "rows wait for a provider, and each of its accounts shows the same rows" in call("accounts").stdout
+
+
 def test_accounts_and_status_tell_how_far_limits_are_used_and_what_waits(tmp_path, monkeypatch):
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
     ledger, now = open_ledger(f"sqlite:///{tmp_path}/lightfast.db"), time.time()

@@ -45,6 +45,7 @@ def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_a
     with contextlib.closing(open_ledger(ledger_url)) as ledger:
         now = time.time() + ledger.clock_offset()
         stock.stock(ledger, stock.rows(8))
+        ledger.sync_accounts([stock.account(), stock.account(name="second")], now)
         (first, *_) = ledger.claim_submits("main", now, lease=90, at_most=3).intents
         taken = {"attempt_id": first.attempt_id, "at": now, "task_id": "t", "poll_path": None, "next_poll_at": now}
         ledger.record([SubmitAccepted(**taken)], now)
@@ -56,7 +57,8 @@ def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_a
 
     of_main = {name.removesuffix('{account="main"}'): float(value) for name, value in told.items() if "main" in name}
     assert of_main["lightfast_submits_last_minute"] == of_main["lightfast_in_flight"] == 3
-    assert of_main["lightfast_waiting_rows"] == 5
+    waiting = {name: value for name, value in told.items() if name.startswith("lightfast_waiting_rows")}
+    assert waiting == {'lightfast_waiting_rows{provider="maxapi.io"}': "5.0"}, "once"
     assert of_main["lightfast_polls_total"] == 1
     assert of_main["lightfast_cool_down_seconds"] == of_main["lightfast_throttled_total"] == 0
     assert 30 < float(told['lightfast_worker_looked_seconds{worker="here:1"}']) < 60

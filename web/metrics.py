@@ -78,6 +78,11 @@ def _accounts(ledger: Ledger, now: float) -> Iterator[Metric]:
         for account in accounts:
             family.add_metric([account.name], of(account, uses[account.name], now))
         yield family
+    # Not by account: any of the provider's may take them, and in a sum over its accounts they would be counted again.
+    waiting = GaugeMetricFamily("lightfast_waiting_rows", "Rows that could be sent to a provider.", labels=["provider"])
+    for provider, rows in {account.provider: uses[account.name].waiting for account in accounts}.items():
+        waiting.add_metric([provider], rows)
+    yield waiting
     for name, told, count in _COUNTED:
         counter = CounterMetricFamily(f"lightfast_{name}", told, labels=["account"])
         for account in accounts:
@@ -93,7 +98,6 @@ def _rest(account: Account, now: float) -> float:
 _OF_ACCOUNTS: Sequence[tuple[str, str, Callable[[Account, Use, float], float]]] = (
     ("submits_per_second", "Submits an account may send, declared or learnt.", lambda a, _u, _n: a.submits_per_second),
     ("submits_last_minute", "Submits it sent in the last minute.", lambda _a, u, _n: u.sent),
-    ("waiting_rows", "Rows that could be sent to its provider.", lambda _a, u, _n: u.waiting),
     ("in_flight", "Open attempts of an account.", lambda a, _u, _n: a.in_flight),
     ("max_in_flight", "Open attempts an account may have.", lambda a, _u, _n: a.max_in_flight),
     ("account_paused", "1 while no submit of it is sent.", lambda a, _u, n: float(_rest(a, n) > 0)),
