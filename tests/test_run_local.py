@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
@@ -286,3 +287,31 @@ async def test_a_cancelled_batch_ends_when_what_is_paid_is_stored(tmp_path):
     ending = await asyncio.wait_for(run_batch(services, "b"), 20)
 
     assert (ending.exit_code, ending.progress.jobs) == (3, {Job.DONE: 1, Job.CANCELLED: 2})
+
+
+async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_when_one_hangs(tmp_path, monkeypatch):
+    touched, ill, said = asyncio.Event(), asyncio.Event(), []
+    touch = SimpleNamespace(touch=touched.set)
+    monkeypatch.setattr(local, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(local, "Path", lambda file: touch if file == "beat" else None)
+
+    def emit(name, **fields):
+        if name == "worker_is_ill":
+            said.append((fields["problem"], touched.is_set()))
+            ill.set()
+
+    async def on_submit(_wanted):
+        await touched.wait()
+        monkeypatch.setattr(crew_module.Crew, "since_looks", lambda _: {"copy": 130.0})
+        touched.clear()
+        await ill.wait()
+
+    monkeypatch.setattr(local, "emit", emit)
+    services = world(tmp_path, Provider(on_submit=on_submit))
+    services.settings.__dict__["heartbeat_file"] = "beat"
+    stock(services, tmp_path, rows(1))
+
+    ended = await run_batch(services, "b")
+
+    assert ended.exit_code == 0
+    assert said[0] == ("no look for work came back, though the ledger answers others: copy for 130 s", False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from jobs.errors import MOVED
@@ -22,6 +24,7 @@ from worker.services import Services
 from worker.stopping import INTERRUPTED, TERMINATED, StopSignal
 from worker.telemetry import emit
 from worker.verdict import Reason, Standing, bad_rows, common_failure, finished, is_over, patience, waits_for
+from worker.wellness import Signs, illness
 
 __all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
 
@@ -36,6 +39,8 @@ MARGIN = 5.0
 LEDGER_AWAY = 900.0
 #: Seconds for which no claim came back after which it is said that the ledger takes no writes.
 LOCKED = 15.0
+#: Seconds between two touches of the heartbeat file.
+HEARTBEAT = 10.0
 #: Seconds between two signs of life in a ledger that others work on too.
 SIGN_OF_LIFE = 10.0
 
@@ -88,7 +93,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.since_looks = crew.since_looks
         await crew.start()
         lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
-        lanes.append(asyncio.create_task(_show_life(crew)))
+        lanes += [asyncio.create_task(_show_life(crew)), asyncio.create_task(_touch_heartbeat(crew))]
         try:
             reason = await run.until_something_ends()
         finally:
@@ -107,6 +112,20 @@ async def _show_life(crew: Crew) -> None:
         except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
             emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
         await crew.services.clock.sleep(SIGN_OF_LIFE)
+
+
+async def _touch_heartbeat(crew: Crew) -> None:
+    """Says to a probe, as a worker does, that the lanes look for work."""
+    services, file = crew.services, crew.services.settings.heartbeat_file
+    while file:
+        signs = Signs(turns=True, since_looks=crew.since_looks(), since_shift=0.0, since_bell=0.0, bells_waited=0)
+        ill = illness(signs, lambda: True)
+        if ill is not None and await services.calls.blocking(services.ledger.answers):
+            emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
+        else:
+            with contextlib.suppress(OSError):
+                Path(file).touch()  # noqa: ASYNC240  on this machine; threads may all be busy with uploads
+        await services.clock.sleep(HEARTBEAT)
 
 
 async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:
