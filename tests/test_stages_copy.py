@@ -100,6 +100,15 @@ async def test_a_dead_link_is_asked_for_anew_and_the_fresh_one_of_the_same_image
     assert (tmp_path / "dest/b/k0/0.png").read_bytes() == provider.picture("https://cdn.test/t/0.png")
 
 
+async def test_the_provider_an_accounts_name_has_gone_to_is_not_asked_for_anothers_link(tmp_path):
+    services = world(tmp_path, provider := Provider(on_download=lambda _: DEAD))
+    due = generated(services, tmp_path, lives=-1.0)
+
+    await copy(services, dataclasses.replace(due, provider="apimaster"))
+
+    assert (result(services).state, provider.polls.total()) == (Job.WORKING, 0)
+
+
 @pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.LOST)])
 async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, expected):
     gone = {"code": 0, "data": {"status": "FAILURE", "error": "gone"}}

@@ -24,8 +24,9 @@ def call_for(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Call:
 async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> PollOutcome:
     """What the provider says of it now; `Unreadable` where it says nothing."""
     account = settings.accounts.get(attempt.account)
-    if account is None:
-        return Unreadable(code="unreachable", message=f"account {attempt.account} is not in the settings")
+    if account is None or account.provider != attempt.provider:
+        message = f"no account {attempt.account} at {attempt.provider} is in the settings"
+        return Unreadable(code="unreachable", message=message)
     http = Http(allow_private_hosts=settings.allow_private_hosts, trusted_hosts=[account.base_url])
     try:
         call = call_for(settings, attempt, task_id)

@@ -103,12 +103,13 @@ class Terms:
     ahead: float  # seconds within which they can be sent
     only: str | None  # the one batch that may spend; None: every active batch, by fair share
     holder: str | None  # the process that claims
+    provider: str | None = None  # where it thinks that the account is; None: it was not told
 
 
 def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     """Commits the intent to send: attempts `submitting`, their slots taken, their cost reserved, their time given."""
     account = lock_account(tx, name)
-    if (rest := _rest(account, now)) is not None:
+    if (rest := _rest(account, now, terms.provider)) is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
     places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
     room = _room(tx, account, min(terms.at_most, places), now)
@@ -132,7 +133,9 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     return _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
 
 
-def _rest(account: Row[Any], now: float) -> float | None:
+def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
+    if provider not in (None, account.provider):
+        return math.inf  # its name went to another provider since this process began
     return retry.rests_until(account.paused_until, now)
 
 

@@ -48,16 +48,35 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
         "daily_budget": account.daily_budget,
         "key_mark": account.key_mark,
     }
+    if row is not None and row.provider != account.provider:
+        row = _at_its_provider(tx, row, account)
     if row is None:
         fresh = _INSERT[tx.dialect.name](accounts).values(name=account.name, **values, **_FIRST)
         # Workers that start together on a new ledger all find no account: the first one's will do.
         tx.execute(fresh.on_conflict_do_nothing(index_elements=["name"]))
         return
-    if row.provider != account.provider:
-        values.update(_FIRST)  # what the old one took, and how it was, says nothing of the new one
     tx.execute(update(accounts).where(accounts.c.id == row.id).values(**values))
     if row.key_mark != account.key_mark:
         _ask_afresh(tx, row.id)
+
+
+def _at_its_provider(tx: Connection, row: Any, account: AccountLimits) -> Any:
+    """The name goes to another provider: what was learnt, paid and made stays with the one before, under another name.
+
+    Else that one's tasks would be asked about here, and its money be counted here. Going back finds all as it was.
+    """
+    tx.execute(update(accounts).where(accounts.c.id == row.id).values(name=_aside(row.name, row.provider)))
+    before = accounts.c.name == _aside(account.name, account.provider)
+    return tx.execute(update(accounts).where(before).values(name=account.name).returning(*accounts.c)).first()
+
+
+def _aside(name: str, provider: str) -> str:
+    """No name that settings could have."""
+    return f"{name} ({provider})"
+
+
+def _own_name(name: str, provider: str) -> str:
+    return name.removesuffix(_aside("", provider))
 
 
 _FIRST: Mapping[str, Any] = {
@@ -90,7 +109,7 @@ def stranded(tx: Connection, declared: Sequence[AccountLimits]) -> list[Stranded
     )
     return [
         Stranded(account=name, provider=provider, tasks=tasks, money=int(money or 0), now_at=now_at.get(name))
-        for name, provider, tasks, money in tx.execute(counted)
+        for name, provider, tasks, money in ((_own_name(row[0], row[1]), *row[1:]) for row in tx.execute(counted))
         if now_at.get(name) != provider
     ]
 

@@ -42,11 +42,14 @@ class PollTerms:
     at_most: int  # requests
     together: int = 1  # tasks that one request may ask about
     alone: frozenset[int] = frozenset()  # attempts that have a request of their own all the same
+    provider: str | None = None  # as of a claim of submits
 
 
 def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tuple[list[DuePoll], float | None]:
     """Provider tasks to be asked about now, and when to ask again. It only moves `next_poll_at`: nothing to lose."""
     account = lock_account(tx, name)
+    if terms.provider not in (None, account.provider):
+        return [], None
     permits = limits.permits(
         tat=account.poll_tat, now=now, per_second=poll_rate(account), ahead=0.25, most=terms.at_most
     )

@@ -79,6 +79,7 @@ class Ledger:
         self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
         self.routes: moves.Routes | None = None  # set by who knows the catalogue: where --failover may lead
         self._looked_at: dict[int, int] = {}
+        self._providers: dict[str, str] = {}  # of the accounts, as this process has them
         self._tells_origin = server.tells_origin(database)
         if self._tells_origin:
             server.learn_origin(database)
@@ -281,6 +282,7 @@ class Ledger:
     ) -> None:
         """Takes over the accounts, limits and budgets of the settings; other accounts are no longer configured."""
         self._write(lambda tx: configured.sync_accounts(tx, declared, daily_budget))
+        self._providers = {account.name: account.provider for account in declared}
 
     def stranded(self, declared: Sequence[AccountLimits]) -> list[Stranded]:
         """Accounts that paid work still needs and these settings do not have: no work may start."""
@@ -347,7 +349,8 @@ class Ledger:
         """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
         if holder:
             self._departures.begin(holder)
-        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder)
+        at = self._providers.get(account)
+        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder, provider=at)
         return self._write(lambda tx: self._claim(tx, account, now, terms))
 
     def _claim(self, tx: Connection, account: str, now: float, terms: claims.Terms) -> Claim:
@@ -370,7 +373,8 @@ class Ledger:
 
         Also tells when to ask again (None: when a bell rings).
         """
-        terms = due.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone)
+        at = self._providers.get(account)
+        terms = due.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone, provider=at)
         return self._write(lambda tx: due.claim_polls(tx, account, now, terms))
 
     def claim_copies(

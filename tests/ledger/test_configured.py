@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 
@@ -80,6 +81,47 @@ def test_a_name_that_goes_to_another_provider_learns_its_limits_anew(ledger):
     (fresh,) = ledger.accounts()
     assert grown.submits_per_second > fresh.submits_per_second == FIRST_SUBMITS_PER_SECOND
     assert (fresh.max_in_flight, ledger.uses(NOW)["main"].rate_top) == (FIRST_IN_FLIGHT, None)
+
+
+def test_a_name_that_goes_to_another_provider_leaves_what_it_did_there(ledger, running):
+    ledger.record([_done(intent, NOW + 9) for intent in running], NOW + 9)
+    elsewhere = stock.account(provider="apimaster")
+
+    ledger.sync_accounts([elsewhere], NOW + 10)
+
+    due, _ = ledger.claim_copies(NOW + 10, holder="me", lease=1, at_most=9)
+    assert {(one.provider, one.account) for one in due} == {("maxapi.io", "main (maxapi.io)")}
+    assert {(entry.account, entry.provider) for entry in ledger.money()} == {("main (maxapi.io)", "maxapi.io")}
+    ledger.sync_accounts([stock.account()], NOW + 20)
+    assert {(entry.account, entry.provider) for entry in ledger.money()} == {("main", "maxapi.io")}
+    assert {one.account for one in ledger.claim_copies(NOW + 20, holder="me", lease=1, at_most=9)[0]} == {"main"}
+
+
+def test_what_is_found_at_the_provider_a_name_has_left_stops_the_start_until_it_is_back(ledger):
+    stock.stock(ledger, stock.rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")], NOW)
+    ledger.sync_accounts([stock.account(provider="apimaster")], NOW)
+    ledger.resolve_unknown([intent.attempt_id], "found", NOW, task_id="seen")
+
+    with pytest.raises(
+        BadInput, match=r"account main \(maxapi.io\) is at apimaster now.*\[accounts.main\] with provider"
+    ):
+        ledger.sync_accounts([stock.account(provider="apimaster")], NOW)
+
+    ledger.sync_accounts([stock.account()], NOW)
+    assert [due.task_id for due in ledger.claim_polls("main", NOW, lease=1)[0]] == ["seen"]
+
+
+def test_a_process_that_knows_an_account_at_another_provider_is_given_nothing_of_it(ledger, ledger_url):
+    stock.stock(ledger, [dataclasses.replace(row, provider="apimaster") for row in stock.rows(3)])
+    with contextlib.closing(open_ledger(ledger_url)) as other:
+        other.sync_accounts([stock.account(provider="apimaster")], NOW)
+        (intent,) = other.claim_submits("main", NOW, lease=90, at_most=1).intents
+        other.record([_accepted(intent)], NOW)
+
+    assert stock.claim(ledger, NOW) == 0
+    assert ledger.claim_polls("main", NOW, lease=1) == ([], None)
 
 
 def test_an_outcome_nobody_knows_needs_no_account(ledger):

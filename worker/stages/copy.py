@@ -167,7 +167,7 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
     if due.task_id is None:
         return None
     account = services.accounts.get(due.account)
-    if account is None:
+    if account is None or account.provider != due.provider:
         return NO_WORD  # it may be configured again
     dialect = services.dialects[due.provider]
     call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
