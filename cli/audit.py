@@ -90,7 +90,7 @@ def audit(  # noqa: PLR0913  one parameter an option
     if json:
         show_json(_document(tally, asked))
     else:
-        show(_page(tally, asked), sandbox=sandbox, stderr=True)
+        show(_page(tally, asked), sandbox=desk.settings.is_sandbox, stderr=True)
     return 0
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 def command(words: str, *, sandbox: bool = False) -> str:
     """`.venv/bin/lightfast status shop --sandbox`: as this one was called, and with its surroundings."""
-    return " ".join([called(), words, *(["--sandbox"] if sandbox else []), *_config(sys.argv[1:])])
+    standin = ["--sandbox"] if sandbox and _brings_standin(sys.argv[1:]) else []
+    return " ".join([called(), words, *standin, *_config(sys.argv[1:])])
 
 
 def called(folder: Path | None = None) -> str:
@@ -25,6 +26,11 @@ def called(folder: Path | None = None) -> str:
 def _by_name(typed: Path) -> bool:
     found = shutil.which("lightfast")
     return found is not None and Path(found).resolve() == typed.resolve()
+
+
+def _brings_standin(arguments: list[str]) -> bool:
+    """False where the settings lead to a stand-in, as `make cluster` has them: --sandbox has another ledger."""
+    return "--sandbox" in arguments or arguments[:1] == ["demo"]
 
 
 def _config(arguments: list[str]) -> list[str]:

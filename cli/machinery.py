@@ -34,12 +34,13 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
 
 def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
     """The web door, until SIGTERM."""
+    from cli.surroundings import ledger_line  # noqa: PLC0415  the same
     from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
 
     settings = load_settings(config)
     import web.app  # noqa: PLC0415  FastAPI is slow to import
 
-    web.app.serve(settings, port=port, host=host)
+    web.app.serve(settings, port=port, host=host, ledger=ledger_line(settings))
     return 0
 
 

@@ -44,9 +44,9 @@ def status(
         if batch is not None:
             find_batch(desk.ledger, batch)
         if money:
-            show_money(desk, batch, json=json, sandbox=sandbox)
+            show_money(desk, batch, json=json, sandbox=desk.settings.is_sandbox)
         elif batch is None:
-            _all(desk, json=json, sandbox=sandbox)
+            _all(desk, json=json, sandbox=desk.settings.is_sandbox)
         else:
             _one(desk, batch, now, json=json)
     return 0

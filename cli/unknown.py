@@ -58,7 +58,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
             demand_key(desk.ledger, [batch] if batch else [each.name for each in desk.ledger.batches()], key)
         attempts = desk.ledger.unknown(batch, key)
         if resolve is None:
-            show_json(_document(attempts)) if json else show(_page(attempts, sandbox=sandbox), sandbox=sandbox)
+            mark = desk.settings.is_sandbox
+            show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
             return 0
         if resolve == "found" and not attempts and batch is not None and key is not None:
             attempts = desk.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from providers.registry import BASE_URLS
@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = "text"
     accounts: dict[str, Account] = Field(default_factory=dict)
     storage: Storage = Field(default_factory=Storage)
+    sandbox: bool = False  # every account is the stand-in, and the ledger is thrown away
 
     _source: Path | None = PrivateAttr(default=None)
     _sandbox: bool = PrivateAttr(default=False)
@@ -115,7 +116,7 @@ class Settings(BaseSettings):
     @property
     def is_sandbox(self) -> bool:
         """True when every account points at the stand-in."""
-        return self._sandbox
+        return self._sandbox or self.sandbox
 
     @property
     def database_path(self) -> Path | None:
@@ -149,6 +150,15 @@ class Settings(BaseSettings):
         if bad:
             raise ValueError(f"account names should be letters, digits, . _ -; not {', '.join(map(repr, bad))}")
         return accounts
+
+    @field_validator("sandbox")
+    @classmethod
+    def _reaches_no_real_provider(cls, sandbox: bool, known: ValidationInfo) -> bool:  # noqa: FBT001  the library's
+        accounts: dict[str, Account] = known.data.get("accounts", {})
+        real = [name for name, each in accounts.items() if each.base_url == BASE_URLS[each.provider]]
+        if sandbox and real:
+            raise ValueError(f"account {real[0]} goes to the real provider: give it the stand-in's base_url")
+        return sandbox
 
     def placed(self, source: Path | None, folder: Path, *, sandbox: bool) -> Settings:
         """These settings as read from `source`. A relative SQLite path counts from the folder."""

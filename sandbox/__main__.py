@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sandbox.memory import Memory
-from sandbox.scenario import Scenario, read_scenario
+from sandbox.scenario import BadScenario, Scenario, read_scenario
 from sandbox.server import Server
 
 PARENT_LOOK = 0.25  # seconds between two looks at the parent
@@ -22,8 +22,8 @@ def main() -> int:
     options = _options()
     try:
         scenario = read_scenario(options.scenario) if options.scenario else Scenario()
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"error: {options.scenario}: {error}\n")
+    except BadScenario as wrong:
+        sys.stderr.writelines(f"error: {options.scenario}: {line}\n" for line in wrong.lines)
         return 2
     try:
         asyncio.run(_serve(options, scenario))

@@ -225,7 +225,7 @@ def _settings(redis: servers.Valkey, database: servers.Postgres, sandbox: str, l
         ACCOUNT.format(name=name, provider=provider, key=SANDBOX_KEY, sandbox=sandbox) + limits
         for name, provider in PROVIDERS.items()
     ]
-    head = f'database_url = "{database.url}"\nredis_url = "{redis.url}"\nallow_private_hosts = true\n'
+    head = f'database_url = "{database.url}"\nredis_url = "{redis.url}"\nallow_private_hosts = true\nsandbox = true\n'
     return head + "".join(accounts) + PRICES
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sandbox.trouble import Trouble, read_trouble
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ALL = "default"
 Value = TypeVar("Value")
@@ -125,10 +130,49 @@ class Scenario(_Part):
         return self.link_seconds.get(provider, self.link_seconds.get(ALL))
 
 
+class BadScenario(Exception):  # noqa: N818  a writer's ordinary fault
+    """A file that is no scenario: one line a mistake, with its place and what is wrong there."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("; ".join(lines))
+
+
 def read_scenario(path: Path) -> Scenario:
-    """Reads a .toml or .json file; raises ValueError with every problem."""
-    text = path.read_text(encoding="utf-8")
-    return Scenario.model_validate(tomllib.loads(text) if path.suffix == ".toml" else json.loads(text))
+    """Reads a .toml or .json file; raises `BadScenario` with every mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Scenario.model_validate(tomllib.loads(text) if path.suffix == ".toml" else json.loads(text))
+    except OSError as trouble:
+        raise BadScenario([(trouble.strerror or "it cannot be read").lower()]) from None
+    except ValidationError as wrong:
+        raise BadScenario(list(dict.fromkeys(map(_told, wrong.errors(include_url=False))))) from None
+    except ValueError as broken:  # what the parsers raise, and text that is no UTF-8
+        raise BadScenario([f"not {'TOML' if path.suffix == '.toml' else 'JSON'}: {broken}"]) from None
+
+
+#: How pydantic calls the ways to tell a time.
+_WAYS = ("tuple[", "LogNormal", "Humps")
+_A_SPAN = "seconds as [from, to], as {median = …, sigma = …}, or as {humps = [[from, to], …]}"
+
+
+def _told(error: ErrorDetails) -> str:
+    """rules[2].trouble: 'explode' is no trouble; docs/sandbox.md lists them."""
+    names = list(itertools.takewhile(lambda name: not str(name).startswith(_WAYS), error["loc"]))
+    place = "".join(f"[{name + 1}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
+    return f"{place or 'the file'}: {_what(error, is_span=len(names) < len(error['loc']))}"
+
+
+def _what(error: ErrorDetails, *, is_span: bool) -> str:
+    said = error["msg"].removeprefix("Value error, ")
+    if is_span:
+        return f"expected {_A_SPAN}"
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    if error["type"] in ("missing", "value_error"):
+        return said
+    expected = said.replace("Input should be", "expected").partition(", unable")[0].partition(" or instance")[0]
+    return f"{json.dumps(error['input'], default=str)[:60]}: {expected}"
 
 
 def _by_name(table: dict[str, Value], provider: str, key: str) -> Value | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import inspect
 import socket
 import struct
 import time
 from email import message_from_bytes
+from types import SimpleNamespace
 
 import aiohttp
 import aiohttp.http_exceptions
@@ -19,7 +21,7 @@ from pydantic import SecretStr
 
 from providers.dialect import Call, ReferenceFile
 from worker.http import File, Http
-from worker.transport import MARK, Mark, SessionTransport, truthful
+from worker.transport import MARK, Mark, SessionTransport, describe, truthful
 
 KEY = SecretStr("sk-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
@@ -442,6 +444,15 @@ async def test_provider_tests_may_replace_the_network():
     assert (ends["/down"].sent, ends["/lost"].sent, ends["/fine"].sent) == (False, True, True)
     assert ends["/fine"].response.headers["x-request-id"] == "r1"
     assert ends["/down"].response is ends["/lost"].response is None
+
+
+def test_what_broke_is_told_in_plain_words_with_the_librarys_own_behind_them():
+    refused = OSError(errno.ECONNREFUSED, "Connect call failed")
+    told = describe(aiohttp.ClientConnectorError(SimpleNamespace(host="h", port=1, ssl=True), refused))
+
+    assert told.startswith("no connection could be made: connection refused (ClientConnectorError: ")
+    assert describe(aiohttp.ServerDisconnectedError()).startswith("the server closed the connection (")
+    assert describe(TimeoutError("no whole answer within 3 s")) == "no whole answer within 3 s"
 
 
 # -- the error map -------------------------------------------------------------------------------------------------

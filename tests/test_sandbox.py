@@ -416,7 +416,7 @@ def test_it_ends_with_whoever_started_it():
 
 def test_a_scenario_that_cannot_be_read_stops_the_start(tmp_path):
     path = tmp_path / "scenario.toml"
-    path.write_text('[[rules]]\ntrouble = "explode"\n')
+    path.write_text('seeds = 1\n[takes]\ndefault = "long"\n[[rules]]\ntrouble = "explode"\n')
 
     ended = subprocess.run(
         [sys.executable, "-m", "sandbox", "--port", "0", "--scenario", str(path)],
@@ -427,7 +427,12 @@ def test_a_scenario_that_cannot_be_read_stops_the_start(tmp_path):
     )
 
     assert ended.returncode == 2
-    assert "explode" in ended.stderr
+    first, *others = ended.stderr.splitlines()
+    assert first.startswith(f"error: {path}: takes.default: expected seconds as [from, to], as {{median")
+    assert others == [
+        f"error: {path}: rules[1].trouble: 'explode' is no trouble; docs/sandbox.md lists them",
+        f"error: {path}: seeds: there is no such setting",
+    ]
 
 
 def _is_alive(pid):

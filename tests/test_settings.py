@@ -208,6 +208,16 @@ def test_the_sandbox_needs_no_key_and_has_its_own_ledger(folder):
     assert settings.is_sandbox
 
 
+def test_a_sandbox_that_is_declared_reaches_no_real_provider(folder):
+    os.environ |= {"LIGHTFAST_SANDBOX": "true", "MAXAPI_IO_API_KEY": "k"}
+    with pytest.raises(BadInput, match="account maxapi-io goes to the real provider"):
+        load_settings()
+
+    os.environ["MAXAPI_IO_BASE_URL"] = "http://127.0.0.1:9"
+
+    assert load_settings().is_sandbox
+
+
 @pytest.mark.parametrize("rate", [0, -1, 1e-310, 1e-9, 1e9])
 def test_a_rate_beyond_what_a_clock_can_hold_is_refused(rate):
     with pytest.raises(ValueError, match="submits_per_second"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 
-from jobs.errors import WrongSchema
+from cli.doctor import durability
+from jobs.errors import LightfastError, WrongSchema
 from jobs.ledger import open_ledger
 from jobs.ledger.values.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
 from jobs.ledger.values.workers import Trouble
+from jobs.settings import Settings
 from jobs.states import DestTrouble
 from tests.ledger import stock
-from web.app import Door, make_app
+from web.app import Door, announce, make_app, serve
 
 
 @contextlib.contextmanager
@@ -145,3 +150,32 @@ def test_not_ready_on_a_schema_of_another_version():
 def test_nothing_else_is_served(sqlite_ledger_url, path):
     with opened(sqlite_ledger_url) as client:
         assert client.get(path).status_code == 404
+
+
+def test_a_person_is_told_where_it_listens_and_what_is_there(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    announce("0.0.0.0", 8000, "/shop/lightfast.db")
+
+    for words in ("http://localhost:8000, and on every", "/metrics", "/hooks/", "/shop/lightfast.db", "Ctrl-C ends it"):
+        assert words in terminal.getvalue()
+
+
+def test_a_port_that_is_taken_is_said_plainly(sqlite_ledger_url):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(
+            LightfastError, match=f"cannot listen on 127.0.0.1 port {port}: address already in use. --port"
+        ):
+            serve(Settings(database_url=sqlite_ledger_url), port=port, host="127.0.0.1")
+
+
+def test_doctor_minds_no_loose_database_where_the_ledger_is_a_sandboxes(postgres_url):
+    real, toy = (Settings(database_url=postgres_url, sandbox=sandbox) for sandbox in (False, True))
+
+    assert "problem" in {finding.verdict for finding in durability(real)}
+    assert "problem" not in {finding.verdict for finding in durability(toy)}
+    assert "no matter in a sandbox's ledger: fsync = off" in " ".join(finding.text for finding in durability(toy))

@@ -6,6 +6,9 @@ Its port may be open to the world, since providers call back: whoever comes, and
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +34,14 @@ PROBED = 1.0
 PROBE_PATIENCE = 5.0
 #: Seconds that a scrape is kept waiting at most. Prometheus gives up after ten.
 SCRAPE_PATIENCE = 9.0
+ANY = ("0.0.0.0", "::")  # noqa: S104  only compared
+#: What is served, and for whom.
+SERVED = {
+    "/livez": "answers while it lives",
+    "/readyz": "answers 200 while the database does",
+    "/metrics": "counts, for Prometheus",
+    "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
+}
 AWAY = "not ready: the database does not answer"
 
 
@@ -106,14 +117,37 @@ def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> 
     return app
 
 
-def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0") -> None:  # noqa: S104  a probe comes from outside
-    """Serves the pages until SIGTERM."""
+def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0", ledger: str = "") -> None:  # noqa: S104  a probe comes from outside
+    """Serves the pages until SIGTERM. `ledger`: how people call it."""
     configure(settings.log)
     door = Door(lambda: open_ledger(settings.database_url))
     try:
-        uvicorn.Server(server_of(make_app(door, _ring_of(settings)), port=port, host=host)).run()
+        with _listener(host, port) as listener:
+            announce(host, port, ledger)
+            uvicorn.Server(server_of(make_app(door, _ring_of(settings)), port=port, host=host)).run(sockets=[listener])
     finally:
         door.close()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that listens. Where the port is taken, uvicorn would end with a code that means something else."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise LightfastError(f"cannot listen on {host} port {port}: {reason}. --port takes another.") from error
+
+
+def announce(host: str, port: int, ledger: str) -> None:
+    """Says where it listens, and what is there: to a person at a terminal in lines, else as an event."""
+    if not sys.stderr.isatty():
+        emit("listening", host=host, port=port, paths=" ".join(SERVED))
+        return
+    everywhere = f"http://localhost:{port}, and on every address of this machine"
+    lines = {**SERVED, "ledger": ledger}
+    sys.stderr.write(f"listening on {everywhere if host in ANY else f'http://{host}:{port}'}\n")
+    sys.stderr.writelines(f"  {name:10}  {what}\n" for name, what in lines.items())
+    sys.stderr.write("Ctrl-C ends it.\n")
 
 
 def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:

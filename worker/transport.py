@@ -7,7 +7,9 @@ aiohttp's tracing sets directly before the first byte leaves. Classes only say w
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,13 +178,41 @@ def truthful(error: Exception, mark: Mark) -> httpx2.TransportError:
     return told(describe(error))
 
 
+#: What happened, for people: most specific first.
+PLAIN: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "the host's name could not be looked up"),
+    (aiohttp.ClientConnectorCertificateError, "the host's certificate is not valid"),
+    (aiohttp.ClientSSLError, "no secure connection could be made"),
+    (aiohttp.ConnectionTimeoutError, "no connection came about in time"),
+    (aiohttp.SocketTimeoutError, "the server said nothing for too long"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection"),
+    (aiohttp.ClientConnectorError, "no connection could be made"),
+    (aiohttp.ClientPayloadError, "the answer broke off"),
+    (aiohttp.ClientResponseError, "the answer is no proper HTTP"),
+    (HttpProcessingError, "the answer is no proper HTTP"),
+    (aiohttp.ClientOSError, "the connection broke"),
+    (ConnectionError, "the connection broke"),
+    (aiohttp.InvalidURL, "the address is none"),
+)
+
+
 def describe(error: BaseException) -> str:
-    """An error's class and text: one line, bounded, without the part of a link that is its signature."""
+    """What happened in plain words, and the library's own: one line, bounded, a link without its signature."""
     text = re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(str(error).split()))
     if _is_bad_encoding(error):
         text = f"unreadable content encoding: {text}"
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:PROBLEM_LIMIT]
+    own = f"{name}: {text}" if text else name
+    plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
+    is_ours = isinstance(error, TimeoutError) or type(error).__module__.startswith("worker.")
+    return (f"{plain}{_reason(error)} ({own})" if plain else text if text and is_ours else own)[:PROBLEM_LIMIT]
+
+
+def _reason(error: BaseException) -> str:
+    """: connection refused. As the system calls it, where that says more."""
+    number = error.errno if isinstance(error, OSError) else None
+    known = number is not None and number in errno.errorcode and not isinstance(error, aiohttp.ClientSSLError)
+    return f": {os.strerror(number).lower()}" if known and number is not None else ""
 
 
 def _is_bad_encoding(error: BaseException) -> bool:
