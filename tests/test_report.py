@@ -1,65 +1,34 @@
-"""`results`, `why`, `unknown`, `status` and `accounts` on a ledger that has lived through a little of everything."""
+"""`why`, `unknown`, `status` and `accounts` on a ledger that has lived through a little of everything."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 
-import orjson
 import pytest
-from PIL import Image
-from typer.testing import CliRunner
+from shop import call, document, open_shop
 
 from cli import why
-from cli.main import app
 from cli.reading import open_desk
-from cli.results import Wish, write_results
 from cli.why import tell
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import NewBatch, Row
 from jobs.ledger.values.facts import (
-    AccountPaused,
-    ImageChecked,
     ImageDelayed,
-    ImageStored,
     Made,
-    SubmitAccepted,
-    SubmitRefused,
-    SubmitUnclear,
     TaskSucceeded,
 )
 from jobs.ledger.values.reports import Event
 from jobs.ledger.values.workers import Trouble
-from jobs.states import DestTrouble, Job
-from providers.dialect import Kind, Link, Request
+from jobs.states import DestTrouble
+from providers.dialect import Link
 from tests.ledger import stock
-
-PIXELS = (64, 48)
-
-
-def a_row(position, key, **changes):
-    request = Request(prompt=f"A {key}", model="gpt-image-2", n=changes.pop("n", 1))
-    made = {
-        "request": request,
-        "request_hash": request.hash(),
-        "path": f"shop/{key}/{{index}}.{{ext}}",
-        "provider": "maxapi.io",
-        "provider_model": "gpt-image-2/text-to-image",
-        "price": 20_000,
-        "pixels": PIXELS,
-    }
-    left_out = {"state", "error_code", "message"} & changes.keys()
-    own = orjson.dumps({"key": key, "Title": key.title()})
-    return Row(position=position, line=position + 2, key=key, carried=own, **({} if left_out else made), **changes)
 
 
 @pytest.fixture
@@ -69,141 +38,8 @@ def dest(tmp_path):
 
 @pytest.fixture
 def told(tmp_path, dest):
-    """A ledger: lamp has two images, vase was refused, sofa is unknown, rug was skipped, desk waits."""
-    now = time.time()
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
-    ledger.sync_accounts([AccountLimits(name="main", provider="maxapi.io", submits_per_second=50.0)], now)
-    rows = [
-        a_row(0, "lamp", n=2),
-        a_row(1, "vase"),
-        a_row(2, "sofa"),
-        a_row(3, "rug", state=Job.SKIPPED, error_code="empty_column", message="Title is empty"),
-        a_row(4, "desk"),
-    ]
-    batch = NewBatch(
-        name="shop", dest=str(dest), path="", columns=("key", "Title"), source="shop.csv", budget=1_000_000
-    )
-    ledger.record_manifest(batch, rows, now=now)
-    _live(ledger, dest, now)
-    ledger.close()
+    open_shop(tmp_path, dest)
     return tmp_path
-
-
-def _live(ledger, dest, now):
-    intents = {}
-    while len(intents) < 4:  # one provider task makes one image here
-        claim = ledger.claim_submits("main", now, lease=60.0, at_most=1, ahead=5.0)
-        intents |= {(intent.key, intent.slots): intent for intent in claim.intents}
-        now += 1.0
-    for (key, slots), intent in sorted(intents.items()):
-        if key == "lamp":
-            _store(ledger, dest, intent, slots[0], now)
-    refused = {"kind": Kind.MODERATION, "code": "moderation", "message": "rejected: public figure"}
-    vase, sofa = intents["vase", (0,)].attempt_id, intents["sofa", (0,)].attempt_id
-    ledger.record([SubmitRefused(attempt_id=vase, at=now, **refused)], now)
-    ledger.record([SubmitUnclear(attempt_id=sofa, at=now, code="outcome_unknown", message="it broke [red]")], now)
-    pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
-    ledger.record([AccountPaused(account="main", at=now, **pause)], now)
-
-
-def _store(ledger, dest, intent, slot, now):
-    task = f"task-{slot}"
-    accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id=task, poll_path=None, next_poll_at=now + 5)
-    made = Made(link=Link(url="https://cdn.example/1.png"), spool=None, expires_at=now + 3600)
-    ledger.record([accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=now + 9, images=(made,))], now)
-    (copy,), _ = ledger.claim_copies(now + 10, holder="me", lease=60.0, at_most=1)
-    path = f"shop/lamp/{slot}.png"
-    facts = {"sha256": "cd" * 32, "bytes": 1234, "width": PIXELS[0], "height": PIXELS[1], "format": "png"}
-    checked = ImageChecked(image_id=copy.image_id, object_path=path, **facts)
-    ledger.record([checked, ImageStored(image_id=copy.image_id, at=now + 11)], now)
-    (dest / path).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", PIXELS, "teal").save(dest / path)
-
-
-def call(*words, code=0):
-    outcome = CliRunner().invoke(app, list(words))
-    if outcome.exception and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    assert outcome.exit_code == code, outcome.stderr
-    return outcome
-
-
-def document(*words):
-    told = json.loads(call(*words, "--json").stdout)
-    assert told["schema"] == 1
-    return told
-
-
-# -- results -------------------------------------------------------------------------------------------------------
-
-
-def test_results_are_one_line_a_row_in_the_manifests_order(told, dest):
-    rows = list(csv.DictReader(io.StringIO(call("results", "shop").stdout)))
-
-    assert [(row["key"], row["Title"], row["lf_status"]) for row in rows] == [
-        ("lamp", "Lamp", "done"),
-        ("vase", "Vase", "failed"),
-        ("sofa", "Sofa", "held"),
-        ("rug", "Rug", "skipped"),
-        ("desk", "Desk", "ready"),
-    ]
-    assert json.loads(rows[0]["lf_urls"]) == [(dest / f"shop/lamp/{slot}.png").as_uri() for slot in (0, 1)]
-    assert rows[0]["lf_cost_usd"] == "0.04"
-    assert [row["lf_error"] for row in rows] == ["", "moderation", "outcome_unknown", "empty_column", ""]
-
-
-def test_results_per_image_go_to_a_file_that_appears_whole(told):
-    outcome = call("results", "shop", "--per", "image", "-o", "done.jsonl", "--only", "done")
-
-    lines = [json.loads(line) for line in (told / "done.jsonl").read_text().splitlines()]
-    assert [(line["lf_key"], line["lf_index"]) for line in lines] == [("lamp", 0), ("lamp", 1)]
-    assert outcome.stdout == ""
-    assert "2 lines -> done.jsonl" in outcome.stderr
-    assert not list(told.glob(".lightfast-*"))
-
-
-def test_results_that_fail_leave_the_old_file(told):
-    (told / "done.csv").write_text("old")
-
-    with pytest.raises(BadInput, match="no column"):
-        call("results", "shop", "-o", "done.csv", "--columns", "nothing")
-
-    assert (told / "done.csv").read_text() == "old"
-    assert not list(told.glob(".lightfast-*"))
-
-
-def test_results_go_to_a_bucket_with_addresses_people_can_open(told, s3):
-    call("results", "shop", "-o", f"{s3.url}/reports/shop.csv")
-
-    assert s3.read("reports/shop.csv").startswith(b"key,Title,lf_key,")
-
-
-def test_results_are_behind_the_public_address_where_there_is_one(told, monkeypatch):
-    monkeypatch.setenv("LIGHTFAST_STORAGE__PUBLIC_URL", "https://img.shop.com/s/")
-
-    text = call("results", "shop", "--columns", "Image Src=lf_url", "--only", "done").stdout
-
-    assert text == "Image Src\nhttps://img.shop.com/s/shop/lamp/0.png\n"
-
-
-def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
-    (told / "sheets").mkdir()
-
-    call("results", "shop", "-o", "sheets/shop.html")
-
-    page = (told / "sheets/shop.html").read_text()
-    assert 'src="../out/shop/lamp/0.png"' in page
-    assert (told / "sheets/../out/shop/lamp/0.png").exists()
-    assert "lightfast unknown shop --key sofa" in page
-
-
-def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
-    with open_desk(None, sandbox=False) as desk:
-        in_bucket = dataclasses.replace(desk.ledger.find_batch("shop"), dest=s3.url)
-        write_results(desk, in_bucket, Wish(format="html", output="shop.html"))
-
-    assert "X-Amz-Signature" in (told / "shop.html").read_text()
-    assert "for 7 days" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -253,9 +89,6 @@ def test_a_reader_that_has_seen_enough_is_no_mistake(told, words):
     os.close(writing)
 
     assert (done.returncode, done.stderr.decode()) == (0, "")
-
-
-# -- the other reports ---------------------------------------------------------------------------------------------
 
 
 def test_why_tells_a_history_in_order_with_tasks_and_money(told):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import subprocess
@@ -11,7 +10,6 @@ import time
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import boto3
 import pytest
@@ -19,7 +17,6 @@ from clouds import cloud, store_in
 from moto.server import ThreadedMotoServer
 
 from sandbox import servers
-from worker.disk import DiskStore
 from worker.storage import Put, StoreError, open_store
 
 PNG = "image/png"
@@ -376,86 +373,6 @@ def test_a_process_that_ends_right_after_a_put_ends_well(bucket):
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ | {"PYTHONPATH": "."})
         assert done.returncode == 0
-
-
-# -- a folder ------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_url_is_a_folder(tmp_path):
-    open_store(f"file://{tmp_path}/a%20b").put_new("c.png", b"x", content_type=PNG)
-    assert (tmp_path / "a b" / "c.png").read_bytes() == b"x"
-    assert open_store(str(tmp_path)).url_of("a b/c.png") == f"file://{tmp_path}/a%20b/c.png"
-
-
-def test_a_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path, monkeypatch):
-    order = []
-    fsync, link = os.fsync, os.link
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd)))
-    monkeypatch.setattr(os, "link", lambda *a, **k: (order.append("link"), link(*a, **k)))
-
-    DiskStore(tmp_path).put_new("b/k.png", DATA, content_type=PNG)
-
-    at = order.index("link")
-    assert f"{tmp_path}/.lightfast/parts/" in order[at - 1]
-    assert order[at + 1] == f"{tmp_path}/b"
-    assert str(tmp_path) in order[:at], "the new folder's own name is durable too"
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "denied"),
-    [
-        (errno.ENOSPC, "disk_full", False),
-        (errno.EDQUOT, "disk_full", False),
-        (errno.EACCES, "disk_denied", True),
-        (errno.EROFS, "disk_denied", True),
-        (errno.EIO, "disk_error", False),
-    ],
-)
-def test_a_disk_that_fails_is_told_and_leaves_nothing_half_written(tmp_path, monkeypatch, number, code, denied):
-    def fsync(_):
-        raise OSError(number, os.strerror(number))
-
-    store = DiskStore(tmp_path)
-    store.put_new("other", b"x", content_type=PNG)
-    monkeypatch.setattr(os, "fsync", fsync)
-
-    error = fails(lambda: store.put_new("k.png", DATA, content_type=PNG))
-
-    assert (error.code, error.denied, error.retryable) == (code, denied, True)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
-
-
-def test_a_disk_without_hard_links_still_replaces_nothing(tmp_path, monkeypatch):
-    def link(*_, **__):
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(os, "link", link)
-    store = DiskStore(tmp_path)
-
-    assert store.put_new("k", b"first", content_type=PNG) is Put.STORED
-    assert store.put_new("k", b"second", content_type=PNG) is Put.EXISTS
-    assert store.read("k") == b"first"
-
-
-def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
-    store = DiskStore(tmp_path)
-    store.put_new("k", b"x", content_type=PNG)
-    old, new = (tmp_path / ".lightfast/parts" / name for name in ("old", "new"))
-    for part in (old, new):
-        part.write_bytes(b"half")
-    os.utime(old, (1, 1))
-
-    DiskStore(tmp_path)
-
-    assert not old.exists()
-    assert new.exists()
-
-
-@pytest.mark.parametrize("path", ["../out", "a/../../out", "/etc/x", "", "a\0b", "x" * 300, "file/below"])
-def test_a_path_outside_the_folder_or_none_is_refused(tmp_path, path):
-    store = DiskStore(tmp_path / "in")
-    store.put_new("file", b"x", content_type=PNG)
-    assert fails(lambda: store.put_new(path, b"x", content_type=PNG)).code == "bad_path"
 
 
 # -- other clouds, by construction ---------------------------------------------------------------------------------
