@@ -25,31 +25,32 @@ MOST_IN_FLIGHT = 500.0
 #: What an acceptance adds where no top is known: 0.2/s to the rate, so 1/s becomes 12/s in 14 seconds; and a place,
 #: since it shows by itself that the provider takes one more.
 STEEP_RATE, STEEP_PLACES = 0.2, 1.0
-#: Below NEAR of the top a limit grows by this part of itself with each acceptance, or by half a steep step where it is
-#: small; so it does beyond BEYOND of the top.
-BRISK = 0.005
-#: From there on it creeps, ever faster with each acceptance since the last cut: by CREPT when `patience` of them have
-#: passed, which finds the top again. Beyond BEYOND of the top the provider takes more than it did.
-NEAR, CREPT, BEYOND = 0.95, 0.07, 1.06
-#: Acceptances from one try beyond the top to the next. First few, for a first 429 may be bad luck; twice as many each
-#: time the top turns out the same, up to so many that 429s are half a percent: two come of each try, since others are
-#: in the air when the first is answered.
-FIRST_PATIENCE, USUAL_PATIENCE = 20, 400
+#: Below NEAR of the top, and where the top has proven too low, a limit grows by this part of itself with each
+#: acceptance, or by half a steep step where it is small.
+BRISK, NEAR = 0.005, 0.95
+#: Part of the top that is used from a cut until the next try: what is left fills the provider's bucket, so that a few
+#: submits that leave late and together find it full.
+KEPT = 0.97
+#: How far beyond the top a try goes, and seconds' worth of acceptances there that prove the top too low. A bucket that
+#: holds a second of the rate is empty before; and so near the top few are in the air that the 429 did not save.
+TRIED, PROOF = 1.12, 10.0
+#: Acceptances from a cut to the next try beyond the top. First few, for a first 429 may be bad luck; twice as many each
+#: time the top turns out the same, up to so many.
+FIRST_PATIENCE, USUAL_PATIENCE = 20, 240
 #: But no less than these seconds' worth, first and then, and so many that the rests which 429s bring take so small a
 #: part of the time.
-FIRST_SECONDS, USUAL_SECONDS, RESTING_PART = 15.0, 45.0, 0.03
+FIRST_SECONDS, USUAL_SECONDS, RESTING_PART = 15.0, 30.0, 0.03
 #: The top is the same when it differs by no more than this part.
 SAME = 0.15
 
-#: Part of the top that is used after a cut.
-AFTER_CUT = 0.95
-#: Part of a limit that is taken for the top: where growth was steep, or the last cut was a moment ago; and where it
-#: had grown slowly for long.
-FIRST_GUESS, GOOD_GUESS = 0.8, 0.97
+#: What a try makes of a top that it finds again: one that was taken for too low would else never be found out.
+LIFTED = 1.01
+#: Part of a limit that is taken for the top where nothing else tells: growth was steep, or the last cut a moment ago.
+FIRST_GUESS = 0.8
 #: A cut takes no more than half at once.
 DEEPEST = 0.5
 #: Submits accepted between two cuts that tell the true rate, for the provider's bucket was empty at both ends; fewer
-#: are chance. Over a long time they tell too little, since we asked for less ourselves.
+#: are chance.
 TELLING = 10
 
 #: Polls a second to begin with, and at most; they cost nothing. Each that was wanted wins a tenth of a poll a second,
@@ -75,7 +76,7 @@ class Bound(enum.StrEnum):
 
     RATE = "rate"
     IN_FLIGHT = "in_flight"
-    WORK = "work"  # there was no more to do
+    WORK = "work"  # there was no more to do, or we were late to ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +130,15 @@ def _patience(known: Learnt, cut: Learnt, rest: float) -> int:
 
 
 def blamed(known: Learnt, bound: Bound, flying: int) -> Bound:
-    """Which limit a 429 speaks of: the one that held us up, since only that one grew.
+    """Which limit a 429 speaks of, with `flying` others in flight: the one that held us up, since only that one grew.
 
-    But a probe that is refused although the rate has rested speaks of places.
+    But fewer than were let through before do not speak of places; and a probe that is refused although the rate has
+    rested speaks of nothing else.
     """
-    if bound is Bound.IN_FLIGHT or (known.cut_at is not None and known.since_cut == 0 and flying > 1):
+    if known.cut_at is not None and known.since_cut == 0 and flying > 1:
         return Bound.IN_FLIGHT
-    return Bound.RATE
+    fewer = known.in_flight_top is not None and flying + 2 < NEAR * known.in_flight_top
+    return Bound.IN_FLIGHT if bound is Bound.IN_FLIGHT and not fewer else Bound.RATE
 
 
 def more_polls(rate: float, used: int) -> float:
@@ -164,10 +167,15 @@ def _more_in_flight(known: Learnt, count: int) -> Learnt:
 def _grown(known: Learnt, limit: float, top: float | None, count: int, steep: float) -> float:
     if top is None:
         return limit + steep * count
-    if not NEAR * top <= limit <= BEYOND * top:
-        return limit + max(BRISK * limit, steep / 2) * count
-    before = known.since_cut - count
-    return limit * (1 + CREPT * (known.since_cut**2 - before**2) / known.patience**2)
+    brisk = limit + max(BRISK * limit, steep / 2) * count
+    return max(limit, min(brisk, _ceiling(known, top)))
+
+
+def _ceiling(known: Learnt, top: float) -> float:
+    """How far a limit grows for now: nearly to the top, then somewhat beyond it, then as far as it is let."""
+    if known.since_cut < known.patience:
+        return KEPT * top
+    return TRIED * top if known.since_cut < known.patience + PROOF * known.rate else math.inf
 
 
 # -- cutting -------------------------------------------------------------------------------------------------------
@@ -175,7 +183,7 @@ def _grown(known: Learnt, limit: float, top: float | None, count: int, steep: fl
 
 def _less_a_second(known: Learnt, now: float) -> Learnt:
     top = min(known.rate, max(DEEPEST * known.rate, _let_through(known, now)))
-    return replace(known, rate_top=top, rate=max(LEAST_SUBMITS_PER_SECOND, AFTER_CUT * top))
+    return replace(known, rate_top=top, rate=max(LEAST_SUBMITS_PER_SECOND, KEPT * top))
 
 
 def _let_through(known: Learnt, now: float) -> float:
@@ -183,12 +191,16 @@ def _let_through(known: Learnt, now: float) -> float:
     if known.rate_top is None or known.cut_at is None or known.since_cut < TELLING:
         return FIRST_GUESS * known.rate
     counted = known.since_cut / max(now - known.cut_at, 1e-3)
-    return counted if known.since_cut < known.patience / 2 else max(counted, GOOD_GUESS * known.rate)
+    if known.since_cut < known.patience:
+        return counted
+    # Since then the bucket has run over for a while, so the count tells too little.
+    within_try = known.rate <= TRIED * known.rate_top * (1 + 1e-6)
+    return max(counted, LIFTED * known.rate_top if within_try else FIRST_GUESS * known.rate)
 
 
 def _fewer_in_flight(known: Learnt, flying: int) -> Learnt:
     top = max(DEEPEST * known.in_flight, min(known.in_flight, float(flying)), LEAST_IN_FLIGHT)
-    return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, AFTER_CUT * top))
+    return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, KEPT * top))
 
 
 # -- answering times -----------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import learning, retry
+from jobs import learning, limits, retry
 from jobs.learning import Bound, Learnt
 
-STEP = 0.002  # seconds
+AHEAD = 0.25  # seconds, as the ledger's claims
 ANSWER = 0.03  # seconds
 
 
@@ -46,6 +46,98 @@ class Provider:
 
 
 @dataclass
+class Account:
+    """An account with endless work, as the ledger's claims treat one: permits ahead, a rest for all, then a probe.
+
+    `stall`: seconds that the machine may be busy with other things, every two seconds; what should leave then leaves
+    at the end of it, together.
+    """
+
+    provider: Provider
+    chance: random.Random
+    known: Learnt
+    stall: float = 0.0
+    accepted: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    flying: int = 0
+    air: int = 0
+    tat: float = 0.0
+    rests_until: float = 0.0
+    troubles: int = 0
+    bound: Bound = Bound.WORK
+    _events: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
+    _made: int = 0
+
+    def work(self, seconds: float) -> Found:
+        self._at(0.0, self._claim)
+        while self._events[0][0] <= seconds:
+            now, _, event = heapq.heappop(self._events)
+            event(now)
+        return Found(self.accepted, self.refused, self.known)
+
+    def _at(self, when: float, event: Callable[[float], None]) -> None:
+        self._made += 1
+        heapq.heappush(self._events, (when, self._made, event))
+
+    def _not_stalled(self, when: float) -> float:
+        began = when - when % 2.0
+        return max(when, began + self.stall)
+
+    def _claim(self, now: float) -> None:
+        again = now + 0.05
+        room = int(self.known.in_flight) - self.flying
+        permits = limits.permits(
+            tat=self.tat, now=now, per_second=self.known.rate, ahead=AHEAD, most=self._may_start(now, room)
+        )
+        if room <= 0 and not self.troubles:
+            self.bound = Bound.IN_FLIGHT
+        elif permits.count:
+            self._note_bound(permits, room)
+            for at in permits.times:
+                self._at(self._not_stalled(at) + self.chance.random() * 0.004, self._send)
+            self.flying, self.air = self.flying + permits.count, self.air + permits.count
+            self.tat = permits.tat(permits.count)
+            again = max(now + 0.01, permits.next_at(permits.count))
+        self._at(self._not_stalled(again), self._claim)
+
+    def _may_start(self, now: float, room: int) -> int:
+        allowed = min(room, 1 - self.air) if self.troubles else room
+        return 0 if now < self.rests_until else max(0, allowed)
+
+    def _note_bound(self, permits: limits.Permits, room: int) -> None:
+        if not self.troubles:
+            ready = permits.start <= permits.now
+            by_places = permits.count >= room and (permits.short or ready)
+            self.bound = Bound.IN_FLIGHT if by_places else Bound.WORK if ready else Bound.RATE
+
+    def _send(self, now: float) -> None:
+        end = self.provider.takes_one(now, self.chance)
+        (self.refused if end is None else self.accepted).append(now)
+        answered = self._not_stalled(now + self.provider.answers_in(len(self.provider.ends)))
+        self._at(answered, lambda at: self._hear(now, end, at))
+
+    def _hear(self, sent: float, end: float | None, now: float) -> None:
+        self.air -= 1
+        if end is not None:
+            self._at(max(now, end + self.chance.random()), self._find)
+            self.known = learning.accepted(self.known, 1, bound=self.bound, took=now - sent, now=now)
+            self.troubles = self.troubles if now < self.rests_until else 0
+            return
+        self.flying -= 1
+        if now >= self.rests_until:
+            self.troubles += 1
+            rest = retry.throttled_rest(self.troubles, self.provider.retry_after)
+            blamed = learning.blamed(self.known, self.bound, self.flying)
+            self.known = learning.too_much(
+                self.known, bound=blamed, flying=self.flying, sent_at=sent, now=now, rest=rest
+            )
+            self.rests_until = now + rest
+
+    def _find(self, _now: float) -> None:
+        self.flying -= 1
+
+
+@dataclass
 class Found:
     """Times of what was accepted and of what was refused, and what was learnt."""
 
@@ -61,42 +153,11 @@ class Found:
         return refused / max(1, refused + sum(since <= at < until for at in self.accepted))
 
 
-def meet(provider: Provider, seconds: float, *, seed: int = 1, known: Learnt | None = None) -> Found:
-    """An account with endless work, as the ledger's claims treat one: a rest for all, then a probe."""
-    chance, known = random.Random(seed), known or Learnt()
-    accepted, refused, air, ours = [], [], [], []
-    now = tat = rest = 0.0
-    troubles, bound = 0, Bound.WORK
-    while now < seconds:
-        now += STEP
-        while ours and ours[0] <= now:
-            heapq.heappop(ours)
-        while air and air[0][0] <= now:
-            at, sent, taken = heapq.heappop(air)
-            if taken:
-                known, troubles = learning.accepted(known, 1, bound=bound, took=at - sent, now=now), 0
-            elif rest <= now:
-                troubles += 1
-                length = retry.throttled_rest(troubles, provider.retry_after)
-                flying = len(ours) + len(air)
-                blamed = learning.blamed(known, bound, flying)
-                known = learning.too_much(known, bound=blamed, flying=flying, sent_at=sent, now=now, rest=length)
-                rest = now + length
-        room = int(known.in_flight) - len(ours) - len(air)
-        if now < rest or (troubles and (air or room <= 0)):
-            continue
-        if room <= 0:
-            bound = Bound.IN_FLIGHT
-        elif tat <= now:
-            bound = bound if troubles else Bound.RATE
-            tat = max(tat, now) + 1 / known.rate
-            sent = now + chance.random() * 0.004
-            end = provider.takes_one(sent, chance)
-            (refused if end is None else accepted).append(sent)
-            heapq.heappush(air, (sent + provider.answers_in(len(provider.ends)), sent, end is not None))
-            if end is not None:
-                heapq.heappush(ours, end + chance.random())  # found somewhat later
-    return Found(accepted, refused, known)
+def meet(
+    provider: Provider, seconds: float, *, seed: int = 1, known: Learnt | None = None, stall: float = 0.0
+) -> Found:
+    account = Account(provider=provider, chance=random.Random(seed), known=known or Learnt(), stall=stall)
+    return account.work(seconds)
 
 
 @pytest.mark.parametrize(("burst", "retry_after"), [(12, None), (21, None), (12, 2.0), (21, 2.0)])
@@ -105,6 +166,20 @@ def test_a_rate_nobody_declared_is_found_within_a_minute_and_used_with_few_429s(
 
     assert found.a_second(60, 120) >= 0.9 * 12
     assert found.refused_part(60, 120) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_busy_machine_whose_submits_leave_late_and_together_is_refused_no_more_often(seed):
+    found = meet(Provider(), 180, seed=seed, stall=0.35)
+
+    assert found.a_second(60, 180) >= 0.9 * 12
+    assert found.refused_part(60, 180) < 0.005
+
+
+def test_a_machine_too_slow_for_the_limit_does_not_take_it_for_higher():
+    found = meet(Provider(), 300, stall=1.4)
+
+    assert found.known.rate < 2 * 12
 
 
 def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
@@ -178,6 +253,13 @@ def test_refusals_that_were_in_the_air_together_cut_once():
 
     assert again == known
     assert known.rate < 10
+
+
+def test_a_429_with_fewer_in_flight_than_were_let_through_speaks_of_the_rate():
+    known = Learnt(rate=15, in_flight=19.4, in_flight_top=20, cut_at=0.0, since_cut=30)
+
+    assert learning.blamed(known, Bound.IN_FLIGHT, 12) is Bound.RATE
+    assert learning.blamed(known, Bound.IN_FLIGHT, 19) is Bound.IN_FLIGHT
 
 
 numbers = st.floats(0.2, 400, allow_nan=False)

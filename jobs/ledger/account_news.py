@@ -24,6 +24,7 @@ from jobs.ledger.values.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
+from providers.answers import THROTTLED
 from providers.dialect import Kind, clean
 
 #: The code of an answer that refuses the key: it speaks of the account, whatever was asked.
@@ -90,10 +91,18 @@ def _good_news(account: Any, accepted: Sequence[AttemptFact]) -> dict[str, Any]:
         now = max(fact.at for fact in accepted)
         known = learning.accepted(_learnt(account), len(accepted), bound=_may_grow(account), took=usual, now=now)
         news.update(_columns(known))
-    if account.troubles or account.unclear or account.paused_code:
+    if (account.troubles or account.unclear or account.paused_code) and any(_opens(account, fact) for fact in accepted):
         news.update(troubles=0, unclear=0, troubled_since=None)
         news.update(paused_until=None, paused_code=None, paused_message=None)
     return news
+
+
+def _opens(account: Any, fact: AttemptFact) -> bool:
+    """Whether an acceptance ends the account's trouble.
+
+    It does not cut a cool-down short: others were claimed before the 429 and are still taken here and there.
+    """
+    return account.paused_code != THROTTLED[1] or fact.at >= (account.paused_until or 0.0)
 
 
 def _bad_news(

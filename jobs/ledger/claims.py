@@ -155,8 +155,11 @@ def _bound(account: Row[Any], permits: limits.Permits, taken: int, places: int) 
     if taken < permits.count:
         return Bound.WORK.value
     # A first permit that lay ready waited for a place, not for the rate; where it took the last one, so will the next.
-    by_places = taken >= places and (permits.short or permits.start <= permits.now)
-    return (Bound.IN_FLIGHT if by_places else Bound.RATE).value
+    # And where nobody waited for a place, we came late ourselves: the rate that was not used is not known to be right.
+    ready = permits.start <= permits.now
+    if taken >= places and (permits.short or ready):
+        return Bound.IN_FLIGHT.value
+    return (Bound.WORK if ready else Bound.RATE).value
 
 
 def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:

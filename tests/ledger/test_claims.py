@@ -260,7 +260,7 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
     (account,) = ledger.accounts()
     assert account.throttled == 4
     assert account.paused_until == NOW + 7
-    assert account.submits_per_second == learning.AFTER_CUT * learning.FIRST_GUESS * 1.0  # cut once
+    assert account.submits_per_second == learning.KEPT * learning.FIRST_GUESS * 1.0  # cut once
 
 
 def test_polls_are_claimed_when_due_and_only_once(ledger):

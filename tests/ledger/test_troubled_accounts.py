@@ -105,6 +105,30 @@ def test_a_provider_out_of_reach_is_tried_ever_less_often(memory):
     assert gaps(sent)[-1] == pytest.approx(retry.LONGEST_SHORT_REST, abs=2)
 
 
+def test_what_is_accepted_while_an_account_cools_down_does_not_cut_its_rest_short(memory):
+    stock.stock(memory, stock.rows(20), limits=stock.account(max_in_flight=20))
+    first, refused, late = memory.claim_submits("main", NOW, lease=90, at_most=3, ahead=10).intents
+    memory.record([refuses(Kind.THROTTLED, "rate_limited")(refused, NOW)], NOW)
+
+    memory.record([accepts(first, NOW + 0.1), accepts(late, NOW + 0.2)], NOW + 0.2)
+
+    assert memory.accounts()[0].paused_until == NOW + retry.THROTTLED_REST
+    assert stock.claim(memory, NOW + 0.3) == 0
+    (probe,) = memory.claim_submits("main", NOW + 0.6, lease=90).intents
+    memory.record([accepts(probe, NOW + 0.7)], NOW + 0.7)
+    assert memory.accounts()[0].paused_until is None
+
+
+def test_a_rate_that_is_asked_for_too_late_to_be_used_does_not_grow(memory):
+    stock.stock(memory, stock.rows(40), limits=stock.account(submits_per_second=None, max_in_flight=40))
+
+    for turn in range(12):  # 1 a second is allowed; whoever asks every two seconds is not held up by it
+        for intent in memory.claim_submits("main", NOW + 2 * turn, lease=90, ahead=0.25).intents:
+            memory.record([accepts(intent, NOW + 2 * turn)], NOW + 2 * turn)
+
+    assert memory.accounts()[0].submits_per_second == 1.0
+
+
 @pytest.mark.parametrize("retry_after", [0.0, 0.01])
 def test_a_provider_that_always_says_come_back_at_once_is_tried_ever_less_often(memory, retry_after):
     def refused(intent, at):
