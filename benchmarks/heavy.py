@@ -14,7 +14,7 @@ import time
 
 from aiohttp import web
 
-from benchmarks.standin import Parts, Provider, _chunk, _json, _parts
+from benchmarks.standin import Parts, Provider, _chunk, _json, _parts, serve
 
 #: Objects up to so many bytes can be read again: marks and probes.
 KEPT = 100_000
@@ -92,18 +92,6 @@ def _heavy(size: int) -> Parts:
     return head, _chunk(b"fiLl", filling) + tail
 
 
-async def _serve(size: int) -> None:
-    app = web.Application()
-    app.add_routes(Heavy(size).routes())
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # ends with whoever started it
-    await runner.cleanup()
-
-
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(int(sys.argv[1])))
+        asyncio.run(serve(Heavy(int(sys.argv[1]))))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
-from jobs.ledger.schema import attempts, batches, images, jobs
+from jobs.ledger.schema import IS_CURRENT, attempts, batches, images, jobs
 from jobs.states import Attempt, Image, Job, Slots, derive
 
 #: Its flag stands in an image's JSON list of flags.
@@ -34,7 +34,6 @@ def _count_slots() -> Any:
     missing = images.c.state == Image.MISSING
     wrong = (images.c.state == Image.STORED) & batches.c.strict_size & images.c.flags.like(HAS_WRONG_PIXELS)
     open_ = attempts.c.state.in_([Attempt.SUBMITTING.value, Attempt.RUNNING.value])
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
     return (
         select(
             jobs.c.id,
@@ -52,7 +51,7 @@ def _count_slots() -> Any:
             func.max(case((images.c.state == Image.LOST, images.c.message))).label("lost_message"),
         )
         .select_from(
-            jobs.join(images, mine)
+            jobs.join(images, IS_CURRENT)
             .join(batches, batches.c.id == jobs.c.batch_id)
             .outerjoin(attempts, attempts.c.id == images.c.attempt_id)
         )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, litera
 from jobs.ledger import adopted
 from jobs.ledger.batches import batch_of, number_jobs, upsert_batch
 from jobs.ledger.events import job_event, write_events
-from jobs.ledger.schema import ASKED, images, jobs
+from jobs.ledger.schema import ASKED, IS_CURRENT, images, jobs
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.states import Image, Job
 from providers.dialect import Request
@@ -32,20 +32,20 @@ def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known
     found: dict[str, Known] = {}
     for start in range(0, len(keys), _CHUNK):
         part = keys[start : start + _CHUNK]
-        for row in tx.execute(_known(batch_id, part)):
-            found[row.key] = _as_known(row)
+        found |= {key: _as_known(row) for key, row in _on_record(tx, batch_id, part).items()}
     return found
 
 
-def _known(batch_id: int, keys: Sequence[str]) -> Any:
+def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Any]:
+    """The jobs of these keys, with their slots counted."""
     missing = images.c.state == Image.MISSING
     free = missing & images.c.attempt_id.is_(None)
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
-    return (
+    counted = (
         select(
             jobs.c.id,
             jobs.c.key,
             jobs.c.request_hash,
+            jobs.c.revision,
             jobs.c.state,
             jobs.c.path,
             jobs.c.closed,
@@ -55,10 +55,11 @@ def _known(batch_id: int, keys: Sequence[str]) -> Any:
             func.sum(case((free, 0), else_=1)).label("taken"),
             func.sum(case((images.c.state == Image.STORED, 1), else_=0)).label("stored"),
         )
-        .select_from(jobs.join(images, mine))
+        .select_from(jobs.join(images, IS_CURRENT))
         .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
         .group_by(jobs.c.id)
     )
+    return {row.key: row for row in tx.execute(counted)}
 
 
 def _as_known(row: Any) -> Known:
@@ -98,7 +99,7 @@ def _has_images() -> Any:
 def _record_chunk(
     tx: Connection, batch_id: int, chunk: list[Row], *, redo_changed: bool, keep_changed: bool, now: float
 ) -> None:
-    existing = _existing(tx, batch_id, [row.key for row in chunk])
+    existing = _on_record(tx, batch_id, [row.key for row in chunk])
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
@@ -120,29 +121,6 @@ class ChangedRows(Exception):  # noqa: N818  a fact about the manifest, told to 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} rows changed while they were being recorded")
         self.count = count
-
-
-def _existing(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Any]:
-    return {row.key: row for row in tx.execute(_existing_query(batch_id, keys))}
-
-
-def _existing_query(batch_id: int, keys: Sequence[str]) -> Any:
-    taken = (images.c.state != Image.MISSING) | images.c.attempt_id.is_not(None)
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
-    return (
-        select(
-            jobs.c.id,
-            jobs.c.key,
-            jobs.c.request_hash,
-            jobs.c.revision,
-            jobs.c.state,
-            jobs.c.request.is_(None).label("adopted"),
-            func.sum(case((taken, 1), else_=0)).label("taken"),
-        )
-        .select_from(jobs.join(images, mine))
-        .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
-        .group_by(jobs.c.id)
-    )
 
 
 def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:

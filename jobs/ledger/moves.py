@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from jobs.failover import PATIENCE, Failover, Stuck, elsewhere, more
 from jobs.ledger.events import write_events
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.retry import rests_until
 from jobs.states import Attempt, Batch, Image
 from providers.answers import THROTTLED
@@ -170,8 +170,8 @@ _ATTEMPTS = (
 _IS_FREE = and_(images.c.state == Image.MISSING, images.c.attempt_id.is_(None))
 _SLOTS = (
     select(images.c.job_id, func.count().label("slots"), func.sum(case((_IS_FREE, 1), else_=0)).label("free"))
-    .select_from(images.join(jobs, jobs.c.id == images.c.job_id))
-    .where(images.c.job_id.in_(_THESE), images.c.revision == jobs.c.revision, images.c.surplus.is_(False))
+    .select_from(images.join(jobs, IS_CURRENT))
+    .where(images.c.job_id.in_(_THESE))
     .group_by(images.c.job_id)
 )
 
@@ -199,13 +199,11 @@ def _spare(tx: Connection, batch: Any) -> int:
 
 _PLANNED = (
     select(func.coalesce(func.sum(jobs.c.price), 0))
-    .select_from(images.join(jobs, jobs.c.id == images.c.job_id))
+    .select_from(images.join(jobs, IS_CURRENT))
     .where(
         jobs.c.batch_id == bindparam("of_batch", type_=Integer),
         jobs.c.position.is_not(None),
         jobs.c.closed.is_(False),
-        images.c.revision == jobs.c.revision,
-        images.c.surplus.is_(False),
         _IS_FREE,
     )
 )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     false,
     text,
 )
@@ -329,6 +330,8 @@ images = Table(
     ),
     Index("ix_images_stored", "batch_id", "stored_at"),
 )
+#: An image that the newest revision of its job asks for, and no more than it asks for.
+IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, images.c.surplus.is_(False))
 
 events = Table(
     "events",

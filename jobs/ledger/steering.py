@@ -12,7 +12,7 @@ from jobs.ledger.batches import batch_id_of
 from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import job_event, write_events
 from jobs.ledger.manifests import current_slots, revise
-from jobs.ledger.schema import batches, images, jobs
+from jobs.ledger.schema import IS_CURRENT, batches, images, jobs
 from jobs.ledger.values.batches import Row
 from jobs.states import Batch as BatchState
 from jobs.states import Image, Job
@@ -143,7 +143,6 @@ def cancel(tx: Connection, name: str) -> int:
     for start in range(0, len(chosen), _CHUNK):
         tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
     derive_jobs(tx, chosen)
-    mine = (images.c.job_id == jobs.c.id) & (images.c.revision == jobs.c.revision) & images.c.surplus.is_(False)
     empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
-    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, mine))
+    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, IS_CURRENT))
     return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()
