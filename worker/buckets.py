@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from jobs.errors import StoreError
-from worker.storage import NO_METADATA, Put, Seen, Store, plain_metadata, told_metadata
+from worker.storage import NO_METADATA, PROBE, Put, Seen, Store, plain_metadata, told_metadata
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -183,7 +183,7 @@ class BucketStore(Store):
         """The object's address."""
         return f"{self._scheme}://{self._bucket}/{self._key(path)}"
 
-    def probe(self) -> str | None:
+    def probe(self, size: int = PROBE) -> str | None:
         """As every store's, and quicker to give up."""
         hasty = BucketStore(
             scheme=self._scheme,
@@ -192,8 +192,8 @@ class BucketStore(Store):
             open_with=self._open_with,
             honours=self._honours,
         )
-        hasty._timeout = PROBE_TIMEOUT
-        warning = super(BucketStore, hasty).probe()
+        hasty._timeout = PROBE_TIMEOUT if size <= PROBE else self._timeout
+        warning = super(BucketStore, hasty).probe(size)
         self._honours = hasty._honours
         return warning if warning or self._honours is not False else f"{self.url_of('')}{IGNORES}"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from jobs.errors import StoreError
 from worker.storage import Store, open_store
 from worker.telemetry import emit
+from worker.trust import Trust
 
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
@@ -18,6 +19,8 @@ LONGEST_PROBE = 10.0
 WIDEST = 16
 NARROWED = 0.75
 NARROW_EVERY = 1.0
+#: It said that it has an object, and has it not, or not whole.
+UNFAITHFUL = "bucket_unfaithful"
 #: It asks for a slower pace: no reason to pay for nothing more. If its pace is too slow, the slack will say so.
 SLOW_DOWN = "bucket_slow_down"
 
@@ -48,6 +51,7 @@ class Destinations:
     """Stores by destination. Safe to use from threads."""
 
     opener: Callable[[str], Store] = open_store
+    trust: Trust = field(default_factory=Trust)
     of_batches: dict[int, str] = field(default_factory=dict)  # by id, as asked for: a batch's never changes
     _stores: dict[str, Store] = field(default_factory=dict)
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)
@@ -86,13 +90,14 @@ class Destinations:
         if known is None:
             emit("destination_refuses", level="warning", dest=dest, code=error.code, problem=error.message[:300])
 
-    def worked(self, dest: str) -> bool:
-        """A write succeeded; True when it ended a trouble."""
+    def worked(self, dest: str, *, seen: bool = False) -> bool:
+        """A write succeeded; True when it ended a trouble. `seen`: what was written was found there."""
         width = self._widths.get(dest)
         if width is not None:
             self._widths[dest] = replace(width, copies=min(WIDEST, width.copies + 1 / width.copies))
-        if dest not in self._troubles:
-            return False
+        trouble = self._troubles.get(dest)
+        if trouble is None or (trouble.code == UNFAITHFUL and not seen):
+            return False  # of a bucket that lies, its word is no proof
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != dest}
         self._recovered.add(dest)
         emit("destination_takes_again", level="warning", dest=dest)
@@ -116,11 +121,11 @@ class Destinations:
     def probe(self, dest: str, now: float) -> bool:
         """Writes, reads and deletes a probe; True when a destination that refused takes writes again. Blocks."""
         try:
-            self.store(dest).probe()
+            self.store(dest).probe(self.trust.probe_size(dest))
         except StoreError as error:
             self.refused(dest, error, now)
             return False
-        self.worked(dest)
+        self.worked(dest, seen=True)
         return True
 
     def _narrow(self, dest: str, now: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import StoreError
-from worker.storage import NO_METADATA, OWN, Put, Seen, Store
+from worker.storage import NO_METADATA, OWN, PROBE, Put, Seen, Store
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
@@ -112,9 +112,9 @@ class DiskStore(Store):
         """The file's address."""
         return self._target(path).as_uri()
 
-    def probe(self) -> str | None:
+    def probe(self, size: int = PROBE) -> str | None:
         """As every store's; leaves no folder behind that was not there."""
-        warning = super().probe()
+        warning = super().probe(size)
         for folder in (PARTS, OWN, "."):
             with contextlib.suppress(OSError):  # it is not empty
                 (self._root / folder).rmdir()

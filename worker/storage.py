@@ -7,6 +7,7 @@ ignore the condition. The caller reads what is there and compares it with the ha
 from __future__ import annotations
 
 import enum
+import os
 import string
 import uuid
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ __all__ = ["Put", "Seen", "Store", "StoreError", "open_store"]
 
 #: Where Lightfast keeps what is its own below a destination.
 OWN = ".lightfast"
+#: Bytes of a probe's object.
+PROBE = 16
 NO_METADATA: Mapping[str, str] = {}
 #: Characters of one metadata value: S3 takes 2 kB of them in all, and only one (the key) can be long.
 METADATA_LIMIT = 1_200
@@ -87,9 +90,9 @@ class Store(ABC):
     def url_of(self, path: str) -> str:
         """The object's address: "s3://bucket/prefix/path", "file:///folder/path"."""
 
-    def probe(self) -> str | None:
+    def probe(self, size: int = PROBE) -> str | None:
         """Writes, reads, deletes an object. Returns a warning when only the last is refused: a run can bear that."""
-        path, data = f"{OWN}/probe-{uuid.uuid4().hex[:8]}", uuid.uuid4().bytes
+        path, data = f"{OWN}/probe-{uuid.uuid4().hex[:8]}", os.urandom(size)
         self.put_new(path, data, content_type="application/octet-stream")
         self._demand_same(path, data)
         try:
@@ -101,7 +104,7 @@ class Store(ABC):
     def _demand_same(self, path: str, data: bytes) -> None:
         if self.read(path) != data:
             message = f"{self.url_of(path)} was written, and reads differently"
-            raise StoreError(code="bucket_unfaithful", message=message, retryable=False)
+            raise StoreError(code="bucket_unfaithful", message=message, retryable=True)
 
 
 def open_store(dest: str) -> Store:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,7 @@ from jobs.slack import SAVED_BEFORE
 from providers.answers import about
 from providers.dialect import Failed, Link, NotFound, Succeeded
 from worker import images
+from worker.destinations import UNFAITHFUL
 from worker.http import FetchError
 from worker.images import BadImage, Checked
 from worker.room import Share
@@ -45,6 +46,7 @@ from worker.stages.later import (
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
 from worker.storage import Put, Store
 from worker.telemetry import emit
+from worker.trust import Look
 
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ NAMES = 5
 async def copy(services: Services, due: DueCopy) -> None:
     """Fetches, checks, records, puts, records; whatever goes wrong delays it, until its link is dead for good."""
     body = Body()
+    services.destinations.trust.is_doubted(due.image_id)  # it is looked at now
     try:
         async with services.memory.share(IN_MEMORY, due.expires_at) as share:
             body.on_disk = functools.partial(share.shrink, 0)
@@ -88,6 +91,8 @@ async def copy(services: Services, due: DueCopy) -> None:
     finally:
         body.close()
     await services.recorder.record(fact)
+    if isinstance(fact, ImageStored) and services.destinations.trust.is_doubted(due.image_id):
+        await _look_again(services, [due.image_id])
     if due.spool and isinstance(fact, ImageStored):
         services.spool.drop(due.spool)
 
@@ -248,9 +253,7 @@ async def _publish(services: Services, due: DueCopy, content: bytes | Path, chec
     for name in _names(due, checked.ext):
         named = _checked(due, checked, name, flags)
         await services.recorder.record(named)
-        if await _at_store(
-            services, due, functools.partial(_put, due=due, path=name, content=content, checked=checked)
-        ):
+        if await _is_there(services, due, content, checked, named):
             return named
         flags = (*(flag for flag in flags if flag != "path-conflict"), "path-conflict")
         emit("path_conflict", level="warning", batch=due.batch, key=due.key, path=name)
@@ -286,6 +289,29 @@ def _checked(due: DueCopy, checked: Checked, path: str, flags: tuple[str, ...]) 
     )
 
 
+async def _is_there(
+    services: Services, due: DueCopy, content: bytes | Path, checked: Checked, named: ImageChecked
+) -> bool:
+    """Puts it. Some of what is put is looked at: a bucket may say yes and keep nothing."""
+    trust = services.destinations.trust
+    look = trust.next_put(due.dest)
+    put = functools.partial(_put, due=due, path=named.object_path, content=content, checked=checked)
+    if not await _at_store(services, due, put):
+        return False
+    if look is None:
+        trust.put(due.dest, due.image_id)
+        return True
+    try:
+        await _at_store(services, due, functools.partial(_demand_kept, named=named, look=look))
+    except LaterError as end:
+        if end.fact.code == UNFAITHFUL:
+            await _doubt(services, due.dest, named.bytes)
+        raise
+    trust.kept(due.dest)
+    services.destinations.worked(due.dest, seen=True)
+    return True
+
+
 def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checked: Checked) -> bool:
     """True when the object at `path` is this image, put now or before."""
     metadata = {
@@ -296,6 +322,29 @@ def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checke
     }
     done = store.put_new(path, content, content_type=checked.content_type, metadata=metadata)
     return done is Put.STORED or store.sha256_of(path) == checked.sha256
+
+
+def _demand_kept(store: Store, *, named: ImageChecked, look: Look) -> None:
+    if look is Look.BYTES:
+        kept = store.sha256_of(named.object_path) == named.sha256
+    else:
+        seen = store.look(named.object_path)
+        kept = seen is not None and seen.size == named.bytes
+    if not kept:
+        message = f"{store.url_of(named.object_path)} was written, and is not there as it was written"
+        raise StoreError(code=UNFAITHFUL, message=message, retryable=True)
+
+
+async def _doubt(services: Services, dest: str, size: int) -> None:
+    """What it took since it last kept its word is looked at too, and copied again where it is not there."""
+    doubtful = services.destinations.trust.lied(dest, size)
+    emit("destination_lies", level="error", dest=dest, images=len(doubtful))
+    await _look_again(services, doubtful)
+
+
+async def _look_again(services: Services, image_ids: Iterable[int]) -> None:
+    reasons = dict.fromkeys(image_ids, "its destination was found not to keep what it takes")
+    await services.calls.write(services.ledger.copy_again, reasons, services.clock.now())
 
 
 async def _put_sidecar(services: Services, due: DueCopy, stored: ImageChecked) -> None:

@@ -1,0 +1,75 @@
+"""Which objects are looked at after they were put: a bucket may say yes, and keep nothing or half of it.
+
+At each destination a process reads the first of its objects back, and asks for the size of every 50th: one request in
+50 more. What was stored since the last good look is remembered, to be looked at when one turns out bad.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from worker.storage import PROBE
+
+#: Of so many objects one is looked at: a bucket that begins to lie is found out before so many are put.
+LOOK_EVERY = 50
+
+
+class Look(enum.Enum):
+    """How an object is looked at."""
+
+    BYTES = "bytes"
+    SIZE = "size"
+
+
+@dataclass(slots=True)
+class Trust:
+    """How far a process's destinations are believed. For one thread."""
+
+    _puts: dict[str, int] = field(default_factory=dict)  # since the last look
+    _unseen: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # images that were put since then
+    _doubted: set[int] = field(default_factory=set)  # those of them that were on their way when it was found to lie
+    _lied_of: dict[str, int] = field(default_factory=dict)  # bytes of an object that was not kept
+
+    def next_put(self, dest: str) -> Look | None:
+        """How the object that is put next is looked at; None: not at all."""
+        if self.doubts(dest):
+            return Look.BYTES
+        count = self._puts.get(dest)
+        if count is not None and count + 1 < LOOK_EVERY:
+            self._puts[dest] = count + 1
+            return None
+        self._puts[dest] = 0
+        return Look.BYTES if count is None else Look.SIZE
+
+    def put(self, dest: str, image_id: int) -> None:
+        """An image was put there and not looked at; the destination may have been found out meanwhile."""
+        (self._doubted if self.doubts(dest) else self._unseen[dest]).add(image_id)
+
+    def is_doubted(self, image_id: int) -> bool:
+        """Whether it was put, and its destination found to lie before it was on record as stored. Told once."""
+        doubted = image_id in self._doubted
+        self._doubted.discard(image_id)
+        return doubted
+
+    def kept(self, dest: str) -> None:
+        """A look, or a probe, found what was put."""
+        self._unseen.pop(dest, None)
+        self._lied_of.pop(dest, None)
+
+    def lied(self, dest: str, size: int) -> set[int]:
+        """A look did not: the images to be looked at, too. Each object is read back until one is kept."""
+        self._puts.pop(dest, None)
+        self._lied_of[dest] = size
+        doubtful = self._unseen.pop(dest, set())
+        self._doubted |= doubtful
+        return doubtful
+
+    def doubts(self, dest: str) -> bool:
+        """Whether it lied when it was last looked."""
+        return dest in self._lied_of
+
+    def probe_size(self, dest: str) -> int:
+        """Bytes of a probe that tells whether it keeps its word: one that cuts what is large keeps a small one."""
+        return max(PROBE, self._lied_of.get(dest, 0))
