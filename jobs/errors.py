@@ -84,7 +84,7 @@ OWN_CODES: dict[str, str] = {
     "bucket_no_credentials": "No credentials were found where the cloud's own tools look. Set them, run again.",
     "bucket_refused": "The bucket does not take the object; its words are told.",
     "bucket_slow_down": "The bucket asks for a slower pace. Paid images wait, and are copied by themselves.",
-    "bucket_unfaithful": "The bucket did not keep what was written to it. Nothing new is sent until it does; what it lost is copied again.",
+    "bucket_unfaithful": "The bucket does not keep what it takes. Submits wait; what is gone is copied again.",
     "bucket_unreachable": "The bucket does not answer. Paid images wait, and are copied by themselves.",
     "bucket_wrong_region": "The bucket is in another region than the settings say. Mend the region; paid images wait.",
     "bytes_elsewhere": "The image came as bytes, and another host's disk holds them. That host copies it.",
