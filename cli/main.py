@@ -35,6 +35,7 @@ COMMANDS = {
     "pause": Where("cli.steer", "pause", "Stop new submits; what is paid is polled, copied, stored."),
     "resume": Where("cli.steer", "resume", "Go on with a paused batch."),
     "cancel": Where("cli.steer", "cancel", "End new submits for good; what is paid is still stored."),
+    "give-up": Where("cli.give_up", "give_up", "End rows whose paid images cannot be had; their money is lost."),
     "unknown": Where("cli.report", "unknown", "List attempts whose outcome nobody can know, and resolve them."),
     "verify": Where("cli.verify", "verify", "Read the stored images again, and compare them with the ledger."),
     "adopt": Where("cli.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),

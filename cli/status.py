@@ -207,6 +207,8 @@ def _copies(progress: Progress) -> Iterator[Line]:
         number = sum(errors.values())
         images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
         yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
+        end = command(f"give-up {progress.batch.name}", sandbox=progress.batch.sandbox)
+        yield f"copies\tif one cannot be had:  {end} --key KEY", ""
 
 
 def _paused(trouble: Trouble) -> Line:

@@ -35,6 +35,7 @@ EVENTS: dict[str, str] = {
     "late_fact": "a late word from the provider changed nothing",
     "copied_again": "copied again: what was stored is not there as it was",
     "redo": "made anew on your word",
+    "given_up": "given up on your word; it is paid, and lost",
     "resolved": "on a person's word",
     "retry": "tried again on your word",
 }
@@ -266,7 +267,8 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     if result.state is Job.WORKING and any(attempt.state is Attempt.SUBMITTING for attempt in story.attempts):
         return "the provider's answer to the submit is waited for"
     if result.state is Job.WORKING:
-        return "the provider's task is asked about until it ends" if running else _copying(result)
+        end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
+        return "the provider's task is asked about until it ends" if running else _copying(result, end)
     words: dict[Job, str] = {
         Job.DONE: "nothing; it is done",
         Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  {look}",
@@ -282,7 +284,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     return words.get(result.state, f"nothing by itself. To pay for a new try:  {again}")
 
 
-def _copying(result: Result) -> str:
+def _copying(result: Result, end: str) -> str:
     """What an image that is paid and not stored yet waits for."""
     waiting = [image for image in result.images if image.state == Image.GENERATED]
     failing = next((image for image in waiting if image.error_code), None)
@@ -292,7 +294,7 @@ def _copying(result: Result) -> str:
     again = f", the next {day_and_time(failing.next_copy_at)}" if failing.next_copy_at else ""
     said = f"{failing.error_code}: {failing.message or ''}".rstrip(": ")
     tried = "once" if failing.tries == 1 else f"{failing.tries:,} times"
-    return f"image {failing.slot} is copied; tried {tried}{again}, last answer {said}{dies}"
+    return f"image {failing.slot} is copied; tried {tried}{again}, last answer {said}{dies}. To end it unstored:  {end}"
 
 
 # -- as a document -------------------------------------------------------------------------------------------------

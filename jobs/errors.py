@@ -98,6 +98,7 @@ OWN_CODES: dict[str, str] = {
     "download_timeout": "The provider's link was too slow. Tried again by itself.",
     "empty_column": "Left out on your word: the column named by --skip-empty is empty.",
     "forbidden_address": "The link leads to an address that is not public. LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 permits it.",
+    "given_up": "Paid, and given up on your word before it was stored. `lightfast retry` makes it anew, and pays.",
     "kept": "Flag: its row has changed since, and `--changed keep` left the images as they were.",
     "link_dead": "Paid, but its link died before it was copied. `lightfast retry` makes it anew, and pays.",
     "not_an_image": "The link gave something else than png, jpeg or webp; its first words are told.",

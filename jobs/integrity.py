@@ -26,6 +26,21 @@ class Remedy(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A paid image that is not stored yet, as the ledger has it."""
+
+    image_id: int
+    key: str
+    slot: int
+    price: int | None  # micro-dollars; None: not known
+    tries: int
+    error_code: str | None  # what the last try ended with
+    message: str | None
+    link_dies_at: float | None
+    is_being_copied: bool  # just now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """An image that the ledger calls stored."""
 

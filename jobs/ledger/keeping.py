@@ -1,4 +1,4 @@
-"""Images that are stored: listing them for a second look, and sending back those that are not there any more."""
+"""Images that are paid: a second look at the stored, sending back those that are gone, giving up what cannot be had."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from jobs.integrity import Kept
+from jobs.integrity import Awaited, Kept
 from jobs.ledger.derived import derive_jobs
-from jobs.ledger.events import event_row, write_events
+from jobs.ledger.events import event_row, job_event, write_events
 from jobs.ledger.manifests import shown_key
+from jobs.ledger.outcomes import record
 from jobs.ledger.schema import attempts, images, jobs
+from jobs.ledger.values.facts import ImageLost
 from jobs.states import Image
 
+#: The code of an image that a person gave up, and the event.
+GIVEN_UP = "given_up"
 #: Images read, or written, with one statement.
 PAGE = 500
 
@@ -68,6 +72,45 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
         [event_row("copied_again", now, row, {"slot": row.slot, "reason": reasons[row.image_id]}) for row in rows],
     )
     return len(rows)
+
+
+def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[Awaited]:
+    """The paid images of these rows that are not stored yet, whatever their revision."""
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined)
+    mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == Image.GENERATED.value)
+    return [_as_awaited(row, now) for row in tx.execute(wanted.where(*mine).order_by(jobs.c.position, images.c.slot))]
+
+
+def _as_awaited(row: Any, now: float) -> Awaited:
+    return Awaited(
+        image_id=row.id,
+        key=row.key,
+        slot=row.slot,
+        price=row.price,
+        tries=row.tries,
+        error_code=row.error_code,
+        message=row.message,
+        link_dies_at=row.expires_at,
+        is_being_copied=row.lease_until is not None and row.lease_until > now,
+    )
+
+
+def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
+    """Paid images are lost on a person's word, but for those that are being copied just now. Returns how many."""
+    free = images.c.lease_until.is_(None) | (images.c.lease_until <= now)
+    wanted = select(images, attempts.c.id.label("of_attempt"))
+    wanted = wanted.select_from(images.outerjoin(attempts, attempts.c.id == images.c.attempt_id))
+    rows = tx.execute(wanted.where(images.c.id.in_(image_ids), images.c.state == Image.GENERATED.value, free)).all()
+    record(tx, [_lost(row, now) for row in rows])
+    write_events(tx, [job_event(GIVEN_UP, row.batch_id, row.job_id, now, {"image": row.slot}) for row in rows])
+    return len(rows)
+
+
+def _lost(row: Any, now: float) -> ImageLost:
+    last = ": ".join(part for part in (row.error_code, row.message) if part)
+    message = f"given up on your word{f'; the last try: {last}' if last else ''}"
+    return ImageLost(image_id=row.id, at=now, code=GIVEN_UP, message=message)
 
 
 def states(tx: Connection, image_ids: Sequence[int]) -> Counter[Image]:

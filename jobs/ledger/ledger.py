@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.cadence import Durations
 from jobs.errors import LedgerBusy, LedgerGone
-from jobs.integrity import Kept
+from jobs.integrity import Awaited, Kept
 from jobs.ledger import (
     adopted,
     batches,
@@ -447,6 +447,14 @@ class Ledger:
     def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
         """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
         return self._write(lambda tx: keeping.copy_again(tx, reasons, now))
+
+    def awaited(self, name: str, keys: Sequence[str], now: float) -> list[Awaited]:
+        """The paid images of these rows that are not stored yet."""
+        return self._read(lambda tx: keeping.awaited(tx, batches.batch_id_of(tx, name), keys, now))
+
+    def give_up(self, image_ids: Sequence[int], now: float) -> int:
+        """Paid images that cannot be had are lost on a person's word; returns how many. One that comes late counts."""
+        return self._write(lambda tx: keeping.give_up(tx, image_ids, now))
 
     def states_of_images(self, image_ids: Sequence[int]) -> Counter[Image]:
         """How many of these images are in which state."""

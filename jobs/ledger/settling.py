@@ -331,12 +331,12 @@ def _asked_state(fact: AttemptFact) -> Attempt:
 
 
 def apply_copy(changes: Changes, fact: ImageEnd, row: Any) -> None:
-    """Gathers what the end of one copy changes."""
-    if row.state != Image.GENERATED:
+    """Gathers what the end of one copy changes. What was given up and is stored after all is there."""
+    stored = isinstance(fact, ImageStored)
+    if row.state != Image.GENERATED and not (stored and row.state == Image.LOST):
         return
     if not row.surplus:
         changes.touched.add(row.job_id)
-    stored = isinstance(fact, ImageStored)
     changes.filled.append(
         {
             "image": row.id,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, case, func, literal_column, select
 from jobs.ledger.events import event_row, write_or_count
 from jobs.ledger.schema import accounts, attempts, images
 from jobs.ledger.values.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
+from jobs.states import Image
 from providers.dialect import RAW_LIMIT, clean
 
 #: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.
@@ -73,9 +74,10 @@ def _said(fact: TaskStillRunning) -> dict[str, Any]:
     return {"code": fact.code, "message": clean(fact.message or ""), "raw": clean(fact.raw, RAW_LIMIT)}
 
 
+#: Of an image that was given up too: its copy may have been under way.
 _CHECKED = (
     update(images)
-    .where(images.c.id == bindparam("of_image"), images.c.state == literal_column("'generated'"))
+    .where(images.c.id == bindparam("of_image"), images.c.state.in_([Image.GENERATED.value, Image.LOST.value]))
     .values({name: bindparam(f"new_{name}") for name in (
         "object_path", "sha256", "bytes", "width", "height", "format", "flags")})
 )  # fmt: skip

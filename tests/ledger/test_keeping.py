@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.integrity import Kept
 from jobs.ledger.values.adopted import AdoptedImage, AdoptedRow
-from jobs.ledger.values.facts import ImageChecked, ImageStored, TaskSucceeded
+from jobs.ledger.values.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
 from jobs.states import Image, Job
 from tests.ledger.stock import NOW, made, new_batch, row, rows, stock
 
@@ -51,6 +51,48 @@ def test_an_image_that_is_sent_back_is_copied_again_and_costs_nothing(ledger):
     ledger.record([ImageStored(image_id=due.image_id, at=NOW + 6)], NOW + 6)
     assert ledger.progress("spring").jobs[Job.DONE] == 3
     assert ledger.states_of_images([due.image_id]) == {Image.STORED: 1}
+
+
+def waiting(ledger):
+    """A batch of one row: paid, and its first copy met a page."""
+    stock(ledger, rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(made(),), task_id="t")], NOW)
+    ((due,), _) = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+    return due
+
+
+def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_paid_anew(ledger):
+    due = waiting(ledger)
+    told = ImageDelayed(image_id=due.image_id, at=NOW, next_copy_at=NOW + 9, code="not_an_image", message="a page")
+    ledger.record([told], NOW)
+
+    (one,) = ledger.awaited("spring", ["k0"], NOW)
+    assert (one.key, one.error_code, one.tries, one.is_being_copied) == ("k0", "not_an_image", 1, False)
+    assert ledger.give_up([one.image_id], NOW + 5) == 1
+    assert ledger.give_up([one.image_id], NOW + 5) == 0
+
+    counted = ledger.progress("spring")
+    assert (counted.jobs[Job.LOST], counted.lost_money, counted.batch.charged) == (1, 20_000, 20_000)
+    assert ledger.claim_copies(NOW + 99, holder="me", lease=60, at_most=9)[0] == []
+    story = ledger.story("spring", "k0")
+    assert (story.result.error_code, story.events[-1].name) == ("given_up", "given_up")
+    assert "a page" in story.result.message
+    assert ledger.retry("spring", NOW + 9) == 1
+    assert ledger.progress("spring").jobs[Job.READY] == 1
+
+
+def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledger):
+    due = waiting(ledger)
+    assert ledger.give_up([due.image_id], NOW + 5) == 0
+    assert ledger.give_up([due.image_id], NOW + 61) == 1, "its lease is over"
+
+    facts = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
+    ledger.record([ImageChecked(image_id=due.image_id, object_path="spring/k0/0.png", **facts)], NOW + 62)
+    ledger.record([ImageStored(image_id=due.image_id, at=NOW + 62)], NOW + 62)
+
+    counted = ledger.progress("spring")
+    assert (counted.jobs[Job.DONE], counted.lost_money) == (1, 0)
 
 
 def object_of(slot=0, revision=1, *, surplus=False):
