@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cli.commands import command
 from cli.wording import count, listed
 from jobs.errors import CODES, BadInput
 from jobs.results import near
@@ -21,12 +22,11 @@ def moderated(errors: Mapping[str, int]) -> str:
     return f"{count(number, 'row')} {verb} not retried without --error moderation" if number else ""
 
 
-def misshapen(errors: Mapping[str, int]) -> str:
+def misshapen(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
     """Rows whose images are stored with other pixels than asked for, under --strict-size; "" where there are none."""
     number = errors.get("wrong_pixels", 0)
-    return (
-        f"{count(number, 'row')} came with other pixels: redo --key KEY makes new images beside them" if number else ""
-    )
+    redo = command(f"redo {batch} --error wrong_pixels", sandbox=sandbox)
+    return f"{redo}  pays for new images beside those of {count(number, 'row')} with other pixels" if number else ""
 
 
 def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:
@@ -34,7 +34,7 @@ def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:
     if error and error not in CODES and error not in errors:
         raise BadInput(f'--error: "{error}" is no code (docs/errors.md). {near(error, errors or CODES)}')
     if error == "wrong_pixels" and errors.get(error):
-        return misshapen(errors)
+        return misshapen(batch, errors)
     there = f"; there are {listed(errors)}" if errors else ""
     if error:
         return f"no row of {batch} ended with {error}{there}"

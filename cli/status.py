@@ -262,7 +262,7 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
     if refused := moderated(progress.errors):
         yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
-    if odd := misshapen(progress.errors):
+    if odd := misshapen(name, progress.errors, sandbox=sandbox):
         yield f"next\t{odd}", ""
 
 

@@ -191,6 +191,7 @@ def redo(  # noqa: PLR0913  one parameter an option
     *,
     key: Keys = None,
     keys: KeyFile = None,
+    error: ErrorCode = "",
     prompt: Prompt = "",
     yes: Yes = False,
     json: Json = False,
@@ -198,14 +199,14 @@ def redo(  # noqa: PLR0913  one parameter an option
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """New images for rows that are done; stored beside the old."""
+    """New images for rows that are done, or ended with an error; stored beside the old."""
     chosen = [*(key or []), *(_keys_of(keys) if keys else [])]
-    if not chosen:
-        raise BadInput("redo needs to know the rows: --key KEY, or --keys FILE with one key a line.")
+    if not (chosen or error):
+        raise BadInput("redo needs to know the rows: --key KEY, --keys FILE with one key a line, or --error CODE.")
     changes: list[tuple[str, Request | None]] = []
 
     def wanted(result: Result) -> bool:
-        if result.key not in chosen or result.request is None:
+        if result.request is None or not (result.key in chosen or (error and result.error_code == error)):
             return False
         changes.append(_change(result, prompt))
         return True
@@ -216,7 +217,7 @@ def redo(  # noqa: PLR0913  one parameter an option
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
         return desk.ledger.redo(batch, changes, time.time())
 
-    again = Again(command="redo", batch=batch, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
+    again = Again(command="redo", batch=batch, error=error, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
     return _again(again, config, sandbox=sandbox)
 
 

@@ -16,6 +16,8 @@ from cli.commands import command
 from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
+from cli.retries import misshapen, moderated, retried
+from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker import telemetry
 from worker.local import Ending, Reason, StopSignal, run_batch
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Width of a summary's labels.
 _LABEL = 12
+#: Of these the reasons are counted together.
+_ENDED_BADLY = (Job.PARTIAL, Job.FAILED, Job.LOST)
 _NEEDS_EYES = (Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD)
 
 
@@ -180,11 +184,17 @@ def _all_done(progress: Progress) -> str:
 
 
 def _rows(progress: Progress) -> Iterator[Line]:
-    tellers = {Job.DONE: _done, Job.FAILED: _failed, Job.HELD: _held}
+    ended_badly = [state for state, _ in _states(progress, _ENDED_BADLY)]
+    tellers = {Job.DONE: _done, Job.HELD: _held}
+    if len(ended_badly) == 1:
+        tellers[ended_badly[0]] = _reasons
     for state, number in _states(progress, tuple(Job)):
         told = tellers[state](progress) if state in tellers else ""
         style = "green" if state is Job.DONE else "yellow" if state in _NEEDS_EYES else ""
         yield f"  {state:{_LABEL - 2}}{wording.count(number, 'row'):>12}   {told}".rstrip(), style
+    if len(ended_badly) > 1:
+        rows = wording.count(sum(progress.errors.values()), "row")
+        yield f"  {'reasons':{_LABEL - 2}}{rows:>12}   {_reasons(progress)}", "yellow"
 
 
 def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, int]]:
@@ -195,11 +205,14 @@ def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, 
 
 def _done(progress: Progress) -> str:
     images = wording.count(progress.images_stored, "image")
+    if progress.jobs.get(Job.PARTIAL) or progress.errors.get("wrong_pixels"):
+        images += " of all rows"  # of those that ended badly too
     odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
     return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}"
 
 
-def _failed(progress: Progress) -> str:
+def _reasons(progress: Progress) -> str:
+    """By code, of all rows that ended badly."""
     return wording.listed(progress.errors)
 
 
@@ -214,9 +227,11 @@ def _money(progress: Progress) -> str:
     of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
     parts = [
         f"{wording.money(batch.charged)}{of} (list prices)",
+        *([f"{wording.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
         f"unknown at most {wording.money(progress.unknown_money)}",
+        f"lost {wording.money(progress.lost_money)}",
     ]
-    return f"{'money':{_LABEL}}{', '.join([*parts, f'lost {wording.money(progress.lost_money)}'])}"
+    return f"{'money':{_LABEL}}{', '.join(parts)}"
 
 
 def _next(ended: Ended, then: str) -> Iterator[Line]:
@@ -225,12 +240,23 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
         results = f"{command(f'results {name}', sandbox=sandbox)} --per image -o done.csv"
         yield f"{'next':{_LABEL}}{then or results}", ""
+        yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
         left = ended.progress.jobs.get(Job.READY, 0)
         waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
         rows = f"; {waiting}, about {wording.money(ended.progress.remaining_money)}" if left else ""
         more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
         yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
+
+
+def _for_bad_rows(progress: Progress) -> Iterator[str]:
+    """What helps rows that ended badly, as commands to paste."""
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    if progress.batch.state is BatchState.CANCELLED:
+        return
+    if again := retried(progress.errors):
+        yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {wording.count(again, 'row')}"
+    yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
 
 
 def _raise(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 from test_sheet import progress
@@ -54,13 +55,37 @@ def test_a_clock_that_is_set_back_silences_nobody(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_used_budget_names_the_one_that_would_do():
+def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
     counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
     ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
 
     *_, (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
 
     assert "lightfast resume catalog --sandbox --budget 1.29 (or more); 3 rows wait, about $0.06" in last
+
+
+def lines_of(**changes):
+    ending = Ending(exit_code=3, reason=changes.pop("reason"), message="", progress=progress(**changes))
+    return [line for line, _ in summary(Ended(ending=ending, code=3, seconds=3.0))]
+
+
+def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_pasted():
+    jobs, errors = {Job.FAILED: 5}, {"moderation": 3, "wrong_pixels": 2}
+    alone = lines_of(reason=Reason.ROWS_NEED_YOU, jobs=jobs, errors=errors)
+    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, Job.LOST: 1}, errors={**errors, "given_up": 1})
+
+    assert "  failed          5 rows   3 moderation, 2 wrong_pixels" in alone
+    assert "  failed          5 rows" in mixed
+    assert "  reasons         6 rows   3 moderation, 2 wrong_pixels, 1 given_up" in mixed
+    assert any(line.strip().startswith("lightfast redo catalog --error wrong_pixels ") for line in alone)
+    assert any(line.strip().startswith("lightfast retry catalog ") for line in mixed)
+
+
+def test_a_run_that_is_stopped_tells_what_is_reserved():
+    (money,) = [line for line in lines_of(reason=Reason.INTERRUPTED, in_flight_money=480_000) if "money" in line]
+
+    assert "$0.48 reserved in flight" in money
 
 
 def test_rows_left_out_on_the_users_word_are_not_called_done():
