@@ -74,10 +74,11 @@ def _said(fact: TaskStillRunning) -> dict[str, Any]:
     return {"code": fact.code, "message": clean(fact.message or ""), "raw": clean(fact.raw, RAW_LIMIT)}
 
 
-#: Of an image that was given up too: its copy may have been under way.
+#: Literal, as many are written with one statement. An image that was given up too: its copy may be under way.
+_NOT_STORED = [literal_column(f"'{state.value}'") for state in (Image.GENERATED, Image.LOST)]
 _CHECKED = (
     update(images)
-    .where(images.c.id == bindparam("of_image"), images.c.state.in_([Image.GENERATED.value, Image.LOST.value]))
+    .where(images.c.id == bindparam("of_image"), images.c.state.in_(_NOT_STORED))
     .values({name: bindparam(f"new_{name}") for name in (
         "object_path", "sha256", "bytes", "width", "height", "format", "flags")})
 )  # fmt: skip

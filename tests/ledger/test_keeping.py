@@ -95,6 +95,20 @@ def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledg
     assert (counted.jobs[Job.DONE], counted.lost_money) == (1, 0)
 
 
+def test_what_many_images_are_is_recorded_with_one_statement(ledger):
+    stock(ledger, rows(2))
+    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    facts = [TaskSucceeded(attempt_id=each.attempt_id, at=NOW, images=(made(),), task_id=each.key) for each in intents]
+    ledger.record(facts, NOW)
+    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+
+    same = {"object_path": "x", "sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
+    ledger.record([ImageChecked(image_id=each.image_id, **same) for each in due], NOW)
+
+    ledger.record([ImageStored(image_id=each.image_id, at=NOW) for each in due], NOW)
+    assert [each.sha256[0] for each in ledger.kept("spring")] == ["a", "a"]
+
+
 def object_of(slot=0, revision=1, *, surplus=False):
     facts = {"sha256": "b" * 64, "bytes": 9, "width": 4, "height": 4, "format": "png", "stored_at": NOW}
     return AdoptedImage(slot=slot, revision=revision, surplus=surplus, path=f"spring/x/{slot}.png", **facts)
