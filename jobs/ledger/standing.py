@@ -75,7 +75,7 @@ def _said(fact: TaskStillRunning) -> dict[str, Any]:
 
 
 #: Literal, as many are written with one statement. An image that was given up too: its copy may be under way.
-_NOT_STORED = [literal_column(f"'{state.value}'") for state in (Image.GENERATED, Image.LOST)]
+_NOT_STORED: list[Any] = [literal_column(f"'{state.value}'") for state in (Image.GENERATED, Image.LOST)]
 _CHECKED = (
     update(images)
     .where(images.c.id == bindparam("of_image"), images.c.state.in_(_NOT_STORED))
