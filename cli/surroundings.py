@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import tempfile
@@ -116,7 +117,7 @@ def _is_weather(refused: StoreError) -> bool:
 def trackless(dest: str) -> Iterator[None]:
     """Takes away what a look at a folder made: the folder itself, where it was not there."""
     folder = Path(dest) if dest and "://" not in dest else None
-    missing = [path for path in (folder, *folder.parents) if not path.exists()] if folder else []
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)] if folder else []
     try:
         yield
     finally:

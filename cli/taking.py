@@ -156,10 +156,20 @@ def normal_dest(dest: str) -> str:
         meant = f"{scheme}://{'/' * (scheme == 'file')}{dest[typed.end() :]}"
         raise BadInput(f'--to "{dest}" would be a folder of that name. Did you mean {meant}? For the folder: ./{dest}')
     if dest.startswith("file://"):
-        dest = unquote(urlsplit(dest).path)
-    if "://" in dest:
+        dest = _folder_of(dest)
+    scheme, has_scheme, rest = dest.partition("://")
+    if has_scheme and not rest.strip("/"):
+        raise BadInput(f'--to "{dest}": no bucket is named. A destination is {scheme}://BUCKET/PREFIX or a folder.')
+    if has_scheme:
         return dest.rstrip("/")
     return str(Path(dest).expanduser().absolute()) if dest else ""
+
+
+def _folder_of(url: str) -> str:
+    host, slash, path = url.removeprefix("file://").partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise BadInput(f'--to "{url}": a file URL has three slashes, file:///folder.')
+    return unquote(f"/{path}")
 
 
 def _bound(making: Making, settings: Settings, batch: Batch | None) -> tuple[str, str]:

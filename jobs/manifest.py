@@ -112,7 +112,7 @@ def _encoding(asked: str | None) -> str:
     try:
         name = codecs.lookup(asked or "utf-8").name
         "".encode(name)  # refuses what is a codec and no text, such as base64
-    except LookupError:
+    except (LookupError, UnicodeError):  # Python's own "undefined" refuses everything
         raise BadInput(f'--encoding "{asked}" is not known; for example utf-8, cp1252, utf-16.') from None
     return "utf-8-sig" if name == "utf-8" else name
 

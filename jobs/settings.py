@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_database(cls, url: str) -> str:
         scheme, _, rest = url.partition("://")
-        if scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        if scheme in ("postgres", "postgresql", "postgresql+psycopg") and _is_address(url):
             return f"postgresql+psycopg://{rest}"
         path = rest.partition("?")[0].removeprefix("/")
         if scheme == "sqlite" and rest.startswith("/") and path and ":memory:" not in path:
@@ -174,6 +174,13 @@ class Settings(BaseSettings):
     def with_database(self, path: Path) -> Settings:
         """The same settings on another SQLite file."""
         return self.model_copy(update={"database_url": _sqlite_url(path)})
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
 
 
 def _http_url(url: str) -> str:

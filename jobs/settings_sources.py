@@ -71,7 +71,7 @@ def _read_toml(file: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise BadInput([f"{file}: not TOML: {broken}"]) from None
     except OSError as trouble:
         raise BadInput([f"{file}: cannot be read: {trouble.strerror}"]) from None

@@ -136,6 +136,10 @@ OPTIONS = {
     "no destination": (["m.csv"], {}, ["--to DEST", "s3://bucket/prefix"]),
     "strange destination": (["m.csv", "--to", "ftp://host/x"], {}, ["ftp://host/x", "s3://"]),
     "destination without a slash": (["m.csv", "--to", "s3:/shop/x"], {}, ["Did you mean s3://shop/x?", "./s3:/shop/x"]),
+    "destination too long": (["m.csv", "--to", "x" * 5000], {}, ["name too long", "bad_path"]),
+    "encoding of nothing": (["m.csv", "--to", "out", "--encoding", "undefined"], {}, ["undefined", "utf-8"]),
+    "database's port": (["m.csv"], {"LIGHTFAST_DATABASE_URL": "postgresql://h:x/y"}, ["DATABASE_URL", "HOST/NAME"]),
+    "settings too deep": (["m.csv", "--config", "deep.toml"], {}, ["deep.toml", "not TOML"]),
     "destination is a file": (["m.csv", "--to", "m.csv"], {}, ["m.csv"]),
     "stdin without a name": (["-", "--to", "out"], {}, ["--batch NAME"]),
     "strange batch": (["m.csv", "--to", "out", "--batch", "a/b"], {}, ["--batch", '"a/b"']),
@@ -153,6 +157,7 @@ OPTIONS = {
 def test_wrong_options_and_settings_are_refused_by_name(case):
     arguments, environment, told = OPTIONS[case]
     Path("m.csv").write_text(GOOD)
+    Path("deep.toml").write_text(f"x = {'[' * 5000}{']' * 5000}")
 
     said = refused(*arguments, **environment)
 

@@ -60,6 +60,12 @@ def test_a_folder_is_one_destination_however_it_is_written(tmp_path):
     assert normal_dest("s3://bucket/prefix/") == "s3://bucket/prefix"
 
 
+@pytest.mark.parametrize("dest", ["s3://", "s3:///", "gs://", "file://host/x", "file://x", "file://[x/y"])
+def test_a_destination_without_its_place_is_no_folder_of_that_name(dest):
+    with pytest.raises(BadInput, match=r"no bucket is named|three slashes"):
+        normal_dest(dest)
+
+
 def test_a_manifest_in_a_bucket_is_brought_here_and_leaves_no_copy(s3):
     s3.client.put_object(Bucket=s3.name, Key="in/products.csv", Body=b"prompt\nA lamp\n")
 
