@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 import pytest
 import structlog
 from crew_world import Provider, close_all, row, stock, world
-from sqlalchemy import update
+from sqlalchemy import NullPool, create_engine, inspect, text, update
 from typer.testing import CliRunner
 
 from cli.main import app
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LightfastError, WrongSchema
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import ledger as ledger_row
 from jobs.ledger.values.facts import SubmitAccepted
@@ -60,3 +63,24 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     assert not ledger.progress("spring").moved
     assert shelf.claim(ledger, NOW) == 2
     ledger.close()
+
+
+def test_tables_of_another_program_are_not_taken_for_a_ledgers(sqlite_ledger_url, postgres_url):
+    for url in (sqlite_ledger_url, postgres_url.replace("postgresql://", "postgresql+psycopg://")):
+        with contextlib.closing(create_engine(url, poolclass=NullPool).connect()) as theirs:
+            theirs.execute(text("CREATE TABLE jobs (salary INTEGER)"))
+            theirs.commit()
+
+            with pytest.raises(WrongSchema, match="tables of these names already: jobs"):
+                open_ledger(url)
+
+            assert inspect(theirs).get_table_names() == ["jobs"]
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_text("hello"), lambda file: os.truncate(file, 8192)])
+def test_a_damaged_ledger_is_told_with_what_helps(sqlite_ledger_url, tmp_path, damage):
+    open_ledger(sqlite_ledger_url).close()
+    damage(tmp_path / "ledger.db")
+
+    with pytest.raises(LightfastError, match=r"ledger.db is damaged: .*Put a copy of it back"):
+        open_ledger(sqlite_ledger_url)

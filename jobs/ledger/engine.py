@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
@@ -174,6 +174,14 @@ def is_away(error: BaseException) -> bool:
 # -- birth and upgrade ---------------------------------------------------------------------------------------------
 
 
+#: What SQLite says of a file that is not as it left it.
+_DAMAGED = ("malformed", "not a database")
+_OF_THE_DAMAGED = (
+    "Put a copy of it back, or what `sqlite3 FILE .recover` can read of it; an older copy does not know what was sent "
+    "since and would pay for it again. Without one,  lightfast adopt DEST  rebuilds it from the stored images"
+)
+
+
 def prepare(database: Database, *, create: bool, upgrade: bool) -> None:
     """Makes an empty schema, upgrades SQLite after a copy, refuses any other schema than ours."""
     if database.path is not None:
@@ -182,8 +190,11 @@ def prepare(database: Database, *, create: bool, upgrade: bool) -> None:
         database.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _prepare_schema(database, create=create, upgrade=upgrade)
-    except OperationalError as error:
-        raise LightfastError(f"the ledger at {shown(database.url)} cannot be opened: {error.orig}") from error
+    except DatabaseError as error:
+        where, said = shown(database.url), str(error.orig)
+        if database.is_sqlite and any(word in said for word in _DAMAGED):
+            raise LightfastError(f"the ledger at {where} is damaged: {said}. {_OF_THE_DAMAGED}") from error
+        raise LightfastError(f"the ledger at {where} cannot be opened: {said}") from error
 
 
 def _prepare_schema(database: Database, *, create: bool, upgrade: bool) -> None:
@@ -212,12 +223,25 @@ def _be_born(database: Database) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BIRTH_LOCK})
         if revision(connection) is not None:
             return  # another process was first
+        _demand_empty(database, connection)
         schema.metadata.create_all(connection)
         born = {"id": uuid.uuid4().hex, "created_at": time.time(), "secret": secrets.token_hex(32)}
         connection.execute(insert(schema.ledger).values(**born))
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
     database.existed = False
+
+
+def _demand_empty(database: Database, connection: Connection) -> None:
+    """Tables of these names may be another program's, or a ledger's whose version was lost: neither is written to."""
+    ours = {*schema.metadata.tables, "alembic_version"}
+    taken = sorted(ours & set(inspect(connection).get_table_names()))
+    if taken:
+        raise WrongSchema(
+            f"the database at {shown(database.url)} is no ledger, and has tables of these names already: "
+            f"{', '.join(taken)}. Give Lightfast a database, or a PostgreSQL schema, of its own; if this is a restored "
+            "ledger, its table alembic_version was left out. Nothing was changed."
+        )
 
 
 def _is_older(found: str) -> bool:
@@ -248,6 +272,8 @@ def _refuse(database: Database, found: str | None) -> None:
         raise WrongSchema(
             f"the ledger at {where} has schema {found}, this program needs {HEAD}.  Run  lightfast migrate"
         )
+    if not found.isdigit():
+        raise WrongSchema(f"the database at {where} is another program's (its schema is {found}). Use one of its own")
     raise WrongSchema(f"the ledger at {where} has schema {found}, newer than this program's {HEAD}.  Update Lightfast")
 
 
