@@ -12,6 +12,7 @@ import typer
 from cli.options import Config, Json
 from cli.reading import note, show_json
 from jobs.errors import BadInput
+from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
 Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on order; see docs/sandbox.md.")]
@@ -48,7 +49,18 @@ def sandbox(*, port: Port = 8765, scenario: Scenario = None) -> int:
     """The stand-in alone, until Ctrl-C. This process becomes it."""
     if scenario is not None and not scenario.is_file():
         raise BadInput(f"--scenario {scenario}: there is no such file.")
+    if sys.stderr.isatty():
+        _say_how(port)
     command = [sys.executable, "-m", "sandbox", "--port", str(port)]
     command += ["--scenario", str(scenario)] if scenario else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606  our own module
+
+
+def _say_how(port: int) -> None:
+    """How another terminal's commands reach it: --sandbox has a stand-in of its own."""
+    sys.stderr.write("In another terminal:  export LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 LIGHTFAST_SANDBOX=1\n")
+    for provider in PROVIDERS:
+        key, base = key_variable(provider), base_url_variable(provider)
+        sys.stderr.write(f"  export {key}=any {base}=http://127.0.0.1:{port}/{provider}\n")
+    sys.stderr.write("Then  lightfast run MANIFEST --to DEST  goes there. Ctrl-C ends it. More: docs/sandbox.md\n")

@@ -30,6 +30,7 @@ from cli.options import (
 from cli.reading import Desk, demand_key, desk_of, find_batch, note, open_desk, show_json
 from cli.retries import nothing_to_retry
 from jobs.errors import BadInput, LedgerBusy
+from jobs.progress import images_on_their_way
 from jobs.survey import cancelled_for_good
 
 if TYPE_CHECKING:
@@ -144,8 +145,10 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
     with open_desk(config, sandbox=sandbox) as desk:
         find_batch(desk.ledger, batch)
         count = desk.ledger.cancel(batch, time.time())
-        rows = wording.count(count, "row")
-        text = f"{batch} is cancelled: {rows} will not be made. What is paid is still stored{_by_whom(desk)}."
+        left = f"{wording.count(count, 'row')} will not be made" if count else "no row was left to make"
+        coming = desk.ledger.progress(batch)
+        stored = f" What is paid is still stored{_by_whom(desk)}." if images_on_their_way(coming) else ""
+        text = f"{batch} is cancelled for good: {left}.{stored}"
         _told(desk, batch, text, json=json, cancelled=count)
     return 0
 

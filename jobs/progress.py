@@ -30,13 +30,18 @@ def images_to_come(progress: Progress) -> int:
     return progress.images_ready + progress.images_in_flight + progress.images_generated
 
 
+def images_on_their_way(progress: Progress) -> int:
+    """Images that are paid or being made, and not stored."""
+    return progress.images_in_flight + progress.images_generated
+
+
 def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
     """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
 
     What waits for a person is not counted: a batch that is paused sends no more.
     """
     pace = images_per_second(progress, now, since)
-    on_their_way = progress.images_in_flight + progress.images_generated
+    on_their_way = images_on_their_way(progress)
     if pace is None or not on_their_way:
         return None
     active = progress.batch.state is BatchState.ACTIVE

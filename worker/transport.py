@@ -203,6 +203,8 @@ def describe(error: BaseException) -> str:
         text = f"unreadable content encoding: {text}"
     name = type(error).__name__
     own = f"{name}: {text}" if text else name
+    if type(error) in (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
+        own = f"{error.host}:{error.port}"  # type: ignore[attr-defined]  # its text says no more than the words do
     plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
     is_ours = isinstance(error, TimeoutError) or type(error).__module__.startswith("worker.")
     return (f"{plain}{_reason(error)} ({own})" if plain else text if text and is_ours else own)[:PROBLEM_LIMIT]
