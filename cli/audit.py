@@ -52,7 +52,7 @@ COLUMNS = [
 ]
 
 Line = tuple[str, str]
-Batch = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
+Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
 AccountName = Annotated[str | None, typer.Option("--account", metavar="A", help="Only of this account.")]
 Since = Annotated[str, typer.Option(metavar="DAY", help="Sent on this UTC day or later: 2026-05-01.")]
 Until = Annotated[str, typer.Option(metavar="DAY", help="Sent before this UTC day.")]

@@ -42,7 +42,7 @@ def give_up(
             demand_key(desk.ledger, [batch], each)
         now = time.time() + desk.ledger.clock_offset()
         waiting = desk.ledger.awaited(batch, key, now)
-        if not json:
+        if waiting and not json:
             show(_told(waiting), sandbox=found.sandbox, stderr=True)
         if waiting:
             confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")

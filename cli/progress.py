@@ -157,7 +157,8 @@ def _pace(progress: Progress, span: Span) -> Iterator[str]:
 def _spent(progress: Progress) -> str:
     batch = progress.batch
     of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
-    return f"{wording.money(batch.charged)}{of} so far"
+    flying = f", {wording.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
+    return f"{wording.money(batch.charged)}{of} so far{flying}"
 
 
 def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:

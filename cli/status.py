@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.ledger.values.reports import Progress
     from jobs.ledger.values.workers import Trouble
 
-Name = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="One batch; else all.", show_default=False)]
+Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
 Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
 Line = tuple[str, str]
 

@@ -88,6 +88,7 @@ def watch(  # noqa: PLR0913  one parameter an option
     with open_desk(config, sandbox=sandbox) as desk:
         find_batch(desk.ledger, batch)
         _warn_without_workers(desk)
+        _warn_without_a_run(desk, batch)
         return _watch(desk, batch, limits, json=json, quiet=quiet)
 
 
@@ -105,6 +106,14 @@ def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool) ->
     ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - began)
     tell(ended, Manner(json=json, quiet=quiet))
     return ended.code
+
+
+def _warn_without_a_run(desk: Desk, batch: str) -> None:
+    from cli.watching import NOBODY  # noqa: PLC0415  heavy
+    from worker.verdict import is_over  # noqa: PLC0415  the same
+
+    if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
+        note(f"warning: {NOBODY}.")
 
 
 def _warn_without_workers(desk: Desk) -> None:

@@ -25,7 +25,7 @@ from providers.dialect import MICROS, NotFound, Unreadable
 if TYPE_CHECKING:
     from jobs.ledger.values.reports import UnknownAttempt
 
-Batch = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Only of this batch.", show_default=False)]
+Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Only of this batch.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]
 Resolve = Annotated[str | None, typer.Option("--resolve", metavar="pay-again|give-up|found", help="Your word on them.")]
 TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="With `found`: the task in the console.")]

@@ -14,6 +14,8 @@ from worker.verdict import Reason, Standing, finished, is_over, patience, waits_
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
 
+#: What is said of a SQLite ledger without a run.
+NOBODY = "nobody works on it now: the same `lightfast run` goes on"
 #: Seconds between two looks, and the share of the time that looking may take.
 LOOK_EVERY = 1.0
 LOOKING_SHARE = 0.1
@@ -41,10 +43,10 @@ class Watch:
                 self.screen.show(standing.progress, standing.accounts)
                 reason = self._judge(standing)
                 if reason is not None:
-                    return _ending(reason, standing)
+                    return self._ending(reason, standing)
                 time.sleep(max(LOOK_EVERY, (time.monotonic() - before) / LOOKING_SHARE))
         except KeyboardInterrupt:
-            return _ending(Reason.INTERRUPTED, self._look())
+            return self._ending(Reason.INTERRUPTED, self._look())
 
     def _look(self) -> Standing:
         now = time.time() + self.ledger.clock_offset()
@@ -68,14 +70,14 @@ class Watch:
         stalled = longest is not None and time.monotonic() - self._changed_at >= longest
         return (reason or Reason.NOTHING_MOVES) if stalled else None
 
+    def _ending(self, reason: Reason, standing: Standing) -> Ending:
+        held_up = "; ".join(troubles(standing.progress, standing.accounts))
+        nothing = held_up or f"nothing moves; {'is a worker there?' if not self.ledger.is_sqlite else self._who()}"
+        said = f"no longer watched; {self._who()}" if reason is Reason.INTERRUPTED else nothing
+        code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
+        return Ending(exit_code=code, reason=reason, message=said, progress=standing.progress)
 
-def _ending(reason: Reason, standing: Standing) -> Ending:
-    held_up = "; ".join(troubles(standing.progress, standing.accounts))
-    calm = (
-        "no longer watched; the workers go on"
-        if reason is Reason.INTERRUPTED
-        else held_up or "nothing moves; is a worker there?"
-    )
-    return Ending(
-        exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON), reason=reason, message=calm, progress=standing.progress
-    )
+    def _who(self) -> str:
+        if not self.ledger.is_sqlite:
+            return "the workers go on"
+        return "the `lightfast run` at work goes on" if self.ledger.is_held() else NOBODY

@@ -301,7 +301,7 @@ def test_hints_are_called_as_this_command_was(told, monkeypatch):
     assert ".venv/bin/lightfast unknown shop --config 'my shop.toml'" in call("status", "shop").stdout
 
 
-def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
+def test_why_tells_why_a_paid_image_is_not_stored_yet_and_how_to_give_it_up(told):
     now = time.time() + 60
     ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
     ledger.wake_account("main", now)
@@ -315,9 +315,21 @@ def test_why_tells_why_a_paid_image_is_not_stored_yet(told):
 
     text = call("why", "shop", "desk").stdout
 
-    for part in ("tried once", "next", "download_failed: the server answered 503", "its link dies"):
+    for part in (
+        "tried once",
+        "next",
+        "download_failed: the server answered 503",
+        "its link dies",
+        "give-up shop --key",
+    ):
         assert part in text
     assert "1 image is not copied yet: 1 download_failed" in call("status", "shop").stdout
+    with pytest.raises(BadInput, match=r"add --yes\. Nothing was changed"):
+        call("give-up", "shop", "--key", "desk")
+    said = call("give-up", "shop", "--key", "desk", "--yes").stderr
+    assert "desk, image 0: 1 try, the last: download_failed" in said
+    assert "1 paid image given up, counted as lost. To make anew, and pay again:  lightfast retry shop" in said
+    assert document("why", "shop", "desk")["error"] == "given_up"
 
 
 def test_a_task_is_adopted_only_when_the_provider_knows_it(told, sandbox, monkeypatch):
