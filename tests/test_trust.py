@@ -10,7 +10,7 @@ from worker import crew, local
 from worker.destinations import UNFAITHFUL, Destinations
 from worker.disk import DiskStore
 from worker.local import Reason, run_batch
-from worker.storage import PROBE, Put
+from worker.storage import PROBE, Put, StoreError
 from worker.trust import LOOK_EVERY, Look, Trust
 
 ROWS = 90
@@ -103,3 +103,26 @@ def test_a_bucket_that_lied_is_believed_when_a_probe_of_the_same_size_is_kept(tm
     assert trust.probe_size("d") == 5_000, "until an image was kept"
     trust.kept("d")
     assert trust.probe_size("d") == PROBE
+
+
+async def test_a_destination_without_room_is_not_taken_for_one_that_works_by_a_small_probe(tmp_path, monkeypatch):
+    class Full(DiskStore):
+        refused, room = 0, 100
+
+        def put_new(self, path, data, **more):
+            if len(data) > self.room:
+                self.refused += 1
+                raise StoreError(code="disk_full", message="no space left", retryable=True)
+            return super().put_new(path, data, **more)
+
+    services = world(tmp_path, provider := Provider(on_download=lambda _: png(padding=300)), max_in_flight=2)
+    store = Full(tmp_path / "dest")
+    services.destinations.opener = lambda _: store
+    stock(services, tmp_path, [row(number) for number in range(60)])
+
+    ending = await run_batch(services, "b", max_stall=1.0)
+
+    assert ending.reason is Reason.BUCKET_REFUSES
+    assert provider.submits.total() <= 8, "nothing more was sent after the first was refused"
+    store.room = 10_000
+    assert (await run_batch(services, "b", max_stall=9.0)).exit_code == 0

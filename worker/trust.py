@@ -30,7 +30,8 @@ class Trust:
     _puts: dict[str, int] = field(default_factory=dict)  # since the last look
     _unseen: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # images that were put since then
     _doubted: set[int] = field(default_factory=set)  # those of them that were on their way when it was found to lie
-    _lied_of: dict[str, int] = field(default_factory=dict)  # bytes of an object that was not kept
+    _lied: set[str] = field(default_factory=set)
+    _sizes: dict[str, int] = field(default_factory=dict)  # bytes of the object that was not taken, or not kept
 
     def next_put(self, dest: str) -> Look | None:
         """How the object that is put next is looked at; None: not at all."""
@@ -47,6 +48,15 @@ class Trust:
         """An image was put there and not looked at; the destination may have been found out meanwhile."""
         (self._doubted if self.doubts(dest) else self._unseen[dest]).add(image_id)
 
+    def took(self, dest: str) -> None:
+        """An image was put there, which says nothing yet of one that lied."""
+        if not self.doubts(dest):
+            self._sizes.pop(dest, None)
+
+    def was_full(self, dest: str, size: int) -> None:
+        """It had no room for so many bytes."""
+        self._sizes[dest] = size
+
     def is_doubted(self, image_id: int) -> bool:
         """Whether it was put, and its destination found to lie before it was on record as stored. Told once."""
         doubted = image_id in self._doubted
@@ -56,20 +66,22 @@ class Trust:
     def kept(self, dest: str) -> None:
         """A look, or a probe, found what was put."""
         self._unseen.pop(dest, None)
-        self._lied_of.pop(dest, None)
+        self._lied.discard(dest)
+        self._sizes.pop(dest, None)
 
     def lied(self, dest: str, size: int) -> set[int]:
         """A look did not: the images to be looked at, too. Each object is read back until one is kept."""
         self._puts.pop(dest, None)
-        self._lied_of[dest] = size
+        self._lied.add(dest)
+        self._sizes[dest] = size
         doubtful = self._unseen.pop(dest, set())
         self._doubted |= doubtful
         return doubtful
 
     def doubts(self, dest: str) -> bool:
         """Whether it lied when it was last looked."""
-        return dest in self._lied_of
+        return dest in self._lied
 
     def probe_size(self, dest: str) -> int:
-        """Bytes of a probe that tells whether it keeps its word: one that cuts what is large keeps a small one."""
-        return max(PROBE, self._lied_of.get(dest, 0))
+        """Bytes of a probe that tells: what is full takes a small one, and what cuts large ones keeps it."""
+        return max(PROBE, self._sizes.get(dest, 0))

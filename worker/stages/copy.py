@@ -63,6 +63,8 @@ LIMIT = 256 * 1024 * 1024
 SMALL = 512 * 1024
 #: Seconds that an image on our disk counts as living: it does not die, and goes after all whose links do.
 KEPT_FOR = 30 * 86_400.0
+#: What a destination says that is full, or a server behind it: it may still take a probe of a few bytes.
+NO_ROOM = frozenset({"disk_full", "bucket_failing"})
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -296,7 +298,14 @@ async def _is_there(
     trust = services.destinations.trust
     look = trust.next_put(due.dest)
     put = functools.partial(_put, due=due, path=named.object_path, content=content, checked=checked)
-    if not await _at_store(services, due, put):
+    try:
+        there = await _at_store(services, due, put)
+    except LaterError as end:
+        if end.fact.code in NO_ROOM:
+            trust.was_full(due.dest, named.bytes)
+        raise
+    trust.took(due.dest)
+    if not there:
         return False
     if look is None:
         trust.put(due.dest, due.image_id)
