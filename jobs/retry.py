@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from jobs.endings import OF_KIND, REACTIONS, Row
 from providers.dialect import Kind
 
-#: Seconds before the first of them; each next waits three times as long.
+#: Seconds before the first new attempt; each next waits three times as long, up to the longest: settings allow twenty.
 FIRST_WAIT = 5.0
+LONGEST_WAIT = 3600.0
 
 #: Seconds an account rests after 429 without Retry-After, doubled with each that follows without an acceptance. Short:
 #: a limit nobody declares is found by a 429 now and then, and most providers count by the second.
@@ -51,7 +52,7 @@ def decide(kind: Kind, failures: int, *, retries: int, parts: int = 1) -> RetryD
         return RetryDecision(again_in=0.0)  # the account rests, the row has done nothing wrong
     if failures > retries * parts:
         return RetryDecision(again_in=None)
-    return RetryDecision(again_in=FIRST_WAIT * 3.0 ** ((failures - 1) // parts))
+    return RetryDecision(again_in=min(LONGEST_WAIT, FIRST_WAIT * 3.0 ** min((failures - 1) // parts, 20)))
 
 
 def after_rebuff(times: int) -> float:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, and_, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, literal_column, or_, select, update
 
+from jobs import retry
 from jobs.ledger.destinations import HELD_UP
 from jobs.ledger.schema import accounts, batches, jobs, shares
 from jobs.states import Batch as BatchState
@@ -42,8 +43,9 @@ WAITS = (
     jobs.c.provider == bindparam("at_provider"),
     jobs.c.position.is_not(None),
 )
-#: Jobs that may be sent now.
-IS_READY = (*WAITS, jobs.c.ready_at <= bindparam("moment"))
+_BEYOND_REASON = bindparam("moment", type_=Float) + (retry.LONGEST_REST + retry.CLOCKS_DIFFER)
+#: Jobs that may be sent now. A wait that ends beyond all reason was said by a clock that was wrong, and is over.
+IS_READY = (*WAITS, or_(jobs.c.ready_at <= bindparam("moment", type_=Float), jobs.c.ready_at > _BEYOND_REASON))
 _WITH_WORK = (
     select(batches, shares.c.tag)
     .select_from(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 
 import pytest
+from sqlalchemy import update
 
 from cli.accounts import Standing, _document, _page
 from cli.progress import paused_line
+from jobs import retry
+from jobs.ledger.schema import jobs
 from jobs.ledger.values.facts import AccountPaused, SubmitAccepted
 from jobs.settings import Settings
-from tests.ledger.stock import NOW, rows, stock
+from providers.dialect import Kind
+from tests.ledger.stock import NOW, claim, rows, stock
 from web.metrics import _accounts
 
 YEAR_33715 = 1e12
@@ -54,3 +58,20 @@ def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
     assert paused_line(account).startswith("account main")
     (told,) = [family for family in _accounts(ledger, NOW) if family.name == "lightfast_account_paused"]
     assert [sample.value for sample in told.samples] == [0.0]
+
+
+@pytest.mark.parametrize(("ready_at", "taken"), [(YEAR_33715, 1), (NOW + 3600, 0)])
+def test_a_row_that_waits_beyond_all_reason_is_tried_now(ledger, ready_at, taken):
+    stock(ledger, rows(1))
+    with ledger._database.writing() as tx:
+        tx.execute(update(jobs).values(ready_at=ready_at))
+
+    assert claim(ledger, NOW) == taken
+
+
+def test_a_row_is_tried_again_within_the_hour_however_often_it_failed():
+    waits = [retry.decide(Kind.TRANSIENT, failures, retries=20).again_in for failures in range(1, 21)]
+
+    assert waits[:3] == [5.0, 15.0, 45.0]
+    assert waits == sorted(waits)
+    assert max(waits) == 3600.0
