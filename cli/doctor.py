@@ -66,7 +66,7 @@ def _tried(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except LightfastError as trouble:
-        return Finding(what=what, verdict="problem", text=str(trouble))
+        return Finding(what=what, verdict="problem", text=" ".join(str(trouble).split()))  # it stands in a table
 
 
 def _database(settings: Settings) -> Finding:
