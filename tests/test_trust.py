@@ -7,11 +7,11 @@ from crew_world import Provider, close_all, png, row, stock, world
 
 from jobs.states import Job
 from worker import crew, local
-from worker.destinations import UNFAITHFUL, Destinations
+from worker.destinations import Destinations
 from worker.disk import DiskStore
 from worker.local import Reason, run_batch
 from worker.storage import PROBE, Put, StoreError
-from worker.trust import LOOK_EVERY, Look, Trust
+from worker.trust import LOOK_EVERY, UNFAITHFUL, Look, Trust
 
 ROWS = 90
 
@@ -126,3 +126,17 @@ async def test_a_destination_without_room_is_not_taken_for_one_that_works_by_a_s
     assert provider.submits.total() <= 8, "nothing more was sent after the first was refused"
     store.room = 10_000
     assert (await run_batch(services, "b", max_stall=9.0)).exit_code == 0
+
+
+async def test_who_may_write_and_not_read_stores_all_the_same(tmp_path):
+    class WriteOnly(DiskStore):
+        def sha256_of(self, path):
+            raise StoreError(code="bucket_denied", message=f"403 {path}", retryable=True, denied=True)
+
+        look = sha256_of
+
+    services = world(tmp_path, Provider())
+    services.destinations.opener = lambda _: WriteOnly(tmp_path / "dest")
+    stock(services, tmp_path, [row(number) for number in range(3)])
+
+    assert (await run_batch(services, "b", max_stall=1.0)).exit_code == 0

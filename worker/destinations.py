@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from jobs.errors import StoreError
 from worker.storage import Store, open_store
 from worker.telemetry import emit
-from worker.trust import Trust
+from worker.trust import UNFAITHFUL, Trust
 
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
@@ -19,8 +19,6 @@ LONGEST_PROBE = 10.0
 WIDEST = 16
 NARROWED = 0.75
 NARROW_EVERY = 1.0
-#: It said that it has an object, and has it not, or not whole.
-UNFAITHFUL = "bucket_unfaithful"
 #: It asks for a slower pace: no reason to pay for nothing more. If its pace is too slow, the slack will say so.
 SLOW_DOWN = "bucket_slow_down"
 

@@ -104,7 +104,7 @@ class Store(ABC):
     def _demand_same(self, path: str, data: bytes) -> None:
         if self.read(path) != data:
             message = f"{self.url_of(path)} was written, and reads differently"
-            raise StoreError(code="bucket_unfaithful", message=message, retryable=True)
+            raise StoreError(code="bucket_unfaithful", message=message, retryable=False)
 
 
 def open_store(dest: str) -> Store:

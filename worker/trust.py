@@ -10,10 +10,14 @@ import enum
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from worker.storage import PROBE
+from jobs.errors import StoreError
+from jobs.ledger.values.facts import ImageChecked
+from worker.storage import PROBE, Store
 
 #: Of so many objects one is looked at: a bucket that begins to lie is found out before so many are put.
 LOOK_EVERY = 50
+#: A destination said that it has an object, and has it not, or not whole.
+UNFAITHFUL = "bucket_unfaithful"
 
 
 class Look(enum.Enum):
@@ -85,3 +89,23 @@ class Trust:
     def probe_size(self, dest: str) -> int:
         """Bytes of a probe that tells: what is full takes a small one, and what cuts large ones keeps it."""
         return max(PROBE, self._sizes.get(dest, 0))
+
+
+def demand_kept(store: Store, *, named: ImageChecked, look: Look) -> None:
+    """Who may write and not read, as a worker's credentials may say, has to believe it."""
+    try:
+        kept = _is_kept(store, named, look)
+    except StoreError as error:
+        if not error.denied:
+            raise
+        return
+    if not kept:
+        message = f"{store.url_of(named.object_path)} was written, and is not there as it was written"
+        raise StoreError(code=UNFAITHFUL, message=message, retryable=True)
+
+
+def _is_kept(store: Store, named: ImageChecked, look: Look) -> bool:
+    if look is Look.BYTES:
+        return store.sha256_of(named.object_path) == named.sha256
+    seen = store.look(named.object_path)
+    return seen is not None and seen.size == named.bytes

@@ -24,7 +24,6 @@ from jobs.slack import SAVED_BEFORE
 from providers.answers import about
 from providers.dialect import Failed, Link, NotFound, Succeeded
 from worker import images
-from worker.destinations import UNFAITHFUL
 from worker.http import FetchError
 from worker.images import BadImage, Checked
 from worker.room import Share
@@ -46,7 +45,7 @@ from worker.stages.later import (
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
 from worker.storage import Put, Store
 from worker.telemetry import emit
-from worker.trust import Look
+from worker.trust import UNFAITHFUL, demand_kept
 
 T = TypeVar("T")
 
@@ -311,7 +310,7 @@ async def _is_there(
         trust.put(due.dest, due.image_id)
         return True
     try:
-        await _at_store(services, due, functools.partial(_demand_kept, named=named, look=look))
+        await _at_store(services, due, functools.partial(demand_kept, named=named, look=look))
     except LaterError as end:
         if end.fact.code == UNFAITHFUL:
             await _doubt(services, due.dest, named.bytes)
@@ -331,17 +330,6 @@ def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checke
     }
     done = store.put_new(path, content, content_type=checked.content_type, metadata=metadata)
     return done is Put.STORED or store.sha256_of(path) == checked.sha256
-
-
-def _demand_kept(store: Store, *, named: ImageChecked, look: Look) -> None:
-    if look is Look.BYTES:
-        kept = store.sha256_of(named.object_path) == named.sha256
-    else:
-        seen = store.look(named.object_path)
-        kept = seen is not None and seen.size == named.bytes
-    if not kept:
-        message = f"{store.url_of(named.object_path)} was written, and is not there as it was written"
-        raise StoreError(code=UNFAITHFUL, message=message, retryable=True)
 
 
 async def _doubt(services: Services, dest: str, size: int) -> None:
