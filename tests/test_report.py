@@ -373,7 +373,6 @@ def test_a_run_that_is_at_work_is_the_one_that_goes_on(told):
         assert "goes on by the `lightfast run` that is at work" in call("resume", "shop").stderr
     ledger.close()
     assert "goes on by the next `lightfast run`" in call("resume", "shop").stderr
-    assert "warning: nobody works on it now" in call("watch", "shop", "--max-stall", "0s", code=4).stderr
 
 
 def test_a_manifest_with_fewer_rows_than_the_batch_says_what_becomes_of_the_others(told, monkeypatch):
