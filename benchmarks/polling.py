@@ -119,9 +119,12 @@ class _Memory:
     half_life: float
     told: bool
     known: Durations = field(default_factory=Durations)
+    running: dict[int, _Task] = field(default_factory=dict)  # by number
 
     def durations(self) -> dict[TaskKind, Durations]:
-        return {KIND: self.known}
+        if not cadence.is_young(self.known):
+            return {KIND: self.known}
+        return {KIND: cadence.with_running(self.known, [task.ran for task in self.running.values()])}
 
     def learn(self, task: _Task, age: float) -> None:
         told = (task.took, task.took) if self.told else None
@@ -169,6 +172,7 @@ class Trial:
     def _begin(self, at: float) -> None:
         task = _Task(number=self._begun, took=self.draw(self.chance, self._begun), began=at)
         self._begun += 1
+        self.memory.running[task.number] = task
         self._push(at + self.pacing.first_wait(task.number, KIND, ROUTE), task)
 
     def _push(self, at: float, task: _Task) -> None:
@@ -195,6 +199,7 @@ class Trial:
             task.ran = age
             self._push(self.clock.t + self.pacing.next_wait(task.number, KIND, ROUTE, age), task)
             return False
+        del self.memory.running[task.number]
         self.memory.learn(task, age)
         self.found.append(Found(polls=task.polls, took=task.took, at=age))
         return True

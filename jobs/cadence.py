@@ -11,6 +11,7 @@ import bisect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import orjson
 
@@ -71,7 +72,7 @@ def bin_of(seconds: float) -> int:
     return min(BINS - 1, math.ceil(math.log(seconds / FIRST_EDGE) / _LOG_RATIO - 1e-9))
 
 
-def end_of(place: int) -> float:
+def end_of(place: float) -> float:
     """Seconds where a bin ends."""
     return float(FIRST_EDGE * RATIO**place)
 
@@ -124,6 +125,29 @@ def _parts(weights: Mapping[int, float], span: Span) -> list[tuple[int, float]]:
     inside = sum(weights.get(place, 0.0) for place in places)
     evenly = (EVENLY if inside else 1.0) / len(places)
     return [(place, evenly + (1 - EVENLY) * weights.get(place, 0.0) / (inside or 1.0)) for place in places]
+
+
+def is_young(known: Durations) -> bool:
+    """Whether too few have ended for those that still run to be left out."""
+    return known.count < YOUNG * known.half_life
+
+
+def with_running(known: Durations, ran: Iterable[float]) -> Durations:
+    """The same with tasks that were seen running so many seconds after their acceptance: those last longer.
+
+    Without them the first that end, the quickest of all, would stand for all. They are counted in for a plan only.
+    """
+    longest = end_of(max(known.usual, default=0))
+    spans = [Span(low=seconds, high=max(longest, STRETCHED * seconds)) for seconds in sorted(ran) if seconds > 0]
+    return replace(known, recent=_and_more(known.recent, spans), usual=_and_more(known.usual, spans))
+
+
+def _and_more(known: Mapping[int, float], spans: Sequence[Span]) -> dict[int, float]:
+    weights = dict(known)
+    for span in spans:  # from the shortest on, so that what one adds counts for those that ran longer
+        for place, part in _parts(weights, span):
+            weights[place] = weights.get(place, 0.0) + part
+    return weights
 
 
 # -- on record -----------------------------------------------------------------------------------------------------
@@ -187,24 +211,31 @@ def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
 
 # -- the plan ------------------------------------------------------------------------------------------------------
 
-#: Half-lives after which what was learnt is believed; before that the catalogue's cadence is kept. About as many tasks
-#: as run at the same time: those that end first are the quickest of them.
-ENOUGH = 1.5
-#: Part of the polls after the first that is held back after one half-life, and less the more is learnt: few tasks, the
-#: quickest of those that still run among them, promise more than they keep.
-DOUBT = 0.4
-#: Bins a weight is spread over to each side: what was learnt shows no finer, the recent least.
-SPREAD_OF_RECENT, SPREAD_OF_USUAL = 2, 2
+#: Half-lives after which what was learnt is believed; before that the catalogue's cadence is kept.
+ENOUGH = 0.25
+#: Half-lives for which those that still run are counted in (`with_running`): as many tasks as run at the same time, and
+#: more, since those that end first are the quickest of them.
+YOUNG = 4.0
+#: How much longer than it has run, at most, a task may be that has outlived all that ended.
+STRETCHED = 1.5
+#: Part of the polls after the first that is held back after one half-life, and less the more is learnt: few tasks
+#: promise more than they keep.
+DOUBT = 0.12
+#: Bins that a weight may be spread over to each side, for what was learnt shows no finer: as many as make each task the
+#: likeliest by what all the others took.
+SPREADS = (1, 2, 4)
 #: Steps of time that a plan has at most: wider distributions are planned more coarsely.
-STEPS = 96
+STEPS = 160
+#: Parts of a bin that a plan tells apart where it has so few: a poll comes at one of their ends.
+FINER = 2
 #: What the whole of the tasks' time, waited once more, may cost in polls: a finished task that is not found yet holds
 #: a place at the provider.
 PLACE = 1.0
 #: Part of the tasks that is to be found in time: the half that decides the median.
 HALF = 0.5
 #: How much more lateness is allowed at each step until the polls suffice, and the steps there are.
-LOOSER = 1.06
-LOOSEST = 40
+LOOSER = 1.02
+LOOSEST = 120
 #: What a task found in time may be worth, in polls, and how often the span is halved to find it.
 WORTH = (0.5, 64.0)
 HALVINGS = 9
@@ -302,17 +333,18 @@ class _Chances:
     @classmethod
     def of(cls, known: Durations) -> _Chances:
         """Smoothed a little, and no finer than a plan can be."""
-        weights = believed(known)
-        smooth = _smoothed(weights, SPREAD_OF_RECENT if weights is known.recent else SPREAD_OF_USUAL)
+        smooth = _smoothed(believed(known))
         first, last, total = min(smooth), max(smooth), sum(smooth.values())
-        step = -(-(last - first + 1) // STEPS)
+        reached = [0.0, *accumulate(smooth.get(place, 0.0) / total for place in range(first, last + 1))]
+        steps = min(STEPS, (last - first + 1) * FINER)
         edges, below, sums = [end_of(first - 1) if first else 0.0], [0.0], [0.0]
-        for place in range(first, last + 1, step):
-            end = min(place + step - 1, last)
-            chance = sum(smooth.get(each, 0.0) for each in range(place, end + 1)) / total
-            sums.append(sums[-1] + chance * (edges[-1] + end_of(end)) / 2)
-            edges.append(end_of(end))
-            below.append(below[-1] + chance)
+        for number in range(1, steps + 1):
+            whole, part = divmod(number * (last - first + 1) / steps, 1)
+            place = int(whole)
+            after = reached[min(place + 1, last - first + 1)]
+            below.append(reached[place] + part * (after - reached[place]))
+            edges.append(end_of(first - 1 + whole + part))
+            sums.append(sums[-1] + (below[-1] - below[-2]) * (edges[-1] + edges[-2]) / 2)
         return cls(edges=edges, below=below, sums=sums, known=known)
 
     def near(self, aim: Aim, step: int) -> tuple[int, int]:
@@ -404,8 +436,19 @@ def _mixed(few: Plan, enough: Plan) -> Plan:
     )
 
 
-def _smoothed(weights: Mapping[int, float], spread: int) -> dict[int, float]:
-    kernel = {step: (spread + 1 - abs(step)) / (spread + 1) ** 2 for step in range(-spread, spread + 1)}
+def _smoothed(weights: Mapping[int, float]) -> dict[int, float]:
+    spread = {width: _spread(weights, width) for width in SPREADS}
+    return spread[max(SPREADS, key=lambda width: _likelihood(weights, spread[width], width))]
+
+
+def _likelihood(weights: Mapping[int, float], smooth: Mapping[int, float], width: int) -> float:
+    """How likely each task is by all the others, as a logarithm."""
+    others = ((each, smooth[place] - min(1.0, each) / (width + 1)) for place, each in weights.items())
+    return sum(each * math.log(max(rest, NOTHING)) for each, rest in others)
+
+
+def _spread(weights: Mapping[int, float], width: int) -> dict[int, float]:
+    kernel = {step: (width + 1 - abs(step)) / (width + 1) ** 2 for step in range(-width, width + 1)}
     smooth: dict[int, float] = {}
     for place, each in weights.items():
         for step, part in kernel.items():

@@ -29,6 +29,7 @@ from jobs.cadence import (
     observed,
     plan,
     to_text,
+    with_running,
 )
 
 FEWEST = int(ENOUGH * HALF_LIFE)
@@ -107,6 +108,17 @@ def test_a_record_that_cannot_be_read_is_forgotten(text):
     assert from_text(text) == Durations()
 
 
+def test_the_first_that_end_do_not_stand_for_those_that_still_run():
+    quickest = learn(Durations(), exactly(*[5.0 + number / 3 for number in range(10)]), told=True)
+
+    known = with_running(quickest, [8.5] * 40)
+
+    assert part_within(quickest, 5, 8.2) == 1
+    assert part_within(known, 0, 8.2) < 0.3
+    assert known.count == quickest.count
+    assert made(known).edges[-1] > 12
+
+
 def test_a_provider_that_slows_is_followed_within_some_tens_of_images():
     chance = random.Random(1)
     fast = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(500))))
@@ -161,7 +173,7 @@ def of_many(by: Plan, durations: list[float]) -> tuple[float, float]:
     return sum(map(len, times)) / len(times), late[len(late) // 2]
 
 
-@settings(deadline=None)  # a hard one takes a tenth of a second
+@settings(deadline=None, max_examples=12)  # a hard one takes a tenth of a second
 @given(
     spans=st.lists(st.tuples(SECONDS, SECONDS).map(sorted), min_size=FEWEST, max_size=60),
     aim=st.sampled_from([*AIMS.values(), Aim(late=0.01, polls=1.0)]),

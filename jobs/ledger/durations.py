@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from jobs import cadence
-from jobs.ledger.schema import accounts, durations
+from jobs.ledger.schema import accounts, attempts, durations
 from jobs.ledger.values.claimed import TaskKind
+from jobs.states import IN_FLIGHT
 
 #: Part of an account's places after which what was known weighs half, where that is more than usual: tasks that run at
 #: the same time end the quickest first, and these alone must not stand for all.
@@ -83,16 +84,48 @@ _MORE = (
 
 
 def known(tx: Connection) -> dict[TaskKind, cadence.Durations]:
-    """What is known of each kind of task of the configured accounts."""
-    joined = durations.join(accounts, accounts.c.id == durations.c.account_id)
-    named = (accounts.c.name, durations.c.provider_model, durations.c.resolution, durations.c.learnt)
-    rows = tx.execute(select(*named).select_from(joined).where(accounts.c.configured))
+    """What is known of each kind of task of the configured accounts; of a new one by those that run, too."""
+    learnt = {row[:3]: cadence.from_text(row.learnt) for row in tx.execute(_LEARNT)}
+    young = {key[0] for key, known in learnt.items() if cadence.is_young(known)}
+    ran = _ran(tx, young) if young else {}
     return {
-        TaskKind(account=row.name, provider_model=row.provider_model, resolution=row.resolution): cadence.from_text(
-            row.learnt
-        )
-        for row in rows
+        TaskKind(account=key[0], provider_model=key[1], resolution=key[2]): cadence.with_running(known, ran[key])
+        if key in ran and cadence.is_young(known)
+        else known
+        for key, known in learnt.items()
     }
+
+
+_LEARNT = (
+    select(accounts.c.name, durations.c.provider_model, durations.c.resolution, durations.c.learnt)
+    .select_from(durations.join(accounts, accounts.c.id == durations.c.account_id))
+    .where(accounts.c.configured)
+)
+
+
+def _ran(tx: Connection, names: Iterable[str]) -> dict[tuple[Any, ...], list[float]]:
+    """By account, model and resolution: the ages at which tasks that run were last seen running."""
+    ran: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for row in tx.execute(_RAN, {"of_accounts": list(names)}):
+        ran[row.name, row.provider_model, row.resolution].append(row.ran)
+    return ran
+
+
+_RAN = (
+    select(
+        accounts.c.name,
+        attempts.c.provider_model,
+        func.coalesce(attempts.c.asked_resolution, "").label("resolution"),
+        (attempts.c.ran_at - attempts.c.accepted_at).label("ran"),
+    )
+    .select_from(attempts.join(accounts, accounts.c.id == attempts.c.account_id))
+    .where(
+        accounts.c.name.in_(bindparam("of_accounts", expanding=True)),
+        # Literal, not bound: only then can the planner use the partial index.
+        attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
+        attempts.c.ran_at > attempts.c.accepted_at,
+    )
+)
 
 
 def found(tx: Connection) -> dict[int, tuple[int, float]]:

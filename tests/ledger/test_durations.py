@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs import cadence
 from jobs.ledger.values.claimed import TaskKind
 from jobs.ledger.values.facts import SubmitAccepted, TaskStillRunning, TaskSucceeded
 from tests.ledger import stock
@@ -45,6 +46,18 @@ def test_a_duration_nobody_tells_lies_between_the_last_poll_that_said_running_an
     (account,) = ledger.accounts()
     assert account.lateness_sum == pytest.approx(1.0)  # from the middle between 8 and 10
     assert account.mean_lateness == pytest.approx(1.0)
+
+
+def test_of_a_new_kind_those_that_still_run_are_known_to_take_longer(ledger):
+    first, second, _unasked = running(ledger, 3)
+    ledger.record([TaskStillRunning(attempt_id=second, at=NOW + 30, next_poll_at=NOW + 40)], NOW + 30)
+
+    ledger.record([done(first, 12.0, (10.0, 10.0))], NOW + 30)
+
+    known = ledger.durations()[KIND]
+    assert known.count == 1
+    assert sum(known.usual.values()) == pytest.approx(2.0, rel=0.05)
+    assert sum(weight for place, weight in known.usual.items() if cadence.end_of(place) > 29) >= 0.9
 
 
 def test_polls_and_tasks_are_counted_and_the_same_fact_twice_counts_once(ledger):
