@@ -375,6 +375,18 @@ def test_a_run_that_is_at_work_is_the_one_that_goes_on(told):
     assert "goes on by the next `lightfast run`" in call("resume", "shop").stderr
 
 
+def test_who_watches_what_nobody_works_on_is_told_and_ctrl_c_ends_the_watching(told, monkeypatch):
+    def ctrl_c(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.watching.time.sleep", ctrl_c)
+
+    watched = call("watch", "shop", code=130)
+
+    assert "warning: nobody works on it now: the same `lightfast run` goes on" in watched.stderr
+    assert "shop: no longer watched; nobody works on it now" in watched.stdout
+
+
 def test_a_manifest_with_fewer_rows_than_the_batch_says_what_becomes_of_the_others(told, monkeypatch):
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
     (told / "shop.csv").write_text("key,prompt\nlamp,A lamp\ndesk,A desk\n")
