@@ -77,7 +77,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
 
 def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
     from worker.adoption import look  # noqa: PLC0415  heavy
-    from worker.storage import open_store  # noqa: PLC0415  the same
+    from worker.opening import open_store  # noqa: PLC0415  the same
 
     store = open_store(where)
     shelf = look(store, batch or None, tell)

@@ -179,7 +179,7 @@ def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
 
 
 def _presigned(dest: str, seconds: float) -> Address:
-    from worker.storage import open_store  # noqa: PLC0415  large, and only for remote destinations
+    from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
 
     if is_folder(dest):
         raise BadInput(
@@ -239,7 +239,7 @@ def _place(scratch: Path, where: str, format: str) -> None:  # noqa: A002  the w
         scratch.chmod(0o666 & ~_umask())
         scratch.replace(where)
         return
-    from worker.storage import open_store  # noqa: PLC0415  large, and only for remote destinations
+    from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
 
     dest, _, name = where.rpartition("/")
     open_store(dest).put(name, scratch, content_type=CONTENT_TYPES[format])

@@ -93,7 +93,7 @@ def _listens(port: int) -> bool:
 
 def probe(dest: str) -> Store:
     """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input."""
-    from worker.storage import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+    from worker.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
 
     try:
         store = open_store(dest)

@@ -66,7 +66,7 @@ def verify(  # noqa: PLR0913  one parameter an option
 
 def _inspect(desk: Desk, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
     from worker.keeping import inspect  # noqa: PLC0415  the whole worker
-    from worker.storage import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+    from worker.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
 
     report = Report()
     try:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from obstore.store import AzureStore, GCSStore
 
-from worker.buckets import RETRY, BucketStore, client_options
+from worker.bucket_options import RETRY, client_options
+from worker.buckets import BucketStore
 
 WHEN = 1_800_000_000.0
 

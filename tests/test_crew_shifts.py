@@ -19,8 +19,8 @@ from worker import sweep
 from worker.crew import Crew
 from worker.crew_thread import CrewThread
 from worker.mark import claim_destination, look
+from worker.opening import open_store
 from worker.services import build
-from worker.storage import open_store
 
 
 @pytest.fixture(autouse=True)

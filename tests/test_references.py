@@ -20,9 +20,9 @@ from providers.dialect import Request
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from providers.registry import PROVIDERS
 from worker import references
+from worker.opening import open_store
 from worker.references import Files, bring
 from worker.sidecar import _without_secrets
-from worker.storage import open_store
 
 EVERYONE = frozenset(PROVIDERS)
 

@@ -13,10 +13,12 @@ from datetime import timedelta
 import pytest
 from obstore.store import S3Store
 
+from jobs.errors import StoreError
 from worker import buckets
-from worker.buckets import BucketStore, client_options
+from worker.bucket_options import RETRY, client_options
+from worker.buckets import BucketStore
 from worker.destinations import Destinations
-from worker.storage import Put, StoreError
+from worker.storage import Put
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -55,7 +57,7 @@ def store_at(port):
 
     def open_with(timeout):
         options = client_options(timeout, allow_http=True)
-        return S3Store("b", config=config, client_options=options, retry_config=buckets.RETRY)
+        return S3Store("b", config=config, client_options=options, retry_config=RETRY)
 
     return BucketStore(scheme="s3", bucket="b", prefix="p", open_with=open_with)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.errors import StoreError
 from worker.disk import DiskStore
-from worker.storage import Put, StoreError, open_store
+from worker.opening import open_store
+from worker.storage import Put
 
 PNG = "image/png"
 DATA = bytes(range(256)) * 5000

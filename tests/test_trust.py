@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from crew_world import Provider, close_all, png, row, stock, world
 
+from jobs.errors import StoreError
 from jobs.states import Job
 from worker import crew, local
 from worker.destinations import Destinations
 from worker.disk import DiskStore
 from worker.local import Reason, run_batch
-from worker.storage import PROBE, Put, StoreError
+from worker.storage import PROBE, Put
 from worker.trust import LOOK_EVERY, UNFAITHFUL, Look, Trust
 
 ROWS = 90

@@ -12,34 +12,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from jobs.errors import StoreError
+from worker.bucket_options import RETRY, client_options
 from worker.storage import NO_METADATA, PROBE, Put, Seen, Store, plain_metadata, told_metadata
-
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
 
 Opened = S3Store | GCSStore | AzureStore
 
-CONNECT_TIMEOUT = timedelta(seconds=3)
 #: One put of 25 MB over a slow line; a bucket that takes a connection and says nothing is given up after as long.
 REQUEST_TIMEOUT = timedelta(seconds=60)
 #: The probe's objects are tiny; a person waits.
 PROBE_TIMEOUT = timedelta(seconds=6)
 CHUNK = 1024 * 1024
 MESSAGE_LIMIT = 200
-
-RETRY: RetryConfig = {
-    "max_retries": 2,
-    "retry_timeout": timedelta(seconds=10),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
-}
 
 #: What a store's own code or status means: our code, and whether it is a matter of rights. Most specific first.
 MEANINGS: Mapping[str, tuple[str, bool]] = {
@@ -298,11 +287,6 @@ def open_bucket(scheme: str, bucket: str, prefix: str) -> Store:
     return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=open_with)
 
 
-def client_options(timeout: timedelta, *, allow_http: bool = False) -> ClientConfig:
-    """How every cloud is spoken to."""
-    return {"timeout": timeout, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
-
-
 def _gcs(bucket: str) -> Callable[[timedelta], Opened]:
     return _kept(lambda timeout: GCSStore(bucket, client_options=client_options(timeout), retry_config=RETRY))
 
@@ -326,13 +310,3 @@ def _kept(make: Callable[[timedelta], Opened]) -> Callable[[timedelta], Opened]:
         message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:MESSAGE_LIMIT]
         raise StoreError(code="bucket_no_credentials", message=message, retryable=False, denied=True) from error
     return open_with
-
-
-def configured(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is not set."""
-    return {name: value for name, value in values.items() if value}
-
-
-def is_plain_http(endpoint: str) -> bool:
-    """Whether an endpoint is spoken to without TLS."""
-    return urlsplit(endpoint).scheme == "http"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs.errors import StoreError
-from worker.storage import Store, open_store
+from worker.opening import open_store
+from worker.storage import Store
 from worker.telemetry import emit
 from worker.trust import UNFAITHFUL, Trust
 

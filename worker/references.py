@@ -22,7 +22,8 @@ from providers.references import as_file, file_name, is_link, is_object, words_o
 from worker.calls import side_by_side
 from worker.http import FetchError, Http
 from worker.images import BadImage, check
-from worker.storage import OWN, Store, open_store
+from worker.opening import open_store
+from worker.storage import OWN, Store
 
 #: Files whose hash is remembered while a manifest is read; with more of them a file may be read again.
 REMEMBERED = 65_536

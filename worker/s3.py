@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from obstore.store import S3Store
 
 from jobs.errors import StoreError
-from worker.buckets import RETRY, client_options, configured, is_plain_http
+from worker.bucket_options import RETRY, client_options, configured, is_plain_http
 
 #: A person waits for the first look at a bucket.
 LOOK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
