@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Config, Json, Sandbox, read_money, read_option
+from cli.placing import Wish, opened, target_of
 from cli.reading import Desk, find_batch, let_go_of_stdout, open_desk, show, show_json
-from cli.results import Wish, opened, target_of
 from cli.wording import aligned, count, money
 from jobs.errors import BadInput
 from jobs.money import Tally

@@ -68,8 +68,9 @@ def _manifest(output: Path, url: str) -> Path:
 
 
 def _write_results(settings: Settings, output: Path, name: str) -> None:
-    from cli.reading import desk_of, find_batch  # noqa: PLC0415  heavy
-    from cli.results import Wish, write_results  # noqa: PLC0415
+    from cli.placing import Wish  # noqa: PLC0415  heavy, as these are
+    from cli.reading import desk_of, find_batch  # noqa: PLC0415
+    from cli.results import write_results  # noqa: PLC0415
 
     with desk_of(settings) as desk:
         batch: Batch = find_batch(desk.ledger, name)

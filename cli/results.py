@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import BatchName, Config, Json, Sandbox, read_duration
+from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
 from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
 from cli.wording import count
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
     from jobs.ledger.values.batches import Batch
-    from jobs.results import Address
 
 FORMATS = ("csv", "jsonl", "parquet", "html")
-#: Signed addresses cannot live longer (S3's limit, seven days).
-LONGEST_PRESIGN = 7 * 86_400
-CONTENT_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/jsonl; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-    "html": "text/html; charset=utf-8",
-}
 
 Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or html; else as FILE's name ends.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
@@ -38,18 +24,6 @@ Per = Annotated[str, typer.Option("--per", help="A line for each row, or for eac
 Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
 Presign = Annotated[str | None, typer.Option("--presign", metavar="7d", help="Addresses anyone can open for so long.")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What is asked for, checked."""
-
-    format: str
-    output: str | None  # None: stdout
-    per_image: bool = False
-    columns: str | None = None
-    only: frozenset[str] = frozenset()
-    presign: float | None = None  # seconds
 
 
 def results(  # noqa: PLR0913  one parameter an option
@@ -134,14 +108,6 @@ def parse_span(text: str) -> float:
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What was written, and where."""
-
-    lines: int
-    files: tuple[str, ...]
-
-
 def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
     """Writes the batch's results as wished. A file appears whole or not at all."""
     if wish.format == "html":
@@ -164,88 +130,3 @@ def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
     with opened(where, wish.format) as file:
         count = WRITERS[wish.format](file, columns, wanted)
     return Written(lines=count, files=(where,) if where else ())
-
-
-def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
-    """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
-    from jobs.results import plain_address, public_address  # noqa: PLC0415  beside its use
-
-    storage = desk.settings.storage
-    if presign:
-        return _presigned(batch.dest, presign)
-    if storage.public_url:
-        return public_address(storage.public_url, batch.dest, storage.to)
-    return plain_address(batch.dest)
-
-
-def _presigned(dest: str, seconds: float) -> Address:
-    from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
-
-    if is_folder(dest):
-        raise BadInput(
-            f"--presign: {dest} is a folder; only a bucket can sign addresses. [storage] public_url names a server."
-        )
-    store = open_store(dest)
-    return lambda path: store.presign(path, round(seconds))
-
-
-def is_folder(dest: str) -> bool:
-    """Whether the destination is on this machine."""
-    return "://" not in dest or dest.startswith("file://")
-
-
-def target_of(wish: Wish, name: str) -> str | None:
-    """The file or address to write to; a folder gets `name` in it."""
-    where = wish.output
-    if where is None:
-        return None
-    if where.startswith("file://"):
-        from urllib.parse import unquote, urlsplit  # noqa: PLC0415  rarely
-
-        where = unquote(urlsplit(where).path)
-    if where.endswith("/") or ("://" not in where and Path(where).is_dir()):
-        return f"{where.rstrip('/')}/{name}"
-    return where
-
-
-@contextmanager
-def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002  the word users know
-    """A file to write to that takes its place when it is whole; `where` None is stdout."""
-    if where is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    folder = None if "://" in where else _folder_of(where)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
-        scratch = Path(file.name)
-        try:
-            yield file.file
-            file.flush()
-            os.fsync(file.fileno())
-            _place(scratch, where, format)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
-def _folder_of(where: str) -> Path:
-    folder = Path(where).parent
-    if not folder.is_dir():
-        raise BadInput(f"-o {where}: there is no folder {folder}.")
-    return folder
-
-
-def _place(scratch: Path, where: str, format: str) -> None:  # noqa: A002  the word users know
-    if "://" not in where:
-        scratch.chmod(0o666 & ~_umask())
-        scratch.replace(where)
-        return
-    from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
-
-    dest, _, name = where.rpartition("/")
-    open_store(dest).put(name, scratch, content_type=CONTENT_TYPES[format])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

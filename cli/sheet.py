@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, target_of
 from cli.reading import Desk, note
-from cli.results import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, target_of
 from jobs import sheet
 from jobs.errors import LightfastError
 from jobs.results import Address, image_values, row_values, slots_of, words_of
