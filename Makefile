@@ -23,8 +23,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into ./demo-output
 	@$(BIN)/lightfast demo
 
+# Four at a time on two cores: most of them wait for other processes.
 test: $(READY)  ## run the tests, with real servers from the package registry
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 simulate: $(READY)  ## 5,000 small batches through hours of trouble, in virtual time
 	@$(BIN)/python -W ignore -m tests.simulation --seeds 5000

@@ -1,4 +1,4 @@
-"""The small stand-in with images of many megabytes, and a bucket that forgets all but small ones.
+"""The small stand-in with images of many megabytes, and a bucket that keeps them until its window is asked for.
 
 It notes when the first image was asked for and when the last was put: the time between the two is the copying.
 """
@@ -16,8 +16,8 @@ from aiohttp import web
 
 from benchmarks.standin import Parts, Provider, _chunk, _json, _parts, serve
 
-#: Objects up to so many bytes can be read again: marks and probes.
-KEPT = 100_000
+#: Objects up to so many bytes are marks and probes.
+SMALL = 100_000
 
 
 class Heavy(Provider):
@@ -27,7 +27,7 @@ class Heavy(Provider):
         super().__init__()
         self._picture = _heavy(size)
         self._kept: dict[str, bytes] = {}
-        self._put: set[str] = set()
+        self._images: dict[str, bytes] = {}
         self._first, self._last = 0.0, 0.0
 
     def routes(self) -> list[web.RouteDef]:
@@ -48,8 +48,8 @@ class Heavy(Provider):
 
     async def window(self, _request: web.Request) -> web.Response:
         """Seconds from the first download to the last put, and how many there were since the last time it was asked."""
-        told = {"seconds": self._last - self._first, "images": len(self._put)}
-        self._first, self._last, self._put = 0.0, 0.0, set()
+        told = {"seconds": self._last - self._first, "images": len(self._images)}
+        self._first, self._last, self._images = 0.0, 0.0, {}
         return _json(told)
 
     async def there(self, _request: web.Request) -> web.Response:
@@ -58,22 +58,21 @@ class Heavy(Provider):
 
     async def take(self, request: web.Request) -> web.Response:
         """An object. Large ones are counted."""
-        path, size, kept = request.match_info["path"], 0, b""
+        path = request.match_info["path"]
         if path in self._kept and request.headers.get("If-None-Match") == "*":
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
-        async for part in request.content.iter_any():
-            size += len(part)
-            kept = kept + part if size <= KEPT else b""
-        if size > KEPT:
-            self._put.add(path)
+        data = b"".join([part async for part in request.content.iter_any()])
+        if len(data) > SMALL:
+            self._images[path] = data
             self._last = time.monotonic()
         else:
-            self._kept[path] = kept
+            self._kept[path] = data
         return web.Response(headers={"ETag": '"x"'})
 
     async def give(self, request: web.Request) -> web.Response:
-        """A small object."""
-        found = self._kept.get(request.match_info["path"])
+        """What was put."""
+        path = request.match_info["path"]
+        found = self._kept.get(path) or self._images.get(path)
         if found is None:
             return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
         etag = hashlib.md5(found, usedforsecurity=False).hexdigest()

@@ -27,6 +27,7 @@ from worker.sources import local_source
 
 PAGE = Path(__file__).parents[1] / "docs" / "fetching.md"
 
+NO_SUCH_NAME = "the host's name could not be looked up"
 #: What is tried, as the page shows it, and why it is refused. `:PORT` is a server of this machine.
 TABLE = [
     # IPv4, in every spelling
@@ -41,7 +42,7 @@ TABLE = [
     ("http://127.0.0.1.:PORT/", "127.0.0.1. - is not a canonical IPv4 address"),
     ("http://①②⑦.⓪.⓪.①:PORT/", "127.0.0.1 is a loopback address"),
     ("http://127。0。0。1:PORT/", "127.0.0.1 is a loopback address"),
-    ("http://127%2e0%2e0%2e1:PORT/", "no such host"),
+    ("http://127%2e0%2e0%2e1:PORT/", NO_SUCH_NAME),
     ("http://0:PORT/", "0 - is not a canonical IPv4 address"),
     ("http://10.1.2.3/", "10.1.2.3 is a private address"),
     ("http://172.16.0.1/", "172.16.0.1 is a private address"),
@@ -210,7 +211,7 @@ async def refused(http, link, *, limit=10**7, timeout=5.0):  # noqa: ASYNC109  h
 
 
 def reason_fits(error, reason):
-    if reason == "no such host":  # it may be a name tomorrow
+    if reason == NO_SUCH_NAME:  # it may be a name tomorrow
         return (error.code, error.retryable) == ("download_failed", True) and reason in error.message
     return error.code in ("bad_link", "forbidden_address") and not error.retryable and reason in error.message
 

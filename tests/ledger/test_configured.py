@@ -68,10 +68,10 @@ def test_once_its_work_has_ended_an_account_may_go(ledger, running):
 def test_a_name_that_goes_to_another_provider_learns_its_limits_anew(ledger):
     undeclared = stock.account(submits_per_second=None, max_in_flight=None)
     stock.stock(ledger, stock.rows(40), limits=undeclared)
-    for turn in range(20):
-        (intent,) = ledger.claim_submits("main", NOW + turn, lease=90, at_most=1).intents
-        ledger.record([_accepted(intent, NOW + turn)], NOW + turn)
-        ledger.record([_done(intent, NOW + turn)], NOW + turn)
+    for now in (NOW + turn / 5 for turn in range(100)):
+        for intent in ledger.claim_submits("main", now, lease=90, at_most=10).intents:
+            ledger.record([_accepted(intent, now)], now)
+            ledger.record([_done(intent, now)], now)
     (grown,) = ledger.accounts()
     ledger.sync_accounts([undeclared], NOW)
     assert ledger.accounts() == [grown]

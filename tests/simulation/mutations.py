@@ -112,7 +112,7 @@ def _refused(fact: Fact) -> Fact:
 
 def without_rests(patch: pytest.MonkeyPatch) -> None:
     """An account that was told to wait is asked all the same."""
-    patch.setattr(claims, "_rest", lambda _account, _now: None)
+    patch.setattr(claims, "_rest", lambda _account, _now, _provider: None)
 
 
 def without_places(patch: pytest.MonkeyPatch) -> None:
