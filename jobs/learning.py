@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from jobs.retry import LONGEST_REST
 
 #: What an account starts with: as carefully as providers.md asks (2 to 4 at once) and quick to grow.
 FIRST_SUBMITS_PER_SECOND = 1.0
@@ -31,6 +34,8 @@ BRISK, NEAR = 0.005, 0.95
 #: Part of the top that is used from a cut until the next try: what is left fills the provider's bucket, so that a few
 #: submits that leave late and together find it full.
 KEPT = 0.97
+#: Fewer places than these are used to the last.
+FEW = 6.0
 #: How far beyond the top a try goes, and seconds' worth of acceptances there that prove the top too low. A bucket that
 #: holds a second of the rate is empty before; and so near the top few are in the air that the 429 did not save.
 TRIED, PROOF = 1.12, 10.0
@@ -111,9 +116,10 @@ def accepted(known: Learnt, count: int, *, bound: Bound, took: float | None, now
 def too_much(known: Learnt, *, bound: Bound, flying: int, sent_at: float, now: float, rest: float) -> Learnt:
     """After a 429 to a submit that left at `sent_at`, with `flying` others in flight; the account rests so long.
 
-    One that left before the last cut was in the air with what caused it, and tells nothing new.
+    One that left before the last cut was in the air with what caused it, and tells nothing new. A cut that lies further
+    ahead than any rest was said by a clock that has been set back.
     """
-    if known.cut_at is not None and sent_at < known.cut_at:
+    if known.cut_at is not None and sent_at < known.cut_at <= now + LONGEST_REST:
         return known
     cut = _fewer_in_flight(known, flying) if bound is Bound.IN_FLIGHT else _less_a_second(known, now)
     patience = _patience(known, cut, rest)
@@ -154,27 +160,40 @@ def fewer_polls(rate: float) -> float:
 # -- growing -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a limit grows, and how much of its top is used until the next try."""
+
+    steep: float
+    used: Callable[[float], float]
+
+
+_A_SECOND = _Kind(STEEP_RATE, lambda top: KEPT * top)
+#: Of few places none stays empty: of three it would be a third. Of many some do, for a rate may be taken for them.
+_IN_FLIGHT = _Kind(STEEP_PLACES, lambda top: max(KEPT * top, math.floor(top)) if top < FEW else KEPT * top)
+
+
 def _more_a_second(known: Learnt, count: int) -> Learnt:
-    rate = min(MOST_SUBMITS_PER_SECOND, _grown(known, known.rate, known.rate_top, count, STEEP_RATE))
+    rate = min(MOST_SUBMITS_PER_SECOND, _grown(known, known.rate, known.rate_top, count, _A_SECOND))
     return replace(known, rate=rate)
 
 
 def _more_in_flight(known: Learnt, count: int) -> Learnt:
-    most = min(MOST_IN_FLIGHT, _grown(known, known.in_flight, known.in_flight_top, count, STEEP_PLACES))
+    most = min(MOST_IN_FLIGHT, _grown(known, known.in_flight, known.in_flight_top, count, _IN_FLIGHT))
     return replace(known, in_flight=most)
 
 
-def _grown(known: Learnt, limit: float, top: float | None, count: int, steep: float) -> float:
+def _grown(known: Learnt, limit: float, top: float | None, count: int, kind: _Kind) -> float:
     if top is None:
-        return limit + steep * count
-    brisk = limit + max(BRISK * limit, steep / 2) * count
-    return max(limit, min(brisk, _ceiling(known, top)))
+        return limit + kind.steep * count
+    brisk = limit + max(BRISK * limit, kind.steep / 2) * count
+    return max(limit, min(brisk, _ceiling(known, top, kind)))
 
 
-def _ceiling(known: Learnt, top: float) -> float:
+def _ceiling(known: Learnt, top: float, kind: _Kind) -> float:
     """How far a limit grows for now: nearly to the top, then somewhat beyond it, then as far as it is let."""
     if known.since_cut < known.patience:
-        return KEPT * top
+        return kind.used(top)
     return TRIED * top if known.since_cut < known.patience + PROOF * known.rate else math.inf
 
 
@@ -200,7 +219,7 @@ def _let_through(known: Learnt, now: float) -> float:
 
 def _fewer_in_flight(known: Learnt, flying: int) -> Learnt:
     top = max(DEEPEST * known.in_flight, min(known.in_flight, float(flying)), LEAST_IN_FLIGHT)
-    return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, KEPT * top))
+    return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, _IN_FLIGHT.used(top)))
 
 
 # -- answering times -----------------------------------------------------------------------------------------------
@@ -215,7 +234,7 @@ def _timed(known: Learnt, took: float | None) -> Learnt:
 
 
 def _slowed(known: Learnt, now: float) -> Learnt:
-    if known.cut_at is not None and now - known.cut_at < SLOW_CUT_EVERY:
+    if known.cut_at is not None and -LONGEST_REST <= now - known.cut_at < SLOW_CUT_EVERY:
         return known
     return replace(
         known,

@@ -9,11 +9,21 @@ from dataclasses import dataclass
 #: whoever makes it.
 _ASK_EARLY = 0.5
 
+#: Seconds of permits that a claim takes at once; more where claims take longer than that, so that the next one is made
+#: before they are used up: this many times the last claim's seconds, up to MOST_AHEAD, for what was claimed and not
+#: sent is held when a process dies.
+AHEAD, AHEAD_OF_CLAIMS, MOST_AHEAD = 0.25, 2.0, 2.0
+
 #: Seconds beyond its interval from which a next arrival is no limit any more: the clock was set back.
 CLOCKS_DIFFER = 60.0
 
 #: Part of an interval by which rounding may be off: Unix seconds in a float are good to a quarter of a microsecond.
 _ROUNDING = 1e-3
+
+
+def ahead(took: float) -> float:
+    """Seconds of permits to claim, where the last claim took so long."""
+    return min(MOST_AHEAD, max(AHEAD, AHEAD_OF_CLAIMS * took))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from jobs import learning, limits, retry
 from jobs.learning import Bound, Learnt
 
-AHEAD = 0.25  # seconds, as the ledger's claims
 ANSWER = 0.03  # seconds
 
 
@@ -50,13 +49,14 @@ class Account:
     """An account with endless work, as the ledger's claims treat one: permits ahead, a rest for all, then a probe.
 
     `stall`: seconds that the machine may be busy with other things, every two seconds; what should leave then leaves
-    at the end of it, together.
+    at the end of it, together. `claims_take`: seconds of each claim, while none other is made.
     """
 
     provider: Provider
     chance: random.Random
     known: Learnt
     stall: float = 0.0
+    claims_take: float = 0.0
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     flying: int = 0
@@ -86,18 +86,19 @@ class Account:
     def _claim(self, now: float) -> None:
         again = now + 0.05
         room = int(self.known.in_flight) - self.flying
+        ahead = limits.ahead(self.claims_take)
         permits = limits.permits(
-            tat=self.tat, now=now, per_second=self.known.rate, ahead=AHEAD, most=self._may_start(now, room)
+            tat=self.tat, now=now, per_second=self.known.rate, ahead=ahead, most=self._may_start(now, room)
         )
         if room <= 0 and not self.troubles:
             self.bound = Bound.IN_FLIGHT
         elif permits.count:
             self._note_bound(permits, room)
             for at in permits.times:
-                self._at(self._not_stalled(at) + self.chance.random() * 0.004, self._send)
+                self._at(self._not_stalled(max(at, now + self.claims_take)) + self.chance.random() * 0.004, self._send)
             self.flying, self.air = self.flying + permits.count, self.air + permits.count
             self.tat = permits.tat(permits.count)
-            again = max(now + 0.01, permits.next_at(permits.count))
+            again = max(now + max(0.01, self.claims_take), permits.next_at(permits.count))
         self._at(self._not_stalled(again), self._claim)
 
     def _may_start(self, now: float, room: int) -> int:
@@ -153,10 +154,8 @@ class Found:
         return refused / max(1, refused + sum(since <= at < until for at in self.accepted))
 
 
-def meet(
-    provider: Provider, seconds: float, *, seed: int = 1, known: Learnt | None = None, stall: float = 0.0
-) -> Found:
-    account = Account(provider=provider, chance=random.Random(seed), known=known or Learnt(), stall=stall)
+def meet(provider: Provider, seconds: float, *, seed: int = 1, known: Learnt | None = None, **machine: float) -> Found:
+    account = Account(provider=provider, chance=random.Random(seed), known=known or Learnt(), **machine)
     return account.work(seconds)
 
 
@@ -180,6 +179,14 @@ def test_a_machine_too_slow_for_the_limit_does_not_take_it_for_higher():
     found = meet(Provider(), 300, stall=1.4)
 
     assert found.known.rate < 2 * 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_a_claim_takes_long_it_takes_more_and_the_limit_is_used_all_the_same(seed):
+    found = meet(Provider(), 120, seed=seed, claims_take=0.3)
+
+    assert found.a_second(60, 120) >= 0.9 * 12
+    assert found.refused_part(60, 120) < 0.02
 
 
 def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
@@ -210,6 +217,14 @@ def test_places_nobody_declared_are_found_and_used_with_few_429s():
     assert found.a_second(90, 150) >= 0.8 * 4.0  # 40 places of ten seconds, and half a second until they are found
     assert found.refused_part(90, 150) < 0.02
     assert found.known.in_flight <= 48
+
+
+@pytest.mark.parametrize("places", [2, 3, 5])
+def test_of_few_places_none_stays_empty(places):
+    found = meet(Provider(places=places, takes=(5.0, 5.0)), 400)
+
+    assert found.a_second(100, 400) >= 0.95 * places / 5.5  # a task is found half a second after it ended
+    assert found.refused_part(100, 400) < 0.05
 
 
 @pytest.mark.parametrize("retry_after", [None, 2.0])
@@ -253,6 +268,15 @@ def test_refusals_that_were_in_the_air_together_cut_once():
 
     assert again == known
     assert known.rate < 10
+
+
+def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
+    ahead = learning.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5)
+
+    again = learning.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, rest=0.5)
+
+    assert again.rate < ahead.rate
+    assert again.cut_at < 200
 
 
 def test_a_429_with_fewer_in_flight_than_were_let_through_speaks_of_the_rate():

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from jobs import limits
 from jobs.ledger import is_away
 from jobs.ledger.values.claimed import Claim, DueCopy, DuePoll
 from jobs.ledger.values.facts import Fact, SubmitUnclear
@@ -74,6 +75,7 @@ class _Lane:
     running: bool = False
     troubles: int = 0
     looked_at: float = 0.0  # boot clock: when a look for work last came back
+    took: float = 0.0  # seconds of its last claim
 
     @property
     def kind(self) -> str:
@@ -221,16 +223,21 @@ class Crew:
         await self._watchman.tell()  # of a destination that has just refused, before more is claimed for it
         lease = submit.lease_for(services, lane.account)
         boot = services.clock.boot()
-        claim = await services.calls.write(self._claim_or_give_back, lane.account, services.clock.now(), lease)
+        claim = await services.calls.write(
+            self._claim_or_give_back, lane.account, services.clock.now(), lease, limits.ahead(lane.took)
+        )
+        lane.took = services.clock.boot() - boot
         for intent in claim.intents:
             attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)
             self._send(attempt)
         return claim.next_at
 
-    def _claim_or_give_back(self, account: str, now: float, lease: float) -> Claim:
+    def _claim_or_give_back(self, account: str, now: float, lease: float, ahead: float) -> Claim:
         """On a writer's thread. A ledger that was locked may answer when the crew has ended and nobody would send."""
         ledger, holder = self.services.ledger, self.services.holder
-        claim = ledger.claim_submits(account, now, lease=lease, at_most=SUBMITS_AT_ONCE, only=self.only, holder=holder)
+        claim = ledger.claim_submits(
+            account, now, lease=lease, at_most=SUBMITS_AT_ONCE, ahead=ahead, only=self.only, holder=holder
+        )
         if self._gone and claim.intents:
             ledger.record([submit.given_back(intent, now) for intent in claim.intents], now)
         return claim

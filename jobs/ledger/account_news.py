@@ -102,7 +102,7 @@ def _opens(account: Any, fact: AttemptFact) -> bool:
 
     It does not cut a cool-down short: others were claimed before the 429 and are still taken here and there.
     """
-    return account.paused_code != THROTTLED[1] or fact.at >= (account.paused_until or 0.0)
+    return account.paused_code != THROTTLED[1] or retry.rests_until(account.paused_until, fact.at) is None
 
 
 def _bad_news(

@@ -52,8 +52,10 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
         row = _at_its_provider(tx, row, account)
     if row is None:
         fresh = _INSERT[tx.dialect.name](accounts).values(name=account.name, **values, **_FIRST)
-        # Workers that start together on a new ledger all find no account: the first one's will do.
-        tx.execute(fresh.on_conflict_do_nothing(index_elements=["name"]))
+        # Workers that start together all find no account. The second has just marked as no longer configured what the
+        # first put in meanwhile, so it must say otherwise.
+        same = accounts.c.provider == account.provider
+        tx.execute(fresh.on_conflict_do_update(index_elements=["name"], set_=values, where=same))
         return
     tx.execute(update(accounts).where(accounts.c.id == row.id).values(**values))
     if row.key_mark != account.key_mark:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import Boolean, Connection, bindparam, case, func, null, select, update
 
 from jobs.ledger.schema import IS_CURRENT, attempts, batches, images, jobs
 from jobs.states import Attempt, Image, Job, Slots, derive
@@ -76,7 +76,13 @@ def _derived(row: Any) -> dict[str, Any]:
         "ended_at": row.stored_at if ended else None,
         "code": code,
         "said": said,
+        "is_sound": state is Job.DONE and not counted["wrong"],
     }
+
+
+def _unless_sound(said: Any) -> Any:
+    """A row whose image came after all, when it had been given up or called lost, has no error."""
+    return case((bindparam("is_sound", type_=Boolean), null()), else_=said)
 
 
 _DERIVED = (
@@ -85,7 +91,7 @@ _DERIVED = (
     .values(
         state=bindparam("new_state"),
         done_at=bindparam("ended_at"),
-        error_code=func.coalesce(jobs.c.error_code, bindparam("code")),
-        message=func.coalesce(jobs.c.message, bindparam("said")),
+        error_code=_unless_sound(func.coalesce(jobs.c.error_code, bindparam("code"))),
+        message=_unless_sound(func.coalesce(jobs.c.message, bindparam("said"))),
     )
 )

@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from jobs import limits
 from jobs.cadence import Durations
 from jobs.errors import LedgerBusy, LedgerGone
 from jobs.integrity import Awaited, Kept
@@ -342,7 +343,7 @@ class Ledger:
         *,
         lease: float,
         at_most: int = 64,
-        ahead: float = 0.25,
+        ahead: float = limits.AHEAD,
         only: str | None = None,
         holder: str | None = None,
     ) -> Claim:

@@ -13,6 +13,7 @@ from jobs import retry
 from jobs.ledger.schema import jobs
 from jobs.ledger.values.facts import AccountPaused, SubmitAccepted
 from jobs.settings import Settings
+from providers.answers import THROTTLED
 from providers.dialect import Kind
 from tests.ledger.stock import NOW, claim, rows, stock
 from web.metrics import _accounts
@@ -22,7 +23,7 @@ YEAR_33715 = 1e12
 
 def paused(ledger, until, count=2):
     stock(ledger, rows(count))
-    ledger.record([AccountPaused(account="main", at=NOW, until=until, code="throttled", message="429")], NOW)
+    ledger.record([AccountPaused(account="main", at=NOW, until=until, code=THROTTLED[1], message="429")], NOW)
 
 
 @pytest.mark.parametrize("until", [YEAR_33715, NOW + 2 * 86_400])

@@ -203,13 +203,20 @@ def test_a_deadline_buys_nothing(ledger, running):
     assert len(ledger.claim_submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
 
 
-def test_workers_that_start_together_on_a_new_ledger_all_find_their_accounts(postgres_ledger_url):
+@pytest.mark.parametrize(
+    "before",
+    [[], [stock.account(name="account-0")], [stock.account(name="account-0", provider="apimaster")]],
+    ids=["on a new ledger", "with new accounts", "with an account at another provider"],
+)
+def test_workers_that_start_together_all_find_their_accounts(postgres_ledger_url, before):
     first = open_ledger(postgres_ledger_url)
+    first.sync_accounts(before, NOW)
     together, failed = threading.Barrier(8), []
     declared = [stock.account(name=f"account-{number}") for number in range(20)]
 
     def start() -> None:
         ledger = open_ledger(postgres_ledger_url)
+        ledger.batches()  # connected
         together.wait()
         try:
             ledger.sync_accounts(declared, NOW)

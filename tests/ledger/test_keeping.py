@@ -93,6 +93,8 @@ def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledg
 
     counted = ledger.progress("spring")
     assert (counted.jobs[Job.DONE], counted.lost_money) == (1, 0)
+    (row,) = ledger.results("spring")
+    assert (row.error_code, row.message) == (None, None)
 
 
 def test_what_many_images_are_is_recorded_with_one_statement(ledger):
