@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,7 @@ def give_up(
         if waiting:
             confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
         given_up = desk.ledger.give_up([each.image_id for each in waiting], now)
-        _tell(desk, batch, waiting, given_up)
+        _tell(desk, batch, waiting, given_up, key)
     if json:
         show_json({"batch": batch, "given_up": given_up, "lost_usd": _price(waiting) / MICROS})
     return 0
@@ -69,7 +70,7 @@ def _price(waiting: list[Awaited]) -> int:
     return sum(each.price or 0 for each in waiting)
 
 
-def _tell(desk: Desk, batch: str, waiting: list[Awaited], given_up: int) -> None:
+def _tell(desk: Desk, batch: str, waiting: list[Awaited], given_up: int, keys: list[str]) -> None:
     sandbox = find_batch(desk.ledger, batch).sandbox
     if not waiting:
         unknown = command(f"unknown {batch}", sandbox=sandbox)
@@ -78,5 +79,6 @@ def _tell(desk: Desk, batch: str, waiting: list[Awaited], given_up: int) -> None
     if busy := len(waiting) - given_up:
         note(f"{count(busy, 'image')} left alone: a copy is under way just now. Look again in a while.")
     if given_up:
-        retry = command(f"retry {batch}", sandbox=sandbox)
+        these = " ".join(f"--key {shlex.quote(each)}" for each in keys)
+        retry = command(f"retry {batch} {these}", sandbox=sandbox)
         note(f"{count(given_up, 'paid image')} given up, counted as lost. To make anew, and pay again:  {retry}")

@@ -96,7 +96,8 @@ def _version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
 
 
 @app.callback(
-    epilog="Exit codes: 0 done, 1 surroundings, 2 wrong input (nothing spent), 3 rows need you, 4 needs a person."
+    epilog="Exit codes: 0 done, 1 surroundings, 2 wrong input (nothing spent), 3 rows need you, 4 needs a person, "
+    "130 Ctrl-C, 143 SIGTERM."
 )
 def lightfast(
     *,

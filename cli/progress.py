@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from jobs.ledger.values.accounts import Account
     from jobs.ledger.values.reports import Progress
 
-#: Seconds between two plain lines.
-PLAIN_EVERY = 10.0
+#: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
+PLAIN_EVERY, UNCHANGED_EVERY = 10.0, 60.0
 #: Counts are shown in this order.
 _SHOWN = (Job.READY, Job.WORKING, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD, Job.CANCELLED)
 _BAD = {Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL}
@@ -65,7 +65,7 @@ class Silent:
 
 @dataclass(slots=True, kw_only=True)
 class PlainScreen:
-    """A line every ten seconds while something changes, and at once when an account is paused."""
+    """A line every ten seconds while something changes, else every minute; at once when an account is paused."""
 
     sandbox: bool = False
     now: Callable[[], float] = time.time
@@ -86,9 +86,12 @@ class PlainScreen:
                 self.say(line)
         self._last_news = news
         line = plain_line(progress, Span(self._began, now))
-        if not 0 <= now - self._last_at < PLAIN_EVERY and line != self._last_line:
+        if line != self._last_line and not 0 <= now - self._last_at < PLAIN_EVERY:
             self._last_line, self._last_at = line, now
             self.say(line)
+        elif not 0 <= now - self._last_at < UNCHANGED_EVERY:
+            self._last_at = now
+            self.say(f"{line}; nothing new for a minute, still at work")
 
     def say(self, text: str) -> None:
         """One line, with the time."""

@@ -136,3 +136,21 @@ def note(text: str) -> None:
 def sandbox_mark() -> str:
     """What every line says that is about the stand-in's pictures and money."""
     return "SANDBOX " if "--sandbox" in sys.argv else ""
+
+
+# -- who works -----------------------------------------------------------------------------------------------------
+
+#: Seconds without a sign of life after which a worker counts as gone.
+SIGN_OF_LIFE = 60.0
+#: What is said of a SQLite ledger without a run.
+NOBODY = "nobody works on it now: the same `lightfast run` goes on"
+
+
+def is_worked_on(ledger: Ledger, now: float) -> bool:
+    """Whether a run, or a worker, is alive."""
+    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers_seen(now, SIGN_OF_LIFE))
+
+
+def nobody_works(ledger: Ledger) -> str:
+    """What is said where none is."""
+    return NOBODY if ledger.is_sqlite else "no worker has shown life for a minute; it goes on when one does"

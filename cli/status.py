@@ -12,7 +12,7 @@ from cli.accounts import day_document, day_line, is_paused, state_of
 from cli.commands import command
 from cli.money import show_money
 from cli.options import Config, Json, Sandbox
-from cli.reading import Desk, find_batch, open_desk, show, show_json
+from cli.reading import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
 from cli.retries import misshapen, moderated, retried
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
 from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
@@ -123,6 +123,7 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
         return
     told = [
         *_told(progress, now),
+        *(_pace(progress, now) if is_worked_on(desk.ledger, now) else _nobody(desk, progress)),
         *((f"money\t{day_line(limit)}", "") for limit in today),
         *_slack(backlog, now),
         *_risk_lines(risk),
@@ -161,7 +162,6 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield from _link(progress, now)
     yield from _copies(progress)
     yield from (_paused(trouble) for trouble in progress.troubles)
-    yield from _pace(progress, now)
 
 
 def _states(progress: Progress) -> str:
@@ -227,6 +227,12 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
             f"slack\tat {a_second:.3g} copies a second the tightest of {count(backlog.waiting, 'link')} has {said}",
             colour,
         )
+
+
+def _nobody(desk: Desk, progress: Progress) -> Iterator[Line]:
+    """A pace of before, and the time that it would take, would make people wait for ever."""
+    if rows_left(progress):
+        yield f"pace\t{nobody_works(desk.ledger)}", "yellow"
 
 
 def _pace(progress: Progress, now: float) -> Iterator[Line]:

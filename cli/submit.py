@@ -25,7 +25,7 @@ from cli.options import (
     read_option,
     takes,
 )
-from cli.reading import Desk, find_batch, note, open_desk, show_json
+from cli.reading import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, show_json
 from cli.wording import count
 from jobs.errors import BadInput
 
@@ -109,16 +109,13 @@ def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool) ->
 
 
 def _warn_without_a_run(desk: Desk, batch: str) -> None:
-    from cli.watching import NOBODY  # noqa: PLC0415  heavy
-    from worker.verdict import is_over  # noqa: PLC0415  the same
+    from worker.verdict import is_over  # noqa: PLC0415  heavy
 
     if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
         note(f"warning: {NOBODY}.")
 
 
 def _warn_without_workers(desk: Desk) -> None:
-    from cli.watching import SIGN_OF_LIFE  # noqa: PLC0415  heavy
-
     now = time.time() + desk.ledger.clock_offset()
     if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
         note(

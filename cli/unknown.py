@@ -63,6 +63,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
             return 0
         if resolve == "found" and not attempts and batch is not None and key is not None:
             attempts = desk.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
+        if key is not None and not attempts:
+            raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
         settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
     if json:
         show_json({"resolved": settled, "how": resolve, **_document(attempts)})
@@ -179,7 +181,7 @@ def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
 
 def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
     if not attempts:
-        note("Nothing to resolve: no such attempt is unknown.")
+        note("Nothing to resolve: nothing is unknown.")
         return 0
     if how == "found" and len(attempts) > 1:
         raise BadInput(

@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 from cli.options import Limits
 from cli.progress import Screen, troubles
+from cli.reading import NOBODY, SIGN_OF_LIFE
 from worker.local import EXIT_CODES, NEEDS_A_PERSON, Ending
 from worker.verdict import Reason, Standing, finished, is_over, patience, waits_for
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
 
-#: What is said of a SQLite ledger without a run.
-NOBODY = "nobody works on it now: the same `lightfast run` goes on"
 #: Seconds between two looks, and the share of the time that looking may take.
 LOOK_EVERY = 1.0
 LOOKING_SHARE = 0.1
-#: Seconds without a sign of life after which a worker counts as gone.
-SIGN_OF_LIFE = 60.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -205,7 +205,8 @@ class _Count:
             self.paths.add(row.path)
         changed = self.counts["changed"]
         images = self._to_pay(row, row.request.n, known)
-        if len(self.samples) < _SAMPLES and (images or self.counts["changed"] > changed):
+        asks = self.counts["changed"] > changed and self.intake.changed != "keep"
+        if len(self.samples) < _SAMPLES and (images or asks):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
         self._add(route, images)
 

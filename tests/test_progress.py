@@ -55,6 +55,19 @@ def test_a_clock_that_is_set_back_silences_nobody(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_a_line_a_minute_shows_that_the_program_lives_where_nothing_changes(capsys):
+    clock = [10_000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+
+    for _ in range(12):
+        screen.show(progress(images_total=20, images_stored=4), ())
+        clock[0] += 10.0
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert "still at work" not in first
+    assert "still at work" in second
+
+
 def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
     counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
