@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from cli.options import Limits
 from cli.progress import Screen, troubles
 from cli.reading import NOBODY, SIGN_OF_LIFE
-from worker.local import EXIT_CODES, NEEDS_A_PERSON, Ending
-from worker.verdict import Reason, Standing, finished, is_over, patience, waits_for
+from worker.local import EXIT_CODES, NEEDS_A_PERSON, Ending, told
+from worker.stall import StallDetector
+from worker.verdict import Reason, Standing, finished, is_over
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -28,8 +29,10 @@ class Watch:
     name: str
     limits: Limits
     screen: Screen
-    _last: tuple[object, ...] = ()
-    _changed_at: float = field(default_factory=time.monotonic)
+    _stall: StallDetector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stall = StallDetector(max_stall=self.limits.max_stall)
 
     def until_it_ends(self) -> Ending:
         """Ctrl-C ends the watching, not the work."""
@@ -54,25 +57,24 @@ class Watch:
         )
 
     def _judge(self, standing: Standing) -> Reason | None:
-        progress = standing.progress
-        if is_over(progress):
-            return finished(progress, 0.0)
-        signature = (progress.jobs, progress.images_stored, progress.images_generated, progress.batch)
-        if signature != self._last:
-            self._last, self._changed_at = signature, time.monotonic()
-            return None
-        reason = waits_for(standing)
-        alone = not self.ledger.is_sqlite and not self.ledger.workers_seen(standing.now, SIGN_OF_LIFE)
-        longest = self.limits.max_stall if alone else patience(reason, self.limits.max_stall, standing.accounts)
-        stalled = longest is not None and time.monotonic() - self._changed_at >= longest
-        return (reason or Reason.NOTHING_MOVES) if stalled else None
+        if is_over(standing.progress):
+            return finished(standing.progress, 0.0)
+        return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
+
+    def _is_alone(self, now: float) -> bool:
+        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SIGN_OF_LIFE))
 
     def _ending(self, reason: Reason, standing: Standing) -> Ending:
-        held_up = "; ".join(troubles(standing.progress, standing.accounts))
-        nothing = held_up or f"nothing moves; {'is a worker there?' if not self.ledger.is_sqlite else self._who()}"
-        said = f"no longer watched; {self._who()}" if reason is Reason.INTERRUPTED else nothing
         code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
-        return Ending(exit_code=code, reason=reason, message=said, progress=standing.progress)
+        return Ending(exit_code=code, reason=reason, message=self._told(reason, standing), progress=standing.progress)
+
+    def _told(self, reason: Reason, standing: Standing) -> str:
+        if reason is Reason.INTERRUPTED:
+            return f"no longer watched; {self._who()}"
+        if reason is not Reason.NOTHING_MOVES:
+            return told(reason, standing)
+        held_up = "; ".join(troubles(standing.progress, standing.accounts))
+        return held_up or f"nothing moves; {self._who() if self.ledger.is_sqlite else 'is a worker there?'}"
 
     def _who(self) -> str:
         if not self.ledger.is_sqlite:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +17,13 @@ from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
 from jobs.progress import count, day_budget_line, trouble_line
 from jobs.result_files import dollars
-from jobs.states import ENDED
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
 from worker.services import Services
+from worker.stall import StallDetector
 from worker.stopping import INTERRUPTED, TERMINATED, StopSignal
 from worker.telemetry import emit
-from worker.verdict import Reason, Standing, bad_rows, common_failure, finished, is_over, patience, waits_for
+from worker.verdict import Reason, Standing, bad_rows, common_failure, finished, is_over
 from worker.wellness import Signs, illness
 
 __all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
@@ -82,7 +82,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     run = _Run(
         services=services,
         name=name,
-        max_stall=max_stall,
+        stall=StallDetector(max_stall=max_stall),
         stop_after=stop_after,
         stop=stop or StopSignal(),
         watcher=on_progress or (lambda _progress, _accounts: None),
@@ -151,21 +151,19 @@ class _Run:
 
     services: Services
     name: str
-    max_stall: float | None
+    stall: StallDetector
     stop_after: float | None
     stop: StopSignal
     watcher: Watcher
-    began: float = 0.0  # boot clock, as `changed_at`
-    changed_at: float = 0.0
+    began: float = 0.0  # boot clock, as `seen_at`
     seen_at: float = 0.0  # when the ledger was last read
     since_looks: Callable[[], Mapping[str, float]] = dict
     is_locked: bool = False  # and that was said
-    signature: tuple[object, ...] = field(default_factory=tuple)
     baseline: Progress | None = None
 
     async def until_something_ends(self) -> Reason:
         """Counts, shows and judges, again and again."""
-        self.began = self.changed_at = self.seen_at = self.services.clock.boot()
+        self.began = self.seen_at = self.services.clock.boot()
         while True:
             try:
                 reason, cost = await self._look_and_judge()
@@ -201,7 +199,8 @@ class _Run:
 
     def _is_away_too_long(self) -> bool:
         """A database that restarts is waited for; what is in the air is recorded when it is back."""
-        longest = LEDGER_AWAY if self.max_stall is None else min(self.max_stall, LEDGER_AWAY)
+        max_stall = self.stall.max_stall
+        longest = LEDGER_AWAY if max_stall is None else min(max_stall, LEDGER_AWAY)
         return self.services.clock.boot() - self.seen_at >= longest
 
     async def _look(self) -> tuple[Standing, float]:
@@ -220,23 +219,12 @@ class _Run:
         boot = self.services.clock.boot()
         if self.stop_after is not None and boot - self.began >= self.stop_after:
             return Reason.STOP_AFTER
-        return self._stalled(standing, boot)
+        return self.stall.judge(standing, boot)
 
     def _stopped(self) -> Reason | None:
         if not self.stop.first.is_set():
             return None
         return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
-
-    def _stalled(self, standing: Standing, boot: float) -> Reason | None:
-        signature = _signature(standing)
-        if signature != self.signature:
-            self.signature, self.changed_at = signature, boot
-            return None
-        reason = waits_for(standing)
-        longest = patience(reason, self.max_stall, standing.accounts)
-        if longest is None or boot - self.changed_at < longest:
-            return None
-        return reason or Reason.NOTHING_MOVES
 
     async def _pause_when_most_fail(self, progress: Progress) -> None:
         services = self.services
@@ -259,15 +247,6 @@ _LOCKED = (
     "another program writes to it, a backup or a database shell perhaps: nothing new is sent until it lets go, and "
     "what was answered meanwhile is recorded then"
 )
-
-
-def _signature(standing: Standing) -> tuple[object, ...]:
-    """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none."""
-    progress, batch = standing.progress, standing.progress.batch
-    if not any(account.paused_code for account in standing.accounts):
-        return progress.jobs, progress.images_stored, batch, progress.images_generated
-    ended = {state: count for state, count in progress.jobs.items() if state in ENDED}
-    return ended, progress.images_stored, batch.charged, batch.state, batch.budget, progress.images_generated
 
 
 def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Account]]:
@@ -299,8 +278,13 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
     )
 
 
+def told(reason: Reason, standing: Standing) -> str:
+    """Why it ended, in a sentence."""
+    return _MESSAGES[reason](standing)
+
+
 def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
-    said = _MESSAGES[reason](standing)
+    said = told(reason, standing)
     if drained.unknown:
         several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
         one = "1 submit was cut off before its answer: its outcome is unknown"

@@ -1,0 +1,129 @@
+"""`watch` and `submit --wait`: they end where `run` would, and say why."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from test_sheet import progress
+
+from cli.options import Limits
+from cli.progress import PlainScreen
+from cli.watching import Watch
+from jobs.ledger.values.accounts import Account
+from jobs.states import Job
+from worker.verdict import STUCK_AFTER, Reason
+
+BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}
+READY = progress(jobs={Job.DONE: 3, Job.READY: 5}, images_total=8, images_stored=3, images_ready=5)
+PROBED = progress(
+    jobs={Job.DONE: 3, Job.READY: 4, Job.WORKING: 1},
+    images_total=8,
+    images_stored=3,
+    images_ready=4,
+    images_in_flight=1,
+)
+RUNS = progress(jobs={Job.DONE: 3, Job.WORKING: 5}, images_total=8, images_stored=3, images_in_flight=5)
+
+
+def account(**changes):
+    values = {"paused_until": None, "paused_code": None, "paused_message": None, **changes}
+    return Account(
+        name="main",
+        provider="maxapi.io",
+        submits_per_second=1.0,
+        polls_per_second=1.0,
+        max_in_flight=4,
+        in_flight=0,
+        throttled=0,
+        **values,
+    )
+
+
+class Told:
+    """A ledger that others work on, as it would look at each second."""
+
+    def __init__(self, *looks, workers=1, is_sqlite=False, is_held=False, **state):
+        self._looks, self._account = itertools.cycle(looks), account(**state)
+        self._workers, self.is_sqlite, self._held = workers, is_sqlite, is_held
+
+    def clock_offset(self):
+        return 0.0
+
+    def progress(self, _name, _now=None):
+        return next(self._looks)
+
+    def accounts(self):
+        return [self._account]
+
+    def workers_seen(self, _now, _within):
+        return self._workers
+
+    def is_held(self):
+        return self._held
+
+
+class Clock:
+    """A second passes where somebody sleeps one."""
+
+    def __init__(self, gives_up_after=10_000.0):
+        self.now, self._last = 0.0, gives_up_after
+
+    def monotonic(self):
+        return self.now
+
+    def time(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.now > self._last:
+            pytest.fail("it never ends")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("cli.watching.time", clock)
+    return clock
+
+
+def watch(ledger, max_stall=60.0):
+    screen = PlainScreen(now=lambda: 0.0)
+    return Watch(ledger=ledger, name="b", limits=Limits(max_stall=max_stall), screen=screen).until_it_ends()
+
+
+def test_probes_of_an_account_without_balance_are_no_headway(clock):
+    ending = watch(Told(READY, PROBED, **BROKE))
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
+    assert 60 <= clock.now < 120
+    assert "insufficient points" in ending.message
+
+
+def test_slow_provider_tasks_are_waited_for_while_somebody_works(clock):
+    assert watch(Told(RUNS)).reason is Reason.NOTHING_MOVES
+    assert clock.now >= STUCK_AFTER
+
+
+@pytest.mark.parametrize("ledger", [{"workers": 0}, {"is_sqlite": True}])
+def test_where_nobody_works_max_stall_is_all_that_is_waited(clock, ledger):
+    ending = watch(Told(RUNS, **ledger))
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.NOTHING_MOVES)
+    assert clock.now < 120
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "says"),
+    [
+        ({Job.DONE: 8}, 0, "finished."),
+        ({Job.DONE: 7, Job.FAILED: 1}, 3, "finished, 1 row needs you."),
+    ],
+)
+@pytest.mark.usefixtures("clock")
+def test_a_finished_batch_is_not_said_to_stand_still(rows, code, says):
+    ending = watch(Told(progress(jobs=rows, images_total=8, images_stored=7)))
+
+    assert (ending.exit_code, ending.message) == (code, says)
