@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import orjson
 
+from jobs.raw_rows import Cell
 from providers.dialect import Request
 from providers.registry import PROVIDERS
 
@@ -18,15 +18,14 @@ MOST_IMAGES = 10
 SHOWN = 60
 
 WHOLE = re.compile(r"(\d{1,9})(?:\.0+)?")  # pandas writes 2.0 for 2
+#: Between two references that were joined by something else than `|`.
+_JOINED = re.compile(r"[,;\s]+(?=(?:https?|s3|gs|az|file)://)")
+#: A picture's name and the next one's, in one link: a comma is legal there, and two of these are hardly one picture.
+_NEXT_FILE = re.compile(
+    r"^[^?#]*\.(png|jpe?g|webp|gif|avif)\s*[,;][^,;?#]*\.(png|jpe?g|webp|gif|avif)\b", re.IGNORECASE
+)
+SEVERAL = 'several references are separated by |, or are a JSON list: ["https://…", "https://…"]'
 _SIZE = re.compile(r"(\d{1,5})\s*[xX\u00d7*]\s*(\d{1,5})")
-
-
-class Cell(NamedTuple):
-    """A value that cannot be, before its row is known."""
-
-    column: str
-    value: str
-    legal: str
 
 
 def shown(value: str) -> str:
@@ -36,8 +35,18 @@ def shown(value: str) -> str:
 
 def references(text: str) -> tuple[str, ...]:
     """The words of `image_urls`: a JSON list, or separated by `|`. ValueError says what is legal."""
-    words = _json_list(text) if text.startswith("[") else [each.strip() for each in text.split("|")]
-    return tuple(each for each in words if each)
+    if text.startswith("["):
+        return tuple(each for each in _json_list(text) if each)
+    return tuple(word for each in text.split("|") if each.strip() for word in _apart(each.strip()))
+
+
+def _apart(words: str) -> list[str]:
+    """Links that a spreadsheet joined by commas, semicolons, blanks or new lines. In doubt nothing is bought."""
+    links = _JOINED.split(words)
+    in_a_query = len(links) > 1 and any("?" in link or "#" in link for link in links[:-1])
+    if in_a_query or any("://" in link and (_NEXT_FILE.match(link) or link[-1] in ",;") for link in links):
+        raise ValueError(SEVERAL)
+    return links
 
 
 def _json_list(text: str) -> list[str]:

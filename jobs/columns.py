@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from jobs.cells import Cell, shape_request, shown
+from jobs.cells import shape_request, shown
 from jobs.manifest import Manifest
-from jobs.raw_rows import KNOWN_COLUMNS
+from jobs.raw_rows import KNOWN_COLUMNS, Cell
 from jobs.templates import Template
 
 #: Known names that shops use for columns of their own.
 CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
+#: What others call a known column.
+_ELSEWHERE = {
+    "aspect_ratio": "ratio",
+    "aspect ratio": "ratio",
+    "reference_images": "image_urls",
+    "images": "image_urls",
+}
 #: Strict enough that a shop's "Quantity" is not taken for `quality`.
 _HINT_CUTOFF = 0.85
 
@@ -43,7 +50,8 @@ def column_hints(manifest: Manifest, mapping: Mapping[str, str], seen: Mapping[s
 def _meant(own: str, known: Sequence[str]) -> list[str]:
     """The known column it looks like; two letters that changed places count for more than difflib gives them."""
     swapped = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
-    return (near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped])[:1]
+    near = near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped]
+    return (near or [name for name in known if name == _ELSEWHERE.get(own.casefold())])[:1]
 
 
 def _fits(known: str, value: str) -> bool:
@@ -57,7 +65,9 @@ def _fits(known: str, value: str) -> bool:
 def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
     """What cannot be meant by --map."""
     for known, own in mapping.items():
-        if known not in KNOWN_COLUMNS:
+        if manifest.format == "openai-jsonl" and (known, own) != ("key", "custom_id"):
+            yield f"--map {known}={own}: lines of OpenAI's batch format name their fields themselves."
+        elif known not in KNOWN_COLUMNS:
             yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
         elif own and own not in manifest.columns:
             yield f"--map {known}={own}: {_no_column(manifest, own)}"

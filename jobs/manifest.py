@@ -21,6 +21,7 @@ from jobs.csv_rows import csv_rows, header
 from jobs.errors import BadInput
 from jobs.json_rows import first_object, json_rows
 from jobs.manifest_text import TextFile
+from jobs.openai_rows import is_openai_line
 from jobs.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, RawRow
 
 #: Rows of JSONL that are looked through for column names when the file is opened.
@@ -134,8 +135,8 @@ def _json_manifest(file: TextFile) -> Manifest:
     first = first_object(file)
     if first is None:
         raise BadInput(f"{file.name} is empty; a JSONL file has one object a line.")
-    is_openai = "custom_id" in first and isinstance(first.get("body"), dict)
-    manifest = Manifest(file=file, format="openai-jsonl" if is_openai else "jsonl", delimiter="", _columns={})
+    kind = "openai-jsonl" if is_openai_line(first) else "jsonl"
+    manifest = Manifest(file=file, format=kind, delimiter="", _columns={})
     for _ in itertools.islice(manifest.rows(), SCANNED_ROWS):
         pass
     return manifest

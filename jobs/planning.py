@@ -6,18 +6,19 @@ planned = planner.plan(raw)                         # READY, SKIPPED, or INVALID
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import orjson
 
-from jobs.cells import MOST_IMAGES, SHOWN, WHOLE, Cell, references, shape_request, shown
+from jobs.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, shape_request, shown
 from jobs.columns import CLASHING, field_problems, mapping_problems, own_columns, prompt_problems, skip_problems
 from jobs.errors import BadInput
 from jobs.ledger.values.batches import Row
 from jobs.manifest import Manifest
-from jobs.raw_rows import RawRow
+from jobs.raw_rows import Cell, RawRow
 from jobs.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job
 from jobs.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
@@ -25,6 +26,8 @@ from providers.catalog import Unmakeable
 from providers.dialect import Request, Route, clean
 from providers.registry import PROVIDERS, key_variable
 
+#: Where a problem is with the row and no column of it.
+WHOLE_ROW = "(row)"
 DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
 
 #: The columns that, with the number of references, decide legality, route and price.
@@ -95,6 +98,8 @@ class RowProblem:
         """Without the place: `column ratio: "7:5". gpt-image-2 takes 1:1 3:2 …`."""
         if self.is_option:
             return f"{self.column}: {shown(self.value)}. {self.legal}"
+        if self.column == WHOLE_ROW:
+            return self.legal
         return f"column {self.column}{f': {shown(self.value)}.' if self.value else ' is empty:'} {self.legal}"
 
 
@@ -132,7 +137,15 @@ def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, reference
     if problems:
         raise BadInput(problems)
     files = references or LinksOnly()
-    return Planner(options=options, catalog=catalog, owns=owns, prompt=prompt, path=path, references=files)
+    return Planner(
+        options=options,
+        catalog=catalog,
+        owns=owns,
+        prompt=prompt,
+        path=path,
+        references=files,
+        has_own_columns=manifest.format != "openai-jsonl",
+    )
 
 
 def _option_problems(options: PlanOptions) -> Iterator[str]:
@@ -161,6 +174,7 @@ class Planner:
     prompt: Template | None
     path: PathTemplate
     references: References
+    has_own_columns: bool = True  # False: the names of columns are not the user's choice
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
 
@@ -169,11 +183,13 @@ class Planner:
 
     def plan(self, raw: RawRow) -> Planned:
         """The row, READY, SKIPPED or INVALID."""
+        if raw.wrong:
+            return self._invalid(raw, raw.wrong)
         if self._is_skipped(raw):
             return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
         cells: list[Cell] = []
         if raw.fault is not None:
-            return self._invalid(raw, [Cell("(row)", "", raw.fault)])
+            return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault)])
         prompt = self._prompt(raw, cells)
         found = self._references(raw, cells)
         links = tuple(each.text for each in found)
@@ -222,7 +238,8 @@ class Planner:
             for words in self.words_of(raw):
                 found.append(self.references.find(words))
         except ValueError as error:
-            cells.append(Cell("image_urls", words, str(error)))
+            joined = f"; {SEVERAL}" if re.search("[,;]", words) and SEVERAL not in str(error) else ""
+            cells.append(Cell("image_urls", words, f"{error}{joined}"))
         return found
 
     def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
@@ -279,10 +296,11 @@ class Planner:
 
     def _with_hint(self, cell: Cell) -> Cell:
         """An own column of the same name explains most strange values."""
-        if cell.column not in CLASHING or self.owns.get(cell.column) != cell.column or WHOLE.fullmatch(cell.value):
+        is_own = self.has_own_columns and cell.column in CLASHING and self.owns.get(cell.column) == cell.column
+        if not is_own or WHOLE.fullmatch(cell.value):
             return cell
         hint = f"If this column is your own, --map {cell.column}= only carries it"
-        return cell._replace(legal=f"{cell.legal.rstrip('.')}. {hint}")
+        return cell._replace(legal=f"{cell.legal.rstrip('.')}{'' if cell.legal.endswith('?') else '.'} {hint}")
 
     def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:
         key = self.key_of(raw)

@@ -23,6 +23,14 @@ KNOWN_COLUMNS = (
 OWN_PREFIX = "lf_"
 
 
+class Cell(NamedTuple):
+    """A value that cannot be, before its row is known."""
+
+    column: str
+    value: str
+    legal: str
+
+
 class RawRow(NamedTuple):
     """One row as it stands in the file. A plain tuple: a million are made."""
 
@@ -31,3 +39,4 @@ class RawRow(NamedTuple):
     cells: Mapping[str, str]  # the row's own columns in order; what is no text is kept as JSON text, null as ""
     fields: Mapping[str, str]  # where known columns and templates look: `cells`, or the body of OpenAI's format
     fault: str | None = None  # why it cannot be a row at all
+    wrong: tuple[Cell, ...] = ()  # what the reader saw of it that cannot be

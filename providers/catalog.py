@@ -194,7 +194,8 @@ class Catalog:
         return problems
 
     def _known_models(self, name: str) -> str:
-        near = difflib.get_close_matches(name[:SHOWN], [*self._models, *self._by_id], n=1)
+        """Others put their own name before a model's (openai/gpt-image-2); a provider's own id needs `provider`."""
+        near = difflib.get_close_matches(name[:SHOWN].rpartition("/")[2].casefold(), list(self._models), n=1)
         return f"one of {' '.join(self._models)}{f'; did you mean {near[0]}?' if near else ''}"
 
     def _names_at(self, provider: str) -> str:

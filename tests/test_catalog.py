@@ -236,6 +236,7 @@ def test_a_providers_own_id_is_a_model():
         ({"n": 11}, "n", "11", "gpt-image-2 takes 1 to 10"),
         ({"n": 11, "model": "grok-imagine-lite"}, "n", "11", "1 to 10"),
         ({"model": "gpt-imge-2"}, "model", "gpt-imge-2", "did you mean gpt-image-2?"),
+        ({"model": "openai/gpt-image-2"}, "model", "openai/gpt-image-2", "did you mean gpt-image-2?"),
         ({"provider": "maxapi.ai"}, "provider", "maxapi.ai", "one of maxapi.io maxapi.dev apimaster"),
         ({"model": "grok-imagine-pro", "provider": "apimaster"}, "model", "grok-imagine-pro", "apimaster has"),
         ({"references": ("https://a.example/b",) * 17}, "image_urls", "17 references", "at most 16"),
