@@ -10,7 +10,7 @@ import typer
 
 from cli.commands import command
 from cli.options import Config, Json, Sandbox
-from cli.reading import NOWHERE, Desk, desk_of, note, show, show_json
+from cli.reading import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
 from cli.wording import aligned, day_and_minute, day_and_time, money, span
 from jobs.errors import BadInput
 from jobs.result_files import utc
@@ -32,9 +32,7 @@ FOUND = ("", "POLLS/S", "POLLS", "A TASK", "FOUND AFTER", "CALLED BACK")
 
 def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Limits, use and pauses of each account."""
-    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
-
-    settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     path = settings.database_path
     if probe is None and path is not None and not path.exists():
         _tell(Standing(_declared(settings), [], time.time(), {}), settings, json=json)

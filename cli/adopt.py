@@ -14,7 +14,7 @@ from cli import wording
 from cli.commands import command
 from cli.consent import confirm
 from cli.options import Config, Json, Quiet, Sandbox, Yes
-from cli.reading import NOWHERE, show, show_json
+from cli.reading import NOWHERE, read_settings, show, show_json
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def adopt(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """Takes images that are stored on record, so that the same manifest does not pay for them again."""
     from cli.taking import normal_dest  # noqa: PLC0415  heavy from here on
-    from jobs.settings_sources import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    sandbox = settings.is_sandbox
     where = normal_dest(dest)
     tell = None if quiet or json or not sys.stderr.isatty() else _tell
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.commands import called, command
 from cli.options import Json, Making, Quiet
-from cli.reading import note
+from cli.reading import note, read_settings
 from jobs.errors import LightfastError
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def _fresh_output() -> Path:
 
 
 def _settings(output: Path, url: str) -> Settings:
-    from jobs.settings_sources import load_settings  # noqa: PLC0415  pydantic is slow to import
-
-    return load_settings(sandbox_url=url).with_database(output / "lightfast-sandbox.db")
+    return read_settings(None, sandbox_url=url).with_database(output / "lightfast-sandbox.db")
 
 
 def _manifest(output: Path, url: str) -> Path:

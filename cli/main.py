@@ -130,7 +130,8 @@ def _tell(error: LightfastError) -> None:
     if "--json" in sys.argv:
         import json  # noqa: PLC0415  only here
 
-        sys.stdout.write(json.dumps({"schema": 1, "error": problems, "exit_code": error.exit_code}) + "\n")
+        told = {"schema": 1, "sandbox": bool(sandbox_mark()), "error": problems, "exit_code": error.exit_code}
+        sys.stdout.write(json.dumps(told) + "\n")
 
 
 def _tell_bug(bug: Exception) -> None:

@@ -32,7 +32,7 @@ def plan(making: Making) -> int:
         if making.json:
             show_json(plan_screen.document(taking, probed=store is not None) | {"reasons": reasons})
         else:
-            show(plan_screen.page(taking, probed=store is not None), sandbox=making.sandbox)
+            show(plan_screen.page(taking, probed=store is not None), sandbox=settings.is_sandbox)
             sys.stdout.flush()
         return _verdict(reasons, taking.seen, to=taking.dest)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli import wording
+from cli.accounts import is_paused, state_of
 from cli.commands import command
 from cli.retries import moderated, retried
 from cli.surroundings import ledger_line
@@ -33,6 +34,7 @@ def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     yield from (_sample(taking.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     yield from _routes(taking.seen, width, sandbox=taking.settings.is_sandbox)
+    yield from _resting(taking)
     yield from _total(taking)
     yield from _bad(taking.seen, everything=taking.making.all)
 
@@ -110,6 +112,15 @@ def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]
         yield f"  * {YOURS[sandbox]}", "dim"
 
 
+def _resting(taking: Taking) -> Iterator[Line]:
+    """Accounts that take no submits now: until then the times are not true."""
+    now = time.time()
+    providers = {line.provider for line in taking.seen.routes}
+    for account in taking.ledger.accounts() if taking.ledger else ():
+        if account.provider in providers and is_paused(account, now):
+            yield f"  account {account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
+
+
 def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
     """The table; without its last column where that would not fit."""
     lines = ["  " + line for line in wording.aligned(rows, right=frozenset({2, 4, 5}))]
@@ -126,9 +137,13 @@ def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
         f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
         wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
         usd,
-        wording.span(line.seconds),
+        _time(line),
         line.bound_by,
     )
+
+
+def _time(line: RouteLine) -> str:
+    return f"up to {wording.span(line.seconds)}" if line.may_be_less else wording.span(line.seconds)
 
 
 def _total(taking: Taking) -> Iterator[Line]:
@@ -136,12 +151,23 @@ def _total(taking: Taking) -> Iterator[Line]:
     money = wording.money(seen.money)
     unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {wording.money(budget)}" if budget is not None else ""
-    ready = f", ready about {wording.weekday(time.time() + seen.seconds)} if started now" if seen.images else ""
+    ready = f", ready {_when(seen)} if started now" if seen.images and not _days(taking) else ""
     yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{unpriced}{of}{ready}", "bold"
+    if days := _days(taking):
+        daily = wording.money(round(taking.settings.daily_budget * MICROS))
+        yield f"{'':{_WIDTH}}  daily_budget {daily} spreads it over {wording.count(days, 'UTC day')} or more", ""
+    if seen.may_be_less:
+        yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
+
+
+def _when(seen: Survey) -> str:
+    return f"about {wording.weekday(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
+
+
+def _days(taking: Taking) -> int:
+    """UTC days over which a daily budget spreads the money; 0: it does not."""
     daily = round(taking.settings.daily_budget * MICROS)
-    if daily and seen.money > daily:
-        days = wording.count(math.ceil(seen.money / daily), "UTC day")
-        yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily)} spreads it over {days} or more", ""
+    return math.ceil(taking.seen.money / daily) if daily and taking.seen.money > daily else 0
 
 
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
@@ -184,6 +210,7 @@ def document(taking: Taking, *, probed: bool) -> dict[str, object]:
         "usd": seen.money / 1_000_000,
         "unpriced_images": seen.unpriced,
         "seconds": round(seen.seconds, 1),
+        "seconds_may_be_less": seen.may_be_less,
         "bad": [
             {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
             for each in seen.problems
@@ -206,5 +233,6 @@ def _route_document(line: RouteLine) -> dict[str, object]:
         "usd": None if line.money is None else line.money / 1_000_000,
         "price_is_yours": line.price_is_yours,
         "seconds": round(line.seconds, 1),
+        "seconds_may_be_less": line.may_be_less,
         "bound_by": line.bound_by,
     }

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,18 +31,29 @@ class Desk(NamedTuple):
     settings: Settings
 
 
+#: Whether the settings that were read last are a stand-in's.
+_standin: ContextVar[bool] = ContextVar("standin", default=False)
+
+
+def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
+    """The settings; whatever is said from here on is marked where they are a stand-in's, by whichever of their ways."""
+    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
+
+    settings = load_settings(config, sandbox_url=sandbox_url)
+    _standin.set(settings.is_sandbox)
+    return settings
+
+
 @contextmanager
 def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[Desk]:
     """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
-    from jobs.settings_sources import load_settings  # noqa: PLC0415  `--help` does without
-
     if works:
         from cli.surroundings import settings_for  # noqa: PLC0415  heavy
 
         with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
             yield desk
         return
-    with desk_of(load_settings(config, sandbox_url=NOWHERE if sandbox else None)) as desk:
+    with desk_of(read_settings(config, sandbox_url=NOWHERE if sandbox else None)) as desk:
         yield desk
 
 
@@ -121,10 +133,11 @@ def let_go_of_stdout() -> None:
 
 
 def show_json(document: Mapping[str, object]) -> None:
-    """Prints one document on stdout."""
+    """Prints one document on stdout; it says `sandbox` as the screens do."""
     import orjson  # noqa: PLC0415  only when one is asked for
 
-    text = orjson.dumps({"schema": 1, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    head = {"schema": 1, "sandbox": _standin.get()}
+    text = orjson.dumps({**head, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     sys.stdout.write(text.decode())
 
 
@@ -135,7 +148,7 @@ def note(text: str) -> None:
 
 def sandbox_mark() -> str:
     """What every line says that is about the stand-in's pictures and money."""
-    return "SANDBOX " if "--sandbox" in sys.argv else ""
+    return "SANDBOX " if "--sandbox" in sys.argv or _standin.get() else ""
 
 
 # -- who works -----------------------------------------------------------------------------------------------------

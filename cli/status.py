@@ -110,7 +110,7 @@ def _style(progress: Progress) -> str:
 
 
 def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
-    progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(), desk.ledger.daily_budgets(now)
+    progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
     backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
     accounts = desk.ledger.accounts()
     paused = [account for account in accounts if is_paused(account, now)]
@@ -127,21 +127,22 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
         *((f"money\t{day_line(limit)}", "") for limit in today),
         *_slack(backlog, now),
         *_risk_lines(risk),
-        *(_at_work(desk, accounts, now) if rows_left(progress) else ()),
+        *(_at_work(desk, name, accounts, now) if rows_left(progress) else ()),
         *_next(progress, paused, now),
     ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
-def _at_work(desk: Desk, accounts: list[Account], now: float) -> Iterator[Line]:
-    """How far the accounts that send use what they may."""
-    uses = desk.ledger.uses(now)
+def _at_work(desk: Desk, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
+    """How far the accounts that send use what they may, and this batch's part of it."""
+    uses, mine = desk.ledger.uses(now), desk.ledger.in_flight(name)
     for account in accounts:
         if (use := uses[account.name]).sent or account.in_flight:
             rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"
             flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
             late = "" if account.mean_lateness is None else f", found {account.mean_lateness:.1f} s after their ends"
-            yield f"account\t{account.name}: {rate}, {flying}, {count(account.throttled, '429 answer')}{late}", ""
+            yield f"account\t{account.name}: {mine.get(account.name, 0):,} in flight of this batch", ""
+            yield f"\twith all batches: {rate}, {flying}, {count(account.throttled, '429 answer')}{late}", ""
 
 
 def _in_columns(told: list[Line]) -> list[Line]:
@@ -222,9 +223,10 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
     spare = least_slack(backlog, a_second, now)
     if spare is not None:
         said = f"{span(spare)} to spare" if spare > 0 else "no time left: it would die before its copy"
+        links = f"{count(backlog.waiting, 'link')} to this destination"
         colour = "" if spare > 0 else "red"
         yield (
-            f"slack\tat {a_second:.3g} copies a second the tightest of {count(backlog.waiting, 'link')} has {said}",
+            f"slack\tat {a_second:.3g} copies a second the tightest of {links} has {said}",
             colour,
         )
 

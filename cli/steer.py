@@ -257,7 +257,7 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
         if not rows:
             return _nothing_to_do(again, desk)
         note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, about {wording.money(cost)}")
-        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=sandbox, command=again.command)
+        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not desk.ledger.is_sqlite:
             return _for_the_workers(again, desk, found, cost)
         with desk.ledger.hold(time.time()):

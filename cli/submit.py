@@ -25,7 +25,7 @@ from cli.options import (
     read_option,
     takes,
 )
-from cli.reading import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, show_json
+from cli.reading import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, read_settings, show_json
 from cli.wording import count
 from jobs.errors import BadInput
 
@@ -45,9 +45,8 @@ def submit(making: Submitting) -> int:
     """Records the batch and rings the workers; with --wait, watches too."""
     from cli.recording import recording  # noqa: PLC0415  heavy from here on
     from cli.steer import ring  # noqa: PLC0415
-    from jobs.settings_sources import load_settings  # noqa: PLC0415
 
-    settings = load_settings(making.config)
+    settings = read_settings(making.config)
     _needs_cluster(settings, sandbox=making.sandbox)
     with recording(settings, making, "submit") as recorded:
         desk = Desk(recorded.ledger, settings)
@@ -56,7 +55,8 @@ def submit(making: Submitting) -> int:
         to_make = count(recorded.images, "image")
         note(f"{recorded.name} is on record: {to_make} to make. {command(f'watch {recorded.name}')}")
         if making.wait:
-            return _watch(desk, recorded.name, recorded.limits, json=making.json, quiet=making.quiet)
+            limits = recorded.limits
+            return _watch(desk, recorded.name, limits, json=making.json, quiet=making.quiet, as_="submit")
         if making.json:
             show_json({"command": "submit", "batch": recorded.name, "images": recorded.images, "exit_code": 0})
     return 0
@@ -92,18 +92,17 @@ def watch(  # noqa: PLR0913  one parameter an option
         return _watch(desk, batch, limits, json=json, quiet=quiet)
 
 
-def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool) -> int:
+def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
     from cli.progress import open_screen  # noqa: PLC0415  heavy from here on
     from cli.watching import Watch  # noqa: PLC0415
     from cli.working import Ended, Manner, exit_code, tell  # noqa: PLC0415
 
-    began = time.monotonic()
     screen = open_screen(quiet=quiet or json, sandbox=desk.settings.is_sandbox)
     try:
         ending = Watch(ledger=desk.ledger, name=name, limits=limits, screen=screen).until_it_ends()
     finally:
         screen.close()
-    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - began)
+    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
     tell(ended, Manner(json=json, quiet=quiet))
     return ended.code
 

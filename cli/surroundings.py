@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.reading import read_settings
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ SANDBOX_STATE_FILE = "lightfast-sandbox.jsonl"
 @contextlib.contextmanager
 def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False) -> Iterator[Settings]:
     """The settings; with --sandbox, of a stand-in that lives as long as this command, and may leave no file behind."""
-    from jobs.settings_sources import load_settings  # noqa: PLC0415  pydantic is slow to import
-
-    settings = load_settings(config)  # what is wrong ends the command before anything is started
+    settings = read_settings(config)  # what is wrong ends the command before anything is started
     if not sandbox:
         yield settings
         return
@@ -38,7 +37,7 @@ def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False)
     made = [folder / name for name in (SANDBOX_PORT_FILE, SANDBOX_STATE_FILE) if not (folder / name).exists()]
     try:
         with standin(folder) as url:
-            yield load_settings(config, sandbox_url=url)
+            yield read_settings(config, sandbox_url=url)
     finally:
         for file in made if traceless else []:
             file.unlink(missing_ok=True)

@@ -142,7 +142,8 @@ class Ended:
 
     ending: Ending
     code: int
-    seconds: float
+    seconds: float | None  # that it took; None: it was others' work, and only watched
+    command: str = "run"
 
     @property
     def progress(self) -> Progress:
@@ -163,14 +164,14 @@ def summary(ended: Ended, then: str = "") -> Iterator[Line]:
 
 
 def _headline(ended: Ended) -> str:
-    name, took = ended.progress.batch.name, wording.span(ended.seconds)
+    name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {wording.span(ended.seconds)}"
     if ended.ending.reason is Reason.DONE:
-        return f"{name}: finished in {took}, {_all_done(ended.progress)}"
+        return f"{name}: finished{took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
         needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
         if not needy:
             return f"{name}: ended, {wording.count(ended.progress.jobs.get(Job.CANCELLED, 0), 'row')} cancelled"
-        return f"{name}: finished in {took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
+        return f"{name}: finished{took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
 
 
@@ -270,13 +271,14 @@ def document(ended: Ended) -> dict[str, object]:
     """The end of a run, for programs."""
     progress, batch = ended.progress, ended.progress.batch
     return {
-        "command": "run",
+        "command": ended.command,
         "batch": batch.name,
         "dest": batch.dest,
         "exit_code": ended.code,
         "reason": str(ended.ending.reason),
         "message": ended.ending.message,
-        "seconds": round(ended.seconds, 1),
+        "sandbox": batch.sandbox,
+        "seconds": None if ended.seconds is None else round(ended.seconds, 1),
         "rows": {str(state): number for state, number in progress.jobs.items()},
         "images": {
             "all": progress.images_total,

@@ -199,6 +199,12 @@ def believed(known: Durations) -> Mapping[int, float]:
     return known.recent if _distance(known.recent, known.usual) > APART else known.usual
 
 
+def mean(known: Durations) -> float:
+    """The mean duration in seconds; 0.0 where nothing is known."""
+    weights = believed(known)
+    return sum(end_of(place) * weight for place, weight in weights.items()) / (sum(weights.values()) or 1.0)
+
+
 def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
     """The greatest difference between the parts that lie below any duration."""
     totals = sum(some.values()) or 1.0, sum(others.values()) or 1.0

@@ -23,11 +23,12 @@ from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values.accounts import AccountLimits
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
+from jobs.paces import Learnt, Paces
 from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
 from jobs.references import References
 from jobs.repeats import Repeats, Twins
 from jobs.states import Job
-from jobs.survey import NAMED, ChangedRow, Pace, RouteLine, Sample, Survey, pace_of, paces, tasks_for
+from jobs.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
 from providers.dialect import Route
 from providers.references import file_name
 
@@ -48,6 +49,9 @@ class Records(Protocol):
 
     def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
         """What it already holds under these keys."""
+
+    def learnt(self) -> Learnt:
+        """What it has learnt of accounts: their limits, and how long their tasks take."""
 
     def record_manifest(
         self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
@@ -71,13 +75,17 @@ class Intake:
 def survey(
     intake: Intake, batch: Batch | None, limits: Sequence[AccountLimits], progress: Progress | None = None
 ) -> Survey:
-    """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines."""
+    """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines.
+
+    `limits`: what the settings declare; what they do not is taken as the ledger has learnt it.
+    """
     planner = _planner(intake)
     count = _count(intake, planner, batch, Twins(), progress)
     twins = Twins(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
-    return count.survey(planner, twins, paces(limits))
+    learnt = intake.ledger.learnt() if intake.ledger else Learnt()
+    return count.survey(planner, twins, Paces(declared=limits, learnt=learnt))
 
 
 def _planner(intake: Intake) -> Planner:
@@ -239,10 +247,11 @@ class _Count:
         line.images += images
         line.tasks += tasks_for(images, route.max_n)
 
-    def survey(self, planner: Planner, twins: Twins, known_paces: dict[str, Pace]) -> Survey:
+    def survey(self, planner: Planner, twins: Twins, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
-        routes = tuple(_route_line(line, pace_of(line.route.provider, known_paces)) for line in self.lines.values())
+        routes = tuple(_route_line(line, known_paces) for line in self.lines.values())
+        seconds, may_be_less = self._seconds(known_paces)
         return Survey(
             manifest=manifest.name,
             columns=manifest.columns,
@@ -259,7 +268,8 @@ class _Count:
             samples=tuple(self.samples),
             hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
             routes=tuple(sorted(routes, key=lambda line: -line.images)),
-            seconds=self._seconds(known_paces),
+            seconds=seconds,
+            may_be_less=may_be_less,
             disputed=counts["disputed"],
             disputed_rows=tuple(self.disputed_rows),
             redo_images=counts["redo_images"],
@@ -269,14 +279,17 @@ class _Count:
             twins=twins,
         )
 
-    def _seconds(self, known_paces: dict[str, Pace]) -> float:
-        """Providers work side by side; the routes of one share its accounts."""
+    def _seconds(self, known_paces: Paces) -> tuple[float, bool]:
+        """Providers work side by side; the routes of one share its accounts. And whether it may take less."""
         tasks: Counter[str] = Counter()
         work: Counter[str] = Counter()
         for line in self.lines.values():
             tasks[line.route.provider] += line.tasks
-            work[line.route.provider] += round(line.tasks * line.route.typical_seconds)
-        return max((pace_of(name, known_paces).seconds(tasks[name], work[name]) for name in tasks), default=0.0)
+            work[line.route.provider] += round(line.tasks * known_paces.task_seconds(line.route))
+        paces = {name: known_paces.of(name) for name in tasks}
+        took = [(pace.seconds(tasks[name], work[name]), name) for name, pace in paces.items()]
+        seconds, last = max(took, default=(0.0, ""))
+        return seconds, last != "" and paces[last].may_be_less(tasks[last], work[last])
 
 
 def _fate(state: Job) -> str:
@@ -285,8 +298,9 @@ def _fate(state: Job) -> str:
     return "open" if state in _GOES_ON else "ended"
 
 
-def _route_line(line: _Line, pace: Pace) -> RouteLine:
-    route, work = line.route, line.tasks * line.route.typical_seconds
+def _route_line(line: _Line, paces: Paces) -> RouteLine:
+    route, pace = line.route, paces.of(line.route.provider)
+    work = line.tasks * paces.task_seconds(route)
     return RouteLine(
         provider=route.provider,
         model=route.model,
@@ -300,4 +314,5 @@ def _route_line(line: _Line, pace: Pace) -> RouteLine:
         tasks=line.tasks,
         seconds=pace.seconds(line.tasks, work),
         bound_by=pace.bound_by(line.tasks, work),
+        may_be_less=pace.may_be_less(line.tasks, work),
     )

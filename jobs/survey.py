@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.errors import BadInput
-from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
-from jobs.ledger.values.accounts import AccountLimits
 from jobs.ledger.values.batches import Batch
 from jobs.planning import RowProblem
 from jobs.repeats import Twins
@@ -36,7 +34,8 @@ class RouteLine:
     images: int
     tasks: int  # provider tasks: one makes up to the route's max_n images
     seconds: float  # from the first submit to the last image, were this the provider's only route
-    bound_by: str  # "max_in_flight 10", "submits_per_second 5"
+    bound_by: str  # "max_in_flight 10", "submits_per_second 5, learnt"
+    may_be_less: bool = False  # what bounds it still grows: the seconds are the most it may take
 
     @property
     def money(self) -> int | None:
@@ -87,6 +86,7 @@ class Survey:
     hints: tuple[str, ...]  # columns that look like known ones
     routes: tuple[RouteLine, ...]
     seconds: float  # until all is ready; providers work side by side
+    may_be_less: bool  # these are the most it may take
     disputed: int  # changed rows that `--changed` decides
     disputed_rows: tuple[ChangedRow, ...]  # the first
     redo_images: int  # what `--changed redo` would make
@@ -220,41 +220,6 @@ def _first(lines: Sequence[str], count: int) -> str:
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """What all accounts of one provider allow together."""
-
-    submits_per_second: float
-    in_flight: float
-
-    def seconds(self, tasks: int, work: float) -> float:
-        """For this many tasks that take `work` seconds all together."""
-        return max(tasks / self.submits_per_second, work / self.in_flight, work / max(tasks, 1))
-
-    def bound_by(self, tasks: int, work: float) -> str:
-        """The limit that decides."""
-        if tasks / self.submits_per_second > work / self.in_flight:
-            return f"submits_per_second {self.submits_per_second:g}"
-        return f"max_in_flight {self.in_flight:g}"
-
-
-def paces(limits: Iterable[AccountLimits]) -> dict[str, Pace]:
-    """The pace of each provider; what is not declared starts low."""
-    found: dict[str, Pace] = {}
-    for account in limits:
-        before = found.get(account.provider, Pace(submits_per_second=0.0, in_flight=0.0))
-        found[account.provider] = Pace(
-            submits_per_second=before.submits_per_second + (account.submits_per_second or FIRST_SUBMITS_PER_SECOND),
-            in_flight=before.in_flight + (account.max_in_flight or FIRST_IN_FLIGHT),
-        )
-    return found
-
-
-def pace_of(provider: str, known: Mapping[str, Pace]) -> Pace:
-    """A provider's pace; without an account, that of one whose limits are not declared."""
-    return known.get(provider) or Pace(submits_per_second=FIRST_SUBMITS_PER_SECOND, in_flight=FIRST_IN_FLIGHT)
 
 
 def tasks_for(images: int, max_n: int) -> int:

@@ -104,7 +104,7 @@ def call(*words, code=0):
     return outcome
 
 
-def document(*words):
-    told = json.loads(call(*words, "--json").stdout)
+def document(*words, code=0):
+    told = json.loads(call(*words, "--json", code=code).stdout)
     assert told["schema"] == 1
     return told

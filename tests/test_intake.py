@@ -14,9 +14,10 @@ from jobs.ledger.values.accounts import AccountLimits
 from jobs.ledger.values.batches import NewBatch
 from jobs.ledger.values.facts import ImageChecked, ImageStored, Made, TaskSucceeded
 from jobs.manifest import ReadOptions, open_manifest
+from jobs.paces import Limit, Pace
 from jobs.planning import PlanOptions
 from jobs.states import Job
-from jobs.survey import Pace, usd
+from jobs.survey import usd
 from providers.catalog import Catalog
 from providers.dialect import Link
 
@@ -342,7 +343,7 @@ def test_a_manifest_without_a_row_to_make_is_refused(take, lines):
 
 
 def test_the_time_is_bound_by_the_rate_or_by_what_may_be_in_flight():
-    pace = Pace(submits_per_second=5.0, in_flight=10.0)
+    pace = Pace(submits_per_second=Limit(5.0), in_flight=Limit(10.0))
 
     assert (pace.seconds(1000, 1000 * 20.0), pace.bound_by(1000, 1000 * 20.0)) == (2000.0, "max_in_flight 10")
     assert (pace.seconds(1000, 1000 * 1.0), pace.bound_by(1000, 1000 * 1.0)) == (200.0, "submits_per_second 5")
@@ -354,7 +355,8 @@ def test_an_account_without_limits_is_planned_with_cautious_ones(take):
 
     seen = survey(intake, None, [AccountLimits(name="main", provider="maxapi.io")])
 
-    assert seen.routes[0].bound_by == "max_in_flight 4"
+    assert seen.routes[0].bound_by == "max_in_flight 4, to begin with"
+    assert (seen.may_be_less, look(intake).may_be_less) == (True, False)
     assert seen.seconds == seen.routes[0].seconds > look(intake).seconds
 
 

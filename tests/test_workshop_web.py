@@ -91,6 +91,22 @@ def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spar
     assert 900 < float(told['lightfast_least_slack_seconds{dest="/tmp/dest"}']) < 1000
 
 
+def test_the_first_link_to_die_is_told_of_whichever_batch_it_is(ledger_url, monkeypatch):
+    monkeypatch.setattr("web.metrics.BATCHES", 1)
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stock.stock(ledger, stock.rows(1), name="old")
+        (intent,) = ledger.claim_submits("main", now, lease=90).intents
+        made = stock.made(expires_at=now + 1000)
+        ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
+        ledger.record_manifest(stock.new_batch("new"), stock.rows(1), now=now + 1)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    assert 900 < float(told["lightfast_least_link_seconds"]) < 1000
+
+
 def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):
     ledger, asked = open_ledger(sqlite_ledger_url), []
     together = threading.Barrier(8)

@@ -41,7 +41,7 @@ class Counts(Collector):
         yield from _money(progresses)
         yield from _accounts(ledger, now)
         yield from _workers(ledger.workers(now, WORKER_GONE), now)
-        yield from _risk(ledger, progresses, now)
+        yield from _risk(ledger, now)
         yield from _destinations(ledger, now)
 
 
@@ -127,13 +127,12 @@ def _workers(workers: list[Worker], now: float) -> Iterator[Metric]:
     yield from (seen, looked)
 
 
-def _risk(ledger: Ledger, progresses: list[Progress], now: float) -> Iterator[Metric]:
+def _risk(ledger: Ledger, now: float) -> Iterator[Metric]:
     images, micros = ledger.at_risk()
     yield GaugeMetricFamily("lightfast_at_risk_images", "Paid images not yet stored, or unknown.", value=images)
     yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=micros / MICROS)
-    deaths = [progress.least_expiry for progress in progresses if progress.least_expiry is not None]
-    if deaths:
-        left = min(deaths) - now
+    if (first := ledger.first_death()) is not None:
+        left = first - now
         yield GaugeMetricFamily("lightfast_least_link_seconds", "Until the first uncopied link dies.", value=left)
 
 

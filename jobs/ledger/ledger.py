@@ -52,6 +52,7 @@ from jobs.ledger.values.facts import Fact
 from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
 from jobs.ledger.values.workers import Trouble, Worker
 from jobs.money import AuditLine, Entry
+from jobs.paces import Learnt
 from jobs.slack import Backlog
 from jobs.states import Image
 from providers.dialect import Request
@@ -297,6 +298,10 @@ class Ledger:
         """How far the configured accounts use what they may, by name."""
         return self._read(lambda tx: uses.uses(tx, now))
 
+    def learnt(self) -> Learnt:
+        """What was learnt of accounts: their limits, and how long their tasks take."""
+        return self._read(lambda tx: Learnt(limits=uses.learnt(tx), durations=durations.known(tx)))
+
     def wake_account(self, name: str, now: float) -> None:
         """The account's next submit is tried at once, as a probe; its tasks are asked about at once, too."""
         self._write(lambda tx: configured.wake(tx, name, now))
@@ -502,9 +507,17 @@ class Ledger:
             ids = list(numbers[start : start + money.PAGE])
             yield from self._read(lambda tx, ids=ids: money.audit_lines(tx, ids))  # type: ignore[misc]
 
-    def at_risk(self) -> tuple[int, int]:
-        """If everything died now: images, micro-dollars."""
-        return self._read(reports.at_risk)
+    def first_death(self) -> float | None:
+        """When the first link dies that is not copied yet, of all batches; Unix seconds."""
+        return self._read(reports.first_death)
+
+    def in_flight(self, batch: str) -> dict[str, int]:
+        """A batch's open attempts, by the account they were sent with."""
+        return self._read(lambda tx: reports.in_flight_of(tx, batch))
+
+    def at_risk(self, batch: str | None = None) -> tuple[int, int]:
+        """If everything died now: images, micro-dollars; of one batch, or of the whole ledger."""
+        return self._read(lambda tx: reports.at_risk(tx, batch))
 
 
 def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledger:

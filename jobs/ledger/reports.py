@@ -20,7 +20,7 @@ from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
-from jobs.states import AT_STAKE, Attempt, Image, Job
+from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request
 
 #: Rows of a result that are read at once.
@@ -220,22 +220,45 @@ def _least_expiry(tx: Connection, batch_id: int) -> float | None:
     return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
 
 
+def first_death(tx: Connection) -> float | None:
+    """When the first link dies that is not copied yet, of all batches; Unix seconds."""
+    waiting = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
+    return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
+
+
 def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
     mine = (images.c.batch_id == batch_id, images.c.stored_at.is_not(None))
     latest = select(images.c.stored_at).where(*mine).order_by(images.c.stored_at.desc()).limit(_PACE_SAMPLE)
     return tuple(sorted(at for at in tx.execute(latest).scalars() if at is not None))
 
 
-def at_risk(tx: Connection) -> tuple[int, int]:
-    """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied."""
+def in_flight_of(tx: Connection, batch: str) -> dict[str, int]:
+    """A batch's attempts that occupy a place at their provider, by account."""
+    of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
+    flying = (
+        select(accounts.c.name, func.count())
+        .select_from(attempts.join(accounts, accounts.c.id == attempts.c.account_id))
+        .where(attempts.c.batch_id == of_batch, _AT_STAKE, attempts.c.state.in_(IN_FLIGHT))
+        .group_by(accounts.c.name)
+    )
+    return {name: int(count) for name, count in tx.execute(flying)}
+
+
+def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
+    """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied.
+
+    Of one batch, by its name, or of the whole ledger.
+    """
+    of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
+    mine = () if batch is None else (attempts.c.batch_id == of_batch,)
     states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
     flying = select(func.coalesce(func.sum(attempts.c.n), 0), func.coalesce(func.sum(attempts.c.reserved), 0))
-    count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states))).one()
+    count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states), *mine)).one()
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     waiting = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
     # They all die some time: said so that their own index is taken, and not every image be read.
     dying = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
-    more, price = tx.execute(waiting.where(*dying)).one()
+    more, price = tx.execute(waiting.where(*dying, *mine)).one()
     return int(count) + int(more), int(money) + int(price)
 
 

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.endings import Silence
 from jobs.learning import Bound
+from jobs.ledger import durations
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
-from jobs.ledger.values.accounts import Use
+from jobs.ledger.values.accounts import LearntLimits, Use
 from jobs.states import Batch as BatchState
 
 #: Seconds over which submits are counted.
@@ -23,6 +24,23 @@ def uses(tx: Connection, now: float) -> dict[str, Use]:
     waiting = _waiting(tx)
     rows = tx.execute(select(accounts).where(accounts.c.configured)).all()
     return {row.name: _use(tx, row, waiting.get(row.provider, 0), now) for row in rows}
+
+
+def learnt(tx: Connection) -> dict[str, LearntLimits]:
+    """What was learnt of each account, by name."""
+    found = durations.found(tx)
+    return {row.name: _learnt(row, found.get(row.id, (0, 0.0))) for row in tx.execute(select(accounts))}
+
+
+def _learnt(row: Any, found: tuple[int, float]) -> LearntLimits:
+    return LearntLimits(
+        provider=row.provider,
+        submits_per_second=row.learnt_rate,
+        max_in_flight=row.learnt_in_flight,
+        rate_is_met=row.rate_top is not None,
+        in_flight_is_met=row.in_flight_top is not None,
+        lateness=found[1] / found[0] if found[0] else 0.0,
+    )
 
 
 def _use(tx: Connection, row: Any, waiting: int, now: float) -> Use:

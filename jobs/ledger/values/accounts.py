@@ -85,6 +85,18 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearntLimits:
+    """What was learnt of an account, whatever is declared now."""
+
+    provider: str
+    submits_per_second: float
+    max_in_flight: float
+    rate_is_met: bool  # a 429 has shown where it ends
+    in_flight_is_met: bool
+    lateness: float  # seconds from a task's end to our finding it, on average
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """How far an account uses what it may."""
 

@@ -1,0 +1,188 @@
+"""Figures that people agree to money by: each is of what its name says, and of nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from shop import call, document, open_shop
+
+from jobs import cadence
+from jobs.ledger import open_ledger
+from jobs.ledger.values.accounts import AccountLimits, LearntLimits
+from jobs.ledger.values.claimed import TaskKind
+from jobs.paces import Learnt, Paces
+from providers.catalog import Catalog
+from providers.dialect import Request
+from tests.ledger import stock
+
+SANDBOX = {
+    "LIGHTFAST_SANDBOX": "1",
+    "LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1",
+    "MAXAPI_IO_API_KEY": "any",
+    "MAXAPI_IO_BASE_URL": "http://127.0.0.1:9/maxapi.io",
+}
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A manifest, a ledger, and settings that say that it is all a stand-in."""
+    for name, value in SANDBOX.items():
+        monkeypatch.setenv(name, value)
+    open_shop(tmp_path, tmp_path / "out")
+    (tmp_path / "m.csv").write_text("key,prompt\na,A lamp\n")
+    return tmp_path
+
+
+# -- SANDBOX -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("plan", "m.csv", "--to", "images"), ("status",), ("accounts",), ("status", "--money"), ("unknown",)],
+)
+def test_settings_that_say_sandbox_are_said_on_every_screen_and_in_every_document(shop, words):
+    assert call(*words).stdout.startswith("SANDBOX: ")
+    assert document(*words)["sandbox"] is True
+
+
+def test_a_remark_about_the_stand_in_says_so_without_the_option(shop):
+    assert call("pause", "shop").stderr.startswith("SANDBOX ")
+
+
+def test_made_up_money_is_not_asked_for(shop, monkeypatch):
+    """Without --yes, and without a terminal to ask at."""
+    monkeypatch.setattr("cli.steer._work", lambda *_args, **_kwargs: 0)
+
+    assert call("redo", "shop", "--key", "lamp").stderr.startswith("SANDBOX redo: 1 row of shop")
+
+
+def test_real_settings_say_nothing_of_a_sandbox(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    (tmp_path / "m.csv").write_text("key,prompt\na,A lamp\n")
+
+    assert "SANDBOX" not in call("plan", "m.csv", "--to", "images").output
+    assert document("plan", "m.csv", "--to", "images")["sandbox"] is False
+
+
+# -- one batch and the whole ledger ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_batches(tmp_path):
+    """`busy` has three images in flight, `quiet` none."""
+    now = time.time()
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        ledger.sync_accounts([stock.account()], now)
+        ledger.record_manifest(stock.new_batch("busy"), stock.rows(3), now=now)
+        assert stock.claim(ledger, now, ahead=1.0) == 3
+        ledger.record_manifest(stock.new_batch("quiet"), stock.rows(2), now=now)
+
+
+@pytest.mark.usefixtures("two_batches")
+def test_status_of_a_batch_tells_what_is_at_risk_of_it_alone():
+    quiet, busy, everything = (document("status", *name)["at_risk"] for name in (("quiet",), ("busy",), ()))
+
+    assert (quiet["images"], busy["images"], everything["images"]) == (0, 3, 3)
+    assert busy["usd"] == everything["usd"] == pytest.approx(0.06)
+    assert "if everything died now" not in call("status", "quiet").stdout
+
+
+@pytest.mark.usefixtures("two_batches")
+def test_status_of_a_batch_tells_its_own_part_of_what_an_account_has_in_flight():
+    quiet, busy = call("status", "quiet").stdout, call("status", "busy").stdout
+
+    assert "main: 0 in flight of this batch" in quiet
+    assert "main: 3 in flight of this batch" in busy
+    assert all("with all batches: " in text and "3 in flight of 1,000" in text for text in (quiet, busy))
+
+
+def test_a_watch_tells_no_time_that_the_batch_did_not_take(tmp_path):
+    now = time.time()
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        ledger.sync_accounts([stock.account()], now)
+        ledger.record_manifest(stock.new_batch("done"), stock.rows(1), now=now)
+        ledger.cancel("done", now)
+
+    told = document("watch", "done", code=3)
+
+    assert (told["command"], told["seconds"]) == ("watch", None)
+    assert told["message"] == "finished, 0 rows need you."
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+UNDECLARED = AccountLimits(name="main", provider="maxapi.io")
+LIMITS = LearntLimits(
+    provider="maxapi.io",
+    submits_per_second=12.0,
+    max_in_flight=80.0,
+    rate_is_met=True,
+    in_flight_is_met=True,
+    lateness=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def route():
+    catalog = Catalog.load()
+    request = catalog.complete(Request(prompt="x", model="gpt-image-2"))
+    (found,) = [each for each in catalog.routes(request) if each.provider == "maxapi.io"]
+    return found
+
+
+def seconds(route, learnt=None, tasks=1_000, declared=UNDECLARED):
+    paces = Paces(declared=[declared], learnt=learnt or Learnt())
+    pace, work = paces.of("maxapi.io"), tasks * paces.task_seconds(route)
+    return pace.seconds(tasks, work), pace.bound_by(tasks, work), pace.may_be_less(tasks, work)
+
+
+def test_a_plan_counts_with_the_limits_that_the_ledger_has_learnt(route):
+    fresh, learnt = seconds(route), seconds(route, Learnt(limits={"main": LIMITS}))
+
+    assert fresh == (1_000 * 25 / 4, "max_in_flight 4, to begin with", True)
+    assert learnt == (1_000 * 25 / 80, "max_in_flight 80, learnt", False)
+
+
+def test_what_the_settings_declare_counts_more_than_what_was_learnt(route):
+    declared = AccountLimits(name="main", provider="maxapi.io", submits_per_second=1.0, max_in_flight=50)
+
+    assert seconds(route, Learnt(limits={"main": LIMITS}), declared=declared) == (1_000, "submits_per_second 1", False)
+
+
+def test_what_was_learnt_under_the_name_at_another_provider_counts_for_nothing(route):
+    other = AccountLimits(name="main", provider="apimaster")
+
+    assert Paces(declared=[other], learnt=Learnt(limits={"main": LIMITS})).of("apimaster").in_flight.value == 4
+
+
+def test_a_plan_counts_with_the_durations_that_the_ledger_has_learnt(route):
+    kind = TaskKind(account="main", provider_model=route.provider_model, resolution="1k")
+    took = cadence.learn(cadence.Durations(), [cadence.Span(low=2.0, high=2.0)] * 10)
+    few = cadence.learn(cadence.Durations(), [cadence.Span(low=2.0, high=2.0)])
+
+    learnt = Learnt(limits={"main": LIMITS}, durations={kind: took})
+
+    assert seconds(route, learnt)[:2] == (pytest.approx(1_000 / 12), "submits_per_second 12, learnt")
+    assert Paces(declared=[UNDECLARED], learnt=learnt).task_seconds(route) == pytest.approx(2.0, rel=0.03)
+    assert Paces(declared=[UNDECLARED], learnt=Learnt(durations={kind: few})).task_seconds(route) == 25
+
+
+def test_the_screen_says_what_bounds_the_time_and_whether_it_may_be_less(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    (tmp_path / "m.csv").write_text("key,prompt\n" + "".join(f"k{n},A lamp\n" for n in range(400)))
+
+    page = call("plan", "m.csv", "--to", "images").stdout
+
+    assert "up to 41 min  max_in_flight 4, to begin with" in page
+    assert "Z or sooner if started now" in page
+    assert document("plan", "m.csv", "--to", "images")["routes"][0]["seconds_may_be_less"] is True
+
+
+def test_a_plan_names_accounts_that_take_nothing_now(tmp_path, monkeypatch):
+    open_shop(tmp_path, tmp_path / "out")
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
+    (tmp_path / "m.csv").write_text("key,prompt\na,A lamp\n")
+
+    assert "account main (maxapi.io) is paused" in call("plan", "m.csv", "--to", "images").stdout
