@@ -146,7 +146,7 @@ class Tally:
     def add_gone(self, line: AuditLine) -> None:
         """Counted as charged, though nobody knows."""
         if line.state == Attempt.LOST:
-            self.forgotten += line.charged
+            self.forgotten += line.charged - line.delivered * (line.price or 0)
         else:
             self.given_up += line.charged
 

@@ -17,7 +17,7 @@ class Attempt(enum.StrEnum):
     REFUSED = "refused"  # certainly not accepted: its slots are free again
     UNKNOWN = "unknown"  # nobody can know whether it was accepted; never re-sent by itself
     ABANDONED = "abandoned"  # an unknown one that a person or the policy gave up
-    SURPLUS = "surplus"  # an abandoned one that turned out to be paid
+    SURPLUS = "surplus"  # an abandoned or failed one that turned out to be paid
 
 
 #: Which state may follow which. A fact that asks for any other step is kept as an event and changes nothing.
@@ -28,7 +28,7 @@ ATTEMPT_STEPS: dict[Attempt, frozenset[Attempt]] = {
     Attempt.ABANDONED: frozenset({Attempt.SURPLUS, Attempt.FAILED, Attempt.LOST, Attempt.REFUSED}),
     Attempt.LOST: frozenset({Attempt.SUCCEEDED}),
     Attempt.SUCCEEDED: frozenset(),
-    Attempt.FAILED: frozenset(),
+    Attempt.FAILED: frozenset({Attempt.SURPLUS}),
     Attempt.REFUSED: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED}),
     Attempt.SURPLUS: frozenset(),
 }

@@ -8,6 +8,7 @@ from typing import Final
 
 from providers.dialect import (
     Ambiguous,
+    Empty,
     Failed,
     Kind,
     NotFound,
@@ -126,7 +127,7 @@ def about(asked: str, response: Response, outcome: PollOutcome) -> PollOutcome:
     A cache or a gateway that mixes answers up would put another row's picture under this row's key, or end a task that
     runs, whose slots would be bought again.
     """
-    named = _named(response) if isinstance(outcome, Succeeded | Failed) else None
+    named = _named(response) if isinstance(outcome, Succeeded | Failed | Empty) else None
     if named is None or _is_same(named, asked):
         return outcome
     return Unreadable(code="another_task", message=f"the answer is about {named}", raw=raw_of(response))
@@ -156,9 +157,9 @@ def failed(response: Response, meaning: Meaning, message: str) -> Failed:
     return Failed(kind=kind, code=code, message=message or _status_line(response), raw=raw_of(response))
 
 
-def no_images(response: Response, status: str) -> Failed:
-    """Success without an image is none. Permanent: it may be charged, so it is not bought again by itself."""
-    return failed(response, (Kind.PERMANENT, "no_images"), f"The task is {status}, and no image is named.")
+def no_images(response: Response, status: str) -> Empty:
+    """Success without an image is none."""
+    return Empty(message=f"The task is {status}, and no image is named.", raw=raw_of(response))
 
 
 # -- OpenAI's way of saying what is wrong --------------------------------------------------------------------------

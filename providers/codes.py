@@ -11,7 +11,7 @@ CODES: dict[str, str] = {
     "model_not_found": "The provider does not know the model, or has not enabled it for this key. Nothing was paid.",
     "moderation": "The provider's moderation refused prompt or reference. Never tried again by itself. Change the row.",
     "no_balance": "The provider's account is out of credit. Nothing was paid; the account is paused. Top up.",
-    "no_images": "The provider calls the task done and named no image. It may be charged: look in its console.",
+    "no_images": "The provider calls the task done and never named an image. It may be charged: look in its console.",
     "no_permission": "The provider forbids this (403): a right is missing, or the balance is used up. Account paused.",
     "no_task_id": "The provider took the request and named no task: it may be paid. See `lightfast unknown`.",
     "provider_cancelled": "The task was cancelled at the provider, not by Lightfast. `lightfast retry` makes it anew.",

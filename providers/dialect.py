@@ -214,6 +214,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Empty:
+    """Called done, and no image is named. It is no verdict: the picture may be in the next (the worker decides)."""
+
+    message: str
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
     """The provider does not know the task now; forgotten only when it says so for long (the worker decides)."""
 
@@ -232,7 +240,7 @@ class Unreadable:
     raw: str = ""
 
 
-PollOutcome = Running | Succeeded | Failed | NotFound | Unreadable
+PollOutcome = Running | Succeeded | Failed | Empty | NotFound | Unreadable
 
 
 class Dialect(Protocol):

@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -92,6 +92,27 @@ def _stateless(answer: Answer, trouble: Trouble) -> Answer:
     return Answer.of(body)
 
 
+def _undelivered(answer: Answer, trouble: Trouble) -> Answer:
+    """The same, called done without its images, or without the last of them."""
+    body = json.loads(answer.body)
+    leave_out(body["data"] if isinstance(body.get("data"), dict) else body, trouble)
+    return Answer.of(body)
+
+
+def leave_out(task: dict[str, Any], trouble: Trouble) -> None:
+    """Takes images out of a task as its provider shows it: `data`, `result.urls` or `result.images`."""
+    place = task["result"] if isinstance(task.get("result"), dict) else task
+    name = next(name for name in ("urls", "images", "data") if isinstance(place.get(name), list))
+    if trouble.kind == "short":
+        place[name] = place[name][: max(0, len(place[name]) - round(trouble.number(1)))]
+    elif trouble.has("absent"):
+        task.pop("result" if place is not task else name)
+    elif trouble.has("null"):
+        task["result" if place is not task else name] = None
+    else:
+        place[name] = []
+
+
 CHANGES: Final[dict[str, Callable[[Answer, Trouble], Answer]]] = {
     "html": _page,
     "truncated": _half,
@@ -105,6 +126,8 @@ CHANGES: Final[dict[str, Callable[[Answer, Trouble], Answer]]] = {
     "corrupt": _corrupt,
     "type": _typed,
     "status": _stateless,
+    "none": _undelivered,
+    "short": _undelivered,
 }
 
 

@@ -15,7 +15,7 @@ from sandbox.apimaster_api import MODELS, ApimasterApi
 from sandbox.cdn import Cdn
 from sandbox.control import Control
 from sandbox.dev_api import DevApi
-from sandbox.giving import give
+from sandbox.giving import give, leave_out
 from sandbox.io_api import IoApi
 from sandbox.pictures import Studio
 from sandbox.scenario import Scenario
@@ -165,8 +165,12 @@ class Server:
         return self.world.chance.sample(some, len(some)) if how == "shuffled" else some
 
     async def _told(self, task: Task, request: web.BaseRequest) -> dict[str, Any]:
+        now = self.world.now()
         links = await self._apimaster.links_of(task, f"http://{request.host}")
-        return self._apimaster_api.data(task, self.world.now(), links)
+        told = self._apimaster_api.data(task, now, links)
+        if trouble := self._apimaster.undelivered(task, now):
+            leave_out(told, trouble)
+        return told
 
     async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self.world.knows(key_of(request)):

@@ -14,7 +14,7 @@ from sandbox.cdn import Cdn
 from sandbox.giving import give
 from sandbox.pictures import CONTENT_TYPES
 from sandbox.pixels import read_size
-from sandbox.trouble import Subject, Trouble
+from sandbox.trouble import NONE, UNDELIVERED, Subject, Trouble
 from sandbox.values import APIMASTER, MAXAPI_IO, TEXTS, Answer, Api, Links, Order, Refusal, Task, spoken
 from sandbox.webhooks import Webhooks
 from sandbox.world import Submit, World, retry_after_of
@@ -198,12 +198,19 @@ class Service:
 
     async def _tell(self, request: web.BaseRequest, task: Task) -> web.StreamResponse:
         subject = self._subject(task.key, task.order, task.id)
-        trouble = self._world.troubles.strike("poll", subject, self._world.now())
+        links = await self.links_of(task, base_of(request))
+        but = UNDELIVERED if links is None else NONE
+        trouble = self._world.troubles.strike("poll", subject, self._world.now(), but=but)
         if trouble and trouble.status:
             raise self._refusal_of(trouble)
-        links = await self.links_of(task, base_of(request))
         answer = Answer.of(self._api.shown(task, self._world.now(), links))
         return (await give(request, answer, trouble))[0]
+
+    def undelivered(self, task: Task, now: float) -> Trouble | None:
+        """What a question about many tasks leaves out of a task that has ended well."""
+        subject = self._subject(task.key, task.order, task.id)
+        over = task.outcome == "success" and task.is_over(now)
+        return self._world.troubles.strike("poll", subject, now, only=UNDELIVERED) if over else None
 
     async def links_of(self, task: Task, base: str) -> Links | None:
         """Where its images are; None unless it succeeded."""

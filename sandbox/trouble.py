@@ -61,7 +61,13 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "link": "links live N seconds",
         "lost": "the task is forgotten: 404 to every poll",
     },
-    "poll": {"NNN": "that status; `after N`, `date N`: with Retry-After", **ANSWERS, "status": "the status WORD"},
+    "poll": {
+        "NNN": "that status; `after N`, `date N`: with Retry-After",
+        **ANSWERS,
+        "status": "the status WORD",
+        "none": "called done without its images: `empty` list (unless said otherwise), `null`, `absent`",
+        "short": "called done with N images less than it made (1)",
+    },
     "cdn": {
         "NNN": "that status",
         **{name: ANSWERS[name] for name in ("reset", "cut", "drop", "hang", "slow", "html", "empty", "redirect")},
@@ -78,6 +84,9 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "forged": "a second one says FAILURE for this task",
     },
 }
+#: Troubles of a poll that only a task can have that has ended well.
+UNDELIVERED: Final = frozenset({"none", "short"})
+NONE: Final[frozenset[str]] = frozenset()
 PREFIXES: Final = ("poll", "cdn", "webhook")
 _BRACKETS: Final = re.compile(r"\[([^\[\]\n]{1,120})\]")
 _TIMES: Final = re.compile(r"x(\d{1,9})\Z")
@@ -147,27 +156,40 @@ class Troubles:
         self._verbs = {trouble.verb for _, trouble in self._rules}
         self._struck: dict[tuple[object, ...], int] = {}
 
-    def strike(self, verb: str, subject: Subject, now: float) -> Trouble | None:
-        """The one trouble that befalls this request; counted as used."""
-        return next(self.all_that_strike(verb, subject, now), None)
+    def strike(
+        self, verb: str, subject: Subject, now: float, *, only: frozenset[str] | None = None, but: frozenset[str] = NONE
+    ) -> Trouble | None:
+        """The one trouble that befalls this request; counted as used. `only`, `but`: of these kinds, of the others."""
+        return next(self.all_that_strike(verb, subject, now, only=only, but=but), None)
 
-    def all_that_strike(self, verb: str, subject: Subject, now: float) -> Iterator[Trouble]:
+    def all_that_strike(
+        self, verb: str, subject: Subject, now: float, *, only: frozenset[str] | None = None, but: frozenset[str] = NONE
+    ) -> Iterator[Trouble]:
         """Each trouble of the verb that applies; counted when taken."""
         prompt = subject.prompt
         for place, trouble in enumerate(in_prompt(prompt) if prompt else ()):
-            if trouble.verb == verb and self._first_times(trouble, place, prompt):
+            if _is_meant(trouble, verb, only, but) and self._first_times(trouble, place, prompt):
                 yield trouble
         if verb in self._verbs:
-            yield from self._by_rule(verb, subject, now)
+            yield from self._by_rule(verb, subject, now, only, but)
 
     def needs_no_body(self, verb: str, subject: Subject, now: float) -> Trouble | None:
         """A reset by a rule that asks for neither model nor prompt: it strikes before the body is read."""
         return next(self._by_rule(verb, subject, now), None) if verb in self._verbs else None
 
-    def _by_rule(self, verb: str, subject: Subject, now: float) -> Iterator[Trouble]:
+    def _by_rule(
+        self,
+        verb: str,
+        subject: Subject,
+        now: float,
+        only: frozenset[str] | None = None,
+        but: frozenset[str] = NONE,
+    ) -> Iterator[Trouble]:
         for place, (rule, trouble) in enumerate(self._rules):
+            if not _is_meant(trouble, verb, only, but):
+                continue
             early = trouble.kind == "reset" and verb == "submit" and rule.model is None and rule.prompt is None
-            if trouble.verb != verb or early != (subject.prompt is None) or not self._fits(rule, subject, now):
+            if early != (subject.prompt is None) or not self._fits(rule, subject, now):
                 continue
             if self._is_drawn(rule, place, subject) and self._first_times(trouble, -1 - place, subject.prompt):
                 yield trouble
@@ -202,6 +224,10 @@ class Troubles:
     def _count(self, *what: object) -> int:
         self._struck[what] = self._struck.get(what, 0) + 1
         return self._struck[what]
+
+
+def _is_meant(trouble: Trouble, verb: str, only: frozenset[str] | None, but: frozenset[str]) -> bool:
+    return trouble.verb == verb and trouble.kind not in but and (only is None or trouble.kind in only)
 
 
 def _is_number(text: str) -> bool:

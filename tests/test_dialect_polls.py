@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dialect_shapes import REFERENCE, TASK, answer, io_task, read_poll, route
 
-from providers.dialect import Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
+from providers.dialect import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
 from providers.registry import DIALECTS
 
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
@@ -156,7 +156,7 @@ def test_maxapi_dev_results_are_found_wherever_they_may_be(body):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("urls", [[], None, [""], [None], ["ftp://a.example/x"], ["https://"], ["http://a\x00b/"], 7])
-def test_success_without_any_url_is_a_failure_that_is_not_bought_again(provider, urls):
+def test_success_without_any_url_is_told_apart_from_a_failure_so_that_it_can_be_asked_again(provider, urls):
     body = {
         "maxapi.io": io_task("SUCCESS", result={"urls": urls}),
         "maxapi.dev": {"status": "succeeded", "data": urls},
@@ -165,8 +165,21 @@ def test_success_without_any_url_is_a_failure_that_is_not_bought_again(provider,
 
     outcome = read_poll(provider, answer(body))
 
-    assert isinstance(outcome, Failed)
-    assert (outcome.kind, outcome.code) == (Kind.PERMANENT, "no_images")
+    assert isinstance(outcome, Empty)
+    assert outcome.raw
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("said", [{"data": []}, {"data": None}, {}], ids=["empty", "null", "absent"])
+def test_done_with_its_images_not_there_yet_is_no_end_in_any_shape(provider, said):
+    result = {"result": {"urls": said["data"], "images": said["data"]} if said else said.get("data")}
+    body = {
+        "maxapi.io": io_task("SUCCESS", **(result if said else {})),
+        "maxapi.dev": {"status": "completed", **said},
+        "apimaster": am_task("completed", **(result if said else {})),
+    }[provider]
+
+    assert isinstance(read_poll(provider, answer(body)), Empty)
 
 
 # -- failed --------------------------------------------------------------------------------------------------------

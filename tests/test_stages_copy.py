@@ -109,8 +109,8 @@ async def test_the_provider_an_accounts_name_has_gone_to_is_not_asked_for_anothe
     assert (result(services).state, provider.polls.total()) == (Job.WORKING, 0)
 
 
-@pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.LOST)])
-async def test_a_dead_link_is_lost_only_when_its_time_is_over(tmp_path, lives, expected):
+@pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.WORKING), (-7200.0, Job.LOST)])
+async def test_a_dead_link_is_lost_only_when_its_time_is_well_over(tmp_path, lives, expected):
     gone = {"code": 0, "data": {"status": "FAILURE", "error": "gone"}}
     services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(gone)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -10,10 +11,12 @@ from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.doubts import Doubt, Doubted
 from jobs.ledger.values.claimed import DuePoll
-from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear
+from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear, TaskFailed
+from jobs.retry import FIRST_WAIT
 from jobs.states import Job
-from providers.dialect import Link, Route
+from providers.dialect import Kind, Link, Route
 from worker.http import FetchError
 from worker.pacing import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
@@ -217,15 +220,156 @@ async def test_a_bug_in_reading_delays_the_answer_and_does_not_lose_it(tmp_path)
     assert next_poll(services) > 50
 
 
-async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again(tmp_path):
+def said_before(due, doubt, *, ago: float, answers: int):
+    """The poll as it is due once its task was said to be so for a while."""
+    return dataclasses.replace(due, doubted=Doubted(code=doubt, since=time.time() - ago, answers=answers))
+
+
+async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again_once_that_is_believed(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider)
     provider.on_poll = lambda task: provider.finished(task, count=3)
+    first = await accepted(services, tmp_path, n=4)
 
-    await poll(services, await accepted(services, tmp_path, n=4))
+    await poll(services, first)
+    asked_on = services.ledger.progress("b")
+    await poll(services, said_before(dataclasses.replace(first, came=3), Doubt.SHORT, ago=60.0, answers=3))
 
     progress = services.ledger.progress("b")
+    assert (asked_on.images_generated, asked_on.images_in_flight, asked_on.jobs) == (3, 1, {Job.WORKING: 1})
     assert (progress.images_generated, progress.jobs) == (3, {Job.READY: 1})
+    (entry,) = services.ledger.money()
+    assert (entry.money.charged, entry.money.in_flight, entry.money.closes) == (3 * PRICE, 0, True)
+
+
+@pytest.mark.parametrize("signed", ["sig=1", "sig=2"], ids=["same links", "signed anew"])
+async def test_the_images_an_answer_left_out_are_taken_from_the_next_and_none_is_paid_twice(tmp_path, signed):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    provider.on_poll = lambda task: provider.finished(task, count=3)
+    await poll(services, await accepted(services, tmp_path, n=4))
+    urls = [f"https://cdn.test/t/{place}.png?{signed}" for place in (3, 0, 1, 2)]
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": urls}}})
+
+    await poll(services, due(services, later=10.0))
+
+    (found,) = services.ledger.results("b")
+    ((copies), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=9)
+    assert sorted(copy.url.partition("?")[0] for copy in copies) == [
+        f"https://cdn.test/t/{place}.png" for place in range(4)
+    ]
+    assert (len(found.images), found.cost) == (4, 4 * PRICE)
+    (entry,) = services.ledger.money()
+    assert (entry.money.charged, entry.money.surplus, entry.money.in_flight) == (4 * PRICE, 0, 0)
+
+
+async def test_what_came_is_kept_and_paid_for_when_its_task_says_later_that_it_failed(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    provider.on_poll = lambda task: provider.finished(task, count=3)
+    await poll(services, await accepted(services, tmp_path, n=4))
+    failure = {"status": "FAILURE", "failure_reason": "CONTENT_MODERATION"}
+    provider.on_poll = lambda _: answer({"code": 0, "data": failure})
+
+    await poll(services, due(services, later=10.0))
+
+    (entry,) = services.ledger.money()
+    assert (entry.money.charged, entry.money.waiting, entry.money.closes) == (3 * PRICE, 3 * PRICE, True)
+    assert services.ledger.progress("b").images_generated == 3
+
+
+@pytest.mark.parametrize("result", [{"urls": []}, None, {"urls": ["no link"]}, "absent"])
+async def test_a_picture_that_comes_with_the_next_answer_is_stored_and_paid_once(tmp_path, result):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    told = {} if result == "absent" else {"result": result}
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", **told}})
+    await poll(services, await accepted(services, tmp_path))
+    provider.on_poll = None
+
+    await poll(services, due(services, later=10.0))
+
+    progress = services.ledger.progress("b")
+    assert (progress.images_generated, progress.errors) == (1, {})
+    (entry,) = services.ledger.money()
+    assert (entry.money.charged, entry.money.undelivered) == (PRICE, 0)
+
+
+async def test_how_often_a_task_was_called_done_without_an_image_outlives_a_restart(tmp_path):
+    empty = answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": []}}})
+    services = world(tmp_path, Provider(on_poll=lambda _: empty))
+    first = await accepted(services, tmp_path)
+    await poll(services, first)
+    await poll(services, due(services, later=10.0))
+    since = due(services, later=60.0).doubted.since
+    services.ledger.close()
+
+    again = world(tmp_path, Provider(on_poll=lambda _: answer(b"<html>502</html>", 502)))
+    await poll(again, due(again, later=120.0))
+
+    assert due(again, later=1000.0).doubted == Doubted(code=Doubt.EMPTY, since=since, answers=2)
+
+
+async def test_a_task_that_is_said_to_run_again_was_called_done_too_early_and_is_counted_anew(tmp_path):
+    said = iter([{"status": "SUCCESS"}, {"status": "PROCESSING"}])
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 0, "data": next(said)})))
+    await poll(services, await accepted(services, tmp_path))
+    await poll(services, due(services, later=10.0))
+
+    assert due(services, later=60.0).doubted == Doubted()
+
+
+@pytest.mark.parametrize("state", ["FAILURE", "TIMEOUT", "CANCELLED"])
+async def test_a_failure_for_no_reason_that_the_next_answer_takes_back_buys_nothing(tmp_path, state):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    provider.on_poll = lambda _: answer({"code": 0, "data": {"status": state, "failure_reason": None}})
+    await poll(services, await accepted(services, tmp_path))
+    doubted = jobs(services)
+    provider.on_poll = None
+
+    await poll(services, due(services, later=10.0))
+
+    assert doubted == {Job.WORKING: 1}
+    assert services.ledger.progress("b").images_generated == 1
+
+
+async def test_a_failure_that_is_said_twice_is_believed_and_the_row_waits_no_longer_for_it(tmp_path):
+    provider = Provider(on_poll=lambda _: answer({"code": 0, "data": {"status": "FAILURE", "failure_reason": None}}))
+    services = world(tmp_path, provider, poll_every=5.0)
+    first = await accepted(services, tmp_path)
+    now = services.clock.now()
+
+    await poll(services, first)
+    again_in = next_poll(services)
+    await poll(services, due(services, later=10.0))
+
+    assert again_in < FIRST_WAIT  # the row waits as long before its next attempt anyway
+    assert services.ledger.progress("b").next_at == pytest.approx(now + FIRST_WAIT, abs=2)
+
+
+@pytest.mark.parametrize("reason", ["CONTENT_MODERATION", "INVALID_PARAMETERS", "INSUFFICIENT_POINTS"])
+async def test_a_failure_with_a_reason_is_believed_at_once(tmp_path, reason):
+    told = {"status": "FAILURE", "failure_reason": reason}
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 0, "data": told})))
+
+    await poll(services, await accepted(services, tmp_path))
+
+    assert Job.WORKING not in jobs(services)
+
+
+async def test_images_of_a_task_that_was_called_failed_are_kept_and_told(tmp_path):
+    services = world(tmp_path, provider := Provider())
+    late = await accepted(services, tmp_path)
+    now = services.clock.now()
+    failed = TaskFailed(attempt_id=late.attempt_id, at=now, kind=Kind.TRANSIENT, code="provider_failed", message="no")
+    services.ledger.record([failed], now)
+    provider.on_poll = None
+
+    await poll(services, late)
+
+    (entry,) = services.ledger.money()
+    assert (entry.money.charged, entry.money.surplus, entry.money.closes) == (PRICE, PRICE, True)
 
 
 @given(age=st.floats(0, 30 * 86_400))
@@ -237,11 +381,15 @@ def test_polling_slows_with_age_and_never_stops(age):
     assert wait <= 30.0 or age > DEADLINE
 
 
-async def test_a_task_called_done_without_an_image_counts_as_charged(tmp_path):
+async def test_a_task_called_done_without_an_image_for_minutes_counts_as_charged(tmp_path):
     empty = answer({"code": 0, "data": {"status": "SUCCESS", "result": {"urls": []}}})
     services = world(tmp_path, Provider(on_poll=lambda _: empty))
+    first = await accepted(services, tmp_path, n=2)
 
-    await poll(services, await accepted(services, tmp_path, n=2))
+    await poll(services, said_before(first, Doubt.EMPTY, ago=290.0, answers=9))
+    await poll(services, said_before(first, Doubt.EMPTY, ago=400.0, answers=2))
+    assert jobs(services) == {Job.WORKING: 1}  # neither often nor long alone is enough
+    await poll(services, said_before(first, Doubt.EMPTY, ago=300.0, answers=4))
 
     (entry,) = services.ledger.money()
     assert (entry.money.undelivered, entry.money.charged, entry.money.in_flight) == (2 * PRICE, 2 * PRICE, 0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.ledger import Ledger
-from jobs.ledger.values.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger.values.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import MESSAGE_LIMIT, clean
 from worker.calls import Calls
 from worker.clock import Clock
@@ -38,7 +38,7 @@ TRIES_OF_A_BAD_FACT = 3
 #: Times that must be seen: where single commits fail by chance, a good fact looks bad once in a while.
 CONVICTIONS = 3
 
-_URGENT = (SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded)
+_URGENT = (SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded, PartDelivered)
 
 
 @dataclass(slots=True, eq=False)
@@ -225,7 +225,7 @@ def _settle(entries: Sequence[_Entry]) -> None:
 
 
 def _acceptances_first(entry: _Entry) -> bool:
-    return not any(isinstance(fact, SubmitAccepted | TaskSucceeded) for fact in entry.facts)
+    return not any(isinstance(fact, SubmitAccepted | TaskSucceeded | PartDelivered) for fact in entry.facts)
 
 
 def _plain(fact: Fact) -> Fact:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from jobs import limits
+from jobs.doubts import Doubted
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.poll_rate import after_use, poll_rate
 from jobs.ledger.schema import accounts, attempts, batches, images, jobs
@@ -159,6 +160,8 @@ def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
         accepted_at=row.accepted_at or row.created_at,
         polls=row.polls,
         not_found_since=row.not_found_since,
+        doubted=Doubted(code=row.doubt, since=row.doubted_since, answers=row.doubts),
+        came=row.came,
         answered_at=account.answered_at,
         resolution=row.asked_resolution or "",
         request=request,

@@ -54,6 +54,7 @@ def _by_state(only: Any) -> Select[Any]:
         func.sum(_EVER).label("ever"),
         func.sum(attempts.c.reserved).label("open"),
         func.sum(attempts.c.charged).label("charged"),
+        func.sum(attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.came).label("beside"),
     )
     wanted = select(*_PLACE, attempts.c.state, *sums).group_by(*_PLACE, attempts.c.state)
     return wanted if only is None else wanted.where(attempts.c.batch_id == only)
@@ -69,7 +70,7 @@ def _by_image(only: Any) -> Select[Any]:
     return grouped if only is None else grouped.where(attempts.c.batch_id == only)
 
 
-#: What an attempt's charge counts as, where no image tells it.
+#: What an attempt's charge counts as, where no image tells it; of a forgotten one some may have come.
 _WITHOUT_IMAGES = {Attempt.FAILED: "undelivered", Attempt.LOST: "lost", Attempt.ABANDONED: "given_up"}
 
 
@@ -80,7 +81,7 @@ def _add_attempts(sums: dict[str, int], row: Any) -> None:
     sums["refunded"] += ever - open_ - charged
     sums["unknown" if row.state == Attempt.UNKNOWN else "in_flight"] += open_
     if row.state in _WITHOUT_IMAGES:
-        sums[_WITHOUT_IMAGES[Attempt(row.state)]] += charged
+        sums[_WITHOUT_IMAGES[Attempt(row.state)]] += int(row.beside)
 
 
 def _add_images(sums: dict[str, int], row: Any) -> None:

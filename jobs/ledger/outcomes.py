@@ -23,7 +23,7 @@ from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import write_events
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.server import FOR_NOBODY
-from jobs.ledger.settling import Changes, Failure, ImageEnd, apply, apply_copy
+from jobs.ledger.settling import Changes, Failure, ImageEnd, apply, apply_copy, place_of
 from jobs.ledger.standing import keep_checks, keep_delays, keep_pause, keep_running
 from jobs.ledger.values.facts import (
     AccountPaused,
@@ -31,6 +31,7 @@ from jobs.ledger.values.facts import (
     Fact,
     ImageChecked,
     ImageDelayed,
+    PartDelivered,
     SubmitAccepted,
     SubmitUnclear,
     TaskStillRunning,
@@ -74,7 +75,8 @@ def _settle(
     found = _attempts(tx, list(found))  # read again: now nobody else can change them
     image_rows = _images(tx, list(image_rows))
     changes = Changes(routes=routes)
-    slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded)])
+    slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded | PartDelivered)])
+    changes.held = _held(tx, [row.id for row in found.values() if row.came])
     for fact in _with_ids_of_their_own(tx, ends, found):
         if fact.attempt_id in found:
             found[fact.attempt_id] = apply(changes, fact, found[fact.attempt_id], slots)
@@ -176,6 +178,19 @@ _WAITING = (
 )
 
 
+def _held(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, set[str]]:
+    """The images that are on record of attempts of which more are awaited."""
+    held: dict[int, set[str]] = defaultdict(set)
+    for row in tx.execute(_ON_RECORD, {"these": attempt_ids}) if attempt_ids else ():
+        held[row.attempt_id].add(place_of(row.url, row.spool))
+    return held
+
+
+_ON_RECORD = select(images.c.attempt_id, images.c.url, images.c.spool).where(
+    images.c.attempt_id.in_(_THESE), images.c.state != Image.MISSING
+)
+
+
 # -- writing the changes -------------------------------------------------------------------------------------------
 
 _STEP = (
@@ -193,6 +208,7 @@ _STEP = (
         error_code=func.coalesce(bindparam("new_error_code"), attempts.c.error_code),
         message=func.coalesce(bindparam("new_message"), attempts.c.message),
         raw=func.coalesce(bindparam("new_raw"), attempts.c.raw),
+        came=func.coalesce(bindparam("new_came"), attempts.c.came),
     )
 )
 

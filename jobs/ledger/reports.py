@@ -152,6 +152,10 @@ def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
 _AT_STAKE = attempts.c.state.in_([literal_column(f"'{state.value}'") for state in AT_STAKE])
 
 
+#: What an attempt was charged for beside its images.
+_BESIDE = attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.came
+
+
 def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
     """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
     lost = attempts.c.state.in_([Attempt.LOST, Attempt.ABANDONED])
@@ -165,8 +169,8 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
     sums = (
         select(
             group.label("which"),
-            func.sum(case((lost, attempts.c.charged), else_=attempts.c.reserved)),
-            func.sum(attempts.c.n),
+            func.sum(case((lost, _BESIDE), else_=attempts.c.reserved)),
+            func.sum(attempts.c.n - attempts.c.came),
         )
         .where(attempts.c.batch_id == batch_id, _AT_STAKE)
         .group_by(literal_column("which"))
@@ -252,7 +256,9 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
     mine = () if batch is None else (attempts.c.batch_id == of_batch,)
     states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
-    flying = select(func.coalesce(func.sum(attempts.c.n), 0), func.coalesce(func.sum(attempts.c.reserved), 0))
+    flying = select(
+        func.coalesce(func.sum(attempts.c.n - attempts.c.came), 0), func.coalesce(func.sum(attempts.c.reserved), 0)
+    )
     count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states), *mine)).one()
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     waiting = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)

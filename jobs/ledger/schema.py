@@ -246,6 +246,10 @@ attempts = Table(
     Column("polls", Integer, nullable=False, server_default="0"),
     Column("hinted_at", Time),  # when a callback last made its poll due
     Column("not_found_since", Time),
+    Column("doubt", Text),  # how its task was last said to have ended, which is not yet believed (jobs/doubts.py)
+    Column("doubted_since", Time),
+    Column("doubts", Integer, nullable=False, server_default="0"),  # answers that said so
+    Column("came", Integer, nullable=False, server_default="0"),  # its images, while it is asked about for more
     Column("finished_at", Time),
     Column("error_code", Text),
     Column("message", Text),

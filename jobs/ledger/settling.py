@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobs import cadence
 from jobs.endings import OUR_OWN, REACTIONS, Ending, Silence
@@ -18,6 +19,7 @@ from jobs.ledger.values.facts import (
     ImageLost,
     ImageStored,
     Made,
+    PartDelivered,
     SubmitAccepted,
     SubmitRefused,
     SubmitUnclear,
@@ -61,6 +63,7 @@ class Changes:
     bells: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
     found: list[Ended] = field(default_factory=list)  # provider tasks that were found done
+    held: dict[int, set[str]] = field(default_factory=dict)  # attempt -> its images on record; of those that deliver on
     routes: moves.Routes | None = None
 
 
@@ -84,11 +87,14 @@ class _Now:
     accepted_at: float | None
     ran_at: float | None
     asked_resolution: str | None
+    doubted_since: float | None
+    came: int
 
 
 def apply(changes: Changes, fact: AttemptFact, row: Any, slots: dict[int, list[int]]) -> _Now:
     """Gathers what one fact changes; the attempt as it stands after it."""
-    asked = _asked(fact, Attempt(row.state))
+    fact = _as_it_counts(fact, row)
+    asked = _asked(fact, row)
     if asked is None:
         _apply_late(changes, fact, row)
         return _as_now(row)
@@ -99,8 +105,18 @@ def apply(changes: Changes, fact: AttemptFact, row: Any, slots: dict[int, list[i
     step.setdefault("new_charged", row.charged)
     _move_money(changes, row, step)
     changes.attempts.append(step)
-    task_id = step["new_task_id"] or row.task_id
-    return _as_now(row, state=asked.value, reserved=step["new_reserved"], charged=step["new_charged"], task_id=task_id)
+    task_id, came = step["new_task_id"] or row.task_id, row.came if step["new_came"] is None else step["new_came"]
+    money = {"reserved": step["new_reserved"], "charged": step["new_charged"]}
+    return _as_now(row, state=asked.value, task_id=task_id, came=came, **money)
+
+
+def _as_it_counts(fact: AttemptFact, row: Any) -> AttemptFact:
+    """Only a task that runs is waited for; and one of which images came has delivered short, whatever it says later."""
+    if isinstance(fact, PartDelivered) and row.state != Attempt.RUNNING:
+        return TaskSucceeded(attempt_id=fact.attempt_id, at=fact.at, images=fact.images)
+    if isinstance(fact, TaskFailed) and row.came and not fact.forgotten:
+        return TaskSucceeded(attempt_id=fact.attempt_id, at=fact.at, images=())
+    return fact
 
 
 def _move_money(changes: Changes, row: Any, step: dict[str, Any]) -> None:
@@ -115,10 +131,12 @@ def _as_now(row: Any, **changed: Any) -> _Now:
     return _Now(**{**values, **changed})
 
 
-def _asked(fact: AttemptFact, state: Attempt) -> Attempt | None:
+def _asked(fact: AttemptFact, row: Any) -> Attempt | None:
     """The state the fact leads to, or None where it is too late for it."""
-    asked = _asked_state(fact)
-    if asked is Attempt.SUCCEEDED and state is Attempt.ABANDONED:
+    if isinstance(fact, PartDelivered):
+        return Attempt.RUNNING
+    asked, state = _asked_state(fact), Attempt(row.state)
+    if asked is Attempt.SUCCEEDED and state in (Attempt.ABANDONED, Attempt.FAILED):
         asked = Attempt.SURPLUS
     return asked if asked in ATTEMPT_STEPS[state] else None
 
@@ -132,6 +150,7 @@ _STEP_DEFAULTS: dict[str, Any] = {
     "new_error_code": None,
     "new_message": None,
     "new_raw": None,
+    "new_came": None,
 }
 
 
@@ -172,7 +191,7 @@ def _failed(changes: Changes, fact: TaskFailed, row: Any, step: dict[str, Any], 
     _end_badly(step, fact)
     # What may well have been charged counts as gone until somebody knows better.
     gone = fact.forgotten or fact.charged
-    step.update(new_reserved=0, new_charged=max(row.reserved, row.charged) if gone else 0)
+    step.update(new_reserved=0, new_charged=row.reserved + row.charged if gone else 0)
     _free(changes, fact, row, None)
     name = "task_forgotten" if fact.forgotten else "task_failed"
     changes.events.append(event_row(name, fact.at, row, {"code": fact.code, "message": fact.message}))
@@ -199,29 +218,70 @@ def _free(changes: Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_af
         if fact.ending is Ending.REFUSED and fact.code not in (Silence.NOT_SENT, Silence.UNREACHABLE):
             changes.rebuffed[row.job_id] = fact.at
     else:
-        changes.failures[row.job_id].append(Failure(fact.kind, fact.code, fact.message, fact.at, row.revision))
+        at = fact.at if isinstance(fact, SubmitRefused) or fact.since is None else fact.since
+        changes.failures[row.job_id].append(Failure(fact.kind, fact.code, fact.message, at, row.revision))
 
 
 def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any], slots: Any) -> None:
-    waiting = slots.pop(row.id, [])
+    missing, came = _fill(changes, fact, row, slots)
     step.update(
         new_task_id=clean(fact.task_id) if fact.task_id else None,
-        new_accepted_at=None if row.state == Attempt.RUNNING else fact.at,
+        new_accepted_at=None if row.state in (Attempt.RUNNING, Attempt.FAILED) else fact.at,
         new_finished_at=fact.at,
         new_reserved=0,
-        new_charged=(row.price or 0) * len(fact.images),
+        new_charged=(row.price or 0) * came,
+        new_came=0,
     )
-    for slot, made in zip(waiting, fact.images, strict=False):
-        changes.filled.append(_filled(row, slot, made, fact.at))
-    for extra in fact.images[len(waiting) :]:
-        changes.surplus.append(_surplus(row, extra, fact.at))
-    if len(fact.images) < len(waiting):
-        _delivered_short(changes, fact, row, len(waiting))
+    if missing:
+        _delivered_short(changes, fact, row, missing, came)
     if row.state != Attempt.RUNNING:
         changes.touched.add(row.job_id)
-    elif row.accepted_at is not None:
+    elif row.accepted_at is not None and row.doubted_since is None:
         changes.found.append(_found(fact, row))
     changes.bells.add("copy")
+
+
+def _part_delivered(changes: Changes, fact: PartDelivered, row: Any, step: dict[str, Any], slots: Any) -> None:
+    """What came is taken; the rest keeps its slots and its money."""
+    _, came = _fill(changes, fact, row, slots)
+    charged = (row.price or 0) * came
+    ever = row.reserved + row.charged
+    step.update(
+        new_came=came,
+        new_charged=charged,
+        new_reserved=max(0, ever - charged),
+        new_next_poll_at=fact.next_poll_at,
+    )
+    changes.held.setdefault(row.id, set()).update(place_of(made.link.url, made.spool) for made in fact.images)
+    changes.bells.add("copy")
+
+
+def _fill(changes: Changes, fact: TaskSucceeded | PartDelivered, row: Any, slots: Any) -> tuple[int, int]:
+    """Takes the images that are not on record yet; how many slots stay empty, and how many images there are then."""
+    waiting = slots.get(row.id, [])
+    fresh = _fresh(fact, row, changes.held.get(row.id, set()))
+    slots[row.id] = waiting[len(fresh) :]
+    for slot, made in zip(waiting, fresh, strict=False):
+        changes.filled.append(_filled(row, slot, made, fact.at))
+    for extra in fresh[len(waiting) :]:
+        changes.surplus.append(_surplus(row, extra, fact.at))
+    return len(slots[row.id]), row.came + len(fresh)
+
+
+def _fresh(fact: TaskSucceeded | PartDelivered, row: Any, held: set[str]) -> tuple[Made, ...]:
+    """The images that an earlier answer did not name: as many as it names more, told by their paths, else by place."""
+    if not row.came:
+        return fact.images
+    more = max(0, len(fact.images) - row.came)
+    given = [made for made in fact.images if made.link.url or made.spool]
+    unknown = [made for made in given if place_of(made.link.url, made.spool) not in held]
+    among = unknown if len(unknown) >= more else given
+    return tuple(among[len(among) - min(more, len(among)) :])
+
+
+def place_of(url: str | None, spool: str | None) -> str:
+    """What tells one image of a task from the others, in every answer."""
+    return urlsplit(url).path if url else spool or ""
 
 
 def _found(fact: TaskSucceeded, row: Any) -> Ended:
@@ -237,12 +297,13 @@ def _found(fact: TaskSucceeded, row: Any) -> Ended:
     )
 
 
-def _delivered_short(changes: Changes, fact: TaskSucceeded, row: Any, asked: int) -> None:
+def _delivered_short(changes: Changes, fact: TaskSucceeded, row: Any, missing: int, came: int) -> None:
     changes.freed.add(row.id)
     changes.touched.add(row.job_id)
-    message = f"{len(fact.images)} of {asked} images came"
+    asked = came + missing
+    message = f"{came} of {asked} images came"
     changes.failures[row.job_id].append(Failure(Kind.TRANSIENT, "short_delivery", message, fact.at, row.revision))
-    changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": len(fact.images)}))
+    changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": came}))
 
 
 def _filled(row: Any, slot: int, made: Made, at: float) -> dict[str, Any]:
@@ -278,6 +339,7 @@ _STEPS: dict[type, Callable[..., None]] = {
     SubmitRefused: _refused,
     SubmitUnclear: _unclear,
     TaskSucceeded: _succeeded,
+    PartDelivered: _part_delivered,
     TaskFailed: _failed,
 }
 
@@ -327,6 +389,8 @@ def _keep_twin(changes: Changes, fact: SubmitAccepted, row: Any) -> None:
 def _asked_state(fact: AttemptFact) -> Attempt:
     if isinstance(fact, TaskFailed):
         return Attempt.LOST if fact.forgotten else Attempt.FAILED
+    if isinstance(fact, PartDelivered):
+        return Attempt.RUNNING
     return Attempt.SUCCEEDED if isinstance(fact, TaskSucceeded) else REACTIONS[fact.ending].attempt
 
 

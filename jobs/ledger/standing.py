@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, select, update
 
 from jobs.ledger.events import event_row, write_or_count
 from jobs.ledger.schema import accounts, attempts, images
@@ -20,6 +20,8 @@ UNKNOWN_STATUS = "status_not_known"
 #: A provider may call back before its own answers know. For so many seconds after a callback a task that is said to run
 #: is asked about again after so many.
 HINT_LASTS, AGAIN = 10.0, 2.0
+
+_SAID_AGAIN = attempts.c.doubt == bindparam("new_doubt", type_=Text)
 
 _STILL_RUNNING = (
     update(attempts)
@@ -37,6 +39,24 @@ _STILL_RUNNING = (
             (bindparam("told") == 0, attempts.c.not_found_since),
             else_=None,
         ),
+        # A poll that tells nothing of the task leaves its doubt as it is; one that says it runs takes it back.
+        doubt=case(
+            (bindparam("new_doubt", type_=Text).is_not(None), bindparam("new_doubt", type_=Text)),
+            (bindparam("told") == 1, None),
+            else_=attempts.c.doubt,
+        ),
+        doubted_since=case(
+            (_SAID_AGAIN, attempts.c.doubted_since),
+            (bindparam("new_doubt", type_=Text).is_not(None), bindparam("seen_at")),
+            (bindparam("told") == 1, None),
+            else_=attempts.c.doubted_since,
+        ),
+        doubts=case(
+            (_SAID_AGAIN, attempts.c.doubts + 1),
+            (bindparam("new_doubt", type_=Text).is_not(None), 1),
+            (bindparam("told") == 1, 0),
+            else_=attempts.c.doubts,
+        ),
     )
 )
 
@@ -50,7 +70,8 @@ def keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
             "of_attempt": f.attempt_id,
             "then": f.next_poll_at,
             "missed": int(f.not_found),
-            "told": int(f.code in (None, UNKNOWN_STATUS)),
+            "told": int(f.code in (None, UNKNOWN_STATUS) or f.doubt is not None),
+            "new_doubt": f.doubt,
             "runs": int(f.code is None),
             "seen_at": f.at,
             "hinted_since": f.at - HINT_LASTS,

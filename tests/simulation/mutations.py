@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
+from jobs import doubts
 from jobs.ledger import claims, shares
 from jobs.ledger.ledger import Ledger, Recorded
 from jobs.ledger.schema import attempts, batches, images, jobs
@@ -138,6 +139,11 @@ def without_heed_to_destinations(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shares, "_WITH_WORK", everybody)
 
 
+def without_a_second_question(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a task is once said to have ended in is believed."""
+    patch.setattr(doubts, "is_believed", lambda *_: True)
+
+
 #: What is taken out, and the rule whose breach must be seen (any of them).
 MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     without_intent: ("intent is on record before money",),
@@ -149,5 +155,6 @@ MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     without_places: ("no more is claimed than may be in flight", "places in flight are kept"),
     without_turns: ("batches share an account by weight",),
     without_heed_to_destinations: ("nothing is paid for a destination in trouble",),
+    without_a_second_question: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),
     with_unclear_taken_for_refused: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),
 }

@@ -36,6 +36,8 @@ class Task:
     known_from: float  # until then the provider says 404
     forgotten_from: float
     callback: str | None
+    odd: str | None = None  # what its first answers say of it once it has ended: "empty", "short", "failed"
+    odd_answers: int = 0  # how many still do
     b64: bool = False
 
     def is_over(self, now: float) -> bool:
@@ -98,12 +100,17 @@ class Model:
     timeline: Timeline
     chance: random.Random
     moods: Moods
+    odd: random.Random  # of tasks whose first answers are taken back by the next; beside the other chances
     prices: dict[str, int] = field(default_factory=dict)  # account -> micro-dollars an image
     tasks: dict[str, Task] = field(default_factory=dict)
     by_attempt: dict[int, list[Task]] = field(default_factory=dict)
     account_mood: dict[str, str] = field(default_factory=dict)
     call_back: Callable[[Task], None] = lambda _task: None
+    oddness: float = 0.0  # how likely that is
     _numbers: Any = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.oddness = self.odd.choice((0.0, 0.0, 0.03, 0.15, 0.4))
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
@@ -120,6 +127,7 @@ class Model:
             delivers = chance.randrange(1, n)
         forgets = chance.random() < moods.forgets
         early = chance.random() < moods.early_expiry
+        odd = self.odd.choice(list(ODD)) if delivers and self.odd.random() < self.oddness else None
         task = Task(
             id=f"{account}-task-{next(self._numbers)}",
             account=account,
@@ -138,6 +146,8 @@ class Model:
             known_from=now + (chance.uniform(0, 30) if chance.random() < moods.poll_trouble else 0.0),
             forgotten_from=now + chance.uniform(0, 60) if forgets else 1e12,
             callback=body.get("callBackUrl"),
+            odd=odd,
+            odd_answers=self.odd.randint(1, ODD[odd]) if odd else 0,
         )
         self.tasks[task.id] = task
         self.by_attempt.setdefault(attempt_id, []).append(task)
@@ -194,7 +204,11 @@ class Model:
                 "msg": "task not found",
                 "error": {"message": "no such task", "code": "not_found"},
             }
-        return 200, _SHOWN[provider](self, task, now)
+        said = _SHOWN[provider](self, task, now)
+        if task.is_over(now) and task.odd_answers:
+            task.odd_answers -= 1
+            _take_back(said if provider == "maxapi.dev" else said["data"], str(task.odd))
+        return 200, said
 
     def io_data(self, task: Task, now: float) -> Json:
         over = task.is_over(now)
@@ -258,6 +272,20 @@ _SHOWN: dict[str, Callable[[Model, Task, float], Json]] = {
     "maxapi.dev": Model._dev,
     "apimaster": Model._apimaster,
 }
+
+#: What a task that ended well may be called at first, and in how many answers at most: fewer than are believed.
+ODD = {"empty": 4, "short": 3, "failed": 1}
+_FAILED = {"SUCCESS": "FAILURE", "succeeded": "failed", "completed": "failed"}
+
+
+def _take_back(task: Json, odd: str) -> None:
+    """Says of a task that ended well what its next answers will not repeat."""
+    place = task.get("result", task)
+    name = next(name for name in ("urls", "images", "data") if name in place)
+    place[name] = place[name][:-1] if odd == "short" else []
+    if odd == "failed":
+        task["status"] = _FAILED[task["status"]]
+
 
 REASONS = ("transient", "transient", "transient", "moderation", "balance", "invalid")
 _IO_REASONS = {

@@ -134,7 +134,7 @@ class World(Roads):
         self.timeline = Timeline(random.Random(f"turns {seed}"))
         self.moods = _moods(self.chance)
         self.manner = self.chance.choice((Manner.ABSENT, Manner.PLAIN, Manner.PLAIN, Manner.ODD))
-        self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods)
+        self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods, random.Random(f"odd {seed}"))
         self.model.call_back = self._call_back
         self.crawl = 0.0  # seconds more that a download may take
         self.met: Counter[str] = Counter()  # what happened, and how often

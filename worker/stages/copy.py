@@ -22,7 +22,7 @@ from jobs.ledger.values.claimed import DueCopy
 from jobs.ledger.values.facts import Fact, ImageChecked, ImageDelayed, ImageStored
 from jobs.slack import SAVED_BEFORE
 from providers.answers import about
-from providers.dialect import Failed, Link, NotFound, Succeeded
+from providers.dialect import Empty, Failed, Link, NotFound, Succeeded
 from worker import images
 from worker.http import FetchError
 from worker.images import BadImage, Checked
@@ -169,7 +169,7 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes |
 
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
-    """Another link of this image; None: the provider has none; without an address: see `NO_WORD`."""
+    """Another link of this image; None: there is nobody to ask; without an address: see `NO_WORD`."""
     if due.task_id is None:
         return None
     account = services.accounts.get(due.account)
@@ -182,10 +182,9 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
         return NO_WORD
     outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
     if isinstance(outcome, Succeeded):
-        return _same(outcome, due)
-    if isinstance(outcome, NotFound):
-        return NOT_FOUND
-    return None if isinstance(outcome, Failed) else NO_WORD
+        return _same(outcome, due) or NOT_FOUND
+    # One answer by which a task that had this image never made it is no verdict on it.
+    return NOT_FOUND if isinstance(outcome, NotFound | Failed | Empty) else NO_WORD
 
 
 def _same(outcome: Succeeded, due: DueCopy) -> Link | None:

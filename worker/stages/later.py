@@ -13,8 +13,8 @@ from worker.services import Services
 from worker.stages.results import UNKNOWN_LIFE, death_of
 from worker.telemetry import emit
 
-#: The provider was asked for another link and did not say whether there is one; or it does not find the task, which one
-#: whose database is away says of all.
+#: The provider was asked for another link and did not say whether there is one; or it says that there is none, or
+#: does not find the task, which one whose database is away says of all.
 NO_WORD, NOT_FOUND = Link(), Link()
 #: The share of what is left of a link's life that a retry waits at most: one that dies in 20 s is tried in 5 again.
 PATIENCE = 0.25

@@ -1,20 +1,29 @@
-"""Asks a provider about one of its tasks. Nothing that a poll meets, and no lapse of time, ever fails an attempt."""
+"""Asks a provider about one of its tasks. Nothing that a poll meets, and no lapse of time, ever fails an attempt.
+
+Nor does one odd answer: a task that is called done without its images, or failed for no reason, is asked about again
+(jobs/doubts.py) before that is believed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import replace
 
+from jobs import doubts
+from jobs.doubts import Doubt
 from jobs.learning import POLL_REST
 from jobs.ledger.standing import UNKNOWN_STATUS
 from jobs.ledger.values.claimed import DuePoll
-from jobs.ledger.values.facts import Fact, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.ledger.values.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSucceeded
 from providers.answers import about
-from providers.dialect import Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
+from providers.dialect import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
 from worker.services import Services
 from worker.stages.results import made_of
 from worker.telemetry import emit
+
+#: What a poll leads to: one fact, or several that become durable together.
+Facts = tuple[Fact, ...]
 
 #: Seconds a poll may take in all; its claim lasts longer, so nobody else asks meanwhile.
 TIMEOUT = 20.0
@@ -31,26 +40,22 @@ FORGOTTEN_AFTER = 86_400.0
 FORGOTTEN_FOR_SURE = 8 * 86_400.0
 
 
-#: Codes of tasks that are called done and came without an image: nobody says that they are free.
-CHARGED_FOR_NOTHING = frozenset({"no_images"})
-
-
 async def poll(services: Services, due: DuePoll) -> None:
     """Asks, reads, records."""
-    await services.recorder.record(await whatever_comes(services, due, _asked(services, due)))
+    await services.recorder.record(*await whatever_comes(services, due, _asked(services, due)))
 
 
-async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Fact]) -> Fact:
-    """The fact that looking leads to. A bug on the way delays the answer, and is told: the task is paid for."""
+async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Facts]) -> Facts:
+    """The facts that looking leads to. A bug on the way delays the answer, and is told: the task is paid for."""
     try:
         return await looking
     except Exception as bug:  # noqa: BLE001  see above
         emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
-        return still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED)
+        return (still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED),)
 
 
-async def _asked(services: Services, due: DuePoll) -> Fact:
-    return await fact_of(services, due, _read(services, due, await _ask(services, due)))
+async def _asked(services: Services, due: DuePoll) -> Facts:
+    return await facts_of(services, due, _read(services, due, await _ask(services, due)))
 
 
 # -- the steps -----------------------------------------------------------------------------------------------------
@@ -70,12 +75,20 @@ def _read(services: Services, due: DuePoll, exchange: Exchange) -> PollOutcome:
     return about(due.task_id, exchange.response, outcome)
 
 
-async def fact_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Fact:
+async def facts_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Facts:
     """What an answer means for the attempt."""
     if isinstance(outcome, Succeeded):
         return await _succeeded(services, due, outcome)
+    return (_without_images(services, due, outcome),)
+
+
+def _without_images(
+    services: Services, due: DuePoll, outcome: Running | Failed | Empty | NotFound | Unreadable
+) -> Fact:
     if isinstance(outcome, Failed):
         return _failed(services, due, outcome)
+    if isinstance(outcome, Empty):
+        return _empty(services, due, outcome)
     if isinstance(outcome, NotFound):
         return _not_found(services, due, outcome)
     if isinstance(outcome, Unreadable):
@@ -86,25 +99,64 @@ async def fact_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Fac
 # -- what it says --------------------------------------------------------------------------------------------------
 
 
-async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fact:
+async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Facts:
     now = services.clock.now()
     life = services.routes.of_task(services.accounts[due.account].provider, due.provider_model).link_life
     # A provider's clock may be ahead of ours; a link never dies later than counted from now. Where nobody says when it
     # was made it was after the task began: a poll may come days after its end.
     made_at = min(outcome.generated_at or due.accepted_at, now)
-    images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at)
-    return TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images, took=outcome.took)
+    images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at, known=due.came)
+    whole = TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images, took=outcome.took)
+    if len(images) >= due.n or doubts.is_believed(Doubt.SHORT, due.doubted, now):
+        return (whole,)
+    # What came is copied at once; the others may be in the next answer, and are not bought again before.
+    asked_on = _doubted(services, due, Doubt.SHORT, f"{len(images)} of {due.n} images are named")
+    part = PartDelivered(attempt_id=due.attempt_id, at=now, images=images, next_poll_at=asked_on.next_poll_at)
+    return (part, asked_on) if len(images) > due.came else (asked_on,)
+
+
+def _empty(services: Services, due: DuePoll, outcome: Empty) -> Fact:
+    now = services.clock.now()
+    if not doubts.is_believed(Doubt.EMPTY, due.doubted, now):
+        return _doubted(services, due, Doubt.EMPTY, outcome.message, outcome.raw)
+    # Permanent, and counted as charged: nobody says that it is free, so it is not bought again by itself.
+    return TaskFailed(
+        attempt_id=due.attempt_id,
+        at=now,
+        kind=Kind.PERMANENT,
+        code="no_images",
+        message=outcome.message,
+        raw=outcome.raw,
+        charged=True,
+    )
 
 
 def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
+    now = services.clock.now()
+    if doubts.of_failure(outcome.kind, outcome.code) and not doubts.is_believed(Doubt.FAILED, due.doubted, now):
+        return _doubted(services, due, Doubt.FAILED, outcome.message, outcome.raw)
     return TaskFailed(
         attempt_id=due.attempt_id,
-        at=services.clock.now(),
+        at=now,
         kind=outcome.kind,
         code=outcome.code,
         message=outcome.message,
         raw=outcome.raw,
-        charged=outcome.code in CHARGED_FOR_NOTHING,
+        since=doubts.since(Doubt.FAILED, due.doubted, now),
+    )
+
+
+def _doubted(services: Services, due: DuePoll, doubt: Doubt, message: str, raw: str = "") -> TaskStillRunning:
+    now = services.clock.now()
+    route = services.routes.of_task(services.accounts[due.account].provider, due.provider_model)
+    return TaskStillRunning(
+        attempt_id=due.attempt_id,
+        at=now,
+        next_poll_at=now + doubts.wait(doubt, due.doubted, now, route.poll_every),
+        code=doubt.value,
+        message=message,
+        raw=raw,
+        doubt=doubt,
     )
 
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 from jobs.ledger.values.claimed import DuePoll
-from jobs.ledger.values.facts import Fact
 from providers.dialect import ManyTold, Running, Succeeded, Unreadable, clean
 from providers.registry import MANY_TASKS
 from worker.http import Exchange
@@ -54,12 +53,12 @@ def _note(services: Services, dues: Sequence[DuePoll], told: ManyTold) -> None:
 
 
 async def _record(services: Services, due: DuePoll, told: ManyTold) -> None:
-    await services.recorder.record(await poll.whatever_comes(services, due, _fact(services, due, told)))
+    await services.recorder.record(*await poll.whatever_comes(services, due, _facts(services, due, told)))
 
 
-async def _fact(services: Services, due: DuePoll, told: ManyTold) -> Fact:
+async def _facts(services: Services, due: DuePoll, told: ManyTold) -> poll.Facts:
     outcome: Running | Succeeded | Unreadable | None = told.trouble or told.tasks.get(due.task_id)
     if outcome is not None:
-        return await poll.fact_of(services, due, outcome)
+        return await poll.facts_of(services, due, outcome)
     message = "an answer about many tasks told nothing of this one"
-    return poll.still_running(services, due, code=NOT_TOLD, message=message, at_once=True)
+    return (poll.still_running(services, due, code=NOT_TOLD, message=message, at_once=True),)

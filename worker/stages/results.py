@@ -16,11 +16,12 @@ LONGEST_LIFE = 30 * 86_400.0
 
 
 async def made_of(
-    services: Services, attempt_id: int, links: Sequence[Link], *, life: float, made_at: float
+    services: Services, attempt_id: int, links: Sequence[Link], *, life: float, made_at: float, known: int = 0
 ) -> tuple[Made, ...]:
-    """What has no link is on disk when this returns, since nobody can fetch it again."""
+    """What has no link is on disk when this returns, since nobody can fetch it again. `known`: of the first, before."""
     ends = made_at + (life or UNKNOWN_LIFE)
-    return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(links)])
+    fresh = [link if link.url or index >= known else Link() for index, link in enumerate(links)]
+    return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(fresh)])
 
 
 async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> Made:

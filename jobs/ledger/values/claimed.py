@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.doubts import NOT_DOUBTED, Doubted
 from jobs.ledger.values.facts import ImageChecked
 from providers.dialect import Request
 
@@ -56,6 +57,8 @@ class DuePoll:
     accepted_at: float
     polls: int  # polls made before this one
     not_found_since: float | None  # with the same key, again and again
+    doubted: Doubted = NOT_DOUBTED
+    came: int = 0  # images of it that are on record, while it is asked about for more
     answered_at: float | None = None  # when another task of the account was last told to have ended
     resolution: str = ""  # as the request asks for it
     request: int = 0  # of those the claim allows; tasks with the same one are asked about together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.doubts import Doubt
 from jobs.endings import OF_KIND, Ending
 from providers.dialect import Kind, Link
 
@@ -65,7 +66,7 @@ class Made:
     """One image of a finished provider task."""
 
     link: Link  # its `b64` is never recorded: the bytes are in `spool` by then
-    spool: str | None
+    spool: str | None  # with neither this nor a link it is on record already
     expires_at: float
 
 
@@ -82,6 +83,16 @@ class TaskSucceeded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartDelivered:
+    """The provider's task is called done with fewer images than were asked for; it is asked about on for the others."""
+
+    attempt_id: int
+    at: float
+    images: tuple[Made, ...]  # all that the answer names
+    next_poll_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed:
     """The provider's task ended without images, or is forgotten (`forgotten`: its money may be gone)."""
 
@@ -93,6 +104,7 @@ class TaskFailed:
     raw: str = ""
     forgotten: bool = False
     charged: bool = False  # it counts as paid although nothing came
+    since: float | None = None  # when it was first said; None: now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +118,7 @@ class TaskStillRunning:
     message: str | None = None
     raw: str = ""
     not_found: bool = False
+    doubt: Doubt | None = None  # it is said to have ended, and not yet believed
     rest: float | None = None  # seconds for which no poll of the account should follow: 429
 
 
@@ -168,13 +181,14 @@ class AccountPaused:
 
 
 #: Facts that end a submit or a provider task.
-AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | TaskFailed
+AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | PartDelivered | TaskFailed
 
 Fact = (
     SubmitAccepted
     | SubmitRefused
     | SubmitUnclear
     | TaskSucceeded
+    | PartDelivered
     | TaskFailed
     | TaskStillRunning
     | ImageChecked
