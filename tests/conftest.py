@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
@@ -17,6 +18,7 @@ import boto3
 import pytest
 
 from sandbox import cluster, servers
+from tests.virtual_time import VirtualLoop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,12 @@ class Sandbox:
         asked = urllib.request.Request(f"{self.url}/_control/{what}", data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return json.load(answer)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests marked `virtual_time` wait for nothing; `real_time` leaves one of a module out."""
+    is_virtual = item.get_closest_marker("virtual_time") and not item.get_closest_marker("real_time")
+    return {"virtual": VirtualLoop} if is_virtual else {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from jobs.ledger.values.batches import NewBatch, Row
 from jobs.settings import Account, Settings
 from providers.dialect import Call, Request, Response
+from tests.virtual_time import clock_here
 from worker.http import Download, Exchange, FetchError, File
 from worker.services import Services, build, limits_of
 
@@ -134,7 +135,7 @@ async def close_all() -> None:
 
 
 def world(tmp_path: Path, http: Provider, **changes: Any) -> Services:
-    services = build(settings(tmp_path, **changes))
+    services = build(settings(tmp_path, **changes), clock=clock_here())
     services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
     _opened.append(dataclasses.replace(services, http=http))  # type: ignore[arg-type]
     return _opened[-1]

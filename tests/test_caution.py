@@ -21,6 +21,9 @@ DENIED = StoreError(code="bucket_denied", message="403", retryable=False, denied
 SLOW = StoreError(code="bucket_slow_down", message="503 SlowDown", retryable=True)
 
 
+pytestmark = pytest.mark.virtual_time
+
+
 @pytest.fixture(autouse=True)
 async def _closed():
     yield
@@ -102,7 +105,7 @@ async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_pat
     other = dataclasses.replace(services, destinations=Destinations(), holder="other")
 
     crew = Crew(other)
-    await crew.shift("submit:main", 0.05)
+    await crew.shift("submit:main", 1.0)
 
     assert crew.in_the_air == 0
     (told,) = services.ledger.progress("b", services.clock.now()).troubles

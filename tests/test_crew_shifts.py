@@ -9,11 +9,12 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from crew_world import Provider, close_all, png, row, settings, stock, world
+from crew_world import Provider, close_all, row, settings, stock, world
 
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.states import Job
+from tests.patience import AT_LAST, until
 from worker import crew as crew_module
 from worker import sweep
 from worker.crew import Crew
@@ -22,32 +23,35 @@ from worker.mark import claim_destination, look
 from worker.opening import open_store
 from worker.services import build
 
+virtual_time = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
-async def _closed(monkeypatch):
-    monkeypatch.setattr(crew_module, "IDLE", 0.1)
+async def _closed():
     yield
     await close_all()
 
 
+@virtual_time
 async def test_a_second_shift_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew_module, "IDLE", 60.0)
+    monkeypatch.setattr(crew_module, "IDLE", 3600.0)
     provider = Provider()
     services = world(tmp_path, provider)
     crew = Crew(services)
     await crew.start()
-    first = asyncio.ensure_future(crew.shift("submit:main", 30.0))
-    await asyncio.sleep(0.1)  # it has found nothing and rests
+    first = asyncio.ensure_future(crew.shift("submit:main", 9000.0))
+    await asyncio.sleep(60)  # it has found nothing and rests
     stock(services, tmp_path, [row(0)])
 
-    assert await crew.shift("submit:main", 30.0) is False
-    await asyncio.wait_for(provider.sent.wait(), 5)
+    assert await crew.shift("submit:main", 9000.0) is False
+    await asyncio.wait_for(provider.sent.wait(), 60)
 
     assert not crew.bell("submit:other")
     await crew.drain(5)
     await first
 
 
+@virtual_time
 async def test_what_a_shift_began_goes_on_after_it(tmp_path):
     provider, answered = Provider(), asyncio.Event()
 
@@ -70,6 +74,7 @@ async def test_what_a_shift_began_goes_on_after_it(tmp_path):
     assert services.ledger.progress("b").images_in_flight == 1
 
 
+@virtual_time
 async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider)
@@ -78,13 +83,13 @@ async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
     crew = Crew(services)
     await crew.start()
 
-    await crew.shift("submit:main", 0.1)
+    await crew.shift("submit:main", 60.0)
 
     assert not provider.submits
 
 
-async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew_module, "FIRST_REST", 0.02)
+@virtual_time
+async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
@@ -100,12 +105,13 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path, monkeypatch):
     crew = Crew(services)
     await crew.start()
 
-    await crew.shift("submit:main", 1.0)
+    await crew.shift("submit:main", 20.0)
 
     assert provider.submits.total() == 1
     await crew.drain(5)
 
 
+@virtual_time
 async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_with_work(tmp_path):
     rung: list[str] = []
     services = world(tmp_path, Provider())
@@ -122,22 +128,21 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
 
 def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     provider = Provider()
-    stored = threading.Event()
-    provider.on_download = lambda _: stored.set() or png()
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     crew = CrewThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
     stock_through(opened, tmp_path)
     lanes = ["submit:main", "poll:main", "copy"]
-    callers = [threading.Thread(target=crew.shift, args=(lane, 2.0)) for lane in lanes]
+    callers = [threading.Thread(target=crew.shift, args=(lane, AT_LAST)) for lane in lanes]
     for caller in callers:
         caller.start()
 
-    assert stored.wait(10)
+    with open_again(tmp_path) as ledger:
+        until(lambda: ledger.progress("b").jobs == {Job.DONE: 1})
     assert crew.is_alive()
     assert crew.bell("copy")
-    drained = crew.drain(5)
+    drained = crew.drain(AT_LAST)
     for caller in callers:
-        caller.join(5)
+        caller.join(AT_LAST)
         assert not caller.is_alive()
 
     assert drained.unknown == 0

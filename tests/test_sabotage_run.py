@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 
 import pytest
 from crew_world import Provider, close_all, no_answer, row, stock, world
@@ -14,24 +13,24 @@ from jobs import retry
 from jobs.errors import LedgerGone, StoreError
 from jobs.ledger import open_ledger
 from jobs.states import Job
-from worker import crew as crew_module
+from tests.virtual_time import Gate
 from worker import local
 from worker.crew import Crew
 from worker.destinations import Destinations
 from worker.local import Reason, run_batch
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
-async def _closed(monkeypatch):
-    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(crew_module, "IDLE", 0.1)
+async def _closed():
     yield
     await close_all()
 
 
 async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_ever(tmp_path, monkeypatch):
     async def slowly_refused(_):
-        await asyncio.sleep(0.1)  # long enough to be seen at work
+        await asyncio.sleep(1.0)  # long enough to be seen at work
         return no_answer(sent=False)
 
     async def send(self, call, *, mark=None, **more):
@@ -39,14 +38,14 @@ async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_eve
         mark.sent = False
         return answered
 
-    monkeypatch.setattr(retry, "SHORT_REST", 0.05)
-    monkeypatch.setattr(retry, "LONGEST_SHORT_REST", 0.1)
+    monkeypatch.setattr(retry, "SHORT_REST", 0.5)
+    monkeypatch.setattr(retry, "LONGEST_SHORT_REST", 1.0)
     away = type("Away", (Provider,), {"send": send})(on_submit=slowly_refused)
     services = world(tmp_path, away)
     stock(services, tmp_path, [row(0)])
 
-    async with asyncio.timeout(60):
-        ending = await run_batch(services, "b", max_stall=1.0)
+    async with asyncio.timeout(600):
+        ending = await run_batch(services, "b", max_stall=10.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
     assert away.submits["lamp 0"] > 2
@@ -80,7 +79,7 @@ async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
 
     services.ledger.progress = away
     with pytest.raises(OperationalError):
-        await run_batch(services, "b", max_stall=0.3)
+        await run_batch(services, "b", max_stall=30.0)
 
 
 async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, postgres_ledger_url):
@@ -111,22 +110,21 @@ def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(m
 async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(number) for number in range(3)])
-    crew, begun, go_on = Crew(services), threading.Event(), threading.Event()
+    crew, gate = Crew(services), Gate()
     claim = services.ledger.claim_submits
 
     def locked(*arguments, **more):  # another process holds the database meanwhile
-        begun.set()
-        go_on.wait(10)
+        gate.pass_through()
         return claim(*arguments, **more)
 
     services.ledger.claim_submits = locked
     await crew.start()
     lane = asyncio.create_task(crew.keep("submit:main"))
-    await asyncio.to_thread(begun.wait, 10)
+    await gate.reached.wait()
 
-    drained = await crew.drain(0.05)
+    drained = await crew.drain(5.0)
     lane.cancel()
-    go_on.set()
+    gate.open()
     await asyncio.gather(lane, return_exceptions=True)
     await services.calls.write(lambda: None)  # the one writer has ended the claim
 
@@ -160,8 +158,10 @@ async def test_a_ledger_whose_file_is_taken_away_ends_the_run_and_all_it_knew_is
         known.close()
 
 
+@pytest.mark.real_time  # SQLite waits for a lock by itself, in a thread
 async def test_a_ledger_that_another_program_locks_is_told_of_and_nothing_is_lost(tmp_path, monkeypatch):
     said = []
+    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
     monkeypatch.setattr(local, "LOCKED", 0.2)
     monkeypatch.setattr(local, "emit", lambda event, **_: said.append(event))
     services = world(tmp_path, provider := Provider())

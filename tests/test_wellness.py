@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 from crew_world import Provider, close_all, world
 from sqlalchemy.exc import OperationalError
 
 from jobs.ledger import open_ledger
+from tests.virtual_time import Gate
 from worker.crew import Crew
 from worker.wellness import DEAF, LOOKS, STUCK, Signs, illness
 
@@ -62,6 +62,9 @@ class HeldClock:
         return getattr(self._clock, name)
 
 
+virtual_time = pytest.mark.virtual_time
+
+
 @pytest.fixture
 async def crew(tmp_path):
     services = world(tmp_path, Provider())
@@ -72,27 +75,27 @@ async def crew(tmp_path):
     await close_all()
 
 
+@virtual_time
 async def test_a_lane_whose_look_for_work_hangs_is_seen_and_one_that_comes_back_is_not(crew):
-    claim, hangs, let_go = crew.services.ledger.claim_copies, asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
+    claim, gate = crew.services.ledger.claim_copies, Gate()
 
     def hanging(*values, **named):
-        loop.call_soon_threadsafe(hangs.set)
-        assert let_go.wait(20)
+        gate.pass_through()
         return claim(*values, **named)
 
     crew.services.ledger.claim_copies = hanging
     shift = asyncio.create_task(crew.shift("copy", 0.01))
-    await asyncio.wait_for(hangs.wait(), 20)
+    await gate.reached.wait()
     crew.services.clock.ahead = 500.0
 
     assert crew.since_looks()["copy"] >= 500
-    let_go.set()
-    await asyncio.wait_for(shift, 20)
+    gate.open()
+    await shift
     assert crew.since_looks() == {}
     assert crew._lanes["copy"].looked_at >= crew.services.clock.boot() - 20
 
 
+@virtual_time
 @pytest.mark.parametrize(
     ("trouble", "counts"), [(OperationalError("SELECT", {}, Exception("gone")), True), (TypeError("a bug"), False)]
 )
@@ -107,9 +110,9 @@ async def test_a_look_that_fails_counts_when_the_ledger_is_away_and_not_when_som
 
     crew.services.ledger.claim_copies = failing
     shift = asyncio.create_task(crew.shift("copy", 2000.0))
-    await asyncio.wait_for(looked.wait(), 20)
+    await looked.wait()
     crew.stop()
-    await asyncio.wait_for(shift, 20)
+    await shift
 
     assert (crew.services.clock.boot() - crew._lanes["copy"].looked_at < 100) is counts
 
