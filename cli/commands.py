@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -13,6 +14,22 @@ def command(words: str, *, sandbox: bool = False) -> str:
     """`.venv/bin/lightfast status shop --sandbox`: as this one was called, and with its surroundings."""
     standin = ["--sandbox"] if sandbox and _brings_standin(sys.argv[1:]) else []
     return " ".join([called(), words, *standin, *_config(sys.argv[1:])])
+
+
+def repeated(*more: str, without: Iterable[str] = ()) -> str:
+    """This very command with more words, as `run` where it was `plan`. `without`: options, with their values."""
+    verb, *rest = sys.argv[1:] or ["run"]
+    words = ["run" if verb == "plan" else verb, *_without(rest, frozenset(without)), *more]
+    return " ".join([called(), *map(shlex.quote, words)])
+
+
+def _without(words: list[str], options: frozenset[str]) -> Iterator[str]:
+    skipped = False
+    for word in words:
+        if skipped or word.partition("=")[0] in options:
+            skipped = not skipped and word in options
+        else:
+            yield word
 
 
 def called(folder: Path | None = None) -> str:

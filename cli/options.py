@@ -71,6 +71,12 @@ class Making:
     changed: Annotated[str, typer.Option(metavar="error|keep|redo", help="Rows paid for whose request changed.")] = (
         "error"
     )
+    append: Annotated[
+        bool, typer.Option("--append", help="Add these rows to the batch; its other rows stay in it.")
+    ] = False
+    buy_again: Annotated[
+        bool, typer.Option("--buy-again", help="Agree to pay for requests that were made already.")
+    ] = False
     failover: Annotated[
         str, typer.Option(metavar="equal|any-size|off", help="Unpaid rows may go to another provider.")
     ] = ""

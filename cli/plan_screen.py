@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli import wording
+from cli import again_screen, wording
 from cli.accounts import is_paused, state_of
 from cli.commands import command
 from cli.retries import moderated, retried
@@ -30,13 +30,14 @@ _WIDTH = 13
 def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     """Every line of the plan, with its style."""
     yield from _head(taking, probed=probed)
-    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in [*taking.seen.hints, *_fewer(taking)])
+    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
     yield from (_sample(taking.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     yield from _routes(taking.seen, width, sandbox=taking.settings.is_sandbox)
     yield from _resting(taking)
     yield from _total(taking)
     yield from _bad(taking.seen, everything=taking.making.all)
+    yield from again_screen.lines(taking)
 
 
 def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
@@ -49,14 +50,6 @@ def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
     if seen.files:
         brought = "their files are copied to DEST/.lightfast/references/ before anything is paid"
         yield f"{'references':{_WIDTH}}  {wording.count(seen.files, 'row')} made from local files; {brought}", ""
-
-
-def _fewer(taking: Taking) -> Iterator[str]:
-    """Rows of the batch that this manifest, or --limit, leaves out."""
-    recorded = sum(taking.ledger.progress(taking.name).jobs.values()) if taking.ledger and taking.batch else 0
-    if taking.seen.rows < recorded:
-        here = f"{wording.count(taking.seen.rows, 'row')} here, {recorded:,} on record"
-        yield f"{here}: the others are taken out until a manifest has them again; what is paid for them is stored"
 
 
 def _rows(taking: Taking) -> str:
@@ -215,6 +208,7 @@ def document(taking: Taking, *, probed: bool) -> dict[str, object]:
             {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
             for each in seen.problems
         ],
+        **again_screen.document(taking),
         "reasons": taking.reasons,
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli import plan_screen, wording
+from cli import again_screen, plan_screen, wording
 from cli.consent import agree
 from cli.options import Limits, Making
 from cli.reading import note, show
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from jobs.ledger.values.batches import Batch
     from jobs.settings import Settings
     from worker.storage import Store
+
+#: Between the names of manifests that make one batch, and the characters of them all that are kept.
+_AND, _LONGEST_SOURCE = " + ", 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +53,18 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
             store = probe(taking.dest)
             if taking.batch is None and not making.new_ledger:
                 check_mark(store, taking.name, taking.ledger.ledger_id if taking.ledger else None)
-            if not (making.quiet or making.json):
-                show(plan_screen.page(taking, probed=True), sandbox=settings.is_sandbox, stderr=True)
+            short = making.quiet or making.json
+            if page := list(again_screen.lines(taking) if short else plan_screen.page(taking, probed=True)):
+                show(page, sandbox=settings.is_sandbox, stderr=True)
             amount, unpriced = _to_agree(taking)
-            agree(amount, unpriced=unpriced, yes=making.yes, sandbox=settings.is_sandbox, command=command)
+            agree(
+                amount,
+                unpriced=unpriced,
+                yes=making.yes,
+                sandbox=settings.is_sandbox,
+                command=command,
+                again=again_screen.mistake(taking),
+            )
         ledger = open_ledger(settings.database_url)
         with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
             _record(taking, store, ledger)
@@ -132,13 +143,13 @@ def _bring_files(taking: Taking, store: Store) -> None:
 
 
 def _new_batch(taking: Taking) -> NewBatch:
-    batch, seen = taking.batch, taking.seen
+    batch = taking.batch
     return NewBatch(
         name=taking.name,
         dest=taking.dest,
         path=taking.path,
-        columns=seen.columns,
-        source=taking.manifest.name,
+        columns=_columns(taking),
+        source=_source(taking),
         budget=_budget(taking),
         allow_partial=taking.making.partial or bool(batch and batch.allow_partial),
         sandbox=taking.settings.is_sandbox,
@@ -151,6 +162,20 @@ def _new_batch(taking: Taking) -> NewBatch:
         decode=taking.making.verify == "decode" or bool(batch and batch.decode),
         sidecar=taking.making.sidecar or bool(batch and batch.sidecar),
     )
+
+
+def _columns(taking: Taking) -> tuple[str, ...]:
+    """The manifest's own; where it is added to a batch, those that its rows have already come first."""
+    before = taking.batch.columns if taking.batch and taking.making.append else ()
+    return tuple(dict.fromkeys((*before, *taking.seen.columns)))
+
+
+def _source(taking: Taking) -> str:
+    """The manifest's name; where it is added to a batch, after those before it."""
+    name = taking.manifest.name
+    if not (taking.batch and taking.making.append) or name in taking.batch.source.split(_AND):
+        return taking.batch.source if taking.batch and taking.making.append else name
+    return wording.shorten(f"{taking.batch.source}{_AND}{name}", _LONGEST_SOURCE)
 
 
 def _agreed(batch: Batch | None, money: int) -> int:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import command
 from cli.options import BatchName, Config, Json, Sandbox, read_duration
 from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
 from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
 from cli.wording import count
 from jobs.errors import BadInput
+from jobs.progress import out_of_manifest
 
 if TYPE_CHECKING:
     from jobs.ledger.values.batches import Batch
@@ -49,9 +51,12 @@ def results(  # noqa: PLR0913  one parameter an option
         with open_desk(config, sandbox=sandbox) as desk:
             found = find_batch(desk.ledger, batch)
             written = write_results(desk, found, wish)
+            progress = desk.ledger.progress(batch)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
         let_go_of_stdout()
         return 0
+    if progress.rows_out:
+        note(f"{out_of_manifest(progress)}, and not listed here: {command(f'why {batch}')} KEY")
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:

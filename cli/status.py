@@ -15,7 +15,14 @@ from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
 from cli.retries import misshapen, moderated, retried
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
-from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
+from jobs.progress import (
+    day_budget_line,
+    images_per_second,
+    images_to_come,
+    out_of_manifest,
+    seconds_left,
+    trouble_line,
+)
 from jobs.result_files import utc
 from jobs.slack import Backlog, least_slack, pace
 from jobs.states import Batch as BatchState
@@ -155,7 +162,8 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
     if batch.reason:
         yield f"paused\t{batch.reason}", "yellow"
-    yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}", ""
+    out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
+    yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}{out}", ""
     yield f"images\t{_images(progress)}", ""
     if progress.errors:
         yield f"errors\t{listed(progress.errors)}", "red"
@@ -298,6 +306,7 @@ def _document(progress: Progress) -> dict[str, object]:
             "aside": progress.images_aside,
             "wrong_pixels": progress.wrong_pixels,
         },
+        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
         "bytes_stored": progress.bytes_stored,
         "errors": dict(progress.errors),
         "copy_errors": dict(progress.copy_errors),

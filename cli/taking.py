@@ -64,7 +64,15 @@ class Taking:
             changed=making.changed,
             batch=self.batch,
         )
-        return [*self._missing(), *self._stranded(), *policy]
+        return [*self._missing(), *self._stranded(), *self._without_keys(), *policy]
+
+    def _without_keys(self) -> Iterator[str]:
+        """Rows that are known by their numbers would take those of the rows that are there."""
+        if self.making.append and not self.seen.has_key:
+            yield (
+                f"--append needs a key column, and {self.seen.manifest} has none: its rows are known by their number, "
+                "so they would be taken for the first rows of the batch. Name a column of yours: --map key=COLUMN."
+            )
 
     def _stranded(self) -> list[str]:
         """Paid work that these settings would leave unasked about."""
@@ -111,6 +119,8 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
             ledger=ledger,
             changed=making.changed,
             skip_bad=making.skip_bad,
+            append=making.append,
+            sandbox=batch.sandbox if batch else settings.is_sandbox,
             references=files,
         )
         if making.check_urls:

@@ -105,7 +105,7 @@ def tell(story: Story, batch: Batch) -> list[Line]:
 def _head(result: Result, batch: Batch) -> Iterator[Line]:
     style = {Job.DONE: "bold green", Job.HELD: "bold yellow", Job.FAILED: "bold red", Job.LOST: "bold red"}
     yield (
-        f"{result.key}: {result.state}  (line {result.line} of {batch.source}, batch {batch.name})",
+        f"{result.key}: {result.state}  ({_where(result, batch)}, batch {batch.name})",
         style.get(result.state, "bold"),
     )
     if result.error_code:
@@ -122,6 +122,11 @@ def _head(result: Result, batch: Batch) -> Iterator[Line]:
     yield f"  prompt    {request.prompt}", ""
     if result.revision > 1:
         yield f"  revision  {result.revision}", ""
+
+
+def _where(result: Result, batch: Batch) -> str:
+    listed = result.position >= 0
+    return f"line {result.line} of {batch.source}" if listed else "in the manifest no more"
 
 
 def _history(story: Story, batch: Batch) -> Iterator[Line]:
@@ -307,6 +312,7 @@ def _document(story: Story, batch: Batch) -> dict[str, object]:
     return {
         "key": story.result.key,
         "line": story.result.line,
+        "in_manifest": story.result.position >= 0,
         "status": story.result.state.value,
         "revision": story.result.revision,
         "request": _request(story.result),

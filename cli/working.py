@@ -17,6 +17,7 @@ from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
 from cli.retries import misshapen, moderated, retried
+from jobs.progress import out_of_manifest
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker import telemetry
@@ -93,7 +94,8 @@ def exit_code(ending: Ending, limits: Limits) -> int:
     """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
     rows = ending.progress.jobs
     failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
-    forgiven = not rows.get(Job.CANCELLED) and limits.allowed.covers(failed, sum(rows.values()))
+    asked = sum(rows.values()) - ending.progress.rows_out
+    forgiven = not rows.get(Job.CANCELLED) and limits.allowed.covers(failed, asked)
     return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
 
 
@@ -209,7 +211,8 @@ def _done(progress: Progress) -> str:
     if progress.jobs.get(Job.PARTIAL) or progress.errors.get("wrong_pixels"):
         images += " of all rows"  # of those that ended badly too
     odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
-    return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}"
+    out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
+    return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}{out}"
 
 
 def _reasons(progress: Progress) -> str:
@@ -290,6 +293,7 @@ def document(ended: Ended) -> dict[str, object]:
             "aside": progress.images_aside,
             "wrong_pixels": progress.wrong_pixels,
         },
+        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
         "bytes": progress.bytes_stored,
         "errors": dict(progress.errors),
         "usd": {

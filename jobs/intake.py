@@ -17,6 +17,7 @@ from typing import Protocol
 
 import orjson
 
+from jobs.again import Before, Comparison
 from jobs.columns import column_hints
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
@@ -44,7 +45,7 @@ Progress = Callable[[int], None]  # rows so far
 _GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
 
 
-class Records(Protocol):
+class Records(Before, Protocol):
     """The part of the ledger that intake asks."""
 
     def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
@@ -54,7 +55,7 @@ class Records(Protocol):
         """What it has learnt of accounts: their limits, and how long their tasks take."""
 
     def record_manifest(
-        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
+        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, append: bool, now: float
     ) -> Batch:
         """Records a whole manifest, or nothing of it."""
 
@@ -69,6 +70,8 @@ class Intake:
     ledger: Records | None = None  # None: there is none yet, so every row is new
     changed: str = "error"  # "error", "keep", "redo"
     skip_bad: bool = False
+    append: bool = False  # rows on record that the manifest does not have stay in the batch
+    sandbox: bool = False  # the stand-in's images are no purchases, and these are not its
     references: References | None = None  # reads local files; None: there are only links
 
 
@@ -99,7 +102,9 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
     rows = _rows_to_record(intake, seen, progress or (lambda _: None))
     redo, keep = intake.changed == "redo", intake.changed == "keep"
     try:
-        return intake.ledger.record_manifest(new, rows, redo_changed=redo, keep_changed=keep, now=now)
+        return intake.ledger.record_manifest(
+            new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, now=now
+        )
     except ChangedRows as error:
         raise LightfastError(
             f"{error}: another process works on this batch. Nothing was recorded; run again."
@@ -153,10 +158,12 @@ def _digest(before: int, row: Row) -> int:
 
 
 def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, progress: Progress | None) -> _Count:
-    count = _Count(intake=intake, watch_paths=not planner.path.one_per_key)
+    before = Comparison(ledger=intake.ledger, batch_id=batch.id if batch else None, sandbox=intake.sandbox)
+    count = _Count(intake=intake, watch_paths=not planner.path.one_per_key, before=before)
     stream = _planned(intake, planner, twins)
     while chunk := list(islice(stream, CHUNK)):
         known = _known(intake, batch, chunk)
+        before.look([each.row for each in chunk if each.row.request_hash and each.row.key not in known])
         for planned in chunk:
             count.take(planned, known.get(planned.row.key))
         if progress:
@@ -185,6 +192,7 @@ class _Count:
 
     intake: Intake
     watch_paths: bool  # paths that hold the key cannot meet unless the keys do
+    before: Comparison
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[RowProblem] = field(default_factory=list)
@@ -213,6 +221,11 @@ class _Count:
             self.paths.add(row.path)
         changed = self.counts["changed"]
         images = self._to_pay(row, row.request.n, known)
+        self.before.to_pay += images > 0
+        if known is None:
+            self.before.add(row, images)
+        else:
+            self.before.matched += 1
         asks = self.counts["changed"] > changed and self.intake.changed != "keep"
         if len(self.samples) < _SAMPLES and (images or asks):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
@@ -277,6 +290,7 @@ class _Count:
             digest=self.digest,
             files=counts["files"],
             twins=twins,
+            again=self.before.outcome(self.keys),
         )
 
     def _seconds(self, known_paces: Paces) -> tuple[float, bool]:

@@ -53,6 +53,12 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def out_of_manifest(progress: Progress) -> str:
+    """Rows whose images are there, and which the newest manifest does not list any more."""
+    number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"
+    return f"{number} in the manifest no more"
+
+
 def trouble_line(trouble: Trouble) -> str:
     """Why nothing new is sent for a destination, since when, and who says so."""
     since = moment(trouble.since).strftime("%H:%M:%SZ")

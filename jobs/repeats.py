@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from itertools import pairwise
 
 from jobs.ledger.values.batches import Row
 from jobs.planning import Planned, RowProblem
 from jobs.states import Job
 
-_BUCKETS = 256
+BUCKETS = 256
 _MASK = (1 << 64) - 1
 
 
@@ -22,16 +23,28 @@ class Repeats:
     """Texts are added once; `found` says which hashes came again. Two texts may share a hash: look before you judge."""
 
     def __init__(self) -> None:
-        self._buckets = [array("Q") for _ in range(_BUCKETS)]
+        self._buckets = [array("Q") for _ in range(BUCKETS)]
+        self._in_order = False
 
     def add(self, text: str) -> None:
         """Remembers a text's hash."""
+        self._in_order = False
         value = hash64(text)
         self._buckets[value & 255].append(value)
 
     def found(self) -> frozenset[int]:
         """Hashes that were added more than once. Sorts one bucket at a time, so memory stays small."""
         return frozenset(one for bucket in self._buckets for one, next_ in pairwise(sorted(bucket)) if one == next_)
+
+    def holds(self, text: str) -> bool:
+        """Whether it was added, as far as its hash tells. Quick when nothing is added between two questions."""
+        if not self._in_order:
+            self._buckets = [array("Q", sorted(bucket)) for bucket in self._buckets]
+            self._in_order = True
+        value = hash64(text)
+        bucket = self._buckets[value & 255]
+        at = bisect_left(bucket, value)
+        return at < len(bucket) and bucket[at] == value
 
 
 class Twins:

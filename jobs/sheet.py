@@ -147,7 +147,7 @@ def head_of(progress: Progress, providers: Mapping[str, int], *, now: float, not
         made_at=utc(now),
         sandbox=batch.sandbox,
         figures=(*_counts(progress, providers), *_money(progress), *_troubles(progress)),
-        unseen=_unseen(progress.jobs),
+        unseen=_unseen(progress),
         notes=tuple(notes),
     )
 
@@ -191,9 +191,10 @@ def _count(jobs: Mapping[JobState, int], state: JobState, word: str) -> str:
     return f"{jobs.get(state, 0):,} {word}"
 
 
-def _unseen(jobs: Mapping[JobState, int]) -> str:
+def _unseen(progress: Progress) -> str:
     words = {JobState.READY: "still to be made", JobState.SKIPPED: "skipped"}
-    told = [f"{jobs[state]:,} rows {word}" for state, word in words.items() if jobs.get(state)]
+    told = [f"{progress.jobs[state]:,} rows {word}" for state, word in words.items() if progress.jobs.get(state)]
+    told += [f"{progress.rows_out:,} rows that are in the manifest no more"] * bool(progress.rows_out)
     return f"Not shown: {', '.join(told)}." if told else ""
 
 

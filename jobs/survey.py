@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from jobs.again import Again
 from jobs.errors import BadInput
 from jobs.ledger.values.batches import Batch
 from jobs.planning import RowProblem
@@ -94,6 +95,7 @@ class Survey:
     digest: int  # of keys and requests, in order
     files: int  # rows made from local files
     twins: Twins  # keys and paths that are there twice
+    again: Again = field(default_factory=Again)  # what would be paid again, and what is not in the manifest any more
 
     @property
     def good(self) -> int:

@@ -67,8 +67,8 @@ def ended_rows(progress: Progress) -> int:
 
 
 def finished(progress: Progress, allow_failed: float) -> Reason:
-    """How a run that is over went. `allow_failed`: the share of rows that may be bad."""
-    rows = ended_rows(progress) + progress.jobs.get(Job.CANCELLED, 0)
+    """How a run that is over went. `allow_failed`: the share of the manifest's rows that may be bad."""
+    rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(Job.CANCELLED, 0)
     fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(Job.CANCELLED, 0)
     return Reason.DONE if fine else Reason.ROWS_NEED_YOU
 

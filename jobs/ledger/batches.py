@@ -95,7 +95,12 @@ def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
     return int(made.scalar_one())
 
 
+def first_number(batch_id: int) -> int:
+    """The number that no job of this batch is below, and every job of an earlier one is."""
+    return batch_id * _JOBS_A_BATCH
+
+
 def number_jobs(tx: Connection, batch_id: int, count: int) -> int:
     """Numbers for so many more jobs of the batch: the first of them."""
     made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + count)
-    return batch_id * _JOBS_A_BATCH + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count
+    return first_number(batch_id) + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count

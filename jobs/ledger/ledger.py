@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from jobs.errors import LedgerBusy, LedgerGone
 from jobs.integrity import Awaited, Kept
 from jobs.ledger import (
     adopted,
+    again,
     batches,
     claims,
     configured,
@@ -46,7 +48,8 @@ from jobs.ledger.departures import Departures
 from jobs.ledger.leases import Swept
 from jobs.ledger.values.accounts import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.values.adopted import AdoptedRow
-from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
+from jobs.ledger.values.batches import Batch, Known, MadeBefore, NewBatch, Row
+from jobs.ledger.values.batches import Recorded as RecordedRow
 from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
 from jobs.ledger.values.facts import Fact
 from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
@@ -161,13 +164,39 @@ class Ledger:
         """What the ledger already holds under these keys."""
         return self._read(lambda tx: manifests.known(tx, batch_id, keys))
 
+    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
+        """How often other batches than `besides` have made each of these requests."""
+        return self._read(lambda tx: again.made_elsewhere(tx, hashes, besides=besides, sandbox=sandbox))
+
+    def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+        """The request's hash by key, of those of these rows that the batch has."""
+        return self._read(lambda tx: again.same_rows(tx, batch_id, keys))
+
+    def count_rows(self, batch_id: int) -> int:
+        """Rows on record that stand for a job, in the newest manifest or not."""
+        return self._read(lambda tx: again.count_rows(tx, batch_id))
+
+    def rows_on_record(self, batch_id: int) -> Iterator[RecordedRow]:
+        """All of these, by number."""
+        after = 0
+        while page := self._read(functools.partial(again.on_record, batch_id=batch_id, after=after)):
+            yield from page
+            after = page[-1].id
+
     def record_manifest(
-        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool = False, keep_changed: bool = False, now: float
+        self,
+        new: NewBatch,
+        rows: Iterable[Row],
+        *,
+        redo_changed: bool = False,
+        keep_changed: bool = False,
+        append: bool = False,
+        now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
-        policy = {"redo_changed": redo_changed, "keep_changed": keep_changed}
+        manner = manifests.Manner(redo_changed=redo_changed, keep_changed=keep_changed, append=append)
         with self._database.writing() as tx:
-            return manifests.record_manifest(tx, new, rows, **policy, now=now)
+            return manifests.record_manifest(tx, new, rows, manner, now)
 
     def adopt(self, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
         """Takes rows that their objects tell of on record, all or none; keys that are there are left alone."""

@@ -1,12 +1,14 @@
 """Manifests on their way in: one transaction records a whole manifest, or nothing of it.
 
 Rows that are there already keep what was paid for them. Rows that are not in the newest manifest lose their position:
-they are not submitted any more and not shown, but what runs for them is still polled, copied and stored.
+they are not submitted any more and not listed, but what runs for them is still polled, copied and stored, and what is
+stored for them still counts. A manifest that is appended takes no row out: its new rows come after those on record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -48,6 +50,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
             jobs.c.revision,
             jobs.c.state,
             jobs.c.path,
+            jobs.c.position,
             jobs.c.closed,
             jobs.c.request.is_(None).label("adopted"),
             func.count().label("slots"),
@@ -79,38 +82,57 @@ def _as_known(row: Any) -> Known:
 # -- recording -----------------------------------------------------------------------------------------------------
 
 
-def record_manifest(
-    tx: Connection, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, now: float
-) -> Batch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a manifest is recorded."""
+
+    redo_changed: bool = False
+    keep_changed: bool = False
+    append: bool = False  # rows on record that it does not have stay in the batch
+
+
+def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: Manner, now: float) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
-    tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
-    tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
+    if manner.append:
+        rows = _behind(tx, batch_id, rows)
+    else:
+        tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
+        tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
-        _record_chunk(tx, batch_id, chunk, redo_changed=redo_changed, keep_changed=keep_changed, now=now)
+        _record_chunk(tx, batch_id, chunk, manner, now)
     return batch_of(tx, batch_id)
+
+
+def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with positions after those on record; an earlier row under such a key that was no job goes."""
+    last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
+    no_jobs = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
+    left_out = {shown_key(row.key): row.id for row in tx.execute(select(jobs.c.id, jobs.c.key).where(*no_jobs))}
+    for row in rows:
+        if (before := left_out.pop(row.key, None)) is not None:
+            tx.execute(delete(jobs).where(jobs.c.id == before))
+        yield row if last is None else replace(row, position=last + 1 + row.position)
 
 
 def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
 
 
-def _record_chunk(
-    tx: Connection, batch_id: int, chunk: list[Row], *, redo_changed: bool, keep_changed: bool, now: float
-) -> None:
+def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: Manner, now: float) -> None:
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
-    _place(tx, again, keep_changed=keep_changed)
+    _place(tx, again, manner)
     adopted.complete(tx, batch_id, [(job, _asked(row)) for row, job in again if job.adopted and adopted.fits(row, job)])
     changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
-    if redo_changed:
+    if manner.redo_changed:
         revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
-    elif not keep_changed and len(changed) > len(free):
+    elif not manner.keep_changed and len(changed) > len(free):
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
 
@@ -183,15 +205,18 @@ _PLACE = (
 )
 
 
-def _place(tx: Connection, again: list[tuple[Row, Any]], *, keep_changed: bool) -> None:
-    """Their new places and carried columns; what stays as it was although the manifest has changed is marked."""
+def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None:
+    """Their new places and carried columns; what stays as it was although the manifest has changed is marked.
+
+    Where rows are appended, those on record keep their place.
+    """
     values = [
         {
             "of_job": job.id,
-            "at": row.position,
+            "at": row.position if not manner.append or job.position is None else job.position,
             "on": row.line,
             "columns": row.carried,
-            "as_it_was": keep_changed and bool(job.taken) and not adopted.fits(row, job),
+            "as_it_was": manner.keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
         for row, job in again
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -58,16 +59,17 @@ def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
 
 
 def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
-    """A batch, counted; rows that are not in the newest manifest count only while something runs for them."""
+    """A batch, counted; of the rows that are not in the newest manifest, those that are done or going on."""
     batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
-    counted, aside = _image_counts(tx, batch.id)
+    images_counted = _image_counts(tx, batch.id)
+    counted = images_counted.wanted
     money = _attempt_money(tx, batch.id)
-    rows, asked = _job_counts(tx, batch.id)
+    rows, asked, out = _job_counts(tx, batch.id)
     remaining, ready, next_at = _remaining(tx, batch.id)
     return Progress(
         batch=batch,
         jobs=rows,
-        images_total=asked,
+        images_total=asked + images_counted.out,
         images_stored=counted[Image.STORED][0],
         images_generated=counted[Image.GENERATED][0],
         images_in_flight=money["flying"][1],
@@ -84,7 +86,9 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         next_at=next_at,
         stored_at=_pace(tx, batch.id),
         images_ready=ready,
-        images_aside=aside,
+        images_aside=images_counted.aside,
+        rows_out=out,
+        images_out=images_counted.out,
         copy_errors=_copy_errors(tx, batch.id),
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
@@ -96,18 +100,23 @@ def _listed() -> Any:
 
 
 def _dropped() -> Any:
-    """In no manifest any more. Few, and found by their positions: the mass of the rows is not read for them."""
+    """In no manifest any more, and nothing runs for it. Found by their positions: the others are not read for them."""
     return jobs.c.position.is_(None) & jobs.c.state.not_in([Job.WORKING, Job.HELD])
 
 
-def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int]:
-    """Rows by state, and the images they ask for; without those that are in no manifest any more."""
+def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int, int]:
+    """Rows by state, the images that the listed ones ask for, and how many of the done are not listed any more.
+
+    A row that was taken out and is done is done all the same; one without its images is nobody's any more.
+    """
     every = _rows_by_state(tx, batch_id, jobs.c.state)
     # Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
     dropped = _rows_by_state(tx, batch_id, literal_column("coalesce(jobs.state, '')"), _dropped())
+    out, _ = dropped.get(Job.DONE, (0, 0))
     counted = {state: _less(found, dropped.get(state, (0, 0))) for state, found in every.items()}
     asked = sum(found[1] for state, found in counted.items() if state not in (Job.SKIPPED, Job.INVALID))
-    return {state: found[0] for state, found in counted.items() if found[0]}, asked
+    counted[Job.DONE] = every.get(Job.DONE, (0, 0))
+    return {state: found[0] for state, found in counted.items() if found[0]}, asked, out
 
 
 def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[Job, tuple[int, int]]:
@@ -119,17 +128,25 @@ Count = tuple[int, ...]  # images, bytes, images with other pixels than asked fo
 Counts = dict[tuple[Image, bool], Count]  # by state and surplus
 
 
-def _image_counts(tx: Connection, batch_id: int) -> tuple[dict[Image, Count], int]:
-    """Images and bytes by state, without those that nobody asks for any more; and how many of these are stored."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ImageCounts:
+    wanted: dict[Image, Count]  # without those that a redo has replaced, and those nobody asked for
+    out: int  # of the stored: of rows that are in no manifest any more
+    aside: int  # stored as well: replaced, or nobody asked for them
+
+
+def _image_counts(tx: Connection, batch_id: int) -> _ImageCounts:
     every = _by_state(tx, images, images.c.batch_id == batch_id)
     joined = jobs.join(images, images.c.job_id == jobs.c.id)
-    redone = (jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision, _listed())
     mine = (jobs.c.batch_id == batch_id, images.c.surplus.is_(False))
-    old = [_by_state(tx, joined, *mine, *which) for which in ((_dropped(),), redone)]
-    wanted = {state: _less(every[state, False], *(some[state, False] for some in old)) for state in Image}
+    redone = _by_state(tx, joined, *mine, jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision)
+    out = _by_state(tx, joined, *mine, _dropped(), images.c.revision == jobs.c.revision)
+    wanted = {state: _less(every[state, False], redone[state, False]) for state in Image}
+    wanted[Image.LOST] = _less(wanted[Image.LOST], out[Image.LOST, False])  # nobody waits for these any more
     copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
     wanted[Image.GENERATED] = (copied, 0, 0)
-    return wanted, every[Image.STORED, True][0] + sum(some[Image.STORED, False][0] for some in old)
+    aside = every[Image.STORED, True][0] + redone[Image.STORED, False][0]
+    return _ImageCounts(wanted=wanted, out=out[Image.STORED, False][0], aside=aside)
 
 
 def _less(all_of_them: tuple[int, ...], *some: tuple[int, ...]) -> tuple[int, ...]:

@@ -36,3 +36,16 @@ def test_the_mass_of_rows_is_counted_without_reading_them(steps):
     assert any("COVERING INDEX ix_images_batch" in step for step in steps)
     assert [step for step in of_a_whole_batch if "COVERING" not in step] == []
     assert scans == []
+
+
+def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    stock.stock(ledger, stock.rows(3))
+    reader, asked = ledger._database.reader, []
+    event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
+    ledger.made_elsewhere([row.request_hash for row in stock.rows(9)], besides=7, sandbox=False)
+    with reader.connect() as connection:
+        found = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[-1][0]}", asked[-1][1])]
+    ledger.close()
+
+    assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobs.failover import Failover
 from jobs.states import Batch as BatchState
@@ -102,3 +103,24 @@ class Known:
     def lacking(self, n: int) -> int:
         """Slots of a row that asks for `n` images for which money is still to be paid."""
         return self.free + (max(0, n - self.slots) if self.adopted else 0)
+
+
+class MadeBefore(NamedTuple):
+    """Rows of another batch with one request, that were paid for or may have been."""
+
+    request_hash: str
+    batch_id: int
+    rows: int
+    key: str  # of one of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A row of a batch as the ledger has it, whatever the newest manifest says."""
+
+    id: int
+    key: str
+    request_hash: str | None
+    state: JobState
+    listed: bool  # in the newest manifest
+    made: bool  # paid for, or being made, or perhaps

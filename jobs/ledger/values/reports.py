@@ -24,7 +24,7 @@ class Progress:
     images_in_flight: int
     images_unknown: int
     images_lost: int
-    bytes_stored: int  # as the images before it: of what the newest manifest asks for
+    bytes_stored: int  # as the images before it: replaced and surplus ones are not in it
     unknown_money: int
     lost_money: int
     remaining_money: int  # estimate for free slots of ready jobs, at the planned price
@@ -36,7 +36,9 @@ class Progress:
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
     images_ready: int = 0  # slots that nobody was paid for yet
     copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
-    images_aside: int = 0  # stored too: replaced by a redo, more than was asked for, or of rows taken out
+    images_aside: int = 0  # stored too: replaced by a redo, or more than was asked for
+    rows_out: int = 0  # of the rows that are done: in the newest manifest no more
+    images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
     moved: bool = False  # the database was restored or failed over: submits wait for a word
     troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
     wrong_pixels: int = 0  # stored images with other pixels than asked for

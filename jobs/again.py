@@ -1,0 +1,191 @@
+"""What would be paid again, and what an update takes out: a manifest's rows held against those on record. Pure.
+
+A row is a repeat of an earlier purchase when its key is new to the batch and its request is not new to the ledger: in
+another batch, or in this one under a key that the manifest has no more. Each row on record answers for one new row, so
+that repeats within one manifest are no repeats of a purchase.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jobs.ledger.values.batches import MadeBefore, Recorded, Row
+from jobs.repeats import BUCKETS, Repeats, hash64
+from jobs.states import Job
+
+#: Repeats from which on a plain yes is not enough, where they are over half of all rows to be paid.
+MANY = 10
+#: Requests whose answers are kept while a manifest is read: one that comes again soon is not looked up again.
+KEPT = 16_384
+#: Batches in which a chunk's rows are looked for by their keys, too.
+LOOKED_INTO = 4
+#: A count that is kept in two bytes.
+_MOST = 0xFFFF
+
+#: Rows on record with images that somebody has.
+_WITH_IMAGES = (Job.DONE, Job.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Another batch that has made some of these requests."""
+
+    batch_id: int
+    rows: int  # of the manifest
+    same_keys: int  # of these, under the same key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The outcome, in rows of the manifest unless it says otherwise."""
+
+    to_pay: int = 0  # rows that cost money
+    matched: int = 0  # rows whose key the batch has on record
+    rows: int = 0  # to be paid although their request has been made
+    images: int = 0
+    money: int = 0  # micro-dollars; unpriced images are not in it
+    here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
+    places: tuple[Place, ...] = ()  # the others, those with most first
+    absent: int = 0  # rows on record, in the last manifest and not in this one
+    absent_with_images: int = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether most of what would be paid for is there already, so that a plain yes is not enough."""
+        return self.rows >= MANY and 2 * self.rows > self.to_pay
+
+
+class Before(Protocol):
+    """The part of the ledger that is asked."""
+
+    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
+        """How often other batches than `besides` have made each of these requests."""
+
+    def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+        """The request's hash by key, of those of these rows that the batch has."""
+
+    def count_rows(self, batch_id: int) -> int:
+        """Rows on record that stand for a job, in the newest manifest or not."""
+
+    def rows_on_record(self, batch_id: int) -> Iterator[Recorded]:
+        """All of these."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """New rows by request: 24 bytes each."""
+
+    requests: array[int] = field(default_factory=lambda: array("Q"))
+    elsewhere: array[int] = field(default_factory=lambda: array("H"))
+    images: array[int] = field(default_factory=lambda: array("H"))
+    money: array[int] = field(default_factory=lambda: array("Q"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """Counts while a manifest is read. `batch_id`: None for a batch that is not on record yet."""
+
+    ledger: Before | None
+    batch_id: int | None
+    sandbox: bool
+    to_pay: int = 0
+    matched: int = 0
+    _buckets: list[_Bucket] = field(default_factory=lambda: [_Bucket() for _ in range(BUCKETS)])
+    _answers: OrderedDict[str, list[MadeBefore]] = field(default_factory=OrderedDict)
+    _places: Counter[int] = field(default_factory=Counter)
+    _same_keys: Counter[int] = field(default_factory=Counter)
+
+    def look(self, fresh: Sequence[Row]) -> None:
+        """A chunk's rows that are new to the batch: one question for all, and one a batch that has repeats of them."""
+        if self.ledger is None or not fresh:
+            return
+        self._ask(self.ledger, {row.request_hash or "" for row in fresh})
+        unsure: dict[int, list[Row]] = {}
+        for row in fresh:
+            for made in self._answers[row.request_hash or ""]:
+                self._places[made.batch_id] += 1
+                if made.key == row.key:
+                    self._same_keys[made.batch_id] += 1
+                elif made.rows > 1:
+                    unsure.setdefault(made.batch_id, []).append(row)
+        for batch_id in sorted(unsure, key=lambda each: -self._places[each])[:LOOKED_INTO]:
+            keys = self.ledger.same_rows(batch_id, [row.key for row in unsure[batch_id]])
+            self._same_keys[batch_id] += sum(keys.get(row.key) == row.request_hash for row in unsure[batch_id])
+
+    def _ask(self, ledger: Before, hashes: set[str]) -> None:
+        for known in [each for each in hashes if each in self._answers]:
+            self._answers.move_to_end(known)
+        unknown = sorted(each for each in hashes if each not in self._answers)
+        self._answers.update({each: [] for each in unknown})
+        if unknown:
+            for made in ledger.made_elsewhere(unknown, besides=self.batch_id, sandbox=self.sandbox):
+                self._answers[made.request_hash].append(made)
+        while len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+
+    def add(self, row: Row, images: int) -> None:
+        """A row of the chunk that is new to the batch, and the images to be paid for it."""
+        elsewhere = sum(made.rows for made in self._answers.get(row.request_hash or "", ()))
+        if not (images and (elsewhere or self.batch_id is not None)):
+            return
+        request = hash64(row.request_hash or "")
+        bucket = self._buckets[request % BUCKETS]
+        bucket.requests.append(request)
+        bucket.elsewhere.append(min(elsewhere, _MOST))
+        bucket.images.append(images)
+        bucket.money.append(images * (row.price or 0))
+
+    def outcome(self, keys: Repeats) -> Again:
+        """`keys`: those of the manifest's good rows."""
+        gone = [array("Q") for _ in range(BUCKETS)]
+        absent = with_images = 0
+        for row in self._not_in(keys):
+            absent += row.listed
+            with_images += row.listed and row.state in _WITH_IMAGES
+            if row.made and row.request_hash:
+                request = hash64(row.request_hash)
+                gone[request % BUCKETS].append(request)
+        again = here = images = money = 0
+        for bucket, absentees in zip(self._buckets, gone, strict=True):
+            for elsewhere, mine, each in _matches(bucket, absentees):
+                again, here = again + len(each), here + min(mine, len(each) - min(elsewhere, len(each)))
+                images += sum(bucket.images[at] for at in each)
+                money += sum(bucket.money[at] for at in each)
+        return Again(
+            to_pay=self.to_pay,
+            matched=self.matched,
+            rows=again,
+            images=images,
+            money=money,
+            here=here,
+            places=tuple(self._found()),
+            absent=absent,
+            absent_with_images=with_images,
+        )
+
+    def _not_in(self, keys: Repeats) -> Iterator[Recorded]:
+        """The batch's rows on record that the manifest does not have; they are read only where there are any."""
+        if self.ledger is None or self.batch_id is None or self.ledger.count_rows(self.batch_id) == self.matched:
+            return
+        yield from (row for row in self.ledger.rows_on_record(self.batch_id) if not keys.holds(row.key))
+
+    def _found(self) -> Iterator[Place]:
+        for batch_id, rows in self._places.most_common():
+            yield Place(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id])
+
+
+def _matches(bucket: _Bucket, gone: Iterable[int]) -> Iterator[tuple[int, int, list[int]]]:
+    """By request: rows made elsewhere, rows gone from this batch, and the places of new rows that these answer for."""
+    mine = Counter(gone)
+    asking: dict[int, list[int]] = {}
+    for at, request in enumerate(bucket.requests):
+        asking.setdefault(request, []).append(at)
+    for request, places in asking.items():
+        elsewhere = bucket.elsewhere[places[0]]
+        answered = places[: elsewhere + mine[request]]
+        if answered:
+            yield elsewhere, mine[request], answered
