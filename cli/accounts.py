@@ -13,6 +13,7 @@ from cli.options import Config, Json, Sandbox
 from cli.reading import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
 from cli.wording import aligned, day_and_minute, day_and_time, money, span
 from jobs.errors import BadInput
+from jobs.progress import failing_line
 from jobs.result_files import utc
 from providers.dialect import MICROS
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobs.ledger.values.accounts import Account, DayLimit, Use
+    from jobs.ledger.values.failing import Failing
     from jobs.settings import Account as Declared
     from jobs.settings import Settings
 
@@ -42,7 +44,8 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
             _wake(desk, probe)
         now = time.time() + desk.ledger.clock_offset()
         known = desk.ledger.accounts() or _declared(settings)
-        _tell(Standing(known, desk.ledger.daily_budgets(now), now, desk.ledger.uses(now)), settings, json=json)
+        days, uses, failing = desk.ledger.daily_budgets(now), desk.ledger.uses(now), desk.ledger.failing(now)
+        _tell(Standing(known, days, now, uses, failing), settings, json=json)
     return 0
 
 
@@ -53,6 +56,7 @@ class Standing(NamedTuple):
     days: list[DayLimit]
     now: float
     uses: Mapping[str, Use]  # by account; none before the first run
+    failing: tuple[Failing, ...] = ()  # for what nothing more is bought, since nothing of it can be stored
 
 
 def _declared(settings: Settings) -> list[Account]:
@@ -83,7 +87,9 @@ def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
         told = [
             _document(one, declared.get(one.name), standing.uses.get(one.name), standing.now) for one in standing.known
         ]
-        show_json({"accounts": told, "daily_budgets": [day_document(limit) for limit in standing.days]})
+        failing = [failing_document(each) for each in standing.failing]
+        days = [day_document(limit) for limit in standing.days]
+        show_json({"accounts": told, "daily_budgets": days, "nothing_stored": failing})
     else:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
 
@@ -99,7 +105,7 @@ def _wake(desk: Desk, name: str) -> None:
 
 
 def _page(standing: Standing, settings: Settings) -> list[Line]:
-    known, days, now, uses = standing
+    known, days, now, uses, failing = standing
     if not known:
         return [
             ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
@@ -114,7 +120,8 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
         told.append(("rows wait for a provider, and each of its accounts shows the same rows", "dim"))
     today = [(day_line(limit), "") for limit in days]
     found = _found(known, settings, standing)
-    return [(head, "bold"), *told, *found, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
+    unstored = [(f"{failing_line(each)}; submits of it wait", "red") for each in failing]
+    return [(head, "bold"), *told, *unstored, *found, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
 
 
 def day_line(limit: DayLimit) -> str:
@@ -131,6 +138,21 @@ def day_document(limit: DayLimit) -> dict[str, object]:
         "budget_usd": limit.budget / MICROS,
         "spent_usd": limit.spent / MICROS,
         "again_at": utc(limit.again_at),
+    }
+
+
+def failing_document(failing: Failing) -> dict[str, object]:
+    """What cannot be stored, for programs."""
+    return {
+        "account": failing.account,
+        "provider": failing.provider,
+        "provider_model": failing.provider_model,
+        "dest": failing.dest,
+        "images": failing.images,
+        "usd": failing.money / MICROS,
+        "since": utc(failing.since),
+        "code": failing.code,
+        "message": failing.message,
     }
 
 

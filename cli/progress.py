@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli import wording
 from jobs.errors import MOVED
-from jobs.progress import day_budget_line, images_per_second, images_to_come, seconds_left, trouble_line
+from jobs.progress import (
+    day_budget_line,
+    failing_line,
+    images_failing,
+    images_per_second,
+    images_to_come,
+    seconds_left,
+    trouble_line,
+)
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 
@@ -81,8 +90,9 @@ class PlainScreen:
         """Says it when it is time and something is new."""
         now = self.now()
         news = tuple(troubles(progress, accounts))
+        known = set(map(_without_figures, self._last_news))
         for line in news:
-            if line not in self._last_news:
+            if _without_figures(line) not in known:
                 self.say(line)
         self._last_news = news
         line = plain_line(progress, Span(self._began, now))
@@ -101,6 +111,11 @@ class PlainScreen:
 
     def close(self) -> None:
         """Nothing to leave."""
+
+
+def _without_figures(line: str) -> str:
+    """What a line tells but for its counts: one that only counts on is no news."""
+    return re.sub(r"\d", "", line)
 
 
 class LiveScreen:
@@ -143,6 +158,8 @@ def plain_line(progress: Progress, span: Span) -> str:
     parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
     if on_their_way:
         parts.append(f"{on_their_way:,} on their way")
+    if images_failing(progress):
+        parts.append(f"of these not copied yet {wording.listed(progress.copy_errors)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
 
@@ -179,6 +196,8 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     for trouble in progress.troubles:
         waiting = wording.count(progress.images_generated, "paid image")
         yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
+    for failing in progress.failing:
+        yield f"{failing_line(failing)}. Submits of it wait, and go on by themselves once one is stored"
     for account in accounts:
         if account.rests_until(time.time()) is not None:
             yield paused_line(account)
@@ -213,5 +232,7 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
 def _lines(progress: Progress, accounts: Sequence[Account], span: Span) -> Iterator[tuple[list[str], str]]:
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
     yield [*_pace(progress, span)], "cyan"
+    if images_failing(progress):
+        yield [f"not copied yet: {wording.listed(progress.copy_errors)}; they are tried on"], "yellow"
     for trouble in troubles(progress, accounts):
         yield [trouble], "yellow"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.accounts import day_document, day_line, is_paused, state_of
+from cli.accounts import day_document, day_line, failing_document, is_paused, state_of
 from cli.commands import command
 from cli.money import show_money
 from cli.options import Config, Json, Sandbox
@@ -17,6 +17,7 @@ from cli.retries import misshapen, moderated, retried
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
 from jobs.progress import (
     day_budget_line,
+    failing_line,
     images_per_second,
     images_to_come,
     out_of_manifest,
@@ -171,6 +172,9 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield from _link(progress, now)
     yield from _copies(progress)
     yield from (_paused(trouble) for trouble in progress.troubles)
+    for failing in progress.failing:
+        yield f"waits\t{failing_line(failing)}", "red"
+        yield "waits\tsubmits of it wait, and go on by themselves once an image is stored; copies are tried on", "red"
 
 
 def _states(progress: Progress) -> str:
@@ -312,6 +316,7 @@ def _document(progress: Progress) -> dict[str, object]:
         "copy_errors": dict(progress.copy_errors),
         "money_usd": _money_document(progress),
         "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
+        "nothing_stored": [failing_document(failing) for failing in progress.failing],
         "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,
     }
 

@@ -251,6 +251,8 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
         rows = f"; {waiting}, about {wording.money(ended.progress.remaining_money)}" if left else ""
         more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
         yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
+        if ended.ending.reason is Reason.NOTHING_STORED:
+            yield f"{'':{_LABEL}}{command(f'give-up {name}', sandbox=sandbox)} --key KEY  ends a row unstored", ""
 
 
 def _for_bad_rows(progress: Progress) -> Iterator[str]:

@@ -10,6 +10,7 @@ from jobs.states import DestTrouble
 
 if TYPE_CHECKING:
     from jobs.ledger.values.accounts import DayLimit
+    from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import Progress
     from jobs.ledger.values.workers import Trouble
 
@@ -35,14 +36,20 @@ def images_on_their_way(progress: Progress) -> int:
     return progress.images_in_flight + progress.images_generated
 
 
+def images_failing(progress: Progress) -> int:
+    """Paid images that are not copied yet, and failed to be."""
+    return sum(progress.copy_errors.values())
+
+
 def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
     """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
 
-    What waits for a person is not counted: a batch that is paused sends no more.
+    What waits for a person is not counted: a batch that is paused sends no more. Nor is there a time where all that is
+    left fails to be copied, or nothing can be stored.
     """
     pace = images_per_second(progress, now, since)
-    on_their_way = images_on_their_way(progress)
-    if pace is None or not on_their_way:
+    on_their_way = images_on_their_way(progress) - images_failing(progress)
+    if pace is None or progress.failing or on_their_way <= 0:
         return None
     active = progress.batch.state is BatchState.ACTIVE
     return (images_to_come(progress) if active else on_their_way) / pace
@@ -64,6 +71,18 @@ def trouble_line(trouble: Trouble) -> str:
     since = moment(trouble.since).strftime("%H:%M:%SZ")
     what = "refuses writes" if trouble.kind is DestTrouble.REFUSES else "is copied to too slowly"
     return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
+
+
+def failing_line(failing: Failing) -> str:
+    """What cannot be stored, since when and why: whose images, how many, what they cost."""
+    whose = f"account {failing.account} ({failing.provider})" if failing.account else ""
+    model = f"{failing.provider_model}" if failing.provider_model else ""
+    where = f"to {failing.dest}" if failing.dest else ""
+    which = " ".join(part for part in (whose, model, where) if part)
+    money = f"${dollars(failing.money)}" if failing.money else "price not known"
+    paid = f"{count(failing.images, 'paid image')} ({money})"
+    since = moment(failing.since).strftime("%H:%M:%SZ")
+    return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
 
 
 def day_budget_line(limit: DayLimit) -> str:

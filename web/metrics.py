@@ -142,6 +142,13 @@ def _destinations(ledger: Ledger, now: float) -> Iterator[Metric]:
     )
     for trouble in ledger.troubles(now):
         waits.add_metric([trouble.dest, trouble.kind.value], 1)
+    failing = GaugeMetricFamily(
+        "lightfast_unstored_in_a_row",
+        "Paid images that failed one after the other to be stored, where submits wait for it.",
+        labels=["account", "provider_model", "dest"],
+    )
+    for each in ledger.failing(now):
+        failing.add_metric([each.account or "", each.provider_model or "", each.dest or ""], each.images)
     slack = GaugeMetricFamily(
         "lightfast_least_slack_seconds", "What the tightest uncopied image has to spare.", labels=["dest"]
     )
@@ -150,4 +157,4 @@ def _destinations(ledger: Ledger, now: float) -> Iterator[Metric]:
         spare = least_slack(backlog, a_second, now) if a_second else None
         if spare is not None:
             slack.add_metric([dest], spare)
-    yield from (waits, slack)
+    yield from (waits, failing, slack)

@@ -15,7 +15,7 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import count, day_budget_line, trouble_line
+from jobs.progress import count, day_budget_line, failing_line, trouble_line
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
@@ -315,6 +315,17 @@ def _rows_need_you(standing: Standing) -> str:
     return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you."
 
 
+def _nothing_stored(standing: Standing) -> str:
+    progress = standing.progress
+    told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
+    return f"{told}. What is paid stays on record, and is copied by the same command when that is mended."
+
+
+def _not_copied(progress: Progress) -> str:
+    errors = ", ".join(f"{number:,} {code}" for code, number in sorted(progress.copy_errors.items()))
+    return f"{count(progress.images_generated, 'paid image')} cannot be copied: {errors}"
+
+
 def _bucket_refuses(standing: Standing) -> str:
     told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
     return f"{told}. {count(standing.progress.images_generated, 'paid image')} to be copied."
@@ -327,6 +338,7 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.BUDGET_USED: _budget_used,
     Reason.DAY_BUDGET_USED: _day_budget_used,
     Reason.BUCKET_REFUSES: _bucket_refuses,
+    Reason.NOTHING_STORED: _nothing_stored,
     Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",

@@ -17,7 +17,8 @@ from typing import Any
 
 from jobs.ledger import Ledger
 from jobs.ledger.values.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
-from providers.dialect import MESSAGE_LIMIT, clean
+from jobs.ledger.values.failing import Failing
+from providers.dialect import MESSAGE_LIMIT, MICROS, clean
 from worker.calls import Calls
 from worker.clock import Clock
 from worker.rescue import Rescue
@@ -143,6 +144,10 @@ class Recorder:
 
     async def _commit(self, facts: Sequence[Fact]) -> None:
         recorded = await self.calls.write(self.ledger.record, facts, self.clock.now())
+        for failing in recorded.stopped:
+            emit("nothing_can_be_stored", level="warning", **_about(failing))
+        for failing in recorded.mended:
+            emit("images_are_stored_again", level="warning", **_about(failing))
         for lane in recorded.bells:
             self.ring(lane)
 
@@ -236,6 +241,12 @@ def _plain(fact: Fact) -> Fact:
         if isinstance(value := getattr(fact, f.name), str) and f.name != "kind"
     }
     return dataclasses.replace(fact, **texts)
+
+
+def _about(failing: Failing) -> dict[str, object]:
+    whose = {"account": failing.account, "provider_model": failing.provider_model, "dest": failing.dest}
+    what = {"images": failing.images, "usd": failing.money / MICROS, "code": failing.code, "problem": failing.message}
+    return {**{name: value for name, value in whose.items() if value}, **what}
 
 
 def _short(trouble: Exception) -> str:

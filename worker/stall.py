@@ -35,8 +35,14 @@ class StallDetector:
 
 
 def _headway(standing: Standing) -> tuple[object, ...]:
-    """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none."""
+    """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none.
+
+    Nor is one that tries whether images can be stored again: it is paid, made, and fails to be copied as the others.
+    """
     progress, batch = standing.progress, standing.progress.batch
+    if progress.failing:
+        ended = {state: count for state, count in progress.jobs.items() if state in ENDED}
+        return ended, progress.images_stored, batch.state, batch.budget
     if not any(account.paused_code for account in standing.accounts):
         return progress.jobs, progress.images_stored, batch, progress.images_generated
     ended = {state: count for state, count in progress.jobs.items() if state in ENDED}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jobs import judgement
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
+from jobs.progress import images_failing
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble, Job
 
@@ -31,6 +32,7 @@ class Reason(enum.StrEnum):
     BUDGET_USED = "budget_used"
     DAY_BUDGET_USED = "day_budget_used"
     BUCKET_REFUSES = "bucket_refuses"
+    NOTHING_STORED = "nothing_stored"  # what was paid fails to be copied, and nothing more is bought or left
     BATCH_PAUSED = "batch_paused"
     AFTER_RESTORE = "after_restore"
     NOTHING_MOVES = "nothing_moves"
@@ -78,8 +80,20 @@ def waits_for(standing: Standing) -> Reason | None:
     progress = standing.progress
     if any(trouble.kind is DestTrouble.REFUSES for trouble in progress.troubles):
         return Reason.BUCKET_REFUSES
-    if progress.images_in_flight or progress.images_generated or not progress.jobs.get(Job.READY, 0):
+    if progress.images_in_flight or _is_copied(progress):
         return None
+    if progress.failing or (progress.images_generated and not progress.jobs.get(Job.READY, 0)):
+        return Reason.NOTHING_STORED
+    return _holds_rows_up(standing) if progress.jobs.get(Job.READY, 0) else None
+
+
+def _is_copied(progress: Progress) -> bool:
+    """Whether images wait for their copy that have not failed."""
+    return not progress.failing and progress.images_generated > images_failing(progress)
+
+
+def _holds_rows_up(standing: Standing) -> Reason | None:
+    progress = standing.progress
     if progress.moved:
         return Reason.AFTER_RESTORE
     if progress.batch.state is BatchState.PAUSED:

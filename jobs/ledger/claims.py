@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from jobs import limits, retry
 from jobs.learning import Bound
-from jobs.ledger import days, shares
+from jobs.ledger import days, failing, shares
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.shares import IS_READY, MAY_SPEND, WAITS, Share
 from jobs.ledger.values.claimed import Claim, Intent
@@ -125,12 +125,23 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     today = days.left(tx, account, now)
     if today is not None and today <= 0:
         return Claim(intents=(), next_at=days.next_day(now))
-    tries = _pick(tx, account, permits.count, now, terms.only, today)
+    stops = failing.stops(tx, account.id, now)
+    wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
+    # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
+    probe = _pick(tx, account, replace(wish, most=1, which=stops.to_probe)) if stops else []
+    tries = probe + _pick(tx, account, wish.without(probe, stops and stops.free))
     if not tries:
         _note_bound(tx, account, Bound.WORK)
         return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
     bound = _bound(account, permits, len(tries), places)
-    return _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
+    claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
+    for one in probe:  # last, as everybody who writes these rows does
+        dest = tx.execute(_DEST, {"of_batch": one.job.batch_id}).scalar_one()
+        failing.note_probe(tx, account.id, one.job.provider_model, dest, now)
+    return claim
+
+
+_DEST = select(batches.c.dest).where(batches.c.id == bindparam("of_batch"))
 
 
 def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
@@ -195,35 +206,49 @@ class _Try:
     cost: int
 
 
-def _pick(tx: Connection, account: Row[Any], most: int, now: float, only: str | None, today: int | None) -> list[_Try]:
-    """`today`: micro-dollars that the day's budgets leave; None: as many as the batches' own."""
-    open_shares = shares.with_work(tx, account, now, only)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What a claim may take."""
+
+    most: int
+    now: float
+    only: str | None
+    today: int | None  # micro-dollars that the day's budgets leave; None: as many as the batches' own
+    which: Any = None  # jobs; None: all that are ready
+
+    def without(self, taken: list[_Try], which: Any) -> _Wish:
+        """What is left, of such jobs."""
+        today = None if self.today is None else self.today - _cost(taken)
+        return replace(self, most=self.most - len(taken), today=today, which=which)
+
+
+def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
+    open_shares = shares.with_work(tx, account, wish.now, wish.only, wish.which) if wish.most > 0 else []
     while open_shares:
-        picked = _share_out(tx, account.provider, open_shares, most, now, today)
+        picked = _share_out(tx, account.provider, open_shares, wish)
         idle = {batch_id for batch_id, tries in picked.items() if not tries}
         if not idle:
             shares.note(tx, account, open_shares, {batch_id: len(tries) for batch_id, tries in picked.items()})
-            return [one for tries in picked.values() for one in tries][:most]
+            return [one for tries in picked.values() for one in tries][: wish.most]
         # Whose budget is used up starts nothing: what would be its share goes to the others.
         open_shares = [share for share in open_shares if share.batch.id not in idle]
     return []
 
 
-def _share_out(
-    tx: Connection, provider: str, open_shares: Sequence[Share], most: int, now: float, today: int | None
-) -> dict[int, list[_Try]]:
+def _share_out(tx: Connection, provider: str, open_shares: Sequence[Share], wish: _Wish) -> dict[int, list[_Try]]:
     picked: dict[int, list[_Try]] = {}
-    for share, count in shares.divide(open_shares, most):
+    today = wish.today
+    for share, count in shares.divide(open_shares, wish.most):
         batch = share.batch
-        ready = _ready_jobs(tx, batch.id, provider, now, count)
+        ready = _ready_jobs(tx, batch.id, provider, count, wish)
         picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, count))
         today = None if today is None else today - _cost(allowed)
     return picked
 
 
-def _ready_jobs(tx: Connection, batch_id: int, provider: str, now: float, most: int) -> Sequence[Row[Any]]:
-    wanted = {"of_batch": batch_id, "at_provider": provider, "moment": now, "most": most}
-    return tx.execute(_READY, wanted).all()
+def _ready_jobs(tx: Connection, batch_id: int, provider: str, most: int, wish: _Wish) -> Sequence[Row[Any]]:
+    wanted = {"of_batch": batch_id, "at_provider": provider, "moment": wish.now, "most": most}
+    return tx.execute(_READY if wish.which is None else _READY.where(wish.which), wanted).all()
 
 
 _READY = (

@@ -27,7 +27,7 @@ class Swept:
 def sweep(tx: Connection, now: float) -> Swept:
     """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
     gone = _expired_submits(tx, now)
-    bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]) if gone else set()
+    bells = outcomes.record(tx, [_died(attempt_id, now) for attempt_id in gone]).bells if gone else set()
     return Swept(unknown=len(gone), bells=frozenset({*bells, *_lanes_with_work(tx, now)}))
 
 

@@ -28,6 +28,7 @@ from jobs.ledger import (
     due,
     durations,
     engine,
+    failing,
     hints,
     hopeless,
     keeping,
@@ -52,6 +53,7 @@ from jobs.ledger.values.batches import Batch, Known, MadeBefore, NewBatch, Row
 from jobs.ledger.values.batches import Recorded as RecordedRow
 from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
 from jobs.ledger.values.facts import Fact
+from jobs.ledger.values.failing import Failing
 from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
 from jobs.ledger.values.workers import Trouble, Worker
 from jobs.money import AuditLine, Entry
@@ -65,9 +67,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What recording changed: the lanes that may have work now."""
+    """What recording changed: the lanes that may have work now, and for what submits wait from now on, or go on."""
 
     bells: frozenset[str]
+    stopped: tuple[Failing, ...] = ()
+    mended: tuple[Failing, ...] = ()
 
 
 class Ledger:
@@ -206,9 +210,13 @@ class Ledger:
         """No new submits until `resume`."""
         self._write(lambda tx: steering.pause(tx, name, reason))
 
-    def resume(self, name: str, now: float) -> None:  # noqa: ARG002  the contract's shape
-        """Submits go on; failures seen so far are no reason to pause again."""
-        self._write(lambda tx: steering.resume(tx, name))
+    def resume(self, name: str, now: float) -> None:
+        """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
+        self._write(lambda tx: steering.resume(tx, name, now))
+
+    def try_again(self, name: str, now: float) -> None:
+        """Copies that failed are tried now, and once more those that waited for a person."""
+        self._write(lambda tx: failing.try_again(tx, batches.batch_id_of(tx, name), now))
 
     def pause_hopeless(self) -> list[tuple[str, str]]:
         """Pauses batches most of whose rows fail alike; their names, and the code."""
@@ -444,7 +452,8 @@ class Ledger:
 
     def record(self, facts: Sequence[Fact], now: float) -> Recorded:  # noqa: ARG002  the contract's shape
         """Records facts in one transaction. Recording them twice is harmless."""
-        return Recorded(bells=frozenset(self._write(lambda tx: outcomes.record(tx, facts, self.routes))))
+        news = self._write(lambda tx: outcomes.record(tx, facts, self.routes))
+        return Recorded(bells=frozenset(news.bells), stopped=tuple(news.stopped), mended=tuple(news.mended))
 
     def fail_over(self, now: float) -> int:
         """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""
@@ -468,6 +477,10 @@ class Ledger:
     def backlogs(self, now: float) -> dict[str, Backlog]:
         """What waits to be copied to each destination, by when its links die, and how fast copies were."""
         return self._read(lambda tx: destinations.backlogs(tx, now))
+
+    def failing(self, now: float) -> tuple[Failing, ...]:
+        """For what nothing more is bought, since images that it makes fail one after the other to be stored."""
+        return self._read(lambda tx: failing.everywhere(tx, now))
 
     # -- images that are stored
 

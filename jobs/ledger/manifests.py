@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
-from jobs.ledger import adopted
+from jobs.ledger import adopted, failing
 from jobs.ledger.batches import batch_of, number_jobs, upsert_batch
 from jobs.ledger.events import job_event, write_events
 from jobs.ledger.schema import ASKED, IS_CURRENT, images, jobs
@@ -102,6 +102,7 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: 
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
         _record_chunk(tx, batch_id, chunk, manner, now)
+    failing.try_again(tx, batch_id, now)
     return batch_of(tx, batch_id)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, selec
 
 from jobs import retry
 from jobs.endings import Silence
-from jobs.ledger import days, durations, moves
+from jobs.ledger import days, durations, failing, moves
 from jobs.ledger.account_news import tell_account, tell_of_polls
 from jobs.ledger.claims import most_in_flight
 from jobs.ledger.derived import derive_jobs
@@ -43,8 +43,12 @@ from providers.dialect import Kind, clean
 _F = TypeVar("_F")
 
 
-def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = None) -> set[str]:
-    """Writes a group of facts; returns the lanes that may have work now. `routes`: where failed rows may go."""
+def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = None) -> failing.News:
+    """Writes a group of facts; returns the lanes that may have work now, and where buying stopped or goes on.
+
+    `routes`: where failed rows may go.
+    """
+    copies_ended = failing.before(tx, facts)
     bells: set[str] = set()
     tell_of_polls(tx, _of(facts, TaskStillRunning))
     keep_running(tx, _of(facts, TaskStillRunning))
@@ -56,7 +60,9 @@ def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = 
     copies = [fact for fact in facts if isinstance(fact, ImageEnd)]
     if ends or copies:
         bells |= _settle(tx, ends, copies, routes)
-    return bells
+    news = failing.keep(tx, copies_ended)
+    news.bells |= bells
+    return news
 
 
 def _of(facts: Iterable[Any], kind: type[_F]) -> list[_F]:

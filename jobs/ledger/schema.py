@@ -371,3 +371,22 @@ destination_troubles = Table(
     Column("message", Text, nullable=False),
     CheckConstraint(f"kind IN ({_one_of(DestTrouble)})", name="kind"),
 )
+
+#: An account's number where any account is meant.
+ANY_ACCOUNT = 0
+
+copy_failures = Table(
+    "copy_failures",
+    metadata,
+    # What the images share: 0 and empty texts mean any.
+    Column("account_id", Integer, primary_key=True, autoincrement=False),
+    Column("provider_model", Text, primary_key=True),
+    Column("dest", Text, primary_key=True),
+    Column("images", Integer, nullable=False, server_default="0"),  # that failed since the last stored one
+    Column("money", BigInteger, nullable=False, server_default="0"),
+    Column("since", Time),
+    Column("code", Text),
+    Column("message", Text),
+    Column("probe_at", Time),  # when one submit may try whether it is mended
+    Column("probes", Integer, nullable=False, server_default="0"),
+)

@@ -46,23 +46,30 @@ WAITS = (
 _BEYOND_REASON = bindparam("moment", type_=Float) + (retry.LONGEST_REST + retry.CLOCKS_DIFFER)
 #: Jobs that may be sent now. A wait that ends beyond all reason was said by a clock that was wrong, and is over.
 IS_READY = (*WAITS, or_(jobs.c.ready_at <= bindparam("moment", type_=Float), jobs.c.ready_at > _BEYOND_REASON))
-_WITH_WORK = (
-    select(batches, shares.c.tag)
-    .select_from(
-        batches.outerjoin(
-            shares, and_(shares.c.batch_id == batches.c.id, shares.c.account_id == bindparam("of_account"))
-        )
+
+
+def _with_work(*which: Any) -> Any:
+    work: Any = select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id, *which)
+    served = and_(shares.c.batch_id == batches.c.id, shares.c.account_id == bindparam("of_account"))
+    return (
+        select(batches, shares.c.tag)
+        .select_from(batches.outerjoin(shares, served))
+        .where(MAY_SPEND, work.exists())
+        .order_by(batches.c.id)
+        .with_for_update(key_share=True, of=batches)
     )
-    .where(MAY_SPEND, select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id).exists())
-    .order_by(batches.c.id)
-    .with_for_update(key_share=True, of=batches)
-)
 
 
-def with_work(tx: Connection, account: Row[Any], now: float, only: str | None) -> list[Share]:
-    """The batches that may spend and have work at the account, each locked; the caller holds the account's row."""
+_WITH_WORK = _with_work()  # built once: to build it costs more than to run it
+
+
+def with_work(tx: Connection, account: Row[Any], now: float, only: str | None, which: Any = None) -> list[Share]:
+    """The batches that may spend and have work at the account, each locked; the caller holds the account's row.
+
+    `which`: only such jobs count as work; None: all.
+    """
     wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
-    rows = tx.execute(_WITH_WORK, wanted).all()
+    rows = tx.execute(_WITH_WORK if which is None else _with_work(which), wanted).all()
     return [Share(row, _tag(row, account.share_floor)) for row in rows]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, true, update
 
-from jobs.ledger import hopeless
+from jobs.ledger import failing, hopeless
 from jobs.ledger.batches import batch_id_of
 from jobs.ledger.derived import WRONG_PIXELS, derive_jobs
 from jobs.ledger.events import job_event, write_events
@@ -28,11 +28,12 @@ def pause(tx: Connection, name: str, reason: str) -> None:
     tx.execute(update(batches).where(*active).values(state=BatchState.PAUSED.value, reason=reason))
 
 
-def resume(tx: Connection, name: str) -> None:
-    """Submits go on; failures seen so far are no reason to pause again."""
+def resume(tx: Connection, name: str, now: float) -> None:
+    """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
     paused = (batches.c.name == name, batches.c.state == BatchState.PAUSED)
     tx.execute(update(batches).where(*paused).values(state=BatchState.ACTIVE.value, reason=None))
     hopeless.forgive(tx, name)
+    failing.try_again(tx, batch_id_of(tx, name), now)
 
 
 def agree(tx: Connection, name: str, agreed: int, budget: int | None) -> None:
@@ -89,6 +90,7 @@ def retry(
     chosen = list(tx.execute(wanted).scalars())
     for start in range(0, len(chosen), _CHUNK):
         _open_again(tx, chosen[start : start + _CHUNK])
+    failing.try_again(tx, batch_id, now)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
     return len(chosen)
 

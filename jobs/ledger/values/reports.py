@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from jobs.ledger.values.accounts import DayLimit
 from jobs.ledger.values.batches import Batch
+from jobs.ledger.values.failing import Failing
 from jobs.ledger.values.workers import Trouble
 from jobs.states import Job as JobState
 from providers.dialect import Request
@@ -41,6 +42,7 @@ class Progress:
     images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
     moved: bool = False  # the database was restored or failed over: submits wait for a word
     troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
+    failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
     wrong_pixels: int = 0  # stored images with other pixels than asked for
 
 

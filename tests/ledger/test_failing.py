@@ -1,0 +1,233 @@
+"""Where images fail to be stored one after the other nothing more is bought: just there, until one is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import pytest
+
+from jobs.copying import BEGUN, ENOUGH, FIRST_PROBE
+from jobs.ledger import open_ledger
+from jobs.ledger.values.facts import ImageChecked, ImageDelayed, ImageStored
+from tests.ledger import lived, stock
+from tests.ledger.stock import NOW
+
+HTML = "not_an_image"
+
+
+def buy(ledger, count, *, account="main", now=NOW, only=None):
+    """Provider tasks that are made at once; their images wait to be copied."""
+    intents = []
+    while len(intents) < count:
+        wanted = {"lease": 90, "at_most": count - len(intents), "only": only}
+        claimed = ledger.claim_submits(account, now, **wanted).intents
+        if not claimed:
+            break
+        intents += claimed
+    ledger.record([lived.accepted(intent) for intent in intents], now)
+    ledger.record([lived.succeeded(intent) for intent in intents], now)
+    return len(intents)
+
+
+def due(ledger, count, now=NOW):
+    return ledger.claim_copies(now, holder="me", lease=60, at_most=count)[0]
+
+
+def fail(ledger, copies, code=HTML, now=NOW):
+    told = {"at": now, "next_copy_at": now + 200, "code": code, "message": "HTML came"}
+    return ledger.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies], now)
+
+
+def store(ledger, copies, now=NOW):
+    what = {"sha256": "ab" * 32, "bytes": 9, "width": 4, "height": 4, "format": "png"}
+    facts = []
+    for copy in copies:
+        facts += [ImageChecked(image_id=copy.image_id, object_path=f"{copy.image_id}.png", **what)]
+        facts += [ImageStored(image_id=copy.image_id, at=now)]
+    return ledger.record(facts, now)
+
+
+def buy_and_fail(ledger, count, **how):
+    buy(ledger, count, **{name: value for name, value in how.items() if name in {"account", "now", "only"}})
+    return fail(ledger, due(ledger, count), code=how.get("code", HTML))
+
+
+def test_twenty_that_fail_in_a_row_stop_buying_and_say_whose_why_and_how_much(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy_and_fail(ledger, ENOUGH - 1)
+    assert ledger.failing(NOW) == ()
+
+    recorded = buy_and_fail(ledger, 1)
+
+    assert buy(ledger, 1) == 0
+    (failing,) = ledger.failing(NOW)
+    assert recorded.stopped[0].account == "main"
+    assert (failing.account, failing.provider, failing.provider_model, failing.dest) == (
+        "main",
+        "maxapi.io",
+        None,
+        None,
+    )
+    assert (failing.images, failing.money) == (ENOUGH, ENOUGH * stock.PRICE)
+    assert (failing.code, failing.message, failing.since) == (HTML, "HTML came", NOW)
+    assert ledger.progress("spring", NOW).failing == (failing,)
+
+
+def test_it_is_on_record_so_whoever_comes_next_buys_nothing_either(sqlite_ledger_url):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        stock.stock(ledger, stock.rows(100))
+        buy_and_fail(ledger, ENOUGH)
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        assert buy(ledger, 1) == 0
+
+
+def test_a_stored_image_ends_it_and_hastens_what_failed(ledger):
+    stock.stock(ledger, stock.rows(100))
+    buy(ledger, ENOUGH + 1)
+    copies = due(ledger, ENOUGH + 1)
+    fail(ledger, copies[1:])
+
+    recorded = store(ledger, copies[:1], NOW + 1)
+
+    assert [failing.images for failing in recorded.mended if failing.provider_model is None] == [ENOUGH]
+    assert {"copy", "submit:main"} <= recorded.bells
+    assert len(due(ledger, 100, NOW + 1)) == ENOUGH
+    assert ledger.failing(NOW) == ()
+    assert buy(ledger, 1, now=NOW + 1) == 1
+
+
+def test_one_image_that_fails_again_and_again_counts_once(ledger):
+    stock.stock(ledger, stock.rows(100))
+    buy(ledger, 1)
+    for hour in range(2 * ENOUGH):
+        fail(ledger, due(ledger, 1, NOW + 3600 * hour), now=NOW + 3600 * hour)
+
+    assert buy(ledger, 1, now=NOW) == 1
+
+
+def test_what_is_stored_between_them_stops_nobody(ledger):
+    stock.stock(ledger, stock.rows(200))
+    for _ in range(10):
+        buy(ledger, 10)
+        copies = due(ledger, 10)
+        fail(ledger, copies[:3])
+        store(ledger, copies[3:])
+
+    assert ledger.failing(NOW) == ()
+    assert buy(ledger, 1) == 1
+
+
+def test_images_that_only_wait_for_a_slow_link_stop_nobody(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy(ledger, 100)
+    copies = due(ledger, BEGUN)
+    store(ledger, copies[:1])
+    fail(ledger, copies[1:])
+
+    assert buy(ledger, 1) == 1
+
+
+def test_once_a_few_have_failed_no_more_is_bought_than_is_known_to_be_storable(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy(ledger, 2 * ENOUGH)
+    copies = due(ledger, BEGUN)
+    fail(ledger, copies)
+
+    assert buy(ledger, 1) == 0
+    assert ledger.failing(NOW) == (), "nothing is said before enough have failed"
+
+    store(ledger, due(ledger, 1))
+    assert buy(ledger, 1) == 1
+
+
+def test_a_probe_is_sent_now_and_then_one_at_a_time(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy_and_fail(ledger, ENOUGH)
+
+    assert buy(ledger, 5, now=NOW + FIRST_PROBE - 1) == 0
+    assert buy(ledger, 5, now=NOW + FIRST_PROBE + 1) == 1
+    assert buy(ledger, 5, now=NOW + 2 * FIRST_PROBE) == 0
+    assert buy(ledger, 5, now=NOW + 3 * FIRST_PROBE + 2) == 1
+
+
+def test_where_nothing_is_left_whose_copy_could_tell_a_probe_is_sent_soon(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy_and_fail(ledger, ENOUGH)
+    waiting = ledger.awaited("spring", [f"k{number}" for number in range(ENOUGH)], NOW)
+    ledger.give_up([image.image_id for image in waiting], NOW + 1)
+
+    assert buy(ledger, 5, now=NOW + 31) == 1
+    assert buy(ledger, 5, now=NOW + 62) == 0
+
+
+def other_model(row):
+    return dataclasses.replace(row, provider_model="grok-imagine/text-to-image-pro", key=f"g{row.position}")
+
+
+def test_the_model_is_to_blame_where_others_of_the_account_are_stored(ledger):
+    stock.stock(ledger, stock.rows(100))
+    stock.stock(ledger, [other_model(row) for row in stock.rows(100)], name="grok")
+    for _ in range(ENOUGH):
+        buy_and_fail(ledger, 1, only="grok")
+        buy(ledger, 1, only="spring")
+        store(ledger, due(ledger, 1))
+
+    (failing,) = ledger.failing(NOW)
+    assert failing.provider_model == "grok-imagine/text-to-image-pro"
+    assert buy(ledger, 1, only="grok") == 0
+    assert buy(ledger, 2, only="spring") == 2
+    assert ledger.progress("spring", NOW).failing == ()
+    assert ledger.progress("grok", NOW).failing == (failing,)
+
+
+def test_another_account_goes_on_and_what_was_never_tried_is_tried_once(ledger):
+    ledger.sync_accounts([stock.account(), stock.account(name="dev", provider="maxapi.dev")], NOW)
+    elsewhere = [dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stock.rows(50)]
+    ledger.record_manifest(stock.new_batch("dev"), elsewhere, now=NOW)
+    ledger.record_manifest(stock.new_batch(), stock.rows(50), now=NOW)
+    ledger.record_manifest(stock.new_batch("autumn", dest="/tmp/other"), stock.rows(50, prompt="a vase"), now=NOW)
+    buy_and_fail(ledger, ENOUGH, only="spring")
+
+    assert buy(ledger, 5, account="dev") == 5
+    assert buy(ledger, 5, only="autumn") == 1, "one submit for another destination, to see"
+    (copy,) = [copy for copy in due(ledger, 100) if copy.batch == "autumn"]
+    store(ledger, [copy])
+    assert buy(ledger, 5, only="autumn") == 5
+
+
+@pytest.mark.parametrize("code", ["bucket_refused", "disk_full"])
+def test_a_destination_that_takes_none_is_to_blame_for_whatever_account(ledger, code):
+    ledger.sync_accounts([stock.account(), stock.account(name="dev", provider="maxapi.dev")], NOW)
+    elsewhere = [dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stock.rows(50)]
+    ledger.record_manifest(stock.new_batch(), [*stock.rows(50), *elsewhere], now=NOW)
+    ledger.record_manifest(stock.new_batch("autumn", dest="/tmp/other"), stock.rows(50, prompt="a vase"), now=NOW)
+    buy(ledger, ENOUGH // 2, only="spring")
+    buy(ledger, ENOUGH // 2, account="dev")
+    fail(ledger, due(ledger, ENOUGH), code)
+
+    (failing,) = ledger.failing(NOW)
+    assert (failing.account, failing.dest, failing.images) == (None, "/tmp/dest", ENOUGH)
+    assert buy(ledger, 1, only="spring") == 0
+    assert buy(ledger, 2, only="autumn") == 2
+
+
+def test_a_bucket_that_asks_for_a_slower_pace_stops_nothing(ledger):
+    stock.stock(ledger, stock.rows(100))
+    buy_and_fail(ledger, ENOUGH, code="bucket_slow_down")
+
+    assert buy(ledger, 1) == 1
+
+
+@pytest.mark.parametrize("word", ["resume", "the same command"])
+def test_a_person_who_goes_on_has_what_failed_copied_at_once(ledger, word):
+    stock.stock(ledger, stock.rows(100))
+    buy_and_fail(ledger, ENOUGH)
+    assert due(ledger, 100, NOW + 61) == []
+
+    if word == "resume":
+        ledger.resume("spring", NOW + 61)
+    else:
+        stock.stock(ledger, stock.rows(100))
+
+    assert len(due(ledger, 100, NOW + 61)) == ENOUGH

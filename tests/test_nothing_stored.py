@@ -1,0 +1,83 @@
+"""Nothing that is paid can be stored: buying stops and says why, and all that was paid is stored once it is mended."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import command
+import pytest
+
+QUICK = {"takes": {"default": [0.3, 0.6]}, "pictures": {"tiny": True}}
+HTML = [{"trouble": "cdn html"}]
+IN_FLIGHT = 20
+RUN = ("run", "m.csv", "--to", "out", "--yes", "--json")
+#: Each is made by one provider alone.
+COLUMNS = {"maxapi.io": ",1:1,1k", "maxapi.dev": ",1:1,1k", "apimaster": ",1:1,1k"}
+
+
+@pytest.fixture
+def lightfast(sandbox):
+    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    limits = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "20"}
+    accounts = {
+        f"LIGHTFAST_ACCOUNTS__{account}__{name}": value
+        for account in ("MAXAPI_IO", "MAXAPI_DEV", "APIMASTER")
+        for name, value in limits.items()
+    }
+    return functools.partial(command.lightfast, environment=plain | sandbox.settings | accounts, timeout=180)
+
+
+def write(rows: dict[str, str]) -> None:
+    """`rows`: a provider each, by prompt."""
+    lines = [f"{prompt},{prompt},{provider},1:1,1k" for prompt, provider in rows.items()]
+    Path("m.csv").write_text("\n".join(["key,prompt,provider,ratio,resolution", *lines]) + "\n")
+
+
+def bought(sandbox) -> Counter[str]:
+    return Counter(task["prompt"] for task in sandbox.tasks())
+
+
+def test_a_cdn_that_answers_with_a_page_stops_buying_ends_with_4_and_is_worked_off_when_it_is_mended(
+    lightfast, sandbox
+):
+    sandbox.play(**QUICK, rules=HTML)
+    write({f"lamp {number}": tuple(COLUMNS)[number % 3] for number in range(600)})
+
+    stopped = lightfast(*RUN, "--max-stall", "5s")
+
+    told = json.loads(stopped.stdout)
+    assert (stopped.returncode, told["reason"]) == (4, "nothing_stored"), stopped.stderr
+    assert sum(bought(sandbox).values()) <= 3 * 2 * IN_FLIGHT
+    assert told["images"]["stored"] == 0
+    for words in ("maxapi-io", "maxapi-dev", "apimaster", "not_an_image", "Please wait a moment", "$"):
+        assert words in told["message"]
+    status = json.loads(lightfast("status", "m", "--json").stdout)
+    assert {each["account"] for each in status["nothing_stored"]} == {"maxapi-io", "maxapi-dev", "apimaster"}
+    assert all(20 <= each["images"] <= 2 * IN_FLIGHT for each in status["nothing_stored"])
+
+    sandbox.play(**QUICK)
+    mended = lightfast(*RUN, "--max-stall", "60s")
+
+    assert mended.returncode == 0, mended.stderr
+    assert json.loads(mended.stdout)["images"]["stored"] == 600
+    assert bought(sandbox) == Counter(f"lamp {number}" for number in range(600))
+
+
+def test_a_share_that_fails_for_good_stops_nobody_and_is_told(lightfast, sandbox):
+    sandbox.play(**QUICK)
+    write({f"lamp {number}{' [cdn html]' if number % 10 < 3 else ''}": "maxapi.io" for number in range(200)})
+
+    done = lightfast(*RUN[:-1], "--max-stall", "5s")
+
+    assert done.returncode == 4, done.stderr
+    assert sum(bought(sandbox).values()) == 200
+    assert "in a row" not in done.stdout + done.stderr
+    assert "60 paid images cannot be copied: 60 not_an_image" in done.stdout
+    assert "lightfast give-up m --key" in done.stdout
+    status = json.loads(lightfast("status", "m", "--json").stdout)
+    assert (status["images"]["stored"], status["copy_errors"]) == (140, {"not_an_image": 60})
+    assert status["nothing_stored"] == []
