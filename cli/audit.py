@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Config, Json, Sandbox, read_money, read_option
+from cli.options import Config, Json, Overwrite, Sandbox, read_money, read_option
 from cli.placing import Wish, opened, target_of
 from cli.reading import Desk, find_batch, let_go_of_stdout, open_desk, show, show_json
 from cli.wording import aligned, count, money
@@ -70,13 +70,14 @@ def audit(  # noqa: PLR0913  one parameter an option
     invoice: Invoice = "",
     format: Format = None,  # noqa: A002  the option's name
     output: Output = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
     """One line an attempt with the provider's task id and its charge."""
     asked = read_option("--invoice", invoice, read_money, None)
-    wish = Wish(format=_format(format, output), output=None if output == "-" else output)
+    wish = Wish(format=_format(format, output), output=None if output == "-" else output, overwrite=overwrite)
     if json and wish.output is None:
         raise BadInput("--json tells what it comes to, so it needs -o FILE; for lines of JSON use --format jsonl.")
     which = Which(batch=batch, account=account, since=_day("--since", since), until=_day("--until", until))
@@ -139,7 +140,8 @@ def _write(desk: Desk, which: Which, wish: Wish) -> Tally:
 
     tally = Tally()
     lines = tally.count(desk.ledger.audit(which.batch, which.account, which.since, which.until))
-    with opened(target_of(wish, f"audit.{wish.format}"), wish.format) as file:
+    where = target_of(wish, f"audit.{wish.format}")
+    with opened(where, wish.format, overwrite=wish.overwrite) as file:
         WRITERS[wish.format](file, COLUMNS, map(_values, lines))
     return tally
 

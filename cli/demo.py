@@ -19,6 +19,9 @@ CATALOG = Path(__file__).parent.parent / "examples" / "catalog.csv"
 OUTPUT = Path("demo-output")
 #: Says that the folder is the demo's, which may throw it away.
 MADE_BY_US = ".made-by-lightfast-demo"
+#: What the demo leaves in it. The ledger and the stand-in's memory have more files beside them while they are open.
+_MADE = frozenset({MADE_BY_US, CATALOG.name, CATALOG.stem, "results.csv", "index.html"})
+_MADE_TOO = (".lightfast", "lightfast-sandbox.", "lightfast-rescue-", "lightfast-spool")
 #: Stands in the catalogue for the address of the stand-in, which has the reference pictures.
 PLACEHOLDER = "{sandbox}"
 
@@ -45,9 +48,13 @@ def _fresh_output() -> Path:
     output = OUTPUT.absolute()
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise LightfastError(f"{output} is no folder of the demo's; run the demo somewhere else.")
-    if output.is_dir() and any(output.iterdir()):
-        if not (output / MADE_BY_US).is_file():
-            raise LightfastError(f"{output} holds things the demo has not made; run the demo somewhere else.")
+    if output.is_dir() and (names := sorted(path.name for path in output.iterdir())):
+        strange = [name for name in names if name not in _MADE and not name.startswith(_MADE_TOO)]
+        if strange or MADE_BY_US not in names:
+            raise LightfastError(
+                f"{output} holds things the demo has not made{f' ({strange[0]})' if strange else ''}; "
+                "run the demo somewhere else."
+            )
         shutil.rmtree(output)
     output.mkdir(exist_ok=True)
     (output / MADE_BY_US).touch()

@@ -19,6 +19,7 @@ from jobs.failover import Failover
 from providers.dialect import MICROS
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Use this lightfast.toml.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Over a file that Lightfast wrote; never over any other.")]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use the stand-in: no keys, no money, a ledger of its own.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only what is wrong and how it ended.")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import sys
 import tempfile
@@ -9,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from cli.reading import Desk
-from jobs.errors import BadInput
+from jobs.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
     from jobs.ledger.values.batches import Batch
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Signed addresses cannot live longer (S3's limit, seven days).
 LONGEST_PRESIGN = 7 * 86_400
+#: Where it is remembered what was written: in a hidden folder beside the files, and in an object's metadata.
+OWN, WRITTEN, MARK = ".lightfast", "written", "lightfast-written"
 CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/jsonl; charset=utf-8",
@@ -38,6 +42,7 @@ class Wish:
     columns: str | None = None
     only: frozenset[str] = frozenset()
     presign: float | None = None  # seconds
+    overwrite: bool = False  # a file that Lightfast wrote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,40 +96,159 @@ def target_of(wish: Wish, name: str) -> str | None:
 
 
 @contextmanager
-def opened(where: str | None, format: str) -> Iterator[IO[bytes]]:  # noqa: A002  the word users know
-    """A file to write to that takes its place when it is whole; `where` None is stdout."""
+def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterator[IO[bytes]]:  # noqa: A002  as users say
+    """A file to write to that takes its place when it is whole; `where` None is stdout.
+
+    `overwrite`: over a file that Lightfast wrote, and that nobody has changed since. Never over any other.
+    """
     if where is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    folder = None if "://" in where else _folder_of(where)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
+    place: Place = _Object(where, CONTENT_TYPES[format]) if "://" in where else _File(where)
+    if place.is_a_pipe:
+        with Path(where).open("wb") as file:
+            yield file
+        return
+    if place.is_taken():
+        _demand_ours(place, where, overwrite=overwrite)
+    with tempfile.NamedTemporaryFile(dir=place.folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
         scratch = Path(file.name)
         try:
             yield file.file
             file.flush()
             os.fsync(file.fileno())
-            _place(scratch, where, format)
+            if not place.put_new(scratch):
+                _demand_ours(place, where, overwrite=overwrite)
+                place.replace(scratch)
         finally:
             scratch.unlink(missing_ok=True)
 
 
-def _folder_of(where: str) -> Path:
-    folder = Path(where).parent
-    if not folder.is_dir():
-        raise BadInput(f"-o {where}: there is no folder {folder}.")
-    return folder
+# -- nothing is written over but what is ours ------------------------------------------------------------------------
 
 
-def _place(scratch: Path, where: str, format: str) -> None:  # noqa: A002  the word users know
-    if "://" not in where:
+class Place(Protocol):
+    """Where a file goes. It remembers beside it what was written there, by its hash."""
+
+    @property
+    def is_a_pipe(self) -> bool:
+        """A pipe or a device: it is written into, and nothing is there to be lost."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the scratch file has to lie; None: anywhere."""
+
+    def is_taken(self) -> bool:
+        """Whether something is there."""
+
+    def is_ours(self) -> bool:
+        """Whether Lightfast wrote it, and nobody changed it since."""
+
+    def put_new(self, scratch: Path) -> bool:
+        """Puts the file there unless something is; False: something is."""
+
+    def replace(self, scratch: Path) -> None:
+        """Puts the file there, over what is there."""
+
+
+def _demand_ours(place: Place, where: str, *, overwrite: bool) -> None:
+    """Ends where something is that may not be written over."""
+    if not place.is_ours():
+        raise BadInput(
+            f"-o {where}: there is a file already that Lightfast did not write, or that was changed since. "
+            "It is never written over: name another file, or delete that one yourself."
+        )
+    if not overwrite:
+        raise BadInput(f"-o {where}: Lightfast wrote that file before. --overwrite writes it anew.")
+
+
+class _File:
+    """A file of this machine. A link is followed, so that it stays one."""
+
+    def __init__(self, where: str) -> None:
+        self._path = Path(os.path.realpath(where))
+        self._record = self._path.parent / OWN / WRITTEN / f"{self._path.name}.sha256"
+        self.folder = self._path.parent
+        if not self.folder.is_dir():
+            raise BadInput(f"-o {where}: there is no folder {Path(where).parent}.")
+        self.is_a_pipe = self._path.exists() and not self._path.is_file() and not self._path.is_dir()
+
+    def is_taken(self) -> bool:
+        return os.path.lexists(self._path)
+
+    def is_ours(self) -> bool:
+        try:
+            return self._path.is_file() and self._record.read_text(encoding="ascii").strip() == _sha256(self._path)
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def put_new(self, scratch: Path) -> bool:
         scratch.chmod(0o666 & ~_umask())
-        scratch.replace(where)
-        return
-    from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
+        sha256 = _sha256(scratch)
+        try:
+            self._path.hardlink_to(scratch)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links there
+            if self.is_taken():
+                return False
+            scratch.replace(self._path)
+        self._remember(sha256)
+        return True
 
-    dest, _, name = where.rpartition("/")
-    open_store(dest).put(name, scratch, content_type=CONTENT_TYPES[format])
+    def replace(self, scratch: Path) -> None:
+        sha256 = _sha256(scratch)
+        scratch.replace(self._path)
+        self._remember(sha256)
+
+    def _remember(self, sha256: str) -> None:
+        """What cannot be remembered is not written over later; the file itself is there."""
+        with contextlib.suppress(OSError):
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            self._record.write_text(sha256, encoding="ascii")
+
+
+class _Object:
+    """An object in a bucket; its metadata remember."""
+
+    is_a_pipe = False
+    folder = None
+
+    def __init__(self, where: str, content_type: str) -> None:
+        from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
+
+        dest, _, self._name = where.rpartition("/")
+        self._store, self._type = open_store(dest), content_type
+
+    def is_taken(self) -> bool:
+        """Without the right to list, S3 refuses a look at what is not there: the conditional put tells then."""
+        try:
+            return self._store.look(self._name) is not None
+        except StoreError as error:
+            if error.denied:
+                return False
+            raise
+
+    def is_ours(self) -> bool:
+        """Another program that writes an object gives it metadata of its own, but one that copies it keeps ours."""
+        found = self._store.look(self._name)
+        said = found.metadata.get(MARK) if found else None
+        return said is not None and said == self._store.sha256_of(self._name)
+
+    def put_new(self, scratch: Path) -> bool:
+        marked = {MARK: _sha256(scratch)}
+        done = self._store.put_new(self._name, scratch, content_type=self._type, metadata=marked)
+        return done.value == "stored" or self._store.sha256_of(self._name) == marked[MARK]  # repeated by the library
+
+    def replace(self, scratch: Path) -> None:
+        marked = {MARK: _sha256(scratch)}
+        self._store.put(self._name, scratch, content_type=self._type, metadata=marked)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.commands import command
-from cli.options import BatchName, Config, Json, Sandbox, read_duration
+from cli.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
 from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
 from cli.reading import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
 from cli.wording import count
@@ -37,12 +38,13 @@ def results(  # noqa: PLR0913  one parameter an option
     columns: Columns = None,
     only: Only = None,
     presign: Presign = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
     """One line for each manifest row, in the manifest's order. Works at any time."""
-    wish = _wish(format, output, per, columns, only or [], presign)
+    wish = replace(_wish(format, output, per, columns, only or [], presign), overwrite=overwrite)
     if json and wish.output is None:
         raise BadInput(
             "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."
@@ -132,6 +134,6 @@ def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
     lines = make(desk.ledger.results(batch.name), address)
     wanted = lines_of.only(lines, wish.only) if wish.only else lines
     where = target_of(wish, f"{batch.name}.{wish.format}")
-    with opened(where, wish.format) as file:
+    with opened(where, wish.format, overwrite=wish.overwrite) as file:
         count = WRITERS[wish.format](file, columns, wanted)
     return Written(lines=count, files=(where,) if where else ())

@@ -35,7 +35,7 @@ def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
     # Stdout is one stream, so it is one page.
     for name, page in sheet.pages(cards, where or "index.html", size=sheet.CARDS_A_PAGE if where else None):
         target = _beside(where, name)
-        with opened(target, wish.format) as file:
+        with opened(target, wish.format, overwrite=wish.overwrite) as file:
             file.writelines(piece.encode("utf-8", "replace") for piece in sheet.html(head, page))
         lines += len(page.cards)
         files += [target] if target else []

@@ -335,7 +335,7 @@ def _change(result: Result, template: str) -> tuple[str, Request | None]:
     from jobs.templates import Missing, parse  # noqa: PLC0415  only with --prompt
 
     try:
-        prompt = parse(template, "--prompt").render(result.carried)
+        prompt = parse(template, "--prompt").render(result.texts)
     except Missing as missing:
         raise BadInput(f"--prompt: row {result.key} has nothing in column {missing.column}.") from None
     return result.key, replace(result.request, prompt=prompt)

@@ -26,6 +26,7 @@ from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
 from jobs.paces import Learnt, Paces
 from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
+from jobs.raw_rows import as_text
 from jobs.references import References
 from jobs.repeats import Repeats, Twins
 from jobs.states import Job
@@ -210,7 +211,8 @@ class _Count:
         self.rows += 1
         self.digest = _digest(self.digest, row)
         if self.rows <= _LOOKED_AT:
-            self.seen = {name: text for name, text in orjson.loads(row.carried).items() if text} | self.seen
+            own = {name: as_text(value) for name, value in orjson.loads(row.carried).items()}
+            self.seen = {name: text for name, text in own.items() if text} | self.seen
         if row.request is None or route is None:
             self.counts[row.state] += 1
             self.problems.extend(problems[: NAMED - len(self.problems)])

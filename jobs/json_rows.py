@@ -8,8 +8,8 @@ import orjson
 
 from jobs.errors import BadInput
 from jobs.manifest_text import CELL_LIMIT, LongLine, TextFile, too_long
-from jobs.openai_rows import as_text, openai_row
-from jobs.raw_rows import OWN_PREFIX, RawRow
+from jobs.openai_rows import openai_row
+from jobs.raw_rows import OWN_PREFIX, RawRow, as_text
 
 
 def json_rows(file: TextFile, *, openai: bool) -> Iterator[RawRow]:
@@ -48,9 +48,6 @@ def _object(content: str, name: str, line: int) -> dict[str, object]:
 
 
 def _json_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
-    cells = {
-        name: value if type(value) is str else as_text(value)
-        for name, value in values.items()
-        if not name.startswith(OWN_PREFIX)
-    }
-    return RawRow(position, line, cells, cells)
+    own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
+    cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
+    return RawRow(position, line, cells, cells, typed=own)

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-import orjson
-
-from jobs.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, Cell, RawRow
+from jobs.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, Cell, RawRow, as_text
 
 _GENERATIONS, _EDITS = "/images/generations", "/images/edits"
 #: How the answer comes back, which here is always the bucket, and who asked: no part of the picture.
@@ -34,25 +32,19 @@ def is_openai_line(values: Mapping[str, object]) -> bool:
 
 def openai_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
     """The row that a line asks for, or what is wrong with it. Null says nothing, as everywhere in OpenAI's API."""
-    cells = {name: as_text(value) for name, value in values.items() if not name.startswith(OWN_PREFIX)}
+    own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
+    cells = {name: as_text(value) for name, value in own.items()}
     fields = {"key": cells.get("custom_id", "")}
     body = values.get("body")
     wrong = tuple(_wrong_request(values))
     if wrong or not isinstance(body, dict):
-        return RawRow(position, line, cells, fields, wrong=wrong)
+        return RawRow(position, line, cells, fields, wrong=wrong, typed=own)
     said = {name: value for name, value in body.items() if value is not None}
     pictures = {name: said.pop(name) for name in _PICTURES if name in said}
     faults = [*_wrong_fields(said), *_wrong_pictures(pictures, needed=_path(values).endswith(_EDITS))]
     if not faults:
         fields |= _known(said) | {"image_urls": _references(pictures)}
-    return RawRow(position, line, cells, fields, wrong=tuple(faults))
-
-
-def as_text(value: object) -> str:
-    """A value as a cell holds it: text as it is, anything else as JSON, null as nothing."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else orjson.dumps(value).decode()
+    return RawRow(position, line, cells, fields, wrong=tuple(faults), typed=own)
 
 
 # -- what it asks for ----------------------------------------------------------------------------------------------

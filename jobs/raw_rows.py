@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import orjson
+
 #: The columns Lightfast understands; all others are carried.
 KNOWN_COLUMNS = (
     "key",
@@ -40,3 +42,16 @@ class RawRow(NamedTuple):
     fields: Mapping[str, str]  # where known columns and templates look: `cells`, or the body of OpenAI's format
     fault: str | None = None  # why it cannot be a row at all
     wrong: tuple[Cell, ...] = ()  # what the reader saw of it that cannot be
+    typed: Mapping[str, object] | None = None  # `cells` as JSON values, where they are more than text
+
+    @property
+    def carried(self) -> Mapping[str, object]:
+        """The own columns as the results give them back."""
+        return self.cells if self.typed is None else self.typed
+
+
+def as_text(value: object) -> str:
+    """A value as a cell holds it: text as it is, anything else as JSON, null as nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else orjson.dumps(value).decode()

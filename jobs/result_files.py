@@ -11,6 +11,7 @@ from typing import IO, Any
 import orjson
 
 from jobs.errors import LightfastError
+from jobs.raw_rows import as_text as raw_text
 from jobs.results import Column, Type, Value, Values
 from providers.dialect import MICROS
 
@@ -29,7 +30,7 @@ def write_csv(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values
     table.writerow([column.name for column in columns])
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
-        table.writerow([as_text(column.type, line.get(column.source)) for column in columns])
+        table.writerow([as_text(*column.of(line)) for column in columns])
     return count
 
 
@@ -54,7 +55,7 @@ def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Valu
 def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """Typed columns, one row group after the other. Returns the lines written."""
     arrow, parquet = _pyarrow()
-    schema = arrow.schema([(column.name, _arrow_type(arrow, column.type)) for column in columns])
+    schema = arrow.schema([(column.name, _arrow_type(arrow, _parquet_type(column))) for column in columns])
     count = 0
     with parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(lines, ROW_GROUP):
@@ -75,12 +76,12 @@ def as_text(kind: Type, value: Value) -> str:
         return ""
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode()
-    return _TEXT[kind](value)
+    return raw_text(value) if kind is Type.OWN else _TEXT[kind](value)
 
 
 def as_json(columns: Sequence[Column], line: Values) -> dict[str, Value]:
     """A line as JSON shows it."""
-    return {column.name: _json_value(column.type, line.get(column.source)) for column in columns}
+    return {column.name: _json_value(*column.of(line)) for column in columns}
 
 
 def dollars(micros: int) -> str:
@@ -136,6 +137,7 @@ def _pyarrow() -> tuple[Any, Any]:
 def _arrow_type(arrow: Any, kind: Type) -> Any:
     return {
         Type.TEXT: arrow.string(),
+        Type.OWN: arrow.string(),
         Type.INTEGER: arrow.int64(),
         Type.MONEY: arrow.float64(),
         Type.TIME: arrow.timestamp("ms", tz="UTC"),
@@ -146,16 +148,21 @@ def _arrow_type(arrow: Any, kind: Type) -> Any:
 
 def _arrays(arrow: Any, schema: Any, columns: Sequence[Column], group: Sequence[Values]) -> list[Any]:
     return [
-        arrow.array([_arrow_value(column.type, line.get(column.source)) for line in group], type=field.type)
+        arrow.array([_arrow_value(_parquet_type(column), *column.of(line)) for line in group], type=field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
 
 
-def _arrow_value(kind: Type, value: Value) -> Value:
+def _parquet_type(column: Column) -> Type:
+    """A column of Parquet has one type: text where a row's own value may stand in it."""
+    return column.type if column.instead_of is None else Type.OWN
+
+
+def _arrow_value(wanted: Type, kind: Type, value: Value) -> Value:
+    if wanted in {Type.TEXT, Type.OWN}:
+        return None if value is None else as_text(kind, value)
     if kind is Type.TIME and isinstance(value, int | float):
         return round(value * 1000)
-    if kind is Type.TEXT and value is not None:
-        return as_text(kind, value)
     return _json_value(kind, value)
 
 

@@ -30,9 +30,10 @@ class Type(enum.Enum):
     TIME = enum.auto()  # Unix seconds
     TEXTS = enum.auto()
     INTEGERS = enum.auto()
+    OWN = enum.auto()  # a manifest's own: text, or of JSONL whatever was there
 
 
-Value = str | int | float | list[str] | list[int | None] | None
+Value = object  # a plain JSON value
 Values = Mapping[str, Value]
 #: Where the object at a path below the destination can be found.
 Address = Callable[[str], str]
@@ -45,6 +46,14 @@ class Column:
     name: str
     source: str
     type: Type
+    instead_of: str | None = None  # the row's own column whose place it takes: kept where there is no new value
+
+    def of(self, line: Values) -> tuple[Type, Value]:
+        """What a line has in this column, and what it is."""
+        value = line.get(self.source)
+        if self.instead_of is not None and value in (None, "", []):
+            return Type.OWN, line.get(self.instead_of)
+        return self.type, value
 
 
 #: One line a row: its images as lists of equal length, in the order of their slots.
@@ -252,7 +261,7 @@ def choose_columns(asked: str | None, own: Sequence[str], *, per_image: bool = F
 
 
 def _shown(own: Sequence[str], types: Mapping[str, Type]) -> dict[str, Type]:
-    return {name: Type.TEXT for name in own if not name.startswith("lf_")} | dict(types)
+    return {name: Type.OWN for name in own if not name.startswith("lf_")} | dict(types)
 
 
 def _terms(asked: str) -> list[str]:
@@ -268,7 +277,8 @@ def _apply(term: str, picked: dict[str, Column], shown: Mapping[str, Type], know
     elif "=" in term:
         name, _, source = (part.strip() for part in term.partition("="))
         source = source if source in known else _matching(source, known)[0]
-        picked[name] = Column(name=name, source=source, type=known[source])
+        mine = name if known.get(name) is Type.OWN and name != source else None
+        picked[name] = Column(name=name, source=source, type=known[source], instead_of=mine)
     else:
         picked.update({name: Column(name=name, source=name, type=shown[name]) for name in _matching(term, shown)})
 

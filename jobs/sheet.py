@@ -261,8 +261,8 @@ def _gap(result: Result, lacking: Sequence[StoredImage | None], told: str) -> Ca
 
 def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
     request = result.request
-    prompt = request.prompt if request else result.carried.get("prompt", "")
-    model = request.model if request else result.carried.get("model", "")
+    prompt = request.prompt if request else result.texts.get("prompt", "")
+    model = request.model if request else result.texts.get("model", "")
     made_by = (image.provider if image else None) or result.provider or ""
     provider_model = (image.provider_model if image else None) or result.provider_model or ""
     return {

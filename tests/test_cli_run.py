@@ -19,6 +19,7 @@ import command
 import pytest
 
 from cli.demo import demo
+from jobs.errors import LightfastError
 from sandbox.launch import running
 
 LIGHTFAST = Path(sys.executable).with_name("lightfast")
@@ -220,6 +221,62 @@ def _until(true, seconds: float = 30.0) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+SHOP = Path(__file__).with_name("files") / "shop_export.csv"
+
+
+def test_a_shops_export_comes_back_with_new_first_pictures_and_nothing_else_changed(lightfast):
+    """Variants and further pictures stand on lines without a title; what was refused keeps the picture it has."""
+    text = SHOP.read_text().replace("Forbidden Mug,", "Forbidden Mug [refuse moderation],")
+    Path("products_export.csv").write_text(text)
+    made = {"heron-lamp", "oslo-table", "moon-vase"}
+
+    ran = lightfast(
+        *("run", "products_export.csv", "--map", "key=Handle", "--skip-empty", "Title", "--yes"),
+        *("--prompt", "Lifestyle photo of {Title}", "--to", "out"),
+    )
+    done = lightfast("results", "products_export", "--columns", "*,-lf_*,Image Src=lf_url", "-o", "import.csv")
+
+    assert (ran.returncode, done.returncode) == (3, 0), ran.stderr + done.stderr
+    before, after = (list(csv.reader(io.StringIO(each))) for each in (text, Path("import.csv").read_text()))
+    src, title = before[0].index("Image Src"), before[0].index("Title")
+    new = [line[src] for line in after[1:] if line[0] in made and line[title]]
+    assert new == [
+        (Path("out/products_export").absolute() / key / "0.png").as_uri() for key in sorted(made, key=text.find)
+    ]
+    for old, line in zip(before, after, strict=True):
+        line[src] = old[src] if old[0] in made and old[title] else line[src]
+    assert after == before
+
+
+def test_jsonl_comes_back_with_the_types_it_came_with(lightfast):
+    own = {
+        "key": "a", "prompt": "A lamp", "n": 2, "price": 9.5, "sold": True, "gone": None, "tags": ["x", 1, None],
+        "made": {"by": {"name": "Mia"}, "at": []}, "text": "2", "Title": "Lamp", "none": "",
+    }  # fmt: skip
+    Path("m.jsonl").write_text(json.dumps(own) + "\n")
+
+    ran = lightfast("run", "m.jsonl", "--prompt", "{Title} {tags} {sold}", "--to", "out", "--yes")
+    lines, table = lightfast("results", "m", "--format", "jsonl").stdout, lightfast("results", "m").stdout
+
+    assert ran.returncode == 0, ran.stderr
+    line = json.loads(lines)
+    assert {name: value for name, value in line.items() if not name.startswith("lf_")} == own
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert (row["tags"], row["sold"], row["gone"]) == ('["x",1,null]', "true", "")
+    shown = lightfast("results", "m", "--columns", "lf_prompt").stdout
+    assert list(csv.reader(io.StringIO(shown)))[1] == ['Lamp ["x",1,null] true']
+
+
+def test_a_demo_folder_with_something_of_ones_own_in_it_is_left_alone():
+    demo(quiet=True)
+    Path("demo-output/notes.txt").write_text("mine")
+
+    with pytest.raises(LightfastError, match=r"notes\.txt"):
+        demo(quiet=True)
+
+    assert Path("demo-output/notes.txt").read_text() == "mine"
 
 
 def test_the_demo_makes_every_row_and_again():

@@ -120,7 +120,7 @@ def test_custom_id_is_the_key_of_jsonl(tmp_path):
     (planned,) = plan(tmp_path, '{"custom_id": "x-1", "prompt": "a", "n": 2}\n', name="m.jsonl")
 
     assert (planned.row.key, planned.row.request.n) == ("x-1", 2)
-    assert orjson.loads(planned.row.carried) == {"custom_id": "x-1", "prompt": "a", "n": "2"}
+    assert orjson.loads(planned.row.carried) == {"custom_id": "x-1", "prompt": "a", "n": 2}
 
 
 def test_a_line_of_openais_batch_is_planned_by_its_body(tmp_path):

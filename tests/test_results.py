@@ -112,6 +112,24 @@ def test_a_star_keeps_every_column_and_a_name_of_its_own_replaces_one_in_place()
     assert rows[0]["Handle"] == "s3://shop/spring/catalog/lamp/0.png"
 
 
+@pytest.mark.parametrize("term", ["prompt=lf_url", "prompt=lf_urls", "prompt=lf_width"])
+def test_a_column_in_anothers_place_keeps_the_old_value_where_there_is_no_new_one(term):
+    done, failed, skipped = as_csv([a_result(), A_FAILED, A_SKIPPED], f"*,-lf_*,{term}")
+
+    assert list(done) == ["Handle", "prompt"]
+    assert done["prompt"] not in ("", "A lamp")
+    assert (failed["prompt"], skipped["prompt"]) == ("A lamp", "A lamp")
+
+
+def test_a_parquet_column_in_anothers_place_is_text():
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+
+    write_parquet(file, choose_columns("*,-lf_*,prompt=lf_width", OWN), row_lines([a_result(), A_FAILED], AT_S3))
+
+    assert parquet.read_table(io.BytesIO(file.getvalue()))["prompt"].to_pylist() == ["[1024]", "A lamp"]
+
+
 @pytest.mark.parametrize("asked", ["Handel", "Src=lf_ulr", "*,-nothing"])
 def test_an_unknown_column_is_refused_with_its_near_misses(asked):
     with pytest.raises(BadInput, match="no column"):

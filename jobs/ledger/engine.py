@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -252,13 +253,17 @@ def _upgrade(database: Database) -> None:
     from jobs.ledger import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
 
     if database.path is not None:
-        copy = database.path.with_name(f"{database.path.name}.before-{HEAD}")
-        _copy_sqlite(database, copy)
+        _copy_sqlite(database, _free(database.path.with_name(f"{database.path.name}.before-{HEAD}")))
     migrations.upgrade(database.writer)
 
 
+def _free(path: Path) -> Path:
+    """The path, or with a number where something is: an older copy may be the only good one."""
+    numbered = (path.with_name(f"{path.name}~{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
+
+
 def _copy_sqlite(database: Database, copy: Path) -> None:
-    copy.unlink(missing_ok=True)
     with database.reader.connect() as connection:
         connection.connection.driver_connection.execute("VACUUM INTO ?", (str(copy),))  # type: ignore[union-attr]
     shutil.copystat(str(database.path), copy)

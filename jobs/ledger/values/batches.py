@@ -67,7 +67,7 @@ class Row:
     position: int  # 0, 1, 2 … in the manifest's order, bad and skipped rows included
     line: int  # physical line in the file, from 1
     key: str
-    carried: bytes  # the row's own columns, JSON object of strings, in order
+    carried: bytes  # the row's own columns, a JSON object in order: text, or of JSONL what was there
     state: JobState = JobState.READY  # READY, SKIPPED or INVALID
     error_code: str | None = None
     message: str | None = None

@@ -9,6 +9,7 @@ from jobs.ledger.values.accounts import DayLimit
 from jobs.ledger.values.batches import Batch
 from jobs.ledger.values.failing import Failing
 from jobs.ledger.values.workers import Trouble
+from jobs.raw_rows import as_text
 from jobs.states import Job as JobState
 from providers.dialect import Request
 
@@ -97,7 +98,7 @@ class Result:
     position: int
     line: int
     key: str
-    carried: Mapping[str, str]
+    carried: Mapping[str, object]  # own columns: text, or of JSONL what was there
     state: JobState
     revision: int
     request: Request | None
@@ -109,6 +110,11 @@ class Result:
     done_at: float | None
     cost: int | None  # charged for this job's attempts so far; None: not known
     kept: bool = False  # as it was, although its row in the manifest has changed
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The own columns as templates see them."""
+        return {name: as_text(value) for name, value in self.carried.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
