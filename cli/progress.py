@@ -18,6 +18,7 @@ from jobs.progress import (
     images_failing,
     images_per_second,
     images_to_come,
+    resting,
     seconds_left,
     trouble_line,
 )
@@ -198,9 +199,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
     for failing in progress.failing:
         yield f"{failing_line(failing)}. Submits of it wait, and go on by themselves once one is stored"
-    for account in accounts:
-        if account.rests_until(time.time()) is not None:
-            yield paused_line(account)
+    yield from map(paused_line, resting(progress, accounts, time.time()))
     yield from map(day_budget_line, progress.day_limits)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.accounts import day_document, day_line, failing_document, is_paused, state_of
+from cli.accounts import day_document, day_line, failing_document, state_of
 from cli.commands import command
 from cli.money import show_money
 from cli.options import Config, Json, Sandbox
@@ -21,6 +21,7 @@ from jobs.progress import (
     images_per_second,
     images_to_come,
     out_of_manifest,
+    resting,
     seconds_left,
     trouble_line,
 )
@@ -121,7 +122,7 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
     progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
     backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
     accounts = desk.ledger.accounts()
-    paused = [account for account in accounts if is_paused(account, now)]
+    paused = resting(progress, accounts, now)
     if json:
         document = _document(progress) | _time_document(progress, now)
         days = [day_document(limit) for limit in today]

@@ -9,7 +9,9 @@ from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble
 
 if TYPE_CHECKING:
-    from jobs.ledger.values.accounts import DayLimit
+    from collections.abc import Sequence
+
+    from jobs.ledger.values.accounts import Account, DayLimit
     from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import Progress
     from jobs.ledger.values.workers import Trouble
@@ -53,6 +55,15 @@ def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | 
         return None
     active = progress.batch.state is BatchState.ACTIVE
     return (images_to_come(progress) if active else on_their_way) / pace
+
+
+def resting(progress: Progress, accounts: Sequence[Account], now: float) -> list[Account]:
+    """The accounts that take nothing now, and that rows of this batch wait for."""
+    return [
+        account
+        for account in accounts
+        if account.rests_until(now) is not None and (progress.waits_at is None or account.provider in progress.waits_at)
+    ]
 
 
 def count(number: int, thing: str) -> str:

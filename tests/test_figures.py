@@ -12,6 +12,7 @@ from jobs import cadence
 from jobs.ledger import open_ledger
 from jobs.ledger.values.accounts import AccountLimits, LearntLimits
 from jobs.ledger.values.claimed import TaskKind
+from jobs.ledger.values.facts import AccountPaused
 from jobs.paces import Learnt, Paces
 from providers.catalog import Catalog
 from providers.dialect import Request
@@ -96,6 +97,19 @@ def test_status_of_a_batch_tells_its_own_part_of_what_an_account_has_in_flight()
     assert "main: 0 in flight of this batch" in quiet
     assert "main: 3 in flight of this batch" in busy
     assert all("with all batches: " in text and "3 in flight of 1,000" in text for text in (quiet, busy))
+
+
+def test_status_of_a_batch_names_no_account_that_its_rows_do_not_wait_for(tmp_path):
+    now = time.time()
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        ledger.sync_accounts([stock.account(), stock.account(name="other", provider="apimaster")], now)
+        ledger.record_manifest(stock.new_batch("quiet"), stock.rows(2), now=now)
+        pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
+        ledger.record([AccountPaused(account="other", at=now, **pause)], now)
+
+    assert document("status", "quiet")["paused_accounts"] == []
+    assert "no balance" not in call("status", "quiet").stdout
+    assert "no balance" in call("accounts").stdout
 
 
 def test_a_watch_tells_no_time_that_the_batch_did_not_take(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -100,6 +101,16 @@ def test_probes_of_an_account_without_balance_are_no_headway(clock):
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
     assert 60 <= clock.now < 120
     assert "insufficient points" in ending.message
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_account_that_no_row_waits_for_is_not_what_holds_a_batch_up():
+    elsewhere = dataclasses.replace(READY, waits_at=frozenset({"apimaster"}))
+
+    ending = watch(Told(elsewhere, **BROKE))
+
+    assert ending.reason is Reason.BUDGET_USED
+    assert "insufficient points" not in ending.message
 
 
 def test_slow_provider_tasks_are_waited_for_while_somebody_works(clock):

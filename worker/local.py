@@ -15,7 +15,7 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import count, day_budget_line, failing_line, trouble_line
+from jobs.progress import count, day_budget_line, failing_line, resting, trouble_line
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
@@ -296,8 +296,8 @@ def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
 
 
 def _account_paused(standing: Standing) -> str:
-    resting = [one for one in standing.accounts if one.rests_until(standing.now) is not None]
-    told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in resting)
+    paused = resting(standing.progress, standing.accounts, standing.now)
+    told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in paused)
     return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jobs import judgement
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import images_failing
+from jobs.progress import images_failing, resting
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble, Job
 
@@ -98,7 +98,7 @@ def _holds_rows_up(standing: Standing) -> Reason | None:
         return Reason.AFTER_RESTORE
     if progress.batch.state is BatchState.PAUSED:
         return Reason.BATCH_PAUSED
-    if any(account.rests_until(standing.now) is not None for account in standing.accounts):
+    if resting(progress, standing.accounts, standing.now):
         return Reason.ACCOUNT_PAUSED
     return _used_budget(progress, standing.now)
 

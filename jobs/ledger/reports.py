@@ -23,6 +23,7 @@ from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request
+from providers.registry import PROVIDERS
 
 #: Rows of a result that are read at once.
 _PAGE = 500
@@ -76,6 +77,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         images_unknown=money["unknown"][1],
         images_lost=counted[Image.LOST][0],
         bytes_stored=counted[Image.STORED][1],
+        waits_at=_waits_at(tx, batch.id),
         wrong_pixels=counted[Image.STORED][2],
         unknown_money=money["unknown"][0],
         lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
@@ -220,6 +222,13 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None]:
     price, count, next_at = tx.execute(sums.where(*ready)).one()
     more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
     return int(price) + int(more), int(count) + int(slots), next_at
+
+
+def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
+    """Looked up provider by provider: to group them would read the index of all rows that are ready."""
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
+    some = (select(jobs.c.provider).where(*mine, jobs.c.provider == provider).limit(1) for provider in PROVIDERS)
+    return frozenset(provider for each in some if (provider := tx.execute(each).scalar()) is not None)
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:

@@ -45,6 +45,7 @@ class Progress:
     troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
     failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
     wrong_pixels: int = 0  # stored images with other pixels than asked for
+    waits_at: frozenset[str] | None = None  # providers that its ready rows are to go to; None: nobody has looked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
