@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from cli import emergency
 from cli.commands import command
 from cli.options import Config, Json, Sandbox
 from cli.reading import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from jobs.ledger.values.accounts import Account, DayLimit, Use
     from jobs.ledger.values.failing import Failing
+    from jobs.ledger.values.workers import Stop
     from jobs.settings import Account as Declared
     from jobs.settings import Settings
 
@@ -45,7 +47,7 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
         now = time.time() + desk.ledger.clock_offset()
         known = desk.ledger.accounts() or _declared(settings)
         days, uses, failing = desk.ledger.daily_budgets(now), desk.ledger.uses(now), desk.ledger.failing(now)
-        _tell(Standing(known, days, now, uses, failing), settings, json=json)
+        _tell(Standing(known, days, now, uses, failing, desk.ledger.stopped()), settings, json=json)
     return 0
 
 
@@ -57,6 +59,7 @@ class Standing(NamedTuple):
     now: float
     uses: Mapping[str, Use]  # by account; none before the first run
     failing: tuple[Failing, ...] = ()  # for what nothing more is bought, since nothing of it can be stored
+    stop: Stop | None = None
 
 
 def _declared(settings: Settings) -> list[Account]:
@@ -87,9 +90,12 @@ def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
         told = [
             _document(one, declared.get(one.name), standing.uses.get(one.name), standing.now) for one in standing.known
         ]
-        failing = [failing_document(each) for each in standing.failing]
-        days = [day_document(limit) for limit in standing.days]
-        show_json({"accounts": told, "daily_budgets": days, "nothing_stored": failing})
+        more: dict[str, object] = {
+            "daily_budgets": [day_document(limit) for limit in standing.days],
+            "nothing_stored": [failing_document(each) for each in standing.failing],
+            "stopped": standing.stop and emergency.document(standing.stop),
+        }
+        show_json({"accounts": told, **more})
     else:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
 
@@ -105,7 +111,7 @@ def _wake(desk: Desk, name: str) -> None:
 
 
 def _page(standing: Standing, settings: Settings) -> list[Line]:
-    known, days, now, uses, failing = standing
+    known, days, now, uses, failing, stop = standing
     if not known:
         return [
             ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
@@ -121,7 +127,9 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
     today = [(day_line(limit), "") for limit in days]
     found = _found(known, settings, standing)
     unstored = [(f"{failing_line(each)}; submits of it wait", "red") for each in failing]
-    return [(head, "bold"), *told, *unstored, *found, *today, *_advice(known, now, sandbox=settings.is_sandbox)]
+    held = [(emergency.told(stop, sandbox=settings.is_sandbox), "red")] if stop else []
+    advice = _advice(known, now, sandbox=settings.is_sandbox)
+    return [*held, (head, "bold"), *told, *unstored, *found, *today, *advice]
 
 
 def day_line(limit: DayLimit) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,7 @@ def doctor(*, to: Dest = "", json: Json = False, config: Config = None, sandbox:
 def _look(settings: Settings, to: str) -> Iterator[Finding]:
     yield Finding(what="settings", verdict="ok", text=str(settings.source or "no lightfast.toml: environment alone"))
     yield _tried("database", lambda: _database(settings))
+    yield from _stop(settings)
     if settings.database_path is None:
         yield from durability(settings)
         yield _tried("redis", lambda: _redis(settings))
@@ -91,6 +93,23 @@ def _database(settings: Settings) -> Finding:
         return Finding(what="database", verdict="ok", text=f"{ledger.address}{whose}, newest schema{clock}{risk}")
     finally:
         ledger.close()
+
+
+def _stop(settings: Settings) -> Iterator[Finding]:
+    from cli import emergency  # noqa: PLC0415  beside its use
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    path = settings.database_path
+    if path is not None and not path.exists():
+        return
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    with contextlib.closing(ledger):
+        if stop := ledger.stopped():
+            text = emergency.told(stop, sandbox=settings.is_sandbox)
+            yield Finding(what="stop", verdict="problem", text=text)
 
 
 def durability(settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @takes(Making)
 def plan(making: Making) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli import plan_screen  # noqa: PLC0415  heavy from here on
+    from cli import emergency, plan_screen  # noqa: PLC0415  heavy from here on
     from cli.reading import show, show_json  # noqa: PLC0415
     from cli.surroundings import check_mark, probe, settings_for, trackless  # noqa: PLC0415
     from cli.taking import take  # noqa: PLC0415
@@ -34,6 +34,7 @@ def plan(making: Making) -> int:
         else:
             show(plan_screen.page(taking, probed=store is not None), sandbox=settings.is_sandbox)
             sys.stdout.flush()
+        emergency.warn(taking.ledger, sandbox=settings.is_sandbox)
         return _verdict(reasons, taking.seen, to=taking.dest)
 
 

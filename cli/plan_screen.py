@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli import again_screen, wording
+from cli import again_screen, emergency, wording
 from cli.accounts import is_paused, state_of
 from cli.commands import command
 from cli.retries import moderated, retried
@@ -210,6 +210,7 @@ def document(taking: Taking, *, probed: bool) -> dict[str, object]:
         ],
         **again_screen.document(taking),
         "reasons": taking.reasons,
+        "stopped": emergency.document(stop) if (stop := taking.ledger and taking.ledger.stopped()) else None,
     }
 
 

@@ -20,6 +20,7 @@ from jobs.progress import (
     images_to_come,
     resting,
     seconds_left,
+    stop_line,
     trouble_line,
 )
 from jobs.states import Batch as BatchState
@@ -190,6 +191,8 @@ def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
 
 def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     """What holds the batch up, if anything does."""
+    if progress.stop:
+        yield stop_line(progress.stop)
     if progress.batch.state is not BatchState.ACTIVE:
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
     if progress.moved:

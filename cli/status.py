@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import emergency
 from cli.accounts import day_document, day_line, failing_document, state_of
 from cli.commands import command
 from cli.money import show_money
@@ -66,11 +67,13 @@ def status(
 
 def _all(desk: Desk, *, json: bool, sandbox: bool) -> None:
     standing = [desk.ledger.progress(batch.name) for batch in desk.ledger.batches()]
-    risk = desk.ledger.at_risk()
+    risk, stop = desk.ledger.at_risk(), desk.ledger.stopped()
     if json:
-        show_json({"batches": [_document(progress) for progress in standing], "at_risk": _risk_document(risk)})
+        listed = [_document(progress) for progress in standing]
+        show_json({"batches": listed, "at_risk": _risk_document(risk), "stopped": stop and emergency.document(stop)})
     else:
-        show(_table(standing, risk), sandbox=sandbox)
+        held = [(emergency.told(stop, sandbox=sandbox), "red")] if stop else []
+        show([*held, *_table(standing, risk)], sandbox=sandbox)
 
 
 def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
@@ -164,6 +167,8 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
     if batch.reason:
         yield f"paused\t{batch.reason}", "yellow"
+    if progress.stop:
+        yield f"stopped\t{emergency.told(progress.stop, sandbox=batch.sandbox)}", "red"
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
     yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}{out}", ""
     yield f"images\t{_images(progress)}", ""
@@ -316,6 +321,7 @@ def _document(progress: Progress) -> dict[str, object]:
         "errors": dict(progress.errors),
         "copy_errors": dict(progress.copy_errors),
         "money_usd": _money_document(progress),
+        "stopped": emergency.document(progress.stop) if progress.stop else None,
         "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
         "nothing_stored": [failing_document(failing) for failing in progress.failing],
         "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,

@@ -14,6 +14,7 @@ import typer
 from cli import wording
 from cli.commands import command
 from cli.consent import agree
+from cli.emergency import lift_stop, stop_all, told, warn
 from cli.options import (
     UNATTENDED_STALL,
     BatchName,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from providers.catalog import Catalog
     from providers.dialect import Request
 
+EveryBatch = Annotated[bool, typer.Option("--all", help="The emergency stop: every batch of this ledger.")]
 MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 AfterRestore = Annotated[bool, typer.Option("--after-restore", help="The database as it is now is to be trusted.")]
 Budget = Annotated[str, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
@@ -52,9 +54,20 @@ Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt fo
 RETRIED = ("failed", "lost", "partial")
 
 
-def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
-    """No new submits; what is paid is polled, copied, stored."""
+def pause(
+    batch: MaybeBatch = "",
+    *,
+    all_: EveryBatch = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """No new submits, of one batch or with --all of any; what is paid is polled, copied, stored."""
+    if bool(batch) is all_:
+        raise BadInput("pause needs a BATCH; or, for every batch of this ledger at once, --all.")
     with open_desk(config, sandbox=sandbox) as desk:
+        if all_:
+            return stop_all(desk, json=json)
         found = find_batch(desk.ledger, batch)
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
@@ -67,6 +80,7 @@ def pause(batch: BatchName, *, json: Json = False, config: Config = None, sandbo
 def resume(  # noqa: PLR0913  one parameter an option
     batch: MaybeBatch = "",
     *,
+    all_: EveryBatch = False,
     budget: Budget = "",
     after_restore: AfterRestore = False,
     yes: Yes = False,
@@ -75,11 +89,20 @@ def resume(  # noqa: PLR0913  one parameter an option
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """Submits go on: of one batch, with --budget here and now, or with --after-restore of all."""
+    """Submits go on: of one batch, with --budget here and now; with --all or --after-restore, what that held up."""
     cap = _budget(budget)
-    if not batch and (budget or not after_restore):
-        raise BadInput("resume needs a BATCH; or, after the database was restored or failed over, --after-restore.")
+    if all_ and (batch or budget or after_restore):
+        raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
+    if not (batch or all_) and (budget or not after_restore):
+        raise BadInput(
+            "resume needs a BATCH; or --all, after `pause --all`; or, after the database was restored or failed over, "
+            "--after-restore."
+        )
     with open_desk(config, sandbox=sandbox, works=cap is not None) as desk:
+        if all_:
+            code = lift_stop(desk, json=json)
+            ring(desk)
+            return code
         if batch:
             _resume(desk, batch, cap, yes=yes)
         if after_restore:
@@ -88,7 +111,9 @@ def resume(  # noqa: PLR0913  one parameter an option
         if cap is not None and desk.ledger.is_sqlite:
             return _go_on_here(desk, batch, json=json, quiet=quiet)
         if batch:
-            _told(desk, batch, f"{batch} goes on{_by_whom(desk)}.", json=json)
+            stop, sandbox = desk.ledger.stopped(), desk.settings.is_sandbox
+            waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
+            _told(desk, batch, waits or f"{batch} goes on{_by_whom(desk)}.", json=json)
         elif json:
             show_json({"command": "resume", "after_restore": True})
     return 0
@@ -116,6 +141,7 @@ def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
         f"budget {wording.money(cap)}"
     )
     beyond = max(0, spent + coming - batch.agreed)
+    warn(desk.ledger, sandbox=desk.settings.is_sandbox)
     agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
     desk.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
 
@@ -257,6 +283,7 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
         if not rows:
             return _nothing_to_do(again, desk)
         note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, about {wording.money(cost)}")
+        warn(desk.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not desk.ledger.is_sqlite:
             return _for_the_workers(again, desk, found, cost)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobs.ledger.values.accounts import Account, DayLimit
     from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import Progress
-    from jobs.ledger.values.workers import Trouble
+    from jobs.ledger.values.workers import Stop, Trouble
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
@@ -46,14 +46,14 @@ def images_failing(progress: Progress) -> int:
 def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
     """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
 
-    What waits for a person is not counted: a batch that is paused sends no more. Nor is there a time where all that is
-    left fails to be copied, or nothing can be stored.
+    What waits for a person is not counted: a batch that is paused, or stopped with all others, sends no more. Nor is
+    there a time where all that is left fails to be copied, or nothing can be stored.
     """
     pace = images_per_second(progress, now, since)
     on_their_way = images_on_their_way(progress) - images_failing(progress)
     if pace is None or progress.failing or on_their_way <= 0:
         return None
-    active = progress.batch.state is BatchState.ACTIVE
+    active = progress.batch.state is BatchState.ACTIVE and progress.stop is None
     return (images_to_come(progress) if active else on_their_way) / pace
 
 
@@ -94,6 +94,13 @@ def failing_line(failing: Failing) -> str:
     paid = f"{count(failing.images, 'paid image')} ({money})"
     since = moment(failing.since).strftime("%H:%M:%SZ")
     return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
+
+
+def stop_line(stop: Stop, lift: str = "`resume --all`") -> str:
+    """The emergency stop: since when, by whom, and what lifts it."""
+    since = moment(stop.since).strftime("%Y-%m-%d %H:%M:%SZ")
+    who = f" by {stop.by}" if stop.by else ""
+    return f"all submits are stopped since {since}{who}, no batch pays for anything new; {lift} lifts it"
 
 
 def day_budget_line(limit: DayLimit) -> str:

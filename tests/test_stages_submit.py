@@ -8,6 +8,7 @@ import dataclasses
 import orjson
 import pytest
 from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
+from sqlalchemy.exc import OperationalError
 
 from jobs.states import Job
 from providers.dialect import Kind
@@ -177,3 +178,50 @@ async def test_a_bad_text_in_one_answer_costs_no_other_attempt_its_record(tmp_pa
     progress = services.ledger.progress("b")
     assert progress.jobs == {Job.FAILED: 3, Job.WORKING: 1}
     assert progress.images_in_flight == 1
+
+
+async def test_what_is_claimed_when_all_is_stopped_is_given_back_and_not_sent(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    attempt = await one(services, tmp_path)
+    services.ledger.stop_all(services.clock.now(), "mia@shop")
+
+    fact = await submit(services, attempt)
+
+    assert (fact.code, fact.message) == ("not_sent", stage.STOPPED)
+    assert not provider.submits
+    assert state(services) is Job.READY
+    assert services.ledger.fates([attempt.intent.attempt_id]).given_back == 1
+
+
+async def test_a_stop_that_comes_while_a_submit_connects_keeps_it_here(tmp_path):
+    services = world(tmp_path, Provider())
+    attempt = await one(services, tmp_path)
+
+    async def connect(call, *, mark, **_):
+        services.stop_check.is_stopped = True  # another submit has just seen it
+        mark.too_late = not mark.may_leave()
+        return no_answer(sent=False)
+
+    services.http.send = connect
+
+    fact = await submit(services, attempt)
+
+    assert (fact.code, fact.message) == ("not_sent", stage.STOPPED)
+
+
+async def test_nothing_is_sent_while_the_ledger_cannot_say_whether_all_is_stopped(tmp_path, monkeypatch):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    attempt = await one(services, tmp_path)
+    monkeypatch.setattr(services.ledger, "stopped", _away)
+
+    fact = await submit(services, attempt)
+
+    assert fact.code == "not_sent"
+    assert "ledger" in fact.message
+    assert not provider.submits
+
+
+def _away():
+    raise OperationalError("SELECT", None, OSError("gone"))

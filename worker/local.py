@@ -15,7 +15,7 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import count, day_budget_line, failing_line, resting, trouble_line
+from jobs.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
@@ -310,6 +310,11 @@ def _day_budget_used(standing: Standing) -> str:
     return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
 
 
+def _all_paused(standing: Standing) -> str:
+    stop = standing.progress.stop  # None: lifted while the run ended
+    return f"{stop_line(stop)}." if stop else "all submits were stopped."
+
+
 def _rows_need_you(standing: Standing) -> str:
     rows = bad_rows(standing.progress)
     return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you."
@@ -340,6 +345,7 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.BUCKET_REFUSES: _bucket_refuses,
     Reason.NOTHING_STORED: _nothing_stored,
     Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
+    Reason.ALL_PAUSED: _all_paused,
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
     Reason.LEDGER_GONE: lambda _: "the ledger is gone.",

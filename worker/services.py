@@ -22,6 +22,7 @@ from worker.bells import Bells
 from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
 from worker.clock import Clock, SystemClock
 from worker.destinations import Destinations
+from worker.emergency import StopCheck
 from worker.http import Http
 from worker.pacing import Pacing
 from worker.recorder import Recorder
@@ -52,6 +53,7 @@ class Services:
     routes: Routes
     sharing: Sharing
     pacing: Pacing
+    stop_check: StopCheck
     dialects: Mapping[str, Dialect]
     clock: Clock
     chance: random.Random
@@ -111,6 +113,7 @@ def build(
         pacing=Pacing(
             accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
         ),
+        stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
         dialects=DIALECTS,
         clock=clock,
         chance=chance,

@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
     BUCKET_REFUSES = "bucket_refuses"
     NOTHING_STORED = "nothing_stored"  # what was paid fails to be copied, and nothing more is bought or left
     BATCH_PAUSED = "batch_paused"
+    ALL_PAUSED = "all_paused"
     AFTER_RESTORE = "after_restore"
     NOTHING_MOVES = "nothing_moves"
     LEDGER_GONE = "ledger_gone"
@@ -96,6 +97,8 @@ def _holds_rows_up(standing: Standing) -> Reason | None:
     progress = standing.progress
     if progress.moved:
         return Reason.AFTER_RESTORE
+    if progress.stop is not None:
+        return Reason.ALL_PAUSED
     if progress.batch.state is BatchState.PAUSED:
         return Reason.BATCH_PAUSED
     if resting(progress, standing.accounts, standing.now):

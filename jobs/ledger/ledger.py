@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +41,7 @@ from jobs.ledger import (
     reports,
     server,
     steering,
+    stop,
     unknowns,
     uses,
     workers,
@@ -55,7 +56,7 @@ from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKin
 from jobs.ledger.values.facts import Fact
 from jobs.ledger.values.failing import Failing
 from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
-from jobs.ledger.values.workers import Trouble, Worker
+from jobs.ledger.values.workers import Stop, Trouble, Worker
 from jobs.money import AuditLine, Entry
 from jobs.paces import Learnt
 from jobs.slack import Backlog
@@ -217,6 +218,25 @@ class Ledger:
     def try_again(self, name: str, now: float) -> None:
         """Copies that failed are tried now, and once more those that waited for a person."""
         self._write(lambda tx: failing.try_again(tx, batches.batch_id_of(tx, name), now))
+
+    def stop_all(self, now: float, by: str) -> stop.Stopped:
+        """The emergency stop. When it returns, nobody claims a submit until `lift_stop`. A second one changes nothing.
+
+        `by`: USER@HOST.
+        """
+        return self._write(lambda tx: stop.stop(tx, now, by))
+
+    def lift_stop(self) -> Stop | None:
+        """Ends the emergency stop, and nothing else; returns the one that stood."""
+        return self._write(stop.lift)
+
+    def stopped(self) -> Stop | None:
+        """The emergency stop, while there is one."""
+        return self._read(stop.standing)
+
+    def fates(self, attempt_ids: Collection[int]) -> stop.Fates:
+        """What became of attempts that were claimed before a stop."""
+        return self._read(lambda tx: stop.fates(tx, attempt_ids))
 
     def pause_hopeless(self) -> list[tuple[str, str]]:
         """Pauses batches most of whose rows fail alike; their names, and the code."""

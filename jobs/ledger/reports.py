@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.ledger import days, destinations, durations, failing
+from jobs.ledger import days, destinations, durations, failing, stop
 from jobs.ledger.batches import as_batch
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.derived import HAS_WRONG_PIXELS
@@ -95,6 +95,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else failing.of_batch(tx, batch.id, batch.dest, now),
+        stop=stop.standing(tx),
     )
 
 

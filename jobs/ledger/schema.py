@@ -57,6 +57,8 @@ ledger = Table(
     Column("created_at", Time, nullable=False),
     Column("secret", Text, nullable=False),  # signs the callback addresses of attempts
     Column("daily_budget", BigInteger),  # of all accounts together; NULL: none
+    Column("stopped_at", Time),  # since when `pause --all` holds every submit; NULL: it does not
+    Column("stopped_by", Text),  # USER@HOST
     Column("origin", Text),  # the server, timeline and database it was last known to live in; NULL: not told
 )
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, li
 from jobs import retry
 from jobs.ledger.destinations import HELD_UP
 from jobs.ledger.schema import accounts, batches, jobs, shares
+from jobs.ledger.stop import NOT_STOPPED
 from jobs.states import Batch as BatchState
 
 
@@ -31,11 +32,12 @@ class Share:
 
 _ONLY = bindparam("only", type_=Text)
 #: Batches that may spend now; `only` binds one of them, or None, `moment` is now. Where what is paid already cannot be
-#: put, or not in time, nothing more is paid for.
+#: put, or not in time, nothing more is paid for; nor while all is stopped.
 MAY_SPEND = (
     (batches.c.state == BatchState.ACTIVE)
     & (_ONLY.is_(None) | (batches.c.name == _ONLY))
     & batches.c.dest.not_in(HELD_UP)
+    & NOT_STOPPED
 )
 #: Jobs that wait to be sent, now or later.
 WAITS = (

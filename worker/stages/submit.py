@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.endings import SILENCES, Ending, Silence, unanswered
+from jobs.ledger import is_away
 from jobs.ledger.values.claimed import Intent, TaskKind
 from jobs.ledger.values.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from providers.dialect import (
@@ -42,6 +43,7 @@ REFERENCE_WAIT = 2.0
 #: Seconds before a row is tried again that failed here, by a bug or before its time.
 LATER = 30.0
 TOO_LATE = "its time had passed"
+STOPPED = "all submits were stopped before it was sent"
 #: Seconds that a claim can be ahead of its requests, and more.
 LONGEST_AHEAD = 30.0
 
@@ -62,6 +64,7 @@ async def submit(services: Services, attempt: Attempt) -> Fact:
         route = _route(services, attempt.intent)
         call, files = await _prepare(services, attempt.intent, route)
         await _wait_for_its_moment(services, attempt.intent)
+        await _demand_no_stop(services, attempt.intent)
         _demand_still_allowed(services, attempt, route)
         exchange = await _send(services, attempt, call, files, route)
         fact = await _read(services, attempt.intent, route, call, exchange)
@@ -137,6 +140,19 @@ async def _wait_for_its_moment(services: Services, intent: Intent) -> None:
         await services.clock.sleep(early)
 
 
+async def _demand_no_stop(services: Services, intent: Intent) -> None:
+    """A ledger that cannot say so, or anything else that fails here, is no leave to send."""
+    try:
+        stopped = await services.stop_check.look()
+    except Exception as trouble:
+        if not is_away(trouble):
+            raise
+        message = "the ledger did not answer before it was sent"
+        raise _StayedHereError(_not_sent(services, intent, message, retry_after=LATER)) from trouble
+    if stopped:
+        raise _StayedHereError(_not_sent(services, intent, STOPPED, retry_after=0.0))
+
+
 def _demand_still_allowed(services: Services, attempt: Attempt, route: Route) -> None:
     """Directly before the POST."""
     if attempt.stopped:
@@ -162,13 +178,14 @@ async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping
         mark=attempt.mark,
     )
     if attempt.mark.too_late:
-        raise _StayedHereError(_not_sent(services, attempt.intent, TOO_LATE, retry_after=0.0))
+        message = STOPPED if services.stop_check.is_stopped else TOO_LATE
+        raise _StayedHereError(_not_sent(services, attempt.intent, message, retry_after=0.0))
     return exchange
 
 
 def _may_leave(services: Services, attempt: Attempt) -> bool:
     """Asked when the connection stands: a process that was stopped while it connected must not send then."""
-    if _time_left(services, attempt) <= MARGIN:
+    if _time_left(services, attempt) <= MARGIN or services.stop_check.is_stopped:
         return False
     services.ledger.departs(attempt.intent.attempt_id)
     return True

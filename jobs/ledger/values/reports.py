@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jobs.ledger.values.accounts import DayLimit
 from jobs.ledger.values.batches import Batch
 from jobs.ledger.values.failing import Failing
-from jobs.ledger.values.workers import Trouble
+from jobs.ledger.values.workers import Stop, Trouble
 from jobs.raw_rows import as_text
 from jobs.states import Job as JobState
 from providers.dialect import Request
@@ -46,6 +46,7 @@ class Progress:
     failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
     wrong_pixels: int = 0  # stored images with other pixels than asked for
     waits_at: frozenset[str] | None = None  # providers that its ready rows are to go to; None: nobody has looked
+    stop: Stop | None = None  # `pause --all`: nobody claims a submit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What worker processes tell of themselves, and of the destinations they write to."""
+"""What worker processes tell of themselves and of the destinations they write to, and what a person tells them all."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ class Trouble:
     code: str
     message: str
     said_by: str = ""  # set when it is heard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """`pause --all`: nobody claims a submit."""
+
+    since: float
+    by: str  # USER@HOST
