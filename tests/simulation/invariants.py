@@ -41,7 +41,7 @@ _SILENT = "SELECT name FROM workers WHERE seen_at < ?"
 _ACCOUNT = "(SELECT name FROM accounts WHERE accounts.id = account_id)"
 
 #: What a batch may wait for when all is calm.
-MENDED_BY_PEOPLE = (Reason.BATCH_PAUSED, Reason.BUDGET_USED, Reason.DAY_BUDGET_USED)
+MENDED_BY_PEOPLE = (Reason.BATCH_PAUSED, Reason.ALL_PAUSED, Reason.BUDGET_USED, Reason.DAY_BUDGET_USED)
 #: What is still to be done, cheaply asked.
 PENDING = {
     "still polled": "SELECT id, state FROM attempts WHERE next_poll_at IS NOT NULL",

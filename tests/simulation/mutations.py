@@ -9,9 +9,11 @@ from sqlalchemy import bindparam, select
 
 from jobs import doubts
 from jobs.ledger import claims, shares
+from jobs.ledger.destinations import HELD_UP
 from jobs.ledger.ledger import Ledger, Recorded
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.schema import shares as share_table
+from jobs.ledger.stop import NOT_STOPPED
 from jobs.ledger.values.claimed import Claim
 from jobs.ledger.values.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
 from jobs.states import Batch as BatchState
@@ -128,12 +130,22 @@ def without_turns(patch: pytest.MonkeyPatch) -> None:
 
 def without_heed_to_destinations(patch: pytest.MonkeyPatch) -> None:
     """Images are paid for, wherever they go."""
+    _serve_all(patch, NOT_STOPPED)
+
+
+def without_heed_to_the_stop(patch: pytest.MonkeyPatch) -> None:
+    """Submits go on while all is stopped."""
+    _serve_all(patch, batches.c.dest.not_in(HELD_UP))
+
+
+def _serve_all(patch: pytest.MonkeyPatch, but_for: Any) -> None:
+    """Every active batch may spend, `but_for` what this condition leaves out."""
     at_account = (share_table.c.batch_id == batches.c.id) & (share_table.c.account_id == bindparam("of_account"))
     work = select(jobs.c.id).where(*shares.IS_READY, jobs.c.batch_id == batches.c.id).exists()
     everybody = (
         select(batches, share_table.c.tag)
         .select_from(batches.outerjoin(share_table, at_account))
-        .where(batches.c.state == BatchState.ACTIVE, work)
+        .where(batches.c.state == BatchState.ACTIVE, but_for, work)
         .order_by(batches.c.id)
     )
     patch.setattr(shares, "_WITH_WORK", everybody)
@@ -154,6 +166,7 @@ MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     without_rests: ("an account that rests is left alone",),
     without_places: ("no more is claimed than may be in flight", "places in flight are kept"),
     without_turns: ("batches share an account by weight",),
+    without_heed_to_the_stop: ("nothing is claimed while all is stopped",),
     without_heed_to_destinations: ("nothing is paid for a destination in trouble",),
     without_a_second_question: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),
     with_unclear_taken_for_refused: ("charged is stored, waiting, lost, surplus, undelivered or at risk",),

@@ -38,6 +38,7 @@ class Person:
             (0.7, self._links_crawl),
             (0.7, self._clock),
             (1.0, self._pause),
+            (0.5, self._stop_all),
             (0.15, self._cancel),
             (0.7, self._redo),
             (1.0, self._retry),
@@ -69,6 +70,8 @@ class Person:
         if world.chance.random() < 0.5:
             for name in world.settings.accounts:
                 world.office.wake_account(name, world.true_now())
+        if world.chance.random() < 0.7:
+            world.office.lift_stop()
         for batch in world.batches:
             found = world.office.find_batch(batch)
             if found is not None and found.state is BatchState.PAUSED and world.chance.random() < 0.7:
@@ -182,6 +185,13 @@ class Person:
         world.office.pause(batch, "on your word", world.true_now())
         if world.chance.random() < 0.8:
             world.timeline.after(world.chance.uniform(1, 300), lambda: world.office.resume(batch, world.true_now()))
+
+    def _stop_all(self) -> None:
+        world = self.world
+        world.say("pause --all")
+        world.office.stop_all(world.true_now(), "person@office")
+        if world.chance.random() < 0.8:
+            world.timeline.after(world.chance.uniform(1, 300), world.office.lift_stop)
 
     def _cancel(self) -> None:
         batch = self._some_batch()

@@ -21,6 +21,7 @@ from worker.clock import SystemClock
 from worker.crew import Crew, lanes_of
 from worker.crew_thread import AFTER_TROUBLE, SIGN_OF_LIFE
 from worker.destinations import Destinations
+from worker.emergency import StopCheck
 from worker.pacing import Pacing
 from worker.recorder import Recorder
 from worker.rescue import Rescue
@@ -162,6 +163,8 @@ class SimLedger(Ledger):
         watch.claims.made(account, self._process, before, now, claim)
         for intent in claim.intents:
             watch.claimed(intent, terms["lease"])
+        if claim.intents and self._world.office.stopped() is not None:
+            watch.fault("nothing is claimed while all is stopped", f"{account}: {len(claim.intents)} submits")
         if claim.intents and self._process is not None:
             self._process.notice("claimed")
         return claim
@@ -277,6 +280,7 @@ class Process:
             routes=world.routes,
             sharing=sharing,
             pacing=Pacing(accounts=accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing),
+            stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
             dialects=DIALECTS,
             clock=clock,
             chance=chance,
