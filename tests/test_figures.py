@@ -99,6 +99,18 @@ def test_status_of_a_batch_tells_its_own_part_of_what_an_account_has_in_flight()
     assert all("with all batches: " in text and "3 in flight of 1,000" in text for text in (quiet, busy))
 
 
+def test_a_batch_is_counted_alone_and_limits_are_learnt_on_either_database(ledger):
+    stock.stock(ledger, stock.rows(3), name="busy")
+    assert stock.claim(ledger, stock.NOW) == 3
+    ledger.record_manifest(stock.new_batch("quiet"), stock.rows(2), now=stock.NOW)
+
+    assert [ledger.at_risk(name) for name in ("busy", "quiet", None)] == [(3, 60_000), (0, 0), (3, 60_000)]
+    assert [ledger.in_flight(name) for name in ("busy", "quiet")] == [{"main": 3}, {}]
+    assert [ledger.progress(name).waits_at for name in ("busy", "quiet")] == [set(), {"maxapi.io"}]
+    assert ledger.learnt().limits["main"].provider == "maxapi.io"
+    assert ledger.first_death() is None
+
+
 def test_status_of_a_batch_names_no_account_that_its_rows_do_not_wait_for(tmp_path):
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:

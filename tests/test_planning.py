@@ -452,13 +452,14 @@ def test_a_sparse_field_of_jsonl_needs_a_default_only(tmp_path):
 
 
 def test_columns_that_look_like_known_ones_are_told(tmp_path):
-    manifest = manifest_of(tmp_path, "prompt,Image URLs,ration,Title,Quantity\n")
+    manifest = manifest_of(tmp_path, "prompt,Image URLs,ration,aspect_ratio,Title,Quantity\n")
 
     hints = column_hints(manifest, {})
 
     assert [hint.split(" is only")[0] for hint in hints] == [
         'column "Image URLs" looks like "image_urls" and',
         'column "ration" looks like "ratio" and',
+        'column "aspect_ratio" looks like "ratio" and',
     ]
 
 
