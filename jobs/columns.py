@@ -16,8 +16,7 @@ CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 _ELSEWHERE = {
     "aspect_ratio": "ratio",
     "aspect ratio": "ratio",
-    "reference_images": "image_urls",
-    "images": "image_urls",
+    **dict.fromkeys(("image", "images", "image[]", "reference_image", "reference_images"), "image_urls"),
 }
 #: Strict enough that a shop's "Quantity" is not taken for `quality`.
 _HINT_CUTOFF = 0.85

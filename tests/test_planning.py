@@ -463,6 +463,14 @@ def test_columns_that_look_like_known_ones_are_told(tmp_path):
     ]
 
 
+def test_a_column_of_pictures_that_would_be_left_out_is_told(tmp_path):
+    manifest = manifest_of(tmp_path, '{"prompt": "Make it blue", "image": "https://a.example/1.png"}\n', "m.jsonl")
+
+    (hint,) = column_hints(manifest, {})
+
+    assert "only carried; --map image_urls=image uses it" in hint
+
+
 def test_swapped_letters_are_hinted_and_a_shops_own_sizes_are_not(tmp_path):
     manifest = manifest_of(tmp_path, "prompt,raito,Size,Quality\n")
 
