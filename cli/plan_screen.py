@@ -103,6 +103,8 @@ def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]
     yield from ((line, "") for line in rest)
     if any(line.price_is_yours for line in seen.routes):
         yield f"  * {YOURS[sandbox]}", "dim"
+    for assumed in dict.fromkeys(line.assumed for line in seen.routes if line.assumed):
+        yield f"  ~ billed by tokens; estimated: {assumed}", "dim"
 
 
 def _resting(taking: Taking) -> Iterator[Line]:
@@ -128,7 +130,7 @@ def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
         line.label,
         f"{line.images:,}",
         f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
-        wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
+        ("~" if line.assumed else "") + wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
         usd,
         _time(line),
         line.bound_by,
@@ -145,7 +147,8 @@ def _total(taking: Taking) -> Iterator[Line]:
     unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {wording.money(budget)}" if budget is not None else ""
     ready = f", ready {_when(seen)} if started now" if seen.images and not _days(taking) else ""
-    yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{unpriced}{of}{ready}", "bold"
+    most = f" (set aside: {wording.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
+    yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
     if days := _days(taking):
         daily = wording.money(round(taking.settings.daily_budget * MICROS))
         yield f"{'':{_WIDTH}}  daily_budget {daily} spreads it over {wording.count(days, 'UTC day')} or more", ""
@@ -201,6 +204,7 @@ def document(taking: Taking, *, probed: bool) -> dict[str, object]:
         "routes": [_route_document(line) for line in seen.routes],
         "images": seen.images,
         "usd": seen.money / 1_000_000,
+        "usd_at_most": seen.aside / 1_000_000,
         "unpriced_images": seen.unpriced,
         "seconds": round(seen.seconds, 1),
         "seconds_may_be_less": seen.may_be_less,
@@ -227,6 +231,9 @@ def _route_document(line: RouteLine) -> dict[str, object]:
         "usd_each": None if line.price is None else line.price / 1_000_000,
         "usd": None if line.money is None else line.money / 1_000_000,
         "price_is_yours": line.price_is_yours,
+        "route_mode": line.mode,
+        "assumed": line.assumed or None,
+        "usd_at_most": None if line.price is None else line.aside / 1_000_000,
         "seconds": round(line.seconds, 1),
         "seconds_may_be_less": line.may_be_less,
         "bound_by": line.bound_by,

@@ -100,7 +100,7 @@ def _to_agree(taking: Taking) -> tuple[int, int]:
 
 def _at_most(taking: Taking) -> int:
     """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
-    budget, batch, planned = _budget(taking), taking.batch, taking.seen.money
+    budget, batch, planned = _budget(taking), taking.batch, taking.seen.aside
     if budget is None or not taking.seen.images or _failover(taking) is Failover.OFF:
         return planned
     return max(planned, budget - (batch.charged + batch.reserved if batch else 0))

@@ -350,7 +350,7 @@ def _price(catalog: Catalog, row: Result) -> int | None:
     if row.request is None or row.provider is None or row.provider_model is None:
         return None
     try:
-        return catalog.route_of(row.provider, row.provider_model, row.request).price
+        return catalog.route_of(row.provider, row.provider_model, row.request).price_of(row.request.prompt)
     except Unmakeable:
         return None
 

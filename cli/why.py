@@ -30,6 +30,8 @@ TOLD_BY_ATTEMPT = frozenset({"submit_refused", "outcome_unknown", "task_failed",
 EVENTS: dict[str, str] = {
     "late_answer_accepted": "the provider's answer came late: the attempt is known again",
     "poll_not_understood": "an answer about the task was no help",
+    "charge_estimated": "what it cost was not told; what was set aside counts as charged",
+    "charged_above": "the provider's usage came to more than was set aside",
     "delivered_short": "fewer images came than were asked for",
     "moved": "it goes to another provider; nothing was paid at the first",
     "late_fact": "a late word from the provider changed nothing",

@@ -19,6 +19,7 @@ import orjson
 
 from jobs.again import Before, Comparison
 from jobs.columns import column_hints
+from jobs.costs import expected
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values.accounts import AccountLimits
@@ -31,7 +32,7 @@ from jobs.references import References
 from jobs.repeats import Repeats, Twins
 from jobs.states import Job
 from jobs.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
-from providers.dialect import Route
+from providers.dialect import Request, Route
 from providers.references import file_name
 
 #: Rows looked up in the ledger, and told to a progress display, at once.
@@ -183,7 +184,9 @@ class _Line:
     """A route line while it is counted."""
 
     route: Route
+    request: Request  # of one of its rows
     images: int = 0
+    aside: int = 0  # micro-dollars that are set aside for them
     tasks: int = 0
 
 
@@ -231,7 +234,7 @@ class _Count:
         asks = self.counts["changed"] > changed and self.intake.changed != "keep"
         if len(self.samples) < _SAMPLES and (images or asks):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
-        self._add(route, images)
+        self._add(route, row, images)
 
     def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
         """Counts the row for what it is, and says how many of its images still cost money."""
@@ -252,14 +255,23 @@ class _Count:
             self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
         return {"error": 0, "keep": known.free, "redo": n}[self.intake.changed]
 
-    def _add(self, route: Route, images: int) -> None:
-        if not images:
+    def _add(self, route: Route, row: Row, images: int) -> None:
+        if not images or row.request is None:
             return
-        same = (route.provider, route.provider_model, route.ratio, route.resolution, route.pixels, route.price)
+        same = (
+            route.provider,
+            route.provider_model,
+            route.ratio,
+            route.resolution,
+            route.pixels,
+            route.price,
+            route.mode,
+        )
         line = self.lines.get(same)
         if line is None:
-            line = self.lines[same] = _Line(route)
+            line = self.lines[same] = _Line(route, row.request)
         line.images += images
+        line.aside += images * (row.price or 0)
         line.tasks += tasks_for(images, route.max_n)
 
     def survey(self, planner: Planner, twins: Twins, known_paces: Paces) -> Survey:
@@ -316,6 +328,7 @@ def _fate(state: Job) -> str:
 
 def _route_line(line: _Line, paces: Paces) -> RouteLine:
     route, pace = line.route, paces.of(line.route.provider)
+    price, assumed = expected(route, line.request, paces.learnt.costs)
     work = line.tasks * paces.task_seconds(route)
     return RouteLine(
         provider=route.provider,
@@ -324,8 +337,11 @@ def _route_line(line: _Line, paces: Paces) -> RouteLine:
         ratio=route.ratio,
         resolution=route.resolution,
         pixels=route.pixels,
-        price=route.price,
+        price=price,
         price_is_yours=route.price_is_yours,
+        mode=route.mode,
+        assumed=assumed,
+        aside=line.aside,
         images=line.images,
         tasks=line.tasks,
         seconds=pace.seconds(line.tasks, work),

@@ -86,7 +86,8 @@ class AuditLine:
     asked: int  # images
     delivered: int
     surplus: int  # of these, beyond what a row waited for
-    price: int | None  # an image
+    surplus_cost: int
+    price: int | None  # an image; at most, where it is billed by tokens
     reserved: int  # when it was sent, and what came beyond it
     open: int  # of this, still set aside
     charged: int
@@ -120,7 +121,7 @@ class Tally:
             self.attempts += 1
             self.delivered += line.delivered
             self.charged += line.charged
-            self.surplus += line.surplus * (line.price or 0)
+            self.surplus += line.surplus_cost
             self.unpriced += line.delivered if line.price is None else 0
             if add := _ADDERS.get(line.state):
                 add(self, line)

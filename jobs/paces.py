@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs.cadence import Durations, mean
+from jobs.costs import Cost, CostKind
 from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.ledger.values.accounts import AccountLimits, LearntLimits
 from jobs.ledger.values.claimed import TaskKind
@@ -62,10 +63,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """What a ledger knows of its accounts: limits by account, and durations by kind of task."""
+    """What a ledger knows of its accounts: limits by account, durations and costs by kind of task."""
 
     limits: Mapping[str, LearntLimits] = field(default_factory=dict)
     durations: Mapping[TaskKind, Durations] = field(default_factory=dict)
+    costs: Mapping[CostKind, Cost] = field(default_factory=dict)  # of images that are billed by tokens
 
 
 @dataclass(slots=True, kw_only=True)

@@ -351,7 +351,8 @@ def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> 
         path=path,
         provider=route.provider,
         provider_model=route.provider_model,
-        price=route.price,
+        price=route.price_of(request.prompt),
+        mode=route.mode,
         pixels=route.pixels,
         max_n=route.max_n,
     )

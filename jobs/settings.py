@@ -37,7 +37,7 @@ class Account(BaseModel):
     first_poll_after: Seconds | None = None
     poll_every: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
     polling: Literal["prompt", "thrifty"] = "prompt"  # results found early, or with fewer polls
-    route_mode: str = "mix"
+    route_mode: str | None = None  # maxapi.dev's own route; unset: the cheapest that has a price
     webhook_base_url: str = ""
     prices: dict[str, dict[str, Dollars]] = Field(default_factory=dict)
 

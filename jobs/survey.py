@@ -30,12 +30,15 @@ class RouteLine:
     ratio: str | None
     resolution: str | None
     pixels: tuple[int, int] | None  # None: not known beforehand
-    price: int | None  # micro-dollars an image; None: not known
+    price: int | None  # micro-dollars an image, likely where it is billed by tokens; None: not known
     price_is_yours: bool
     images: int
     tasks: int  # provider tasks: one makes up to the route's max_n images
     seconds: float  # from the first submit to the last image, were this the provider's only route
     bound_by: str  # "max_in_flight 10", "submits_per_second 5, learnt"
+    mode: str | None = None  # the provider's own route, where it has several
+    assumed: str = ""  # what the price rests on, where it is an estimate
+    aside: int = 0  # micro-dollars set aside for all of them: the most they cost
     may_be_less: bool = False  # what bounds it still grows: the seconds are the most it may take
 
     @property
@@ -46,7 +49,7 @@ class RouteLine:
     @property
     def label(self) -> str:
         """The model and its shape: "gpt-image-2 16:9"; the resolution too where the pixels do not tell it."""
-        shape = [self.ratio, None if self.pixels else self.resolution]
+        shape = [self.ratio, None if self.pixels else self.resolution, self.mode if self.assumed else None]
         return " ".join([self.model, *(part for part in shape if part)])
 
 
@@ -111,6 +114,11 @@ class Survey:
     def money(self) -> int:
         """Micro-dollars for the images whose price is known."""
         return sum(line.money or 0 for line in self.routes)
+
+    @property
+    def aside(self) -> int:
+        """Micro-dollars that are set aside for them while they are made: the most that they cost."""
+        return sum(line.aside for line in self.routes)
 
     @property
     def unpriced(self) -> int:

@@ -15,6 +15,7 @@ from providers.dialect import Request, Route, clean
 from providers.legality import SHOWN, Complaint, Fit, Problem, Unmakeable, check_reference, fit, merge
 from providers.offers import ANY, Contents, Offer
 from providers.references import By
+from providers.tokens import TokenPrices, assumed
 
 __all__ = ["DEFAULT_MODEL", "Catalog", "Problem", "Unmakeable"]
 
@@ -58,6 +59,11 @@ class Catalog:
             raise ValueError("; ".join(wrong))
         return self._changed(_with_prices(offer, prices.get(offer.provider, {})) for offer in self._offers)
 
+    def tokens_of(self, provider: str, provider_model: str, mode: str | None) -> TokenPrices | None:
+        """What a provider's route is billed by; None: by the image."""
+        own = (offer for offer in self._offers if (offer.provider, offer.id) == (provider, provider_model))
+        return next((offer.tokens.get(mode or "") for offer in own if not offer.your_prices), None)
+
     def with_cadence(self, provider: str, first_poll_after: float | None, poll_every: float | None) -> Catalog:
         """With the user's own seconds to the first poll and between polls; None keeps the catalogue's."""
         return self._changed(
@@ -71,8 +77,8 @@ class Catalog:
             for offer in self._offers
         )
 
-    def with_route_mode(self, provider: str, route_mode: str) -> Catalog:
-        """With the account's own route mode, on which the price depends at maxapi.dev."""
+    def with_route_mode(self, provider: str, route_mode: str | None) -> Catalog:
+        """With the account's own route mode, on which the price depends at maxapi.dev; None: the cheapest is taken."""
         return self._changed(
             replace(offer, route_mode=route_mode) if offer.provider == provider else offer for offer in self._offers
         )
@@ -125,12 +131,14 @@ class Catalog:
             raise Unmakeable([*bad, *problems])
         return list(routes)
 
-    def route_of(self, provider: str, provider_model: str, request: Request) -> Route:
-        """The same route again, at run time. Raises Unmakeable when the catalogue no longer has it."""
+    def route_of(self, provider: str, provider_model: str, request: Request, mode: str | None = None) -> Route:
+        """The same route again, at run time. Raises Unmakeable when the catalogue no longer has it.
+
+        `mode`: the provider's own route that was planned, whatever the settings say by now.
+        """
+        asked = replace(request, options={**request.options, "route_mode": mode}) if mode else request
         found = [
-            route
-            for route in self.routes(replace(request, provider=provider))
-            if route.provider_model == provider_model
+            route for route in self.routes(replace(asked, provider=provider)) if route.provider_model == provider_model
         ]
         if not found:
             legal = f"{provider} makes this request with another model"
@@ -152,7 +160,8 @@ class Catalog:
         tried = [(offer, fit(offer, request)) for offer in _for_references(allowed, request)]
         fits = [(offer, found) for offer, found in tried if isinstance(found, Fit)]
         if fits and not problems:
-            routes = [_route(offer, found, request) for offer, found in fits]
+            asked = request.options.get("route_mode")
+            routes = [_route(offer, found, request, mode) for offer, found in fits for mode in offer.modes(asked)]
             return tuple(sorted(routes, key=_order(providers))), ()
         complaints = [(offer.provider, found) for offer, found in tried if not isinstance(found, Fit)]
         return (), tuple(problems + ([] if fits else self._explain(request, complaints)))
@@ -251,15 +260,15 @@ def _for_references(allowed: list[Offer], request: Request) -> list[Offer]:
     return [offer for offer in allowed if offer in meant or offer.provider not in providers]
 
 
-def _order(providers: Sequence[str] | None) -> Callable[[Route], tuple[bool, int] | int]:
-    if providers is None:
-        return lambda route: (route.price is None, route.price or 0)
-    places = {name: place for place, name in reversed(list(enumerate(providers)))}
-    return lambda route: places[route.provider]
+def _order(providers: Sequence[str] | None) -> Callable[[Route], tuple[int, bool, int]]:
+    places = {name: place for place, name in reversed(list(enumerate(providers or ())))}
+    return lambda route: (places.get(route.provider, 0), route.expected is None, route.expected or 0)
 
 
-def _route(offer: Offer, found: Fit, request: Request) -> Route:
+def _route(offer: Offer, found: Fit, request: Request, mode: str | None) -> Route:
     yours = _for(offer.your_prices, found.resolution)
+    tokens = offer.tokens.get(mode or "") if yours is None else None
+    asked = (found.pixels, request.quality, len(request.references))
     return Route(
         provider=offer.provider,
         model=offer.model,
@@ -270,8 +279,12 @@ def _route(offer: Offer, found: Fit, request: Request) -> Route:
         edits=bool(request.references),
         references_by=_references_by(offer, request),
         max_n=offer.max_n,
-        price=_list_price(offer, found, request) if yours is None else yours,
+        price=tokens.bound(*asked) if tokens else _list_price(offer, found, mode) if yours is None else yours,
         price_is_yours=yours is not None,
+        mode=mode,
+        tokens=tokens,
+        estimate=tokens.estimate(*asked) if tokens else None,
+        assumed=assumed(found.pixels, request.quality) if tokens else "",
         link_life=offer.link_life,
         first_poll_after=offer.first_poll_after,
         poll_every=offer.poll_every,
@@ -285,9 +298,9 @@ def _references_by(offer: Offer, request: Request) -> By:
     return By.LINK if request.options.get("official_fallback") else offer.references_by
 
 
-def _list_price(offer: Offer, found: Fit, request: Request) -> int | None:
+def _list_price(offer: Offer, found: Fit, mode: str | None) -> int | None:
     if offer.priced_by == "route_mode":
-        return offer.prices.get(str(request.options.get("route_mode", offer.route_mode)))
+        return offer.prices.get(mode or "")
     return _for(offer.prices, found.resolution)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import orjson
 
 from providers.references import By
+from providers.tokens import TokenPrices, Usage
 
 MICROS = 1_000_000  # micro-dollars in a dollar; money is always an integer of these
 
@@ -86,13 +87,26 @@ class Route:
     edits: bool = False  # made from references
     references_by: By = By.LINK  # how it takes those that are no link
     max_n: int  # images one provider task can make
-    price: int | None  # micro-dollars an image at list price; None: not known
+    price: int | None  # micro-dollars an image at list price; None: not known. By tokens: at most, without the prompt
     price_is_yours: bool = False  # from the settings, not the catalogue
+    mode: str | None = None  # the provider's own route, where it has several: "official-cheap"
+    tokens: TokenPrices | None = None  # billed by these; None: by the image
+    estimate: int | None = None  # micro-dollars an image is likely to cost, where that is less than `price`
+    assumed: str = ""  # what the estimate rests on
     link_life: float = 0.0  # seconds a result's link lives, counted from generation
     first_poll_after: float = 10.0  # seconds
     poll_every: float = 5.0  # seconds
     typical_seconds: float = 20.0  # an image's usual making, for estimates only
     submit_timeout: float = 60.0  # seconds a submit may take in all before its outcome is unclear
+
+    def price_of(self, prompt: str) -> int | None:
+        """Micro-dollars that are set aside for an image with this prompt."""
+        return self.price if self.price is None or self.tokens is None else self.price + self.tokens.prompt(prompt)
+
+    @property
+    def expected(self) -> int | None:
+        """Micro-dollars an image is likely to cost; None: not known."""
+        return self.price if self.estimate is None else self.estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +171,7 @@ class Delivered:
 
     links: tuple[Link, ...]
     task_id: str | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +216,7 @@ class Succeeded:
     links: tuple[Link, ...]
     generated_at: float | None = None  # Unix seconds, where the provider says so
     took: tuple[float, float] | None = None  # seconds at least and at most, by the provider's own clock
+    usage: Usage | None = None  # tokens, where the provider tells and bills them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ from providers.reading import (
     task_id,
     text,
     unix_seconds,
+    usage_of,
     words,
 )
 
@@ -158,7 +159,7 @@ def _read_accepted(response: Response, body: Mapping[str, Json], base_url: str, 
     found = task_id(body.get("task_id"), inner.get("task_id"), body.get("id"), inner.get("id"))
     images = _finished(body)
     if images:
-        return Delivered(links=images, task_id=found)
+        return Delivered(links=images, task_id=found, usage=usage_of(body, inner))
     if not found:
         code = "no_task_id" if body else "unreadable_answer"
         return answers.ambiguous(response, code, answers.error_words(response, body))
@@ -219,7 +220,9 @@ def _read_success(response: Response, body: Mapping[str, Json], state: str) -> P
     inner = first(body.get("data"))
     # The start of the link's clock is not stated: the task's creation is the careful reading.
     times = (unix_seconds(place.get(name)) for place in (body, inner) for name in ("created", "created_at"))
-    return Succeeded(links=found, generated_at=next((at for at in times if at is not None), None))
+    at = next((at for at in times if at is not None), None)
+    places = (body, inner, mapping(body.get("result")), mapping(inner.get("result")))
+    return Succeeded(links=found, generated_at=at, usage=usage_of(*places))
 
 
 def _read_failure(response: Response, body: Mapping[str, Json], state: str) -> Failed:

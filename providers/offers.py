@@ -11,6 +11,7 @@ from typing import Any
 
 from providers.dialect import MICROS
 from providers.references import By
+from providers.tokens import TokenPrices
 
 Pixels = tuple[int, int]
 
@@ -103,8 +104,9 @@ class Offer:
     hint: str = ""
     priced_by: str = "resolution"
     prices: Mapping[str, int] = field(default_factory=dict)  # micro-dollars
+    tokens: Mapping[str, TokenPrices] = field(default_factory=dict)  # by route mode: what is billed by tokens
     your_prices: Mapping[str, int] = field(default_factory=dict)  # from the settings, by resolution
-    route_mode: str = "mix"
+    route_mode: str | None = None  # the account's own choice; None: the cheapest that has a price
     link_life: float
     first_poll_after: float
     poll_every: float
@@ -119,6 +121,13 @@ class Offer:
     def ratios_at(self, resolution: str | None) -> tuple[str, ...]:
         """The ratios that are legal at a resolution; all of them at none."""
         return tuple(ratio for ratio, row in self.ratios.items() if resolution is None or resolution in row)
+
+    def modes(self, asked: object) -> tuple[str | None, ...]:
+        """The provider's routes that may make a request: the one it asks for, the account's, or all with a price."""
+        if self.priced_by != "route_mode":
+            return (None,)
+        chosen = asked or self.route_mode
+        return (str(chosen),) if chosen else (*self.prices, *self.tokens)
 
     @functools.cached_property
     def by_pixels(self) -> Mapping[Pixels, tuple[str, str]]:
@@ -184,12 +193,18 @@ def _offer(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Offer:
         hint=facts.get("hint", ""),
         priced_by=facts.get("priced_by", "resolution"),
         prices={name: micros(usd) for name, usd in facts["prices"].items()},
+        tokens={name: _tokens(usd) for name, usd in facts.get("tokens", {}).items()},
         link_life=float(facts["link_life"]),
         first_poll_after=facts["first_poll_after"],
         poll_every=facts["poll_every"],
         submit_timeout=_by_resolution(facts["submit_timeout"]),
         typical_seconds=_by_resolution(facts["typical_seconds"]),
     )
+
+
+def _tokens(usd: Mapping[str, float]) -> TokenPrices:
+    """USD for a million tokens, as the page has it."""
+    return TokenPrices(**{name: micros(price) for name, price in usd.items()})
 
 
 def _table(rows: Mapping[str, Mapping[str, list[int]]]) -> dict[str, dict[str, Pixels | None]]:

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import orjson
 
 from providers.dialect import RAW_LIMIT, Link, Response, clean
+from providers.tokens import Usage
 
 #: Characters of an answer that are looked through for what to keep.
 LOOKED_AT = 64_000
@@ -161,6 +162,26 @@ def _http_date(value: str) -> float | None:
         return parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+# -- tokens --------------------------------------------------------------------------------------------------------
+
+
+def usage_of(*places: Mapping[str, Json]) -> Usage | None:
+    """OpenAI's `usage` of the first place that has one; None when there is none that can be read whole."""
+    found = next((mapping(place.get("usage")) for place in places if place.get("usage")), {})
+    details = mapping(found.get("input_tokens_details"))
+    output, every = _tokens(found.get("output_tokens")), _tokens(found.get("input_tokens"))
+    text_tokens, image = _tokens(details.get("text_tokens")), _tokens(details.get("image_tokens"))
+    if output is None or (every is None and text_tokens is None and image is None):
+        return None
+    told = (text_tokens or 0) + (image or 0)
+    # What the details leave out counts as text; what they say beyond the sum counts as well.
+    return Usage(text=(text_tokens or 0) + max(0, (every or 0) - told), image=image or 0, output=output)
+
+
+def _tokens(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 # -- images --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any, Final
 
@@ -13,8 +14,11 @@ from sandbox.values import MAXAPI_DEV, Answer, Json, Links, Order, Refusal, Task
 from sandbox.world import World
 
 MODEL: Final = "openai/gpt-image-2-beta"
-#: Micro-dollars an image. `mix` is documented; the others are billed by tokens, these stand for them.
-PRICES: Final = {"mix": 12_000, "official-cheap": 9_000, "official": 40_000}
+#: Micro-dollars an image. `mix` is documented, `official` is not; `official-cheap` is billed by tokens.
+PRICES: Final = {"mix": 12_000, "official-cheap": 0, "official": 40_000}
+#: Steps of the longer side by quality, and tokens of a reference, as OpenAI counts them.
+STEPS: Final = {"low": 16, "medium": 48, "high": 96}
+REFERENCE: Final = 1_024
 FIELDS: Final = (
     "model", "prompt", "size", "quality", "n", "async", "route_mode", "asset_delivery", "background", "moderation",
     "output_format", "output_compression", "response_format", "user",
@@ -68,12 +72,7 @@ class DevApi:
 
     def finished(self, task: Task, links: Links) -> Json:
         """OpenAI's own answer."""
-        tokens = {
-            "input_tokens": 12,
-            "output_tokens": 1_056 * task.delivered,
-            "total_tokens": 12 + 1_056 * task.delivered,
-        }
-        return {"created": int(task.created_at), "data": _data(task, links), "usage": tokens}
+        return {"created": int(task.created_at), "data": _data(task, links), **_usage(task)}
 
     def shown(self, task: Task, now: float, links: Links | None) -> Json:
         """The state of a task."""
@@ -101,6 +100,28 @@ def _error(task: Task) -> dict[str, Any]:
     reason = task.reason or ("timeout" if task.outcome == "timeout" else "")
     code = spoken(reason, REASONS) or "generation_failed"
     return {"code": code, "message": MESSAGES.get(reason, f"generation failed: {code}")}
+
+
+def _usage(task: Task) -> dict[str, Any]:
+    """What it used, for all its images together; in `mix` nothing is billed by it."""
+    if task.usage == "absent":
+        return {}
+    if task.usage == "garbage":
+        return {"usage": {"input_tokens": "twelve", "output_tokens": None, "total_tokens": -1}}
+    many = 0.0 if task.usage == "zero" else task.delivered * task.times
+    text, image, output = (round(many * each) for each in task.order.tokens or (12, 0, 1_056))
+    details = {"text_tokens": text, "image_tokens": image}
+    used = {"input_tokens": text + image, "input_tokens_details": details, "output_tokens": output}
+    return {"usage": {**used, "total_tokens": text + image + output}}
+
+
+def _tokens(prompt: str, size: pixels.Pixels, quality: str | None, references: int) -> tuple[int, int, int]:
+    """What one image uses: OpenAI's arithmetic for gpt-image-2. Where no quality is asked for it takes `medium`."""
+    long, short = max(size), min(size)
+    steps = STEPS.get(quality or "", STEPS["medium"])
+    across = math.floor(steps * short / long + 0.5)
+    output = math.ceil(steps * across * (2_000_000 + long * short) / 4_000_000)
+    return max(1, len(prompt) // 4), references * REFERENCE, output
 
 
 def _data(task: Task, links: Links) -> list[dict[str, str]]:
@@ -157,17 +178,20 @@ def _order(body: Fields, place: str, auto: str, more: dict[str, Any]) -> Order:
     model = body.text("model", required=True)
     if model != MODEL:
         raise Refusal("model", f"The model '{model}' does not exist", param="model")
-    body.one_of("quality", ("auto", "low", "medium", "high"))
+    quality = body.one_of("quality", ("auto", "low", "medium", "high"))
     body.one_of("background", ("auto", "opaque"))
     body.one_of("moderation", ("auto", "low"))
     body.one_of("asset_delivery", ("default", "mirror"))
     body.text("user")
+    mode = body.one_of("route_mode", PRICES, "mix") or "mix"
+    size, prompt = _size(body, auto), body.prompt()
     return Order(
         model=MODEL,
-        prompt=body.prompt(),
+        prompt=prompt,
         n=body.integer("n", 1, 10, 1),
-        pixels=_size(body, auto),
-        price=PRICES[body.one_of("route_mode", PRICES, "mix") or "mix"],
+        pixels=size,
+        price=PRICES[mode],
+        tokens=_tokens(prompt, size, quality, more.get("images", 0)) if mode == "official-cheap" else None,
         echo={**body.values, **more},
         format=_format(body),
         place=place,

@@ -282,6 +282,8 @@ def _befall(task: Task, trouble: Trouble) -> None:
         task.delivered = 0 if trouble.kind == "none" else max(0, task.order.n - round(trouble.number(1)))
     elif trouble.kind in ("wrong-pixels", "as"):
         _misshape(task, trouble.kind, word)
+    elif trouble.kind == "usage":
+        task.usage, task.times = ("", trouble.number(3)) if word == "over" else (word or "absent", 1.0)
     elif trouble.kind == "link":
         task.link_life = trouble.number(5)
     else:  # b64, lost

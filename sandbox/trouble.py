@@ -60,6 +60,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "b64": "bytes in place of links (maxapi.dev, apimaster)",
         "link": "links live N seconds",
         "lost": "the task is forgotten: 404 to every poll",
+        "usage": "its usage is `absent`, `zero`, `garbage`; `over N`: N times the usual tokens, and charged so (3)",
     },
     "poll": {
         "NNN": "that status; `after N`, `date N`: with Retry-After",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -12,6 +13,8 @@ import orjson
 from aiohttp import web
 
 MICROS: Final = 1_000_000  # micro-dollars in a dollar
+#: Micro-dollars for a million tokens: text and image in, image out (seed 002).
+TOKEN_PRICES: Final = (350_000, 350_000, 700_000)
 MAXAPI_IO: Final = "maxapi.io"
 MAXAPI_DEV: Final = "maxapi.dev"
 APIMASTER: Final = "apimaster"
@@ -28,13 +31,21 @@ class Order:
     prompt: str
     n: int
     pixels: tuple[int, int]
-    price: int  # micro-dollars an image
+    price: int  # micro-dollars an image; where it is billed by tokens, about
     echo: Json  # what the provider shows of it
     format: str = "png"
     callback: str | None = None
     place: str = "generations"  # or "edits"; where maxapi.dev polls it
     waits: bool = False  # answered with the image
     b64: bool = False
+    tokens: tuple[int, int, int] | None = None  # of one image: text and image in, image out; None: billed by the image
+
+    def cost(self, images: int, times: float = 1.0) -> int:
+        """Micro-dollars of so many images, rounded up once. `times`: as many tokens."""
+        if self.tokens is None:
+            return self.price * images
+        exact: float = images * times * sum(map(operator.mul, self.tokens, TOKEN_PRICES))
+        return math.ceil(exact / MICROS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +69,14 @@ class Task:
     lost: bool = False
     settled: bool = False
     charged: int = 0  # micro-dollars
+    usage: str = ""  # what its usage says instead: "absent", "zero", "garbage"
+    times: float = 1.0  # as many tokens as usual
     hashes: dict[int, str] = field(default_factory=dict)  # index -> sha256 of what was made, once drawn
+
+    @property
+    def cost(self) -> int:
+        """Micro-dollars, once it has succeeded."""
+        return self.order.cost(self.delivered, self.times)
 
     def is_over(self, now: float) -> bool:
         """Whether it has ended."""

@@ -157,7 +157,7 @@ class World:
     def can_pay(self, provider: str, key: str, order: Order) -> bool:
         """Whether the balance holds the whole order beside what is running."""
         purse = self.purse(provider, key)
-        return purse.balance - purse.reserved >= order.price * order.n
+        return purse.balance - purse.reserved >= order.cost(order.n)
 
     def _refilled(self, purse: Purse, provider: str, key: str) -> Purse:
         dollars = self.scenario.balance_of(provider, key)
@@ -170,7 +170,7 @@ class World:
         """From here on it is paid for when it succeeds."""
         self.tasks[task.id] = task
         purse, counts = self.purse(task.provider, task.key), self.counts[task.provider]
-        purse.reserved += task.order.price * task.delivered
+        purse.reserved += task.cost
         purse.in_flight += 1
         counts.accepted += 1
         counts.in_flight += 1
@@ -201,7 +201,7 @@ class World:
             return
         task.settled = True
         purse, counts = self.purse(task.provider, task.key), self.counts[task.provider]
-        purse.reserved -= task.order.price * task.delivered
+        purse.reserved -= task.cost
         purse.in_flight -= 1
         counts.in_flight -= 1
         self._charge(task, purse, counts)
@@ -211,7 +211,7 @@ class World:
         if task.outcome != "success":
             counts.failed += 1
             return
-        task.charged = task.order.price * task.delivered
+        task.charged = task.cost
         purse.balance -= task.charged
         purse.charged += task.charged
         counts.succeeded += 1

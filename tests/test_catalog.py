@@ -106,8 +106,8 @@ def test_4k_with_references_and_no_ratio_needs_a_ratio_at_maxapi_io():
 
 def test_a_square_at_4k_is_made_at_maxapi_dev_by_size_alone():
     assert "takes others by size" in problems(provider="maxapi.dev", resolution="4k", ratio="1:1")["ratio"][1]
-    assert only_route("maxapi.dev", size=(2880, 2880)).pixels == (2880, 2880)
-    assert only_route("maxapi.dev", size=(4096, 4096)).pixels == (4096, 4096)
+    for size in ((2880, 2880), (4096, 4096)):
+        assert {route.pixels for route in CATALOG.routes(ask(provider="maxapi.dev", size=size))} == {size}
     assert problems(size=(4096, 4096), provider="apimaster")["size"][0] == "4096x4096"
 
 
@@ -157,8 +157,9 @@ def test_a_default_ratio_does_not_touch_lite_and_a_given_one_is_illegal():
 
 
 def test_the_cheapest_priced_route_is_first_and_the_unpriced_last():
-    assert [route.provider for route in CATALOG.routes(ask())] == ["maxapi.dev", "maxapi.io", "apimaster"]
-    assert [route.price for route in CATALOG.routes(ask())] == [12_000, 20_000, None]
+    places = [("maxapi.dev", "official-cheap"), ("maxapi.dev", "mix"), ("maxapi.io", None), ("apimaster", None)]
+    assert [(route.provider, route.mode) for route in CATALOG.routes(ask())] == places
+    assert [route.expected for route in CATALOG.routes(ask())] == [4_987, 12_000, 20_000, None]
 
 
 def test_named_providers_are_tried_in_the_order_given_and_accounts_only_narrow():
@@ -195,12 +196,13 @@ def test_a_price_for_nothing_known_is_told(model, prices, said):
         CATALOG.with_prices({"maxapi.io": {model: prices}})
 
 
-def test_the_price_at_maxapi_dev_follows_the_route_mode_and_is_unknown_where_billed_by_token():
-    cheap = ask(provider="maxapi.dev", options={"route_mode": "official-cheap"})
+@pytest.mark.parametrize(("mode", "price"), [("mix", 12_000), ("official-cheap", 5_432), ("official", None)])
+def test_the_price_at_maxapi_dev_follows_the_route_mode_that_the_row_or_the_account_asks_for(mode, price):
+    by_account = CATALOG.with_route_mode("maxapi.dev", mode)
 
-    assert CATALOG.routes(cheap)[0].price is None
-    by_account = CATALOG.with_route_mode("maxapi.dev", "official-cheap")
-    assert by_account.routes(ask(provider="maxapi.dev"))[0].price is None
+    (by_row,) = CATALOG.routes(ask(provider="maxapi.dev", options={"route_mode": mode}))
+    assert (by_row.mode, by_row.price) == (mode, price)
+    assert by_account.routes(ask(provider="maxapi.dev")) == [by_row]
 
 
 def test_cadence_is_the_accounts_where_it_says_so():
@@ -212,13 +214,13 @@ def test_cadence_is_the_accounts_where_it_says_so():
 def test_a_route_is_found_again_at_run_time():
     for model in CATALOG.models():
         for route in CATALOG.routes(ask(model=model)):
-            assert CATALOG.route_of(route.provider, route.provider_model, ask(model=model)) == route
+            assert CATALOG.route_of(route.provider, route.provider_model, ask(model=model), route.mode) == route
     with pytest.raises(Unmakeable):
         CATALOG.route_of("maxapi.io", "gpt-image-1", ask())
 
 
 def test_a_providers_own_id_is_a_model():
-    assert only_route("maxapi.dev", model="openai/gpt-image-2-beta").model == "gpt-image-2"
+    assert CATALOG.routes(ask(provider="maxapi.dev", model="openai/gpt-image-2-beta"))[0].model == "gpt-image-2"
     found = problems(model="gpt-image-2/text-to-image", references=("https://example.com/a.png",))
     assert "takes no references" in found["image_urls"][1]
 
@@ -270,7 +272,7 @@ def test_no_option_can_take_the_place_of_a_field_that_decides_what_is_bought(fie
 
 def test_a_request_is_legal_if_any_allowed_provider_makes_it():
     assert [route.provider for route in CATALOG.routes(ask(ratio="3:1"))] == ["apimaster"]
-    assert [route.provider for route in CATALOG.routes(ask(quality="low"))] == ["maxapi.dev"]
+    assert {route.provider for route in CATALOG.routes(ask(quality="low"))} == {"maxapi.dev"}
     assert problems(["maxapi.io", "maxapi.dev"], ratio="3:1")["ratio"][1].endswith("apimaster can make this row")
     assert [route.provider for route in CATALOG.routes(ask(prompt="x" * 32_001))] == ["maxapi.io", "apimaster"]
 
@@ -280,7 +282,7 @@ def test_every_problem_of_a_row_is_told_at_once():
 
 
 def test_16_references_are_legal_everywhere_but_the_same_answer_is_not_given_to_17():
-    assert len(CATALOG.routes(ask(references=("https://a.example/b",) * 16))) == 3
+    assert len(CATALOG.routes(ask(references=("https://a.example/b",) * 16))) == 4
     assert problems(references=("https://a.example/b",) * 17)
 
 

@@ -21,7 +21,8 @@ def lightfast(sandbox):
     quick = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "50"}
     named = {f"LIGHTFAST_ACCOUNTS__{who}__{name}": quick[name] for who in ("MAXAPI_IO", "MAXAPI_DEV") for name in quick}
     keys = {name: value for name, value in sandbox.settings.items() if not name.startswith("APIMASTER")}
-    environment = plain | keys | named | {"LIGHTFAST_RETRIES": "0"}
+    mode = {"LIGHTFAST_ACCOUNTS__MAXAPI_DEV__ROUTE_MODE": "mix"}
+    environment = plain | keys | named | mode | {"LIGHTFAST_RETRIES": "0"}
 
     def call(*arguments, without=""):
         seen = {name: value for name, value in environment.items() if not (without and without in name)}

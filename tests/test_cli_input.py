@@ -181,8 +181,33 @@ def test_without_a_terminal_money_needs_yes():
 
     assert done.returncode == 2
     assert "--yes" in done.stderr
-    assert "$0.012" in done.stderr
+    assert "$0.0054" in done.stderr
     assert files() == {"m.csv"}
+
+
+def test_a_plan_by_tokens_says_what_it_assumes_and_the_most_that_is_set_aside():
+    Path("m.csv").write_text("key,prompt,quality\na,A lamp,medium\nb,A vase,medium\n")
+
+    said = lightfast("plan", "m.csv", **KEYS).stdout
+    told = json.loads(lightfast("plan", "m.csv", "--json", **KEYS).stdout)
+
+    assert "official-cheap" in said
+    assert "~0.0013" in said
+    assert "estimated: 1,756 output tokens an image (1024x1024, medium)" in said
+    assert "set aside: $0.0028 at most" in said
+    (route,) = told["routes"]
+    assert (route["route_mode"], route["assumed"][:5]) == ("official-cheap", "1,756")
+    assert told["usd"] < told["usd_at_most"] == route["usd_at_most"]
+
+
+def test_an_account_that_says_mix_stays_with_mix():
+    Path("m.csv").write_text(GOOD)
+    mine = {"LIGHTFAST_ACCOUNTS__DEV__PROVIDER": "maxapi.dev", "LIGHTFAST_ACCOUNTS__DEV__API_KEY": "k"}
+
+    said = lightfast("plan", "m.csv", **mine, LIGHTFAST_ACCOUNTS__DEV__ROUTE_MODE="mix").stdout
+
+    assert "0.0120" in said
+    assert "official-cheap" not in said
 
 
 def test_submit_needs_postgresql():

@@ -56,7 +56,8 @@ def test_a_plain_row_gets_defaults_the_cheapest_route_and_its_path(tmp_path):
     assert (row.request.model, row.request.ratio, row.request.resolution, row.request.n) == (
         "gpt-image-2", "1:1", "1k", 1,
     )  # fmt: skip
-    assert (row.provider, row.price, row.pixels) == ("maxapi.dev", 12_000, (1024, 1024))
+    assert (row.provider, row.mode, row.pixels) == ("maxapi.dev", "official-cheap", (1024, 1024))
+    assert row.price == planned.route.price + 3  # with what the six letters of its prompt cost at most
     assert row.path == "b/1/{index}.{ext}"
     assert orjson.loads(row.carried) == {"prompt": "a lamp", "Price": "9"}
     assert row.request_hash == row.request.hash()

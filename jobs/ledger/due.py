@@ -26,7 +26,7 @@ from jobs import limits
 from jobs.doubts import Doubted
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.poll_rate import after_use, poll_rate
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.claimed import DueCopy, DuePoll
 from jobs.ledger.values.facts import ImageChecked
 from jobs.slack import SAVED_BEFORE
@@ -154,6 +154,8 @@ def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
         account=account.name,
         job_id=row.job_id,
         provider_model=row.provider_model,
+        mode=row.mode,
+        price=row.price,
         task_id=row.task_id,
         poll_path=row.poll_path,
         n=row.n,
@@ -222,7 +224,7 @@ def _due_copies() -> Any:
         batches.c.decode,
         batches.c.sidecar,
         attempts.c.provider_model,
-        attempts.c.price.label("paid"),
+        COST_OF_IMAGE.label("paid"),
         attempts.c.slots,
         attempts.c.task_id,
         attempts.c.poll_path,

@@ -13,7 +13,7 @@ from jobs.ledger.derived import derive_jobs
 from jobs.ledger.events import event_row, job_event, write_events
 from jobs.ledger.manifests import shown_key
 from jobs.ledger.outcomes import record
-from jobs.ledger.schema import attempts, images, jobs
+from jobs.ledger.schema import COST_OF_IMAGE, attempts, images, jobs
 from jobs.ledger.values.facts import ImageLost
 from jobs.states import Image
 
@@ -77,7 +77,7 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
 def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[Awaited]:
     """The paid images of these rows that are not stored yet, whatever their revision."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
-    wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined)
+    wanted = select(images, jobs.c.key, COST_OF_IMAGE.label("price")).select_from(joined)
     mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == Image.GENERATED.value)
     return [_as_awaited(row, now) for row in tx.execute(wanted.where(*mine).order_by(jobs.c.position, images.c.slot))]
 

@@ -23,6 +23,7 @@ from jobs.ledger import (
     batches,
     claims,
     configured,
+    costs,
     days,
     destinations,
     due,
@@ -356,8 +357,10 @@ class Ledger:
         return self._read(lambda tx: uses.uses(tx, now))
 
     def learnt(self) -> Learnt:
-        """What was learnt of accounts: their limits, and how long their tasks take."""
-        return self._read(lambda tx: Learnt(limits=uses.learnt(tx), durations=durations.known(tx)))
+        """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
+        return self._read(
+            lambda tx: Learnt(limits=uses.learnt(tx), durations=durations.known(tx), costs=costs.known(tx))
+        )
 
     def wake_account(self, name: str, now: float) -> None:
         """The account's next submit is tried at once, as a probe; its tasks are asked about at once, too."""

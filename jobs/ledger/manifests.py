@@ -171,6 +171,7 @@ def _asked(row: Row) -> dict[str, Any]:
         "provider": row.provider,
         "provider_model": row.provider_model,
         "price": row.price,
+        "mode": row.mode,
         "width": width,
         "height": height,
         "n": row.request.n if row.request else 1,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, case, func, literal_column, select
 
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.money import AuditLine, Entry, Money
 from jobs.states import Attempt, Image
 
@@ -62,8 +62,8 @@ def _by_state(only: Any) -> Select[Any]:
 
 def _by_image(only: Any) -> Select[Any]:
     kinds = (images.c.state, images.c.surplus)
-    unpriced = func.sum(case((attempts.c.price.is_(None), 1), else_=0)).label("unpriced")
-    sums = (func.coalesce(func.sum(attempts.c.price), 0).label("price"), unpriced)
+    unpriced = func.sum(case((COST_OF_IMAGE.is_(None), 1), else_=0)).label("unpriced")
+    sums = (func.coalesce(func.sum(COST_OF_IMAGE), 0).label("price"), unpriced)
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(*_PLACE, *kinds, *sums).select_from(joined).where(images.c.state != literal_column("'missing'"))
     grouped = wanted.group_by(*_PLACE, *kinds)
@@ -123,7 +123,7 @@ def audit_lines(tx: Connection, ids: Sequence[int]) -> list[AuditLine]:
     """The lines of these attempts, in this order."""
     came = _delivered(tx, ids)
     rows = {row.id: row for row in tx.execute(_LINES, {"these": ids})}
-    return [_line(rows[number], *came.get(number, (0, 0))) for number in ids if number in rows]
+    return [_line(rows[number], *came.get(number, (0, 0, 0))) for number in ids if number in rows]
 
 
 _LINES = (
@@ -144,16 +144,19 @@ _LINES = (
 )
 
 
-def _delivered(tx: Connection, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Images that came for each attempt, and how many of them are surplus."""
+def _delivered(tx: Connection, ids: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+    """Images that came for each attempt, how many of them are surplus, and what these cost."""
     kept = images.c.surplus & (images.c.state != Image.LOST)
-    counts = (func.count(), func.sum(case((kept, 1), else_=0)))
+    sums = (func.count(), func.sum(case((kept, 1), else_=0)), func.sum(case((kept, COST_OF_IMAGE), else_=0)))
     mine = (images.c.attempt_id.in_(ids), images.c.state != Image.MISSING)
-    found = tx.execute(select(images.c.attempt_id, *counts).where(*mine).group_by(images.c.attempt_id))
-    return {attempt_id: (count, int(surplus)) for attempt_id, count, surplus in found}
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    found = tx.execute(
+        select(images.c.attempt_id, *sums).select_from(joined).where(*mine).group_by(images.c.attempt_id)
+    )
+    return {attempt_id: (count, int(surplus), int(cost or 0)) for attempt_id, count, surplus, cost in found}
 
 
-def _line(row: Any, delivered: int, surplus: int) -> AuditLine:
+def _line(row: Any, delivered: int, surplus: int, surplus_cost: int) -> AuditLine:
     return AuditLine(
         attempt=row.id,
         batch=row.batch,
@@ -166,6 +169,7 @@ def _line(row: Any, delivered: int, surplus: int) -> AuditLine:
         asked=row.n,
         delivered=delivered,
         surplus=surplus,
+        surplus_cost=surplus_cost,
         price=row.price,
         reserved=row.ever,
         open=row.reserved,

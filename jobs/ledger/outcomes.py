@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
@@ -261,6 +261,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     _many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
     _many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
     _many(tx, insert(images), changes.surplus)
+    _share_out(tx, changes.shares)
     for account_id, twins in changes.twins.items():
         _insert_twins(tx, names[account_id], twins)
     if changes.freed:
@@ -275,6 +276,32 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     for account_id, facts in changes.accounts.items():
         tell_account(tx, names[account_id], facts)
         changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
+
+
+def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:
+    """Each image's part of what its task has cost: whole micro-dollars, whose sum is the charge."""
+    if not charges:
+        return
+    found: dict[int, list[int]] = defaultdict(list)
+    for row in tx.execute(_CAME, {"these": list(charges)}):
+        found[row.attempt_id].append(row.id)
+    parts = [
+        {
+            "of_image": image,
+            "part": charges[attempt_id] * (place + 1) // len(ids) - charges[attempt_id] * place // len(ids),
+        }
+        for attempt_id, ids in found.items()
+        for place, image in enumerate(ids)
+    ]
+    _many(tx, _PART, parts)
+
+
+_CAME = (
+    select(images.c.attempt_id, images.c.id)
+    .where(images.c.attempt_id.in_(_THESE), images.c.state != Image.MISSING)
+    .order_by(images.c.id)
+)
+_PART = update(images).where(images.c.id == bindparam("of_image")).values(cost=bindparam("part"))
 
 
 def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from jobs.ledger.derived import HAS_WRONG_PIXELS
 from jobs.ledger.events import history
 from jobs.ledger.manifests import shown_key
 from jobs.ledger.poll_rate import poll_rate
-from jobs.ledger.schema import accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
@@ -202,7 +202,7 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
 
 def _dead_link_money(tx: Connection, batch_id: int) -> int:
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
-    dead = select(func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
     return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
 
 
@@ -289,7 +289,7 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     )
     count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states), *mine)).one()
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
-    waiting = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    waiting = select(func.count(), func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
     # They all die some time: said so that their own index is taken, and not every image be read.
     dying = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
     more, price = tx.execute(waiting.where(*dying, *mine)).one()
@@ -319,7 +319,7 @@ def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
         accounts, accounts.c.id == attempts.c.account_id
     )
     wanted = (
-        select(images, attempts.c.provider_model, attempts.c.price, accounts.c.provider)
+        select(images, attempts.c.provider_model, COST_OF_IMAGE.label("price"), accounts.c.provider)
         .select_from(joined)
         .where(images.c.job_id.in_(job_ids), images.c.surplus.is_(False))
         .order_by(images.c.job_id, images.c.slot)

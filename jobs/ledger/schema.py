@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     and_,
     false,
+    func,
     text,
 )
 
@@ -184,6 +185,7 @@ jobs = Table(
     Column("provider", Text),
     Column("provider_model", Text),
     Column("price", BigInteger),
+    Column("mode", Text),  # the provider's own route, where it has several
     Column("width", Integer),
     Column("height", Integer),
     Column("n", Integer, nullable=False, server_default="1"),  # images asked for
@@ -214,7 +216,8 @@ jobs = Table(
 
 #: What the columns of a job say of the request it stands for.
 ASKED = (
-    "request", "request_hash", "path", "provider", "provider_model", "price", "width", "height", "n", "max_n",
+    "request", "request_hash", "path", "provider", "provider_model", "price", "mode", "width", "height", "n",
+    "max_n",
 )  # fmt: skip
 
 _in_flight = text(f"state IN ({_one_of(IN_FLIGHT)})")
@@ -237,6 +240,7 @@ attempts = Table(
     Column("revision", Integer, nullable=False),
     Column("n", Integer, nullable=False),
     Column("price", BigInteger),  # an image; NULL: not known
+    Column("mode", Text),  # the provider's own route, as it was asked for
     Column("reserved", BigInteger, nullable=False),
     Column("charged", BigInteger, nullable=False, server_default="0"),
     Column("task_id", Text),
@@ -287,6 +291,7 @@ hints = Table(
 _generated = text("state = 'generated'")
 _current = text("NOT surplus")
 _attempted = text("attempt_id IS NOT NULL")
+_settled = text("cost IS NOT NULL")
 
 images = Table(
     "images",
@@ -315,6 +320,7 @@ images = Table(
     Column("format", Text),
     Column("flags", Text),
     Column("stored_at", Time),
+    Column("cost", BigInteger),  # micro-dollars, its part of what the provider's usage says; NULL: its attempt's price
     Column("error_code", Text),
     Column("message", Text),
     CheckConstraint("state <> 'stored' OR sha256 IS NOT NULL", name="stored_is_hashed"),
@@ -336,7 +342,10 @@ images = Table(
         postgresql_where=_generated,
     ),
     Index("ix_images_stored", "batch_id", "stored_at"),
+    Index("ix_images_settled", "id", sqlite_where=_settled, postgresql_where=_settled),
 )
+#: What an image counts as; NULL where its price is not known. With its attempt beside it.
+COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)
 #: An image that the newest revision of its job asks for, and no more than it asks for.
 IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, images.c.surplus.is_(False))
 

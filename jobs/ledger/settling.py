@@ -63,6 +63,7 @@ class Changes:
     bells: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
     found: list[Ended] = field(default_factory=list)  # provider tasks that were found done
+    shares: dict[int, int] = field(default_factory=dict)  # attempt -> what its images have cost together
     held: dict[int, set[str]] = field(default_factory=dict)  # attempt -> its images on record; of those that deliver on
     routes: moves.Routes | None = None
 
@@ -79,6 +80,7 @@ class _Now:
     revision: int
     n: int
     price: int | None
+    mode: str | None
     reserved: int
     charged: int
     task_id: str | None
@@ -229,9 +231,10 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
         new_accepted_at=None if row.state in (Attempt.RUNNING, Attempt.FAILED) else fact.at,
         new_finished_at=fact.at,
         new_reserved=0,
-        new_charged=(row.price or 0) * came,
+        new_charged=(row.price or 0) * came if fact.cost is None else fact.cost,
         new_came=0,
     )
+    _settle_usage(changes, fact, row)
     if missing:
         _delivered_short(changes, fact, row, missing, came)
     if row.state != Attempt.RUNNING:
@@ -239,6 +242,17 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
     elif row.accepted_at is not None and row.doubted_since is None:
         changes.found.append(_found(fact, row))
     changes.bells.add("copy")
+
+
+def _settle_usage(changes: Changes, fact: TaskSucceeded, row: Any) -> None:
+    """What the provider's usage says counts, whatever was set aside; what it does not say is told."""
+    if fact.cost is not None:
+        changes.shares[row.id] = fact.cost
+        if fact.cost > row.reserved + row.charged:
+            told = {"set_aside": row.reserved + row.charged, "charged": fact.cost}
+            changes.events.append(event_row("charged_above", fact.at, row, told))
+    elif fact.no_usage is not None:
+        changes.events.append(event_row("charge_estimated", fact.at, row, {"message": fact.no_usage}))
 
 
 def _part_delivered(changes: Changes, fact: PartDelivered, row: Any, step: dict[str, Any], slots: Any) -> None:
@@ -373,6 +387,7 @@ def _keep_twin(changes: Changes, fact: SubmitAccepted, row: Any) -> None:
             "revision": row.revision,
             "n": row.n,
             "price": row.price,
+            "mode": row.mode,
             "reserved": (row.price or 0) * row.n,
             "task_id": clean(fact.task_id),
             "poll_path": fact.poll_path,

@@ -65,6 +65,7 @@ def _again(job: Any, request: Request | None) -> Row:
         provider=job.provider,
         provider_model=job.provider_model,
         price=job.price,
+        mode=job.mode,
         pixels=(job.width, job.height) if job.width else None,
         max_n=job.max_n,
     )

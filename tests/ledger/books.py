@@ -56,9 +56,11 @@ def _count(sums: Counter[str], attempt, came) -> None:
     sums["unknown" if attempt.state == Attempt.UNKNOWN else "in_flight"] += attempt.reserved
     words = {Attempt.FAILED: "undelivered", Attempt.LOST: "lost", Attempt.ABANDONED: "given_up"}
     if attempt.state in words:
-        assert not came
-        sums[words[attempt.state]] += attempt.charged
+        assert not came or attempt.state == Attempt.LOST
+        sums[words[attempt.state]] += attempt.charged - price * len(came)
     for image in came:
         kept = {Image.STORED: "stored", Image.GENERATED: "waiting", Image.LOST: "lost"}[image.state]
-        sums["surplus" if image.surplus and image.state != Image.LOST else kept] += price
+        sums["surplus" if image.surplus and image.state != Image.LOST else kept] += (
+            price if image.cost is None else image.cost
+        )
         sums["unpriced"] += attempt.price is None

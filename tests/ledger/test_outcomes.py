@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections import Counter
@@ -336,8 +337,8 @@ def test_replaced_and_surplus_images_are_counted_beside_those_asked_for(ledger):
 
 # -- whatever is told, in whatever order ---------------------------------------------------------------------------
 
-_STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "part", "short", "fail", "empty", "forget", "store",
-          "lose", "sweep", "pay-again", "give-up", "still", "cancel", "redo", "retry"]  # fmt: skip
+_STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "usage", "part", "short", "fail", "empty", "forget",
+          "store", "lose", "sweep", "pay-again", "give-up", "still", "cancel", "redo", "retry"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -361,6 +362,7 @@ def _step(ledger, step, now, attempt_id):
         "refuse": lambda: [refused(attempt_id, Kind.TRANSIENT, "not_sent", now)],
         "unclear": lambda: [unclear(attempt_id, now)],
         "succeed": lambda: [succeeded(attempt_id, 2, now)],
+        "usage": lambda: [dataclasses.replace(succeeded(attempt_id, 2, now), cost=int(now) % 50_001)],
         "part": lambda: [PartDelivered(attempt_id=attempt_id, at=now, images=(stock.made(),), next_poll_at=now + 5)],
         "short": lambda: [succeeded(attempt_id, 1, now)],
         "fail": lambda: [failed(attempt_id, at=now)],

@@ -19,7 +19,7 @@ from providers.answers import about
 from providers.dialect import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http import Exchange
 from worker.services import Services
-from worker.stages.results import made_of
+from worker.stages.results import Billed, made_of
 from worker.telemetry import emit
 
 #: What a poll leads to: one fact, or several that become durable together.
@@ -106,7 +106,10 @@ async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fa
     # was made it was after the task began: a poll may come days after its end.
     made_at = min(outcome.generated_at or due.accepted_at, now)
     images = await made_of(services, due.attempt_id, outcome.links, life=life, made_at=made_at, known=due.came)
-    whole = TaskSucceeded(attempt_id=due.attempt_id, at=now, images=images, took=outcome.took)
+    cost, no_usage = Billed.of(services, account=due.account, task=due).settled(outcome.usage, len(images))
+    whole = TaskSucceeded(
+        attempt_id=due.attempt_id, at=now, images=images, took=outcome.took, cost=cost, no_usage=no_usage
+    )
     if len(images) >= due.n or doubts.is_believed(Doubt.SHORT, due.doubted, now):
         return (whole,)
     # What came is copied at once; the others may be in the next answer, and are not bought again before.

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from jobs.ledger.values.claimed import DuePoll, Intent
 from jobs.ledger.values.facts import Made
 from providers.dialect import Link
+from providers.tokens import TokenPrices, Usage
 from worker.services import Services
 
 #: Seconds a link is taken to live when nobody says anything about it.
 UNKNOWN_LIFE = 86_400.0
 #: And at most: one that is said to live for years would be copied last, and never be given up.
 LONGEST_LIFE = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billed:
+    """How a provider task is billed. `price`: micro-dollars set aside for an image; `n`: images asked for."""
+
+    tokens: TokenPrices | None  # None: by the image
+    price: int
+    n: int
+
+    @classmethod
+    def of(cls, services: Services, *, account: str, task: Intent | DuePoll) -> Billed:
+        """As its own route is, whatever the settings choose by now."""
+        provider = services.accounts[account].provider
+        tokens = services.catalog.tokens_of(provider, task.provider_model, task.mode)
+        return cls(tokens=tokens, price=task.price or 0, n=task.n)
+
+    def settled(self, usage: Usage | None, images: int) -> tuple[int | None, str | None]:
+        """What the usage comes to in micro-dollars, or why it says nothing; neither where it does not matter."""
+        if self.tokens is None:
+            return None, None
+        problem = self.tokens.problem(usage, images, self.price * self.n)
+        return (None, problem) if usage is None or problem else (self.tokens.charge(usage), None)
 
 
 async def made_of(

@@ -26,7 +26,7 @@ from providers.dialect import (
 from worker.http import Exchange, File
 from worker.services import Services
 from worker.stages import hint, references
-from worker.stages.results import made_of
+from worker.stages.results import Billed, made_of
 from worker.telemetry import emit
 from worker.transport import Mark
 
@@ -100,14 +100,15 @@ def given_back(intent: Intent, now: float) -> SubmitRefused:
 
 def _route(services: Services, intent: Intent) -> Route:
     account = services.accounts[intent.account]
-    return services.catalog.route_of(account.provider, intent.provider_model, intent.request)
+    return services.catalog.route_of(account.provider, intent.provider_model, intent.request, intent.mode)
 
 
 async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Call, Mapping[str, File]]:
     account = services.accounts[intent.account]
     dialect = services.dialects[account.provider]
     callback = hint.callback_url(services, intent.account, intent.attempt_id)
-    extras = {"route_mode": account.route_mode, "callback_url": callback}
+    # What was planned is asked for: its price is what was set aside, whatever the settings say by now.
+    extras = {"route_mode": intent.mode or account.route_mode or "", "callback_url": callback}
     request = await _tried(services, intent, lambda: references.within_reach(services, intent, route))
     call = dialect.submit(request, route, intent.n, extras)
     wanted = list(dict.fromkeys(value.url for _, value in call.form if isinstance(value, ReferenceFile)))
@@ -240,7 +241,17 @@ async def _fact(services: Services, intent: Intent, route: Route, outcome: Submi
         )
     if isinstance(outcome, Delivered):
         images = await made_of(services, intent.attempt_id, outcome.links, life=route.link_life, made_at=now)
-        return TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=images, task_id=outcome.task_id, at_once=True)
+        billed = Billed.of(services, account=intent.account, task=intent)
+        cost, no_usage = billed.settled(outcome.usage, len(images))
+        return TaskSucceeded(
+            attempt_id=intent.attempt_id,
+            at=now,
+            images=images,
+            task_id=outcome.task_id,
+            at_once=True,
+            cost=cost,
+            no_usage=no_usage,
+        )
     return _no_task(intent, outcome, now)
 
 

@@ -77,7 +77,8 @@ class Row:
     path: str | None = None  # object path below DEST with `{index}` and `{ext}` left open, other braces doubled
     provider: str | None = None
     provider_model: str | None = None
-    price: int | None = None  # an image
+    price: int | None = None  # an image; what is set aside for it
+    mode: str | None = None  # the provider's own route, where it has several
     pixels: tuple[int, int] | None = None
     max_n: int = 1
 

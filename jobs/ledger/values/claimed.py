@@ -33,6 +33,8 @@ class Intent:
     n: int
     send_at: float
     lease_until: float
+    mode: str | None = None  # the provider's own route, where it has several
+    price: int | None = None  # micro-dollars set aside for an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class DuePoll:
     not_found_since: float | None  # with the same key, again and again
     doubted: Doubted = NOT_DOUBTED
     came: int = 0  # images of it that are on record, while it is asked about for more
+    mode: str | None = None  # the provider's own route, where it has several
+    price: int | None = None  # micro-dollars set aside for an image
     answered_at: float | None = None  # when another task of the account was last told to have ended
     resolution: str = ""  # as the request asks for it
     request: int = 0  # of those the claim allows; tasks with the same one are asked about together

@@ -79,6 +79,8 @@ class TaskSucceeded:
     images: tuple[Made, ...]
     task_id: str | None = None
     at_once: bool = False  # the submit itself was answered so
+    cost: int | None = None  # micro-dollars of the task, by its usage; None: its images' price on record
+    no_usage: str | None = None  # why a task that is billed by its usage is charged at what was set aside
     took: tuple[float, float] | None = None  # seconds at least and at most, where the provider tells
 
 
