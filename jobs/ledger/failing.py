@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from jobs.copying import BEGUN, ENOUGH, PERSON_AFTER, Blame, failure_of, is_stopped, probe_after
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.destinations import heard
-from jobs.ledger.schema import ANY_ACCOUNT, accounts, attempts, batches, copy_failures, images, jobs
+from jobs.ledger.schema import ANY_ACCOUNT, COST_OF_IMAGE, accounts, attempts, batches, copy_failures, images, jobs
 from jobs.ledger.values.facts import Fact, ImageDelayed, ImageLost, ImageStored
 from jobs.ledger.values.failing import Failing
 from jobs.states import DestTrouble, Image
@@ -101,7 +101,7 @@ _IMAGES = (
         images.c.error_code,
         attempts.c.account_id,
         attempts.c.provider_model,
-        attempts.c.price,
+        COST_OF_IMAGE.label("price"),
         batches.c.dest,
     )
     .select_from(
