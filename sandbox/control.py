@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from sandbox.cdn import Cdn
-from sandbox.giving import give
+from sandbox.giving import HANGING, give
 from sandbox.scenario import Scenario
 from sandbox.values import Answer
 from sandbox.world import World, task_document
@@ -31,6 +31,8 @@ class Control:
             ("POST", "scenario"): self._arrange,
             ("POST", "topup"): self._top_up,
             ("POST", "revoke"): self._revoke,
+            ("POST", "finish"): self._finish,
+            ("POST", "answer"): self._give_answers,
             ("POST", "reset"): self._reset,
         }
 
@@ -75,6 +77,7 @@ class Control:
 
     def _arrange(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:
         self._world.arrange(Scenario.model_validate(body))
+        HANGING.hold_again()
         return self._scenario(request, body)
 
     def _top_up(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
@@ -85,6 +88,13 @@ class Control:
     def _revoke(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
         self._world.revoke(body["key"], back=bool(body.get("back")))
         return {"known": self._world.knows(body["key"])}
+
+    def _finish(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
+        return {"finished": self._world.finish(str(body.get("prompt", "")))}
+
+    def _give_answers(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
+        HANGING.let_go()
+        return {}
 
     def _reset(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
         self._world.reset()

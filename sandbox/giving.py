@@ -22,6 +22,41 @@ LONG_HEADER: Final = 100_000  # bytes
 PAGE: Final = b"<!doctype html><html><head><title>502</title></head><body><h1>Please wait a moment</h1></body></html>"
 
 
+class Hanging:
+    """Answers that hang. They come when their time is over, or when they are let go."""
+
+    def __init__(self) -> None:
+        self._held: set[asyncio.Event] = set()
+        self._all_go = False
+
+    async def wait(self, seconds: float) -> None:
+        """Holds one answer back."""
+        if self._all_go:
+            return
+        told = asyncio.Event()
+        self._held.add(told)
+        try:
+            async with asyncio.timeout(seconds):
+                await told.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._held.discard(told)
+
+    def let_go(self) -> None:
+        """Gives all that hang now, and lets none hang, until the next scenario."""
+        self._all_go = True
+        for told in self._held:
+            told.set()
+
+    def hold_again(self) -> None:
+        """A new scenario: what shall hang hangs."""
+        self._all_go = False
+
+
+HANGING: Final = Hanging()
+
+
 async def give(
     request: web.BaseRequest, answer: Answer, trouble: Trouble | None = None
 ) -> tuple[web.StreamResponse, bool]:
@@ -29,7 +64,7 @@ async def give(
     if trouble is None:
         return await _send(request, answer), True
     if trouble.kind == "hang":
-        await asyncio.sleep(trouble.number(FOREVER))
+        await HANGING.wait(trouble.number(FOREVER))
         return await _send(request, answer), True
     if trouble.kind in ("slow", "drip"):
         return await _trickle(request, answer, trouble.number(3)), True

@@ -58,6 +58,14 @@ class Box:
         """Refuses a key, or takes it again."""
         self._ask("revoke", body={"key": key, "back": back})
 
+    def finish(self, prompt: str = "") -> None:
+        """Ends all tasks that run, stuck ones too, if their prompt has that part."""
+        self._ask("finish", body={"prompt": prompt})
+
+    def answer(self) -> None:
+        """Gives the answers that hang; none hangs until the next scenario."""
+        self._ask("answer", body={})
+
     def reset(self) -> None:
         """Forgets everything but the scenario."""
         self._ask("reset", body={})

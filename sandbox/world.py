@@ -196,6 +196,13 @@ class World:
         task.ends_at = min(task.ends_at, self.now())
         self._end(task)
 
+    def finish(self, prompt: str = "") -> int:
+        """Ends all tasks that run, stuck ones too, if their prompt has that part; returns how many."""
+        running = [task for task in self.tasks.values() if not task.settled and prompt in task.order.prompt]
+        for task in running:
+            self.end_now(task)
+        return len(running)
+
     def _end(self, task: Task) -> None:
         if task.settled:
             return

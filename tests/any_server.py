@@ -15,6 +15,7 @@ import json
 import struct
 import threading
 import time
+import urllib.request
 import uuid
 import zlib
 from collections import Counter
@@ -26,6 +27,8 @@ from typing import Any
 
 from any_orders import Order, RefusedError, am_order, dev_order, fields, form, io_order, require
 from PIL import Image
+
+from tests.patience import until
 
 KEYS = {"maxapi.io": "io-secret", "maxapi.dev": "dev-secret", "apimaster": "am-secret"}
 VARIABLES = {"maxapi.io": "MAXAPI_IO", "maxapi.dev": "MAXAPI_DEV", "apimaster": "APIMASTER"}
@@ -53,6 +56,7 @@ class Books:
         self.complaints: list[str] = []
         self.files: dict[str, bytes] = {}
         self.ports: dict[str, str] = {}
+        self.open = 0  # connections
         self.polls: Counter[str] = Counter()
         self.turns: Counter[str] = Counter()
 
@@ -67,6 +71,12 @@ class Books:
         """Keys and base URLs, as a user would set them."""
         keys = {f"{VARIABLES[name]}_API_KEY": key for name, key in KEYS.items()}
         return keys | {f"{VARIABLES[name]}_BASE_URL": self.ports[name] for name in KEYS}
+
+    def settle(self) -> None:
+        """Returns when all that clients which are gone have sent is read."""
+        for name in KEYS:  # a later connection is taken after all earlier ones
+            urllib.request.urlopen(f"{self.ports[name]}/ref.png").close()
+        until(lambda: not self.open)
 
     def paid(self) -> Counter[str]:
         """How many orders of each prompt were accepted."""
@@ -148,6 +158,18 @@ class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     books: Books
+
+    def setup(self) -> None:
+        with self.books.lock:
+            self.books.open += 1
+        super().setup()
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            with self.books.lock:
+                self.books.open -= 1
 
     def say(self, body: Any, status: int = 200, kind: str = "application/json") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

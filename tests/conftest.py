@@ -18,6 +18,7 @@ import boto3
 import pytest
 
 from sandbox import cluster, servers
+from tests.patience import AT_LAST
 from tests.virtual_time import VirtualLoop
 
 
@@ -74,6 +75,14 @@ class Sandbox:
         """Another scenario from now on: `play(pictures={"tiny": True}, rules=[…])`."""
         self._ask("scenario", scenario)
 
+    def finish(self, prompt: str = "") -> None:
+        """Ends all tasks that run, stuck ones too, if their prompt has that part."""
+        self._ask("finish", {"prompt": prompt})
+
+    def answer(self) -> None:
+        """Gives the answers that hang; none hangs until the next scenario."""
+        self._ask("answer", {})
+
     def reset(self) -> None:
         """Forgets what happened."""
         self._ask("reset", {})
@@ -81,7 +90,7 @@ class Sandbox:
     def _ask(self, what: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(f"{self.url}/_control/{what}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=AT_LAST) as answer:
             return json.load(answer)
 
 

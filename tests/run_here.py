@@ -1,6 +1,6 @@
 """A local run as a process of its own, to be killed: `python run_here.py FOLDER SANDBOX_URL ROWS [STALL]`.
 
-TEST_LIMITS: other limits of the account. TEST_RESTS: other constants of jobs.retry. Both JSON.
+TEST_LIMITS: other limits of the account. TEST_RESTS: other constants of jobs.retry, and REFUSED of polls. Both JSON.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from crew_world import row, settings, stock
-
 from jobs import retry
+from tests.crew_world import row, settings, stock
 from worker.local import Ending, StopSignal, run_batch
 from worker.services import Services, build, limits_of
+from worker.stages import poll
 
 
 def services_at(folder: Path, url: str) -> Services:
@@ -46,7 +46,7 @@ async def run(folder: Path, url: str, count: int, stall: float = 5.0) -> Ending:
 
 if __name__ == "__main__":
     for name, seconds in json.loads(os.environ.get("TEST_RESTS", "{}")).items():
-        setattr(retry, name, seconds)
+        setattr(poll if name == "REFUSED" else retry, name, seconds)
     ending = asyncio.run(run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))
     sys.stderr.write(f"{ending.message}\n")
     sys.exit(ending.exit_code)

@@ -11,7 +11,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,25 +19,34 @@ import pytest
 
 from cli.demo import demo
 from jobs.errors import LightfastError
-from sandbox.launch import running
+from sandbox.launch import Box, running
+from tests.patience import AT_LAST, until
 
 LIGHTFAST = Path(sys.executable).with_name("lightfast")
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[str]:
-    """A quick stand-in's address."""
-    with running({"takes": {"default": [0.05, 0.1]}}) as box:
-        yield box.url
+def provider() -> Iterator[Box]:
+    """A quick stand-in."""
+    with running() as box:
+        yield box
 
 
 @pytest.fixture
-def environment(provider) -> dict[str, str]:
+def box(provider) -> Box:
+    """The same, with all it had forgotten."""
+    provider.arrange({"takes": {"default": [0.05, 0.1]}})
+    provider.reset()
+    return provider
+
+
+@pytest.fixture
+def environment(box) -> dict[str, str]:
     plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     account = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "50"}
     return (
         plain
-        | {"MAXAPI_IO_API_KEY": "key-of-a-test", "MAXAPI_IO_BASE_URL": f"{provider}/maxapi.io"}
+        | {"MAXAPI_IO_API_KEY": "key-of-a-test", "MAXAPI_IO_BASE_URL": f"{box.url}/maxapi.io"}
         | {f"LIGHTFAST_ACCOUNTS__MAXAPI_IO__{name}": value for name, value in account.items()}
         | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
     )
@@ -124,7 +132,7 @@ def _at_a_terminal(arguments: list[str], environment: dict[str, str], answer: by
         pass
     finally:
         os.close(ours)
-    return process.wait(60), said.decode(errors="replace")
+    return process.wait(AT_LAST), said.decode(errors="replace")
 
 
 def test_a_batch_without_money_goes_on_here_and_now_with_another_budget_that_is_agreed_to(lightfast):
@@ -142,13 +150,17 @@ def test_a_batch_without_money_goes_on_here_and_now_with_another_budget_that_is_
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(lightfast, environment, number, code):
-    write("A lamp [hang 6]", "A vase [hang 6]", "A rug [hang 6]")  # a busy machine takes seconds to see all three
+def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(
+    lightfast, box, environment, number, code
+):
+    write("A lamp [hang]", "A vase [hang]", "A rug [hang]")
     process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
-    _until(lambda: _in_flight(lightfast) == 3)
+    _until_sent(box, 3, process)
 
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    until(lambda: "stopping: 3 submits in the air" in process.says())
+    box.answer()
+    _, said = process.communicate()
 
     assert process.returncode == code
     assert "stopping: 3 submits in the air" in said
@@ -157,15 +169,15 @@ def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(
     assert (finished.returncode, round(spent(finished), 2)) == (0, 0.06)
 
 
-def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(lightfast, environment):
-    write("A lamp [hang 60]", "A vase [hang 60]")
+def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(lightfast, box, environment):
+    write("A lamp [hang]", "A vase [hang]")
     process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
-    _until(lambda: _in_flight(lightfast) == 2)
+    _until_sent(box, 2, process)
 
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)  # two signals of one number at once are one
+    until(lambda: "stopping" in process.says())  # two signals of one number at once are one
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=15)
+    told, _ = process.communicate()  # and no answer has come
 
     assert process.returncode == 130
     assert "2 submits" in told
@@ -173,15 +185,15 @@ def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(lightfast,
     assert "k1" in lightfast("unknown", "m").stdout
 
 
-def test_a_second_run_on_one_ledger_names_the_first_and_ends_with_1(lightfast, environment):
+def test_a_second_run_on_one_ledger_names_the_first_and_ends_with_1(lightfast, box, environment):
     write("A lamp [hang]")
     process = _started(environment, "run", "m.csv", "--to", "out", "--yes")
-    _until(lambda: _in_flight(lightfast) == 1)
+    _until_sent(box, 1, process)
 
     second = lightfast(*RUN)
 
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate()
     assert second.returncode == 1, second.stderr
     assert str(process.pid) in second.stderr
 
@@ -200,27 +212,15 @@ def test_failed_rows_are_retried_and_done_ones_redone_on_the_spot(lightfast):
     assert "--yes" in without_yes.stderr
 
 
-def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [LIGHTFAST, *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _started(environment: dict[str, str], *arguments: str) -> command.Started:
+    return command.Started(("lightfast", *arguments), environment)
 
 
-def _in_flight(lightfast) -> int:
-    done = lightfast("status", "m", "--json")
-    return json.loads(done.stdout)["images"]["in_flight"] if done.returncode == 0 else 0
+def _until_sent(box: Box, count: int, process: command.Started) -> None:
+    def lives() -> None:
+        assert process.poll() is None, process.communicate()
 
-
-def _until(true, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: len(box.submits()) >= count, meanwhile=lives)
 
 
 SHOP = Path(__file__).with_name("files") / "shop_export.csv"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from command import Started, run_here
 
 from jobs.ledger import open_ledger
 from jobs.states import Job
+from tests.patience import until
 
-HERE = Path(__file__).parent
+STUCK = [{"trouble": "stuck"}]
+STALL = 300.0  # seconds; where something is slow, it is not stuck
 UNDER_NOHUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 SCENARIO = {
     "takes": {"default": [0.2, 0.6]},
@@ -31,10 +31,11 @@ def paid(sandbox) -> Counter[str]:
     return Counter(task["prompt"] for task in listed(sandbox.tasks(), "tasks"))
 
 
-def wait_for(sandbox, submits: int, process: subprocess.Popen) -> None:
-    while len(listed(sandbox.submits(), "submits")) < submits:
+def wait_for(sandbox, submits: int, process: Started) -> None:
+    def lives():
         assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+
+    until(lambda: len(listed(sandbox.submits(), "submits")) >= submits, meanwhile=lives)
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +43,12 @@ def _quick(sandbox):
     sandbox.play(**SCENARIO)
 
 
-def start(folder: Path, sandbox, rows: int) -> subprocess.Popen:
-    command = [sys.executable, str(HERE / "run_here.py"), str(folder), sandbox.url, str(rows)]
-    paths = f"{HERE.parent}:{HERE}"
-    return subprocess.Popen(command, cwd=folder, env={"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, sandbox, rows: int) -> Started:
+    return run_here(folder, sandbox.url, rows, STALL)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    _, said = process.communicate(timeout=60)
+def finish(process: Started) -> tuple[int, str]:
+    _, said = process.communicate()
     return process.returncode, said
 
 
@@ -59,13 +58,16 @@ def ledger_of(folder: Path):
 
 def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_the_air(tmp_path, sandbox):
     in_the_air = 0
-    for submits in (30, 70, 110):
+    sandbox.play(**SCENARIO, rules=STUCK)  # so none gets further than the account's cap
+    for submits in (30, 60, 90):
         process = start(tmp_path, sandbox, 150)
         wait_for(sandbox, submits, process)
         process.kill()
         finish(process)
+        sandbox.finish()
         in_the_air += 40  # the account's cap bounds what can have been on its way
 
+    sandbox.play(**SCENARIO)
     code, said = finish(start(tmp_path, sandbox, 150))
 
     ledger = ledger_of(tmp_path)
@@ -92,10 +94,13 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
 def test_a_signal_lets_the_submits_in_the_air_come_down_and_the_same_command_goes_on(
     tmp_path, sandbox, number, expected
 ):
+    sandbox.play(**SCENARIO, rules=STUCK)
     process = start(tmp_path, sandbox, 60)
     wait_for(sandbox, 20, process)
     process.send_signal(number)
     code, said = finish(process)
+    sandbox.play(**SCENARIO)
+    sandbox.finish()
     ledger = ledger_of(tmp_path)
 
     assert code == expected, said

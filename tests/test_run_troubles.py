@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from command import Started, run_here
 
 from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
 from jobs.states import Job
+from tests.patience import until
 
-HERE = Path(__file__).parent
 QUICK = {"takes": {"default": [0.1, 0.3]}, "answer_seconds": {"default": [0.02, 0.05]}, "pictures": {"tiny": True}}
-RESTS = {"LONG_REST": 0.5, "UNCLEAR_REST": 0.5, "SHORT_REST": 0.2}
+REST = 0.5  # seconds
+RESTS = dict.fromkeys(
+    (f"{first}{kind}_REST" for kind in ("LONG", "UNCLEAR", "SHORT") for first in ("", "LONGEST_")), REST
+)
 IN_FLIGHT = 4
 ROWS = 24
 PRICE = 0.02
@@ -28,14 +28,12 @@ def start(tmp_path, sandbox):
     """Starts a run; it is gone when the test ends."""
     running = []
 
-    def begin(**limits: float) -> subprocess.Popen[str]:
-        command = [sys.executable, str(HERE / "run_here.py"), str(tmp_path), sandbox.url, str(ROWS), "60"]
+    def begin(**limits: float) -> Started:
         environment = {
-            "PYTHONPATH": f"{HERE.parent}:{HERE}",
-            "TEST_RESTS": json.dumps(RESTS),
+            "TEST_RESTS": json.dumps({**RESTS, "REFUSED": REST}),
             "TEST_LIMITS": json.dumps({"max_in_flight": IN_FLIGHT, "submits_per_second": 40.0, **limits}),
         }
-        running.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True))
+        running.append(run_here(tmp_path, sandbox.url, ROWS, 300.0, **environment))
         return running[-1]
 
     yield begin
@@ -48,19 +46,31 @@ def ledger_of(folder):
     return contextlib.closing(open_ledger(f"sqlite:///{folder / 'ledger.db'}", create=False))
 
 
-def until_paused(folder, process, code, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def until_paused(folder, process, code):
+    def lives():
         assert process.poll() is None, process.communicate()
+
+    def paused():
         with contextlib.suppress(LightfastError), ledger_of(folder) as ledger:  # not there yet
-            if any(account.paused_code == code for account in ledger.accounts()):
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"never paused by {code}")
+            return any(account.paused_code == code for account in ledger.accounts())
+        return False
+
+    until(paused, meanwhile=lives)
+
+
+def refused(sandbox):
+    """When the submits came that met the trouble, at once or as tasks that fail."""
+    at_once = [submit["at"] for submit in sandbox.submits() if submit["status"] not in (0, 200)]
+    return sorted([*at_once, *(task["created_at"] for task in sandbox.tasks() if task["outcome"] != "success")])
+
+
+def assert_rests_between(came, *, at_once):
+    """So many come at once, and then no more before a rest: however slow the machine is, they come no sooner."""
+    assert all(later - earlier >= REST / 2 for earlier, later in zip(came, came[at_once:], strict=False))
 
 
 def finish(process):
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     return process.returncode, said
 
 
@@ -73,15 +83,16 @@ def test_without_balance_nothing_fails_and_after_a_top_up_the_batch_finishes_by_
     sandbox.play(**QUICK, balances={"maxapi.io": 10 * PRICE}, io_broke=broke)
     process = start()
     until_paused(tmp_path, process, "no_balance")
-    sent = len(sandbox.submits())
-    time.sleep(1.0)
-    followed = len(sandbox.submits()) - sent
+    until(lambda: len(refused(sandbox)) >= 2 * IN_FLIGHT + 2)  # probes, too
 
     sandbox._ask("topup", {"provider": "maxapi.io", "key": "sandbox-key", "usd": 5.0})
     code, said = finish(process)
 
     assert code == 0, said
-    assert followed <= IN_FLIGHT + 2  # in the air, and the probes of a second
+    if broke == "402":
+        assert_rests_between(refused(sandbox)[IN_FLIGHT:], at_once=1)
+    else:  # a probe that is accepted looks well until its task has failed
+        assert_rests_between(refused(sandbox), at_once=2 * IN_FLIGHT)
     assert charged(sandbox) == sorted(f"lamp {row}" for row in range(ROWS))
     with ledger_of(tmp_path) as ledger:
         assert ledger.progress("b").jobs == {Job.DONE: ROWS}
@@ -89,11 +100,11 @@ def test_without_balance_nothing_fails_and_after_a_top_up_the_batch_finishes_by_
 
 
 def test_with_a_revoked_key_nothing_fails_and_with_a_good_one_the_batch_finishes_by_itself(tmp_path, sandbox, start):
-    sandbox.play(**QUICK)
-    process = start(submits_per_second=5.0)
-    while not sandbox.submits():
-        time.sleep(0.02)
+    sandbox.play(**QUICK, rules=[{"trouble": "hang", "times": IN_FLIGHT}])
+    process = start()
+    until(lambda: len(sandbox.submits()) == IN_FLIGHT)  # and no more, before one of them is answered
     sandbox._ask("revoke", {"key": "sandbox-key"})
+    sandbox.answer()
     until_paused(tmp_path, process, "bad_key")
 
     sandbox._ask("revoke", {"key": "sandbox-key", "back": True})
@@ -106,17 +117,17 @@ def test_with_a_revoked_key_nothing_fails_and_with_a_good_one_the_batch_finishes
 def test_a_storm_of_503_holds_a_handful_of_rows_and_the_rest_is_made_by_itself_when_it_is_over(
     tmp_path, sandbox, start
 ):
-    sandbox.play(**QUICK, rules=[{"trouble": "503", "after": 6}])
+    storm = 3 + IN_FLIGHT + 2  # three until it is noticed, others in the air, two probes at the least
+    sandbox.play(**QUICK, rules=[{"trouble": "503", "after": 6, "times": storm}])
     process = start()
     until_paused(tmp_path, process, "server_error")
-    time.sleep(1.0)
 
-    sandbox.play(**QUICK)
     code, said = finish(process)
 
     assert code == 3, said
     with ledger_of(tmp_path) as ledger:
         jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
     assert jobs == {Job.DONE: ROWS - len(unknown), Job.HELD: len(unknown)}
-    assert 3 <= len(unknown) <= 3 + IN_FLIGHT + 3
+    assert len(unknown) == storm
+    assert_rests_between(refused(sandbox)[3 + IN_FLIGHT :], at_once=1)
     assert len(charged(sandbox)) == jobs[Job.DONE]

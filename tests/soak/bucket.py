@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import threading
 from collections import Counter
@@ -35,6 +36,7 @@ class Bucket:
     failing: float = 0.0  # the share of requests for images that is answered with 500
     slowing: float = 0.0  # ... with 503 SlowDown
     away: bool = False  # connections are closed without an answer
+    away_after: float = math.inf  # writes that began; then it is away by itself, until it is told to be back
     seconds: float = 0.0  # that each write of an image takes
     writes: Counter[str] = field(default_factory=Counter)  # that worked, by object
     beginnings: int = 0  # writes of images that began
@@ -65,6 +67,8 @@ class Bucket:
         body = await request.read()
         image = request.path.endswith((".png", ".jpg", ".webp"))
         self.beginnings += image and request.method == "PUT"
+        if self.beginnings > self.away_after:
+            self.away, self.away_after = True, math.inf
         if self.away:
             self.faults["away"] += 1
             if request.transport is not None:

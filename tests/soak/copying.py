@@ -23,7 +23,9 @@ from tests.soak.work import NAME, PROVIDERS, ROOT, Batch, make_batch, write_sett
 #: Shares of what goes wrong at the CDN and at the bucket.
 SHARE = 0.1
 #: Seconds for which something is waited for.
-PATIENCE = 300.0
+PATIENCE = 600.0
+#: Requests that a bucket which is away does not answer, at the least, while places for submits are free.
+IN_VAIN = 6
 #: Submits a second of each account.
 QUICK = 60.0
 
@@ -54,24 +56,34 @@ def soak_faults(folder: Path, *, rows: int, seed: int) -> Findings:
 
 
 def soak_away(folder: Path, *, rows: int, seed: int, away: float = 30.0, lives: float = 60.0) -> Findings:
-    """The bucket answers nothing for a while, with links that live twice as long."""
+    """The bucket answers nothing after a fifth of the images, for a while and until it was asked in vain again.
+
+    Not many more than a third of the rows can have been sent by then: the other tasks do not end before it is away.
+    """
     found = Findings(title=f"away: the bucket gone for {away:g} s while links live {lives:g} s, {rows} images")
+    stuck = [{"trouble": "stuck", "prompt": f"picture {number}"} for number in range(rows // 3, rows)]
     scenario = plan(seed, link_seconds={"default": lives})
-    with launch.running(scenario) as box, servers.s3() as server, faulty_bucket(server, seed) as bucket:
-        batch = _batch(folder, rows, box, bucket, rate=max(2.0, rows / away / 2))
+    with (
+        launch.running({**scenario, "rules": stuck}) as box,
+        servers.s3() as server,
+        faulty_bucket(server, seed) as bucket,
+    ):
+        bucket.away_after = rows // 5
+        batch = _batch(folder, rows, box, bucket, in_flight=2)
         process = batch.start_run()
-        _wait(lambda: bucket.beginnings > rows // 5, process)
-        bucket.away = True
-        time.sleep(away / 5)  # what was on its way comes down
+        _wait(lambda: bucket.away, process)
+        told = _until_told(batch, process)
+        box.arrange(scenario)
+        box.finish()  # so the places at the providers are free again
+        _wait(lambda: not box.stats()["total"]["in_flight"], process)
         before = box.stats()["total"]["submits"]
-        told = json.loads(batch.ask("status", NAME, "--json"))
-        time.sleep(away * 4 / 5)
+        asked, end = bucket.faults["away"] + IN_VAIN, time.monotonic() + away
+        _wait(lambda: bucket.faults["away"] >= asked and time.monotonic() >= end, process)
         more = box.stats()["total"]["submits"] - before
         bucket.away = False
-        paused = [each["code"] for each in told["submits_wait"]]
-        found.show("what `status` gave as the reason", paused, must=paused == ["bucket_unreachable"])
+        found.show("what `status` gave as the reason", told, must=told == ["bucket_unreachable"])
         found.show("rows that were left to send", rows - before, must=rows > before, why="it proves nothing so")
-        found.show("submits after the first fifth of it", more, must=more == 0)
+        found.show("submits while places were free and it was away", more, must=more == 0)
         said = process.communicate(timeout=PATIENCE)[1]
         found.show(
             "the run went on by itself and ended with", process.returncode, must=not process.returncode, why=said
@@ -80,6 +92,18 @@ def soak_away(folder: Path, *, rows: int, seed: int, away: float = 30.0, lives: 
         found.show("requests the bucket did not answer", bucket.faults["away"])
         _judge(found, batch, box, bucket)
     return found
+
+
+def _until_told(batch: Batch, process: subprocess.Popen[str]) -> list[str]:
+    """Why submits wait, as `status` says as soon as they do."""
+    told: list[str] = []
+
+    def ask() -> bool:
+        told[:] = [each["code"] for each in json.loads(batch.ask("status", NAME, "--json"))["submits_wait"]]
+        return bool(told)
+
+    _wait(ask, process)
+    return told
 
 
 def soak_killed(folder: Path, *, rows: int, kills: int, seed: int) -> Findings:
@@ -105,10 +129,10 @@ def soak_killed(folder: Path, *, rows: int, kills: int, seed: int) -> Findings:
 # -- a run ---------------------------------------------------------------------------------------------------------
 
 
-def _batch(folder: Path, rows: int, box: Box, bucket: Bucket, rate: float = QUICK) -> Batch:
+def _batch(folder: Path, rows: int, box: Box, bucket: Bucket, in_flight: int = 40) -> Batch:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **bucket.environment}
     batch = make_batch(folder, rows, PROVIDERS, to=f"s3://{bucket.name}", environment=environment)
-    write_settings(folder, box.url, rate / len(PROVIDERS) * 2)
+    write_settings(folder, box.url, QUICK / len(PROVIDERS) * 2, in_flight=in_flight)
     return batch
 
 

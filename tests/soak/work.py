@@ -25,7 +25,7 @@ api_key = "sandbox-key"
 base_url = "{url}/{provider}"
 submits_per_second = {rate}
 polls_per_second = 50.0
-max_in_flight = 40
+max_in_flight = {in_flight}
 first_poll_after = 0.5
 poll_every = 0.5
 {more}
@@ -126,7 +126,7 @@ def make_batch(folder: Path, rows: int, providers: tuple[str, ...] = PROVIDERS, 
     return Batch(folder=folder, prompts=prompts, **more)
 
 
-def write_settings(folder: Path, url: str, rate: float, webhooks: str = "") -> None:
+def write_settings(folder: Path, url: str, rate: float, webhooks: str = "", in_flight: int = 40) -> None:
     """A SQLite ledger and an account at each provider; `rate`: submits a second of each."""
     more = f'webhook_base_url = "{webhooks}"' if webhooks else ""
     accounts = [
@@ -135,6 +135,7 @@ def write_settings(folder: Path, url: str, rate: float, webhooks: str = "") -> N
             provider=provider,
             url=url,
             rate=f"{rate:.2f}",
+            in_flight=in_flight,
             more=more if provider == "maxapi.io" else "",
         )
         for provider in PROVIDERS
