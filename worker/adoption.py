@@ -62,7 +62,7 @@ def look(store: Store, only: str | None = None, tell: Tell | None = None) -> She
     deeper = sorted({path.partition(f"/{OWN}/")[0] for path in everything if _is_deeper_mark(path)})
     if deeper:
         return Shelf(found=inventory(()), marks=marks, deeper=deeper)
-    paths = [path for path in everything if not path.startswith(f"{OWN}/") and not path.endswith(".json")]
+    paths = [path for path in everything if f"/{OWN}/" not in f"/{path}" and not path.endswith(".json")]
     asked = side_by_side(lambda path: _whose(store, path, [each for each in readers if each]), iter(paths), LOOKS)
     mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch, *each.others))
     return Shelf(found=inventory(mine), marks=marks)
