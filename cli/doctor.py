@@ -181,6 +181,7 @@ async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
     http = Http(
         allow_private_hosts=settings.allow_private_hosts,
         trusted_hosts=[account.base_url for account in settings.accounts.values()],
+        user_agent=settings.user_agent,
     )
     try:
         asked = [_ask(http, account, DIALECTS[account.provider]) for account in settings.accounts.values()]

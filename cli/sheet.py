@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import Counter
@@ -34,13 +33,12 @@ def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
     cards = sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
-    with contextlib.ExitStack() as all_pages:  # each takes its place when all are whole, and none where one may not
-        for name, page in sheet.pages(cards, where or "index.html", size=sheet.CARDS_A_PAGE if where else None):
-            target = _beside(where, name)
-            file = all_pages.enter_context(opened(target, wish.format, overwrite=wish.overwrite))
+    for name, page in sheet.pages(cards, where or "index.html", size=sheet.CARDS_A_PAGE if where else None):
+        target = _beside(where, name)
+        with opened(target, wish.format, overwrite=wish.overwrite) as file:
             file.writelines(piece.encode("utf-8", "replace") for piece in sheet.html(head, page))
-            lines += len(page.cards)
-            files += [target] if target else []
+        lines += len(page.cards)
+        files += [target] if target else []
     return Written(lines=lines, files=tuple(files))
 
 

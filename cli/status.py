@@ -15,7 +15,8 @@ from cli.money import show_money
 from cli.options import Config, Json, Sandbox
 from cli.reading import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
 from cli.retries import misshapen, moderated, retried
-from cli.wording import aligned, count, day_and_time, dollars, listed, money, size, span
+from cli.stuck import stuck_lines
+from cli.wording import aligned, count, day_and_time, dollars, listed, money, shorten, size, span
 from jobs.progress import (
     day_budget_line,
     failing_line,
@@ -190,6 +191,7 @@ def _states(progress: Progress) -> str:
 def _images(progress: Progress) -> str:
     parts = {
         "waiting to be copied": progress.images_generated,
+        "paid and not stored without you": progress.images_stuck,
         "in flight": progress.images_in_flight,
         "unknown": progress.images_unknown,
         "lost": progress.images_lost,
@@ -207,6 +209,7 @@ def _money(progress: Progress) -> str:
         "reserved in flight": progress.in_flight_money,
         "estimated for the rest": progress.remaining_money,
         "unknown at most": progress.unknown_money,
+        "paid and not stored without you": progress.stuck_money,
         "lost": progress.lost_money,
     }
     return ", ".join(
@@ -226,6 +229,8 @@ def _copies(progress: Progress) -> Iterator[Line]:
         number = sum(errors.values())
         images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
         yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
+        words = progress.copy_words.get(max(errors, key=errors.__getitem__), "")
+        yield f"copies\tone was told: {shorten(words, 160)}", ""
         end = command(f"give-up {progress.batch.name}", sandbox=progress.batch.sandbox)
         yield f"copies\tif one cannot be had:  {end} --key KEY", ""
 
@@ -278,7 +283,8 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
     if progress.batch.state is BatchState.PAUSED:
         yield f"next\t{command(f'resume {name}', sandbox=sandbox)}", ""
-    if progress.jobs.get(Job.HELD):
+    yield from ((f"stuck\t{told}", "red") for told in stuck_lines(progress))
+    if progress.images_unknown:
         yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
     if progress.batch.state is BatchState.CANCELLED:
         return
@@ -313,6 +319,7 @@ def _document(progress: Progress) -> dict[str, object]:
             "in_flight": progress.images_in_flight,
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
+            "stuck": progress.images_stuck,
             "aside": progress.images_aside,
             "wrong_pixels": progress.wrong_pixels,
         },
@@ -320,6 +327,17 @@ def _document(progress: Progress) -> dict[str, object]:
         "bytes_stored": progress.bytes_stored,
         "errors": dict(progress.errors),
         "copy_errors": dict(progress.copy_errors),
+        "copy_words": dict(progress.copy_words),
+        "stuck": [
+            {
+                "key": each.key,
+                "index": each.slot,
+                "code": each.code,
+                "message": each.message,
+                "usd": each.money / MICROS,
+            }
+            for each in progress.stuck
+        ],
         "money_usd": _money_document(progress),
         "stopped": emergency.document(progress.stop) if progress.stop else None,
         "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],

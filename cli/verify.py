@@ -103,6 +103,9 @@ class Mended:
 
 def _repair(desk: Desk, batch: str, report: Report) -> Mended:
     now = time.time() + desk.ledger.clock_offset()
+    desk.ledger.try_again(
+        batch, now
+    )  # what failed to be copied, or waits for a person: by the next run, or the workers
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
         return Mended(sent_back=0, stored=0, lost=0, waiting=0)

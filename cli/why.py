@@ -13,7 +13,7 @@ from cli.options import BatchName, Config, Json, Sandbox
 from cli.reading import Desk, demand_key, find_batch, open_desk, show, show_json
 from cli.wording import count, day_and_time, money, size, span
 from jobs.result_files import utc
-from jobs.results import plain_address, row_values
+from jobs.results import is_stuck, plain_address, row_values
 from jobs.states import Attempt, Image, Job
 from providers.dialect import MICROS
 
@@ -277,9 +277,17 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     if result.state is Job.WORKING:
         end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
         return "the provider's task is asked about until it ends" if running else _copying(result, end)
+    held = f"nothing by itself. Look in the provider's dashboard, then  {look}"
+    stuck = next((image for image in result.images if is_stuck(image)), None)
+    if stuck is not None:
+        end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
+        held = (
+            f"nothing by itself: image {stuck.slot} is paid, and no time will help. Mend what its last answer says and "
+            f"run the same command, or end it unstored:  {end}"
+        )
     words: dict[Job, str] = {
         Job.DONE: "nothing; it is done",
-        Job.HELD: f"nothing by itself. Look in the provider's dashboard, then  {look}",
+        Job.HELD: held,
         Job.CANCELLED: "nothing; the batch was cancelled",
         Job.SKIPPED: "nothing; the row was left out on your word",
         Job.INVALID: f"mend line {result.line} of the manifest, then run again",

@@ -17,6 +17,7 @@ from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
 from cli.retries import misshapen, moderated, retried
+from cli.stuck import stuck_lines
 from jobs.progress import out_of_manifest
 from jobs.states import Batch as BatchState
 from jobs.states import Job
@@ -221,9 +222,14 @@ def _reasons(progress: Progress) -> str:
 
 
 def _held(progress: Progress) -> str:
-    money = wording.money(progress.unknown_money)
-    look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
-    return f"outcome unknown, at most {money}:    {look}"
+    """Rows whose outcome nobody knows, and rows whose paid images cannot be stored."""
+    stuck = f"{wording.count(progress.images_stuck, 'paid image')} ({wording.money(progress.stuck_money)}) at risk"
+    told = [f"{stuck}: not stored without you, see below"] if progress.images_stuck else []
+    if progress.images_unknown or not told:
+        money = wording.money(progress.unknown_money)
+        look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
+        told.append(f"outcome unknown, at most {money}:    {look}")
+    return "; ".join(told)
 
 
 def _money(progress: Progress) -> str:
@@ -262,6 +268,7 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
         return
     if again := retried(progress.errors):
         yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {wording.count(again, 'row')}"
+    yield from stuck_lines(progress)
     yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
 
 
@@ -292,12 +299,16 @@ def document(ended: Ended) -> dict[str, object]:
             "in_flight": progress.images_in_flight,
             "unknown": progress.images_unknown,
             "lost": progress.images_lost,
+            "stuck": progress.images_stuck,
             "aside": progress.images_aside,
             "wrong_pixels": progress.wrong_pixels,
         },
         "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
         "bytes": progress.bytes_stored,
         "errors": dict(progress.errors),
+        "stuck": [
+            {"key": each.key, "index": each.slot, "code": each.code, "message": each.message} for each in progress.stuck
+        ],
         "usd": {
             "budget": None if batch.budget is None else batch.budget / 1_000_000,
             "charged": batch.charged / 1_000_000,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from jobs.templates import Field, bad_key, parse
 
-#: What a path ends with that may be an image of ours.
-IMAGE = re.compile(r"(?:~(?P<twin>\d+))?\.(?P<ext>png|jpg|webp)$")
+#: What stored images end with, and what a path ends with that may be an image of ours.
+EXTENSIONS = "png|jpg|webp|gif|bmp|tiff|avif|heic"
+IMAGE = re.compile(rf"(?:~(?P<twin>\d+))?\.(?P<ext>{EXTENSIONS})$")
 #: Images of a row, and its revisions: far more than anybody asked for, and numbers that a database holds.
 MOST = 1_000_000
 _HASH = re.compile(r"[0-9a-f]{32}")
@@ -156,7 +157,7 @@ def _pattern(part: str | Field, batch: str, seen: set[str]) -> str:
         return re.escape(part)
     if part.name == "batch":
         return re.escape(batch)
-    patterns = {"key": "[^/]+", "index": r"surplus-\d+|\d+", "ext": "png|jpg|webp"}
+    patterns = {"key": "[^/]+", "index": r"surplus-\d+|\d+", "ext": EXTENSIONS}
     if part.name not in patterns:
         return "[^/]*?"
     if part.name in seen:

@@ -70,6 +70,8 @@ FAILURES: dict[str, Failure] = {
     "too_many_pixels": _ITS_BYTES,
 }
 
+#: Those of which no time mends anything.
+PERSON_CODES = tuple(code for code, failure in FAILURES.items() if failure.waits_for is WaitsFor.PERSON)
 #: Tries after which an image that only a person can help is left alone: one odd answer is no last word.
 PERSON_AFTER = 3
 

@@ -219,9 +219,7 @@ class Planner:
             legal = f"the prompt's template needs it: give a default, {{{missing.column}|…}}, or --skip-empty"
             cells.append(Cell(missing.column, "", legal))
             return ""
-        if not self.prompt and raw.typed and isinstance(raw.typed.get(self.owns["prompt"]), list | dict):
-            cells.append(Cell("prompt", prompt, "one text; JSON that is meant as a prompt is written as a text"))
-        elif not prompt.strip():
+        if not prompt.strip():
             cells.append(Cell("prompt", prompt, "a prompt is needed; --skip-empty COLUMN leaves such rows out"))
         elif "\0" in prompt:
             cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))

@@ -189,9 +189,14 @@ def image_status(result: Result, image: StoredImage) -> str:
     if image.state == ImageState.LOST:
         return JobState.LOST.value
     if image.state == ImageState.GENERATED:
-        return JobState.WORKING.value
+        return (JobState.HELD if is_stuck(image) else JobState.WORKING).value
     # A missing image of a row that ended in part has failed; "partial" is said of rows.
     return JobState.FAILED.value if result.state in {JobState.PARTIAL, JobState.LOST} else result.state.value
+
+
+def is_stuck(image: StoredImage) -> bool:
+    """Whether it is paid, and copied again only on a person's word."""
+    return image.state == ImageState.GENERATED and image.next_copy_at is None
 
 
 def error_of(result: Result) -> str | None:

@@ -60,6 +60,11 @@ class Account(BaseModel):
         object.__setattr__(self, "base_url", base.rstrip("/").removesuffix(API_PATHS[self.provider]).rstrip("/"))
 
 
+#: What providers and CDNs are told that asks them. True, and in the form that browser checks let through: some refuse
+#: every agent that does not begin so.
+USER_AGENT = "Mozilla/5.0 (compatible; lightfast)"
+
+
 class Storage(BaseModel):
     """Where images go by default, and the address people can open them at."""
 
@@ -86,6 +91,7 @@ class Settings(BaseSettings):
     on_unknown: Literal["hold", "pay-again"] = "hold"
     unknown_budget: Dollars = 0.0  # USD a batch
     daily_budget: Dollars = 0.0  # USD a UTC day, of all accounts together; 0: none
+    user_agent: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,298}[!-~])?$")] = USER_AGENT  # to providers and CDNs
     drain_seconds: Seconds = 25.0
     heartbeat_file: str = ""
     log: Literal["text", "json"] = "text"

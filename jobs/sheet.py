@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.ledger.values.reports import Progress, Result, StoredImage
+from jobs.progress import count
 from jobs.result_files import dollars, utc
-from jobs.results import Address, error_of, image_status, message_of, slots_of
+from jobs.results import Address, error_of, image_status, is_stuck, message_of, slots_of
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -177,7 +178,12 @@ def _troubles(progress: Progress) -> Iterator[Figure]:
         note = ", ".join(f"{count:,} {code}" for code, count in sorted(progress.errors.items(), key=_by_count))
         yield Figure(label="failed", value=f"{failed:,}", note=note, tone="bad")
     if held:
-        note = f"outcome unknown, at most ${dollars(progress.unknown_money)}"
+        unknown = f"outcome unknown, at most ${dollars(progress.unknown_money)}"
+        stuck = f"{count(progress.images_stuck, 'paid image')} not stored without you, ${dollars(progress.stuck_money)}"
+        note = ", ".join(
+            [stuck] * bool(progress.images_stuck)
+            + [unknown] * bool(progress.unknown_money or not progress.images_stuck)
+        )
         yield Figure(label="held", value=f"{held:,}", note=note, tone="warn")
     if lost:
         yield Figure(label="lost", value=f"{lost:,}", note=f"${dollars(progress.lost_money)}", tone="bad")
@@ -279,6 +285,11 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
 def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
     """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
     key = shlex.quote(result.key)
+    if status == JobState.HELD and any(map(is_stuck, result.images)):
+        return (
+            "Mend what it says, then run the same command; or end it unstored:",
+            f"lightfast give-up {batch} --key {key}",
+        )
     if status == JobState.HELD:
         return (
             "Look in the provider's dashboard, then",

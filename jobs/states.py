@@ -53,7 +53,7 @@ class Job(enum.StrEnum):
 
     READY = "ready"
     WORKING = "working"
-    HELD = "held"  # a slot's attempt is unknown
+    HELD = "held"  # a slot's attempt is unknown, or its paid image waits for a person
     DONE = "done"
     PARTIAL = "partial"
     FAILED = "failed"
@@ -89,6 +89,7 @@ class Slots:
     stored: int = 0
     wrong: int = 0  # of the stored: other pixels than asked for, where the batch takes no others
     generated: int = 0
+    stuck: int = 0  # of the generated: not copied again by itself, a person must help
     lost: int = 0
     open: int = 0  # missing, an attempt is submitting or running
     unknown: int = 0  # missing, its attempt is unknown
@@ -101,9 +102,9 @@ def derive(slots: Slots) -> Job:
     """The job's state, from its slots."""
     if slots.free and not slots.closed:
         return Job.READY
-    if slots.open or slots.generated:
+    if slots.open or slots.generated > slots.stuck:
         return Job.WORKING
-    if slots.unknown:
+    if slots.unknown or slots.stuck:
         return Job.HELD
     return _ended(slots)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
@@ -13,11 +14,17 @@ from aiohttp import web
 from sandbox.giving import give
 from sandbox.pictures import CONTENT_TYPES, Picture, Studio
 from sandbox.references import PLACE, reference
-from sandbox.trouble import Subject
+from sandbox.trouble import Subject, Trouble
 from sandbox.values import Answer, Task
 from sandbox.world import World
 
-EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+EXTENSIONS: Final = {name: "jpg" if name == "jpeg" else name for name in CONTENT_TYPES}
+#: What a CDN says to whom it takes for no browser, and to everybody while it checks.
+NO_BROWSER: Final = "error code: 1010"
+CHECK: Final = (
+    "<!DOCTYPE html><html><head><title>Just a moment...</title></head>"
+    "<body><h1>Checking your browser</h1></body></html>"
+)
 SECRET: Final = b"sandbox"  # links are signed so that a client that rewrites them is found out
 XML: Final = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
 
@@ -35,11 +42,11 @@ class Cdn:
         path = f"/cdn/images/{task.id}/{round(expires_at * 1000)}/image-{index}.{EXTENSIONS[task.format]}"
         return f"{base}{path}?sig={_signature(path)}"
 
-    async def image(self, task: Task, index: int) -> bytes:
-        """The bytes of an image, the same every time."""
+    async def image(self, task: Task, index: int, kind: str | None = None) -> bytes:
+        """The bytes of an image, the same every time; `kind`: in another format than its own."""
         pictures = self._world.scenario.pictures
         plain = pictures.tiny or bool(pictures.image_bytes)
-        picture, stamp = _picture(task, index), f"{task.id}/{index}"
+        picture, stamp = replace(_picture(task, index), format=kind or task.format), f"{task.id}/{index}"
         if plain:  # at hand; a thread would cost more
             body = self._studio.image(picture, stamp, plain=True, at_least=pictures.image_bytes)
         else:
@@ -75,8 +82,11 @@ class Cdn:
         trouble = self._world.troubles.strike("cdn", subject, now)
         if trouble and trouble.status:
             return await _say(request, trouble.status, "Trouble", f"trouble on order: {trouble.status}")
-        body = await self.image(task, index)
-        answer = Answer(body=body, content_type=CONTENT_TYPES[task.format], headers={"Cache-Control": "max-age=604800"})
+        if trouble and (refusal := _refusal(request, trouble.kind)):
+            return (await give(request, refusal))[0]
+        kind = _kind_for(request, task, trouble)
+        body = await self.image(task, index, kind)
+        answer = Answer(body=body, content_type=CONTENT_TYPES[kind], headers={"Cache-Control": "max-age=604800"})
         response, whole = await give(request, answer, trouble)
         counts.downloads_whole += whole
         counts.bytes_downloaded += len(body) * whole
@@ -114,6 +124,21 @@ def _picture(task: Task, index: int) -> Picture:
     count = f"{index + 1} of {task.order.n}"
     facts = f"{task.order.model} · {width}x{height} · {count} · {task.provider} · sandbox"
     return Picture(prompt=task.order.prompt, facts=facts, pixels=task.pixels, index=index, format=task.format)
+
+
+def _refusal(request: web.BaseRequest, kind: str) -> Answer | None:
+    if kind == "check":
+        return Answer(status=403, body=CHECK.encode(), content_type="text/html; charset=utf-8")
+    if kind == "browsers" and not request.headers.get("User-Agent", "").startswith("Mozilla/"):
+        return Answer(status=403, body=NO_BROWSER.encode(), content_type="text/plain")
+    return None
+
+
+def _kind_for(request: web.BaseRequest, task: Task, trouble: Trouble | None) -> str:
+    """Its own format; with `accept`, another to whoever does not ask for a PNG by name."""
+    if trouble is None or trouble.kind != "accept" or "image/png" in request.headers.get("Accept", ""):
+        return task.format
+    return next((word for word in trouble.arguments if word in CONTENT_TYPES), "avif")
 
 
 async def _say(request: web.BaseRequest, status: int, code: str, message: str) -> web.StreamResponse:

@@ -21,7 +21,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-CONTENT_TYPES: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+#: The last four are asked for by no request: see the words `as` and `accept`.
+CONTENT_TYPES: Final = {name: f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "bmp", "tiff", "avif")}
 CACHE_BYTES: Final = 48_000_000
 SKETCH_EDGE: Final = 900  # pixels of the long edge that is drawn; the rest is scaled up
 INK: Final = 255  # the lightest shade, for letters
@@ -214,10 +215,12 @@ def _between(stops: list[bytes], place: int, part: float) -> bytes:
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
-    """PNG, JPEG or WebP."""
+    """Of any kind that is drawn here."""
     file = io.BytesIO()
     if kind == "png":
         image.save(file, "PNG", compress_level=1)
+    elif kind in ("gif", "bmp", "tiff"):
+        image.convert("P").save(file, kind.upper())
     else:
         image.convert("RGB").save(file, kind.upper(), quality=86, **({"method": 0} if kind == "webp" else {}))
     return file.getvalue()
@@ -245,6 +248,8 @@ def _piece(kind: str, name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     if kind == "jpeg":
         return b"\xff\xfe" + struct.pack(">H", len(content) + 2) + content
+    if kind == "avif":
+        return struct.pack(">I", len(content) + 8) + b"free" + content
     return b"sbOx" + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 

@@ -28,6 +28,7 @@ SPANS: Final[dict[str, Callable[[Trouble], float]]] = {
     "stuck": lambda _trouble: math.inf,
     "takes": lambda trouble: trouble.number(30),
 }
+GARBLED: Final = "no base64: {an error of ours}"
 MOST_PIXELS: Final = 20_000_000
 #: Troubles of a submit that come before it is accepted.
 BEFORE: Final = frozenset({"reset", "refuse", "redirect"})
@@ -221,6 +222,8 @@ class Service:
         if expires <= now and self._world.scenario.fresh_links:
             expires = now + task.link_life
         urls = tuple(self._cdn.link(task, index, base, expires) for index in range(task.delivered))
+        if task.garbled:
+            return Links(urls=urls, expires_at=expires, bytes_of=(GARBLED,) * task.delivered * task.b64)
         texts = [base64.b64encode(await self._cdn.image(task, index)) for index in range(task.delivered * task.b64)]
         return Links(urls=urls, expires_at=expires, bytes_of=tuple(text.decode() for text in texts))
 
@@ -287,6 +290,7 @@ def _befall(task: Task, trouble: Trouble) -> None:
     elif trouble.kind == "link":
         task.link_life = trouble.number(5)
     else:  # b64, lost
+        task.garbled |= trouble.has("garbled")
         setattr(task, trouble.kind, True)
 
 

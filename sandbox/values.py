@@ -65,6 +65,7 @@ class Task:
     format: str = "png"
     link_life: float = 604_800.0  # seconds
     b64: bool = False
+    garbled: bool = False  # its base64 is none
     answered: bool = False  # the whole answer to the submit was written
     lost: bool = False
     settled: bool = False

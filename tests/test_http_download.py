@@ -251,3 +251,40 @@ async def test_a_reference_is_fetched_with_its_type_and_a_plain_name(http):
     assert (file.content, file.content_type, file.filename) == (png, "image/png", "l-mp--x.png")
     assert caught.value.code == "reference_unreachable"
     assert "404" in caught.value.message
+
+
+async def test_a_cdn_is_asked_for_a_picture_by_an_agent_that_the_settings_name():
+    http = Http(allow_private_hosts=True, user_agent="Mozilla/5.0 (compatible; my shop)")
+    try:
+        async with cdn(OK + BODY) as (url, asked):
+            await http.download(url, io.BytesIO(), limit=10**6, timeout=2)
+    finally:
+        await http.close()
+
+    told = asked[0].decode().lower()
+    assert "accept: image/png,image/jpeg,image/webp;q=0.9,*/*;q=0.1\r\n" in told
+    assert "user-agent: mozilla/5.0 (compatible; my shop)\r\n" in told
+
+
+async def test_by_itself_it_names_itself_in_the_form_that_browser_checks_let_through(http):
+    async with cdn(OK + BODY) as (url, asked):
+        await http.download(url, io.BytesIO(), limit=10**6, timeout=2)
+
+    assert b"User-Agent: Mozilla/5.0 (compatible; lightfast)" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"error code: 1010", 'answered 403: "error code: 1010"'),
+        (b"<html><head><style>p{}</style><title>Just a moment...</title>", 'answered 403: "Just a moment..."'),
+        (b"\x00\x01\x02", "answered 403"),
+        (b"", "answered 403"),
+    ],
+)
+async def test_a_refusal_is_told_with_its_first_words(http, body, said):
+    async with cdn(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as (url, _):
+        error = await failure(http, url)
+
+    assert (error.code, error.dead_link) == ("link_dead", True)
+    assert error.message.endswith(said)

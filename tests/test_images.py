@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -131,8 +132,8 @@ def test_random_bytes_are_never_an_image_and_never_a_crash(start, rest):
         ),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "not_an_image", 'text came: "AccessDenied"'),
         (b'{"error": "expired"}', "not_an_image", "expired"),
-        (b"GIF89a......", "not_an_image", "a GIF"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", "not_an_image", "avif"),
+        (b"GIF89a......", "truncated", "gif"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "truncated", "it ends"),
         (b"\1\2\3\0" * 10, "not_an_image", "01 02 03 00"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image", "no known kind"),
     ],
@@ -213,3 +214,63 @@ def test_a_large_png_is_checked_at_the_speed_of_its_checksums(tmp_path):
     took = time.process_time() - start
 
     assert took < 3 * bare + 0.02
+
+
+def boxes(*parts):
+    return b"".join(struct.pack(">I4s", 8 + len(body), kind) + body for kind, body in parts)
+
+
+def heic(width=37, height=23):
+    """As small as one can be: Pillow writes none."""
+    ispe = [(b"ispe", struct.pack(">III", 0, *size)) for size in ((16, 16), (width, height))]
+    meta = b"\0\0\0\0" + boxes((b"iprp", boxes((b"ipco", boxes(*ispe)))))
+    return boxes((b"ftyp", b"heic\0\0\0\0mif1heic"), (b"meta", meta), (b"mdat", bytes(50)))
+
+
+OTHERS = {
+    "gif": picture("GIF"),
+    "bmp": picture("BMP"),
+    "tiff": picture("TIFF"),
+    "tiff packed": picture("TIFF", compression="tiff_lzw"),
+    "avif": picture("AVIF"),
+    "heic": heic(),
+}
+each_other = pytest.mark.parametrize(("name", "data"), OTHERS.items(), ids=OTHERS.keys())
+
+
+@each_other
+def test_a_whole_picture_of_another_format_is_taken_for_what_it_is(name, data, tmp_path):
+    (tmp_path / "x").write_bytes(data)
+
+    for found in (check(data), check(tmp_path / "x")):
+        kind = name.partition(" ")[0]
+        assert (found.format, found.ext, found.content_type) == (kind, kind, f"image/{kind}")
+        assert (found.width, found.height) == (37, 23)
+    decode_fully(data)
+
+
+@each_other
+def test_one_that_is_cut_is_no_picture(name, data):
+    for length in (len(data) - 1, len(data) * 2 // 3, 40):
+        if name.startswith("tiff"):
+            assert problem(data[:length]).code in {"truncated", "corrupt"}
+        else:
+            assert problem(data[:length]).code == "truncated"
+
+
+@each_other
+def test_none_of_them_will_do_as_a_reference(name, data):
+    with pytest.raises(BadImage, match=r"which is not one of png, jpeg, webp|no known kind"):
+        check(data, usual=True)
+
+
+@given(st.sampled_from(sorted(OTHERS.values())), st.integers(0, 400), st.binary(min_size=1, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_wrong_inside_one_it_is_told_and_no_fault(data, at, bad):
+    with contextlib.suppress(BadImage):
+        check(data[:at] + bad + data[at + len(bad) :])
+
+
+@pytest.mark.parametrize("text", [b"BM and other words that begin so" * 3, b"II*", b"MM"])
+def test_what_only_begins_like_one_is_none(text):
+    assert problem(text).code in {"not_an_image", "truncated"}

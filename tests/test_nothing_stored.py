@@ -81,3 +81,60 @@ def test_a_share_that_fails_for_good_stops_nobody_and_is_told(lightfast, sandbox
     status = json.loads(lightfast("status", "m", "--json").stdout)
     assert (status["images"]["stored"], status["copy_errors"]) == (140, {"not_an_image": 60})
     assert status["nothing_stored"] == []
+
+
+def test_a_row_that_only_a_person_can_help_ends_the_run_and_is_named_with_its_reason_and_what_ends_it(
+    lightfast, sandbox
+):
+    sandbox.play(**QUICK)
+    write({"a lamp": "maxapi.dev", "a heron [b64 garbled]": "maxapi.dev"})
+
+    done = lightfast(*RUN[:-1], "--max-stall", "60s")
+
+    assert done.returncode == 3, done.stderr
+    assert "key a heron [b64 garbled], image 0 is paid and cannot be stored: bytes_unreadable" in done.stdout
+    assert "lightfast give-up m --key 'a heron [b64 garbled]'" in done.stdout
+    (held,) = [line for line in lightfast("results", "m").stdout.splitlines() if ",held," in line]
+    assert "bytes_unreadable" in held
+    status = json.loads(lightfast("status", "m", "--json").stdout)
+    assert (status["state"], status["rows"]) == ("finished", {"done": 1, "held": 1})
+    assert (status["images"]["stuck"], status["stuck"][0]["code"]) == (1, "bytes_unreadable")
+    assert status["at_risk"]["images"] == 1
+
+    again = lightfast(*RUN, "--max-stall", "60s")
+    assert again.returncode == 3
+    assert json.loads(again.stdout)["stuck"][0]["key"] == "a heron [b64 garbled]"
+    assert lightfast("give-up", "m", "--key", "a heron [b64 garbled]", "--yes").returncode == 0
+    assert json.loads(lightfast("status", "m", "--json").stdout)["rows"] == {"done": 1, "lost": 1}
+    assert sum(bought(sandbox).values()) == 2
+
+
+def test_whole_pictures_of_other_formats_are_kept_and_a_cdn_that_has_several_gives_a_png(lightfast, sandbox):
+    sandbox.play(**QUICK)
+    formats = ("gif", "bmp", "tiff", "avif")
+    write({f"a {name} [as {name}]": "maxapi.io" for name in formats} | {"a lamp [cdn accept avif]": "maxapi.io"})
+
+    done = lightfast(*RUN)
+
+    assert done.returncode == 0, done.stderr
+    made = {path.suffix for path in Path("out").rglob("0.*")}
+    assert made == {".gif", ".bmp", ".tiff", ".avif", ".png"}
+    flagged = [line for line in lightfast("results", "m").stdout.splitlines() if "other-format" in line]
+    assert len(flagged) == len(formats)
+    assert lightfast("verify", "m", "--deep").returncode == 0
+
+
+def test_a_cdn_for_browsers_only_takes_our_agent_and_refuses_another_with_its_own_words(lightfast, sandbox):
+    sandbox.play(**QUICK, rules=[{"trouble": "cdn browsers"}])
+    write({"a lamp": "maxapi.io"})
+    lightfast.keywords["environment"]["LIGHTFAST_USER_AGENT"] = "curl/8.5.0"
+
+    refused = lightfast(*RUN, "--max-stall", "3s")
+
+    assert refused.returncode == 4, refused.stderr
+    assert 'answered 403: "error code: 1010"' in lightfast("why", "m", "a lamp").stdout
+    assert 'answered 403: "error code: 1010"' in lightfast("status", "m").stdout
+    assert "error code: 1010" in lightfast("results", "m").stdout
+    del lightfast.keywords["environment"]["LIGHTFAST_USER_AGENT"]
+    assert lightfast(*RUN).returncode == 0
+    assert sum(bought(sandbox).values()) == 1

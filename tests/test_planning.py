@@ -366,15 +366,6 @@ def test_columns_of_a_batch_file_cannot_be_mapped(tmp_path):
         plan(tmp_path, batch_line({"prompt": "a"}), name="m.jsonl", mapping={"size": ""})
 
 
-@pytest.mark.parametrize("prompt", [["a", "b"], {"scene": "a lamp"}])
-def test_a_list_or_an_object_is_no_prompt(tmp_path, prompt):
-    (planned,) = plan(tmp_path, orjson.dumps({"prompt": prompt}).decode(), name="m.jsonl")
-    (templated,) = plan(tmp_path, orjson.dumps({"prompt": prompt}).decode(), name="m.jsonl", prompt="Photo of {prompt}")
-
-    assert (planned.row.state, planned.problems[0].column) == (Job.INVALID, "prompt")
-    assert templated.row.state is Job.READY
-
-
 # -- references that were joined -------------------------------------------------------------------------------------
 
 TWO = ("https://a.example/1.png", "s3://shop/2.png")

@@ -79,7 +79,7 @@ def test_links_and_objects_stand_for_themselves_and_are_not_looked_at(tmp_path):
 
 def test_a_file_is_read_once_however_many_rows_name_it(tmp_path, photo, monkeypatch):
     read = []
-    monkeypatch.setattr(references, "check", lambda path: (read.append(path), real(path))[1])
+    monkeypatch.setattr(references, "check", lambda path, **how: (read.append(path), real(path, **how))[1])
     files = Files(tmp_path)
 
     found = {files.find("photos/lamp 1.png") for _ in range(1000)}

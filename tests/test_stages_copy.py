@@ -467,3 +467,144 @@ class Refusing:
 
         store.put_new = refuse
         return store
+
+
+# -- what only a person can help -----------------------------------------------------------------------------------
+
+
+class _Picky:
+    """A store that refuses some names, as MinIO does."""
+
+    def __init__(self, store, refuses):
+        self._store, self._refuses = store, refuses
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put_new(self, path, *content, **told):
+        if self._refuses(path):
+            message = f"s3://b/{path}: 400 XMinioInvalidObjectName"
+            raise StoreError(code="bucket_refused", message=message, retryable=False)
+        return self._store.put_new(path, *content, **told)
+
+
+def picky(services, refuses):
+    real = services.destinations.opener
+    services.destinations.opener = lambda dest: _Picky(real(dest), refuses)
+
+
+async def copied_until_it_is_left_alone(services, due):
+    for tries in range(1, 6):
+        await copy(services, due)
+        again, next_at = services.ledger.claim_copies(services.clock.now() + 1e5, holder="me", lease=0.0, at_most=5)
+        if not again:
+            assert next_at is None
+            return tries
+        due = again[0]
+    raise AssertionError("it is tried for ever")
+
+
+async def test_a_name_that_a_destination_does_not_take_is_made_plain_and_told(tmp_path):
+    services = world(tmp_path, Provider())
+    picky(services, lambda path: "\\" in path)
+
+    await copy(services, generated(services, tmp_path, path="b/a\\b ü/{index}.{ext}"))
+
+    image = stored(services, tmp_path)
+    assert (image.path, image.flags) == ("b/a%5Cb %C3%BC/0.png", ("safe-name",))
+
+
+async def test_what_no_time_mends_is_left_alone_and_its_row_is_held_with_the_reason(tmp_path):
+    services = world(tmp_path, Provider())
+    picky(services, lambda _: True)
+
+    tries = await copied_until_it_is_left_alone(services, generated(services, tmp_path))
+
+    progress = services.ledger.progress("b")
+    assert tries == 3
+    assert (result(services).state, result(services).error_code) == (Job.HELD, "bucket_refused")
+    assert (progress.images_generated, progress.images_stuck, progress.stuck_money) == (0, 1, PRICE)
+    assert [(each.key, each.code) for each in progress.stuck] == [("k0", "bucket_refused")]
+    assert services.ledger.at_risk() == (1, PRICE)
+    assert list(services.spool.folder.iterdir()), "its link may die while a person is asleep"
+
+
+async def test_on_a_persons_word_it_is_tried_once_more_and_stored_where_that_was_mended(tmp_path):
+    services = world(tmp_path, Provider())
+    refuses = True
+    picky(services, lambda _: refuses)
+    await copied_until_it_is_left_alone(services, generated(services, tmp_path))
+
+    services.ledger.resume("b", services.clock.now())
+    assert result(services).state is Job.WORKING
+    assert await copied_until_it_is_left_alone(services, claimed(services, later=1.0)) == 1
+    assert result(services).state is Job.HELD
+
+    refuses = False
+    services.ledger.try_again("b", services.clock.now())
+    await copy(services, claimed(services, later=1.0))
+    stored(services, tmp_path)
+    assert result(services).error_code is None
+    assert not list(services.spool.folder.iterdir())
+
+
+async def test_what_waits_for_a_person_can_be_given_up(tmp_path):
+    services = world(tmp_path, Provider())
+    picky(services, lambda _: True)
+    await copied_until_it_is_left_alone(services, generated(services, tmp_path))
+
+    now = services.clock.now() + 1e6
+    (waiting,) = services.ledger.awaited("b", ["k0"], now)
+    assert services.ledger.give_up([waiting.image_id], now) == 1
+    assert result(services).state is Job.LOST
+    assert services.ledger.progress("b").lost_money == PRICE
+
+
+async def test_base64_that_nobody_can_read_is_asked_for_anew_and_then_waits_for_a_person(tmp_path):
+    text = {"code": 0, "data": {"status": "SUCCESS", "result": {"urls": ["https://cdn.test/t/0.png?sig=1"]}}}
+    provider = Provider(on_poll=lambda _: answer(text), on_download=lambda _: b"<html>gone</html>")
+    services = world(tmp_path, provider)
+
+    await copied_until_it_is_left_alone(services, generated(services, tmp_path, b64="!!! none !!!"))
+
+    assert (result(services).state, result(services).error_code) == (Job.HELD, "bytes_unreadable")
+
+    provider.on_download = None
+    services.ledger.try_again("b", services.clock.now())
+    await copy(services, claimed(services, later=1.0))
+    stored(services, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text.replace("+", "-").replace("/", "_"), lambda t: t.replace("+", " ")]
+)
+async def test_base64_as_addresses_and_forms_write_it_is_read(tmp_path, change):
+    services = world(tmp_path, Provider())
+    text = base64.b64encode(png(pixels=bytes(range(256)) * 9, padding=64) + b"\xfb\xff\xfe" * 9).decode()
+    assert "+" in text
+
+    await copy(services, generated(services, tmp_path, b64=change(text)))
+
+    stored(services, tmp_path)
+
+
+async def test_a_whole_gif_is_kept_as_what_it_is(tmp_path):
+    dot = b",\0\0\0\0\x04\0\x04\0\0\x02\x04\x84\x8f\t\x05\0;"
+    gif = b"GIF89a\x04\0\x04\0\x80\0\0" + b"\0\0\0\xff\xff\xff" + dot
+    services = world(tmp_path, Provider(on_download=lambda _: gif))
+
+    await copy(services, generated(services, tmp_path))
+
+    image = stored(services, tmp_path)
+    assert (image.path, image.format, image.width, image.flags) == ("b/k0/0.gif", "gif", 4, ("other-format",))
+
+
+async def test_the_words_of_a_refusal_stay_with_the_image(tmp_path):
+    refused = FetchError("link_dead", 'cdn.test answered 403: "error code: 1010"', dead_link=True)
+    services = world(tmp_path, Provider(on_download=lambda _: refused))
+
+    await copy(services, generated(services, tmp_path))
+
+    (image,) = result(services).images
+    assert 'answered 403: "error code: 1010"' in image.message
+    assert services.ledger.progress("b").copy_words == {"link_dead": image.message}

@@ -40,17 +40,6 @@ def test_results_are_never_written_over_anothers_file(told, name, more):
     assert not list(told.glob(".lightfast-*"))
 
 
-def test_a_sheet_of_several_pages_is_written_whole_or_not_at_all(told, monkeypatch):
-    monkeypatch.setattr("jobs.sheet.CARDS_A_PAGE", 1)
-    (told / "sheet-3.html").write_text("mine")
-
-    with pytest.raises(BadInput, match=NEVER):
-        call("results", "shop", "-o", "sheet.html")
-
-    assert [path.name for path in told.glob("*.html")] == ["sheet-3.html"]
-    assert not list(told.glob(".lightfast-*"))
-
-
 def test_an_audit_is_never_written_over_anothers_file(told):
     (told / "mine.csv").write_text("mine")
 

@@ -27,7 +27,11 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
     if account is None or account.provider != attempt.provider:
         message = f"no account {attempt.account} at {attempt.provider} is in the settings"
         return Unreadable(code="unreachable", message=message)
-    http = Http(allow_private_hosts=settings.allow_private_hosts, trusted_hosts=[account.base_url])
+    http = Http(
+        allow_private_hosts=settings.allow_private_hosts,
+        trusted_hosts=[account.base_url],
+        user_agent=settings.user_agent,
+    )
     try:
         call = call_for(settings, attempt, task_id)
         exchange = await http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)

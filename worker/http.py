@@ -23,9 +23,11 @@ import httpx2
 import yarl
 from pydantic import SecretStr
 
+from jobs.settings import USER_AGENT
 from providers.dialect import Call, Response
 from worker.addresses import GATE, Gate, checked_socket
 from worker.forms import File, encode_form
+from worker.images import plain_words
 from worker.transport import MARK, Mark, SessionTransport, describe, tracing
 
 __all__ = ["Download", "Exchange", "FetchError", "File", "Http", "Mark"]
@@ -49,6 +51,11 @@ REFERENCE_LIMIT = 50 * 1024 * 1024
 HEADER_LIMIT = 64 * 1024  # bytes of one header; an answer that is paid for should not be lost to aiohttp's 8,190
 CHUNK = 256 * 1024
 PATIENCE = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=SILENCE)
+
+#: What is asked of a CDN that has a picture in several formats: to `*/*` some answer with AVIF.
+ASKED_FOR = {"Accept-Encoding": "identity", "Accept": "image/png,image/jpeg,image/webp;q=0.9,*/*;q=0.1"}
+#: Bytes of a refusal that are read for its words, and the seconds for which they are waited for.
+WORDS_BYTES, WORDS_WAIT = 2_000, 2.0
 
 DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: an expired link at Google Cloud Storage
 RETRYABLE = frozenset({408, 425, 429})
@@ -113,7 +120,7 @@ class Http:
 
     `trusted_hosts`: base URLs the user has set; what is on the same host and port may be private. Any other address
     must be public, unless `allow_private_hosts`. `transport` replaces the network for provider calls in tests; a
-    handler says that a request left with `request.extensions[MARK].sent = True`.
+    handler says that a request left with `request.extensions[MARK].sent = True`. `user_agent`: what all are told.
     """
 
     def __init__(
@@ -122,7 +129,9 @@ class Http:
         allow_private_hosts: bool,
         trusted_hosts: Iterable[str] = (),
         transport: httpx2.AsyncBaseTransport | None = None,
+        user_agent: str = USER_AGENT,
     ) -> None:
+        self._user_agent = user_agent
         self._allow_private = allow_private_hosts
         self._trusted = {_origin(url) for url in trusted_hosts}
         self._made: aiohttp.ClientSession | None = None
@@ -237,11 +246,12 @@ class Http:
 
     async def _fetch(self, url: yarl.URL, into: Sink, limit: int) -> Download | yarl.URL:
         async with self._session().get(
-            url, headers={"Accept-Encoding": "identity"}, allow_redirects=False, read_bufsize=CHUNK, timeout=PATIENCE
+            url, headers=ASKED_FOR, allow_redirects=False, read_bufsize=CHUNK, timeout=PATIENCE
         ) as answer:
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))
-            _demand_ok(answer)
+            if answer.status != OK:
+                raise _refusal(answer, await _first_words(answer))
             size = await _stream(answer, into, limit)
             return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size)
 
@@ -256,7 +266,7 @@ class Http:
             self._made = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, socket_factory=checked_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "lightfast", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
+                headers={"User-Agent": self._user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
                 trace_configs=[tracing()],
                 max_line_size=HEADER_LIMIT,
@@ -354,15 +364,21 @@ def _reasons(gate: Gate) -> Iterator[None]:
         raise FetchError("download_failed", describe(error), retryable=True) from error
 
 
-def _demand_ok(answer: aiohttp.ClientResponse) -> None:
+def _refusal(answer: aiohttp.ClientResponse, words: str) -> FetchError:
     status = answer.status
-    if status == OK:
-        return
-    message = f"{answer.url.host} answered {status}"
+    message = f"{answer.url.host} answered {status}" + (f': "{words}"' if words else "")
     if status in DEAD_LINK:
-        raise FetchError("link_dead", message, dead_link=True)
+        return FetchError("link_dead", message, dead_link=True)
     retryable = status >= SERVER_ERROR or status in RETRYABLE or status < 400  # noqa: PLR2004  odd success
-    raise FetchError("download_failed", message, retryable=retryable)
+    return FetchError("download_failed", message, retryable=retryable)
+
+
+async def _first_words(answer: aiohttp.ClientResponse) -> str:
+    """What a refusal says of itself, which is told to people; "" where it says nothing, or not soon."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+        async with asyncio.timeout(WORDS_WAIT):
+            return plain_words(await answer.content.read(WORDS_BYTES))
+    return ""
 
 
 async def _stream(answer: aiohttp.ClientResponse, into: Sink, limit: int) -> int:

@@ -16,10 +16,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-Data: TypeAlias = bytes | mmap.mmap
-Size: TypeAlias = tuple[int, int]  # width, height in pixels
+from worker.image_bytes import BadImage, Data, Size
+from worker.other_formats import walker
+
+__all__ = ["USUAL", "BadImage", "Checked", "check", "decode_fully", "decoded_size", "plain_words"]
 
 #: An image of more pixels is refused: 4k has 8 million, 8k 33. Decoded, each takes 4 bytes of memory.
 PIXELS = 64_000_000
@@ -27,6 +28,8 @@ PIXELS = 64_000_000
 DEFLATE_AT_MOST = 1_032
 #: A pixel's samples by PNG's colour type.
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+#: What providers make, and what is asked for.
+USUAL = frozenset({"png", "jpeg", "webp"})
 SAID = 80  # characters of a text that came in an image's place
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,21 +40,12 @@ MAGIC_BYTES = 12
 TEXT_BYTES = 2_000
 
 
-class BadImage(Exception):  # noqa: N818  the contract's name
-    """Not a whole image: `truncated`, `corrupt`, `not_an_image`, or `too_many_pixels`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """What the bytes are."""
 
-    format: str  # "png", "jpeg", "webp"
-    ext: str  # "png", "jpg", "webp"
+    format: str  # "png", "jpeg", "webp"; or "gif", "bmp", "tiff", "avif", "heic", which nobody asks for
+    ext: str  # the same, but "jpg"
     content_type: str
     width: int
     height: int
@@ -59,10 +53,13 @@ class Checked:
     size: int  # bytes
 
 
-def check(source: Path | bytes) -> Checked:
-    """Reads an image's structure to its end; raises `BadImage`. Of a file, no more than a few pages are held."""
+def check(source: Path | bytes, *, usual: bool = False) -> Checked:
+    """Reads an image's structure to its end; raises `BadImage`. Of a file, no more than a few pages are held.
+
+    `usual`: only png, jpeg and webp will do.
+    """
     with _opened(source) as data:
-        name, walk = _format(data)
+        name, walk = _format(data, usual=usual)
         width, height = walk(data)
         if not (width and height):
             raise BadImage("corrupt", f"{name}: it says to be {width}x{height} pixels")
@@ -84,6 +81,8 @@ def decode_fully(source: Path | bytes) -> None:
     from PIL import Image  # noqa: PLC0415  most runs do without
 
     found = check(source)
+    if found.format == "heic":
+        return  # Pillow cannot; it was walked
     Image.MAX_IMAGE_PIXELS = None  # the limit above holds; Pillow's own would warn on what we allow
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
@@ -110,7 +109,7 @@ def _opened(source: Path | bytes) -> Iterator[Data]:
             yield mapped
 
 
-def _format(data: Data) -> tuple[str, Callable[[Data], Size]]:
+def _format(data: Data, *, usual: bool) -> tuple[str, Callable[[Data], Size]]:
     start = bytes(data[:MAGIC_BYTES])
     if start.startswith(PNG):
         return "png", _walk_png
@@ -118,6 +117,8 @@ def _format(data: Data) -> tuple[str, Callable[[Data], Size]]:
         return "jpeg", _walk_jpeg
     if start.startswith(RIFF) and start[8:] == WEBP:
         return "webp", _walk_webp
+    if not usual and (other := walker(data)) is not None:
+        return other
     if _cut_magic(start):
         raise BadImage("truncated", f"only {len(data)} bytes came")
     raise BadImage("not_an_image", _what_came(data))
@@ -323,5 +324,13 @@ def _text_that_came(start: bytes) -> str:
     if not text or any(c < " " and c not in "\r\n\t" for c in text[:SAID]):
         return f"bytes of no known kind came: {start[:16].hex(' ')}"
     kind = "HTML" if re.match(r"<(!doctype|html|head|body)\b|<!--", text, re.IGNORECASE) else "text"
+    return f'{kind} came: "{plain_words(start)}"'
+
+
+def plain_words(start: bytes) -> str:
+    """The first words of a text as a person reads them: no markup, no scripts; "" for bytes that are no text."""
+    text = start.decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
+    if any(c < " " and c not in "\r\n\t" for c in text[:SAID]):
+        return ""
     plain = re.sub(r"(?is)<(script|style)\b.*?(</\1>|$)|<[^>]*(>|$)", " ", text)
-    return f'{kind} came: "{" ".join(plain.split())[:SAID]}"'
+    return " ".join(plain.split())[:SAID]

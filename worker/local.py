@@ -316,8 +316,9 @@ def _all_paused(standing: Standing) -> str:
 
 
 def _rows_need_you(standing: Standing) -> str:
-    rows = bad_rows(standing.progress)
-    return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you."
+    rows, stuck = bad_rows(standing.progress), standing.progress.images_stuck
+    kept = f" {count(stuck, 'paid image')} of them cannot be stored without you." if stuck else ""
+    return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you.{kept}"
 
 
 def _nothing_stored(standing: Standing) -> str:

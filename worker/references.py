@@ -119,7 +119,7 @@ def _read(path: Path, found: os.stat_result) -> _Read:
     if found.st_size > LARGEST:
         return _Read(problem=f"{path} has {found.st_size / UNITS:.1f} MB; a reference may have {LARGEST // UNITS}")
     try:
-        checked = check(path)
+        checked = check(path, usual=True)
     except BadImage as bad:
         # What is in a file that is no image stays in it: it may be `.env`, named by mistake.
         why = "" if bad.code == "not_an_image" else f": {bad.message}"

@@ -104,6 +104,7 @@ def build(
         http=Http(
             allow_private_hosts=settings.allow_private_hosts,
             trusted_hosts=[account.base_url for account in settings.accounts.values()],
+            user_agent=settings.user_agent,
         ),
         destinations=Destinations(),
         spool=Spool(home / "lightfast-spool"),

@@ -141,9 +141,16 @@ def _write(folder: Path, name: str, content: bytes) -> str:
     return str(path)
 
 
+#: The letters of base64 for addresses, as those of the usual one.
+_STANDARD = str.maketrans("-_", "+/")
+
+
 def decoded(b64: str) -> bytes:
     """The bytes of a base64 text, or the text itself where it is none."""
-    text = "".join((b64.partition(",")[2] if b64.startswith("data:") else b64).split())
+    text = b64.partition(",")[2] if b64.startswith("data:") else b64
+    if " " in text and "\n" not in text:
+        text = text.replace(" ", "+")  # as some decoders of forms leave it
+    text = "".join(text.split()).translate(_STANDARD)
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from jobs.copying import PERSON_CODES
 from jobs.ledger.schema import attempts, batches, destination_troubles, images
 from jobs.ledger.values.workers import Trouble
 from jobs.slack import LONG_LOOK, SHORT_LOOK, Backlog
@@ -36,8 +37,8 @@ from providers.dialect import clean
 SAID_FOR = 30.0
 #: Seconds ahead at which waiting images are counted: half as much again each time, from one second to a month.
 LADDER = tuple(1.5**step for step in range(37))
-#: A copy that ended so says nothing about its bucket: the link is dead already, whatever the pace.
-DEAD_LINK = "link_dead"
+#: A copy that ended so says nothing about its bucket's pace: the link is dead already, or no time will help.
+NO_MATTER_OF_PACE = ("link_dead", *PERSON_CODES)
 #: The codes of a copy that a destination refused begin so.
 STORE_CODES = ("bucket_%", "disk_%")
 
@@ -115,11 +116,16 @@ def _deaths(steps: dict[int, list[tuple[int, float]]]) -> tuple[tuple[int, float
     return tuple(deaths)
 
 
+def _quoted(code: str) -> Any:
+    """Literal: only then is the index enough."""
+    return literal_column(f"'{code}'")
+
+
 def _waiting() -> Any:
     edges: list[BindParameter[Any]] = [bindparam(f"edge_{step}") for step in range(len(LADDER) + 1)]
     alive = (
         images.c.state == literal_column("'generated'"),
-        or_(images.c.error_code.is_(None), images.c.error_code != literal_column(f"'{DEAD_LINK}'")),
+        or_(images.c.error_code.is_(None), images.c.error_code.not_in(map(_quoted, NO_MATTER_OF_PACE))),
     )
     steps = [
         select(

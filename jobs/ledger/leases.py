@@ -62,7 +62,9 @@ def _end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
     """The submits that were open, and who held each."""
     tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
     tx.execute(
-        update(images).where(images.c.state == literal_column("'generated'")).values(lease_until=None, next_copy_at=now)
+        update(images)
+        .where(images.c.state == literal_column("'generated'"), images.c.next_copy_at.is_not(None))
+        .values(lease_until=None, next_copy_at=now)
     )
     tx.execute(delete(destination_troubles))
     # A person began again, so rests end; what is known of trouble stays, and one submit probes.

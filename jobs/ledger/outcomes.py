@@ -57,7 +57,8 @@ def record(tx: Connection, facts: Sequence[Fact], routes: moves.Routes | None = 
     for pause in _of(facts, AccountPaused):
         keep_pause(tx, pause)
     ends = [fact for fact in facts if isinstance(fact, AttemptFact)]
-    copies = [fact for fact in facts if isinstance(fact, ImageEnd)]
+    copies: list[ImageEnd | ImageDelayed] = [fact for fact in facts if isinstance(fact, ImageEnd)]
+    copies += [fact for fact in _of(facts, ImageDelayed) if fact.next_copy_at is None]  # its row is held
     if ends or copies:
         bells |= _settle(tx, ends, copies, routes)
     news = failing.keep(tx, copies_ended)
@@ -73,7 +74,7 @@ def _of(facts: Iterable[Any], kind: type[_F]) -> list[_F]:
 
 
 def _settle(
-    tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd], routes: moves.Routes | None
+    tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd | ImageDelayed], routes: moves.Routes | None
 ) -> set[str]:
     found = _attempts(tx, [fact.attempt_id for fact in ends])
     image_rows = _images(tx, [fact.image_id for fact in copies])

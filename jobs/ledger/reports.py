@@ -20,13 +20,15 @@ from jobs.ledger.manifests import shown_key
 from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
-from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story
+from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request
 from providers.registry import PROVIDERS
 
 #: Rows of a result that are read at once.
 _PAGE = 500
+#: Images that wait for a person that are named.
+_NAMED = 5
 #: Images whose times of storing tell the pace.
 _PACE_SAMPLE = 50
 
@@ -67,12 +69,14 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     money = _attempt_money(tx, batch.id)
     rows, asked, out = _job_counts(tx, batch.id)
     remaining, ready, next_at = _remaining(tx, batch.id)
+    copy_errors, copy_words = _copy_errors(tx, batch.id)
+    images_stuck, stuck_money = _stuck_count(tx, batch.id)
     return Progress(
         batch=batch,
         jobs=rows,
         images_total=asked + images_counted.out,
         images_stored=counted[Image.STORED][0],
-        images_generated=counted[Image.GENERATED][0],
+        images_generated=counted[Image.GENERATED][0] - images_stuck,
         images_in_flight=money["flying"][1],
         images_unknown=money["unknown"][1],
         images_lost=counted[Image.LOST][0],
@@ -91,7 +95,11 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         images_aside=images_counted.aside,
         rows_out=out,
         images_out=images_counted.out,
-        copy_errors=_copy_errors(tx, batch.id),
+        copy_errors=copy_errors,
+        copy_words=copy_words,
+        images_stuck=images_stuck,
+        stuck_money=stuck_money,
+        stuck=_stuck(tx, batch.id) if images_stuck else (),
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else failing.of_batch(tx, batch.id, batch.dest, now),
@@ -239,12 +247,41 @@ def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
     return {code or "unknown": count for code, count in tx.execute(counted)}
 
 
-def _copy_errors(tx: Connection, batch_id: int) -> dict[str, int]:
+def _copy_errors(tx: Connection, batch_id: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Images that failed to be copied and are tried on, by code; and what one of each was told."""
     waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
-    counted = select(images.c.error_code, func.count().label("number")).where(
-        *waiting, images.c.error_code.is_not(None)
+    failed = (*waiting, images.c.error_code.is_not(None), images.c.next_copy_at.is_not(None))
+    counted = select(images.c.error_code, func.count().label("number"), func.max(images.c.message).label("words"))
+    rows = tx.execute(counted.where(*failed).group_by(images.c.error_code)).all()
+    return {row.error_code: row.number for row in rows}, {row.error_code: row.words or "" for row in rows}
+
+
+def _stuck_count(tx: Connection, batch_id: int) -> tuple[int, int]:
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    sums = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    count, money = tx.execute(sums.where(*_is_stuck(batch_id))).one()
+    return int(count), int(money)
+
+
+def _is_stuck(batch_id: int) -> tuple[Any, ...]:
+    waits = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    return (*waits, images.c.next_copy_at.is_(None))
+
+
+def _stuck(tx: Connection, batch_id: int) -> tuple[Stuck, ...]:
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).join(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined).where(*_is_stuck(batch_id))
+    rows = tx.execute(wanted.order_by(jobs.c.position, images.c.slot).limit(_NAMED))
+    return tuple(
+        Stuck(
+            key=shown_key(row.key),
+            slot=row.slot,
+            code=row.error_code or "",
+            message=row.message or "",
+            money=row.price or 0,
+        )
+        for row in rows
     )
-    return {row.error_code: row.number for row in tx.execute(counted.group_by(images.c.error_code))}
 
 
 def _least_expiry(tx: Connection, batch_id: int) -> float | None:

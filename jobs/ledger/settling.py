@@ -16,6 +16,7 @@ from jobs.ledger.durations import Ended
 from jobs.ledger.events import event_row
 from jobs.ledger.values.facts import (
     AttemptFact,
+    ImageDelayed,
     ImageLost,
     ImageStored,
     Made,
@@ -409,8 +410,14 @@ def _asked_state(fact: AttemptFact) -> Attempt:
     return Attempt.SUCCEEDED if isinstance(fact, TaskSucceeded) else REACTIONS[fact.ending].attempt
 
 
-def apply_copy(changes: Changes, fact: ImageEnd, row: Any) -> None:
-    """Gathers what the end of one copy changes. What was given up and is stored after all is there."""
+def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> None:
+    """Gathers what the end of one copy changes. What was given up and is stored after all is there.
+
+    One that waits for a person is written with the delays; here its row is only derived.
+    """
+    if isinstance(fact, ImageDelayed):
+        changes.touched.update(() if row.surplus else (row.job_id,))
+        return
     stored = isinstance(fact, ImageStored)
     if row.state != Image.GENERATED and not (stored and row.state == Image.LOST):
         return

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from jobs.errors import StoreError
 from jobs.ledger.values.claimed import DueCopy
@@ -64,6 +65,12 @@ SMALL = 512 * 1024
 KEPT_FOR = 30 * 86_400.0
 #: What a destination says that is full, or a server behind it: it may still take a probe of a few bytes.
 NO_ROOM = frozenset({"disk_full", "bucket_failing"})
+#: What a destination says of a name that it does not take, and the flag of an image stored under another.
+NO_SUCH_NAME = frozenset({"bucket_refused", "bad_path"})
+SAFE_NAME = "safe-name"
+#: What any server takes in a name, beside letters and digits; and bytes of one part of a path.
+SAFE_LETTERS = "!-_.*'()~ "
+LONGEST_PART = 200
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -77,9 +84,7 @@ async def copy(services: Services, due: DueCopy) -> None:
             body.on_disk = functools.partial(share.shrink, 0)
             stored = await _stored_before(services, due)
             if stored is None:
-                content = await _fetch(services, due, body)
-                await share.become(_held(content), due.expires_at)
-                checked = await _check(services, due, content, share)
+                content, checked = await _sound(services, due, body, share)
                 stored = await _publish_or_keep(services, due, content, checked)
         if due.sidecar:
             await _put_sidecar(services, due, stored)
@@ -91,6 +96,10 @@ async def copy(services: Services, due: DueCopy) -> None:
         fact = delayed(services, due, "copy_failed", repr(bug))
     finally:
         body.close()
+    if isinstance(fact, ImageDelayed) and fact.next_copy_at is None:
+        emit(
+            "image_needs_a_person", level="warning", batch=due.batch, key=due.key, code=fact.code, problem=fact.message
+        )
     await services.recorder.record(fact)
     if isinstance(fact, ImageStored) and services.destinations.trust.is_doubted(due.image_id):
         await _look_again(services, [due.image_id])
@@ -124,7 +133,7 @@ async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
         except FetchError as error:
             if not error.dead_link:
                 later(services, due, error.code, error.message, gone_after=SILENT_AFTER)
-        return await _fetch_afresh(services, due, body)
+            return await _fetch_afresh(services, due, body, error.message)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -151,20 +160,16 @@ async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> b
     return await _fetch_afresh(services, due, body)
 
 
-async def _fetch_afresh(services: Services, due: DueCopy, body: Body) -> bytes | Path:
-    """The link is dead: the provider is asked once for another."""
+async def _fetch_afresh(services: Services, due: DueCopy, body: Body, refusal: str = "") -> bytes | Path:
+    """The link is dead, as its `refusal` said: the provider is asked once for another."""
     link = await _fresh_link(services, due)
     if link is None or not (link.url or link.b64):
-        lose_or_wait(services, due, link)
-    if link.b64 is not None and not link.url:
-        body.clear()
-        body.write(decoded(link.b64))
-        return body.content()
+        lose_or_wait(services, due, link, refusal)
     try:
-        return await _download(services, due, link.url or "", body)
+        return await _behind(services, due, link, body)
     except FetchError as error:
         if error.dead_link:
-            lose_or_wait(services, due, link)
+            lose_or_wait(services, due, link, error.message)
         later(services, due, error.code, error.message, link, gone_after=SILENT_AFTER)
 
 
@@ -196,18 +201,49 @@ def _same(outcome: Succeeded, due: DueCopy) -> Link | None:
     return outcome.links[due.nth] if due.nth < len(outcome.links) else None
 
 
-async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Share) -> Checked:
+async def _sound(services: Services, due: DueCopy, body: Body, share: Share) -> tuple[bytes | Path, Checked]:
+    """The bytes, found to be a whole image."""
+    content = await _fetch(services, due, body)
     try:
-        if isinstance(content, bytes) and len(content) <= SMALL:
-            checked = images.check(content)
-        else:
-            checked = await services.calls.blocking(images.check, content)
-        if due.decode:
-            await share.become(_held(content) + images.decoded_size(checked), due.expires_at)
-            await services.calls.blocking(images.decode_fully, content)
-            share.shrink(_held(content))
+        return content, await _check(services, due, content, share)
     except BadImage as bad:
+        if due.spool and content == Path(due.spool):
+            return await _other_bytes(services, due, body, share, bad.message)
         later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
+
+
+async def _other_bytes(
+    services: Services, due: DueCopy, body: Body, share: Share, problem: str
+) -> tuple[bytes | Path, Checked]:
+    """What came as bytes has no link to be tried again: the provider is asked for others."""
+    link = await _fresh_link(services, due)
+    try:
+        if link and (link.url or link.b64):
+            other = await _behind(services, due, link, body)
+            return other, await _check(services, due, other, share)
+    except (BadImage, FetchError) as worse:
+        problem = f"{problem}; asked again, the provider gives: {worse.message}"
+    return later(services, due, "bytes_unreadable", f"the image came as bytes, and they are none: {problem}")
+
+
+async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> bytes | Path:
+    if link.url:
+        return await _download(services, due, link.url, body)
+    body.clear()
+    body.write(decoded(link.b64 or ""))
+    return body.content()
+
+
+async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Share) -> Checked:
+    await share.become(_held(content), due.expires_at)
+    if isinstance(content, bytes) and len(content) <= SMALL:
+        checked = images.check(content)
+    else:
+        checked = await services.calls.blocking(images.check, content)
+    if due.decode:
+        await share.become(_held(content) + images.decoded_size(checked), due.expires_at)
+        await services.calls.blocking(images.decode_fully, content)
+        share.shrink(_held(content))
     return checked
 
 
@@ -215,14 +251,19 @@ async def _check(services: Services, due: DueCopy, content: bytes | Path, share:
 
 
 async def _publish_or_keep(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:
-    """Bytes at hand are not thrown away while their link dies and the destination refuses: they wait on our disk."""
+    """Bytes at hand are not thrown away while their link dies and the destination refuses: they wait on our disk.
+
+    So do those that only a person can bring to their place: nobody knows when.
+    """
     try:
         if _must_be_kept(services, due):
             trouble = services.destinations.troubles[due.dest]
             later(services, due, trouble.code, trouble.message)
         return await _publish(services, due, content, checked)
     except LaterError as end:
-        if not (_dies_soon(services, due) and isinstance(end.fact, ImageDelayed)):
+        if not isinstance(end.fact, ImageDelayed) or due.spool:
+            raise
+        if end.fact.next_copy_at is not None and not _dies_soon(services, due):
             raise
         raise LaterError(await _kept(services, due, end.fact, content)) from end
 
@@ -248,9 +289,23 @@ async def _kept(services: Services, due: DueCopy, fact: ImageDelayed, content: b
 
 
 async def _publish(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:
+    """At its path; where the destination takes no such name, under one that every destination takes."""
+    path = object_path(due, checked.ext)
+    try:
+        return await _publish_at(services, due, content, checked, path)
+    except LaterError as end:
+        if end.fact.code not in NO_SUCH_NAME or safe_path(path) == path:
+            raise
+        emit("path_refused", level="warning", batch=due.batch, key=due.key, path=path, problem=end.fact.message)
+    return await _publish_at(services, due, content, checked, safe_path(path), SAFE_NAME)
+
+
+async def _publish_at(
+    services: Services, due: DueCopy, content: bytes | Path, checked: Checked, path: str, *said: str
+) -> ImageChecked:
     """Names it, records the name and the hash, and only then puts it, without ever writing over anything."""
-    flags = _flags(due, checked)
-    for name in _names(due, checked.ext):
+    flags = (*_flags(due, checked), *said)
+    for name in _names(path):
         named = _checked(due, checked, name, flags)
         await services.recorder.record(named)
         if await _is_there(services, due, content, checked, named):
@@ -260,8 +315,7 @@ async def _publish(services: Services, due: DueCopy, content: bytes | Path, chec
     return later(services, due, "path-conflict", "other objects stand in its place")
 
 
-def _names(due: DueCopy, ext: str) -> list[str]:
-    first = object_path(due, ext)
+def _names(first: str) -> list[str]:
     stem, dot, ending = first.rpartition(".") if "." in first.rpartition("/")[2] else (first, "", "")
     return [first, *(f"{stem}~{number}{dot}{ending}" for number in range(2, NAMES + 1))]
 
@@ -272,8 +326,22 @@ def object_path(due: DueCopy, ext: str) -> str:
     return due.path.format(index=f"surplus-{due.image_id}" if due.surplus else index, ext=ext)
 
 
+def safe_path(path: str) -> str:
+    """A path of plain letters: all else is percent-encoded, and what is too long ends in a hash of all of it."""
+    return "/".join(map(_safe_part, path.split("/")))
+
+
+def _safe_part(part: str) -> str:
+    plain = quote(part, safe=SAFE_LETTERS) if part.strip(".") else part.replace(".", "%2E") or "%00"
+    if len(plain) <= LONGEST_PART:
+        return plain
+    return f"{plain[: LONGEST_PART - 17]}-{hashlib.sha256(part.encode()).hexdigest()[:16]}"
+
+
 def _flags(due: DueCopy, checked: Checked) -> tuple[str, ...]:
-    return ("wrong-pixels",) if due.pixels and due.pixels != (checked.width, checked.height) else ()
+    wrong = due.pixels and due.pixels != (checked.width, checked.height)
+    other = checked.format not in images.USUAL
+    return ("wrong-pixels",) * bool(wrong) + ("other-format",) * other
 
 
 def _checked(due: DueCopy, checked: Checked, path: str, flags: tuple[str, ...]) -> ImageChecked:

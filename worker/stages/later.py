@@ -6,6 +6,7 @@ import functools
 import math
 from typing import NoReturn
 
+from jobs.copying import needs_person
 from jobs.ledger.values.claimed import DueCopy
 from jobs.ledger.values.facts import ImageDelayed, ImageLost
 from providers.dialect import Link, clean
@@ -37,12 +38,16 @@ class LaterError(Exception):
         self.fact = fact
 
 
-def lose_or_wait(services: Services, due: DueCopy, link: Link | None) -> NoReturn:
-    """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever."""
+def lose_or_wait(services: Services, due: DueCopy, link: Link | None, refusal: str) -> NoReturn:
+    """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever.
+
+    `refusal`: what the CDN said; it may speak of us, and not of the link.
+    """
+    said = f" ({refusal})" if refusal else ""
     dies = due.expires_at + (SILENT_AFTER if link is NO_WORD else GONE_AFTER if link else 0.0)
     if services.clock.now() >= dies:
-        lost(services, due, "link_dead", "the link is dead and the provider gives no other")
-    later(services, due, "link_dead", "the link does not work, and the provider gives no other yet")
+        lost(services, due, "link_dead", f"the link is dead{said} and the provider gives no other")
+    later(services, due, "link_dead", f"the link does not work{said}, and the provider gives no other that does")
 
 
 def lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
@@ -85,7 +90,10 @@ def delayed(
     link: Link | None = None,
     longest: float = LONGEST_WAIT,
 ) -> ImageDelayed:
-    """When it is tried again: in time for its link, with a fresh one where there is one."""
+    """When it is tried again: in time for its link, with a fresh one where there is one.
+
+    What no time mends is tried a few times, and then only on a person's word.
+    """
     if code == "forbidden_address":
         _tell_once(due.batch, message)
     now = services.clock.now()
@@ -93,16 +101,16 @@ def delayed(
     if due.expires_at > now:
         wait = min(wait, max(SHORTEST_WAIT, PATIENCE * (due.expires_at - now)))
     wait *= services.chance.uniform(0.8, 1.2)
+    fresh = link is not None and link.url not in (None, due.url)
+    is_stuck = needs_person(code, due.tries + 1) and not fresh
     return ImageDelayed(
         image_id=due.image_id,
         at=now,
-        next_copy_at=now + wait,
+        next_copy_at=None if is_stuck else now + wait,
         code=code,
         message=clean(message),
         url=link.url if link else None,
-        expires_at=(death_of(link, now) or now + _life(services, due))
-        if link and link.url not in (None, due.url)
-        else None,
+        expires_at=(death_of(link, now) or now + _life(services, due)) if link and fresh else None,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -121,7 +122,7 @@ async def file_of(services: Services, intent: Intent, reference: str, *, timeout
 
 async def _checked(services: Services, reference: str, found: File) -> File:
     try:
-        checked = await services.calls.blocking(check, found.content)
+        checked = await services.calls.blocking(functools.partial(check, found.content, usual=True))
     except BadImage as bad:
         message = f"the reference {_shown(reference)} is no whole PNG, JPEG or WebP: {bad.message}"
         raise Unreachable("reference_unreadable", message, later=False) from bad

@@ -134,7 +134,7 @@ class ImageChecked:
     bytes: int
     width: int
     height: int
-    format: str  # "png", "jpeg", "webp"
+    format: str  # "png", "jpeg", "webp", or another that came
     flags: tuple[str, ...] = ()
 
 
@@ -152,7 +152,7 @@ class ImageDelayed:
 
     image_id: int
     at: float
-    next_copy_at: float
+    next_copy_at: float | None  # None: not by itself; it waits for a person's word
     code: str
     message: str
     url: str | None = None

@@ -15,6 +15,17 @@ from providers.dialect import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """A paid image that only a person can help: it is not copied again by itself."""
+
+    key: str
+    slot: int
+    code: str
+    message: str
+    money: int  # micro-dollars; 0 where the price is not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """A batch, counted."""
 
@@ -22,7 +33,7 @@ class Progress:
     jobs: Mapping[JobState, int]
     images_total: int
     images_stored: int
-    images_generated: int  # waiting to be copied
+    images_generated: int  # waiting to be copied, without those that are stuck
     images_in_flight: int
     images_unknown: int
     images_lost: int
@@ -38,6 +49,10 @@ class Progress:
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
     images_ready: int = 0  # slots that nobody was paid for yet
     copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
+    copy_words: Mapping[str, str] = field(default_factory=dict)  # what one of them was told, by the same code
+    images_stuck: int = 0  # paid, and copied again only on a person's word
+    stuck_money: int = 0
+    stuck: tuple[Stuck, ...] = ()  # the first of them
     images_aside: int = 0  # stored too: replaced by a redo, or more than was asked for
     rows_out: int = 0  # of the rows that are done: in the newest manifest no more
     images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
