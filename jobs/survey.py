@@ -194,13 +194,21 @@ class Survey:
             "Give yours under [accounts.NAME.prices], or choose another --provider."
         )
 
+    @property
+    def _margin(self) -> int:
+        """What an image holds beyond its estimate while it is made: the last one must still fit the budget."""
+        held = (-(-line.aside // line.images) - (line.price or 0) for line in self.routes if line.assumed)
+        return max(0, max(held, default=0))
+
     def _over_budget(self, budget: int, batch: Batch | None) -> str | None:
         spent = batch.charged + batch.reserved if batch else 0
-        if spent + self.money <= budget:
+        if spent + self.money + self._margin <= budget:
             return None
         so_far = f", after {usd(spent)} spent or reserved" if spent else ""
+        last = f", and {usd(self._margin)} more that the last one holds while it is made" if self._margin else ""
         return (
-            f"--budget {usd(budget)} is below the estimate: {usd(self.money)} for {_images(self.images)}{so_far}. "
+            f"--budget {usd(budget)} is below the estimate: "
+            f"{usd(self.money)} for {_images(self.images)}{last}{so_far}. "
             "Raise it, or --partial works in the manifest's order until the money is used."
         )
 

@@ -73,12 +73,12 @@ class TokenPrices:
         return self.charge(Usage(text=USUAL_PROMPT, image=references * REFERENCE, output=output))
 
     def problem(self, usage: Usage | None, images: int, reserved: int) -> str | None:
-        """Why a usage cannot be this task's; None: it is believed. `reserved`: micro-dollars set aside for it."""
+        """Why a usage cannot be this task's; None: it is believed. `reserved`: micro-dollars set aside, if any."""
         if usage is None:
             return "the answer has no usage"
         if usage.output < LEAST_OUTPUT * images:
             return f"{usage.output:,} output tokens for {images} images"
-        if self.charge(usage) > ABSURD * max(reserved, 1):
+        if self.charge(usage) > ABSURD * (reserved or images * self.bound(None, None, 0)):
             return f"{usage.text + usage.image:,} input and {usage.output:,} output tokens for {images} images"
         return None
 

@@ -200,6 +200,14 @@ def test_a_plan_by_tokens_says_what_it_assumes_and_the_most_that_is_set_aside():
     assert told["usd"] < told["usd_at_most"] == route["usd_at_most"]
 
 
+def test_a_budget_at_the_estimate_has_no_room_for_what_the_last_image_holds():
+    Path("m.csv").write_text("key,prompt,quality\na,A lamp,medium\nb,A vase,medium\n")
+
+    said = refused("m.csv", "--to", "out", "--budget", "0.0026")
+
+    assert "more that the last one holds while it is made" in said
+
+
 def test_an_account_that_says_mix_stays_with_mix():
     Path("m.csv").write_text(GOOD)
     mine = {"LIGHTFAST_ACCOUNTS__DEV__PROVIDER": "maxapi.dev", "LIGHTFAST_ACCOUNTS__DEV__API_KEY": "k"}

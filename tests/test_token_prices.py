@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.costs import expected
+from jobs.ledger import open_ledger
+from jobs.ledger.values.facts import ImageLost, TaskSucceeded
 from jobs.settings import Account
 from jobs.states import Job
 from providers.catalog import Catalog
 from providers.dialect import MICROS, Request
 from providers.maxapi_dev import DIALECT
 from providers.tokens import AXIS, LARGEST, TokenPrices, Usage, output_tokens
+from tests.ledger import stock as ledger_stock
+from tests.ledger.books import check_money
+from tests.ledger.stock import NOW
 from worker.local import run_batch
 from worker.services import build, limits_of
 
@@ -244,3 +249,36 @@ async def test_a_budget_is_never_crossed_by_what_images_turn_out_to_cost(sandbox
         assert budget < MICROS
     finally:
         await services.close()
+
+
+def test_what_a_lost_image_has_cost_does_not_stick_to_the_one_that_is_made_in_its_place():
+    ledger = open_ledger("sqlite://")
+    ledger_stock.stock(ledger, ledger_stock.rows(1))
+    (first,) = ledger.claim_submits("main", NOW, lease=90).intents
+    done = TaskSucceeded(attempt_id=first.attempt_id, at=NOW, images=(ledger_stock.made(),), at_once=True)
+    ledger.record([dataclasses.replace(done, cost=123)], NOW)
+    (due,), _ = ledger.claim_copies(NOW + 1, holder="me", lease=0, at_most=1)
+    ledger.record([ImageLost(image_id=due.image_id, at=NOW, code="link_dead", message="gone")], NOW)
+    lost = check_money(ledger).lost
+    ledger.retry("spring", NOW)
+    (again,) = ledger.claim_submits("main", NOW + 9, lease=90).intents
+    ledger.record([dataclasses.replace(done, attempt_id=again.attempt_id)], NOW)
+
+    money = check_money(ledger)
+    assert (lost, money.lost, money.waiting) == (123, 123, ledger_stock.PRICE)
+    ledger.close()
+
+
+def test_shares_of_a_charge_are_whole_and_come_to_it():
+    ledger = open_ledger("sqlite://")
+    ledger_stock.stock(ledger, ledger_stock.rows(1, n=7))
+    (one,) = ledger.claim_submits("main", NOW, lease=90).intents
+    images = tuple(ledger_stock.made(f"https://cdn.example/{place}.png") for place in range(7))
+    ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=NOW, images=images, at_once=True, cost=1_000)], NOW)
+
+    (result,) = ledger.results("spring")
+    shares = [image.cost for image in result.images]
+    assert (sum(shares), result.cost) == (1_000, 1_000)
+    assert set(shares) == {142, 143}
+    check_money(ledger)
+    ledger.close()

@@ -130,7 +130,7 @@ def _lost_aside(lost: Any) -> Any:
         .where(lost)
         .values(
             state=Image.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
-            expires_at=None, next_copy_at=None, tries=0, error_code=None, message=None,
+            expires_at=None, next_copy_at=None, tries=0, cost=None, error_code=None, message=None,
         )
     )  # fmt: skip
 

@@ -329,7 +329,8 @@ class Watch:
             return f"failed, and {task.charge(now)} charged" if task.charge(now) else None
         if kept != task.delivers:
             return f"{state}: {kept} images on record, {task.delivers} delivered"
-        if charged != (price or 0) * task.delivers:
+        by_usage = task.used is not None and task.tells_usage
+        if charged != (task.charge(now) if by_usage else (price or 0) * task.delivers):
             return f"{state}: {charged} on record, {task.delivers} images delivered"
         return None
 

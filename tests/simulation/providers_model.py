@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from providers.tokens import TokenPrices, Usage
+
 from .schedule import EPOCH, Timeline
 
 Json = dict[str, Any]
+#: What MaxAPI.dev bills by, where it bills by tokens.
+TOKENS = TokenPrices(text_input=350_000, image_input=350_000, image_output=700_000)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -38,6 +42,8 @@ class Task:
     callback: str | None
     odd: str | None = None  # what its first answers say of it once it has ended: "empty", "short", "failed"
     odd_answers: int = 0  # how many still do
+    used: Usage | None = None  # of one image; billed by it, and `price` is the most that it may cost
+    tells_usage: bool = True
     b64: bool = False
 
     def is_over(self, now: float) -> bool:
@@ -47,7 +53,19 @@ class Task:
         """Micro-dollars: all that was ordered until it ends, then what it delivered."""
         if not self.is_over(now):
             return self.price * self.n
-        return self.price * self.delivers
+        return self.price * self.delivers if self.used is None else TOKENS.charge(self.usage)
+
+    @property
+    def usage(self) -> Usage:
+        """Of all its images together."""
+        used, many = self.used or Usage(text=0, image=0, output=0), self.delivers
+        return Usage(text=used.text * many, image=0, output=used.output * many)
+
+    def told(self) -> Json:
+        """How its answer says so."""
+        if self.used is None or not self.tells_usage:
+            return {}
+        return {"usage": {"input_tokens": self.usage.text, "output_tokens": self.usage.output}}
 
     @property
     def key(self) -> str:
@@ -146,6 +164,8 @@ class Model:
             known_from=now + (chance.uniform(0, 30) if chance.random() < moods.poll_trouble else 0.0),
             forgotten_from=now + chance.uniform(0, 60) if forgets else 1e12,
             callback=body.get("callBackUrl"),
+            used=self._used(body.get("route_mode")),
+            tells_usage=self.odd.random() < 0.9,
             odd=odd,
             odd_answers=self.odd.randint(1, ODD[odd]) if odd else 0,
         )
@@ -154,6 +174,11 @@ class Model:
         if task.callback:
             self.timeline.after(task.ends_at - now, lambda: self.call_back(task))
         return task
+
+    def _used(self, mode: str | None) -> Usage | None:
+        if mode != "official-cheap":
+            return None
+        return Usage(text=self.odd.randint(1, 12), image=0, output=self.odd.choice((196, 1_756, 7_024)))
 
     def flying(self, account: str) -> int:
         """Tasks that hold a place there."""
@@ -175,7 +200,7 @@ class Model:
     def delivered(self, task: Task) -> tuple[int, Json]:
         """What a synchronous answer says."""
         links = [self._image(task, index) for index in range(task.delivers)]
-        return 200, {"created": _unix(task.made_at), "data": links}
+        return 200, {"created": _unix(task.made_at), "data": links, **task.told()}
 
     def refusal(self, provider: str, kind: str) -> tuple[int, Json, dict[str, str]]:
         """An answer that surely accepts nothing."""
@@ -232,7 +257,8 @@ class Model:
             return {**body, "status": "in_progress"}
         if task.reason:
             return {**body, "status": "failed", "error": {"code": _REASONS[task.reason], "message": "it failed"}}
-        return {**body, "status": "succeeded", "data": [self._image(task, index) for index in range(task.delivers)]}
+        data = [self._image(task, index) for index in range(task.delivers)]
+        return {**body, "status": "succeeded", "data": data, **task.told()}
 
     def _apimaster(self, task: Task, now: float) -> Json:
         body: Json = {"task_id": task.id, "created": _unix(task.made_at)}

@@ -36,7 +36,7 @@ from .invariants import Watch
 from .network import Bucket, Roads
 from .person import Person
 from .process import Machine, Process, SimLedger
-from .providers_model import Model, Moods, Task
+from .providers_model import TOKENS, Model, Moods, Task
 from .schedule import EPOCH, Timeline
 from .together import Manner
 
@@ -76,11 +76,16 @@ def shelf() -> Shelf:
 
 
 @cache
-def catalog() -> tuple[Catalog, Routes]:
-    """The real one, in more of a hurry: links die within the hour, and there are fewer polls."""
+def catalog(*, by_tokens: bool) -> tuple[Catalog, Routes]:
+    """The real one, in more of a hurry: links die within the hour, and there are fewer polls.
+
+    `by_tokens`: MaxAPI.dev bills what its answers say they used.
+    """
     contents = offers.load()
     made = Catalog(replace(contents, offers=tuple(_hasty(offer) for offer in contents.offers)))
-    made = made.with_prices({name: {"gpt-image-2": {"1k": price / MICROS}} for name, price in PRICES.items()})
+    prices = {name: price for name, price in PRICES.items() if not (by_tokens and name == "maxapi.dev")}
+    made = made.with_prices({name: {"gpt-image-2": {"1k": price / MICROS}} for name, price in prices.items()})
+    made = made.with_route_mode("maxapi.dev", "official-cheap") if by_tokens else made
     return made, HastyRoutes(made)
 
 
@@ -138,7 +143,8 @@ class World(Roads):
         self.model.call_back = self._call_back
         self.crawl = 0.0  # seconds more that a download may take
         self.met: Counter[str] = Counter()  # what happened, and how often
-        self.catalog, self.routes = catalog()
+        self.by_tokens = random.Random(f"tokens {seed}").random() < 0.3
+        self.catalog, self.routes = catalog(by_tokens=self.by_tokens)
         self.local = self.chance.random() < 0.3
         self.machines = [Machine(self)] if self.local else [Machine(self) for _ in range(3)]
         self.settings = self._settings()
@@ -208,7 +214,8 @@ class World(Roads):
                 webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
             )
         for name, account in accounts.items():
-            self.model.prices[name] = PRICES[account.provider]
+            by_tokens = self.by_tokens and account.provider == "maxapi.dev"
+            self.model.prices[name] = TOKENS.bound((1024, 1024), None, 0) if by_tokens else PRICES[account.provider]
         pays = chance.random() < 0.25
         return Settings(
             database_url="sqlite:///nowhere.db",
@@ -277,7 +284,8 @@ class World(Roads):
             path="",
             provider=provider,
             provider_model=MODELS[provider],
-            price=route.price,
+            price=route.price_of(" " * 40),
+            mode=route.mode,
             pixels=route.pixels,
             max_n=min(route.max_n, self.chance.choice((1, 2, 10))),
         )
