@@ -56,7 +56,9 @@ Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; e
 AccountName = Annotated[str | None, typer.Option("--account", metavar="A", help="Only of this account.")]
 Since = Annotated[str, typer.Option(metavar="DAY", help="Sent on this UTC day or later: 2026-05-01.")]
 Until = Annotated[str, typer.Option(metavar="DAY", help="Sent before this UTC day.")]
-Invoice = Annotated[str, typer.Option(metavar="USD", help="What the provider asks for: the difference is explained.")]
+Invoice = Annotated[
+    str | None, typer.Option(metavar="USD", help="What the provider asks for: the difference is explained.")
+]
 Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet; else as FILE's name ends.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
 
@@ -67,7 +69,7 @@ def audit(  # noqa: PLR0913  one parameter an option
     account: AccountName = None,
     since: Since = "",
     until: Until = "",
-    invoice: Invoice = "",
+    invoice: Invoice = None,
     format: Format = None,  # noqa: A002  the option's name
     output: Output = None,
     overwrite: Overwrite = False,

@@ -60,6 +60,7 @@ def _look(settings: Settings, to: str) -> Iterator[Finding]:
         yield from durability(settings)
         yield _tried("redis", lambda: _redis(settings))
         yield _tried("workers", lambda: _workers(settings))
+        yield from _budgets(settings)
     yield from _accounts(settings)
     yield _bucket(settings, to)
 
@@ -159,6 +160,21 @@ def _workers(settings: Settings) -> Finding:
     finally:
         ledger.close()
     return Finding(what="workers", verdict="ok" if seen else "note", text=f"{seen} seen in the last 60 s")
+
+
+def _budgets(settings: Settings) -> Iterator[Finding]:
+    import time  # noqa: PLC0415  beside its use
+
+    from cli import budgets  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    with contextlib.closing(ledger):
+        for text in budgets.unkept(settings, ledger, time.time() + ledger.clock_offset()):
+            yield Finding(what="budgets", verdict="problem", text=text)
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------

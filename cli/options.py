@@ -67,7 +67,7 @@ class Making:
         bool, typer.Option("--check-urls", help="Look at each reference's link before anything is paid.")
     ] = False
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None
-    budget: Annotated[str, typer.Option(metavar="USD", help="Caps all this batch ever spends.")] = ""
+    budget: Annotated[str | None, typer.Option(metavar="USD", help="Caps all this batch ever spends.")] = None
     partial: Annotated[bool, typer.Option("--partial", help="Work until the budget is used.")] = False
     changed: Annotated[str, typer.Option(metavar="error|keep|redo", help="Rows paid for whose request changed.")] = (
         "error"
@@ -82,11 +82,13 @@ class Making:
         str, typer.Option(metavar="equal|any-size|off", help="Unpaid rows may go to another provider.")
     ] = ""
     priority: Annotated[
-        str, typer.Option(metavar="N", help="Share of an account beside other batches: 2 is twice that of 1.")
-    ] = ""
-    allow_failed: Annotated[str, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = ""
-    max_stall: Annotated[str, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = ""
-    stop_after: Annotated[str, typer.Option(metavar="6h", help="Stop by itself after so long.")] = ""
+        str | None, typer.Option(metavar="N", help="Share of an account beside other batches: 2 is twice that of 1.")
+    ] = None
+    allow_failed: Annotated[str | None, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = None
+    max_stall: Annotated[str | None, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = (
+        None
+    )
+    stop_after: Annotated[str | None, typer.Option(metavar="6h", help="Stop by itself after so long.")] = None
     new_ledger: Annotated[bool, typer.Option("--new-ledger", help="Override another ledger's mark at DEST.")] = False
     all: Annotated[bool, typer.Option("--all", help="Show every bad row and every legal value.")] = False
     config: Config = None
@@ -141,7 +143,7 @@ def read_limits(making: Making, *, terminal: bool) -> Limits:
         reader.problems.append(f'--failover: "{making.failover}": expected equal, any-size or off')
     if making.verify not in ("", "decode"):
         reader.problems.append(f'--verify: "{making.verify}": expected decode')
-    if making.partial and not making.budget:
+    if making.partial and making.budget is None:
         reader.problems.append("--partial: works until the budget is used: give one with --budget USD")
     if reader.problems:
         raise BadInput(reader.problems)
@@ -157,8 +159,8 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[str] = []
 
-    def read(self, name: str, text: str, reader: Callable[[str], T], unset: T) -> T:
-        if not text:
+    def read(self, name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
+        if text is None:  # an empty one is no "none": `--budget "$CAP"` of a script whose CAP is not set
             return unset
         try:
             return reader(text)
@@ -167,7 +169,7 @@ class _Reader:
             return unset
 
 
-def read_option(name: str, text: str, reader: Callable[[str], T], unset: T) -> T:
+def read_option(name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
     """One option's value; `unset` where it is not given."""
     collector = _Reader()
     value = collector.read(name, text, reader, unset)

@@ -15,7 +15,7 @@ from cli.commands import command
 from cli.retries import moderated, retried
 from cli.surroundings import ledger_line
 from jobs.survey import RouteLine, Survey
-from providers.dialect import MICROS
+from worker.services import budget_of
 
 if TYPE_CHECKING:
     from cli.taking import Taking
@@ -149,9 +149,12 @@ def _total(taking: Taking) -> Iterator[Line]:
     ready = f", ready {_when(seen)} if started now" if seen.images and not _days(taking) else ""
     most = f" (set aside: {wording.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
     yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
+    daily = budget_of(taking.settings.daily_budget)
+    if daily == 0 and seen.money:
+        yield f"{'':{_WIDTH}}  daily_budget $0.00: nothing may be spent, these images wait until it is raised", "red"
     if days := _days(taking):
-        daily = wording.money(round(taking.settings.daily_budget * MICROS))
-        yield f"{'':{_WIDTH}}  daily_budget {daily} spreads it over {wording.count(days, 'UTC day')} or more", ""
+        spread = f"spreads it over {wording.count(days, 'UTC day')} or more"
+        yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily or 0)} {spread}", ""
     if seen.may_be_less:
         yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
 
@@ -162,7 +165,7 @@ def _when(seen: Survey) -> str:
 
 def _days(taking: Taking) -> int:
     """UTC days over which a daily budget spreads the money; 0: it does not."""
-    daily = round(taking.settings.daily_budget * MICROS)
+    daily = budget_of(taking.settings.daily_budget)
     return math.ceil(taking.seen.money / daily) if daily and taking.seen.money > daily else 0
 
 

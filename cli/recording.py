@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli import again_screen, emergency, plan_screen, wording
+from cli import again_screen, budgets, emergency, plan_screen, wording
 from cli.consent import agree
 from cli.options import Limits, Making
 from cli.reading import note, show
@@ -57,6 +57,8 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
             if page := list(again_screen.lines(taking) if short else plan_screen.page(taking, probed=True)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
             emergency.warn(taking.ledger, sandbox=settings.is_sandbox)
+            if command == "submit":  # a run tells the ledger of its own settings
+                budgets.warn(settings, taking.ledger, time.time())
             amount, unpriced = _to_agree(taking)
             agree(
                 amount,

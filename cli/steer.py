@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 EveryBatch = Annotated[bool, typer.Option("--all", help="The emergency stop: every batch of this ledger.")]
 MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 AfterRestore = Annotated[bool, typer.Option("--after-restore", help="The database as it is now is to be trusted.")]
-Budget = Annotated[str, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
+Budget = Annotated[str | None, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
 Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
 ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with it.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Only this row. May be repeated.")]
@@ -81,7 +81,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     batch: MaybeBatch = "",
     *,
     all_: EveryBatch = False,
-    budget: Budget = "",
+    budget: Budget = None,
     after_restore: AfterRestore = False,
     yes: Yes = False,
     json: Json = False,
@@ -91,9 +91,9 @@ def resume(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """Submits go on: of one batch, with --budget here and now; with --all or --after-restore, what that held up."""
     cap = _budget(budget)
-    if all_ and (batch or budget or after_restore):
+    if all_ and (batch or cap is not None or after_restore):
         raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
-    if not (batch or all_) and (budget or not after_restore):
+    if not (batch or all_) and (cap is not None or not after_restore):
         raise BadInput(
             "resume needs a BATCH; or --all, after `pause --all`; or, after the database was restored or failed over, "
             "--after-restore."
@@ -404,5 +404,5 @@ def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> N
         show_json({"batch": batch, "state": str(found.state), **more})
 
 
-def _budget(text: str) -> int | None:
+def _budget(text: str | None) -> int | None:
     return read_option("--budget", text, read_money, None)

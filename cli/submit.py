@@ -75,8 +75,12 @@ def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
 def watch(  # noqa: PLR0913  one parameter an option
     batch: BatchName,
     *,
-    max_stall: Annotated[str, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = "",
-    allow_failed: Annotated[str, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = "",
+    max_stall: Annotated[
+        str | None, typer.Option(metavar="15m", help="Wait so long where only a person can help.")
+    ] = None,
+    allow_failed: Annotated[
+        str | None, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     config: Config = None,

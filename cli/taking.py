@@ -91,8 +91,8 @@ class Taking:
         """What has no price fits no daily budget, and would wait for ever."""
         for line in self.seen.routes:
             mine = [each for each in self.settings.accounts.values() if each.provider == line.provider]
-            kept = self.settings.daily_budget or (mine and all(account.daily_budget for account in mine))
-            if line.price is None and kept:
+            by_accounts = bool(mine) and all(account.daily_budget is not None for account in mine)
+            if line.price is None and (self.settings.daily_budget is not None or by_accounts):
                 yield (
                     f"daily_budget cannot be kept: the price of {line.provider} {line.label} is not known. "
                     "Give yours under [accounts.NAME.prices], or choose another --provider."

@@ -106,6 +106,8 @@ def stop_line(stop: Stop, lift: str = "`resume --all`") -> str:
 def day_budget_line(limit: DayLimit) -> str:
     """Which daily budget is used, and when it begins anew."""
     whose = f"of account {limit.account}" if limit.account else "of all accounts"
+    if not limit.budget:
+        return f"the daily budget {whose} is $0.00: nothing may be spent until daily_budget is raised or left out"
     again = moment(limit.again_at).strftime("%Y-%m-%d %H:%MZ")
     spent = f"${dollars(limit.spent)} of ${dollars(limit.budget)}"
     return f"the daily budget {whose} is used, {spent}; it begins anew at {again}"

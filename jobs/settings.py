@@ -33,7 +33,7 @@ class Account(BaseModel):
     submits_per_second: PerSecond | None = None
     polls_per_second: PerSecond | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    daily_budget: Dollars = 0.0  # USD a UTC day; 0: none
+    daily_budget: Dollars | None = None  # USD a UTC day; 0: nothing may be spent; None: no budget
     first_poll_after: Seconds | None = None
     poll_every: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
     polling: Literal["prompt", "thrifty"] = "prompt"  # results found early, or with fewer polls
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     retries: Annotated[int, Field(ge=0, le=20)] = 2  # new attempts after a failed provider task
     on_unknown: Literal["hold", "pay-again"] = "hold"
     unknown_budget: Dollars = 0.0  # USD a batch
-    daily_budget: Dollars = 0.0  # USD a UTC day, of all accounts together; 0: none
+    daily_budget: Dollars | None = None  # USD a UTC day, of all accounts together; 0 and None as of an account
     user_agent: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,298}[!-~])?$")] = USER_AGENT  # to providers and CDNs
     drain_seconds: Seconds = 25.0
     heartbeat_file: str = ""

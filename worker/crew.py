@@ -16,6 +16,7 @@ from jobs.ledger import is_away
 from jobs.ledger.values.claimed import Claim, DueCopy, DuePoll
 from jobs.ledger.values.facts import Fact, SubmitUnclear
 from worker import sweep
+from worker.budgets import differing
 from worker.caution import Watchman
 from worker.room import Room
 from worker.services import Services, budget_of, limits_of
@@ -113,9 +114,18 @@ class Crew:
         services.clock.offset = await services.calls.read(services.ledger.clock_offset)
         now = services.clock.now()
         settings = services.settings
+        await self._tell_of_other_budgets(now)
         daily_budget = budget_of(settings.daily_budget)
         await services.calls.write(services.ledger.sync_accounts, limits_of(settings), now, daily_budget=daily_budget)
         await sweep.replay(services)
+
+    async def _tell_of_other_budgets(self, now: float) -> None:
+        """What workers keep is what the last start has said: here it changes for all of them."""
+        services = self.services
+        if services.ledger.is_sqlite:
+            return  # nobody else works on it
+        for one in await services.calls.read(differing, services.settings, services.ledger, now):
+            emit("daily_budget_changes", level="warning", account=one.account, kept=one.kept, here=one.here)
 
     def bell(self, lane: str) -> bool:
         """Wakes the lane's shift; False when none is at work there."""

@@ -149,9 +149,9 @@ def catalog_of(settings: Settings) -> Catalog:
     return catalog
 
 
-def budget_of(dollars: float) -> int | None:
-    """A budget of the settings in micro-dollars; None where there is none."""
-    return round(dollars * MICROS) or None
+def budget_of(dollars: float | None) -> int | None:
+    """A budget of the settings in micro-dollars; None where there is none. 0 is a budget: nothing may be spent."""
+    return None if dollars is None else round(dollars * MICROS)
 
 
 def _mark_of(account: Account) -> str:

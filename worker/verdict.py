@@ -139,5 +139,4 @@ def _left(progress: Progress) -> int:
 def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
     if progress.batch.budget is None or (progress.next_at is not None and progress.next_at > now):
         return False
-    rest = progress.remaining_money
-    return _left(progress) < rest or not rest  # what has no price fits no budget
+    return _left(progress) < progress.remaining_money or progress.has_unpriced

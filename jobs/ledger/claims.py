@@ -123,8 +123,6 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if not permits.count:
         return Claim(intents=(), next_at=permits.next_at(0))
     today = days.left(tx, account, now)
-    if today is not None and today <= 0:
-        return Claim(intents=(), next_at=days.next_day(now))
     stops = failing.stops(tx, account.id, now)
     wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
     # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
@@ -132,7 +130,10 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     tries = probe + _pick(tx, account, wish.without(probe, stops and stops.free))
     if not tries:
         _note_bound(tx, account, Bound.WORK)
-        return Claim(intents=(), next_at=_next_ready(tx, account.provider, now, terms.only))
+        used = today is not None and today <= 0
+        return Claim(
+            intents=(), next_at=days.next_day(now) if used else _next_ready(tx, account.provider, now, terms.only)
+        )
     bound = _bound(account, permits, len(tries), places)
     claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
     for one in probe:  # last, as everybody who writes these rows does
@@ -322,7 +323,7 @@ def _within(left: int | None, tries: list[_Try]) -> list[_Try]:
 def _affordable(wanted: _Try, left: int) -> _Try | None:
     if wanted.job.price is None:
         return None  # a budget cannot hold what has no price
-    if wanted.cost <= left:
+    if wanted.cost <= max(0, left):  # what costs nothing fits a budget that is used, too
         return wanted
     count = left // wanted.job.price if left > 0 else 0
     if count <= 0:

@@ -68,7 +68,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     counted = images_counted.wanted
     money = _attempt_money(tx, batch.id)
     rows, asked, out = _job_counts(tx, batch.id)
-    remaining, ready, next_at = _remaining(tx, batch.id)
+    remaining, ready, next_at, unpriced = _remaining(tx, batch.id)
     copy_errors, copy_words = _copy_errors(tx, batch.id)
     images_stuck, stuck_money = _stuck_count(tx, batch.id)
     return Progress(
@@ -104,6 +104,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else failing.of_batch(tx, batch.id, batch.dest, now),
         stop=stop.standing(tx),
+        has_unpriced=unpriced,
     )
 
 
@@ -214,8 +215,11 @@ def _dead_link_money(tx: Connection, batch_id: int) -> int:
     return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
 
 
-def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None]:
-    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried."""
+def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, bool]:
+    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried.
+
+    Also whether any of these jobs has no price.
+    """
     ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
     # Within the sums and not below WHERE: the index of positions would be taken, and every row of the batch be read.
     listed = jobs.c.position.is_not(None)
@@ -223,14 +227,15 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None]:
     sums = select(
         func.coalesce(func.sum(case((one, jobs.c.price))), 0),
         func.coalesce(func.sum(case((one, 1))), 0),
+        func.count(case((listed & jobs.c.price.is_(None), 1))),
         func.min(case((listed, jobs.c.ready_at))),
     )
     joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
     free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
     parts = select(func.coalesce(func.sum(jobs.c.price), 0), func.count()).select_from(joined)
-    price, count, next_at = tx.execute(sums.where(*ready)).one()
+    price, count, unpriced, next_at = tx.execute(sums.where(*ready)).one()
     more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
-    return int(price) + int(more), int(count) + int(slots), next_at
+    return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
 
 
 def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:

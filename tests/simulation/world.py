@@ -210,7 +210,7 @@ class World(Roads):
                 submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if rate_declared else None,
                 polls_per_second=20.0,
                 max_in_flight=chance.choice((1, 2, 4, 10)) if places_declared else None,
-                daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else 0.0,
+                daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else None,
                 webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
             )
         for name, account in accounts.items():
@@ -220,7 +220,7 @@ class World(Roads):
         return Settings(
             database_url="sqlite:///nowhere.db",
             accounts=accounts,
-            daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else 0.0,
+            daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else None,
             on_unknown="pay-again" if pays else "hold",
             unknown_budget=chance.choice((0.05, 0.2, 5.0)) if pays else 0.0,
         )
