@@ -163,6 +163,9 @@ def _page(tally: Tally, invoice: int | None) -> Iterator[Line]:
     yield f"{count(tally.attempts, 'attempt')}, {delivered} delivered, {money(tally.charged)} charged", "bold"
     if tally.unpriced:
         yield f"{count(tally.unpriced, 'image')} of them at a price nobody knows, in none of these sums", "yellow"
+    if tally.estimated:
+        told = f"{money(tally.estimated)} of it at what was set aside: {count(tally.estimates, 'answer')} told no usage"
+        yield told, "yellow"
     if invoice is not None:
         yield from _compared(tally, invoice)
 
@@ -184,6 +187,7 @@ def _open_questions(tally: Tally) -> Iterator[tuple[str, str, str]]:
         ("given up", tally.given_up, "-", "counted as charged; may never have been"),
         ("forgotten", tally.forgotten, "-", "tasks the provider does not know any more; counted as charged"),
         ("undelivered", tally.undelivered, "-", "tasks called done without an image; counted as charged"),
+        ("estimated", tally.estimated, "-", "no usage was told; counted at what was set aside, the most it may be"),
     )
     return ((name, f"{sign}{money(amount)}", words) for name, amount, sign, words in told if amount)
 
@@ -216,7 +220,18 @@ def _verdict(tally: Tally, invoice: int) -> Iterator[Line]:
 
 
 def _document(tally: Tally, invoice: int | None) -> dict[str, object]:
-    amounts = ("charged", "in_flight", "unknown", "given_up", "forgotten", "undelivered", "surplus", "failed", "short")
+    amounts = (
+        "charged",
+        "in_flight",
+        "unknown",
+        "given_up",
+        "forgotten",
+        "undelivered",
+        "estimated",
+        "surplus",
+        "failed",
+        "short",
+    )
     told: dict[str, object] = {
         "currency": "USD",
         "attempts": tally.attempts,

@@ -52,6 +52,8 @@ KeyFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="A 
 Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]
 
 RETRIED = ("failed", "lost", "partial")
+#: The route of a provider that rows were recorded for when there was no other; they are still asked for there.
+BEFORE = {"maxapi.dev": "mix"}
 
 
 def pause(
@@ -350,7 +352,9 @@ def _price(catalog: Catalog, row: Result) -> int | None:
     if row.request is None or row.provider is None or row.provider_model is None:
         return None
     try:
-        return catalog.route_of(row.provider, row.provider_model, row.request).price_of(row.request.prompt)
+        before = None if "route_mode" in row.request.options else BEFORE.get(row.provider)
+        route = catalog.route_of(row.provider, row.provider_model, row.request, row.mode or before)
+        return route.price_of(row.request.prompt)
     except Unmakeable:
         return None
 

@@ -90,6 +90,8 @@ OWN_CODES: dict[str, str] = {
     "bytes_elsewhere": "The image came as bytes, and another host's disk holds them. That host copies it.",
     "bytes_unreadable": "The image came as bytes that are no image, and so did the next. `lightfast give-up` ends it.",
     "cancelled": "The batch was cancelled before this row was sent. Nothing was paid for it.",
+    "charge_estimated": "Billed by tokens, and no usage was told: charged at what was set aside. See the console.",
+    "charged_above": "The provider's usage came to more than was set aside. It is on record as it is.",
     "copy_failed": "A fault in Lightfast while copying; told in the log. Copied again by itself.",
     "corrupt": "The bytes are an image that is broken inside. Copied again by itself.",
     "disk_denied": "The folder may not be written. Mend its rights; paid images wait.",

@@ -10,6 +10,9 @@ from dataclasses import astuple, dataclass, fields
 
 from jobs.states import Attempt
 
+#: The code of an attempt that is billed by its usage, and whose answer told none: charged at what was set aside.
+CHARGE_ESTIMATED = "charge_estimated"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Money:
@@ -114,6 +117,8 @@ class Tally:
     failed: int = 0  # what failed tasks would have cost
     short: int = 0  # what images that were asked and did not come would have cost
     unpriced: int = 0  # images delivered at a price nobody knows
+    estimated: int = 0  # charged at what was set aside, as no usage was told
+    estimates: int = 0  # attempts
 
     def count(self, lines: Iterable[AuditLine]) -> Iterator[AuditLine]:
         """Lets the lines pass and adds them up."""
@@ -123,6 +128,8 @@ class Tally:
             self.charged += line.charged
             self.surplus += line.surplus_cost
             self.unpriced += line.delivered if line.price is None else 0
+            self.estimated += line.charged if line.code == CHARGE_ESTIMATED else 0
+            self.estimates += line.code == CHARGE_ESTIMATED
             if add := _ADDERS.get(line.state):
                 add(self, line)
             yield line
@@ -154,7 +161,7 @@ class Tally:
     @property
     def least(self) -> int:
         """The invoice, if nothing was paid for of all that nobody knows."""
-        return self.charged - self.given_up - self.forgotten - self.undelivered
+        return self.charged - self.given_up - self.forgotten - self.undelivered - self.estimated
 
     @property
     def most(self) -> int:

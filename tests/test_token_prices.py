@@ -9,10 +9,13 @@ from crew_world import close_all, row, settings, stock
 from dialect_shapes import answer
 from hypothesis import given
 from hypothesis import strategies as st
+from results_samples import a_result
 
+from cli.steer import _price
 from jobs.costs import expected
 from jobs.ledger import open_ledger
 from jobs.ledger.values.facts import ImageLost, TaskSucceeded
+from jobs.money import Tally
 from jobs.settings import Account
 from jobs.states import Job
 from providers.catalog import Catalog
@@ -213,6 +216,8 @@ async def test_where_usage_tells_nothing_what_was_set_aside_counts_and_is_told(s
         (entry,) = services.ledger.money()
         assert (entry.money.charged, entry.money.closes) == (lamp.price, True)
         assert "charge_estimated" in [event.name for event in services.ledger.story("b", "k0").events]
+        list((tally := Tally()).count(services.ledger.audit(None, None, None, None)))
+        assert (tally.estimated, tally.estimates, tally.least) == (lamp.price, 1, 0)
     finally:
         await services.close()
 
@@ -282,3 +287,11 @@ def test_shares_of_a_charge_are_whole_and_come_to_it():
     assert set(shares) == {142, 143}
     check_money(ledger)
     ledger.close()
+
+
+@pytest.mark.parametrize(("mode", "price"), [(None, 12_000), ("mix", 12_000), ("official-cheap", 5_435)])
+def test_what_making_a_row_anew_costs_is_told_for_the_route_it_is_made_by(mode, price):
+    request = CATALOG.complete(Request(prompt="a lamp", model="gpt-image-2"))
+    dev = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta"}
+
+    assert _price(CATALOG, a_result(request=request, mode=mode, **dev)) == price

@@ -397,6 +397,7 @@ def _as_result(row: Any, slots: list[Any], cost: int | None) -> Result:
         done_at=row.done_at,
         cost=cost,
         kept=bool(row.kept),
+        mode=row.mode,
     )
 
 

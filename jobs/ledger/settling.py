@@ -27,6 +27,7 @@ from jobs.ledger.values.facts import (
     TaskFailed,
     TaskSucceeded,
 )
+from jobs.money import CHARGE_ESTIMATED
 from jobs.states import ATTEMPT_STEPS, Attempt, Image
 from providers.dialect import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
 
@@ -235,7 +236,7 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
         new_charged=(row.price or 0) * came if fact.cost is None else fact.cost,
         new_came=0,
     )
-    _settle_usage(changes, fact, row)
+    _settle_usage(changes, fact, row, step)
     if missing:
         _delivered_short(changes, fact, row, missing, came)
     if row.state != Attempt.RUNNING:
@@ -245,15 +246,17 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
     changes.bells.add("copy")
 
 
-def _settle_usage(changes: Changes, fact: TaskSucceeded, row: Any) -> None:
-    """What the provider's usage says counts, whatever was set aside; what it does not say is told."""
+def _settle_usage(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any]) -> None:
+    """What the provider's usage says counts, whatever was set aside; what it does not say is told, in the audit too."""
     if fact.cost is not None:
         changes.shares[row.id] = fact.cost
         if fact.cost > row.reserved + row.charged:
             told = {"set_aside": row.reserved + row.charged, "charged": fact.cost}
+            step["new_error_code"] = "charged_above"
             changes.events.append(event_row("charged_above", fact.at, row, told))
     elif fact.no_usage is not None:
-        changes.events.append(event_row("charge_estimated", fact.at, row, {"message": fact.no_usage}))
+        step.update(new_error_code=CHARGE_ESTIMATED, new_message=clean(fact.no_usage, MESSAGE_LIMIT))
+        changes.events.append(event_row(CHARGE_ESTIMATED, fact.at, row, {"message": fact.no_usage}))
 
 
 def _part_delivered(changes: Changes, fact: PartDelivered, row: Any, step: dict[str, Any], slots: Any) -> None:

@@ -128,6 +128,7 @@ class Result:
     done_at: float | None
     cost: int | None  # charged for this job's attempts so far; None: not known
     kept: bool = False  # as it was, although its row in the manifest has changed
+    mode: str | None = None  # the provider's own route, where it has several
 
     @property
     def texts(self) -> dict[str, str]:
