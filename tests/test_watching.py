@@ -13,6 +13,7 @@ from cli.options import Limits
 from cli.progress import PlainScreen
 from cli.watching import Watch
 from jobs.ledger.values.accounts import Account
+from jobs.ledger.values.failing import Failing
 from jobs.states import Job
 from worker.verdict import STUCK_AFTER, Reason
 
@@ -138,3 +139,63 @@ def test_a_finished_batch_is_not_said_to_stand_still(rows, code, says):
     ending = watch(Told(progress(jobs=rows, images_total=8, images_stored=7)))
 
     assert (ending.exit_code, ending.message) == (code, says)
+
+
+FAILING = Failing(
+    account="main",
+    provider="maxapi.io",
+    provider_model=None,
+    dest=None,
+    images=20,
+    money=400_000,
+    since=0.0,
+    code="not_an_image",
+    message='HTML came: "Just a moment..."',
+)
+UNSTORED = progress(
+    jobs={Job.READY: 5, Job.WORKING: 20},
+    images_total=25,
+    images_stored=0,
+    images_ready=5,
+    images_generated=20,
+    copy_errors={"not_an_image": 20},
+    failing=(FAILING,),
+)
+TRYING = dataclasses.replace(
+    UNSTORED, jobs={Job.READY: 4, Job.WORKING: 21}, images_ready=4, images_in_flight=1, batch=READY.batch
+)
+
+
+def test_where_nothing_can_be_stored_a_submit_that_tries_is_no_headway(clock):
+    ending = watch(Told(UNSTORED, TRYING))
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.NOTHING_STORED)
+    assert 60 <= clock.now < 120
+    for words in ("account main (maxapi.io)", "20 paid images ($0.40)", "not_an_image", "Just a moment..."):
+        assert words in ending.message
+
+
+def test_images_that_only_fail_to_be_copied_are_not_waited_for_as_slow_tasks_are(clock):
+    left = {"jobs": {Job.DONE: 3, Job.WORKING: 2}, "images_total": 5, "images_stored": 3}
+
+    ending = watch(Told(progress(**left, images_generated=2, copy_errors={"not_an_image": 2})))
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.NOTHING_STORED)
+    assert clock.now < 120
+    assert "2 paid images cannot be copied: 2 not_an_image" in ending.message
+
+
+def test_images_that_wait_for_a_person_keep_nobody_waiting(clock):
+    held = progress(jobs={Job.DONE: 3, Job.HELD: 1}, images_total=4, images_stored=3, images_stuck=1)
+
+    assert watch(Told(held)).reason is Reason.ROWS_NEED_YOU
+    assert clock.now == 0
+
+
+def test_a_reason_that_only_counts_on_is_said_once(capsys):
+    screen = PlainScreen(now=lambda: 0.0)
+    for images in (20, 27, 40):
+        more = dataclasses.replace(FAILING, images=images)
+        screen.show(dataclasses.replace(UNSTORED, failing=(more,)), [])
+
+    assert capsys.readouterr().err.count("failed in a row") == 1

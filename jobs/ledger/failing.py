@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.copying import BEGUN, ENOUGH, PERSON_AFTER, Blame, failure_of, is_stopped, probe_after
 from jobs.ledger.derived import derive_jobs
-from jobs.ledger.destinations import heard
+from jobs.ledger.destinations import HELD_UP, heard
 from jobs.ledger.schema import ANY_ACCOUNT, COST_OF_IMAGE, accounts, attempts, batches, copy_failures, images, jobs
 from jobs.ledger.values.facts import Fact, ImageDelayed, ImageLost, ImageStored
 from jobs.ledger.values.failing import Failing
@@ -133,7 +133,19 @@ def keep(tx: Connection, ends: Sequence[Seen]) -> News:
         row, effect = known.get(scope), effects[scope]
         if row is not None:
             _write(tx, scope, row, effect, news)
+    news.stopped, news.mended = _widest_of(news.stopped), _widest_of(news.mended)
     return news
+
+
+def _widest_of(told: list[Failing]) -> list[Failing]:
+    """Of an account and what belongs to it only the account."""
+    scopes = {(each.account, each.provider_model, each.dest) for each in told}
+    return [
+        each
+        for each in told
+        if not {(each.account, None, None), (each.account, each.provider_model, None)}
+        & (scopes - {(each.account, each.provider_model, each.dest)})
+    ]
 
 
 def _effects(ends: Iterable[Seen]) -> dict[Scope, _Effect]:
@@ -286,7 +298,7 @@ class Stops:
 def stops(tx: Connection, account_id: int, now: float) -> Stops | None:
     """For what of the account submits wait; None where all goes well. The caller holds the account's row."""
     rows = tx.execute(_FAILING, {"of": [account_id, ANY_ACCOUNT]}).all()
-    stopped = tuple(scope for row in rows if _is_stopped(tx, row, scope := _scope(row)))
+    stopped = tuple(scope for row in rows if _is_stopped(tx, row, scope := _scope(row), now))
     if not stopped:
         return None
     cells = tx.execute(_CELLS, {"of_account": account_id, "moment": now}).all()
@@ -309,11 +321,16 @@ def _scope(row: Any) -> Scope:
     return row.account_id, row.provider_model, row.dest
 
 
-def _is_stopped(tx: Connection, row: Any, scope: Scope) -> bool:
+def _is_stopped(tx: Connection, row: Any, scope: Scope, now: float) -> bool:
     if row.images >= ENOUGH:
         return True
-    some = select(images.c.id).where(*_of(scope), images.c.error_code.is_(None)).limit(bindparam("most", type_=Integer))
-    untried = tx.execute(select(func.count()).select_from(some.subquery()), {"most": ENOUGH}).scalar_one()
+    # What waits for a destination in trouble is not about to be tried.
+    elsewhere = select(batches.c.id).where(batches.c.dest.in_(HELD_UP))
+    soon = (*_of(scope), images.c.error_code.is_(None), images.c.batch_id.not_in(elsewhere))
+    some = select(images.c.id).where(*soon).limit(bindparam("most", type_=Integer))
+    untried = tx.execute(
+        select(func.count()).select_from(some.subquery()), {"most": ENOUGH, "moment": now}
+    ).scalar_one()
     return is_stopped(row.images, untried)
 
 

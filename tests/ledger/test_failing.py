@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobs.copying import BEGUN, ENOUGH, FIRST_PROBE
 from jobs.ledger import open_ledger
 from jobs.ledger.values.facts import ImageChecked, ImageDelayed, ImageStored
+from jobs.ledger.values.workers import Trouble
+from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW
 
@@ -25,7 +28,8 @@ def buy(ledger, count, *, account="main", now=NOW, only=None):
         if not claimed:
             break
         intents += claimed
-    ledger.record([lived.accepted(intent) for intent in intents], now)
+    taken = [dataclasses.replace(lived.accepted(one), task_id=f"task-{one.attempt_id}") for one in intents]
+    ledger.record(taken, now)
     ledger.record([lived.succeeded(intent) for intent in intents], now)
     return len(intents)
 
@@ -141,6 +145,20 @@ def test_once_a_few_have_failed_no_more_is_bought_than_is_known_to_be_storable(l
     assert buy(ledger, 1) == 1
 
 
+def test_what_waits_for_a_bucket_that_is_away_counts_for_nobody(ledger):
+    stock.stock(ledger, stock.rows(200))
+    ledger.record_manifest(stock.new_batch("autumn", dest="/tmp/other"), stock.rows(50, prompt="a vase"), now=NOW)
+    buy(ledger, BEGUN, only="autumn")
+    fail(ledger, due(ledger, BEGUN))
+    buy(ledger, 2 * ENOUGH, only="spring")
+    assert buy(ledger, 1, only="autumn") == 0
+
+    away = Trouble(dest="/tmp/dest", kind=DestTrouble.REFUSES, since=NOW, code="bucket_denied", message="403")
+    ledger.say_troubles("one", [away], NOW)
+
+    assert buy(ledger, 1, only="autumn") == 1
+
+
 def test_a_probe_is_sent_now_and_then_one_at_a_time(ledger):
     stock.stock(ledger, stock.rows(200))
     buy_and_fail(ledger, ENOUGH)
@@ -231,3 +249,22 @@ def test_a_person_who_goes_on_has_what_failed_copied_at_once(ledger, word):
         stock.stock(ledger, stock.rows(100))
 
     assert len(due(ledger, 100, NOW + 61)) == ENOUGH
+
+
+def test_workers_that_record_at_once_lose_no_count(ledger):
+    stock.stock(ledger, stock.rows(200))
+    buy(ledger, 4 * ENOUGH)
+    copies = due(ledger, 4 * ENOUGH)
+    parts = [copies[start::8] for start in range(8)]
+
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(lambda part: [fail(ledger, [copy]) for copy in part], parts))
+
+    (failing,) = ledger.failing(NOW)
+    assert failing.images == 4 * ENOUGH
+
+    again = due(ledger, 4 * ENOUGH, NOW + 300)
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(lambda copy: store(ledger, [copy], NOW + 300), again))
+    assert ledger.failing(NOW) == ()
+    assert ledger.progress("spring", NOW).images_stored == 4 * ENOUGH
