@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from jobs.doubts import Doubt, Doubted
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.days import day_of
@@ -264,6 +265,52 @@ def test_the_same_odd_answer_to_many_polls_is_one_event_with_its_count(ledger, i
     odd, other = ledger.story("spring", "k0").events
     assert (odd.at, odd.detail["code"], odd.detail["times"], odd.detail["last_at"]) == (NOW + 1, "bad_json", 4, NOW + 4)
     assert (other.detail["code"], "times" in other.detail) == ("http_500", False)
+
+
+def still(attempt_id, at, **more):
+    return TaskStillRunning(attempt_id=attempt_id, at=at, next_poll_at=at, message="?", **more)
+
+
+def doubted(ledger, at):
+    ((due,), _) = ledger.claim_polls("main", at, lease=0)
+    return due.doubted
+
+
+def test_what_a_task_is_doubted_for_is_counted_until_another_answer_comes(ledger, intent):
+    ledger.record([accepted(intent.attempt_id)], NOW)
+    empty = {"doubt": Doubt.EMPTY, "code": Doubt.EMPTY.value}
+
+    for at in (1, 2, 3):
+        ledger.record([still(intent.attempt_id, NOW + at, **empty)], NOW)
+    ledger.record([still(intent.attempt_id, NOW + 4, code="server_error")], NOW)
+    kept = doubted(ledger, NOW + 5)
+    ledger.record([still(intent.attempt_id, NOW + 6, doubt=Doubt.SHORT, code=Doubt.SHORT.value)], NOW)
+    anew = doubted(ledger, NOW + 7)
+    ledger.record([still(intent.attempt_id, NOW + 8)], NOW)
+
+    assert kept == Doubted(code=Doubt.EMPTY, since=NOW + 1, answers=3)
+    assert anew == Doubted(code=Doubt.SHORT, since=NOW + 6, answers=1)
+    assert doubted(ledger, NOW + 9) == Doubted()
+
+
+def test_a_part_is_paid_and_copied_while_the_rest_keeps_its_money_and_its_slot(ledger):
+    stock.stock(ledger, stock.rows(1, n=2), budget=2 * PRICE)
+    (one,) = ledger.claim_submits("main", NOW, lease=90).intents
+    ledger.record([accepted(one.attempt_id)], NOW)
+    first, second = (stock.made(f"https://cdn.example/{place}.png?sig=1") for place in range(2))
+    part = PartDelivered(attempt_id=one.attempt_id, at=NOW, images=(first,), next_poll_at=NOW + 5)
+    ledger.record([part, part], NOW)
+    asked_on, held = check_money(ledger), state(ledger)
+    again = stock.made("https://cdn.example/0.png?sig=2")
+    ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=NOW + 5, images=(second, again), cost=30_001)], NOW)
+
+    done = check_money(ledger)
+    store(ledger)
+    assert (asked_on.charged, asked_on.in_flight, held) == (PRICE, PRICE, Job.WORKING)
+    assert (done.charged, done.waiting, done.in_flight) == (30_001, 30_001, 0)
+    (result,) = ledger.results("spring")
+    assert sorted(image.cost for image in result.images) == [15_000, 15_001]
+    assert state(ledger) is Job.DONE
 
 
 def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
