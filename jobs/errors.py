@@ -115,7 +115,7 @@ OWN_CODES: dict[str, str] = {
     "process_died": "Its process died before the answer was on record: it may be paid. See `lightfast unknown`.",
     "reference_unreachable": "A reference image cannot be read; the reason is told. Nothing was paid for it.",
     "reference_unreadable": "A reference image is gone, too large, or no whole PNG, JPEG or WebP. Nothing was paid.",
-    "safe-name": "Flag: the destination takes no such name; the image is stored under a plain one, as lf_urls tells.",
+    "safe-name": "Flag: the destination takes no such name; the image is stored under a plain one, as lf_path tells.",
     "short_delivery": "Fewer images came than were asked for, again and again. `lightfast retry` asks for the rest.",
     "task_forgotten": "The provider no longer knows the task. Its money may be gone; `lightfast retry` makes it anew.",
     "task_id_taken": "The answer named a task that is another row's, so it may be paid. See `lightfast unknown`.",

@@ -94,9 +94,10 @@ IMAGE_TYPES: dict[str, Type] = {
     "lf_done_at": Type.TIME,
 }
 
-#: Not shown unless `--columns` asks for them. `lf_url` of a row is its first image's.
+#: Not shown unless `--columns` asks for them. `lf_url` and `lf_path` of a row are its first image's.
 EXTRA_TYPES: dict[str, Type] = {
     "lf_url": Type.TEXT,
+    "lf_path": Type.TEXT,  # below the destination
     "lf_prompt": Type.TEXT,
     "lf_provider_model": Type.TEXT,
     "lf_line": Type.INTEGER,
@@ -140,6 +141,7 @@ def row_values(result: Result, address: Address) -> dict[str, Value]:
         "lf_images": len(stored),
         "lf_urls": urls,
         "lf_url": urls[0] if urls else None,
+        "lf_path": _first(image.path for image in stored),
         "lf_width": [image.width for image in stored],
         "lf_height": [image.height for image in stored],
         "lf_bytes": [image.bytes for image in stored],
@@ -168,6 +170,7 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
         "lf_status": image_status(result, image),
         "lf_index": image.slot,
         "lf_url": address(image.path) if stored and image.path else None,
+        "lf_path": image.path if stored else None,
         "lf_width": image.width if stored else None,
         "lf_height": image.height if stored else None,
         "lf_bytes": image.bytes if stored else None,

@@ -217,3 +217,11 @@ def test_a_million_lines_would_take_no_more_memory_than_a_thousand():
 
     peak(10)
     assert peak(4_000) < peak(400) + 50_000
+
+
+def test_the_path_below_the_destination_is_to_be_had():
+    whole = a_result(images=(an_image(0), an_image(1)))
+
+    assert as_csv([whole], "lf_path") == [{"lf_path": "catalog/lamp/0.png"}]
+    paths = [row["lf_path"] for row in as_csv([whole, A_FAILED], "lf_path", per_image=True)]
+    assert paths == ["catalog/lamp/0.png", "catalog/lamp/1.png", ""]

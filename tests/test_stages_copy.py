@@ -608,3 +608,22 @@ async def test_the_words_of_a_refusal_stay_with_the_image(tmp_path):
     (image,) = result(services).images
     assert 'answered 403: "error code: 1010"' in image.message
     assert services.ledger.progress("b").copy_words == {"link_dead": image.message}
+
+
+@pytest.mark.parametrize("code", ["forbidden_address", "too_large"])
+async def test_a_link_that_no_time_will_mend_waits_for_a_person_too(tmp_path, code):
+    services = world(tmp_path, Provider(on_download=lambda _: FetchError(code, "10.0.0.7 is a private address")))
+
+    assert await copied_until_it_is_left_alone(services, generated(services, tmp_path)) == 3
+
+    assert (result(services).state, result(services).error_code) == (Job.HELD, code)
+
+
+async def test_a_dead_link_or_a_page_is_tried_on_since_time_may_help(tmp_path):
+    services = world(tmp_path, Provider(on_download=lambda _: b"<html>wait</html>"))
+    due = generated(services, tmp_path, lives=1e6)
+    for _ in range(6):
+        await copy(services, due)
+        due = claimed(services, later=1e5)
+
+    assert result(services).state is Job.WORKING
