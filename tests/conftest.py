@@ -19,7 +19,7 @@ import pytest
 
 from sandbox import cluster, servers
 from tests.patience import AT_LAST
-from tests.virtual_time import VirtualLoop
+from tests.virtual_time import RealLoop, VirtualLoop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Sandbox:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests marked `virtual_time` wait for nothing; `real_time` leaves one of a module out."""
     is_virtual = item.get_closest_marker("virtual_time") and not item.get_closest_marker("real_time")
-    return {"virtual": VirtualLoop} if is_virtual else {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop} if is_virtual else {"real": RealLoop}
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,4 +23,13 @@ def until(found: Callable[[], T], *, meanwhile: Callable[[], object] = lambda: N
         meanwhile()
         assert time.monotonic() < end, "it never came"
         time.sleep(LOOK_EVERY)
+    return said
+
+
+async def soon(found: Callable[[], T]) -> T:
+    """`until`, on an event loop, which goes on meanwhile."""
+    end = time.monotonic() + AT_LAST
+    while not (said := found()):
+        assert time.monotonic() < end, "it never came"
+        await asyncio.sleep(LOOK_EVERY / 10)
     return said

@@ -7,6 +7,8 @@ import contextlib
 import socket
 import struct
 
+from tests.patience import AT_LAST
+
 
 class Server:
     """A raw socket server; `behave` is called for every connection."""
@@ -74,9 +76,9 @@ def answering(answer: bytes, *, then_reset=False, then_hang=False):
         writer.write(answer)
         await writer.drain()
         if then_hang:
-            await asyncio.sleep(60)
+            await asyncio.sleep(AT_LAST)
         if then_reset:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # real time: what was written leaves before the reset, or not
             reset(writer)
 
     return behave
@@ -112,13 +114,13 @@ async def closes_after_all(server, reader, writer):
 
 async def hangs(server, reader, writer):
     await server.whole(reader)
-    await asyncio.sleep(60)
+    await asyncio.sleep(AT_LAST)
 
 
 async def never_reads(server, reader, writer):
     server.seen += b"POST /"  # it would
     reader._transport.pause_reading()
-    await asyncio.sleep(60)
+    await asyncio.sleep(AT_LAST)
 
 
 async def trickles(server, reader, writer):
@@ -127,7 +129,7 @@ async def trickles(server, reader, writer):
     while True:
         writer.write(b".")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # real time: for ever
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from tests.patience import AT_LAST
+
 KEY = "sandbox-key"
 IO, DEV, AM = "/maxapi.io/api/v1/task", "/maxapi.dev/v1/images", "/apimaster/v1"
 
@@ -28,7 +30,7 @@ class Said:
         return json.loads(self.body)
 
 
-def call(box, path, body=None, *, key=KEY, headers=None, timeout=10.0, method=None) -> Said:
+def call(box, path, body=None, *, key=KEY, headers=None, timeout=AT_LAST, method=None) -> Said:
     """One request; a body that is no bytes goes as JSON."""
     sent = {**({} if key is None else {"Authorization": f"Bearer {key}"})}
     if body is not None and not isinstance(body, bytes):

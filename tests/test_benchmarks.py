@@ -52,7 +52,7 @@ def test_the_lateness_of_finding_is_measured(monkeypatch):
 
 
 def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
-    found = dict(polling.measure(60, 1))
+    found = dict(polling.measure(20, 1))
 
     assert len(found) == 4 * len(polling.DURATIONS) + 1
     assert all("polls, late" in line for line in found.values())

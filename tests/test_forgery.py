@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from jobs.errors import BadInput
 from providers.dialect import Call
 from providers.reading import own_path
+from tests.patience import AT_LAST
 from worker.http import FetchError, Http
 from worker.sources import local_source
 
@@ -204,7 +205,7 @@ async def http():
     await made.close()
 
 
-async def refused(http, link, *, limit=10**7, timeout=5.0):  # noqa: ASYNC109  handed on
+async def refused(http, link, *, limit=10**7, timeout=AT_LAST):  # noqa: ASYNC109  handed on
     with pytest.raises(FetchError) as caught:
         await http.download(link, io.BytesIO(), limit=limit, timeout=timeout)
     return caught.value
@@ -252,7 +253,7 @@ async def test_a_name_with_a_public_and_a_private_address_leads_to_the_public_on
     names.answers["both.test"] = [f"10.0.0.7 127.0.0.1 {PUBLIC}"]
     async with server(says(200, body=b"public")) as (port, asked):
         into = io.BytesIO()
-        await http.download(f"http://both.test:{port}/", into, limit=100, timeout=5)
+        await http.download(f"http://both.test:{port}/", into, limit=100, timeout=AT_LAST)
 
     assert into.getvalue() == b"public"
     assert len(asked) == 1
@@ -287,7 +288,7 @@ async def test_the_key_follows_no_redirect(http, status):
         server(leads_to(f"http://127.0.0.1:{elsewhere}/", status)) as (port, heard),
     ):
         base = f"http://127.0.0.1:{port}"
-        exchange = await http.get(call, base_url=base, key=SecretStr("sk-secret-key"), timeout=5)
+        exchange = await http.get(call, base_url=base, key=SecretStr("sk-secret-key"), timeout=AT_LAST)
 
     assert b"sk-secret-key" in heard[0]
     assert exchange.response.status == status
@@ -317,8 +318,8 @@ async def test_a_download_never_carries_the_key_not_even_from_the_apis_own_host(
     async with server(says(200, body=b"x")) as (port, asked):
         base = f"http://127.0.0.1:{port}"
         http = Http(allow_private_hosts=False, trusted_hosts=[base])
-        await http.get(Call(method="GET", path="/t"), base_url=base, key=SecretStr("sk-secret-key"), timeout=5)
-        await http.download(f"{base}/i.png", io.BytesIO(), limit=100, timeout=5)
+        await http.get(Call(method="GET", path="/t"), base_url=base, key=SecretStr("sk-secret-key"), timeout=AT_LAST)
+        await http.download(f"{base}/i.png", io.BytesIO(), limit=100, timeout=AT_LAST)
         await http.close()
 
     assert [b"sk-secret-key" in request for request in asked] == [True, False]
@@ -349,7 +350,7 @@ async def test_an_answer_without_end_ends_and_takes_no_memory(answer):
     http = Http(allow_private_hosts=True)
     async with server(answer()) as (port, _):
         tracemalloc.start()
-        error = await refused(http, f"http://127.0.0.1:{port}/", limit=1_000_000, timeout=1)
+        error = await refused(http, f"http://127.0.0.1:{port}/", limit=1_000_000, timeout=1)  # real time: it has no end
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     await http.close()
@@ -367,7 +368,7 @@ async def test_a_small_body_that_unpacks_to_gigabytes_is_stopped_at_the_limit():
             tracemalloc.start()
             into = io.BytesIO()
             with contextlib.suppress(FetchError):
-                await http.download(f"http://127.0.0.1:{port}/", into, limit=1_000_000, timeout=20)
+                await http.download(f"http://127.0.0.1:{port}/", into, limit=1_000_000, timeout=AT_LAST)
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert into.tell() <= 1_000_000

@@ -21,6 +21,7 @@ from providers.callbacks import Origin, is_ours, read_callback, read_origin
 from providers.dialect import Request, Response
 from tests.ledger import stock
 from tests.ledger.stock import NOW
+from tests.patience import AT_LAST
 from web.app import Door, make_app, server_of
 from web.ears import Ears
 from worker.local import run_batch
@@ -104,7 +105,7 @@ def test_a_caller_does_not_wait_for_a_busy_ledger(door):
     told, written = threading.Event(), threading.Event()
 
     def busy(hints, now, hear_all=ledger.hear_all):
-        assert told.wait(20)
+        assert told.wait(AT_LAST)
         written.set()
         return hear_all(hints, now)
 
@@ -113,7 +114,7 @@ def test_a_caller_does_not_wait_for_a_busy_ledger(door):
         assert client.post(path, json={"data": {"taskId": "t-1"}}).status_code == 204
         assert not written.is_set()
         told.set()
-        assert written.wait(20)
+        assert written.wait(AT_LAST)
 
     assert ledger.hints_waiting() == 1
 
@@ -134,7 +135,7 @@ def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_
     ears = Ears(lambda: ledger, lambda: NOW, rung.append)
     assert [ears.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
     away.set()
-    assert came_back.wait(20)
+    assert came_back.wait(AT_LAST)
     ears.close()
 
     assert "poll:main" in rung
@@ -166,11 +167,11 @@ async def test_rows_whose_answers_were_cut_off_are_found_again_by_their_callback
     with web_door(ledger) as address:
         with_hooks = services.accounts["main"].model_copy(update={"webhook_base_url": address})
         services.settings.accounts["main"] = with_hooks
-        ending = await asyncio.wait_for(run_batch(services, "b", max_stall=30.0), 60)
+        ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
         for _ in range(2):  # those found after the run had ended
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + AT_LAST
             while ledger.progress("b").jobs != {Job.DONE: 20} and time.monotonic() < deadline:
-                ending = await asyncio.wait_for(run_batch(services, "b", max_stall=30.0), 60)
+                ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
     try:
         assert ending.progress.jobs == {Job.DONE: 20}
         assert len({orjson.dumps(task["prompt"]) for task in sandbox.tasks()}) == len(sandbox.tasks()) == 20

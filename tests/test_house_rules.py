@@ -172,6 +172,54 @@ def test_the_program_is_installed_under_its_name():
     assert [script.value for script in scripts] == ["cli.main:main"]
 
 
+#: Where a test says what it waits for; the simulation and the soak have their own time, and the time of their users.
+PATIENT = ("tests/patience.py", "tests/virtual_time.py", "tests/simulation/", "tests/soak/")
+#: Seconds: a shorter limit may be over before a slow machine has done what is waited for.
+SHORT = 30
+
+
+def test_no_test_sleeps_or_waits_for_a_short_time_without_saying_why():
+    """A test that hopes is red on a slow machine; docs/testing.md names what there is instead."""
+    hopes = [
+        f"{name_of(path)}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if not name_of(path).startswith(PATIENT)
+        for line in hopeful_lines(path.read_text())
+    ]
+
+    assert hopes == [], "virtual time, a gate or `until`; or say `# real time: why` on the line"
+
+
+def test_a_hope_is_seen():
+    text = (
+        "time.sleep(0.1)\nthread.join(5)\nthread.join(timeout=5)\ntime.sleep(0.1)  # real time: a reason\nd.join(60)\n"
+    )
+
+    assert list(hopeful_lines(text)) == [1, 2, 3]
+
+
+def hopeful_lines(text):
+    lines, virtual = text.splitlines(), "mark.virtual_time" in text
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and (seconds := seconds_waited(node, virtual=virtual)) is not None:
+            said = lines[node.lineno - 1 : node.end_lineno]
+            if 0 < seconds < SHORT and not any("# real time: " in line for line in said):
+                yield node.lineno
+
+
+def seconds_waited(call, *, virtual):
+    """The number in a call that waits; those of an event loop in virtual time are none."""
+    name = ast.unparse(call.func)
+    if virtual and name.startswith("asyncio."):
+        return None
+    at = {"asyncio.wait_for": 1}.get(name, 0)
+    is_wait = name in ("time.sleep", "asyncio.sleep", "asyncio.timeout", "asyncio.wait_for")
+    is_wait |= isinstance(call.func, ast.Attribute) and call.func.attr in ("wait", "join", "result", "communicate")
+    given = [word.value for word in call.keywords if word.arg == "timeout"]
+    given += call.args[at : at + 1] if is_wait else []
+    return next((one.value for one in given if isinstance(one, ast.Constant) and type(one.value) in (int, float)), None)
+
+
 def tracked_files():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

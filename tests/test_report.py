@@ -29,6 +29,7 @@ from jobs.ledger.values.workers import Trouble
 from jobs.states import DestTrouble
 from providers.dialect import Link
 from tests.ledger import stock
+from tests.patience import AT_LAST
 
 
 @pytest.fixture
@@ -85,7 +86,9 @@ def test_a_reader_that_has_seen_enough_is_no_mistake(told, words):
     command = [sys.executable, "-c", "from cli.main import main; main()", *words]
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False, timeout=60)
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False, timeout=AT_LAST
+    )
     os.close(writing)
 
     assert (done.returncode, done.stderr.decode()) == (0, "")

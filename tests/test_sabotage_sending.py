@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from jobs import limits
 from jobs.states import Job
 from providers.dialect import Call
+from tests.patience import AT_LAST, soon
+from tests.virtual_time import skip
 from worker.clock import SystemClock
 from worker.http import Http
 from worker.stages import submit as stage
@@ -57,7 +59,7 @@ async def test_a_right_that_ended_while_the_connection_was_made_sends_nothing():
     server, url, seen = await serving(b"{}")
     http, mark = Http(allow_private_hosts=True), Mark(may_leave=lambda: False)
 
-    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=5.0, mark=mark)
+    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST, mark=mark)
 
     await http.close()
     server.close()
@@ -95,28 +97,29 @@ NOTHING = dataclasses.replace(answer({}), sent=False, response=None)
 
 @pytest.mark.parametrize("pieces", [1, 3], ids=["whole", "in pieces"])
 async def test_an_answer_that_came_while_the_process_was_stopped_beyond_its_time_still_counts(pieces):
-    answered = threading.Event()
+    stopped, answered, goes_on = threading.Event(), threading.Event(), threading.Event()
 
     def serve():
         connection, _ = listening.accept()
         with connection:
             connection.recv(65_536)
-            time.sleep(0.1)
+            assert stopped.wait(AT_LAST)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % pieces)
             for _ in range(pieces):
                 connection.sendall(b"1")
                 answered.set()
-                time.sleep(0.75 if pieces > 1 else 0)  # so some of it comes when the process goes on
+                assert goes_on.wait(AT_LAST)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
         http, mark = Http(allow_private_hosts=True), Mark()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=0.2, mark=mark))
-        await asyncio.sleep(0.02)  # until it has left; the answer's last piece has not come by then
-        assert mark.sent
-        answered.wait(5)
-        time.sleep(0.3 if pieces == 1 else 1.25)  # noqa: ASYNC251  as SIGSTOP would: the loop stands still
+        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=30.0, mark=mark))
+        await soon(lambda: mark.sent)
+        stopped.set()  # as SIGSTOP would: the loop stands still, and goes on when its time is long over
+        assert answered.wait(AT_LAST)
+        skip(40.0)
+        goes_on.set()
         exchange = await sending
         await http.close()
 
@@ -138,7 +141,7 @@ async def test_an_answer_that_repeats_our_key_is_not_kept_as_it_is(said, kept):
     server, url, _ = await serving(said)
     http = Http(allow_private_hosts=True)
 
-    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=5.0)
+    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST)
 
     await http.close()
     server.close()
@@ -178,7 +181,7 @@ async def test_a_request_does_not_wait_for_a_moment_that_the_clock_moved_away(tm
     attempt = claim(services, tmp_path)
     attempt.intent = dataclasses.replace(attempt.intent, send_at=attempt.intent.send_at + 3600)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(AT_LAST):
         await submit(services, attempt)
 
     assert services.ledger.progress("b").jobs == {Job.WORKING: 1}

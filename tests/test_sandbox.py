@@ -33,6 +33,7 @@ from sandbox_client import (
 
 from sandbox import pixels
 from sandbox.launch import running
+from tests.patience import AT_LAST
 
 QUICK = {"takes": {"default": [0.0, 0.0]}}
 EDIT = {"model": "openai/gpt-image-2-beta", "prompt": "recolour", "n": "1", "async": "true", "size": "1024x1024"}
@@ -408,9 +409,9 @@ def test_it_ends_with_whoever_started_it():
     starter.kill()
     starter.wait()
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + AT_LAST
     while _is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)  # nobody tells when a stranger's child ends
+        time.sleep(0.05)  # real time: nobody tells when a stranger's child ends
     assert not _is_alive(pid)
 
 
@@ -422,7 +423,7 @@ def test_a_scenario_that_cannot_be_read_stops_the_start(tmp_path):
         [sys.executable, "-m", "sandbox", "--port", "0", "--scenario", str(path)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=AT_LAST,
         check=False,
     )
 

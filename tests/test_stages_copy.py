@@ -351,7 +351,8 @@ async def test_what_is_no_file_in_an_images_place_is_left_alone_and_the_image_st
     (tmp_path / "dest/b/k0").mkdir(parents=True)
     make(tmp_path / "dest/b/k0/0.png")
 
-    await asyncio.wait_for(copy(services, generated(services, tmp_path)), 20)
+    async with asyncio.timeout(60):
+        await copy(services, generated(services, tmp_path))
 
     assert stored(services, tmp_path).path == "b/k0/0~2.png"
 

@@ -21,6 +21,7 @@ from jobs.ledger.values.workers import Trouble
 from jobs.settings import Settings
 from jobs.states import DestTrouble
 from tests.ledger import stock
+from tests.patience import AT_LAST
 from web.app import Door, announce, make_app, serve
 
 
@@ -116,7 +117,7 @@ def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):
         return ledger
 
     def ask():
-        together.wait(20)
+        together.wait(AT_LAST)
         return client.get("/readyz").status_code
 
     door = Door(lambda: ledger)
@@ -134,7 +135,7 @@ def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(sqlite_ledger_url, mo
     let_go = threading.Event()
 
     def hanging():
-        assert let_go.wait(30)
+        assert let_go.wait(AT_LAST)
         return open_ledger(sqlite_ledger_url)
 
     with contextlib.closing(Door(hanging)) as door, TestClient(make_app(door)) as client:

@@ -4,8 +4,8 @@ A test marked `virtual_time` runs on a `VirtualLoop`. Its clock stands still whi
 or by a thread it has called, and jumps to the next timer when nothing is. So `max_stall=60.0` takes no time where
 nothing moves, and is never over too early on a slow machine. `crew_world.world` gives the worker the same clock.
 
-Only for what stays in this process: of a socket nobody can tell whether something is still on its way to it. A test of
-sockets moves time itself, with `skip`, once it has seen what it waits for.
+Only for what stays in this process: of a socket nobody can tell whether something is still on its way to it. All other
+tests run on a `RealLoop`, and move its time themselves, with `skip`, once they have seen what they wait for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,27 @@ from tests.patience import AT_LAST
 
 #: Unix seconds at which virtual time begins: 2027-01-15.
 BEGINNING = 1_800_000_000.0
+
+
+class RealLoop(asyncio.SelectorEventLoop):
+    """The machine's time, and what a test adds to it."""
+
+    _ahead = 0.0
+
+    def time(self) -> float:
+        """Seconds; begins anywhere."""
+        return super().time() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        """Lets so much time pass at once, as if this process had been stopped meanwhile."""
+        self._ahead += seconds
+
+
+def skip(seconds: float) -> None:
+    """Lets so much time pass at once on the loop that runs."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, RealLoop | VirtualLoop)
+    loop.skip(seconds)
 
 
 class _JumpingSelector(selectors.DefaultSelector):

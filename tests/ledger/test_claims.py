@@ -19,6 +19,7 @@ from jobs.states import Job
 from providers.dialect import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
+from tests.patience import AT_LAST
 
 SIXTEEN = 16
 
@@ -97,7 +98,7 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
 
     def count_together(tx, account_id, now=None, holder=None, counted=claims.in_flight):
         flying = counted(tx, account_id, now, holder)
-        everyone_has_counted.wait(timeout=20)
+        everyone_has_counted.wait(timeout=AT_LAST)
         return flying
 
     ledger = open_ledger(postgres_ledger_url)

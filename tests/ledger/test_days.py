@@ -13,6 +13,7 @@ from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclea
 from providers.dialect import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
+from tests.patience import AT_LAST
 
 SIXTEEN = 16
 MIDNIGHT = days.next_day(NOW)
@@ -72,7 +73,7 @@ def test_without_the_ledgers_row_held_the_overall_daily_budget_is_crossed(postgr
 
     def read_together(tx, account, now):
         found = held(tx, account, now)
-        all_have_read.wait(timeout=20)
+        all_have_read.wait(timeout=AT_LAST)
         return found
 
     ledger = four_accounts(postgres_ledger_url, overall=3 * PRICE)
@@ -124,7 +125,7 @@ def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postg
     with ledger._database.writing() as tx:
         claims.lock_account(tx, "main")
         resolve.start()
-        resolve.join(10)
+        resolve.join(AT_LAST)
         waits = resolve.is_alive()
 
     resolve.join()

@@ -388,7 +388,7 @@ _STEPS = ["claim", "accept", "refuse", "unclear", "succeed", "usage", "part", "s
           "store", "lose", "sweep", "pay-again", "give-up", "still", "cancel", "redo", "retry"]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(st.sampled_from(_STEPS), max_size=40), seed=st.integers(0, 10**6))
 def test_whatever_is_told_in_whatever_order_the_books_close(steps, seed):
     chance = random.Random(seed)

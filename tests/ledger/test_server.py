@@ -17,6 +17,7 @@ from jobs.ledger.values.facts import SubmitAccepted
 from sandbox import servers
 from tests.ledger import stock
 from tests.ledger.stock import NOW
+from tests.patience import AT_LAST
 
 SOUND = {
     "fsync": "on",
@@ -100,10 +101,10 @@ def standby(tmp_path):
             yield ledger, f"postgresql://postgres@127.0.0.1:{port}/postgres", promote
         finally:
             running.terminate()
-            running.wait(10)
+            running.wait(AT_LAST)
 
 
-def opened_soon(url, seconds=20.0):
+def opened_soon(url, seconds=AT_LAST):
     end = time.monotonic() + seconds
     while True:
         try:
@@ -111,7 +112,7 @@ def opened_soon(url, seconds=20.0):
         except LightfastError:  # it still starts
             if time.monotonic() > end:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.05)  # real time: nobody tells
 
 
 def test_a_standby_that_takes_over_is_noticed_at_once(standby):

@@ -37,7 +37,9 @@ class Bucket:
     slowing: float = 0.0  # ... with 503 SlowDown
     away: bool = False  # connections are closed without an answer
     away_after: float = math.inf  # writes that began; then it is away by itself, until it is told to be back
-    seconds: float = 0.0  # that each write of an image takes
+    held: bool = False  # writes of images wait until the writer is gone or this is over
+    free: int = 0  # writes that are not held all the same
+    waiting: int = 0  # writes that are held now
     writes: Counter[str] = field(default_factory=Counter)  # that worked, by object
     beginnings: int = 0  # writes of images that began
     faults: Counter[str] = field(default_factory=Counter)
@@ -77,16 +79,19 @@ class Bucket:
         if image and (fault := self._fault()):
             return fault
         if image and request.method == "PUT":
-            await self._take_time(request)
+            await self._hold(request)
             if _is_gone(request) and self._chance.random() < LET_GO:
                 return web.Response()
         return await self._forward(request, session, body)
 
-    async def _take_time(self, request: web.BaseRequest) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while loop.time() < began + self.seconds and not _is_gone(request):  # noqa: ASYNC110  nothing else tells of it
+    async def _hold(self, request: web.BaseRequest) -> None:
+        if self.free > 0:
+            self.free -= 1
+            return
+        self.waiting += 1
+        while self.held and not _is_gone(request):  # noqa: ASYNC110  nothing else tells of it
             await asyncio.sleep(0.02)
+        self.waiting -= 1
 
     def _fault(self) -> web.Response | None:
         drawn = self._chance.random()

@@ -15,6 +15,7 @@ from pathlib import Path
 from jobs.ledger import open_ledger
 from sandbox import launch, servers
 from sandbox.launch import Box
+from tests.patience import AT_LAST, until
 from tests.soak.bucket import Bucket, faulty_bucket
 from tests.soak.judge import Findings
 from tests.soak.local import settle
@@ -22,8 +23,8 @@ from tests.soak.work import NAME, PROVIDERS, ROOT, Batch, make_batch, write_sett
 
 #: Shares of what goes wrong at the CDN and at the bucket.
 SHARE = 0.1
-#: Seconds for which something is waited for.
-PATIENCE = 600.0
+#: Images that are written, at the most, before a kill strikes while others are being written.
+AT_A_TIME = 12
 #: Requests that a bucket which is away does not answer, at the least, while places for submits are free.
 IN_VAIN = 6
 #: Submits a second of each account.
@@ -84,7 +85,7 @@ def soak_away(folder: Path, *, rows: int, seed: int, away: float = 30.0, lives: 
         found.show("what `status` gave as the reason", told, must=told == ["bucket_unreachable"])
         found.show("rows that were left to send", rows - before, must=rows > before, why="it proves nothing so")
         found.show("submits while places were free and it was away", more, must=more == 0)
-        said = process.communicate(timeout=PATIENCE)[1]
+        said = process.communicate(timeout=AT_LAST)[1]
         found.show(
             "the run went on by itself and ended with", process.returncode, must=not process.returncode, why=said
         )
@@ -111,16 +112,15 @@ def soak_killed(folder: Path, *, rows: int, kills: int, seed: int) -> Findings:
     found = Findings(title=f"killed: `lightfast run` killed -9 {kills} times while it copies, {rows} images")
     chance = random.Random(seed)
     with launch.running(plan(seed)) as box, servers.s3() as server, faulty_bucket(server, seed) as bucket:
-        bucket.seconds = PATIENCE  # none is written before all are made
+        bucket.held = True  # none is written before all are made
         batch = _batch(folder, rows, box, bucket)
         _kill_when(batch.start_run(), lambda: _made(folder, rows))
         settle(box)
-        bucket.seconds = 0.3
         struck = sum(_killed_while_it_copies(batch, bucket, chance) for _ in range(kills))
         found.show("kills -9 with writes on their way", struck, must=struck == kills)
         waiting = rows - len(bucket.writes)
         found.show("images that were left after the last", waiting, must=waiting > 0, why="it proves nothing so")
-        bucket.seconds = 0.0
+        bucket.held = False
         found.show("exit code of the run after that", code := _run(batch), must=code == 0)
         _judge(found, batch, box, bucket)
     return found
@@ -138,7 +138,7 @@ def _batch(folder: Path, rows: int, box: Box, bucket: Bucket, in_flight: int = 4
 
 def _run(batch: Batch) -> int:
     process = batch.start_run()
-    process.communicate(timeout=PATIENCE * 3)
+    process.communicate(timeout=3 * AT_LAST)
     return process.returncode
 
 
@@ -161,24 +161,23 @@ def _kill_when(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> Non
 
 
 def _killed_while_it_copies(batch: Batch, bucket: Bucket, chance: random.Random) -> bool:
-    """Starts the command and kills it at a random moment of its writing; whether it was alive then."""
-    before = bucket.beginnings
+    """Starts the command and kills it when it has written a few, with others on their way; whether it was alive."""
+    _wait(lambda: not bucket.waiting)  # those of the last kill
+    bucket.free = chance.randint(1, AT_A_TIME)
     process = batch.start_run()
-    _wait(lambda: bucket.beginnings > before, process)
-    time.sleep(chance.uniform(0.0, 0.6))
+    _wait(lambda: not bucket.free and bucket.waiting > 0, process)
     alive = process.poll() is None
     process.kill()
     process.communicate()
     return alive
 
 
-def _wait(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_so():
-        if process.poll() is not None or time.monotonic() > end:
-            process.kill()
-            raise RuntimeError(f"the run has ended or does nothing: {process.communicate()[1]}")
-        time.sleep(0.02)
+def _wait(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    def lives() -> None:
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"the run has ended: {process.communicate()[1]}")
+
+    until(is_so, meanwhile=lives)
 
 
 # -- the judgement -------------------------------------------------------------------------------------------------

@@ -24,11 +24,15 @@ def soak(folder: Path, *, rows: int, kills: int, seed: int) -> Findings:
     """Three providers, no webhooks."""
     found = Findings(title=f"local: `lightfast run`, {rows} rows, {len(PROVIDERS)} providers")
     began = time.monotonic()
-    with launch.running(scenario(seed)) as box:
+    last = {"trouble": "stuck", "prompt": f"picture {rows - 1}"}  # so it is never over before the last kill
+    plan = scenario(seed)
+    with launch.running({**plan, "rules": [*plan["rules"], last]}) as box:
         batch = make_batch(folder, rows)
         write_settings(folder, box.url, _rate(rows, kills, len(PROVIDERS)))
         struck = kill_again_and_again(batch, box, kills, random.Random(seed))
         found.show("kills -9 while it ran", struck, must=struck >= kills)
+        box.arrange(plan)
+        box.finish()
         batch.run()
         listed = batch.listed()
         settle(box)
