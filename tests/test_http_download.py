@@ -255,7 +255,7 @@ async def test_a_cdn_is_asked_for_a_picture_by_an_agent_that_the_settings_name()
     http = Http(allow_private_hosts=True, user_agent="Mozilla/5.0 (compatible; my shop)")
     try:
         async with cdn(OK + BODY) as (url, asked):
-            await http.download(url, io.BytesIO(), limit=10**6, timeout=2)
+            await http.download(url, io.BytesIO(), limit=10**6, timeout=AT_LAST)
     finally:
         await http.close()
 
@@ -266,7 +266,7 @@ async def test_a_cdn_is_asked_for_a_picture_by_an_agent_that_the_settings_name()
 
 async def test_by_itself_it_names_itself_in_the_form_that_browser_checks_let_through(http):
     async with cdn(OK + BODY) as (url, asked):
-        await http.download(url, io.BytesIO(), limit=10**6, timeout=2)
+        await http.download(url, io.BytesIO(), limit=10**6, timeout=AT_LAST)
 
     assert b"User-Agent: Mozilla/5.0 (compatible; lightfast)" in asked[0]
 
