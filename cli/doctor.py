@@ -84,6 +84,8 @@ def _database(settings: Settings) -> Finding:
         return Finding(what="database", verdict="ok", text=f"{path} (new: the first run makes it)")
     ledger = open_ledger(settings.database_url)
     try:
+        if why := ledger.unwritable():
+            return Finding(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
         images, money = ledger.at_risk()
         risk = f"; at risk now: {wording.count(images, 'image')}, {wording.money(money)}" if images else ""
         if missing := ledger.stranded(limits_of(settings)):

@@ -22,6 +22,7 @@ from jobs.progress import (
     seconds_left,
     stop_line,
     trouble_line,
+    unwritable_line,
 )
 from jobs.states import Batch as BatchState
 from jobs.states import Job
@@ -191,6 +192,8 @@ def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
 
 def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     """What holds the batch up, if anything does."""
+    if progress.unwritable:
+        yield unwritable_line(progress.unwritable)
     if progress.stop:
         yield stop_line(progress.stop)
     if progress.batch.state is not BatchState.ACTIVE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,7 @@ from jobs.progress import (
     resting,
     seconds_left,
     trouble_line,
+    unwritable_line,
 )
 from jobs.result_files import utc
 from jobs.slack import Backlog, least_slack, pace
@@ -123,7 +125,8 @@ def _style(progress: Progress) -> str:
 
 
 def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
-    progress, risk, today = desk.ledger.progress(name, now), desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
+    progress = replace(desk.ledger.progress(name, now), unwritable=desk.ledger.unwritable())
+    risk, today = desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
     backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
     accounts = desk.ledger.accounts()
     paused = resting(progress, accounts, now)
@@ -168,6 +171,8 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
     if batch.reason:
         yield f"paused\t{batch.reason}", "yellow"
+    if progress.unwritable:
+        yield f"ledger\t{unwritable_line(progress.unwritable)}", "red"
     if progress.stop:
         yield f"stopped\t{emergency.told(progress.stop, sandbox=batch.sandbox)}", "red"
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
@@ -340,6 +345,7 @@ def _document(progress: Progress) -> dict[str, object]:
         ],
         "money_usd": _money_document(progress),
         "stopped": emergency.document(progress.stop) if progress.stop else None,
+        "ledger_problem": progress.unwritable,
         "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
         "nothing_stored": [failing_document(failing) for failing in progress.failing],
         "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cli.options import Limits
@@ -50,8 +50,9 @@ class Watch:
 
     def _look(self) -> Standing:
         now = time.time() + self.ledger.clock_offset()
+        progress = self.ledger.progress(self.name, now)
         return Standing(
-            progress=self.ledger.progress(self.name, now),
+            progress=replace(progress, unwritable=self.ledger.unwritable()),
             accounts=self.ledger.accounts(),
             now=now,
         )

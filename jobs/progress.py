@@ -51,7 +51,7 @@ def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | 
     """
     pace = images_per_second(progress, now, since)
     on_their_way = images_on_their_way(progress) - images_failing(progress)
-    if pace is None or progress.failing or on_their_way <= 0:
+    if pace is None or progress.failing or progress.unwritable or on_their_way <= 0:
         return None
     active = progress.batch.state is BatchState.ACTIVE and progress.stop is None
     return (images_to_come(progress) if active else on_their_way) / pace
@@ -94,6 +94,14 @@ def failing_line(failing: Failing) -> str:
     paid = f"{count(failing.images, 'paid image')} ({money})"
     since = moment(failing.since).strftime("%H:%M:%SZ")
     return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
+
+
+def unwritable_line(why: str) -> str:
+    """The ledger can be read and not written."""
+    return (
+        f"the ledger {why}. Nothing new is sent, polled or copied until it takes writes; answers to what was sent are "
+        "kept, and recorded then"
+    )
 
 
 def stop_line(stop: Stop, lift: str = "`resume --all`") -> str:

@@ -38,7 +38,7 @@ ANY = ("0.0.0.0", "::")  # noqa: S104  only compared
 #: What is served, and for whom.
 SERVED = {
     "/livez": "answers while it lives",
-    "/readyz": "answers 200 while the database does",
+    "/readyz": "answers 200 while the database does, and takes writes",
     "/metrics": "counts, for Prometheus",
     "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
 }
@@ -79,7 +79,7 @@ class Door:
 def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
     """The pages, and the path for callbacks. `ring`: wakes a lane."""
     ears = Ears(door.opened, time.time, ring)
-    ready = Shared(lambda: _problem(door), least=PROBED)
+    ready = Shared(lambda: _problem(door) or _unwritable(door), least=PROBED)
     page = Shared(lambda: _page(door))
 
     @contextlib.asynccontextmanager
@@ -181,6 +181,19 @@ def _page(door: Door) -> bytes | str:
     registry = CollectorRegistry()
     registry.register(Counts(door.opened))
     return generate_latest(registry)
+
+
+def _unwritable(door: Door) -> str | None:
+    """Why the ledger takes no writes: work stands still and callbacks are lost, however well it is read."""
+    try:
+        why = door.opened().unwritable()
+    except Exception as error:  # noqa: BLE001  as below
+        emit("not_ready", level="warning", problem=type(error).__name__)
+        return AWAY
+    if why is None:
+        return None
+    emit("not_ready", level="warning", problem=why)
+    return f"not ready: the database {why}"
 
 
 def _problem(door: Door) -> str | None:

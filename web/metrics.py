@@ -43,6 +43,8 @@ class Counts(Collector):
         yield from _workers(ledger.workers(now, WORKER_GONE), now)
         yield from _risk(ledger, now)
         yield from _destinations(ledger, now)
+        told = "1 while the ledger takes writes; 0 while it can only be read."
+        yield GaugeMetricFamily("lightfast_ledger_writable", told, value=float(ledger.unwritable() is None))
         told = "1 while all submits are stopped by `pause --all`."
         yield GaugeMetricFamily("lightfast_stopped", told, value=float(ledger.stopped() is not None))
 

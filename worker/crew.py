@@ -191,6 +191,7 @@ class Crew:
             lane.troubles += 1
             if is_away(trouble):
                 lane.looked_at = self.services.clock.boot()  # it looked; that nothing answers is not its fault
+            self.services.writes.failed(trouble, self.services.clock.now())
             emit("claim_failed", level="warning", lane=lane.name, problem=repr(trouble)[:300])
             return min(LONGEST_REST, FIRST_REST * 2.0 ** min(lane.troubles - 1, 10))
         lane.troubles, lane.looked_at = 0, self.services.clock.boot()
@@ -236,6 +237,7 @@ class Crew:
         claim = await services.calls.write(
             self._claim_or_give_back, lane.account, services.clock.now(), lease, limits.ahead(lane.took)
         )
+        services.writes.worked()
         lane.took = services.clock.boot() - boot
         for intent in claim.intents:
             attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)
@@ -277,6 +279,7 @@ class Crew:
             together=services.sharing.most(lane.account),
             alone=services.sharing.alone,
         )
+        services.writes.worked()
         requests = [list(asked) for _, asked in groupby(due, key=lambda one: one.request)]
         for asked in requests:
             self._fly(flying, self._poll(asked), lane, most=POLLS_AT_ONCE)
@@ -313,6 +316,7 @@ class Crew:
             at_most=room,
             barred=list(services.destinations.troubles),
         )
+        services.writes.worked()
         for one in due:
             self._fly(self._copies, self._copy(one), lane, most=2 * COPIES_AT_ONCE)
         return self._sooner_for_probes(next_at)

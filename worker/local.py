@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
-from jobs.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line
+from jobs.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line, unwritable_line
 from jobs.result_files import dollars
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
@@ -208,6 +209,7 @@ class _Run:
         services = self.services
         now = services.clock.now()
         (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name, now))
+        progress = dataclasses.replace(progress, unwritable=_unwritable(services))
         return Standing(progress=progress, accounts=accounts, now=now), cost
 
     def _judge(self, standing: Standing) -> Reason | None:
@@ -253,6 +255,12 @@ def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Accoun
     return ledger.progress(name, now), ledger.accounts()
 
 
+def _unwritable(services: Services) -> str | None:
+    """Why the ledger takes nothing from this process, as its claims and records have found."""
+    silent = None if services.recorder.trouble is None else "takes no records"
+    return services.writes.problem or silent
+
+
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
     """The work's result and its own seconds of CPU: waiting for a busy machine is no reason to look less often."""
     before = time.thread_time()
@@ -265,6 +273,7 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
     now = services.clock.now()
     progress, accounts = await services.calls.read(_count, services.ledger, name, now)
+    progress = dataclasses.replace(progress, unwritable=_unwritable(services))
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)
     standing = Standing(progress=progress, accounts=accounts, now=services.clock.now())
@@ -349,6 +358,9 @@ _MESSAGES: dict[Reason, Callable[[Standing], str]] = {
     Reason.ALL_PAUSED: _all_paused,
     Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
     Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
+    Reason.LEDGER_TAKES_NO_WRITES: lambda standing: (
+        f"{unwritable_line(standing.progress.unwritable or 'took no writes')}."
+    ),
     Reason.LEDGER_GONE: lambda _: "the ledger is gone.",
     Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",
     Reason.INTERRUPTED: lambda _: "stopped; what is accepted goes on at the provider.",

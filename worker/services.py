@@ -32,6 +32,7 @@ from worker.room import Room
 from worker.routes import Routes
 from worker.sharing import Sharing
 from worker.spool import Spool
+from worker.writes import LedgerWrites
 
 #: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
 #: it stays well below 300 MB. One image that is larger has all of it, alone.
@@ -60,6 +61,7 @@ class Services:
     bells: Bells
     rescue: Rescue
     holder: str  # this process, in leases and in lists of workers
+    writes: LedgerWrites = field(default_factory=LedgerWrites)
     recent: Recent = field(default_factory=Recent)  # reference files
     memory: Room = field(default_factory=lambda: Room(COPY_MEMORY))  # bytes of images, over all copies
 

@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     AFTER_RESTORE = "after_restore"
     NOTHING_MOVES = "nothing_moves"
     LEDGER_GONE = "ledger_gone"
+    LEDGER_TAKES_NO_WRITES = "ledger_takes_no_writes"
     STOP_AFTER = "stop_after"
     INTERRUPTED = "interrupted"
     TERMINATED = "terminated"
@@ -79,6 +80,8 @@ def finished(progress: Progress, allow_failed: float) -> Reason:
 def waits_for(standing: Standing) -> Reason | None:
     """What only a person, or the next day, can mend, where nothing else goes on."""
     progress = standing.progress
+    if progress.unwritable:
+        return Reason.LEDGER_TAKES_NO_WRITES
     if any(trouble.kind is DestTrouble.REFUSES for trouble in progress.troubles):
         return Reason.BUCKET_REFUSES
     if progress.images_in_flight or _is_copied(progress):

@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import shutil
+import sqlite3
 import threading
 import time
 import uuid
@@ -19,7 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -35,6 +48,16 @@ _BUSY_SECONDS = 120
 #: Times a PostgreSQL transaction is run again after a deadlock or a serialization failure. Facts are idempotent.
 _RETRIES = 5
 _RETRYABLE = {"40001", "40P01"}
+#: A session that takes no writes: of a primary that was demoted, or of a server that is read-only. PostgreSQL leaves it
+#: open, so that nobody takes it for a dead connection; a new one may lead to a server that writes.
+_READ_ONLY = "25006"
+#: SQLSTATEs of a session that is of no use any more: read-only, left in a transaction that failed, or ended by the
+#: server (shut down, crashed, starting, database dropped, idle for too long).
+_USELESS = {_READ_ONLY, "25P02", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"}
+#: SQLite's own codes: a file that may not be written, and one of its extended forms, a file that is not at its place.
+_SQLITE_READONLY, _SQLITE_MOVED = 8, 1032
+#: Bytes below which the disk of a SQLite ledger counts as full.
+_LEAST_ROOM = 1024 * 1024
 #: Seconds a new connection may take when it is asked whether the database answers at all.
 _ANEW = 5
 #: The advisory lock under which an empty PostgreSQL schema is made: "lightfast" as a number.
@@ -123,7 +146,19 @@ def _with_pragmas(engine: Engine, begin: str) -> Engine:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
+    if not isinstance(engine.pool, StaticPool):  # which is the only copy of a ledger in memory
+        _throw_useless_away(engine)
     return engine
+
+
+def _throw_useless_away(engine: Engine) -> None:
+    """A connection that takes no writes, and all that are as old, are never used again; see `is_read_only`."""
+
+    @event.listens_for(engine, "handle_error")
+    def _judge(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if is_read_only(error) or getattr(error, "sqlstate", None) in _USELESS:
+            context.is_disconnect = True
 
 
 def _postgresql(url: URL) -> Database:
@@ -142,11 +177,20 @@ def _postgresql(url: URL) -> Database:
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 45_000,
+            **_which_of(url),
         },
     )
+    _throw_useless_away(engine)
     # Sums of several statements come out only in one view of the rows.
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
     return Database(url=url, writer=engine, reader=reader, path=None)
+
+
+def _which_of(url: URL) -> dict[str, str]:
+    """Of several hosts, the one that writes. Of one there is no choice, and a standby may well be read."""
+    hosts = url.query.get("host", ())
+    several = len(hosts) > 1 if isinstance(hosts, tuple) else "," in hosts
+    return {"target_session_attrs": "read-write"} if several and "target_session_attrs" not in url.query else {}
 
 
 def answers(database: Database) -> bool:
@@ -161,15 +205,74 @@ def answers(database: Database) -> bool:
         return False
 
 
+def unwritable(database: Database) -> str | None:
+    """Why a database that answers takes no writes, in words that follow "the ledger"; None: it does.
+
+    A session of the pool that is read-only while new ones are not is thrown away, with all that are as old.
+    """
+    if database.is_sqlite:
+        return _file_unwritable(database.path)
+    with database.reading() as connection:
+        found = _standing(connection)
+    if found is None:
+        return None
+    fresh = create_engine(database.url, poolclass=NullPool, connect_args={"connect_timeout": _ANEW})
+    with fresh.connect() as connection:
+        found = _standing(connection)
+    if found is None:
+        database.writer.dispose()
+    return found
+
+
+def _standing(connection: Connection) -> str | None:
+    standby, read_only = connection.execute(
+        text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
+    ).one()
+    if standby:
+        return "is read-only: its server is a standby, or was demoted to one"
+    return "is read-only: its server takes no writes (default_transaction_read_only)" if read_only else None
+
+
+def _file_unwritable(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    if shutil.disk_usage(path.parent).free < _LEAST_ROOM:
+        return f"cannot be written: the disk of {path.parent} is full"
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE ledger SET id = id")  # BEGIN alone does not fail on a read-only file
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return "is read-only: its file may not be written" if is_read_only(error) else None  # else somebody writes
+    return None
+
+
 def retried(error: DBAPIError, tries: int) -> bool:
     """Whether a transaction that failed with `error` may simply run again."""
+    if is_read_only(error):
+        return tries == 1  # on a new connection; where that is read-only too, the database is away
     state = getattr(error.orig, "sqlstate", None)
     return state in _RETRYABLE and tries < _RETRIES
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether nothing can be written now: locked, full, unreachable. Else what was to be written is to blame."""
-    return isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError, OSError))
+    """Whether nothing can be written now: locked, full, away, read-only. Else what was to be written is to blame.
+
+    psycopg calls a read-only session's refusal an internal error.
+    """
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError, OSError)) or is_read_only(error)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database, or the session, takes no writes while it may well be read."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(cause, "sqlstate", None) == _READ_ONLY:
+        return True
+    code = getattr(cause, "sqlite_errorcode", None) or 0
+    return code & 0xFF == _SQLITE_READONLY and code != _SQLITE_MOVED  # one that was moved is saved from its connection
 
 
 # -- birth and upgrade ---------------------------------------------------------------------------------------------

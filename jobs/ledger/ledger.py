@@ -399,6 +399,10 @@ class Ledger:
         """Whether the database answers somebody who asks anew."""
         return engine.answers(self._database)
 
+    def unwritable(self) -> str | None:
+        """Why the ledger answers and takes no writes, in words that follow "the ledger"; None: it takes them."""
+        return engine.unwritable(self._database)
+
     # -- claims
 
     def claim_submits(  # noqa: PLR0913  when, how long, how many, for whom, by whom

@@ -61,6 +61,7 @@ class Progress:
     failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
     wrong_pixels: int = 0  # stored images with other pixels than asked for
     waits_at: frozenset[str] | None = None  # providers that its ready rows are to go to; None: nobody has looked
+    unwritable: str | None = None  # why the ledger takes no writes, where somebody has looked; follows "the ledger"
     has_unpriced: bool = False  # a row that waits has no price, and fits no budget; one of $0 fits any
     stop: Stop | None = None  # `pause --all`: nobody claims a submit
 

@@ -1,0 +1,243 @@
+"""A database that can be read and not written: sessions that a failover left read-only, a standby, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+import structlog
+from crew_world import row, settings, stock
+from shop import call
+from sqlalchemy.exc import DBAPIError
+from starlette.testclient import TestClient
+
+from jobs.ledger import engine, is_away, is_read_only, open_ledger
+from jobs.progress import seconds_left
+from jobs.states import Job
+from sandbox import servers
+from tests.ledger import stock as shelf
+from tests.ledger.stock import NOW
+from web.app import Door, make_app
+from worker import crew as crew_module
+from worker import local
+from worker.local import Reason, run_batch
+from worker.services import Services, build, limits_of
+
+ROWS = 60
+
+
+class Server:
+    """A PostgreSQL server that is demoted and promoted, as far as its clients can tell."""
+
+    def __init__(self, server: servers.Postgres) -> None:
+        self.url = server.new_database()
+
+    def turn_sessions_read_only(self, *, new_ones: bool) -> None:
+        """Sessions that stand can only read from now on; `new_ones`: those that come, too."""
+        self._say(f"ALTER ROLE CURRENT_USER SET default_transaction_read_only = {'on' if new_ones else 'off'}")
+        self._say("ALTER SYSTEM SET default_transaction_read_only = on")
+        self._say("SELECT pg_reload_conf()")
+
+    def let_new_sessions_write(self) -> None:
+        self._say("ALTER ROLE CURRENT_USER SET default_transaction_read_only = off")
+
+    def _say(self, words: str) -> None:
+        with psycopg.connect(self.url, autocommit=True, options="-c default_transaction_read_only=off") as session:
+            session.execute(words)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """One of its own: other tests' sessions shall go on."""
+    with servers.postgres() as started:
+        yield Server(started)
+
+
+@pytest.fixture
+def stocked(server):
+    with contextlib.closing(open_ledger(server.url)) as ledger:
+        shelf.stock(ledger, shelf.rows(20))
+        assert shelf.claim(ledger, NOW, at_most=1) == 1
+        yield ledger
+
+
+def claim(ledger) -> int:
+    return shelf.claim(ledger, NOW, at_most=1)
+
+
+def test_sessions_that_a_failover_left_read_only_are_thrown_away_at_once(server, stocked):
+    server.turn_sessions_read_only(new_ones=False)
+
+    assert [claim(stocked) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_server_that_takes_no_writes_is_away_and_not_healthy_until_it_does(server, stocked):
+    server.turn_sessions_read_only(new_ones=True)
+
+    with pytest.raises(DBAPIError) as refused:
+        claim(stocked)
+    assert is_away(refused.value)
+    assert is_read_only(refused.value)
+    assert "is read-only" in stocked.unwritable()
+    assert stocked.progress("spring").jobs == {Job.READY: 19, Job.WORKING: 1}, "it can be read"
+
+    server.let_new_sessions_write()
+    assert stocked.unwritable() is None
+    assert claim(stocked) == 1
+
+
+def test_ready_means_that_the_ledger_takes_writes(server, stocked, monkeypatch):
+    door = Door(lambda: open_ledger(server.url))
+    with contextlib.closing(door), TestClient(make_app(door)) as client:
+        monkeypatch.setattr("web.app.PROBED", 0.0)
+        server.turn_sessions_read_only(new_ones=True)
+        assert "lightfast_ledger_writable 0.0" in client.get("/metrics").text
+        told = client.get("/readyz")
+        assert (told.status_code, "read-only" in told.text) == (503, True)
+
+    server.let_new_sessions_write()
+    door = Door(lambda: open_ledger(server.url))
+    with contextlib.closing(door), TestClient(make_app(door)) as client:
+        assert client.get("/readyz").status_code == 200
+        server.turn_sessions_read_only(new_ones=False)
+        assert "lightfast_ledger_writable 1.0" in client.get("/metrics").text, "a new session writes"
+
+
+def test_status_and_doctor_say_that_the_ledger_is_read_only(server, stocked, monkeypatch):
+    monkeypatch.setenv("LIGHTFAST_DATABASE_URL", server.url)
+    monkeypatch.setenv("LIGHTFAST_REDIS_URL", "redis://127.0.0.1:9/0")
+    server.turn_sessions_read_only(new_ones=True)
+
+    assert "the ledger is read-only" in call("status", "spring").stdout
+    assert "is read-only" in call("doctor", code=1).stdout
+
+
+# -- a run through it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(server, sandbox, tmp_path, monkeypatch) -> Iterator[Services]:
+    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
+    monkeypatch.setattr(crew_module, "FIRST_REST", 0.05)
+    monkeypatch.setattr(crew_module, "LONGEST_REST", 0.1)
+    sandbox.play(pictures={"tiny": True}, takes={"default": [0.2, 0.6]})
+    here = settings(tmp_path, base_url=f"{sandbox.url}/maxapi.io", api_key="sandbox-key", max_in_flight=10)
+    services = build(here.model_copy(update={"allow_private_hosts": True, "database_url": server.url}))
+    services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+    stock(services, tmp_path, [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(ROWS)])
+    return services
+
+
+async def run_through(services, on_progress, **options):
+    try:
+        with structlog.testing.capture_logs() as events:
+            ending = await run_batch(services, "b", on_progress=on_progress, **options)
+    finally:
+        await services.close()
+    return ending, [event["event"] for event in events]
+
+
+def once_some_are_stored(act):
+    """The progresses that were shown since; `act` is called with the first that shows a third of the rows."""
+    since = []
+
+    def look(progress, _accounts):
+        if since or progress.images_stored >= ROWS // 3:
+            since.append(progress)
+            if len(since) == 1:
+                act()
+
+    return since, look
+
+
+async def test_a_run_goes_on_by_itself_where_old_sessions_are_read_only_and_new_ones_write(running, server, sandbox):
+    _, look = once_some_are_stored(lambda: server.turn_sessions_read_only(new_ones=False))
+
+    ending, _ = await run_through(running, look)
+
+    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: ROWS})
+    assert sandbox.stats()["total"]["charged_images"] == ROWS
+    assert not ending.progress.images_unknown
+
+
+async def test_a_run_says_that_the_ledger_is_read_only_and_goes_on_when_it_is_not(running, server, sandbox):
+    since, look = once_some_are_stored(lambda: server.turn_sessions_read_only(new_ones=True))
+    told = []
+
+    def until_it_is_told(progress, accounts):
+        look(progress, accounts)
+        if progress.unwritable and not told:
+            told.append(progress)
+            server.let_new_sessions_write()
+
+    ending, events = await run_through(running, until_it_is_told)
+
+    assert "read-only since" in told[0].unwritable
+    assert seconds_left(told[0], running.clock.now()) is None
+    assert {"ledger_is_read_only", "ledger_takes_writes_again"} <= set(events)
+    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: ROWS})
+    assert sandbox.stats()["total"]["charged_images"] == ROWS
+    assert since[-1].unwritable is None
+
+
+async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stall(running, server, sandbox):
+    _, look = once_some_are_stored(lambda: server.turn_sessions_read_only(new_ones=True))
+
+    ending, _ = await run_through(running, look, max_stall=0.0)
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.LEDGER_TAKES_NO_WRITES)
+    assert "the ledger is read-only" in ending.message
+    server.let_new_sessions_write()
+    with contextlib.closing(open_ledger(server.url)) as ledger:
+        assert not ledger.unknown(), "what was answered waits in the rescue file"
+
+
+# -- SQLite --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_file(sqlite_ledger_url):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        shelf.stock(ledger, shelf.rows(5))
+        yield ledger
+
+
+def test_a_sqlite_connection_that_was_opened_when_its_file_could_not_be_written_is_thrown_away(on_file):
+    with on_file._database.writer.connect() as connection:
+        connection.connection.driver_connection.execute("PRAGMA query_only = ON")
+
+    assert claim(on_file) == 1
+
+
+def test_a_full_disk_below_a_sqlite_ledger_is_told(on_file, monkeypatch):
+    assert on_file.unwritable() is None
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+
+    assert "disk" in on_file.unwritable()
+
+
+def test_a_sqlite_file_that_may_not_be_written_is_told(on_file, monkeypatch):
+    connect = engine.sqlite3.connect
+    monkeypatch.setattr(engine.sqlite3, "connect", lambda path, **how: connect(f"file:{path}?mode=ro", uri=True, **how))
+
+    assert on_file.unwritable() == "is read-only: its file may not be written"
+
+
+def test_a_ledger_that_is_locked_is_not_read_only(on_file):
+    with on_file._database.writing():
+        assert on_file.unwritable() is None
+
+
+def test_of_several_hosts_the_one_that_writes_is_taken():
+    several = engine.connect("postgresql://u@/db?host=a:5432&host=b:5432")
+    one = engine.connect("postgresql://u@a/db")
+
+    assert several.writer.dialect.create_connect_args(several.url)[1].get("host")
+    assert engine._which_of(several.url) == {"target_session_attrs": "read-write"}
+    assert engine._which_of(one.url) == {}
+    assert engine._which_of(engine.normalized("postgresql://u@/db?host=a,b&target_session_attrs=any")) == {}
