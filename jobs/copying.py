@@ -78,7 +78,7 @@ PERSON_AFTER = 3
 #: Images that fail in a row, with none stored between them, until nothing more is bought for what they share.
 ENOUGH = 20
 #: From so many on, what is paid and was not tried yet counts as if it had failed: more is bought when it is known.
-BEGUN = 5
+BEGUN = 2
 #: Seconds until one submit tries whether images can be stored again, doubled up to the longest: each is paid, while
 #: copies that are tried again cost nothing and mostly tell it sooner.
 FIRST_PROBE, LONGEST_PROBE = 300.0, 3_600.0
