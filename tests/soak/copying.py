@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from jobs.ledger import open_ledger
 from sandbox import launch, servers
 from sandbox.launch import Box
+from tests.command import Started
 from tests.patience import AT_LAST, until
 from tests.soak.bucket import Bucket, faulty_bucket
 from tests.soak.judge import Findings
@@ -95,7 +95,7 @@ def soak_away(folder: Path, *, rows: int, seed: int, away: float = 30.0, lives: 
     return found
 
 
-def _until_told(batch: Batch, process: subprocess.Popen[str]) -> list[str]:
+def _until_told(batch: Batch, process: Started) -> list[str]:
     """Why submits wait, as `status` says as soon as they do."""
     told: list[str] = []
 
@@ -154,7 +154,7 @@ def _made(folder: Path, rows: int) -> bool:
         ledger.close()
 
 
-def _kill_when(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> None:
+def _kill_when(process: Started, is_so: Callable[[], bool]) -> None:
     _wait(is_so, process)
     process.kill()
     process.communicate()
@@ -172,7 +172,7 @@ def _killed_while_it_copies(batch: Batch, bucket: Bucket, chance: random.Random)
     return alive
 
 
-def _wait(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+def _wait(is_so: Callable[[], bool], process: Started | None = None) -> None:
     def lives() -> None:
         if process is not None and process.poll() is not None:
             raise RuntimeError(f"the run has ended: {process.communicate()[1]}")

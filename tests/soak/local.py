@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox import launch, servers
+from tests.command import Started
 from tests.soak.judge import Findings, after_the_kills, books, files_of, in_the_end, look_at
 from tests.soak.work import PROVIDERS, Batch, make_batch, scenario, write_settings
 
@@ -106,7 +107,7 @@ def kill_again_and_again(batch: Batch, box: launch.Box, kills: int, chance: rand
     return kills
 
 
-def _random_moment(box: launch.Box, process: subprocess.Popen[str], chance: random.Random) -> float:
+def _random_moment(box: launch.Box, process: Started, chance: random.Random) -> float:
     """Seconds from now; but for a few kills, waits first until this process sends."""
     if chance.random() < EARLY:
         return chance.uniform(0.0, 2.0)
@@ -116,14 +117,14 @@ def _random_moment(box: launch.Box, process: subprocess.Popen[str], chance: rand
     return chance.uniform(0.0, 2 * BETWEEN)
 
 
-def _ended_before(seconds: float, process: subprocess.Popen[str]) -> bool:
+def _ended_before(seconds: float, process: Started) -> bool:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
         return True
     return False
 
 
-def _demand_good_end(process: subprocess.Popen[str]) -> None:
+def _demand_good_end(process: Started) -> None:
     said = process.communicate()[1]
     if process.returncode not in (0, 3):
         raise RuntimeError(f"lightfast run ended with {process.returncode}: {said}")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import command
+
 ROOT = Path(__file__).parent.parent.parent
-LIGHTFAST = Path(sys.executable).parent / "lightfast"
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 NAME = "soak"
 LONGEST = 900.0  # seconds a command may take
@@ -53,18 +52,11 @@ class Batch:
     to: str = "dest"
     environment: Mapping[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> command.Started:
         """A command, running."""
-        return subprocess.Popen(
-            [str(LIGHTFAST), *arguments],
-            cwd=self.folder,
-            env=dict(self.environment),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return command.Started(("lightfast", *arguments), self.environment, cwd=self.folder)
 
-    def start_run(self) -> subprocess.Popen[str]:
+    def start_run(self) -> command.Started:
         """The command that makes it, and that goes on with it."""
         return self.start("run", f"{NAME}.csv", "--to", self.to, "--yes", "--quiet", "--max-stall", "60s")
 
@@ -78,15 +70,7 @@ class Batch:
 
     def ask(self, *arguments: str) -> str:
         """What a command says on stdout."""
-        done = subprocess.run(
-            [str(LIGHTFAST), *arguments],
-            cwd=self.folder,
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LONGEST,
-        )
+        done = command.lightfast(*arguments, environment=self.environment, cwd=self.folder, timeout=LONGEST)
         if done.returncode:
             raise RuntimeError(f"lightfast {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
         return done.stdout
