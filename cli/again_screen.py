@@ -32,7 +32,7 @@ class Way:
 
 def lines(taking: Taking) -> Iterator[Line]:
     """All that is to be said; nothing where nothing is bought again and no row goes."""
-    for name, told in (("taken out", _taken_out(taking)), ("again", _again(taking))):
+    for name, told in (("taken out", _taken_out(taking)), ("reused", _reused(taking)), ("again", _again(taking))):
         yield from ((f"{'' if at else name:{_WIDTH}}  {text}", "bold yellow") for at, text in enumerate(told))
     for way in ways(taking):
         yield f"{'':{_WIDTH}}  {way.why}:", "yellow"
@@ -51,6 +51,16 @@ def _taken_out(taking: Taking) -> Iterator[str]:
     )
     if taking.seen.new and not (again.matched or taking.seen.bad):
         yield "no row on record is in this manifest: all its keys are new"
+
+
+def _reused(taking: Taking) -> Iterator[str]:
+    again = taking.seen.again
+    if again.reused:
+        how = "named where they are" if taking.making.reuse == "link" else "copied from where they are"
+        images, rows = wording.count(again.reused_images, "image"), wording.count(again.reused, "row")
+        yield f"{images} of {rows} {how}; {wording.money(again.reused_money)} is not spent"
+    elif taking.making.reuse:
+        yield "no row: no image of the same request, stored or being made, is on record"
 
 
 def _again(taking: Taking) -> Iterator[str]:
@@ -111,7 +121,7 @@ def mistake(taking: Taking) -> str:
 
 def ways(taking: Taking) -> list[Way]:
     """Commands that can be pasted as they stand."""
-    return [*_keep(taking), *_in_the_other_batch(taking)]
+    return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking)]
 
 
 def _keep(taking: Taking) -> Iterator[Way]:
@@ -131,6 +141,13 @@ def _in_the_other_batch(taking: Taking) -> Iterator[Way]:
         without = (*_BOUND, *(["--append"] if taking.making.append else []))
         why = f"batch {name} has them under the same keys; there they cost nothing"
         yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
+
+
+def _taken_over(taking: Taking) -> Iterator[Way]:
+    again = taking.seen.again
+    if again.copyable and not taking.making.reuse:
+        why = f"to have images copied from where they are, of up to {wording.count(again.copyable, 'row')}"
+        yield Way(why=why, command=repeated("--reuse"))
 
 
 def _has_more(taking: Taking, place: Place) -> bool:
@@ -158,6 +175,11 @@ def document(taking: Taking) -> dict[str, object]:
             ],
             "needs_buy_again": again.many,
             "instead": [way.command for way in ways(taking)],
+        },
+        "reused": {
+            "rows": again.reused,
+            "images": again.reused_images,
+            "usd_not_spent": again.reused_money / 1_000_000,
         },
         "taken_out": {
             "rows": again.absent if leave else 0,

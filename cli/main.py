@@ -48,6 +48,20 @@ COMMANDS = {
 }
 
 
+class Command(TyperCommand):
+    """One whose option `--reuse` may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Its value is the next word only where that is one of its values, and never the manifest."""
+        words = list(args)
+        for at, word in enumerate(args):
+            if word == "--reuse":
+                given = [each for each in args[at + 1 : at + 2] if each in ("copy", "link")]
+                words[at : at + 1 + len(given)] = [f"--reuse={given[0] if given else 'copy'}"]
+                break
+        return super().parse_args(ctx, words)
+
+
 class Lazy(TyperGroup):
     """Knows every command's name and sentence; imports one when it is asked for."""
 
@@ -70,7 +84,8 @@ def load(name: str) -> Any:
     where = COMMANDS[name]
     function = getattr(importlib.import_module(where.module), where.function)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name, help=where.help, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    settings = {"help_option_names": ["-h", "--help"]}
+    single.command(name, cls=Command, help=where.help, context_settings=settings)(function)
     command = typer.main.get_command(single)
     command.name = name
     return command

@@ -24,10 +24,12 @@ AMOUNTS = (SET_ASIDE[0], *SET_ASIDE[1], "at_risk", *SPENT[1])
 def show_money(desk: Desk, batch: str | None, *, json: bool, sandbox: bool) -> None:
     """The money of one batch, or of the whole ledger: all, by batch, by account, by provider."""
     entries = desk.ledger.money(batch)
+    reused = desk.ledger.reused(batch)
     if json:
-        show_json(_document(entries))
+        images, micros = reused
+        show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": micros / MICROS}})
     else:
-        show(_page(entries), sandbox=sandbox)
+        show(_page(entries, reused), sandbox=sandbox)
 
 
 def _rows(entries: Iterable[Entry]) -> Iterator[tuple[str, str, Money]]:
@@ -41,7 +43,7 @@ def _rows(entries: Iterable[Entry]) -> Iterator[tuple[str, str, Money]]:
         yield "provider", provider, sums
 
 
-def _page(entries: list[Entry]) -> Iterator[Line]:
+def _page(entries: list[Entry], reused: tuple[int, int]) -> Iterator[Line]:
     rows = list(_rows(entries))
     digits = _digits(rows)
     for whole, parts in (SET_ASIDE, SPENT):
@@ -49,6 +51,9 @@ def _page(entries: list[Entry]) -> Iterator[Line]:
         yield "", ""
     sums = rows[0][2]
     yield from _remarks(sums)
+    images, micros = reused
+    if images:
+        yield f"reused: {count(images, 'image')} taken from other rows, ${micros / MICROS:,.2f} not spent", ""
 
 
 def _table(rows: list[tuple[str, str, Money]], whole: str, parts: tuple[str, ...], digits: int) -> Iterator[Line]:

@@ -75,6 +75,14 @@ class Making:
     append: Annotated[
         bool, typer.Option("--append", help="Add these rows to the batch; its other rows stay in it.")
     ] = False
+    reuse: Annotated[
+        str,
+        typer.Option(
+            "--reuse",
+            metavar="[copy|link]",
+            help="Take images that were made already from where they are, for nothing: copied, or only named.",
+        ),
+    ] = ""
     buy_again: Annotated[
         bool, typer.Option("--buy-again", help="Agree to pay for requests that were made already.")
     ] = False
@@ -141,6 +149,8 @@ def read_limits(making: Making, *, terminal: bool) -> Limits:
         reader.problems.append(f'--changed: "{making.changed}": expected error, keep or redo')
     if making.failover and making.failover not in tuple(Failover):
         reader.problems.append(f'--failover: "{making.failover}": expected equal, any-size or off')
+    if making.reuse not in ("", "copy", "link"):
+        reader.problems.append(f'--reuse: "{making.reuse}": expected nothing after it, copy or link')
     if making.verify not in ("", "decode"):
         reader.problems.append(f'--verify: "{making.verify}": expected decode')
     if making.partial and making.budget is None:

@@ -72,8 +72,14 @@ def _presigned(dest: str, seconds: float) -> Address:
         raise BadInput(
             f"--presign: {dest} is a folder; only a bucket can sign addresses. [storage] public_url names a server."
         )
-    store = open_store(dest)
-    return lambda path: store.presign(path, round(seconds))
+    stores = {dest: open_store(dest)}
+
+    def address(path: str, elsewhere: str = dest) -> str:
+        if elsewhere not in stores:
+            stores[elsewhere] = open_store(elsewhere)
+        return stores[elsewhere].presign(path, round(seconds))
+
+    return address
 
 
 def is_folder(dest: str) -> bool:

@@ -47,7 +47,7 @@ def _verdict(reasons: list[str], seen: Survey, *, to: str) -> int:
 
 
 def _what_next(seen: Survey, to: str) -> str:
-    if not (seen.images or seen.changed or seen.open):
+    if not (seen.images or seen.changed or seen.open or seen.again.reused):
         return "There is nothing to make."
     skipped = f" without the {seen.bad:,} bad" if seen.bad else ""
     return f"The same with `{called()} run …`{'' if to else ' and --to DEST'} does it{skipped}."

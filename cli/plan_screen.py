@@ -78,7 +78,8 @@ def _example_path(taking: Taking) -> str:
 def _sample(seen: Survey) -> Iterator[Line]:
     if seen.good and not seen.samples:
         going = f"; {wording.count(seen.open, 'row')} recorded before go on" if seen.open else ""
-        yield f"  nothing new to make: no row is new or changed{going}", "dim"
+        why = "nothing is paid for" if seen.again.reused else "no row is new or changed"
+        yield f"  nothing new to make: {why}{going}", "dim"
     width = max((len(sample.key) for sample in seen.samples), default=0)
     for sample in seen.samples:
         where = f"line {sample.line:,}"

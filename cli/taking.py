@@ -19,6 +19,7 @@ from jobs.ledger.configured import told
 from jobs.ledger.values.batches import Batch
 from jobs.manifest import Manifest, ReadOptions, open_manifest
 from jobs.planning import DEFAULT_PATH, PlanOptions
+from jobs.reuse import Reuse
 from jobs.settings import Settings
 from jobs.survey import Survey
 from providers.catalog import Catalog
@@ -120,6 +121,7 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
             changed=making.changed,
             skip_bad=making.skip_bad,
             append=making.append,
+            reuse=Reuse(making.reuse) if making.reuse else None,
             sandbox=batch.sandbox if batch else settings.is_sandbox,
             references=files,
         )

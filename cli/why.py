@@ -13,7 +13,7 @@ from cli.options import BatchName, Config, Json, Sandbox
 from cli.reading import Desk, demand_key, find_batch, open_desk, show, show_json
 from cli.wording import count, day_and_time, money, size, span
 from jobs.result_files import utc
-from jobs.results import is_stuck, plain_address, row_values
+from jobs.results import is_stuck, place_of, plain_address, row_values
 from jobs.states import Attempt, Image, Job
 from providers.dialect import MICROS
 
@@ -40,6 +40,7 @@ EVENTS: dict[str, str] = {
     "given_up": "given up on your word; it is paid, and lost",
     "resolved": "on a person's word",
     "retry": "tried again on your word",
+    "reuse_gone": "its image could not be taken from where it was; nothing was paid",
 }
 #: How a submit's outcome came to be unknown, by its code.
 UNCLEAR: dict[str, str] = {
@@ -145,12 +146,18 @@ def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
     numbers = {attempt.attempt_id: number for number, attempt in enumerate(story.attempts, start=1)}
     prompt = story.result.request.prompt if story.result.request else ""
     yield from (_of_event(event, numbers, prompt) for event in story.events if event.name not in TOLD_BY_ATTEMPT)
+    for (_, slot), source in story.taken_from.items():
+        yield source.at, f"image {slot}: taken from row {source.key} of batch {source.batch}, for nothing", ""
     address = plain_address(batch.dest)
     for image in [*story.older, *story.result.images]:
         if image.state == Image.STORED and image.stored_at and image.path:
             newest = image.revision == story.result.revision
             # Times are shown in seconds: images of one second stand at its end, by slot.
-            yield int(image.stored_at) + 0.999, _stored(image, address(image.path)), "green" if newest else ""
+            yield (
+                int(image.stored_at) + 0.999,
+                _stored(image, place_of(image, address, image.path)),
+                "green" if newest else "",
+            )
 
 
 def _stored(image: StoredImage, where: str) -> str:
@@ -334,6 +341,10 @@ def _document(story: Story, batch: Batch) -> dict[str, object]:
         "events": [
             {"at": utc(event.at), "name": event.name, "attempt": event.attempt_id, **event.detail}
             for event in story.events
+        ],
+        "taken_from": [
+            {"revision": revision, "index": slot, "batch": source.batch, "key": source.key}
+            for (revision, slot), source in story.taken_from.items()
         ],
         "next_try_at": utc(story.next_try_at) if story.next_try_at else None,
     }

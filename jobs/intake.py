@@ -22,6 +22,7 @@ from jobs.columns import column_hints
 from jobs.costs import expected
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.manifests import ChangedRows
+from jobs.ledger.reuse import FewerToReuse, Wish
 from jobs.ledger.values.accounts import AccountLimits
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.manifest import Manifest
@@ -30,6 +31,7 @@ from jobs.planning import Planned, Planner, PlanOptions, Routes, RowProblem, pre
 from jobs.raw_rows import as_text
 from jobs.references import References
 from jobs.repeats import Repeats, Twins
+from jobs.reuse import Reuse
 from jobs.states import Job
 from jobs.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
 from providers.dialect import Request, Route
@@ -56,8 +58,16 @@ class Records(Before, Protocol):
     def learnt(self) -> Learnt:
         """What it has learnt of accounts: their limits, and how long their tasks take."""
 
-    def record_manifest(
-        self, new: NewBatch, rows: Iterable[Row], *, redo_changed: bool, keep_changed: bool, append: bool, now: float
+    def record_manifest(  # noqa: PLR0913  the manifest, and how it is taken
+        self,
+        new: NewBatch,
+        rows: Iterable[Row],
+        *,
+        redo_changed: bool,
+        keep_changed: bool,
+        append: bool,
+        reuse_images: Wish | None,
+        now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it."""
 
@@ -73,6 +83,7 @@ class Intake:
     changed: str = "error"  # "error", "keep", "redo"
     skip_bad: bool = False
     append: bool = False  # rows on record that the manifest does not have stay in the batch
+    reuse: Reuse | None = None  # rows whose images are there already are not paid for
     sandbox: bool = False  # the stand-in's images are no purchases, and these are not its
     references: References | None = None  # reads local files; None: there are only links
 
@@ -103,10 +114,15 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
         raise LightfastError("There is no ledger to record the batch in.")
     rows = _rows_to_record(intake, seen, progress or (lambda _: None))
     redo, keep = intake.changed == "redo", intake.changed == "keep"
+    wish = Wish(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
     try:
         return intake.ledger.record_manifest(
-            new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, now=now
+            new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, reuse_images=wish, now=now
         )
+    except FewerToReuse:
+        raise LightfastError(
+            "Images that the plan counted on are not there any more. Nothing was recorded; run again."
+        ) from None
     except ChangedRows as error:
         raise LightfastError(
             f"{error}: another process works on this batch. Nothing was recorded; run again."
@@ -160,11 +176,17 @@ def _digest(before: int, row: Row) -> int:
 
 
 def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, progress: Progress | None) -> _Count:
-    before = Comparison(ledger=intake.ledger, batch_id=batch.id if batch else None, sandbox=intake.sandbox)
+    before = Comparison(
+        ledger=intake.ledger,
+        batch_id=batch.id if batch else None,
+        sandbox=intake.sandbox,
+        reuse=intake.reuse is not None,
+    )
     count = _Count(intake=intake, watch_paths=not planner.path.one_per_key, before=before)
     stream = _planned(intake, planner, twins)
     while chunk := list(islice(stream, CHUNK)):
         known = _known(intake, batch, chunk)
+        before.look_for_images([each.row for each in chunk])
         before.look([each.row for each in chunk if each.row.request_hash and each.row.key not in known])
         for planned in chunk:
             count.take(planned, known.get(planned.row.key))
@@ -185,6 +207,7 @@ class _Line:
 
     route: Route
     request: Request  # of one of its rows
+    number: int
     images: int = 0
     aside: int = 0  # micro-dollars that are set aside for them
     tasks: int = 0
@@ -226,15 +249,17 @@ class _Count:
             self.paths.add(row.path)
         changed = self.counts["changed"]
         images = self._to_pay(row, row.request.n, known)
+        if images and not (known and known.tried) and self.before.takes(row, images):
+            images = 0
         self.before.to_pay += images > 0
+        line = self._add(route, row, images)
         if known is None:
-            self.before.add(row, images)
+            self.before.add(row, images, line)
         else:
             self.before.matched += 1
         asks = self.counts["changed"] > changed and self.intake.changed != "keep"
         if len(self.samples) < _SAMPLES and (images or asks):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
-        self._add(route, row, images)
 
     def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
         """Counts the row for what it is, and says how many of its images still cost money."""
@@ -255,9 +280,10 @@ class _Count:
             self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
         return {"error": 0, "keep": known.free, "redo": n}[self.intake.changed]
 
-    def _add(self, route: Route, row: Row, images: int) -> None:
+    def _add(self, route: Route, row: Row, images: int) -> int:
+        """Counts images to be paid on a route; the number of its line."""
         if not images or row.request is None:
-            return
+            return 0
         same = (
             route.provider,
             route.provider_model,
@@ -269,14 +295,26 @@ class _Count:
         )
         line = self.lines.get(same)
         if line is None:
-            line = self.lines[same] = _Line(route, row.request)
+            line = self.lines[same] = _Line(route, row.request, len(self.lines))
         line.images += images
         line.aside += images * (row.price or 0)
         line.tasks += tasks_for(images, route.max_n)
+        return line.number
+
+    def _take_off(self) -> None:
+        """Rows that turned out to cost nothing when the last key was read."""
+        lines = list(self.lines.values())
+        for (number, images, money), rows in self.before.saved.items():
+            lines[number].images -= rows * images
+            lines[number].aside -= rows * money
+            lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
+        self.lines = {same: line for same, line in self.lines.items() if line.images}
 
     def survey(self, planner: Planner, twins: Twins, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
+        again = self.before.outcome(self.keys)
+        self._take_off()
         routes = tuple(_route_line(line, known_paces) for line in self.lines.values())
         seconds, may_be_less = self._seconds(known_paces)
         return Survey(
@@ -304,7 +342,7 @@ class _Count:
             digest=self.digest,
             files=counts["files"],
             twins=twins,
-            again=self.before.outcome(self.keys),
+            again=again,
         )
 
     def _seconds(self, known_paces: Paces) -> tuple[float, bool]:

@@ -53,7 +53,7 @@ class Kept:
     sha256: str
     size: int
     link_dies_at: float | None  # Unix seconds
-    has_task: bool  # its provider can be asked for a fresh link
+    has_task: bool  # its provider can be asked for a fresh link, or it was taken from another row
 
     @property
     def name(self) -> str:

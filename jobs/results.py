@@ -35,8 +35,8 @@ class Type(enum.Enum):
 
 Value = object  # a plain JSON value
 Values = Mapping[str, Value]
-#: Where the object at a path below the destination can be found.
-Address = Callable[[str], str]
+#: Where the object at a path below the destination can be found; or below another one, which is named then.
+Address = Callable[..., str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def own_values(result: Result) -> dict[str, Value]:
 def row_values(result: Result, address: Address) -> dict[str, Value]:
     """Every `lf_` value of a row."""
     stored = stored_images(result)
-    urls = [address(image.path) for image in stored if image.path]
+    urls = [place_of(image, address, image.path) for image in stored if image.path]
     return {
         **_common(result),
         "lf_status": result.state.value,
@@ -169,7 +169,7 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
         **_common(result),
         "lf_status": image_status(result, image),
         "lf_index": image.slot,
-        "lf_url": address(image.path) if stored and image.path else None,
+        "lf_url": place_of(image, address, image.path) if stored and image.path else None,
         "lf_path": image.path if stored else None,
         "lf_width": image.width if stored else None,
         "lf_height": image.height if stored else None,
@@ -340,19 +340,33 @@ def check_only(asked: Sequence[str], codes: Iterable[str]) -> frozenset[str]:
 # -- addresses -----------------------------------------------------------------------------------------------------
 
 
+def place_of(image: StoredImage, address: Address, path: str) -> str:
+    """The image's address. One that a row has from another batch may lie at that one's destination."""
+    return address(path) if image.dest is None else address(path, image.dest)
+
+
 def plain_address(dest: str) -> Address:
     """Objects named as the destination names them: `s3://bucket/prefix/path`, or `file:///folder/path`."""
-    root = dest if "://" in dest else Path(dest).absolute().as_uri()
-    # Only a file URL is a URL in the strict sense; s3:// and its kin take the key as it is, as their tools do.
-    said = quote if root.startswith("file:") else str
-    return lambda path: f"{root.rstrip('/')}/{said(path)}"
+
+    def address(path: str, elsewhere: str = dest) -> str:
+        root = elsewhere if "://" in elsewhere else Path(elsewhere).absolute().as_uri()
+        # Only a file URL is a URL in the strict sense; s3:// and its kin take the key as it is, as their tools do.
+        said = quote if root.startswith("file:") else str
+        return f"{root.rstrip('/')}/{said(path)}"
+
+    return address
 
 
 def public_address(public_url: str, dest: str, public_root: str = "") -> Address:
     """Objects behind `[storage] public_url`: the address of `public_root` (`[storage] to`), or of the batch's DEST."""
-    below = _below(dest, public_root) if public_root else ""
-    root = "/".join(part.strip("/") if at else part.rstrip("/") for at, part in enumerate((public_url, below)) if part)
-    return lambda path: f"{root}/{quote(path)}"
+
+    def address(path: str, elsewhere: str = dest) -> str:
+        below = _below(elsewhere, public_root) if public_root else ""
+        parts = [part for part in (public_url, below) if part]
+        root = "/".join(part.strip("/") if at else part.rstrip("/") for at, part in enumerate(parts))
+        return f"{root}/{quote(path)}"
+
+    return address
 
 
 def _below(dest: str, root: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from jobs.ledger.values.reports import Progress, Result, StoredImage
 from jobs.progress import count
 from jobs.result_files import dollars, utc
-from jobs.results import Address, error_of, image_status, is_stuck, message_of, slots_of
+from jobs.results import Address, error_of, image_status, is_stuck, message_of, place_of, slots_of
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -238,7 +238,7 @@ def _picture(result: Result, image: StoredImage, address: Address) -> Card:
         **_common(result, image),
         status=JobState.DONE.value,
         place=f"{image.slot + 1} of {len(result.images)}" if len(result.images) > 1 else "",
-        picture=address(image.path) if image.path else None,
+        picture=place_of(image, address, image.path) if image.path else None,
         width=width,
         height=height,
         pixels=f"{image.width} × {image.height}" if image.width else "",  # noqa: RUF001  the sign for pixels

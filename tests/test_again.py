@@ -8,76 +8,25 @@ import shlex
 import sys
 
 import pytest
-from sqlalchemy import func, select, update
+from again_world import MAIN, NOW, World, finish, rows
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from cli import consent, recording
 from cli.main import app
 from jobs.errors import BadInput
-from jobs.intake import Intake, record, survey
 from jobs.ledger import open_ledger
-from jobs.ledger.derived import derive_jobs
-from jobs.ledger.schema import batches, images, jobs
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import NewBatch
-from jobs.manifest import ReadOptions, open_manifest
-from jobs.planning import PlanOptions
-from jobs.states import Image, Job
-from providers.catalog import Catalog
+from jobs.ledger.schema import batches
+from jobs.states import Job
 
-NOW = 1_800_000_000.0
-MAIN = AccountLimits(name="main", provider="maxapi.io", submits_per_second=5.0, max_in_flight=10)
 BEFORE = ["000000001012,heron", "000000001013,lamp", "102.50,vase", "1-2,chair", "MAR-1,bench"]
 AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"]
-
-
-def rows(count, *, first=0, prompt="lamp", key="k"):
-    return [f"{key}{number},{prompt} {number}" for number in range(first, first + count)]
-
-
-def finish(ledger, name, *, most=None):
-    """Every image of the batch is stored, or those of its first rows."""
-    with ledger._database.writing() as tx:
-        mine = select(jobs.c.id).join(batches, batches.c.id == jobs.c.batch_id).where(batches.c.name == name)
-        ids = list(tx.execute(mine.order_by(jobs.c.position).limit(most)).scalars())
-        path = func.coalesce(images.c.object_path, "x/" + func.cast(images.c.id, images.c.url.type) + ".png")
-        stored = {"state": Image.STORED.value, "sha256": "0" * 64, "bytes": 9, "object_path": path, "stored_at": NOW}
-        tx.execute(update(images).where(images.c.job_id.in_(ids)).values(**stored))
-        derive_jobs(tx, ids)
 
 
 @pytest.fixture
 def world(tmp_path, ledger):
     ledger.sync_accounts([MAIN], NOW)
     return World(tmp_path, ledger)
-
-
-class World:
-    """One ledger, and manifests that are looked at or recorded."""
-
-    def __init__(self, folder, ledger):
-        self.folder, self.ledger = folder, ledger
-
-    def intake(self, lines, name="spring", head="key,prompt", **changes):
-        path = self.folder / "m.csv"
-        path.write_text("\n".join([head, *lines]) + "\n")
-        manifest = open_manifest(path, name="m.csv", options=ReadOptions())
-        options = PlanOptions(batch=name, configured=frozenset({"maxapi.io"}))
-        return Intake(manifest=manifest, options=options, catalog=Catalog.load(), ledger=self.ledger, **changes)
-
-    def look(self, lines, name="spring", **changes):
-        return survey(self.intake(lines, name, **changes), self.ledger.find_batch(name), [MAIN])
-
-    def take(self, lines, name="spring", *, sandbox=False, **changes):
-        intake = self.intake(lines, name, sandbox=sandbox, **changes)
-        seen = survey(intake, self.ledger.find_batch(name), [MAIN])
-        bound = {"dest": f"/d/{name}", "path": "{batch}/{key}/{index}.{ext}", "sandbox": sandbox}
-        record(intake, seen, NewBatch(name=name, columns=seen.columns, source="m.csv", **bound), NOW)
-        return seen
-
-    def made(self, lines, name="spring", **changes):
-        self.take(lines, name, **changes)
-        finish(self.ledger, name)
 
 
 # -- what is found -------------------------------------------------------------------------------------------------
@@ -241,11 +190,32 @@ def test_plan_tells_where_the_images_are_and_a_command_that_costs_nothing(shop, 
     assert "--yes alone does not buy it, --buy-again does" in page
     assert told["elsewhere"] == [{"batch": "spring", "dest": "/d/spring", "rows": 12, "same_keys": 12}]
     assert (told["rows"], told["usd"], told["needs_buy_again"]) == (12, 0.24, True)
+    assert shlex.split(told["instead"][1])[-2:] == ["--json", "--reuse"]
     instead = shlex.split(told["instead"][0])
     assert instead == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--append"]
 
     free = json.loads(call(monkeypatch, "plan", *instead[2:]).stdout)
     assert (free["rows"]["new"], free["images"], free["taken_out"]["rows"]) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("words", [["--reuse", "m.csv"], ["m.csv", "--reuse", "link"], ["m.csv", "--reuse=copy"]])
+def test_reuse_stands_alone_or_says_how(shop, monkeypatch, words):
+    write(shop, [*rows(12), *rows(3, prompt="chair", key="c")])
+
+    told = json.loads(call(monkeypatch, "plan", *words, "--to", "out", "--json").stdout)
+
+    assert told["reused"] == {"rows": 12, "images": 12, "usd_not_spent": 0.24}
+    assert (told["images"], told["again"]["rows"], told["again"]["needs_buy_again"]) == (3, 0, False)
+    page = call(monkeypatch, "plan", *words, "--to", "out").stdout
+    assert f"12 images of 12 rows {'named' if 'link' in words else 'copied from'}" in page
+    assert "$0.24 is not spent" in page
+
+
+def test_reuse_has_two_ways(shop, monkeypatch):
+    write(shop, rows(1))
+
+    with pytest.raises(BadInput, match="expected nothing after it, copy or link"):
+        call(monkeypatch, "plan", "m.csv", "--reuse=move")
 
 
 def test_yes_alone_does_not_buy_what_was_made_already(shop, monkeypatch):

@@ -38,12 +38,13 @@ def provenance(due: DueCopy, stored: ImageChecked) -> bytes:
         "prompt": request.prompt,
         "request": _shown(request),
         "request_hash": due.request_hash,
-        "provider": due.provider,
-        "provider_model": due.provider_model,
+        "provider": None if due.reused else due.provider,
+        "provider_model": due.provider_model or None,
         "task_id": due.task_id,
         "generated_at": _utc(due.generated_at),
         "price_usd": None if due.price is None else due.price / MICROS,
     }
+    told |= {"reused": True} if due.reused else {}  # from where, would tell a stranger of other buckets
     return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

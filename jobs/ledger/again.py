@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, literal_column, select
+from sqlalchemy import Connection, Integer, Select, bindparam, exists, func, literal_column, select
 
 from jobs.ledger.batches import first_number
-from jobs.ledger.schema import batches, jobs
+from jobs.ledger.reuse import USABLE
+from jobs.ledger.schema import batches, images, jobs
 from jobs.ledger.values.batches import MadeBefore, Recorded
 from jobs.states import Job
 
@@ -74,13 +76,21 @@ def on_record(tx: Connection, batch_id: int, after: int) -> list[Recorded]:
             state=Job(row.state),
             listed=row.position is not None,
             made=row.state in MADE,
+            usable=row.usable,
         )
         for row in rows
     ]
 
 
+def _usable() -> Any:
+    """As `reuse.sources` has it, but for those that are not the first themselves or were made anew: rather too few."""
+    first = jobs.c.request.is_not(None) & (jobs.c.revision == literal_column("1"))
+    taken = exists().where(images.c.job_id == jobs.c.id, images.c.origin_id.is_not(None))
+    return first & jobs.c.state.in_([state.value for state in USABLE]) & ~taken
+
+
 _ON_RECORD = (
-    select(jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position)
+    select(jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position, _usable().label("usable"))
     .where(
         jobs.c.id > bindparam("after"),
         jobs.c.id < bindparam("beyond"),

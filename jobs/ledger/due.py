@@ -26,8 +26,9 @@ from jobs import limits
 from jobs.doubts import Doubted
 from jobs.ledger.claims import SILENT_WORKERS, lock_account
 from jobs.ledger.poll_rate import after_use, poll_rate
+from jobs.ledger.reuse import origins
 from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
-from jobs.ledger.values.claimed import DueCopy, DuePoll
+from jobs.ledger.values.claimed import DueCopy, DuePoll, Origin
 from jobs.ledger.values.facts import ImageChecked
 from jobs.slack import SAVED_BEFORE
 from providers.dialect import request_hash
@@ -192,8 +193,9 @@ def claim_copies(  # noqa: PLR0913  as the ledger's
     due = tx.execute(_of(_DUE_COPIES, only), {**wanted, "me": holder, "most": at_most}).all()
     if due:
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
+    lie_at = origins(tx, [row.source_id for row in due if _is_reused(row)])
     # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
-    return [_due_copy(row) for row in due], now if len(due) == at_most else _next_copy(tx, wanted, only)
+    return [_due_copy(row, lie_at) for row in due], now if len(due) == at_most else _next_copy(tx, wanted, only)
 
 
 _LEASE = (
@@ -234,8 +236,9 @@ def _due_copies() -> Any:
     joined = (
         images.join(jobs, jobs.c.id == images.c.job_id)
         .join(batches, batches.c.id == images.c.batch_id)
-        .join(attempts, attempts.c.id == images.c.attempt_id)
-        .join(accounts, accounts.c.id == attempts.c.account_id)
+        # Outer: an image that is taken from another row has no attempt.
+        .outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+        .outerjoin(accounts, accounts.c.id == attempts.c.account_id)
     )
     # A copy may be made twice without harm, so one is taken from a worker that fell silent before its lease ends.
     moment: BindParameter[Any] = bindparam("moment")
@@ -271,11 +274,15 @@ _FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at
 _NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"), _NOT_BARRED)
 
 
-def _due_copy(row: Row[Any]) -> DueCopy:
+def _is_reused(row: Row[Any]) -> bool:
+    return row.source_id is not None and row.attempt_id is None
+
+
+def _due_copy(row: Row[Any], lie_at: Mapping[int, Origin]) -> DueCopy:
     asked = (row.asked_width, row.asked_height) if row.asked_width else None
     return DueCopy(
         image_id=row.id,
-        attempt_id=row.attempt_id,
+        attempt_id=row.attempt_id or 0,
         job_id=row.job_id,
         batch=row.batch,
         dest=row.dest,
@@ -286,12 +293,12 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         path=row.path,
         request_hash=request_hash(row.request),
         pixels=asked,
-        provider=row.made_by,
-        provider_model=row.provider_model,
-        account=row.account,
+        provider=row.made_by or row.provider,
+        provider_model=row.provider_model or "",
+        account=row.account or "",
         task_id=row.task_id,
         poll_path=row.poll_path,
-        nth=_place(row.slot, json.loads(row.slots)),
+        nth=_place(row.slot, json.loads(row.slots or "[]")),
         url=row.url,
         spool=row.spool,
         expires_at=row.expires_at,
@@ -305,6 +312,9 @@ def _due_copy(row: Row[Any]) -> DueCopy:
         strict_size=row.strict_size,
         decode=row.decode,
         sidecar=row.sidecar,
+        reused=_is_reused(row),
+        origin=lie_at.get(row.source_id) if _is_reused(row) else None,
+        linked=row.lies_at is not None,
     )
 
 

@@ -14,7 +14,8 @@ from jobs.ledger.events import event_row, job_event, write_events
 from jobs.ledger.manifests import shown_key
 from jobs.ledger.outcomes import record
 from jobs.ledger.schema import COST_OF_IMAGE, attempts, images, jobs
-from jobs.ledger.values.facts import ImageLost
+from jobs.ledger.values.facts import ImageLost, ReuseGone
+from jobs.reuse import REUSE_GONE
 from jobs.states import Image
 
 #: The code of an image that a person gave up, and the event.
@@ -24,11 +25,12 @@ PAGE = 500
 
 
 def kept(tx: Connection, batch_id: int, after: int) -> list[Kept]:
-    """The next page of stored images after an image's id."""
+    """The next page of stored images after an image's id; those that are only named are another batch's to look at."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, attempts.c.task_id).select_from(joined)
     mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.id > after)
-    return [_as_kept(row) for row in tx.execute(wanted.where(*mine).order_by(images.c.id).limit(PAGE))]
+    own = images.c.lies_at.is_(None)
+    return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
 
 
 def _as_kept(row: Any) -> Kept:
@@ -42,7 +44,7 @@ def _as_kept(row: Any) -> Kept:
         sha256=row.sha256,
         size=row.bytes or 0,
         link_dies_at=row.expires_at,
-        has_task=row.attempt_id is not None and bool(row.url or row.task_id),
+        has_task=bool(row.url or row.task_id) if row.attempt_id is not None else row.source_id is not None,
     )
 
 
@@ -56,9 +58,10 @@ def copy_again(tx: Connection, reasons: Mapping[int, str], now: float) -> int:
 
 
 def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[int], now: float) -> int:
-    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
-    wanted = select(images.c.id.label("image_id"), images.c.job_id, images.c.slot, attempts.c.batch_id, attempts.c.id)
-    mine = (images.c.id.in_(numbers), images.c.state == Image.STORED.value)
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images.c.id.label("image_id"), images.c.job_id, images.c.slot, images.c.batch_id, attempts.c.id)
+    has_a_source = images.c.attempt_id.is_not(None) | images.c.source_id.is_not(None)
+    mine = (images.c.id.in_(numbers), images.c.state == Image.STORED.value, has_a_source)
     rows = tx.execute(wanted.select_from(joined).where(*mine)).all()
     anew = {"next_copy_at": now, "lease_until": None, "holder": None, "tries": 0, "stored_at": None}
     tx.execute(
@@ -107,9 +110,11 @@ def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
     return len(rows)
 
 
-def _lost(row: Any, now: float) -> ImageLost:
+def _lost(row: Any, now: float) -> ImageLost | ReuseGone:
     last = ": ".join(part for part in (row.error_code, row.message) if part)
     message = f"given up on your word{f'; the last try: {last}' if last else ''}"
+    if row.attempt_id is None and row.source_id is not None:
+        return ReuseGone(image_id=row.id, at=now, code=REUSE_GONE, message=message)
     return ImageLost(image_id=row.id, at=now, code=GIVEN_UP, message=message)
 
 

@@ -40,6 +40,7 @@ from jobs.ledger import (
     outcomes,
     presence,
     reports,
+    reuse,
     server,
     steering,
     stop,
@@ -49,9 +50,10 @@ from jobs.ledger import (
 )
 from jobs.ledger.departures import Departures
 from jobs.ledger.leases import Swept
+from jobs.ledger.reuse import Wish
 from jobs.ledger.values.accounts import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.values.adopted import AdoptedRow
-from jobs.ledger.values.batches import Batch, Known, MadeBefore, NewBatch, Row
+from jobs.ledger.values.batches import Batch, Known, MadeBefore, NewBatch, Row, Source
 from jobs.ledger.values.batches import Recorded as RecordedRow
 from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
 from jobs.ledger.values.facts import Fact
@@ -174,6 +176,10 @@ class Ledger:
         """How often other batches than `besides` have made each of these requests."""
         return self._read(lambda tx: again.made_elsewhere(tx, hashes, besides=besides, sandbox=sandbox))
 
+    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[Source]:
+        """Rows of other batches than `besides` whose images a row with such a request may take."""
+        return self._read(lambda tx: reuse.sources(tx, hashes, batch_id=besides, sandbox=sandbox, here=False))
+
     def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
         """The request's hash by key, of those of these rows that the batch has."""
         return self._read(lambda tx: again.same_rows(tx, batch_id, keys))
@@ -189,7 +195,7 @@ class Ledger:
             yield from page
             after = page[-1].id
 
-    def record_manifest(
+    def record_manifest(  # noqa: PLR0913  the manifest, and how it is taken
         self,
         new: NewBatch,
         rows: Iterable[Row],
@@ -197,10 +203,13 @@ class Ledger:
         redo_changed: bool = False,
         keep_changed: bool = False,
         append: bool = False,
+        reuse_images: Wish | None = None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
-        manner = manifests.Manner(redo_changed=redo_changed, keep_changed=keep_changed, append=append)
+        manner = manifests.Manner(
+            redo_changed=redo_changed, keep_changed=keep_changed, append=append, reuse=reuse_images
+        )
         with self._database.writing() as tx:
             return manifests.record_manifest(tx, new, rows, manner, now)
 
@@ -557,6 +566,10 @@ class Ledger:
     def story(self, name: str, key: str) -> Story | None:
         """Everything that happened to one job."""
         return self._read(lambda tx: reports.story(tx, name, key))
+
+    def reused(self, batch: str | None = None) -> tuple[int, int]:
+        """Images that were taken from other rows, and what they would have cost in micro-dollars."""
+        return self._read(lambda tx: reuse.taken(tx, batch))
 
     def money(self, batch: str | None = None) -> list[Entry]:
         """Where the money of one batch, or of all, is: by batch and account."""

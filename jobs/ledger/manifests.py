@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, litera
 from jobs.ledger import adopted, failing
 from jobs.ledger.batches import batch_of, number_jobs, upsert_batch
 from jobs.ledger.events import job_event, write_events
+from jobs.ledger.reuse import Wish, allot
 from jobs.ledger.schema import ASKED, IS_CURRENT, images, jobs
 from jobs.ledger.values.batches import Batch, Known, NewBatch, Row
 from jobs.states import Image, Job
@@ -57,6 +58,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
             func.sum(case((free, 1), else_=0)).label("free"),
             func.sum(case((free, 0), else_=1)).label("taken"),
             func.sum(case((images.c.state == Image.STORED, 1), else_=0)).label("stored"),
+            func.sum(case((free & images.c.source_id.is_not(None), 1), else_=0)).label("tried"),
         )
         .select_from(jobs.join(images, IS_CURRENT))
         .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
@@ -76,6 +78,7 @@ def _as_known(row: Any) -> Known:
         path=row.path,
         slots=row.slots,
         adopted=bool(row.adopted),
+        tried=bool(row.tried),
     )
 
 
@@ -89,6 +92,7 @@ class Manner:
     redo_changed: bool = False
     keep_changed: bool = False
     append: bool = False  # rows on record that it does not have stay in the batch
+    reuse: Wish | None = None
 
 
 def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: Manner, now: float) -> Batch:
@@ -103,6 +107,8 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: 
     while chunk := list(islice(stream, _CHUNK)):
         _record_chunk(tx, batch_id, chunk, manner, now)
     failing.try_again(tx, batch_id, now)
+    if manner.reuse:
+        allot(tx, batch_id, manner.reuse, now)
     return batch_of(tx, batch_id)
 
 

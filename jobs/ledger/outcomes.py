@@ -146,9 +146,15 @@ def _images(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     return {row.id: row for row in tx.execute(_THESE_IMAGES, {"these": list(set(ids))})}
 
 
-_THESE_IMAGES = select(images.c.id, images.c.batch_id, images.c.job_id, images.c.state, images.c.surplus).where(
-    images.c.id.in_(_THESE)
-)
+_THESE_IMAGES = select(
+    images.c.id,
+    images.c.batch_id,
+    images.c.job_id,
+    images.c.state,
+    images.c.surplus,
+    images.c.revision,
+    images.c.slot,
+).where(images.c.id.in_(_THESE))
 
 
 def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> dict[int, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.ledger import days, destinations, durations, failing, stop
+from jobs.ledger import days, destinations, durations, failing, reuse, stop
 from jobs.ledger.batches import as_batch
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.derived import HAS_WRONG_PIXELS
@@ -21,6 +21,7 @@ from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
+from jobs.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request
 from providers.registry import PROVIDERS
@@ -262,7 +263,7 @@ def _copy_errors(tx: Connection, batch_id: int) -> tuple[dict[str, int], dict[st
 
 
 def _stuck_count(tx: Connection, batch_id: int) -> tuple[int, int]:
-    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     sums = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
     count, money = tx.execute(sums.where(*_is_stuck(batch_id))).one()
     return int(count), int(money)
@@ -274,7 +275,7 @@ def _is_stuck(batch_id: int) -> tuple[Any, ...]:
 
 
 def _stuck(tx: Connection, batch_id: int) -> tuple[Stuck, ...]:
-    joined = images.join(jobs, jobs.c.id == images.c.job_id).join(attempts, attempts.c.id == images.c.attempt_id)
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined).where(*_is_stuck(batch_id))
     rows = tx.execute(wanted.order_by(jobs.c.position, images.c.slot).limit(_NAMED))
     return tuple(
@@ -290,7 +291,8 @@ def _stuck(tx: Connection, batch_id: int) -> tuple[Stuck, ...]:
 
 
 def _least_expiry(tx: Connection, batch_id: int) -> float | None:
-    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    dies = images.c.expires_at < NEVER_DIES
+    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"), dies)
     return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
 
 
@@ -353,7 +355,7 @@ def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:
     found = _images_of(tx, ids)
     cost = _costs(tx, ids)
     for row in rows:
-        yield _as_result(row, found[row.id], cost.get(row.id))
+        yield _as_result(row, found[row.id], cost.get(row.id), charged=row.id in cost)
 
 
 def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
@@ -380,7 +382,8 @@ def _costs(tx: Connection, job_ids: list[int]) -> dict[int, int | None]:
     return {job_id: None if unknown else int(money or 0) for job_id, money, unknown in found}
 
 
-def _as_result(row: Any, slots: list[Any], cost: int | None) -> Result:
+def _as_result(row: Any, slots: list[Any], cost: int | None, *, charged: bool) -> Result:
+    """`charged`: whether it has attempts; their cost may not be known all the same."""
     return Result(
         position=-1 if row.position is None else row.position,
         line=row.line,
@@ -395,13 +398,23 @@ def _as_result(row: Any, slots: list[Any], cost: int | None) -> Result:
         error_code=row.error_code,
         message=row.message,
         done_at=row.done_at,
-        cost=cost,
+        cost=0 if cost is None and _is_for_nothing(slots, charged=charged) else cost,
         kept=bool(row.kept),
         mode=row.mode,
     )
 
 
+def _is_for_nothing(slots: list[Any], *, charged: bool) -> bool:
+    return not charged and any(_is_reused(slot) for slot in slots)
+
+
+def _is_reused(slot: Any) -> bool:
+    return slot.source_id is not None and slot.attempt_id is None and slot.state != Image.MISSING
+
+
 def _as_stored(row: Any) -> StoredImage:
+    reused = _is_reused(row)
+    flags = tuple(json.loads(row.flags)) if row.flags else ()
     return StoredImage(
         slot=row.slot,
         revision=row.revision,
@@ -412,16 +425,18 @@ def _as_stored(row: Any) -> StoredImage:
         width=row.width,
         height=row.height,
         format=row.format,
-        flags=tuple(json.loads(row.flags)) if row.flags else (),
+        flags=(*flags, "reused") if reused else flags,
         stored_at=row.stored_at,
         provider=row.provider,
         provider_model=row.provider_model,
-        cost=row.price,
+        cost=0 if reused else row.price,
         error_code=row.error_code,
         message=row.message,
-        link_expires_at=row.expires_at,
+        link_expires_at=None if reused else row.expires_at,
         tries=row.tries,
         next_copy_at=row.next_copy_at,
+        reused=reused,
+        dest=row.lies_at if reused else None,
     )
 
 
@@ -440,7 +455,14 @@ def story(tx: Connection, name: str, key: str) -> Story | None:
     told = tuple(_as_event(event) for event in history(tx, row.id))
     older = tuple(_as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
     stories = _attempt_stories(tx, row.id)
-    return Story(result=result, attempts=stories, events=told, next_try_at=waits, older=older)
+    return Story(
+        result=result,
+        attempts=stories,
+        events=told,
+        next_try_at=waits,
+        older=older,
+        taken_from=reuse.taken_from(tx, row.id),
+    )
 
 
 def _attempt_stories(tx: Connection, job_id: int) -> tuple[AttemptStory, ...]:

@@ -292,6 +292,7 @@ _generated = text("state = 'generated'")
 _current = text("NOT surplus")
 _attempted = text("attempt_id IS NOT NULL")
 _settled = text("cost IS NOT NULL")
+_taken_over = text("origin_id IS NOT NULL")
 
 images = Table(
     "images",
@@ -304,6 +305,10 @@ images = Table(
     *_state(Image),
     Column("surplus", Boolean, nullable=False, server_default=false()),
     Column("attempt_id", BigInteger, ForeignKey("attempts.id")),
+    # Not bought, but taken from where another image lies. Of one that was bought after all, `attempt_id` tells.
+    Column("source_id", BigInteger),
+    Column("origin_id", BigInteger),  # the first of them, however often it was taken since
+    Column("lies_at", Text),  # where it lies, when it is named and not copied; NULL: at its batch's own
     Column("url", Text),
     Column("spool", Text),
     Column("generated_at", Time),
@@ -343,6 +348,7 @@ images = Table(
     ),
     Index("ix_images_stored", "batch_id", "stored_at"),
     Index("ix_images_settled", "id", sqlite_where=_settled, postgresql_where=_settled),
+    Index("ix_images_origin", "batch_id", "origin_id", sqlite_where=_taken_over, postgresql_where=_taken_over),
 )
 #: What an image counts as; NULL where its price is not known. With its attempt beside it.
 COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)

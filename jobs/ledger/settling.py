@@ -13,7 +13,7 @@ from jobs.endings import OUR_OWN, REACTIONS, Ending, Silence
 from jobs.endings import Row as RowEnding
 from jobs.ledger import days, moves
 from jobs.ledger.durations import Ended
-from jobs.ledger.events import event_row
+from jobs.ledger.events import event_row, job_event
 from jobs.ledger.values.facts import (
     AttemptFact,
     ImageDelayed,
@@ -21,6 +21,7 @@ from jobs.ledger.values.facts import (
     ImageStored,
     Made,
     PartDelivered,
+    ReuseGone,
     SubmitAccepted,
     SubmitRefused,
     SubmitUnclear,
@@ -31,7 +32,7 @@ from jobs.money import CHARGE_ESTIMATED
 from jobs.states import ATTEMPT_STEPS, Attempt, Image
 from providers.dialect import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
 
-ImageEnd = ImageStored | ImageLost
+ImageEnd = ImageStored | ImageLost | ReuseGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +425,9 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
     stored = isinstance(fact, ImageStored)
     if row.state != Image.GENERATED and not (stored and row.state == Image.LOST):
         return
+    if isinstance(fact, ReuseGone):
+        _reuse_gone(changes, fact, row)
+        return
     if not row.surplus:
         changes.touched.add(row.job_id)
     changes.filled.append(
@@ -434,4 +438,15 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
             "code": None if isinstance(fact, ImageStored) else fact.code,
             "said": None if isinstance(fact, ImageStored) else clean(fact.message),
         }
+    )
+
+
+def _reuse_gone(changes: Changes, fact: ReuseGone, row: Any) -> None:
+    """The slot is missing as before, and its row ends: to buy it is for a person to say."""
+    changes.touched.add(row.job_id)
+    changes.failures[row.job_id].append(Failure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
+    missing = {"new_state": Image.MISSING.value, "new_stored_at": None, "code": None, "said": None}
+    changes.filled.append({"image": row.id, **missing})
+    changes.events.append(
+        job_event("reuse_gone", row.batch_id, row.job_id, fact.at, {"image": row.slot, "message": clean(fact.message)})
     )

@@ -32,6 +32,7 @@ from worker.services import Services
 from worker.sidecar import provenance, sidecar_path
 from worker.spool import MEMORY as IN_MEMORY
 from worker.spool import Body, decoded
+from worker.stages import reuse
 from worker.stages.later import (
     GONE_AFTER,
     LONGEST_STORE_WAIT,
@@ -85,8 +86,8 @@ async def copy(services: Services, due: DueCopy) -> None:
             stored = await _stored_before(services, due)
             if stored is None:
                 content, checked = await _sound(services, due, body, share)
-                stored = await _publish_or_keep(services, due, content, checked)
-        if due.sidecar:
+                stored = await _named_or_published(services, due, content, checked)
+        if due.sidecar and not due.linked:
             await _put_sidecar(services, due, stored)
         fact: Fact = ImageStored(image_id=due.image_id, at=services.clock.now())
     except LaterError as end:
@@ -113,6 +114,8 @@ async def copy(services: Services, due: DueCopy) -> None:
 async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | None:
     """What an earlier put did, of which only the record is missing."""
     known = due.recorded
+    if due.linked:
+        return None
     if known is None or _must_be_kept(services, due):  # it cannot be asked, and time is short
         return None
     there = await _at_store(services, due, lambda store: store.sha256_of(known.object_path))
@@ -126,6 +129,8 @@ def _held(content: bytes | Path) -> int:
 async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
     """The bytes, wherever they are. A disk that is full loses nothing: it is told, and tried again."""
     try:
+        if due.reused:
+            return await reuse.fetch(services, due)
         if due.spool:
             return await _spooled(services, due, due.spool, body)
         try:
@@ -207,6 +212,8 @@ async def _sound(services: Services, due: DueCopy, body: Body, share: Share) -> 
     try:
         return content, await _check(services, due, content, share)
     except BadImage as bad:
+        if due.reused:
+            reuse.gone(services, due, f"{bad.code}: {bad.message}")
         if due.spool and content == Path(due.spool):
             return await _other_bytes(services, due, body, share, bad.message)
         later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
@@ -248,6 +255,18 @@ async def _check(services: Services, due: DueCopy, content: bytes | Path, share:
 
 
 # -- the object ----------------------------------------------------------------------------------------------------
+
+
+async def _named_or_published(
+    services: Services, due: DueCopy, content: bytes | Path, checked: Checked
+) -> ImageChecked:
+    """An image that is only named stays where it was found."""
+    if due.linked:
+        _, path = reuse.where_it_lies(services, due)
+        named = _checked(due, checked, path, _flags(due, checked))
+        await services.recorder.record(named)
+        return named
+    return await _publish_or_keep(services, due, content, checked)
 
 
 async def _publish_or_keep(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from jobs.copying import needs_person
 from jobs.ledger.values.claimed import DueCopy
-from jobs.ledger.values.facts import ImageDelayed, ImageLost
+from jobs.ledger.values.facts import ImageDelayed, ImageLost, ReuseGone
 from providers.dialect import Link, clean
 from worker.services import Services
 from worker.stages.results import UNKNOWN_LIFE, death_of
@@ -33,7 +33,7 @@ SILENT_AFTER = 86_400.0
 class LaterError(Exception):
     """This copy ends here for now, or for good; `fact` says which."""
 
-    def __init__(self, fact: ImageDelayed | ImageLost) -> None:
+    def __init__(self, fact: ImageDelayed | ImageLost | ReuseGone) -> None:
         super().__init__(fact.message)
         self.fact = fact
 

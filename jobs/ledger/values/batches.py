@@ -96,6 +96,7 @@ class Known:
     path: str | None
     slots: int = 0
     adopted: bool = False  # known from its objects alone: a row's request is still to come
+    tried: bool = False  # its images were to be taken from another row, which did not work
 
     def fits(self, request_hash: str | None) -> bool:
         """Whether a row of this request asks for what is there. Where nothing tells, the key has to do."""
@@ -115,6 +116,16 @@ class MadeBefore(NamedTuple):
     key: str  # of one of them
 
 
+class Source(NamedTuple):
+    """A row whose images another row with its request may take."""
+
+    request_hash: str
+    job_id: int
+    request: bytes
+    origin: int  # the first image, however often it was copied since
+    is_stored: bool  # else it is being made, or may have been
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """A row of a batch as the ledger has it, whatever the newest manifest says."""
@@ -125,3 +136,4 @@ class Recorded:
     state: JobState
     listed: bool  # in the newest manifest
     made: bool  # paid for, or being made, or perhaps
+    usable: bool  # its images may be taken for another row, as far as its state and revision tell

@@ -88,6 +88,16 @@ class DueHint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """An image that another one is copied from, for nothing."""
+
+    dest: str
+    path: str | None  # None: it is not stored
+    sha256: str | None
+    is_coming: bool  # it may still be stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DueCopy:
     """An image to be copied now; leased to this process until `lease_until`."""
 
@@ -122,3 +132,6 @@ class DueCopy:
     strict_size: bool = False
     decode: bool = False
     sidecar: bool = False
+    reused: bool = False  # it is no provider's: it is taken from `origin`
+    origin: Origin | None = None  # None with `reused`: it is on record no more
+    linked: bool = False  # it stays where `origin` is, and is not copied

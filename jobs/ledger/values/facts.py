@@ -172,6 +172,16 @@ class ImageLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReuseGone:
+    """An image that was to be taken from another row is not there as it was. Nothing was paid, nothing is lost."""
+
+    image_id: int
+    at: float
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountPaused:
     """An account rests until `until` (infinity: until a person or a probe helps)."""
 
@@ -197,5 +207,6 @@ Fact = (
     | ImageStored
     | ImageDelayed
     | ImageLost
+    | ReuseGone
     | AccountPaused
 )

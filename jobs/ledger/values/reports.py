@@ -108,6 +108,8 @@ class StoredImage:
     link_expires_at: float | None
     tries: int = 0  # of its copy; `message` is what the last one ended with
     next_copy_at: float | None = None
+    reused: bool = False  # taken from another row, for nothing
+    dest: str | None = None  # where it lies, when it is another batch's object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,15 @@ class AttemptStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakenFrom:
+    """The row that an image was taken from, or was to be."""
+
+    batch: str
+    key: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """A job's whole history."""
 
@@ -180,3 +191,4 @@ class Story:
     events: tuple[Event, ...]
     next_try_at: float | None
     older: tuple[StoredImage, ...] = ()  # of earlier revisions
+    taken_from: Mapping[tuple[int, int], TakenFrom] = field(default_factory=dict)  # by revision and slot: not bought

@@ -1,0 +1,70 @@
+"""Takes an image from where another row has it: nothing is asked of a provider, and nothing is paid.
+
+The bytes are read and hashed, and put as any image's are. A copy within the store would be cheaper, but keeps the
+metadata of the row it came from, and not every store can tell the hash of what it then holds.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import NoReturn
+
+from jobs.errors import StoreError
+from jobs.ledger.values.claimed import DueCopy, Origin
+from jobs.ledger.values.facts import ReuseGone
+from jobs.reuse import REUSE_GONE, REUSE_WAITS
+from providers.dialect import clean
+from worker.services import Services
+from worker.stages.later import LaterError, delayed
+from worker.storage import Store
+from worker.telemetry import emit
+
+#: Seconds at most between two looks at whether an image that is being made elsewhere is stored.
+LONGEST_WAIT = 30.0
+
+
+def gone(services: Services, due: DueCopy, message: str) -> NoReturn:
+    """It cannot be taken: its row ends, and only a person has it bought."""
+    emit("reuse_gone", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, problem=message)
+    now = services.clock.now()
+    raise LaterError(ReuseGone(image_id=due.image_id, at=now, code=REUSE_GONE, message=clean(message)))
+
+
+def where_it_lies(services: Services, due: DueCopy) -> tuple[Origin, str]:
+    """The image, and its path; one that may still be stored is waited for."""
+    origin = due.origin
+    if origin is None:
+        gone(services, due, "the row it was to be taken from is on record no more")
+    if origin.path is None and origin.is_coming:
+        said = "the same request is being made for another row, or its outcome is unknown"
+        raise LaterError(delayed(services, due, REUSE_WAITS, said, longest=LONGEST_WAIT))
+    if origin.path is None:
+        gone(services, due, "the row it was to be taken from ended without it")
+    return origin, origin.path
+
+
+async def fetch(services: Services, due: DueCopy) -> bytes:
+    """The bytes, as the ledger knows them."""
+    origin, path = where_it_lies(services, due)
+    read = functools.partial(_read, services, origin.dest, path)
+    try:
+        content = await services.calls.blocking(read)
+    except StoreError as error:
+        if not (error.retryable or error.denied):
+            gone(services, due, f"{error.code}: {error.message}")
+        raise LaterError(delayed(services, due, error.code, error.message)) from error
+    if content is None:
+        gone(services, due, f"there is no object at {path} in {origin.dest} any more")
+    if await services.calls.blocking(_hash, content) != origin.sha256:
+        gone(services, due, f"the object at {path} in {origin.dest} has other bytes than were stored there")
+    return content
+
+
+def _read(services: Services, dest: str, path: str) -> bytes | None:
+    store: Store = services.destinations.store(dest)
+    return store.read(path)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
