@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
         return
     place: Place = _Object(where, CONTENT_TYPES[format]) if "://" in where else _File(where)
     if place.is_a_pipe:
-        with Path(where).open("wb") as file:
+        with Path(where).open("ab") as file:  # what a shell has opened may be a file that it adds to
             yield file
         return
     if place.is_taken():
@@ -139,7 +140,7 @@ class Place(Protocol):
 
     @property
     def is_a_pipe(self) -> bool:
-        """A pipe or a device: it is written into, and nothing is there to be lost."""
+        """A pipe, a device, or what the shell has opened for us: it is written into, and nothing there is lost."""
 
     @property
     def folder(self) -> Path | None:
@@ -173,12 +174,12 @@ class _File:
     """A file of this machine. A link is followed, so that it stays one."""
 
     def __init__(self, where: str) -> None:
+        self.is_a_pipe = _is_opened_for_us(where)
         self._path = Path(os.path.realpath(where))
         self._record = self._path.parent / OWN / WRITTEN / f"{self._path.name}.sha256"
         self.folder = self._path.parent
         if not self.folder.is_dir():
             raise BadInput(f"-o {where}: there is no folder {Path(where).parent}.")
-        self.is_a_pipe = self._path.exists() and not self._path.is_file() and not self._path.is_dir()
 
     def is_taken(self) -> bool:
         return os.path.lexists(self._path)
@@ -197,10 +198,18 @@ class _File:
         except FileExistsError:
             return False
         except OSError:  # no hard links there
-            if self.is_taken():
+            if not self._reserve():
                 return False
             scratch.replace(self._path)
         self._remember(sha256)
+        return True
+
+    def _reserve(self) -> bool:
+        """Takes the name, unless somebody else has: only he who made a file may write over it."""
+        try:
+            self._path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
         return True
 
     def replace(self, scratch: Path) -> None:
@@ -250,6 +259,17 @@ class _Object:
     def replace(self, scratch: Path) -> None:
         marked = {MARK: _sha256(scratch)}
         self._store.put(self._name, scratch, content_type=self._type, metadata=marked)
+
+
+#: Names of what this process has open: `-o >(gzip > x)` gives one, and none of them is a file of that name.
+_OPENED = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
+
+def _is_opened_for_us(where: str) -> bool:
+    path = Path(where)
+    if _OPENED.fullmatch(where):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _sha256(path: Path) -> str:

@@ -8,12 +8,13 @@ import io
 import os
 import struct
 import time
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from worker.images import BadImage, check, decode_fully
 
@@ -256,6 +257,67 @@ def test_one_that_is_cut_is_no_picture(name, data):
             assert problem(data[:length]).code in {"truncated", "corrupt"}
         else:
             assert problem(data[:length]).code == "truncated"
+
+
+def bitmap(width, height, depth, packing=0, size=0, start=54):
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, depth, packing, size, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + head
+
+
+def tiff(*tags, more=b""):
+    """Of tags that are numbers, as (tag, how many, value or place)."""
+    told = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + told + bytes(4) + more
+
+
+META = (b"meta", bytes(4) + boxes((b"iprp", boxes((b"ipco", boxes((b"ispe", struct.pack(">III", 0, 9, 9))))))))
+HOLLOW = {
+    "a bitmap of pixels without bits": bitmap(1024, 1024, depth=0),
+    "a bitmap packed into nothing": bitmap(1024, 1024, depth=8, packing=1),
+    "a bitmap whose pixels are its header": bitmap(2, 2, depth=24, start=0),
+    "a page that begins as a bitmap": bitmap(10, 10, depth=0) + b"<html><script>alert(1)</script>",
+    "a TIFF whose strips are empty": tiff((256, 1, 9), (257, 1, 9), (273, 1, 0), (279, 1, 0)),
+    "a GIF without data": b"GIF89a\x05\0\x05\0\0\0\0,\0\0\0\0\x05\0\x05\0\0\x02\0;",
+    "an AVIF without data": boxes((b"ftyp", b"avif\0\0\0\0"), META, (b"mdat", b"")),
+}
+
+
+@pytest.mark.parametrize("data", HOLLOW.values(), ids=HOLLOW.keys())
+def test_what_names_a_size_and_has_no_pixels_is_no_picture(data):
+    assert problem(data).code in {"corrupt", "truncated"}
+
+
+def test_a_tiff_of_many_long_tags_takes_no_more_memory_than_its_bytes():
+    bomb = tiff(*((tag, 100_000, 8) for tag in range(40_000, 40_100)), more=bytes(400_000))
+    check(OTHERS["tiff"])  # warm
+
+    tracemalloc.start()
+    assert problem(bomb).code == "corrupt"
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert most < 2 * len(bomb), "each tag was read: 100 times the file"
+
+
+@pytest.mark.parametrize("at", range(16, len(OTHERS["avif"]), 7))
+def test_what_a_decoder_trips_over_is_corrupt_and_nothing_else(at):
+    broken = bytearray(OTHERS["avif"])
+    broken[at] ^= 0x55
+
+    with contextlib.suppress(BadImage):
+        decode_fully(bytes(broken))
+
+
+def test_an_avif_is_not_called_corrupt_by_a_library_that_cannot_read_any(monkeypatch):
+    monkeypatch.setattr(features, "check", lambda _feature: False)
+    monkeypatch.setattr(Image, "open", lambda *_args, **_kwargs: pytest.fail("it was opened"))
+
+    decode_fully(OTHERS["avif"])
+
+
+@pytest.mark.parametrize("drawing", [b'<?xml version="1.0"?>\n<svg onload="x()"/>', b"<svg></svg>"])
+def test_a_drawing_is_named_and_never_taken_for_a_picture(drawing):
+    assert problem(drawing).message == "SVG came, which is not one of png, jpeg, webp"
 
 
 @each_other

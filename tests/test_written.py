@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -114,6 +117,56 @@ def test_a_pipe_is_written_into(told):
 
     reader.join(30)
     assert read[0].startswith("key,Title,lf_key")
+
+
+@pytest.mark.parametrize("words", [("results", "shop", "--format", "csv"), ("audit",)])
+def test_what_a_shell_has_opened_is_written_into(told, words):
+    """`results -o >(gzip > x)` and `-o /dev/stdout | …`: names that lead to no file."""
+    for_reading, for_writing = os.pipe()
+    with os.fdopen(for_reading) as pipe:
+        call(*words, "-o", f"/dev/fd/{for_writing}")
+        os.close(for_writing)
+        assert "key," in pipe.readline()
+
+
+def test_a_file_that_a_shell_has_opened_to_add_to_keeps_what_it_had(told):
+    (told / "log").write_text("before\n")
+    with (told / "log").open("a") as log:
+        call("results", "shop", "--format", "csv", "-o", f"/dev/fd/{log.fileno()}")
+
+    assert (told / "log").read_text().startswith("before\nkey,Title,lf_key")
+
+
+@pytest.fixture
+def without_hard_links(monkeypatch):
+    def refuse(_self, _target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+
+
+@pytest.mark.usefixtures("without_hard_links")
+def test_a_folder_without_hard_links_takes_results_all_the_same(told):
+    call("results", "shop", "-o", "done.csv")
+    call("results", "shop", "-o", "done.csv", "--overwrite")
+
+    assert (told / "done.csv").read_text().startswith("key,Title,lf_key")
+    assert not list(told.glob(".lightfast-*"))
+
+
+@pytest.mark.usefixtures("without_hard_links")
+def test_what_somebody_writes_there_meanwhile_is_kept_where_there_are_no_hard_links(told, monkeypatch):
+    taken, replace = [], Path.replace
+
+    def come_first(self, target):
+        with contextlib.suppress(FileExistsError), (told / "done.csv").open("x"):  # as any careful program would
+            taken.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", come_first)
+    call("results", "shop", "-o", "done.csv")
+
+    assert not taken, "the name was free until the moment at which it was written over"
 
 
 def test_an_object_of_anothers_is_never_written_over(told, s3):

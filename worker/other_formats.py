@@ -55,7 +55,7 @@ def _walk_gif(data: Data) -> Size:
             at += 2
         elif kind == b",":
             at += 11 + _table(_at(data, at, 10, "gif")[9])
-            has_pixels = True
+            has_pixels = has_pixels or _at(data, at, 1, "gif") != b"\0"
         else:
             raise BadImage("corrupt", f"gif: no block begins so at byte {at}")
         at = _behind_blocks(data, at)
@@ -83,16 +83,18 @@ UNPACKED = frozenset({0, 3, 6})  # how its pixels are packed: not at all, with o
 
 def _walk_bmp(data: Data) -> Size:
     head = _at(data, 0, 26, "bmp")
-    start = int.from_bytes(head[10:14], "little")
-    if int.from_bytes(head[14:18], "little") == 12:  # noqa: PLR2004  the oldest header
+    start, header = int.from_bytes(head[10:14], "little"), int.from_bytes(head[14:18], "little")
+    packing = size = 0
+    if header == 12:  # noqa: PLR2004  the oldest
         width, height, _, depth = struct.unpack("<HHHH", head[18:26])
-        end = start + (width * depth + 31) // 32 * 4 * height
     else:
         width, height, _, depth, packing, size = struct.unpack("<iiHHII", _at(data, 18, 20, "bmp"))
         width, height = abs(width), abs(height)
-        end = start + ((width * depth + 31) // 32 * 4 * height if packing in UNPACKED else size)
-    if end > len(data):
-        raise BadImage("truncated", f"bmp: {len(data)} of {end} bytes came")
+    pixels = (width * depth + 31) // 32 * 4 * height if packing in UNPACKED else size
+    if not pixels or start < 14 + header:
+        raise BadImage("corrupt", "bmp: it does not say where its pixels are")
+    if start + pixels > len(data):
+        raise BadImage("truncated", f"bmp: {len(data)} of {start + pixels} bytes came")
     return width, height
 
 
@@ -100,13 +102,15 @@ def _walk_bmp(data: Data) -> Size:
 
 WIDTH, HEIGHT = 256, 257
 PARTS = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
+#: The others are not read: many that say a million numbers each, at the same place, would take all memory.
+READ = frozenset({WIDTH, HEIGHT, *PARTS[0], *PARTS[1]})
 INTEGERS = {1: 1, 3: 2, 4: 4}  # bytes by type
 
 
 def _walk_tiff(data: Data) -> Size:
     order = "<" if bytes(data[:2]) == b"II" else ">"
     tags = _tiff_tags(data, order)
-    parts = [(at, length) for at, length in PARTS if at in tags and length in tags]
+    parts = [(at, length) for at, length in PARTS if at in tags and any(tags.get(length, ()))]
     if not (parts and tags.get(WIDTH) and tags.get(HEIGHT)):
         raise BadImage("corrupt", "tiff: it does not say where its pixels are")
     for offsets, lengths in parts:
@@ -117,23 +121,29 @@ def _walk_tiff(data: Data) -> Size:
 
 
 def _tiff_tags(data: Data, order: str) -> dict[int, tuple[int, ...]]:
-    """The numbers of the first picture's tags that are numbers."""
+    """Those of the first picture's tags that say where its pixels are."""
     (at,) = struct.unpack(f"{order}I", _at(data, 4, 4, "tiff"))
     (count,) = struct.unpack(f"{order}H", _at(data, at, 2, "tiff"))
     tags: dict[int, tuple[int, ...]] = {}
     for number in range(count):
         place = at + 2 + 12 * number
         tag, kind, values = struct.unpack(f"{order}HHI", _at(data, place, 8, "tiff"))
-        if kind in INTEGERS and values <= MOST_PARTS:
-            tags[tag] = _tiff_values(data, order, place + 8, kind, values)
+        if kind not in INTEGERS or values > MOST_PARTS:
+            continue
+        begins = _tiff_place(data, order, place + 8, INTEGERS[kind] * values)
+        if tag in READ and tag not in tags:
+            numbers = f"{order}{values}{'BHI'[(1, 3, 4).index(kind)]}"
+            tags[tag] = struct.unpack(numbers, _at(data, begins, INTEGERS[kind] * values, "tiff"))
     return tags
 
 
-def _tiff_values(data: Data, order: str, place: int, kind: int, values: int) -> tuple[int, ...]:
-    size = INTEGERS[kind] * values
+def _tiff_place(data: Data, order: str, place: int, size: int) -> int:
+    """Where a tag's values are, all of which must be there."""
     if size > 4:  # noqa: PLR2004  what fits stands in the tag itself
         (place,) = struct.unpack(f"{order}I", _at(data, place, 4, "tiff"))
-    return struct.unpack(f"{order}{values}{'BHI'[(1, 3, 4).index(kind)]}", _at(data, place, size, "tiff"))
+    if place + size > len(data):
+        raise BadImage("truncated", f"tiff: it ends at byte {len(data)}")
+    return place
 
 
 # -- AVIF, HEIC: boxes within boxes (ISO/IEC 14496-12, 23008-12) ---------------------------------------------------
@@ -146,7 +156,7 @@ def _brands(data: Data) -> set[bytes]:
 
 
 def _walk_boxes(data: Data) -> Size:
-    top = {kind: (at, end) for kind, at, end in _boxes(data, 0, len(data))}
+    top = {kind: (at, end) for kind, at, end in _boxes(data, 0, len(data)) if end > at}
     if b"meta" not in top:
         raise BadImage("truncated", "it ends before it says what is in it")
     inside = {kind: (at, end) for kind, at, end in _boxes(data, top[b"meta"][0] + 4, top[b"meta"][1])}

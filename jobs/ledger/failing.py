@@ -17,7 +17,6 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
-    insert,
     literal_column,
     or_,
     select,
@@ -364,11 +363,10 @@ def _jobs_of(scope: Scope) -> Any:
 def note_probe(tx: Connection, account_id: int, provider_model: str, dest: str, now: float) -> None:
     """One submit tries whether images can be stored again; the next comes later. The caller holds the account's row."""
     cell: Scope = (account_id, provider_model, dest)
-    row = tx.execute(select(copy_failures).where(_is(cell)).with_for_update()).first()
-    if row is None:
-        named = {"account_id": account_id, "provider_model": provider_model, "dest": dest}
-        tx.execute(insert(copy_failures).values(**named, probes=1, probe_at=now + probe_after(1)))
-        return
+    named = dict(zip(("account_id", "provider_model", "dest"), cell, strict=True))
+    # Its first image may fail at this very moment, and be recorded by somebody who does not hold the account's row.
+    tx.execute(_INSERT[tx.dialect.name](copy_failures).values(**named).on_conflict_do_nothing())
+    row = tx.execute(select(copy_failures).where(_is(cell)).with_for_update()).one()
     later = {"probes": row.probes + 1, "probe_at": now + probe_after(row.probes + 1)}
     tx.execute(update(copy_failures).where(_is(cell)).values(**later))
 

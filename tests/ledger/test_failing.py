@@ -7,14 +7,17 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import create_engine, insert, select, text
 
 from jobs.copying import BEGUN, ENOUGH, FIRST_PROBE
 from jobs.ledger import open_ledger
+from jobs.ledger.schema import accounts, copy_failures
 from jobs.ledger.values.facts import ImageChecked, ImageDelayed, ImageStored
 from jobs.ledger.values.workers import Trouble
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW
+from tests.patience import AT_LAST, until
 
 HTML = "not_an_image"
 
@@ -268,3 +271,33 @@ def test_workers_that_record_at_once_lose_no_count(ledger):
         list(workers.map(lambda copy: store(ledger, [copy], NOW + 300), again))
     assert ledger.failing(NOW) == ()
     assert ledger.progress("spring", NOW).images_stored == 4 * ENOUGH
+
+
+def test_a_probe_goes_out_although_the_first_image_of_its_kind_is_told_to_fail_at_that_moment(postgres_ledger_url):
+    ledger = open_ledger(postgres_ledger_url)
+    stock.stock(ledger, stock.rows(100))
+    stock.stock(ledger, [other_model(row) for row in stock.rows(100)], name="grok")
+    buy_and_fail(ledger, ENOUGH, only="spring")
+    engine = create_engine(postgres_ledger_url)
+    cell = {"account_id": _account_id(engine), "provider_model": other_model(stock.rows(1)[0]).provider_model}
+    failing_now = insert(copy_failures).values(**cell, dest="/tmp/dest", images=1, probe_at=NOW)
+
+    with ThreadPoolExecutor(1) as threads:
+        with engine.begin() as another:
+            another.execute(failing_now)
+            claim = threads.submit(ledger.claim_submits, "main", NOW, lease=90, at_most=5, only="grok")
+            until(lambda: claim.done() or _somebody_waits(engine))
+        assert len(claim.result(AT_LAST).intents) == 1
+
+    ledger.close()
+    engine.dispose()
+
+
+def _somebody_waits(engine):
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one()
+
+
+def _account_id(engine):
+    with engine.connect() as connection:
+        return connection.execute(select(accounts.c.id).where(accounts.c.name == "main")).scalar_one()
