@@ -82,6 +82,8 @@ BEGUN = 2
 #: Seconds until one submit tries whether images can be stored again, doubled up to the longest: each is paid, while
 #: copies that are tried again cost nothing and mostly tell it sooner.
 FIRST_PROBE, LONGEST_PROBE = 300.0, 3_600.0
+#: The first of them where no paid image is left whose copy could tell.
+FIRST_BLIND_PROBE = 30.0
 
 
 def failure_of(code: str) -> Failure:
@@ -102,3 +104,8 @@ def is_stopped(failed: int, untried: int) -> bool:
 def probe_after(probes: int) -> float:
     """Seconds from the `probes`-th submit that found nothing mended (0: from the stop itself) to the next."""
     return min(LONGEST_PROBE, FIRST_PROBE * 2.0 ** min(probes, 20))
+
+
+def blind_probe_after(probes: int) -> float:
+    """The same where nothing but a submit can tell: sooner, and doubled as well, for what it buys may be lost."""
+    return min(probe_after(probes), FIRST_BLIND_PROBE * 2.0 ** min(probes, 20))

@@ -25,7 +25,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from jobs.copying import BEGUN, ENOUGH, PERSON_AFTER, Blame, failure_of, is_stopped, probe_after
+from jobs.copying import (
+    BEGUN,
+    ENOUGH,
+    PERSON_AFTER,
+    Blame,
+    blind_probe_after,
+    failure_of,
+    is_stopped,
+    probe_after,
+)
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.destinations import HELD_UP, heard
 from jobs.ledger.schema import ANY_ACCOUNT, COST_OF_IMAGE, accounts, attempts, batches, copy_failures, images, jobs
@@ -36,8 +45,6 @@ from providers.dialect import clean
 
 #: The code of an image that a person gave up: it says nothing about whoever made it.
 GIVEN_UP = "given_up"
-#: Seconds after which a submit may try where no paid image is left whose copy could tell that it is mended.
-NOTHING_TO_TELL = 30.0
 
 #: Account's number, provider model, destination: what images share. `ANY_ACCOUNT` and "" mean any.
 Scope = tuple[int, str, str]
@@ -259,6 +266,16 @@ def try_again(tx: Connection, batch_id: int, now: float) -> None:
             these = images.c.id.in_(ids[start : start + 500])
             tx.execute(update(images).where(these).values(next_copy_at=now, tries=tries))
     derive_jobs(tx, left_alone.values())
+    _begin_probing_anew(tx, batch_id, now)
+
+
+def _begin_probing_anew(tx: Connection, batch_id: int, now: float) -> None:
+    """What a person has mended is found out as soon as after the stop itself. Held in the order of all who write."""
+    dest = select(batches.c.dest).where(batches.c.id == batch_id).scalar_subquery()
+    probed = (copy_failures.c.dest == dest, copy_failures.c.probes > 0)
+    order = (copy_failures.c.account_id, copy_failures.c.provider_model, copy_failures.c.dest)
+    for row in tx.execute(select(copy_failures).where(*probed).order_by(*order).with_for_update()).all():
+        tx.execute(update(copy_failures).where(_is(_scope(row))).values(probes=0, probe_at=now + probe_after(0)))
 
 
 def _of(scope: Scope) -> tuple[Any, ...]:
@@ -335,7 +352,7 @@ def _is_stopped(tx: Connection, row: Any, scope: Scope, now: float) -> bool:
 
 def _may_probe_early(tx: Connection, row: Any, now: float) -> bool:
     """Where no paid image is left to be copied, and none is being made, only a submit can tell that it is mended."""
-    if now < row.probe_at - probe_after(row.probes) + NOTHING_TO_TELL:
+    if now < row.probe_at - probe_after(row.probes) + blind_probe_after(row.probes):
         return False
     account_id, provider_model, dest = scope = _scope(row)
     if tx.execute(select(images.c.id).where(*_of(scope), images.c.next_copy_at.is_not(None)).limit(1)).first():

@@ -182,6 +182,44 @@ def test_where_nothing_is_left_whose_copy_could_tell_a_probe_is_sent_soon(ledger
     assert buy(ledger, 5, now=NOW + 62) == 0
 
 
+def leave_to_a_person(ledger, copies, now):
+    told = {"at": now, "next_copy_at": None, "code": "forbidden_address", "message": "10.0.0.1"}
+    ledger.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies], now)
+
+
+def bought_in(ledger, hours, start):
+    """Images bought while each fails at once for good, with somebody asking every two minutes."""
+    bought = 0
+    for now in range(int(start), int(start + 3600 * hours), 120):
+        if count := buy(ledger, 5, now=now):
+            bought += count
+            leave_to_a_person(ledger, due(ledger, count, now), now)
+    return bought
+
+
+def test_a_night_in_which_only_a_person_could_help_buys_a_handful_of_images(ledger):
+    stock.stock(ledger, stock.rows(1000))
+    buy(ledger, ENOUGH)
+    leave_to_a_person(ledger, due(ledger, ENOUGH), NOW)
+
+    assert 5 <= bought_in(ledger, 8, NOW) <= 20
+
+
+def test_after_a_person_went_on_it_is_found_out_soon_whether_it_is_mended(ledger):
+    stock.stock(ledger, stock.rows(1000))
+    buy(ledger, ENOUGH)
+    leave_to_a_person(ledger, due(ledger, ENOUGH), NOW)
+    bought_in(ledger, 2, NOW)
+    morning = NOW + 2 * 3600
+
+    ledger.resume("spring", morning)
+    waiting = due(ledger, 1000, morning)
+    leave_to_a_person(ledger, waiting, morning)
+
+    assert (len(waiting) > ENOUGH, buy(ledger, 5, now=morning)) == (True, 0)
+    assert buy(ledger, 5, now=morning + 31) == 1
+
+
 def other_model(row):
     return dataclasses.replace(row, provider_model="grok-imagine/text-to-image-pro", key=f"g{row.position}")
 
