@@ -35,6 +35,7 @@ _PACE = Failure(WaitsFor.DESTINATION, Blame.NOBODY)
 _ITS_NAME = Failure(WaitsFor.PERSON, Blame.DESTINATION)
 _ITS_LINK = Failure(WaitsFor.LINK, Blame.ACCOUNT)
 _ITS_BYTES = Failure(WaitsFor.PERSON, Blame.ACCOUNT)
+_LEDGER = Failure(WaitsFor.LINK, Blame.NOBODY)
 
 #: Every code with which a copy can end for now, or for good. One that does not stand here is taken for the link's.
 FAILURES: dict[str, Failure] = {
@@ -61,6 +62,7 @@ FAILURES: dict[str, Failure] = {
     "download_failed": _ITS_LINK,
     "download_timeout": _ITS_LINK,
     "link_dead": _ITS_LINK,
+    "ledger_away": _LEDGER,
     "not_an_image": _ITS_LINK,
     "too_many_redirects": _ITS_LINK,
     "truncated": _ITS_LINK,

@@ -105,6 +105,7 @@ OWN_CODES: dict[str, str] = {
     "forbidden_address": "The link leads to an address that is not public. LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 permits it.",
     "given_up": "Paid, and given up on your word before it was stored. `lightfast retry` makes it anew, and pays.",
     "kept": "Flag: its row has changed since, and `--changed keep` left the images as they were.",
+    "ledger_away": "The ledger takes no writes. The image's bytes wait on this machine's disk; copied by itself.",
     "link_dead": "Paid, but its link died before it was copied. `lightfast retry` makes it anew, and pays.",
     "no_images_yet": "The task is called done, and no image is named. Asked again for five minutes: it may come.",
     "not_an_image": "The link gave something else than a picture; its first words are told. Tried again by itself.",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
 import pytest
 import structlog
-from crew_world import row, settings, stock
+from crew_world import Provider, close_all, row, settings, stock, world
 from shop import call
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
 from jobs.ledger import engine, is_away, is_read_only, open_ledger
+from jobs.ledger.values.facts import AccountPaused, Made, TaskSucceeded
 from jobs.progress import seconds_left
 from jobs.states import Job
+from providers.dialect import Link
 from sandbox import servers
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
@@ -27,6 +31,8 @@ from worker import crew as crew_module
 from worker import local
 from worker.local import Reason, run_batch
 from worker.services import Services, build, limits_of
+from worker.stages import copy as copy_stage
+from worker.stages.results import made_of
 
 ROWS = 60
 
@@ -195,6 +201,77 @@ async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stal
     server.let_new_sessions_write()
     with contextlib.closing(open_ledger(server.url)) as ledger:
         assert not ledger.unknown(), "what was answered waits in the rescue file"
+
+
+# -- links that die meanwhile --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def here(tmp_path, monkeypatch):
+    """A worker whose ledger takes no records, once `refuse` is called, until `refuses` is cleared."""
+    monkeypatch.setattr(copy_stage, "LEDGER_PATIENCE", 0.0)
+    monkeypatch.setattr("worker.spool.SPARE", 0)
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=300).intents
+    refuses = [True]
+    record = services.ledger.record
+
+    def refused(facts, now):
+        if refuses[0]:
+            raise OperationalError("COMMIT", None, OSError("read-only"))
+        return record(facts, now)
+
+    yield services, intent, refuses, lambda: monkeypatch.setattr(services.ledger, "record", refused)
+    await close_all()
+
+
+async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here):
+    services, intent, refuses, refuse = here
+    now = services.clock.now()
+    link = Link(url="https://cdn.test/task/0.png?sig=1")
+    made = Made(link=link, spool=None, expires_at=now + 60)
+    services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t")], now)
+    (due,), _ = services.ledger.claim_copies(services.clock.now() + 1, holder="me", lease=600, at_most=1)
+    refuse()
+
+    with structlog.testing.capture_logs() as events:
+        copying = asyncio.create_task(copy_stage.copy(services, due))
+        await _until(lambda: any(event["event"] == "image_kept" for event in events))
+        refuses[0] = False
+        await copying
+
+    kept = next(event["file"] for event in events if event["event"] == "image_kept")
+    assert content_of(kept) == Provider.picture(link.url)
+    (again,), _ = services.ledger.claim_copies(services.clock.now() + 3600, holder="me", lease=600, at_most=1)
+    assert again.spool == kept
+    await copy_stage.copy(services, again)
+    assert services.ledger.progress("b").jobs == {Job.DONE: 1}
+
+
+async def test_an_answer_that_cannot_be_recorded_has_its_dying_images_on_disk(here):
+    services, intent, refuses, refuse = here
+    refuse()
+    waiting = services.recorder.put(AccountPaused(account="main", at=0.0, until=None, code="x", message=""))
+    await _until(lambda: not services.recorder.healthy)
+    now = services.clock.now()
+    soon, late = (Link(url=f"https://cdn.test/t/{n}.png", expires_at=now + life) for n, life in enumerate((60, 9000)))
+
+    dying, living = await made_of(services, intent.attempt_id, (soon, late), life=0.0, made_at=now)
+
+    assert content_of(dying.spool) == Provider.picture(soon.url)
+    assert living.spool is None
+    refuses[0] = False
+    await waiting
+
+
+def content_of(name):
+    return Path(name).read_bytes()
+
+
+async def _until(holds):
+    while not holds():  # noqa: ASYNC110  what is waited for has no event of its own
+        await asyncio.sleep(0)
 
 
 # -- SQLite --------------------------------------------------------------------------------------------------------

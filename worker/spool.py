@@ -106,12 +106,19 @@ class Spool:
 
     def save(self, image_id: int, content: bytes | Path) -> str | None:
         """Keeps what its destination does not take now; None where the disk has no room to spare."""
+        return self._save(f"image-{image_id}", content)
+
+    def save_result(self, attempt_id: int, index: int, content: bytes | Path) -> str | None:
+        """The same of an image that the ledger does not know yet."""
+        return self._save(f"{attempt_id}-{index}", content)
+
+    def _save(self, name: str, content: bytes | Path) -> str | None:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < size + SPARE:
             return None
         data = content if isinstance(content, bytes) else content.read_bytes()
-        return _write(self.folder, f"{_host()}--image-{image_id}.image", data)
+        return _write(self.folder, f"{_host()}--{name}.image", data)
 
     @staticmethod
     def is_elsewhere(name: str) -> bool:

@@ -7,6 +7,7 @@ and put. Waiting for room is waiting in order of death.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -72,6 +73,8 @@ SAFE_NAME = "safe-name"
 #: What any server takes in a name, beside letters and digits; and bytes of one part of a path.
 SAFE_LETTERS = "!-_.*'()~ "
 LONGEST_PART = 200
+#: Seconds for which a record is waited for before bytes whose link dies soon are kept on our disk.
+LEDGER_PATIENCE = 5.0
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -326,12 +329,25 @@ async def _publish_at(
     flags = (*_flags(due, checked), *said)
     for name in _names(path):
         named = _checked(due, checked, name, flags)
-        await services.recorder.record(named)
+        await _record(services, due, named)
         if await _is_there(services, due, content, checked, named):
             return named
         flags = (*(flag for flag in flags if flag != "path-conflict"), "path-conflict")
         emit("path_conflict", level="warning", batch=due.batch, key=due.key, path=name)
     return later(services, due, "path-conflict", "other objects stand in its place")
+
+
+async def _record(services: Services, due: DueCopy, named: ImageChecked) -> None:
+    """Returns once it is durable. While the ledger takes nothing, bytes whose link dies go to our disk meanwhile.
+
+    The fact is handed over all the same, and is recorded before the delay that follows it.
+    """
+    recording = asyncio.ensure_future(services.recorder.record(named))
+    if _dies_soon(services, due):
+        await asyncio.wait({recording}, timeout=LEDGER_PATIENCE)
+        if not recording.done():
+            later(services, due, "ledger_away", "the ledger takes no writes")
+    await recording
 
 
 def _names(first: str) -> list[str]:

@@ -7,10 +7,16 @@ from dataclasses import dataclass, replace
 
 from jobs.ledger.values.claimed import DuePoll, Intent
 from jobs.ledger.values.facts import Made
+from jobs.slack import SAVED_BEFORE
 from providers.dialect import Link
 from providers.tokens import TokenPrices, Usage
+from worker.http import FetchError
 from worker.services import Services
+from worker.spool import Body
+from worker.telemetry import emit
 
+#: Seconds and bytes of one download here.
+TIMEOUT, LIMIT = 60.0, 256 * 1024 * 1024
 #: Seconds a link is taken to live when nobody says anything about it.
 UNKNOWN_LIFE = 86_400.0
 #: And at most: one that is said to live for years would be copied last, and never be given up.
@@ -43,7 +49,10 @@ class Billed:
 async def made_of(
     services: Services, attempt_id: int, links: Sequence[Link], *, life: float, made_at: float, known: int = 0
 ) -> tuple[Made, ...]:
-    """What has no link is on disk when this returns, since nobody can fetch it again. `known`: of the first, before."""
+    """What has no link is on disk when this returns, since nobody can fetch it again. `known`: of the first, before.
+
+    So is, while the ledger takes no records, what has a link that dies soon: it cannot be claimed for its copy.
+    """
     ends = made_at + (life or UNKNOWN_LIFE)
     fresh = [link if link.url or index >= known else Link() for index, link in enumerate(links)]
     return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(fresh)])
@@ -51,10 +60,31 @@ async def made_of(
 
 async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> Made:
     if link.url or link.b64 is None:
-        dies_at = death_of(link, services.clock.now()) or ends
+        now = services.clock.now()
+        dies_at = death_of(link, now) or ends
+        if link.url and not services.recorder.healthy and dies_at - now <= SAVED_BEFORE:
+            saved = await _saved(services, attempt_id, index, link.url)
+            if saved is not None:
+                return Made(link=replace(link, b64=None), spool=saved, expires_at=now + LONGEST_LIFE)
         return Made(link=replace(link, b64=None), spool=None, expires_at=dies_at)
     spool = await services.calls.blocking(services.spool.keep, attempt_id, index, link.b64)
     return Made(link=replace(link, b64=None), spool=spool, expires_at=ends)
+
+
+async def _saved(services: Services, attempt_id: int, index: int, url: str) -> str | None:
+    """The file that now holds what the link gives; None: it gives nothing, or the disk has no room to spare."""
+    body = Body()
+    try:
+        await services.http.download(url, body, limit=LIMIT, timeout=TIMEOUT)
+        name: str | None = await services.calls.blocking(services.spool.save_result, attempt_id, index, body.content())
+    except (FetchError, OSError) as error:
+        emit("image_not_kept", level="warning", attempt_id=attempt_id, problem=str(error)[:300])
+        return None
+    finally:
+        body.close()
+    if name is not None:
+        emit("image_kept", level="warning", attempt_id=attempt_id, file=name)
+    return name
 
 
 def death_of(link: Link, now: float) -> float | None:
