@@ -58,7 +58,7 @@ def _reused(taking: Taking) -> Iterator[str]:
     if again.reused:
         how = "named where they are" if taking.making.reuse == "link" else "copied from where they are"
         images, rows = wording.count(again.reused_images, "image"), wording.count(again.reused, "row")
-        yield f"{images} of {rows} {how}; {wording.money(again.reused_money)} is not spent"
+        yield f"{images} of {rows} {how}; up to {wording.money(again.reused_money)} is not spent"
     elif taking.making.reuse:
         yield "no row: no image of the same request, stored or being made, is on record"
 
@@ -67,7 +67,7 @@ def _again(taking: Taking) -> Iterator[str]:
     again = taking.seen.again
     if not again.rows:
         return
-    cost = f" ({wording.money(again.money)})" if again.money else ""
+    cost = f" (up to {wording.money(again.money)})" if again.money else ""
     yield (
         f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid{cost} "
         f"{_have(again.rows)} a request that was made already:"

@@ -53,7 +53,7 @@ def _page(entries: list[Entry], reused: tuple[int, int]) -> Iterator[Line]:
     yield from _remarks(sums)
     images, micros = reused
     if images:
-        yield f"reused: {count(images, 'image')} taken from other rows, ${micros / MICROS:,.2f} not spent", ""
+        yield f"reused: {count(images, 'image')} taken from other rows, up to ${micros / MICROS:,.2f} not spent", ""
 
 
 def _table(rows: list[tuple[str, str, Money]], whole: str, parts: tuple[str, ...], digits: int) -> Iterator[Line]:
