@@ -76,6 +76,26 @@ def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_
     assert progress.images_stored <= len(stored_keys(running, "killed")) <= progress.images_stored + held
 
 
+def test_workers_of_a_cluster_buy_no_more_where_nothing_can_be_stored_and_store_all_once_it_can(
+    running, sandbox, ledger, tmp_path
+):
+    sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]}, rules=[{"trouble": "cdn html"}])
+    submit(running, manifest(tmp_path, "pages", rows=600))
+    until(lambda: {each.provider for each in ledger.failing(time.time())} == set(PROVIDERS))
+    until(lambda: not ledger.progress("pages").images_in_flight)
+    bought = accepted(sandbox)
+
+    assert bought < 600
+    assert ledger.progress("pages").images_stored == 0
+
+    sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
+    until(lambda: is_done_but_for(ledger.progress("pages"), 0))
+
+    books = sandbox.stats()
+    assert (books["total"]["charged_images"], books["repeated"]) == (600, {})
+    assert ledger.failing(time.time()) == ()
+
+
 def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, sandbox, ledger, tmp_path):
     submit(running, manifest(tmp_path, "silent"))
     until(lambda: accepted(sandbox) > ROWS / 4)
@@ -90,12 +110,12 @@ def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, s
     assert len(stored_keys(running, "silent")) == len(stored_keys(running, "unheard")) == ROWS
 
 
-def manifest(folder, name):
+def manifest(folder, name, rows=ROWS):
     path = folder / f"{name}.csv"
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["key", "prompt", "provider"])
-        table.writerows([f"k{n}", f"{name} picture {n}", PROVIDERS[n % 3]] for n in range(ROWS))
+        table.writerows([f"k{n}", f"{name} picture {n}", PROVIDERS[n % 3]] for n in range(rows))
     return path
 
 

@@ -13,7 +13,7 @@ import pytest
 
 QUICK = {"takes": {"default": [0.3, 0.6]}, "pictures": {"tiny": True}}
 #: Tasks that take longer than the first of their images are looked at, however slow the machine.
-SLOW = {**QUICK, "takes": {"default": [3.0, 5.0]}}
+SLOW = {**QUICK, "takes": {"default": [15.0, 20.0]}}
 HTML = [{"trouble": "cdn html"}]
 IN_FLIGHT = 20
 RUN = ("run", "m.csv", "--to", "out", "--yes", "--json")
