@@ -265,6 +265,22 @@ async def test_an_answer_that_cannot_be_recorded_has_its_dying_images_on_disk(he
     await waiting
 
 
+async def test_what_a_link_gives_instead_of_a_picture_is_not_kept_for_one(here, monkeypatch):
+    services, intent, refuses, refuse = here
+    monkeypatch.setattr(Provider, "picture", staticmethod(lambda _url: b"<html>Please wait a moment"))
+    refuse()
+    waiting = services.recorder.put(AccountPaused(account="main", at=0.0, until=None, code="x", message=""))
+    await _until(lambda: not services.recorder.healthy)
+    now = services.clock.now()
+    soon = Link(url="https://cdn.test/t/0.png", expires_at=now + 60)
+
+    (made,) = await made_of(services, intent.attempt_id, (soon,), life=0.0, made_at=now)
+
+    assert (made.spool, made.expires_at) == (None, soon.expires_at), "its link is asked again, as any other is"
+    refuses[0] = False
+    await waiting
+
+
 def content_of(name):
     return Path(name).read_bytes()
 
@@ -300,9 +316,17 @@ def test_a_full_disk_below_a_sqlite_ledger_is_told(on_file, monkeypatch):
 
 def test_a_sqlite_file_that_may_not_be_written_is_told(on_file, monkeypatch):
     connect = engine.sqlite3.connect
-    monkeypatch.setattr(engine.sqlite3, "connect", lambda path, **how: connect(f"file:{path}?mode=ro", uri=True, **how))
+    monkeypatch.setattr(engine.sqlite3, "connect", lambda there, **how: connect(there.replace("=rw", "=ro"), **how))
 
     assert on_file.unwritable() == "is read-only: its file may not be written"
+
+
+def test_a_look_at_a_ledger_that_was_moved_away_leaves_no_empty_one_in_its_place(on_file):
+    for name in (on_file.path, *(on_file.path.with_name(f"{on_file.path.name}-{more}") for more in ("wal", "shm"))):
+        name.rename(name.with_name(f"moved-{name.name}"))
+
+    assert on_file.unwritable() is None
+    assert not on_file.path.exists()
 
 
 def test_a_ledger_that_is_locked_is_not_read_only(on_file):

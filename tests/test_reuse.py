@@ -15,12 +15,14 @@ from jobs.intake import record, survey
 from jobs.ledger.reuse import Wish
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.values.batches import NewBatch
-from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear
+from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
 from jobs.results import plain_address, row_values
 from jobs.reuse import Allotment, Reuse, is_reusable
 from jobs.states import Image, Job
-from providers.dialect import Request
+from providers.dialect import Kind, Request
+from worker.local import told
 from worker.stages.copy import copy
+from worker.verdict import Reason, Standing
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +295,41 @@ async def test_a_request_that_is_open_or_unknown_elsewhere_is_waited_for(tmp_pat
     await copy(services, due(services, later=120.0)[0])
 
     assert only(services).state is Job.DONE
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_row_that_is_sent_again_by_itself_is_waited_for_unless_it_has_left_its_batch(tmp_path, left):
+    """Between two attempts nothing of it is open: it was refused for its pace, and goes out again in a moment."""
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    now = services.clock.now()
+    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    again(services, tmp_path)
+    slow_down = SubmitRefused(attempt_id=intent.attempt_id, at=now, kind=Kind.THROTTLED, code="429", message="slow")
+    services.ledger.record([slow_down], now)
+    if left:
+        stock(services, tmp_path, [row(1)])
+
+    await copy(services, due(services)[0])
+
+    expected = (Job.FAILED, "reuse_gone") if left else (Job.WORKING, "reuse_waits")
+    result = only(services)
+    assert (result.state, result.error_code or result.images[0].error_code) == expected
+
+
+async def test_a_run_that_waits_for_anothers_row_does_not_call_its_image_paid(tmp_path):
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    now = services.clock.now()
+    services.ledger.claim_submits("main", now, lease=900.0)
+    again(services, tmp_path)
+    await copy(services, due(services)[0])
+
+    progress = services.ledger.progress("c", now)
+    said = told(Reason.NOTHING_STORED, Standing(progress=progress, accounts=[], now=now))
+
+    assert said.startswith("1 image to be taken from other rows: the same request is being made for another row")
+    assert "paid image" not in said
 
 
 async def test_a_copy_whose_process_died_is_made_by_the_next(tmp_path):

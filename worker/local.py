@@ -18,6 +18,7 @@ from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
 from jobs.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line, unwritable_line
 from jobs.result_files import dollars
+from jobs.reuse import REUSE_WAITS
 from jobs.states import Batch as BatchState
 from worker.crew import Crew, Drained, lanes_of
 from worker.services import Services
@@ -338,8 +339,18 @@ def _nothing_stored(standing: Standing) -> str:
 
 
 def _not_copied(progress: Progress) -> str:
-    errors = ", ".join(f"{number:,} {code}" for code, number in sorted(progress.copy_errors.items()))
-    return f"{count(progress.images_generated, 'paid image')} cannot be copied: {errors}"
+    waits = progress.copy_errors.get(REUSE_WAITS, 0)
+    errors = {code: number for code, number in sorted(progress.copy_errors.items()) if code != REUSE_WAITS}
+    told = []
+    if paid := progress.images_generated - waits:
+        told.append(f"{count(paid, 'paid image')} cannot be copied: {_listed(errors)}")
+    if waits:
+        told.append(f"{count(waits, 'image')} to be taken from other rows: {progress.copy_words[REUSE_WAITS]}")
+    return "; ".join(told)
+
+
+def _listed(errors: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {code}" for code, number in errors.items())
 
 
 def _bucket_refuses(standing: Standing) -> str:

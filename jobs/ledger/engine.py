@@ -238,8 +238,9 @@ def _file_unwritable(path: Path | None) -> str | None:
         return None
     if shutil.disk_usage(path.parent).free < _LEAST_ROOM:
         return f"cannot be written: the disk of {path.parent} is full"
+    there = f"{path.absolute().as_uri()}?mode=rw"  # else one that was moved away would get an empty file in its place
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(there, timeout=0, isolation_level=None, uri=True)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE ledger SET id = id")  # BEGIN alone does not fail on a read-only file
             connection.execute("ROLLBACK")

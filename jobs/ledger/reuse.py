@@ -185,8 +185,16 @@ def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, Origin]:
     return {row.id: _as_origin(row) for row in tx.execute(_ORIGINS, {"these": list(image_ids)})}
 
 
+#: Rows whose missing images are being made, or will be by themselves: also between two attempts.
+_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+_IS_WANTED = IS_CURRENT & jobs.c.position.is_not(None) & jobs.c.state.in_([state.value for state in _GOES_ON])
 _ORIGINS = (
-    select(images, batches.c.dest.label("of_batch"), attempts.c.state.label("attempt"), jobs.c.key)
+    select(
+        images,
+        batches.c.dest.label("of_batch"),
+        attempts.c.state.label("attempt"),
+        _IS_WANTED.label("wanted"),
+    )
     .select_from(
         images.join(batches, batches.c.id == images.c.batch_id)
         .join(jobs, jobs.c.id == images.c.job_id)
@@ -199,7 +207,8 @@ _OPEN = (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
 
 def _as_origin(row: Any) -> Origin:
     stored = row.state == Image.STORED
-    waits = row.state == Image.GENERATED or (row.state == Image.MISSING and row.attempt in _OPEN)
+    is_made = row.attempt in _OPEN or (row.attempt_id is None and row.wanted)
+    waits = row.state == Image.GENERATED or (row.state == Image.MISSING and is_made)
     return Origin(
         dest=row.lies_at or row.of_batch,
         path=row.object_path if stored else None,

@@ -11,6 +11,7 @@ from jobs.slack import SAVED_BEFORE
 from providers.dialect import Link
 from providers.tokens import TokenPrices, Usage
 from worker.http import FetchError
+from worker.images import BadImage, check
 from worker.services import Services
 from worker.spool import Body
 from worker.telemetry import emit
@@ -76,8 +77,9 @@ async def _saved(services: Services, attempt_id: int, index: int, url: str) -> s
     body = Body()
     try:
         await services.http.download(url, body, limit=LIMIT, timeout=TIMEOUT)
+        await services.calls.blocking(check, body.content())  # a CDN may give a page now, and the picture later
         name: str | None = await services.calls.blocking(services.spool.save_result, attempt_id, index, body.content())
-    except (FetchError, OSError) as error:
+    except (BadImage, FetchError, OSError) as error:
         emit("image_not_kept", level="warning", attempt_id=attempt_id, problem=str(error)[:300])
         return None
     finally:

@@ -37,7 +37,7 @@ def where_it_lies(services: Services, due: DueCopy) -> tuple[Origin, str]:
     if origin is None:
         gone(services, due, "the row it was to be taken from is on record no more")
     if origin.path is None and origin.is_coming:
-        said = "the same request is being made for another row, or its outcome is unknown"
+        said = "the same request is being made for another row, or its outcome is unknown (lightfast unknown)"
         raise LaterError(delayed(services, due, REUSE_WAITS, said, longest=LONGEST_WAIT))
     if origin.path is None:
         gone(services, due, "the row it was to be taken from ended without it")
