@@ -60,13 +60,14 @@ def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
 
     storage = desk.settings.storage
     if presign:
-        return _presigned(batch.dest, presign)
+        return presigned(batch.dest, presign)
     if storage.public_url:
         return public_address(storage.public_url, batch.dest, storage.to)
     return plain_address(batch.dest)
 
 
-def _presigned(dest: str, seconds: float) -> Address:
+def presigned(dest: str, seconds: float) -> Address:
+    """Addresses that anybody can open for so long."""
     from worker.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
 
     if is_folder(dest):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, target_of
+from cli.placing import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, presigned, target_of
 from cli.reading import Desk, note
 from jobs import sheet
 from jobs.errors import LightfastError
-from jobs.results import Address, image_values, row_values, slots_of, words_of
+from jobs.results import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
 from jobs.states import Job as JobState
 
 if TYPE_CHECKING:
@@ -56,19 +56,32 @@ def _pictures(desk: Desk, batch: Batch, wish: Wish, where: str | None) -> tuple[
     """Addresses a browser can open, and what is to be said of them."""
     if wish.presign or desk.settings.storage.public_url:
         return address_of(desk, batch, wish.presign), []
-    if is_folder(batch.dest):
-        return _beside_the_page(batch.dest, where), []
+    notes: dict[str, None] = {}
+    of_dest: dict[str, Callable[[str], str]] = {}
+
+    def address(path: str, elsewhere: str = batch.dest) -> str:
+        if elsewhere not in of_dest:
+            of_dest[elsewhere], told = _at(elsewhere, where)
+            notes.update(dict.fromkeys(told))
+        return of_dest[elsewhere](path)
+
+    address("probe")
+    return address, list(notes)
+
+
+def _at(dest: str, where: str | None) -> tuple[Callable[[str], str], list[str]]:
+    """Addresses below a destination: the batch's own, or one where images lie that it has from another batch."""
+    if is_folder(dest):
+        return _beside_the_page(dest, where), []
     try:
-        signed = address_of(desk, batch, LONGEST_PRESIGN)
+        signed = presigned(dest, LONGEST_PRESIGN)
         signed("probe")  # signing needs credentials, which a reader of the ledger may not have
     except LightfastError as error:
-        return address_of(desk, batch, None), [
-            f"no picture will show: {batch.dest} could not sign addresses ({error})."
-        ]
+        return plain_address(dest), [f"no picture will show: {dest} could not sign addresses ({error})."]
     return signed, ["the sheet's pictures are signed addresses: whoever has the page can see them, for 7 days."]
 
 
-def _beside_the_page(dest: str, where: str | None) -> Address:
+def _beside_the_page(dest: str, where: str | None) -> Callable[[str], str]:
     """Relative links where the page is a file on this machine too, so that the folder can be moved and sent."""
     folder = Path(unquote(urlsplit(dest).path) if dest.startswith("file://") else dest).absolute()
     if where is None or "://" in where:
@@ -85,8 +98,8 @@ def _wanted(results: Iterable[Result], wish: Wish) -> Iterator[Result]:
 
 
 def _words(result: Result) -> set[str]:
-    of_images = (words_of(image_values(result, image, str)) for image in slots_of(result))
-    return words_of(row_values(result, str)).union(*of_images)
+    of_images = (words_of(image_values(result, image, bare_address)) for image in slots_of(result))
+    return words_of(row_values(result, bare_address)).union(*of_images)
 
 
 def _unseen(wish: Wish) -> frozenset[JobState]:

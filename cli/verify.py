@@ -57,10 +57,12 @@ def verify(  # noqa: PLR0913  one parameter an option
         found = find_batch(desk.ledger, batch)
         report = _inspect(desk, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
         mended = _repair(desk, found.name, report) if repair else None
+        named = desk.ledger.named(found.name)
         if json:
-            show_json(document(found, how, report, mended))
+            show_json(document(found, how, report, mended) | {"named_elsewhere": named})
         else:
             show(page(found, how, report, mended, everything=all), sandbox=found.sandbox)
+            show(_named(named))
     return 3 if _is_wrong(report, mended) else 0
 
 
@@ -169,6 +171,11 @@ def page(batch: Batch, how: str, report: Report, mended: Mended | None, *, every
     if len(report.findings) > len(shown):
         yield f"  … {len(report.findings):,} in all (--all shows them)", ""
     yield from _help(batch, report, mended)
+
+
+def _named(named: dict[str, int]) -> Iterator[Line]:
+    for dest, number in named.items():
+        yield f"  not looked at: {wording.count(number, 'image')} at {dest}, with the batch that stored them there", ""
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

@@ -234,7 +234,7 @@ def _common(result: Result) -> dict[str, Value]:
 
 
 def _line_without_image(result: Result) -> dict[str, Value]:
-    values = row_values(result, address=str)
+    values = row_values(result, address=bare_address)
     values.update(dict.fromkeys(("lf_width", "lf_height", "lf_bytes", "lf_sha256", "lf_index")))
     return values
 
@@ -343,6 +343,11 @@ def check_only(asked: Sequence[str], codes: Iterable[str]) -> frozenset[str]:
 def place_of(image: StoredImage, address: Address, path: str) -> str:
     """The image's address. One that a row has from another batch may lie at that one's destination."""
     return address(path) if image.dest is None else address(path, image.dest)
+
+
+def bare_address(path: str, elsewhere: str = "") -> str:  # noqa: ARG001  as every address
+    """For whoever looks at a row's other values."""
+    return path
 
 
 def plain_address(dest: str) -> Address:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 
 import pytest
 from again_world import MAIN, NOW, World, finish, rows
 from crew_world import Provider, close_all, png, row, stock, world
+from shop import call, document, open_shop
 from sqlalchemy import select, update
 
 from jobs.errors import LightfastError
 from jobs.intake import record, survey
+from jobs.ledger import open_ledger
 from jobs.ledger.reuse import Wish
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.values.batches import NewBatch
@@ -380,3 +383,33 @@ async def test_a_link_to_a_link_names_the_one_object_there_is(tmp_path):
 
     values = row_values(only(services, "d"), plain_address(str(tmp_path / "third")))
     assert values["lf_urls"] == [(tmp_path / "dest" / "b/k0/0.png").as_uri()]
+
+
+# -- named where it lies -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """The shop's images lie where another batch has stored them."""
+    open_shop(tmp_path, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "spring")
+    named = {"lies_at": str(tmp_path / "spring"), "source_id": 1, "attempt_id": None}
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
+    with contextlib.closing(ledger), ledger._database.writing() as tx:
+        tx.execute(update(images).where(images.c.state == Image.STORED.value).values(**named))
+    return tmp_path
+
+
+@pytest.mark.parametrize("more", [(), ("--only", "reused")])
+def test_a_contact_sheet_shows_images_that_lie_elsewhere(linked, more):
+    call("results", "shop", "--format", "html", "-o", "sheet.html", *more)
+
+    assert 'src="spring/shop/lamp/0.png"' in (linked / "sheet.html").read_text()
+
+
+@pytest.mark.usefixtures("linked")
+def test_verify_says_which_images_it_did_not_look_at_and_where_they_are(tmp_path):
+    said = call("verify", "shop").stdout
+
+    assert f"not looked at: 2 images at {tmp_path / 'spring'}" in said
+    assert document("verify", "shop")["named_elsewhere"] == {str(tmp_path / "spring"): 2}

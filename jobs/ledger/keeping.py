@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from jobs.integrity import Awaited, Kept
 from jobs.ledger.derived import derive_jobs
@@ -31,6 +31,13 @@ def kept(tx: Connection, batch_id: int, after: int) -> list[Kept]:
     mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.id > after)
     own = images.c.lies_at.is_(None)
     return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
+
+
+def named(tx: Connection, batch_id: int) -> dict[str, int]:
+    """How many stored images of a batch are only named, by the destination where they lie."""
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.lies_at.is_not(None))
+    counted = select(images.c.lies_at, func.count()).where(*mine).group_by(images.c.lies_at)
+    return dict(map(tuple, tx.execute(counted.order_by(images.c.lies_at))))
 
 
 def _as_kept(row: Any) -> Kept:

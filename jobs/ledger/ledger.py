@@ -528,6 +528,10 @@ class Ledger:
             yield from page
             after = page[-1].image_id
 
+    def named(self, name: str) -> dict[str, int]:
+        """How many images of a batch are only named, by the destination where they lie: another batch's to look at."""
+        return self._read(lambda tx: keeping.named(tx, batches.batch_id_of(tx, name)))
+
     def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
         """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
         return self._write(lambda tx: keeping.copy_again(tx, reasons, now))
