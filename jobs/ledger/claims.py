@@ -126,14 +126,13 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     stops = failing.stops(tx, account.id, now)
     wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
     # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
-    probe = _pick(tx, account, replace(wish, most=1, which=stops.to_probe)) if stops else []
-    tries = probe + _pick(tx, account, wish.without(probe, stops and stops.free))
+    probe = _pick(tx, account, replace(wish, most=1, which=stops.probes)) if stops else []
+    tries = probe + _pick(tx, account, wish.without(probe, stops.frees if stops else None))
     if not tries:
         _note_bound(tx, account, Bound.WORK)
-        used = today is not None and today <= 0
-        return Claim(
-            intents=(), next_at=days.next_day(now) if used else _next_ready(tx, account.provider, now, terms.only)
-        )
+        if today is not None and today <= 0:
+            return Claim(intents=(), next_at=days.next_day(now))
+        return Claim(intents=(), next_at=_next_ready(tx, account, now, terms.only))
     bound = _bound(account, permits, len(tries), places)
     claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
     for one in probe:  # last, as everybody who writes these rows does
@@ -215,9 +214,9 @@ class _Wish:
     now: float
     only: str | None
     today: int | None  # micro-dollars that the day's budgets leave; None: as many as the batches' own
-    which: Any = None  # jobs; None: all that are ready
+    which: shares.Which | None = None  # rows; None: all that are ready
 
-    def without(self, taken: list[_Try], which: Any) -> _Wish:
+    def without(self, taken: list[_Try], which: shares.Which | None) -> _Wish:
         """What is left, of such jobs."""
         today = None if self.today is None else self.today - _cost(taken)
         return replace(self, most=self.most - len(taken), today=today, which=which)
@@ -241,15 +240,19 @@ def _share_out(tx: Connection, provider: str, open_shares: Sequence[Share], wish
     today = wish.today
     for share, count in shares.divide(open_shares, wish.most):
         batch = share.batch
-        ready = _ready_jobs(tx, batch.id, provider, count, wish)
+        ready = _ready_jobs(tx, share, provider, count, wish.now)
         picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, count))
         today = None if today is None else today - _cost(allowed)
     return picked
 
 
-def _ready_jobs(tx: Connection, batch_id: int, provider: str, most: int, wish: _Wish) -> Sequence[Row[Any]]:
-    wanted = {"of_batch": batch_id, "at_provider": provider, "moment": wish.now, "most": most}
-    return tx.execute(_READY if wish.which is None else _READY.where(wish.which), wanted).all()
+def _ready_jobs(tx: Connection, share: Share, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
+    wanted = {"of_batch": share.batch.id, "at_provider": provider, "moment": now, "most": most}
+    if share.models is None:
+        return tx.execute(_READY, wanted).all()
+    # One question a model: a condition on the models would read every row that waits before the first that may go.
+    found = [row for model in share.models for row in tx.execute(_READY_OF_MODEL, {**wanted, "model": model})]
+    return sorted(found, key=lambda row: int(row.position))[:most]
 
 
 _READY = (
@@ -259,6 +262,7 @@ _READY = (
     .limit(bindparam("most", type_=Integer))
     .with_for_update(key_share=True)
 )
+_READY_OF_MODEL = _READY.where(jobs.c.provider_model == bindparam("model"))
 
 
 def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> list[_Try]:
@@ -331,8 +335,11 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
-def _next_ready(tx: Connection, provider: str, now: float, only: str | None) -> float | None:
-    return tx.execute(_NEXT_READY, {"at_provider": provider, "moment": now, "only": only}).scalar()
+def _next_ready(tx: Connection, account: Row[Any], now: float, only: str | None) -> float | None:
+    """When a row's wait ends. Not asked while rows could be sent and may not: all of these would be read, each time."""
+    if shares.with_work(tx, account, now, only):
+        return None
+    return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": now, "only": only}).scalar()
 
 
 _NEXT_READY = select(func.min(jobs.c.ready_at)).where(

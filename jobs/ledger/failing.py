@@ -15,12 +15,9 @@ from sqlalchemy import (
     Connection,
     Integer,
     bindparam,
-    false,
     func,
     literal_column,
-    or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -300,15 +297,18 @@ class Stops:
     stopped: tuple[Scope, ...]
     tried: tuple[Scope, ...]  # of these a probe has told, or is about to
 
-    @property
-    def free(self) -> Any:
-        """Jobs that may be sent."""
-        return ~or_(false(), *map(_jobs_of, self.stopped))
+    def frees(self, provider_model: str, dest: str) -> bool:
+        """Whether such rows may be sent."""
+        return not any(_holds(scope, provider_model, dest) for scope in self.stopped)
 
-    @property
-    def to_probe(self) -> Any:
-        """Jobs of which one may be sent, to see whether it can be stored."""
-        return or_(false(), *map(_jobs_of, self.stopped)) & ~or_(false(), *map(_jobs_of, self.tried))
+    def probes(self, provider_model: str, dest: str) -> bool:
+        """Whether one of such rows may be sent, to see whether it can be stored."""
+        tried = any(_holds(scope, provider_model, dest) for scope in self.tried)
+        return not (tried or self.frees(provider_model, dest))
+
+
+def _holds(scope: Scope, provider_model: str, dest: str) -> bool:
+    return scope[1] in ("", provider_model) and scope[2] in ("", dest)
 
 
 def stops(tx: Connection, account_id: int, now: float) -> Stops | None:
@@ -365,16 +365,6 @@ def _may_probe_early(tx: Connection, row: Any, now: float) -> bool:
         attempts.c.batch_id.in_(there),
     )
     return tx.execute(flying.limit(1)).first() is None
-
-
-_batches = batches.alias()
-
-
-def _jobs_of(scope: Scope) -> Any:
-    _, provider_model, dest = scope
-    condition = jobs.c.provider_model == provider_model if provider_model else true()
-    # Of an alias: where batches are asked for too, SQLAlchemy would take it for theirs.
-    return condition & jobs.c.batch_id.in_(select(_batches.c.id).where(_batches.c.dest == dest)) if dest else condition
 
 
 def note_probe(tx: Connection, account_id: int, provider_model: str, dest: str, now: float) -> None:

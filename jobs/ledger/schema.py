@@ -212,6 +212,16 @@ jobs = Table(
         sqlite_where=text("state = 'ready'"),
         postgresql_where=text("state = 'ready'"),
     ),
+    # Where nothing more is bought of one model, the rows of the others are found without reading those before them.
+    Index(
+        "ix_jobs_ready_model",
+        "batch_id",
+        "provider",
+        "provider_model",
+        "position",
+        sqlite_where=text("state = 'ready'"),
+        postgresql_where=text("state = 'ready'"),
+    ),
 )
 
 #: What the columns of a job say of the request it stands for.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, literal_column, or_, select, update
@@ -28,6 +28,7 @@ class Share:
 
     batch: Row[Any]
     tag: float
+    models: tuple[str, ...] | None = None  # the provider's own, whose rows may be sent; None: all
 
 
 _ONLY = bindparam("only", type_=Text)
@@ -50,8 +51,8 @@ _BEYOND_REASON = bindparam("moment", type_=Float) + (retry.LONGEST_REST + retry.
 IS_READY = (*WAITS, or_(jobs.c.ready_at <= bindparam("moment", type_=Float), jobs.c.ready_at > _BEYOND_REASON))
 
 
-def _with_work(*which: Any) -> Any:
-    work: Any = select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id, *which)
+def _with_work() -> Any:
+    work: Any = select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id)
     served = and_(shares.c.batch_id == batches.c.id, shares.c.account_id == bindparam("of_account"))
     return (
         select(batches, shares.c.tag)
@@ -64,15 +65,42 @@ def _with_work(*which: Any) -> Any:
 
 _WITH_WORK = _with_work()  # built once: to build it costs more than to run it
 
+#: Whether rows of a provider's own model may be sent for a destination.
+Which = Callable[[str, str], bool]
 
-def with_work(tx: Connection, account: Row[Any], now: float, only: str | None, which: Any = None) -> list[Share]:
+
+def with_work(
+    tx: Connection, account: Row[Any], now: float, only: str | None, which: Which | None = None
+) -> list[Share]:
     """The batches that may spend and have work at the account, each locked; the caller holds the account's row.
 
-    `which`: only such jobs count as work; None: all.
+    `which`: only such rows count as work; None: all.
     """
     wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
-    rows = tx.execute(_WITH_WORK if which is None else _with_work(which), wanted).all()
-    return [Share(row, _tag(row, account.share_floor)) for row in rows]
+    open_shares = [Share(row, _tag(row, account.share_floor)) for row in tx.execute(_WITH_WORK, wanted).all()]
+    if which is None:
+        return open_shares
+    found = [replace(one, models=_models(tx, one.batch, account.provider, which)) for one in open_shares]
+    return [share for share in found if share.models]
+
+
+def _models(tx: Connection, batch: Row[Any], provider: str, which: Which) -> tuple[str, ...]:
+    return tuple(model for model in _waiting_models(tx, batch.id, provider) if which(model, batch.dest))
+
+
+def _waiting_models(tx: Connection, batch_id: int, provider: str) -> Iterator[str]:
+    """Those of its rows that wait; from one to the next by the index, since to read all rows takes long."""
+    last = ""
+    while after := tx.execute(_NEXT_MODEL, {"of_batch": batch_id, "at_provider": provider, "last": last}).scalar():
+        yield (last := after)
+
+
+_NEXT_MODEL = (
+    select(jobs.c.provider_model)
+    .where(jobs.c.batch_id == bindparam("of_batch"), *WAITS, jobs.c.provider_model > bindparam("last"))
+    .order_by(jobs.c.provider_model)
+    .limit(1)
+)
 
 
 def _tag(batch: Row[Any], floor: float) -> float:

@@ -7,8 +7,10 @@ import re
 import pytest
 from sqlalchemy import event
 
+from jobs.copying import ENOUGH
 from jobs.ledger import open_ledger
-from tests.ledger import stock
+from tests.ledger import stock, test_failing
+from tests.ledger.stock import NOW
 
 
 @pytest.fixture
@@ -49,3 +51,41 @@ def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
     ledger.close()
 
     assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in found
+
+
+def work_of_a_claim(ledger, now):
+    """Hundreds of SQLite's own instructions that one claim takes: no clock, and the same on every machine."""
+    done = []
+    with ledger._database.writing() as tx:  # the one connection that writes
+        tx.connection.driver_connection.set_progress_handler(lambda: done.append(1), 100)
+    claimed = ledger.claim_submits("main", now, lease=90, at_most=2).intents
+    with ledger._database.writing() as tx:
+        tx.connection.driver_connection.set_progress_handler(None, 0)
+    return claimed, len(done)
+
+
+@pytest.mark.parametrize("others", [0, 10], ids=["nothing may be sent", "another model behind them may"])
+def test_rows_that_wait_for_images_to_be_stored_again_are_not_read_by_every_claim(sqlite_ledger_url, others):
+    found = []
+    for place, rows in enumerate((200, 2_000)):
+        ledger = open_ledger(f"{sqlite_ledger_url}.{place}")
+        stock.stock(ledger, [test_failing.other_model(row) for row in stock.rows(rows)])
+        test_failing.buy_and_fail(ledger, ENOUGH)
+        if others:
+            storable = stock.rows(others, first=rows)
+            ledger.record_manifest(stock.new_batch(), storable, append=True, now=NOW)
+            _one_is_stored(ledger)
+        claimed, work = work_of_a_claim(ledger, NOW + 1)
+        found.append((len(claimed), work))
+        ledger.close()
+
+    (few, little), (as_few, as_little) = found
+    assert few == as_few == (2 if others else 0)
+    assert as_little <= 2 * little + 10
+
+
+def _one_is_stored(ledger):
+    """One of the other model, which is tried as a probe."""
+    test_failing.buy(ledger, 1)
+    (copy,) = [copy for copy in test_failing.due(ledger, 100) if copy.provider_model.startswith("gpt")]
+    test_failing.store(ledger, [copy])
