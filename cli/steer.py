@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from jobs.ledger.values.reports import Result
     from jobs.settings import Settings
     from providers.catalog import Catalog
-    from providers.dialect import Request
 
 EveryBatch = Annotated[bool, typer.Option("--all", help="The emergency stop: every batch of this ledger.")]
 MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
@@ -197,7 +196,7 @@ def retry(  # noqa: PLR0913  one parameter an option
     if only and only not in RETRIED:
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
 
-    def begin(desk: Desk) -> int:
+    def begin(desk: Desk, _: Sequence[Result]) -> int:
         return desk.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
 
     def wanted(result: Result) -> bool:
@@ -234,21 +233,28 @@ def redo(  # noqa: PLR0913  one parameter an option
     chosen = [*(key or []), *(_keys_of(keys) if keys else [])]
     if not (chosen or error):
         raise BadInput("redo needs to know the rows: --key KEY, --keys FILE with one key a line, or --error CODE.")
-    changes: list[tuple[str, Request | None]] = []
 
     def wanted(result: Result) -> bool:
-        if result.request is None or not (result.key in chosen or (error and result.error_code == error)):
-            return False
-        changes.append(_change(result, prompt))
-        return True
+        return result.request is not None and bool(result.key in chosen or (error and result.error_code == error))
 
-    def begin(desk: Desk) -> int:
-        missing = sorted(set(chosen) - {change[0] for change in changes})
+    def begin(desk: Desk, rows: Sequence[Result]) -> int:
+        missing = sorted(set(chosen) - {row.key for row in rows})
         if missing:
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
-        return desk.ledger.redo(batch, changes, time.time())
+        changes = [(row.key, row.request if prompt else None) for row in rows]
+        return desk.ledger.redo(batch, changes, time.time(), _prices(desk.settings, rows))
 
-    again = Again(command="redo", batch=batch, error=error, wanted=wanted, begin=begin, yes=yes, json=json, quiet=quiet)
+    again = Again(
+        command="redo",
+        batch=batch,
+        error=error,
+        wanted=wanted,
+        asked=lambda row: _with_prompt(row, prompt),
+        begin=begin,
+        yes=yes,
+        json=json,
+        quiet=quiet,
+    )
     return _again(again, config, sandbox=sandbox)
 
 
@@ -264,7 +270,8 @@ class Again:
     error: str = ""
     keys: Sequence[str] = ()  # named on the command line
     wanted: Callable[[Result], bool]
-    begin: Callable[[Desk], int]  # makes the rows ready; returns how many
+    asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
+    begin: Callable[[Desk, Sequence[Result]], int]  # makes the rows ready; returns how many
     yes: bool
     json: bool
     quiet: bool
@@ -280,7 +287,7 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
             raise BadInput(cancelled_for_good(again.batch))
         for key in again.keys:
             demand_key(desk.ledger, [again.batch], key)
-        rows = [result for result in desk.ledger.results(again.batch) if again.wanted(result)]
+        rows = [again.asked(result) for result in desk.ledger.results(again.batch) if again.wanted(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
             return _nothing_to_do(again, desk)
@@ -288,26 +295,26 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
         warn(desk.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not desk.ledger.is_sqlite:
-            return _for_the_workers(again, desk, found, cost)
+            return _for_the_workers(again, desk, found, rows, cost)
         with desk.ledger.hold(time.time()):
-            _begin(again, desk, found, cost)
+            _begin(again, desk, found, rows, cost)
             return _work(desk, again.batch, json=again.json, quiet=again.quiet)
 
 
 def _nothing_to_do(again: Again, desk: Desk) -> int:
-    again.begin(desk)  # tells of keys that are not there
+    again.begin(desk, ())  # tells of keys that are not there
     why = nothing_to_retry(again.batch, again.error, desk.ledger.progress(again.batch).errors)
     _told(desk, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
     return 0
 
 
-def _begin(again: Again, desk: Desk, found: Batch, cost: int) -> int:
+def _begin(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
     desk.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
-    return again.begin(desk)
+    return again.begin(desk, rows)
 
 
-def _for_the_workers(again: Again, desk: Desk, found: Batch, cost: int) -> int:
-    count = _begin(again, desk, found, cost)
+def _for_the_workers(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
+    count = _begin(again, desk, found, rows, cost)
     ring(desk)
     _told(desk, again.batch, f"{wording.count(count, 'row')} ready again{_by_whom(desk)}.", json=again.json, rows=count)
     return 0
@@ -359,17 +366,26 @@ def _price(catalog: Catalog, row: Result) -> int | None:
         return None
 
 
-def _change(result: Result, template: str) -> tuple[str, Request | None]:
-    """The row's key, and its request with another prompt where one is given."""
+def _prices(settings: Settings, rows: Sequence[Result]) -> dict[str, int]:
+    """What an image of each costs at most, as it was told; without those of which it is not known."""
+    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+
+    catalog = catalog_of(settings)
+    found = {row.key: _price(catalog, row) for row in rows}
+    return {key: price for key, price in found.items() if price is not None}
+
+
+def _with_prompt(result: Result, template: str) -> Result:
+    """The row with another prompt, where one is given."""
     if not template or result.request is None:
-        return result.key, None
+        return result
     from jobs.templates import Missing, parse  # noqa: PLC0415  only with --prompt
 
     try:
         prompt = parse(template, "--prompt").render(result.texts)
     except Missing as missing:
         raise BadInput(f"--prompt: row {result.key} has nothing in column {missing.column}.") from None
-    return result.key, replace(result.request, prompt=prompt)
+    return replace(result, request=replace(result.request, prompt=prompt))
 
 
 def _keys_of(file: Path) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_samples import a_result
 
-from cli.steer import _price
+from cli.steer import _price, _with_prompt
 from jobs.costs import expected
 from jobs.ledger import open_ledger
 from jobs.ledger.values.facts import ImageLost, TaskSucceeded
@@ -295,3 +295,18 @@ def test_what_making_a_row_anew_costs_is_told_for_the_route_it_is_made_by(mode, 
     dev = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta"}
 
     assert _price(CATALOG, a_result(request=request, mode=mode, **dev)) == price
+
+
+def test_a_row_that_is_made_anew_with_a_longer_prompt_is_told_and_set_aside_at_what_that_may_cost():
+    request = CATALOG.complete(Request(prompt="a lamp", model="gpt-image-2"))
+    dev = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta", "mode": "official-cheap"}
+    row = a_result(request=request, **dev)
+
+    longer = _with_prompt(row, "a lamp, " * 1_000)
+
+    assert _price(CATALOG, longer) == _price(CATALOG, row) + 2_797  # 7,994 bytes more, at $0.35 for a million
+    ledger = open_ledger("sqlite://")
+    ledger_stock.stock(ledger, [ledger_stock.priced(ledger_stock.row(0), _price(CATALOG, row))])
+    ledger.redo("spring", [("k0", longer.request)], NOW, {"k0": _price(CATALOG, longer)})
+    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [_price(CATALOG, longer)]
+    ledger.close()

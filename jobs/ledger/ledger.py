@@ -272,9 +272,18 @@ class Ledger:
         """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many."""
         return self._write(lambda tx: steering.retry(tx, name, now, only=only, error=error, keys=keys))
 
-    def redo(self, name: str, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
-        """New images for these keys, beside the old; a request of None means the same request again."""
-        return self._write(lambda tx: steering.redo(tx, name, changes, now))
+    def redo(
+        self,
+        name: str,
+        changes: Sequence[tuple[str, Request | None]],
+        now: float,
+        prices: Mapping[str, int] | None = None,
+    ) -> int:
+        """New images for these keys, beside the old; a request of None means the same request again.
+
+        `prices`: what one image costs at most now, in micro-dollars; a row that is not in it keeps its price.
+        """
+        return self._write(lambda tx: steering.redo(tx, name, changes, prices or {}, now))
 
     def unknown(self, batch: str | None = None, key: str | None = None) -> list[UnknownAttempt]:
         """Attempts whose outcome nobody can know."""

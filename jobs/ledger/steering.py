@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, true, update
@@ -41,19 +41,24 @@ def agree(tx: Connection, name: str, agreed: int, budget: int | None) -> None:
     tx.execute(update(batches).where(batches.c.name == name).values(agreed=agreed, budget=budget))
 
 
-def redo(tx: Connection, name: str, changes: Sequence[tuple[str, Request | None]], now: float) -> int:
+def redo(
+    tx: Connection, name: str, changes: Sequence[tuple[str, Request | None]], prices: Mapping[str, int], now: float
+) -> int:
     """A new revision for each key, with its old request or a new one; returns how many.
 
-    The request's hash stays the manifest's own: the same manifest again must not find the row changed.
+    The request's hash stays the manifest's own: the same manifest again must not find the row changed. `prices`: what
+    an image costs at most now, by key; a longer prompt costs more where tokens are billed. Others keep theirs.
     """
     batch_id, wanted = batch_id_of(tx, name), dict(changes)
     found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
-    rows = [(_again(job, wanted[job.key]), job) for job in found if job.request is not None]
+    rows = [
+        (_again(job, wanted[job.key], prices.get(job.key, job.price)), job) for job in found if job.request is not None
+    ]
     revise(tx, batch_id, rows, now)
     return len(rows)
 
 
-def _again(job: Any, request: Request | None) -> Row:
+def _again(job: Any, request: Request | None, price: int | None) -> Row:
     return Row(
         position=job.position or 0,
         line=job.line,
@@ -64,7 +69,7 @@ def _again(job: Any, request: Request | None) -> Row:
         path=job.path,
         provider=job.provider,
         provider_model=job.provider_model,
-        price=job.price,
+        price=price,
         mode=job.mode,
         pixels=(job.width, job.height) if job.width else None,
         max_n=job.max_n,
