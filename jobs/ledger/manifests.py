@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
+from jobs.failover import Failover
 from jobs.ledger import adopted, failing
 from jobs.ledger.batches import batch_of, number_jobs, upsert_batch
 from jobs.ledger.events import job_event, write_events
@@ -28,6 +29,9 @@ _CHUNK = 1000
 
 #: Rows that stand for no job: bad ones under --skip-bad, and those left out on the user's word.
 _NO_JOB = (Job.SKIPPED, Job.INVALID)
+
+#: What of a job says where it is made, and for how much.
+_ROUTE = ("provider", "provider_model", "price", "mode", "width", "height", "max_n")
 
 
 def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
@@ -53,6 +57,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
             jobs.c.path,
             jobs.c.position,
             jobs.c.closed,
+            *(jobs.c[name] for name in _ROUTE),
             jobs.c.request.is_(None).label("adopted"),
             func.count().label("slots"),
             func.sum(case((free, 1), else_=0)).label("free"),
@@ -93,11 +98,13 @@ class Manner:
     keep_changed: bool = False
     append: bool = False  # rows on record that it does not have stay in the batch
     reuse: Wish | None = None
+    stays: bool = True  # no row goes to another provider by itself
 
 
 def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: Manner, now: float) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
+    manner = replace(manner, stays=new.failover is Failover.OFF)
     if manner.append:
         rows = _behind(tx, batch_id, rows)
     else:
@@ -106,9 +113,9 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: 
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
         _record_chunk(tx, batch_id, chunk, manner, now)
-    failing.try_again(tx, batch_id, now)
     if manner.reuse:
         allot(tx, batch_id, manner.reuse, now)
+    failing.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 
 
@@ -133,6 +140,7 @@ def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: Manne
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
     _place(tx, again, manner)
+    _plan_anew(tx, [(row, job) for row, job in again if adopted.fits(row, job) and _may_go_elsewhere(row, job, manner)])
     adopted.complete(tx, batch_id, [(job, _asked(row)) for row, job in again if job.adopted and adopted.fits(row, job)])
     changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
     free = [(row, job) for row, job in changed if not job.taken]
@@ -230,6 +238,23 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None
     ]
     if values:
         tx.execute(_PLACE, values)
+
+
+def _may_go_elsewhere(row: Row, job: Any, manner: Manner) -> bool:
+    """Only where nothing was bought for it, and it was neither made anew nor moved to where it could be made."""
+    is_first = job.revision == 1 and not job.taken and not job.adopted
+    return is_first and (manner.stays or job.provider == row.provider)
+
+
+def _plan_anew(tx: Connection, again: list[tuple[Row, Any]]) -> None:
+    """Rows that wait are made as this plan says: its money is what was agreed to, not that of an earlier one."""
+    asked = [(job, {name: _asked(row)[name] for name in _ROUTE}) for row, job in again]
+    moved = [(job, to) for job, to in asked if any(getattr(job, name) != value for name, value in to.items())]
+    if moved:
+        tx.execute(_MOVED, [{"of_job": job.id, **{f"to_{name}": to[name] for name in _ROUTE}} for job, to in moved])
+
+
+_MOVED = update(jobs).where(jobs.c.id == bindparam("of_job")).values({name: bindparam(f"to_{name}") for name in _ROUTE})
 
 
 _ANEW = (

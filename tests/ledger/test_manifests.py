@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
+from jobs.failover import Failover
 from jobs.ledger import engine, migrations, open_ledger, schema
 from jobs.ledger.manifests import ChangedRows
 from jobs.ledger.values.facts import SubmitAccepted
@@ -229,3 +231,36 @@ def test_the_drawing_of_the_states_and_the_table_agree():
 
     assert told == {state.value: {to.value for to in steps} for state, steps in ATTEMPT_STEPS.items()}
     assert set(told) == {state.value for state in Attempt}
+
+
+def elsewhere(row, **route):
+    told = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta", "mode": "official-cheap"}
+    return dataclasses.replace(row, **{**told, "price": 5_435, "max_n": 10, **route})
+
+
+def test_rows_that_wait_are_bought_on_the_route_and_at_the_price_that_the_newest_plan_told(ledger):
+    """Planned long ago, before a cheaper route was known: what is agreed to now is what is set aside now."""
+    ledger.sync_accounts([stock.account(), stock.account(name="dev", provider="maxapi.dev")], NOW)
+    planned = stock.rows(3)
+    ledger.record_manifest(stock.new_batch(), planned, now=NOW)
+    (bought,) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
+
+    ledger.record_manifest(stock.new_batch(), [elsewhere(row) for row in planned], now=NOW + 1)
+
+    intents = ledger.claim_submits("dev", NOW + 1, lease=90, at_most=9).intents
+    assert [(one.key, one.mode, one.price) for one in intents] == [(f"k{n}", "official-cheap", 5_435) for n in (1, 2)]
+    assert ledger.claim_submits("main", NOW + 1, lease=90, at_most=9).intents == ()
+    assert (bought.key, ledger.progress("spring").batch.reserved) == ("k0", stock.PRICE + 2 * 5_435)
+
+
+def test_a_row_that_was_moved_or_made_anew_stays_as_it_is_when_its_manifest_comes_again(ledger):
+    ledger.sync_accounts([stock.account(), stock.account(name="dev", provider="maxapi.dev")], NOW)
+    (moved,) = (elsewhere(row) for row in stock.rows(1))
+    ledger.record_manifest(stock.new_batch(failover=Failover.EQUAL), [moved], now=NOW)
+    ledger.record_manifest(stock.new_batch(failover=Failover.EQUAL), stock.rows(1), now=NOW)
+    assert [one.price for one in ledger.claim_submits("dev", NOW, lease=90).intents] == [5_435]
+
+    ledger.record_manifest(stock.new_batch("autumn"), stock.rows(1, prompt="a vase"), now=NOW)
+    ledger.redo("autumn", [("k0", None)], NOW, prices={"k0": 7})
+    ledger.record_manifest(stock.new_batch("autumn"), stock.rows(1, prompt="a vase"), now=NOW)
+    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [7]
