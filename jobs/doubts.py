@@ -35,6 +35,9 @@ PATIENCE: dict[Doubt, Patience] = {
     # Said once more within the time that the row waits anyway before its next attempt.
     Doubt.FAILED: Patience(answers=2, seconds=0.0),
 }
+#: A task whose answers contradict each other must not hold its place for ever: asked about so often, so long after it
+#: was accepted, the next word that ends it is believed.
+AT_LAST = Patience(answers=100, seconds=3 * 86_400.0)
 #: Seconds between two such questions: the catalogue's cadence at first, then as long as it has been in doubt.
 FIRST_WAIT, LONGEST_WAIT = 4.0, 60.0
 
@@ -56,8 +59,13 @@ def since(doubt: Doubt, before: Doubted, now: float) -> float:
     return before.since if before.code == doubt and before.since is not None else now
 
 
-def is_believed(doubt: Doubt, before: Doubted, now: float) -> bool:
-    """Whether this answer, after those on record, is the verdict."""
+def is_believed(doubt: Doubt, before: Doubted, now: float, *, polls: int = 0, age: float = 0.0) -> bool:
+    """Whether this answer, after those on record, is the verdict.
+
+    `polls`: how often it was asked about in all; `age`: seconds since it was accepted.
+    """
+    if polls >= AT_LAST.answers and age >= AT_LAST.seconds:
+        return True
     patience = PATIENCE[doubt]
     answers = 1 + (before.answers if before.code == doubt else 0)
     return answers >= patience.answers and now - since(doubt, before, now) >= patience.seconds

@@ -43,14 +43,18 @@ def elsewhere(stuck: Stuck, policy: Failover, routes: Iterable[Route], spare: in
     model = stuck.request.model
     for route in routes:
         same = route.model == model and (policy is Failover.ANY_SIZE or _equal(route.pixels, stuck.pixels))
-        if same and _is_open(route.provider, stuck) and _is_affordable(route.price, stuck, spare):
+        if same and _is_open(route.provider, stuck) and _is_affordable(_price(route, stuck), stuck, spare):
             return route
     return None
 
 
 def more(route: Route, stuck: Stuck) -> int:
     """Micro-dollars the row costs more there; less than nothing where it is cheaper."""
-    return ((route.price or 0) - (stuck.price or 0)) * stuck.images
+    return ((_price(route, stuck) or 0) - (stuck.price or 0)) * stuck.images
+
+
+def _price(route: Route, stuck: Stuck) -> int | None:
+    return route.price_of(stuck.request.prompt)
 
 
 def _equal(pixels: tuple[int, int] | None, planned: tuple[int, int] | None) -> bool:

@@ -59,10 +59,15 @@ class Catalog:
             raise ValueError("; ".join(wrong))
         return self._changed(_with_prices(offer, prices.get(offer.provider, {})) for offer in self._offers)
 
-    def tokens_of(self, provider: str, provider_model: str, mode: str | None) -> TokenPrices | None:
-        """What a provider's route is billed by; None: by the image."""
+    def tokens_of(
+        self, provider: str, provider_model: str, mode: str | None, price: int | None = None
+    ) -> TokenPrices | None:
+        """What a provider's route is billed by; None: by the image.
+
+        `price`: what was set aside for an image, in micro-dollars; where that is a price of the user's own, it counts.
+        """
         own = (offer for offer in self._offers if (offer.provider, offer.id) == (provider, provider_model))
-        return next((offer.tokens.get(mode or "") for offer in own if not offer.your_prices), None)
+        return next((offer.tokens.get(mode or "") for offer in own if price not in offer.your_prices.values()), None)
 
     def with_cadence(self, provider: str, first_poll_after: float | None, poll_every: float | None) -> Catalog:
         """With the user's own seconds to the first poll and between polls; None keeps the catalogue's."""

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.failover import Failover, Stuck, elsewhere
 from providers.dialect import Request, Route
+from providers.tokens import TokenPrices
 
 REQUEST = Request(prompt="a lamp", model="gpt-image-2", ratio="1:1", resolution="1k")
 
@@ -74,3 +75,12 @@ def test_a_cheaper_one_needs_none_and_one_without_a_price_replaces_only_another_
     assert goes([route("maxapi.dev", price=4_900)]) == "maxapi.dev"
     assert goes([route("maxapi.dev", price=None)], spare=10**9) is None
     assert goes([route("maxapi.dev", price=None)], price=None) == "maxapi.dev"
+
+
+def test_a_route_that_is_billed_by_tokens_is_held_against_the_money_to_spare_with_the_rows_own_prompt():
+    tokens = TokenPrices(text_input=350_000, image_input=350_000, image_output=700_000)
+    by_tokens = dataclasses.replace(route("maxapi.dev", price=19_900), tokens=tokens)
+    long = dataclasses.replace(REQUEST, prompt="a lamp, " * 1_000)
+
+    assert goes([by_tokens]) == "maxapi.dev"
+    assert goes([by_tokens], request=long) is None  # $0.0028 for its text, and nothing to spare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from datetime import UTC, datetime
 
@@ -317,6 +318,21 @@ async def test_a_task_that_is_said_to_run_again_was_called_done_too_early_and_is
     await poll(services, due(services, later=10.0))
 
     assert due(services, later=60.0).doubted == Doubted()
+
+
+async def test_a_task_whose_answers_contradict_each_other_for_days_ends_and_its_place_is_free_again(tmp_path):
+    said = itertools.cycle([{"status": "FAILURE", "failure_reason": None}, {"status": "PROCESSING"}])
+    services = world(tmp_path, Provider(on_poll=lambda _: answer({"code": 0, "data": next(said)})))
+    task = await accepted(services, tmp_path, ago=4 * DAY)
+    polls = 0
+    while task is not None:
+        polls += 1
+        await poll(services, task)
+        (found, _) = services.ledger.claim_polls("main", services.clock.now() + 700.0 * polls, lease=stage.LEASE)
+        task = found[0] if found and polls < 300 else None
+
+    assert 100 <= polls < 110
+    assert services.ledger.in_flight("b") == {}
 
 
 @pytest.mark.parametrize("state", ["FAILURE", "TIMEOUT", "CANCELLED"])

@@ -108,6 +108,19 @@ def test_a_price_of_the_users_own_is_by_the_image():
     assert (best.mode, best.price, best.tokens) == ("mix", 10_000, None)
 
 
+def test_beside_a_price_of_the_users_own_other_resolutions_are_still_billed_by_their_tokens():
+    mine = CATALOG.with_route_mode("maxapi.dev", "official-cheap")
+    mine = mine.with_prices({"maxapi.dev": {"gpt-image-2": {"1k": 0.01}}})
+    asked = {"prompt": "x", "model": "gpt-image-2", "provider": "maxapi.dev"}
+    billed = {}
+    for resolution in ("1k", "2k"):
+        (route,) = mine.routes(mine.complete(Request(**asked, resolution=resolution)))
+        billed[resolution] = mine.tokens_of("maxapi.dev", route.provider_model, route.mode, route.price_of("x"))
+        assert billed[resolution] == route.tokens
+
+    assert [tokens is None for tokens in billed.values()] == [True, False]
+
+
 # -- the answer ----------------------------------------------------------------------------------------------------
 
 USED = {"input_tokens": 50, "input_tokens_details": {"text_tokens": 20, "image_tokens": 30}, "output_tokens": 196}

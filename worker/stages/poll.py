@@ -110,7 +110,7 @@ async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fa
     whole = TaskSucceeded(
         attempt_id=due.attempt_id, at=now, images=images, took=outcome.took, cost=cost, no_usage=no_usage
     )
-    if len(images) >= due.n or doubts.is_believed(Doubt.SHORT, due.doubted, now):
+    if len(images) >= due.n or _is_believed(Doubt.SHORT, due, now):
         return (whole,)
     # What came is copied at once; the others may be in the next answer, and are not bought again before.
     asked_on = _doubted(services, due, Doubt.SHORT, f"{len(images)} of {due.n} images are named")
@@ -120,7 +120,7 @@ async def _succeeded(services: Services, due: DuePoll, outcome: Succeeded) -> Fa
 
 def _empty(services: Services, due: DuePoll, outcome: Empty) -> Fact:
     now = services.clock.now()
-    if not doubts.is_believed(Doubt.EMPTY, due.doubted, now):
+    if not _is_believed(Doubt.EMPTY, due, now):
         return _doubted(services, due, Doubt.EMPTY, outcome.message, outcome.raw)
     # Permanent, and counted as charged: nobody says that it is free, so it is not bought again by itself.
     return TaskFailed(
@@ -136,7 +136,7 @@ def _empty(services: Services, due: DuePoll, outcome: Empty) -> Fact:
 
 def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
     now = services.clock.now()
-    if doubts.of_failure(outcome.kind, outcome.code) and not doubts.is_believed(Doubt.FAILED, due.doubted, now):
+    if doubts.of_failure(outcome.kind, outcome.code) and not _is_believed(Doubt.FAILED, due, now):
         return _doubted(services, due, Doubt.FAILED, outcome.message, outcome.raw)
     return TaskFailed(
         attempt_id=due.attempt_id,
@@ -147,6 +147,10 @@ def _failed(services: Services, due: DuePoll, outcome: Failed) -> Fact:
         raw=outcome.raw,
         since=doubts.since(Doubt.FAILED, due.doubted, now),
     )
+
+
+def _is_believed(doubt: Doubt, due: DuePoll, now: float) -> bool:
+    return doubts.is_believed(doubt, due.doubted, now, polls=due.polls, age=now - due.accepted_at)
 
 
 def _doubted(services: Services, due: DuePoll, doubt: Doubt, message: str, raw: str = "") -> TaskStillRunning:

@@ -36,7 +36,7 @@ class Billed:
     def of(cls, services: Services, *, account: str, task: Intent | DuePoll) -> Billed:
         """As its own route is, whatever the settings choose by now."""
         provider = services.accounts[account].provider
-        tokens = services.catalog.tokens_of(provider, task.provider_model, task.mode)
+        tokens = services.catalog.tokens_of(provider, task.provider_model, task.mode, task.price)
         return cls(tokens=tokens, price=task.price or 0, n=task.n)
 
     def settled(self, usage: Usage | None, images: int) -> tuple[int | None, str | None]:
