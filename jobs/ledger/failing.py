@@ -34,12 +34,24 @@ from jobs.copying import (
 )
 from jobs.ledger.derived import derive_jobs
 from jobs.ledger.destinations import HELD_UP, heard
-from jobs.ledger.schema import ANY_ACCOUNT, COST_OF_IMAGE, accounts, attempts, batches, copy_failures, images, jobs
+from jobs.ledger.schema import (
+    ANY_ACCOUNT,
+    ATTEMPTS_AN_ACCOUNT,
+    COST_OF_IMAGE,
+    accounts,
+    attempts,
+    batches,
+    copy_failures,
+    images,
+    jobs,
+)
 from jobs.ledger.values.facts import Fact, ImageDelayed, ImageLost, ImageStored
 from jobs.ledger.values.failing import Failing
 from jobs.states import DestTrouble, Image
 from providers.dialect import clean
 
+#: An account's newest attempts, of which those are counted whose images are not tried yet.
+NEWEST = 1_000
 #: The code of an image that a person gave up: it says nothing about whoever made it.
 GIVEN_UP = "given_up"
 
@@ -340,14 +352,24 @@ def _scope(row: Any) -> Scope:
 def _is_stopped(tx: Connection, row: Any, scope: Scope, now: float) -> bool:
     if row.images >= ENOUGH:
         return True
-    # What waits for a destination in trouble is not about to be tried.
-    elsewhere = select(batches.c.id).where(batches.c.dest.in_(HELD_UP))
-    soon = (*_of(scope), images.c.error_code.is_(None), images.c.batch_id.not_in(elsewhere))
-    some = select(images.c.id).where(*soon).limit(bindparam("most", type_=Integer))
+    some = select(images.c.id).where(*_untried(scope)).limit(bindparam("most", type_=Integer))
     untried = tx.execute(
         select(func.count()).select_from(some.subquery()), {"most": ENOUGH, "moment": now}
     ).scalar_one()
     return is_stopped(row.images, untried)
+
+
+def _untried(scope: Scope) -> tuple[Any, ...]:
+    """Images of a scope that are about to be tried: what waits for a destination in trouble is not."""
+    elsewhere = select(batches.c.id).where(batches.c.dest.in_(HELD_UP))
+    conditions = (*_of(scope), images.c.error_code.is_(None), images.c.batch_id.not_in(elsewhere))
+    if scope[0] == ANY_ACCOUNT:
+        return conditions
+    # Of an account only its newest: a claim must not read what waits for others, which may be hundreds of thousands.
+    first = scope[0] * ATTEMPTS_AN_ACCOUNT
+    mine = attempts.c.id.between(first, first + ATTEMPTS_AN_ACCOUNT - 1)
+    newest = select(attempts.c.id).where(mine).order_by(attempts.c.id.desc()).limit(NEWEST)
+    return (*conditions, images.c.attempt_id.in_(newest))
 
 
 def _may_probe_early(tx: Connection, row: Any, now: float) -> bool:

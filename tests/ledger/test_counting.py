@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from sqlalchemy import event
 
-from jobs.copying import ENOUGH
+from jobs.copying import BEGUN, ENOUGH
 from jobs.ledger import open_ledger
 from tests.ledger import stock, test_failing
 from tests.ledger.stock import NOW
@@ -53,12 +54,12 @@ def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
     assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in found
 
 
-def work_of_a_claim(ledger, now):
+def work_of_a_claim(ledger, now, account="main"):
     """Hundreds of SQLite's own instructions that one claim takes: no clock, and the same on every machine."""
     done = []
     with ledger._database.writing() as tx:  # the one connection that writes
         tx.connection.driver_connection.set_progress_handler(lambda: done.append(1), 100)
-    claimed = ledger.claim_submits("main", now, lease=90, at_most=2).intents
+    claimed = ledger.claim_submits(account, now, lease=90, at_most=2).intents
     with ledger._database.writing() as tx:
         tx.connection.driver_connection.set_progress_handler(None, 0)
     return claimed, len(done)
@@ -89,3 +90,22 @@ def _one_is_stored(ledger):
     test_failing.buy(ledger, 1)
     (copy,) = [copy for copy in test_failing.due(ledger, 100) if copy.provider_model.startswith("gpt")]
     test_failing.store(ledger, [copy])
+
+
+def test_what_waits_to_be_copied_for_another_account_is_not_read_by_every_claim(sqlite_ledger_url):
+    found = []
+    for place, backlog in enumerate((100, 1_000)):
+        ledger = open_ledger(f"{sqlite_ledger_url}.{place}")
+        ledger.sync_accounts([stock.account(), stock.account(name="dev", provider="maxapi.dev")], NOW)
+        theirs = [dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stock.rows(50)]
+        ledger.record_manifest(stock.new_batch("dev"), theirs, now=NOW)
+        ledger.record_manifest(stock.new_batch(), stock.rows(backlog, prompt="a vase"), now=NOW)
+        test_failing.buy_and_fail(ledger, BEGUN, account="dev")
+        assert test_failing.buy(ledger, backlog) == backlog
+        claimed, work = work_of_a_claim(ledger, NOW + 1, account="dev")
+        found.append((len(claimed), work))
+        ledger.close()
+
+    (few, little), (as_few, as_little) = found
+    assert few == as_few == 2
+    assert as_little <= 2 * little + 10
