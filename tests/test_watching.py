@@ -65,6 +65,9 @@ class Told:
     def is_held(self):
         return self._held
 
+    def unwritable(self):
+        return None
+
 
 class Clock:
     """A second passes where somebody sleeps one."""
