@@ -25,8 +25,10 @@ from providers.tokens import AXIS, LARGEST, TokenPrices, Usage, output_tokens
 from tests.ledger import stock as ledger_stock
 from tests.ledger.books import check_money
 from tests.ledger.stock import NOW
+from tests.ledger.test_failing import store
 from worker.local import run_batch
 from worker.services import build, limits_of
+from worker.verdict import Reason, Standing, waits_for
 
 PRICES = TokenPrices(text_input=350_000, image_input=350_000, image_output=700_000)
 CATALOG = Catalog.load()
@@ -323,3 +325,20 @@ def test_a_row_that_is_made_anew_with_a_longer_prompt_is_told_and_set_aside_at_w
     ledger.redo("spring", [("k0", longer.request)], NOW, {"k0": _price(CATALOG, longer)})
     assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [_price(CATALOG, longer)]
     ledger.close()
+
+
+def test_a_budget_is_not_called_used_while_its_next_row_fits_it():
+    """All rows together may be set aside at more than the budget, and cost less: nobody works yet, and it has room."""
+    ledger = open_ledger("sqlite://")
+    price = ledger_stock.PRICE
+    ledger_stock.stock(ledger, ledger_stock.rows(3), budget=5 * price // 2)
+    before = waits_for(Standing(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
+    for intent in ledger.claim_submits("main", NOW, lease=90).intents:
+        done = TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(ledger_stock.made(),), at_once=True)
+        ledger.record([dataclasses.replace(done, cost=price)], NOW)
+    copies, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+    store(ledger, copies)
+
+    after = waits_for(Standing(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
+    ledger.close()
+    assert (before, len(copies), after) == (None, 2, Reason.BUDGET_USED)

@@ -142,4 +142,6 @@ def _left(progress: Progress) -> int:
 def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
     if progress.batch.budget is None or (progress.next_at is not None and progress.next_at > now):
         return False
+    if progress.budget_allows is not None:
+        return not progress.budget_allows
     return _left(progress) < progress.remaining_money or progress.has_unpriced

@@ -82,7 +82,7 @@ def in_the_way(tx: Connection, batch_id: int, now: float) -> tuple[DayLimit, ...
         return ()
     found: dict[str | None, DayLimit] = {}
     for provider in sorted({provider for _, provider in by_account}):
-        price = tx.execute(_NEXT_PRICE, {"of_batch": batch_id, "at_provider": provider, "moment": now}).first()
+        price = tx.execute(NEXT_PRICE, {"of_batch": batch_id, "at_provider": provider, "moment": now}).first()
         if price is not None:
             mine = [limit for (_, at), limit in by_account.items() if at == provider]
             found |= {limit.account: limit for limit in _holding_up(overall, mine, price[0])}
@@ -120,7 +120,8 @@ _BY_ACCOUNT = (
     .where(accounts.c.configured)
     .order_by(accounts.c.name)
 )
-_NEXT_PRICE = (
+#: What one image costs of the batch's first row that may be sent to a provider.
+NEXT_PRICE = (
     select(jobs.c.price)
     .where(
         jobs.c.batch_id == bindparam("of_batch"),

@@ -20,6 +20,7 @@ from jobs.ledger.manifests import shown_key
 from jobs.ledger.poll_rate import poll_rate
 from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
+from jobs.ledger.values.batches import Batch
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
 from jobs.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
@@ -106,6 +107,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         failing=() if now is None else failing.of_batch(tx, batch.id, batch.dest, now),
         stop=stop.standing(tx),
         has_unpriced=unpriced,
+        budget_allows=None if now is None else _budget_allows(tx, batch, now),
     )
 
 
@@ -237,6 +239,16 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, b
     price, count, unpriced, next_at = tx.execute(sums.where(*ready)).one()
     more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
     return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
+
+
+def _budget_allows(tx: Connection, batch: Batch, now: float) -> bool | None:
+    """Rows are sent in order, so the first at each provider tells. All together may be estimated above the budget."""
+    if batch.budget is None:
+        return None
+    left = max(0, batch.budget - batch.reserved - batch.charged)
+    asked = ({"of_batch": batch.id, "at_provider": provider, "moment": now} for provider in PROVIDERS)
+    prices = (tx.execute(days.NEXT_PRICE, each).scalar() for each in asked)
+    return any(price is not None and price <= left for price in prices)
 
 
 def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:

@@ -63,6 +63,7 @@ class Progress:
     waits_at: frozenset[str] | None = None  # providers that its ready rows are to go to; None: nobody has looked
     unwritable: str | None = None  # why the ledger takes no writes, where somebody has looked; follows "the ledger"
     has_unpriced: bool = False  # a row that waits has no price, and fits no budget; one of $0 fits any
+    budget_allows: bool | None = None  # whether an image of its next row fits its budget; None: nobody looked
     stop: Stop | None = None  # `pause --all`: nobody claims a submit
 
 
