@@ -109,7 +109,7 @@ def test_probes_of_an_account_without_balance_are_no_headway(clock):
 
 @pytest.mark.usefixtures("clock")
 def test_an_account_that_no_row_waits_for_is_not_what_holds_a_batch_up():
-    elsewhere = dataclasses.replace(READY, waits_at=frozenset({"apimaster"}))
+    elsewhere = dataclasses.replace(READY, waits_at=frozenset({"apimaster"}), budget_allows=False)
 
     ending = watch(Told(elsewhere, **BROKE))
 
