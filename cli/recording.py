@@ -59,7 +59,8 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
             emergency.warn(taking.ledger, sandbox=settings.is_sandbox)
             if command == "submit":  # a run tells the ledger of its own settings
                 budgets.warn(settings, taking.ledger, time.time())
-            amount, unpriced = _to_agree(taking)
+            still = _at_most(taking)
+            amount, unpriced = _to_agree(taking, still)
             agree(
                 amount,
                 unpriced=unpriced,
@@ -70,7 +71,7 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
             )
         ledger = open_ledger(settings.database_url)
         with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
-            _record(taking, store, ledger)
+            _record(taking, store, ledger, still)
             yield Recorded(name=taking.name, ledger=ledger, limits=taking.limits, images=taking.seen.images)
 
 
@@ -91,21 +92,29 @@ def _only_if_it_goes_on(taking: Taking) -> Iterator[None]:
         raise
 
 
-def _to_agree(taking: Taking) -> tuple[int, int]:
+def _to_agree(taking: Taking, still: int) -> tuple[int, int]:
     """Micro-dollars and unpriced images not yet agreed to for this batch."""
-    seen, batch, money = taking.seen, taking.batch, _at_most(taking)
+    seen, batch = taking.seen, taking.batch
     if batch is None:
-        return money, seen.unpriced
-    beyond = batch.charged + batch.reserved + money - batch.agreed
-    return (min(money, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
+        return still, seen.unpriced
+    beyond = batch.charged + batch.reserved + still - batch.agreed
+    return (min(still, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
 
 
 def _at_most(taking: Taking) -> int:
     """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
-    budget, batch, planned = _budget(taking), taking.batch, taking.seen.aside
+    budget, batch, planned = _budget(taking), taking.batch, taking.seen.aside + _for_others(taking)
     if budget is None or not taking.seen.images or _failover(taking) is Failover.OFF:
         return planned
     return max(planned, budget - (batch.charged + batch.reserved if batch else 0))
+
+
+def _for_others(taking: Taking) -> int:
+    """What rows on record still cost to which others are added: agreed to before, and not for these."""
+    if taking.ledger is None or taking.batch is None or not taking.making.append:
+        return 0
+    waiting = taking.ledger.progress(taking.name).remaining_money
+    return max(0, waiting - taking.seen.waiting)
 
 
 def _budget(taking: Taking) -> int | None:
@@ -122,7 +131,7 @@ def _failover(taking: Taking) -> Failover:
     return taking.batch.failover if taking.batch else Failover.OFF
 
 
-def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
+def _record(taking: Taking, store: Store, ledger: Ledger, still: int) -> None:
     now = time.time() + ledger.clock_offset()
     if taking.batch is None or taking.making.new_ledger:
         claim_destination(
@@ -130,7 +139,7 @@ def _record(taking: Taking, store: Store, ledger: Ledger) -> None:
         )
     _bring_files(taking, store)
     ours = replace(taking.intake, ledger=ledger)
-    intake.record(ours, taking.seen, _new_batch(taking), now)
+    intake.record(ours, taking.seen, _new_batch(taking, still), now)
 
 
 def _bring_files(taking: Taking, store: Store) -> None:
@@ -145,7 +154,7 @@ def _bring_files(taking: Taking, store: Store) -> None:
         note(f"{wording.count(brought, 'reference file')} at {taking.dest}/{place_of('')}")
 
 
-def _new_batch(taking: Taking) -> NewBatch:
+def _new_batch(taking: Taking, still: int) -> NewBatch:
     batch = taking.batch
     return NewBatch(
         name=taking.name,
@@ -156,7 +165,7 @@ def _new_batch(taking: Taking) -> NewBatch:
         budget=_budget(taking),
         allow_partial=taking.making.partial or bool(batch and batch.allow_partial),
         sandbox=taking.settings.is_sandbox,
-        agreed=_agreed(batch, _at_most(taking)),
+        agreed=_agreed(batch, still),
         retries=taking.settings.retries,
         failover=_failover(taking),
         weight=taking.limits.priority or (taking.batch.weight if taking.batch else 1.0),

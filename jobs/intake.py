@@ -268,6 +268,7 @@ class _Count:
             return n
         if known.fits(row.request_hash):
             self.counts["open" if known.lacking(n) > known.free else _fate(known.state)] += 1
+            self.counts["waiting"] += known.lacking(n) * (row.price or 0)
             return known.lacking(n)
         self.counts["changed"] += 1
         return self._disputed(row, n, known) if known.touched else n
@@ -339,6 +340,7 @@ class _Count:
             disputed_rows=tuple(self.disputed_rows),
             redo_images=counts["redo_images"],
             redo_money=counts["redo_money"],
+            waiting=counts["waiting"],
             digest=self.digest,
             files=counts["files"],
             twins=twins,

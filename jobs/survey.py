@@ -98,6 +98,7 @@ class Survey:
     digest: int  # of keys and requests, in order
     files: int  # rows made from local files
     twins: Twins  # keys and paths that are there twice
+    waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     again: Again = field(default_factory=Again)  # what would be paid again, and what is not in the manifest any more
 
     @property

@@ -18,6 +18,7 @@ from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.schema import batches
 from jobs.states import Job
+from tests.ledger import stock as shelf
 
 BEFORE = ["000000001012,heron", "000000001013,lamp", "102.50,vase", "1-2,chair", "MAR-1,bench"]
 AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"]
@@ -331,3 +332,16 @@ def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatc
     assert lines[0] == "key,prompt,Colour"
     assert (lines[1], lines[-1]) == ("k0,lamp 0,", "k30,lamp 30,red")
     assert "m.csv + more.csv" in call(monkeypatch, "status", "spring").stdout
+
+
+def test_added_rows_are_asked_for_although_the_batchs_own_still_wait_with_money_agreed_to(shop, monkeypatch):
+    with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
+    asked = [shelf.row(place) for place in range(30)]
+    with_ledger.record_manifest(shelf.new_batch("waits", dest=str(shop / "out"), agreed=600_000), asked, now=NOW)
+    with_ledger.close()
+    write(shop, rows(5, first=30), "more.csv")
+    words = ["run", "more.csv", "--batch", "waits", "--append"]
+
+    refused = CliRunner().invoke(app, words)
+
+    assert "would spend about $0.10, and there is no terminal" in str(refused.exception)

@@ -243,7 +243,8 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None
 def _may_go_elsewhere(row: Row, job: Any, manner: Manner) -> bool:
     """Only where nothing was bought for it, and it was neither made anew nor moved to where it could be made."""
     is_first = job.revision == 1 and not job.taken and not job.adopted
-    return is_first and (manner.stays or job.provider == row.provider)
+    is_agreed = row.price is not None or job.price is None  # nobody is asked again for a price that is not known
+    return is_first and is_agreed and (manner.stays or job.provider == row.provider)
 
 
 def _plan_anew(tx: Connection, again: list[tuple[Row, Any]]) -> None:

@@ -264,3 +264,11 @@ def test_a_row_that_was_moved_or_made_anew_stays_as_it_is_when_its_manifest_come
     ledger.redo("autumn", [("k0", None)], NOW, prices={"k0": 7})
     ledger.record_manifest(stock.new_batch("autumn"), stock.rows(1, prompt="a vase"), now=NOW)
     assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [7]
+
+
+def test_a_row_whose_price_was_agreed_to_does_not_go_where_nobody_knows_it(ledger):
+    stock.stock(ledger, stock.rows(1))
+
+    ledger.record_manifest(stock.new_batch(), [elsewhere(row, price=None) for row in stock.rows(1)], now=NOW)
+
+    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [stock.PRICE]
