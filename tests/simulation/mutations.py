@@ -153,7 +153,7 @@ def _serve_all(patch: pytest.MonkeyPatch, but_for: Any) -> None:
 
 def without_a_second_question(patch: pytest.MonkeyPatch) -> None:
     """Whatever a task is once said to have ended in is believed."""
-    patch.setattr(doubts, "is_believed", lambda *_: True)
+    patch.setattr(doubts, "is_believed", lambda *_, **__: True)
 
 
 #: What is taken out, and the rule whose breach must be seen (any of them).
