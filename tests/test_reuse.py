@@ -10,11 +10,12 @@ import pytest
 from again_world import MAIN, NOW, World, finish, rows
 from crew_world import Provider, close_all, png, row, stock, world
 from shop import call, document, open_shop
-from sqlalchemy import select, update
+from sqlalchemy import create_engine, select, text, update
 
 from jobs.errors import LightfastError
 from jobs.intake import record, survey
 from jobs.ledger import open_ledger
+from jobs.ledger.manifests import Manner, record_manifest
 from jobs.ledger.reuse import Wish
 from jobs.ledger.schema import attempts, batches, images, jobs
 from jobs.ledger.values.batches import NewBatch
@@ -23,6 +24,7 @@ from jobs.results import plain_address, row_values
 from jobs.reuse import Allotment, Reuse, is_reusable
 from jobs.states import Image, Job
 from providers.dialect import Kind, Request
+from tests.ledger import stock as shelf
 from worker.local import told
 from worker.stages.copy import copy
 from worker.verdict import Reason, Standing
@@ -170,6 +172,30 @@ def test_a_source_is_given_once_however_often_it_is_looked_up():
     allotment.ask(["b", "c"])
 
     assert asked == [["a", "b"], ["c"]]
+
+
+def test_what_a_row_costs_to_be_given_its_image_does_not_grow_with_the_batch(postgres_ledger_url):
+    """PostgreSQL knows nothing of the rows that the same transaction has made, and must read few all the same."""
+    manifest = [replace(each, request_hash=f"h{at}") for at, each in enumerate(shelf.rows(2_000))]
+    ledger, engine = open_ledger(postgres_ledger_url), create_engine(postgres_ledger_url)
+    shelf.stock(ledger, manifest)
+    finish(ledger, "spring")
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("ANALYZE"))
+
+    few, many = (_rows_read(ledger, manifest[:count]) for count in (1_000, 2_000))
+
+    assert many < 5 * few, "reading all that the batch has for each row makes it ten times as many"
+    ledger.close()
+    engine.dispose()
+
+
+def _rows_read(ledger, manifest):
+    manner = Manner(reuse=Wish(how=Reuse.COPY, at_least=len(manifest)))
+    read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('jobs', 'images')"
+    with ledger._database.writer.connect() as tx:
+        record_manifest(tx, shelf.new_batch("summer"), manifest, manner, NOW)
+        return tx.execute(text(read)).scalar_one()  # and all of it is forgotten
 
 
 # -- copying -------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.ledger import schema
 
 #: The newest step in migrations/versions; a test holds it to that.
-HEAD = "0016"
+HEAD = "0017"
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120

@@ -48,10 +48,10 @@ def _sources() -> Select[Any]:
     batch_id = jobs.c.batch_id + literal_column("0")
     of_batch = bindparam("of_batch", type_=Integer)
     theirs, owner = images.alias(), jobs.alias()
-    listed = owner.c.position.is_not(None) & (owner.c.batch_id == of_batch)
-    has_a_copy = exists().where(
-        theirs.c.batch_id == of_batch, theirs.c.origin_id == _ROOT, owner.c.id == theirs.c.job_id, listed
-    )
+    # Here, too: PostgreSQL knows nothing yet of a batch that is just being recorded, takes it for empty, and would read
+    # all of it for each source.
+    listed = owner.c.position.is_not(None) & (owner.c.batch_id + literal_column("0") == of_batch)
+    has_a_copy = exists().where(theirs.c.origin_id == _ROOT, owner.c.id == theirs.c.job_id, listed)
     has_it = exists().where(theirs.c.id == _ROOT, owner.c.id == theirs.c.job_id, listed)
     return (
         select(

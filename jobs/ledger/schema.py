@@ -358,7 +358,7 @@ images = Table(
     ),
     Index("ix_images_stored", "batch_id", "stored_at"),
     Index("ix_images_settled", "id", sqlite_where=_settled, postgresql_where=_settled),
-    Index("ix_images_origin", "batch_id", "origin_id", sqlite_where=_taken_over, postgresql_where=_taken_over),
+    Index("ix_images_taken_from", "origin_id", "job_id", sqlite_where=_taken_over, postgresql_where=_taken_over),
 )
 #: What an image counts as; NULL where its price is not known. With its attempt beside it.
 COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)
