@@ -45,6 +45,8 @@ HEAD = "0017"
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120
+#: Seconds between two tries where SQLite does not wait by itself.
+_BUSY_LOOK = 0.02
 #: Times a PostgreSQL transaction is run again after a deadlock or a serialization failure. Facts are idempotent.
 _RETRIES = 5
 _RETRYABLE = {"40001", "40P01"}
@@ -139,7 +141,8 @@ def _with_pragmas(engine: Engine, begin: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not open transactions of its own kind
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
+        _use_wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -149,6 +152,20 @@ def _with_pragmas(engine: Engine, begin: str) -> Engine:
     if not isinstance(engine.pool, StaticPool):  # which is the only copy of a ledger in memory
         _throw_useless_away(engine)
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Write-ahead logging. SQLite does not wait by itself for others that look into a new file at this moment."""
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(_BUSY_LOOK)
+        else:
+            return
 
 
 def _throw_useless_away(engine: Engine) -> None:
