@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cli import emergency
+from cli import emergency, unstored
 from cli.commands import command
 from cli.options import Config, Json, Sandbox
 from cli.reading import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
 from cli.wording import aligned, day_and_minute, day_and_time, money, span
 from jobs.errors import BadInput
-from jobs.progress import failing_line
 from jobs.result_files import utc
 from providers.dialect import MICROS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jobs.ledger.values.accounts import Account, DayLimit, Use
     from jobs.ledger.values.failing import Failing
@@ -116,7 +115,9 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
         return [
             ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
         ]
-    rows = [_row(account, settings.accounts.get(account.name), uses.get(account.name), now) for account in known]
+    rows = [
+        _row(account, settings.accounts.get(account.name), uses.get(account.name), now, failing) for account in known
+    ]
     head, *lines = aligned([HEADINGS, *rows], right=frozenset(range(2, 7)))
     styles = ["yellow" if is_paused(account, now) else "" for account in known]
     told = [(line, style) for line, style in zip(lines, styles, strict=True)]
@@ -126,10 +127,14 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
         told.append(("rows wait for a provider, and each of its accounts shows the same rows", "dim"))
     today = [(day_line(limit), "") for limit in days]
     found = _found(known, settings, standing)
-    unstored = [(f"{failing_line(each)}; submits of it wait", "red") for each in failing]
+    held_up = [
+        (f"{'  ' if at else ''}{told}", "red")
+        for each in failing
+        for at, told in enumerate(unstored.lines(each, sandbox=settings.is_sandbox))
+    ]
     held = [(emergency.told(stop, sandbox=settings.is_sandbox), "red")] if stop else []
     advice = _advice(known, now, sandbox=settings.is_sandbox)
-    return [*held, (head, "bold"), *told, *unstored, *found, *today, *advice]
+    return [*held, (head, "bold"), *told, *held_up, *found, *today, *advice]
 
 
 def day_line(limit: DayLimit) -> str:
@@ -161,10 +166,14 @@ def failing_document(failing: Failing) -> dict[str, object]:
         "since": utc(failing.since),
         "code": failing.code,
         "message": failing.message,
+        "batch": failing.batch,
+        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
     }
 
 
-def _row(account: Account, declared: Declared | None, use: Use | None, now: float) -> tuple[str, ...]:
+def _row(
+    account: Account, declared: Declared | None, use: Use | None, now: float, failing: Sequence[Failing]
+) -> tuple[str, ...]:
     return (
         account.name,
         account.provider,
@@ -173,13 +182,19 @@ def _row(account: Account, declared: Declared | None, use: Use | None, now: floa
         f"{account.in_flight} of {_limit(account.max_in_flight, declared.max_in_flight if declared else None)}",
         f"{use.waiting:,}" if use else "",
         f"{account.throttled:,}",
-        state_of(account, now) + (_bound(use) if use and not is_paused(account, now) else ""),
+        state_of(account, now) + ("" if is_paused(account, now) else _held_up(account, use, failing)),
     )
 
 
 def _used(account: Account, use: Use) -> float:
     """The part of a minute's submits that was sent in the last one."""
     return use.sent / (60 * account.submits_per_second)
+
+
+def _held_up(account: Account, use: Use | None, failing: Sequence[Failing]) -> str:
+    if any(each.account in (None, account.name) for each in failing):
+        return ", submits wait: see below"
+    return _bound(use) if use else ""
 
 
 def _bound(use: Use) -> str:

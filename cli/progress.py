@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cli import wording
+from cli import unstored, wording
 from jobs.errors import MOVED
 from jobs.progress import (
     day_budget_line,
@@ -18,6 +18,7 @@ from jobs.progress import (
     images_failing,
     images_per_second,
     images_to_come,
+    next_try_line,
     resting,
     seconds_left,
     stop_line,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from jobs.ledger.values.accounts import Account
+    from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import Progress
 
 #: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
@@ -204,9 +206,17 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         waiting = wording.count(progress.images_generated, "paid image")
         yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
     for failing in progress.failing:
-        yield f"{failing_line(failing)}. Submits of it wait, and go on by themselves once one is stored"
+        yield f"{failing_line(failing)}; {next_try_line(failing)}{_elsewhere(progress, failing)}"
     yield from map(paused_line, resting(progress, accounts, time.time()))
     yield from map(day_budget_line, progress.day_limits)
+
+
+def _elsewhere(progress: Progress, failing: Failing) -> str:
+    """Where other batches are to blame: the command that helps."""
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    if failing.batch in (None, name):
+        return ""
+    return f"; {unstored.helps(failing, name, sandbox=sandbox)}"
 
 
 def paused_line(account: Account) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import emergency
+from cli import emergency, unstored
 from cli.accounts import day_document, day_line, failing_document, state_of
 from cli.commands import command
 from cli.money import show_money
@@ -20,7 +20,6 @@ from cli.stuck import stuck_lines
 from cli.wording import aligned, count, day_and_time, dollars, listed, money, shorten, size, span
 from jobs.progress import (
     day_budget_line,
-    failing_line,
     images_per_second,
     images_to_come,
     out_of_manifest,
@@ -185,8 +184,8 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     yield from _copies(progress)
     yield from (_paused(trouble) for trouble in progress.troubles)
     for failing in progress.failing:
-        yield f"waits\t{failing_line(failing)}", "red"
-        yield "waits\tsubmits of it wait, and go on by themselves once an image is stored; copies are tried on", "red"
+        told = unstored.lines(failing, sandbox=batch.sandbox, own=batch.name)
+        yield from ((f"waits\t{line}", "red") for line in told)
 
 
 def _states(progress: Progress) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import wording
+from cli import unstored, wording
 from cli.commands import command
 from cli.consent import agree
 from cli.emergency import lift_stop, stop_all, told, warn
@@ -114,7 +114,7 @@ def resume(  # noqa: PLR0913  one parameter an option
         if batch:
             stop, sandbox = desk.ledger.stopped(), desk.settings.is_sandbox
             waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
-            _told(desk, batch, waits or f"{batch} goes on{_by_whom(desk)}.", json=json)
+            _told(desk, batch, waits or f"{batch} goes on{_by_whom(desk)}.{_held_up(desk, batch)}", json=json)
         elif json:
             show_json({"command": "resume", "after_restore": True})
     return 0
@@ -415,6 +415,14 @@ def _by_whom(desk: Desk) -> str:
     if not desk.ledger.is_sqlite:
         return " by the cluster's workers"
     return " by the `lightfast run` that is at work" if desk.ledger.is_held() else " by the next `lightfast run`"
+
+
+def _held_up(desk: Desk, name: str) -> str:
+    """What still keeps its rows waiting, where nothing can be stored, and what helps."""
+    progress = desk.ledger.progress(name, time.time() + desk.ledger.clock_offset())
+    sandbox = progress.batch.sandbox
+    told = [f"\n  {line}" for each in progress.failing for line in unstored.lines(each, sandbox=sandbox, own=name)]
+    return "".join(told)
 
 
 def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import unstored
 from cli.commands import command
 from cli.options import BatchName, Config, Json, Sandbox
 from cli.reading import Desk, demand_key, find_batch, open_desk, show, show_json
@@ -19,6 +21,7 @@ from providers.dialect import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.values.batches import Batch
+    from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import AttemptStory, Event, Result, StoredImage, Story
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The row's key.", show_default=False)]
@@ -69,10 +72,11 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     with open_desk(config, sandbox=sandbox) as desk:
         found = find_batch(desk.ledger, batch)
         story = _story_of(desk, batch, key)
+        failing = _failing(desk, batch, story.result) if story.result.state is Job.READY else []
     if json:
         show_json({"batch": batch, **_document(story, found)})
     else:
-        show(tell(story, found), sandbox=found.sandbox)
+        show([*tell(story, found, waits=bool(failing)), *_held_up(failing, found)], sandbox=found.sandbox)
     return 0
 
 
@@ -95,13 +99,30 @@ def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
 # -- as a person would tell it -------------------------------------------------------------------------------------
 
 
-def tell(story: Story, batch: Batch) -> list[Line]:
+def _failing(desk: Desk, batch: str, result: Result) -> list[Failing]:
+    """Why a row that waits is not sent, where nothing can be stored."""
+    told = desk.ledger.progress(batch, time.time() + desk.ledger.clock_offset()).failing
+    return [
+        each
+        for each in told
+        if each.provider in (None, result.provider) and each.provider_model in (None, result.provider_model)
+    ]
+
+
+def _held_up(failing: Sequence[Failing], batch: Batch) -> Iterator[Line]:
+    for each in failing:
+        yield from (
+            (f"            {line}", "red") for line in unstored.lines(each, sandbox=batch.sandbox, own=batch.name)
+        )
+
+
+def tell(story: Story, batch: Batch, *, waits: bool = False) -> list[Line]:
     """The head, what happened and when, the money, and what happens next."""
     return [
         *_head(story.result, batch),
         *_history(story, batch),
         *_money(story),
-        *_next(story, batch),
+        *(_next(story, batch) if not waits else [("  next      it waits, since nothing can be stored:", "red")]),
     ]
 
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli import wording
+from cli import unstored, wording
 from cli.commands import command
 from cli.options import Limits
 from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
 from cli.retries import misshapen, moderated, retried
 from cli.stuck import stuck_lines
-from jobs.progress import out_of_manifest
+from jobs.progress import next_try_line, out_of_manifest
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker import telemetry
@@ -258,7 +258,17 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
         more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
         yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
-            yield f"{'':{_LABEL}}{command(f'give-up {name}', sandbox=sandbox)} --key KEY  ends a row unstored", ""
+            yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
+
+
+def _where_nothing_is_stored(progress: Progress) -> Iterator[str]:
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    for failing in progress.failing:
+        yield next_try_line(failing)
+        if failing.batch and failing.batch != name:
+            yield unstored.helps(failing, name, sandbox=sandbox)
+    if progress.images_generated:
+        yield f"{command(f'give-up {name}', sandbox=sandbox)} --key KEY  ends a row unstored"
 
 
 def _for_bad_rows(progress: Progress) -> Iterator[str]:

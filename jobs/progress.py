@@ -96,6 +96,14 @@ def failing_line(failing: Failing) -> str:
     return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
 
 
+def next_try_line(failing: Failing) -> str:
+    """What goes on by itself where nothing can be stored: one paid submit, now and then."""
+    at = "at once"
+    if failing.next_try_at is not None:
+        at = moment(failing.next_try_at).strftime("from %Y-%m-%d %H:%M:%SZ on")
+    return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
+
+
 def unwritable_line(why: str) -> str:
     """The ledger can be read and not written."""
     return (

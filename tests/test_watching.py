@@ -10,8 +10,9 @@ import pytest
 from test_sheet import progress
 
 from cli.options import Limits
-from cli.progress import PlainScreen
+from cli.progress import PlainScreen, troubles
 from cli.watching import Watch
+from cli.working import Ended, Manner, tell
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.failing import Failing
 from jobs.states import Job
@@ -176,6 +177,23 @@ def test_where_nothing_can_be_stored_a_submit_that_tries_is_no_headway(clock):
     assert 60 <= clock.now < 120
     for words in ("account main (maxapi.io)", "20 paid images ($0.40)", "not_an_image", "Just a moment..."):
         assert words in ending.message
+
+
+def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_what_helps(clock, capsys):
+    blamed = dataclasses.replace(FAILING, batch="html", next_try_at=300.0)
+    waits = progress(jobs={Job.READY: 5}, images_total=5, images_stored=0, images_ready=5, failing=(blamed,))
+
+    ending = watch(Told(waits))
+    tell(Ended(ending=ending, code=4, seconds=None), Manner())
+    told = capsys.readouterr().out
+
+    assert ending.reason is Reason.NOTHING_STORED
+    assert "What is paid" not in ending.message
+    assert "Nothing of this batch waits to be copied" in ending.message
+    assert "one that tries it from 1970-01-01 00:05:00Z on" in told
+    assert "when that is mended, to try again what batch html has paid:  lightfast resume html" in told
+    assert "give-up" not in told
+    assert "lightfast resume html" in next(iter(troubles(waits, [])))
 
 
 def test_images_that_only_fail_to_be_copied_are_not_waited_for_as_slow_tasks_are(clock):

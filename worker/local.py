@@ -335,6 +335,8 @@ def _rows_need_you(standing: Standing) -> str:
 def _nothing_stored(standing: Standing) -> str:
     progress = standing.progress
     told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
+    if not progress.images_generated:
+        return f"{told}. Nothing of this batch waits to be copied; its rows wait, and nothing is paid for them."
     return f"{told}. What is paid stays on record, and is copied by the same command when that is mended."
 
 

@@ -8,7 +8,7 @@ of all and in one order, so that writers never wait for each other in a ring; cl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -374,8 +374,14 @@ def _untried(scope: Scope) -> tuple[Any, ...]:
 
 def _may_probe_early(tx: Connection, row: Any, now: float) -> bool:
     """Where no paid image is left to be copied, and none is being made, only a submit can tell that it is mended."""
-    if now < row.probe_at - probe_after(row.probes) + blind_probe_after(row.probes):
-        return False
+    return now >= _blind_at(row) and _is_blind(tx, row)
+
+
+def _blind_at(row: Any) -> float:
+    return float(row.probe_at - probe_after(row.probes) + blind_probe_after(row.probes))
+
+
+def _is_blind(tx: Connection, row: Any) -> bool:
     account_id, provider_model, dest = scope = _scope(row)
     if tx.execute(select(images.c.id).where(*_of(scope), images.c.next_copy_at.is_not(None)).limit(1)).first():
         return False
@@ -405,13 +411,13 @@ def note_probe(tx: Connection, account_id: int, provider_model: str, dest: str, 
 
 def everywhere(tx: Connection, now: float) -> tuple[Failing, ...]:
     """Where nothing more is bought since nothing can be stored, the widest words for it."""
-    return tuple(_told(tx, row) for row in _widest(tx, now))
+    return tuple(_told_of(tx, row, now) for row in _widest(tx, now))
 
 
 def of_batch(tx: Connection, batch_id: int, dest: str, now: float) -> tuple[Failing, ...]:
     """What of it holds up a batch: rows that wait to be sent, or images of its own that failed."""
     rows = [row for row in _widest(tx, now) if row.dest in ("", dest)]
-    return tuple(_told(tx, row) for row in rows if _concerns(tx, row, batch_id))
+    return tuple(_told_of(tx, row, now, dest) for row in rows if _concerns(tx, row, batch_id))
 
 
 def _widest(tx: Connection, now: float) -> Iterator[Any]:
@@ -449,6 +455,32 @@ def _concerns(tx: Connection, row: Any, batch_id: int) -> bool:
     if row.provider_model:
         ready = ready.where(jobs.c.provider_model == row.provider_model)
     return tx.execute(ready.limit(1)).first() is not None
+
+
+def _told_of(tx: Connection, row: Any, now: float, dest: str = "") -> Failing:
+    """With what helps: whose images they are, and when the next submit (to `dest`) tries it by itself."""
+    return replace(_told(tx, row), batch=_blamed(tx, row), next_try_at=_next_try(tx, row, now, dest))
+
+
+def _blamed(tx: Connection, row: Any) -> str | None:
+    failed = select(images.c.batch_id).where(*_of(_scope(row)), images.c.error_code.is_not(None))
+    newest = failed.order_by(images.c.id.desc()).limit(1).scalar_subquery()
+    return tx.execute(select(batches.c.name).where(batches.c.id == newest)).scalar()
+
+
+def _next_try(tx: Connection, row: Any, now: float, dest: str) -> float | None:
+    cells = select(copy_failures).where(
+        copy_failures.c.provider_model != "", copy_failures.c.dest != "", copy_failures.c.probe_at.is_not(None)
+    )
+    if row.account_id != ANY_ACCOUNT:
+        cells = cells.where(copy_failures.c.account_id == row.account_id)
+    if row.provider_model:
+        cells = cells.where(copy_failures.c.provider_model == row.provider_model)
+    if row.dest or dest:
+        cells = cells.where(copy_failures.c.dest == (row.dest or dest))
+    times = [_blind_at(cell) if _is_blind(tx, cell) else cell.probe_at for cell in tx.execute(cells)]
+    coming = min(times, default=now)
+    return coming if coming > now else None
 
 
 def _told(tx: Connection, row: Any) -> Failing:

@@ -339,3 +339,15 @@ def _somebody_waits(engine):
 def _account_id(engine):
     with engine.connect() as connection:
         return connection.execute(select(accounts.c.id).where(accounts.c.name == "main")).scalar_one()
+
+
+def test_it_is_told_whose_images_they_are_and_when_one_submit_tries_again(ledger):
+    stock.stock(ledger, stock.rows(100))
+    stock.stock(ledger, stock.rows(10), name="summer")
+    buy_and_fail(ledger, ENOUGH, only="spring")
+
+    (failing,) = ledger.progress("summer", NOW).failing
+
+    assert (failing.batch, failing.next_try_at) == ("spring", NOW + FIRST_PROBE)
+    assert ledger.progress("summer", NOW + FIRST_PROBE).failing[0].next_try_at is None
+    assert buy(ledger, 2, now=NOW + FIRST_PROBE, only="summer") == 1

@@ -22,3 +22,5 @@ class Failing:
     since: float
     code: str  # of the last of them, as its message
     message: str
+    batch: str | None = None  # with an image of it that waits to be copied; the newest of these. Going on with it helps
+    next_try_at: float | None = None  # when the next single submit may try it; None: as soon as a row is there
