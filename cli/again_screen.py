@@ -41,7 +41,7 @@ def lines(taking: Taking) -> Iterator[Line]:
 
 def _taken_out(taking: Taking) -> Iterator[str]:
     again = taking.seen.again
-    if not again.absent or taking.making.append:
+    if not (again.absent and taking.seen.good) or taking.making.append:
         return
     images = f", {again.absent_with_images:,} of them with images" if again.absent_with_images else ""
     yield (
@@ -75,7 +75,7 @@ def _again(taking: Taking) -> Iterator[str]:
     if again.here:
         yield f"  {again.here:,} in this batch, under keys that are not in this manifest{_rewritten(taking)}"
     for place in again.places[:_FEW]:
-        yield f"  {min(place.rows, again.rows):,} in batch {_named(taking, place)}"
+        yield f"  {min(place.rows, again.rows):,} in batch {_named(taking, place)}{_rewritten_there(place)}"
     if len(again.places) > _FEW:
         yield f"  … in {len(again.places):,} batches in all"
     if again.many:
@@ -88,6 +88,13 @@ def _rewritten(taking: Taking) -> str:
     if again.matched or taking.seen.bad or not again.absent:
         return ""
     return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
+
+
+def _rewritten_there(place: Place) -> str:
+    if place.rewritten is None or 2 * place.same_keys > place.rows:
+        return ""
+    there, here = place.rewritten
+    return f'. Has a spreadsheet rewritten the keys? "{there}" there is "{here}" in this file'
 
 
 def _named(taking: Taking, place: Place) -> str:
@@ -121,13 +128,14 @@ def mistake(taking: Taking) -> str:
 
 def ways(taking: Taking) -> list[Way]:
     """Commands that can be pasted as they stand."""
-    return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking)]
+    return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking), *_with_the_old_keys(taking)]
 
 
 def _keep(taking: Taking) -> Iterator[Way]:
     """For rows to be added. Where keys were rewritten, keeping the old ones would not make the new ones free."""
     again = taking.seen.again
-    if again.absent and not again.here and not taking.making.append and taking.seen.has_key:
+    wanted = taking.seen.good and taking.seen.has_key and not taking.making.append
+    if again.absent and not again.here and wanted:
         yield Way(why="to add these rows and keep the others", command=repeated("--append"))
 
 
@@ -141,6 +149,15 @@ def _in_the_other_batch(taking: Taking) -> Iterator[Way]:
         without = (*_BOUND, *(["--append"] if taking.making.append else []))
         why = f"batch {name} has them under the same keys; there they cost nothing"
         yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
+
+
+def _with_the_old_keys(taking: Taking) -> Iterator[Way]:
+    again = taking.seen.again
+    for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
+        name, _ = _batch(taking, place)
+        why = f"with the keys of batch {name} put back into the file, this pays for none of its rows"
+        without = (*_BOUND, *(["--append"] if taking.making.append else []))
+        yield Way(why=why, command=repeated("--batch", name, without=without))
 
 
 def _taken_over(taking: Taking) -> Iterator[Way]:

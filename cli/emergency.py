@@ -29,8 +29,8 @@ def stop_all(desk: Desk, *, json: bool) -> int:
     ledger = desk.ledger
     stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
     fates = _settled(ledger, stopped.claimed)
-    before = "" if stopped.anew else f" They were already, since {utc(stopped.stop.since)}."
-    note(f"All submits are stopped: no batch pays for anything new until  {lifting(desk)}.{before}")
+    before = "" if stopped.anew else f" They were already, since {wording.day_and_time(stopped.stop.since)}."
+    note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(desk)}")
     note(_on_the_wire(ledger, fates))
     if json:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
@@ -75,7 +75,7 @@ def lift_stop(desk: Desk, *, json: bool) -> int:
     if stood is None:
         note(f"Submits were not stopped.{still}")
     else:
-        note(f"Submits go on. They were stopped since {utc(stood.since)} by {stood.by}.{still}")
+        note(f"Submits go on. They had been stopped since {wording.day_and_time(stood.since)}, by {stood.by}.{still}")
     if json:
         show_json({"command": "resume", "all": True, "was_stopped": stood and document(stood), "paused": paused})
     return 0

@@ -48,6 +48,10 @@ COMMANDS = {
 }
 
 
+#: Options by which a person agrees to something: never offered for one that was mistyped.
+CONSENTS = ("--yes", "--buy-again", "--overwrite", "--skip-bad", "--partial", "--new-ledger", "--after-restore")
+
+
 class Command(TyperCommand):
     """One whose option `--reuse` may stand alone."""
 
@@ -59,7 +63,13 @@ class Command(TyperCommand):
                 given = [each for each in args[at + 1 : at + 2] if each in ("copy", "link")]
                 words[at : at + 1 + len(given)] = [f"--reuse={given[0] if given else 'copy'}"]
                 break
-        return super().parse_args(ctx, words)
+        try:
+            return super().parse_args(ctx, words)
+        except Exception as unknown:  # typer's, of a module that is its own affair
+            near = getattr(unknown, "possibilities", None)
+            if near:
+                unknown.possibilities = [each for each in near if each not in CONSENTS]  # type: ignore[attr-defined]
+            raise
 
 
 class Lazy(TyperGroup):

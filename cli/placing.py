@@ -165,7 +165,7 @@ def _demand_ours(place: Place, where: str, *, overwrite: bool) -> None:
     if not place.is_ours():
         raise BadInput(
             f"-o {where}: there is a file already that Lightfast did not write, or that was changed since. "
-            "It is never written over: name another file, or delete that one yourself."
+            "It is never written over: name another file."
         )
     if not overwrite:
         raise BadInput(f"-o {where}: Lightfast wrote that file before. --overwrite writes it anew.")

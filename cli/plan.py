@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cli.commands import called
+from cli.commands import repeated
 from cli.options import Making, takes
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _what_next(seen: Survey, to: str) -> str:
     if not (seen.images or seen.changed or seen.open or seen.again.reused):
         return "There is nothing to make."
     skipped = f" without the {seen.bad:,} bad" if seen.bad else ""
-    return f"The same with `{called()} run …`{'' if to else ' and --to DEST'} does it{skipped}."
+    return f"To do it{skipped}:\n  {repeated(*([] if to else ['--to', 'DEST']))}"
 
 
 def _without_rows(reason: str) -> str:

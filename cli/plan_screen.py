@@ -79,6 +79,7 @@ def _sample(seen: Survey) -> Iterator[Line]:
     if seen.good and not seen.samples:
         going = f"; {wording.count(seen.open, 'row')} recorded before go on" if seen.open else ""
         why = "nothing is paid for" if seen.again.reused else "no row is new or changed"
+        why = "changed rows are left as they are (--changed keep)" if seen.changed else why
         yield f"  nothing new to make: {why}{going}", "dim"
     width = max((len(sample.key) for sample in seen.samples), default=0)
     for sample in seen.samples:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cli import unstored, wording
+from cli import emergency, unstored, wording
 from jobs.errors import MOVED
 from jobs.progress import (
     day_budget_line,
@@ -21,7 +21,6 @@ from jobs.progress import (
     next_try_line,
     resting,
     seconds_left,
-    stop_line,
     trouble_line,
     unwritable_line,
 )
@@ -197,7 +196,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     if progress.unwritable:
         yield unwritable_line(progress.unwritable)
     if progress.stop:
-        yield stop_line(progress.stop)
+        yield emergency.told(progress.stop, sandbox=progress.batch.sandbox)
     if progress.batch.state is not BatchState.ACTIVE:
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
     if progress.moved:

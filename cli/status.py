@@ -44,6 +44,8 @@ Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in su
 Line = tuple[str, str]
 
 #: The order in which people ask about rows.
+#: Rows that a person should look at, as `results --only` names them.
+_LOOKED_AT = (Job.FAILED, Job.LOST, Job.PARTIAL, Job.HELD)
 ORDER = (*(s for s in Job if s is not Job.READY), Job.READY)
 
 
@@ -157,7 +159,7 @@ def _at_work(desk: Desk, name: str, accounts: list[Account], now: float) -> Iter
             flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
             late = "" if account.mean_lateness is None else f", found {account.mean_lateness:.1f} s after their ends"
             yield f"account\t{account.name}: {mine.get(account.name, 0):,} in flight of this batch", ""
-            yield f"\twith all batches: {rate}, {flying}, {count(account.throttled, '429 answer')}{late}", ""
+            yield f"\twith all batches: {rate}, {flying}, {count(account.throttled, 'answer')} of 429{late}", ""
 
 
 def _in_columns(told: list[Line]) -> list[Line]:
@@ -292,8 +294,8 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
     if progress.batch.state is BatchState.CANCELLED:
         return
-    if progress.errors:
-        yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only failed,lost,partial", ""
+    if bad := [state.value for state in _LOOKED_AT if progress.jobs.get(state)]:
+        yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only {','.join(bad)}", ""
     if retried(progress.errors):
         yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
     if refused := moderated(progress.errors):

@@ -112,7 +112,8 @@ def _told(attempt: UnknownAttempt, *, sandbox: bool) -> list[Line]:
     return [
         (f"held: key {sent}: {why}.", "yellow"),
         ("  It may be paid; it is not sent again by itself.", ""),
-        (f"  Look in your dashboard, then  {_command(attempt, sandbox=sandbox)} --resolve  {_choices(attempt)}", ""),
+        ("  Look in your dashboard, then one of these:", ""),
+        *_choices(attempt, _price(attempt), sandbox=sandbox),
     ]
 
 
@@ -120,8 +121,15 @@ def _command(attempt: UnknownAttempt, *, sandbox: bool) -> str:
     return f"{command(f'unknown {attempt.batch}', sandbox=sandbox)} --key {shlex.quote(attempt.key)}"
 
 
-def _choices(attempt: UnknownAttempt) -> str:
-    return f"found --task-id ID | pay-again ({_price(attempt)}) | give-up"
+def _choices(attempt: UnknownAttempt, price: str, *, sandbox: bool) -> list[Line]:
+    """Commands to paste, each on its own line."""
+    resolve = f"{_command(attempt, sandbox=sandbox)} --resolve"
+    ways = {
+        "its task is there, and has this id": "found --task-id ID",
+        f"make it again, and pay again ({price})": "pay-again",
+        "count it as paid and lost": "give-up",
+    }
+    return [line for why, way in ways.items() for line in ((f"    {why}:", ""), (f"      {resolve} {way}", ""))]
 
 
 def _price(attempt: UnknownAttempt) -> str:
@@ -140,10 +148,10 @@ def _table(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
 
 def _summary(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
     total = f"{count(len(attempts), 'attempt')}, {at_most(attempts)}"
-    ways = "found --task-id ID | pay-again | give-up"
     return [
         (f"{total}. They may be paid; none is sent again by itself.", "yellow"),
-        (f"Look in your dashboard, then  {_command(attempts[0], sandbox=sandbox)} --resolve  {ways}", ""),
+        ("Look in your dashboard, then one of these, as for the first:", ""),
+        *_choices(attempts[0], _price(attempts[0]), sandbox=sandbox),
         ("Without --key your word counts for all of the batch, without BATCH for all of the ledger.", "dim"),
     ]
 

@@ -32,7 +32,7 @@ Moment = tuple[float, str, str]  # when, what, style
 TOLD_BY_ATTEMPT = frozenset({"submit_refused", "outcome_unknown", "task_failed", "task_forgotten"})
 EVENTS: dict[str, str] = {
     "late_answer_accepted": "the provider's answer came late: the attempt is known again",
-    "poll_not_understood": "an answer about the task was no help",
+    "poll_not_understood": "an answer about the task could not be used",
     "charge_estimated": "what it cost was not told; what was set aside counts as charged",
     "charged_above": "the provider's usage came to more than was set aside",
     "delivered_short": "fewer images came than were asked for",
@@ -150,7 +150,7 @@ def _head(result: Result, batch: Batch) -> Iterator[Line]:
 
 def _where(result: Result, batch: Batch) -> str:
     listed = result.position >= 0
-    return f"line {result.line} of {batch.source}" if listed else "in the manifest no more"
+    return f"line {result.line} of {batch.source}" if listed else "no longer in the manifest"
 
 
 def _history(story: Story, batch: Batch) -> Iterator[Line]:

@@ -255,10 +255,21 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
         left = ended.progress.jobs.get(Job.READY, 0)
         waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
         rows = f"; {waiting}, about {wording.money(ended.progress.remaining_money)}" if left else ""
-        more = _raise(ended.progress) if ended.ending.reason is Reason.BUDGET_USED else ""
-        yield f"{'next':{_LABEL}}{more or 'the same command goes on'}{rows}", ""
+        first = _first(ended)
+        yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
+        goes_on = "then the same command goes on" if first else "the same command goes on"
+        yield f"{'' if first else 'next':{_LABEL}}{goes_on}{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
+
+
+def _first(ended: Ended) -> list[str]:
+    """The command that is needed before the same one helps; alone on its line, so that it can be pasted."""
+    if ended.ending.reason is Reason.BUDGET_USED:
+        return [_raise(ended.progress)]
+    if ended.ending.reason is Reason.ALL_PAUSED:
+        return [command("resume --all", sandbox=ended.progress.batch.sandbox)]
+    return []
 
 
 def _where_nothing_is_stored(progress: Progress) -> Iterator[str]:
@@ -286,7 +297,7 @@ def _raise(progress: Progress) -> str:
     """The budget that what is left would need, prices staying as they are."""
     batch = progress.batch
     cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
-    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f} (or more)"
+    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f}"
 
 
 def document(ended: Ended) -> dict[str, object]:

@@ -38,6 +38,7 @@ class Place:
     batch_id: int
     rows: int  # of the manifest
     same_keys: int  # of these, under the same key
+    rewritten: tuple[str, str] | None = None  # a key there and the manifest's, if they look like one that was rewritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class Comparison:
     _answers: OrderedDict[str, list[MadeBefore]] = field(default_factory=OrderedDict)
     _places: Counter[int] = field(default_factory=Counter)
     _same_keys: Counter[int] = field(default_factory=Counter)
+    _rewritten: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._allotment = Allotment(self._find)
@@ -153,6 +155,8 @@ class Comparison:
                 self._places[made.batch_id] += 1
                 if made.key == row.key:
                     self._same_keys[made.batch_id] += 1
+                elif looks_rewritten(made.key, row.key):
+                    self._rewritten.setdefault(made.batch_id, (made.key, row.key))
                 elif made.rows > 1:
                     unsure.setdefault(made.batch_id, []).append(row)
         for batch_id in sorted(unsure, key=lambda each: -self._places[each])[:LOOKED_INTO]:
@@ -241,7 +245,16 @@ class Comparison:
 
     def _found(self) -> Iterator[Place]:
         for batch_id, rows in self._places.most_common():
-            yield Place(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id])
+            rewritten = self._rewritten.get(batch_id)
+            yield Place(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id], rewritten=rewritten)
+
+
+def looks_rewritten(key: str, other: str) -> bool:
+    """Whether a spreadsheet may have made one key of the other: zeros in front go, .0 comes, long numbers get an E."""
+    try:
+        return key != other and float(key) == float(other)
+    except ValueError:
+        return False
 
 
 @dataclass(slots=True)

@@ -74,7 +74,7 @@ def count(number: int, thing: str) -> str:
 def out_of_manifest(progress: Progress) -> str:
     """Rows whose images are there, and which the newest manifest does not list any more."""
     number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"
-    return f"{number} in the manifest no more"
+    return f"{number} no longer in the manifest"
 
 
 def trouble_line(trouble: Trouble) -> str:

@@ -200,7 +200,7 @@ def _count(jobs: Mapping[JobState, int], state: JobState, word: str) -> str:
 def _unseen(progress: Progress) -> str:
     words = {JobState.READY: "still to be made", JobState.SKIPPED: "skipped"}
     told = [f"{progress.jobs[state]:,} rows {word}" for state, word in words.items() if progress.jobs.get(state)]
-    told += [f"{progress.rows_out:,} rows that are in the manifest no more"] * bool(progress.rows_out)
+    told += [f"{progress.rows_out:,} rows that are no longer in the manifest"] * bool(progress.rows_out)
     return f"Not shown: {', '.join(told)}." if told else ""
 
 

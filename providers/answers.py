@@ -159,7 +159,7 @@ def failed(response: Response, meaning: Meaning, message: str) -> Failed:
 
 def no_images(response: Response, status: str) -> Empty:
     """Success without an image is none."""
-    return Empty(message=f"The task is {status}, and no image is named.", raw=raw_of(response))
+    return Empty(message=f"The task is called {status}, and no image is named.", raw=raw_of(response))
 
 
 # -- OpenAI's way of saying what is wrong --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shlex
@@ -278,12 +279,49 @@ def test_status_and_why_tell_of_rows_that_were_taken_out(shop, monkeypatch):
     World(shop, with_ledger).take(rows(2, first=30))
     with_ledger.close()
 
-    assert "30 of these rows are in the manifest no more" in call(monkeypatch, "status", "spring").stdout
+    assert "30 of these rows are no longer in the manifest" in call(monkeypatch, "status", "spring").stdout
     document = json.loads(call(monkeypatch, "status", "spring", "--json").stdout)
     assert (document["rows"]["done"], document["images"]["aside"]) == (30, 0)
     assert document["taken_out"] == {"rows": 30, "images": 30}
-    assert "k3: done  (in the manifest no more" in call(monkeypatch, "why", "spring", "k3").stdout
-    assert "30 of these rows are in the manifest no more" in call(monkeypatch, "results", "spring").stderr
+    assert "k3: done  (no longer in the manifest" in call(monkeypatch, "why", "spring", "k3").stdout
+    assert "30 of these rows are no longer in the manifest" in call(monkeypatch, "results", "spring").stderr
+
+
+def test_keys_that_a_spreadsheet_rewrote_in_another_file_are_shown_with_what_costs_nothing(shop, monkeypatch):
+    write(shop, [f"{at:05d},a cup {at}" for at in range(1, 13)], "zeros.csv")
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        looked = World(shop, ledger)
+        looked.made([f"{at:05d},a cup {at}" for at in range(1, 13)], "zeros")
+    write(shop, [f"{at},a cup {at}" for at in range(1, 13)], "opened.csv")
+
+    page = call(monkeypatch, "plan", "opened.csv", "--to", "out").stdout
+
+    assert 'Has a spreadsheet rewritten the keys? "0000' in page
+    assert "with the keys of batch zeros put back into the file" in page
+    assert "lightfast run opened.csv --batch zeros" in page
+
+
+def test_where_all_rows_are_bad_none_is_said_to_be_taken_out(shop, monkeypatch):
+    write(shop, ["x,", "y,"], "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv").stdout
+
+    assert "2 bad" in page
+    assert "taken out" not in page
+    assert "--append" not in page
+
+    write(shop, ["x,", "new,a good one"], "spring.csv")
+    assert "30 rows on record are not in this manifest, or bad in it" in call(monkeypatch, "plan", "spring.csv").stdout
+
+
+def test_changed_rows_that_are_kept_are_not_said_to_be_unchanged(shop, monkeypatch):
+    write(shop, [f"{row} now" for row in rows(30)], "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv", "--changed", "keep").stdout
+
+    assert "30 changed" in page
+    assert "changed rows are left as they are" in page
+    assert "new or changed" not in page
 
 
 # -- the question --------------------------------------------------------------------------------------------------

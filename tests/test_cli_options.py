@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from cli.options import Allowed, read_allowed, read_duration, read_money, read_priority
 from cli.taking import normal_dest
 from jobs.errors import BadInput
@@ -103,3 +105,14 @@ def test_other_addresses_are_no_manifest():
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing."""
+
+
+@pytest.mark.parametrize("mistyped", ["--yess", "--yet", "--buy-agan", "--overwrit"])
+def test_a_mistyped_option_is_never_answered_with_one_that_agrees(mistyped):
+    for words in (["run", "m.csv"], ["results", "m"]):
+        done = CliRunner().invoke(app, [*words, mistyped])
+
+        assert done.exit_code == 2
+        assert "No such option" in done.stderr
+        offered = done.stderr.partition("No such option")[2].split(None, 2)[2:]
+        assert not any(consent in told for consent in ("--yes", "--buy-again", "--overwrite") for told in offered)

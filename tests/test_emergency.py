@@ -41,7 +41,7 @@ def shop(tmp_path):
 def test_pause_all_says_what_is_on_the_wire_and_twice_is_no_mistake(shop):
     first, again = call("pause", "--all").stderr, call("pause", "--all").stderr
 
-    assert "no batch pays for anything new until  lightfast resume --all" in first
+    assert "no batch pays for anything new. To go on:  lightfast resume --all\n" in first
     assert "Nothing is on the wire" in first
     assert "They were already" in again
 

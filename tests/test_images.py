@@ -136,6 +136,8 @@ def test_random_bytes_are_never_an_image_and_never_a_crash(start, rest):
         (b"GIF89a......", "truncated", "gif"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "truncated", "it ends"),
         (b"\1\2\3\0" * 10, "not_an_image", "01 02 03 00"),
+        (bytes.fromhex("e8d3f26ac7ba91ff80aa" * 9), "not_an_image", "bytes of no known kind came: e8 d3 f2"),
+        ("Größe unbekannt".encode("latin-1"), "not_an_image", "text came"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image", "no known kind"),
     ],
 )

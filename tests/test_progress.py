@@ -73,9 +73,10 @@ def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
     ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
 
-    *_, (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
+    *_, (first, _), (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
 
-    assert "lightfast resume catalog --sandbox --budget 1.29 (or more); 3 rows wait, about $0.06" in last
+    assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --sandbox --budget 1.29"
+    assert "then the same command goes on; 3 rows wait, about $0.06" in last
 
 
 def lines_of(**changes):

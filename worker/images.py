@@ -323,7 +323,7 @@ def _what_came(data: Data) -> str:
 
 def _text_that_came(start: bytes) -> str:
     text = start.decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
-    if not text or any(c < " " and c not in "\r\n\t" for c in text[:SAID]):
+    if not _is_text(text):
         return f"bytes of no known kind came: {start[:16].hex(' ')}"
     kind = "HTML" if re.match(r"<(!doctype|html|head|body)\b|<!--", text, re.IGNORECASE) else "text"
     kind = "SVG" if re.search(r"<svg\b", text, re.IGNORECASE) and kind == "text" else kind
@@ -331,10 +331,17 @@ def _text_that_came(start: bytes) -> str:
     return f'{kind} came: "{words}"' if words else f"{kind} came, which is not one of png, jpeg, webp"
 
 
+def _is_text(text: str) -> bool:
+    """Whether a person could read it: no control characters, and few bytes that are no UTF-8."""
+    start = text[:SAID]
+    odd = any(c < " " and c not in "\r\n\t" for c in start)
+    return bool(start) and not odd and start.count("\ufffd") * 5 <= len(start)
+
+
 def plain_words(start: bytes) -> str:
     """The first words of a text as a person reads them: no markup, no scripts; "" for bytes that are no text."""
     text = start.decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
-    if any(c < " " and c not in "\r\n\t" for c in text[:SAID]):
+    if not _is_text(text):
         return ""
     plain = re.sub(r"(?is)<(script|style)\b.*?(</\1>|$)|<[^>]*(>|$)", " ", text)
     return " ".join(plain.split())[:SAID]
