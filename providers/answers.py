@@ -177,7 +177,8 @@ def error_words(response: Response, body: Mapping[str, Json]) -> str:
     fields = mapping(error)
     said = words(fields.get("message"), error, body.get("message"), body.get("msg"), body.get("detail"))
     plain = response.body[:200].decode("utf-8", "replace")
-    return said or ("" if body or "<" in plain else words(plain))
+    is_text = "<" not in plain and plain.count("\ufffd") * 5 <= len(plain)  # a few odd letters are another encoding's
+    return said or (words(plain) if is_text and not body else "")
 
 
 def by_wording(meaning: Meaning, code: str, message: str, known: Mapping[str, Meaning]) -> Meaning:
