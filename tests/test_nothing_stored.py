@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
 import command
 import pytest
 
+from jobs.ledger import open_ledger
+from tests.patience import until
+
 QUICK = {"takes": {"default": [0.3, 0.6]}, "pictures": {"tiny": True}}
-#: Tasks that take longer than the first of their images are looked at, however slow the machine.
-SLOW = {**QUICK, "takes": {"default": [15.0, 20.0]}}
+#: Tasks that end when the test says so.
+STUCK = {"trouble": "stuck"}
 HTML = [{"trouble": "cdn html"}]
 IN_FLIGHT = 20
 RUN = ("run", "m.csv", "--to", "out", "--yes", "--json")
+ACCOUNTS = ("maxapi-io", "maxapi-dev", "apimaster")
 #: Each is made by one provider alone.
 COLUMNS = {"maxapi.io": ",1:1,1k", "maxapi.dev": ",1:1,1k", "apimaster": ",1:1,1k"}
 
@@ -42,6 +48,15 @@ def write(rows: dict[str, str]) -> None:
     Path("m.csv").write_text("\n".join(["key,prompt,provider,ratio,resolution", *lines]) + "\n")
 
 
+def lives(process: command.Started) -> None:
+    assert process.poll() is None, process.communicate()
+
+
+def stopped_accounts() -> set[str | None]:
+    with contextlib.closing(open_ledger("sqlite:///lightfast.db", create=False)) as ledger:
+        return {each.account for each in ledger.failing(time.time())}
+
+
 def bought(sandbox) -> Counter[str]:
     return Counter(task["prompt"] for task in sandbox.tasks())
 
@@ -49,20 +64,25 @@ def bought(sandbox) -> Counter[str]:
 def test_a_cdn_that_answers_with_a_page_stops_buying_ends_with_4_and_is_worked_off_when_it_is_mended(
     lightfast, sandbox
 ):
-    sandbox.play(**SLOW, rules=HTML)
+    sandbox.play(**QUICK, rules=[STUCK, *HTML])
     write({f"lamp {number}": tuple(COLUMNS)[number % 3] for number in range(600)})
+    process = command.Started(("lightfast", *RUN, "--max-stall", "5s"), lightfast.keywords["environment"])
+    until(lambda: len(sandbox.tasks()) == 3 * IN_FLIGHT, meanwhile=lambda: lives(process))
+    sandbox.finish()
+    until(lambda: stopped_accounts() == set(ACCOUNTS), meanwhile=lambda: lives(process))
+    sandbox.finish()
 
-    stopped = lightfast(*RUN, "--max-stall", "5s")
+    out, err = process.communicate()
 
-    told = json.loads(stopped.stdout)
-    assert (stopped.returncode, told["reason"]) == (4, "nothing_stored"), stopped.stderr
+    told = json.loads(out)
+    assert (process.returncode, told["reason"]) == (4, "nothing_stored"), err
     assert sum(bought(sandbox).values()) <= 3 * 2 * IN_FLIGHT
     assert told["images"]["stored"] == 0
-    for words in ("maxapi-io", "maxapi-dev", "apimaster", "not_an_image", "Please wait a moment", "$"):
+    for words in (*ACCOUNTS, "not_an_image", "Please wait a moment", "$"):
         assert words in told["message"]
     status = json.loads(lightfast("status", "m", "--json").stdout)
-    assert {each["account"] for each in status["nothing_stored"]} == {"maxapi-io", "maxapi-dev", "apimaster"}
-    assert all(0 < each["images"] <= 2 * IN_FLIGHT for each in status["nothing_stored"])
+    assert {each["account"] for each in status["nothing_stored"]} == set(ACCOUNTS)
+    assert all(IN_FLIGHT <= each["images"] <= 2 * IN_FLIGHT for each in status["nothing_stored"])
 
     sandbox.play(**QUICK)
     mended = lightfast(*RUN, "--max-stall", "60s")
