@@ -52,5 +52,5 @@ def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
 def _cost(amount: int, unpriced: int) -> str:
     images = f"{wording.count(unpriced, 'image')} at a price nobody knows"
     if not unpriced:
-        return f"about {wording.money(amount)}"
-    return f"about {wording.money(amount)} and {images}" if amount else images
+        return f"{wording.at_most(amount)}"
+    return f"{wording.at_most(amount)} and {images}" if amount else images

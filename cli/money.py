@@ -29,7 +29,7 @@ def show_money(desk: Desk, batch: str | None, *, json: bool, sandbox: bool) -> N
         images, micros = reused
         show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": micros / MICROS}})
     else:
-        show(_page(entries, reused), sandbox=sandbox)
+        show(_page(entries, reused, sandbox=sandbox), sandbox=sandbox)
 
 
 def _rows(entries: Iterable[Entry]) -> Iterator[tuple[str, str, Money]]:
@@ -43,14 +43,14 @@ def _rows(entries: Iterable[Entry]) -> Iterator[tuple[str, str, Money]]:
         yield "provider", provider, sums
 
 
-def _page(entries: list[Entry], reused: tuple[int, int]) -> Iterator[Line]:
+def _page(entries: list[Entry], reused: tuple[int, int], *, sandbox: bool) -> Iterator[Line]:
     rows = list(_rows(entries))
     digits = _digits(rows)
     for whole, parts in (SET_ASIDE, SPENT):
         yield from _table(rows, whole, parts, digits)
         yield "", ""
     sums = rows[0][2]
-    yield from _remarks(sums)
+    yield from _remarks(sums, "Made-up prices" if sandbox else "List prices")
     images, micros = reused
     if images:
         yield f"reused: {count(images, 'image')} taken from other rows, up to ${micros / MICROS:,.2f} not spent", ""
@@ -76,14 +76,14 @@ def _digits(rows: list[tuple[str, str, Money]]) -> int:
     return next((digits for digits in (2, 4) if not any(each % 10 ** (6 - digits) for each in amounts)), 6)
 
 
-def _remarks(sums: Money) -> Iterator[Line]:
+def _remarks(sums: Money, prices: str) -> Iterator[Line]:
     if sums.at_risk:
         yield f"at risk: ${sums.at_risk / MICROS:,.2f} in flight or unknown may be paid for nothing yet", ""
     if sums.unpriced:
         yield f"{count(sums.unpriced, 'image')} came at a price nobody knows; they are in none of these", "yellow"
     if not sums.closes:
         yield "These sums do not come out, which is a fault of Lightfast. Please report it.", "red"
-    yield "List prices, or yours. The words: docs/money.md. Beside an invoice: lightfast audit --invoice USD", "dim"
+    yield f"{prices}, or yours. The words: docs/money.md. Beside an invoice: lightfast audit --invoice USD", "dim"
 
 
 def _document(entries: list[Entry]) -> dict[str, object]:

@@ -148,7 +148,8 @@ def _total(taking: Taking) -> Iterator[Line]:
     money = wording.money(seen.money)
     unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {wording.money(budget)}" if budget is not None else ""
-    ready = f", ready {_when(seen)} if started now" if seen.images and not _days(taking) else ""
+    of += (left := _left_by(taking))
+    ready = f", ready {_when(seen)} if started now" if seen.images and not (left or _days(taking)) else ""
     most = f" (set aside: {wording.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
     yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
     daily = budget_of(taking.settings.daily_budget)
@@ -159,6 +160,19 @@ def _total(taking: Taking) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily or 0)} {spread}", ""
     if seen.may_be_less:
         yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
+
+
+def _left_by(taking: Taking) -> str:
+    """How many of the images the budget leaves, where these are not all."""
+    budget = taking.limits.budget
+    if budget is None and taking.batch:
+        budget = taking.batch.budget
+    if budget is None or not taking.seen.images or taking.seen.unpriced:
+        return ""
+    images = taking.seen.affordable(budget, taking.batch)
+    if images == taking.seen.images:
+        return ""
+    return f", which leaves {'about ' if images else ''}{images:,} of them"
 
 
 def _when(seen: Survey) -> str:

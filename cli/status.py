@@ -23,6 +23,7 @@ from jobs.progress import (
     images_per_second,
     images_to_come,
     out_of_manifest,
+    prices_of,
     resting,
     seconds_left,
     trouble_line,
@@ -213,13 +214,13 @@ def _money(progress: Progress) -> str:
     spent = f"{money(batch.charged)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
     parts = {
         "reserved in flight": progress.in_flight_money,
-        "estimated for the rest": progress.remaining_money,
+        "for the rest at most": progress.remaining_money,
         "unknown at most": progress.unknown_money,
         "paid and not stored without you": progress.stuck_money,
         "lost": progress.lost_money,
     }
     return ", ".join(
-        [f"{spent} (list prices)", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
+        [f"{spent} ({prices_of(batch)})", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
     )
 
 

@@ -138,7 +138,7 @@ def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
     rest = desk.ledger.progress(batch.name).remaining_money
     coming = min(rest, cap - spent)
     note(
-        f"{batch.name}: {wording.money(spent)} spent or reserved, about {wording.money(rest)} for the rest, "
+        f"{batch.name}: {wording.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
         f"budget {wording.money(cap)}"
     )
     beyond = max(0, spent + coming - batch.agreed)
@@ -291,7 +291,7 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
             return _nothing_to_do(again, desk)
-        note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, about {wording.money(cost)}")
+        note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
         warn(desk.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not desk.ledger.is_sqlite:

@@ -14,6 +14,8 @@ from cli.commands import command
 from cli.options import BatchName, Config, Json, Sandbox
 from cli.reading import Desk, demand_key, find_batch, open_desk, show, show_json
 from cli.wording import count, day_and_time, money, size, span
+from jobs.money import CHARGE_ESTIMATED
+from jobs.progress import prices_of
 from jobs.result_files import utc
 from jobs.results import is_stuck, place_of, plain_address, row_values
 from jobs.states import Attempt, Image, Job
@@ -121,7 +123,7 @@ def tell(story: Story, batch: Batch, *, waits: bool = False) -> list[Line]:
     return [
         *_head(story.result, batch),
         *_history(story, batch),
-        *_money(story),
+        *_money(story, batch),
         *(_next(story, batch) if not waits else [("  next      it waits, since nothing can be stored:", "red")]),
     ]
 
@@ -242,7 +244,8 @@ def _ending(attempt: AttemptStory) -> str:
     polls = f" and {count(attempt.polls, 'poll')}" if attempt.polls else ""
     since = attempt.finished_at - (attempt.accepted_at or attempt.created_at) if attempt.finished_at else 0
     charge = f"{money(attempt.charged)} charged" if attempt.price_known else "charged, price not known"
-    free = charge if attempt.charged else "nothing charged"
+    aside = f"{charge}: what was set aside, for nobody told ({CHARGE_ESTIMATED})"
+    free = aside if attempt.charged else "nothing charged"
     return {
         Attempt.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
         Attempt.FAILED.value: f"the provider's task failed after {span(since)}{polls}: {error.rstrip('.')}; {free}",
@@ -261,6 +264,7 @@ def _of_event(event: Event, numbers: Mapping[int, int], prompt: str) -> Moment:
     times, last = told.pop("times", 1), told.pop("last at", None)
     often = f", {times:,} times, the last {day_and_time(float(str(last)))}" if last is not None else ""
     told.pop("raw", None)  # an answer as it came; --json has it
+    told.pop("shape before", None)  # for estimates
     before = told.pop("prompt before", prompt)
     if before != prompt:
         told["the prompt was"] = f'"{before}"'
@@ -273,16 +277,14 @@ def _of_event(event: Event, numbers: Mapping[int, int], prompt: str) -> Moment:
     return event.at, f"{whose}{words}{often}{f' ({detail})' if detail else ''}", ""
 
 
-def _money(story: Story) -> Iterator[Line]:
+def _money(story: Story, batch: Batch) -> Iterator[Line]:
     charged = sum(attempt.charged for attempt in story.attempts)
     reserved = sum(attempt.reserved for attempt in story.attempts)
     unpriced = any(not attempt.price_known for attempt in story.attempts)
     if story.attempts:
         waits = f", {money(reserved)} reserved" if reserved else ""
-        yield (
-            f"  money     {money(charged)} charged at list price{waits}{', some prices not known' if unpriced else ''}",
-            "",
-        )
+        some = ", some prices not known" if unpriced else ""
+        yield f"  money     {money(charged)} charged at {prices_of(batch)}{waits}{some}", ""
 
 
 def _next(story: Story, batch: Batch) -> Iterator[Line]:

@@ -17,6 +17,11 @@ def money(micros: int) -> str:
     return f"${micros / MICROS:,.{digits}f}"
 
 
+def at_most(micros: int) -> str:
+    """Money that is set aside: what is asked for, and what waits. An estimate is less where tokens are counted."""
+    return f"at most {money(micros)}"
+
+
 def dollars(column: Sequence[int | None]) -> list[str]:
     """482.00: a column of USD with one precision, four digits where cents do not say it."""
     fine = any(micros is not None and micros % 10_000 for micros in column)

@@ -18,7 +18,7 @@ from cli.progress import Screen, open_screen
 from cli.reading import show, show_json
 from cli.retries import misshapen, moderated, retried
 from cli.stuck import stuck_lines
-from jobs.progress import next_try_line, out_of_manifest
+from jobs.progress import next_try_line, out_of_manifest, prices_of
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from worker import telemetry
@@ -236,7 +236,7 @@ def _money(progress: Progress) -> str:
     batch = progress.batch
     of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
     parts = [
-        f"{wording.money(batch.charged)}{of} (list prices)",
+        f"{wording.money(batch.charged)}{of} ({prices_of(batch)})",
         *([f"{wording.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
         f"unknown at most {wording.money(progress.unknown_money)}",
         f"lost {wording.money(progress.lost_money)}",
@@ -254,7 +254,7 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
     else:
         left = ended.progress.jobs.get(Job.READY, 0)
         waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
-        rows = f"; {waiting}, about {wording.money(ended.progress.remaining_money)}" if left else ""
+        rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
         yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
         goes_on = "then the same command goes on" if first else "the same command goes on"

@@ -210,6 +210,7 @@ class _Line:
     number: int
     images: int = 0
     aside: int = 0  # micro-dollars that are set aside for them
+    least: int | None = None  # for the one of them that holds the least
     tasks: int = 0
 
 
@@ -299,6 +300,7 @@ class _Count:
             line = self.lines[same] = _Line(route, row.request, len(self.lines))
         line.images += images
         line.aside += images * (row.price or 0)
+        line.least = min(row.price or 0, row.price or 0 if line.least is None else line.least)
         line.tasks += tasks_for(images, route.max_n)
         return line.number
 
@@ -382,6 +384,7 @@ def _route_line(line: _Line, paces: Paces) -> RouteLine:
         mode=route.mode,
         assumed=assumed,
         aside=line.aside,
+        least=line.least or 0,
         images=line.images,
         tasks=line.tasks,
         seconds=pace.seconds(line.tasks, work),

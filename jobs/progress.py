@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobs.ledger.values.accounts import Account, DayLimit
+    from jobs.ledger.values.batches import Batch
     from jobs.ledger.values.failing import Failing
     from jobs.ledger.values.reports import Progress
     from jobs.ledger.values.workers import Stop, Trouble
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
+
+
+def prices_of(batch: Batch) -> str:
+    """What its money is counted by."""
+    return "made-up prices" if batch.sandbox else "list prices"
 
 
 def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from jobs.errors import BadInput
 from jobs.ledger.values.reports import Result, StoredImage
+from jobs.money import CHARGE_ESTIMATED
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -151,13 +152,15 @@ def row_values(result: Result, address: Address) -> dict[str, Value]:
         "lf_cost_usd": result.cost,
         "lf_error": error_of(result) or _first(image.error_code for image in result.images),
         "lf_message": message_of(result) or _first(image.message for image in result.images),
-        "lf_flags": sorted({flag for image in result.images for flag in image.flags} | _flags(result)),
+        "lf_flags": sorted({flag for image in listed_images(result) for flag in image.flags} | flags_of(result)),
         "lf_done_at": result.done_at,
     }
 
 
-def _flags(result: Result) -> set[str]:
-    return {"kept"} if result.kept else set()
+def flags_of(result: Result) -> set[str]:
+    """What all images of the row share."""
+    told = {"kept": result.kept or result.before, CHARGE_ESTIMATED: result.estimated}
+    return {flag for flag, is_so in told.items() if is_so}
 
 
 def image_values(result: Result, image: StoredImage | None, address: Address) -> dict[str, Value]:
@@ -165,6 +168,7 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
     if image is None:
         return _line_without_image(result)
     stored = image.state == ImageState.STORED
+    is_done = stored and image.revision == result.revision
     return {
         **_common(result),
         "lf_status": image_status(result, image),
@@ -178,15 +182,17 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
         "lf_provider": image.provider or result.provider,
         "lf_provider_model": image.provider_model or result.provider_model,
         "lf_cost_usd": image.cost,
-        "lf_error": image.error_code or (None if stored else error_of(result)),
-        "lf_message": image.message or (None if stored else message_of(result)),
-        "lf_flags": sorted({*image.flags} | _flags(result)),
+        "lf_error": image.error_code or (None if is_done else error_of(result)),
+        "lf_message": image.message or (None if is_done else message_of(result)),
+        "lf_flags": sorted({*image.flags} | flags_of(result)),
         "lf_done_at": image.stored_at,
     }
 
 
 def image_status(result: Result, image: StoredImage) -> str:
-    """The image's own end where it has one, else its row's."""
+    """The image's own end where it has one, else its row's: of one that is to be replaced, too."""
+    if image.revision != result.revision:
+        return result.state.value
     if image.state == ImageState.STORED:
         return JobState.DONE.value
     if image.state == ImageState.LOST:
@@ -214,12 +220,17 @@ def message_of(result: Result) -> str | None:
 
 def stored_images(result: Result) -> list[StoredImage]:
     """The images that are in the destination, by slot."""
-    return [image for image in result.images if image.state == ImageState.STORED]
+    return [image for image in listed_images(result) if image.state == ImageState.STORED]
+
+
+def listed_images(result: Result) -> Sequence[StoredImage]:
+    """The row's slots; until an image of a row that is made anew is stored, those that it was given before."""
+    return result.before or result.images
 
 
 def slots_of(result: Result) -> Sequence[StoredImage | None]:
     """The row's slots, or one None where it has none."""
-    return result.images or (None,)
+    return listed_images(result) or (None,)
 
 
 def _common(result: Result) -> dict[str, Value]:

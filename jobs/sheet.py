@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from jobs.ledger.values.reports import Progress, Result, StoredImage
-from jobs.progress import count
+from jobs.progress import count, prices_of
 from jobs.result_files import dollars, utc
-from jobs.results import Address, error_of, image_status, is_stuck, message_of, place_of, slots_of
+from jobs.results import (
+    Address,
+    error_of,
+    flags_of,
+    image_status,
+    is_stuck,
+    listed_images,
+    message_of,
+    place_of,
+)
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -25,6 +34,9 @@ CARDS_A_PAGE = 2_000
 
 #: Rows that have nothing to show: they are counted in the header, and shown when `--only` asks for them.
 UNSEEN = frozenset({JobState.READY, JobState.SKIPPED})
+
+#: Rows whose earlier picture is all there is to show, until they are made anew.
+_HAS_TIME = frozenset({JobState.READY, JobState.WORKING, JobState.CANCELLED})
 
 #: The size a card is drawn at before its picture's own size is known.
 UNKNOWN_PIXELS = (1024, 1024)
@@ -166,7 +178,8 @@ def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure
 
 def _money(progress: Progress) -> Iterator[Figure]:
     batch = progress.batch
-    note = "list prices" if batch.budget is None else f"of budget ${dollars(batch.budget)}, list prices"
+    prices = prices_of(batch)
+    note = prices if batch.budget is None else f"of budget ${dollars(batch.budget)}, {prices}"
     yield Figure(label="spent", value=f"${dollars(batch.charged)}", note=note)
 
 
@@ -186,7 +199,10 @@ def _troubles(progress: Progress) -> Iterator[Figure]:
         )
         yield Figure(label="held", value=f"{held:,}", note=note, tone="warn")
     if lost:
-        yield Figure(label="lost", value=f"{lost:,}", note=f"${dollars(progress.lost_money)}", tone="bad")
+        yield Figure(label="lost", value=f"{lost:,}", note=f"${dollars(progress.lost_image_money)}", tone="bad")
+    if beside := progress.lost_money - progress.lost_image_money:
+        note = "counted as paid, and no image came or is wanted any more"
+        yield Figure(label="paid for nothing", value=f"${dollars(beside)}", note=note, tone="bad")
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -218,12 +234,12 @@ def cards(
     """Every picture, and a card for what a row still lacks."""
     told = shlex.quote(batch) + (" --sandbox" if sandbox else "")
     for result in results:
-        if result.state in unseen and not any(has_picture(image) for image in result.images):
+        pictures = [image for image in listed_images(result) if has_picture(image)]
+        if result.state in unseen and not pictures:
             continue
-        pictures = [image for image in result.images if has_picture(image)]
         yield from (_picture(result, image, address) for image in pictures)
-        lacking = [image for image in slots_of(result) if not has_picture(image)]
-        if lacking:
+        lacking = [image for image in result.images or (None,) if not has_picture(image)]
+        if lacking and not (result.before and result.state in _HAS_TIME):
             yield _gap(result, lacking, told)
 
 
@@ -236,15 +252,15 @@ def _picture(result: Result, image: StoredImage, address: Address) -> Card:
     width, height = image.width or UNKNOWN_PIXELS[0], image.height or UNKNOWN_PIXELS[1]
     return Card(
         **_common(result, image),
-        status=JobState.DONE.value,
-        place=f"{image.slot + 1} of {len(result.images)}" if len(result.images) > 1 else "",
+        status=image_status(result, image),
+        place=f"{image.slot + 1} of {len(shown)}" if len(shown := listed_images(result)) > 1 else "",
         picture=place_of(image, address, image.path) if image.path else None,
         width=width,
         height=height,
         pixels=f"{image.width} × {image.height}" if image.width else "",  # noqa: RUF001  the sign for pixels
         size=human_bytes(image.bytes or 0),
         price=f"${dollars(image.cost)}" if image.cost is not None else "price not known",
-        flags=image.flags,
+        flags=tuple(sorted({*image.flags} | flags_of(result))),
         done_at=utc(image.stored_at) if image.stored_at else "",
     )
 

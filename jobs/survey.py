@@ -39,6 +39,7 @@ class RouteLine:
     mode: str | None = None  # the provider's own route, where it has several
     assumed: str = ""  # what the price rests on, where it is an estimate
     aside: int = 0  # micro-dollars set aside for all of them: the most they cost
+    least: int = 0  # micro-dollars set aside for the one of them that holds the least
     may_be_less: bool = False  # what bounds it still grows: the seconds are the most it may take
 
     @property
@@ -137,6 +138,10 @@ class Survey:
             self._nothing(skip_bad=skip_bad),
             self._unpriced() if budget is not None else None,
             self._over_budget(budget, batch) if budget is not None and not partial else None,
+            # Without --partial a budget that is given must do for all of them, and has said so.
+            self._redo_for_nothing(_standing(budget, batch), batch)
+            if changed == "redo" and (partial or budget is None)
+            else None,
         ]
         return [reason for reason in reasons if reason]
 
@@ -201,17 +206,54 @@ class Survey:
         held = (-(-line.aside // line.images) - (line.price or 0) for line in self.routes if line.assumed)
         return max(0, max(held, default=0))
 
+    def affordable(self, budget: int, batch: Batch | None) -> int:
+        """How many of the images a budget leaves, at what they are likely to cost; 0 is certain."""
+        left = budget - _used(batch)
+        if self.unpriced or not self.images:
+            return 0 if self.unpriced == self.images else self.images
+        if left < min(line.least for line in self.routes):
+            return 0
+        if self.money + self._margin <= left or not self.money:
+            return self.images
+        return max(1, min(self.images, (left - self._margin) * self.images // self.money))
+
+    def _redo_for_nothing(self, budget: int | None, batch: Batch | None) -> str | None:
+        """Rows that no money is left for would lose their place to images that nobody makes."""
+        if budget is None or not self.disputed or not self.images or self.unpriced or self.affordable(budget, batch):
+            return None
+        least = min(line.least for line in self.routes)
+        return (
+            f"--changed redo needs a budget of at least {usd(_up_to_cents(_used(batch) + least))} for a first image: "
+            f"{usd(budget)} leaves nothing after {usd(_used(batch))} spent or reserved. "
+            "--changed keep leaves the changed rows as they are."
+        )
+
     def _over_budget(self, budget: int, batch: Batch | None) -> str | None:
-        spent = batch.charged + batch.reserved if batch else 0
-        if spent + self.money + self._margin <= budget:
+        spent = _used(batch)
+        needed = spent + self.money + self._margin
+        if needed <= budget:
             return None
         so_far = f", after {usd(spent)} spent or reserved" if spent else ""
         last = f", and {usd(self._margin)} more that the last one holds while it is made" if self._margin else ""
         return (
-            f"--budget {usd(budget)} is below the estimate: "
+            f"--budget needs to be at least {usd(_up_to_cents(needed))}, and {usd(budget)} is below the estimate: "
             f"{usd(self.money)} for {_images(self.images)}{last}{so_far}. "
             "Raise it, or --partial works in the manifest's order until the money is used."
         )
+
+
+def _used(batch: Batch | None) -> int:
+    return batch.charged + batch.reserved if batch else 0
+
+
+def _standing(budget: int | None, batch: Batch | None) -> int | None:
+    """--budget, else the batch's own."""
+    return batch.budget if budget is None and batch else budget
+
+
+def _up_to_cents(micros: int) -> int:
+    cent = MICROS // 100
+    return -(-micros // cent) * cent
 
 
 def cancelled_for_good(name: str) -> str:

@@ -246,7 +246,7 @@ def test_a_run_says_that_all_keys_are_new_before_it_asks(shop):
 
     done = CliRunner().invoke(app, ["run", "spring.csv"])
 
-    assert "would spend about $0.10, and there is no terminal" in str(done.exception)
+    assert "would spend at most $0.10, and there is no terminal" in str(done.exception)
     assert "30 rows on record are not in this manifest" in done.stderr
     assert "no row on record is in this manifest: all its keys are new" in done.stderr
     assert "5 in this batch, under keys that are not in this manifest. Has a spreadsheet rewritten them?" in done.stderr
@@ -340,7 +340,7 @@ def ask(monkeypatch, answer, **changes):
 def test_at_a_terminal_the_question_says_that_it_is_bought_again(monkeypatch):
     asked = ask(monkeypatch, "y")
 
-    assert asked == "30 of 30 rows to be paid were made already (--buy-again). Spend about $0.60? [y/N] "
+    assert asked == "30 of 30 rows to be paid were made already (--buy-again). Spend at most $0.60? [y/N] "
     with pytest.raises(BadInput, match="You did not agree"):
         ask(monkeypatch, "")
     with pytest.raises(BadInput, match="--buy-again"):

@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_reason(case):
 OPTIONS = {
     "missing file": (["none.csv", "--to", "out"], {}, ["none.csv", "no such file"]),
     "a folder": ([".", "--to", "out", "--batch", "b"], {}, ["folder"]),
-    "budget below the estimate": (["m.csv", "--to", "out", "--budget", "0.001"], {}, ["--budget $0.001", "--partial"]),
+    "budget below the estimate": (["m.csv", "--to", "out", "--budget", "0.001"], {}, ["at least $0.01", "--partial"]),
     "budget without a price": (
         ["m.csv", "--to", "out", "--budget", "5", "--provider", "apimaster"],
         {},

@@ -103,5 +103,5 @@ def test_what_is_wrong_is_told(words, said):
 
 
 def test_another_budget_is_asked_for_before_anything_goes_on():
-    with pytest.raises(BadInput, match=r"resume would spend about \$0\.0"):
+    with pytest.raises(BadInput, match=r"resume would spend at most \$0\.0"):
         call("resume", "spring", "--budget", "1")

@@ -105,7 +105,7 @@ def test_at_a_terminal_it_asks_once_and_no_means_nothing(environment):
 
     said_no, asked = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"n\n")
     assert (said_no, files()) == (2, {"m.csv"})
-    assert "Spend about $0.02?" in asked
+    assert "Spend at most $0.02?" in asked
 
     said_yes, _ = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"y\n")
     again, silent = _at_a_terminal(["run", "m.csv", "--to", "out"], environment, answer=b"")

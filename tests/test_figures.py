@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
+import io
 import time
 
 import pytest
 from shop import call, document, open_shop
 
-from jobs import cadence
+from cli import status, why
+from jobs import cadence, sheet
+from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.values.accounts import AccountLimits, LearntLimits
 from jobs.ledger.values.claimed import TaskKind
-from jobs.ledger.values.facts import AccountPaused
+from jobs.ledger.values.facts import AccountPaused, ImageLost
 from jobs.paces import Learnt, Paces
+from jobs.planning import DEFAULT_PATH
+from jobs.results import bare_address, image_lines, row_values
 from providers.catalog import Catalog
 from providers.dialect import Request
 from tests.ledger import stock
+from tests.ledger.lived import accepted, failed, succeeded
+from tests.ledger.test_failing import store
 
 SANDBOX = {
     "LIGHTFAST_SANDBOX": "1",
@@ -212,3 +221,138 @@ def test_a_plan_names_accounts_that_take_nothing_now(tmp_path, monkeypatch):
     (tmp_path / "m.csv").write_text("key,prompt\na,A lamp\n")
 
     assert "account main (maxapi.io) is paused" in call("plan", "m.csv", "--to", "images").stdout
+
+
+# -- budgets, prices and what images have cost -------------------------------------------------------------------------
+
+REDO = ("m.csv", "--batch", "spring", "--changed", "redo", "--partial")
+
+
+@pytest.fixture
+def changed(tmp_path, monkeypatch):
+    """A batch whose two images are there and have cost $0.04, and its manifest with other prompts."""
+    for name, value in SANDBOX.items():
+        monkeypatch.setenv(name, value)
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        bound = {"dest": str(tmp_path / "out"), "path": DEFAULT_PATH, "sandbox": True}
+        stock.stock(ledger, stock.rows(2), **bound)
+        for _ in range(2):
+            _image(ledger)
+    (tmp_path / "m.csv").write_text("key,prompt\nk0,A chair\nk1,A table\n")
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_redo_that_the_budget_leaves_nothing_for_records_nothing():
+    planned = call("plan", *REDO, "--budget", "0.05", code=2)
+    with pytest.raises(BadInput, match=r"--changed redo needs a budget of at least \$0\.06 for a first image"):
+        call("run", *REDO, "--budget", "0.05", "--yes", code=2)
+
+    assert "2 images, $0.04 of budget $0.05, which leaves 0 of them" in planned.stdout
+    rows = list(csv.DictReader(io.StringIO(call("results", "spring").stdout)))
+    assert [(row["lf_status"], row["lf_images"], row["lf_flags"]) for row in rows] == [("done", "1", "[]")] * 2
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_plan_says_how_many_images_the_budget_leaves():
+    told = call("plan", *REDO, "--budget", "0.07").stdout
+
+    assert "2 images, $0.04 of budget $0.07, which leaves about 1 of them" in told
+
+
+def _listed(ledger):
+    (result,) = ledger.results("spring")
+    return row_values(result, bare_address)
+
+
+def _claim(ledger):
+    (intent,) = ledger.claim_submits("main", stock.NOW, lease=90, at_most=1).intents
+    return intent
+
+
+def _image(ledger, **usage):
+    intent = _claim(ledger)
+    task = dataclasses.replace(accepted(intent), task_id=f"task-{intent.attempt_id}")
+    ledger.record([task, dataclasses.replace(succeeded(intent), **usage)], stock.NOW)
+    copies, _ = ledger.claim_copies(stock.NOW, holder="me", lease=60, at_most=5)
+    store(ledger, copies)
+
+
+@pytest.mark.parametrize("then", ["waits", "cancelled", "made"])
+def test_a_row_lists_its_earlier_image_until_the_new_one_is_made(ledger, then):
+    stock.stock(ledger, stock.rows(1))
+    _image(ledger)
+    before = _listed(ledger)
+    ledger.record_manifest(stock.new_batch(), stock.rows(1, prompt="a chair"), redo_changed=True, now=stock.NOW)
+    if then == "cancelled":
+        ledger.cancel("spring", stock.NOW)
+    elif then == "made":
+        _image(ledger)
+
+    after = _listed(ledger)
+    (result,) = ledger.results("spring")
+    (of_image,) = image_lines([result], bare_address)
+    (card,) = sheet.cards([result], bare_address, "spring")
+
+    if then == "made":
+        assert (after["lf_status"], after["lf_images"], after["lf_flags"]) == ("done", 1, [])
+        assert after["lf_urls"] != before["lf_urls"]
+    else:
+        status = {"waits": "ready", "cancelled": "cancelled"}[then]
+        assert (after["lf_status"], after["lf_urls"], after["lf_flags"]) == (status, before["lf_urls"], ["kept"])
+        assert (of_image["lf_status"], of_image["lf_url"]) == (status, before["lf_url"])
+        assert (card.status, card.picture, card.flags) == (status, before["lf_url"], ("kept",))
+
+
+def test_images_that_were_made_anew_still_tell_what_images_like_them_cost(ledger):
+    stock.stock(ledger, stock.rows(1))
+    _image(ledger, cost=1_000)
+    (before,) = ledger.learnt().costs.items()
+    ledger.record_manifest(stock.new_batch(), stock.rows(1, prompt="a chair"), redo_changed=True, now=stock.NOW)
+
+    assert dict([before]) == ledger.learnt().costs
+
+
+def test_a_task_without_images_that_is_counted_as_paid_is_flagged_and_why_says_so(ledger):
+    stock.stock(ledger, stock.rows(1))
+    intent = _claim(ledger)
+    ledger.record([accepted(intent), failed(intent, code="no_images", charged=True)], stock.NOW)
+    story = ledger.story("spring", "k0")
+
+    assert _listed(ledger)["lf_flags"] == ["charge_estimated"]
+    told = [line for line, _ in why.tell(story, ledger.find_batch("spring"))]
+    assert any("$0.02 charged: what was set aside, for nobody told (charge_estimated)" in line for line in told)
+
+
+def test_the_sheet_tells_the_money_of_lost_images_beside_their_number_and_no_other(ledger):
+    stock.stock(ledger, stock.rows(2))
+    one, other = ledger.claim_submits("main", stock.NOW, lease=90).intents
+    forgotten = failed(other, forgotten=True)
+    ledger.record([accepted(one), succeeded(one), accepted(other), forgotten], stock.NOW)
+    (due,), _ = ledger.claim_copies(stock.NOW, holder="me", lease=60, at_most=5)
+    ledger.record([ImageLost(image_id=due.image_id, at=stock.NOW, code="link_dead", message="404")], stock.NOW)
+
+    head = sheet.head_of(ledger.progress("spring"), {}, now=stock.NOW)
+
+    figures = {figure.label: (figure.value, figure.note) for figure in head.figures}
+    assert figures["lost"] == ("1", "$0.02")
+    assert figures["paid for nothing"][0] == "$0.02"
+
+
+def test_made_up_money_is_said_to_be_that_beside_the_amount(shop):
+    """Not under a headline only: an amount is copied without it."""
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        shown = ledger.progress("shop")
+    played = dataclasses.replace(shown, batch=dataclasses.replace(shown.batch, sandbox=True))
+
+    for progress, words in ((shown, "list prices"), (played, "made-up prices")):
+        spent = next(figure for figure in sheet.head_of(progress, {}, now=0.0).figures if figure.label == "spent")
+        assert words in spent.note
+        assert f"({words})" in status._money(progress)
+
+
+def test_what_is_set_aside_for_the_rest_is_called_the_most(shop):
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        ledger.resume("shop", time.time())
+
+    assert "for the rest at most" in call("status", "shop").stdout
+    assert "estimated" not in call("status", "shop").stdout

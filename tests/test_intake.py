@@ -306,7 +306,7 @@ def test_all_reasons_come_at_once(take):
     assert "1 row is bad, of 2" in bad
     assert "line 3" in bad
     assert "--skip-bad makes the other 1" in bad
-    assert "--budget $0.10 is below the estimate: $0.20 for 10 images" in budget
+    assert "--budget needs to be at least $0.20, and $0.10 is below the estimate: $0.20 for 10 images" in budget
     assert seen.refuse_reasons(**{**STRICT, "skip_bad": True, "budget": 100_000, "partial": True}) == []
 
 

@@ -76,7 +76,7 @@ def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     *_, (first, _), (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
 
     assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --sandbox --budget 1.29"
-    assert "then the same command goes on; 3 rows wait, about $0.06" in last
+    assert "then the same command goes on; 3 rows wait, at most $0.06" in last
 
 
 def lines_of(**changes):

@@ -300,15 +300,22 @@ def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: floa
     """New images beside the old: a new revision of the job, with slots of its own."""
     if not rows:
         return
-    before = _prompts(tx, [job.id for _, job in rows])
+    before = _asked_before(tx, [job.id for _, job in rows])
     tx.execute(_ANEW, [_anew(row, job, job.revision + 1) for row, job in rows])
     slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision + 1)]
     tx.execute(insert(images), slots)
-    told = [(job.id, {"revision": job.revision + 1, "prompt_before": before.get(job.id)}) for _, job in rows]
+    told = [(job.id, {"revision": job.revision + 1, **before.get(job.id, {})}) for _, job in rows]
     write_events(tx, [job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
 
 
-def _prompts(tx: Connection, job_ids: list[int]) -> dict[int, str]:
-    """What the present images were asked for with."""
-    asked = select(jobs.c.id, jobs.c.request).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
-    return {row.id: Request.from_json(row.request).prompt for row in tx.execute(asked)}
+def _asked_before(tx: Connection, job_ids: list[int]) -> dict[int, dict[str, Any]]:
+    """What the present images were asked for with: for people, and for what images like them cost."""
+    wanted = (jobs.c.id, jobs.c.request, jobs.c.width, jobs.c.height)
+    asked = select(*wanted).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
+    return {row.id: _told(row, Request.from_json(row.request)) for row in tx.execute(asked)}
+
+
+def _told(row: Any, request: Request) -> dict[str, Any]:
+    size = [row.width, row.height] if row.width else None
+    shape = {"pixels": size, "quality": request.quality or "", "references": len(request.references)}
+    return {"prompt_before": request.prompt, "shape_before": shape}

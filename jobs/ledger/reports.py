@@ -18,10 +18,11 @@ from jobs.ledger.derived import HAS_WRONG_PIXELS
 from jobs.ledger.events import history
 from jobs.ledger.manifests import shown_key
 from jobs.ledger.poll_rate import poll_rate
-from jobs.ledger.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
+from jobs.ledger.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.batches import Batch
 from jobs.ledger.values.reports import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
+from jobs.money import CHARGE_ESTIMATED
 from jobs.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
 from providers.dialect import Request
@@ -87,6 +88,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         wrong_pixels=counted[Image.STORED][2],
         unknown_money=money["unknown"][0],
         lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
+        lost_image_money=_lost_image_money(tx, batch.id) if counted[Image.LOST][0] else 0,
         remaining_money=remaining,
         in_flight_money=money["flying"][0],
         errors=_errors(tx, batch.id),
@@ -216,6 +218,14 @@ def _dead_link_money(tx: Connection, batch_id: int) -> int:
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
     return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
+
+
+def _lost_image_money(tx: Connection, batch_id: int) -> int:
+    """The same of the images that are counted: not of those that were made anew or are wanted no more."""
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id).join(jobs, jobs.c.id == images.c.job_id)
+    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.LOST, IS_CURRENT, ~_dropped())
+    return int(tx.execute(dead.where(*mine)).scalar_one())
 
 
 def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, bool]:
@@ -367,7 +377,7 @@ def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:
     found = _images_of(tx, ids)
     cost = _costs(tx, ids)
     for row in rows:
-        yield _as_result(row, found[row.id], cost.get(row.id), charged=row.id in cost)
+        yield _as_result(row, found[row.id], cost.get(row.id))
 
 
 def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
@@ -386,16 +396,32 @@ def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
     return by_job
 
 
-def _costs(tx: Connection, job_ids: list[int]) -> dict[int, int | None]:
-    """What each job's attempts have cost so far at list price; None where a price is not known."""
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    micros: int | None  # None: a price is not known
+    estimated: bool
+
+
+#: Nobody told what it cost: what was set aside counts. Images may have come all the same, or none.
+_ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == Attempt.FAILED) & (
+    attempts.c.charged > 0
+)
+
+
+def _costs(tx: Connection, job_ids: list[int]) -> dict[int, _Cost]:
+    """What each job's attempts have cost so far at list price."""
+    estimated = func.sum(case((_ESTIMATED, 1), else_=0))
     unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == Attempt.SUCCEEDED), 1), else_=0))
-    sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced).where(attempts.c.job_id.in_(job_ids))
-    found = tx.execute(sums.group_by(attempts.c.job_id))
-    return {job_id: None if unknown else int(money or 0) for job_id, money, unknown in found}
+    sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced, estimated)
+    found = tx.execute(sums.where(attempts.c.job_id.in_(job_ids)).group_by(attempts.c.job_id))
+    return {
+        job_id: _Cost(None if unknown else int(money or 0), bool(guessed)) for job_id, money, unknown, guessed in found
+    }
 
 
-def _as_result(row: Any, slots: list[Any], cost: int | None, *, charged: bool) -> Result:
-    """`charged`: whether it has attempts; their cost may not be known all the same."""
+def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
+    """`cost`: None where it has no attempts."""
+    micros = cost.micros if cost else 0 if any(map(_is_reused, slots)) else None
     return Result(
         position=-1 if row.position is None else row.position,
         line=row.line,
@@ -407,17 +433,22 @@ def _as_result(row: Any, slots: list[Any], cost: int | None, *, charged: bool) -
         provider=row.provider,
         provider_model=row.provider_model,
         images=tuple(_as_stored(slot) for slot in slots if slot.revision == row.revision),
+        before=_before(row, slots),
         error_code=row.error_code,
         message=row.message,
         done_at=row.done_at,
-        cost=0 if cost is None and _is_for_nothing(slots, charged=charged) else cost,
+        cost=micros,
+        estimated=cost is not None and cost.estimated,
         kept=bool(row.kept),
         mode=row.mode,
     )
 
 
-def _is_for_nothing(slots: list[Any], *, charged: bool) -> bool:
-    return not charged and any(_is_reused(slot) for slot in slots)
+def _before(row: Any, slots: list[Any]) -> tuple[StoredImage, ...]:
+    """What the row was given before it was to be made anew, until an image of the new revision is stored."""
+    stored = [slot for slot in slots if slot.state == Image.STORED]
+    newest = max((slot.revision for slot in stored), default=row.revision)
+    return tuple(_as_stored(slot) for slot in stored if slot.revision == newest < row.revision)
 
 
 def _is_reused(slot: Any) -> bool:

@@ -39,8 +39,8 @@ class Progress:
     images_lost: int
     bytes_stored: int  # as the images before it: replaced and surplus ones are not in it
     unknown_money: int
-    lost_money: int
-    remaining_money: int  # estimate for free slots of ready jobs, at the planned price
+    lost_money: int  # for images whose link died, and for tasks that brought none
+    remaining_money: int  # at most, for free slots of ready jobs: what is set aside for them
     in_flight_money: int
     errors: Mapping[str, int]  # jobs that ended badly, by error code
     least_expiry: float | None  # the earliest death of a link that is not yet copied
@@ -53,6 +53,7 @@ class Progress:
     images_stuck: int = 0  # paid, and copied again only on a person's word
     stuck_money: int = 0
     stuck: tuple[Stuck, ...] = ()  # the first of them
+    lost_image_money: int = 0  # of `lost_money`, what the images cost that `images_lost` counts
     images_aside: int = 0  # stored too: replaced by a redo, or more than was asked for
     rows_out: int = 0  # of the rows that are done: in the newest manifest no more
     images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
@@ -133,6 +134,9 @@ class Result:
     cost: int | None  # charged for this job's attempts so far; None: not known
     kept: bool = False  # as it was, although its row in the manifest has changed
     mode: str | None = None  # the provider's own route, where it has several
+    estimated: bool = False  # a part of the cost is what was set aside: the provider told no usage
+    #: Of the newest revision before it that has any: stored, and what the row has while it has none of its own.
+    before: tuple[StoredImage, ...] = ()
 
     @property
     def texts(self) -> dict[str, str]:
