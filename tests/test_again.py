@@ -382,4 +382,4 @@ def test_added_rows_are_asked_for_although_the_batchs_own_still_wait_with_money_
 
     refused = CliRunner().invoke(app, words)
 
-    assert "would spend about $0.10, and there is no terminal" in str(refused.exception)
+    assert "would spend at most $0.10, and there is no terminal" in str(refused.exception)
