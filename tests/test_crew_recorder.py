@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 
+import psycopg
 import pytest
 import structlog
 
@@ -31,6 +32,7 @@ class FakeLedger:
     def __init__(self) -> None:
         self.groups: list[list] = []
         self.down = 0  # writes that still fail
+        self.says = OSError("ledger is away")
         self.bad = set()  # attempts whose facts never go in
         self.unlucky = {}  # attempt -> writes of its facts that still fail, while others work
 
@@ -48,7 +50,7 @@ class FakeLedger:
     def touch_worker(self, *_):
         if self.down:
             self.down -= 1
-            raise OSError("ledger is away")
+            raise self.says
 
     @property
     def facts(self):
@@ -107,6 +109,17 @@ async def test_a_fact_that_fails_by_chance_is_not_taken_for_a_bad_one(recorder, 
 
     assert ledger.facts == [accepted(3)]
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+async def test_a_refused_record_says_in_the_log_that_the_ledger_is_read_only_once_and_that_it_is_over(recorder, ledger):
+    ledger.down, ledger.says = 9, psycopg.errors.ReadOnlySqlTransaction("in a read-only transaction")
+
+    with structlog.testing.capture_logs() as events:
+        await recorder.record(accepted(1))
+
+    told = [event["event"] for event in events]
+    assert told.count("ledger_is_read_only") == told.count("ledger_takes_writes_again") == 1
+    assert ledger.facts == [accepted(1)]
 
 
 async def test_a_log_that_is_gone_costs_no_fact_its_record(recorder, ledger, tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, is_read_only
 from jobs.ledger.values.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.ledger.values.failing import Failing
 from providers.dialect import MESSAGE_LIMIT, MICROS, clean
@@ -169,6 +169,8 @@ class Recorder:
             try:
                 await self._commit(facts)
             except Exception as trouble:  # noqa: BLE001  as in _write
+                if self._trouble is None and is_read_only(trouble):  # it may be noticed before any claim is refused
+                    emit("ledger_is_read_only", level="warning", problem=_short(trouble))
                 self._trouble = trouble
             else:
                 _settle([entry])
