@@ -126,7 +126,19 @@ async def test_a_slow_down_narrows_the_copies_to_that_bucket_and_stops_nothing()
     assert destinations.width("slow") == 16
 
 
-async def test_probes_of_a_bucket_that_refuses_come_ever_more_seldom():
+async def test_a_write_that_was_on_its_way_before_a_bucket_refused_does_not_end_its_trouble():
+    destinations = Destinations()
+    destinations.refused("dest", DENIED, 10.0)
+
+    assert not destinations.worked("dest", began=9.0)
+    assert not destinations.worked("dest", began=9.0, seen=True)
+    assert destinations.troubles
+
+    assert destinations.worked("dest", began=11.0)
+    assert not destinations.troubles
+
+
+def test_probes_of_a_bucket_that_refuses_come_ever_more_seldom():
     destinations = Destinations()
     destinations.refused("dest", DENIED, 0.0)
 

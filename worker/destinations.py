@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -89,14 +90,19 @@ class Destinations:
         if known is None:
             emit("destination_refuses", level="warning", dest=dest, code=error.code, problem=error.message[:300])
 
-    def worked(self, dest: str, *, seen: bool = False) -> bool:
-        """A write succeeded; True when it ended a trouble. `seen`: what was written was found there."""
+    def worked(self, dest: str, *, began: float = math.inf, seen: bool = False) -> bool:
+        """A write succeeded; True when it ended a trouble. `seen`: what was written was found there.
+
+        `began`: when it was asked for. One that was on its way before the trouble began says nothing of now.
+        """
         width = self._widths.get(dest)
         if width is not None:
             self._widths[dest] = replace(width, copies=min(WIDEST, width.copies + 1 / width.copies))
         trouble = self._troubles.get(dest)
         if trouble is None or (trouble.code == UNFAITHFUL and not seen):
             return False  # of a bucket that lies, its word is no proof
+        if began < trouble.since:
+            return False
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != dest}
         self._recovered.add(dest)
         emit("destination_takes_again", level="warning", dest=dest)

@@ -411,6 +411,7 @@ async def _is_there(
     if look is None:
         trust.put(due.dest, due.image_id)
         return True
+    began = services.clock.now()
     try:
         await _at_store(services, due, functools.partial(demand_kept, named=named, look=look))
     except LaterError as end:
@@ -418,7 +419,7 @@ async def _is_there(
             await _doubt(services, due.dest, named.bytes)
         raise
     trust.kept(due.dest)
-    services.destinations.worked(due.dest, seen=True)
+    services.destinations.worked(due.dest, began=began, seen=True)
     return True
 
 
@@ -470,6 +471,7 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
 
     `final`: a refusal that no time will change delays the copy too; else it is the caller's.
     """
+    began = services.clock.now()
     try:
         done = await services.calls.blocking(lambda: work(services.destinations.store(due.dest)))
     except StoreError as error:
@@ -479,5 +481,5 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
             raise
         fact = delayed(services, due, error.code, error.message, longest=LONGEST_STORE_WAIT)
         raise LaterError(fact) from error
-    services.destinations.worked(due.dest)
+    services.destinations.worked(due.dest, began=began)
     return done
