@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from providers.dialect import Link
 from sandbox import servers
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
+from tests.patience import until
 from web.app import Door, make_app
 from worker import crew as crew_module
 from worker import local
@@ -47,14 +49,20 @@ class Server:
         """Sessions that stand can only read from now on; `new_ones`: those that come, too."""
         self._say(f"ALTER ROLE CURRENT_USER SET default_transaction_read_only = {'on' if new_ones else 'off'}")
         self._say("ALTER SYSTEM SET default_transaction_read_only = on")
+        before = self._loaded()
         self._say("SELECT pg_reload_conf()")
+        until(lambda: self._loaded() > before)  # it tells all sessions before it takes the next one
 
     def let_new_sessions_write(self) -> None:
         self._say("ALTER ROLE CURRENT_USER SET default_transaction_read_only = off")
 
-    def _say(self, words: str) -> None:
+    def _loaded(self) -> datetime:
+        """When the server last read its settings."""
+        return self._say("SELECT pg_conf_load_time()").fetchone()[0]
+
+    def _say(self, words: str) -> psycopg.Cursor:
         with psycopg.connect(self.url, autocommit=True, options="-c default_transaction_read_only=off") as session:
-            session.execute(words)
+            return session.execute(words)
 
 
 @pytest.fixture

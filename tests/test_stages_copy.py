@@ -161,6 +161,7 @@ async def test_what_goes_wrong_by_chance_after_the_links_time_loses_nothing(tmp_
     assert result(services).images[0].state == "generated"
 
 
+@pytest.mark.virtual_time  # else a slow machine looks at the shortest when it is dead
 @pytest.mark.parametrize("lives", [0.5, 4.0, 20.0, 100.0, 10_000.0])
 async def test_a_retry_does_not_wait_until_the_link_is_dead(tmp_path, lives):
     services = world(tmp_path, Provider(on_download=lambda _: FetchError("download_failed", "503", retryable=True)))
