@@ -16,10 +16,19 @@ from typing import Any
 
 import boto3
 import pytest
+import structlog
 
 from sandbox import cluster, servers
 from tests.patience import AT_LAST
 from tests.virtual_time import RealLoop, VirtualLoop
+
+# As the program's own: structlog's are drawn by rich, with the values of all variables, for seconds of CPU each.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,15 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from crew_world import Provider, close_all, row, settings, stock, world
+from crew_world import Provider, close_all, png, row, settings, stock, world
 
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
+from jobs.ledger.values.facts import Made, TaskSucceeded
 from jobs.states import Job
+from providers.dialect import Link
 from tests.patience import AT_LAST, until
+from tests.virtual_time import Gate
 from worker import crew as crew_module
 from worker import sweep
 from worker.crew import Crew
@@ -109,6 +112,35 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
 
     assert provider.submits.total() == 1
     await crew.drain(5)
+
+
+@virtual_time
+async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing(tmp_path):
+    fetched = []
+    services = world(tmp_path, Provider(on_download=lambda url: fetched.append(url) or png()))
+    stock(services, tmp_path, [row(0)])
+    now, claim, gate = services.clock.now(), services.ledger.claim_copies, Gate()
+    (intent,) = services.ledger.claim_submits("main", now, lease=60.0).intents
+    made = Made(link=Link(url="https://cdn.test/0.png"), spool=None, expires_at=now + 86_400)
+    services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
+
+    def slow(*args, **kwargs):
+        claimed = claim(*args, **kwargs)
+        gate.pass_through()
+        return claimed
+
+    services.ledger.claim_copies = slow
+    crew = Crew(services)
+    await crew.start()
+    shift = asyncio.ensure_future(crew.shift("copy", 60.0))
+    await gate.reached.wait()
+
+    await crew.drain(0.0)
+    gate.open()
+    await shift
+    await asyncio.sleep(60)
+
+    assert not fetched
 
 
 @virtual_time

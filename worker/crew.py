@@ -7,9 +7,10 @@ waited for when the crew drains. Bells only wake: a shift that hears none still 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from jobs import limits
 from jobs.ledger import is_away
@@ -287,7 +288,7 @@ class Crew:
             services.sharing.note(lane.account, len(due), len(requests))
         return next_at
 
-    def _poll(self, asked: Sequence[DuePoll]) -> Awaitable[None]:
+    def _poll(self, asked: Sequence[DuePoll]) -> Coroutine[Any, Any, None]:
         return poll.poll(self.services, asked[0]) if len(asked) == 1 else poll_many.poll_many(self.services, asked)
 
     async def _claim_hints(self, lane: _Lane, flying: set[asyncio.Task[None]]) -> None:
@@ -338,7 +339,10 @@ class Crew:
         probes = [trouble.next_probe_at for trouble in self.services.destinations.troubles.values()]
         return min([*probes, *([] if next_at is None else [next_at])], default=None)
 
-    def _fly(self, flying: set[asyncio.Task[None]], work: Awaitable[None], lane: _Lane, *, most: int) -> None:
+    def _fly(self, flying: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], lane: _Lane, *, most: int) -> None:
+        if self._gone:  # a claim that came back after the end: whoever finds its leases over does the work
+            work.close()
+            return
         task = asyncio.ensure_future(work)
         flying.add(task)
 
