@@ -17,6 +17,7 @@ from worker.calls import InlineCalls
 from worker.clock import SystemClock
 from worker.recorder import Recorder
 from worker.rescue import Rescue
+from worker.writes import LedgerWrites
 
 
 class Hasty(SystemClock):
@@ -73,7 +74,8 @@ def rescue(tmp_path):
 @pytest.fixture
 def recorder(ledger, rescue):
     chance = random.Random(1)
-    return Recorder(ledger=ledger, calls=InlineCalls(), clock=Hasty(), rescue=rescue, ring=[].append, chance=chance)
+    parts = {"calls": InlineCalls(), "clock": Hasty(), "ring": [].append, "chance": chance, "writes": LedgerWrites()}
+    return Recorder(ledger=ledger, rescue=rescue, **parts)
 
 
 def accepted(number):

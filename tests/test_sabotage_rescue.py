@@ -16,6 +16,7 @@ from worker.calls import InlineCalls
 from worker.clock import SystemClock
 from worker.recorder import Recorder
 from worker.rescue import Rescue
+from worker.writes import LedgerWrites
 
 
 def accepted(number):
@@ -50,7 +51,13 @@ async def test_facts_whose_callers_were_cancelled_while_the_ledger_was_locked_ar
         async def write(self, *_, **__):
             await asyncio.Event().wait()
 
-    parts = {"calls": Locked(), "clock": SystemClock(), "ring": print, "chance": random.Random(1)}
+    parts = {
+        "calls": Locked(),
+        "clock": SystemClock(),
+        "ring": print,
+        "chance": random.Random(1),
+        "writes": LedgerWrites(),
+    }
     recorder = Recorder(ledger=None, rescue=rescue, **parts)
     callers = [asyncio.create_task(recorder.record(accepted(number))) for number in range(3)]
     await asyncio.sleep(60)

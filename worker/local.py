@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.errors import MOVED
-from jobs.ledger import Ledger, is_away, is_read_only
+from jobs.ledger import Ledger, is_away
 from jobs.ledger.values.accounts import Account
 from jobs.ledger.values.reports import Progress
 from jobs.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line, unwritable_line
@@ -258,9 +258,7 @@ def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Accoun
 
 def _unwritable(services: Services) -> str | None:
     """Why the ledger takes nothing from this process, as its claims and records have found."""
-    trouble = services.recorder.trouble
-    refused = None if trouble is None else "is read-only" if is_read_only(trouble) else "takes no records"
-    return services.writes.problem or refused
+    return services.writes.problem or (None if services.recorder.healthy else "takes no records")
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

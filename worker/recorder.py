@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.ledger import Ledger, is_read_only
+from jobs.ledger import Ledger
 from jobs.ledger.values.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.ledger.values.failing import Failing
 from providers.dialect import MESSAGE_LIMIT, MICROS, clean
@@ -23,6 +23,7 @@ from worker.calls import Calls
 from worker.clock import Clock
 from worker.rescue import Rescue
 from worker.telemetry import emit
+from worker.writes import LedgerWrites
 
 #: Facts in one transaction: enough to share one fsync among many, few enough to let a claim in between.
 MOST_IN_A_GROUP = 500
@@ -63,22 +64,18 @@ class Recorder:
     rescue: Rescue
     ring: Callable[[str], None]
     chance: random.Random
+    writes: LedgerWrites
     _waiting: deque[_Entry] = field(default_factory=deque)
     _writer: asyncio.Task[None] | None = None
     _writing: list[_Entry] = field(default_factory=list)
     _urgent: asyncio.Event = field(default_factory=asyncio.Event)
     _set_aside: bool = False
-    _trouble: Exception | None = None
+    _has_trouble: bool = False
 
     @property
     def healthy(self) -> bool:
         """False while the ledger does not take what is recorded."""
-        return self._trouble is None
-
-    @property
-    def trouble(self) -> Exception | None:
-        """Why the ledger takes nothing; None when it does."""
-        return self._trouble
+        return not self._has_trouble
 
     async def record(self, *facts: Fact) -> None:
         """Returns once these facts are durable. Cancelling the caller does not take them back."""
@@ -169,9 +166,8 @@ class Recorder:
             try:
                 await self._commit(facts)
             except Exception as trouble:  # noqa: BLE001  as in _write
-                if self._trouble is None and is_read_only(trouble):  # it may be noticed before any claim is refused
-                    emit("ledger_is_read_only", level="warning", problem=_short(trouble))
-                self._trouble = trouble
+                self._has_trouble = True
+                self.writes.failed(trouble, self.clock.now())
             else:
                 _settle([entry])
                 return True
@@ -215,8 +211,8 @@ class Recorder:
         return True
 
     def _recovered(self) -> None:
-        emit("ledger_takes_writes_again", level="warning")
-        self._trouble = None
+        self._has_trouble = False
+        self.writes.worked()
         self._tidy()
 
     def _tidy(self) -> None:

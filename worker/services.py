@@ -61,7 +61,7 @@ class Services:
     bells: Bells
     rescue: Rescue
     holder: str  # this process, in leases and in lists of workers
-    writes: LedgerWrites = field(default_factory=LedgerWrites)
+    writes: LedgerWrites
     recent: Recent = field(default_factory=Recent)  # reference files
     memory: Room = field(default_factory=lambda: Room(COPY_MEMORY))  # bytes of images, over all copies
 
@@ -96,13 +96,17 @@ def build(
     home = ledger.path.parent if ledger.path else Path.cwd()
     sharing = Sharing(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
     rescue = Rescue(home, ledger.ledger_id)
+    writes = LedgerWrites()
     catalog = catalog_of(settings)
     ledger.routes = _routes_of(settings, catalog)
     return Services(
         settings=settings,
         ledger=ledger,
         calls=calls,
-        recorder=Recorder(ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance),
+        recorder=Recorder(
+            ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance, writes=writes
+        ),
+        writes=writes,
         http=Http(
             allow_private_hosts=settings.allow_private_hosts,
             trusted_hosts=[account.base_url for account in settings.accounts.values()],

@@ -11,13 +11,13 @@ from worker.telemetry import emit
 
 @dataclass(slots=True, eq=False)
 class LedgerWrites:
-    """What the last claims of this process came to. Every claim writes, so they tell."""
+    """What the last claims and records of this process came to. Each of them writes, so they tell."""
 
     since: float | None = None  # wall clock; None: they work
     _problem: str = ""
 
     def failed(self, error: BaseException, now: float) -> None:
-        """A claim failed. One that failed by a fault of ours says nothing about the ledger."""
+        """A claim or a record failed. One that failed by a fault of ours says nothing about the ledger."""
         if not is_away(error):
             return
         self._problem = "is read-only" if is_read_only(error) else "takes no writes"
@@ -27,7 +27,7 @@ class LedgerWrites:
             emit(name, level="warning", problem=repr(error)[:300])
 
     def worked(self) -> None:
-        """A claim came back."""
+        """A claim or a record was written."""
         if self.since is not None:
             self.since = None
             emit("ledger_takes_writes_again", level="warning")

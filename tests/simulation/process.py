@@ -29,6 +29,7 @@ from worker.services import Services
 from worker.sharing import Sharing
 from worker.spool import Spool
 from worker.stages import submit
+from worker.writes import LedgerWrites
 
 from .network import SimHttp
 from .schedule import EPOCH, DiesError, Loop
@@ -265,14 +266,17 @@ class Process:
         bells = SimBells(self)
         rescue = Rescue(world.folder, ledger.ledger_id)
         rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
-        chance = random.Random(world.chance.random())
+        chance, writes = random.Random(world.chance.random()), LedgerWrites()
         accounts = world.settings.accounts
         sharing = Sharing(accounts=accounts, able=MANY_TASKS, clock=clock)
         return Services(
             settings=world.settings,
             ledger=ledger,
             calls=calls,
-            recorder=Recorder(ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance),
+            recorder=Recorder(
+                ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance, writes=writes
+            ),
+            writes=writes,
             http=SimHttp(self),
             destinations=Destinations(opener=world.buckets.__getitem__),
             spool=Spool(world.folder / "spool"),
