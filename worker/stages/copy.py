@@ -8,61 +8,35 @@ and put. Waiting for room is waiting in order of death.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from jobs.errors import StoreError
 from jobs.ledger.values.claimed import DueCopy
 from jobs.ledger.values.facts import Fact, ImageChecked, ImageDelayed, ImageStored
 from jobs.slack import SAVED_BEFORE
-from providers.answers import about
-from providers.dialect import Empty, Failed, Link, NotFound, Succeeded
 from worker import images
-from worker.http import FetchError
-from worker.images import BadImage, Checked
-from worker.room import Share
+from worker.images import Checked
 from worker.services import Services
 from worker.sidecar import provenance, sidecar_path
 from worker.spool import MEMORY as IN_MEMORY
-from worker.spool import Body, decoded
+from worker.spool import Body
 from worker.stages import reuse
-from worker.stages.later import (
-    GONE_AFTER,
-    LONGEST_STORE_WAIT,
-    NO_WORD,
-    NOT_FOUND,
-    SILENT_AFTER,
-    LaterError,
-    delayed,
-    later,
-    lose_or_wait,
-)
-from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
+from worker.stages.fetch import sound
+from worker.stages.later import LONGEST_STORE_WAIT, LaterError, delayed, later
 from worker.storage import Put, Store
 from worker.telemetry import emit
 from worker.trust import UNFAITHFUL, demand_kept
 
 T = TypeVar("T")
 
-#: A full disk's errors.
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-#: Seconds one download may take in all; its claim lasts longer, with room for the put.
-TIMEOUT = 180.0
-SHORTEST_TIMEOUT = 20.0
+#: Seconds for which a copy is claimed: for its download, and with room for the put.
 LEASE = 600.0
-#: Bytes of one image; the largest documented (3840 x 2160 as PNG) has about 25 MB.
-LIMIT = 256 * 1024 * 1024
-#: Bytes up to which a check on the event loop costs less than a thread's turn.
-SMALL = 512 * 1024
 #: Seconds that an image on our disk counts as living: it does not die, and goes after all whose links do.
 KEPT_FOR = 30 * 86_400.0
 #: What a destination says that is full, or a server behind it: it may still take a probe of a few bytes.
@@ -88,7 +62,7 @@ async def copy(services: Services, due: DueCopy) -> None:
             body.on_disk = functools.partial(share.shrink, 0)
             stored = await _stored_before(services, due)
             if stored is None:
-                content, checked = await _sound(services, due, body, share)
+                content, checked = await sound(services, due, body, share)
                 stored = await _named_or_published(services, due, content, checked)
         if due.sidecar and not due.linked:
             await _put_sidecar(services, due, stored)
@@ -111,9 +85,6 @@ async def copy(services: Services, due: DueCopy) -> None:
         services.spool.drop(due.spool)
 
 
-# -- the bytes -----------------------------------------------------------------------------------------------------
-
-
 async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | None:
     """What an earlier put did, of which only the record is missing."""
     known = due.recorded
@@ -123,138 +94,6 @@ async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | Non
         return None
     there = await _at_store(services, due, lambda store: store.sha256_of(known.object_path))
     return known if there == known.sha256 else None
-
-
-def _held(content: bytes | Path) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
-    """The bytes, wherever they are. A disk that is full loses nothing: it is told, and tried again."""
-    try:
-        if due.reused:
-            return await reuse.fetch(services, due)
-        if due.spool:
-            return await _spooled(services, due, due.spool, body)
-        try:
-            return await _download(services, due, due.url or "", body)
-        except FetchError as error:
-            if not error.dead_link:
-                later(services, due, error.code, error.message, gone_after=SILENT_AFTER)
-            return await _fetch_afresh(services, due, body, error.message)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        later(services, due, "disk_full", f"no room for what is downloaded: {error.strerror}")
-
-
-async def _download(services: Services, due: DueCopy, url: str, body: Body) -> bytes | Path:
-    """One that comes too slowly to be saved by another try is given up in time for it."""
-    body.clear()
-    left = due.expires_at - services.clock.now()
-    in_time = min(TIMEOUT, max(SHORTEST_TIMEOUT, left / 2)) if left > 0 else TIMEOUT
-    await services.http.download(url, body, limit=LIMIT, timeout=in_time)
-    return body.content()
-
-
-async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
-    if os.path.exists(name):  # noqa: ASYNC240, PTH110  a local stat
-        return Path(name)
-    if due.url:  # kept while its destination refused; the link may live
-        with contextlib.suppress(FetchError):
-            return await _download(services, due, due.url, body)
-    if services.spool.is_elsewhere(name):
-        later(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
-    return await _fetch_afresh(services, due, body)
-
-
-async def _fetch_afresh(services: Services, due: DueCopy, body: Body, refusal: str = "") -> bytes | Path:
-    """The link is dead, as its `refusal` said: the provider is asked once for another."""
-    link = await _fresh_link(services, due)
-    if link is None or not (link.url or link.b64):
-        lose_or_wait(services, due, link, refusal)
-    try:
-        return await _behind(services, due, link, body)
-    except FetchError as error:
-        if error.dead_link:
-            lose_or_wait(services, due, link, error.message)
-        later(services, due, error.code, error.message, link, gone_after=SILENT_AFTER)
-
-
-async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
-    """Another link of this image; None: there is nobody to ask; without an address: see `NO_WORD`."""
-    if due.task_id is None:
-        return None
-    account = services.accounts.get(due.account)
-    if account is None or account.provider != due.provider:
-        return NO_WORD  # it may be configured again
-    dialect = services.dialects[due.provider]
-    call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
-    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
-    if exchange.response is None:
-        return NO_WORD
-    outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
-    if isinstance(outcome, Succeeded):
-        return _same(outcome, due) or NOT_FOUND
-    # One answer by which a task that had this image never made it is no verdict on it.
-    return NOT_FOUND if isinstance(outcome, NotFound | Failed | Empty) else NO_WORD
-
-
-def _same(outcome: Succeeded, due: DueCopy) -> Link | None:
-    """The link of this very image: signatures change, paths do not; else its place among the task's images."""
-    path = urlsplit(due.url or "").path
-    by_path = [link for link in outcome.links if link.url and urlsplit(link.url).path == path]
-    if by_path:
-        return by_path[0]
-    return outcome.links[due.nth] if due.nth < len(outcome.links) else None
-
-
-async def _sound(services: Services, due: DueCopy, body: Body, share: Share) -> tuple[bytes | Path, Checked]:
-    """The bytes, found to be a whole image."""
-    content = await _fetch(services, due, body)
-    try:
-        return content, await _check(services, due, content, share)
-    except BadImage as bad:
-        if due.reused:
-            reuse.gone(services, due, f"{bad.code}: {bad.message}")
-        if due.spool and content == Path(due.spool):
-            return await _other_bytes(services, due, body, share, bad.message)
-        later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
-
-
-async def _other_bytes(
-    services: Services, due: DueCopy, body: Body, share: Share, problem: str
-) -> tuple[bytes | Path, Checked]:
-    """What came as bytes has no link to be tried again: the provider is asked for others."""
-    link = await _fresh_link(services, due)
-    try:
-        if link and (link.url or link.b64):
-            other = await _behind(services, due, link, body)
-            return other, await _check(services, due, other, share)
-    except (BadImage, FetchError) as worse:
-        problem = f"{problem}; asked again, the provider gives: {worse.message}"
-    return later(services, due, "bytes_unreadable", f"the image came as bytes, and they are none: {problem}")
-
-
-async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> bytes | Path:
-    if link.url:
-        return await _download(services, due, link.url, body)
-    body.clear()
-    body.write(decoded(link.b64 or ""))
-    return body.content()
-
-
-async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Share) -> Checked:
-    await share.become(_held(content), due.expires_at)
-    if isinstance(content, bytes) and len(content) <= SMALL:
-        checked = images.check(content)
-    else:
-        checked = await services.calls.blocking(images.check, content)
-    if due.decode:
-        await share.become(_held(content) + images.decoded_size(checked), due.expires_at)
-        await services.calls.blocking(images.decode_fully, content)
-        share.shrink(_held(content))
-    return checked
 
 
 # -- the object ----------------------------------------------------------------------------------------------------

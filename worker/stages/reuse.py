@@ -7,7 +7,6 @@ metadata of the row it came from, and not every store can tell the hash of what 
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import NoReturn
 
 from jobs.errors import StoreError
@@ -45,7 +44,7 @@ def where_it_lies(services: Services, due: DueCopy) -> tuple[Origin, str]:
 
 
 async def fetch(services: Services, due: DueCopy) -> bytes:
-    """The bytes, as the ledger knows them."""
+    """The bytes that are there now."""
     origin, path = where_it_lies(services, due)
     read = functools.partial(_read, services, origin.dest, path)
     try:
@@ -56,15 +55,16 @@ async def fetch(services: Services, due: DueCopy) -> bytes:
         raise LaterError(delayed(services, due, error.code, error.message)) from error
     if content is None:
         gone(services, due, f"there is no object at {path} in {origin.dest} any more")
-    if await services.calls.blocking(_hash, content) != origin.sha256:
-        gone(services, due, f"the object at {path} in {origin.dest} has other bytes than were stored there")
     return content
+
+
+def demand_same(services: Services, due: DueCopy, sha256: str) -> None:
+    """Ends the row where the object is no longer what was stored there, as the hash of its bytes tells."""
+    origin, path = where_it_lies(services, due)
+    if sha256 != origin.sha256:
+        gone(services, due, f"the object at {path} in {origin.dest} has other bytes than were stored there")
 
 
 def _read(services: Services, dest: str, path: str) -> bytes | None:
     store: Store = services.destinations.store(dest)
     return store.read(path)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
