@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from jobs import limits, retry
 from jobs.learning import Bound
-from jobs.ledger import days, failing, shares
+from jobs.ledger import days, shares, unstored
 from jobs.ledger.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
 from jobs.ledger.shares import IS_READY, MAY_SPEND, WAITS, Share
 from jobs.ledger.values.claimed import Claim, Intent
@@ -123,7 +123,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if not permits.count:
         return Claim(intents=(), next_at=permits.next_at(0))
     today = days.left(tx, account, now)
-    stops = failing.stops(tx, account.id, now)
+    stops = unstored.stops(tx, account.id, now)
     wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
     # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
     probe = _pick(tx, account, replace(wish, most=1, which=stops.probes)) if stops else []
@@ -137,7 +137,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
     for one in probe:  # last, as everybody who writes these rows does
         dest = tx.execute(_DEST, {"of_batch": one.job.batch_id}).scalar_one()
-        failing.note_probe(tx, account.id, one.job.provider_model, dest, now)
+        unstored.note_probe(tx, account.id, one.job.provider_model, dest, now)
     return claim
 
 

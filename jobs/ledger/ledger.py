@@ -45,6 +45,7 @@ from jobs.ledger import (
     steering,
     stop,
     unknowns,
+    unstored,
     uses,
     workers,
 )
@@ -525,7 +526,7 @@ class Ledger:
 
     def failing(self, now: float) -> tuple[Failing, ...]:
         """For what nothing more is bought, since images that it makes fail one after the other to be stored."""
-        return self._read(lambda tx: failing.everywhere(tx, now))
+        return self._read(lambda tx: unstored.everywhere(tx, now))
 
     # -- images that are stored
 

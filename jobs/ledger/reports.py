@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.ledger import days, destinations, durations, failing, reuse, stop
+from jobs.ledger import days, destinations, durations, reuse, stop, unstored
 from jobs.ledger.batches import as_batch
 from jobs.ledger.claims import in_flight, most_in_flight, submit_rate
 from jobs.ledger.derived import HAS_WRONG_PIXELS
@@ -106,7 +106,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         stuck=_stuck(tx, batch.id) if images_stuck else (),
         day_limits=() if now is None else days.in_the_way(tx, batch.id, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
-        failing=() if now is None else failing.of_batch(tx, batch.id, batch.dest, now),
+        failing=() if now is None else unstored.of_batch(tx, batch.id, batch.dest, now),
         stop=stop.standing(tx),
         has_unpriced=unpriced,
         budget_allows=None if now is None else _budget_allows(tx, batch, now),
