@@ -206,9 +206,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=FORMATION["worker"], help="worker processes (default: 2)")
     parser.add_argument("--scenario", type=Path, help="trouble on order, as for `lightfast sandbox`")
     options = parser.parse_args()
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = servers.Signals(signal.SIGINT, signal.SIGTERM)
     with cluster(
         formation={**FORMATION, "worker": options.workers}, say=_say, scenario=options.scenario, callbacks=True
     ) as running:

@@ -13,13 +13,13 @@ import ctypes
 import importlib.util
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 KEYS = ("sandbox-access-key", "sandbox-secret-key")  # of S3: moto takes any, rclone none that are short
-START_SECONDS = 30.0  # a busy two-core machine starts PostgreSQL in under two
+START_SECONDS = 120.0  # PostgreSQL needs under two on a busy two-core machine; this only ends a wait for ever
 WATCH_SECONDS = 0.2  # how soon a keeper sees that its asker is gone
 PR_SET_PDEATHSIG = 1
 NEVER_ROOT = "nobody"  # PostgreSQL refuses root; this user is there on every machine
@@ -284,13 +284,29 @@ def start_kept(
     return process, int(pid or 0)
 
 
+class Signals:
+    """Signals that can be waited for, of the main thread.
+
+    No `threading.Event`: its lock may be held by the very thread that a handler interrupts, which then waits for itself.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._heard, heard = os.pipe()
+        os.set_blocking(heard, False)
+        for number in numbers:
+            signal.signal(number, lambda *_: os.write(heard, b"."))
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether one has come, now or before; waits for it as long as that. None: for ever."""
+        return bool(select.select([self._heard], [], [], seconds)[0])
+
+
 def keep(asker: int, stop_signal: int, grace: float, user: str, command: Sequence[str]) -> int:
     """Run `command` until it ends, SIGTERM comes, or the asker is gone; returns its exit code.
 
     The asker's death is read from the parent's pid: no pipe that a fork could hold open, no signal tied to a thread.
     """
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping = Signals(signal.SIGTERM)
     kept = subprocess.Popen(  # noqa: S603  what the asker asked for
         command,
         stdout=sys.stderr,

@@ -34,6 +34,35 @@ def test_a_server_ends_when_its_asker_is_killed_with_9():
     assert _refuses_within(AT_LAST, url)
 
 
+INTERRUPT_EVERYWHERE = """
+import signal, sys
+from sandbox import servers
+
+def at(moment):
+    def trace(frame, event, _argument):
+        nonlocal moment
+        frame.f_trace_opcodes = True
+        moment -= event == "opcode"
+        if moment == 0:
+            moment = -1
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+    return trace
+
+for moment in range(1, 400):
+    asked = servers.Signals(signal.SIGTERM)
+    sys.settrace(at(moment))
+    asked.wait(0.001)
+    sys.settrace(None)
+    signal.raise_signal(signal.SIGTERM)
+    assert asked.wait(), moment
+"""
+
+
+def test_a_keeper_hears_that_it_shall_end_at_whatever_moment_of_its_wait_it_is_told():
+    subprocess.run([sys.executable, "-c", INTERRUPT_EVERYWHERE], check=True, timeout=AT_LAST)
+
+
 def test_a_killed_server_comes_back_at_the_same_address_without_its_memory():
     with servers.valkey() as server:
         with redis.Redis.from_url(server.url) as client:

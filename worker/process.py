@@ -55,6 +55,7 @@ class Process:
         self._lock = threading.Lock()
         self._last_bell = -math.inf  # a process that has just started need not wait for the first
         self._draining = threading.Event()
+        self._told_to_drain = False
         self._drained: threading.Thread | None = None
         self._watch: threading.Thread | None = None
         self._drain_seconds = 0.0
@@ -87,7 +88,8 @@ class Process:
 
     def begin_drain(self) -> None:
         """Takes no more work, and lets what is in the air come down meanwhile. Safe in a signal handler."""
-        if not self._draining.is_set():
+        if not self._told_to_drain:
+            self._told_to_drain = True  # not the Event: a second signal in the middle of its set() would wait for itself
             self._draining.set()
             self._drained = threading.Thread(target=self._drain, name="drain")
             self._drained.start()

@@ -21,7 +21,7 @@ import structlog
 from jobs import cadence, slack
 from providers import reading
 from worker import crew, pacing, rescue
-from worker.stages import copy, later, poll
+from worker.stages import fetch, later, poll
 
 from .invariants import Fault, summed
 from .world import World
@@ -51,8 +51,8 @@ SHORTENED = (
     (cadence, "STEPS", 16),
     (reading, "LONGEST_WAIT", 600.0),
     (later, "UNKNOWN_LIFE", 1_200.0),
-    *((module, "GONE_AFTER", 200.0) for module in (copy, later)),
-    *((module, "SILENT_AFTER", 1_200.0) for module in (copy, later)),
+    *((module, "GONE_AFTER", 200.0) for module in (fetch, later)),
+    *((module, "SILENT_AFTER", 1_200.0) for module in (fetch, later)),
     (cadence, "ENOUGH", 0.3),  # its batches are small
 )
 #: Seconds between two looks of an idle lane once nothing is lost any more.
