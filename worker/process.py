@@ -89,7 +89,8 @@ class Process:
     def begin_drain(self) -> None:
         """Takes no more work, and lets what is in the air come down meanwhile. Safe in a signal handler."""
         if not self._told_to_drain:
-            self._told_to_drain = True  # not the Event: a second signal in the middle of its set() would wait for itself
+            # Not read from the Event: a second signal in the middle of its set() would wait for itself.
+            self._told_to_drain = True
             self._draining.set()
             self._drained = threading.Thread(target=self._drain, name="drain")
             self._drained.start()
