@@ -287,7 +287,7 @@ def start_kept(
 class Signals:
     """Signals that can be waited for, of the main thread.
 
-    No `threading.Event`: its lock may be held by the very thread that a handler interrupts, which then waits for itself.
+    No `threading.Event`: its lock may be held by the very thread that a handler interrupts: it would wait for itself.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
