@@ -8,12 +8,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cli.options import Making
-from cli.taking import take
-from jobs import intake
+from cli.flow.options import Making
+from cli.flow.preflight import take
+from jobs.planning import intake
 from jobs.ledger import open_ledger
-from jobs.ledger.values.batches import NewBatch
-from jobs.settings_sources import load_settings
+from jobs.ledger.batches.values import NewBatch
+from jobs.settings.sources import load_settings
 
 
 def main(manifest: str, prompt: str, dest: str) -> None:

@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.measure import LIGHTFAST, run, show
-from jobs import cadence
-from jobs.cadence import Durations
+from jobs.policy import poll_schedule
+from jobs.policy.poll_schedule import Durations
 from jobs.ledger import Ledger
-from jobs.ledger.due import FILLED_AHEAD
-from jobs.ledger.durations import OF_PLACES
-from jobs.ledger.values.claimed import TaskKind
-from jobs.settings import Account
-from providers.dialect import Route
+from jobs.ledger.claims.polls_and_copies import FILLED_AHEAD
+from jobs.ledger.accounts.durations import OF_PLACES
+from jobs.ledger.claims.values import TaskKind
+from jobs.settings.model import Account
+from providers.types import Route
 from providers.registry import MANY_TASKS
 from sandbox import launch
-from worker.calls import InlineCalls
-from worker.pacing import Pacing
-from worker.sharing import Sharing
+from worker.runtime.executors import InlineCalls
+from worker.polling.schedule import Pacing
+from worker.polling.batching import Sharing
 
 Draw = Callable[[random.Random, int], float]  # chance, the image's number -> seconds
 
@@ -122,14 +122,14 @@ class _Memory:
     running: dict[int, _Task] = field(default_factory=dict)  # by number
 
     def durations(self) -> dict[TaskKind, Durations]:
-        if not cadence.is_young(self.known):
+        if not poll_schedule.is_young(self.known):
             return {KIND: self.known}
-        return {KIND: cadence.with_running(self.known, [task.ran for task in self.running.values()])}
+        return {KIND: poll_schedule.with_running(self.known, [task.ran for task in self.running.values()])}
 
     def learn(self, task: _Task, age: float) -> None:
         told = (task.took, task.took) if self.told else None
-        span = cadence.observed(ran=task.ran, found=age, told=told)
-        self.known = cadence.learn(self.known, [span], half_life=self.half_life, told=self.told)
+        span = poll_schedule.observed(ran=task.ran, found=age, told=told)
+        self.known = poll_schedule.learn(self.known, [span], half_life=self.half_life, told=self.told)
 
 
 @dataclass(slots=True)
@@ -179,7 +179,7 @@ class Trial:
         heapq.heappush(self._due, (at, task.number, task))
 
     def _claim(self) -> list[list[_Task]]:
-        """As jobs.ledger.due does: what is due, and in a request that has room what is due next."""
+        """As jobs.ledger.claims.polls_and_copies does: what is due, and in a request that has room what is due next."""
         together = self.sharing.most("main")
         requests: list[list[_Task]] = []
         while self._due and self._due[0][0] <= self.clock.t:
@@ -219,7 +219,7 @@ def tried(
     places = MANY if together else PLACES
     provider = "apimaster" if together else "maxapi.io"
     accounts = {"main": Account.model_validate({"provider": provider, "api_key": "key", "polling": polling})}
-    memory = _Memory(half_life=max(cadence.HALF_LIFE, OF_PLACES * places), told=told)
+    memory = _Memory(half_life=max(poll_schedule.HALF_LIFE, OF_PLACES * places), told=told)
     sharing = Sharing(accounts=accounts, able=MANY_TASKS, clock=clock)
     pacing = Pacing(
         accounts=accounts,
@@ -237,7 +237,7 @@ def measure(images: int = IMAGES, seeds: int = 3) -> list[tuple[str, str]]:
     """Every line of the table in docs/polling.md that needs no server."""
     lines = []
     for name, draw in DURATIONS.items():
-        for polling in cadence.AIMS:
+        for polling in poll_schedule.AIMS:
             for told in (True, False):
                 runs = [tried(draw, polling=polling, told=told, seed=seed, images=images) for seed in range(seeds)]
                 label = f"{name}, {polling}, {'told' if told else 'not told'}"

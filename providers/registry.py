@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from providers.apimaster import DIALECT as APIMASTER
-from providers.dialect import Dialect, ManyTasks
-from providers.maxapi_dev import DIALECT as MAXAPI_DEV
-from providers.maxapi_io import DIALECT as MAXAPI_IO
+from providers.dialects.apimaster import DIALECT as APIMASTER
+from providers.types import Dialect, ManyTasks
+from providers.dialects.maxapi_dev import DIALECT as MAXAPI_DEV
+from providers.dialects.maxapi_io import DIALECT as MAXAPI_IO
 
 DIALECTS: Mapping[str, Dialect] = {dialect.provider: dialect for dialect in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
 

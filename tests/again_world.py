@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import func, select, update
 
-from jobs.intake import Intake, record, survey
-from jobs.ledger.derived import derive_jobs
-from jobs.ledger.schema import batches, images, jobs
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import NewBatch
-from jobs.manifest import ReadOptions, open_manifest
-from jobs.planning import PlanOptions
+from jobs.planning.intake import Intake, record, survey
+from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.schema import batches, images, jobs
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import NewBatch
+from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.planner import PlanOptions
 from jobs.states import Image
-from providers.catalog import Catalog
+from providers.catalog.models import Catalog
 
 NOW = 1_800_000_000.0
 MAIN = AccountLimits(name="main", provider="maxapi.io", submits_per_second=5.0, max_in_flight=10)

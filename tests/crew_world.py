@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from jobs.ledger.values.batches import NewBatch, Row
-from jobs.settings import Account, Settings
-from providers.dialect import Call, Request, Response
+from jobs.ledger.batches.values import NewBatch, Row
+from jobs.settings.model import Account, Settings
+from providers.types import Call, Request, Response
 from tests.virtual_time import clock_here
-from worker.http import Download, Exchange, FetchError, File
+from worker.http.client import Download, Exchange, FetchError, File
 from worker.services import Services, build, limits_of
 
 PRICE = 20_000
@@ -47,7 +47,7 @@ def no_answer(*, sent: bool) -> Exchange:
 
 @dataclasses.dataclass
 class Provider:
-    """MaxAPI.io, in place of `worker.http.Http`. The hooks change what it says."""
+    """MaxAPI.io, in place of `worker.http.client.Http`. The hooks change what it says."""
 
     on_submit: Callable[[dict[str, Any]], Any] | None = None  # None, or an Exchange, or an awaitable of one
     on_poll: Callable[[str], Any] | None = None

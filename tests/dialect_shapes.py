@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from providers.catalog import Catalog
-from providers.dialect import Call, Request, Response, Route
+from providers.catalog.models import Catalog
+from providers.types import Call, Request, Response, Route
 from providers.registry import BASE_URLS, DIALECTS
 
 CATALOG = Catalog.load()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.ledger.values.reports import Result, StoredImage
+from jobs.ledger.reports.values import Result, StoredImage
 from jobs.states import Job
-from providers.dialect import Request
+from providers.types import Request
 
 DONE_AT = 1_778_724_847.5  # 2026-05-14T02:14:07Z
 

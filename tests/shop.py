@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.ledger import open_ledger
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import NewBatch, Row
-from jobs.ledger.values.facts import (
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import NewBatch, Row
+from jobs.facts import (
     AccountPaused,
     ImageChecked,
     ImageStored,
@@ -24,7 +24,7 @@ from jobs.ledger.values.facts import (
     TaskSucceeded,
 )
 from jobs.states import Job
-from providers.dialect import Kind, Link, Request
+from providers.types import Kind, Link, Request
 
 PIXELS = (64, 48)
 

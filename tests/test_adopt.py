@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
-from jobs.templates import parse_path
-from worker.adoption import look
-from worker.disk import DiskStore
-from worker.mark import claim_destination
+from jobs.planning.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
+from jobs.manifest.templates import parse_path
+from worker.recovery.adoption import look
+from worker.storage.disk import DiskStore
+from worker.storage.ownership_mark import claim_destination
 
 HASH = "0123456789abcdef" * 2
 

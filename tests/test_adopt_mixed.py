@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cli.adopt import adopt
+from cli.commands.adopt import adopt
 from jobs.errors import BadInput
-from worker.adoption import look
-from worker.disk import DiskStore
-from worker.mark import claim_destination
+from worker.recovery.adoption import look
+from worker.storage.disk import DiskStore
+from worker.storage.ownership_mark import claim_destination
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values.reports import UnknownAttempt
-from jobs.settings import Settings
-from worker.adopting import call_for
+from jobs.ledger.reports.values import UnknownAttempt
+from jobs.settings.model import Settings
+from worker.recovery.provider_task import call_for
 
 
 @pytest.mark.parametrize(("edits", "place"), [(True, "/v1/images/edits/"), (False, "/v1/images/generations/")])

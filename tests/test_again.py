@@ -13,11 +13,12 @@ from again_world import MAIN, NOW, World, finish, rows
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from cli import consent, recording
+from cli.flow import consent
+from cli.flow import register
 from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.schema import batches
+from jobs.ledger.database.schema import batches
 from jobs.states import Job
 from tests.ledger import stock as shelf
 
@@ -355,14 +356,14 @@ def test_the_rehearsal_asks_as_the_run_will(monkeypatch):
 
 def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatch):
     write(shop, ["k30,lamp 30,red"], "more.csv", head="key,prompt,Colour")
-    monkeypatch.setattr(recording, "claim_destination", lambda *_, **__: None)
+    monkeypatch.setattr(register, "claim_destination", lambda *_, **__: None)
     with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
     with with_ledger._database.writing() as tx:
         tx.execute(update(batches).values(dest=str(shop / "out")))
     with_ledger.close()
     words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
-    monkeypatch.setattr("cli.submit._needs_cluster", lambda *_, **__: None)
-    monkeypatch.setattr("cli.steer.ring", lambda *_: None)
+    monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
+    monkeypatch.setattr("cli.commands.steer.ring", lambda *_: None)
 
     call(monkeypatch, *words)
 

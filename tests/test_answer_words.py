@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from providers.answers import error_words
-from providers.dialect import Response
+from providers.dialects.answers import error_words
+from providers.types import Response
 
 
 @pytest.mark.parametrize(

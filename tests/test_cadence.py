@@ -9,7 +9,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.cadence import (
+from jobs.policy.poll_schedule import (
     AIMS,
     BINS,
     ENOUGH,

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.options import Allowed, read_allowed, read_duration, read_money, read_priority
-from cli.taking import normal_dest
+from cli.flow.options import Allowed, read_allowed, read_duration, read_money, read_priority
+from cli.flow.preflight import normal_dest
 from jobs.errors import BadInput
-from worker.sources import local_source, shown_name
+from worker.local.manifest_sources import local_source, shown_name
 
 
 @pytest.mark.parametrize(

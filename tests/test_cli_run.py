@@ -17,7 +17,7 @@ from pathlib import Path
 import command
 import pytest
 
-from cli.demo import demo
+from cli.commands.demo import demo
 from jobs.errors import LightfastError
 from sandbox.launch import Box, running
 from tests.patience import AT_LAST, until

@@ -11,13 +11,13 @@ import pytest
 import structlog
 
 from jobs.ledger import Recorded
-from jobs.ledger.values.facts import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
-from providers.dialect import Kind, Link
-from worker.calls import InlineCalls
-from worker.clock import SystemClock
-from worker.recorder import Recorder
-from worker.rescue import Rescue
-from worker.writes import LedgerWrites
+from jobs.facts import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
+from providers.types import Kind, Link
+from worker.runtime.executors import InlineCalls
+from worker.runtime.clock import SystemClock
+from worker.recording.recorder import Recorder
+from worker.recording.rescue_file import Rescue
+from worker.runtime.ledger_writes import LedgerWrites
 
 
 class Hasty(SystemClock):

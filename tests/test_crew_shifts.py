@@ -13,17 +13,17 @@ from crew_world import Provider, close_all, png, row, settings, stock, world
 
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.values.facts import Made, TaskSucceeded
+from jobs.facts import Made, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Link
+from providers.types import Link
 from tests.patience import AT_LAST, until
 from tests.virtual_time import Gate
-from worker import crew as crew_module
-from worker import sweep
-from worker.crew import Crew
-from worker.crew_thread import CrewThread
-from worker.mark import claim_destination, look
-from worker.opening import open_store
+from worker.lanes import worker as crew_module
+from worker.lanes import maintenance
+from worker.lanes.worker import Crew
+from worker.lanes.worker_thread import CrewThread
+from worker.storage.ownership_mark import claim_destination, look
+from worker.storage.opening import open_store
 from worker.services import build
 
 virtual_time = pytest.mark.virtual_time
@@ -151,7 +151,7 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
     stock(services, tmp_path, [row(0), row(1)])
     services.ledger.claim_submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
 
-    counts = await sweep.run_once(services)
+    counts = await maintenance.run_once(services)
 
     assert counts.unknown == 1
     assert "submit:main" in rung

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from providers.dialect import (
+from providers.types import (
     MESSAGE_LIMIT,
     RAW_LIMIT,
     Accepted,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dialect_shapes import REFERENCE, TASK, answer, io_task, read_poll, route
 
-from providers.dialect import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
+from providers.types import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
 from providers.registry import DIALECTS
 
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")

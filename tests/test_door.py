@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from jobs.ledger import open_ledger
-from web import guests
+from web.callbacks import connection_limits
 from web.app import Door, make_app, server_of
 
 
@@ -58,7 +58,7 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 
 def test_a_large_body_that_is_declared_and_never_sent_is_answered_and_its_connection_ends(door, monkeypatch):
-    monkeypatch.setattr(guests, "PATIENCE", 8.0)  # the answer must have been given by then
+    monkeypatch.setattr(connection_limits, "PATIENCE", 8.0)  # the answer must have been given by then
     with come(door, POST + b"Content-Length: 10000000\r\n\r\n") as guest:
         assert status(guest) == 404
         assert answer(guest) == b""
@@ -70,7 +70,7 @@ def test_a_large_body_without_a_length_is_answered_before_it_ends(door):
 
 
 def test_a_body_without_end_is_cut_off(door, monkeypatch):
-    monkeypatch.setattr(guests, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(connection_limits, "MOST_BYTES", 1_000_000)
     with come(door, POST + b"Content-Length: 10000000000\r\n\r\n") as guest:
         assert status(guest) == 404
         with pytest.raises(ConnectionError):
@@ -79,7 +79,7 @@ def test_a_body_without_end_is_cut_off(door, monkeypatch):
 
 @pytest.mark.parametrize("said", [b"", b"POST /hooks", POST, b"GET /livez HTTP/1.1\r\nHost: here\r\n"])
 def test_who_never_says_what_he_wants_is_sent_away(door, monkeypatch, said):
-    monkeypatch.setattr(guests, "PATIENCE", 0.2)
+    monkeypatch.setattr(connection_limits, "PATIENCE", 0.2)
     with come(door, said) as guest:
         assert answer(guest) == b""
 
@@ -93,7 +93,7 @@ def test_headers_without_end_are_refused(door):
 
 
 def test_probes_are_answered_while_more_guests_wait_than_there_is_room_for(door, monkeypatch):
-    monkeypatch.setattr(guests, "MOST", 20)
+    monkeypatch.setattr(connection_limits, "MOST", 20)
     with contextlib.ExitStack() as crowd:
         first = [crowd.enter_context(come(door, POST)) for _ in range(60)]
         with come(door, LIVEZ) as probe:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.doubts import LONGEST_WAIT, PATIENCE, Doubt, Doubted, is_believed, of_failure, since, wait
-from providers.dialect import Kind
+from jobs.policy.doubts import LONGEST_WAIT, PATIENCE, Doubt, Doubted, is_believed, of_failure, since, wait
+from providers.types import Kind
 
 NOW = 1_800_000_000.0
 PAGE = Path(__file__).parents[1] / "docs" / "polling.md"

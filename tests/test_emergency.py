@@ -11,19 +11,19 @@ from crew_world import Provider, close_all, row, stock, world
 from shop import call, document, open_shop
 from starlette.testclient import TestClient
 
-from cli import emergency
+from cli.flow import emergency_stop
 from jobs.ledger import open_ledger
-from jobs.progress import images_to_come, seconds_left
+from jobs.results.progress import images_to_come, seconds_left
 from jobs.states import Job
 from web.app import Door, make_app
-from worker import crew as crew_module
-from worker import local
-from worker.local import Reason, run_batch
+from worker.lanes import worker as crew_module
+from worker.local import run
+from worker.local.run import Reason, run_batch
 
 
 @pytest.fixture(autouse=True)
 async def _closed(monkeypatch):
-    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
+    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
     monkeypatch.setattr(crew_module, "IDLE", 0.2)
     yield
     await close_all()
@@ -48,7 +48,7 @@ def test_pause_all_says_what_is_on_the_wire_and_twice_is_no_mistake(shop):
 
 def test_pause_all_says_what_a_killed_run_left_and_does_not_wait_for_it(tmp_path, monkeypatch):
     open_shop(tmp_path, tmp_path / "out")
-    monkeypatch.setattr(emergency, "GIVEN_BACK_WITHIN", 1e9)
+    monkeypatch.setattr(emergency_stop, "GIVEN_BACK_WITHIN", 1e9)
     call("accounts", "--probe", "main")
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         claimed = ledger.claim_submits("main", ledger.find_batch("shop").created_at + 3600, lease=90.0).intents

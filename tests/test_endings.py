@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from dialect_shapes import answer, read_submit
 
-from jobs.endings import OF_KIND, REACTIONS, SILENCES, Ending, Silence, unanswered
+from jobs.policy.endings import OF_KIND, REACTIONS, SILENCES, Ending, Silence, unanswered
 from jobs.states import ATTEMPT_STEPS, Attempt
-from providers.dialect import Accepted, Delivered, Kind, Refused
+from providers.types import Accepted, Delivered, Kind, Refused
 
 PAGE = (Path(__file__).parents[1] / "docs" / "endings.md").read_text()
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")

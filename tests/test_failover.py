@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from jobs.failover import Failover, Stuck, elsewhere
-from providers.dialect import Request, Route
-from providers.tokens import TokenPrices
+from jobs.policy.failover import Failover, Stuck, elsewhere
+from providers.types import Request, Route
+from providers.catalog.token_prices import TokenPrices
 
 REQUEST = Request(prompt="a lamp", model="gpt-image-2", ratio="1:1", resolution="1k")
 
@@ -32,7 +32,7 @@ def test_the_best_route_at_another_provider_is_taken():
 
 
 def test_off_means_nowhere_and_off_is_the_default():
-    from jobs.ledger.values.batches import NewBatch  # noqa: PLC0415  for its default
+    from jobs.ledger.batches.values import NewBatch  # noqa: PLC0415  for its default
 
     assert goes([route("maxapi.dev")], policy=Failover.OFF) is None
     assert {field.name: field.default for field in dataclasses.fields(NewBatch)}["failover"] is Failover.OFF

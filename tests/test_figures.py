@@ -11,18 +11,20 @@ import time
 import pytest
 from shop import call, document, open_shop
 
-from cli import status, why
-from jobs import cadence, sheet
+from cli.commands import status
+from cli.commands import why
+from jobs.policy import poll_schedule
+from jobs.results import contact_sheet
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.values.accounts import AccountLimits, LearntLimits
-from jobs.ledger.values.claimed import TaskKind
-from jobs.ledger.values.facts import AccountPaused, ImageLost
-from jobs.paces import Learnt, Paces
-from jobs.planning import DEFAULT_PATH
-from jobs.results import bare_address, image_lines, row_values
-from providers.catalog import Catalog
-from providers.dialect import Request
+from jobs.ledger.accounts.values import AccountLimits, LearntLimits
+from jobs.ledger.claims.values import TaskKind
+from jobs.facts import AccountPaused, ImageLost
+from jobs.planning.paces import Learnt, Paces
+from jobs.planning.planner import DEFAULT_PATH
+from jobs.results.rows import bare_address, image_lines, row_values
+from providers.catalog.models import Catalog
+from providers.types import Request
 from tests.ledger import stock
 from tests.ledger.lived import accepted, failed, succeeded
 from tests.ledger.test_failing import store
@@ -63,7 +65,7 @@ def test_a_remark_about_the_stand_in_says_so_without_the_option(shop):
 
 def test_made_up_money_is_not_asked_for(shop, monkeypatch):
     """Without --yes, and without a terminal to ask at."""
-    monkeypatch.setattr("cli.steer._work", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr("cli.commands.steer._work", lambda *_args, **_kwargs: 0)
 
     assert call("redo", "shop", "--key", "lamp").stderr.startswith("SANDBOX redo: 1 row of shop")
 
@@ -194,8 +196,8 @@ def test_what_was_learnt_under_the_name_at_another_provider_counts_for_nothing(r
 
 def test_a_plan_counts_with_the_durations_that_the_ledger_has_learnt(route):
     kind = TaskKind(account="main", provider_model=route.provider_model, resolution="1k")
-    took = cadence.learn(cadence.Durations(), [cadence.Span(low=2.0, high=2.0)] * 10)
-    few = cadence.learn(cadence.Durations(), [cadence.Span(low=2.0, high=2.0)])
+    took = poll_schedule.learn(poll_schedule.Durations(), [poll_schedule.Span(low=2.0, high=2.0)] * 10)
+    few = poll_schedule.learn(poll_schedule.Durations(), [poll_schedule.Span(low=2.0, high=2.0)])
 
     learnt = Learnt(limits={"main": LIMITS}, durations={kind: took})
 
@@ -291,7 +293,7 @@ def test_a_row_lists_its_earlier_image_until_the_new_one_is_made(ledger, then):
     after = _listed(ledger)
     (result,) = ledger.results("spring")
     (of_image,) = image_lines([result], bare_address)
-    (card,) = sheet.cards([result], bare_address, "spring")
+    (card,) = contact_sheet.cards([result], bare_address, "spring")
 
     if then == "made":
         assert (after["lf_status"], after["lf_images"], after["lf_flags"]) == ("done", 1, [])
@@ -331,7 +333,7 @@ def test_the_sheet_tells_the_money_of_lost_images_beside_their_number_and_no_oth
     (due,), _ = ledger.claim_copies(stock.NOW, holder="me", lease=60, at_most=5)
     ledger.record([ImageLost(image_id=due.image_id, at=stock.NOW, code="link_dead", message="404")], stock.NOW)
 
-    head = sheet.head_of(ledger.progress("spring"), {}, now=stock.NOW)
+    head = contact_sheet.head_of(ledger.progress("spring"), {}, now=stock.NOW)
 
     figures = {figure.label: (figure.value, figure.note) for figure in head.figures}
     assert figures["lost"] == ("1", "$0.02")
@@ -345,7 +347,7 @@ def test_made_up_money_is_said_to_be_that_beside_the_amount(shop):
     played = dataclasses.replace(shown, batch=dataclasses.replace(shown.batch, sandbox=True))
 
     for progress, words in ((shown, "list prices"), (played, "made-up prices")):
-        spent = next(figure for figure in sheet.head_of(progress, {}, now=0.0).figures if figure.label == "spent")
+        spent = next(figure for figure in contact_sheet.head_of(progress, {}, now=0.0).figures if figure.label == "spent")
         assert words in spent.note
         assert f"({words})" in status._money(progress)
 

@@ -20,11 +20,11 @@ import pytest
 from pydantic import SecretStr
 
 from jobs.errors import BadInput
-from providers.dialect import Call
-from providers.reading import own_path
+from providers.types import Call
+from providers.dialects.reading import own_path
 from tests.patience import AT_LAST
-from worker.http import FetchError, Http
-from worker.sources import local_source
+from worker.http.client import FetchError, Http
+from worker.local.manifest_sources import local_source
 
 PAGE = Path(__file__).parents[1] / "docs" / "fetching.md"
 

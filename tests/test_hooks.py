@@ -17,14 +17,14 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.ledger import open_ledger
 from jobs.states import Job
-from providers.callbacks import Origin, is_ours, read_callback, read_origin
-from providers.dialect import Request, Response
+from providers.dialects.callbacks import Origin, is_ours, read_callback, read_origin
+from providers.types import Request, Response
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 from tests.patience import AT_LAST
 from web.app import Door, make_app, server_of
-from web.ears import Ears
-from worker.local import run_batch
+from web.callbacks.buffer import Ears
+from worker.local.run import run_batch
 
 ASKED = Request(prompt="a lamp", model="gpt-image-2", n=2)
 ORIGIN = {"task_id": "t", "created_at": 100.0, "prompt": "a lamp", "model": "gpt-image-2/text-to-image", "n": 2}
@@ -121,8 +121,8 @@ def test_a_caller_does_not_wait_for_a_busy_ledger(door):
 
 def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_it_is_back(door, monkeypatch):
     _, ledger, _, rung = door
-    monkeypatch.setattr("web.ears.MOST_WAITING", 2)
-    monkeypatch.setattr("web.ears.REST", 0.01)
+    monkeypatch.setattr("web.callbacks.buffer.MOST_WAITING", 2)
+    monkeypatch.setattr("web.callbacks.buffer.REST", 0.01)
     away, came_back = threading.Event(), threading.Event()
 
     def hear_all(hints, now):

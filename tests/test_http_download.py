@@ -10,8 +10,8 @@ import socket
 import pytest
 
 from tests.patience import AT_LAST
-from worker.addresses import refusal
-from worker.http import FetchError, Http
+from worker.http.address_policy import refusal
+from worker.http.client import FetchError, Http
 
 BODY = bytes(range(256)) * 1000
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: image/png; charset=x\r\nContent-Length: %d\r\n\r\n" % len(BODY)

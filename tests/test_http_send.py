@@ -17,11 +17,11 @@ import pytest
 from pydantic import SecretStr
 from raw_server import BROKEN, OK, Server, answering, hangs, never_reads, reset, trickles
 
-from providers.dialect import Call, ReferenceFile
+from providers.types import Call, ReferenceFile
 from tests.patience import AT_LAST, soon
 from tests.virtual_time import skip
-from worker.http import File, Http
-from worker.transport import MARK, Mark, SessionTransport, describe, truthful
+from worker.http.client import File, Http
+from worker.http.transport import MARK, Mark, SessionTransport, describe, truthful
 
 KEY = SecretStr("sk-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
@@ -159,7 +159,7 @@ async def test_a_large_answer_and_a_packed_one_arrive_whole(http):
 
 
 async def test_an_answer_beyond_the_limit_is_unknown_and_its_start_is_kept(http, monkeypatch):
-    monkeypatch.setattr("worker.transport.BODY_LIMIT", 1000)
+    monkeypatch.setattr("worker.http.transport.BODY_LIMIT", 1000)
     async with Server(answering(OK + b'Content-Length: 5000\r\n\r\n{"task_id":"t-1"' + b" " * 4984)) as server:
         exchange = await send(http, server.url)
 

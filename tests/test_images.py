@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from worker.images import BadImage, check, decode_fully
+from worker.images.check import BadImage, check, decode_fully
 
 
 def picture(kind, size=(37, 23), **options):

@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import BadInput
-from jobs.intake import Intake, record, survey
+from jobs.planning.intake import Intake, record, survey
 from jobs.ledger import open_ledger
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import NewBatch
-from jobs.ledger.values.facts import ImageChecked, ImageStored, Made, TaskSucceeded
-from jobs.manifest import ReadOptions, open_manifest
-from jobs.paces import Limit, Pace
-from jobs.planning import PlanOptions
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import NewBatch
+from jobs.facts import ImageChecked, ImageStored, Made, TaskSucceeded
+from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.paces import Limit, Pace
+from jobs.planning.planner import PlanOptions
 from jobs.states import Job
-from jobs.survey import usd
-from providers.catalog import Catalog
-from providers.dialect import Link
+from jobs.planning.survey import usd
+from providers.catalog.models import Catalog
+from providers.types import Link
 
 NOW = 1_800_000_000.0
 MAIN = AccountLimits(name="main", provider="maxapi.io", submits_per_second=5.0, max_in_flight=10)

@@ -8,11 +8,11 @@ import pytest
 from crew_world import Provider, close_all, row, stock, world
 
 from jobs.errors import StoreError
-from jobs.ledger.values.facts import Made, SubmitAccepted, TaskSucceeded
+from jobs.facts import Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Image
-from providers.dialect import Link
-from worker.destinations import Destinations
-from worker.keeping import copy_now
+from providers.types import Link
+from worker.storage.destinations import Destinations
+from worker.recovery.verification import copy_now
 
 
 @pytest.fixture(autouse=True)

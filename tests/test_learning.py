@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import learning, limits, retry
-from jobs.learning import Bound, Learnt
+from jobs.policy import adaptive_limits
+from jobs.policy import rate
+from jobs.policy import retry
+from jobs.policy.adaptive_limits import Bound, Learnt
 
 ANSWER = 0.03  # seconds
 
@@ -86,8 +88,8 @@ class Account:
     def _claim(self, now: float) -> None:
         again = now + 0.05
         room = int(self.known.in_flight) - self.flying
-        ahead = limits.ahead(self.claims_take)
-        permits = limits.permits(
+        ahead = rate.ahead(self.claims_take)
+        permits = rate.permits(
             tat=self.tat, now=now, per_second=self.known.rate, ahead=ahead, most=self._may_start(now, room)
         )
         if room <= 0 and not self.troubles:
@@ -105,7 +107,7 @@ class Account:
         allowed = min(room, 1 - self.air) if self.troubles else room
         return 0 if now < self.rests_until else max(0, allowed)
 
-    def _note_bound(self, permits: limits.Permits, room: int) -> None:
+    def _note_bound(self, permits: rate.Permits, room: int) -> None:
         if not self.troubles:
             ready = permits.start <= permits.now
             by_places = permits.count >= room and (permits.short or ready)
@@ -121,15 +123,15 @@ class Account:
         self.air -= 1
         if end is not None:
             self._at(max(now, end + self.chance.random()), self._find)
-            self.known = learning.accepted(self.known, 1, bound=self.bound, took=now - sent, now=now)
+            self.known = adaptive_limits.accepted(self.known, 1, bound=self.bound, took=now - sent, now=now)
             self.troubles = self.troubles if now < self.rests_until else 0
             return
         self.flying -= 1
         if now >= self.rests_until:
             self.troubles += 1
             rest = retry.throttled_rest(self.troubles, self.provider.retry_after)
-            blamed = learning.blamed(self.known, self.bound, self.flying)
-            self.known = learning.too_much(
+            blamed = adaptive_limits.blamed(self.known, self.bound, self.flying)
+            self.known = adaptive_limits.too_much(
                 self.known, bound=blamed, flying=self.flying, sent_at=sent, now=now, rest=rest
             )
             self.rests_until = now + rest
@@ -197,7 +199,7 @@ def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
 
 
 def test_a_first_refusal_by_bad_luck_is_soon_forgotten():
-    unlucky = learning.too_much(Learnt(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
+    unlucky = adaptive_limits.too_much(Learnt(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
 
     found = meet(Provider(), 130, known=unlucky)
 
@@ -262,18 +264,18 @@ def test_answers_that_slow_down_with_load_stop_the_growth_before_anything_is_ref
 
 
 def test_refusals_that_were_in_the_air_together_cut_once():
-    known = learning.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, rest=0.5)
+    known = adaptive_limits.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, rest=0.5)
 
-    again = learning.too_much(known, bound=Bound.RATE, flying=5, sent_at=99.5, now=101, rest=0.5)
+    again = adaptive_limits.too_much(known, bound=Bound.RATE, flying=5, sent_at=99.5, now=101, rest=0.5)
 
     assert again == known
     assert known.rate < 10
 
 
 def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
-    ahead = learning.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5)
+    ahead = adaptive_limits.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5)
 
-    again = learning.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, rest=0.5)
+    again = adaptive_limits.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, rest=0.5)
 
     assert again.rate < ahead.rate
     assert again.cut_at < 200
@@ -282,8 +284,8 @@ def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
 def test_a_429_with_fewer_in_flight_than_were_let_through_speaks_of_the_rate():
     known = Learnt(rate=15, in_flight=19.4, in_flight_top=20, cut_at=0.0, since_cut=30)
 
-    assert learning.blamed(known, Bound.IN_FLIGHT, 12) is Bound.RATE
-    assert learning.blamed(known, Bound.IN_FLIGHT, 19) is Bound.IN_FLIGHT
+    assert adaptive_limits.blamed(known, Bound.IN_FLIGHT, 12) is Bound.RATE
+    assert adaptive_limits.blamed(known, Bound.IN_FLIGHT, 19) is Bound.IN_FLIGHT
 
 
 numbers = st.floats(0.2, 400, allow_nan=False)
@@ -297,10 +299,10 @@ def test_limits_stay_within_their_bounds_and_a_cut_never_raises_one(rate, in_fli
         now += seconds
         before = known
         if taken:
-            known = learning.accepted(known, count % 20, bound=bound, took=seconds, now=now)
+            known = adaptive_limits.accepted(known, count % 20, bound=bound, took=seconds, now=now)
         else:
-            known = learning.too_much(known, bound=bound, flying=count, sent_at=now, now=now, rest=seconds)
-            assert known.rate <= max(before.rate, learning.LEAST_SUBMITS_PER_SECOND)
-            assert known.in_flight <= max(before.in_flight, learning.LEAST_IN_FLIGHT)
-        assert learning.LEAST_SUBMITS_PER_SECOND <= known.rate <= max(rate, learning.MOST_SUBMITS_PER_SECOND)
-        assert learning.LEAST_IN_FLIGHT <= known.in_flight <= max(in_flight, learning.MOST_IN_FLIGHT)
+            known = adaptive_limits.too_much(known, bound=bound, flying=count, sent_at=now, now=now, rest=seconds)
+            assert known.rate <= max(before.rate, adaptive_limits.LEAST_SUBMITS_PER_SECOND)
+            assert known.in_flight <= max(before.in_flight, adaptive_limits.LEAST_IN_FLIGHT)
+        assert adaptive_limits.LEAST_SUBMITS_PER_SECOND <= known.rate <= max(rate, adaptive_limits.MOST_SUBMITS_PER_SECOND)
+        assert adaptive_limits.LEAST_IN_FLIGHT <= known.in_flight <= max(in_flight, adaptive_limits.MOST_IN_FLIGHT)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.columns import near_misses
+from jobs.manifest.columns import near_misses
 from jobs.errors import BadInput
-from jobs.manifest import ReadOptions, open_manifest
+from jobs.manifest.reader import ReadOptions, open_manifest
 
 
 def write(tmp_path, content, name="m.csv"):

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from crew_world import close_all, row, settings, stock
 
-from jobs.settings import Account
+from jobs.settings.model import Account
 from jobs.states import Job
-from worker.local import run_batch
+from worker.local.run import run_batch
 from worker.services import build, limits_of
 
 MODELS = {

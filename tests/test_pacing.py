@@ -8,10 +8,10 @@ import random
 import pytest
 from crew_world import Provider, close_all, world
 
-from jobs.cadence import Durations, Span, learn
-from jobs.ledger.values.claimed import TaskKind
-from providers.dialect import Route
-from worker.pacing import Pacing
+from jobs.policy.poll_schedule import Durations, Span, learn
+from jobs.ledger.claims.values import TaskKind
+from providers.types import Route
+from worker.polling.schedule import Pacing
 
 KIND = TaskKind(account="main", provider_model="m", resolution="1k")
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, first_poll_after=8.0)

@@ -7,13 +7,13 @@ from itertools import product
 import orjson
 import pytest
 
-from jobs.columns import column_hints
+from jobs.manifest.columns import column_hints
 from jobs.errors import BadInput
-from jobs.manifest import ReadOptions, open_manifest
-from jobs.planning import PlanOptions, prepare
-from jobs.repeats import Repeats, Twins, hash64
+from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.planner import PlanOptions, prepare
+from jobs.planning.duplicates import Repeats, Twins, hash64
 from jobs.states import Job
-from providers.catalog import Catalog
+from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS
 
 EVERYONE = frozenset(PROVIDERS)

@@ -9,15 +9,15 @@ import pytest
 from crew_world import Provider, answer, close_all, no_answer, row, settings, stock, world
 from dialect_shapes import answer as said
 
-from jobs.ledger.values.facts import SubmitAccepted
+from jobs.facts import SubmitAccepted
 from jobs.states import Job
-from providers.dialect import Kind, Running, Succeeded
+from providers.types import Kind, Running, Succeeded
 from providers.registry import MANY_TASKS
-from worker.local import run_batch
+from worker.local.run import run_batch
 from worker.services import build, limits_of
-from worker.sharing import OFF, TRIES
+from worker.polling.batching import OFF, TRIES
 from worker.stages import poll as single
-from worker.stages.poll_many import poll_many
+from worker.stages.poll_batch import poll_many
 
 URL = "https://cdn.test/0.png"
 RUNS = {"task_id": "task_a", "status": "processing", "progress": 40}

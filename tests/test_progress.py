@@ -8,14 +8,14 @@ import sys
 import pytest
 from test_sheet import progress
 
-from cli.plan_screen import _fitting
-from cli.progress import PlainScreen
-from cli.wording import dollars
-from cli.working import Ended, summary
-from jobs.progress import seconds_left
+from cli.output.plan_screen import _fitting
+from cli.output.progress import PlainScreen
+from cli.output.wording import dollars
+from cli.flow.execute import Ended, summary
+from jobs.results.progress import seconds_left
 from jobs.states import Batch as BatchState
 from jobs.states import Job
-from worker.local import Ending, Reason
+from worker.local.run import Ending, Reason
 
 
 def test_the_pace_and_the_time_left_are_this_runs_own(capsys):

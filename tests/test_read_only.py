@@ -19,22 +19,23 @@ from shop import call
 from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
-from jobs.ledger import engine, is_away, is_read_only, open_ledger
-from jobs.ledger.values.facts import AccountPaused, Made, TaskSucceeded
-from jobs.progress import seconds_left
+from jobs.ledger import is_away, is_read_only, open_ledger
+from jobs.ledger.database import engine
+from jobs.facts import AccountPaused, Made, TaskSucceeded
+from jobs.results.progress import seconds_left
 from jobs.states import Job
-from providers.dialect import Link
+from providers.types import Link
 from sandbox import servers
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
 from tests.patience import until
 from web.app import Door, make_app
-from worker import crew as crew_module
-from worker import local
-from worker.local import Reason, run_batch
+from worker.lanes import worker as crew_module
+from worker.local import run
+from worker.local.run import Reason, run_batch
 from worker.services import Services, build, limits_of
 from worker.stages import copy as copy_stage
-from worker.stages.results import made_of
+from worker.stages.delivered_images import made_of
 
 ROWS = 60
 
@@ -136,7 +137,7 @@ def test_status_and_doctor_say_that_the_ledger_is_read_only(server, stocked, mon
 
 @pytest.fixture
 def running(server, sandbox, tmp_path, monkeypatch) -> Iterator[Services]:
-    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
+    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
     monkeypatch.setattr(crew_module, "FIRST_REST", 0.05)
     monkeypatch.setattr(crew_module, "LONGEST_REST", 0.1)
     sandbox.play(pictures={"tiny": True}, takes={"default": [0.2, 0.6]})
@@ -218,7 +219,7 @@ async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stal
 async def here(tmp_path, monkeypatch):
     """A worker whose ledger takes no records, once `refuse` is called, until `refuses` is cleared."""
     monkeypatch.setattr(copy_stage, "LEDGER_PATIENCE", 0.0)
-    monkeypatch.setattr("worker.spool.SPARE", 0)
+    monkeypatch.setattr("worker.images.staging.SPARE", 0)
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=300).intents

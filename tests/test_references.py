@@ -11,18 +11,18 @@ import pytest
 from crew_world import png
 
 from jobs.errors import BadInput
-from jobs.manifest import ReadOptions, open_manifest
-from jobs.planning import PlanOptions, prepare
-from jobs.references import MOST_DATA
+from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.planner import PlanOptions, prepare
+from jobs.planning.references import MOST_DATA
 from jobs.states import Job
-from providers.catalog import Catalog
-from providers.dialect import Request
+from providers.catalog.models import Catalog
+from providers.types import Request
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from providers.registry import PROVIDERS
 from worker import references
-from worker.opening import open_store
+from worker.storage.opening import open_store
 from worker.references import Files, bring
-from worker.sidecar import _without_secrets
+from worker.images.sidecar import _without_secrets
 
 EVERYONE = frozenset(PROVIDERS)
 
@@ -179,7 +179,7 @@ def test_a_file_goes_where_it_can_be_given_or_the_row_is_refused_with_what_helps
 
 
 def test_files_too_large_for_a_request_go_by_address_only(tmp_path, photo, monkeypatch):
-    monkeypatch.setattr("jobs.references.MOST_DATA", photo.stat().st_size - 1)
+    monkeypatch.setattr("jobs.planning.references.MOST_DATA", photo.stat().st_size - 1)
     cell = "photos/lamp 1.png"
 
     refused = plan(tmp_path, cell, providers=("apimaster",), has_addresses=False)

@@ -18,12 +18,12 @@ import pytest
 from crew_world import Provider, answer, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
-from jobs.ledger.values.facts import SubmitRefused
+from jobs.facts import SubmitRefused
 from jobs.states import Job
-from providers.dialect import Request
+from providers.types import Request
 from providers.references import file_name
 from worker import references
-from worker.opening import open_store
+from worker.storage.opening import open_store
 from worker.references import Files, Recent, bring
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage

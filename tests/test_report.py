@@ -13,21 +13,21 @@ import time
 import pytest
 from shop import call, document, open_shop
 
-from cli import why
-from cli.reading import open_desk
-from cli.why import tell
+from cli.commands import why
+from cli.flow.session import open_desk
+from cli.commands.why import tell
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.facts import (
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.facts import (
     ImageDelayed,
     Made,
     TaskSucceeded,
 )
-from jobs.ledger.values.reports import Event
-from jobs.ledger.values.workers import Trouble
+from jobs.ledger.reports.values import Event
+from jobs.ledger.accounts.worker_values import Trouble
 from jobs.states import DestTrouble
-from providers.dialect import Link
+from providers.types import Link
 from tests.ledger import stock
 from tests.patience import AT_LAST
 
@@ -387,7 +387,7 @@ def test_who_watches_what_nobody_works_on_is_told_and_ctrl_c_ends_the_watching(t
     def ctrl_c(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.watching.time.sleep", ctrl_c)
+    monkeypatch.setattr("cli.flow.watch.time.sleep", ctrl_c)
 
     watched = call("watch", "shop", code=130)
 

@@ -10,9 +10,9 @@ import json
 import pytest
 from shop import call, open_shop
 
-from cli.placing import Wish
-from cli.reading import open_desk
-from cli.results import write_results
+from cli.output.outputs import Wish
+from cli.flow.session import open_desk
+from cli.commands.results import write_results
 from jobs.errors import BadInput
 
 

@@ -12,8 +12,8 @@ import pytest
 from results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
 from jobs.errors import BadInput
-from jobs.result_files import write_csv, write_jsonl, write_parquet
-from jobs.results import (
+from jobs.results.writers import write_csv, write_jsonl, write_parquet
+from jobs.results.rows import (
     check_only,
     choose_columns,
     image_lines,
@@ -176,7 +176,7 @@ def test_jsonl_has_real_types():
 
 def test_parquet_has_typed_columns_and_every_line(monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("jobs.result_files.ROW_GROUP", 2)
+    monkeypatch.setattr("jobs.results.writers.ROW_GROUP", 2)
     file = io.BytesIO()
     per_image = choose_columns(None, OWN, per_image=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from providers.dialect import Accepted, Ambiguous, Response
+from providers.types import Accepted, Ambiguous, Response
 from providers.registry import DIALECTS
 
 BASE = "https://api.test/base"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from jobs.ledger.values.facts import SubmitAccepted
-from worker.calls import InlineCalls
-from worker.clock import SystemClock
-from worker.recorder import Recorder
-from worker.rescue import Rescue
-from worker.writes import LedgerWrites
+from jobs.facts import SubmitAccepted
+from worker.runtime.executors import InlineCalls
+from worker.runtime.clock import SystemClock
+from worker.recording.recorder import Recorder
+from worker.recording.rescue_file import Rescue
+from worker.runtime.ledger_writes import LedgerWrites
 
 
 def accepted(number):

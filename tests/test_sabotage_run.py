@@ -9,15 +9,15 @@ import pytest
 from crew_world import Provider, close_all, no_answer, row, stock, world
 from sqlalchemy.exc import OperationalError
 
-from jobs import retry
+from jobs.policy import retry
 from jobs.errors import LedgerGone, StoreError
 from jobs.ledger import open_ledger
 from jobs.states import Job
 from tests.virtual_time import Gate
-from worker import local
-from worker.crew import Crew
-from worker.destinations import Destinations
-from worker.local import Reason, run_batch
+from worker.local import run
+from worker.lanes.worker import Crew
+from worker.storage.destinations import Destinations
+from worker.local.run import Reason, run_batch
 
 pytestmark = pytest.mark.virtual_time
 
@@ -96,7 +96,7 @@ async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, po
 
 def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(monkeypatch):
     told: list = []
-    monkeypatch.setattr("worker.destinations.emit", lambda event, **fields: told.append((event, fields.get("code"))))
+    monkeypatch.setattr("worker.storage.destinations.emit", lambda event, **fields: told.append((event, fields.get("code"))))
     destinations = Destinations()
 
     for _ in range(3):
@@ -161,9 +161,9 @@ async def test_a_ledger_whose_file_is_taken_away_ends_the_run_and_all_it_knew_is
 @pytest.mark.real_time  # SQLite waits for a lock by itself, in a thread
 async def test_a_ledger_that_another_program_locks_is_told_of_and_nothing_is_lost(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(local, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(local, "LOCKED", 0.2)
-    monkeypatch.setattr(local, "emit", lambda event, **_: said.append(event))
+    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
+    monkeypatch.setattr(run, "LOCKED", 0.2)
+    monkeypatch.setattr(run, "emit", lambda event, **_: said.append(event))
     services = world(tmp_path, provider := Provider())
     stock(services, tmp_path, [row(number) for number in range(20)])
     other = sqlite3.connect(services.ledger.path, isolation_level=None)
@@ -194,8 +194,8 @@ async def test_that_a_ledger_takes_no_writes_is_said_once_and_so_is_its_end(tmp_
     async def not_before(_wanted):
         await over.wait()
 
-    monkeypatch.setattr(local, "emit", emit)
-    monkeypatch.setattr(Crew, "since_looks", lambda _: {"copy": 0.0 if said else local.LOCKED + 1})
+    monkeypatch.setattr(run, "emit", emit)
+    monkeypatch.setattr(Crew, "since_looks", lambda _: {"copy": 0.0 if said else run.LOCKED + 1})
     services = world(tmp_path, Provider(on_submit=not_before))
     stock(services, tmp_path, [row(0)])
 

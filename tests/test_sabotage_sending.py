@@ -12,16 +12,16 @@ import pytest
 from crew_world import Provider, answer, close_all, row, stock, world
 from pydantic import SecretStr
 
-from jobs import limits
+from jobs.policy import rate
 from jobs.states import Job
-from providers.dialect import Call
+from providers.types import Call
 from tests.patience import AT_LAST, soon
 from tests.virtual_time import skip
-from worker.clock import SystemClock
-from worker.http import Http
+from worker.runtime.clock import SystemClock
+from worker.http.client import Http
 from worker.stages import submit as stage
 from worker.stages.submit import Attempt, submit
-from worker.transport import Mark
+from worker.http.transport import Mark
 
 KEY = SecretStr("maxapi-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
@@ -168,9 +168,9 @@ def test_a_clock_that_is_set_back_stands_still_and_one_that_is_set_forward_is_fo
 
 
 def test_a_rate_taken_before_the_clock_was_set_back_is_no_limit_an_hour_long():
-    taken = limits.permits(tat=0.0, now=5000.0, per_second=2.0, ahead=0.25, most=5)
-    after = limits.permits(tat=taken.tat(1), now=5000.0 - 3600, per_second=2.0, ahead=0.25, most=5)
-    soon = limits.permits(tat=taken.tat(1), now=5000.0, per_second=2.0, ahead=0.25, most=5)
+    taken = rate.permits(tat=0.0, now=5000.0, per_second=2.0, ahead=0.25, most=5)
+    after = rate.permits(tat=taken.tat(1), now=5000.0 - 3600, per_second=2.0, ahead=0.25, most=5)
+    soon = rate.permits(tat=taken.tat(1), now=5000.0, per_second=2.0, ahead=0.25, most=5)
 
     assert after.times == (1400.0,)
     assert not soon.times

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import BadInput
-from jobs.settings import Account
-from jobs.settings_sources import load_settings
+from jobs.settings.model import Account
+from jobs.settings.sources import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pytest
 from results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
-from jobs import sheet
-from jobs.ledger.values.batches import Batch
-from jobs.ledger.values.reports import Progress
+from jobs.results import contact_sheet
+from jobs.ledger.batches.values import Batch
+from jobs.ledger.reports.values import Progress
 from jobs.states import Batch as BatchState
 from jobs.states import Job
-from providers.dialect import Request
+from providers.types import Request
 
 
 class Page(HTMLParser):
@@ -81,10 +81,10 @@ def progress(**changes):
     return Progress(**values)
 
 
-def pages_of(results, *, size=None, unseen=sheet.UNSEEN, **changes):
-    head = sheet.head_of(progress(**changes), {"maxapi.io": 1}, now=0.0)
-    cards = sheet.cards(results, lambda path: f"out/{path}", "catalog", unseen=unseen)
-    return {name: "".join(sheet.html(head, page)) for name, page in sheet.pages(cards, "index.html", size=size)}
+def pages_of(results, *, size=None, unseen=contact_sheet.UNSEEN, **changes):
+    head = contact_sheet.head_of(progress(**changes), {"maxapi.io": 1}, now=0.0)
+    cards = contact_sheet.cards(results, lambda path: f"out/{path}", "catalog", unseen=unseen)
+    return {name: "".join(contact_sheet.html(head, page)) for name, page in contact_sheet.pages(cards, "index.html", size=size)}
 
 
 def page_of(*results, **changes):
@@ -105,7 +105,7 @@ def test_a_picture_is_shown_with_key_prompt_model_provider_pixels_price_and_flag
 def test_the_commands_of_a_batch_of_the_stand_in_are_told_with_it():
     failed = a_result("x", state=Job.FAILED, images=(), error_code="provider_failed")
 
-    (card,) = sheet.cards([failed], str, "my shop", sandbox=True)
+    (card,) = contact_sheet.cards([failed], str, "my shop", sandbox=True)
 
     assert card.command.startswith("lightfast retry 'my shop' --sandbox --key ")
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import slack
-from jobs.slack import Backlog, Caution, judge, least_slack, load, pace
+from jobs.policy import copy_headroom
+from jobs.policy.copy_headroom import Backlog, Caution, judge, least_slack, load, pace
 
 NOW = 1_800_000_000.0
-lives = st.lists(st.floats(1, 1e6), min_size=slack.ENOUGH_WAITING, max_size=80)
+lives = st.lists(st.floats(1, 1e6), min_size=copy_headroom.ENOUGH_WAITING, max_size=80)
 paces = st.floats(0.01, 100)
 
 
@@ -34,7 +34,7 @@ def test_the_least_slack_is_that_of_copying_them_one_after_the_other(seconds, a_
 def test_what_is_judged_safe_is_saved_at_that_pace(seconds, a_second):
     """All but the first few, which are copied before everything else whatever is paid for."""
     if load(backlog(seconds), a_second, NOW) < 1:
-        few = slack.ENOUGH_WAITING - 1
+        few = copy_headroom.ENOUGH_WAITING - 1
         assert all(life >= k / a_second for k, life in enumerate(sorted(seconds), start=1) if k > few)
 
 
@@ -47,16 +47,16 @@ def test_more_that_waits_is_never_less_load(seconds, a_second, more):
 
 
 def test_a_few_nearly_dead_links_beside_a_good_pace_pause_nothing():
-    nearly_dead = backlog([0.5] * (slack.ENOUGH_WAITING - 1) + [3600.0] * 100)
+    nearly_dead = backlog([0.5] * (copy_headroom.ENOUGH_WAITING - 1) + [3600.0] * 100)
 
-    assert load(nearly_dead, 10.0, NOW) < slack.RESUME_BELOW
+    assert load(nearly_dead, 10.0, NOW) < copy_headroom.RESUME_BELOW
 
 
 def test_a_pace_is_told_by_enough_images_or_by_a_long_look_at_too_few():
     assert pace(Backlog(stored_short=30, stored_long=60), 0.0) == 3.0
     assert pace(Backlog(stored_short=0, stored_long=60), 0.0) == 1.0
     assert pace(Backlog(stored_short=1, stored_long=2), 30.0) is None
-    assert pace(Backlog(), slack.LONG_LOOK) == pytest.approx(1 / 60)
+    assert pace(Backlog(), copy_headroom.LONG_LOOK) == pytest.approx(1 / 60)
 
 
 def test_a_pause_takes_two_looks_and_a_pace_that_wavers_changes_nothing():

@@ -14,13 +14,13 @@ import pytest
 from crew_world import PRICE, Provider, answer, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
-from jobs.ledger.values.facts import ImageStored, Made, SubmitAccepted, TaskSucceeded
+from jobs.facts import ImageStored, Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Link, Request
-from worker.destinations import Destinations
-from worker.http import FetchError
-from worker.recorder import Recorder
-from worker.spool import MEMORY, Body, remove_stale_bodies
+from providers.types import Link, Request
+from worker.storage.destinations import Destinations
+from worker.http.client import FetchError
+from worker.recording.recorder import Recorder
+from worker.images.staging import MEMORY, Body, remove_stale_bodies
 from worker.stages.copy import copy
 
 DEAD = FetchError("link_dead", "cdn answered 403", dead_link=True)
@@ -424,7 +424,7 @@ async def test_what_may_be_stored_already_is_not_lost_while_its_destination_cann
 
 
 async def test_a_disk_with_little_room_keeps_nothing_and_loses_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.spool.SPARE", 1 << 60)
+    monkeypatch.setattr("worker.images.staging.SPARE", 1 << 60)
     services = world(tmp_path, Provider())
     refusing = Refusing(services.destinations)
     services.destinations.opener = refusing.open

@@ -11,9 +11,9 @@ from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock
 from sqlalchemy.exc import OperationalError
 
 from jobs.states import Job
-from providers.dialect import Kind
-from worker.clock import SystemClock
-from worker.http import FetchError
+from providers.types import Kind
+from worker.runtime.clock import SystemClock
+from worker.http.client import FetchError
 from worker.stages import submit as stage
 from worker.stages.submit import Attempt, submit
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from cli.main import app
 from jobs.errors import BadInput, LightfastError, WrongSchema
 from jobs.ledger import open_ledger
-from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values.facts import SubmitAccepted
+from jobs.ledger.database.schema import ledger as ledger_row
+from jobs.facts import SubmitAccepted
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
-from worker.crew import Crew
-from worker.verdict import Reason, Standing, waits_for
+from worker.lanes.worker import Crew
+from worker.local.completion import Reason, Standing, waits_for
 
 
 @pytest.fixture(autouse=True)

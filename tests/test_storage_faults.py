@@ -14,11 +14,11 @@ from obstore.store import S3Store
 
 from jobs.errors import StoreError
 from tests.patience import AT_LAST
-from worker import buckets
-from worker.bucket_options import RETRY, client_options
-from worker.buckets import BucketStore
-from worker.destinations import Destinations
-from worker.storage import Put
+from worker.storage import object_store
+from worker.storage.object_store_options import RETRY, client_options
+from worker.storage.object_store import BucketStore
+from worker.storage.destinations import Destinations
+from worker.storage.base import Put
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -115,7 +115,7 @@ def test_a_bucket_that_is_not_there_is_given_up_soon():
 
 
 def test_a_probe_of_a_bucket_that_says_nothing_is_given_up_soon(monkeypatch):
-    monkeypatch.setattr(buckets, "PROBE_TIMEOUT", timedelta(seconds=0.3))
+    monkeypatch.setattr(object_store, "PROBE_TIMEOUT", timedelta(seconds=0.3))
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreError) as caught:
         store_at(silent.getsockname()[1]).probe()
 

@@ -7,11 +7,11 @@ from crew_world import Provider, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
 from jobs.states import Job
-from worker.destinations import Destinations
-from worker.disk import DiskStore
-from worker.local import Reason, run_batch
-from worker.storage import PROBE, Put
-from worker.trust import LOOK_EVERY, UNFAITHFUL, Look, Trust
+from worker.storage.destinations import Destinations
+from worker.storage.disk import DiskStore
+from worker.local.run import Reason, run_batch
+from worker.storage.base import PROBE, Put
+from worker.storage.write_verification import LOOK_EVERY, UNFAITHFUL, Look, Trust
 
 ROWS = 90
 pytestmark = pytest.mark.virtual_time
@@ -44,7 +44,7 @@ def whole(tmp_path):
 async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_keep_is_copied_again(
     tmp_path, monkeypatch, honest, keeps
 ):
-    monkeypatch.setattr("worker.trust.LOOK_EVERY", 10)
+    monkeypatch.setattr("worker.storage.write_verification.LOOK_EVERY", 10)
     provider = Provider(on_download=lambda url: png(padding=100, colour=len(url)))
     services = world(tmp_path, provider, max_in_flight=4)
     store = Liar(tmp_path / "dest")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from jobs.copying import ENOUGH
+from jobs.policy.copy_failures import ENOUGH
 from jobs.ledger import open_ledger
 from tests.ledger import stock
 from tests.ledger.stock import NOW

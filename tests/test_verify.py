@@ -13,8 +13,8 @@ import any_server
 import command
 import pytest
 
-from jobs.integrity import Condition, Finding, Kept, Remedy, Report, judge_entry, remedy
-from worker.calls import side_by_side
+from jobs.policy.verification import Condition, Finding, Kept, Remedy, Report, judge_entry, remedy
+from worker.runtime.executors import side_by_side
 
 NOW = 1_000_000.0
 

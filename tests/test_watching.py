@@ -9,14 +9,14 @@ import math
 import pytest
 from test_sheet import progress
 
-from cli.options import Limits
-from cli.progress import PlainScreen, troubles
-from cli.watching import Watch
-from cli.working import Ended, Manner, tell
-from jobs.ledger.values.accounts import Account
+from cli.flow.options import Limits
+from cli.output.progress import PlainScreen, troubles
+from cli.flow.watch import Watch
+from cli.flow.execute import Ended, Manner, tell
+from jobs.ledger.accounts.values import Account
 from jobs.ledger.values.failing import Failing
 from jobs.states import Job
-from worker.verdict import STUCK_AFTER, Reason
+from worker.local.completion import STUCK_AFTER, Reason
 
 BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}
 READY = progress(jobs={Job.DONE: 3, Job.READY: 5}, images_total=8, images_stored=3, images_ready=5)
@@ -91,7 +91,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("cli.watching.time", clock)
+    monkeypatch.setattr("cli.flow.watch.time", clock)
     return clock
 
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.ledger import open_ledger
 from tests.virtual_time import Gate
-from worker.crew import Crew
-from worker.wellness import DEAF, LOOKS, STUCK, Signs, illness
+from worker.lanes.worker import Crew
+from worker.runtime.health import DEAF, LOOKS, STUCK, Signs, illness
 
 WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_shift": 0.0, "since_bell": 5.0, "bells_waited": 0}
 

@@ -10,10 +10,10 @@ import redis
 
 from sandbox import servers
 from tests.patience import AT_LAST, until
-from worker import process
+from worker.lanes import celery_runtime
 from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
-from worker.crew import lanes_of
-from worker.process import Process
+from worker.lanes.worker import lanes_of
+from worker.lanes.celery_runtime import Process
 from worker.tasks import bells_wait, ring_lanes
 
 
@@ -64,7 +64,7 @@ def crew():
 
 @pytest.fixture
 def worker(crew, monkeypatch):
-    monkeypatch.setattr(process, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
+    monkeypatch.setattr(celery_runtime, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
     worker = Process()
     yield worker
     crew.ended.set()
@@ -92,7 +92,7 @@ def test_a_bell_for_a_lane_it_does_not_serve_is_nothing(worker, crew):
 
 
 def test_a_process_that_hears_no_bell_starts_its_lanes_itself_and_again(worker, crew, monkeypatch):
-    monkeypatch.setattr(process, "WATCH", 0.01)
+    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
     crew.length = 0.01
 
     worker.start(crew, ["copy", "poll:main"], drain_seconds=1)
@@ -102,7 +102,7 @@ def test_a_process_that_hears_no_bell_starts_its_lanes_itself_and_again(worker, 
 
 
 def test_a_process_that_hears_bells_leaves_its_lanes_to_them(worker, crew, monkeypatch):
-    monkeypatch.setattr(process, "WATCH", 0.01)
+    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
     crew.length = 0.01
     worker.answer("copy")  # heard before it serves anything
     worker.start(crew, ["copy"], drain_seconds=1)
@@ -130,8 +130,8 @@ def test_sigterm_ends_the_shifts_and_nothing_starts_after_it(worker, crew):
 
 
 def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(worker, crew, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "WATCH", 0.01)
-    monkeypatch.setattr(process, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
+    monkeypatch.setattr(celery_runtime, "HEARTBEAT", 0.01)
     beat = tmp_path / "heartbeat"
     looked = threading.Event()
     crew.is_alive = lambda: bool(looked.set())
@@ -145,8 +145,8 @@ def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(worker, crew, t
 
 
 def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(worker, crew, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "WATCH", 0.01)
-    monkeypatch.setattr(process, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
+    monkeypatch.setattr(celery_runtime, "HEARTBEAT", 0.01)
     beat, looked = tmp_path / "heartbeat", threading.Event()
     crew.looks = {"copy": 500.0}
     crew.ledger_answers = lambda _seconds: looked.set() or True

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 
-from cli.doctor import durability
+from cli.commands.doctor import durability
 from jobs.errors import LightfastError, WrongSchema
 from jobs.ledger import open_ledger
-from jobs.ledger.values.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
-from jobs.ledger.values.workers import Trouble
-from jobs.settings import Settings
+from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
+from jobs.ledger.accounts.worker_values import Trouble
+from jobs.settings.model import Settings
 from jobs.states import DestTrouble
 from tests.ledger import stock
 from tests.patience import AT_LAST

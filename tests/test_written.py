@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from jobs.errors import BadInput
 from jobs.ledger import migrations, open_ledger
-from jobs.ledger.engine import HEAD
+from jobs.ledger.database.engine import HEAD
 
 NEVER = "never written over"
 

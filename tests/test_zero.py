@@ -10,17 +10,17 @@ from crew_world import PRICE, Provider, close_all, row, stock, world
 from shop import call, open_shop
 from typer.testing import CliRunner
 
-from cli import budgets
+from cli.flow import budgets
 from cli.main import app
-from cli.options import Making, read_limits
+from cli.flow.options import Making, read_limits
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.settings_sources import load_settings
+from jobs.settings.sources import load_settings
 from jobs.states import Job
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
-from worker.crew import Crew
-from worker.local import Reason, run_batch
+from worker.lanes.worker import Crew
+from worker.local.run import Reason, run_batch
 from worker.services import budget_of, build, limits_of
 
 

@@ -103,7 +103,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The clock of `worker.clock`, by a virtual loop's time."""
+    """The clock of `worker.runtime.clock`, by a virtual loop's time."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.offset = 0.0

@@ -21,13 +21,13 @@ from starlette.responses import PlainTextResponse
 
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
-from jobs.settings import Settings
-from web.ears import Ears
-from web.guests import Guest
-from web.hooks import add_hooks
+from jobs.settings.model import Settings
+from web.callbacks.buffer import Ears
+from web.callbacks.connection_limits import Guest
+from web.callbacks.hooks import add_hooks
 from web.metrics import Counts
 from web.shared import Shared
-from worker.telemetry import configure, emit
+from worker.runtime.telemetry import configure, emit
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
 PROBED = 1.0

@@ -10,10 +10,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
-from jobs.ledger.values.accounts import Account, Use
-from jobs.ledger.values.reports import Progress
-from jobs.ledger.values.workers import Worker
-from jobs.slack import least_slack, pace
+from jobs.ledger.accounts.values import Account, Use
+from jobs.ledger.reports.values import Progress
+from jobs.ledger.accounts.worker_values import Worker
+from jobs.policy.copy_headroom import least_slack, pace
 
 MICROS = 1_000_000
 WORKER_SEEN = 60.0  # seconds since a worker last touched the ledger

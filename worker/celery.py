@@ -20,11 +20,11 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from jobs.errors import LightfastError
-from jobs.settings import Settings
-from jobs.settings_sources import load_settings
-from worker import telemetry
-from worker.crew import lanes_of
-from worker.process import BEAT
+from jobs.settings.model import Settings
+from jobs.settings.sources import load_settings
+from worker.runtime import telemetry
+from worker.lanes.worker import lanes_of
+from worker.lanes.celery_runtime import BEAT
 
 #: One for each kind of lane, so that a process may serve some of them only: `--queues copy`.
 QUEUES = ("submit", "poll", "copy", "sweep")

@@ -17,13 +17,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs.errors import BadInput, StoreError
-from jobs.references import LARGEST, LEGAL, LinksOnly, Reference
+from jobs.planning.references import LARGEST, LEGAL, LinksOnly, Reference
 from providers.references import as_file, file_name, is_link, is_object, words_of
-from worker.calls import side_by_side
-from worker.http import FetchError, Http
-from worker.images import BadImage, check
-from worker.opening import open_store
-from worker.storage import OWN, Store
+from worker.runtime.executors import side_by_side
+from worker.http.client import FetchError, Http
+from worker.images.check import BadImage, check
+from worker.storage.opening import open_store
+from worker.storage.base import OWN, Store
 
 #: Files whose hash is remembered while a manifest is read; with more of them a file may be read again.
 REMEMBERED = 65_536
@@ -74,7 +74,7 @@ class Files:
         self._known: OrderedDict[tuple[str, int, int], _Read] = OrderedDict()
 
     def find(self, words: str) -> Reference:
-        """As `jobs.references.References` says."""
+        """As `jobs.planning.references.References` says."""
         if why := self._unreadable.get(hash(words)):
             raise ValueError(why)
         if is_link(words) or is_object(words):

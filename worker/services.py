@@ -12,27 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.settings import Account, Settings
-from providers.catalog import Catalog, Unmakeable
-from providers.dialect import MICROS, Dialect, Request, Route
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.settings.model import Account, Settings
+from providers.catalog.models import Catalog, Unmakeable
+from providers.types import MICROS, Dialect, Request, Route
 from providers.references import By, file_name
 from providers.registry import DIALECTS, MANY_TASKS
-from worker.bells import Bells
-from worker.calls import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
-from worker.clock import Clock, SystemClock
-from worker.destinations import Destinations
-from worker.emergency import StopCheck
-from worker.http import Http
-from worker.pacing import Pacing
-from worker.recorder import Recorder
+from worker.runtime.wakeups import Bells
+from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
+from worker.runtime.clock import Clock, SystemClock
+from worker.storage.destinations import Destinations
+from worker.runtime.emergency_stop import StopCheck
+from worker.http.client import Http
+from worker.polling.schedule import Pacing
+from worker.recording.recorder import Recorder
 from worker.references import Recent
-from worker.rescue import Rescue
-from worker.room import Room
-from worker.routes import Routes
-from worker.sharing import Sharing
-from worker.spool import Spool
-from worker.writes import LedgerWrites
+from worker.recording.rescue_file import Rescue
+from worker.runtime.deadline_semaphore import Room
+from worker.polling.routes import Routes
+from worker.polling.batching import Sharing
+from worker.images.staging import Spool
+from worker.runtime.ledger_writes import LedgerWrites
 
 #: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
 #: it stays well below 300 MB. One image that is larger has all of it, alone.

@@ -13,59 +13,57 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from jobs import limits
-from jobs.cadence import Durations
+from jobs.policy import rate
+from jobs.policy.poll_schedule import Durations
 from jobs.errors import LedgerBusy, LedgerGone
-from jobs.integrity import Awaited, Kept
-from jobs.ledger import (
-    adopted,
-    again,
-    batches,
-    claims,
-    configured,
-    costs,
-    days,
-    destinations,
-    due,
-    durations,
-    engine,
-    failing,
-    hints,
-    hopeless,
-    keeping,
-    leases,
-    manifests,
-    money,
-    moves,
-    outcomes,
-    presence,
-    reports,
-    reuse,
-    server,
-    steering,
-    stop,
-    unknowns,
-    unstored,
-    uses,
-    workers,
-)
-from jobs.ledger.departures import Departures
-from jobs.ledger.leases import Swept
-from jobs.ledger.reuse import Wish
-from jobs.ledger.values.accounts import Account, AccountLimits, DayLimit, Stranded, Use
-from jobs.ledger.values.adopted import AdoptedRow
-from jobs.ledger.values.batches import Batch, Known, MadeBefore, NewBatch, Row, Source
-from jobs.ledger.values.batches import Recorded as RecordedRow
-from jobs.ledger.values.claimed import Claim, DueCopy, DueHint, DuePoll, TaskKind
-from jobs.ledger.values.facts import Fact
+from jobs.policy.verification import Awaited, Kept
+from jobs.ledger.batches import adopted
+from jobs.ledger.batches import overlap
+from jobs.ledger.batches import batches
+from jobs.ledger.claims import submits
+from jobs.ledger.accounts import configured
+from jobs.ledger.reports import token_costs
+from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.accounts import destinations
+from jobs.ledger.claims import polls_and_copies
+from jobs.ledger.accounts import durations
+from jobs.ledger.database import engine
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.claims import hints
+from jobs.ledger.batches import failure_breaker
+from jobs.ledger.batches import verification
+from jobs.ledger.facts import leases
+from jobs.ledger.batches import manifests
+from jobs.ledger.reports import money
+from jobs.ledger.facts import failover
+from jobs.ledger.facts import record
+from jobs.ledger.database import ledger_file
+from jobs.ledger.reports import reports
+from jobs.ledger.claims import reuse
+from jobs.ledger.database import server
+from jobs.ledger.batches import steering
+from jobs.ledger.accounts import emergency_stop
+from jobs.ledger.batches import unknowns
+from jobs.ledger.claims import copy_stops
+from jobs.ledger.accounts import usage
+from jobs.ledger.accounts import workers
+from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.facts.leases import Swept
+from jobs.ledger.claims.reuse import Wish
+from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
+from jobs.ledger.batches.adopted_values import AdoptedRow
+from jobs.ledger.batches.values import Batch, Known, MadeBefore, NewBatch, Row, Source
+from jobs.ledger.batches.values import Recorded as RecordedRow
+from jobs.ledger.claims.values import Claim, DueCopy, DueHint, DuePoll, TaskKind
+from jobs.facts import Fact
 from jobs.ledger.values.failing import Failing
-from jobs.ledger.values.reports import Progress, Result, Story, UnknownAttempt
-from jobs.ledger.values.workers import Stop, Trouble, Worker
-from jobs.money import AuditLine, Entry
-from jobs.paces import Learnt
-from jobs.slack import Backlog
+from jobs.ledger.reports.values import Progress, Result, Story, UnknownAttempt
+from jobs.ledger.accounts.worker_values import Stop, Trouble, Worker
+from jobs.ledger.reports.books import AuditLine, Entry
+from jobs.planning.paces import Learnt
+from jobs.policy.copy_headroom import Backlog
 from jobs.states import Image
-from providers.dialect import Request
+from providers.types import Request
 
 _T = TypeVar("_T")
 
@@ -89,9 +87,9 @@ class Ledger:
         self.existed = database.existed
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
-        self._file = presence.identity_of(self.path)
+        self._file = ledger_file.identity_of(self.path)
         self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
-        self.routes: moves.Routes | None = None  # set by who knows the catalogue: where --failover may lead
+        self.routes: failover.Routes | None = None  # set by who knows the catalogue: where --failover may lead
         self._looked_at: dict[int, int] = {}
         self._providers: dict[str, str] = {}  # of the accounts, as this process has them
         self._tells_origin = server.tells_origin(database)
@@ -117,11 +115,11 @@ class Ledger:
 
     def is_displaced(self) -> bool:
         """Whether the file that is open is not at its place any more. Only a SQLite ledger is a file."""
-        return self.path is not None and presence.identity_of(self.path) != self._file
+        return self.path is not None and ledger_file.identity_of(self.path) != self._file
 
     def gone(self, now: float) -> LedgerGone:
         """Saves what a displaced ledger holds; the error to raise."""
-        return presence.gone(self._database, self.path or Path(), now)
+        return ledger_file.gone(self._database, self.path or Path(), now)
 
     def departs(self, attempt_id: int) -> None:
         """This attempt's request leaves now: to be said before its first byte. Only a SQLite ledger keeps a list."""
@@ -175,7 +173,7 @@ class Ledger:
 
     def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
         """How often other batches than `besides` have made each of these requests."""
-        return self._read(lambda tx: again.made_elsewhere(tx, hashes, besides=besides, sandbox=sandbox))
+        return self._read(lambda tx: overlap.made_elsewhere(tx, hashes, besides=besides, sandbox=sandbox))
 
     def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[Source]:
         """Rows of other batches than `besides` whose images a row with such a request may take."""
@@ -183,16 +181,16 @@ class Ledger:
 
     def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
         """The request's hash by key, of those of these rows that the batch has."""
-        return self._read(lambda tx: again.same_rows(tx, batch_id, keys))
+        return self._read(lambda tx: overlap.same_rows(tx, batch_id, keys))
 
     def count_rows(self, batch_id: int) -> int:
         """Rows on record that stand for a job, in the newest manifest or not."""
-        return self._read(lambda tx: again.count_rows(tx, batch_id))
+        return self._read(lambda tx: overlap.count_rows(tx, batch_id))
 
     def rows_on_record(self, batch_id: int) -> Iterator[RecordedRow]:
         """All of these, by number."""
         after = 0
-        while page := self._read(functools.partial(again.on_record, batch_id=batch_id, after=after)):
+        while page := self._read(functools.partial(overlap.on_record, batch_id=batch_id, after=after)):
             yield from page
             after = page[-1].id
 
@@ -228,30 +226,30 @@ class Ledger:
 
     def try_again(self, name: str, now: float) -> None:
         """Copies that failed are tried now, and once more those that waited for a person."""
-        self._write(lambda tx: failing.try_again(tx, batches.batch_id_of(tx, name), now))
+        self._write(lambda tx: copy_failures.try_again(tx, batches.batch_id_of(tx, name), now))
 
-    def stop_all(self, now: float, by: str) -> stop.Stopped:
+    def stop_all(self, now: float, by: str) -> emergency_stop.Stopped:
         """The emergency stop. When it returns, nobody claims a submit until `lift_stop`. A second one changes nothing.
 
         `by`: USER@HOST.
         """
-        return self._write(lambda tx: stop.stop(tx, now, by))
+        return self._write(lambda tx: emergency_stop.stop(tx, now, by))
 
     def lift_stop(self) -> Stop | None:
         """Ends the emergency stop, and nothing else; returns the one that stood."""
-        return self._write(stop.lift)
+        return self._write(emergency_stop.lift)
 
     def stopped(self) -> Stop | None:
         """The emergency stop, while there is one."""
-        return self._read(stop.standing)
+        return self._read(emergency_stop.standing)
 
-    def fates(self, attempt_ids: Collection[int]) -> stop.Fates:
+    def fates(self, attempt_ids: Collection[int]) -> emergency_stop.Fates:
         """What became of attempts that were claimed before a stop."""
-        return self._read(lambda tx: stop.fates(tx, attempt_ids))
+        return self._read(lambda tx: emergency_stop.fates(tx, attempt_ids))
 
     def pause_hopeless(self) -> list[tuple[str, str]]:
         """Pauses batches most of whose rows fail alike; their names, and the code."""
-        return self._write(hopeless.pause_hopeless)
+        return self._write(failure_breaker.pause_hopeless)
 
     def cancel(self, name: str, now: float) -> int:  # noqa: ARG002  the contract's shape
         """Ends new submits for good; returns how many rows will not be made."""
@@ -373,12 +371,12 @@ class Ledger:
 
     def uses(self, now: float) -> dict[str, Use]:
         """How far the configured accounts use what they may, by name."""
-        return self._read(lambda tx: uses.uses(tx, now))
+        return self._read(lambda tx: usage.uses(tx, now))
 
     def learnt(self) -> Learnt:
         """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
         return self._read(
-            lambda tx: Learnt(limits=uses.learnt(tx), durations=durations.known(tx), costs=costs.known(tx))
+            lambda tx: Learnt(limits=usage.learnt(tx), durations=durations.known(tx), costs=token_costs.known(tx))
         )
 
     def wake_account(self, name: str, now: float) -> None:
@@ -386,7 +384,7 @@ class Ledger:
         self._write(lambda tx: configured.wake(tx, name, now))
 
     def durability(self) -> dict[str, str]:
-        """The server's settings that money depends on; see `jobs.durability`."""
+        """The server's settings that money depends on; see `jobs.ledger.database.durability`."""
         return server.durability(self._database)
 
     def has_moved(self) -> bool:
@@ -431,7 +429,7 @@ class Ledger:
         *,
         lease: float,
         at_most: int = 64,
-        ahead: float = limits.AHEAD,
+        ahead: float = rate.AHEAD,
         only: str | None = None,
         holder: str | None = None,
     ) -> Claim:
@@ -439,14 +437,14 @@ class Ledger:
         if holder:
             self._departures.begin(holder)
         at = self._providers.get(account)
-        terms = claims.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder, provider=at)
+        terms = submits.Terms(lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder, provider=at)
         return self._write(lambda tx: self._claim(tx, account, now, terms))
 
-    def _claim(self, tx: Connection, account: str, now: float, terms: claims.Terms) -> Claim:
+    def _claim(self, tx: Connection, account: str, now: float, terms: submits.Terms) -> Claim:
         # Asked each time, on the claim's own connection: a server may be replaced while we hold one through a pooler.
         if self._tells_origin and server.has_moved(tx):
             return Claim(intents=())
-        return claims.claim_submits(tx, account, now, terms)
+        return submits.claim_submits(tx, account, now, terms)
 
     def claim_polls(
         self,
@@ -463,8 +461,8 @@ class Ledger:
         Also tells when to ask again (None: when a bell rings).
         """
         at = self._providers.get(account)
-        terms = due.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone, provider=at)
-        return self._write(lambda tx: due.claim_polls(tx, account, now, terms))
+        terms = polls_and_copies.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone, provider=at)
+        return self._write(lambda tx: polls_and_copies.claim_polls(tx, account, now, terms))
 
     def claim_copies(
         self,
@@ -484,7 +482,7 @@ class Ledger:
         makes room for an image that became due since and dies sooner.
         """
         terms = {"holder": holder, "barred": barred, "only": only}
-        return self._write(lambda tx: due.claim_copies(tx, now, lease=lease, at_most=at_most, **terms))  # type: ignore[arg-type]
+        return self._write(lambda tx: polls_and_copies.claim_copies(tx, now, lease=lease, at_most=at_most, **terms))  # type: ignore[arg-type]
 
     def sweep(self, now: float) -> Swept:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
@@ -498,13 +496,13 @@ class Ledger:
 
     def record(self, facts: Sequence[Fact], now: float) -> Recorded:  # noqa: ARG002  the contract's shape
         """Records facts in one transaction. Recording them twice is harmless."""
-        news = self._write(lambda tx: outcomes.record(tx, facts, self.routes))
+        news = self._write(lambda tx: record.record(tx, facts, self.routes))
         return Recorded(bells=frozenset(news.bells), stopped=tuple(news.stopped), mended=tuple(news.mended))
 
     def fail_over(self, now: float) -> int:
         """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""
         routes = self.routes
-        return self._write(lambda tx: moves.move_waiting(tx, now, routes, self._looked_at)) if routes else 0
+        return self._write(lambda tx: failover.move_waiting(tx, now, routes, self._looked_at)) if routes else 0
 
     # -- destinations
 
@@ -526,7 +524,7 @@ class Ledger:
 
     def failing(self, now: float) -> tuple[Failing, ...]:
         """For what nothing more is bought, since images that it makes fail one after the other to be stored."""
-        return self._read(lambda tx: unstored.everywhere(tx, now))
+        return self._read(lambda tx: copy_stops.everywhere(tx, now))
 
     # -- images that are stored
 
@@ -534,29 +532,29 @@ class Ledger:
         """Every stored image of a batch; read page by page, so a run is not held up."""
         after = -1
         batch_id = self._read(lambda tx: batches.batch_id_of(tx, name))
-        while page := self._read(lambda tx, after=after: keeping.kept(tx, batch_id, after)):  # type: ignore[misc]
+        while page := self._read(lambda tx, after=after: verification.kept(tx, batch_id, after)):  # type: ignore[misc]
             yield from page
             after = page[-1].image_id
 
     def named(self, name: str) -> dict[str, int]:
         """How many images of a batch are only named, by the destination where they lie: another batch's to look at."""
-        return self._read(lambda tx: keeping.named(tx, batches.batch_id_of(tx, name)))
+        return self._read(lambda tx: verification.named(tx, batches.batch_id_of(tx, name)))
 
     def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
         """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
-        return self._write(lambda tx: keeping.copy_again(tx, reasons, now))
+        return self._write(lambda tx: verification.copy_again(tx, reasons, now))
 
     def awaited(self, name: str, keys: Sequence[str], now: float) -> list[Awaited]:
         """The paid images of these rows that are not stored yet."""
-        return self._read(lambda tx: keeping.awaited(tx, batches.batch_id_of(tx, name), keys, now))
+        return self._read(lambda tx: verification.awaited(tx, batches.batch_id_of(tx, name), keys, now))
 
     def give_up(self, image_ids: Sequence[int], now: float) -> int:
         """Paid images that cannot be had are lost on a person's word; returns how many. One that comes late counts."""
-        return self._write(lambda tx: keeping.give_up(tx, image_ids, now))
+        return self._write(lambda tx: verification.give_up(tx, image_ids, now))
 
     def states_of_images(self, image_ids: Sequence[int]) -> Counter[Image]:
         """How many of these images are in which state."""
-        return self._read(lambda tx: keeping.states(tx, image_ids))
+        return self._read(lambda tx: verification.states(tx, image_ids))
 
     # -- reports
 
@@ -567,7 +565,7 @@ class Ledger:
 
     def daily_budgets(self, now: float) -> list[DayLimit]:
         """Every daily budget, the overall one first, with what today has cost."""
-        return self._read(lambda tx: days.every(tx, now))
+        return self._read(lambda tx: daily_budgets.every(tx, now))
 
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""

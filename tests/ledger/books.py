@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from jobs.ledger import Ledger
-from jobs.ledger.schema import attempts, batches, images
-from jobs.money import Money, grouped, total
+from jobs.ledger.database.schema import attempts, batches, images
+from jobs.ledger.reports.books import Money, grouped, total
 from jobs.states import Attempt, Image
 
 PAGE = (Path(__file__).parents[2] / "docs" / "money.md").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.ledger import Ledger
-from jobs.ledger.values.facts import (
+from jobs.facts import (
     ImageChecked,
     ImageLost,
     ImageStored,
@@ -13,7 +13,7 @@ from jobs.ledger.values.facts import (
     TaskFailed,
     TaskSucceeded,
 )
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -6,10 +6,10 @@ import dataclasses
 import sys
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.values.accounts import AccountLimits
-from jobs.ledger.values.batches import Batch, NewBatch, Row
-from jobs.ledger.values.facts import Made
-from providers.dialect import Link, Request
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import Batch, NewBatch, Row
+from jobs.facts import Made
+from providers.types import Link, Request
 
 PRICE = 20_000
 NOW = 1_800_000_000.0

@@ -7,14 +7,14 @@ import math
 import pytest
 from sqlalchemy import update
 
-from cli.accounts import Standing, _document, _page
-from cli.progress import paused_line
-from jobs import retry
-from jobs.ledger.schema import jobs
-from jobs.ledger.values.facts import AccountPaused, SubmitAccepted
-from jobs.settings import Settings
-from providers.answers import THROTTLED
-from providers.dialect import Kind
+from cli.commands.accounts import Standing, _document, _page
+from cli.output.progress import paused_line
+from jobs.policy import retry
+from jobs.ledger.database.schema import jobs
+from jobs.facts import AccountPaused, SubmitAccepted
+from jobs.settings.model import Settings
+from providers.dialects.answers import THROTTLED
+from providers.types import Kind
 from tests.ledger.stock import NOW, claim, rows, stock
 from web.metrics import _accounts
 

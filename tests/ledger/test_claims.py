@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
-from jobs import learning
-from jobs.ledger import claims, open_ledger
-from jobs.ledger.schema import accounts
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.policy import adaptive_limits
+from jobs.ledger import open_ledger
+from jobs.ledger.claims import submits
+from jobs.ledger.database.schema import accounts
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
 from tests.patience import AT_LAST
@@ -96,24 +97,24 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
     def count_without_lock(tx, name):
         return tx.execute(select(accounts).where(accounts.c.name == name)).one()
 
-    def count_together(tx, account_id, now=None, holder=None, counted=claims.in_flight):
+    def count_together(tx, account_id, now=None, holder=None, counted=submits.in_flight):
         flying = counted(tx, account_id, now, holder)
         everyone_has_counted.wait(timeout=AT_LAST)
         return flying
 
     ledger = open_ledger(postgres_ledger_url)
     stock.stock(ledger, stock.rows(300), limits=stock.account(max_in_flight=10))
-    monkeypatch.setattr(claims, "lock_account", count_without_lock)
-    monkeypatch.setattr(claims, "in_flight", count_together)
+    monkeypatch.setattr(submits, "lock_account", count_without_lock)
+    monkeypatch.setattr(submits, "in_flight", count_together)
     # Numbers of attempts would collide first; they too are given under the lock.
     numbers = iter(range(1, 10**6))
-    commit = claims._commit_intent
+    commit = submits._commit_intent
 
     def commit_with_own_numbers(tx, account, tries, permits, **rest):
         mine = SimpleNamespace(**{**account._mapping, "attempts_made": 1000 * next(numbers)})
         return commit(tx, mine, tries, permits, **rest)
 
-    monkeypatch.setattr(claims, "_commit_intent", commit_with_own_numbers)
+    monkeypatch.setattr(submits, "_commit_intent", commit_with_own_numbers)
 
     assert _claim_from_threads(postgres_ledger_url, times=1) > 10
     ledger.close()
@@ -261,7 +262,7 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
     (account,) = ledger.accounts()
     assert account.throttled == 4
     assert account.paused_until == NOW + 7
-    assert account.submits_per_second == learning.KEPT * learning.FIRST_GUESS * 1.0  # cut once
+    assert account.submits_per_second == adaptive_limits.KEPT * adaptive_limits.FIRST_GUESS * 1.0  # cut once
 
 
 def test_polls_are_claimed_when_due_and_only_once(ledger):

@@ -9,11 +9,11 @@ import threading
 import pytest
 
 from jobs.errors import BadInput
-from jobs.learning import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
+from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.ledger import open_ledger
-from jobs.ledger.values.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 
@@ -185,7 +185,7 @@ def test_a_result_of_an_older_task_does_not_end_its_accounts_pause(ledger, runni
 
 
 def stock_refusal(intent, **values):
-    from jobs.ledger.values.facts import SubmitRefused  # noqa: PLC0415  beside its one use
+    from jobs.facts import SubmitRefused  # noqa: PLC0415  beside its one use
 
     return SubmitRefused(attempt_id=intent.attempt_id, at=NOW + 1, **values)
 

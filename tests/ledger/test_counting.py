@@ -8,7 +8,7 @@ import re
 import pytest
 from sqlalchemy import event
 
-from jobs.copying import BEGUN, ENOUGH
+from jobs.policy.copy_failures import BEGUN, ENOUGH
 from jobs.ledger import open_ledger
 from tests.ledger import stock, test_failing
 from tests.ledger.stock import NOW

@@ -7,16 +7,18 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from jobs.ledger import claims, days, open_ledger
-from jobs.ledger.schema import ledger as ledger_row
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
-from providers.dialect import Kind
+from jobs.ledger import open_ledger
+from jobs.ledger.claims import submits
+from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.database.schema import ledger as ledger_row
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
 from tests.patience import AT_LAST
 
 SIXTEEN = 16
-MIDNIGHT = days.next_day(NOW)
+MIDNIGHT = daily_budgets.next_day(NOW)
 
 
 def stocked(ledger, count=50, *, overall=None, **limits):
@@ -69,7 +71,7 @@ def test_sixteen_claimers_of_four_accounts_use_the_overall_daily_budget_to_the_l
 def test_without_the_ledgers_row_held_the_overall_daily_budget_is_crossed(postgres_ledger_url, monkeypatch):
     """The lock is what holds the budget: this test shows that the one above can fail."""
     all_have_read = threading.Barrier(4)
-    held = days.left
+    held = daily_budgets.left
 
     def read_together(tx, account, now):
         found = held(tx, account, now)
@@ -77,8 +79,8 @@ def test_without_the_ledgers_row_held_the_overall_daily_budget_is_crossed(postgr
         return found
 
     ledger = four_accounts(postgres_ledger_url, overall=3 * PRICE)
-    monkeypatch.setattr(days, "_OVERALL_HELD", select(ledger_row.c.daily_budget))
-    monkeypatch.setattr(days, "left", read_together)
+    monkeypatch.setattr(daily_budgets, "_OVERALL_HELD", select(ledger_row.c.daily_budget))
+    monkeypatch.setattr(daily_budgets, "left", read_together)
 
     def claim_once(ledger, number):
         return len(ledger.claim_submits(f"account{number}", NOW, lease=90).intents) if number < 4 else 0
@@ -123,7 +125,7 @@ def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postg
     resolve = threading.Thread(target=ledger.resolve_unknown, args=([intent.attempt_id], "pay-again", NOW))
 
     with ledger._database.writing() as tx:
-        claims.lock_account(tx, "main")
+        submits.lock_account(tx, "main")
         resolve.start()
         resolve.join(AT_LAST)
         waits = resolve.is_alive()

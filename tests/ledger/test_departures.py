@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.ledger import departures, open_ledger
-from jobs.ledger.departures import Departures
+from jobs.ledger import open_ledger
+from jobs.ledger.database import send_journal
+from jobs.ledger.database.send_journal import Departures
 from tests.ledger import stock
 
 NOW = stock.NOW
@@ -56,7 +57,7 @@ def test_a_killed_crews_unsent_submits_are_free_again_and_only_the_sent_one_is_u
 
 
 def after_another_boot(path, monkeypatch):
-    monkeypatch.setattr(departures, "boot_id", lambda: "another")
+    monkeypatch.setattr(send_journal, "boot_id", lambda: "another")
 
 
 def without_a_list(path, monkeypatch):

@@ -7,10 +7,11 @@ import dataclasses
 
 import pytest
 
-from jobs.ledger import destinations, open_ledger
-from jobs.ledger.values.facts import ImageDelayed
-from jobs.ledger.values.workers import Trouble
-from jobs.slack import ENOUGH_WAITING, SAVED_BEFORE
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts import destinations
+from jobs.facts import ImageDelayed
+from jobs.ledger.accounts.worker_values import Trouble
+from jobs.policy.copy_headroom import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import cadence
-from jobs.ledger.values.claimed import TaskKind
-from jobs.ledger.values.facts import SubmitAccepted, TaskStillRunning, TaskSucceeded
+from jobs.policy import poll_schedule
+from jobs.ledger.claims.values import TaskKind
+from jobs.facts import SubmitAccepted, TaskStillRunning, TaskSucceeded
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 
@@ -57,7 +57,7 @@ def test_of_a_new_kind_those_that_still_run_are_known_to_take_longer(ledger):
     known = ledger.durations()[KIND]
     assert known.count == 1
     assert sum(known.usual.values()) == pytest.approx(2.0, rel=0.05)
-    assert sum(weight for place, weight in known.usual.items() if cadence.end_of(place) > 29) >= 0.9
+    assert sum(weight for place, weight in known.usual.items() if poll_schedule.end_of(place) > 29) >= 0.9
 
 
 def test_polls_and_tasks_are_counted_and_the_same_fact_twice_counts_once(ledger):

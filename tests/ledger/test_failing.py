@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import create_engine, insert, select, text
 
-from jobs.copying import BEGUN, ENOUGH, FIRST_PROBE
+from jobs.policy.copy_failures import BEGUN, ENOUGH, FIRST_PROBE
 from jobs.ledger import open_ledger
-from jobs.ledger.schema import accounts, copy_failures
-from jobs.ledger.values.facts import ImageChecked, ImageDelayed, ImageStored
-from jobs.ledger.values.workers import Trouble
+from jobs.ledger.database.schema import accounts, copy_failures
+from jobs.facts import ImageChecked, ImageDelayed, ImageStored
+from jobs.ledger.accounts.worker_values import Trouble
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW

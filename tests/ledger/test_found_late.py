@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import BadInput
-from jobs.ledger.values.facts import SubmitUnclear, TaskSucceeded
+from jobs.facts import SubmitUnclear, TaskSucceeded
 from jobs.states import Job
 from tests.ledger.books import check_money
 from tests.ledger.stock import NOW, PRICE, made, rows, stock

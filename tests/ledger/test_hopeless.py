@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.ledger.values.facts import SubmitRefused
+from jobs.facts import SubmitRefused
 from jobs.states import Batch
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.money import Tally
+from jobs.ledger.reports.books import Tally
 from tests.ledger import stock
 from tests.ledger.books import IDENTITIES, check_money
 from tests.ledger.lived import accepted, end_copies, live, succeeded
@@ -49,7 +49,7 @@ def test_what_was_lost_stays_lost_when_it_is_made_again(ledger):
 
 
 def test_the_audit_has_one_line_an_attempt_and_the_same_sums(lived, monkeypatch):
-    monkeypatch.setattr("jobs.ledger.money.PAGE", 5)
+    monkeypatch.setattr("jobs.ledger.reports.money.PAGE", 5)
     tally = Tally()
 
     lines = list(tally.count(lived.audit("spring", "main", NOW, NOW + 1)))

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from jobs.failover import PATIENCE, Failover
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.policy.failover import PATIENCE, Failover
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Kind, Route
+from providers.types import Kind, Route
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from jobs.ledger import engine, open_ledger
+from jobs.ledger import open_ledger
+from jobs.ledger.database import engine
 
 
 def test_a_new_ledger_opens_although_another_process_begins_to_write_to_its_file_at_this_moment(tmp_path, monkeypatch):

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from jobs.doubts import Doubt, Doubted
+from jobs.policy.doubts import Doubt, Doubted
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.days import day_of
-from jobs.ledger.schema import attempts, batches, days, images, jobs
-from jobs.ledger.values.facts import (
+from jobs.ledger.accounts.daily_budgets import day_of
+from jobs.ledger.database.schema import attempts, batches, days, images, jobs
+from jobs.facts import (
     ImageChecked,
     ImageDelayed,
     ImageLost,
@@ -30,9 +30,9 @@ from jobs.ledger.values.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
-from jobs.progress import images_to_come
+from jobs.results.progress import images_to_come
 from jobs.states import Attempt, Image, Job
-from providers.dialect import Kind, Request
+from providers.types import Kind, Request
 from tests.ledger import stock
 from tests.ledger.books import check_money
 from tests.ledger.stock import NOW, PRICE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from jobs.ledger.values.facts import SubmitAccepted
+from jobs.facts import SubmitAccepted
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

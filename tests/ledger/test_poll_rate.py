@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import learning
-from jobs.ledger.values.facts import SubmitAccepted, TaskStillRunning
+from jobs.policy import adaptive_limits
+from jobs.facts import SubmitAccepted, TaskStillRunning
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 
@@ -57,7 +57,7 @@ def test_a_429_to_a_poll_holds_all_polls_of_the_account_back_and_slows_them_once
     assert asked(ledger, 6.5, since=1.2) == 0
     assert asked(ledger, 5, since=9) > 0
     assert ledger.accounts()[0].polls_per_second == pytest.approx(
-        learning.POLLS_CUT * (learning.FIRST_POLLS_PER_SECOND + learning.A_POLL * 3), rel=0.1
+        adaptive_limits.POLLS_CUT * (adaptive_limits.FIRST_POLLS_PER_SECOND + adaptive_limits.A_POLL * 3), rel=0.1
     )
 
 

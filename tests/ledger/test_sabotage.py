@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
-from jobs.money import total
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
+from jobs.ledger.reports.books import total
 from jobs.states import Job
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
 

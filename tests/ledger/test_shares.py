@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from jobs.ledger.values.facts import AccountPaused, SubmitAccepted, TaskSucceeded
+from jobs.facts import AccountPaused, SubmitAccepted, TaskSucceeded
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -9,17 +9,18 @@ from typing import Self
 
 from sqlalchemy import func, select
 
-from jobs.ledger import claims, open_ledger
-from jobs.ledger.schema import attempts
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused
-from providers.dialect import Kind
+from jobs.ledger import open_ledger
+from jobs.ledger.claims import submits
+from jobs.ledger.database.schema import attempts
+from jobs.facts import SubmitAccepted, SubmitRefused
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 
 ACCOUNTS = ("main", "second")
 CLAIMERS = 4  # of each account
 AFTER = 5  # claims that each makes after the stop
-SLOW = claims.Terms(lease=90, at_most=64, ahead=1.0, only=None, holder="slow")
+SLOW = submits.Terms(lease=90, at_most=64, ahead=1.0, only=None, holder="slow")
 
 
 class Crowd:
@@ -158,7 +159,7 @@ def test_a_stop_waits_for_claims_that_are_under_way(postgres_ledger_url):
 
         def claim_slowly() -> None:
             with ledger._database.writing() as tx:
-                claims.claim_submits(tx, "main", NOW, SLOW)
+                submits.claim_submits(tx, "main", NOW, SLOW)
                 begun.set()
                 go.wait(60)
 

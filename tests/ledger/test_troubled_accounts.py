@@ -7,11 +7,11 @@ import itertools
 
 import pytest
 
-from jobs import retry
+from jobs.policy import retry
 from jobs.ledger import open_ledger
-from jobs.ledger.values.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.states import Job
-from providers.dialect import Kind
+from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.claims import SILENT
+from jobs.ledger.claims.submits import SILENT
 
 from .turns import Turns
 
 if TYPE_CHECKING:
-    from jobs.ledger.values.claimed import Claim
+    from jobs.ledger.claims.values import Claim
 
     from .process import Process
     from .world import World

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.claims import SILENT
+from jobs.ledger.claims.submits import SILENT
 from jobs.states import Image
-from providers.dialect import MICROS
-from worker.verdict import Reason, Standing, is_over, waits_for
+from providers.types import MICROS
+from worker.local.completion import Reason, Standing, is_over, waits_for
 
 from .claims import Claims
 
 if TYPE_CHECKING:
-    from jobs.ledger.values.claimed import Intent
+    from jobs.ledger.claims.values import Intent
 
     from .process import Process
     from .providers_model import Task

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
-from jobs import doubts
-from jobs.ledger import claims, shares
-from jobs.ledger.destinations import HELD_UP
+from jobs.policy import doubts
+from jobs.ledger.claims import submits
+from jobs.ledger.claims import fair_share
+from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.ledger import Ledger, Recorded
-from jobs.ledger.schema import attempts, batches, images, jobs
-from jobs.ledger.schema import shares as share_table
-from jobs.ledger.stop import NOT_STOPPED
-from jobs.ledger.values.claimed import Claim
-from jobs.ledger.values.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
+from jobs.ledger.database.schema import attempts, batches, images, jobs
+from jobs.ledger.database.schema import shares as share_table
+from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
+from jobs.ledger.claims.values import Claim
+from jobs.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
 from jobs.states import Batch as BatchState
 from jobs.states import Image
-from providers.dialect import Kind
+from providers.types import Kind
 from worker.stages import submit
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def without_intent(patch: pytest.MonkeyPatch) -> None:
             super().__init__()
             self.claim = claim
 
-    def claim_submits(tx: Any, name: str, now: float, terms: claims.Terms) -> Claim:
+    def claim_submits(tx: Any, name: str, now: float, terms: submits.Terms) -> Claim:
         raise Undone(decide(tx, name, now, terms))
 
     def claimed(self: Ledger, account: str, now: float, **terms: Any) -> Claim:
@@ -42,8 +43,8 @@ def without_intent(patch: pytest.MonkeyPatch) -> None:
         except Undone as undone:
             return undone.claim
 
-    decide, ask = claims.claim_submits, Ledger.claim_submits
-    patch.setattr(claims, "claim_submits", claim_submits)
+    decide, ask = submits.claim_submits, Ledger.claim_submits
+    patch.setattr(submits, "claim_submits", claim_submits)
     patch.setattr(Ledger, "claim_submits", claimed)
 
 
@@ -72,12 +73,12 @@ def without_lease_check(patch: pytest.MonkeyPatch) -> None:
 
 def without_reservation(patch: pytest.MonkeyPatch) -> None:
     """A budget counts what was charged, and not what is on its way."""
-    patch.setattr(claims, "_left", lambda batch: None if batch.budget is None else batch.budget - batch.charged)
+    patch.setattr(submits, "_left", lambda batch: None if batch.budget is None else batch.budget - batch.charged)
 
 
 def without_the_slots_mark(patch: pytest.MonkeyPatch) -> None:
     """A claim does not look whether a slot has an attempt already."""
-    patch.setattr(claims, "_FREE", _any_missing())
+    patch.setattr(submits, "_FREE", _any_missing())
 
 
 def _any_missing() -> Any:
@@ -115,17 +116,17 @@ def _refused(fact: Fact) -> Fact:
 
 def without_rests(patch: pytest.MonkeyPatch) -> None:
     """An account that was told to wait is asked all the same."""
-    patch.setattr(claims, "_rest", lambda _account, _now, _provider: None)
+    patch.setattr(submits, "_rest", lambda _account, _now, _provider: None)
 
 
 def without_places(patch: pytest.MonkeyPatch) -> None:
     """However many are in flight, more are sent."""
-    patch.setattr(claims, "most_in_flight", lambda _account: 1_000)
+    patch.setattr(submits, "most_in_flight", lambda _account: 1_000)
 
 
 def without_turns(patch: pytest.MonkeyPatch) -> None:
     """The oldest batch takes all it can."""
-    patch.setattr(shares, "divide", lambda open_shares, most: [(open_shares[0], most)])
+    patch.setattr(fair_share, "divide", lambda open_shares, most: [(open_shares[0], most)])
 
 
 def without_heed_to_destinations(patch: pytest.MonkeyPatch) -> None:
@@ -141,14 +142,14 @@ def without_heed_to_the_stop(patch: pytest.MonkeyPatch) -> None:
 def _serve_all(patch: pytest.MonkeyPatch, but_for: Any) -> None:
     """Every active batch may spend, `but_for` what this condition leaves out."""
     at_account = (share_table.c.batch_id == batches.c.id) & (share_table.c.account_id == bindparam("of_account"))
-    work = select(jobs.c.id).where(*shares.IS_READY, jobs.c.batch_id == batches.c.id).exists()
+    work = select(jobs.c.id).where(*fair_share.IS_READY, jobs.c.batch_id == batches.c.id).exists()
     everybody = (
         select(batches, share_table.c.tag)
         .select_from(batches.outerjoin(share_table, at_account))
         .where(batches.c.state == BatchState.ACTIVE, but_for, work)
         .order_by(batches.c.id)
     )
-    patch.setattr(shares, "_WITH_WORK", everybody)
+    patch.setattr(fair_share, "_WITH_WORK", everybody)
 
 
 def without_a_second_question(patch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import httpx2
 import orjson
 
 from jobs.errors import StoreError
-from providers.dialect import Response
-from worker.http import Download, FetchError, Http
-from worker.storage import NO_METADATA, Put, Seen, Store
-from worker.transport import MARK
+from providers.types import Response
+from worker.http.client import Download, FetchError, Http
+from worker.storage.base import NO_METADATA, Put, Seen, Store
+from worker.http.transport import MARK
 
 from . import together
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .providers_model import Task
     from .world import World
 
-#: Seconds for a connection, as in `worker.http`.
+#: Seconds for a connection, as in `worker.http.client`.
 CONNECT = 15.0
 
 

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
-from jobs.ledger.claims import SILENT
-from jobs.ledger.departures import Departures
-from jobs.ledger.engine import Database
+from jobs.ledger.claims.submits import SILENT
+from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.database.engine import Database
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.values.claimed import Claim, Intent
+from jobs.ledger.claims.values import Claim, Intent
 from providers.registry import DIALECTS, MANY_TASKS
-from worker.bells import Bells
-from worker.clock import SystemClock
-from worker.crew import Crew, lanes_of
-from worker.crew_thread import AFTER_TROUBLE, SIGN_OF_LIFE
-from worker.destinations import Destinations
-from worker.emergency import StopCheck
-from worker.pacing import Pacing
-from worker.recorder import Recorder
-from worker.rescue import Rescue
+from worker.runtime.wakeups import Bells
+from worker.runtime.clock import SystemClock
+from worker.lanes.worker import Crew, lanes_of
+from worker.lanes.worker_thread import AFTER_TROUBLE, SIGN_OF_LIFE
+from worker.storage.destinations import Destinations
+from worker.runtime.emergency_stop import StopCheck
+from worker.polling.schedule import Pacing
+from worker.recording.recorder import Recorder
+from worker.recording.rescue_file import Rescue
 from worker.services import Services
-from worker.sharing import Sharing
-from worker.spool import Spool
+from worker.polling.batching import Sharing
+from worker.images.staging import Spool
 from worker.stages import submit
-from worker.writes import LedgerWrites
+from worker.runtime.ledger_writes import LedgerWrites
 
 from .network import SimHttp
 from .schedule import EPOCH, DiesError, Loop

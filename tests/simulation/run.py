@@ -18,10 +18,14 @@ from typing import Any
 
 import structlog
 
-from jobs import cadence, slack
-from providers import reading
-from worker import crew, pacing, rescue
-from worker.stages import fetch, later, poll
+from jobs.policy import poll_schedule
+from jobs.policy import copy_headroom
+from providers.dialects import reading
+from worker.lanes import worker
+from worker.polling import schedule
+from worker.recording import rescue_file
+from worker.stages import fetch, poll
+from worker.stages import copy_retry
 
 from .invariants import Fault, summed
 from .world import World
@@ -35,25 +39,25 @@ LOOK_EVERY = 15.0
 #: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), polls are planned
 #: more coarsely, and a task is forgotten after minutes instead of a day.
 SHORTENED = (
-    (crew, "IDLE", 60.0),
-    (crew, "HINTED", 3.0),
-    (crew, "SWEEP_EVERY", 30.0),
-    (crew, "COPIES_AT_ONCE", 2),
-    (crew, "COPIES_CLAIMED", 6),
-    (slack, "ENOUGH_WAITING", 4),
-    (slack, "ENOUGH_STORED", 2),
-    (slack, "PAUSE_ABOVE", 0.2),
-    (slack, "RESUME_BELOW", 0.1),
+    (worker, "IDLE", 60.0),
+    (worker, "HINTED", 3.0),
+    (worker, "SWEEP_EVERY", 30.0),
+    (worker, "COPIES_AT_ONCE", 2),
+    (worker, "COPIES_CLAIMED", 6),
+    (copy_headroom, "ENOUGH_WAITING", 4),
+    (copy_headroom, "ENOUGH_STORED", 2),
+    (copy_headroom, "PAUSE_ABOVE", 0.2),
+    (copy_headroom, "RESUME_BELOW", 0.1),
     (poll, "FORGOTTEN_AFTER", 400.0),
     (poll, "FORGOTTEN_FOR_SURE", 800.0),
-    (pacing, "SLOWEST", 120.0),
-    (pacing, "LOOK_EVERY", 15.0),
-    (cadence, "STEPS", 16),
+    (schedule, "SLOWEST", 120.0),
+    (schedule, "LOOK_EVERY", 15.0),
+    (poll_schedule, "STEPS", 16),
     (reading, "LONGEST_WAIT", 600.0),
-    (later, "UNKNOWN_LIFE", 1_200.0),
-    *((module, "GONE_AFTER", 200.0) for module in (fetch, later)),
-    *((module, "SILENT_AFTER", 1_200.0) for module in (fetch, later)),
-    (cadence, "ENOUGH", 0.3),  # its batches are small
+    (copy_retry, "UNKNOWN_LIFE", 1_200.0),
+    *((module, "GONE_AFTER", 200.0) for module in (fetch, copy_retry)),
+    *((module, "SILENT_AFTER", 1_200.0) for module in (fetch, copy_retry)),
+    (poll_schedule, "ENOUGH", 0.3),  # its batches are small
 )
 #: Seconds between two looks of an idle lane once nothing is lost any more.
 IDLE_IN_CALM = 120.0
@@ -116,7 +120,7 @@ def _live(world: World) -> None:
     if world.watch.faults:
         return
     world.person.calm_down()
-    crew.IDLE = crew.SWEEP_EVERY = IDLE_IN_CALM
+    worker.IDLE = worker.SWEEP_EVERY = IDLE_IN_CALM
     # By a clock that was set back, links die later: what they take with them is told as much later.
     behind = max(0.0, *(-machine.ahead for machine in world.machines))
     world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM + behind)
@@ -156,7 +160,7 @@ def _surroundings() -> Iterator[list[World]]:
     """Shortened waits, chance without the system's, and ears for what the program says of itself."""
     heard: list[World] = []
     before = [(module, name, getattr(module, name)) for module, name, _ in SHORTENED]
-    names, said = rescue.secrets, structlog.get_config()
+    names, said = rescue_file.secrets, structlog.get_config()
 
     class Numbers:
         count = 0
@@ -180,7 +184,7 @@ def _surroundings() -> Iterator[list[World]]:
 
     for module, name, value in SHORTENED:
         setattr(module, name, value)
-    rescue.secrets = Numbers  # type: ignore[assignment]
+    rescue_file.secrets = Numbers  # type: ignore[assignment]
     structlog.configure(
         processors=[hear],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -192,7 +196,7 @@ def _surroundings() -> Iterator[list[World]]:
     finally:
         for module, name, value in before:
             setattr(module, name, value)
-        rescue.secrets = names
+        rescue_file.secrets = names
         structlog.configure(**said)
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.ledger.values.claimed import Claim
+    from jobs.ledger.claims.values import Claim
 
     from .world import World
 

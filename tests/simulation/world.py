@@ -18,17 +18,17 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from jobs.failover import Failover
-from jobs.ledger import engine
-from jobs.ledger.engine import Database
-from jobs.ledger.schema import ledger as ledger_table
-from jobs.ledger.values.batches import NewBatch, Row
-from jobs.settings import Account, Settings
-from providers import offers
-from providers.callbacks import read_callback
-from providers.catalog import Catalog
-from providers.dialect import MICROS, Request
-from worker.routes import Routes
+from jobs.policy.failover import Failover
+from jobs.ledger.database import engine
+from jobs.ledger.database.engine import Database
+from jobs.ledger.database.schema import ledger as ledger_table
+from jobs.ledger.batches.values import NewBatch, Row
+from jobs.settings.model import Account, Settings
+from providers.catalog import offers
+from providers.dialects.callbacks import read_callback
+from providers.catalog.models import Catalog
+from providers.types import MICROS, Request
+from worker.polling.routes import Routes
 from worker.services import _routes_of, budget_of, limits_of
 
 from .gates import Gate, gate
@@ -364,7 +364,7 @@ class World(Roads):
             self.timeline.after(1.0, lambda: self._hear(task, chance.choice((*others, "task-nobody-knows"))))
 
     def _hear(self, task: Task, said: str) -> None:
-        """As web/hooks.py does."""
+        """As web/callbacks/hooks.py does."""
         told = self.model.tasks.get(said, task)
         body = orjson.dumps({"code": 0, "data": {**self.model.io_data(told, self.timeline.now), "taskId": said}})
         token = str(task.callback).rpartition("/")[2]

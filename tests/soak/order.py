@@ -7,11 +7,11 @@ import dataclasses
 import random
 from pathlib import Path
 
-from jobs.ledger.values.facts import Made, SubmitAccepted, TaskSucceeded
-from providers.dialect import Link
+from jobs.facts import Made, SubmitAccepted, TaskSucceeded
+from providers.types import Link
 from tests.crew_world import Provider, close_all, row, stock, world
 from tests.soak.judge import Findings
-from worker.crew import COPIES_CLAIMED, Crew
+from worker.lanes.worker import COPIES_CLAIMED, Crew
 from worker.services import Services
 
 #: Seconds from one death to the next.

@@ -17,21 +17,21 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from jobs.errors import StoreError
-from jobs.ledger.values.claimed import DueCopy
-from jobs.ledger.values.facts import Fact, ImageChecked, ImageDelayed, ImageStored
-from jobs.slack import SAVED_BEFORE
-from worker import images
-from worker.images import Checked
+from jobs.ledger.claims.values import DueCopy
+from jobs.facts import Fact, ImageChecked, ImageDelayed, ImageStored
+from jobs.policy.copy_headroom import SAVED_BEFORE
+from worker.images import check
+from worker.images.check import Checked
 from worker.services import Services
-from worker.sidecar import provenance, sidecar_path
-from worker.spool import MEMORY as IN_MEMORY
-from worker.spool import Body
+from worker.images.sidecar import provenance, sidecar_path
+from worker.images.staging import MEMORY as IN_MEMORY
+from worker.images.staging import Body
 from worker.stages import reuse
 from worker.stages.fetch import sound
-from worker.stages.later import LONGEST_STORE_WAIT, LaterError, delayed, later
-from worker.storage import Put, Store
-from worker.telemetry import emit
-from worker.trust import UNFAITHFUL, demand_kept
+from worker.stages.copy_retry import LONGEST_STORE_WAIT, LaterError, delayed, later
+from worker.storage.base import Put, Store
+from worker.runtime.telemetry import emit
+from worker.storage.write_verification import UNFAITHFUL, demand_kept
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def _safe_part(part: str) -> str:
 
 def _flags(due: DueCopy, checked: Checked) -> tuple[str, ...]:
     wrong = due.pixels and due.pixels != (checked.width, checked.height)
-    other = checked.format not in images.USUAL
+    other = checked.format not in check.USUAL
     return ("wrong-pixels",) * bool(wrong) + ("other-format",) * other
 
 

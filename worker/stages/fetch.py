@@ -11,17 +11,17 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jobs.ledger.values.claimed import DueCopy
-from providers.answers import about
-from providers.dialect import Empty, Failed, Link, NotFound, Succeeded
-from worker import images
-from worker.http import FetchError
-from worker.images import BadImage, Checked
-from worker.room import Share
+from jobs.ledger.claims.values import DueCopy
+from providers.dialects.answers import about
+from providers.types import Empty, Failed, Link, NotFound, Succeeded
+from worker.images import check
+from worker.http.client import FetchError
+from worker.images.check import BadImage, Checked
+from worker.runtime.deadline_semaphore import Share
 from worker.services import Services
-from worker.spool import Body, decoded
+from worker.images.staging import Body, decoded
 from worker.stages import reuse
-from worker.stages.later import GONE_AFTER, NO_WORD, NOT_FOUND, SILENT_AFTER, later, lose_or_wait
+from worker.stages.copy_retry import GONE_AFTER, NO_WORD, NOT_FOUND, SILENT_AFTER, later, lose_or_wait
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
 
 #: A full disk's errors.
@@ -157,12 +157,12 @@ async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> b
 async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Share) -> Checked:
     await share.become(_held(content), due.expires_at)
     if isinstance(content, bytes) and len(content) <= SMALL:
-        checked = images.check(content)
+        checked = check.check(content)
     else:
-        checked = await services.calls.blocking(images.check, content)
+        checked = await services.calls.blocking(check.check, content)
     if due.decode:
-        await share.become(_held(content) + images.decoded_size(checked), due.expires_at)
-        await services.calls.blocking(images.decode_fully, content)
+        await share.become(_held(content) + check.decoded_size(checked), due.expires_at)
+        await services.calls.blocking(check.decode_fully, content)
         share.shrink(_held(content))
     return checked
 

@@ -1,7 +1,7 @@
 """Asks a provider about one of its tasks. Nothing that a poll meets, and no lapse of time, ever fails an attempt.
 
 Nor does one odd answer: a task that is called done without its images, or failed for no reason, is asked about again
-(jobs/doubts.py) before that is believed.
+(jobs/policy/doubts.py) before that is believed.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from jobs import doubts
-from jobs.doubts import Doubt
-from jobs.learning import POLL_REST
-from jobs.ledger.standing import UNKNOWN_STATUS
-from jobs.ledger.values.claimed import DuePoll
-from jobs.ledger.values.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSucceeded
-from providers.answers import about
-from providers.dialect import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
-from worker.http import Exchange
+from jobs.policy import doubts
+from jobs.policy.doubts import Doubt
+from jobs.policy.adaptive_limits import POLL_REST
+from jobs.ledger.facts.interim import UNKNOWN_STATUS
+from jobs.ledger.claims.values import DuePoll
+from jobs.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSucceeded
+from providers.dialects.answers import about
+from providers.types import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
+from worker.http.client import Exchange
 from worker.services import Services
-from worker.stages.results import Billed, made_of
-from worker.telemetry import emit
+from worker.stages.delivered_images import Billed, made_of
+from worker.runtime.telemetry import emit
 
 #: What a poll leads to: one fact, or several that become durable together.
 Facts = tuple[Fact, ...]

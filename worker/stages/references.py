@@ -14,16 +14,16 @@ from dataclasses import replace
 from typing import TypeVar
 
 from jobs.errors import StoreError
-from jobs.ledger.values.claimed import Intent
-from jobs.references import LARGEST, MOST_DATA
-from jobs.results import public_address
-from providers.dialect import Request, Route
+from jobs.ledger.claims.values import Intent
+from jobs.planning.references import LARGEST, MOST_DATA
+from jobs.results.rows import public_address
+from providers.types import Request, Route
 from providers.references import By, file_name, is_link, is_object, words_of
-from worker.http import FetchError, File
-from worker.images import BadImage, check
+from worker.http.client import FetchError, File
+from worker.images.check import BadImage, check
 from worker.references import bucket_and_key, content_type_of, has_hash, place_of
 from worker.services import Services
-from worker.storage import Store
+from worker.storage.base import Store
 
 T = TypeVar("T")
 Ask = Callable[[Services, Intent, str], Awaitable[T]]

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from jobs.endings import SILENCES, Ending, Silence, unanswered
+from jobs.policy.endings import SILENCES, Ending, Silence, unanswered
 from jobs.ledger import is_away
-from jobs.ledger.values.claimed import Intent, TaskKind
-from jobs.ledger.values.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
-from providers.dialect import (
+from jobs.ledger.claims.values import Intent, TaskKind
+from jobs.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from providers.types import (
     Accepted,
     Ambiguous,
     Call,
@@ -23,12 +23,12 @@ from providers.dialect import (
     SubmitOutcome,
     clean,
 )
-from worker.http import Exchange, File
+from worker.http.client import Exchange, File
 from worker.services import Services
 from worker.stages import hint, references
-from worker.stages.results import Billed, made_of
-from worker.telemetry import emit
-from worker.transport import Mark
+from worker.stages.delivered_images import Billed, made_of
+from worker.runtime.telemetry import emit
+from worker.http.transport import Mark
 
 T = TypeVar("T")
 

@@ -1,0 +1,287 @@
+"""`lightfast accounts`: the limits of each API key, how far they are used, and what it waits for."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from cli.flow import emergency_stop
+from cli.output import copy_stops
+from cli.output.commands import command
+from cli.flow.options import Config, Json, Sandbox
+from cli.flow.session import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
+from cli.output.wording import aligned, day_and_minute, day_and_time, money, span
+from jobs.errors import BadInput
+from jobs.results.writers import utc
+from providers.types import MICROS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobs.ledger.accounts.values import Account, DayLimit, Use
+    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.accounts.worker_values import Stop
+    from jobs.settings.model import Account as Declared
+    from jobs.settings.model import Settings
+
+Probe = Annotated[str | None, typer.Option("--probe", metavar="NAME", help="Wake this paused account now.")]
+Line = tuple[str, str]
+
+HEADINGS = ("ACCOUNT", "PROVIDER", "SUBMITS/S", "USED", "IN FLIGHT", "WAITING", "429s", "STATE")
+FOUND = ("", "POLLS/S", "POLLS", "A TASK", "FOUND AFTER", "CALLED BACK")
+
+
+def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Limits, use and pauses of each account."""
+    settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
+    path = settings.database_path
+    if probe is None and path is not None and not path.exists():
+        _tell(Standing(_declared(settings), [], time.time(), {}), settings, json=json)
+        return 0
+    with desk_of(settings) as desk:
+        if probe is not None:
+            _wake(desk, probe)
+        now = time.time() + desk.ledger.clock_offset()
+        known = desk.ledger.accounts() or _declared(settings)
+        days, uses, failing = desk.ledger.daily_budgets(now), desk.ledger.uses(now), desk.ledger.failing(now)
+        _tell(Standing(known, days, now, uses, failing, desk.ledger.stopped()), settings, json=json)
+    return 0
+
+
+class Standing(NamedTuple):
+    """How the accounts stand."""
+
+    known: list[Account]
+    days: list[DayLimit]
+    now: float
+    uses: Mapping[str, Use]  # by account; none before the first run
+    failing: tuple[Failing, ...] = ()  # for what nothing more is bought, since nothing of it can be stored
+    stop: Stop | None = None
+
+
+def _declared(settings: Settings) -> list[Account]:
+    """The accounts of the settings, before the first run has brought them to a ledger."""
+    from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
+    from jobs.ledger.accounts.values import Account  # noqa: PLC0415  rarely
+
+    return [
+        Account(
+            name=name,
+            provider=account.provider,
+            submits_per_second=account.submits_per_second or FIRST_SUBMITS_PER_SECOND,
+            polls_per_second=account.polls_per_second or FIRST_POLLS_PER_SECOND,
+            max_in_flight=account.max_in_flight or int(FIRST_IN_FLIGHT),
+            in_flight=0,
+            paused_until=None,
+            paused_code=None,
+            paused_message=None,
+            throttled=0,
+        )
+        for name, account in sorted(settings.accounts.items())
+    ]
+
+
+def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
+    if json:
+        declared = settings.accounts
+        told = [
+            _document(one, declared.get(one.name), standing.uses.get(one.name), standing.now) for one in standing.known
+        ]
+        more: dict[str, object] = {
+            "daily_budgets": [day_document(limit) for limit in standing.days],
+            "nothing_stored": [failing_document(each) for each in standing.failing],
+            "stopped": standing.stop and emergency_stop.document(standing.stop),
+        }
+        show_json({"accounts": told, **more})
+    else:
+        show(_page(standing, settings), sandbox=settings.is_sandbox)
+
+
+def _wake(desk: Desk, name: str) -> None:
+    from jobs.results.rows import near  # noqa: PLC0415  only for a mistyped name
+
+    names = [account.name for account in desk.ledger.accounts()]
+    if name not in names:
+        raise BadInput(f"--probe: there is no account {name!r}. {near(name, names)}")
+    desk.ledger.wake_account(name, time.time() + desk.ledger.clock_offset())
+    note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
+
+
+def _page(standing: Standing, settings: Settings) -> list[Line]:
+    known, days, now, uses, failing, stop = standing
+    if not known:
+        return [
+            ("No account: no provider has a key in the settings or the environment. lightfast doctor says more.", "")
+        ]
+    rows = [
+        _row(account, settings.accounts.get(account.name), uses.get(account.name), now, failing) for account in known
+    ]
+    head, *lines = aligned([HEADINGS, *rows], right=frozenset(range(2, 7)))
+    styles = ["yellow" if is_paused(account, now) else "" for account in known]
+    told = [(line, style) for line, style in zip(lines, styles, strict=True)]
+    if any("*" in cell for row in rows for cell in row):
+        told.append(("* not declared: learnt so far, from a cautious start", "dim"))
+    if uses and len({account.provider for account in known}) < len(known):
+        told.append(("rows wait for a provider, and each of its accounts shows the same rows", "dim"))
+    today = [(day_line(limit), "") for limit in days]
+    found = _found(known, settings, standing)
+    held_up = [
+        (f"{'  ' if at else ''}{told}", "red")
+        for each in failing
+        for at, told in enumerate(copy_stops.lines(each, sandbox=settings.is_sandbox))
+    ]
+    held = [(emergency_stop.told(stop, sandbox=settings.is_sandbox), "red")] if stop else []
+    advice = _advice(known, now, sandbox=settings.is_sandbox)
+    return [*held, (head, "bold"), *told, *held_up, *found, *today, *advice]
+
+
+def day_line(limit: DayLimit) -> str:
+    """A daily budget, and how far it is used."""
+    whose = f"account {limit.account}" if limit.account else "all accounts"
+    spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
+    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}"
+
+
+def day_document(limit: DayLimit) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "account": limit.account,
+        "budget_usd": limit.budget / MICROS,
+        "spent_usd": limit.spent / MICROS,
+        "again_at": utc(limit.again_at),
+    }
+
+
+def failing_document(failing: Failing) -> dict[str, object]:
+    """What cannot be stored, for programs."""
+    return {
+        "account": failing.account,
+        "provider": failing.provider,
+        "provider_model": failing.provider_model,
+        "dest": failing.dest,
+        "images": failing.images,
+        "usd": failing.money / MICROS,
+        "since": utc(failing.since),
+        "code": failing.code,
+        "message": failing.message,
+        "batch": failing.batch,
+        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
+    }
+
+
+def _row(
+    account: Account, declared: Declared | None, use: Use | None, now: float, failing: Sequence[Failing]
+) -> tuple[str, ...]:
+    return (
+        account.name,
+        account.provider,
+        _limit(account.submits_per_second, declared.submits_per_second if declared else None),
+        f"{_used(account, use):.0%}" if use else "",
+        f"{account.in_flight} of {_limit(account.max_in_flight, declared.max_in_flight if declared else None)}",
+        f"{use.waiting:,}" if use else "",
+        f"{account.throttled:,}",
+        state_of(account, now) + ("" if is_paused(account, now) else _held_up(account, use, failing)),
+    )
+
+
+def _used(account: Account, use: Use) -> float:
+    """The part of a minute's submits that was sent in the last one."""
+    return use.sent / (60 * account.submits_per_second)
+
+
+def _held_up(account: Account, use: Use | None, failing: Sequence[Failing]) -> str:
+    if any(each.account in (None, account.name) for each in failing):
+        return ", submits wait: see below"
+    return _bound(use) if use else ""
+
+
+def _bound(use: Use) -> str:
+    """What keeps it from sending more, where anything waits."""
+    words = {"rate": ", held up by its rate", "in_flight": ", held up by what is in flight"}
+    return words.get(use.bound_by, "") if use.waiting else ""
+
+
+def _found(known: list[Account], settings: Settings, standing: Standing) -> list[Line]:
+    """How provider tasks were found done; nothing before the first was."""
+    rows = [_found_row(one, settings.accounts.get(one.name), standing) for one in known if one.polls_made]
+    if not rows:
+        return []
+    head, *lines = aligned([FOUND, *rows], right=frozenset({1, 2, 3}))
+    return [("", ""), (head, "bold"), *((line, "") for line in lines)]
+
+
+def _found_row(account: Account, declared: Declared | None, standing: Standing) -> tuple[str, ...]:
+    polls, late = account.polls_per_task, account.mean_lateness
+    use = standing.uses.get(account.name)
+    called = use.called_back_at if use else None
+    return (
+        account.name,
+        _limit(account.polls_per_second, declared.polls_per_second if declared else None),
+        f"{account.polls_made:,}",
+        "" if polls is None else f"{polls:.2f}",
+        "" if late is None else f"{late:.1f} s on average",
+        "" if called is None else f"{span(standing.now - called)} ago",
+    )
+
+
+def _limit(used: float, declared: float | None) -> str:
+    return f"{round(used, 2):g}{' ' if declared is not None else '*'}"
+
+
+def is_paused(account: Account, now: float) -> bool:
+    """Whether it takes no submits now."""
+    return account.rests_until(now) is not None
+
+
+def state_of(account: Account, now: float) -> str:
+    """Awake, or until when and why it rests."""
+    if not is_paused(account, now):
+        return "awake"
+    until = account.rests_until(now) or now
+    how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
+    return f"paused {how_long}: {account.paused_message or account.paused_code}"
+
+
+def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
+    paused = [account.name for account in known if is_paused(account, now)]
+    return [(f"When it is mended:  {command(f'accounts --probe {name}', sandbox=sandbox)}", "") for name in paused]
+
+
+def _document(account: Account, declared: Declared | None, use: Use | None, now: float) -> dict[str, object]:
+    until = account.rests_until(now)
+    return {
+        "name": account.name,
+        "provider": account.provider,
+        "submits_per_second": account.submits_per_second,
+        "polls_per_second": account.polls_per_second,
+        "max_in_flight": account.max_in_flight,
+        "declared": [] if declared is None else [name for name in _LIMITS if getattr(declared, name) is not None],
+        "in_flight": account.in_flight,
+        "throttled": account.throttled,
+        "paused": until is not None,
+        "paused_until": None if until is None or math.isinf(until) else day_and_time(until),
+        "paused_code": account.paused_code,
+        "paused_message": account.paused_message,
+        "polls": account.polls_made,
+        "polls_a_task": account.polls_per_task,
+        "found_after_seconds": account.mean_lateness,
+        **(_use_document(account, use) if use else {}),
+    }
+
+
+def _use_document(account: Account, use: Use) -> dict[str, object]:
+    return {
+        "submits_last_minute": use.sent,
+        "used": round(_used(account, use), 4),
+        "waiting_rows": use.waiting,
+        "bound_by": use.bound_by.value,
+        "submits_per_second_top": use.rate_top,
+        "max_in_flight_top": use.in_flight_top,
+        "called_back_at": None if use.called_back_at is None else utc(use.called_back_at),
+    }
+
+
+_LIMITS = ("submits_per_second", "polls_per_second", "max_in_flight")

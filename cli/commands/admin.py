@@ -1,0 +1,66 @@
+"""The commands that keep things going: migrate, serve, sandbox."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.flow.options import Config, Json
+from cli.flow.session import note, show_json
+from jobs.errors import BadInput
+from providers.registry import PROVIDERS, base_url_variable, key_variable
+
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
+Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on order; see docs/sandbox.md.")]
+
+
+def migrate(*, json: Json = False, config: Config = None) -> int:
+    """Brings the database to the newest schema; makes it where there is none."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
+    from jobs.settings.sources import load_settings  # noqa: PLC0415  the same
+
+    ledger = open_ledger(load_settings(config).database_url, upgrade=True)
+    try:
+        note(f"{ledger.address} has the newest schema.")
+        if json:
+            show_json({"ledger": ledger.address})
+    finally:
+        ledger.close()
+    return 0
+
+
+def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
+    """The web door, until SIGTERM."""
+    from cli.flow.environment import ledger_line  # noqa: PLC0415  the same
+    from jobs.settings.sources import load_settings  # noqa: PLC0415  `--help` does without
+
+    settings = load_settings(config)
+    import web.app  # noqa: PLC0415  FastAPI is slow to import
+
+    web.app.serve(settings, port=port, host=host, ledger=ledger_line(settings))
+    return 0
+
+
+def sandbox(*, port: Port = 8765, scenario: Scenario = None) -> int:
+    """The stand-in alone, until Ctrl-C. This process becomes it."""
+    if scenario is not None and not scenario.is_file():
+        raise BadInput(f"--scenario {scenario}: there is no such file.")
+    if sys.stderr.isatty():
+        _say_how(port)
+    command = [sys.executable, "-m", "sandbox", "--port", str(port)]
+    command += ["--scenario", str(scenario)] if scenario else []
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606  our own module
+
+
+def _say_how(port: int) -> None:
+    """How another terminal's commands reach it: --sandbox has a stand-in of its own."""
+    sys.stderr.write("In another terminal:  export LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 LIGHTFAST_SANDBOX=1\n")
+    for provider in PROVIDERS:
+        key, base = key_variable(provider), base_url_variable(provider)
+        sys.stderr.write(f"  export {key}=any {base}=http://127.0.0.1:{port}/{provider}\n")
+    sys.stderr.write("Then  lightfast run MANIFEST --to DEST  goes there. Ctrl-C ends it. More: docs/sandbox.md\n")

@@ -1,0 +1,89 @@
+"""`lightfast demo`: the whole main job with the stand-in, from examples/catalog.csv to ./demo-output."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.output.commands import called, command
+from cli.flow.options import Json, Making, Quiet
+from cli.flow.session import note, read_settings
+from jobs.errors import LightfastError
+
+if TYPE_CHECKING:
+    from jobs.ledger.batches.values import Batch
+    from jobs.settings.model import Settings
+
+CATALOG = Path(__file__).parent.parent / "examples" / "catalog.csv"
+OUTPUT = Path("demo-output")
+#: Says that the folder is the demo's, which may throw it away.
+MADE_BY_US = ".made-by-lightfast-demo"
+#: What the demo leaves in it. The ledger and the stand-in's memory have more files beside them while they are open.
+_MADE = frozenset({MADE_BY_US, CATALOG.name, CATALOG.stem, "results.csv", "index.html"})
+_MADE_TOO = (".lightfast", "lightfast-sandbox.", "lightfast-rescue-", "lightfast-spool")
+#: Stands in the catalogue for the address of the stand-in, which has the reference pictures.
+PLACEHOLDER = "{sandbox}"
+
+
+def demo(*, json: Json = False, quiet: Quiet = False) -> int:
+    """Makes every row of the example catalogue; starts afresh each time."""
+    from cli.commands.run import run_with  # noqa: PLC0415  heavy from here on
+    from cli.flow.environment import standin  # noqa: PLC0415
+
+    output = _fresh_output()
+    with standin(output) as url:
+        settings = _settings(output, url)
+        manifest = _manifest(output, url)
+        making = Making(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
+        code = run_with(settings, making, then=f"open {(output / 'index.html').as_uri()}")
+        _write_results(settings, output, "catalog")
+    if not (quiet or json):
+        _say_where(output)
+    return code
+
+
+def _fresh_output() -> Path:
+    """An empty ./demo-output; a folder of that name with other things in it is left alone."""
+    output = OUTPUT.absolute()
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise LightfastError(f"{output} is no folder of the demo's; run the demo somewhere else.")
+    if output.is_dir() and (names := sorted(path.name for path in output.iterdir())):
+        strange = [name for name in names if name not in _MADE and not name.startswith(_MADE_TOO)]
+        if strange or MADE_BY_US not in names:
+            raise LightfastError(
+                f"{output} holds things the demo has not made{f' ({strange[0]})' if strange else ''}; "
+                "run the demo somewhere else."
+            )
+        shutil.rmtree(output)
+    output.mkdir(exist_ok=True)
+    (output / MADE_BY_US).touch()
+    return output
+
+
+def _settings(output: Path, url: str) -> Settings:
+    return read_settings(None, sandbox_url=url).with_database(output / "lightfast-sandbox.db")
+
+
+def _manifest(output: Path, url: str) -> Path:
+    """The example catalogue, with the stand-in's address for the reference pictures."""
+    manifest = output / CATALOG.name
+    manifest.write_text(CATALOG.read_text(encoding="utf-8").replace(PLACEHOLDER, url), encoding="utf-8")
+    return manifest
+
+
+def _write_results(settings: Settings, output: Path, name: str) -> None:
+    from cli.output.outputs import Wish  # noqa: PLC0415  heavy, as these are
+    from cli.flow.session import desk_of, find_batch  # noqa: PLC0415
+    from cli.commands.results import write_results  # noqa: PLC0415
+
+    with desk_of(settings) as desk:
+        batch: Batch = find_batch(desk.ledger, name)
+        for format_, file in (("csv", "results.csv"), ("html", "index.html")):
+            write_results(desk, batch, Wish(format=format_, output=str(output / file)))
+
+
+def _say_where(output: Path) -> None:
+    note(f"results     {output / 'results.csv'}, one line a row")
+    note(f"history     cd {output.name} && {called(output)} why catalog heron-lamp-brass --sandbox")
+    note(f"your own    {command('plan products.csv')} --to s3://bucket/prefix")

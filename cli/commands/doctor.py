@@ -1,0 +1,268 @@
+"""`lightfast doctor`: looks at everything a run needs, prints every problem and a verdict. Spends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import wording
+from cli.flow.options import Config, Json, Sandbox
+from cli.flow.session import show, show_json
+from jobs.errors import MOVED, BadInput, LightfastError
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Account, Settings
+    from providers.types import Dialect, PollOutcome
+    from worker.http.client import Http
+
+Dest = Annotated[str, typer.Option("--to", metavar="DEST", help="Also write, read, delete a probe object there.")]
+
+#: Seconds a provider or Redis may take to answer.
+PATIENCE = 10.0
+#: A task id no provider has given out: asking for it shows whether the key is taken, and costs nothing.
+NO_SUCH_TASK = "00000000-0000-4000-8000-000000000000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: str  # "ok", "note", "problem"
+    text: str
+
+
+def doctor(*, to: Dest = "", json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Checks settings, database, Redis, keys and bucket."""
+    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+
+    try:
+        with settings_for(config, sandbox=sandbox) as settings:
+            findings = list(_look(settings, to))
+    except BadInput as wrong:
+        findings = [Finding(what="settings", verdict="problem", text=problem) for problem in wrong.problems]
+        _tell(findings, json=json, sandbox=sandbox)
+        return BadInput.exit_code
+    _tell(findings, json=json, sandbox=settings.is_sandbox)
+    return 1 if any(finding.verdict == "problem" for finding in findings) else 0
+
+
+def _look(settings: Settings, to: str) -> Iterator[Finding]:
+    yield Finding(what="settings", verdict="ok", text=str(settings.source or "no lightfast.toml: environment alone"))
+    yield _tried("database", lambda: _database(settings))
+    yield from _stop(settings)
+    if settings.database_path is None:
+        yield from durability(settings)
+        yield _tried("redis", lambda: _redis(settings))
+        yield _tried("workers", lambda: _workers(settings))
+        yield from _budgets(settings)
+    yield from _accounts(settings)
+    yield _bucket(settings, to)
+
+
+def _tried(what: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except LightfastError as trouble:
+        return Finding(what=what, verdict="problem", text=" ".join(str(trouble).split()))  # it stands in a table
+
+
+def _database(settings: Settings) -> Finding:
+    from jobs.ledger import open_ledger  # noqa: PLC0415  beside its use
+    from jobs.ledger.accounts.configured import told  # noqa: PLC0415  the same
+    from worker.services import limits_of  # noqa: PLC0415  the same
+
+    path = settings.database_path
+    if path is not None and not path.exists():
+        if not path.parent.is_dir():
+            return Finding(what="database", verdict="problem", text=f"{path}: there is no folder {path.parent}")
+        return Finding(what="database", verdict="ok", text=f"{path} (new: the first run makes it)")
+    ledger = open_ledger(settings.database_url)
+    try:
+        if why := ledger.unwritable():
+            return Finding(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
+        images, money = ledger.at_risk()
+        risk = f"; at risk now: {wording.count(images, 'image')}, {wording.money(money)}" if images else ""
+        if missing := ledger.stranded(limits_of(settings)):
+            return Finding(what="database", verdict="problem", text="; ".join(map(told, missing)))
+        offset = ledger.clock_offset()
+        clock = f"; its clock is {offset:+.1f} s from ours" if abs(offset) > 1 else ""
+        whose = ", of the sandbox" if settings.is_sandbox else ""
+        return Finding(what="database", verdict="ok", text=f"{ledger.address}{whose}, newest schema{clock}{risk}")
+    finally:
+        ledger.close()
+
+
+def _stop(settings: Settings) -> Iterator[Finding]:
+    from cli.flow import emergency_stop  # noqa: PLC0415  beside its use
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    path = settings.database_path
+    if path is not None and not path.exists():
+        return
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    with contextlib.closing(ledger):
+        if stop := ledger.stopped():
+            text = emergency_stop.told(stop, sandbox=settings.is_sandbox)
+            yield Finding(what="stop", verdict="problem", text=text)
+
+
+def durability(settings: Settings) -> Iterator[Finding]:
+    """What the database server's settings mean for the money on record."""
+    from jobs.ledger.database.durability import remarks  # noqa: PLC0415  a cluster only
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    try:
+        for verdict, text in remarks(ledger.durability()):
+            if settings.is_sandbox and verdict == "problem":
+                yield Finding(what="durability", verdict="note", text=f"no matter in a sandbox's ledger: {text}")
+            else:
+                yield Finding(what="durability", verdict=verdict, text=text)
+        if ledger.has_moved():
+            yield Finding(what="durability", verdict="problem", text=MOVED)
+        if tasks := ledger.tasks_of_nobody():
+            text = f"{wording.count(len(tasks), 'provider task')} paid for by rows that a restore has forgotten"
+            yield Finding(what="durability", verdict="note", text=f"{text}: {', '.join(tasks[:5])}")
+    finally:
+        ledger.close()
+
+
+def _redis(settings: Settings) -> Finding:
+    from redis import Redis, RedisError  # noqa: PLC0415  a cluster only
+
+    try:
+        with Redis.from_url(settings.redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as redis:
+            redis.ping()
+    except (RedisError, ValueError) as trouble:
+        text = f"does not answer ({type(trouble).__name__}); what is accepted goes on without it, only slower"
+        return Finding(what="redis", verdict="problem", text=text)
+    return Finding(what="redis", verdict="ok", text="answers")
+
+
+def _workers(settings: Settings) -> Finding:
+    import time  # noqa: PLC0415  beside its use
+
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    ledger = open_ledger(settings.database_url)
+    try:
+        seen = ledger.workers_seen(time.time() + ledger.clock_offset(), 60.0)
+    finally:
+        ledger.close()
+    return Finding(what="workers", verdict="ok" if seen else "note", text=f"{seen} seen in the last 60 s")
+
+
+def _budgets(settings: Settings) -> Iterator[Finding]:
+    import time  # noqa: PLC0415  beside its use
+
+    from cli.flow import budgets  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+
+    try:
+        ledger = open_ledger(settings.database_url)
+    except LightfastError:
+        return  # told as the database's problem
+    with contextlib.closing(ledger):
+        for text in budgets.unkept(settings, ledger, time.time() + ledger.clock_offset()):
+            yield Finding(what="budgets", verdict="problem", text=text)
+
+
+# -- keys ----------------------------------------------------------------------------------------------------------
+
+
+def _accounts(settings: Settings) -> Iterator[Finding]:
+    if not settings.accounts:
+        text = "none: set MAXAPI_IO_API_KEY, MAXAPI_DEV_API_KEY or APIMASTER_API_KEY, or try --sandbox"
+        yield Finding(what="accounts", verdict="problem", text=text)
+        return
+    outcomes = asyncio.run(_ask_all(settings))
+    for name, account in settings.accounts.items():
+        yield _key(name, account, outcomes[name])
+
+
+async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
+    from providers.registry import DIALECTS  # noqa: PLC0415  beside its use
+    from worker.http.client import Http  # noqa: PLC0415  the same
+
+    http = Http(
+        allow_private_hosts=settings.allow_private_hosts,
+        trusted_hosts=[account.base_url for account in settings.accounts.values()],
+        user_agent=settings.user_agent,
+    )
+    try:
+        asked = [_ask(http, account, DIALECTS[account.provider]) for account in settings.accounts.values()]
+        return dict(zip(settings.accounts, await asyncio.gather(*asked), strict=True))
+    finally:
+        await http.close()
+
+
+async def _ask(http: Http, account: Account, dialect: Dialect) -> PollOutcome | str:
+    """Asks for a task that does not exist; text where there was no answer at all."""
+    from providers.types import Route  # noqa: PLC0415  beside its use
+
+    route = Route(provider=account.provider, model="", provider_model="", pixels=None, max_n=1, price=None)
+    call = dialect.poll(NO_SUCH_TASK, route, None)
+    exchange = await http.get(call, base_url=account.base_url, key=account.api_key, timeout=PATIENCE)
+    if exchange.response is None:
+        return exchange.problem or "no answer"
+    return dialect.read_poll(exchange.response)
+
+
+def _key(name: str, account: Account, outcome: PollOutcome | str) -> Finding:
+    from providers.types import Kind, Unreadable  # noqa: PLC0415  beside its use
+
+    what, where = f"account {name}", f"{account.provider} at {account.base_url}"
+    if isinstance(outcome, str):
+        return Finding(what=what, verdict="problem", text=f"{where}: {outcome}")
+    if isinstance(outcome, Unreadable) and outcome.kind is Kind.ACCOUNT:
+        text = f"{where} refuses the key: {outcome.message}. maxapi.io and maxapi.dev are two companies with two keys"
+        return Finding(what=what, verdict="problem", text=text)
+    if isinstance(outcome, Unreadable):
+        text = f"{where} answers, but not clearly whether it takes the key: {outcome.message}"
+        return Finding(what=what, verdict="note", text=text)
+    return Finding(what=what, verdict="ok", text=f"{where} takes the key")
+
+
+# -- the bucket, and the page --------------------------------------------------------------------------------------
+
+
+def _bucket(settings: Settings, to: str) -> Finding:
+    from cli.flow.environment import probe, trackless  # noqa: PLC0415  heavy
+    from cli.flow.preflight import normal_dest  # noqa: PLC0415
+
+    dest = normal_dest(to or settings.storage.to)
+    if not dest:
+        return Finding(what="bucket", verdict="note", text="not looked at: give --to DEST or [storage] to")
+    with trackless(dest):
+        try:
+            probe(dest)
+        except LightfastError as refused:
+            return Finding(what="bucket", verdict="problem", text=str(refused))
+    return Finding(what="bucket", verdict="ok", text=f"{dest}: written, read, deleted")
+
+
+_STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
+
+
+def _tell(findings: list[Finding], *, json: bool, sandbox: bool) -> None:
+    problems = sum(finding.verdict == "problem" for finding in findings)
+    if json:
+        listed = [{"what": each.what, "verdict": each.verdict, "text": each.text} for each in findings]
+        show_json({"command": "doctor", "healthy": not problems, "findings": listed})
+        return
+    lines = wording.aligned([(each.what, each.verdict, each.text) for each in findings])
+    verdict = f"{wording.count(problems, 'problem')} to mend." if problems else "Ready: nothing stands in the way."
+    styled = [(line, _STYLES[each.verdict]) for line, each in zip(lines, findings, strict=True)]
+    show([*styled, (verdict, "bold")], sandbox=sandbox)

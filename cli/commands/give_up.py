@@ -1,0 +1,84 @@
+"""`lightfast give-up`: ends rows whose paid images cannot be had. Nothing is paid; what was paid is lost."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output.commands import command
+from cli.flow.consent import confirm
+from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
+from cli.flow.session import Desk, demand_key, find_batch, note, open_desk, show, show_json
+from cli.output.wording import count, day_and_minute, money, shorten
+from jobs.errors import BadInput
+from providers.types import MICROS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobs.policy.verification import Awaited
+
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="This row. May be repeated.")]
+Line = tuple[str, str]
+
+
+def give_up(
+    batch: BatchName,
+    *,
+    key: Keys = None,
+    yes: Yes = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Ends rows whose paid images cannot be had, since their links stay dead or give something else for ever."""
+    if not key:
+        raise BadInput("give-up needs to know the rows: --key KEY, which may be repeated.")
+    with open_desk(config, sandbox=sandbox) as desk:
+        found = find_batch(desk.ledger, batch)
+        for each in key:
+            demand_key(desk.ledger, [batch], each)
+        now = time.time() + desk.ledger.clock_offset()
+        waiting = desk.ledger.awaited(batch, key, now)
+        if waiting and not json:
+            show(_told(waiting), sandbox=found.sandbox, stderr=True)
+        if waiting:
+            confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
+        given_up = desk.ledger.give_up([each.image_id for each in waiting], now)
+        _tell(desk, batch, waiting, given_up, key)
+    if json:
+        show_json({"batch": batch, "given_up": given_up, "lost_usd": _price(waiting) / MICROS})
+    return 0
+
+
+def _told(waiting: list[Awaited]) -> Iterator[Line]:
+    for each in waiting:
+        last = ": ".join(part for part in (each.error_code, each.message) if part) or "not tried yet"
+        dies = f"; its link dies {day_and_minute(each.link_dies_at)}" if each.link_dies_at else ""
+        tried = f"{count(each.tries, 'try').replace('trys', 'tries')}, the last: " if each.error_code else ""
+        yield f"{each.key}, image {each.slot}: {tried}{shorten(last, 160)}{dies}", ""
+
+
+def _question(waiting: list[Awaited]) -> str:
+    return f"Give up {count(len(waiting), 'paid image')}, {money(_price(waiting))}?"
+
+
+def _price(waiting: list[Awaited]) -> int:
+    return sum(each.price or 0 for each in waiting)
+
+
+def _tell(desk: Desk, batch: str, waiting: list[Awaited], given_up: int, keys: list[str]) -> None:
+    sandbox = find_batch(desk.ledger, batch).sandbox
+    if not waiting:
+        unknown = command(f"unknown {batch}", sandbox=sandbox)
+        note(f"Nothing to give up: no paid image of these rows waits to be stored. Unknown outcomes:  {unknown}")
+        return
+    if busy := len(waiting) - given_up:
+        note(f"{count(busy, 'image')} left alone: a copy is under way just now. Look again in a while.")
+    if given_up:
+        these = " ".join(f"--key {shlex.quote(each)}" for each in keys)
+        retry = command(f"retry {batch} {these}", sandbox=sandbox)
+        note(f"{count(given_up, 'paid image')} given up, counted as lost. To make anew, and pay again:  {retry}")

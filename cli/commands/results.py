@@ -1,0 +1,139 @@
+"""`lightfast results`: the batch's lines or its contact sheet, to stdout, a file or a destination."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output.commands import command
+from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
+from cli.output.outputs import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
+from cli.flow.session import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
+from cli.output.wording import count
+from jobs.errors import BadInput
+from jobs.results.progress import out_of_manifest
+
+if TYPE_CHECKING:
+    from jobs.ledger.batches.values import Batch
+
+FORMATS = ("csv", "jsonl", "parquet", "html")
+
+Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or html; else as FILE's name ends.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
+Per = Annotated[str, typer.Option("--per", help="A line for each row, or for each image.")]
+Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
+Presign = Annotated[str | None, typer.Option("--presign", metavar="7d", help="Addresses anyone can open for so long.")]
+
+
+def results(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    format: Format = None,  # noqa: A002  the option's name
+    output: Output = None,
+    per: Per = "row",
+    columns: Columns = None,
+    only: Only = None,
+    presign: Presign = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """One line for each manifest row, in the manifest's order. Works at any time."""
+    wish = replace(_wish(format, output, per, columns, only or [], presign), overwrite=overwrite)
+    if json and wish.output is None:
+        raise BadInput(
+            "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."
+        )
+    try:
+        with open_desk(config, sandbox=sandbox) as desk:
+            found = find_batch(desk.ledger, batch)
+            written = write_results(desk, found, wish)
+            progress = desk.ledger.progress(batch)
+    except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
+        let_go_of_stdout()
+        return 0
+    if progress.rows_out:
+        note(f"{out_of_manifest(progress)}, and not listed here: {command(f'why {batch}', sandbox=found.sandbox)} KEY")
+    if json:
+        show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
+    elif wish.output is not None:
+        mark = "SANDBOX " if found.sandbox and not sandbox_mark() else ""  # found without --sandbox, by --config
+        note(f"{mark}{count(written.lines, 'line')} -> {', '.join(written.files)}")
+    return 0
+
+
+# -- what is asked for ---------------------------------------------------------------------------------------------
+
+
+def _wish(
+    asked_format: str | None, output: str | None, per: str, columns: str | None, only: list[str], presign: str | None
+) -> Wish:
+    from jobs.errors import CODES  # noqa: PLC0415  beside its use
+    from jobs.results.rows import check_only  # noqa: PLC0415  the same
+
+    if per not in {"row", "image"}:
+        raise BadInput(f'--per: "{per}". Legal: row, image.')
+    target = None if output in {None, "-"} else output
+    return Wish(
+        format=_format(asked_format, target),
+        output=target,
+        per_image=per == "image",
+        columns=columns,
+        only=check_only(only, CODES),
+        presign=parse_span(presign) if presign else None,
+    )
+
+
+def _format(asked: str | None, output: str | None) -> str:
+    if asked is not None and asked not in FORMATS:
+        raise BadInput(f'--format: "{asked}". Legal: {", ".join(FORMATS)}.')
+    ending = Path(output).suffix.lstrip(".").lower() if output else ""
+    meant = asked or {"htm": "html", "ndjson": "jsonl", "": "csv"}.get(ending, ending)
+    if meant not in FORMATS and Path(output or "").is_dir():
+        return "csv"
+    if meant not in FORMATS:
+        raise BadInput(f'-o {output}: no format ends with ".{ending}". Say --format {", ".join(FORMATS)}.')
+    return meant
+
+
+def parse_span(text: str) -> float:
+    """Seconds of `7d`, `12h`, `30m`; at most seven days."""
+    try:
+        seconds = read_duration(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= LONGEST_PRESIGN:
+        raise BadInput(f'--presign: "{text}". Legal: a time such as 12h or 7d; at most 7d, no bucket signs for longer.')
+    return seconds
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
+    """Writes the batch's results as wished. A file appears whole or not at all."""
+    if wish.format == "html":
+        from cli.commands.contact_sheet import write_sheet  # noqa: PLC0415  only when a sheet is asked for
+
+        return write_sheet(desk, batch, wish)
+    return _write_table(desk, batch, wish)
+
+
+def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
+    from jobs.results import rows as lines_of  # noqa: PLC0415  beside its use
+    from jobs.results.writers import WRITERS  # noqa: PLC0415  the same
+
+    columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
+    address = address_of(desk, batch, wish.presign)
+    make = lines_of.image_lines if wish.per_image else lines_of.row_lines
+    lines = make(desk.ledger.results(batch.name), address)
+    wanted = lines_of.only(lines, wish.only) if wish.only else lines
+    where = target_of(wish, f"{batch.name}.{wish.format}")
+    with opened(where, wish.format, overwrite=wish.overwrite) as file:
+        count = WRITERS[wish.format](file, columns, wanted)
+    return Written(lines=count, files=(where,) if where else ())

@@ -1,0 +1,29 @@
+"""`lightfast run`: plan, agree, record, and do it here and now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.flow.options import Making, takes
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Settings
+
+
+@takes(Making)
+def run(making: Making) -> int:
+    """Plans, asks, records, works. Nothing is written or spent before everything is checked and agreed to."""
+    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+
+    with settings_for(making.config, sandbox=making.sandbox) as settings:
+        return run_with(settings, making)
+
+
+def run_with(settings: Settings, making: Making, *, then: str = "") -> int:
+    """The same, with settings that are read already. `then`: what the summary says to do next."""
+    from cli.flow.register import recording  # noqa: PLC0415
+    from cli.flow.execute import Manner, work  # noqa: PLC0415
+
+    with recording(settings, making, "run") as recorded:
+        manner = Manner(json=making.json, quiet=making.quiet, next=then)
+        return work(settings, recorded.ledger, recorded.name, recorded.limits, manner)

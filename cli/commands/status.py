@@ -1,0 +1,389 @@
+"""`lightfast status`: where a batch stands, in rows, images, money and time; without a name, all batches in a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.flow import emergency_stop
+from cli.output import copy_stops
+from cli.commands.accounts import day_document, day_line, failing_document, state_of
+from cli.output.commands import command
+from cli.commands.money import show_money
+from cli.flow.options import Config, Json, Sandbox
+from cli.flow.session import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
+from cli.flow.retries import misshapen, moderated, retried
+from cli.output.stuck import stuck_lines
+from cli.output.wording import aligned, count, day_and_time, dollars, listed, money, shorten, size, span
+from jobs.results.progress import (
+    day_budget_line,
+    images_per_second,
+    images_to_come,
+    out_of_manifest,
+    prices_of,
+    resting,
+    seconds_left,
+    trouble_line,
+    unwritable_line,
+)
+from jobs.results.writers import utc
+from jobs.policy.copy_headroom import Backlog, least_slack, pace
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+from providers.types import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.accounts.values import Account
+    from jobs.ledger.reports.values import Progress
+    from jobs.ledger.accounts.worker_values import Trouble
+
+Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
+Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
+Line = tuple[str, str]
+
+#: The order in which people ask about rows.
+#: Rows that a person should look at, as `results --only` names them.
+_LOOKED_AT = (Job.FAILED, Job.LOST, Job.PARTIAL, Job.HELD)
+ORDER = (*(s for s in Job if s is not Job.READY), Job.READY)
+
+
+def status(
+    batch: Name = None, *, money: Money = False, json: Json = False, config: Config = None, sandbox: Sandbox = False
+) -> int:
+    """Counts, money, pace and time left of one batch or all."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        now = time.time() + desk.ledger.clock_offset()
+        if batch is not None:
+            find_batch(desk.ledger, batch)
+        if money:
+            show_money(desk, batch, json=json, sandbox=desk.settings.is_sandbox)
+        elif batch is None:
+            _all(desk, json=json, sandbox=desk.settings.is_sandbox)
+        else:
+            _one(desk, batch, now, json=json)
+    return 0
+
+
+# -- all batches ---------------------------------------------------------------------------------------------------
+
+
+def _all(desk: Desk, *, json: bool, sandbox: bool) -> None:
+    standing = [desk.ledger.progress(batch.name) for batch in desk.ledger.batches()]
+    risk, stop = desk.ledger.at_risk(), desk.ledger.stopped()
+    if json:
+        listed = [_document(progress) for progress in standing]
+        show_json({"batches": listed, "at_risk": _risk_document(risk), "stopped": stop and emergency_stop.document(stop)})
+    else:
+        held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []
+        show([*held, *_table(standing, risk)], sandbox=sandbox)
+
+
+def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
+    if not standing:
+        return [("No batch yet.", "")]
+    head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
+    spent = dollars([progress.batch.charged for progress in standing])
+    rows = [_row(progress, usd) for progress, usd in zip(standing, spent, strict=True)]
+    first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
+    styles = (_style(progress) for progress in standing)
+    return [(first, "bold"), *zip(lines, styles, strict=True), *_risk_lines(risk)]
+
+
+def _row(progress: Progress, spent: str) -> tuple[str, ...]:
+    batch = progress.batch
+    numbers = (sum(progress.jobs.values()), progress.jobs.get(Job.DONE, 0), rows_left(progress), rows_in_need(progress))
+    stored = f"{progress.images_stored:,}/{progress.images_total:,}"
+    told = (*(f"{number:,}" for number in numbers), stored, f"${spent}", day_and_time(batch.created_at))
+    return (batch.name, state_word(progress), *told)
+
+
+def state_word(progress: Progress) -> str:
+    """The batch's state as a person would say it."""
+    if progress.batch.state is not BatchState.ACTIVE:
+        return progress.batch.state.value
+    return "active" if rows_left(progress) else "finished"
+
+
+def rows_left(progress: Progress) -> int:
+    """Rows that go on by themselves."""
+    return sum(progress.jobs.get(state, 0) for state in (Job.READY, Job.WORKING))
+
+
+def rows_in_need(progress: Progress) -> int:
+    """Rows a person should look at."""
+    return sum(progress.jobs.get(state, 0) for state in (Job.HELD, Job.PARTIAL, Job.FAILED, Job.LOST))
+
+
+def _style(progress: Progress) -> str:
+    if rows_in_need(progress) or progress.batch.state is BatchState.PAUSED:
+        return "yellow"
+    return "" if rows_left(progress) else "green"
+
+
+# -- one batch -----------------------------------------------------------------------------------------------------
+
+
+def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
+    progress = replace(desk.ledger.progress(name, now), unwritable=desk.ledger.unwritable())
+    risk, today = desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
+    backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
+    accounts = desk.ledger.accounts()
+    paused = resting(progress, accounts, now)
+    if json:
+        document = _document(progress) | _time_document(progress, now)
+        days = [day_document(limit) for limit in today]
+        more: dict[str, object] = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
+        more |= _slack_document(backlog, now)
+        show_json({**document, **more, "daily_budgets": days})
+        return
+    told = [
+        *_told(progress, now),
+        *(_pace(progress, now) if is_worked_on(desk.ledger, now) else _nobody(desk, progress)),
+        *((f"money\t{day_line(limit)}", "") for limit in today),
+        *_slack(backlog, now),
+        *_risk_lines(risk),
+        *(_at_work(desk, name, accounts, now) if rows_left(progress) else ()),
+        *_next(progress, paused, now),
+    ]
+    show(_in_columns(told), sandbox=progress.batch.sandbox)
+
+
+def _at_work(desk: Desk, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
+    """How far the accounts that send use what they may, and this batch's part of it."""
+    uses, mine = desk.ledger.uses(now), desk.ledger.in_flight(name)
+    for account in accounts:
+        if (use := uses[account.name]).sent or account.in_flight:
+            rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"
+            flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
+            late = "" if account.mean_lateness is None else f", found {account.mean_lateness:.1f} s after their ends"
+            yield f"account\t{account.name}: {mine.get(account.name, 0):,} in flight of this batch", ""
+            yield f"\twith all batches: {rate}, {flying}, {count(account.throttled, 'answer')} of 429{late}", ""
+
+
+def _in_columns(told: list[Line]) -> list[Line]:
+    lines = aligned([tuple(text.split("\t", 1)) for text, _ in told])
+    return [(line, style) for line, (_, style) in zip(lines, told, strict=True)]
+
+
+def _told(progress: Progress, now: float) -> Iterator[Line]:
+    batch = progress.batch
+    yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
+    if batch.reason:
+        yield f"paused\t{batch.reason}", "yellow"
+    if progress.unwritable:
+        yield f"ledger\t{unwritable_line(progress.unwritable)}", "red"
+    if progress.stop:
+        yield f"stopped\t{emergency.told(progress.stop, sandbox=batch.sandbox)}", "red"
+    out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
+    yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}{out}", ""
+    yield f"images\t{_images(progress)}", ""
+    if progress.errors:
+        yield f"errors\t{listed(progress.errors)}", "red"
+    yield f"money\t{_money(progress)}", ""
+    yield from _link(progress, now)
+    yield from _copies(progress)
+    yield from (_paused(trouble) for trouble in progress.troubles)
+    for failing in progress.failing:
+        told = copy_stops.lines(failing, sandbox=batch.sandbox, own=batch.name)
+        yield from ((f"waits\t{line}", "red") for line in told)
+
+
+def _states(progress: Progress) -> str:
+    return ", ".join(f"{progress.jobs[state]:,} {state}" for state in ORDER if progress.jobs.get(state))
+
+
+def _images(progress: Progress) -> str:
+    parts = {
+        "waiting to be copied": progress.images_generated,
+        "paid and not stored without you": progress.images_stuck,
+        "in flight": progress.images_in_flight,
+        "unknown": progress.images_unknown,
+        "lost": progress.images_lost,
+        "stored beside them (replaced or surplus)": progress.images_aside,
+        "with other pixels than asked for": progress.wrong_pixels,
+    }
+    stored = f"{progress.images_stored:,} of {progress.images_total:,} stored, {size(progress.bytes_stored)}"
+    return ", ".join([stored, *(f"{number:,} {words}" for words, number in parts.items() if number)])
+
+
+def _money(progress: Progress) -> str:
+    batch = progress.batch
+    spent = f"{money(batch.charged)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
+    parts = {
+        "reserved in flight": progress.in_flight_money,
+        "for the rest at most": progress.remaining_money,
+        "unknown at most": progress.unknown_money,
+        "paid and not stored without you": progress.stuck_money,
+        "lost": progress.lost_money,
+    }
+    return ", ".join(
+        [f"{spent} ({prices_of(batch)})", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
+    )
+
+
+def _link(progress: Progress, now: float) -> Iterator[Line]:
+    dies = progress.least_expiry
+    if dies is not None:
+        left = f"the first dies {day_and_time(dies)}, in {span(dies - now)}" if dies > now else "the first is dead"
+        yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
+
+
+def _copies(progress: Progress) -> Iterator[Line]:
+    if errors := progress.copy_errors:
+        number = sum(errors.values())
+        images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
+        yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
+        words = progress.copy_words.get(max(errors, key=errors.__getitem__), "")
+        yield f"copies\tone was told: {shorten(words, 160)}", ""
+        end = command(f"give-up {progress.batch.name}", sandbox=progress.batch.sandbox)
+        yield f"copies\tif one cannot be had:  {end} --key KEY", ""
+
+
+def _paused(trouble: Trouble) -> Line:
+    return f"waits\tsubmits wait, and go on by themselves: {trouble_line(trouble)}", "red"
+
+
+def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
+    a_second = pace(backlog, 0.0) if backlog else None
+    if backlog is None or a_second is None:
+        return
+    spare = least_slack(backlog, a_second, now)
+    if spare is not None:
+        said = f"{span(spare)} to spare" if spare > 0 else "no time left: it would die before its copy"
+        links = f"{count(backlog.waiting, 'link')} to this destination"
+        colour = "" if spare > 0 else "red"
+        yield (
+            f"slack\tat {a_second:.3g} copies a second the tightest of {links} has {said}",
+            colour,
+        )
+
+
+def _nobody(desk: Desk, progress: Progress) -> Iterator[Line]:
+    """A pace of before, and the time that it would take, would make people wait for ever."""
+    if rows_left(progress):
+        yield f"pace\t{nobody_works(desk.ledger)}", "yellow"
+
+
+def _pace(progress: Progress, now: float) -> Iterator[Line]:
+    a_second = images_per_second(progress, now) if images_to_come(progress) else None
+    if a_second:
+        left = seconds_left(progress, now)
+        told = f", about {span(left)} left" if left is not None else "; nothing is on its way now"
+        yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
+    elif rows_left(progress) and progress.next_at is not None and progress.next_at > now:
+        yield f"next\tthe earliest waiting row goes again in {span(progress.next_at - now)}", ""
+
+
+def _risk_lines(risk: tuple[int, int]) -> list[Line]:
+    images, micros = risk
+    return [(f"at risk\tif everything died now: {count(images, 'image')}, {money(micros)}", "")] if images else []
+
+
+def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Line]:
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    for limit in progress.day_limits:
+        yield f"waits\t{day_budget_line(limit)}", "yellow"
+    for account in paused:
+        yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
+    if progress.batch.state is BatchState.PAUSED:
+        yield f"next\t{command(f'resume {name}', sandbox=sandbox)}", ""
+    yield from ((f"stuck\t{told}", "red") for told in stuck_lines(progress))
+    if progress.images_unknown:
+        yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
+    if progress.batch.state is BatchState.CANCELLED:
+        return
+    if bad := [state.value for state in _LOOKED_AT if progress.jobs.get(state)]:
+        yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only {','.join(bad)}", ""
+    if retried(progress.errors):
+        yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
+    if refused := moderated(progress.errors):
+        yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
+    if odd := misshapen(name, progress.errors, sandbox=sandbox):
+        yield f"next\t{odd}", ""
+
+
+# -- documents -----------------------------------------------------------------------------------------------------
+
+
+def _document(progress: Progress) -> dict[str, object]:
+    batch = progress.batch
+    return {
+        "batch": batch.name,
+        "state": state_word(progress),
+        "reason": batch.reason,
+        "dest": batch.dest,
+        "source": batch.source,
+        "sandbox": batch.sandbox,
+        "created_at": utc(batch.created_at),
+        "rows": {state.value: number for state, number in progress.jobs.items()},
+        "images": {
+            "total": progress.images_total,
+            "stored": progress.images_stored,
+            "waiting": progress.images_generated,
+            "in_flight": progress.images_in_flight,
+            "unknown": progress.images_unknown,
+            "lost": progress.images_lost,
+            "stuck": progress.images_stuck,
+            "aside": progress.images_aside,
+            "wrong_pixels": progress.wrong_pixels,
+        },
+        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
+        "bytes_stored": progress.bytes_stored,
+        "errors": dict(progress.errors),
+        "copy_errors": dict(progress.copy_errors),
+        "copy_words": dict(progress.copy_words),
+        "stuck": [
+            {
+                "key": each.key,
+                "index": each.slot,
+                "code": each.code,
+                "message": each.message,
+                "usd": each.money / MICROS,
+            }
+            for each in progress.stuck
+        ],
+        "money_usd": _money_document(progress),
+        "stopped": emergency_stop.document(progress.stop) if progress.stop else None,
+        "ledger_problem": progress.unwritable,
+        "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
+        "nothing_stored": [failing_document(failing) for failing in progress.failing],
+        "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,
+    }
+
+
+def _trouble_document(trouble: Trouble) -> dict[str, object]:
+    told = {"kind": trouble.kind.value, "code": trouble.code, "message": trouble.message, "said_by": trouble.said_by}
+    return {"dest": trouble.dest, "since": utc(trouble.since), **told}
+
+
+def _money_document(progress: Progress) -> dict[str, float | None]:
+    batch = progress.batch
+    return {
+        "budget": None if batch.budget is None else batch.budget / MICROS,
+        "spent": batch.charged / MICROS,
+        "reserved": batch.reserved / MICROS,
+        "estimated_rest": progress.remaining_money / MICROS,
+        "unknown_at_most": progress.unknown_money / MICROS,
+        "lost": progress.lost_money / MICROS,
+    }
+
+
+def _time_document(progress: Progress, now: float) -> dict[str, object]:
+    if not images_to_come(progress):
+        return {"images_a_minute": None, "seconds_left": None}
+    a_second = images_per_second(progress, now)
+    return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
+
+
+def _slack_document(backlog: Backlog | None, now: float) -> dict[str, object]:
+    a_second = pace(backlog, 0.0) if backlog else None
+    slack = least_slack(backlog, a_second, now) if backlog and a_second else None
+    return {"copies_a_second": a_second, "least_slack_seconds": slack}
+
+
+def _risk_document(risk: tuple[int, int]) -> dict[str, object]:
+    return {"images": risk[0], "usd": risk[1] / MICROS}

@@ -1,0 +1,437 @@
+"""Steering a batch: pause, resume, cancel, retry, redo."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import copy_stops
+from cli.output import wording
+from cli.output.commands import command
+from cli.flow.consent import agree
+from cli.flow.emergency_stop import lift_stop, stop_all, told, warn
+from cli.flow.options import (
+    UNATTENDED_STALL,
+    BatchName,
+    Config,
+    Json,
+    Limits,
+    Quiet,
+    Sandbox,
+    Yes,
+    is_terminal,
+    read_money,
+    read_option,
+)
+from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show_json
+from cli.flow.retries import nothing_to_retry
+from jobs.errors import BadInput, LedgerBusy
+from jobs.results.progress import images_on_their_way
+from jobs.planning.survey import cancelled_for_good
+
+if TYPE_CHECKING:
+    from jobs.ledger.batches.values import Batch
+    from jobs.ledger.reports.values import Result
+    from jobs.settings.model import Settings
+    from providers.catalog.models import Catalog
+
+EveryBatch = Annotated[bool, typer.Option("--all", help="The emergency stop: every batch of this ledger.")]
+MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+AfterRestore = Annotated[bool, typer.Option("--after-restore", help="The database as it is now is to be trusted.")]
+Budget = Annotated[str | None, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
+Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
+ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with it.")]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Only this row. May be repeated.")]
+KeyFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="A file with one key a line.")]
+Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]
+
+RETRIED = ("failed", "lost", "partial")
+#: The route of a provider that rows were recorded for when there was no other; they are still asked for there.
+BEFORE = {"maxapi.dev": "mix"}
+
+
+def pause(
+    batch: MaybeBatch = "",
+    *,
+    all_: EveryBatch = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """No new submits, of one batch or with --all of any; what is paid is polled, copied, stored."""
+    if bool(batch) is all_:
+        raise BadInput("pause needs a BATCH; or, for every batch of this ledger at once, --all.")
+    with open_desk(config, sandbox=sandbox) as desk:
+        if all_:
+            return stop_all(desk, json=json)
+        found = find_batch(desk.ledger, batch)
+        if found.state == "cancelled":
+            raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
+        desk.ledger.pause(batch, "on your word", time.time())
+        again = command(f"resume {batch}", sandbox=found.sandbox)
+        _told(desk, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
+    return 0
+
+
+def resume(  # noqa: PLR0913  one parameter an option
+    batch: MaybeBatch = "",
+    *,
+    all_: EveryBatch = False,
+    budget: Budget = None,
+    after_restore: AfterRestore = False,
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Submits go on: of one batch, with --budget here and now; with --all or --after-restore, what that held up."""
+    cap = _budget(budget)
+    if all_ and (batch or cap is not None or after_restore):
+        raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
+    if not (batch or all_) and (cap is not None or not after_restore):
+        raise BadInput(
+            "resume needs a BATCH; or --all, after `pause --all`; or, after the database was restored or failed over, "
+            "--after-restore."
+        )
+    with open_desk(config, sandbox=sandbox, works=cap is not None) as desk:
+        if all_:
+            code = lift_stop(desk, json=json)
+            ring(desk)
+            return code
+        if batch:
+            _resume(desk, batch, cap, yes=yes)
+        if after_restore:
+            _trust(desk)
+        ring(desk)
+        if cap is not None and desk.ledger.is_sqlite:
+            return _go_on_here(desk, batch, json=json, quiet=quiet)
+        if batch:
+            stop, sandbox = desk.ledger.stopped(), desk.settings.is_sandbox
+            waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
+            _told(desk, batch, waits or f"{batch} goes on{_by_whom(desk)}.{_held_up(desk, batch)}", json=json)
+        elif json:
+            show_json({"command": "resume", "after_restore": True})
+    return 0
+
+
+def _resume(desk: Desk, batch: str, cap: int | None, *, yes: bool) -> None:
+    found = find_batch(desk.ledger, batch)
+    if found.state == "cancelled":
+        raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
+    if cap is not None:
+        _give(desk, found, cap, yes=yes)
+    desk.ledger.resume(batch, time.time())
+
+
+def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
+    """Another budget: asks for what may now be spent beyond what was agreed to."""
+    spent = batch.charged + batch.reserved
+    if cap < spent:
+        so_far = f"{wording.money(spent)} is spent or reserved already"
+        raise BadInput(f"--budget {wording.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
+    rest = desk.ledger.progress(batch.name).remaining_money
+    coming = min(rest, cap - spent)
+    note(
+        f"{batch.name}: {wording.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
+        f"budget {wording.money(cap)}"
+    )
+    beyond = max(0, spent + coming - batch.agreed)
+    warn(desk.ledger, sandbox=desk.settings.is_sandbox)
+    agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
+    desk.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
+
+
+def _go_on_here(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
+    """Works the batch in this process, unless another does."""
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(desk.ledger.hold(time.time()))
+        except LedgerBusy:
+            _told(desk, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
+            return 0
+        return _work(desk, batch, json=json, quiet=quiet)
+
+
+def _trust(desk: Desk) -> None:
+    """The database as it is now is taken for the truth."""
+    if not desk.ledger.has_moved():
+        note("Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * desk.ledger.is_sqlite))
+        return
+    desk.ledger.trust()
+    note("Submits go on with the database as it is now. Rows it has forgotten are made and paid again.")
+
+
+def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Ends new submits for good; what is paid is polled, copied, stored."""
+    with open_desk(config, sandbox=sandbox) as desk:
+        find_batch(desk.ledger, batch)
+        count = desk.ledger.cancel(batch, time.time())
+        left = f"{wording.count(count, 'row')} will not be made" if count else "no row was left to make"
+        coming = desk.ledger.progress(batch)
+        stored = f" What is paid is still stored{_by_whom(desk)}." if images_on_their_way(coming) else ""
+        text = f"{batch} is cancelled for good: {left}.{stored}"
+        _told(desk, batch, text, json=json, cancelled=count)
+    return 0
+
+
+def retry(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    only: Only = "",
+    error: ErrorCode = "",
+    key: Keys = None,
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Failed and lost rows again; rows refused by moderation only with --error moderation."""
+    if only and only not in RETRIED:
+        raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
+
+    def begin(desk: Desk, _: Sequence[Result]) -> int:
+        return desk.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
+
+    def wanted(result: Result) -> bool:
+        return _is_retried(result, only=only, error=error, keys=key)
+
+    again = Again(
+        command="retry",
+        batch=batch,
+        error=error,
+        keys=key or (),
+        wanted=wanted,
+        begin=begin,
+        yes=yes,
+        json=json,
+        quiet=quiet,
+    )
+    return _again(again, config, sandbox=sandbox)
+
+
+def redo(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    key: Keys = None,
+    keys: KeyFile = None,
+    error: ErrorCode = "",
+    prompt: Prompt = "",
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """New images for rows that are done, or ended with an error; stored beside the old."""
+    chosen = [*(key or []), *(_keys_of(keys) if keys else [])]
+    if not (chosen or error):
+        raise BadInput("redo needs to know the rows: --key KEY, --keys FILE with one key a line, or --error CODE.")
+
+    def wanted(result: Result) -> bool:
+        return result.request is not None and bool(result.key in chosen or (error and result.error_code == error))
+
+    def begin(desk: Desk, rows: Sequence[Result]) -> int:
+        missing = sorted(set(chosen) - {row.key for row in rows})
+        if missing:
+            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
+        changes = [(row.key, row.request if prompt else None) for row in rows]
+        return desk.ledger.redo(batch, changes, time.time(), _prices(desk.settings, rows))
+
+    again = Again(
+        command="redo",
+        batch=batch,
+        error=error,
+        wanted=wanted,
+        asked=lambda row: _with_prompt(row, prompt),
+        begin=begin,
+        yes=yes,
+        json=json,
+        quiet=quiet,
+    )
+    return _again(again, config, sandbox=sandbox)
+
+
+# -- again ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What `retry` and `redo` have in common, and what they are called with."""
+
+    command: str
+    batch: str
+    error: str = ""
+    keys: Sequence[str] = ()  # named on the command line
+    wanted: Callable[[Result], bool]
+    asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
+    begin: Callable[[Desk, Sequence[Result]], int]  # makes the rows ready; returns how many
+    yes: bool
+    json: bool
+    quiet: bool
+
+
+def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
+    """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
+    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+
+    with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
+        found = find_batch(desk.ledger, again.batch)
+        if found.state == "cancelled":
+            raise BadInput(cancelled_for_good(again.batch))
+        for key in again.keys:
+            demand_key(desk.ledger, [again.batch], key)
+        rows = [again.asked(result) for result in desk.ledger.results(again.batch) if again.wanted(result)]
+        cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
+        if not rows:
+            return _nothing_to_do(again, desk)
+        note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
+        warn(desk.ledger, sandbox=settings.is_sandbox)
+        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
+        if not desk.ledger.is_sqlite:
+            return _for_the_workers(again, desk, found, rows, cost)
+        with desk.ledger.hold(time.time()):
+            _begin(again, desk, found, rows, cost)
+            return _work(desk, again.batch, json=again.json, quiet=again.quiet)
+
+
+def _nothing_to_do(again: Again, desk: Desk) -> int:
+    again.begin(desk, ())  # tells of keys that are not there
+    why = nothing_to_retry(again.batch, again.error, desk.ledger.progress(again.batch).errors)
+    _told(desk, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
+    return 0
+
+
+def _begin(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
+    desk.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
+    return again.begin(desk, rows)
+
+
+def _for_the_workers(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
+    count = _begin(again, desk, found, rows, cost)
+    ring(desk)
+    _told(desk, again.batch, f"{wording.count(count, 'row')} ready again{_by_whom(desk)}.", json=again.json, rows=count)
+    return 0
+
+
+def _work(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
+    from cli.flow.execute import Manner, work  # noqa: PLC0415  the whole worker
+
+    stall = None if is_terminal() else UNATTENDED_STALL
+    return work(desk.settings, desk.ledger, batch, Limits(max_stall=stall), Manner(json=json, quiet=quiet))
+
+
+def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
+    states = (only,) if only else RETRIED
+    matches = result.error_code == error if error else result.error_code != "moderation"
+    matches = matches and result.error_code != "wrong_pixels"  # its slots are full: a redo makes others beside them
+    return result.state in states and matches and (keys is None or result.key in keys)
+
+
+def _cost(settings: Settings, rows: list[Result], *, anew: bool) -> tuple[int, int]:
+    """Micro-dollars, and images whose price is not known."""
+    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+
+    catalog = catalog_of(settings)
+    priced, unpriced = 0, 0
+    for row in rows:
+        images = _images(row, anew=anew)
+        price = _price(catalog, row)
+        priced, unpriced = (priced, unpriced + images) if price is None else (priced + price * images, unpriced)
+    return priced, unpriced
+
+
+def _images(row: Result, *, anew: bool) -> int:
+    asked = row.request.n if row.request else 0
+    kept = 0 if anew else sum(image.state in ("stored", "generated") for image in row.images)
+    return max(0, asked - kept)
+
+
+def _price(catalog: Catalog, row: Result) -> int | None:
+    from providers.catalog.models import Unmakeable  # noqa: PLC0415  beside its use
+
+    if row.request is None or row.provider is None or row.provider_model is None:
+        return None
+    try:
+        before = None if "route_mode" in row.request.options else BEFORE.get(row.provider)
+        route = catalog.route_of(row.provider, row.provider_model, row.request, row.mode or before)
+        return route.price_of(row.request.prompt)
+    except Unmakeable:
+        return None
+
+
+def _prices(settings: Settings, rows: Sequence[Result]) -> dict[str, int]:
+    """What an image of each costs at most, as it was told; without those of which it is not known."""
+    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+
+    catalog = catalog_of(settings)
+    found = {row.key: _price(catalog, row) for row in rows}
+    return {key: price for key, price in found.items() if price is not None}
+
+
+def _with_prompt(result: Result, template: str) -> Result:
+    """The row with another prompt, where one is given."""
+    if not template or result.request is None:
+        return result
+    from jobs.manifest.templates import Missing, parse  # noqa: PLC0415  only with --prompt
+
+    try:
+        prompt = parse(template, "--prompt").render(result.texts)
+    except Missing as missing:
+        raise BadInput(f"--prompt: row {result.key} has nothing in column {missing.column}.") from None
+    return replace(result, request=replace(result.request, prompt=prompt))
+
+
+def _keys_of(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as trouble:
+        raise BadInput(f"--keys {file}: cannot be read ({type(trouble).__name__})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+# -- what was done -------------------------------------------------------------------------------------------------
+
+
+def ring(desk: Desk) -> None:
+    """Wakes the workers of a cluster; they would look by themselves within a minute."""
+    if desk.ledger.is_sqlite:
+        return
+    from cli.flow.execute import log_events  # noqa: PLC0415  a cluster only
+    from worker.lanes.worker import lanes_of  # noqa: PLC0415  the same
+    from worker.tasks import ring_lanes  # noqa: PLC0415  the same
+
+    log_events(desk.settings)
+    ring_lanes(lanes_of(desk.settings.accounts))
+
+
+def _by_whom(desk: Desk) -> str:
+    if not desk.ledger.is_sqlite:
+        return " by the cluster's workers"
+    return " by the `lightfast run` that is at work" if desk.ledger.is_held() else " by the next `lightfast run`"
+
+
+def _held_up(desk: Desk, name: str) -> str:
+    """What still keeps its rows waiting, where nothing can be stored, and what helps."""
+    progress = desk.ledger.progress(name, time.time() + desk.ledger.clock_offset())
+    sandbox = progress.batch.sandbox
+    told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]
+    return "".join(told)
+
+
+def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> None:
+    note(text)
+    if json:
+        found = find_batch(desk.ledger, batch)
+        show_json({"batch": batch, "state": str(found.state), **more})
+
+
+def _budget(text: str | None) -> int | None:
+    return read_option("--budget", text, read_money, None)

@@ -1,0 +1,127 @@
+"""`lightfast submit` and `lightfast watch`: a batch for the cluster's workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output.commands import command
+from cli.flow.options import (
+    UNATTENDED_STALL,
+    Allowed,
+    BatchName,
+    Config,
+    Json,
+    Limits,
+    Making,
+    Quiet,
+    Sandbox,
+    is_terminal,
+    read_allowed,
+    read_duration,
+    read_option,
+    takes,
+)
+from cli.flow.session import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, read_settings, show_json
+from cli.output.wording import count
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitting(Making):
+    """The options of `plan` and `run`, and one more."""
+
+    wait: Annotated[bool, typer.Option("--wait", help="Watch it until it is finished.")] = False
+
+
+@takes(Submitting)
+def submit(making: Submitting) -> int:
+    """Records the batch and rings the workers; with --wait, watches too."""
+    from cli.flow.register import recording  # noqa: PLC0415  heavy from here on
+    from cli.commands.steer import ring  # noqa: PLC0415
+
+    settings = read_settings(making.config)
+    _needs_cluster(settings, sandbox=making.sandbox)
+    with recording(settings, making, "submit") as recorded:
+        desk = Desk(recorded.ledger, settings)
+        ring(desk)
+        _warn_without_workers(desk)
+        to_make = count(recorded.images, "image")
+        note(f"{recorded.name} is on record: {to_make} to make. {command(f'watch {recorded.name}')}")
+        if making.wait:
+            limits = recorded.limits
+            return _watch(desk, recorded.name, limits, json=making.json, quiet=making.quiet, as_="submit")
+        if making.json:
+            show_json({"command": "submit", "batch": recorded.name, "images": recorded.images, "exit_code": 0})
+    return 0
+
+
+def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
+    if sandbox:
+        raise BadInput("submit hands work to a cluster; for the stand-in use `lightfast run … --sandbox`.")
+    if settings.database_path is not None:
+        raise BadInput(
+            f"submit hands work to a cluster, which needs PostgreSQL; this ledger is {settings.database_path}. "
+            'Set database_url = "postgresql://…", or do it here and now with `lightfast run`.'
+        )
+
+
+def watch(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    max_stall: Annotated[
+        str | None, typer.Option(metavar="15m", help="Wait so long where only a person can help.")
+    ] = None,
+    allow_failed: Annotated[
+        str | None, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Live progress until the batch is finished; Ctrl-C ends the watching only."""
+    stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
+    limits = Limits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
+    with open_desk(config, sandbox=sandbox) as desk:
+        find_batch(desk.ledger, batch)
+        _warn_without_workers(desk)
+        _warn_without_a_run(desk, batch)
+        return _watch(desk, batch, limits, json=json, quiet=quiet)
+
+
+def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
+    from cli.output.progress import open_screen  # noqa: PLC0415  heavy from here on
+    from cli.flow.watch import Watch  # noqa: PLC0415
+    from cli.flow.execute import Ended, Manner, exit_code, tell  # noqa: PLC0415
+
+    screen = open_screen(quiet=quiet or json, sandbox=desk.settings.is_sandbox)
+    try:
+        ending = Watch(ledger=desk.ledger, name=name, limits=limits, screen=screen).until_it_ends()
+    finally:
+        screen.close()
+    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
+    tell(ended, Manner(json=json, quiet=quiet))
+    return ended.code
+
+
+def _warn_without_a_run(desk: Desk, batch: str) -> None:
+    from worker.local.completion import is_over  # noqa: PLC0415  heavy
+
+    if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
+        note(f"warning: {NOBODY}.")
+
+
+def _warn_without_workers(desk: Desk) -> None:
+    now = time.time() + desk.ledger.clock_offset()
+    if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
+        note(
+            f"warning: no worker has been seen for {SIGN_OF_LIFE:.0f} s. The batch waits on record; start some with "
+            "celery -A worker worker, and celery -A worker beat."
+        )

@@ -1,0 +1,253 @@
+"""`lightfast unknown`: attempts whose outcome nobody can know, the money at risk, and a person's word on them."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output.commands import command
+from cli.flow.consent import agree
+from cli.flow.options import Config, Json, Sandbox, Yes
+from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show, show_json
+from cli.output.wording import aligned, count, day_and_time, money
+from jobs.errors import BadInput, LightfastError
+from jobs.results.writers import utc
+from jobs.planning.survey import cancelled_for_good
+from providers.types import MICROS, NotFound, Unreadable
+
+if TYPE_CHECKING:
+    from jobs.ledger.reports.values import UnknownAttempt
+
+Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Only of this batch.", show_default=False)]
+Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]
+Resolve = Annotated[str | None, typer.Option("--resolve", metavar="pay-again|give-up|found", help="Your word on them.")]
+TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="With `found`: the task in the console.")]
+Line = tuple[str, str]
+
+WAYS = ("pay-again", "give-up", "found")
+#: So many are told one by one; more are a table.
+TOLD_ONE_BY_ONE = 5
+#: Longer than any task id seen, and short enough for an index.
+LONGEST_TASK_ID = 200
+
+
+def unknown(  # noqa: PLR0913  one parameter an option
+    batch: Batch = None,
+    *,
+    key: Key = None,
+    resolve: Resolve = None,
+    task_id: TaskId = None,
+    yes: Yes = False,
+    json: Json = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """List attempts whose outcome nobody can know, and resolve them."""
+    _check(resolve, task_id)
+    with _desk(config, sandbox=sandbox, asks=resolve == "found") as desk:
+        if batch is not None:
+            find_batch(desk.ledger, batch)
+        if key is not None:
+            demand_key(desk.ledger, [batch] if batch else [each.name for each in desk.ledger.batches()], key)
+        attempts = desk.ledger.unknown(batch, key)
+        if resolve is None:
+            mark = desk.settings.is_sandbox
+            show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
+            return 0
+        if resolve == "found" and not attempts and batch is not None and key is not None:
+            attempts = desk.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
+        if key is not None and not attempts:
+            raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
+        settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
+    if json:
+        show_json({"resolved": settled, "how": resolve, **_document(attempts)})
+    return 0
+
+
+@contextmanager
+def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[Desk]:
+    """The ledger; `asks`: with a provider that answers, were it only the stand-in."""
+    if not (sandbox and asks):
+        with open_desk(config, sandbox=sandbox) as desk:
+            yield desk
+        return
+    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy
+
+    with settings_for(config, sandbox=True) as settings, desk_of(settings) as desk:
+        yield desk
+
+
+def _check(resolve: str | None, task_id: str | None) -> None:
+    if resolve is not None and resolve not in WAYS:
+        raise BadInput(f'--resolve: "{resolve}". Legal: {", ".join(WAYS)}.')
+    if (task_id is not None) != (resolve == "found"):
+        raise BadInput(
+            "--resolve found needs --task-id ID, the provider's task as its console names it; nothing else takes one."
+        )
+    if task_id is not None and not (0 < len(task_id) <= LONGEST_TASK_ID and task_id.isprintable()):
+        raise BadInput(f"--task-id: not a provider task id: {task_id[:60]!r}.")
+
+
+# -- the list ------------------------------------------------------------------------------------------------------
+
+
+def _page(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
+    if not attempts:
+        return [("Nothing is unknown: every attempt's outcome is on record.", "")]
+    if len(attempts) <= TOLD_ONE_BY_ONE:
+        return [line for attempt in attempts for line in _told(attempt, sandbox=sandbox)]
+    return _table(attempts, sandbox=sandbox)
+
+
+def _told(attempt: UnknownAttempt, *, sandbox: bool) -> list[Line]:
+    why = (attempt.message or attempt.code or "no readable answer came").rstrip(".")
+    sent = f"{attempt.key} was sent to {attempt.provider} at {day_and_time(attempt.sent_at)}, outcome not known"
+    return [
+        (f"held: key {sent}: {why}.", "yellow"),
+        ("  It may be paid; it is not sent again by itself.", ""),
+        ("  Look in your dashboard, then one of these:", ""),
+        *_choices(attempt, _price(attempt), sandbox=sandbox),
+    ]
+
+
+def _command(attempt: UnknownAttempt, *, sandbox: bool) -> str:
+    return f"{command(f'unknown {attempt.batch}', sandbox=sandbox)} --key {shlex.quote(attempt.key)}"
+
+
+def _choices(attempt: UnknownAttempt, price: str, *, sandbox: bool) -> list[Line]:
+    """Commands to paste, each on its own line."""
+    resolve = f"{_command(attempt, sandbox=sandbox)} --resolve"
+    ways = {
+        "its task is there, and has this id": "found --task-id ID",
+        f"make it again, and pay again ({price})": "pay-again",
+        "count it as paid and lost": "give-up",
+    }
+    return [line for why, way in ways.items() for line in ((f"    {why}:", ""), (f"      {resolve} {way}", ""))]
+
+
+def _price(attempt: UnknownAttempt) -> str:
+    return money(attempt.money) if attempt.price_known else "price not known"
+
+
+def _table(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
+    head = ("BATCH", "KEY", "SENT", "PROVIDER", "ACCOUNT", "IMAGES", "AT MOST", "WHY")
+    rows = [
+        (a.batch, a.key, day_and_time(a.sent_at), a.provider, a.account, str(len(a.slots)), _price(a), a.code or "")
+        for a in attempts
+    ]
+    first, *lines = aligned([head, *rows], right=frozenset({5, 6}))
+    return [(first, "bold"), *((line, "") for line in lines), ("", ""), *_summary(attempts, sandbox=sandbox)]
+
+
+def _summary(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
+    total = f"{count(len(attempts), 'attempt')}, {at_most(attempts)}"
+    return [
+        (f"{total}. They may be paid; none is sent again by itself.", "yellow"),
+        ("Look in your dashboard, then one of these, as for the first:", ""),
+        *_choices(attempts[0], _price(attempts[0]), sandbox=sandbox),
+        ("Without --key your word counts for all of the batch, without BATCH for all of the ledger.", "dim"),
+    ]
+
+
+def at_most(attempts: list[UnknownAttempt]) -> str:
+    """The money at risk, as far as prices are known."""
+    unpriced = sum(not attempt.price_known for attempt in attempts)
+    more = f" and {unpriced:,} of unknown price" if unpriced else ""
+    return f"at most {money(_money(attempts))}{more}"
+
+
+def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
+    return {
+        "at_most_usd": _money(attempts) / MICROS,
+        "unknown": [
+            {
+                "batch": attempt.batch,
+                "key": attempt.key,
+                "account": attempt.account,
+                "provider": attempt.provider,
+                "provider_model": attempt.provider_model,
+                "images": list(attempt.slots),
+                "at_most_usd": attempt.money / MICROS if attempt.price_known else None,
+                "sent_at": utc(attempt.sent_at),
+                "code": attempt.code,
+                "message": attempt.message,
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+# -- a person's word -----------------------------------------------------------------------------------------------
+
+
+def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
+    if not attempts:
+        note("Nothing to resolve: nothing is unknown.")
+        return 0
+    if how == "found" and len(attempts) > 1:
+        raise BadInput(
+            f"--resolve found adopts one task; {len(attempts)} attempts are unknown. Name one: BATCH --key K."
+        )
+    poll_path = None
+    if how == "pay-again":
+        _consent(desk, attempts, yes=yes)
+    if task_id is not None:
+        poll_path = _ask_about(desk, attempts[0], task_id, yes=yes)
+    now = time.time() + desk.ledger.clock_offset()
+    settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
+    note(_done(attempts, settled, how, desk))
+    return settled
+
+
+def _ask_about(desk: Desk, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
+    """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
+    from worker.recovery.provider_task import ask, call_for  # noqa: PLC0415  the whole worker
+
+    said = asyncio.run(ask(desk.settings, attempt, task_id))
+    if isinstance(said, NotFound):
+        raise BadInput(f"--task-id {task_id}: {attempt.provider} knows no such task. Nothing was changed.")
+    if isinstance(said, Unreadable) and not yes:
+        raise LightfastError(
+            f"--task-id {task_id}: {attempt.provider} could not be asked about it: {said.message or said.code}. "
+            "Nothing was changed. --yes adopts it unasked."
+        )
+    return call_for(desk.settings, attempt, task_id).path if attempt.edits else None
+
+
+def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
+    """Asks for the money, and notes what was agreed to, so that `run` does not ask for it again."""
+    batches = {name: find_batch(desk.ledger, name) for name in {attempt.batch for attempt in attempts}}
+    cancelled = [name for name, batch in batches.items() if batch.state == "cancelled"]
+    if cancelled:
+        raise BadInput([cancelled_for_good(name) for name in cancelled])
+    images = sum(len(attempt.slots) for attempt in attempts)
+    unpriced = sum(len(attempt.slots) for attempt in attempts if not attempt.price_known)
+    again = f"{count(images, 'image')} of {count(len(attempts), 'attempt')} to make again"
+    note(f"{again}: {at_most(attempts)}, on top of what may be paid already.")
+    sandbox = all(batch.sandbox for batch in batches.values())
+    agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
+    for name, batch in batches.items():
+        more = _money([attempt for attempt in attempts if attempt.batch == name])
+        desk.ledger.agree(name, batch.agreed + more, batch.budget)
+
+
+def _money(attempts: list[UnknownAttempt]) -> int:
+    return sum(attempt.money for attempt in attempts)
+
+
+def _done(attempts: list[UnknownAttempt], settled: int, how: str, desk: Desk) -> str:
+    what = {
+        "pay-again": f"made again; {at_most(attempts)} counts as spent, for it may be",
+        "give-up": f"given up; {at_most(attempts)} counts as spent, for it may be",
+        "found": "adopted: its task is asked about next",
+    }[how]
+    at_work = not desk.ledger.is_sqlite or desk.ledger.is_held()
+    who = "Who is at work goes on with it." if at_work else "The same `lightfast run` goes on with it."
+    return f"{count(settled, 'attempt')} {what}.{'' if how == 'give-up' else ' ' + who}"

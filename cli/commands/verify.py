@@ -1,0 +1,237 @@
+"""`lightfast verify`: the bucket read again against the ledger, and copied anew where something is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import wording
+from cli.output.commands import command
+from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
+from cli.flow.session import Desk, find_batch, open_desk, show, show_json
+from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
+from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
+from jobs.states import Image
+
+if TYPE_CHECKING:
+    from jobs.ledger.batches.values import Batch
+
+Line = tuple[str, str]
+
+#: Findings shown without --all.
+FEW = 20
+#: Images between two words of progress.
+STEP = 20
+
+Quick = Annotated[bool, typer.Option("--quick", help="Only whether each object is there, with its size and its name.")]
+Deep = Annotated[bool, typer.Option("--deep", help="Hash each object, and decode it fully.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Copy again what is gone, from links that live. Never pays.")]
+All = Annotated[bool, typer.Option("--all", help="Show every finding.")]
+
+
+def verify(  # noqa: PLR0913  one parameter an option
+    batch: BatchName,
+    *,
+    quick: Quick = False,
+    deep: Deep = False,
+    repair: Repair = False,
+    all: All = False,  # noqa: A002  the option's name
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Reads every stored image and compares it with the ledger; 3 when something is wrong and stays so."""
+    if quick and deep:
+        raise BadInput("--quick and --deep: one of them; without either every object is hashed.")
+    how = "quick" if quick else "deep" if deep else "hash"
+    with open_desk(config, sandbox=sandbox, works=repair) as desk:
+        found = find_batch(desk.ledger, batch)
+        report = _inspect(desk, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
+        mended = _repair(desk, found.name, report) if repair else None
+        named = desk.ledger.named(found.name)
+        if json:
+            show_json(document(found, how, report, mended) | {"named_elsewhere": named})
+        else:
+            show(page(found, how, report, mended, everything=all), sandbox=found.sandbox)
+            show(_named(named))
+    return 3 if _is_wrong(report, mended) else 0
+
+
+def _inspect(desk: Desk, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
+    from worker.recovery.verification import inspect  # noqa: PLC0415  the whole worker
+    from worker.storage.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+
+    report = Report()
+    try:
+        store = open_store(batch.dest)
+    except StoreError as refused:
+        raise LightfastError(f"{batch.dest}: {refused.message} ({refused.code}). Nothing was looked at.") from None
+    for each in inspect(store, batch.name, desk.ledger.kept(batch.name), how=how):
+        report.add([each])
+        if tell:
+            tell(report.checked)
+    if tell and report.checked >= STEP:
+        sys.stderr.write("\n")
+    return report
+
+
+def _tell(count: int) -> None:
+    if count % STEP == 0:
+        sys.stderr.write(f"\r{count:,} images looked at")
+        sys.stderr.flush()
+
+
+# -- repairing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """What became of the images that were sent back."""
+
+    sent_back: int
+    stored: int  # here and now
+    lost: int  # no link lives
+    waiting: int  # for the next run, or for the cluster's workers
+
+
+def _repair(desk: Desk, batch: str, report: Report) -> Mended:
+    now = time.time() + desk.ledger.clock_offset()
+    desk.ledger.try_again(
+        batch, now
+    )  # what failed to be copied, or waits for a person: by the next run, or the workers
+    wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
+    if not wanted:
+        return Mended(sent_back=0, stored=0, lost=0, waiting=0)
+    sent_back = _copy_again(desk, batch, wanted, now)
+    found = desk.ledger.states_of_images(list(wanted))
+    stored, lost = found[Image.STORED], found[Image.LOST]
+    return Mended(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
+
+
+def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> int:
+    """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
+    if not desk.ledger.is_sqlite:
+        from cli.commands.steer import ring  # noqa: PLC0415  a cluster only
+
+        sent_back = desk.ledger.copy_again(wanted, now)
+        ring(desk)
+        return sent_back
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(desk.ledger.hold(now))
+        except LedgerBusy:
+            return desk.ledger.copy_again(wanted, now)  # the run that is at work finds them
+        sent_back = desk.ledger.copy_again(wanted, now)
+        asyncio.run(_copy_here(desk, batch, wanted))
+        return sent_back
+
+
+async def _copy_here(desk: Desk, batch: str, wanted: dict[int, str]) -> None:
+    from cli.flow.execute import log_events  # noqa: PLC0415  the whole worker
+    from worker.recovery.verification import copy_now  # noqa: PLC0415  the same
+    from worker.services import build  # noqa: PLC0415  the same
+
+    log_events(desk.settings)
+    services = build(desk.settings, ledger=desk.ledger)
+    try:
+        await copy_now(services, batch, wanted)
+    finally:
+        await services.http.close()
+        services.calls.close()
+        services.rescue.close()  # the ledger stays open: it is asked what became of them
+
+
+def _is_wrong(report: Report, mended: Mended | None) -> bool:
+    return len(report.findings) > (mended.stored if mended else 0)
+
+
+# -- what is said --------------------------------------------------------------------------------------------------
+
+_HOW = {"quick": "by size and name", "hash": "by hash", "deep": "by hash and a full decode"}
+
+
+def page(batch: Batch, how: str, report: Report, mended: Mended | None, *, everything: bool) -> Iterator[Line]:
+    """Counts, the findings in a table, and what helps."""
+    bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
+    head = f"{batch.name}: {wording.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
+    yield f"{head}: {', '.join(bad)}", "bold red" if report.findings else "bold green"
+    shown = report.findings if everything else report.findings[:FEW]
+    rows = [("  KEY", "IMAGE", "IS", "BECAUSE"), *(_row(each) for each in shown)]
+    if shown:
+        yield from ((line, "bold" if at == 0 else "") for at, line in enumerate(wording.aligned(rows)))
+    if len(report.findings) > len(shown):
+        yield f"  … {len(report.findings):,} in all (--all shows them)", ""
+    yield from _help(batch, report, mended)
+
+
+def _named(named: dict[str, int]) -> Iterator[Line]:
+    for dest, number in named.items():
+        yield f"  not looked at: {wording.count(number, 'image')} at {dest}, with the batch that stored them there", ""
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    return f"  {finding.kept.key}", finding.kept.name, finding.condition.value, wording.shorten(finding.reason, 100)
+
+
+def _help(batch: Batch, report: Report, mended: Mended | None) -> Iterator[Line]:
+    now = time.time()
+    to_copy, to_redo = report.to_mend(now, Remedy.COPY), report.to_mend(now, Remedy.REDO)
+    if mended and mended.sent_back:
+        yield _told_of(batch, mended), ""
+    elif to_copy and not mended:
+        again = command(f"verify {batch.name} --repair", sandbox=batch.sandbox)
+        yield f"  {wording.count(len(to_copy), 'image')} can be copied again for nothing: {again}", ""
+    if to_redo:
+        keys = " ".join(f"--key {shlex.quote(key)}" for key in dict.fromkeys(f.kept.key for f in to_redo[:FEW]))
+        more = " …" if len(to_redo) > FEW else ""
+        what = f"{wording.count(len(to_redo), 'image')} only a new one can replace, which costs money"
+        yield f"  {what}: {command(f'redo {batch.name} {keys}', sandbox=batch.sandbox)}{more}", ""
+
+
+def _told_of(batch: Batch, mended: Mended) -> str:
+    parts = [f"{mended.stored:,} stored again"]
+    if mended.lost:
+        retry = command(f"retry {batch.name}", sandbox=batch.sandbox)
+        parts.append(f"{mended.lost:,} lost: no link lives; {retry} makes them anew, and pays")
+    if mended.waiting:
+        parts.append(f"{mended.waiting:,} wait for the next run or the cluster's workers")
+    return f"  sent back to be copied: {', '.join(parts)}"
+
+
+def document(batch: Batch, how: str, report: Report, mended: Mended | None) -> dict[str, object]:
+    """The same for programs; every finding."""
+    now = time.time()
+    told: dict[str, object] = {
+        "command": "verify",
+        "batch": batch.name,
+        "dest": batch.dest,
+        "how": how,
+        "checked": report.checked,
+        **{each.value: report.counts[each] for each in Condition},
+        "images": [_finding(each, now) for each in report.findings],
+        "exit_code": 3 if _is_wrong(report, mended) else 0,
+    }
+    return told | ({"repaired": asdict(mended)} if mended else {})
+
+
+def _finding(finding: Finding, now: float) -> dict[str, object]:
+    kept = finding.kept
+    return {
+        "key": kept.key,
+        "index": kept.slot,
+        "revision": kept.revision,
+        "surplus": kept.surplus,
+        "path": kept.path,
+        "condition": finding.condition.value,
+        "reason": finding.reason,
+        "remedy": remedy(finding, now).value,
+    }

@@ -1,0 +1,34 @@
+"""Daily budgets that are set here and kept nowhere: on a cluster the workers' settings count, not those of `submit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.flow.session import note
+from worker.runtime.budgets import Differing, differing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobs.ledger import Ledger
+    from jobs.settings.model import Settings
+
+
+def unkept(settings: Settings, ledger: Ledger, now: float) -> Iterator[str]:
+    """What these settings ask for and nobody keeps, in words. A local run keeps its own."""
+    if ledger.is_sqlite:
+        return
+    for one in differing(settings, ledger, now):
+        if one.here is not None:
+            yield f"{one}. {_what_helps(one)}"
+
+
+def _what_helps(one: Differing) -> str:
+    variable = f"LIGHTFAST_ACCOUNTS__{one.account.upper()}__DAILY_BUDGET" if one.account else "LIGHTFAST_DAILY_BUDGET"
+    return f"Set it where the workers run ({variable}, or in their lightfast.toml) and start them again"
+
+
+def warn(settings: Settings, ledger: Ledger | None, now: float) -> None:
+    """Said before money is asked for."""
+    for text in unkept(settings, ledger, now) if ledger else ():
+        note(f"warning: {text}.")

@@ -1,0 +1,56 @@
+"""Asking before money is spent: once, and only for what was not agreed to yet."""
+
+from __future__ import annotations
+
+import sys
+
+from cli.output import wording
+from cli.flow.options import is_terminal
+from jobs.errors import BadInput
+
+
+def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: str, again: str = "") -> None:
+    """Returns when the user agrees to `amount` micro-dollars, and `unpriced` images whose price nobody knows.
+
+    `again`: why this looks like a mistake, where a plain --yes is not enough: a person who sees it may say so, a script
+    needs --buy-again. The stand-in's images cost nothing, but the rehearsal asks as the run that follows it will.
+
+    Raises:
+        BadInput: the user said no, or there is nobody to ask and no --yes.
+    """
+    if again and (yes or not is_terminal()):
+        raise BadInput(f"{again}. --yes alone does not buy that: add --buy-again. Nothing was spent.")
+    if not again and (yes or sandbox or not (amount or unpriced)):
+        return
+    cost = _cost(amount, unpriced)
+    if not is_terminal():
+        raise BadInput(
+            f"{command} would spend {cost}, and there is no terminal to ask at: add --yes. Nothing was spent."
+        )
+    sys.stderr.write(f"{f'{again} (--buy-again). ' if again else ''}Spend {cost}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BadInput("You did not agree. Nothing was spent.")
+
+
+def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
+    """Returns when the user says yes to something that costs nothing.
+
+    Raises:
+        BadInput: the user said no, or there is nobody to ask and no --yes.
+    """
+    if yes or sandbox:
+        return
+    if not is_terminal():
+        raise BadInput(f"{command} asks first, and there is no terminal to ask at: add --yes. Nothing was changed.")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BadInput("You did not agree. Nothing was changed.")
+
+
+def _cost(amount: int, unpriced: int) -> str:
+    images = f"{wording.count(unpriced, 'image')} at a price nobody knows"
+    if not unpriced:
+        return f"{wording.at_most(amount)}"
+    return f"{wording.at_most(amount)} and {images}" if amount else images

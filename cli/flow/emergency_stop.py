@@ -1,0 +1,103 @@
+"""The emergency stop: `pause --all` and `resume --all`, and what every command says while it stands."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from cli.output import wording
+from cli.output.commands import command
+from cli.flow.session import Desk, note, show_json
+from jobs.results.progress import stop_line
+from jobs.results.writers import utc
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.accounts.emergency_stop import Fates
+    from jobs.ledger.accounts.worker_values import Stop
+
+#: Seconds in which processes give back what they have claimed and not sent, and between two looks at that. Each asks
+#: directly before its POST, and what it then knows is a quarter of a second old at most.
+GIVEN_BACK_WITHIN = 5.0
+LOOK_EVERY = 0.2
+
+
+def stop_all(desk: Desk, *, json: bool) -> int:
+    """Stops the submits of every batch; returns when what had left is known apart from what will not leave."""
+    ledger = desk.ledger
+    stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
+    fates = _settled(ledger, stopped.claimed)
+    before = "" if stopped.anew else f" They were already, since {wording.day_and_time(stopped.stop.since)}."
+    note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(desk)}")
+    note(_on_the_wire(ledger, fates))
+    if json:
+        counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
+        show_json({"command": "pause", "all": True, "stopped": document(stopped.stop), **counted})
+    return 0
+
+
+def _me() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in many containers
+        user = "?"
+    return f"{user}@{platform.node()}"
+
+
+def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:
+    """Waits a little while attempts that were claimed are answered or given back."""
+    until = time.monotonic() + GIVEN_BACK_WITHIN
+    while (fates := ledger.fates(claimed)).open and time.monotonic() < until:
+        if ledger.is_sqlite and not ledger.is_held():
+            break  # nobody is there who could give any back
+        time.sleep(LOOK_EVERY)
+    return fates
+
+
+def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
+    back = f" {wording.count(fates.given_back, 'submit')} claimed and not sent: given back." if fates.given_back else ""
+    if not fates.open:
+        return f"Nothing is on the wire.{back} What is paid is polled, copied and stored."
+    submits = wording.count(fates.open, "submit")
+    if ledger.is_sqlite and not ledger.is_held():
+        return f"{submits} may have left when the last run was killed; the next one tells.{back}"
+    verb = "is" if fates.open == 1 else "are"
+    return f"{submits} {verb} on the wire at most; their answers are recorded as they come.{back}"
+
+
+def lift_stop(desk: Desk, *, json: bool) -> int:
+    """Submits go on, except of batches that were paused one by one."""
+    stood = desk.ledger.lift_stop()
+    paused = [batch.name for batch in desk.ledger.batches() if batch.state == "paused"]
+    still = f" Still paused, each by itself: {', '.join(paused)}." if paused else ""
+    if stood is None:
+        note(f"Submits were not stopped.{still}")
+    else:
+        note(f"Submits go on. They had been stopped since {wording.day_and_time(stood.since)}, by {stood.by}.{still}")
+    if json:
+        show_json({"command": "resume", "all": True, "was_stopped": stood and document(stood), "paused": paused})
+    return 0
+
+
+def lifting(desk: Desk) -> str:
+    """The command that ends the stop."""
+    return command("resume --all", sandbox=desk.settings.is_sandbox)
+
+
+def told(stop: Stop, *, sandbox: bool) -> str:
+    """What every page says while it stands."""
+    return stop_line(stop, f" {command('resume --all', sandbox=sandbox)} ")
+
+
+def warn(ledger: Ledger | None, *, sandbox: bool) -> None:
+    """Said before money is asked for: what is agreed to now waits."""
+    stop = ledger.stopped() if ledger else None
+    if stop:
+        note(f"warning: {told(stop, sandbox=sandbox)}")
+
+
+def document(stop: Stop) -> dict[str, object]:
+    """The stop, for programs."""
+    return {"since": utc(stop.since), "by": stop.by}

@@ -1,0 +1,145 @@
+"""What a command needs around it: the stand-in for --sandbox, a destination that takes writes, its mark."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.flow.session import read_settings
+from jobs.errors import BadInput, LightfastError, StoreError
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Settings
+    from worker.storage.base import Store
+
+#: Beside the sandbox's ledger: its port and what it accepted, so that a later run finds the same stand-in.
+SANDBOX_PORT_FILE = "lightfast-sandbox.port"
+SANDBOX_STATE_FILE = "lightfast-sandbox.jsonl"
+
+
+# -- settings, with or without the stand-in ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False) -> Iterator[Settings]:
+    """The settings; with --sandbox, of a stand-in that lives as long as this command, and may leave no file behind."""
+    settings = read_settings(config)  # what is wrong ends the command before anything is started
+    if not sandbox:
+        yield settings
+        return
+    folder = settings.source.parent if settings.source else Path.cwd()
+    made = [folder / name for name in (SANDBOX_PORT_FILE, SANDBOX_STATE_FILE) if not (folder / name).exists()]
+    try:
+        with standin(folder) as url:
+            yield read_settings(config, sandbox_url=url)
+    finally:
+        for file in made if traceless else []:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def standin(folder: Path) -> Iterator[str]:
+    """A sandbox of this command's own; ends with it. Its port and its memory are kept in `folder`."""
+    from sandbox.servers import Server, ServerError  # noqa: PLC0415  only with --sandbox
+
+    port = _port_for(folder)
+    state = folder / SANDBOX_STATE_FILE
+    with tempfile.TemporaryDirectory(prefix="lightfast-") as log_folder:
+        server = Server(
+            name="sandbox",
+            url=f"http://127.0.0.1:{port}",
+            folder=Path(log_folder),
+            command=[sys.executable, "-m", "sandbox", "--port", str(port), "--state", str(state)],
+            is_up=lambda: _listens(port),
+        )
+        try:
+            server.start()
+        except ServerError as trouble:
+            raise LightfastError(str(trouble)) from None
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+def _port_for(folder: Path) -> int:
+    """The port of the last time, if it is free: links and tasks on record stay true."""
+    from sandbox.servers import free_port  # noqa: PLC0415  only with --sandbox
+
+    file = folder / SANDBOX_PORT_FILE
+    with contextlib.suppress(OSError, ValueError):
+        port = int(file.read_text(encoding="ascii"))
+        if not _listens(port):
+            return port
+    port = free_port()
+    file.write_text(str(port), encoding="ascii")
+    return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# -- the destination -----------------------------------------------------------------------------------------------
+
+
+def probe(dest: str) -> Store:
+    """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input."""
+    from worker.storage.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+
+    try:
+        store = open_store(dest)
+        warning = store.probe()
+    except StoreError as refused:
+        text = f"{dest}: {refused.message} ({refused.code}). Nothing was spent."
+        if _is_weather(refused):
+            raise LightfastError(text) from None
+        raise BadInput(text) from None
+    if warning:
+        sys.stderr.write(f"warning: {warning}\n")
+    return store
+
+
+def _is_weather(refused: StoreError) -> bool:
+    """Likely to pass by itself, unlike a missing bucket or a missing right."""
+    return refused.retryable and not refused.denied and refused.code != "bucket_missing"
+
+
+@contextlib.contextmanager
+def trackless(dest: str) -> Iterator[None]:
+    """Takes away what a look at a folder made: the folder itself, where it was not there."""
+    folder = Path(dest) if dest and "://" not in dest else None
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)] if folder else []
+    try:
+        yield
+    finally:
+        for path in [folder / ".lightfast" / "parts", folder / ".lightfast", *missing] if folder else []:
+            with contextlib.suppress(OSError):  # not empty: something is kept there
+                path.rmdir()
+
+
+def check_mark(store: Store, batch: str, ledger_id: str | None) -> None:
+    """Stops where another ledger has begun this batch. `ledger_id`: None for a ledger that is not there yet."""
+    from worker.storage.ownership_mark import another, look  # noqa: PLC0415  beside its use
+
+    found = look(store, batch)
+    if found is not None and found.ledger != ledger_id:
+        raise BadInput(another(store, batch, found))
+
+
+# -- the ledger that may not be there yet --------------------------------------------------------------------------
+
+
+def ledger_line(settings: Settings) -> str:
+    """Where the ledger is, and whether it is new."""
+    path = settings.database_path
+    if path is None:
+        return settings.database_url.partition("@")[2] or settings.database_url.partition("?")[0]
+    return f"{path}{'' if path.exists() else ' (new)'}"

@@ -1,0 +1,343 @@
+"""Works a batch here and now: progress while it goes, a calm end on Ctrl-C, and a summary that says what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli.output import copy_stops
+from cli.output import wording
+from cli.output.commands import command
+from cli.flow.options import Limits
+from cli.output.progress import Screen, open_screen
+from cli.flow.session import show, show_json
+from cli.flow.retries import misshapen, moderated, retried
+from cli.output.stuck import stuck_lines
+from jobs.results.progress import next_try_line, out_of_manifest, prices_of
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+from worker.runtime import telemetry
+from worker.local.run import Ending, Reason, StopSignal, run_batch
+from worker.services import build
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.reports.values import Progress
+    from jobs.settings.model import Settings
+
+#: Width of a summary's labels.
+_LABEL = 12
+#: Of these the reasons are counted together.
+_ENDED_BADLY = (Job.PARTIAL, Job.FAILED, Job.LOST)
+_NEEDS_EYES = (Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How much is said, and where."""
+
+    json: bool = False
+    quiet: bool = False
+    next: str = ""  # what to do after a run that is finished; else the results
+
+
+def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: Manner) -> int:
+    """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
+    started = time.monotonic()
+    screen = open_screen(quiet=manner.quiet or manner.json, sandbox=settings.is_sandbox)
+    log_events(settings)  # after the screen, which lets them through above its panel
+    try:
+        ending = asyncio.run(_run(settings, ledger, name, limits, screen))
+    finally:
+        screen.close()
+    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
+    tell(ended, manner)
+    return ended.code
+
+
+def log_events(settings: Settings) -> None:
+    """Events go to stderr: as JSON for programs, and for people only those that warn."""
+    telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
+
+
+def tell(ended: Ended, manner: Manner) -> None:
+    """How it ended: a document for programs, a summary for people."""
+    if manner.json:
+        show_json(document(ended))
+    else:
+        show(summary(ended, manner.next), sandbox=ended.progress.batch.sandbox)
+
+
+async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, screen: Screen) -> Ending:
+    stop = StopSignal()
+    _listen(stop, screen)
+    services = build(settings, ledger=ledger)
+    try:
+        return await run_batch(
+            services,
+            name,
+            max_stall=limits.max_stall,
+            stop_after=limits.stop_after,
+            on_progress=screen.show,
+            stop=stop,
+            held=True,
+        )
+    finally:
+        await services.close()
+
+
+def exit_code(ending: Ending, limits: Limits) -> int:
+    """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
+    rows = ending.progress.jobs
+    failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
+    asked = sum(rows.values()) - ending.progress.rows_out
+    forgiven = not rows.get(Job.CANCELLED) and limits.allowed.covers(failed, asked)
+    return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+
+
+def _listen(stop: StopSignal, screen: Screen) -> None:
+    """The first Ctrl-C stops calmly, the second at once; SIGTERM and a closed terminal, however often, calmly."""
+    loop = asyncio.get_running_loop()
+    for number, act in stop.handlers().items():
+        if number is signal.SIGHUP:
+            loop.add_signal_handler(number, _on_hang_up, act)
+        else:
+            loop.add_signal_handler(number, _on_signal, stop, screen, act)
+
+
+def _on_signal(stop: StopSignal, screen: Screen, act: Callable[[], None]) -> None:
+    if not stop.first.is_set():
+        screen.say(stopping_line(stop.in_the_air()))
+    act()
+
+
+def _on_hang_up(act: Callable[[], None]) -> None:
+    """Nobody reads any more, and each write to a terminal that is gone would fail in the middle of the last records."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode):  # of a terminal that is gone, isatty says no
+            os.dup2(nowhere, number)
+    act()
+
+
+def stopping_line(in_the_air: int) -> str:
+    """What the first Ctrl-C is answered with."""
+    if not in_the_air:
+        return "stopping: no submit is in the air (Ctrl-C again quits at once)"
+    submits = wording.count(in_the_air, "submit")
+    return f"stopping: {submits} in the air, waiting for the answers (Ctrl-C again quits at once)"
+
+
+# -- the summary ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A run that is over."""
+
+    ending: Ending
+    code: int
+    seconds: float | None  # that it took; None: it was others' work, and only watched
+    command: str = "run"
+
+    @property
+    def progress(self) -> Progress:
+        """The batch, counted at the end."""
+        return self.ending.progress
+
+
+Line = tuple[str, str]  # text, style
+
+
+def summary(ended: Ended, then: str = "") -> Iterator[Line]:
+    """Every line of the summary, with its style."""
+    progress = ended.progress
+    yield _headline(ended), "bold"
+    yield from _rows(progress)
+    yield _money(progress), ""
+    yield from _next(ended, then)
+
+
+def _headline(ended: Ended) -> str:
+    name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {wording.span(ended.seconds)}"
+    if ended.ending.reason is Reason.DONE:
+        return f"{name}: finished{took}, {_all_done(ended.progress)}"
+    if ended.ending.reason is Reason.ROWS_NEED_YOU:
+        needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
+        if not needy:
+            return f"{name}: ended, {wording.count(ended.progress.jobs.get(Job.CANCELLED, 0), 'row')} cancelled"
+        return f"{name}: finished{took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
+    return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
+
+
+def _all_done(progress: Progress) -> str:
+    """Rows that were left out on the user's word are no failure, and not done either."""
+    bad, skipped = progress.jobs.get(Job.INVALID, 0), progress.jobs.get(Job.SKIPPED, 0)
+    if not (bad or skipped):
+        return "every row is done"
+    parts = [f"{bad:,} bad left out"] * bool(bad) + [f"{skipped:,} skipped"] * bool(skipped)
+    return ", ".join([f"{wording.count(progress.jobs.get(Job.DONE, 0), 'row')} done", *parts])
+
+
+def _rows(progress: Progress) -> Iterator[Line]:
+    ended_badly = [state for state, _ in _states(progress, _ENDED_BADLY)]
+    tellers = {Job.DONE: _done, Job.HELD: _held}
+    if len(ended_badly) == 1:
+        tellers[ended_badly[0]] = _reasons
+    for state, number in _states(progress, tuple(Job)):
+        told = tellers[state](progress) if state in tellers else ""
+        style = "green" if state is Job.DONE else "yellow" if state in _NEEDS_EYES else ""
+        yield f"  {state:{_LABEL - 2}}{wording.count(number, 'row'):>12}   {told}".rstrip(), style
+    if len(ended_badly) > 1:
+        rows = wording.count(sum(progress.errors.values()), "row")
+        yield f"  {'reasons':{_LABEL - 2}}{rows:>12}   {_reasons(progress)}", "yellow"
+
+
+def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, int]]:
+    for state in sorted(states, key=lambda state: state is not Job.DONE):
+        if number := progress.jobs.get(state, 0):
+            yield state, number
+
+
+def _done(progress: Progress) -> str:
+    images = wording.count(progress.images_stored, "image")
+    if progress.jobs.get(Job.PARTIAL) or progress.errors.get("wrong_pixels"):
+        images += " of all rows"  # of those that ended badly too
+    odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
+    out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
+    return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}{out}"
+
+
+def _reasons(progress: Progress) -> str:
+    """By code, of all rows that ended badly."""
+    return wording.listed(progress.errors)
+
+
+def _held(progress: Progress) -> str:
+    """Rows whose outcome nobody knows, and rows whose paid images cannot be stored."""
+    stuck = f"{wording.count(progress.images_stuck, 'paid image')} ({wording.money(progress.stuck_money)}) at risk"
+    told = [f"{stuck}: not stored without you, see below"] if progress.images_stuck else []
+    if progress.images_unknown or not told:
+        money = wording.money(progress.unknown_money)
+        look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
+        told.append(f"outcome unknown, at most {money}:    {look}")
+    return "; ".join(told)
+
+
+def _money(progress: Progress) -> str:
+    batch = progress.batch
+    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
+    parts = [
+        f"{wording.money(batch.charged)}{of} ({prices_of(batch)})",
+        *([f"{wording.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
+        f"unknown at most {wording.money(progress.unknown_money)}",
+        f"lost {wording.money(progress.lost_money)}",
+    ]
+    return f"{'money':{_LABEL}}{', '.join(parts)}"
+
+
+def _next(ended: Ended, then: str) -> Iterator[Line]:
+    name = ended.progress.batch.name
+    sandbox = ended.progress.batch.sandbox
+    if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
+        results = f"{command(f'results {name}', sandbox=sandbox)} --per image -o done.csv"
+        yield f"{'next':{_LABEL}}{then or results}", ""
+        yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
+    else:
+        left = ended.progress.jobs.get(Job.READY, 0)
+        waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
+        rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
+        first = _first(ended)
+        yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
+        goes_on = "then the same command goes on" if first else "the same command goes on"
+        yield f"{'' if first else 'next':{_LABEL}}{goes_on}{rows}", ""
+        if ended.ending.reason is Reason.NOTHING_STORED:
+            yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
+
+
+def _first(ended: Ended) -> list[str]:
+    """The command that is needed before the same one helps; alone on its line, so that it can be pasted."""
+    if ended.ending.reason is Reason.BUDGET_USED:
+        return [_raise(ended.progress)]
+    if ended.ending.reason is Reason.ALL_PAUSED:
+        return [command("resume --all", sandbox=ended.progress.batch.sandbox)]
+    return []
+
+
+def _where_nothing_is_stored(progress: Progress) -> Iterator[str]:
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    for failing in progress.failing:
+        yield next_try_line(failing)
+        if failing.batch and failing.batch != name:
+            yield copy_stops.helps(failing, name, sandbox=sandbox)
+    if progress.images_generated:
+        yield f"{command(f'give-up {name}', sandbox=sandbox)} --key KEY  ends a row unstored"
+
+
+def _for_bad_rows(progress: Progress) -> Iterator[str]:
+    """What helps rows that ended badly, as commands to paste."""
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    if progress.batch.state is BatchState.CANCELLED:
+        return
+    if again := retried(progress.errors):
+        yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {wording.count(again, 'row')}"
+    yield from stuck_lines(progress)
+    yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
+
+
+def _raise(progress: Progress) -> str:
+    """The budget that what is left would need, prices staying as they are."""
+    batch = progress.batch
+    cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
+    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f}"
+
+
+def document(ended: Ended) -> dict[str, object]:
+    """The end of a run, for programs."""
+    progress, batch = ended.progress, ended.progress.batch
+    return {
+        "command": ended.command,
+        "batch": batch.name,
+        "dest": batch.dest,
+        "exit_code": ended.code,
+        "reason": str(ended.ending.reason),
+        "message": ended.ending.message,
+        "sandbox": batch.sandbox,
+        "seconds": None if ended.seconds is None else round(ended.seconds, 1),
+        "rows": {str(state): number for state, number in progress.jobs.items()},
+        "images": {
+            "all": progress.images_total,
+            "stored": progress.images_stored,
+            "waiting": progress.images_generated,
+            "in_flight": progress.images_in_flight,
+            "unknown": progress.images_unknown,
+            "lost": progress.images_lost,
+            "stuck": progress.images_stuck,
+            "aside": progress.images_aside,
+            "wrong_pixels": progress.wrong_pixels,
+        },
+        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
+        "bytes": progress.bytes_stored,
+        "errors": dict(progress.errors),
+        "stuck": [
+            {"key": each.key, "index": each.slot, "code": each.code, "message": each.message} for each in progress.stuck
+        ],
+        "usd": {
+            "budget": None if batch.budget is None else batch.budget / 1_000_000,
+            "charged": batch.charged / 1_000_000,
+            "reserved": batch.reserved / 1_000_000,
+            "unknown": progress.unknown_money / 1_000_000,
+            "lost": progress.lost_money / 1_000_000,
+            "remaining": progress.remaining_money / 1_000_000,
+        },
+        "cut_off": {"submits": ended.ending.unknown, "usd": ended.ending.money / 1_000_000},
+    }

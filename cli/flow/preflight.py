@@ -1,0 +1,272 @@
+"""What `plan`, `run` and `submit` have in common: everything looked at, nothing touched."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from cli.flow.options import Limits, Making, is_terminal, read_limits
+from jobs.errors import BadInput
+from jobs.planning.intake import Intake, survey, words_of_references
+from jobs.ledger import Ledger, open_ledger
+from jobs.ledger.accounts.configured import told
+from jobs.ledger.batches.values import Batch
+from jobs.manifest.reader import Manifest, ReadOptions, open_manifest
+from jobs.planning.planner import DEFAULT_PATH, PlanOptions
+from jobs.policy.reuse import Reuse
+from jobs.settings.model import Settings
+from jobs.planning.survey import Survey
+from providers.catalog.models import Catalog
+from providers.registry import PROVIDERS, key_variable
+from worker.references import Files, look_at
+from worker.services import catalog_of, limits_of
+from worker.local.manifest_sources import local_source
+
+if TYPE_CHECKING:
+    from jobs.planning.intake import Progress
+
+#: An address that lacks a slash or its colon: it would be taken for a folder.
+_MISTYPED = re.compile(r"(s3|gs|az|file)(:/?(?!/)|//)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """A manifest as it would be taken, before anything is spent or written."""
+
+    making: Making
+    limits: Limits
+    settings: Settings
+    manifest: Manifest
+    intake: Intake
+    seen: Survey
+    name: str  # the batch's
+    batch: Batch | None  # as the ledger has it
+    ledger: Ledger | None  # None: there is none yet
+    dest: str  # "": not given
+    path: str
+    files: Files  # what the manifest's references stand for
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nothing may be spent as things are."""
+        making, budget = self.making, self.limits.budget
+        policy = self.seen.refuse_reasons(
+            skip_bad=making.skip_bad,
+            budget=budget,
+            partial=making.partial,
+            changed=making.changed,
+            batch=self.batch,
+        )
+        return [*self._missing(), *self._stranded(), *self._without_keys(), *policy]
+
+    def _without_keys(self) -> Iterator[str]:
+        """Rows that are known by their numbers would take those of the rows that are there."""
+        if self.making.append and not self.seen.has_key:
+            yield (
+                f"--append needs a key column, and {self.seen.manifest} has none: its rows are known by their number, "
+                "so they would be taken for the first rows of the batch. Name a column of yours: --map key=COLUMN."
+            )
+
+    def _stranded(self) -> list[str]:
+        """Paid work that these settings would leave unasked about."""
+        missing = self.ledger.stranded(limits_of(self.settings)) if self.ledger else []
+        return [told(each) for each in missing]
+
+    def _missing(self) -> Iterator[str]:
+        if not self.settings.accounts:
+            names = ", ".join(map(key_variable, PROVIDERS))
+            yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
+        if not self.dest:
+            yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
+        yield from self._unpriced()
+
+    def _unpriced(self) -> Iterator[str]:
+        """What has no price fits no daily budget, and would wait for ever."""
+        for line in self.seen.routes:
+            mine = [each for each in self.settings.accounts.values() if each.provider == line.provider]
+            by_accounts = bool(mine) and all(account.daily_budget is not None for account in mine)
+            if line.price is None and (self.settings.daily_budget is not None or by_accounts):
+                yield (
+                    f"daily_budget cannot be kept: the price of {line.provider} {line.label} is not known. "
+                    "Give yours under [accounts.NAME.prices], or choose another --provider."
+                )
+
+
+@contextlib.contextmanager
+def take(making: Making, settings: Settings, progress: Progress | None = None) -> Iterator[Taking]:
+    """Reads the whole manifest against the ledger. Spends and writes nothing."""
+    limits = read_limits(making, terminal=is_terminal())
+    name = batch_name(making)
+    catalog = _catalog(settings)
+    source_of = local_source(making.manifest, allow_private_hosts=settings.allow_private_hosts)
+    with source_of as source, _existing_ledger(settings) as ledger:
+        options = ReadOptions(delimiter=making.delimiter or None, encoding=making.encoding or None)
+        manifest = open_manifest(source.path, name=source.name, options=options)
+        batch = ledger.find_batch(name) if ledger else None
+        dest, path = _bound(making, settings, batch)
+        files = Files(source.folder)
+        intake = Intake(
+            manifest=manifest,
+            options=_plan_options(making, settings, name, dest, path),
+            catalog=catalog,
+            ledger=ledger,
+            changed=making.changed,
+            skip_bad=making.skip_bad,
+            append=making.append,
+            reuse=Reuse(making.reuse) if making.reuse else None,
+            sandbox=batch.sandbox if batch else settings.is_sandbox,
+            references=files,
+        )
+        if making.check_urls:
+            files = Files(source.folder, _look_at_references(intake, settings, making))
+            intake = replace(intake, references=files)
+        yield Taking(
+            making=making,
+            limits=limits,
+            settings=settings,
+            manifest=manifest,
+            intake=intake,
+            seen=survey(intake, batch, limits_of(settings), progress),
+            name=name,
+            batch=batch,
+            ledger=ledger,
+            dest=dest,
+            path=path,
+            files=files,
+        )
+
+
+def batch_name(making: Making) -> str:
+    """--batch, or the manifest's name without its endings."""
+    if making.batch:
+        if not _NAME.fullmatch(making.batch) or making.batch.startswith("."):
+            raise BadInput(f'--batch: "{making.batch}": expected letters, digits, . _ - (up to 100)')
+        return making.batch
+    if making.manifest == "-":
+        raise BadInput("--batch NAME is missing: a manifest from standard input has no name of its own.")
+    plain = Path(urlsplit(making.manifest).path if "://" in making.manifest else making.manifest).name
+    plain = plain.removesuffix(".gz")
+    stem = next((plain.removesuffix(ending) for ending in _ENDINGS if plain.lower().endswith(ending)), plain)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:100]
+    if not name:
+        raise BadInput(f'--batch NAME is missing: "{making.manifest}" makes no name of letters, digits, . _ -')
+    return name
+
+
+def normal_dest(dest: str) -> str:
+    """DEST as the ledger keeps it: a folder by its full path, without a slash at the end."""
+    if typed := _MISTYPED.match(dest):
+        scheme = typed[1].lower()
+        meant = f"{scheme}://{'/' * (scheme == 'file')}{dest[typed.end() :]}"
+        raise BadInput(f'--to "{dest}" would be a folder of that name. Did you mean {meant}? For the folder: ./{dest}')
+    if dest.startswith("file://"):
+        dest = _folder_of(dest)
+    scheme, has_scheme, rest = dest.partition("://")
+    if has_scheme and not rest.strip("/"):
+        raise BadInput(f'--to "{dest}": no bucket is named. A destination is {scheme}://BUCKET/PREFIX or a folder.')
+    if has_scheme:
+        return dest.rstrip("/")
+    return str(Path(dest).expanduser().absolute()) if dest else ""
+
+
+def _folder_of(url: str) -> str:
+    host, slash, path = url.removeprefix("file://").partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise BadInput(f'--to "{url}": a file URL has three slashes, file:///folder.')
+    return unquote(f"/{path}")
+
+
+def _bound(making: Making, settings: Settings, batch: Batch | None) -> tuple[str, str]:
+    """DEST and path template: a batch keeps those it began with."""
+    dest = normal_dest(making.to or (batch.dest if batch else settings.storage.to))
+    if batch is None:
+        return dest, making.path or DEFAULT_PATH
+    if dest != batch.dest:
+        raise BadInput(
+            f"batch {batch.name} goes to {batch.dest}, not to {dest}: what is paid lies there. "
+            "Leave --to out, or give another --batch."
+        )
+    if making.path and making.path != batch.path:
+        raise BadInput(f'batch {batch.name} has the path "{batch.path}", not "{making.path}". Give another --batch.')
+    return dest, batch.path
+
+
+def _plan_options(making: Making, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
+    given = frozenset(account.provider for account in settings.accounts.values())
+    return PlanOptions(
+        batch=name,
+        path=path,
+        prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
+        prompt=making.prompt or None,
+        mapping=_mapping(making.map or []),
+        skip_empty=making.skip_empty or None,
+        model=making.model or None,
+        ratio=making.ratio or None,
+        resolution=making.resolution or None,
+        n=_n(making.n),
+        providers=tuple(name.strip() for name in making.provider.split(",") if name.strip()),
+        configured=given or frozenset(PROVIDERS),  # without any, the plan is shown and then refused
+        limit=making.limit,
+        has_addresses=not dest or "://" in dest or bool(settings.storage.public_url),
+    )
+
+
+def _look_at_references(intake: Intake, settings: Settings, making: Making) -> dict[int, str]:
+    """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
+    tell = counting(making, "links looked at")
+    return look_at(words_of_references(intake), allow_private_hosts=settings.allow_private_hosts, tell=tell)
+
+
+def counting(making: Making, what: str, each: int = 100) -> Progress | None:
+    """A count that grows, for a person who waits at a terminal."""
+    if making.quiet or making.json or not sys.stderr.isatty():
+        return None
+
+    def show(count: int) -> None:
+        if count % each == 0:
+            sys.stderr.write(f"\r{count:,} {what}")
+            sys.stderr.flush()
+
+    return show
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise BadInput([f'--map: "{pair}": expected KNOWN=COLUMN, such as key=Handle' for pair in wrong])
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _n(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdecimal()):
+        raise BadInput(f'--n: "{text}": expected a whole number from 1 to 10')
+    return int(text[:6]) if text else None
+
+
+def _catalog(settings: Settings) -> Catalog:
+    try:
+        return catalog_of(settings)
+    except ValueError as wrong:
+        raise BadInput(str(wrong).split("; ")) from None
+
+
+@contextlib.contextmanager
+def _existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
+    """The ledger if there is one; an SQLite file is not made before everything is checked."""
+    path = settings.database_path
+    if path is not None and not path.exists():
+        yield None
+        return
+    ledger = open_ledger(settings.database_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()

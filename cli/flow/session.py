@@ -1,0 +1,169 @@
+"""What every report does: open the ledger that is there, find the batch, and print a page or a document."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.batches.values import Batch
+    from jobs.settings.model import Settings
+
+#: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Desk(NamedTuple):
+    """What a report reads from."""
+
+    ledger: Ledger
+    settings: Settings
+
+
+#: Whether the settings that were read last are a stand-in's.
+_standin: ContextVar[bool] = ContextVar("standin", default=False)
+
+
+def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
+    """The settings; whatever is said from here on is marked where they are a stand-in's, by whichever of their ways."""
+    from jobs.settings.sources import load_settings  # noqa: PLC0415  `--help` does without
+
+    settings = load_settings(config, sandbox_url=sandbox_url)
+    _standin.set(settings.is_sandbox)
+    return settings
+
+
+@contextmanager
+def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[Desk]:
+    """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
+    if works:
+        from cli.flow.environment import settings_for  # noqa: PLC0415  heavy
+
+        with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
+            yield desk
+        return
+    with desk_of(read_settings(config, sandbox_url=NOWHERE if sandbox else None)) as desk:
+        yield desk
+
+
+@contextmanager
+def desk_of(settings: Settings) -> Iterator[Desk]:
+    """The same, of settings that are read already."""
+    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
+
+    path = settings.database_path
+    if path is not None and not path.exists():
+        hint = _of_the_demo(path) if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
+        raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
+    ledger = open_ledger(settings.database_url)
+    try:
+        yield Desk(ledger, settings)
+    finally:
+        ledger.close()
+
+
+def _of_the_demo(path: Path) -> str:
+    folder = path.parent / "demo-output"
+    return f" The demo's is in {folder.name}: cd {folder.name} first." if (folder / path.name).exists() else ""
+
+
+def find_batch(ledger: Ledger, name: str) -> Batch:
+    """The batch of this name; near misses are named."""
+    from jobs.results.rows import near  # noqa: PLC0415  only when a batch is asked for
+
+    batch = ledger.find_batch(name)
+    if batch is None:
+        names = [known.name for known in ledger.batches()]
+        raise BadInput(f"There is no batch {name!r} in this ledger. {near(name, names)}")
+    return batch
+
+
+#: Keys looked through for near misses.
+KEYS_LOOKED_AT = 10_000
+
+
+def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
+    """Ends where none of these batches has a row of this key; near misses are named."""
+    from jobs.results.rows import near  # noqa: PLC0415  only for a mistyped key
+
+    if any(ledger.story(batch, key) for batch in batches):
+        return
+    keys: list[str] = []
+    for result in chain.from_iterable(map(ledger.results, batches)):
+        if result.key == key:
+            return
+        keys += [result.key] * (len(keys) < KEYS_LOOKED_AT)
+    where = f"batch {batches[0]}" if len(batches) == 1 else "this ledger"
+    raise BadInput(f"There is no key {key!r} in {where}. {near(key, keys)}")
+
+
+def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: bool = False) -> None:
+    """Prints lines with a style each ("" for none), on stdout unless told; styles are seen at a terminal only."""
+    from rich.console import Console  # noqa: PLC0415  only when something is printed
+    from rich.text import Text  # noqa: PLC0415  the same
+
+    class Calm(Console):
+        def on_broken_pipe(self) -> None:
+            """The command's own exit code stands; rich would end with 1, and the summary's rest is lost anyway."""
+            let_go_of_stdout()
+
+    console = Calm(highlight=False, stderr=stderr)
+    if sandbox:
+        console.print(
+            Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")
+        )
+    for line, style in lines:
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
+def let_go_of_stdout() -> None:
+    """A reader that has seen enough (`| head`) is no mistake: what comes after, and at the end, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_json(document: Mapping[str, object]) -> None:
+    """Prints one document on stdout; it says `sandbox` as the screens do."""
+    import orjson  # noqa: PLC0415  only when one is asked for
+
+    head = {"schema": 1, "sandbox": _standin.get()}
+    text = orjson.dumps({**head, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    sys.stdout.write(text.decode())
+
+
+def note(text: str) -> None:
+    """Says something beside the data, on stderr."""
+    typer.echo(sandbox_mark() + text, err=True)
+
+
+def sandbox_mark() -> str:
+    """What every line says that is about the stand-in's pictures and money."""
+    return "SANDBOX " if "--sandbox" in sys.argv or _standin.get() else ""
+
+
+# -- who works -----------------------------------------------------------------------------------------------------
+
+#: Seconds without a sign of life after which a worker counts as gone.
+SIGN_OF_LIFE = 60.0
+#: What is said of a SQLite ledger without a run.
+NOBODY = "nobody works on it now: the same `lightfast run` goes on"
+
+
+def is_worked_on(ledger: Ledger, now: float) -> bool:
+    """Whether a run, or a worker, is alive."""
+    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers_seen(now, SIGN_OF_LIFE))
+
+
+def nobody_works(ledger: Ledger) -> str:
+    """What is said where none is."""
+    return NOBODY if ledger.is_sqlite else "no worker has shown life for a minute; it goes on when one does"

@@ -1,0 +1,83 @@
+"""Watching a batch that others work on, and judging when there is no more to wait for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from cli.flow.options import Limits
+from cli.output.progress import Screen, troubles
+from cli.flow.session import NOBODY, SIGN_OF_LIFE
+from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, Ending, told
+from worker.local.stall import StallDetector
+from worker.local.completion import Reason, Standing, finished, is_over
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+
+#: Seconds between two looks, and the share of the time that looking may take.
+LOOK_EVERY = 1.0
+LOOKING_SHARE = 0.1
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """One batch, looked at until it has ended or waits for a person for too long."""
+
+    ledger: Ledger
+    name: str
+    limits: Limits
+    screen: Screen
+    _stall: StallDetector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stall = StallDetector(max_stall=self.limits.max_stall)
+
+    def until_it_ends(self) -> Ending:
+        """Ctrl-C ends the watching, not the work."""
+        try:
+            while True:
+                before = time.monotonic()
+                standing = self._look()
+                self.screen.show(standing.progress, standing.accounts)
+                reason = self._judge(standing)
+                if reason is not None:
+                    return self._ending(reason, standing)
+                time.sleep(max(LOOK_EVERY, (time.monotonic() - before) / LOOKING_SHARE))
+        except KeyboardInterrupt:
+            return self._ending(Reason.INTERRUPTED, self._look())
+
+    def _look(self) -> Standing:
+        now = time.time() + self.ledger.clock_offset()
+        progress = self.ledger.progress(self.name, now)
+        return Standing(
+            progress=replace(progress, unwritable=self.ledger.unwritable()),
+            accounts=self.ledger.accounts(),
+            now=now,
+        )
+
+    def _judge(self, standing: Standing) -> Reason | None:
+        if is_over(standing.progress):
+            return finished(standing.progress, 0.0)
+        return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
+
+    def _is_alone(self, now: float) -> bool:
+        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SIGN_OF_LIFE))
+
+    def _ending(self, reason: Reason, standing: Standing) -> Ending:
+        code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
+        return Ending(exit_code=code, reason=reason, message=self._told(reason, standing), progress=standing.progress)
+
+    def _told(self, reason: Reason, standing: Standing) -> str:
+        if reason is Reason.INTERRUPTED:
+            return f"no longer watched; {self._who()}"
+        if reason is not Reason.NOTHING_MOVES:
+            return told(reason, standing)
+        held_up = "; ".join(troubles(standing.progress, standing.accounts))
+        return held_up or f"nothing moves; {self._who() if self.ledger.is_sqlite else 'is a worker there?'}"
+
+    def _who(self) -> str:
+        if not self.ledger.is_sqlite:
+            return "the workers go on"
+        return "the `lightfast run` at work goes on" if self.ledger.is_held() else NOBODY

@@ -1,0 +1,206 @@
+"""What a manifest would buy again and what it takes out of its batch, told before anybody pays; and what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli.output import wording
+from cli.output.commands import repeated
+
+if TYPE_CHECKING:
+    from cli.flow.preflight import Taking
+    from jobs.planning.overlap import Place
+
+Line = tuple[str, str]  # text, style
+
+#: Other batches that are named; all count.
+_FEW = 5
+_WIDTH = 13
+#: What another batch is bound to, so that a command for it must not say otherwise.
+_BOUND = ("--batch", "--to", "--path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A command that gets the images, or keeps the rows, without paying again."""
+
+    why: str
+    command: str
+
+
+def lines(taking: Taking) -> Iterator[Line]:
+    """All that is to be said; nothing where nothing is bought again and no row goes."""
+    for name, told in (("taken out", _taken_out(taking)), ("reused", _reused(taking)), ("again", _again(taking))):
+        yield from ((f"{'' if at else name:{_WIDTH}}  {text}", "bold yellow") for at, text in enumerate(told))
+    for way in ways(taking):
+        yield f"{'':{_WIDTH}}  {way.why}:", "yellow"
+        yield f"{'':{_WIDTH}}    {way.command}", "yellow"
+
+
+def _taken_out(taking: Taking) -> Iterator[str]:
+    again = taking.seen.again
+    if not (again.absent and taking.seen.good) or taking.making.append:
+        return
+    images = f", {again.absent_with_images:,} of them with images" if again.absent_with_images else ""
+    yield (
+        f"{wording.count(again.absent, 'row')} on record {_is(again.absent)} not in this manifest"
+        f"{', or bad in it' if taking.seen.bad else ''}{images}: "
+        "they are listed no more, and not bought; images stay where they are, and count as done"
+    )
+    if taking.seen.new and not (again.matched or taking.seen.bad):
+        yield "no row on record is in this manifest: all its keys are new"
+
+
+def _reused(taking: Taking) -> Iterator[str]:
+    again = taking.seen.again
+    if again.reused:
+        how = "named where they are" if taking.making.reuse == "link" else "copied from where they are"
+        images, rows = wording.count(again.reused_images, "image"), wording.count(again.reused, "row")
+        yield f"{images} of {rows} {how}; up to {wording.money(again.reused_money)} is not spent"
+    elif taking.making.reuse:
+        yield "no row: no image of the same request, stored or being made, is on record"
+
+
+def _again(taking: Taking) -> Iterator[str]:
+    again = taking.seen.again
+    if not again.rows:
+        return
+    cost = f" (up to {wording.money(again.money)})" if again.money else ""
+    yield (
+        f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid{cost} "
+        f"{_have(again.rows)} a request that was made already:"
+    )
+    if again.here:
+        yield f"  {again.here:,} in this batch, under keys that are not in this manifest{_rewritten(taking)}"
+    for place in again.places[:_FEW]:
+        yield f"  {min(place.rows, again.rows):,} in batch {_named(taking, place)}{_rewritten_there(place)}"
+    if len(again.places) > _FEW:
+        yield f"  … in {len(again.places):,} batches in all"
+    if again.many:
+        yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
+
+
+def _rewritten(taking: Taking) -> str:
+    """Spreadsheets do that: leading zeros go, and what looks like a date becomes one."""
+    again = taking.seen.again
+    if again.matched or taking.seen.bad or not again.absent:
+        return ""
+    return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
+
+
+def _rewritten_there(place: Place) -> str:
+    if place.rewritten is None or 2 * place.same_keys > place.rows:
+        return ""
+    there, here = place.rewritten
+    return f'. Has a spreadsheet rewritten the keys? "{there}" there is "{here}" in this file'
+
+
+def _named(taking: Taking, place: Place) -> str:
+    name, dest = _batch(taking, place)
+    return f"{name} -> {dest}"
+
+
+def _batch(taking: Taking, place: Place) -> tuple[str, str]:
+    known = taking.ledger.batches() if taking.ledger else []
+    return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def mistake(taking: Taking) -> str:
+    """Why --yes alone does not buy; empty where it does."""
+    again = taking.seen.again
+    if not again.many or taking.making.buy_again:
+        return ""
+    return f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid were made already"
+
+
+# -- what costs nothing --------------------------------------------------------------------------------------------
+
+
+def ways(taking: Taking) -> list[Way]:
+    """Commands that can be pasted as they stand."""
+    return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking), *_with_the_old_keys(taking)]
+
+
+def _keep(taking: Taking) -> Iterator[Way]:
+    """For rows to be added. Where keys were rewritten, keeping the old ones would not make the new ones free."""
+    again = taking.seen.again
+    wanted = taking.seen.good and taking.seen.has_key and not taking.making.append
+    if again.absent and not again.here and wanted:
+        yield Way(why="to add these rows and keep the others", command=repeated("--append"))
+
+
+def _in_the_other_batch(taking: Taking) -> Iterator[Way]:
+    """Where one batch has them all under the same keys, the manifest belongs there."""
+    again = taking.seen.again
+    whole = [place for place in again.places if again.rows and place.same_keys >= again.rows]
+    for place in whole[:1]:
+        name, _ = _batch(taking, place)
+        adds = ("--append",) if _has_more(taking, place) and taking.seen.has_key else ()
+        without = (*_BOUND, *(["--append"] if taking.making.append else []))
+        why = f"batch {name} has them under the same keys; there they cost nothing"
+        yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
+
+
+def _with_the_old_keys(taking: Taking) -> Iterator[Way]:
+    again = taking.seen.again
+    for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
+        name, _ = _batch(taking, place)
+        why = f"with the keys of batch {name} put back into the file, this pays for none of its rows"
+        without = (*_BOUND, *(["--append"] if taking.making.append else []))
+        yield Way(why=why, command=repeated("--batch", name, without=without))
+
+
+def _taken_over(taking: Taking) -> Iterator[Way]:
+    again = taking.seen.again
+    if again.copyable and not taking.making.reuse:
+        why = f"to have images copied from where they are, of up to {wording.count(again.copyable, 'row')}"
+        yield Way(why=why, command=repeated("--reuse"))
+
+
+def _has_more(taking: Taking, place: Place) -> bool:
+    return taking.ledger is not None and taking.ledger.count_rows(place.batch_id) > place.same_keys
+
+
+# -- for programs --------------------------------------------------------------------------------------------------
+
+
+def document(taking: Taking) -> dict[str, object]:
+    """The same figures."""
+    again = taking.seen.again
+    leave = not taking.making.append
+    return {
+        "again": {
+            "rows": again.rows,
+            "images": again.images,
+            "usd": again.money / 1_000_000,
+            "rows_to_pay": again.to_pay,
+            "in_this_batch": again.here,
+            "elsewhere": [
+                {"batch": name, "dest": dest, "rows": place.rows, "same_keys": place.same_keys}
+                for place in again.places
+                for name, dest in [_batch(taking, place)]
+            ],
+            "needs_buy_again": again.many,
+            "instead": [way.command for way in ways(taking)],
+        },
+        "reused": {
+            "rows": again.reused,
+            "images": again.reused_images,
+            "usd_not_spent": again.reused_money / 1_000_000,
+        },
+        "taken_out": {
+            "rows": again.absent if leave else 0,
+            "with_images": again.absent_with_images if leave else 0,
+        },
+        "not_in_manifest": again.absent,
+    }

@@ -1,0 +1,254 @@
+"""What a person sees while a batch runs: a live panel at a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cli.flow import emergency_stop
+from cli.output import copy_stops
+from cli.output import wording
+from jobs.errors import MOVED
+from jobs.results.progress import (
+    day_budget_line,
+    failing_line,
+    images_failing,
+    images_per_second,
+    images_to_come,
+    next_try_line,
+    resting,
+    seconds_left,
+    trouble_line,
+    unwritable_line,
+)
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+
+    from jobs.ledger.accounts.values import Account
+    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.reports.values import Progress
+
+#: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
+PLAIN_EVERY, UNCHANGED_EVERY = 10.0, 60.0
+#: Counts are shown in this order.
+_SHOWN = (Job.READY, Job.WORKING, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD, Job.CANCELLED)
+_BAD = {Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL}
+
+
+class Screen(Protocol):
+    """Shows how far a batch is."""
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """The newest counts."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def close(self) -> None:
+        """Leave what was said on the screen."""
+
+
+def open_screen(*, quiet: bool, sandbox: bool) -> Screen:
+    """The screen that fits where stderr goes."""
+    if quiet:
+        return Silent()
+    return LiveScreen(sandbox=sandbox) if sys.stderr.isatty() else PlainScreen(sandbox=sandbox)
+
+
+class Silent:
+    """--quiet: only what must be said."""
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Even so."""
+        sys.stderr.write(text + "\n")
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PlainScreen:
+    """A line every ten seconds while something changes, else every minute; at once when an account is paused."""
+
+    sandbox: bool = False
+    now: Callable[[], float] = time.time
+    _began: float = field(init=False)
+    _last_line: str = ""
+    _last_at: float = -math.inf
+    _last_news: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        self._began = self.now()
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Says it when it is time and something is new."""
+        now = self.now()
+        news = tuple(troubles(progress, accounts))
+        known = set(map(_without_figures, self._last_news))
+        for line in news:
+            if _without_figures(line) not in known:
+                self.say(line)
+        self._last_news = news
+        line = plain_line(progress, Span(self._began, now))
+        if line != self._last_line and not 0 <= now - self._last_at < PLAIN_EVERY:
+            self._last_line, self._last_at = line, now
+            self.say(line)
+        elif not 0 <= now - self._last_at < UNCHANGED_EVERY:
+            self._last_at = now
+            self.say(f"{line}; nothing new for a minute, still at work")
+
+    def say(self, text: str) -> None:
+        """One line, with the time."""
+        mark = "SANDBOX " if self.sandbox else ""
+        sys.stderr.write(f"{wording.time_of_day(self.now())} {mark}{text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def _without_figures(line: str) -> str:
+    """What a line tells but for its counts: one that only counts on is no news."""
+    return re.sub(r"\d", "", line)
+
+
+class LiveScreen:
+    """A panel that is drawn anew about four times a second."""
+
+    def __init__(self, *, sandbox: bool) -> None:
+        from rich.console import Console  # noqa: PLC0415  a live screen alone needs it
+        from rich.live import Live  # noqa: PLC0415  the same
+
+        self._sandbox = sandbox
+        self._began = time.time()
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
+        """Draws it."""
+        lines = _lines(progress, accounts, Span(self._began, time.time()))
+        self._live.update(_panel(progress, lines, sandbox=self._sandbox))
+
+    def say(self, text: str) -> None:
+        """Above the panel."""
+        self._console.print(text, markup=False)
+
+    def close(self) -> None:
+        """Takes the panel away."""
+        self._live.stop()
+
+
+class Span(NamedTuple):
+    """When this command began, and now: the pace of an earlier run is not its own."""
+
+    began: float
+    now: float
+
+
+def plain_line(progress: Progress, span: Span) -> str:
+    """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
+    on_their_way = progress.images_in_flight + progress.images_generated
+    parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
+    if on_their_way:
+        parts.append(f"{on_their_way:,} on their way")
+    if images_failing(progress):
+        parts.append(f"of these not copied yet {wording.listed(progress.copy_errors)}")
+    parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
+    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
+
+
+def _pace(progress: Progress, span: Span) -> Iterator[str]:
+    pace = images_per_second(progress, span.now, span.began)
+    if pace is not None and images_to_come(progress):
+        yield f"{pace * 60:,.0f} images a minute"
+    yield _spent(progress)
+    left = seconds_left(progress, span.now, span.began)
+    if left:
+        yield f"about {wording.span(left)} left"
+
+
+def _spent(progress: Progress) -> str:
+    batch = progress.batch
+    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
+    flying = f", {wording.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
+    return f"{wording.money(batch.charged)}{of} so far{flying}"
+
+
+def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
+    for state in _SHOWN:
+        if number := progress.jobs.get(state, 0):
+            yield state, number
+
+
+def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
+    """What holds the batch up, if anything does."""
+    if progress.unwritable:
+        yield unwritable_line(progress.unwritable)
+    if progress.stop:
+        yield emergency_stop.told(progress.stop, sandbox=progress.batch.sandbox)
+    if progress.batch.state is not BatchState.ACTIVE:
+        yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
+    if progress.moved:
+        yield MOVED
+    for trouble in progress.troubles:
+        waiting = wording.count(progress.images_generated, "paid image")
+        yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
+    for failing in progress.failing:
+        yield f"{failing_line(failing)}; {next_try_line(failing)}{_elsewhere(progress, failing)}"
+    yield from map(paused_line, resting(progress, accounts, time.time()))
+    yield from map(day_budget_line, progress.day_limits)
+
+
+def _elsewhere(progress: Progress, failing: Failing) -> str:
+    """Where other batches are to blame: the command that helps."""
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    if failing.batch in (None, name):
+        return ""
+    return f"; {unstored.helps(failing, name, sandbox=sandbox)}"
+
+
+def paused_line(account: Account) -> str:
+    """Why an account rests, and until when."""
+    until = account.paused_until
+    when = "" if until is None or math.isinf(until) else f" until {wording.time_of_day(until)}"
+    why = account.paused_message or account.paused_code or "no reason on record"
+    return f"account {account.name} ({account.provider}) is paused{when}: {wording.shorten(why, 160)}"
+
+
+def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox: bool) -> Group:
+    from rich.console import Group  # noqa: PLC0415  drawn only
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415  the same
+    from rich.table import Table  # noqa: PLC0415  the same
+    from rich.text import Text  # noqa: PLC0415  the same
+
+    head = Table.grid(padding=(0, 2))
+    stored = f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')}"
+    bar = ProgressBar(total=max(progress.images_total, 1), completed=progress.images_stored, width=40)
+    name = Text(progress.batch.name, style="bold")
+    head.add_row(Text("SANDBOX", style="black on yellow"), name, bar, stored) if sandbox else head.add_row(
+        name, bar, stored
+    )
+    lines = [Text("  " + "   ".join(part), style=style) for part, style in told]
+    return Group(head, *lines)
+
+
+def _lines(progress: Progress, accounts: Sequence[Account], span: Span) -> Iterator[tuple[list[str], str]]:
+    yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
+    yield [*_pace(progress, span)], "cyan"
+    if images_failing(progress):
+        yield [f"not copied yet: {wording.listed(progress.copy_errors)}; they are tried on"], "yellow"
+    for trouble in troubles(progress, accounts):
+        yield [trouble], "yellow"

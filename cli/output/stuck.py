@@ -1,0 +1,27 @@
+"""Paid images that only a person can help, as lines for a screen."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cli.output import wording
+from cli.output.commands import command
+
+if TYPE_CHECKING:
+    from jobs.ledger.reports.values import Progress
+
+
+def stuck_lines(progress: Progress) -> Iterator[str]:
+    """Paid images that only a person can help: which, why, and what ends it."""
+    name, sandbox = progress.batch.name, progress.batch.sandbox
+    for each in progress.stuck:
+        yield f"key {each.key}, image {each.slot} is paid and cannot be stored: {each.code}: {each.message}"
+        yield f"  mend that and run the same command, or end it:  {_give_up(name, each.key, sandbox=sandbox)}"
+    if more := progress.images_stuck - len(progress.stuck):
+        yield f"and {wording.count(more, 'image')} more:  {command(f'results {name}', sandbox=sandbox)} --only held"
+
+
+def _give_up(name: str, key: str, *, sandbox: bool) -> str:
+    return f"{command(f'give-up {name}', sandbox=sandbox)} --key {shlex.quote(key)}"

@@ -1,0 +1,106 @@
+"""Batches: found by name, made or brought up to date, and the numbers of their jobs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from jobs.policy.failover import Failover
+from jobs.ledger.database.schema import batches
+from jobs.ledger.batches.values import Batch, NewBatch
+from jobs.states import Batch as BatchState
+
+#: Jobs a batch can number before they would run into the next batch's.
+_JOBS_A_BATCH = 1 << 32
+
+
+def find_batch(tx: Connection, name: str) -> Batch | None:
+    """The batch of that name."""
+    row = tx.execute(select(batches).where(batches.c.name == name)).first()
+    return as_batch(row) if row else None
+
+
+def dest_of(tx: Connection, batch_id: int) -> str:
+    """Where a batch's images go."""
+    return str(tx.execute(select(batches.c.dest).where(batches.c.id == batch_id)).scalar_one())
+
+
+def all_batches(tx: Connection) -> list[Batch]:
+    """Every batch, newest first."""
+    return [as_batch(row) for row in tx.execute(select(batches).order_by(batches.c.id.desc()))]
+
+
+def batch_id_of(tx: Connection, name: str) -> int:
+    """The number of a batch that is there."""
+    return int(tx.execute(select(batches.c.id).where(batches.c.name == name)).scalar_one())
+
+
+def batch_of(tx: Connection, batch_id: int) -> Batch:
+    """The batch of that number."""
+    return as_batch(tx.execute(select(batches).where(batches.c.id == batch_id)).one())
+
+
+def as_batch(row: Any) -> Batch:
+    """A batch's row as a value."""
+    return Batch(
+        id=row.id,
+        name=row.name,
+        dest=row.dest,
+        path=row.path,
+        columns=tuple(json.loads(row.columns)),
+        source=row.source,
+        state=BatchState(row.state),
+        reason=row.reason,
+        budget=row.budget,
+        allow_partial=row.allow_partial,
+        reserved=row.reserved,
+        charged=row.charged,
+        agreed=row.agreed,
+        sandbox=row.sandbox,
+        weight=row.weight,
+        created_at=row.created_at,
+        retries=row.retries,
+        failover=Failover(row.failover),
+        strict_size=row.strict_size,
+        decode=row.decode,
+        sidecar=row.sidecar,
+    )
+
+
+def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
+    """The batch's id; what a later run may change is changed."""
+    found = tx.execute(select(batches.c.id).where(batches.c.name == new.name).with_for_update(key_share=True)).scalar()
+    changing = {
+        "columns": json.dumps(new.columns, ensure_ascii=False),
+        "source": new.source,
+        "budget": new.budget,
+        "allow_partial": new.allow_partial,
+        "weight": new.weight,
+        "agreed": new.agreed,
+        "retries": new.retries,
+        "failover": new.failover.value,
+        "providers": json.dumps(new.providers) if new.providers else None,
+        "strict_size": new.strict_size,
+        "decode": new.decode,
+        "sidecar": new.sidecar,
+    }
+    if found is not None:
+        tx.execute(update(batches).where(batches.c.id == found).values(**changing))
+        return int(found)
+    bound = {"name": new.name, "dest": new.dest, "path": new.path, "sandbox": new.sandbox, "created_at": now}
+    values = {**changing, **bound, "state": BatchState.ACTIVE.value}
+    made = tx.execute(insert(batches).values(**values).returning(batches.c.id))
+    return int(made.scalar_one())
+
+
+def first_number(batch_id: int) -> int:
+    """The number that no job of this batch is below, and every job of an earlier one is."""
+    return batch_id * _JOBS_A_BATCH
+
+
+def number_jobs(tx: Connection, batch_id: int, count: int) -> int:
+    """Numbers for so many more jobs of the batch: the first of them."""
+    made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + count)
+    return first_number(batch_id) + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count

@@ -1,0 +1,322 @@
+"""Manifests on their way in: one transaction records a whole manifest, or nothing of it.
+
+Rows that are there already keep what was paid for them. Rows that are not in the newest manifest lose their position:
+they are not submitted any more and not listed, but what runs for them is still polled, copied and stored, and what is
+stored for them still counts. A manifest that is appended takes no row out: its new rows come after those on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
+
+from jobs.policy.failover import Failover
+from jobs.ledger.batches import adopted
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.batches.batches import batch_of, number_jobs, upsert_batch
+from jobs.ledger.database.events import job_event, write_events
+from jobs.ledger.claims.reuse import Wish, allot
+from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
+from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
+from jobs.states import Image, Job
+from providers.types import Request
+
+#: Rows written with one statement.
+_CHUNK = 1000
+
+#: Rows that stand for no job: bad ones under --skip-bad, and those left out on the user's word.
+_NO_JOB = (Job.SKIPPED, Job.INVALID)
+
+#: What of a job says where it is made, and for how much.
+_ROUTE = ("provider", "provider_model", "price", "mode", "width", "height", "max_n")
+
+
+def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+    """What the ledger holds under these keys."""
+    found: dict[str, Known] = {}
+    for start in range(0, len(keys), _CHUNK):
+        part = keys[start : start + _CHUNK]
+        found |= {key: _as_known(row) for key, row in _on_record(tx, batch_id, part).items()}
+    return found
+
+
+def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Any]:
+    """The jobs of these keys, with their slots counted."""
+    missing = images.c.state == Image.MISSING
+    free = missing & images.c.attempt_id.is_(None)
+    counted = (
+        select(
+            jobs.c.id,
+            jobs.c.key,
+            jobs.c.request_hash,
+            jobs.c.revision,
+            jobs.c.state,
+            jobs.c.path,
+            jobs.c.position,
+            jobs.c.closed,
+            *(jobs.c[name] for name in _ROUTE),
+            jobs.c.request.is_(None).label("adopted"),
+            func.count().label("slots"),
+            func.sum(case((free, 1), else_=0)).label("free"),
+            func.sum(case((free, 0), else_=1)).label("taken"),
+            func.sum(case((images.c.state == Image.STORED, 1), else_=0)).label("stored"),
+            func.sum(case((free & images.c.source_id.is_not(None), 1), else_=0)).label("tried"),
+        )
+        .select_from(jobs.join(images, IS_CURRENT))
+        .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
+        .group_by(jobs.c.id)
+    )
+    return {row.key: row for row in tx.execute(counted)}
+
+
+def _as_known(row: Any) -> Known:
+    return Known(
+        key=row.key,
+        request_hash=row.request_hash,
+        state=Job(row.state),
+        touched=bool(row.taken),
+        free=0 if row.closed else int(row.free or 0),
+        stored=int(row.stored or 0),
+        path=row.path,
+        slots=row.slots,
+        adopted=bool(row.adopted),
+        tried=bool(row.tried),
+    )
+
+
+# -- recording -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a manifest is recorded."""
+
+    redo_changed: bool = False
+    keep_changed: bool = False
+    append: bool = False  # rows on record that it does not have stay in the batch
+    reuse: Wish | None = None
+    stays: bool = True  # no row goes to another provider by itself
+
+
+def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: Manner, now: float) -> Batch:
+    """Records the newest manifest of a batch; returns the batch."""
+    batch_id = upsert_batch(tx, new, now)
+    manner = replace(manner, stays=new.failover is Failover.OFF)
+    if manner.append:
+        rows = _behind(tx, batch_id, rows)
+    else:
+        tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
+        tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
+    stream = iter(rows)
+    while chunk := list(islice(stream, _CHUNK)):
+        _record_chunk(tx, batch_id, chunk, manner, now)
+    if manner.reuse:
+        allot(tx, batch_id, manner.reuse, now)
+    copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
+    return batch_of(tx, batch_id)
+
+
+def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with positions after those on record; an earlier row under such a key that was no job goes."""
+    last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
+    no_jobs = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
+    left_out = {shown_key(row.key): row.id for row in tx.execute(select(jobs.c.id, jobs.c.key).where(*no_jobs))}
+    for row in rows:
+        if (before := left_out.pop(row.key, None)) is not None:
+            tx.execute(delete(jobs).where(jobs.c.id == before))
+        yield row if last is None else replace(row, position=last + 1 + row.position)
+
+
+def _has_images() -> Any:
+    return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
+
+
+def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: Manner, now: float) -> None:
+    existing = _on_record(tx, batch_id, [row.key for row in chunk])
+    fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
+    _insert_rows(tx, batch_id, fresh)
+    again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
+    _place(tx, again, manner)
+    _plan_anew(tx, [(row, job) for row, job in again if adopted.fits(row, job) and _may_go_elsewhere(row, job, manner)])
+    adopted.complete(tx, batch_id, [(job, _asked(row)) for row, job in again if job.adopted and adopted.fits(row, job)])
+    changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
+    free = [(row, job) for row, job in changed if not job.taken]
+    _replace_requests(tx, batch_id, free)
+    if manner.redo_changed:
+        revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
+    elif not manner.keep_changed and len(changed) > len(free):
+        # Only when the ledger changed between survey and record: another process of a cluster.
+        raise ChangedRows(len(changed) - len(free))
+
+
+class ChangedRows(Exception):  # noqa: N818  a fact about the manifest, told to jobs.planning.intake
+    """Rows that are being worked on have another request now, and nobody said what to do."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} rows changed while they were being recorded")
+        self.count = count
+
+
+def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:
+    if not rows:
+        return
+    numbered = list(enumerate(rows, start=number_jobs(tx, batch_id, len(rows))))
+    tx.execute(insert(jobs), [_job(number, batch_id, row) for number, row in numbered])
+    slots = [slot for number, row in numbered for slot in _slots(number, batch_id, row, revision=1)]
+    if slots:
+        tx.execute(insert(images), slots)
+
+
+def _job(number: int, batch_id: int, row: Row) -> dict[str, Any]:
+    placed = {"id": number, "batch_id": batch_id, "key": stored_key(row), "position": row.position, "line": row.line}
+    told = {"error_code": row.error_code, "message": row.message}
+    return {**placed, **told, "state": row.state.value, "carried": row.carried, **_asked(row)}
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    width, height = row.pixels or (None, None)
+    return {
+        "request": row.request.to_json() if row.request else None,
+        "request_hash": row.request_hash,
+        "path": row.path,
+        "provider": row.provider,
+        "provider_model": row.provider_model,
+        "price": row.price,
+        "mode": row.mode,
+        "width": width,
+        "height": height,
+        "n": row.request.n if row.request else 1,
+        "max_n": row.max_n,
+    }
+
+
+def stored_key(row: Row) -> str:
+    """A row that is no job may repeat a job's key, so it is stored under its position."""
+    return f"\x1f{row.position}\x1f{row.key}" if row.state in _NO_JOB else row.key
+
+
+def shown_key(key: str) -> str:
+    """The inverse of `stored_key`."""
+    return key.split("\x1f", 2)[2] if key.startswith("\x1f") else key
+
+
+def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[dict[str, Any]]:
+    for slot in range(row.request.n if row.request else 0):
+        yield {
+            "batch_id": batch_id,
+            "job_id": number,
+            "revision": revision,
+            "slot": slot,
+            "state": Image.MISSING.value,
+        }
+
+
+_PLACE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(position=bindparam("at"), line=bindparam("on"), carried=bindparam("columns"), kept=bindparam("as_it_was"))
+)
+
+
+def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None:
+    """Their new places and carried columns; what stays as it was although the manifest has changed is marked.
+
+    Where rows are appended, those on record keep their place.
+    """
+    values = [
+        {
+            "of_job": job.id,
+            "at": row.position if not manner.append or job.position is None else job.position,
+            "on": row.line,
+            "columns": row.carried,
+            "as_it_was": manner.keep_changed and bool(job.taken) and not adopted.fits(row, job),
+        }
+        for row, job in again
+    ]
+    if values:
+        tx.execute(_PLACE, values)
+
+
+def _may_go_elsewhere(row: Row, job: Any, manner: Manner) -> bool:
+    """Only where nothing was bought for it, and it was neither made anew nor moved to where it could be made."""
+    is_first = job.revision == 1 and not job.taken and not job.adopted
+    is_agreed = row.price is not None or job.price is None  # nobody is asked again for a price that is not known
+    return is_first and is_agreed and (manner.stays or job.provider == row.provider)
+
+
+def _plan_anew(tx: Connection, again: list[tuple[Row, Any]]) -> None:
+    """Rows that wait are made as this plan says: its money is what was agreed to, not that of an earlier one."""
+    asked = [(job, {name: _asked(row)[name] for name in _ROUTE}) for row, job in again]
+    moved = [(job, to) for job, to in asked if any(getattr(job, name) != value for name, value in to.items())]
+    if moved:
+        tx.execute(_MOVED, [{"of_job": job.id, **{f"to_{name}": to[name] for name in _ROUTE}} for job, to in moved])
+
+
+_MOVED = update(jobs).where(jobs.c.id == bindparam("of_job")).values({name: bindparam(f"to_{name}") for name in _ROUTE})
+
+
+_ANEW = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(
+        **{name: bindparam(f"new_{name}") for name in ASKED},
+        revision=bindparam("new_revision"),
+        state=Job.READY.value,
+        failures=0,
+        ready_at=0.0,
+        closed=False,
+        cancelled=False,
+        error_code=None,
+        message=None,
+        done_at=None,
+    )
+)
+
+
+def _anew(row: Row, job: Any, revision: int) -> dict[str, Any]:
+    return {"of_job": job.id, "new_revision": revision, **{f"new_{name}": v for name, v in _asked(row).items()}}
+
+
+def _replace_requests(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]]) -> None:
+    """Nothing was paid for these: the new request takes the old one's place."""
+    if not rows:
+        return
+    tx.execute(delete(images).where(current_slots([job.id for _, job in rows])))
+    tx.execute(_ANEW, [_anew(row, job, job.revision) for row, job in rows])
+    slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision)]
+    tx.execute(insert(images), slots)
+
+
+def current_slots(job_ids: list[int]) -> Any:
+    """The slots of these jobs' newest revisions, as a condition."""
+    revision = select(jobs.c.revision).where(jobs.c.id == images.c.job_id).scalar_subquery()
+    return images.c.job_id.in_(job_ids) & (images.c.revision == revision) & images.c.surplus.is_(False)
+
+
+def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: float) -> None:
+    """New images beside the old: a new revision of the job, with slots of its own."""
+    if not rows:
+        return
+    before = _asked_before(tx, [job.id for _, job in rows])
+    tx.execute(_ANEW, [_anew(row, job, job.revision + 1) for row, job in rows])
+    slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision + 1)]
+    tx.execute(insert(images), slots)
+    told = [(job.id, {"revision": job.revision + 1, **before.get(job.id, {})}) for _, job in rows]
+    write_events(tx, [job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
+
+
+def _asked_before(tx: Connection, job_ids: list[int]) -> dict[int, dict[str, Any]]:
+    """What the present images were asked for with: for people, and for what images like them cost."""
+    wanted = (jobs.c.id, jobs.c.request, jobs.c.width, jobs.c.height)
+    asked = select(*wanted).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
+    return {row.id: _told(row, Request.from_json(row.request)) for row in tx.execute(asked)}
+
+
+def _told(row: Any, request: Request) -> dict[str, Any]:
+    size = [row.width, row.height] if row.width else None
+    shape = {"pixels": size, "quality": request.quality or "", "references": len(request.references)}
+    return {"prompt_before": request.prompt, "shape_before": shape}

@@ -1,0 +1,101 @@
+"""What was asked for before: rows of other batches by their request, and the rows of one batch. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Select, bindparam, exists, func, literal_column, select
+
+from jobs.ledger.batches.batches import first_number
+from jobs.ledger.claims.reuse import USABLE
+from jobs.ledger.database.schema import batches, images, jobs
+from jobs.ledger.batches.values import MadeBefore, Recorded
+from jobs.states import Job
+
+#: Rows that were paid for, or are being made, or may have been.
+MADE = (Job.DONE, Job.PARTIAL, Job.WORKING, Job.HELD)
+#: Rows of a batch that are read at once.
+PAGE = 5_000
+
+
+def made_elsewhere(tx: Connection, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
+    """How often other batches have made each of these requests. The stand-in's images and real ones are kept apart."""
+    wanted = {"hashes": hashes, "besides": -1 if besides is None else besides, "sandbox": sandbox}
+    found = tx.execute(_MADE_ELSEWHERE, wanted)
+    return [MadeBefore._make(row) for row in found]
+
+
+def _made_elsewhere() -> Select[tuple[str, int, int, str]]:
+    mine = batches.c.sandbox == bindparam("sandbox")
+    # A sum, so that no index of batches is taken: it would be read from end to end for each thousand requests.
+    batch_id = jobs.c.batch_id + literal_column("0")
+    return (
+        select(jobs.c.request_hash, jobs.c.batch_id, func.count(), func.min(jobs.c.key))
+        .where(
+            jobs.c.request_hash.in_(bindparam("hashes", expanding=True)),
+            jobs.c.state.in_([state.value for state in MADE]),
+            batch_id != bindparam("besides"),
+            batch_id.in_(select(batches.c.id).where(mine)),
+        )
+        .group_by(jobs.c.request_hash, jobs.c.batch_id)
+    )
+
+
+_MADE_ELSEWHERE = _made_elsewhere()
+
+
+def same_rows(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+    """The request's hash by key, of those of these rows that the batch has."""
+    return {row.key: row.request_hash for row in tx.execute(_SAME_ROWS, {"of_batch": batch_id, "keys": keys})}
+
+
+_SAME_ROWS = select(jobs.c.key, jobs.c.request_hash).where(
+    jobs.c.batch_id == bindparam("of_batch"),
+    jobs.c.key.in_(bindparam("keys", expanding=True)),
+    jobs.c.request_hash.is_not(None),
+)
+
+
+def count_rows(tx: Connection, batch_id: int) -> int:
+    """Rows on record that stand for a job, in the newest manifest or not."""
+    no_job = jobs.c.state.in_([Job.SKIPPED.value, Job.INVALID.value])
+    counted = select(func.count()).where(jobs.c.batch_id == batch_id)
+    return tx.execute(counted).scalar_one() - tx.execute(counted.where(no_job)).scalar_one()
+
+
+def on_record(tx: Connection, batch_id: int, after: int) -> list[Recorded]:
+    """The next page of a batch's rows that stand for a job, by number. `after`: the last that was seen, or 0."""
+    bounds = {"after": max(after, first_number(batch_id) - 1), "beyond": first_number(batch_id + 1)}
+    rows = tx.execute(_ON_RECORD, {**bounds, "most": PAGE})
+    return [
+        Recorded(
+            id=row.id,
+            key=row.key,
+            request_hash=row.request_hash,
+            state=Job(row.state),
+            listed=row.position is not None,
+            made=row.state in MADE,
+            usable=row.usable,
+        )
+        for row in rows
+    ]
+
+
+def _usable() -> Any:
+    """As `reuse.sources` has it, but for those that are not the first themselves or were made anew: rather too few."""
+    first = jobs.c.request.is_not(None) & (jobs.c.revision == literal_column("1"))
+    taken = exists().where(images.c.job_id == jobs.c.id, images.c.origin_id.is_not(None))
+    return first & jobs.c.state.in_([state.value for state in USABLE]) & ~taken
+
+
+_ON_RECORD = (
+    select(jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position, _usable().label("usable"))
+    .where(
+        jobs.c.id > bindparam("after"),
+        jobs.c.id < bindparam("beyond"),
+        jobs.c.state.not_in([Job.SKIPPED.value, Job.INVALID.value]),
+    )
+    .order_by(jobs.c.id)
+    .limit(bindparam("most", type_=Integer))
+)

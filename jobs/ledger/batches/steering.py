@@ -1,0 +1,157 @@
+"""What a person asks of a batch on record: pause, resume, cancel, retry, redo, and the money agreed to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, true, update
+
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.batches import failure_breaker
+from jobs.ledger.batches.batches import batch_id_of
+from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
+from jobs.ledger.database.events import job_event, write_events
+from jobs.ledger.batches.manifests import current_slots, revise
+from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
+from jobs.ledger.batches.values import Row
+from jobs.states import Batch as BatchState
+from jobs.states import Image, Job
+from providers.types import Request
+
+#: Rows written with one statement.
+_CHUNK = 1000
+
+
+def pause(tx: Connection, name: str, reason: str) -> None:
+    """No new submits until `resume`."""
+    active = (batches.c.name == name, batches.c.state == BatchState.ACTIVE)
+    tx.execute(update(batches).where(*active).values(state=BatchState.PAUSED.value, reason=reason))
+
+
+def resume(tx: Connection, name: str, now: float) -> None:
+    """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
+    paused = (batches.c.name == name, batches.c.state == BatchState.PAUSED)
+    tx.execute(update(batches).where(*paused).values(state=BatchState.ACTIVE.value, reason=None))
+    failure_breaker.forgive(tx, name)
+    copy_failures.try_again(tx, batch_id_of(tx, name), now)
+
+
+def agree(tx: Connection, name: str, agreed: int, budget: int | None) -> None:
+    """Notes the money the user has agreed to in all, and the budget."""
+    tx.execute(update(batches).where(batches.c.name == name).values(agreed=agreed, budget=budget))
+
+
+def redo(
+    tx: Connection, name: str, changes: Sequence[tuple[str, Request | None]], prices: Mapping[str, int], now: float
+) -> int:
+    """A new revision for each key, with its old request or a new one; returns how many.
+
+    The request's hash stays the manifest's own: the same manifest again must not find the row changed. `prices`: what
+    an image costs at most now, by key; a longer prompt costs more where tokens are billed. Others keep theirs.
+    """
+    batch_id, wanted = batch_id_of(tx, name), dict(changes)
+    found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
+    rows = [
+        (_again(job, wanted[job.key], prices.get(job.key, job.price)), job) for job in found if job.request is not None
+    ]
+    revise(tx, batch_id, rows, now)
+    return len(rows)
+
+
+def _again(job: Any, request: Request | None, price: int | None) -> Row:
+    return Row(
+        position=job.position or 0,
+        line=job.line,
+        key=job.key,
+        carried=job.carried,
+        request=request or Request.from_json(job.request),
+        request_hash=job.request_hash,
+        path=job.path,
+        provider=job.provider,
+        provider_model=job.provider_model,
+        price=price,
+        mode=job.mode,
+        pixels=(job.width, job.height) if job.width else None,
+        max_n=job.max_n,
+    )
+
+
+def retry(
+    tx: Connection,
+    name: str,
+    now: float,
+    *,
+    only: str | None,
+    error: str | None,
+    keys: Sequence[str] | None,
+) -> int:
+    """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
+    batch_id = batch_id_of(tx, name)
+    states = [only] if only else [Job.FAILED.value, Job.LOST.value, Job.PARTIAL.value]
+    wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
+    wanted = wanted.where(_has_room())
+    wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
+    if keys is not None:
+        wanted = wanted.where(jobs.c.key.in_(keys))
+    chosen = list(tx.execute(wanted).scalars())
+    for start in range(0, len(chosen), _CHUNK):
+        _open_again(tx, chosen[start : start + _CHUNK])
+    copy_failures.try_again(tx, batch_id, now)
+    write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
+    return len(chosen)
+
+
+def _not_moderated() -> Any:
+    return func.coalesce(jobs.c.error_code, "") != "moderation"
+
+
+def _has_room() -> Any:
+    """Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid."""
+    return func.coalesce(jobs.c.error_code, "") != WRONG_PIXELS
+
+
+def _open_again(tx: Connection, job_ids: list[int]) -> None:
+    lost = current_slots(job_ids) & (images.c.state == Image.LOST)
+    tx.execute(_keep_the_lost(lost))
+    tx.execute(_lost_aside(lost))
+    tx.execute(
+        update(jobs)
+        .where(jobs.c.id.in_(job_ids))
+        .values(closed=False, cancelled=False, failures=0, ready_at=0.0, error_code=None, message=None)
+    )
+    derive_jobs(tx, job_ids)
+
+
+def _keep_the_lost(lost: Any) -> Any:
+    """What was lost stays on record beside its slot, with what it cost."""
+    kept = [column for column in images.c if column.name not in ("id", "surplus")]
+    return insert(images).from_select([*kept, images.c.surplus], select(*kept, true()).where(lost))
+
+
+def _lost_aside(lost: Any) -> Any:
+    """A lost image's slot is missing again."""
+    return (
+        update(images)
+        .where(lost)
+        .values(
+            state=Image.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
+            expires_at=None, next_copy_at=None, tries=0, cost=None, error_code=None, message=None,
+        )
+    )  # fmt: skip
+
+
+def cancel(tx: Connection, name: str) -> int:
+    """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored."""
+    batch_id = batch_id_of(tx, name)
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=None))
+    open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
+    unfinished = (*open_jobs, jobs.c.state.in_([Job.READY, Job.WORKING, Job.HELD]))
+    chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
+    told = {"closed": True, "cancelled": True}
+    for start in range(0, len(chosen), _CHUNK):
+        tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
+    derive_jobs(tx, chosen)
+    empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
+    lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, IS_CURRENT))
+    return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()

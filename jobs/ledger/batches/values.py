@@ -1,0 +1,139 @@
+"""Batches, and the rows of their manifests, on their way in and as they are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jobs.policy.failover import Failover
+from jobs.states import Batch as BatchState
+from jobs.states import Job as JobState
+from providers.types import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """What a batch is bound to when it is first recorded, and what a later run may change."""
+
+    name: str
+    dest: str  # bound for good
+    path: str  # path template, bound for good
+    columns: tuple[str, ...]  # the newest manifest's own columns, in order
+    source: str  # the manifest as the user named it
+    budget: int | None = None
+    allow_partial: bool = False  # --partial: work in manifest order until the budget is used
+    sandbox: bool = False
+    weight: float = 1.0
+    agreed: int = 0  # money the user has agreed to in all
+    retries: int = 2  # new attempts after failed provider tasks
+    failover: Failover = Failover.OFF
+    providers: tuple[str, ...] = ()  # those the user allows; empty: any
+    strict_size: bool = False  # other pixels than asked for are a failure
+    decode: bool = False  # every pixel is decoded before an image counts as whole
+    sidecar: bool = False  # a JSON of provenance beside each image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch as it stands."""
+
+    id: int
+    name: str
+    dest: str
+    path: str
+    columns: tuple[str, ...]
+    source: str
+    state: BatchState
+    reason: str | None  # why it is paused
+    budget: int | None
+    allow_partial: bool
+    reserved: int  # open and unknown attempts
+    charged: int
+    agreed: int
+    sandbox: bool
+    weight: float
+    created_at: float
+    retries: int = 2
+    failover: Failover = Failover.OFF
+    strict_size: bool = False
+    decode: bool = False
+    sidecar: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the newest manifest, checked and planned."""
+
+    position: int  # 0, 1, 2 … in the manifest's order, bad and skipped rows included
+    line: int  # physical line in the file, from 1
+    key: str
+    carried: bytes  # the row's own columns, a JSON object in order: text, or of JSONL what was there
+    state: JobState = JobState.READY  # READY, SKIPPED or INVALID
+    error_code: str | None = None
+    message: str | None = None
+    # The rest is set for READY rows only.
+    request: Request | None = None
+    request_hash: str | None = None
+    path: str | None = None  # object path below DEST with `{index}` and `{ext}` left open, other braces doubled
+    provider: str | None = None
+    provider_model: str | None = None
+    price: int | None = None  # an image; what is set aside for it
+    mode: str | None = None  # the provider's own route, where it has several
+    pixels: tuple[int, int] | None = None
+    max_n: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the ledger already holds under a key of the batch."""
+
+    key: str
+    request_hash: str | None
+    state: JobState
+    touched: bool  # something runs, is unknown or is stored: a new request needs `--changed`
+    free: int  # slots that still cost money
+    stored: int
+    path: str | None
+    slots: int = 0
+    adopted: bool = False  # known from its objects alone: a row's request is still to come
+    tried: bool = False  # its images were to be taken from another row, which did not work
+
+    def fits(self, request_hash: str | None) -> bool:
+        """Whether a row of this request asks for what is there. Where nothing tells, the key has to do."""
+        return self.request_hash == request_hash or (self.adopted and self.request_hash is None)
+
+    def lacking(self, n: int) -> int:
+        """Slots of a row that asks for `n` images for which money is still to be paid."""
+        return self.free + (max(0, n - self.slots) if self.adopted else 0)
+
+
+class MadeBefore(NamedTuple):
+    """Rows of another batch with one request, that were paid for or may have been."""
+
+    request_hash: str
+    batch_id: int
+    rows: int
+    key: str  # of one of them
+
+
+class Source(NamedTuple):
+    """A row whose images another row with its request may take."""
+
+    request_hash: str
+    job_id: int
+    request: bytes
+    origin: int  # the first image, however often it was copied since
+    is_stored: bool  # else it is being made, or may have been
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A row of a batch as the ledger has it, whatever the newest manifest says."""
+
+    id: int
+    key: str
+    request_hash: str | None
+    state: JobState
+    listed: bool  # in the newest manifest
+    made: bool  # paid for, or being made, or perhaps
+    usable: bool  # its images may be taken for another row, as far as its state and revision tell

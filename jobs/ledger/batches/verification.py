@@ -1,0 +1,134 @@
+"""Images that are paid: a second look at the stored, sending back those that are gone, giving up what cannot be had."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from jobs.policy.verification import Awaited, Kept
+from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.events import event_row, job_event, write_events
+from jobs.ledger.batches.manifests import shown_key
+from jobs.ledger.facts.record import record
+from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, images, jobs
+from jobs.facts import ImageLost, ReuseGone
+from jobs.policy.reuse import REUSE_GONE
+from jobs.states import Image
+
+#: The code of an image that a person gave up, and the event.
+GIVEN_UP = "given_up"
+#: Images read, or written, with one statement.
+PAGE = 500
+
+
+def kept(tx: Connection, batch_id: int, after: int) -> list[Kept]:
+    """The next page of stored images after an image's id; those that are only named are another batch's to look at."""
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, attempts.c.task_id).select_from(joined)
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.id > after)
+    own = images.c.lies_at.is_(None)
+    return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
+
+
+def named(tx: Connection, batch_id: int) -> dict[str, int]:
+    """How many stored images of a batch are only named, by the destination where they lie."""
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.lies_at.is_not(None))
+    counted = select(images.c.lies_at, func.count()).where(*mine).group_by(images.c.lies_at)
+    return dict(map(tuple, tx.execute(counted.order_by(images.c.lies_at))))
+
+
+def _as_kept(row: Any) -> Kept:
+    return Kept(
+        image_id=row.id,
+        key=shown_key(row.key),
+        slot=row.slot,
+        revision=row.revision,
+        surplus=bool(row.surplus),
+        path=row.object_path or "",
+        sha256=row.sha256,
+        size=row.bytes or 0,
+        link_dies_at=row.expires_at,
+        has_task=bool(row.url or row.task_id) if row.attempt_id is not None else row.source_id is not None,
+    )
+
+
+def copy_again(tx: Connection, reasons: Mapping[int, str], now: float) -> int:
+    """Stored images are to be copied once more, from their links or fresh ones: nothing is paid. Returns how many."""
+    sent_back = 0
+    numbers = sorted(reasons)
+    for start in range(0, len(numbers), PAGE):
+        sent_back += _copy_again(tx, reasons, numbers[start : start + PAGE], now)
+    return sent_back
+
+
+def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[int], now: float) -> int:
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images.c.id.label("image_id"), images.c.job_id, images.c.slot, images.c.batch_id, attempts.c.id)
+    has_a_source = images.c.attempt_id.is_not(None) | images.c.source_id.is_not(None)
+    mine = (images.c.id.in_(numbers), images.c.state == Image.STORED.value, has_a_source)
+    rows = tx.execute(wanted.select_from(joined).where(*mine)).all()
+    anew = {"next_copy_at": now, "lease_until": None, "holder": None, "tries": 0, "stored_at": None}
+    tx.execute(
+        update(images)
+        .where(images.c.id.in_([row.image_id for row in rows]))
+        .values(state=Image.GENERATED.value, error_code=None, message=None, **anew)
+    )
+    derive_jobs(tx, [row.job_id for row in rows])
+    write_events(
+        tx,
+        [event_row("copied_again", now, row, {"slot": row.slot, "reason": reasons[row.image_id]}) for row in rows],
+    )
+    return len(rows)
+
+
+def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[Awaited]:
+    """The paid images of these rows that are not stored yet, whatever their revision."""
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, COST_OF_IMAGE.label("price")).select_from(joined)
+    mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == Image.GENERATED.value)
+    return [_as_awaited(row, now) for row in tx.execute(wanted.where(*mine).order_by(jobs.c.position, images.c.slot))]
+
+
+def _as_awaited(row: Any, now: float) -> Awaited:
+    return Awaited(
+        image_id=row.id,
+        key=row.key,
+        slot=row.slot,
+        price=row.price,
+        tries=row.tries,
+        error_code=row.error_code,
+        message=row.message,
+        link_dies_at=row.expires_at,
+        is_being_copied=row.lease_until is not None and row.lease_until > now,
+    )
+
+
+def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
+    """Paid images are lost on a person's word, but for those that are being copied just now. Returns how many."""
+    free = images.c.lease_until.is_(None) | (images.c.lease_until <= now)
+    wanted = select(images, attempts.c.id.label("of_attempt"))
+    wanted = wanted.select_from(images.outerjoin(attempts, attempts.c.id == images.c.attempt_id))
+    rows = tx.execute(wanted.where(images.c.id.in_(image_ids), images.c.state == Image.GENERATED.value, free)).all()
+    record(tx, [_lost(row, now) for row in rows])
+    write_events(tx, [job_event(GIVEN_UP, row.batch_id, row.job_id, now, {"image": row.slot}) for row in rows])
+    return len(rows)
+
+
+def _lost(row: Any, now: float) -> ImageLost | ReuseGone:
+    last = ": ".join(part for part in (row.error_code, row.message) if part)
+    message = f"given up on your word{f'; the last try: {last}' if last else ''}"
+    if row.attempt_id is None and row.source_id is not None:
+        return ReuseGone(image_id=row.id, at=now, code=REUSE_GONE, message=message)
+    return ImageLost(image_id=row.id, at=now, code=GIVEN_UP, message=message)
+
+
+def states(tx: Connection, image_ids: Sequence[int]) -> Counter[Image]:
+    """How many of these images are in which state."""
+    counted: Counter[Image] = Counter()
+    for start in range(0, len(image_ids), PAGE):
+        mine = select(images.c.state).where(images.c.id.in_(image_ids[start : start + PAGE]))
+        counted.update(Image(state) for state in tx.execute(mine).scalars())
+    return counted

@@ -1,0 +1,243 @@
+"""Images that are taken from where they are: which rows have them, and rows that are given them when recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
+from jobs.ledger.batches.values import Source
+from jobs.ledger.claims.values import Origin
+from jobs.ledger.reports.values import TakenFrom
+from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, is_reusable
+from jobs.states import Attempt, Image, Job
+from providers.types import Request
+
+#: Rows whose images are there, or will be, or may be: those of the others are made anew.
+USABLE = (Job.DONE, Job.WORKING, Job.HELD)
+#: Rows that are given their images with one statement.
+_PAGE = 500
+
+_ROOT = func.coalesce(images.c.origin_id, images.c.id)
+
+
+def sources(tx: Connection, hashes: Sequence[str], *, batch_id: int | None, sandbox: bool, here: bool) -> list[Source]:
+    """Rows with these requests whose images a row of the batch may take. `here`: rows that left the batch, too."""
+    wanted = {"hashes": hashes, "of_batch": -1 if batch_id is None else batch_id, "sandbox": sandbox, "here": here}
+    return [Source._make(row) for row in tx.execute(_SOURCES, wanted)]
+
+
+def _sources() -> Select[Any]:
+    # A sum, as in `again`: no index of batches is to be taken.
+    batch_id = jobs.c.batch_id + literal_column("0")
+    of_batch = bindparam("of_batch", type_=Integer)
+    theirs, owner = images.alias(), jobs.alias()
+    # Here, too: PostgreSQL knows nothing yet of a batch that is just being recorded, takes it for empty, and would read
+    # all of it for each source.
+    listed = owner.c.position.is_not(None) & (owner.c.batch_id + literal_column("0") == of_batch)
+    has_a_copy = exists().where(theirs.c.origin_id == _ROOT, owner.c.id == theirs.c.job_id, listed)
+    has_it = exists().where(theirs.c.id == _ROOT, owner.c.id == theirs.c.job_id, listed)
+    return (
+        select(
+            jobs.c.request_hash,
+            jobs.c.id,
+            jobs.c.request,
+            _ROOT,
+            case((jobs.c.state == Job.DONE.value, 1), else_=0),
+        )
+        .select_from(jobs.join(images, IS_CURRENT & (images.c.slot == 0)))
+        .where(
+            jobs.c.request_hash.in_(bindparam("hashes", expanding=True)),
+            jobs.c.state.in_([state.value for state in USABLE]),
+            jobs.c.request.is_not(None),
+            batch_id.in_(select(batches.c.id).where(batches.c.sandbox == bindparam("sandbox"))),
+            or_(batch_id != of_batch, bindparam("here", type_=Boolean) & jobs.c.position.is_(None)),
+            ~has_a_copy,
+            ~has_it,
+        )
+    )
+
+
+_SOURCES = _sources()
+
+
+# -- recording -----------------------------------------------------------------------------------------------------
+
+
+class FewerToReuse(Exception):  # noqa: N818  a fact about the ledger, told to jobs.planning.intake
+    """Images that the plan counted on are not there any more: they would be paid for without a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Rows that are not to be paid for where their images are there."""
+
+    how: Reuse
+    at_least: int  # rows that the plan counted on
+
+
+def allot(tx: Connection, batch_id: int, wish: Wish, now: float) -> None:
+    """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them."""
+    sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
+    allotment = Allotment(lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True))
+    given, after = 0, -1
+    while page := tx.execute(_UNTOUCHED, {"of_batch": batch_id, "after": after, "most": _PAGE}).all():
+        after = page[-1].position
+        able = [row for row in page if is_reusable(Request.from_json(row.request))]
+        allotment.ask(row.request_hash for row in able)
+        pairs = [(row.id, found.job_id) for row in able if (found := allotment.take(row.request_hash, row.request))]
+        _give(tx, pairs, wish.how, now)
+        given += len(pairs)
+    if given < wish.at_least:
+        raise FewerToReuse
+
+
+def _untouched() -> Select[Any]:
+    slot = images.alias()
+    taken = slot.c.state != Image.MISSING.value
+    begun = exists().where(
+        slot.c.job_id == jobs.c.id,
+        slot.c.revision == jobs.c.revision,
+        slot.c.surplus.is_(False),
+        or_(taken, slot.c.attempt_id.is_not(None), slot.c.source_id.is_not(None)),
+    )
+    return (
+        select(jobs.c.id, jobs.c.position, jobs.c.request, jobs.c.request_hash)
+        .where(
+            jobs.c.batch_id == bindparam("of_batch"),
+            jobs.c.position > bindparam("after"),
+            jobs.c.state == literal_column("'ready'"),
+            ~begun,
+        )
+        .order_by(jobs.c.position)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+_UNTOUCHED = _untouched()
+_ROWS_SLOTS = (
+    select(images.c.job_id, images.c.slot, images.c.id, _ROOT.label("root"), images.c.lies_at, batches.c.dest)
+    .select_from(jobs.join(images, IS_CURRENT).join(batches, batches.c.id == jobs.c.batch_id))
+    .where(jobs.c.id.in_(bindparam("these", expanding=True)))
+)
+_TAKE = (
+    update(images)
+    .where(images.c.id == bindparam("of_image"))
+    .values(
+        state=Image.GENERATED.value,
+        source_id=bindparam("source"),
+        origin_id=bindparam("root"),
+        lies_at=bindparam("there"),
+        generated_at=bindparam("moment"),
+        next_copy_at=bindparam("moment"),
+        expires_at=NEVER_DIES,
+    )
+)
+
+
+def _give(tx: Connection, pairs: Sequence[tuple[int, int]], how: Reuse, now: float) -> None:
+    if not pairs:
+        return
+    numbers = [number for pair in pairs for number in pair]
+    slots = {(row.job_id, row.slot): row for row in tx.execute(_ROWS_SLOTS, {"these": numbers})}
+    source_of = dict(pairs)
+    values = [
+        {
+            "of_image": row.id,
+            "source": source.id,
+            "root": source.root,
+            "there": (source.lies_at or source.dest) if how is Reuse.LINK else None,
+            "moment": now,
+        }
+        for (job_id, slot), row in slots.items()
+        if job_id in source_of and (source := slots.get((source_of[job_id], slot))) is not None
+    ]
+    tx.execute(_TAKE, values)
+    tx.execute(_WORKING, {"these": list(source_of)})
+
+
+_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("these", expanding=True))).values(state=Job.WORKING.value)
+
+
+# -- copying -------------------------------------------------------------------------------------------------------
+
+
+def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, Origin]:
+    """Where these images lie, or whether they still may come. One that is not on record any more is left out."""
+    if not image_ids:
+        return {}
+    return {row.id: _as_origin(row) for row in tx.execute(_ORIGINS, {"these": list(image_ids)})}
+
+
+#: Rows whose missing images are being made, or will be by themselves: also between two attempts.
+_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+_IS_WANTED = IS_CURRENT & jobs.c.position.is_not(None) & jobs.c.state.in_([state.value for state in _GOES_ON])
+_ORIGINS = (
+    select(
+        images,
+        batches.c.dest.label("of_batch"),
+        attempts.c.state.label("attempt"),
+        _IS_WANTED.label("wanted"),
+    )
+    .select_from(
+        images.join(batches, batches.c.id == images.c.batch_id)
+        .join(jobs, jobs.c.id == images.c.job_id)
+        .outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    )
+    .where(images.c.id.in_(bindparam("these", expanding=True)))
+)
+_OPEN = (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
+
+
+def _as_origin(row: Any) -> Origin:
+    stored = row.state == Image.STORED
+    is_made = row.attempt in _OPEN or (row.attempt_id is None and row.wanted)
+    waits = row.state == Image.GENERATED or (row.state == Image.MISSING and is_made)
+    return Origin(
+        dest=row.lies_at or row.of_batch,
+        path=row.object_path if stored else None,
+        sha256=row.sha256,
+        is_coming=waits,
+    )
+
+
+def taken(tx: Connection, batch: str | None) -> tuple[int, int]:
+    """Images that were taken from other rows, and what they would have cost."""
+    sums = (func.count(), func.coalesce(func.sum(jobs.c.price), 0))
+    mine = (images.c.origin_id.is_not(None), images.c.attempt_id.is_(None), images.c.state == Image.STORED.value)
+    found = select(*sums).select_from(images.join(jobs, jobs.c.id == images.c.job_id)).where(*mine)
+    if batch is not None:
+        found = found.where(images.c.batch_id == select(batches.c.id).where(batches.c.name == batch).scalar_subquery())
+    count, money = tx.execute(found).one()
+    return int(count), int(money)
+
+
+def taken_from(tx: Connection, job_id: int) -> dict[tuple[int, int], TakenFrom]:
+    """Where a row's images were taken from, or were to be, by revision and slot."""
+    source, owner = images.alias(), jobs.alias()
+    joined = (
+        images.join(source, source.c.id == images.c.source_id)
+        .join(owner, owner.c.id == source.c.job_id)
+        .join(batches, batches.c.id == owner.c.batch_id)
+    )
+    told = select(images.c.revision, images.c.slot, images.c.generated_at, owner.c.key, batches.c.name)
+    rows = tx.execute(told.select_from(joined).where(images.c.job_id == job_id, images.c.attempt_id.is_(None)))
+    return {
+        (row.revision, row.slot): TakenFrom(batch=row.name, key=row.key, at=row.generated_at or 0.0) for row in rows
+    }

@@ -1,0 +1,471 @@
+"""What may be started now, decided in one transaction each.
+
+A claim of submits holds the account's row, where there is an overall daily budget the ledger's, then the rows of the
+batches it serves. Under these it reads the rate, counts what is in flight, checks the budgets and commits the intent,
+so these can never disagree and a crash leaks nothing: an in-flight place is an attempt's row, and a rate that was taken
+and not used is merely lost time. What it cannot promise: that a claimed submit was not sent by a process that died.
+Such attempts become `unknown` (sweep, or `hold` on SQLite).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Float,
+    Integer,
+    Row,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from jobs.policy import rate
+from jobs.policy import retry
+from jobs.policy.adaptive_limits import Bound
+from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.claims import fair_share
+from jobs.ledger.claims import copy_stops
+from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
+from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, Share
+from jobs.ledger.claims.values import Claim, Intent
+from jobs.policy.retry import UNCLEAR_BEFORE_REST
+from jobs.states import IN_FLIGHT, Attempt, Image, Job
+from providers.types import Request
+
+#: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
+SILENT = 20.0
+
+
+def lock_account(tx: Connection, name: str) -> Row[Any]:
+    """The account's row, held until the transaction ends: the one place where its limits are decided."""
+    return tx.execute(_ACCOUNT, {"called": name}).one()
+
+
+# Statements are built once: to build one and to look it up in SQLAlchemy's cache costs as much as to run it.
+# `key_share`: a stronger lock would stand in the way of every foreign key that is checked, and make rings of waiting.
+_ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update(key_share=True)
+
+
+def in_flight(tx: Connection, account_id: int, now: float | None = None, holder: str | None = None) -> int:
+    """Attempts that occupy a place at the provider.
+
+    With `now`, submits of a process that gave no sign of life for long do not: they stay leased until nobody can send
+    them, but their places must not stand empty for all that time. `holder`: the process that asks.
+    """
+    if now is None:
+        return tx.execute(_FLYING, {"of_account": account_id}).scalar_one()
+    return tx.execute(_FLYING_NOW, {"of_account": account_id, "moment": now, "me": holder}).scalar_one()
+
+
+_me = workers.alias()
+#: Silence counts from the asker's own last sign of life: while the database was away nobody could give any.
+_MY_LIFE = select(_me.c.seen_at).where(_me.c.name == bindparam("me", type_=Text)).scalar_subquery()
+_ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT
+#: Workers that gave no sign of life for long.
+SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < _ALIVE_SINCE)
+_FLYING = select(func.count()).where(
+    attempts.c.account_id == bindparam("of_account"),
+    # Literal, not bound: only then can the planner use the partial index.
+    attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
+)
+_FLYING_NOW = _FLYING.where(
+    ~((attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(SILENT_WORKERS))
+)
+
+
+def submit_rate(account: Row[Any]) -> float:
+    """Submits a second: declared, or learnt so far."""
+    return float(account.submits_per_second or account.learnt_rate)
+
+
+def most_in_flight(account: Row[Any]) -> int:
+    """Provider tasks at once: declared, or learnt so far."""
+    return int(account.max_in_flight or account.learnt_in_flight)
+
+
+# -- submits -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a claim of submits is to be made."""
+
+    lease: float  # seconds
+    at_most: int
+    ahead: float  # seconds within which they can be sent
+    only: str | None  # the one batch that may spend; None: every active batch, by fair share
+    holder: str | None  # the process that claims
+    provider: str | None = None  # where it thinks that the account is; None: it was not told
+
+
+def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
+    """Commits the intent to send: attempts `submitting`, their slots taken, their cost reserved, their time given."""
+    account = lock_account(tx, name)
+    if (rest := _rest(account, now, terms.provider)) is not None:
+        return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
+    places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
+    room = _room(tx, account, min(terms.at_most, places), now)
+    if places <= 0 and not _is_troubled(account):
+        _note_bound(tx, account, Bound.IN_FLIGHT)
+    if room <= 0:
+        return Claim(intents=())
+    permits = rate.permits(
+        tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=terms.ahead, most=room
+    )
+    if not permits.count:
+        return Claim(intents=(), next_at=permits.next_at(0))
+    today = daily_budgets.left(tx, account, now)
+    stops = copy_stops.stops(tx, account.id, now)
+    wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
+    # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
+    probe = _pick(tx, account, replace(wish, most=1, which=stops.probes)) if stops else []
+    tries = probe + _pick(tx, account, wish.without(probe, stops.frees if stops else None))
+    if not tries:
+        _note_bound(tx, account, Bound.WORK)
+        if today is not None and today <= 0:
+            return Claim(intents=(), next_at=daily_budgets.next_day(now))
+        return Claim(intents=(), next_at=_next_ready(tx, account, now, terms.only))
+    bound = _bound(account, permits, len(tries), places)
+    claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
+    for one in probe:  # last, as everybody who writes these rows does
+        dest = tx.execute(_DEST, {"of_batch": one.job.batch_id}).scalar_one()
+        copy_stops.note_probe(tx, account.id, one.job.provider_model, dest, now)
+    return claim
+
+
+_DEST = select(batches.c.dest).where(batches.c.id == bindparam("of_batch"))
+
+
+def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
+    if provider not in (None, account.provider):
+        return math.inf  # its name went to another provider since this process began
+    return retry.rests_until(account.paused_until, now)
+
+
+def _room(tx: Connection, account: Row[Any], room: int, now: float) -> int:
+    return min(room, 1 - _probes(tx, account, now)) if _is_troubled(account) else room
+
+
+def _is_troubled(account: Row[Any]) -> bool:
+    """After trouble there is one probe at a time."""
+    return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_REST
+
+
+def _bound(account: Row[Any], permits: rate.Permits, taken: int, places: int) -> str:
+    """What kept a claim from taking more. A probe's claim says nothing of it."""
+    if _is_troubled(account):
+        return str(account.bound_by)
+    if taken < permits.count:
+        return Bound.WORK.value
+    # A first permit that lay ready waited for a place, not for the rate; where it took the last one, so will the next.
+    # And where nobody waited for a place, we came late ourselves: the rate that was not used is not known to be right.
+    ready = permits.start <= permits.now
+    if taken >= places and (permits.short or ready):
+        return Bound.IN_FLIGHT.value
+    return (Bound.WORK if ready else Bound.RATE).value
+
+
+def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
+    if account.bound_by != bound.value:
+        tx.execute(_BOUND, {"of_account": account.id, "bound": bound.value})
+
+
+_BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values(bound_by=bindparam("bound"))
+
+
+def _probes(tx: Connection, account: Row[Any], now: float) -> int:
+    """Submits in the air that began after the rest; one that hangs since before the trouble is no probe."""
+    until = account.paused_until
+    ended = until if until is not None and until <= now else None  # one beyond all reason has no end to count from
+    since = ended or account.troubled_since or 0.0
+    return tx.execute(_PROBES, {"of_account": account.id, "since": since}).scalar_one()
+
+
+_PROBES = select(func.count()).where(
+    attempts.c.account_id == bindparam("of_account"),
+    attempts.c.state == literal_column("'submitting'"),
+    attempts.c.created_at >= bindparam("since"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Slots of one job that one attempt is to fill."""
+
+    job: Row[Any]
+    request: Request
+    slots: tuple[int, ...]
+    cost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What a claim may take."""
+
+    most: int
+    now: float
+    only: str | None
+    today: int | None  # micro-dollars that the day's budgets leave; None: as many as the batches' own
+    which: fair_share.Which | None = None  # rows; None: all that are ready
+
+    def without(self, taken: list[_Try], which: fair_share.Which | None) -> _Wish:
+        """What is left, of such jobs."""
+        today = None if self.today is None else self.today - _cost(taken)
+        return replace(self, most=self.most - len(taken), today=today, which=which)
+
+
+def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
+    open_shares = fair_share.with_work(tx, account, wish.now, wish.only, wish.which) if wish.most > 0 else []
+    while open_shares:
+        picked = _share_out(tx, account.provider, open_shares, wish)
+        idle = {batch_id for batch_id, tries in picked.items() if not tries}
+        if not idle:
+            fair_share.note(tx, account, open_shares, {batch_id: len(tries) for batch_id, tries in picked.items()})
+            return [one for tries in picked.values() for one in tries][: wish.most]
+        # Whose budget is used up starts nothing: what would be its share goes to the others.
+        open_shares = [share for share in open_shares if share.batch.id not in idle]
+    return []
+
+
+def _share_out(tx: Connection, provider: str, open_shares: Sequence[Share], wish: _Wish) -> dict[int, list[_Try]]:
+    picked: dict[int, list[_Try]] = {}
+    today = wish.today
+    for share, count in fair_share.divide(open_shares, wish.most):
+        batch = share.batch
+        ready = _ready_jobs(tx, share, provider, count, wish.now)
+        picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, count))
+        today = None if today is None else today - _cost(allowed)
+    return picked
+
+
+def _ready_jobs(tx: Connection, share: Share, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
+    wanted = {"of_batch": share.batch.id, "at_provider": provider, "moment": now, "most": most}
+    if share.models is None:
+        return tx.execute(_READY, wanted).all()
+    # One question a model: a condition on the models would read every row that waits before the first that may go.
+    found = [row for model in share.models for row in tx.execute(_READY_OF_MODEL, {**wanted, "model": model})]
+    return sorted(found, key=lambda row: int(row.position))[:most]
+
+
+_READY = (
+    select(jobs)
+    .where(jobs.c.batch_id == bindparam("of_batch"), *IS_READY)
+    .order_by(jobs.c.position)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(key_share=True)
+)
+_READY_OF_MODEL = _READY.where(jobs.c.provider_model == bindparam("model"))
+
+
+def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> list[_Try]:
+    free = _free_slots(tx, ready)
+    tries: list[_Try] = []
+    for job in ready:
+        slots, request = free[job.id], Request.from_json(job.request)
+        for start in range(0, len(slots), job.max_n):
+            part = tuple(slots[start : start + job.max_n])
+            tries.append(_Try(job=job, request=request, slots=part, cost=(job.price or 0) * len(part)))
+    return tries[:most]
+
+
+def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int]]:
+    revision = {job.id: job.revision for job in ready}
+    slots: dict[int, list[int]] = defaultdict(list)
+    for row in tx.execute(_FREE, {"of_jobs": list(revision)}):
+        if row.revision == revision[row.job_id]:
+            slots[row.job_id].append(row.slot)
+    return slots
+
+
+_FREE = (
+    select(images.c.job_id, images.c.revision, images.c.slot)
+    .where(
+        images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
+        images.c.state == Image.MISSING,
+        images.c.attempt_id.is_(None),
+        images.c.surplus.is_(False),
+    )
+    .order_by(images.c.job_id, images.c.slot)
+)
+
+
+def _left(batch: Row[Any]) -> int | None:
+    return None if batch.budget is None else batch.budget - batch.reserved - batch.charged
+
+
+def _least(*budgets: int | None) -> int | None:
+    return min((budget for budget in budgets if budget is not None), default=None)
+
+
+def _cost(tries: Iterable[_Try]) -> int:
+    return sum(one.cost for one in tries)
+
+
+def _within(left: int | None, tries: list[_Try]) -> list[_Try]:
+    """The tries that `left` micro-dollars allow, in manifest order; the last may get fewer slots than it asked for."""
+    if left is None:
+        return tries
+    allowed: list[_Try] = []
+    for wanted in tries:
+        part = _affordable(wanted, left)
+        if part is not None:
+            allowed.append(part)
+            left -= part.cost
+        if part is not wanted:
+            break
+    return allowed
+
+
+def _affordable(wanted: _Try, left: int) -> _Try | None:
+    if wanted.job.price is None:
+        return None  # a budget cannot hold what has no price
+    if wanted.cost <= max(0, left):  # what costs nothing fits a budget that is used, too
+        return wanted
+    count = left // wanted.job.price if left > 0 else 0
+    if count <= 0:
+        return None
+    return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
+
+
+def _next_ready(tx: Connection, account: Row[Any], now: float, only: str | None) -> float | None:
+    """When a row's wait ends. Not asked while rows could be sent and may not: all of these would be read, each time."""
+    if fair_share.with_work(tx, account, now, only):
+        return None
+    return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": now, "only": only}).scalar()
+
+
+_NEXT_READY = select(func.min(jobs.c.ready_at)).where(
+    *WAITS, jobs.c.ready_at > bindparam("moment"), jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))
+)
+
+
+def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transaction
+    tx: Connection,
+    account: Row[Any],
+    tries: list[_Try],
+    permits: rate.Permits,
+    *,
+    now: float,
+    terms: Terms,
+    bound: str,
+) -> Claim:
+    first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
+    numbered = list(enumerate(tries, start=first))
+    until = now + terms.lease
+    tx.execute(
+        _NEW_ATTEMPTS,
+        [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered],
+    )
+    tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
+    _leave_ready(tx, tries)
+    _reserve(tx, tries)
+    daily_budgets.move(tx, {(daily_budgets.day_of(now), account.id): _cost(tries)})
+    taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
+    tx.execute(_TAKE_RATE, taken)
+    intents = tuple(
+        _intent(number, account, one, send_at=at, until=until)
+        for (number, one), at in zip(numbered, permits.times, strict=False)
+    )
+    return Claim(intents=intents, next_at=permits.next_at(len(tries)))
+
+
+def _attempt(
+    number: int, account: Row[Any], one: _Try, *, now: float, until: float, holder: str | None
+) -> dict[str, Any]:
+    return {
+        "id": number,
+        "batch_id": one.job.batch_id,
+        "job_id": one.job.id,
+        "account_id": account.id,
+        "state": Attempt.SUBMITTING.value,
+        "provider_model": one.job.provider_model,
+        "slots": json.dumps(one.slots),
+        "revision": one.job.revision,
+        "n": len(one.slots),
+        "price": one.job.price,
+        "mode": one.job.mode,
+        "reserved": one.cost,
+        "created_at": now,
+        "lease_until": until,
+        "holder": holder,
+        "asked_resolution": one.request.resolution,
+    }
+
+
+_NEW_ATTEMPTS = insert(attempts)
+_TAKE_RATE = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("of_account"))
+    .values(
+        submit_tat=bindparam("tat"),
+        attempts_made=accounts.c.attempts_made + bindparam("more"),
+        bound_by=bindparam("bound"),
+    )
+)
+_TAKE_SLOT = (
+    update(images)
+    .where(
+        images.c.job_id == bindparam("of_job"),
+        images.c.revision == bindparam("of_revision"),
+        images.c.slot == bindparam("of_slot"),
+        images.c.surplus.is_(False),
+    )
+    .values(attempt_id=bindparam("taken_by"))
+)
+
+
+def _slot(number: int, one: _Try, slot: int) -> dict[str, int]:
+    return {"of_job": one.job.id, "of_revision": one.job.revision, "of_slot": slot, "taken_by": number}
+
+
+def _leave_ready(tx: Connection, tries: list[_Try]) -> None:
+    """Jobs without a free slot left are `working` now; the others stay ready for the next claim."""
+    picked = {one.job.id: one.job for one in tries}
+    still = _free_slots(tx, list(picked.values()))
+    full = [job_id for job_id in picked if not still[job_id]]
+    if full:
+        tx.execute(_WORKING, {"of_jobs": full})
+
+
+_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=Job.WORKING.value)
+
+
+def _reserve(tx: Connection, tries: list[_Try]) -> None:
+    cost: Counter[int] = Counter()
+    for one in tries:
+        cost[one.job.batch_id] += one.cost
+    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
+
+
+_RESERVE = (
+    update(batches).where(batches.c.id == bindparam("of_batch")).values(reserved=batches.c.reserved + bindparam("cost"))
+)
+
+
+def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until: float) -> Intent:
+    return Intent(
+        attempt_id=number,
+        account=account.name,
+        batch_id=one.job.batch_id,
+        job_id=one.job.id,
+        key=one.job.key,
+        request=one.request,
+        provider_model=one.job.provider_model,
+        mode=one.job.mode,
+        price=one.job.price,
+        slots=one.slots,
+        n=len(one.slots),
+        send_at=send_at,
+        lease_until=until,
+    )

@@ -1,0 +1,547 @@
+"""What people ask the ledger: progress, results, one job's story. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, case, func, literal_column, select
+
+from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.accounts import destinations
+from jobs.ledger.accounts import durations
+from jobs.ledger.claims import reuse
+from jobs.ledger.accounts import emergency_stop
+from jobs.ledger.claims import copy_stops
+from jobs.ledger.batches.batches import as_batch
+from jobs.ledger.claims.submits import in_flight, most_in_flight, submit_rate
+from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
+from jobs.ledger.database.events import history
+from jobs.ledger.batches.manifests import shown_key
+from jobs.ledger.accounts.poll_rate import poll_rate
+from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
+from jobs.ledger.accounts.values import Account
+from jobs.ledger.batches.values import Batch
+from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
+from jobs.ledger.reports.books import CHARGE_ESTIMATED
+from jobs.policy.reuse import NEVER_DIES
+from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
+from providers.types import Request
+from providers.registry import PROVIDERS
+
+#: Rows of a result that are read at once.
+_PAGE = 500
+#: Images that wait for a person that are named.
+_NAMED = 5
+#: Images whose times of storing tell the pace.
+_PACE_SAMPLE = 50
+
+
+def all_accounts(tx: Connection) -> list[Account]:
+    """The configured accounts, by name."""
+    rows = tx.execute(select(accounts).where(accounts.c.configured).order_by(accounts.c.name)).all()
+    found = durations.found(tx)
+    return [_as_account(row, in_flight(tx, row.id), found.get(row.id, (0, 0.0))) for row in rows]
+
+
+def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
+    return Account(
+        name=row.name,
+        provider=row.provider,
+        submits_per_second=submit_rate(row),
+        polls_per_second=poll_rate(row),
+        max_in_flight=most_in_flight(row),
+        in_flight=flying,
+        paused_until=row.paused_until,
+        paused_code=row.paused_code,
+        paused_message=row.paused_message,
+        throttled=row.throttled,
+        polls_made=row.polls_made,
+        tasks_found=found[0],
+        lateness_sum=found[1],
+    )
+
+
+# -- progress ------------------------------------------------------------------------------------------------------
+
+
+def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
+    """A batch, counted; of the rows that are not in the newest manifest, those that are done or going on."""
+    batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
+    images_counted = _image_counts(tx, batch.id)
+    counted = images_counted.wanted
+    money = _attempt_money(tx, batch.id)
+    rows, asked, out = _job_counts(tx, batch.id)
+    remaining, ready, next_at, unpriced = _remaining(tx, batch.id)
+    copy_errors, copy_words = _copy_errors(tx, batch.id)
+    images_stuck, stuck_money = _stuck_count(tx, batch.id)
+    return Progress(
+        batch=batch,
+        jobs=rows,
+        images_total=asked + images_counted.out,
+        images_stored=counted[Image.STORED][0],
+        images_generated=counted[Image.GENERATED][0] - images_stuck,
+        images_in_flight=money["flying"][1],
+        images_unknown=money["unknown"][1],
+        images_lost=counted[Image.LOST][0],
+        bytes_stored=counted[Image.STORED][1],
+        waits_at=_waits_at(tx, batch.id),
+        wrong_pixels=counted[Image.STORED][2],
+        unknown_money=money["unknown"][0],
+        lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
+        lost_image_money=_lost_image_money(tx, batch.id) if counted[Image.LOST][0] else 0,
+        remaining_money=remaining,
+        in_flight_money=money["flying"][0],
+        errors=_errors(tx, batch.id),
+        least_expiry=_least_expiry(tx, batch.id),
+        next_at=next_at,
+        stored_at=_pace(tx, batch.id),
+        images_ready=ready,
+        images_aside=images_counted.aside,
+        rows_out=out,
+        images_out=images_counted.out,
+        copy_errors=copy_errors,
+        copy_words=copy_words,
+        images_stuck=images_stuck,
+        stuck_money=stuck_money,
+        stuck=_stuck(tx, batch.id) if images_stuck else (),
+        day_limits=() if now is None else daily_budgets.in_the_way(tx, batch.id, now),
+        troubles=() if now is None else destinations.heard(tx, now, batch.dest),
+        failing=() if now is None else copy_stops.of_batch(tx, batch.id, batch.dest, now),
+        stop=emergency_stop.standing(tx),
+        has_unpriced=unpriced,
+        budget_allows=None if now is None else _budget_allows(tx, batch, now),
+    )
+
+
+def _listed() -> Any:
+    return jobs.c.position.is_not(None) | jobs.c.state.in_([Job.WORKING, Job.HELD])
+
+
+def _dropped() -> Any:
+    """In no manifest any more, and nothing runs for it. Found by their positions: the others are not read for them."""
+    return jobs.c.position.is_(None) & jobs.c.state.not_in([Job.WORKING, Job.HELD])
+
+
+def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int, int]:
+    """Rows by state, the images that the listed ones ask for, and how many of the done are not listed any more.
+
+    A row that was taken out and is done is done all the same; one without its images is nobody's any more.
+    """
+    every = _rows_by_state(tx, batch_id, jobs.c.state)
+    # Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
+    dropped = _rows_by_state(tx, batch_id, literal_column("coalesce(jobs.state, '')"), _dropped())
+    out, _ = dropped.get(Job.DONE, (0, 0))
+    counted = {state: _less(found, dropped.get(state, (0, 0))) for state, found in every.items()}
+    asked = sum(found[1] for state, found in counted.items() if state not in (Job.SKIPPED, Job.INVALID))
+    counted[Job.DONE] = every.get(Job.DONE, (0, 0))
+    return {state: found[0] for state, found in counted.items() if found[0]}, asked, out
+
+
+def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[Job, tuple[int, int]]:
+    counted = select(state, func.count(), func.sum(jobs.c.n)).where(jobs.c.batch_id == batch_id, *only)
+    return {Job(found): (rows, int(n)) for found, rows, n in tx.execute(counted.group_by(state))}
+
+
+Count = tuple[int, ...]  # images, bytes, images with other pixels than asked for
+Counts = dict[tuple[Image, bool], Count]  # by state and surplus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ImageCounts:
+    wanted: dict[Image, Count]  # without those that a redo has replaced, and those nobody asked for
+    out: int  # of the stored: of rows that are in no manifest any more
+    aside: int  # stored as well: replaced, or nobody asked for them
+
+
+def _image_counts(tx: Connection, batch_id: int) -> _ImageCounts:
+    every = _by_state(tx, images, images.c.batch_id == batch_id)
+    joined = jobs.join(images, images.c.job_id == jobs.c.id)
+    mine = (jobs.c.batch_id == batch_id, images.c.surplus.is_(False))
+    redone = _by_state(tx, joined, *mine, jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision)
+    out = _by_state(tx, joined, *mine, _dropped(), images.c.revision == jobs.c.revision)
+    wanted = {state: _less(every[state, False], redone[state, False]) for state in Image}
+    wanted[Image.LOST] = _less(wanted[Image.LOST], out[Image.LOST, False])  # nobody waits for these any more
+    copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
+    wanted[Image.GENERATED] = (copied, 0, 0)
+    aside = every[Image.STORED, True][0] + redone[Image.STORED, False][0]
+    return _ImageCounts(wanted=wanted, out=out[Image.STORED, False][0], aside=aside)
+
+
+def _less(all_of_them: tuple[int, ...], *some: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(whole - sum(parts) for whole, *parts in zip(all_of_them, *some, strict=True))
+
+
+def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
+    groups = (images.c.state, images.c.surplus)
+    wrong = func.sum(case((images.c.flags.like(HAS_WRONG_PIXELS), 1), else_=0))
+    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
+    counts: Counts = {(state, surplus): (0, 0, 0) for state in Image for surplus in (False, True)}
+    made = images.c.state.in_([Image.GENERATED, Image.STORED, Image.LOST])
+    rows = tx.execute(sums.where(*where, made).group_by(*groups))
+    for state, surplus, count, size, odd in rows:
+        counts[Image(state), bool(surplus)] = count, int(size), int(odd)
+    return counts
+
+
+#: Literal, not bound: only then can the planner use the partial index.
+_AT_STAKE = attempts.c.state.in_([literal_column(f"'{state.value}'") for state in AT_STAKE])
+
+
+#: What an attempt was charged for beside its images.
+_BESIDE = attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.came
+
+
+def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
+    """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
+    lost = attempts.c.state.in_([Attempt.LOST, Attempt.ABANDONED])
+    group = case(
+        (attempts.c.state.in_([Attempt.SUBMITTING, Attempt.RUNNING]), "flying"),
+        (attempts.c.state == Attempt.UNKNOWN, "unknown"),
+        # Given up, and its task was found since: asked about, as any that runs.
+        (attempts.c.next_poll_at.is_not(None), "flying"),
+        (lost, "lost"),
+    )
+    sums = (
+        select(
+            group.label("which"),
+            func.sum(case((lost, _BESIDE), else_=attempts.c.reserved)),
+            func.sum(attempts.c.n - attempts.c.came),
+        )
+        .where(attempts.c.batch_id == batch_id, _AT_STAKE)
+        .group_by(literal_column("which"))
+    )
+    found = {which: (int(money or 0), int(count or 0)) for which, money, count in tx.execute(sums)}
+    return {which: found.get(which, (0, 0)) for which in ("flying", "unknown", "lost")}
+
+
+def _dead_link_money(tx: Connection, batch_id: int) -> int:
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
+    return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
+
+
+def _lost_image_money(tx: Connection, batch_id: int) -> int:
+    """The same of the images that are counted: not of those that were made anew or are wanted no more."""
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id).join(jobs, jobs.c.id == images.c.job_id)
+    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
+    mine = (images.c.batch_id == batch_id, images.c.state == Image.LOST, IS_CURRENT, ~_dropped())
+    return int(tx.execute(dead.where(*mine)).scalar_one())
+
+
+def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, bool]:
+    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried.
+
+    Also whether any of these jobs has no price.
+    """
+    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
+    # Within the sums and not below WHERE: the index of positions would be taken, and every row of the batch be read.
+    listed = jobs.c.position.is_not(None)
+    one = listed & (jobs.c.n == 1)
+    sums = select(
+        func.coalesce(func.sum(case((one, jobs.c.price))), 0),
+        func.coalesce(func.sum(case((one, 1))), 0),
+        func.count(case((listed & jobs.c.price.is_(None), 1))),
+        func.min(case((listed, jobs.c.ready_at))),
+    )
+    joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
+    free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
+    parts = select(func.coalesce(func.sum(jobs.c.price), 0), func.count()).select_from(joined)
+    price, count, unpriced, next_at = tx.execute(sums.where(*ready)).one()
+    more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
+    return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
+
+
+def _budget_allows(tx: Connection, batch: Batch, now: float) -> bool | None:
+    """Rows are sent in order, so the first at each provider tells. All together may be estimated above the budget."""
+    if batch.budget is None:
+        return None
+    left = max(0, batch.budget - batch.reserved - batch.charged)
+    asked = ({"of_batch": batch.id, "at_provider": provider, "moment": now} for provider in PROVIDERS)
+    prices = (tx.execute(daily_budgets.NEXT_PRICE, each).scalar() for each in asked)
+    return any(price is not None and price <= left for price in prices)
+
+
+def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
+    """Looked up provider by provider: to group them would read the index of all rows that are ready."""
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
+    some = (select(jobs.c.provider).where(*mine, jobs.c.provider == provider).limit(1) for provider in PROVIDERS)
+    return frozenset(provider for each in some if (provider := tx.execute(each).scalar()) is not None)
+
+
+def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
+    bad = [Job.FAILED, Job.PARTIAL, Job.LOST]
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(bad), _listed())
+    counted = select(jobs.c.error_code, func.count()).where(*mine).group_by(jobs.c.error_code)
+    return {code or "unknown": count for code, count in tx.execute(counted)}
+
+
+def _copy_errors(tx: Connection, batch_id: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Images that failed to be copied and are tried on, by code; and what one of each was told."""
+    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    failed = (*waiting, images.c.error_code.is_not(None), images.c.next_copy_at.is_not(None))
+    counted = select(images.c.error_code, func.count().label("number"), func.max(images.c.message).label("words"))
+    rows = tx.execute(counted.where(*failed).group_by(images.c.error_code)).all()
+    return {row.error_code: row.number for row in rows}, {row.error_code: row.words or "" for row in rows}
+
+
+def _stuck_count(tx: Connection, batch_id: int) -> tuple[int, int]:
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    sums = select(func.count(), func.coalesce(func.sum(attempts.c.price), 0)).select_from(joined)
+    count, money = tx.execute(sums.where(*_is_stuck(batch_id))).one()
+    return int(count), int(money)
+
+
+def _is_stuck(batch_id: int) -> tuple[Any, ...]:
+    waits = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"))
+    return (*waits, images.c.next_copy_at.is_(None))
+
+
+def _stuck(tx: Connection, batch_id: int) -> tuple[Stuck, ...]:
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined).where(*_is_stuck(batch_id))
+    rows = tx.execute(wanted.order_by(jobs.c.position, images.c.slot).limit(_NAMED))
+    return tuple(
+        Stuck(
+            key=shown_key(row.key),
+            slot=row.slot,
+            code=row.error_code or "",
+            message=row.message or "",
+            money=row.price or 0,
+        )
+        for row in rows
+    )
+
+
+def _least_expiry(tx: Connection, batch_id: int) -> float | None:
+    dies = images.c.expires_at < NEVER_DIES
+    waiting = (images.c.batch_id == batch_id, images.c.state == literal_column("'generated'"), dies)
+    return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
+
+
+def first_death(tx: Connection) -> float | None:
+    """When the first link dies that is not copied yet, of all batches; Unix seconds."""
+    waiting = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
+    return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
+
+
+def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
+    mine = (images.c.batch_id == batch_id, images.c.stored_at.is_not(None))
+    latest = select(images.c.stored_at).where(*mine).order_by(images.c.stored_at.desc()).limit(_PACE_SAMPLE)
+    return tuple(sorted(at for at in tx.execute(latest).scalars() if at is not None))
+
+
+def in_flight_of(tx: Connection, batch: str) -> dict[str, int]:
+    """A batch's attempts that occupy a place at their provider, by account."""
+    of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
+    flying = (
+        select(accounts.c.name, func.count())
+        .select_from(attempts.join(accounts, accounts.c.id == attempts.c.account_id))
+        .where(attempts.c.batch_id == of_batch, _AT_STAKE, attempts.c.state.in_(IN_FLIGHT))
+        .group_by(accounts.c.name)
+    )
+    return {name: int(count) for name, count in tx.execute(flying)}
+
+
+def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
+    """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied.
+
+    Of one batch, by its name, or of the whole ledger.
+    """
+    of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
+    mine = () if batch is None else (attempts.c.batch_id == of_batch,)
+    states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
+    flying = select(
+        func.coalesce(func.sum(attempts.c.n - attempts.c.came), 0), func.coalesce(func.sum(attempts.c.reserved), 0)
+    )
+    count, money = tx.execute(flying.where(_AT_STAKE, attempts.c.state.in_(states), *mine)).one()
+    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
+    waiting = select(func.count(), func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
+    # They all die some time: said so that their own index is taken, and not every image be read.
+    dying = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
+    more, price = tx.execute(waiting.where(*dying, *mine)).one()
+    return int(count) + int(more), int(money) + int(price)
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+def results_page(tx: Connection, batch_id: int, after: int) -> list[Result]:
+    """The next page of result lines after a position, in the newest manifest's order."""
+    mine = (jobs.c.batch_id == batch_id, jobs.c.position > after)
+    rows = tx.execute(select(jobs).where(*mine).order_by(jobs.c.position).limit(_PAGE)).all()
+    return list(_results(tx, rows))
+
+
+def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:
+    ids = [row.id for row in rows]
+    found = _images_of(tx, ids)
+    cost = _costs(tx, ids)
+    for row in rows:
+        yield _as_result(row, found[row.id], cost.get(row.id))
+
+
+def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
+    joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id).outerjoin(
+        accounts, accounts.c.id == attempts.c.account_id
+    )
+    wanted = (
+        select(images, attempts.c.provider_model, COST_OF_IMAGE.label("price"), accounts.c.provider)
+        .select_from(joined)
+        .where(images.c.job_id.in_(job_ids), images.c.surplus.is_(False))
+        .order_by(images.c.job_id, images.c.slot)
+    )
+    by_job: dict[int, list[Any]] = defaultdict(list)
+    for row in tx.execute(wanted):
+        by_job[row.job_id].append(row)
+    return by_job
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    micros: int | None  # None: a price is not known
+    estimated: bool
+
+
+#: Nobody told what it cost: what was set aside counts. Images may have come all the same, or none.
+_ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == Attempt.FAILED) & (
+    attempts.c.charged > 0
+)
+
+
+def _costs(tx: Connection, job_ids: list[int]) -> dict[int, _Cost]:
+    """What each job's attempts have cost so far at list price."""
+    estimated = func.sum(case((_ESTIMATED, 1), else_=0))
+    unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == Attempt.SUCCEEDED), 1), else_=0))
+    sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced, estimated)
+    found = tx.execute(sums.where(attempts.c.job_id.in_(job_ids)).group_by(attempts.c.job_id))
+    return {
+        job_id: _Cost(None if unknown else int(money or 0), bool(guessed)) for job_id, money, unknown, guessed in found
+    }
+
+
+def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
+    """`cost`: None where it has no attempts."""
+    micros = cost.micros if cost else 0 if any(map(_is_reused, slots)) else None
+    return Result(
+        position=-1 if row.position is None else row.position,
+        line=row.line,
+        key=shown_key(row.key),
+        carried=orjson.loads(row.carried),
+        state=Job(row.state),
+        revision=row.revision,
+        request=Request.from_json(row.request) if row.request else None,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        images=tuple(_as_stored(slot) for slot in slots if slot.revision == row.revision),
+        before=_before(row, slots),
+        error_code=row.error_code,
+        message=row.message,
+        done_at=row.done_at,
+        cost=micros,
+        estimated=cost is not None and cost.estimated,
+        kept=bool(row.kept),
+        mode=row.mode,
+    )
+
+
+def _before(row: Any, slots: list[Any]) -> tuple[StoredImage, ...]:
+    """What the row was given before it was to be made anew, until an image of the new revision is stored."""
+    stored = [slot for slot in slots if slot.state == Image.STORED]
+    newest = max((slot.revision for slot in stored), default=row.revision)
+    return tuple(_as_stored(slot) for slot in stored if slot.revision == newest < row.revision)
+
+
+def _is_reused(slot: Any) -> bool:
+    return slot.source_id is not None and slot.attempt_id is None and slot.state != Image.MISSING
+
+
+def _as_stored(row: Any) -> StoredImage:
+    reused = _is_reused(row)
+    flags = tuple(json.loads(row.flags)) if row.flags else ()
+    return StoredImage(
+        slot=row.slot,
+        revision=row.revision,
+        state=row.state,
+        path=row.object_path,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        width=row.width,
+        height=row.height,
+        format=row.format,
+        flags=(*flags, "reused") if reused else flags,
+        stored_at=row.stored_at,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        cost=0 if reused else row.price,
+        error_code=row.error_code,
+        message=row.message,
+        link_expires_at=None if reused else row.expires_at,
+        tries=row.tries,
+        next_copy_at=row.next_copy_at,
+        reused=reused,
+        dest=row.lies_at if reused else None,
+    )
+
+
+# -- one job's story -----------------------------------------------------------------------------------------------
+
+
+def story(tx: Connection, name: str, key: str) -> Story | None:
+    """Everything that happened to one job."""
+    joined = jobs.join(batches, batches.c.id == jobs.c.batch_id)
+    mine = select(jobs).select_from(joined).where(batches.c.name == name, jobs.c.key == key)
+    row = tx.execute(mine).first()
+    if row is None:
+        return None
+    result = next(_results(tx, [row]))
+    waits = row.ready_at if row.state == Job.READY and row.ready_at else None
+    told = tuple(_as_event(event) for event in history(tx, row.id))
+    older = tuple(_as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
+    stories = _attempt_stories(tx, row.id)
+    return Story(
+        result=result,
+        attempts=stories,
+        events=told,
+        next_try_at=waits,
+        older=older,
+        taken_from=reuse.taken_from(tx, row.id),
+    )
+
+
+def _attempt_stories(tx: Connection, job_id: int) -> tuple[AttemptStory, ...]:
+    joined = attempts.join(accounts, accounts.c.id == attempts.c.account_id)
+    wanted = select(attempts, accounts.c.name.label("account"), accounts.c.provider).select_from(joined)
+    rows = tx.execute(wanted.where(attempts.c.job_id == job_id).order_by(attempts.c.created_at, attempts.c.id))
+    return tuple(_as_attempt_story(row) for row in rows)
+
+
+def _as_attempt_story(row: Any) -> AttemptStory:
+    return AttemptStory(
+        attempt_id=row.id,
+        account=row.account,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        state=row.state,
+        slots=tuple(json.loads(row.slots)),
+        revision=row.revision,
+        task_id=row.task_id,
+        created_at=row.created_at,
+        accepted_at=row.accepted_at,
+        finished_at=row.finished_at,
+        polls=row.polls,
+        reserved=row.reserved,
+        charged=row.charged,
+        price_known=row.price is not None,
+        code=row.error_code,
+        message=row.message,
+        raw=row.raw,
+    )
+
+
+def _as_event(row: Any) -> Event:
+    return Event(at=row.at, name=row.name, attempt_id=row.attempt_id, detail=json.loads(row.detail))

@@ -1,0 +1,124 @@
+"""Which of a manifest's columns is which: its own, those that are known, and what was perhaps meant. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from jobs.manifest.cells import shape_request, shown
+from jobs.manifest.reader import Manifest
+from jobs.manifest.raw_rows import KNOWN_COLUMNS, Cell
+from jobs.manifest.templates import Template
+
+#: Known names that shops use for columns of their own.
+CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
+#: What others call a known column.
+_ELSEWHERE = {
+    "aspect_ratio": "ratio",
+    "aspect ratio": "ratio",
+    **dict.fromkeys(("image", "images", "image[]", "reference_image", "reference_images"), "image_urls"),
+}
+#: Strict enough that a shop's "Quantity" is not taken for `quality`.
+_HINT_CUTOFF = 0.85
+
+
+def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str]:
+    """Known column -> the manifest's own column it is taken from."""
+    if manifest.format == "openai-jsonl":
+        return {name: name for name in KNOWN_COLUMNS}  # the reader has named them already
+    owns = {name: name for name in KNOWN_COLUMNS if name in manifest.columns}
+    if manifest.format == "jsonl" and "key" not in owns and "custom_id" in manifest.columns:
+        owns["key"] = "custom_id"
+    owns.update(mapping)
+    return {known: own for known, own in owns.items() if own}
+
+
+def column_hints(manifest: Manifest, mapping: Mapping[str, str], seen: Mapping[str, str] | None = None) -> list[str]:
+    """Columns that look like a known one and are only carried. `seen`: a value of each; strange ones need no hint."""
+    if manifest.format == "openai-jsonl":
+        return []
+    owns = own_columns(manifest, mapping)
+    free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
+    strange = [name for name in manifest.columns if name not in owns.values()]
+    pairs = [(own, known) for own in strange for known in _meant(own, free) if _fits(known, (seen or {}).get(own, ""))]
+    return [
+        f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
+    ]
+
+
+def _meant(own: str, known: Sequence[str]) -> list[str]:
+    """The known column it looks like; two letters that changed places count for more than difflib gives them."""
+    swapped = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
+    near = near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped]
+    return (near or [name for name in known if name == _ELSEWHERE.get(own.casefold())])[:1]
+
+
+def _fits(known: str, value: str) -> bool:
+    """False for a shop's own "Size" that holds XL."""
+    cells: list[Cell] = []
+    if known in CLASHING and value:
+        shape_request({known: value}, cells)
+    return not cells
+
+
+def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
+    """What cannot be meant by --map."""
+    for known, own in mapping.items():
+        if manifest.format == "openai-jsonl" and (known, own) != ("key", "custom_id"):
+            yield f"--map {known}={own}: lines of OpenAI's batch format name their fields themselves."
+        elif known not in KNOWN_COLUMNS:
+            yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
+        elif own and own not in manifest.columns:
+            yield f"--map {known}={own}: {_no_column(manifest, own)}"
+
+
+def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Template | None) -> Iterator[str]:
+    """Why no row would have a prompt."""
+    if prompt is not None:
+        yield from field_problems(manifest, "--prompt", prompt, ())
+    elif "prompt" not in owns:
+        hints = [hint for hint in column_hints(manifest, {}) if '"prompt"' in hint]
+        yield ". ".join(
+            [
+                f'{manifest.name}, line 1: no column "prompt". Columns: {_listed(manifest.columns)}',
+                *hints,
+                'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
+            ]
+        )
+
+
+def field_problems(manifest: Manifest, option: str, template: Template, more: tuple[str, ...]) -> Iterator[str]:
+    """Fields of a template that are no column, nor any of `more`."""
+    if manifest.format == "openai-jsonl":
+        return
+    for each in template.fields:
+        sparse = manifest.format == "jsonl" and each.default is not None  # may come in a later row
+        if each.name not in manifest.columns and each.name not in more and not sparse:
+            yield f"{option} {{{each.name}}}: {_no_column(manifest, each.name)}"
+
+
+def skip_problems(manifest: Manifest, column: str | None) -> Iterator[str]:
+    """A --skip-empty that names no column."""
+    if column is not None and manifest.format != "openai-jsonl" and column not in manifest.columns:
+        yield f"--skip-empty {column}: {_no_column(manifest, column)}"
+
+
+def _no_column(manifest: Manifest, name: str) -> str:
+    near = near_misses(name, manifest.columns)
+    meant = f" Perhaps {' or '.join(shown(each) for each in near)}?" if near else ""
+    return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}."
+
+
+def _listed(columns: Iterable[str]) -> str:
+    names = list(columns)
+    return ", ".join(names[:30]) + (f" … ({len(names)})" if len(names) > 30 else "")  # noqa: PLR2004  a line or two
+
+
+def near_misses(name: str, legal: Iterable[str], cutoff: float = 0.8) -> list[str]:
+    """The legal names that `name` may have been meant to be, best first. `cutoff`: 1 is the same name."""
+    by_folded = {_folded(each): each for each in legal}
+    return [by_folded[each] for each in difflib.get_close_matches(_folded(name), by_folded, n=2, cutoff=cutoff)]
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,93 @@
+"""Finds what is there twice among millions: 64-bit hashes in 256 arrays, eight bytes a value."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from itertools import pairwise
+
+from jobs.ledger.batches.values import Row
+from jobs.planning.planner import Planned, RowProblem
+from jobs.states import Job
+
+BUCKETS = 256
+_MASK = (1 << 64) - 1
+
+
+def hash64(text: str) -> int:
+    """This process's own hash of a text, unsigned."""
+    return hash(text) & _MASK
+
+
+class Repeats:
+    """Texts are added once; `found` says which hashes came again. Two texts may share a hash: look before you judge."""
+
+    def __init__(self) -> None:
+        self._buckets = [array("Q") for _ in range(BUCKETS)]
+        self._in_order = False
+
+    def add(self, text: str) -> None:
+        """Remembers a text's hash."""
+        self._in_order = False
+        value = hash64(text)
+        self._buckets[value & 255].append(value)
+
+    def found(self) -> frozenset[int]:
+        """Hashes that were added more than once. Sorts one bucket at a time, so memory stays small."""
+        return frozenset(one for bucket in self._buckets for one, next_ in pairwise(sorted(bucket)) if one == next_)
+
+    def holds(self, text: str) -> bool:
+        """Whether it was added, as far as its hash tells. Quick when nothing is added between two questions."""
+        if not self._in_order:
+            self._buckets = [array("Q", sorted(bucket)) for bucket in self._buckets]
+            self._in_order = True
+        value = hash64(text)
+        bucket = self._buckets[value & 255]
+        at = bisect_left(bucket, value)
+        return at < len(bucket) and bucket[at] == value
+
+
+class Twins:
+    """Turns a row into a bad one when an earlier row has its key or its path. Knows what to look for by hash."""
+
+    def __init__(self, keys: frozenset[int] = frozenset(), paths: frozenset[int] = frozenset()) -> None:
+        self._hashes = {"key": keys, "path": paths}
+        self._lines: dict[tuple[str, str], int] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to look for."""
+        return any(self._hashes.values())
+
+    def afresh(self) -> Twins:
+        """The same, for another pass."""
+        return Twins(self._hashes["key"], self._hashes["path"])
+
+    def judge(self, planned: Planned) -> Planned:
+        """The row itself, or its bad version."""
+        row = planned.row
+        if not self.any or row.state is not Job.READY:
+            return planned
+        for column, value in (("key", row.key), ("path", row.path or "")):
+            if hash64(value) in self._hashes[column]:
+                first = self._lines.setdefault((column, value), row.line)
+                if first != row.line:
+                    return _invalid_twin(planned, column=column, value=value, first_line=first)
+        return planned
+
+
+def _invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
+    """A good row that repeats an earlier row's key or path."""
+    row = planned.row
+    legal = f"line {first_line} has the same {column}; each row needs its own"
+    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
+    bare = Row(
+        position=row.position,
+        line=row.line,
+        key=row.key,
+        carried=row.carried,
+        state=Job.INVALID,
+        error_code="bad_row",
+        message=problem.what,
+    )
+    return Planned(bare, problems=(problem,))

@@ -1,0 +1,393 @@
+"""Takes a manifest in: one pass counts it against the ledger, a second records it. Both stream.
+
+intake = Intake(manifest=manifest, options=options, catalog=catalog, ledger=ledger)
+seen = survey(intake, batch, limits)        # spends and writes nothing
+seen.refuse(skip_bad=…, budget=…, partial=…, changed=…, batch=batch)
+batch = record(intake, seen, new_batch, now)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import orjson
+
+from jobs.planning.overlap import Before, Comparison
+from jobs.manifest.columns import column_hints
+from jobs.policy.token_costs import expected
+from jobs.errors import BadInput, LightfastError
+from jobs.ledger.batches.manifests import ChangedRows
+from jobs.ledger.claims.reuse import FewerToReuse, Wish
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
+from jobs.manifest.reader import Manifest
+from jobs.planning.paces import Learnt, Paces
+from jobs.planning.planner import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
+from jobs.manifest.raw_rows import as_text
+from jobs.planning.references import References
+from jobs.planning.duplicates import Repeats, Twins
+from jobs.policy.reuse import Reuse
+from jobs.states import Job
+from jobs.planning.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
+from providers.types import Request, Route
+from providers.references import file_name
+
+#: Rows looked up in the ledger, and told to a progress display, at once.
+CHUNK = 1_000
+#: Finished prompts that are shown.
+_SAMPLES = 3
+#: Rows whose values tell what a column with a well-known name holds.
+_LOOKED_AT = 20
+
+Progress = Callable[[int], None]  # rows so far
+
+_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+
+
+class Records(Before, Protocol):
+    """The part of the ledger that intake asks."""
+
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+        """What it already holds under these keys."""
+
+    def learnt(self) -> Learnt:
+        """What it has learnt of accounts: their limits, and how long their tasks take."""
+
+    def record_manifest(  # noqa: PLR0913  the manifest, and how it is taken
+        self,
+        new: NewBatch,
+        rows: Iterable[Row],
+        *,
+        redo_changed: bool,
+        keep_changed: bool,
+        append: bool,
+        reuse_images: Wish | None,
+        now: float,
+    ) -> Batch:
+        """Records a whole manifest, or nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """A manifest, and how it is to be taken."""
+
+    manifest: Manifest
+    options: PlanOptions
+    catalog: Routes
+    ledger: Records | None = None  # None: there is none yet, so every row is new
+    changed: str = "error"  # "error", "keep", "redo"
+    skip_bad: bool = False
+    append: bool = False  # rows on record that the manifest does not have stay in the batch
+    reuse: Reuse | None = None  # rows whose images are there already are not paid for
+    sandbox: bool = False  # the stand-in's images are no purchases, and these are not its
+    references: References | None = None  # reads local files; None: there are only links
+
+
+def survey(
+    intake: Intake, batch: Batch | None, limits: Sequence[AccountLimits], progress: Progress | None = None
+) -> Survey:
+    """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines.
+
+    `limits`: what the settings declare; what they do not is taken as the ledger has learnt it.
+    """
+    planner = _planner(intake)
+    count = _count(intake, planner, batch, Twins(), progress)
+    twins = Twins(count.keys.found(), count.paths.found())
+    if twins.any:
+        count = _count(intake, planner, batch, twins.afresh(), progress)
+    learnt = intake.ledger.learnt() if intake.ledger else Learnt()
+    return count.survey(planner, twins, Paces(declared=limits, learnt=learnt))
+
+
+def _planner(intake: Intake) -> Planner:
+    return prepare(intake.manifest, intake.options, intake.catalog, intake.references)
+
+
+def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Progress | None = None) -> Batch:
+    """Records what was surveyed; a manifest that has changed since then stops it, and nothing of it is kept."""
+    if intake.ledger is None:
+        raise LightfastError("There is no ledger to record the batch in.")
+    rows = _rows_to_record(intake, seen, progress or (lambda _: None))
+    redo, keep = intake.changed == "redo", intake.changed == "keep"
+    wish = Wish(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
+    try:
+        return intake.ledger.record_manifest(
+            new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, reuse_images=wish, now=now
+        )
+    except FewerToReuse:
+        raise LightfastError(
+            "Images that the plan counted on are not there any more. Nothing was recorded; run again."
+        ) from None
+    except ChangedRows as error:
+        raise LightfastError(
+            f"{error}: another process works on this batch. Nothing was recorded; run again."
+        ) from error
+
+
+def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row]:
+    planner = _planner(intake)
+    twins, digest, position = seen.twins.afresh(), 0, 0
+    for position, planned in enumerate(_planned(intake, planner, twins), 1):
+        digest = _digest(digest, planned.row)
+        if planned.problems and not intake.skip_bad:
+            raise BadInput(f"{intake.manifest.name}, {planned.problems[0]}")
+        yield planned.row
+        if position % CHUNK == 0:
+            progress(position)
+    if digest != seen.digest:
+        raise BadInput(f"{intake.manifest.name} changed while it was read. Nothing was recorded; run again.")
+    progress(position)
+
+
+def words_of_references(intake: Intake) -> Iterator[str]:
+    """Every reference as it is written, of all rows that can be read; one may come many times."""
+    planner = _planner(intake)
+    for raw in islice(intake.manifest.rows(), intake.options.limit):
+        with contextlib.suppress(ValueError):  # told when the row is planned
+            yield from planner.words_of(raw)
+
+
+def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterator[str]:
+    """The files that rows still to be paid for are made from, as their requests hold them; one may come many times."""
+    stream = _planned(intake, _planner(intake), seen.twins.afresh())
+    while chunk := list(islice(stream, CHUNK)):
+        known = _known(intake, batch, chunk)
+        for row in (each.row for each in chunk if each.row.request):
+            before = known.get(row.key)
+            if row.request and not (before and before.fits(row.request_hash) and not before.lacking(row.request.n)):
+                yield from filter(file_name, row.request.references)
+
+
+def _planned(intake: Intake, planner: Planner, twins: Twins) -> Iterator[Planned]:
+    for raw in islice(intake.manifest.rows(), intake.options.limit):
+        yield twins.judge(planner.plan(raw))
+
+
+def _digest(before: int, row: Row) -> int:
+    return hash((before, row.key, row.request_hash, row.path, row.state))
+
+
+# -- counting ------------------------------------------------------------------------------------------------------
+
+
+def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, progress: Progress | None) -> _Count:
+    before = Comparison(
+        ledger=intake.ledger,
+        batch_id=batch.id if batch else None,
+        sandbox=intake.sandbox,
+        reuse=intake.reuse is not None,
+    )
+    count = _Count(intake=intake, watch_paths=not planner.path.one_per_key, before=before)
+    stream = _planned(intake, planner, twins)
+    while chunk := list(islice(stream, CHUNK)):
+        known = _known(intake, batch, chunk)
+        before.look_for_images([each.row for each in chunk])
+        before.look([each.row for each in chunk if each.row.request_hash and each.row.key not in known])
+        for planned in chunk:
+            count.take(planned, known.get(planned.row.key))
+        if progress:
+            progress(count.rows)
+    return count
+
+
+def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, Known]:
+    if intake.ledger is None or batch is None:
+        return {}
+    return intake.ledger.known(batch.id, [each.row.key for each in chunk if each.row.state is Job.READY])
+
+
+@dataclass(slots=True)
+class _Line:
+    """A route line while it is counted."""
+
+    route: Route
+    request: Request  # of one of its rows
+    number: int
+    images: int = 0
+    aside: int = 0  # micro-dollars that are set aside for them
+    least: int | None = None  # for the one of them that holds the least
+    tasks: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Count:
+    """A survey while it is counted."""
+
+    intake: Intake
+    watch_paths: bool  # paths that hold the key cannot meet unless the keys do
+    before: Comparison
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[RowProblem] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
+    disputed_rows: list[ChangedRow] = field(default_factory=list)
+    digest: int = 0
+    seen: dict[str, str] = field(default_factory=dict)  # column -> its first value
+    keys: Repeats = field(default_factory=Repeats)
+    paths: Repeats = field(default_factory=Repeats)
+
+    def take(self, planned: Planned, known: Known | None) -> None:
+        """Counts one row."""
+        row, route, problems = planned
+        self.rows += 1
+        self.digest = _digest(self.digest, row)
+        if self.rows <= _LOOKED_AT:
+            own = {name: as_text(value) for name, value in orjson.loads(row.carried).items()}
+            self.seen = {name: text for name, text in own.items() if text} | self.seen
+        if row.request is None or route is None:
+            self.counts[row.state] += 1
+            self.problems.extend(problems[: NAMED - len(self.problems)])
+            return
+        self.keys.add(row.key)
+        self.counts["files"] += any(map(file_name, row.request.references))
+        if self.watch_paths and row.path:
+            self.paths.add(row.path)
+        changed = self.counts["changed"]
+        images = self._to_pay(row, row.request.n, known)
+        if images and not (known and known.tried) and self.before.takes(row, images):
+            images = 0
+        self.before.to_pay += images > 0
+        line = self._add(route, row, images)
+        if known is None:
+            self.before.add(row, images, line)
+        else:
+            self.before.matched += 1
+        asks = self.counts["changed"] > changed and self.intake.changed != "keep"
+        if len(self.samples) < _SAMPLES and (images or asks):
+            self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
+
+    def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
+        """Counts the row for what it is, and says how many of its images still cost money."""
+        if known is None or not (known.request_hash or known.adopted):
+            self.counts["new"] += 1
+            return n
+        if known.fits(row.request_hash):
+            self.counts["open" if known.lacking(n) > known.free else _fate(known.state)] += 1
+            self.counts["waiting"] += known.lacking(n) * (row.price or 0)
+            return known.lacking(n)
+        self.counts["changed"] += 1
+        return self._disputed(row, n, known) if known.touched else n
+
+    def _disputed(self, row: Row, n: int, known: Known) -> int:
+        self.counts["disputed"] += 1
+        self.counts["redo_images"] += n
+        self.counts["redo_money"] += n * (row.price or 0)
+        if len(self.disputed_rows) < NAMED:
+            self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
+        return {"error": 0, "keep": known.free, "redo": n}[self.intake.changed]
+
+    def _add(self, route: Route, row: Row, images: int) -> int:
+        """Counts images to be paid on a route; the number of its line."""
+        if not images or row.request is None:
+            return 0
+        same = (
+            route.provider,
+            route.provider_model,
+            route.ratio,
+            route.resolution,
+            route.pixels,
+            route.price,
+            route.mode,
+        )
+        line = self.lines.get(same)
+        if line is None:
+            line = self.lines[same] = _Line(route, row.request, len(self.lines))
+        line.images += images
+        line.aside += images * (row.price or 0)
+        line.least = min(row.price or 0, row.price or 0 if line.least is None else line.least)
+        line.tasks += tasks_for(images, route.max_n)
+        return line.number
+
+    def _take_off(self) -> None:
+        """Rows that turned out to cost nothing when the last key was read."""
+        lines = list(self.lines.values())
+        for (number, images, money), rows in self.before.saved.items():
+            lines[number].images -= rows * images
+            lines[number].aside -= rows * money
+            lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
+        self.lines = {same: line for same, line in self.lines.items() if line.images}
+
+    def survey(self, planner: Planner, twins: Twins, known_paces: Paces) -> Survey:
+        """The finished count."""
+        counts, manifest = self.counts, self.intake.manifest
+        again = self.before.outcome(self.keys)
+        self._take_off()
+        routes = tuple(_route_line(line, known_paces) for line in self.lines.values())
+        seconds, may_be_less = self._seconds(known_paces)
+        return Survey(
+            manifest=manifest.name,
+            columns=manifest.columns,
+            has_key="key" in planner.owns,
+            rows=self.rows,
+            new=counts["new"],
+            changed=counts["changed"],
+            done=counts["done"],
+            open=counts["open"],
+            ended=counts["ended"],
+            skipped=counts[Job.SKIPPED],
+            bad=counts[Job.INVALID],
+            problems=tuple(self.problems),
+            samples=tuple(self.samples),
+            hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
+            routes=tuple(sorted(routes, key=lambda line: -line.images)),
+            seconds=seconds,
+            may_be_less=may_be_less,
+            disputed=counts["disputed"],
+            disputed_rows=tuple(self.disputed_rows),
+            redo_images=counts["redo_images"],
+            redo_money=counts["redo_money"],
+            waiting=counts["waiting"],
+            digest=self.digest,
+            files=counts["files"],
+            twins=twins,
+            again=again,
+        )
+
+    def _seconds(self, known_paces: Paces) -> tuple[float, bool]:
+        """Providers work side by side; the routes of one share its accounts. And whether it may take less."""
+        tasks: Counter[str] = Counter()
+        work: Counter[str] = Counter()
+        for line in self.lines.values():
+            tasks[line.route.provider] += line.tasks
+            work[line.route.provider] += round(line.tasks * known_paces.task_seconds(line.route))
+        paces = {name: known_paces.of(name) for name in tasks}
+        took = [(pace.seconds(tasks[name], work[name]), name) for name, pace in paces.items()]
+        seconds, last = max(took, default=(0.0, ""))
+        return seconds, last != "" and paces[last].may_be_less(tasks[last], work[last])
+
+
+def _fate(state: Job) -> str:
+    if state is Job.DONE:
+        return "done"
+    return "open" if state in _GOES_ON else "ended"
+
+
+def _route_line(line: _Line, paces: Paces) -> RouteLine:
+    route, pace = line.route, paces.of(line.route.provider)
+    price, assumed = expected(route, line.request, paces.learnt.costs)
+    work = line.tasks * paces.task_seconds(route)
+    return RouteLine(
+        provider=route.provider,
+        model=route.model,
+        provider_model=route.provider_model,
+        ratio=route.ratio,
+        resolution=route.resolution,
+        pixels=route.pixels,
+        price=price,
+        price_is_yours=route.price_is_yours,
+        mode=route.mode,
+        assumed=assumed,
+        aside=line.aside,
+        least=line.least or 0,
+        images=line.images,
+        tasks=line.tasks,
+        seconds=pace.seconds(line.tasks, work),
+        bound_by=pace.bound_by(line.tasks, work),
+        may_be_less=pace.may_be_less(line.tasks, work),
+    )

@@ -1,0 +1,286 @@
+"""What would be paid again, and what an update takes out: a manifest's rows held against those on record. Pure.
+
+A row is a repeat of an earlier purchase when its key is new to the batch and its request is not new to the ledger: in
+another batch, or in this one under a key that the manifest has no more. Each row on record answers for one new row, so
+that repeats within one manifest are no repeats of a purchase.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from jobs.ledger.batches.values import MadeBefore, Recorded, Row, Source
+from jobs.planning.duplicates import BUCKETS, Repeats, hash64
+from jobs.policy.reuse import Allotment, is_reusable
+from jobs.states import Job
+
+#: Repeats from which on a plain yes is not enough, where they are over half of all rows to be paid.
+MANY = 10
+#: Requests whose answers are kept while a manifest is read: one that comes again soon is not looked up again.
+KEPT = 16_384
+#: Batches in which a chunk's rows are looked for by their keys, too.
+LOOKED_INTO = 4
+#: A count that is kept in two bytes.
+_MOST = 0xFFFF
+
+#: Rows on record with images that somebody has.
+_WITH_IMAGES = (Job.DONE, Job.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Another batch that has made some of these requests."""
+
+    batch_id: int
+    rows: int  # of the manifest
+    same_keys: int  # of these, under the same key
+    rewritten: tuple[str, str] | None = None  # a key there and the manifest's, if they look like one that was rewritten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The outcome, in rows of the manifest unless it says otherwise."""
+
+    to_pay: int = 0  # rows that cost money
+    matched: int = 0  # rows whose key the batch has on record
+    rows: int = 0  # to be paid although their request has been made
+    images: int = 0
+    money: int = 0  # micro-dollars; unpriced images are not in it
+    here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
+    places: tuple[Place, ...] = ()  # the others, those with most first
+    copyable: int = 0  # of `rows`: --reuse may take their images from where they are
+    reused: int = 0  # rows that cost nothing, as their images are taken from where they are
+    reused_images: int = 0
+    reused_money: int = 0  # micro-dollars that are not spent
+    absent: int = 0  # rows on record, in the last manifest and not in this one
+    absent_with_images: int = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether most of what would be paid for is there already, so that a plain yes is not enough."""
+        return self.rows >= MANY and 2 * self.rows > self.to_pay
+
+
+class Before(Protocol):
+    """The part of the ledger that is asked."""
+
+    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
+        """How often other batches than `besides` have made each of these requests."""
+
+    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[Source]:
+        """Rows of other batches than `besides` whose images a row with such a request may take."""
+
+    def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+        """The request's hash by key, of those of these rows that the batch has."""
+
+    def count_rows(self, batch_id: int) -> int:
+        """Rows on record that stand for a job, in the newest manifest or not."""
+
+    def rows_on_record(self, batch_id: int) -> Iterator[Recorded]:
+        """All of these."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """New rows by request: 23 bytes each."""
+
+    requests: array[int] = field(default_factory=lambda: array("Q"))
+    elsewhere: array[int] = field(default_factory=lambda: array("H"))
+    images: array[int] = field(default_factory=lambda: array("H"))
+    money: array[int] = field(default_factory=lambda: array("Q"))
+    lines: array[int] = field(default_factory=lambda: array("H"))
+    copyable: array[int] = field(default_factory=lambda: array("B"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """Counts while a manifest is read. `batch_id`: None for a batch that is not on record yet."""
+
+    ledger: Before | None
+    batch_id: int | None
+    sandbox: bool
+    reuse: bool = False
+    to_pay: int = 0
+    matched: int = 0
+    reused: int = 0
+    reused_images: int = 0
+    reused_money: int = 0
+    #: Rows that turned out to cost nothing when all keys were known: by line of the routes, images and money a row.
+    saved: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    _allotment: Allotment = field(init=False)
+    _buckets: list[_Bucket] = field(default_factory=lambda: [_Bucket() for _ in range(BUCKETS)])
+    _answers: OrderedDict[str, list[MadeBefore]] = field(default_factory=OrderedDict)
+    _places: Counter[int] = field(default_factory=Counter)
+    _same_keys: Counter[int] = field(default_factory=Counter)
+    _rewritten: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._allotment = Allotment(self._find)
+
+    def _find(self, hashes: Sequence[str]) -> list[Source]:
+        return self.ledger.sources(hashes, besides=self.batch_id, sandbox=self.sandbox) if self.ledger else []
+
+    def look_for_images(self, rows: Sequence[Row]) -> None:
+        """A chunk's rows whose images may be taken from where they are: one question for all of them."""
+        if self.reuse:
+            self._allotment.ask(row.request_hash or "" for row in rows if row.request and is_reusable(row.request))
+
+    def takes(self, row: Row, images: int) -> bool:
+        """Whether all `images` that would be paid for the row are taken from where they are."""
+        request = row.request
+        if not (self.reuse and request and images == request.n and is_reusable(request)):
+            return False
+        found = self._allotment.take(row.request_hash or "", request.to_json()) is not None
+        if found:
+            self._count_reused(images, row.price)
+        return found
+
+    def _count_reused(self, images: int, price: int | None) -> None:
+        self.reused += 1
+        self.reused_images += images
+        self.reused_money += images * (price or 0)
+
+    def look(self, fresh: Sequence[Row]) -> None:
+        """A chunk's rows that are new to the batch: one question for all, and one a batch that has repeats of them."""
+        if self.ledger is None or not fresh:
+            return
+        self._ask(self.ledger, {row.request_hash or "" for row in fresh})
+        unsure: dict[int, list[Row]] = {}
+        for row in fresh:
+            for made in self._answers[row.request_hash or ""]:
+                self._places[made.batch_id] += 1
+                if made.key == row.key:
+                    self._same_keys[made.batch_id] += 1
+                elif looks_rewritten(made.key, row.key):
+                    self._rewritten.setdefault(made.batch_id, (made.key, row.key))
+                elif made.rows > 1:
+                    unsure.setdefault(made.batch_id, []).append(row)
+        for batch_id in sorted(unsure, key=lambda each: -self._places[each])[:LOOKED_INTO]:
+            keys = self.ledger.same_rows(batch_id, [row.key for row in unsure[batch_id]])
+            self._same_keys[batch_id] += sum(keys.get(row.key) == row.request_hash for row in unsure[batch_id])
+
+    def _ask(self, ledger: Before, hashes: set[str]) -> None:
+        for known in [each for each in hashes if each in self._answers]:
+            self._answers.move_to_end(known)
+        unknown = sorted(each for each in hashes if each not in self._answers)
+        self._answers.update({each: [] for each in unknown})
+        if unknown:
+            for made in ledger.made_elsewhere(unknown, besides=self.batch_id, sandbox=self.sandbox):
+                self._answers[made.request_hash].append(made)
+        while len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+
+    def add(self, row: Row, images: int, line: int) -> None:
+        """A row of the chunk that is new to the batch, the images to be paid for it, and its line of the routes."""
+        copyable = row.request is not None and is_reusable(row.request)
+        elsewhere = sum(made.rows for made in self._answers.get(row.request_hash or "", ()))
+        if self.reuse and copyable:
+            elsewhere = 0  # what there was is taken
+        if not (images and (elsewhere or self.batch_id is not None)):
+            return
+        request = hash64(row.request_hash or "")
+        bucket = self._buckets[request % BUCKETS]
+        bucket.requests.append(request)
+        bucket.elsewhere.append(min(elsewhere, _MOST))
+        bucket.images.append(images)
+        bucket.money.append(images * (row.price or 0))
+        bucket.lines.append(line)
+        bucket.copyable.append(copyable)
+
+    def outcome(self, keys: Repeats) -> Again:
+        """`keys`: those of the manifest's good rows."""
+        gone = [_Gone() for _ in range(BUCKETS)]
+        absent = with_images = 0
+        for row in self._not_in(keys):
+            absent += row.listed
+            with_images += row.listed and row.state in _WITH_IMAGES
+            if row.made and row.request_hash:
+                request = hash64(row.request_hash)
+                gone[request % BUCKETS].add(request, usable=row.usable)
+        again = here = images = money = copyable = 0
+        for bucket, absentees in zip(self._buckets, gone, strict=True):
+            for each in _asking(bucket, absentees):
+                asked, taken = self._take_here(bucket, each) if self.reuse else (each.places, 0)
+                elsewhere, mine = bucket.elsewhere[each.places[0]], each.made - taken
+                answered = asked[: elsewhere + mine]
+                again, here = again + len(answered), here + min(mine, max(0, len(answered) - elsewhere))
+                images += sum(bucket.images[at] for at in answered)
+                money += sum(bucket.money[at] for at in answered)
+                copyable += sum(bucket.copyable[at] for at in answered)
+        return Again(
+            to_pay=self.to_pay - sum(self.saved.values()),
+            matched=self.matched,
+            rows=again,
+            images=images,
+            money=money,
+            here=here,
+            copyable=copyable,
+            places=tuple(self._found()),
+            reused=self.reused,
+            reused_images=self.reused_images,
+            reused_money=self.reused_money,
+            absent=absent,
+            absent_with_images=with_images,
+        )
+
+    def _take_here(self, bucket: _Bucket, each: _Request) -> tuple[list[int], int]:
+        """The new rows that still have to be paid for, and how many take the images of rows that are gone."""
+        takers = [at for at in each.places if bucket.copyable[at]][: each.usable]
+        for at in takers:
+            images = bucket.images[at]
+            self._count_reused(images, bucket.money[at] // images)
+            self.saved[bucket.lines[at], images, bucket.money[at]] += 1
+        taken = frozenset(takers)
+        return [at for at in each.places if at not in taken], len(takers)
+
+    def _not_in(self, keys: Repeats) -> Iterator[Recorded]:
+        """The batch's rows on record that the manifest does not have; they are read only where there are any."""
+        if self.ledger is None or self.batch_id is None or self.ledger.count_rows(self.batch_id) == self.matched:
+            return
+        yield from (row for row in self.ledger.rows_on_record(self.batch_id) if not keys.holds(row.key))
+
+    def _found(self) -> Iterator[Place]:
+        for batch_id, rows in self._places.most_common():
+            rewritten = self._rewritten.get(batch_id)
+            yield Place(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id], rewritten=rewritten)
+
+
+def looks_rewritten(key: str, other: str) -> bool:
+    """Whether a spreadsheet may have made one key of the other: zeros in front go, .0 comes, long numbers get an E."""
+    try:
+        return key != other and float(key) == float(other)
+    except ValueError:
+        return False
+
+
+@dataclass(slots=True)
+class _Gone:
+    """Rows that are gone from the batch and were made, by request; and those whose images may be taken."""
+
+    made: array[int] = field(default_factory=lambda: array("Q"))
+    usable: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, request: int, *, usable: bool) -> None:
+        self.made.append(request)
+        if usable:
+            self.usable.append(request)
+
+
+class _Request(NamedTuple):
+    """One request: the places of the new rows that ask for it, and rows gone from the batch that were made of it."""
+
+    places: list[int]
+    made: int
+    usable: int
+
+
+def _asking(bucket: _Bucket, gone: _Gone) -> Iterator[_Request]:
+    made, usable = Counter(gone.made), Counter(gone.usable)
+    asking: dict[int, list[int]] = {}
+    for at, request in enumerate(bucket.requests):
+        asking.setdefault(request, []).append(at)
+    return (_Request(places, made[request], usable[request]) for request, places in asking.items())

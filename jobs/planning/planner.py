@@ -1,0 +1,400 @@
+"""Plans rows: a raw row in, a checked row with request, path, route and price out. Pure: no clock, no file, no ledger.
+
+planner = prepare(manifest, options, catalog)       # `BadInput` when no row could be planned with these options
+planned = planner.plan(raw)                         # READY, SKIPPED, or INVALID with its problems
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, shape_request, shown
+from jobs.manifest.columns import CLASHING, field_problems, mapping_problems, own_columns, prompt_problems, skip_problems
+from jobs.errors import BadInput
+from jobs.ledger.batches.values import Row
+from jobs.manifest.reader import Manifest
+from jobs.manifest.raw_rows import Cell, RawRow
+from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
+from jobs.states import Job
+from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
+from providers.catalog.models import Unmakeable
+from providers.types import Request, Route, clean
+from providers.registry import PROVIDERS, key_variable
+
+#: Where a problem is with the row and no column of it.
+WHOLE_ROW = "(row)"
+DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
+
+#: The columns that, with the number of references, decide legality, route and price.
+_SHAPE = ("model", "provider", "ratio", "resolution", "size", "n", "quality", "options")
+#: Of these, the ones that the command line can set for all rows.
+_OPTIONS = frozenset({"model", "ratio", "resolution", "quality", "n"})
+#: Different shapes kept; a manifest with more has JSON in each row's options, and is planned a little slower.
+_SHAPES_KEPT = 4096
+#: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
+_SHORT_PROMPT = 4_000
+_SOME_LINK = "https://example.com/reference.png"
+
+
+class Routes(Protocol):
+    """The part of `catalog.Catalog` that planning asks."""
+
+    def complete(self, request: Request) -> Request:
+        """The request with its defaults."""
+
+    def routes(
+        self, request: Request, providers: Sequence[str] | None = None, *, among: Sequence[str] | None = None
+    ) -> list[Route]:
+        """Every legal route, best first; `Unmakeable` when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the command line says of all rows."""
+
+    batch: str
+    path: str = DEFAULT_PATH
+    prefix: str = ""  # DEST's own path in its bucket; counts toward S3's limit
+    prompt: str | None = None  # template
+    mapping: Mapping[str, str] = field(default_factory=dict)  # known column -> own column, "" to switch it off
+    skip_empty: str | None = None  # own column
+    model: str | None = None
+    ratio: str | None = None
+    resolution: str | None = None
+    quality: str | None = None
+    n: int | None = None
+    providers: tuple[str, ...] = ()  # --provider: allowed, in order of choice; (): the cheapest
+    configured: frozenset[str] = frozenset()  # providers that have an account
+    limit: int | None = None  # the first rows only
+    has_addresses: bool = True  # providers can be given addresses of what lies at DEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowProblem:
+    """What is wrong with one row: where, and what is legal."""
+
+    line: int
+    key: str
+    column: str
+    value: str
+    legal: str
+
+    def __str__(self) -> str:
+        """An option that no row can be made with is said once, without its rows."""
+        return self.what if self.is_option else f"line {self.line}, key {self.key or '(none)'}, {self.what}"
+
+    @property
+    def is_option(self) -> bool:
+        """Whether the value is not the row's own."""
+        return self.column.startswith("--")
+
+    @property
+    def what(self) -> str:
+        """Without the place: `column ratio: "7:5". gpt-image-2 takes 1:1 3:2 …`."""
+        if self.is_option:
+            return f"{self.column}: {shown(self.value)}. {self.legal}"
+        if self.column == WHOLE_ROW:
+            return self.legal
+        return f"column {self.column}{f': {shown(self.value)}.' if self.value else ' is empty:'} {self.legal}"
+
+
+class Planned(NamedTuple):
+    """A row, and what was decided on the way."""
+
+    row: Row
+    route: Route | None = None  # of READY rows
+    problems: tuple[RowProblem, ...] = ()  # of INVALID rows
+
+
+class _Shape(NamedTuple):
+    """What all rows with the same model, ratio, size … have in common."""
+
+    problems: tuple[Cell, ...]
+    request: Request | None  # its prompt and references are some row's
+    route: Route | None
+
+
+# -- options -------------------------------------------------------------------------------------------------------
+
+
+def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, references: References | None = None) -> Planner:
+    """Checks the options against the manifest's columns, all at once. `references`: reads files; None: links only."""
+    owns = own_columns(manifest, options.mapping)
+    prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
+    path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
+    problems = [
+        *mapping_problems(manifest, options.mapping),
+        *prompt_problems(manifest, owns, prompt),
+        *field_problems(manifest, "--path", path.template, ("key",)),
+        *skip_problems(manifest, options.skip_empty),
+        *_option_problems(options),
+    ]
+    if problems:
+        raise BadInput(problems)
+    files = references or LinksOnly()
+    return Planner(
+        options=options,
+        catalog=catalog,
+        owns=owns,
+        prompt=prompt,
+        path=path,
+        references=files,
+        has_own_columns=manifest.format != "openai-jsonl",
+    )
+
+
+def _option_problems(options: PlanOptions) -> Iterator[str]:
+    for provider in options.providers:
+        if provider not in PROVIDERS:
+            yield f"--provider {provider}: not known. Legal: {' '.join(PROVIDERS)}."
+        elif provider not in options.configured:
+            yield f"--provider {provider}: it has no account. Set {key_variable(provider)}."
+    if not options.configured:
+        names = ", ".join(key_variable(provider) for provider in PROVIDERS)
+        yield f"No provider has an account. Set one of {names}, or try --sandbox."
+    if options.n is not None and not 1 <= options.n <= MOST_IMAGES:
+        yield f"--n {options.n}: a whole number from 1 to {MOST_IMAGES}."
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Planner:
+    """Plans the rows of one manifest; made by `prepare`. Keeps what rows of one shape have in common."""
+
+    options: PlanOptions
+    catalog: Routes
+    owns: Mapping[str, str]
+    prompt: Template | None
+    path: PathTemplate
+    references: References
+    has_own_columns: bool = True  # False: the names of columns are not the user's choice
+    _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
+    _shape_columns: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
+
+    def plan(self, raw: RawRow) -> Planned:
+        """The row, READY, SKIPPED or INVALID."""
+        if raw.wrong:
+            return self._invalid(raw, raw.wrong)
+        if self._is_skipped(raw):
+            return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
+        cells: list[Cell] = []
+        if raw.fault is not None:
+            return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault)])
+        prompt = self._prompt(raw, cells)
+        found = self._references(raw, cells)
+        links = tuple(each.text for each in found)
+        key = self.key_of(raw)
+        path = self._path(raw, key, cells)
+        shape = self._shape(raw, prompt, len(links), form_of(found))
+        cells.extend(shape.problems)
+        if not self.path.has_index:
+            cells.extend(self._index_problems(shape))
+        if cells or shape.request is None or shape.route is None:
+            return self._invalid(raw, cells)
+        return Planned(_ready(raw, key, path, _request(shape.request, prompt, links), shape.route), shape.route)
+
+    def _is_skipped(self, raw: RawRow) -> bool:
+        skip = self.options.skip_empty
+        return skip is not None and not raw.fields.get(skip, "").strip()
+
+    def key_of(self, raw: RawRow) -> str:
+        """The row's key; without a column for it, the row's number."""
+        own = self.owns.get("key")
+        return str(raw.position + 1) if own is None else raw.fields.get(own, "").strip()
+
+    def _prompt(self, raw: RawRow, cells: list[Cell]) -> str:
+        try:
+            prompt = self.prompt.render(raw.fields) if self.prompt else raw.fields.get(self.owns["prompt"], "")
+        except Missing as missing:
+            legal = f"the prompt's template needs it: give a default, {{{missing.column}|…}}, or --skip-empty"
+            cells.append(Cell(missing.column, "", legal))
+            return ""
+        if not prompt.strip():
+            cells.append(Cell("prompt", prompt, "a prompt is needed; --skip-empty COLUMN leaves such rows out"))
+        elif "\0" in prompt:
+            cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
+        return prompt
+
+    def words_of(self, raw: RawRow) -> tuple[str, ...]:
+        """The row's references as they are written. ValueError says what is legal."""
+        own = self.owns.get("image_urls")
+        text = raw.fields.get(own, "").strip() if own and not self._is_skipped(raw) else ""
+        return references(text) if text else ()
+
+    def _references(self, raw: RawRow, cells: list[Cell]) -> list[Reference]:
+        words = raw.fields.get(self.owns.get("image_urls", ""), "").strip()
+        found = []
+        try:
+            for words in self.words_of(raw):
+                found.append(self.references.find(words))
+        except ValueError as error:
+            joined = f"; {SEVERAL}" if re.search("[,;]", words) and SEVERAL not in str(error) else ""
+            cells.append(Cell("image_urls", words, f"{error}{joined}"))
+        return found
+
+    def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
+        wrong = bad_key(key)
+        if wrong:
+            cells.append(Cell("key", key, wrong))
+            return ""
+        try:
+            return self.path.render(raw.fields, key)
+        except BadPath as bad:
+            cells.append(Cell(bad.column, bad.value, bad.legal))
+        except Missing as missing:
+            cells.append(Cell(missing.column, "", f"--path needs it: give a default, {{{missing.column}|…}}"))
+        return ""
+
+    def _index_problems(self, shape: _Shape) -> list[Cell]:
+        if shape.request is None or shape.request.n == 1:
+            return []
+        return [Cell("n", str(shape.request.n), "more than one image a row needs {index} in --path")]
+
+    def _shape(self, raw: RawRow, prompt: str, links: int, form: Form) -> _Shape:
+        fields = raw.fields
+        values = [fields.get(own, "") for _, own in self._shape_columns]
+        shape_key = (links, form, *values)
+        shape = self._shapes.get(shape_key) if len(prompt) <= _SHORT_PROMPT else None
+        if shape is None:
+            given = {known: text.strip() for (known, _), text in zip(self._shape_columns, values, strict=True)}
+            shape = self._new_shape({known: text for known, text in given.items() if text}, prompt, links, form)
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            if len(prompt) <= _SHORT_PROMPT:
+                self._shapes[shape_key] = shape
+        return shape
+
+    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
+        cells: list[Cell] = []
+        request = shape_request(self._with_defaults(given), cells)
+        if cells:
+            return _Shape(tuple(self._with_hint(cell) for cell in cells), None, None)
+        # Kept for all rows of this shape, so nothing of this row's own text may decide.
+        text = prompt if len(prompt) > _SHORT_PROMPT else "-"
+        request = self.catalog.complete(replace(request, prompt=text, references=(_SOME_LINK,) * links))
+        route = _choose(request, form, self.options, self.catalog)
+        if isinstance(route, Route):
+            return _Shape((), request, route)
+        return _Shape(tuple(self._with_hint(cell) if cell.column in given else cell for cell in route), None, None)
+
+    def _with_defaults(self, given: Mapping[str, str]) -> dict[str, str]:
+        options = self.options
+        defaults = {"model": options.model, "quality": options.quality, "n": options.n}
+        if "size" not in given:
+            defaults |= {"ratio": options.ratio, "resolution": options.resolution}
+        return {name: str(value) for name, value in defaults.items() if value is not None} | dict(given)
+
+    def _with_hint(self, cell: Cell) -> Cell:
+        """An own column of the same name explains most strange values."""
+        is_own = self.has_own_columns and cell.column in CLASHING and self.owns.get(cell.column) == cell.column
+        if not is_own or WHOLE.fullmatch(cell.value):
+            return cell
+        hint = f"If this column is your own, --map {cell.column}= only carries it"
+        return cell._replace(legal=f"{cell.legal.rstrip('.')}{'' if cell.legal.endswith('?') else '.'} {hint}")
+
+    def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:
+        key = self.key_of(raw)
+        problems = tuple(
+            RowProblem(line=raw.line, key=key, column=self._where(raw, cell), value=cell.value, legal=cell.legal)
+            for cell in cells
+        )
+        message = "; ".join(problem.what for problem in problems)
+        return Planned(self._left_out(raw, Job.INVALID, "bad_row", message), problems=problems)
+
+    def _where(self, raw: RawRow, cell: Cell) -> str:
+        """Where the user wrote the value: a column of the manifest, by its own name, or an option."""
+        own = self.owns.get(cell.column, cell.column)
+        if raw.fields.get(own, "").strip() or cell.column not in _OPTIONS:
+            return own
+        if getattr(self.options, cell.column) is not None:
+            return f"--{cell.column}"
+        return f"--resolution {self.options.resolution}" if self._resolution_decides(raw, cell.column) else own
+
+    def _resolution_decides(self, raw: RawRow, column: str) -> bool:
+        """Whether nobody wrote this ratio, but a resolution that it does not go with."""
+        own = self.owns.get("resolution")
+        return (
+            column == "ratio" and self.options.resolution is not None and not (own and raw.fields.get(own, "").strip())
+        )
+
+    def _left_out(self, raw: RawRow, state: Job, code: str, message: str) -> Row:
+        key = self.key_of(raw)
+        return Row(
+            position=raw.position,
+            line=raw.line,
+            key=clean(key, SHOWN),
+            carried=orjson.dumps(raw.carried),
+            state=state,
+            error_code=code,
+            message=message,
+        )
+
+
+def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> Row:
+    return Row(
+        position=raw.position,
+        line=raw.line,
+        key=key,
+        carried=orjson.dumps(raw.carried),
+        request=request,
+        request_hash=request.hash(),
+        path=path,
+        provider=route.provider,
+        provider_model=route.provider_model,
+        price=route.price_of(request.prompt),
+        mode=route.mode,
+        pixels=route.pixels,
+        max_n=route.max_n,
+    )
+
+
+def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
+    return Request(
+        prompt=prompt,
+        model=shape.model,
+        ratio=shape.ratio,
+        resolution=shape.resolution,
+        size=shape.size,
+        n=shape.n,
+        references=links,
+        quality=shape.quality,
+        options=shape.options,
+        provider=shape.provider,
+    )
+
+
+# -- routes --------------------------------------------------------------------------------------------------------
+
+
+def _choose(request: Request, form: Form, options: PlanOptions, catalog: Routes) -> Route | list[Cell]:
+    """The best route among the providers that are allowed and have an account, or why there is none."""
+    try:
+        routes = catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))
+        able = [route for route in routes if takes(route, form, has_addresses=options.has_addresses)]
+        refused = why_not([route.provider for route in routes], form)
+        return able[0] if able else [Cell("image_urls", f"local {form.value}", refused)]
+    except Unmakeable as unmakeable:
+        cells = [Cell(each.column, each.value, each.legal) for each in unmakeable.problems]
+    first = cells[0]
+    legal = "; ".join([first.legal.rstrip("."), *_ways_out(request, options, catalog)])
+    return [first._replace(legal=legal), *cells[1:]]
+
+
+def _ways_out(request: Request, options: PlanOptions, catalog: Routes) -> list[str]:
+    """Who could make it, were it allowed or had it an account."""
+    try:
+        able = list(dict.fromkeys(route.provider for route in catalog.routes(request)))
+    except Unmakeable:
+        return []
+    closed = [f"{name} has no account: set {key_variable(name)}" for name in able if name not in options.configured]
+    return closed or [f"--provider leaves {name} out" for name in able if name not in options.providers]

@@ -1,0 +1,288 @@
+"""What a manifest comes to: rows by what becomes of them, routes with their money and time, and reasons to refuse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.planning.overlap import Again
+from jobs.errors import BadInput
+from jobs.ledger.batches.values import Batch
+from jobs.planning.planner import RowProblem
+from jobs.planning.duplicates import Twins
+from jobs.states import Batch as BatchState
+from providers.types import MICROS
+
+#: Bad rows and changed rows that are named; all are counted.
+NAMED = 100
+#: Of these, how many stand in one message.
+_IN_MESSAGE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLine:
+    """All images still to be paid for on one route."""
+
+    provider: str
+    model: str
+    provider_model: str
+    ratio: str | None
+    resolution: str | None
+    pixels: tuple[int, int] | None  # None: not known beforehand
+    price: int | None  # micro-dollars an image, likely where it is billed by tokens; None: not known
+    price_is_yours: bool
+    images: int
+    tasks: int  # provider tasks: one makes up to the route's max_n images
+    seconds: float  # from the first submit to the last image, were this the provider's only route
+    bound_by: str  # "max_in_flight 10", "submits_per_second 5, learnt"
+    mode: str | None = None  # the provider's own route, where it has several
+    assumed: str = ""  # what the price rests on, where it is an estimate
+    aside: int = 0  # micro-dollars set aside for all of them: the most they cost
+    least: int = 0  # micro-dollars set aside for the one of them that holds the least
+    may_be_less: bool = False  # what bounds it still grows: the seconds are the most it may take
+
+    @property
+    def money(self) -> int | None:
+        """Micro-dollars; None where the price is not known."""
+        return None if self.price is None else self.price * self.images
+
+    @property
+    def label(self) -> str:
+        """The model and its shape: "gpt-image-2 16:9"; the resolution too where the pixels do not tell it."""
+        shape = [self.ratio, None if self.pixels else self.resolution, self.mode if self.assumed else None]
+        return " ".join([self.model, *(part for part in shape if part)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The finished prompt of a row that would be made or has changed, to be looked at before money is spent."""
+
+    line: int
+    key: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedRow:
+    """A row with another request than the ledger has, and something running, unknown or stored."""
+
+    line: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """One whole pass over a manifest, counted against the ledger. Rows: every row is in exactly one count."""
+
+    manifest: str
+    columns: tuple[str, ...]
+    has_key: bool  # False: rows are known by their number
+    rows: int
+    new: int
+    changed: int  # another request: those that nothing was paid for, and those that `--changed` decides
+    done: int
+    open: int  # unchanged, not finished: goes on
+    ended: int  # unchanged, ended badly or cancelled: `lightfast retry`
+    skipped: int
+    bad: int
+    problems: tuple[RowProblem, ...]  # the first; a bad row may have several
+    samples: tuple[Sample, ...]
+    hints: tuple[str, ...]  # columns that look like known ones
+    routes: tuple[RouteLine, ...]
+    seconds: float  # until all is ready; providers work side by side
+    may_be_less: bool  # these are the most it may take
+    disputed: int  # changed rows that `--changed` decides
+    disputed_rows: tuple[ChangedRow, ...]  # the first
+    redo_images: int  # what `--changed redo` would make
+    redo_money: int  # micro-dollars; unpriced images are not in it
+    digest: int  # of keys and requests, in order
+    files: int  # rows made from local files
+    twins: Twins  # keys and paths that are there twice
+    waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
+    again: Again = field(default_factory=Again)  # what would be paid again, and what is not in the manifest any more
+
+    @property
+    def good(self) -> int:
+        """Rows that can be made, or are made."""
+        return self.rows - self.skipped - self.bad
+
+    @property
+    def images(self) -> int:
+        """Images still to be paid for."""
+        return sum(line.images for line in self.routes)
+
+    @property
+    def money(self) -> int:
+        """Micro-dollars for the images whose price is known."""
+        return sum(line.money or 0 for line in self.routes)
+
+    @property
+    def aside(self) -> int:
+        """Micro-dollars that are set aside for them while they are made: the most that they cost."""
+        return sum(line.aside for line in self.routes)
+
+    @property
+    def unpriced(self) -> int:
+        """Images whose price is not known."""
+        return sum(line.images for line in self.routes if line.price is None)
+
+    def refuse_reasons(
+        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
+    ) -> list[str]:
+        """Why nothing may be spent as things are; empty: it may."""
+        reasons = [
+            self._cancelled(batch),
+            None if skip_bad else self._bad_rows(),
+            self._disputes() if changed == "error" else None,
+            self._nothing(skip_bad=skip_bad),
+            self._unpriced() if budget is not None else None,
+            self._over_budget(budget, batch) if budget is not None and not partial else None,
+            # Without --partial a budget that is given must do for all of them, and has said so.
+            self._redo_for_nothing(_standing(budget, batch), batch)
+            if changed == "redo" and (partial or budget is None)
+            else None,
+        ]
+        return [reason for reason in reasons if reason]
+
+    def refuse(
+        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
+    ) -> None:
+        """Raises `BadInput` with all reasons at once."""
+        reasons = self.refuse_reasons(skip_bad=skip_bad, budget=budget, partial=partial, changed=changed, batch=batch)
+        if reasons:
+            raise BadInput(reasons)
+
+    def _cancelled(self, batch: Batch | None) -> str | None:
+        """A cancelled batch takes nothing new; what was paid for its rows is still fetched."""
+        if batch is None or batch.state is not BatchState.CANCELLED:
+            return None
+        return cancelled_for_good(batch.name) if self.images else None
+
+    def _bad_rows(self) -> str | None:
+        if not self.bad:
+            return None
+        told = list(dict.fromkeys(str(problem) for problem in self.problems))
+        lines = _first(told, len(told) if self.problems[0].is_option else self.bad)
+        mend = "Mend it" if len(told) == 1 else "Mend them"
+        rest = f"{mend}, or --skip-bad makes the other {self.good:,}." if self.good else f"{mend}."
+        return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
+
+    def _disputes(self) -> str | None:
+        if not self.disputed:
+            return None
+        lines = _first([f"line {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
+        whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
+        numbers = (
+            "\n  The manifest has no key column, so rows are known by their number: add rows at the end only, "
+            "or name a column (--map key=COLUMN) before the first run."
+        )
+        return (
+            f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
+            f"{lines}\n  --changed redo makes {_images(self.redo_images)} anew for {usd(self.redo_money)}; "
+            "--changed keep (at each run) leaves them as they are, with the flag `kept`."
+            f"{'' if self.has_key else numbers}"
+        )
+
+    def _nothing(self, *, skip_bad: bool) -> str | None:
+        if self.good or (self.bad and not skip_bad):
+            return None
+        if not self.rows:
+            return f"{self.manifest} has no rows."
+        return f"{self.manifest}: no row to make: {self.skipped:,} skipped, {self.bad:,} bad, of {self.rows:,}."
+
+    def _unpriced(self) -> str | None:
+        if not self.unpriced:
+            return None
+        names = ", ".join(f"{line.provider} {line.label}" for line in self.routes if line.price is None)
+        return (
+            f"--budget cannot be kept: the price of {_images(self.unpriced)} is not known ({names}). "
+            "Give yours under [accounts.NAME.prices], or choose another --provider."
+        )
+
+    @property
+    def _margin(self) -> int:
+        """What an image holds beyond its estimate while it is made: the last one must still fit the budget."""
+        held = (-(-line.aside // line.images) - (line.price or 0) for line in self.routes if line.assumed)
+        return max(0, max(held, default=0))
+
+    def affordable(self, budget: int, batch: Batch | None) -> int:
+        """How many of the images a budget leaves, at what they are likely to cost; 0 is certain."""
+        left = budget - _used(batch)
+        if self.unpriced or not self.images:
+            return 0 if self.unpriced == self.images else self.images
+        if left < min(line.least for line in self.routes):
+            return 0
+        if self.money + self._margin <= left or not self.money:
+            return self.images
+        return max(1, min(self.images, (left - self._margin) * self.images // self.money))
+
+    def _redo_for_nothing(self, budget: int | None, batch: Batch | None) -> str | None:
+        """Rows that no money is left for would lose their place to images that nobody makes."""
+        if budget is None or not self.disputed or not self.images or self.unpriced or self.affordable(budget, batch):
+            return None
+        least = min(line.least for line in self.routes)
+        return (
+            f"--changed redo needs a budget of at least {usd(_up_to_cents(_used(batch) + least))} for a first image: "
+            f"{usd(budget)} leaves nothing after {usd(_used(batch))} spent or reserved. "
+            "--changed keep leaves the changed rows as they are."
+        )
+
+    def _over_budget(self, budget: int, batch: Batch | None) -> str | None:
+        spent = _used(batch)
+        needed = spent + self.money + self._margin
+        if needed <= budget:
+            return None
+        so_far = f", after {usd(spent)} spent or reserved" if spent else ""
+        last = f", and {usd(self._margin)} more that the last one holds while it is made" if self._margin else ""
+        return (
+            f"--budget needs to be at least {usd(_up_to_cents(needed))}, and {usd(budget)} is below the estimate: "
+            f"{usd(self.money)} for {_images(self.images)}{last}{so_far}. "
+            "Raise it, or --partial works in the manifest's order until the money is used."
+        )
+
+
+def _used(batch: Batch | None) -> int:
+    return batch.charged + batch.reserved if batch else 0
+
+
+def _standing(budget: int | None, batch: Batch | None) -> int | None:
+    """--budget, else the batch's own."""
+    return batch.budget if budget is None and batch else budget
+
+
+def _up_to_cents(micros: int) -> int:
+    cent = MICROS // 100
+    return -(-micros // cent) * cent
+
+
+def cancelled_for_good(name: str) -> str:
+    """Why nothing can be paid for this batch any more."""
+    return f"batch {name} is cancelled for good. The same rows under another --batch are made anew."
+
+
+def usd(micros: int) -> str:
+    """Money for people: two digits, more only where cents would hide it."""
+    cents, rest = divmod(micros, MICROS // 100)
+    return f"${micros / MICROS:,.4f}" if rest and abs(cents) < 100 else f"${micros / MICROS:,.2f}"  # noqa: PLR2004  a dollar
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row is" if count == 1 else f"{count:,} rows are"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image" if count == 1 else f"{count:,} images"
+
+
+def _first(lines: Sequence[str], count: int) -> str:
+    more = [f"… {count:,} in all"] if count > _IN_MESSAGE else []
+    return "\n".join(f"  {line}" for line in [*lines[:_IN_MESSAGE], *more])
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def tasks_for(images: int, max_n: int) -> int:
+    """Provider tasks that make this many images of one row."""
+    return math.ceil(images / max_n)

@@ -1,0 +1,67 @@
+"""Which row's images may stand in for those of another: the same request, and each image once in a batch. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+from jobs.ledger.batches.values import Source
+from providers.types import Request
+from providers.references import file_name
+
+#: The code of a row whose image could not be copied from where it was.
+REUSE_GONE = "reuse_gone"
+#: The code of a copy that waits for an image that is being made elsewhere.
+REUSE_WAITS = "reuse_waits"
+#: When a copy of a stored image has to be made, in Unix seconds: it has no link that dies. The year 2100.
+NEVER_DIES = 4_102_444_800.0
+#: Requests whose sources are kept.
+_KEPT = 16_384
+
+
+class Reuse(enum.StrEnum):
+    """What becomes of an image that is there already."""
+
+    COPY = "copy"  # it is copied to the row's own place
+    LINK = "link"  # the row names the object where it is
+
+
+def is_reusable(request: Request) -> bool:
+    """Whether the same request is sure to mean the same image: what lies behind a link may have changed since."""
+    return all(map(file_name, request.references))
+
+
+class Allotment:
+    """Gives each row an earlier row to take its images from, and no image to two rows of a batch."""
+
+    def __init__(self, find: Callable[[Sequence[str]], Iterable[Source]]) -> None:
+        self._find = find
+        self._sources: OrderedDict[str, list[Source]] = OrderedDict()  # the best last
+        self._given: set[int] = set()
+
+    def ask(self, hashes: Iterable[str]) -> None:
+        """Looks for sources of these requests, with one question for all that are not known yet."""
+        wanted = set(hashes)
+        for known in [each for each in wanted if each in self._sources]:
+            self._sources.move_to_end(known)
+        unknown = sorted(each for each in wanted if each not in self._sources)
+        if not unknown:
+            return
+        self._sources.update({each: [] for each in unknown})
+        for source in self._find(unknown):
+            self._sources[source.request_hash].append(source)
+        for each in unknown:
+            self._sources[each].sort(key=lambda source: (source.is_stored, source.job_id))
+        while len(self._sources) > max(_KEPT, len(wanted)):
+            self._sources.popitem(last=False)
+
+    def take(self, request_hash: str, request: bytes) -> Source | None:
+        """The best source of this request that no other row has; None: its images are to be made."""
+        left = self._sources.get(request_hash, [])
+        while left:
+            source = left.pop()
+            if source.request == request and source.origin not in self._given:
+                self._given.add(source.origin)
+                return source
+        return None

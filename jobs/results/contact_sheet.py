@@ -1,0 +1,330 @@
+"""The contact sheet: a batch as one page of pictures that opens anywhere, without a server and without the network.
+
+Pure: ledger values and addresses in, HTML out. Long batches become several pages, each written as it comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.ledger.reports.values import Progress, Result, StoredImage
+from jobs.results.progress import count, prices_of
+from jobs.results.writers import dollars, utc
+from jobs.results.rows import (
+    Address,
+    error_of,
+    flags_of,
+    image_status,
+    is_stuck,
+    listed_images,
+    message_of,
+    place_of,
+)
+from jobs.states import Image as ImageState
+from jobs.states import Job as JobState
+
+#: Cards of one page. A browser still scrolls and filters so many with ease.
+CARDS_A_PAGE = 2_000
+
+#: Rows that have nothing to show: they are counted in the header, and shown when `--only` asks for them.
+UNSEEN = frozenset({JobState.READY, JobState.SKIPPED})
+
+#: Rows whose earlier picture is all there is to show, until they are made anew.
+_HAS_TIME = frozenset({JobState.READY, JobState.WORKING, JobState.CANCELLED})
+
+#: The size a card is drawn at before its picture's own size is known.
+UNKNOWN_PIXELS = (1024, 1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One picture, or one row that has none and why."""
+
+    key: str
+    line: int
+    prompt: str
+    status: str
+    place: str = ""  # "2 of 4", where a row has several images
+    picture: str | None = None  # address
+    width: int = UNKNOWN_PIXELS[0]
+    height: int = UNKNOWN_PIXELS[1]
+    pixels: str = ""  # width and height
+    size: str = ""  # "1.4 MB"
+    provider: str = ""
+    model: str = ""
+    provider_model: str = ""
+    price: str = ""
+    error: str = ""
+    message: str = ""
+    flags: tuple[str, ...] = ()
+    done_at: str = ""
+    advice: str = ""
+    command: str = ""
+    words: str = ""  # what the search looks at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of the header."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""  # "bad", "warn" or nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What every page says of the batch."""
+
+    name: str
+    dest: str
+    source: str
+    made_at: str
+    sandbox: bool
+    figures: tuple[Figure, ...]
+    unseen: str = ""  # "8,405 rows were skipped …"
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of the sheet; `previous` and `next` are relative links."""
+
+    number: int
+    cards: Sequence[Card]
+    previous: str | None = None
+    next: str | None = None
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------
+
+
+def pages(cards: Iterable[Card], name: str, *, size: int | None = CARDS_A_PAGE) -> Iterator[tuple[str, Page]]:
+    """The sheet's pages, each with its file name: `name`, then `name-2`, `name-3` and so on. `size` None: one page."""
+    cards = iter(cards)
+    group, number = list(itertools.islice(cards, size)), 1
+    while True:
+        after = list(itertools.islice(cards, size))
+        yield (
+            page_name(name, number),
+            Page(
+                number=number,
+                cards=group,
+                previous=page_name(name, number - 1) if number > 1 else None,
+                next=page_name(name, number + 1) if after else None,
+            ),
+        )
+        if not after:
+            return
+        group, number = after, number + 1
+
+
+def page_name(name: str, number: int) -> str:
+    """index.html, index-2.html, index-3.html."""
+    path = Path(name)
+    return path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
+
+
+def html(head: Head, page: Page) -> Iterator[str]:
+    """The page, piece by piece."""
+    pieces: Iterator[str] = _template().generate(head=head, page=page)
+    return pieces
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2  # noqa: PLC0415  only a sheet needs it
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("sheet.html.j2")
+
+
+# -- the header ----------------------------------------------------------------------------------------------------
+
+
+def head_of(progress: Progress, providers: Mapping[str, int], *, now: float, notes: Sequence[str] = ()) -> Head:
+    """The header. `providers`: stored images of each."""
+    batch = progress.batch
+    return Head(
+        name=batch.name,
+        dest=batch.dest,
+        source=batch.source,
+        made_at=utc(now),
+        sandbox=batch.sandbox,
+        figures=(*_counts(progress, providers), *_money(progress), *_troubles(progress)),
+        unseen=_unseen(progress),
+        notes=tuple(notes),
+    )
+
+
+def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure]:
+    yield Figure(
+        label="rows", value=f"{sum(progress.jobs.values()):,}", note=_count(progress.jobs, JobState.DONE, "done")
+    )
+    note = f"of {progress.images_total:,}, {human_bytes(progress.bytes_stored)}"
+    yield Figure(label="images", value=f"{progress.images_stored:,}", note=note)
+    if providers:
+        note = ", ".join(f"{name} {count:,}" for name, count in sorted(providers.items()))
+        yield Figure(label="providers", value=f"{len(providers)}", note=note)
+
+
+def _money(progress: Progress) -> Iterator[Figure]:
+    batch = progress.batch
+    prices = prices_of(batch)
+    note = prices if batch.budget is None else f"of budget ${dollars(batch.budget)}, {prices}"
+    yield Figure(label="spent", value=f"${dollars(batch.charged)}", note=note)
+
+
+def _troubles(progress: Progress) -> Iterator[Figure]:
+    failed = sum(progress.jobs.get(state, 0) for state in (JobState.FAILED, JobState.PARTIAL, JobState.INVALID))
+    held = progress.jobs.get(JobState.HELD, 0)
+    lost = progress.images_lost
+    if failed:
+        note = ", ".join(f"{count:,} {code}" for code, count in sorted(progress.errors.items(), key=_by_count))
+        yield Figure(label="failed", value=f"{failed:,}", note=note, tone="bad")
+    if held:
+        unknown = f"outcome unknown, at most ${dollars(progress.unknown_money)}"
+        stuck = f"{count(progress.images_stuck, 'paid image')} not stored without you, ${dollars(progress.stuck_money)}"
+        note = ", ".join(
+            [stuck] * bool(progress.images_stuck)
+            + [unknown] * bool(progress.unknown_money or not progress.images_stuck)
+        )
+        yield Figure(label="held", value=f"{held:,}", note=note, tone="warn")
+    if lost:
+        yield Figure(label="lost", value=f"{lost:,}", note=f"${dollars(progress.lost_image_money)}", tone="bad")
+    if beside := progress.lost_money - progress.lost_image_money:
+        note = "counted as paid, and no image came or is wanted any more"
+        yield Figure(label="paid for nothing", value=f"${dollars(beside)}", note=note, tone="bad")
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def _count(jobs: Mapping[JobState, int], state: JobState, word: str) -> str:
+    return f"{jobs.get(state, 0):,} {word}"
+
+
+def _unseen(progress: Progress) -> str:
+    words = {JobState.READY: "still to be made", JobState.SKIPPED: "skipped"}
+    told = [f"{progress.jobs[state]:,} rows {word}" for state, word in words.items() if progress.jobs.get(state)]
+    told += [f"{progress.rows_out:,} rows that are no longer in the manifest"] * bool(progress.rows_out)
+    return f"Not shown: {', '.join(told)}." if told else ""
+
+
+# -- cards ---------------------------------------------------------------------------------------------------------
+
+
+def cards(
+    results: Iterable[Result],
+    address: Address,
+    batch: str,
+    *,
+    unseen: frozenset[JobState] = UNSEEN,
+    sandbox: bool = False,
+) -> Iterator[Card]:
+    """Every picture, and a card for what a row still lacks."""
+    told = shlex.quote(batch) + (" --sandbox" if sandbox else "")
+    for result in results:
+        pictures = [image for image in listed_images(result) if has_picture(image)]
+        if result.state in unseen and not pictures:
+            continue
+        yield from (_picture(result, image, address) for image in pictures)
+        lacking = [image for image in result.images or (None,) if not has_picture(image)]
+        if lacking and not (result.before and result.state in _HAS_TIME):
+            yield _gap(result, lacking, told)
+
+
+def has_picture(image: StoredImage | None) -> bool:
+    """Whether the image is in the destination."""
+    return image is not None and image.state == ImageState.STORED
+
+
+def _picture(result: Result, image: StoredImage, address: Address) -> Card:
+    width, height = image.width or UNKNOWN_PIXELS[0], image.height or UNKNOWN_PIXELS[1]
+    return Card(
+        **_common(result, image),
+        status=image_status(result, image),
+        place=f"{image.slot + 1} of {len(shown)}" if len(shown := listed_images(result)) > 1 else "",
+        picture=place_of(image, address, image.path) if image.path else None,
+        width=width,
+        height=height,
+        pixels=f"{image.width} × {image.height}" if image.width else "",  # noqa: RUF001  the sign for pixels
+        size=human_bytes(image.bytes or 0),
+        price=f"${dollars(image.cost)}" if image.cost is not None else "price not known",
+        flags=tuple(sorted({*image.flags} | flags_of(result))),
+        done_at=utc(image.stored_at) if image.stored_at else "",
+    )
+
+
+def _gap(result: Result, lacking: Sequence[StoredImage | None], told: str) -> Card:
+    first = next((image for image in lacking if image and image.error_code), lacking[0])
+    status = image_status(result, first) if first else result.state.value
+    error = (first.error_code if first else None) or error_of(result) or ""
+    advice, command = help_for(result, status, error, told)
+    return Card(
+        **_common(result, first),
+        status=status,
+        place=f"{len(lacking)} of {len(result.images)} images" if len(result.images) > 1 else "",
+        error=error,
+        message=(first.message if first else None) or message_of(result) or "",
+        advice=advice,
+        command=command,
+    )
+
+
+def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
+    request = result.request
+    prompt = request.prompt if request else result.texts.get("prompt", "")
+    model = request.model if request else result.texts.get("model", "")
+    made_by = (image.provider if image else None) or result.provider or ""
+    provider_model = (image.provider_model if image else None) or result.provider_model or ""
+    return {
+        "key": result.key,
+        "line": result.line,
+        "prompt": prompt,
+        "provider": made_by,
+        "model": model,
+        "provider_model": provider_model if provider_model != model else "",
+        "words": f"{result.key} {prompt} {error_of(result) or ''}".lower(),
+    }
+
+
+def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
+    """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
+    key = shlex.quote(result.key)
+    if status == JobState.HELD and any(map(is_stuck, result.images)):
+        return (
+            "Mend what it says, then run the same command; or end it unstored:",
+            f"lightfast give-up {batch} --key {key}",
+        )
+    if status == JobState.HELD:
+        return (
+            "Look in the provider's dashboard, then",
+            f"lightfast unknown {batch} --key {key}",
+        )
+    if error == "moderation":
+        return f"The same prompt is refused again: change it in line {result.line} of the manifest, then run again.", ""
+    if status == JobState.INVALID:
+        return f"Mend line {result.line} of the manifest, then run again.", ""
+    if status in {JobState.FAILED, JobState.LOST}:
+        return "To pay for a new try:", f"lightfast retry {batch} --key {key}"
+    return "", ""
+
+
+def human_bytes(count: int) -> str:
+    """A size like 31.4 GB, in steps of a thousand as disks are sold."""
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:  # noqa: PLR2004  a step
+            break
+        value, unit = value / 1000, larger
+    return f"{value:,.0f} {unit}" if unit in {"bytes", "kB"} else f"{value:,.1f} {unit}"

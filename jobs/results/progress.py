@@ -1,0 +1,135 @@
+"""How fast a batch goes and how long it has left: arithmetic on what the ledger counted, nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.results.writers import dollars, moment
+from jobs.states import Batch as BatchState
+from jobs.states import DestTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.ledger.accounts.values import Account, DayLimit
+    from jobs.ledger.batches.values import Batch
+    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.reports.values import Progress
+    from jobs.ledger.accounts.worker_values import Stop, Trouble
+
+#: Seconds without a stored image after which there is no pace to speak of.
+STALE = 300.0
+
+
+def prices_of(batch: Batch) -> str:
+    """What its money is counted by."""
+    return "made-up prices" if batch.sandbox else "list prices"
+
+
+def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:
+    """The pace of the last images stored after `since`; None when there are too few, or the last is long ago."""
+    stored = sorted(at for at in progress.stored_at if at >= since)
+    if len(stored) < 3 or now - stored[-1] > STALE:  # noqa: PLR2004  two images are no pace
+        return None
+    return len(stored) / max(now - stored[0], 0.5)
+
+
+def images_to_come(progress: Progress) -> int:
+    """Images that will still be stored if all goes well: those on their way, and those of rows not yet sent."""
+    return progress.images_ready + progress.images_in_flight + progress.images_generated
+
+
+def images_on_their_way(progress: Progress) -> int:
+    """Images that are paid or being made, and not stored."""
+    return progress.images_in_flight + progress.images_generated
+
+
+def images_failing(progress: Progress) -> int:
+    """Paid images that are not copied yet, and failed to be."""
+    return sum(progress.copy_errors.values())
+
+
+def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
+    """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
+
+    What waits for a person is not counted: a batch that is paused, or stopped with all others, sends no more. Nor is
+    there a time where all that is left fails to be copied, or nothing can be stored.
+    """
+    pace = images_per_second(progress, now, since)
+    on_their_way = images_on_their_way(progress) - images_failing(progress)
+    if pace is None or progress.failing or progress.unwritable or on_their_way <= 0:
+        return None
+    active = progress.batch.state is BatchState.ACTIVE and progress.stop is None
+    return (images_to_come(progress) if active else on_their_way) / pace
+
+
+def resting(progress: Progress, accounts: Sequence[Account], now: float) -> list[Account]:
+    """The accounts that take nothing now, and that rows of this batch wait for."""
+    return [
+        account
+        for account in accounts
+        if account.rests_until(now) is not None and (progress.waits_at is None or account.provider in progress.waits_at)
+    ]
+
+
+def count(number: int, thing: str) -> str:
+    """1 image, 2 images, 11,951 images."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def out_of_manifest(progress: Progress) -> str:
+    """Rows whose images are there, and which the newest manifest does not list any more."""
+    number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"
+    return f"{number} no longer in the manifest"
+
+
+def trouble_line(trouble: Trouble) -> str:
+    """Why nothing new is sent for a destination, since when, and who says so."""
+    since = moment(trouble.since).strftime("%H:%M:%SZ")
+    what = "refuses writes" if trouble.kind is DestTrouble.REFUSES else "is copied to too slowly"
+    return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
+
+
+def failing_line(failing: Failing) -> str:
+    """What cannot be stored, since when and why: whose images, how many, what they cost."""
+    whose = f"account {failing.account} ({failing.provider})" if failing.account else ""
+    model = f"{failing.provider_model}" if failing.provider_model else ""
+    where = f"to {failing.dest}" if failing.dest else ""
+    which = " ".join(part for part in (whose, model, where) if part)
+    money = f"${dollars(failing.money)}" if failing.money else "price not known"
+    paid = f"{count(failing.images, 'paid image')} ({money})"
+    since = moment(failing.since).strftime("%H:%M:%SZ")
+    return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
+
+
+def next_try_line(failing: Failing) -> str:
+    """What goes on by itself where nothing can be stored: one paid submit, now and then."""
+    at = "at once"
+    if failing.next_try_at is not None:
+        at = moment(failing.next_try_at).strftime("from %Y-%m-%d %H:%M:%SZ on")
+    return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
+
+
+def unwritable_line(why: str) -> str:
+    """The ledger can be read and not written."""
+    return (
+        f"the ledger {why}. Nothing new is sent, polled or copied until it takes writes; answers to what was sent are "
+        "kept, and recorded then"
+    )
+
+
+def stop_line(stop: Stop, lift: str = "`resume --all`") -> str:
+    """The emergency stop: since when, by whom, and what lifts it."""
+    since = moment(stop.since).strftime("%Y-%m-%d %H:%M:%SZ")
+    who = f" by {stop.by}" if stop.by else ""
+    return f"all submits are stopped since {since}{who}, no batch pays for anything new; {lift} lifts it"
+
+
+def day_budget_line(limit: DayLimit) -> str:
+    """Which daily budget is used, and when it begins anew."""
+    whose = f"of account {limit.account}" if limit.account else "of all accounts"
+    if not limit.budget:
+        return f"the daily budget {whose} is $0.00: nothing may be spent until daily_budget is raised or left out"
+    again = moment(limit.again_at).strftime("%Y-%m-%d %H:%MZ")
+    spent = f"${dollars(limit.spent)} of ${dollars(limit.budget)}"
+    return f"the daily budget {whose} is used, {spent}; it begins anew at {again}"

@@ -1,0 +1,172 @@
+"""Result lines as CSV, JSONL or Parquet, written as they come: a million rows take no more memory than a thousand."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import orjson
+
+from jobs.errors import LightfastError
+from jobs.manifest.raw_rows import as_text as raw_text
+from jobs.results.rows import Column, Type, Value, Values
+from providers.types import MICROS
+
+#: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
+ROW_GROUP = 10_000
+
+#: The last second of the calendar, 9999-12-31.
+_LAST = 253_402_300_799.0
+
+Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
+
+
+def write_csv(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """UTF-8 with a header row; lists as JSON. Returns the lines written."""
+    table = csv.writer(_Utf8(file), lineterminator="\n")
+    table.writerow([column.name for column in columns])
+    count = 0
+    for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
+        table.writerow([as_text(*column.of(line)) for column in columns])
+    return count
+
+
+class _Utf8:
+    """Text into a binary file, which stays open when a write fails (io.TextIOWrapper would close it)."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8", "replace"))
+
+
+def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """One JSON object a line, numbers as numbers and lists as lists. Returns the lines written."""
+    count = 0
+    for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
+        file.write(orjson.dumps(as_json(columns, line), option=orjson.OPT_APPEND_NEWLINE))
+    return count
+
+
+def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
+    """Typed columns, one row group after the other. Returns the lines written."""
+    arrow, parquet = _pyarrow()
+    schema = arrow.schema([(column.name, _arrow_type(arrow, _parquet_type(column))) for column in columns])
+    count = 0
+    with parquet.ParquetWriter(file, schema) as writer:
+        for group in _groups(lines, ROW_GROUP):
+            writer.write_table(arrow.table(_arrays(arrow, schema, columns, group), schema=schema))
+            count += len(group)
+    return count
+
+
+WRITERS: dict[str, Writer] = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
+
+
+# -- one value -----------------------------------------------------------------------------------------------------
+
+
+def as_text(kind: Type, value: Value) -> str:
+    """A value as CSV shows it; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return orjson.dumps(value).decode()
+    return raw_text(value) if kind is Type.OWN else _TEXT[kind](value)
+
+
+def as_json(columns: Sequence[Column], line: Values) -> dict[str, Value]:
+    """A line as JSON shows it."""
+    return {column.name: _json_value(*column.of(line)) for column in columns}
+
+
+def dollars(micros: int) -> str:
+    """Dollars as digits, like 0.04: at least cents, and as many digits more as the amount has."""
+    whole, rest = divmod(abs(micros), MICROS)
+    digits = f"{rest:06d}"
+    return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
+
+
+def moment(at: float) -> datetime:
+    """A time on record; one that a wrong clock put beyond the calendar is its last day."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC)
+
+
+def utc(at: float) -> str:
+    """A time like 2026-05-14T02:14:07Z."""
+    return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_TEXT: dict[Type, Callable[[Any], str]] = {
+    Type.TEXT: str,
+    Type.INTEGER: str,
+    Type.MONEY: dollars,
+    Type.TIME: utc,
+    Type.TEXTS: str,
+    Type.INTEGERS: str,
+}
+
+
+def _json_value(kind: Type, value: Value) -> Value:
+    if value is None:
+        return [] if kind in {Type.TEXTS, Type.INTEGERS} else None
+    if kind is Type.MONEY and isinstance(value, int):
+        return value / MICROS
+    if kind is Type.TIME and isinstance(value, int | float):
+        return utc(value)
+    return value
+
+
+# -- Parquet -------------------------------------------------------------------------------------------------------
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415  large, and optional
+        from pyarrow import parquet  # noqa: PLC0415  the same
+    except ImportError as error:
+        message = "--format parquet needs pyarrow, which is not installed:  pip install pyarrow"
+        raise LightfastError(message) from error
+    return pa, parquet
+
+
+def _arrow_type(arrow: Any, kind: Type) -> Any:
+    return {
+        Type.TEXT: arrow.string(),
+        Type.OWN: arrow.string(),
+        Type.INTEGER: arrow.int64(),
+        Type.MONEY: arrow.float64(),
+        Type.TIME: arrow.timestamp("ms", tz="UTC"),
+        Type.TEXTS: arrow.list_(arrow.string()),
+        Type.INTEGERS: arrow.list_(arrow.int64()),
+    }[kind]
+
+
+def _arrays(arrow: Any, schema: Any, columns: Sequence[Column], group: Sequence[Values]) -> list[Any]:
+    return [
+        arrow.array([_arrow_value(_parquet_type(column), *column.of(line)) for line in group], type=field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+
+
+def _parquet_type(column: Column) -> Type:
+    """A column of Parquet has one type: text where a row's own value may stand in it."""
+    return column.type if column.instead_of is None else Type.OWN
+
+
+def _arrow_value(wanted: Type, kind: Type, value: Value) -> Value:
+    if wanted in {Type.TEXT, Type.OWN}:
+        return None if value is None else as_text(kind, value)
+    if kind is Type.TIME and isinstance(value, int | float):
+        return round(value * 1000)
+    return _json_value(kind, value)
+
+
+def _groups(lines: Iterable[Values], size: int) -> Iterator[list[Values]]:
+    lines = iter(lines)
+    while group := list(itertools.islice(lines, size)):
+        yield group

@@ -1,0 +1,432 @@
+"""The one HTTP session of a process: calls to providers, and downloads of what they made.
+
+`Http.send` answers the question money asks: did it leave? `Exchange.sent` False means certainly not; True without a
+response means that nobody can know. Proxies in the environment are not used: behind one, neither the sent-mark nor the
+address check would speak of the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import io
+import re
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, unquote
+
+import aiohttp
+import httpx2
+import yarl
+from pydantic import SecretStr
+
+from jobs.settings.model import USER_AGENT
+from providers.types import Call, Response
+from worker.http.address_policy import GATE, Gate, checked_socket
+from worker.http.multipart import File, encode_form
+from worker.images.check import plain_words
+from worker.http.transport import MARK, Mark, SessionTransport, describe, tracing
+
+__all__ = ["Download", "Exchange", "FetchError", "File", "Http", "Mark"]
+
+T = TypeVar("T")
+
+#: Seconds a kept connection stays usable: shorter than the 5 after which Node and uvicorn close theirs, since a POST
+#: that meets a closing connection becomes unknown.
+KEEPALIVE = 4.0
+#: Seconds for DNS, TCP and TLS; what fails here is certainly not sent.
+CONNECT_TIMEOUT = 15.0
+#: Seconds a cancelled exchange gets to close its connection.
+GRACE = 1.0
+#: Seconds for what has arrived already when time is up; and more where the process has stood still beyond its time,
+#: by so many seconds: an answer to something paid lies in the socket then.
+LAST_LOOK, AFTER_STOP, STOPPED = 0.05, 5.0, 1.0
+#: Seconds a download's server may say nothing at all; a slow one is bounded by the whole body's time.
+SILENCE = 60.0
+REDIRECTS = 5
+REFERENCE_LIMIT = 50 * 1024 * 1024
+HEADER_LIMIT = 64 * 1024  # bytes of one header; an answer that is paid for should not be lost to aiohttp's 8,190
+CHUNK = 256 * 1024
+PATIENCE = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=SILENCE)
+
+#: What is asked of a CDN that has a picture in several formats: to `*/*` some answer with AVIF.
+ASKED_FOR = {"Accept-Encoding": "identity", "Accept": "image/png,image/jpeg,image/webp;q=0.9,*/*;q=0.1"}
+#: Bytes of a refusal that are read for its words, and the seconds for which they are waited for.
+WORDS_BYTES, WORDS_WAIT = 2_000, 2.0
+
+DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: an expired link at Google Cloud Storage
+RETRYABLE = frozenset({408, 425, 429})
+REDIRECT = frozenset({301, 302, 303, 307, 308})
+SERVER_ERROR = 500
+OK = 200
+
+AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+SNIFF = (
+    (b"\x89PNG\r\n\x1a\n", "image/png", ".png"),
+    (b"\xff\xd8\xff", "image/jpeg", ".jpg"),
+    (b"RIFF", "image/webp", ".webp"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """How a call ended. No response and not `sent`: certainly not sent. No response and `sent`: nobody can know."""
+
+    sent: bool
+    response: Response | None
+    problem: str | None  # what went wrong, for people; no secrets in it
+    took: float  # seconds
+    partial: Response | None = None  # what came of an answer that broke off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A body that came whole."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    size: int
+
+    @property
+    def content_type(self) -> str:
+        """As the server names it, in lower case, without parameters; images are told by their bytes, not by this."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class FetchError(Exception):
+    """A download that did not work. `dead_link`: only a fresh link can help."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, dead_link: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.dead_link = dead_link
+
+
+class Sink(Protocol):
+    """Where a download goes: a file opened for bytes, or anything that takes them."""
+
+    def write(self, data: bytes, /) -> object:
+        """Takes the next bytes."""
+
+
+class Http:
+    """Owns one aiohttp session for provider calls and downloads; belongs to one event loop.
+
+    `trusted_hosts`: base URLs the user has set; what is on the same host and port may be private. Any other address
+    must be public, unless `allow_private_hosts`. `transport` replaces the network for provider calls in tests; a
+    handler says that a request left with `request.extensions[MARK].sent = True`. `user_agent`: what all are told.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private_hosts: bool,
+        trusted_hosts: Iterable[str] = (),
+        transport: httpx2.AsyncBaseTransport | None = None,
+        user_agent: str = USER_AGENT,
+    ) -> None:
+        self._user_agent = user_agent
+        self._allow_private = allow_private_hosts
+        self._trusted = {_origin(url) for url in trusted_hosts}
+        self._made: aiohttp.ClientSession | None = None
+        self._transport = transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT)
+
+    # -- provider calls --------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        call: Call,
+        *,
+        base_url: str,
+        key: SecretStr,
+        timeout: float,  # noqa: ASYNC109  bounded by waiting, not by cancelling first
+        files: Mapping[str, File] | None = None,
+        mark: Mark | None = None,
+    ) -> Exchange:
+        """Makes a call that may cost money: once, without following anything. Never raises but when cancelled.
+
+        `files`: the bytes of every `ReferenceFile` in the call's form, by URL. `mark`: to be asked by a caller that
+        cancels.
+        """
+        mark = mark or Mark()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            request = self._request(call, base_url, key, files or {}, mark)
+            response = _without(key, await _bounded(self._answer(request), timeout))
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, _BadCallError) as error:
+            problem, partial = _problem(error, key), mark.partial and _without(key, mark.partial)
+            return Exchange(sent=mark.sent, response=None, problem=problem, took=loop.time() - start, partial=partial)
+        return Exchange(sent=True, response=response, problem=None, took=loop.time() - start)
+
+    async def get(
+        self,
+        call: Call,
+        *,
+        base_url: str,
+        key: SecretStr,
+        timeout: float,  # noqa: ASYNC109  as in send
+    ) -> Exchange:
+        """Makes a call that costs nothing; it may reach the provider twice."""
+        return await self.send(call, base_url=base_url, key=key, timeout=timeout)
+
+    def _request(
+        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], mark: Mark
+    ) -> httpx2.Request:
+        if not call.path.startswith("/"):
+            raise _BadCallError(
+                f"the path {call.path[:80]!r} does not start with a slash"
+            )  # it could name another host
+        headers = [(b"Authorization", b"Bearer " + key.get_secret_value().encode())]
+        body = call.body
+        if call.form:
+            content_type, body = encode_form(call.form, files)
+            headers.append((b"Content-Type", content_type.encode()))
+        elif body:
+            headers.append((b"Content-Type", b"application/json"))
+        url = _url(base_url.rstrip("/") + call.path)
+        return httpx2.Request(
+            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={MARK: mark}
+        )
+
+    async def _answer(self, request: httpx2.Request) -> Response:
+        GATE.set(Gate(open=True))
+        response = await self._transport.handle_async_request(request)
+        stream = response.stream
+        body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else await response.aread()
+        return Response(status=response.status_code, headers=_plain(response.headers.raw), body=body)
+
+    # -- downloads -------------------------------------------------------------------------------------------------
+
+    async def download(
+        self,
+        url: str,
+        into: Sink,
+        *,
+        limit: int,
+        timeout: float,  # noqa: ASYNC109  bounds the whole body's time
+    ) -> Download:
+        """Fetches a link into `into`. Raises `FetchError`; what is in `into` is then worthless."""
+        try:
+            return await _bounded(self._follow(_link(url), into, limit), timeout)
+        except TimeoutError:
+            raise FetchError("download_timeout", f"not done within {timeout:g} s", retryable=True) from None
+
+    async def fetch_reference(self, url: str, *, timeout: float = 60.0) -> File:  # noqa: ASYNC109  as in download
+        """The bytes behind a reference image, bounded; a failure is a `FetchError` "reference_unreachable"."""
+        body = io.BytesIO()
+        try:
+            done = await self.download(url, body, limit=REFERENCE_LIMIT, timeout=timeout)
+        except FetchError as error:
+            message = f"the reference cannot be read: {error.message}"
+            raise FetchError("reference_unreachable", message, retryable=error.retryable) from error
+        return _file(url, body.getvalue(), done.content_type)
+
+    async def _follow(self, url: yarl.URL, into: Sink, limit: int) -> Download:
+        for _ in range(REDIRECTS + 1):
+            with _reasons(self._gate_for(url)):
+                found = await self._fetch(url, into, limit)
+            if isinstance(found, Download):
+                return found
+            url = found
+        raise FetchError("too_many_redirects", f"more than {REDIRECTS} redirects, the last to {url.host}")
+
+    def _gate_for(self, url: yarl.URL) -> Gate:
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise FetchError("bad_link", f"not an http(s) link: {url.scheme or 'no scheme'}")
+        gate = Gate(open=self._allow_private or (url.host, url.port) in self._trusted)
+        GATE.set(gate)
+        return gate
+
+    async def _fetch(self, url: yarl.URL, into: Sink, limit: int) -> Download | yarl.URL:
+        async with self._session().get(
+            url, headers=ASKED_FOR, allow_redirects=False, read_bufsize=CHUNK, timeout=PATIENCE
+        ) as answer:
+            if answer.status in REDIRECT:
+                return _next(url, answer.headers.get("location", ""))
+            if answer.status != OK:
+                raise _refusal(answer, await _first_words(answer))
+            size = await _stream(answer, into, limit)
+            return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size)
+
+    # -- the session -----------------------------------------------------------------------------------------------
+
+    def trust(self, base_url: str) -> None:
+        """Lets downloads reach the host and port of an address the user has set."""
+        self._trusted.add(_origin(base_url))
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._made is None:
+            self._made = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, socket_factory=checked_socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": self._user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
+                trace_configs=[tracing()],
+                max_line_size=HEADER_LIMIT,
+                max_field_size=HEADER_LIMIT,
+            )
+        return self._made
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.close()
+
+
+@functools.lru_cache(maxsize=1024)
+def _url(url: str) -> httpx2.URL:
+    """Kept: every submit has the same, and to parse one costs a tenth of a call."""
+    return httpx2.URL(url)
+
+
+class _BadCallError(Exception):
+    """A call that must not be sent."""
+
+
+async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Waits, and cancels only when time is up; what arrived meanwhile still counts."""
+    loop = asyncio.get_running_loop()
+    task, end = loop.create_task(work), loop.time() + seconds
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():  # a process that was stopped finds its time over and the answer unread
+            await asyncio.wait({task}, timeout=AFTER_STOP if loop.time() - end > STOPPED else LAST_LOOK)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=GRACE)
+    finally:
+        if task.done():
+            _retrieve(task)  # when this call is cancelled just then, nobody else asks
+        else:
+            task.cancel()
+            task.add_done_callback(_retrieve)
+    if not task.done() or task.cancelled():
+        raise TimeoutError(f"no whole answer within {seconds:g} s")
+    return task.result()
+
+
+def _retrieve(task: asyncio.Task[T]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+#: Characters from which a key is long enough not to be found in an answer by chance.
+LONG_KEY = 8
+
+
+def _without(key: SecretStr, response: Response) -> Response:
+    """An answer that repeats our key ("invalid key abc…") must not carry it into the ledger, logs and results."""
+    secret = key.get_secret_value().encode()
+    if len(secret) < LONG_KEY or secret not in response.body:
+        return response
+    if re.search(rb"https?://[^\s\"]*" + re.escape(secret), response.body):
+        return response  # a link that needs it leads to what is paid
+    return replace(response, body=response.body.replace(secret, b"***"))
+
+
+def _problem(error: Exception, key: SecretStr) -> str:
+    text = str(error) if isinstance(error, httpx2.TransportError) else describe(error)
+    return text.replace(key.get_secret_value() or "\n", "***")
+
+
+def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    plain: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        plain[name] = f"{plain[name]}, {value}" if name in plain else value
+    return plain
+
+
+@contextlib.contextmanager
+def _reasons(gate: Gate) -> Iterator[None]:
+    """Turns what aiohttp raises in a download into a `FetchError`."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except aiohttp.ClientConnectorError as error:
+        if gate.refused:
+            raise FetchError("forbidden_address", gate.refused[0]) from error
+        raise FetchError("download_failed", describe(error), retryable=True) from error
+    except aiohttp.InvalidURL as error:
+        raise FetchError("bad_link", describe(error)) from error
+    except aiohttp.ClientPayloadError as error:
+        raise FetchError("truncated", f"the body broke off: {describe(error)}", retryable=True) from error
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise FetchError("download_failed", describe(error), retryable=True) from error
+
+
+def _refusal(answer: aiohttp.ClientResponse, words: str) -> FetchError:
+    status = answer.status
+    message = f"{answer.url.host} answered {status}" + (f': "{words}"' if words else "")
+    if status in DEAD_LINK:
+        return FetchError("link_dead", message, dead_link=True)
+    retryable = status >= SERVER_ERROR or status in RETRYABLE or status < 400  # noqa: PLR2004  odd success
+    return FetchError("download_failed", message, retryable=retryable)
+
+
+async def _first_words(answer: aiohttp.ClientResponse) -> str:
+    """What a refusal says of itself, which is told to people; "" where it says nothing, or not soon."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+        async with asyncio.timeout(WORDS_WAIT):
+            return plain_words(await answer.content.read(WORDS_BYTES))
+    return ""
+
+
+async def _stream(answer: aiohttp.ClientResponse, into: Sink, limit: int) -> int:
+    size = 0
+    _demand_below(answer.content_length or 0, limit)
+    async for part in answer.content.iter_any():
+        size += len(part)
+        _demand_below(size, limit)
+        into.write(part)
+    return size
+
+
+def _demand_below(size: int, limit: int) -> None:
+    if size > limit:
+        raise FetchError("too_large", f"more than {limit} bytes")
+
+
+def _link(url: str) -> yarl.URL:
+    """Takes a link as it is: to rewrite a signed link breaks its signature. Only what HTTP cannot carry is escaped."""
+    text = url.strip()
+    try:
+        authority = AUTHORITY.match(text)
+        host = str(yarl.URL(authority.group())) if authority else ""
+        rest = text[authority.end() :] if authority else text
+        return yarl.URL(host + "".join(c if "!" <= c <= "~" else quote(c) for c in rest), encoded=True)
+    except (ValueError, UnicodeError) as error:
+        raise FetchError("bad_link", f"not a link: {describe(error)}") from error
+
+
+def _next(url: yarl.URL, location: str) -> yarl.URL:
+    if not location:
+        raise FetchError("download_failed", f"{url.host} redirects to nowhere")
+    return url.join(_link(location))
+
+
+def _origin(url: str) -> tuple[str | None, int | None]:
+    parsed = yarl.URL(url)
+    return parsed.host, parsed.port
+
+
+def _file(url: str, content: bytes, content_type: str) -> File:
+    for magic, known, ending in SNIFF:
+        if content.startswith(magic):
+            return File(content=content, content_type=known, filename=_name(url, ending))
+    return File(content=content, content_type=content_type or "application/octet-stream", filename=_name(url, ""))
+
+
+def _name(url: str, ending: str) -> str:
+    stem = PurePosixPath(unquote(_link(url).path)).stem[:60]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in stem)
+    return f"{plain or 'reference'}{ending}"

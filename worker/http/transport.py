@@ -1,0 +1,221 @@
+"""httpx2's requests and responses over an aiohttp session, with a truthful error map.
+
+Whether a request left this machine is never read from an exception's class: aiohttp raises one class for a connection
+that was never made and for one that was closed after the whole body was read. It is read from the `Mark`, which
+aiohttp's tracing sets directly before the first byte leaves. Classes only say what happened, for people.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import aiohttp
+import httpx2
+import yarl
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+
+from providers.types import Response
+
+#: Bytes of one answer: four 4k images as base64 are about 130 MB; a paid answer should not be lost to a cap.
+BODY_LIMIT = 160 * 1024 * 1024
+#: Bytes that are kept of an answer that broke off.
+PARTIAL_LIMIT = 64 * 1024
+#: Bytes that leave in one write.
+ONE_WRITE = 1024 * 1024
+#: Characters of a problem.
+PROBLEM_LIMIT = 300
+
+MARK = "lightfast.mark"  # where a request's extensions hold its mark
+
+
+@dataclass(slots=True)
+class Mark:
+    """Set directly before the first byte of a request leaves; unset: certainly not sent."""
+
+    sent: bool = False
+    bodyless: bool = False
+    partial: Response | None = None  # what came of an answer that broke off
+    may_leave: Callable[[], bool] | None = None  # asked directly before the first byte; None: it may
+    too_late: bool = False  # it was asked, and might not
+
+
+class TooLateError(Exception):
+    """The right to send has ended since the call began; nothing left."""
+
+
+class AnswerTooLargeError(Exception):
+    """An answer longer than `BODY_LIMIT`."""
+
+
+def tracing() -> aiohttp.TraceConfig:
+    """Sets the mark given as `trace_request_ctx`.
+
+    The hook runs at the top of the stream writer's `write`, before headers or body leave; a request without a body
+    never gets there, so its headers count.
+    """
+    config = aiohttp.TraceConfig(trace_config_ctx_factory=_context)  # type: ignore[arg-type]  # the mark is the context
+    config.on_request_chunk_sent.append(_chunk_leaves)
+    config.on_request_headers_sent.append(_headers_leave)
+    return config
+
+
+def _context(trace_request_ctx: Mark | None) -> Mark:
+    return trace_request_ctx or Mark()
+
+
+async def _chunk_leaves(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
+    if isinstance(mark, Mark) and not mark.sent:
+        if mark.may_leave is not None and not mark.may_leave():
+            mark.too_late = True
+            raise TooLateError("the right to send ended while the connection was made")
+        mark.sent = True
+
+
+async def _headers_leave(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
+    if isinstance(mark, Mark) and mark.bodyless:
+        mark.sent = True
+
+
+class SessionTransport(httpx2.AsyncBaseTransport):
+    """Sends a request once, follows nothing, and reads the whole answer. Raises `httpx2.TransportError` alone.
+
+    A request's mark is `request.extensions[MARK]`. POST is never repeated; aiohttp repeats a GET once on a kept
+    connection that proves dead.
+    """
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], *, connect_timeout: float) -> None:
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Sends, and reads the answer to its end."""
+        mark: Mark = request.extensions.setdefault(MARK, Mark())
+        body = request.read()
+        mark.bodyless = not body
+        try:
+            return await self._exchange(request, body, mark)
+        except Exception as error:  # whatever it is, the mark says whether it left
+            raise truthful(error, mark) from error
+
+    async def _exchange(self, request: httpx2.Request, body: bytes, mark: Mark) -> httpx2.Response:
+        async with self._session().request(
+            request.method,
+            yarl.URL(str(request.url), encoded=True),
+            headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
+            data=_payload(body),
+            allow_redirects=False,
+            timeout=self._timeout,
+            trace_request_ctx=mark,
+        ) as answer:
+            content = await _read(answer, mark)
+            headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in REWRITTEN]
+            return httpx2.Response(answer.status, headers=headers, stream=httpx2.ByteStream(content))
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """Above a MiB aiohttp wants a stream, which it sends in pieces: one write of it all would hold the event loop."""
+    return io.BytesIO(body) if len(body) > ONE_WRITE else body or None
+
+
+#: Headers that no longer fit once the body is unpacked and whole.
+REWRITTEN = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+
+async def _read(answer: aiohttp.ClientResponse, mark: Mark) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in answer.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            _demand_bounded(size)
+    except BaseException:  # also when time is up: the part that came may hold the task id
+        mark.partial = Response(status=answer.status, headers={}, body=b"".join(parts)[:PARTIAL_LIMIT])
+        raise
+    return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+def _demand_bounded(size: int) -> None:
+    if size > BODY_LIMIT:
+        raise AnswerTooLargeError(f"the answer is longer than {BODY_LIMIT} bytes")
+
+
+# -- the error map -------------------------------------------------------------------------------------------------
+
+Told: TypeAlias = type[httpx2.TransportError]
+
+#: Nothing left: most specific first.
+NOT_SENT: tuple[tuple[type[Exception], Told], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
+    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
+    (Exception, httpx2.ConnectError),
+)
+
+#: Something left, and no readable answer came back: most specific first.
+SENT: tuple[tuple[type[Exception], Told], ...] = (
+    (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
+    (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
+    (HttpProcessingError, httpx2.RemoteProtocolError),
+    (Exception, httpx2.ReadError),
+)
+
+
+def truthful(error: Exception, mark: Mark) -> httpx2.TransportError:
+    """The httpx2 error that says what happened; its class agrees with the mark."""
+    table = SENT if mark.sent else NOT_SENT
+    told = next(told for known, told in table if isinstance(error, known))
+    return told(describe(error))
+
+
+#: What happened, for people: most specific first.
+PLAIN: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "the host's name could not be looked up"),
+    (aiohttp.ClientConnectorCertificateError, "the host's certificate is not valid"),
+    (aiohttp.ClientSSLError, "no secure connection could be made"),
+    (aiohttp.ConnectionTimeoutError, "no connection came about in time"),
+    (aiohttp.SocketTimeoutError, "the server said nothing for too long"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection"),
+    (aiohttp.ClientConnectorError, "no connection could be made"),
+    (aiohttp.ClientPayloadError, "the answer broke off"),
+    (aiohttp.ClientResponseError, "the answer is no proper HTTP"),
+    (HttpProcessingError, "the answer is no proper HTTP"),
+    (aiohttp.ClientOSError, "the connection broke"),
+    (ConnectionError, "the connection broke"),
+    (aiohttp.InvalidURL, "the address is none"),
+)
+
+
+def describe(error: BaseException) -> str:
+    """What happened in plain words, and the library's own: one line, bounded, a link without its signature."""
+    text = re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(str(error).split()))
+    if _is_bad_encoding(error):
+        text = f"unreadable content encoding: {text}"
+    name = type(error).__name__
+    own = f"{name}: {text}" if text else name
+    if type(error) in (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
+        own = f"{error.host}:{error.port}"  # type: ignore[attr-defined]  # its text says no more than the words do
+    plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
+    is_ours = isinstance(error, TimeoutError) or type(error).__module__.startswith("worker.")
+    return (f"{plain}{_reason(error)} ({own})" if plain else text if text and is_ours else own)[:PROBLEM_LIMIT]
+
+
+def _reason(error: BaseException) -> str:
+    """: connection refused. As the system calls it, where that says more."""
+    number = error.errno if isinstance(error, OSError) else None
+    known = number is not None and number in errno.errorcode and not isinstance(error, aiohttp.ClientSSLError)
+    return f": {os.strerror(number).lower()}" if known and number is not None else ""
+
+
+def _is_bad_encoding(error: BaseException) -> bool:
+    return isinstance(error.__cause__, ContentEncodingError)

@@ -1,0 +1,75 @@
+"""Looks after what fell between shifts: submits whose sender died, facts in rescue files, lanes nobody was rung for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.facts import Fact
+from providers.types import MICROS
+from worker.services import Services
+from worker.runtime.telemetry import emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one sweep did."""
+
+    unknown: int  # submits that nobody can know about any more
+    replayed: int  # facts from rescue files
+    rung: int  # lanes with work
+
+
+async def run_once(services: Services) -> Counts:
+    """One sweep; safe at any time, in any number of processes at once."""
+    services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+    replayed = await replay(services)
+    swept = await services.calls.write(services.ledger.sweep, services.clock.now())
+    for lane in swept.bells:
+        services.bells.ring(lane)
+    if swept.unknown:
+        emit("submits_became_unknown", level="warning", count=swept.unknown)
+    await _pay_again(services)
+    await _fail_over(services)
+    await _pause_hopeless(services)
+    return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
+
+
+async def _pay_again(services: Services) -> None:
+    """The policy for outcomes that stay unknown, where the settings allow money for it."""
+    settings = services.settings
+    if settings.on_unknown != "pay-again" or settings.unknown_budget <= 0:
+        return
+    budget = round(settings.unknown_budget * MICROS)
+    settled = await services.calls.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
+    if settled:
+        emit("unknown_paid_again", level="warning", count=settled)
+        for account in services.accounts:
+            services.bells.ring(f"submit:{account}")
+
+
+async def _fail_over(services: Services) -> None:
+    """Rows that wait where nothing is taken, of batches that may go elsewhere."""
+    moved = await services.calls.write(services.ledger.fail_over, services.clock.now())
+    if moved:
+        emit("rows_moved", level="warning", count=moved)
+        for account in services.accounts:
+            services.bells.ring(f"submit:{account}")
+
+
+async def _pause_hopeless(services: Services) -> None:
+    """On SQLite the one run judges its batch itself, and sooner."""
+    if services.ledger.is_sqlite:
+        return
+    for batch, code in await services.calls.write(services.ledger.pause_hopeless):
+        emit("batch_paused_itself", level="warning", batch=batch, code=code)
+
+
+async def replay(services: Services) -> int:
+    """Records what dead processes could not; returns how many facts that were."""
+    return await services.calls.write(services.rescue.replay, lambda facts: _record(services, facts))
+
+
+def _record(services: Services, facts: Sequence[Fact]) -> None:
+    recorded = services.ledger.record(facts, services.clock.now())
+    emit("facts_replayed", lanes=sorted(recorded.bells))

@@ -1,0 +1,116 @@
+"""A crew on an event loop in a thread of its own, for callers that have no loop: Celery's threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from worker.lanes.worker import SHIFT, Crew, Drained
+from worker.services import Services
+from worker.runtime.telemetry import emit
+
+T = TypeVar("T")
+
+#: Seconds between two signs of life in the ledger.
+SIGN_OF_LIFE = 10.0
+#: Seconds until the next try when one failed: soon, or the others take this worker for silent.
+AFTER_TROUBLE = 1.0
+#: Seconds beyond its drain that a crew may take to end.
+GRACE = 15.0
+
+
+class CrewThread:
+    """Starts at once; every method may be called from any thread. `build` runs on the loop's thread."""
+
+    def __init__(self, build: Callable[[], Services]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._turn, name="crew", daemon=True)
+        self._thread.start()
+        try:
+            self._crew = self._ask(self._start(build)).result()
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def shift(self, lane: str, seconds: float = SHIFT) -> bool:
+        """Works in the lane for so long; True when work is left. Blocks."""
+        return self._ask(self._crew.shift(lane, seconds)).result()
+
+    def bell(self, lane: str) -> bool:
+        """Wakes the lane's shift; False when none is at work there."""
+        answer: Future[bool] = Future()
+        self._loop.call_soon_threadsafe(lambda: answer.set_result(self._crew.bell(lane)))
+        return answer.result()
+
+    def is_alive(self) -> bool:
+        """Whether the loop still turns: it answers within a few seconds."""
+        turned = threading.Event()
+        if not self._thread.is_alive():
+            return False
+        self._loop.call_soon_threadsafe(turned.set)
+        return turned.wait(5.0)
+
+    def since_looks(self) -> dict[str, float]:
+        """Seconds since the last look for work came back, in each lane where a shift is at work."""
+        return self._crew.since_looks()
+
+    def ledger_answers(self, seconds: float) -> bool:
+        """Whether the ledger answers somebody who asks anew, within about so many seconds."""
+        ledger = self._crew.services.ledger
+        answer: Future[bool] = Future()
+        threading.Thread(target=lambda: answer.set_result(ledger.answers()), name="asks anew", daemon=True).start()
+        try:
+            return answer.result(seconds)
+        except TimeoutError:
+            return False
+
+    def drain(self, seconds: float) -> Drained:
+        """Ends the shifts, lets what is in the air come down, closes everything. Blocks; once."""
+        try:
+            return self._ask(self._end(seconds)).result(seconds + GRACE)
+        finally:
+            self._end_loop()
+
+    # -- on the loop -----------------------------------------------------------------------------------------------
+
+    async def _start(self, build: Callable[[], Services]) -> Crew:
+        crew = Crew(build())
+        await crew.start()
+        self._life = asyncio.get_running_loop().create_task(self._show_life(crew))
+        return crew
+
+    async def _show_life(self, crew: Crew) -> None:
+        services = crew.services
+        while True:
+            wait = SIGN_OF_LIFE
+            try:
+                await crew.tell_life()
+            except Exception as trouble:  # noqa: BLE001  a ledger that is away for a while is told of by its lanes
+                emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
+                wait = AFTER_TROUBLE
+            await services.clock.sleep(wait)
+
+    async def _end(self, seconds: float) -> Drained:
+        self._life.cancel()
+        drained = await self._crew.drain(seconds)
+        await self._crew.services.close()
+        emit("crew_drained", unknown=drained.unknown, money=drained.money, rescued=drained.rescued)
+        return drained
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _ask(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(GRACE)
+        if not self._thread.is_alive():
+            self._loop.close()

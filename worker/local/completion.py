@@ -1,0 +1,147 @@
+"""Whether a run is over, waits for a person, or should stop itself. Pure: counts in, a verdict out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.policy import failure_breaker
+from jobs.ledger.accounts.values import Account
+from jobs.ledger.reports.values import Progress
+from jobs.results.progress import images_failing, resting
+from jobs.states import Batch as BatchState
+from jobs.states import DestTrouble, Job
+
+#: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
+#: their polling slows down for good.
+STUCK_AFTER = 2_400.0
+#: Seconds after which money must have been claimed if there was any left.
+BUDGET_SHOWS_AFTER = 2.0
+
+_BAD = (Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL)
+_ENDED = (*_BAD, Job.DONE)
+
+
+class Reason(enum.StrEnum):
+    """Why a run ended, or what it waits for."""
+
+    DONE = "done"
+    ROWS_NEED_YOU = "rows_need_you"  # finished, but rows failed, are held or lost
+    ACCOUNT_PAUSED = "account_paused"
+    BUDGET_USED = "budget_used"
+    DAY_BUDGET_USED = "day_budget_used"
+    BUCKET_REFUSES = "bucket_refuses"
+    NOTHING_STORED = "nothing_stored"  # what was paid fails to be copied, and nothing more is bought or left
+    BATCH_PAUSED = "batch_paused"
+    ALL_PAUSED = "all_paused"
+    AFTER_RESTORE = "after_restore"
+    NOTHING_MOVES = "nothing_moves"
+    LEDGER_GONE = "ledger_gone"
+    LEDGER_TAKES_NO_WRITES = "ledger_takes_no_writes"
+    STOP_AFTER = "stop_after"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All that a verdict is read from, at one moment."""
+
+    progress: Progress
+    accounts: Sequence[Account]
+    now: float
+
+
+def is_over(progress: Progress) -> bool:
+    """Whether nothing more will happen by itself; of a cancelled batch nothing is sent any more."""
+    waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(Job.READY, 0)
+    going_on = waiting + progress.jobs.get(Job.WORKING, 0)
+    return not (going_on or progress.images_generated or progress.images_in_flight)
+
+
+def bad_rows(progress: Progress) -> int:
+    """Rows that ended without all of their images."""
+    return sum(progress.jobs.get(state, 0) for state in _BAD)
+
+
+def ended_rows(progress: Progress) -> int:
+    """Rows that were tried and ended."""
+    return sum(progress.jobs.get(state, 0) for state in _ENDED)
+
+
+def finished(progress: Progress, allow_failed: float) -> Reason:
+    """How a run that is over went. `allow_failed`: the share of the manifest's rows that may be bad."""
+    rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(Job.CANCELLED, 0)
+    fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(Job.CANCELLED, 0)
+    return Reason.DONE if fine else Reason.ROWS_NEED_YOU
+
+
+def waits_for(standing: Standing) -> Reason | None:
+    """What only a person, or the next day, can mend, where nothing else goes on."""
+    progress = standing.progress
+    if progress.unwritable:
+        return Reason.LEDGER_TAKES_NO_WRITES
+    if any(trouble.kind is DestTrouble.REFUSES for trouble in progress.troubles):
+        return Reason.BUCKET_REFUSES
+    if progress.images_in_flight or _is_copied(progress):
+        return None
+    if progress.failing or (progress.images_generated and not progress.jobs.get(Job.READY, 0)):
+        return Reason.NOTHING_STORED
+    return _holds_rows_up(standing) if progress.jobs.get(Job.READY, 0) else None
+
+
+def _is_copied(progress: Progress) -> bool:
+    """Whether images wait for their copy that have not failed."""
+    return not progress.failing and progress.images_generated > images_failing(progress)
+
+
+def _holds_rows_up(standing: Standing) -> Reason | None:
+    progress = standing.progress
+    if progress.moved:
+        return Reason.AFTER_RESTORE
+    if progress.stop is not None:
+        return Reason.ALL_PAUSED
+    if progress.batch.state is BatchState.PAUSED:
+        return Reason.BATCH_PAUSED
+    if resting(progress, standing.accounts, standing.now):
+        return Reason.ACCOUNT_PAUSED
+    return _used_budget(progress, standing.now)
+
+
+def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[Account]) -> float | None:
+    """Seconds without any change until a run that waits for `reason` ends; None: for ever."""
+    if reason is Reason.BUDGET_USED:
+        slowest = min((account.submits_per_second for account in accounts), default=1.0)
+        return max(BUDGET_SHOWS_AFTER, 3 / slowest)
+    if max_stall is None or reason is not None:
+        return max_stall
+    return max(max_stall, STUCK_AFTER)
+
+
+def common_failure(start: Progress, now: Progress) -> str | None:
+    """The code with which over half of the rows failed that ended since `start`, when those are enough to tell."""
+    fresh = {code: count - start.errors.get(code, 0) for code, count in now.errors.items()}
+    return failure_breaker.common_failure(ended_rows(now) - ended_rows(start), fresh)
+
+
+def _used_budget(progress: Progress, now: float) -> Reason | None:
+    """The budget that leaves least: the batch's own, or one that begins anew tomorrow."""
+    used = _budget_stands_in_the_way(progress, now)
+    day = min((limit.left for limit in progress.day_limits), default=None)
+    if day is not None and (not used or day < _left(progress)):
+        return Reason.DAY_BUDGET_USED
+    return Reason.BUDGET_USED if used else None
+
+
+def _left(progress: Progress) -> int:
+    batch = progress.batch
+    return (batch.budget or 0) - batch.reserved - batch.charged
+
+
+def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
+    if progress.batch.budget is None or (progress.next_at is not None and progress.next_at > now):
+        return False
+    if progress.budget_allows is not None:
+        return not progress.budget_allows
+    return _left(progress) < progress.remaining_money or progress.has_unpriced

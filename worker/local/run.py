@@ -1,0 +1,380 @@
+"""The local run: one crew in this process, until the batch has ended or only a person can help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from jobs.errors import MOVED
+from jobs.ledger import Ledger, is_away
+from jobs.ledger.accounts.values import Account
+from jobs.ledger.reports.values import Progress
+from jobs.results.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line, unwritable_line
+from jobs.results.writers import dollars
+from jobs.policy.reuse import REUSE_WAITS
+from jobs.states import Batch as BatchState
+from worker.lanes.worker import Crew, Drained, lanes_of
+from worker.services import Services
+from worker.local.stall import StallDetector
+from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
+from worker.runtime.telemetry import emit
+from worker.local.completion import Reason, Standing, bad_rows, common_failure, finished, is_over
+from worker.runtime.health import Signs, illness
+
+__all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
+
+T = TypeVar("T")
+
+#: Seconds between two counts, and the share of the time that counting may take.
+COUNT_EVERY = 0.5
+COUNTING_SHARE = 0.05
+#: Seconds beyond a submit's own timeout that are waited for its record.
+MARGIN = 5.0
+#: Seconds for which a ledger that cannot be reached is waited for.
+LEDGER_AWAY = 900.0
+#: Seconds for which no claim came back after which it is said that the ledger takes no writes.
+LOCKED = 15.0
+#: Seconds between two touches of the heartbeat file.
+HEARTBEAT = 10.0
+#: Seconds between two signs of life in a ledger that others work on too.
+SIGN_OF_LIFE = 10.0
+
+NEEDS_A_PERSON = 4
+EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
+
+#: Told every now and then how far the batch is, and how its accounts stand.
+Watcher = Callable[[Progress, Sequence[Account]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended."""
+
+    exit_code: int
+    reason: Reason
+    message: str
+    progress: Progress
+    unknown: int = 0  # submits cut off without an answer
+    money: int = 0  # micro-dollars they may have cost
+
+
+async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
+    services: Services,
+    name: str,
+    *,
+    max_stall: float | None = None,
+    stop_after: float | None = None,
+    on_progress: Watcher | None = None,
+    stop: StopSignal | None = None,
+    allow_failed: float = 0.0,
+    held: bool = False,
+) -> Ending:
+    """Works until the batch has ended, a person is needed, or `stop` says so. Whatever is accepted stays on record.
+
+    `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `allow_failed`:
+    the share of rows that may be bad at exit code 0. `held`: the caller holds the ledger already.
+    """
+    run = _Run(
+        services=services,
+        name=name,
+        stall=StallDetector(max_stall=max_stall),
+        stop_after=stop_after,
+        stop=stop or StopSignal(),
+        watcher=on_progress or (lambda _progress, _accounts: None),
+    )
+    with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
+        crew = Crew(services, only=name)
+        run.stop.in_the_air = lambda: crew.in_the_air
+        run.since_looks = crew.since_looks
+        await crew.start()
+        lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
+        lanes += [asyncio.create_task(_show_life(crew)), asyncio.create_task(_touch_heartbeat(crew))]
+        try:
+            reason = await run.until_something_ends()
+        finally:
+            drained = await crew.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
+            await _end(lanes)
+    if reason is Reason.LEDGER_GONE:
+        raise await services.calls.blocking(services.ledger.gone, services.clock.now())
+    return await _ending(services, name, reason, drained, allow_failed)
+
+
+async def _show_life(crew: Crew) -> None:
+    """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
+    while not crew.services.ledger.is_sqlite:
+        try:
+            await crew.tell_life()
+        except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
+            emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
+        await crew.services.clock.sleep(SIGN_OF_LIFE)
+
+
+async def _touch_heartbeat(crew: Crew) -> None:
+    """Says to a probe, as a worker does, that the lanes look for work."""
+    services, file = crew.services, crew.services.settings.heartbeat_file
+    while file:
+        signs = Signs(turns=True, since_looks=crew.since_looks(), since_shift=0.0, since_bell=0.0, bells_waited=0)
+        ill = illness(signs, lambda: True)
+        if ill is not None and await services.calls.blocking(services.ledger.answers):
+            emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
+        else:
+            with contextlib.suppress(OSError):
+                Path(file).touch()  # noqa: ASYNC240  on this machine; threads may all be busy with uploads
+        await services.clock.sleep(HEARTBEAT)
+
+
+async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:
+    for lane in lanes:
+        lane.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+
+
+def _drain_seconds(services: Services, stop: StopSignal) -> float:
+    """SIGTERM has its own limit; everyone else waits as long as the provider may take to answer."""
+    if stop.exit_code == TERMINATED:
+        return services.settings.drain_seconds
+    providers = {account.provider for account in services.accounts.values()}
+    return max((services.routes.longest_submit(provider) for provider in providers), default=0.0) + MARGIN
+
+
+# -- watching ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """A batch being watched while the crew works."""
+
+    services: Services
+    name: str
+    stall: StallDetector
+    stop_after: float | None
+    stop: StopSignal
+    watcher: Watcher
+    began: float = 0.0  # boot clock, as `seen_at`
+    seen_at: float = 0.0  # when the ledger was last read
+    since_looks: Callable[[], Mapping[str, float]] = dict
+    is_locked: bool = False  # and that was said
+    baseline: Progress | None = None
+
+    async def until_something_ends(self) -> Reason:
+        """Counts, shows and judges, again and again."""
+        self.began = self.seen_at = self.services.clock.boot()
+        while True:
+            try:
+                reason, cost = await self._look_and_judge()
+            except Exception as trouble:
+                if not is_away(trouble) or self._is_away_too_long():
+                    raise
+                emit("ledger_is_away", level="warning", problem=repr(trouble)[:300])
+                reason, cost = self._stopped(), 0.0
+            if reason:
+                return reason
+            await self._wait(max(COUNT_EVERY, cost / COUNTING_SHARE))
+
+    async def _look_and_judge(self) -> tuple[Reason | None, float]:
+        if self.services.ledger.is_displaced():
+            return Reason.LEDGER_GONE, 0.0
+        self._tell_of_a_lock()
+        standing, cost = await self._look()
+        self.seen_at = self.services.clock.boot()
+        self.watcher(standing.progress, standing.accounts)
+        await self._pause_when_most_fail(standing.progress)
+        return self._judge(standing), cost
+
+    def _tell_of_a_lock(self) -> None:
+        """Writers wait for whoever holds the ledger, for two minutes; reads go on, so nothing else would tell of it."""
+        waited = max((since for lane, since in self.since_looks().items() if lane != "sweep"), default=0.0)
+        if (waited > LOCKED) is self.is_locked:
+            return
+        self.is_locked = not self.is_locked
+        if self.is_locked:
+            emit("ledger_is_locked", level="warning", seconds=round(waited), problem=_LOCKED)
+        else:
+            emit("ledger_takes_writes_again", level="warning")
+
+    def _is_away_too_long(self) -> bool:
+        """A database that restarts is waited for; what is in the air is recorded when it is back."""
+        max_stall = self.stall.max_stall
+        longest = LEDGER_AWAY if max_stall is None else min(max_stall, LEDGER_AWAY)
+        return self.services.clock.boot() - self.seen_at >= longest
+
+    async def _look(self) -> tuple[Standing, float]:
+        """How everything stands, and the seconds it took to count that."""
+        services = self.services
+        now = services.clock.now()
+        (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name, now))
+        progress = dataclasses.replace(progress, unwritable=_unwritable(services))
+        return Standing(progress=progress, accounts=accounts, now=now), cost
+
+    def _judge(self, standing: Standing) -> Reason | None:
+        """Why the run ends now; None: it goes on."""
+        if is_over(standing.progress):
+            return Reason.DONE
+        if reason := self._stopped():
+            return reason
+        boot = self.services.clock.boot()
+        if self.stop_after is not None and boot - self.began >= self.stop_after:
+            return Reason.STOP_AFTER
+        return self.stall.judge(standing, boot)
+
+    def _stopped(self) -> Reason | None:
+        if not self.stop.first.is_set():
+            return None
+        return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
+
+    async def _pause_when_most_fail(self, progress: Progress) -> None:
+        services = self.services
+        if self.baseline is None or progress.batch.state is not BatchState.ACTIVE:
+            self.baseline = progress  # a person who resumes has seen these failures
+        code = common_failure(self.baseline, progress)
+        if code is None or is_over(progress):
+            return
+        emit("batch_paused_itself", level="warning", batch=self.name, code=code)
+        why = f"over half of the rows that ended failed with {code}"
+        await services.calls.write(services.ledger.pause, self.name, why, services.clock.now())
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stop.first.wait()
+
+
+_LOCKED = (
+    "another program writes to it, a backup or a database shell perhaps: nothing new is sent until it lets go, and "
+    "what was answered meanwhile is recorded then"
+)
+
+
+def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Account]]:
+    return ledger.progress(name, now), ledger.accounts()
+
+
+def _unwritable(services: Services) -> str | None:
+    """Why the ledger takes nothing from this process, as its claims and records have found."""
+    return services.writes.problem or (None if services.recorder.healthy else "takes no records")
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """The work's result and its own seconds of CPU: waiting for a busy machine is no reason to look less often."""
+    before = time.thread_time()
+    return work(), time.thread_time() - before
+
+
+# -- what is said at the end ---------------------------------------------------------------------------------------
+
+
+async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
+    now = services.clock.now()
+    progress, accounts = await services.calls.read(_count, services.ledger, name, now)
+    progress = dataclasses.replace(progress, unwritable=_unwritable(services))
+    if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
+        reason = finished(progress, allow_failed)
+    standing = Standing(progress=progress, accounts=accounts, now=services.clock.now())
+    return Ending(
+        exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
+        reason=reason,
+        message=_message(reason, standing, drained),
+        progress=progress,
+        unknown=drained.unknown,
+        money=drained.money,
+    )
+
+
+def told(reason: Reason, standing: Standing) -> str:
+    """Why it ended, in a sentence."""
+    return _MESSAGES[reason](standing)
+
+
+def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
+    said = told(reason, standing)
+    if drained.unknown:
+        several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
+        one = "1 submit was cut off before its answer: its outcome is unknown"
+        said += f" {one if drained.unknown == 1 else several}, at most ${dollars(drained.money)}."
+    if drained.rescued:
+        facts = count(drained.rescued, "answer")
+        said += f" {facts} saved in a rescue file beside the ledger, to be recorded at the next start."
+    return said
+
+
+def _account_paused(standing: Standing) -> str:
+    paused = resting(standing.progress, standing.accounts, standing.now)
+    told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in paused)
+    return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
+
+
+def _budget_used(standing: Standing) -> str:
+    batch = standing.progress.batch
+    return f"the budget of this batch is used: ${dollars(batch.charged)} of ${dollars(batch.budget or 0)}."
+
+
+def _day_budget_used(standing: Standing) -> str:
+    return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
+
+
+def _all_paused(standing: Standing) -> str:
+    stop = standing.progress.stop  # None: lifted while the run ended
+    return f"{stop_line(stop)}." if stop else "all submits were stopped."
+
+
+def _rows_need_you(standing: Standing) -> str:
+    rows, stuck = bad_rows(standing.progress), standing.progress.images_stuck
+    kept = f" {count(stuck, 'paid image')} of them cannot be stored without you." if stuck else ""
+    return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you.{kept}"
+
+
+def _nothing_stored(standing: Standing) -> str:
+    progress = standing.progress
+    told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
+    if not progress.images_generated:
+        return f"{told}. Nothing of this batch waits to be copied; its rows wait, and nothing is paid for them."
+    return f"{told}. What is paid stays on record, and is copied by the same command when that is mended."
+
+
+def _not_copied(progress: Progress) -> str:
+    waits = progress.copy_errors.get(REUSE_WAITS, 0)
+    errors = {code: number for code, number in sorted(progress.copy_errors.items()) if code != REUSE_WAITS}
+    told = []
+    if paid := progress.images_generated - waits:
+        told.append(f"{count(paid, 'paid image')} cannot be copied: {_listed(errors)}")
+    if waits:
+        told.append(f"{count(waits, 'image')} to be taken from other rows: {progress.copy_words[REUSE_WAITS]}")
+    return "; ".join(told)
+
+
+def _listed(errors: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {code}" for code, number in errors.items())
+
+
+def _bucket_refuses(standing: Standing) -> str:
+    told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
+    return f"{told}. {count(standing.progress.images_generated, 'paid image')} to be copied."
+
+
+_MESSAGES: dict[Reason, Callable[[Standing], str]] = {
+    Reason.DONE: lambda _: "finished.",
+    Reason.ROWS_NEED_YOU: _rows_need_you,
+    Reason.ACCOUNT_PAUSED: _account_paused,
+    Reason.BUDGET_USED: _budget_used,
+    Reason.DAY_BUDGET_USED: _day_budget_used,
+    Reason.BUCKET_REFUSES: _bucket_refuses,
+    Reason.NOTHING_STORED: _nothing_stored,
+    Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
+    Reason.ALL_PAUSED: _all_paused,
+    Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
+    Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
+    Reason.LEDGER_TAKES_NO_WRITES: lambda standing: (
+        f"{unwritable_line(standing.progress.unwritable or 'took no writes')}."
+    ),
+    Reason.LEDGER_GONE: lambda _: "the ledger is gone.",
+    Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",
+    Reason.INTERRUPTED: lambda _: "stopped; what is accepted goes on at the provider.",
+    Reason.TERMINATED: lambda _: "stopped; what is accepted goes on at the provider.",
+}

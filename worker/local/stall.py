@@ -1,0 +1,49 @@
+"""When to stop waiting for a batch. The same rule for who works on it (`run`) and who only watches (`watch`). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jobs.states import ENDED
+from worker.local.completion import Reason, Standing, patience, waits_for
+
+
+@dataclass(slots=True, kw_only=True)
+class StallDetector:
+    """Remembers when a batch last made headway."""
+
+    max_stall: float | None  # seconds to wait where only a person can help; None: for ever
+    _seen: tuple[object, ...] = field(default_factory=tuple)
+    _since: float = 0.0
+
+    def judge(self, standing: Standing, at: float, is_alone: Callable[[], bool] = lambda: False) -> Reason | None:
+        """Why to give up now; None: wait on. `at`: seconds, by a clock that nobody sets. `is_alone`: nobody works."""
+        seen = _headway(standing)
+        if seen != self._seen:
+            self._seen, self._since = seen, at
+            return None
+        reason, waited = waits_for(standing), at - self._since
+        longest = patience(reason, self.max_stall, standing.accounts)
+        if longest is not None and waited >= longest:
+            return reason or Reason.NOTHING_MOVES
+        if (
+            self.max_stall is not None and waited >= self.max_stall and is_alone()
+        ):  # no slow provider task is waited for
+            return reason or Reason.NOTHING_MOVES
+        return None
+
+
+def _headway(standing: Standing) -> tuple[object, ...]:
+    """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none.
+
+    Nor is one that tries whether images can be stored again: it is paid, made, and fails to be copied as the others.
+    """
+    progress, batch = standing.progress, standing.progress.batch
+    if progress.failing:
+        ended = {state: count for state, count in progress.jobs.items() if state in ENDED}
+        return ended, progress.images_stored, batch.state, batch.budget
+    if not any(account.paused_code for account in standing.accounts):
+        return progress.jobs, progress.images_stored, batch, progress.images_generated
+    ended = {state: count for state, count in progress.jobs.items() if state in ENDED}
+    return ended, progress.images_stored, batch.charged, batch.state, batch.budget, progress.images_generated

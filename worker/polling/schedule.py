@@ -1,0 +1,121 @@
+"""When provider tasks are asked about: by what is learnt of their kind, else by the catalogue or the settings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobs.policy import poll_schedule
+from jobs.policy.poll_schedule import Aim, Durations, Plan
+from jobs.ledger import Ledger
+from jobs.ledger.claims.values import TaskKind
+from jobs.settings.model import Account
+from providers.types import Route
+from worker.runtime.executors import Calls
+from worker.runtime.clock import Clock
+from worker.polling.batching import Sharing
+
+#: Seconds between two looks at what all workers have learnt.
+LOOK_EVERY = 3.0
+#: Seconds after a callback for which others are relied on: one whose address is wrong or shut off changes nothing.
+CALLED_FOR = 600.0
+#: Seconds after acceptance from which polling slows, and the slowest it gets before the deadline.
+SLOWING_FROM = 120.0
+SLOW = 30.0
+#: Seconds after which a task is overdue: asked about ever more slowly, and never given up.
+DEADLINE = 1_800.0
+SLOWEST = 600.0
+#: Part of its age that a task waits which has outlived all that is known of its kind: sooner than the catalogue says
+#: where its kind is quick.
+OUTLIVED = 0.15
+#: Part of the first polls that come early, at a random time, where nobody tells how long tasks took: else a provider
+#: that became quicker would not be noticed.
+CURIOUS = 0.04
+#: Tasks that a request asks about on average from which on a task's polls hardly count.
+SHARED = 4.0
+#: Part of the durations that has to be told for none of that.
+MOSTLY = 0.5
+
+
+def wait_until_next(route: Route, age: float) -> float:
+    """Seconds until the next poll of a task that was accepted `age` seconds ago, by the catalogue, before jitter."""
+    if age < SLOWING_FROM:
+        return route.poll_every
+    if age < DEADLINE:
+        return min(max(SLOW, route.poll_every), route.poll_every * age / SLOWING_FROM)
+    return min(SLOWEST, SLOW + (age - DEADLINE) / 10)
+
+
+@dataclass(slots=True, eq=False)
+class Pacing:
+    """The plans of a process; belongs to one event loop."""
+
+    accounts: Mapping[str, Account]
+    ledger: Ledger
+    calls: Calls
+    clock: Clock
+    chance: random.Random
+    sharing: Sharing
+    _known: dict[TaskKind, Durations] = field(default_factory=dict)
+    _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
+    _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
+    _look_at: float = 0.0
+
+    async def refresh(self) -> None:
+        """Takes over what has been learnt, now and then; plans are made anew where it has changed."""
+        now = self.clock.boot()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY
+        self._known = await self.calls.read(self.ledger.durations)
+        if any(account.webhook_base_url for account in self.accounts.values()):
+            since = self.clock.now() - CALLED_FOR
+            self._called_back = await self.calls.read(self.ledger.called_back, since)
+        for kind, known in self._known.items():
+            if kind.account in self.accounts and self._learns(kind.account):
+                await self._replan(kind, known)
+
+    async def _replan(self, kind: TaskKind, known: Durations) -> None:
+        aim, (made_for, plan) = self._aim(kind), self._plans.get(kind, (None, None))
+        if plan is not None and made_for == aim and plan.fits(known):
+            return
+        made = await self.calls.blocking(poll_schedule.plan, known, aim, plan)
+        if made is not None:
+            self._plans[kind] = (aim, made)
+
+    def _aim(self, kind: TaskKind) -> Aim:
+        if self.sharing.share(kind.account) >= SHARED:
+            return poll_schedule.TOGETHER
+        return poll_schedule.AIMS[self.accounts[kind.account].polling]
+
+    def _learns(self, account: str) -> bool:
+        """What the settings declare is kept to."""
+        mine = self.accounts[account]
+        return mine.first_poll_after is None and mine.poll_every is None
+
+    def first_wait(self, attempt_id: int, kind: TaskKind, route: Route) -> float:
+        """Seconds from a task's acceptance to its first poll."""
+        plan = self._plan_of(kind)
+        age = plan.after(0.0, attempt_id) if plan else None
+        if plan is None or age is None:
+            return route.first_poll_after * self.chance.uniform(0.95, 1.2)
+        if kind.account in self._called_back:
+            return plan.edges[-1] * poll_schedule.factor_of(attempt_id)  # polls only find what callbacks missed
+        if self._known[kind].told < MOSTLY and self.chance.random() < CURIOUS:
+            age *= self.chance.uniform(0.4, 1.0)
+        return age * poll_schedule.factor_of(attempt_id)
+
+    def next_wait(self, attempt_id: int, kind: TaskKind, route: Route, age: float) -> float:
+        """Seconds until the next poll of a task that still runs `age` seconds after its acceptance."""
+        plan, factor = self._plan_of(kind), poll_schedule.factor_of(attempt_id)
+        then = plan.after(age / factor, attempt_id) if plan else None
+        if then is not None:
+            return max(poll_schedule.LEAST_WAIT, then * factor - age)
+        wait = wait_until_next(route, age)
+        if plan is not None:
+            wait = min(wait, max(poll_schedule.LEAST_WAIT, age * OUTLIVED))
+        return wait * self.chance.uniform(0.85, 1.15)
+
+    def _plan_of(self, kind: TaskKind) -> Plan | None:
+        return self._plans[kind][1] if kind in self._plans else None

@@ -1,0 +1,45 @@
+"""Opens a destination by its address: a bucket at one of three clouds, or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from jobs.errors import StoreError
+
+if TYPE_CHECKING:
+    from worker.storage.base import Store
+
+
+def open_store(dest: str) -> Store:
+    """Opens s3://bucket/prefix, gs://…, az://container/prefix, file:///… or a folder.
+
+    A missing bucket, missing credentials and an endpoint that does not answer are found here; rights by `probe`.
+    """
+    scheme, separator, _ = dest.partition("://")
+    if not separator:
+        return _folder(Path(dest))
+    if scheme == "file":
+        return _folder(_file_path(dest))
+    if scheme not in {"s3", "gs", "az"}:
+        message = f"{dest}: a destination is s3://bucket/prefix, gs://…, az://…, file:///… or a folder"
+        raise StoreError(code="bad_destination", message=message, retryable=False)
+    from worker.storage.object_store import open_bucket  # noqa: PLC0415  its libraries take 0.2 s to load
+
+    bucket, _, prefix = dest.partition("://")[2].partition("/")
+    return open_bucket(scheme, bucket, prefix.strip("/"))
+
+
+def _folder(path: Path) -> Store:
+    from worker.storage.disk import DiskStore  # noqa: PLC0415  only where there is a folder
+
+    return DiskStore(path)
+
+
+def _file_path(dest: str) -> Path:
+    parts = urlsplit(dest)
+    if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        message = f"{dest}: a file URL has three slashes, file:///folder"
+        raise StoreError(code="bad_destination", message=message, retryable=False)
+    return Path(unquote(dest.partition("://")[2].removeprefix("localhost")))

@@ -1,0 +1,69 @@
+"""The destination's mark: `DEST/.lightfast/BATCH.json` says which ledger fills it, so that no second one pays again."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from jobs.errors import BadInput
+from worker.storage.base import OWN, Put, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Who works on a batch at a destination."""
+
+    ledger: str
+    host: str
+    at: str  # UTC, ISO 8601
+    path: str = ""  # the batch's path template; "": an older mark, which does not tell
+
+
+def look(store: Store, batch: str) -> Mark | None:
+    """The batch's mark; None when nobody has left one. An unreadable one counts as another's."""
+    content = store.read(_path(batch))
+    if content is None:
+        return None
+    try:
+        values = orjson.loads(content)
+        named = {name: str(values[name]) for name in ("ledger", "host", "at")}
+        return Mark(**named, path=str(values.get("path", "")))
+    except (ValueError, KeyError, TypeError):
+        return Mark(ledger="?", host="?", at="?")
+
+
+def claim_destination(
+    store: Store, batch: str, ledger_id: str, now: float, *, new_ledger: bool = False, path: str = ""
+) -> None:
+    """Leaves our mark before money is spent. `new_ledger`: takes the destination over from another ledger.
+
+    Raises:
+        BadInput: Another ledger's mark is there.
+    """
+    at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": at, "path": path})
+    if store.put_new(_path(batch), mark, content_type="application/json") is Put.STORED:
+        return
+    found = look(store, batch)
+    if found is not None and found.ledger == ledger_id:
+        return
+    if found is not None and not new_ledger:
+        raise BadInput(another(store, batch, found))
+    store.put(_path(batch), mark, content_type="application/json")
+
+
+def another(store: Store, batch: str, found: Mark) -> str:
+    """What a user is told who would pay for a batch a second time."""
+    return (
+        f"{store.url_of(_path(batch))}: the batch {batch} was begun on {found.host} at {found.at} with another ledger "
+        f"({found.ledger[:12]}). This one knows nothing of what is paid there and would pay again. "
+        "Run where that ledger is (database_url; a rehearsal with --sandbox has its own), name another --batch, or pay "
+        "again with --new-ledger. If that ledger is lost,  lightfast adopt DEST  rebuilds it from the stored images."
+    )
+
+
+def _path(batch: str) -> str:
+    return f"{OWN}/{batch}.json"
