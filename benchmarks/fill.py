@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cli.flow.options import Making
 from cli.flow.preflight import take
-from jobs.planning import intake
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
+from jobs.planning import intake
 from jobs.settings.sources import load_settings
 
 

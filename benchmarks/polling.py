@@ -21,19 +21,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.measure import LIGHTFAST, run, show
+from jobs.ledger import Ledger
+from jobs.ledger.accounts.durations import OF_PLACES, TaskKind
+from jobs.ledger.claims.polls_and_copies import FILLED_AHEAD
 from jobs.policy import poll_schedule
 from jobs.policy.poll_schedule import Durations
-from jobs.ledger import Ledger
-from jobs.ledger.claims.polls_and_copies import FILLED_AHEAD
-from jobs.ledger.accounts.durations import OF_PLACES
-from jobs.ledger.claims.values import TaskKind
 from jobs.settings.model import Account
-from providers.types import Route
 from providers.registry import MANY_TASKS
+from providers.types import Route
 from sandbox import launch
-from worker.runtime.executors import InlineCalls
-from worker.polling.schedule import Pacing
 from worker.polling.batching import Sharing
+from worker.polling.schedule import Pacing
+from worker.runtime.executors import InlineCalls
 
 Draw = Callable[[random.Random, int], float]  # chance, the image's number -> seconds
 

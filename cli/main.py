@@ -27,20 +27,24 @@ COMMANDS = {
     "run": Where("cli.commands.run", "run", "Plan, then do it here and now; the same command resumes."),
     "submit": Where("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and ring them."),
     "watch": Where("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
-    "status": Where("cli.commands.report", "status", "Counts, money, pace and time left of one batch or all."),
-    "results": Where("cli.commands.report", "results", "One line for each manifest row, or a contact sheet."),
-    "why": Where("cli.commands.report", "why", "One row's history, as a person would tell it."),
+    "status": Where("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
+    "results": Where("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
+    "why": Where("cli.commands.why", "why", "One row's history, as a person would tell it."),
     "retry": Where("cli.commands.steer", "retry", "Make failed and lost rows again."),
     "redo": Where("cli.commands.steer", "redo", "New images for rows that are done; the old ones stay."),
     "pause": Where("cli.commands.steer", "pause", "Stop new submits; what is paid is polled, copied, stored."),
     "resume": Where("cli.commands.steer", "resume", "Go on with a paused batch."),
     "cancel": Where("cli.commands.steer", "cancel", "End new submits for good; what is paid is still stored."),
-    "give-up": Where("cli.commands.give_up", "give_up", "End rows whose paid images cannot be had; their money is lost."),
-    "unknown": Where("cli.commands.report", "unknown", "List attempts whose outcome nobody can know, and resolve them."),
+    "give-up": Where(
+        "cli.commands.give_up", "give_up", "End rows whose paid images cannot be had; their money is lost."
+    ),
+    "unknown": Where(
+        "cli.commands.unknown", "unknown", "List attempts whose outcome nobody can know, and resolve them."
+    ),
     "verify": Where("cli.commands.verify", "verify", "Read the stored images again, and compare them with the ledger."),
     "adopt": Where("cli.commands.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
     "audit": Where("cli.commands.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."),
-    "accounts": Where("cli.commands.report", "accounts", "Limits, use and pauses of each account."),
+    "accounts": Where("cli.commands.accounts", "accounts", "Limits, use and pauses of each account."),
     "doctor": Where("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
     "migrate": Where("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
     "serve": Where("cli.commands.admin", "serve", "The web door: /livez, /readyz, /metrics, webhooks."),
@@ -114,7 +118,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415  only here
+        from importlib.metadata import version
 
         typer.echo(f"lightfast {version('lightfast')}")
         raise typer.Exit
@@ -147,13 +151,13 @@ def main() -> None:
 
 def _tell(error: LightfastError) -> None:
     """What went wrong, on stderr; and as a document on stdout where one was asked for."""
-    from cli.flow.session import sandbox_mark  # noqa: PLC0415  rarely
+    from cli.flow.settings import sandbox_mark
 
     problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]
     sys.stderr.write(f"{sandbox_mark()}error: {problems[0]}\n")
     sys.stderr.writelines(f"  {problem}\n" for problem in problems[1:])
     if "--json" in sys.argv:
-        import json  # noqa: PLC0415  only here
+        import json
 
         told = {"schema": 1, "sandbox": bool(sandbox_mark()), "error": problems, "exit_code": error.exit_code}
         sys.stdout.write(json.dumps(told) + "\n")

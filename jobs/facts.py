@@ -210,3 +210,7 @@ Fact = (
     | ReuseGone
     | AccountPaused
 )
+
+
+#: The code of an attempt that is billed by its usage, and whose answer told none: charged at what was set aside.
+CHARGE_ESTIMATED = "charge_estimated"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from providers.dialects.apimaster import DIALECT as APIMASTER
-from providers.types import Dialect, ManyTasks
 from providers.dialects.maxapi_dev import DIALECT as MAXAPI_DEV
 from providers.dialects.maxapi_io import DIALECT as MAXAPI_IO
+from providers.types import Dialect, ManyTasks
 
 DIALECTS: Mapping[str, Dialect] = {dialect.provider: dialect for dialect in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
 

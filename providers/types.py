@@ -15,7 +15,7 @@ from typing import Protocol
 import orjson
 
 from providers.references import By
-from providers.catalog.token_prices import TokenPrices, Usage
+from providers.token_prices import TokenPrices, Usage
 
 MICROS = 1_000_000  # micro-dollars in a dollar; money is always an integer of these
 

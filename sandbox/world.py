@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sandbox.scenario import Scenario
-from sandbox.trouble import Trouble, Troubles
+from sandbox.strikes import Troubles
+from sandbox.trouble import Trouble
 from sandbox.values import APIMASTER, MAXAPI_DEV, MAXAPI_IO, MICROS, Order, Refusal, Task
 
 SUBMITS_KEPT = 400_000  # the newest; older ones are counted only

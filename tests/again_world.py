@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import func, select, update
 
-from jobs.planning.intake import Intake, record, survey
-from jobs.ledger.database.job_state import derive_jobs
-from jobs.ledger.database.schema import batches, images, jobs
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import NewBatch
+from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.schema import batches, images, jobs
 from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.intake import Intake, record, survey
 from jobs.planning.planner import PlanOptions
 from jobs.states import Image
 from providers.catalog.models import Catalog

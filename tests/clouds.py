@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from obstore.store import AzureStore, GCSStore
 
-from worker.storage.object_store_options import RETRY, client_options
 from worker.storage.object_store import BucketStore
+from worker.storage.object_store_options import RETRY, client_options
 
 WHEN = 1_800_000_000.0
 

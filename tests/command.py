@@ -19,7 +19,14 @@ HERE = Path(__file__).parent
 
 #: No thread, connection or running loop is in the process that is copied for each command.
 _BEFORE = (
-    *("cli.main", "cli.commands.run", "cli.commands.plan", "cli.commands.report", "cli.commands.status", "cli.commands.steer", "cli.commands.unknown"),
+    *(
+        "cli.main",
+        "cli.commands.run",
+        "cli.commands.plan",
+        "cli.commands.status",
+        "cli.commands.steer",
+        "cli.commands.unknown",
+    ),
     *("cli.commands.verify", "cli.commands.adopt", "worker.local.run", "worker.services"),
 )
 _WARM = multiprocessing.get_context("forkserver")

@@ -20,7 +20,8 @@ from jobs.settings.model import Account, Settings
 from providers.types import Call, Request, Response
 from tests.virtual_time import clock_here
 from worker.http.client import Download, Exchange, FetchError, File
-from worker.services import Services, build, limits_of
+from worker.runtime.limits import limits_of
+from worker.services import Services, build
 
 PRICE = 20_000
 

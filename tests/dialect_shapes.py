@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from providers.catalog.models import Catalog
-from providers.types import Call, Request, Response, Route
 from providers.registry import BASE_URLS, DIALECTS
+from providers.types import Call, Request, Response, Route
 
 CATALOG = Catalog.load()
 TASK = "a1b2c3d4-e5f6-7890-abcd-ef1234567890"

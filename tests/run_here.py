@@ -1,6 +1,6 @@
 """A local run as a process of its own, to be killed: `python run_here.py FOLDER SANDBOX_URL ROWS [STALL]`.
 
-TEST_LIMITS: other limits of the account. TEST_RESTS: other constants of jobs.policy.retry, and REFUSED of polls. Both JSON.
+TEST_LIMITS: other limits of the account. TEST_RESTS: other constants of jobs.policy.retry, and REFUSED of polls. JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from jobs.policy import retry
 from tests.crew_world import row, settings, stock
 from worker.local.run import Ending, StopSignal, run_batch
-from worker.services import Services, build, limits_of
+from worker.runtime.limits import limits_of
+from worker.services import Services, build
 from worker.stages import poll
 
 

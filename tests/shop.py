@@ -10,9 +10,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import app
-from jobs.ledger import open_ledger
-from jobs.ledger.accounts.values import AccountLimits
-from jobs.ledger.batches.values import NewBatch, Row
 from jobs.facts import (
     AccountPaused,
     ImageChecked,
@@ -23,6 +20,9 @@ from jobs.facts import (
     SubmitUnclear,
     TaskSucceeded,
 )
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.values import NewBatch, Row
 from jobs.states import Job
 from providers.types import Kind, Link, Request
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.planning.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
 from jobs.manifest.templates import parse_path
+from jobs.planning.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
 from worker.recovery.adoption import look
 from worker.storage.disk import DiskStore
 from worker.storage.ownership_mark import claim_destination

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger.reports.values import UnknownAttempt
+from jobs.ledger.batches.values import UnknownAttempt
 from jobs.settings.model import Settings
 from worker.recovery.provider_task import call_for
 

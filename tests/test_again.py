@@ -13,8 +13,7 @@ from again_world import MAIN, NOW, World, finish, rows
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from cli.flow import consent
-from cli.flow import register
+from cli.flow import consent, register
 from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger

@@ -5,14 +5,11 @@ from dataclasses import replace
 import pytest
 
 from jobs.errors import CODES as ALL_CODES
-from providers.dialects import answers
-from providers.dialects import apimaster
-from providers.dialects import maxapi_dev
-from providers.dialects import maxapi_io
 from providers.catalog.models import Catalog, Unmakeable
 from providers.codes import CODES
-from providers.types import Request, Route
+from providers.dialects import answers, apimaster, maxapi_dev, maxapi_io
 from providers.registry import BASE_URLS, DIALECTS, PROVIDERS
+from providers.types import Request, Route
 
 CATALOG = Catalog.load()
 

@@ -8,14 +8,14 @@ import dataclasses
 import pytest
 from crew_world import Provider, close_all, row, stock, world
 
-from jobs.policy import copy_headroom
 from jobs.errors import StoreError
+from jobs.policy import copy_headroom
 from jobs.policy.copy_headroom import Backlog
 from jobs.states import DestTrouble
 from worker.lanes.backpressure import LOOK_EVERY, Watchman
 from worker.lanes.worker import Crew
-from worker.storage.destinations import Destinations
 from worker.runtime.deadline_semaphore import Room
+from worker.storage.destinations import Destinations
 
 DENIED = StoreError(code="bucket_denied", message="403", retryable=False, denied=True)
 SLOW = StoreError(code="bucket_slow_down", message="503 SlowDown", retryable=True)
@@ -93,7 +93,9 @@ async def test_one_dead_link_or_a_burst_that_is_worked_off_stops_nothing(tmp_pat
     assert await look(services, watchman, waiting(services, 1, lives=0.1, stored=50)) == []
     assert await look(services, watchman, burst) == []
     assert await look(services, watchman, waiting(services, 100, lives=95.0, stored=500)) == []
-    assert await look(services, watchman, waiting(services, copy_headroom.ENOUGH_WAITING - 1, lives=0.1, stored=50)) == []
+    assert (
+        await look(services, watchman, waiting(services, copy_headroom.ENOUGH_WAITING - 1, lives=0.1, stored=50)) == []
+    )
 
 
 async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
 from cli.flow.options import Allowed, read_allowed, read_duration, read_money, read_priority
 from cli.flow.preflight import normal_dest
+from cli.main import app
 from jobs.errors import BadInput
 from worker.local.manifest_sources import local_source, shown_name
 

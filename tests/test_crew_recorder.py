@@ -10,13 +10,13 @@ import psycopg
 import pytest
 import structlog
 
-from jobs.ledger import Recorded
 from jobs.facts import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
+from jobs.ledger import Recorded
 from providers.types import Kind, Link
-from worker.runtime.executors import InlineCalls
-from worker.runtime.clock import SystemClock
 from worker.recording.recorder import Recorder
 from worker.recording.rescue_file import Rescue
+from worker.runtime.clock import SystemClock
+from worker.runtime.executors import InlineCalls
 from worker.runtime.ledger_writes import LedgerWrites
 
 

@@ -12,19 +12,19 @@ import pytest
 from crew_world import Provider, close_all, png, row, settings, stock, world
 
 from jobs.errors import BadInput
-from jobs.ledger import open_ledger
 from jobs.facts import Made, TaskSucceeded
+from jobs.ledger import open_ledger
 from jobs.states import Job
 from providers.types import Link
 from tests.patience import AT_LAST, until
 from tests.virtual_time import Gate
-from worker.lanes import worker as crew_module
 from worker.lanes import maintenance
+from worker.lanes import worker as crew_module
 from worker.lanes.worker import Crew
 from worker.lanes.worker_thread import CrewThread
-from worker.storage.ownership_mark import claim_destination, look
-from worker.storage.opening import open_store
 from worker.services import build
+from worker.storage.opening import open_store
+from worker.storage.ownership_mark import claim_destination, look
 
 virtual_time = pytest.mark.virtual_time
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from providers.registry import BASE_URLS, DIALECTS, MANY_TASKS
 from providers.types import (
     MESSAGE_LIMIT,
     RAW_LIMIT,
@@ -19,7 +20,6 @@ from providers.types import (
     SubmitOutcome,
     Succeeded,
 )
-from providers.registry import BASE_URLS, DIALECTS, MANY_TASKS
 
 WORDS = st.sampled_from(
     [

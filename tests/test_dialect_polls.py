@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from dialect_shapes import REFERENCE, TASK, answer, io_task, read_poll, route
 
-from providers.types import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
 from providers.registry import DIALECTS
+from providers.types import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
 
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 A, B = "https://cdn.example/image-0.png", "https://cdn.example/image-1.png"

@@ -4,8 +4,8 @@ import orjson
 import pytest
 from dialect_shapes import REFERENCE, TASK, answer, read_submit, sent, submit
 
-from providers.types import Accepted, Ambiguous, Delivered, Kind, Link, ReferenceFile, Refused
 from providers.dialects.reading import own_path
+from providers.types import Accepted, Ambiguous, Delivered, Kind, Link, ReferenceFile, Refused
 
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 PNG = "iVBORw0KGgoAAAANSUhEUg=="

@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 
 from jobs.ledger import open_ledger
-from web.callbacks import connection_limits
 from web.app import Door, make_app, server_of
+from web.callbacks import connection_limits
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from jobs.policy.failover import Failover, Stuck, elsewhere
+from providers.token_prices import TokenPrices
 from providers.types import Request, Route
-from providers.catalog.token_prices import TokenPrices
 
 REQUEST = Request(prompt="a lamp", model="gpt-image-2", ratio="1:1", resolution="1k")
 

@@ -11,17 +11,17 @@ import time
 import pytest
 from shop import call, document, open_shop
 
-from cli.commands import status
-from cli.commands import why
+from cli.commands import status, why
+from jobs.errors import BadInput
+from jobs.facts import AccountPaused, ImageLost
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import AccountLimits, LearntLimits
+from jobs.ledger.reports.values import Learnt
+from jobs.planning.paces import Paces
+from jobs.planning.planner import DEFAULT_PATH
 from jobs.policy import poll_schedule
 from jobs.results import contact_sheet
-from jobs.errors import BadInput
-from jobs.ledger import open_ledger
-from jobs.ledger.accounts.values import AccountLimits, LearntLimits
-from jobs.ledger.claims.values import TaskKind
-from jobs.facts import AccountPaused, ImageLost
-from jobs.planning.paces import Learnt, Paces
-from jobs.planning.planner import DEFAULT_PATH
 from jobs.results.rows import bare_address, image_lines, row_values
 from providers.catalog.models import Catalog
 from providers.types import Request
@@ -347,7 +347,9 @@ def test_made_up_money_is_said_to_be_that_beside_the_amount(shop):
     played = dataclasses.replace(shown, batch=dataclasses.replace(shown.batch, sandbox=True))
 
     for progress, words in ((shown, "list prices"), (played, "made-up prices")):
-        spent = next(figure for figure in contact_sheet.head_of(progress, {}, now=0.0).figures if figure.label == "spent")
+        spent = next(
+            figure for figure in contact_sheet.head_of(progress, {}, now=0.0).figures if figure.label == "spent"
+        )
         assert words in spent.note
         assert f"({words})" in status._money(progress)
 

@@ -20,8 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from jobs.errors import BadInput
-from providers.types import Call
 from providers.dialects.reading import own_path
+from providers.types import Call
 from tests.patience import AT_LAST
 from worker.http.client import FetchError, Http
 from worker.local.manifest_sources import local_source

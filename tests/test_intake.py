@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import BadInput
-from jobs.planning.intake import Intake, record, survey
+from jobs.facts import ImageChecked, ImageStored, Made, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import NewBatch
-from jobs.facts import ImageChecked, ImageStored, Made, TaskSucceeded
 from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.intake import Intake, record, survey
 from jobs.planning.paces import Limit, Pace
 from jobs.planning.planner import PlanOptions
-from jobs.states import Job
 from jobs.planning.survey import usd
+from jobs.states import Job
 from providers.catalog.models import Catalog
 from providers.types import Link
 

@@ -11,8 +11,8 @@ from jobs.errors import StoreError
 from jobs.facts import Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Image
 from providers.types import Link
-from worker.storage.destinations import Destinations
 from worker.recovery.verification import copy_now
+from worker.storage.destinations import Destinations
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.policy import adaptive_limits
-from jobs.policy import rate
-from jobs.policy import retry
+from jobs.policy import adaptive_limits, rate, retry
 from jobs.policy.adaptive_limits import Bound, Learnt
 
 ANSWER = 0.03  # seconds
@@ -304,5 +302,7 @@ def test_limits_stay_within_their_bounds_and_a_cut_never_raises_one(rate, in_fli
             known = adaptive_limits.too_much(known, bound=bound, flying=count, sent_at=now, now=now, rest=seconds)
             assert known.rate <= max(before.rate, adaptive_limits.LEAST_SUBMITS_PER_SECOND)
             assert known.in_flight <= max(before.in_flight, adaptive_limits.LEAST_IN_FLIGHT)
-        assert adaptive_limits.LEAST_SUBMITS_PER_SECOND <= known.rate <= max(rate, adaptive_limits.MOST_SUBMITS_PER_SECOND)
+        assert (
+            adaptive_limits.LEAST_SUBMITS_PER_SECOND <= known.rate <= max(rate, adaptive_limits.MOST_SUBMITS_PER_SECOND)
+        )
         assert adaptive_limits.LEAST_IN_FLIGHT <= known.in_flight <= max(in_flight, adaptive_limits.MOST_IN_FLIGHT)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.manifest.columns import near_misses
 from jobs.errors import BadInput
+from jobs.manifest.columns import near_misses
 from jobs.manifest.reader import ReadOptions, open_manifest
 
 

@@ -10,7 +10,8 @@ from crew_world import close_all, row, settings, stock
 from jobs.settings.model import Account
 from jobs.states import Job
 from worker.local.run import run_batch
-from worker.services import build, limits_of
+from worker.runtime.limits import limits_of
+from worker.services import build
 
 MODELS = {
     "maxapi.io": "gpt-image-2/text-to-image",

@@ -8,8 +8,8 @@ import random
 import pytest
 from crew_world import Provider, close_all, world
 
+from jobs.ledger.accounts.durations import TaskKind
 from jobs.policy.poll_schedule import Durations, Span, learn
-from jobs.ledger.claims.values import TaskKind
 from providers.types import Route
 from worker.polling.schedule import Pacing
 

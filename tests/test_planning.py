@@ -7,11 +7,11 @@ from itertools import product
 import orjson
 import pytest
 
-from jobs.manifest.columns import column_hints
 from jobs.errors import BadInput
+from jobs.manifest.columns import column_hints
 from jobs.manifest.reader import ReadOptions, open_manifest
-from jobs.planning.planner import PlanOptions, prepare
 from jobs.planning.duplicates import Repeats, Twins, hash64
+from jobs.planning.planner import PlanOptions, prepare
 from jobs.states import Job
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS

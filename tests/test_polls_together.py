@@ -11,11 +11,12 @@ from dialect_shapes import answer as said
 
 from jobs.facts import SubmitAccepted
 from jobs.states import Job
-from providers.types import Kind, Running, Succeeded
 from providers.registry import MANY_TASKS
+from providers.types import Kind, Running, Succeeded
 from worker.local.run import run_batch
-from worker.services import build, limits_of
 from worker.polling.batching import OFF, TRIES
+from worker.runtime.limits import limits_of
+from worker.services import build
 from worker.stages import poll as single
 from worker.stages.poll_batch import poll_many
 

@@ -8,10 +8,10 @@ import sys
 import pytest
 from test_sheet import progress
 
-from cli.output.plan_screen import _fitting
+from cli.flow.execute import Ended, summary
+from cli.flow.plan_screen import _fitting
 from cli.output.progress import PlainScreen
 from cli.output.wording import dollars
-from cli.flow.execute import Ended, summary
 from jobs.results.progress import seconds_left
 from jobs.states import Batch as BatchState
 from jobs.states import Job

@@ -19,9 +19,9 @@ from shop import call
 from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
+from jobs.facts import AccountPaused, Made, TaskSucceeded
 from jobs.ledger import is_away, is_read_only, open_ledger
 from jobs.ledger.database import engine
-from jobs.facts import AccountPaused, Made, TaskSucceeded
 from jobs.results.progress import seconds_left
 from jobs.states import Job
 from providers.types import Link
@@ -33,7 +33,8 @@ from web.app import Door, make_app
 from worker.lanes import worker as crew_module
 from worker.local import run
 from worker.local.run import Reason, run_batch
-from worker.services import Services, build, limits_of
+from worker.runtime.limits import limits_of
+from worker.services import Services, build
 from worker.stages import copy as copy_stage
 from worker.stages.delivered_images import made_of
 

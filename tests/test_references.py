@@ -16,13 +16,13 @@ from jobs.planning.planner import PlanOptions, prepare
 from jobs.planning.references import MOST_DATA
 from jobs.states import Job
 from providers.catalog.models import Catalog
-from providers.types import Request
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from providers.registry import PROVIDERS
+from providers.types import Request
 from worker import references
-from worker.storage.opening import open_store
-from worker.references import Files, bring
 from worker.images.sidecar import _without_secrets
+from worker.references import Files, bring
+from worker.storage.opening import open_store
 
 EVERYONE = frozenset(PROVIDERS)
 

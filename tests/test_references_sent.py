@@ -20,14 +20,14 @@ from crew_world import Provider, answer, close_all, png, row, stock, world
 from jobs.errors import StoreError
 from jobs.facts import SubmitRefused
 from jobs.states import Job
-from providers.types import Request
 from providers.references import file_name
+from providers.types import Request
 from worker import references
-from worker.storage.opening import open_store
 from worker.references import Files, Recent, bring
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage
 from worker.stages.submit import Attempt, submit
+from worker.storage.opening import open_store
 
 EVERYONE = frozenset(any_server.KEYS)
 

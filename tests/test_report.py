@@ -14,18 +14,18 @@ import pytest
 from shop import call, document, open_shop
 
 from cli.commands import why
-from cli.flow.session import open_desk
 from cli.commands.why import tell
+from cli.flow.session import open_desk
 from jobs.errors import BadInput, LightfastError
-from jobs.ledger import open_ledger
-from jobs.ledger.accounts.values import AccountLimits
 from jobs.facts import (
     ImageDelayed,
     Made,
     TaskSucceeded,
 )
-from jobs.ledger.reports.values import Event
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.reports.values import Event
 from jobs.states import DestTrouble
 from providers.types import Link
 from tests.ledger import stock

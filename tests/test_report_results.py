@@ -10,9 +10,9 @@ import json
 import pytest
 from shop import call, open_shop
 
-from cli.output.outputs import Wish
-from cli.flow.session import open_desk
 from cli.commands.results import write_results
+from cli.flow.outputs import Wish
+from cli.flow.session import open_desk
 from jobs.errors import BadInput
 
 

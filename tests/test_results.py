@@ -12,7 +12,6 @@ import pytest
 from results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
 from jobs.errors import BadInput
-from jobs.results.writers import write_csv, write_jsonl, write_parquet
 from jobs.results.rows import (
     check_only,
     choose_columns,
@@ -23,6 +22,7 @@ from jobs.results.rows import (
     public_address,
     row_lines,
 )
+from jobs.results.writers import write_csv, write_jsonl, write_parquet
 from jobs.states import Job
 
 OWN = ("Handle", "prompt", "lf_status")

@@ -13,21 +13,21 @@ from shop import call, document, open_shop
 from sqlalchemy import create_engine, select, text, update
 
 from jobs.errors import LightfastError
-from jobs.planning.intake import record, survey
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.manifests import Manner, record_manifest
+from jobs.ledger.batches.values import NewBatch
 from jobs.ledger.claims.reuse import Wish
 from jobs.ledger.database.schema import attempts, batches, images, jobs
-from jobs.ledger.batches.values import NewBatch
-from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
-from jobs.results.rows import plain_address, row_values
+from jobs.planning.intake import record, survey
 from jobs.policy.reuse import Allotment, Reuse, is_reusable
+from jobs.results.rows import plain_address, row_values
 from jobs.states import Image, Job
 from providers.types import Kind, Request
 from tests.ledger import stock as shelf
+from worker.local.completion import Reason, Standing
 from worker.local.run import told
 from worker.stages.copy import copy
-from worker.local.completion import Reason, Standing
 
 
 @pytest.fixture(autouse=True)

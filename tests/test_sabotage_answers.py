@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from providers.types import Accepted, Ambiguous, Response
 from providers.registry import DIALECTS
+from providers.types import Accepted, Ambiguous, Response
 
 BASE = "https://api.test/base"
 SHAPES = {

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from jobs.facts import SubmitAccepted
-from worker.runtime.executors import InlineCalls
-from worker.runtime.clock import SystemClock
 from worker.recording.recorder import Recorder
 from worker.recording.rescue_file import Rescue
+from worker.runtime.clock import SystemClock
+from worker.runtime.executors import InlineCalls
 from worker.runtime.ledger_writes import LedgerWrites
 
 

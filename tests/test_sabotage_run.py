@@ -9,15 +9,15 @@ import pytest
 from crew_world import Provider, close_all, no_answer, row, stock, world
 from sqlalchemy.exc import OperationalError
 
-from jobs.policy import retry
 from jobs.errors import LedgerGone, StoreError
 from jobs.ledger import open_ledger
+from jobs.policy import retry
 from jobs.states import Job
 from tests.virtual_time import Gate
-from worker.local import run
 from worker.lanes.worker import Crew
-from worker.storage.destinations import Destinations
+from worker.local import run
 from worker.local.run import Reason, run_batch
+from worker.storage.destinations import Destinations
 
 pytestmark = pytest.mark.virtual_time
 
@@ -96,7 +96,9 @@ async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, po
 
 def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(monkeypatch):
     told: list = []
-    monkeypatch.setattr("worker.storage.destinations.emit", lambda event, **fields: told.append((event, fields.get("code"))))
+    monkeypatch.setattr(
+        "worker.storage.destinations.emit", lambda event, **fields: told.append((event, fields.get("code")))
+    )
     destinations = Destinations()
 
     for _ in range(3):

@@ -17,11 +17,11 @@ from jobs.states import Job
 from providers.types import Call
 from tests.patience import AT_LAST, soon
 from tests.virtual_time import skip
-from worker.runtime.clock import SystemClock
 from worker.http.client import Http
+from worker.http.transport import Mark
+from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
 from worker.stages.submit import Attempt, submit
-from worker.http.transport import Mark
 
 KEY = SecretStr("maxapi-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
-from jobs.results import contact_sheet
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.reports.values import Progress
+from jobs.results import contact_sheet
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from providers.types import Request
@@ -84,7 +84,10 @@ def progress(**changes):
 def pages_of(results, *, size=None, unseen=contact_sheet.UNSEEN, **changes):
     head = contact_sheet.head_of(progress(**changes), {"maxapi.io": 1}, now=0.0)
     cards = contact_sheet.cards(results, lambda path: f"out/{path}", "catalog", unseen=unseen)
-    return {name: "".join(contact_sheet.html(head, page)) for name, page in contact_sheet.pages(cards, "index.html", size=size)}
+    return {
+        name: "".join(contact_sheet.html(head, page))
+        for name, page in contact_sheet.pages(cards, "index.html", size=size)
+    }
 
 
 def page_of(*results, **changes):

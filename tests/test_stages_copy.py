@@ -17,11 +17,11 @@ from jobs.errors import StoreError
 from jobs.facts import ImageStored, Made, SubmitAccepted, TaskSucceeded
 from jobs.states import Job
 from providers.types import Link, Request
-from worker.storage.destinations import Destinations
 from worker.http.client import FetchError
-from worker.recording.recorder import Recorder
 from worker.images.staging import MEMORY, Body, remove_stale_bodies
+from worker.recording.recorder import Recorder
 from worker.stages.copy import copy
+from worker.storage.destinations import Destinations
 
 DEAD = FetchError("link_dead", "cdn answered 403", dead_link=True)
 

@@ -12,9 +12,9 @@ from crew_world import PRICE, Provider, answer, close_all, no_answer, row, stock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.policy.doubts import Doubt, Doubted
-from jobs.ledger.claims.values import DuePoll
 from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed
+from jobs.ledger.claims.values import DuePoll
+from jobs.policy.doubts import Doubt, Doubted
 from jobs.policy.retry import FIRST_WAIT
 from jobs.states import Job
 from providers.types import Kind, Link, Route
@@ -22,9 +22,9 @@ from worker.http.client import FetchError
 from worker.polling.schedule import DEADLINE, SLOWEST, wait_until_next
 from worker.stages import poll as stage
 from worker.stages.copy import copy
+from worker.stages.delivered_images import LONGEST_LIFE, made_of
 from worker.stages.hint import look_into
 from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
-from worker.stages.delivered_images import LONGEST_LIFE, made_of
 
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 

@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.states import Job
 from providers.types import Kind
-from worker.runtime.clock import SystemClock
 from worker.http.client import FetchError
+from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
 from worker.stages.submit import Attempt, submit
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.errors import BadInput, LightfastError, WrongSchema
+from jobs.facts import SubmitAccepted
 from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import ledger as ledger_row
-from jobs.facts import SubmitAccepted
 from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
 from worker.lanes.worker import Crew

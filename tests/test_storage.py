@@ -18,8 +18,8 @@ from moto.server import ThreadedMotoServer
 
 from jobs.errors import StoreError
 from sandbox import servers
-from worker.storage.opening import open_store
 from worker.storage.base import Put
+from worker.storage.opening import open_store
 
 PNG = "image/png"
 DATA = bytes(range(256)) * 5000
@@ -369,7 +369,10 @@ def test_a_path_s3_cannot_take_is_a_store_error(bucket, path):
 
 def test_a_process_that_ends_right_after_a_put_ends_well(bucket):
     _, name = bucket
-    script = f"from worker.storage.opening import open_store; open_store('s3://{name}').put_new('k', b'x', content_type='a/b')"
+    script = (
+        "from worker.storage.opening import open_store; "
+        f"open_store('s3://{name}').put_new('k', b'x', content_type='a/b')"
+    )
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", script], check=False, env=os.environ | {"PYTHONPATH": "."})
         assert done.returncode == 0

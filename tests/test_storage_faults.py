@@ -15,10 +15,10 @@ from obstore.store import S3Store
 from jobs.errors import StoreError
 from tests.patience import AT_LAST
 from worker.storage import object_store
-from worker.storage.object_store_options import RETRY, client_options
-from worker.storage.object_store import BucketStore
-from worker.storage.destinations import Destinations
 from worker.storage.base import Put
+from worker.storage.destinations import Destinations
+from worker.storage.object_store import BucketStore
+from worker.storage.object_store_options import RETRY, client_options
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import StoreError
+from worker.storage.base import Put
 from worker.storage.disk import DiskStore
 from worker.storage.opening import open_store
-from worker.storage.base import Put
 
 PNG = "image/png"
 DATA = bytes(range(256)) * 5000

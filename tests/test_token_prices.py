@@ -12,23 +12,24 @@ from hypothesis import strategies as st
 from results_samples import a_result
 
 from cli.commands.steer import _price, _with_prompt
-from jobs.policy.token_costs import expected
-from jobs.ledger import open_ledger
 from jobs.facts import ImageLost, TaskSucceeded
+from jobs.ledger import open_ledger
 from jobs.ledger.reports.books import Tally
+from jobs.policy.token_costs import expected
 from jobs.settings.model import Account
 from jobs.states import Job
 from providers.catalog.models import Catalog
-from providers.types import MICROS, Request
 from providers.dialects.maxapi_dev import DIALECT
-from providers.catalog.token_prices import AXIS, LARGEST, TokenPrices, Usage, output_tokens
+from providers.token_prices import AXIS, LARGEST, TokenPrices, Usage, output_tokens
+from providers.types import MICROS, Request
 from tests.ledger import stock as ledger_stock
 from tests.ledger.books import check_money
 from tests.ledger.stock import NOW
 from tests.ledger.test_failing import store
-from worker.local.run import run_batch
-from worker.services import build, limits_of
 from worker.local.completion import Reason, Standing, waits_for
+from worker.local.run import run_batch
+from worker.runtime.limits import limits_of
+from worker.services import build
 
 PRICES = TokenPrices(text_input=350_000, image_input=350_000, image_output=700_000)
 CATALOG = Catalog.load()

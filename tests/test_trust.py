@@ -7,10 +7,10 @@ from crew_world import Provider, close_all, png, row, stock, world
 
 from jobs.errors import StoreError
 from jobs.states import Job
-from worker.storage.destinations import Destinations
-from worker.storage.disk import DiskStore
 from worker.local.run import Reason, run_batch
 from worker.storage.base import PROBE, Put
+from worker.storage.destinations import Destinations
+from worker.storage.disk import DiskStore
 from worker.storage.write_verification import LOOK_EVERY, UNFAITHFUL, Look, Trust
 
 ROWS = 90

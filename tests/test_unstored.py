@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from jobs.policy.copy_failures import ENOUGH
 from jobs.ledger import open_ledger
+from jobs.policy.copy_failures import ENOUGH
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 from tests.ledger.test_failing import buy, due, fail

@@ -9,12 +9,12 @@ import math
 import pytest
 from test_sheet import progress
 
-from cli.flow.options import Limits
-from cli.output.progress import PlainScreen, troubles
-from cli.flow.watch import Watch
 from cli.flow.execute import Ended, Manner, tell
+from cli.flow.options import Limits
+from cli.flow.watch import Watch
+from cli.output.progress import PlainScreen, troubles
 from jobs.ledger.accounts.values import Account
-from jobs.ledger.values.failing import Failing
+from jobs.ledger.claims.values import Failing
 from jobs.states import Job
 from worker.local.completion import STUCK_AFTER, Reason
 

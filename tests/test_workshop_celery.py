@@ -10,10 +10,10 @@ import redis
 
 from sandbox import servers
 from tests.patience import AT_LAST, until
-from worker.lanes import celery_runtime
 from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
-from worker.lanes.worker import lanes_of
+from worker.lanes import celery_runtime
 from worker.lanes.celery_runtime import Process
+from worker.lanes.worker import lanes_of
 from worker.tasks import bells_wait, ring_lanes
 
 

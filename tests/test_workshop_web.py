@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 
 from cli.commands.doctor import durability
 from jobs.errors import LightfastError, WrongSchema
-from jobs.ledger import open_ledger
 from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
+from jobs.ledger import open_ledger
 from jobs.ledger.accounts.worker_values import Trouble
 from jobs.settings.model import Settings
 from jobs.states import DestTrouble

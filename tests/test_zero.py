@@ -11,8 +11,8 @@ from shop import call, open_shop
 from typer.testing import CliRunner
 
 from cli.flow import budgets
-from cli.main import app
 from cli.flow.options import Making, read_limits
+from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.settings.sources import load_settings
@@ -21,7 +21,8 @@ from tests.ledger import stock as shelf
 from tests.ledger.stock import NOW
 from worker.lanes.worker import Crew
 from worker.local.run import Reason, run_batch
-from worker.services import budget_of, build, limits_of
+from worker.runtime.limits import budget_of, limits_of
+from worker.services import build
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import Account, Use
-from jobs.ledger.reports.values import Progress
 from jobs.ledger.accounts.worker_values import Worker
+from jobs.ledger.reports.values import Progress
 from jobs.policy.copy_headroom import least_slack, pace
 
 MICROS = 1_000_000

@@ -22,9 +22,9 @@ from kombu.exceptions import OperationalError
 from jobs.errors import LightfastError
 from jobs.settings.model import Settings
 from jobs.settings.sources import load_settings
-from worker.runtime import telemetry
-from worker.lanes.worker import lanes_of
 from worker.lanes.celery_runtime import BEAT
+from worker.lanes.worker import lanes_of
+from worker.runtime import telemetry
 
 #: One for each kind of lane, so that a process may serve some of them only: `--queues copy`.
 QUEUES = ("submit", "poll", "copy", "sweep")

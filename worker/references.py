@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 from jobs.errors import BadInput, StoreError
 from jobs.planning.references import LARGEST, LEGAL, LinksOnly, Reference
 from providers.references import as_file, file_name, is_link, is_object, words_of
-from worker.runtime.executors import side_by_side
 from worker.http.client import FetchError, Http
 from worker.images.check import BadImage, check
-from worker.storage.opening import open_store
+from worker.runtime.executors import side_by_side
 from worker.storage.base import OWN, Store
+from worker.storage.opening import open_store
 
 #: Files whose hash is remembered while a manifest is read; with more of them a file may be read again.
 REMEMBERED = 65_536

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import secrets
@@ -12,27 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.ledger.accounts.values import AccountLimits
 from jobs.settings.model import Account, Settings
 from providers.catalog.models import Catalog, Unmakeable
-from providers.types import MICROS, Dialect, Request, Route
 from providers.references import By, file_name
 from providers.registry import DIALECTS, MANY_TASKS
-from worker.runtime.wakeups import Bells
-from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
-from worker.runtime.clock import Clock, SystemClock
-from worker.storage.destinations import Destinations
-from worker.runtime.emergency_stop import StopCheck
+from providers.types import Dialect, Request, Route
 from worker.http.client import Http
+from worker.images.staging import Spool
+from worker.polling.batching import Sharing
+from worker.polling.routes import Routes
 from worker.polling.schedule import Pacing
 from worker.recording.recorder import Recorder
-from worker.references import Recent
 from worker.recording.rescue_file import Rescue
+from worker.references import Recent
+from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.deadline_semaphore import Room
-from worker.polling.routes import Routes
-from worker.polling.batching import Sharing
-from worker.images.staging import Spool
+from worker.runtime.emergency_stop import StopCheck
+from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
 from worker.runtime.ledger_writes import LedgerWrites
+from worker.runtime.wakeups import Bells
+from worker.storage.destinations import Destinations
 
 #: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
 #: it stays well below 300 MB. One image that is larger has all of it, alone.
@@ -153,29 +151,3 @@ def catalog_of(settings: Settings) -> Catalog:
         catalog = catalog.with_cadence(account.provider, account.first_poll_after, account.poll_every)
         catalog = catalog.with_route_mode(account.provider, account.route_mode)
     return catalog
-
-
-def budget_of(dollars: float | None) -> int | None:
-    """A budget of the settings in micro-dollars; None where there is none. 0 is a budget: nothing may be spent."""
-    return None if dollars is None else round(dollars * MICROS)
-
-
-def _mark_of(account: Account) -> str:
-    """Tells one key from another, and gives neither away."""
-    return hashlib.sha256(f"{account.provider} {account.api_key.get_secret_value()}".encode()).hexdigest()[:16]
-
-
-def limits_of(settings: Settings) -> list[AccountLimits]:
-    """What the settings declare of each account, as the ledger takes it."""
-    return [
-        AccountLimits(
-            name=name,
-            provider=account.provider,
-            submits_per_second=account.submits_per_second,
-            polls_per_second=account.polls_per_second,
-            max_in_flight=account.max_in_flight,
-            key_mark=_mark_of(account),
-            daily_budget=budget_of(account.daily_budget),
-        )
-        for name, account in settings.accounts.items()
-    ]

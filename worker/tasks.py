@@ -13,11 +13,11 @@ from redis import Redis, RedisError
 
 from jobs.errors import BadInput
 from worker.celery import BELL_EXPIRES, KEY_PREFIX, app, exiting, queue_of, settings_or_exit
+from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
 from worker.lanes.worker_thread import CrewThread
-from worker.lanes.celery_runtime import PROCESS
-from worker.services import build
 from worker.runtime.telemetry import configure, emit
+from worker.services import build
 
 NEEDS_POSTGRES = (
     "database_url: a cluster's workers share a PostgreSQL database, and this is a SQLite file. "

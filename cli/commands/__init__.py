@@ -1,1 +1,1 @@
-"""."""
+"""One command a module."""

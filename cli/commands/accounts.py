@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cli.flow import emergency_stop
-from cli.output import copy_stops
-from cli.output.commands import command
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import NOWHERE, Desk, desk_of, note, read_settings, show, show_json
-from cli.output.wording import aligned, day_and_minute, day_and_time, money, span
+from cli.flow.session import Desk, desk_of, note, show, show_json
+from cli.flow.settings import NOWHERE, read_settings
+from cli.output import copy_stops, emergency_stop
+from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
+from cli.output.commands import command
+from cli.output.wording import aligned, day_and_time, span
 from jobs.errors import BadInput
 from jobs.results.writers import utc
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jobs.ledger.accounts.values import Account, DayLimit, Use
-    from jobs.ledger.values.failing import Failing
     from jobs.ledger.accounts.worker_values import Stop
+    from jobs.ledger.claims.values import Failing
     from jobs.settings.model import Account as Declared
     from jobs.settings.model import Settings
 
@@ -64,8 +64,8 @@ class Standing(NamedTuple):
 
 def _declared(settings: Settings) -> list[Account]:
     """The accounts of the settings, before the first run has brought them to a ledger."""
-    from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND  # noqa: PLC0415
-    from jobs.ledger.accounts.values import Account  # noqa: PLC0415  rarely
+    from jobs.ledger.accounts.values import Account
+    from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND
 
     return [
         Account(
@@ -101,7 +101,7 @@ def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
 
 
 def _wake(desk: Desk, name: str) -> None:
-    from jobs.results.rows import near  # noqa: PLC0415  only for a mistyped name
+    from jobs.results.rows import near
 
     names = [account.name for account in desk.ledger.accounts()]
     if name not in names:
@@ -136,40 +136,6 @@ def _page(standing: Standing, settings: Settings) -> list[Line]:
     held = [(emergency_stop.told(stop, sandbox=settings.is_sandbox), "red")] if stop else []
     advice = _advice(known, now, sandbox=settings.is_sandbox)
     return [*held, (head, "bold"), *told, *held_up, *found, *today, *advice]
-
-
-def day_line(limit: DayLimit) -> str:
-    """A daily budget, and how far it is used."""
-    whose = f"account {limit.account}" if limit.account else "all accounts"
-    spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
-    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}"
-
-
-def day_document(limit: DayLimit) -> dict[str, object]:
-    """The same, for programs."""
-    return {
-        "account": limit.account,
-        "budget_usd": limit.budget / MICROS,
-        "spent_usd": limit.spent / MICROS,
-        "again_at": utc(limit.again_at),
-    }
-
-
-def failing_document(failing: Failing) -> dict[str, object]:
-    """What cannot be stored, for programs."""
-    return {
-        "account": failing.account,
-        "provider": failing.provider,
-        "provider_model": failing.provider_model,
-        "dest": failing.dest,
-        "images": failing.images,
-        "usd": failing.money / MICROS,
-        "since": utc(failing.since),
-        "code": failing.code,
-        "message": failing.message,
-        "batch": failing.batch,
-        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
-    }
 
 
 def _row(
@@ -229,20 +195,6 @@ def _found_row(account: Account, declared: Declared | None, standing: Standing) 
 
 def _limit(used: float, declared: float | None) -> str:
     return f"{round(used, 2):g}{' ' if declared is not None else '*'}"
-
-
-def is_paused(account: Account, now: float) -> bool:
-    """Whether it takes no submits now."""
-    return account.rests_until(now) is not None
-
-
-def state_of(account: Account, now: float) -> str:
-    """Awake, or until when and why it rests."""
-    if not is_paused(account, now):
-        return "awake"
-    until = account.rests_until(now) or now
-    how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
-    return f"paused {how_long}: {account.paused_message or account.paused_code}"
 
 
 def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:

@@ -20,8 +20,8 @@ Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on 
 
 def migrate(*, json: Json = False, config: Config = None) -> int:
     """Brings the database to the newest schema; makes it where there is none."""
-    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
-    from jobs.settings.sources import load_settings  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger
+    from jobs.settings.sources import load_settings
 
     ledger = open_ledger(load_settings(config).database_url, upgrade=True)
     try:
@@ -35,11 +35,11 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
 
 def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
     """The web door, until SIGTERM."""
-    from cli.flow.environment import ledger_line  # noqa: PLC0415  the same
-    from jobs.settings.sources import load_settings  # noqa: PLC0415  `--help` does without
+    from cli.flow.environment import ledger_line
+    from jobs.settings.sources import load_settings
 
     settings = load_settings(config)
-    import web.app  # noqa: PLC0415  FastAPI is slow to import
+    import web.app
 
     web.app.serve(settings, port=port, host=host, ledger=ledger_line(settings))
     return 0

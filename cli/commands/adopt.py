@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import wording
-from cli.output.commands import command
 from cli.flow.consent import confirm
 from cli.flow.options import Config, Json, Quiet, Sandbox, Yes
-from cli.flow.session import NOWHERE, read_settings, show, show_json
+from cli.flow.session import show, show_json
+from cli.flow.settings import NOWHERE, read_settings
+from cli.output import wording
+from cli.output.commands import command
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Takes images that are stored on record, so that the same manifest does not pay for them again."""
-    from cli.flow.preflight import normal_dest  # noqa: PLC0415  heavy from here on
+    from cli.flow.preflight import normal_dest
 
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     sandbox = settings.is_sandbox
@@ -76,8 +77,8 @@ def adopt(  # noqa: PLR0913  one parameter an option
 
 
 def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
-    from worker.recovery.adoption import look  # noqa: PLC0415  heavy
-    from worker.storage.opening import open_store  # noqa: PLC0415  the same
+    from worker.recovery.adoption import look
+    from worker.storage.opening import open_store
 
     store = open_store(where)
     shelf = look(store, batch or None, tell)
@@ -107,11 +108,11 @@ def _unclear(shelf: Shelf, where: str) -> str:
 
 def _take(settings: Settings, store: Store, shelf: Shelf, where: str, tell: Tell | None) -> list[Adopted]:
     """All of a batch's images are read, then recorded in one transaction; only then is the mark ours."""
-    from jobs.ledger import open_ledger  # noqa: PLC0415  heavy
-    from jobs.ledger.batches.values import NewBatch  # noqa: PLC0415  the same
-    from jobs.planning.planner import DEFAULT_PATH  # noqa: PLC0415  the same
-    from worker.recovery.adoption import read  # noqa: PLC0415  the same
-    from worker.storage.ownership_mark import claim_destination  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger
+    from jobs.ledger.batches.values import NewBatch
+    from jobs.planning.planner import DEFAULT_PATH
+    from worker.recovery.adoption import read
+    from worker.storage.ownership_mark import claim_destination
 
     done = []
     readings = {name: read(store, rows, time.time(), tell) for name, rows in shelf.found.rows.items()}
@@ -152,7 +153,7 @@ def _names(shelf: Shelf) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    from cli.flow.environment import ledger_line  # noqa: PLC0415  heavy
+    from cli.flow.environment import ledger_line
 
     return ledger_line(settings)
 

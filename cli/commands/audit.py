@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import Config, Json, Overwrite, Sandbox, read_money, read_option
-from cli.output.outputs import Wish, opened, target_of
+from cli.flow.outputs import Wish, opened, target_of
 from cli.flow.session import Desk, find_batch, let_go_of_stdout, open_desk, show, show_json
 from cli.output.wording import aligned, count, money
 from jobs.errors import BadInput
@@ -125,7 +125,7 @@ def _day(option: str, text: str) -> float | None:
 
 
 def _check(desk: Desk, which: Which) -> None:
-    from jobs.results.rows import near  # noqa: PLC0415  beside its use
+    from jobs.results.rows import near
 
     if which.batch is not None:
         find_batch(desk.ledger, which.batch)
@@ -138,7 +138,7 @@ def _check(desk: Desk, which: Which) -> None:
 
 
 def _write(desk: Desk, which: Which, wish: Wish) -> Tally:
-    from jobs.results.writers import WRITERS  # noqa: PLC0415  beside its use
+    from jobs.results.writers import WRITERS
 
     tally = Tally()
     lines = tally.count(desk.ledger.audit(which.batch, which.account, which.since, which.until))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from cli.output.outputs import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, presigned, target_of
+from cli.flow.outputs import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, presigned, target_of
 from cli.flow.session import Desk, note
-from jobs.results import contact_sheet
 from jobs.errors import LightfastError
+from jobs.results import contact_sheet
 from jobs.results.rows import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
 from jobs.states import Job as JobState
 
@@ -33,7 +33,9 @@ def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
     cards = contact_sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
-    for name, page in contact_sheet.pages(cards, where or "index.html", size=contact_sheet.CARDS_A_PAGE if where else None):
+    for name, page in contact_sheet.pages(
+        cards, where or "index.html", size=contact_sheet.CARDS_A_PAGE if where else None
+    ):
         target = _beside(where, name)
         with opened(target, wish.format, overwrite=wish.overwrite) as file:
             file.writelines(piece.encode("utf-8", "replace") for piece in contact_sheet.html(head, page))

@@ -6,16 +6,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.output.commands import called, command
 from cli.flow.options import Json, Making, Quiet
-from cli.flow.session import note, read_settings
+from cli.flow.session import note
+from cli.flow.settings import read_settings
+from cli.output.commands import called, command
 from jobs.errors import LightfastError
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
     from jobs.settings.model import Settings
 
-CATALOG = Path(__file__).parent.parent / "examples" / "catalog.csv"
+CATALOG = Path(__file__).parents[2] / "examples" / "catalog.csv"
 OUTPUT = Path("demo-output")
 #: Says that the folder is the demo's, which may throw it away.
 MADE_BY_US = ".made-by-lightfast-demo"
@@ -28,8 +29,8 @@ PLACEHOLDER = "{sandbox}"
 
 def demo(*, json: Json = False, quiet: Quiet = False) -> int:
     """Makes every row of the example catalogue; starts afresh each time."""
-    from cli.commands.run import run_with  # noqa: PLC0415  heavy from here on
-    from cli.flow.environment import standin  # noqa: PLC0415
+    from cli.commands.run import run_with
+    from cli.flow.environment import standin
 
     output = _fresh_output()
     with standin(output) as url:
@@ -73,9 +74,9 @@ def _manifest(output: Path, url: str) -> Path:
 
 
 def _write_results(settings: Settings, output: Path, name: str) -> None:
-    from cli.output.outputs import Wish  # noqa: PLC0415  heavy, as these are
-    from cli.flow.session import desk_of, find_batch  # noqa: PLC0415
-    from cli.commands.results import write_results  # noqa: PLC0415
+    from cli.commands.results import write_results
+    from cli.flow.outputs import Wish
+    from cli.flow.session import desk_of, find_batch
 
     with desk_of(settings) as desk:
         batch: Batch = find_batch(desk.ledger, name)

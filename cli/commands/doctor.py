@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import wording
 from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import show, show_json
+from cli.output import wording
 from jobs.errors import MOVED, BadInput, LightfastError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Finding:
 
 def doctor(*, to: Dest = "", json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Checks settings, database, Redis, keys and bucket."""
-    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+    from cli.flow.environment import settings_for
 
     try:
         with settings_for(config, sandbox=sandbox) as settings:
@@ -73,9 +73,9 @@ def _tried(what: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _database(settings: Settings) -> Finding:
-    from jobs.ledger import open_ledger  # noqa: PLC0415  beside its use
-    from jobs.ledger.accounts.configured import told  # noqa: PLC0415  the same
-    from worker.services import limits_of  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger
+    from jobs.ledger.accounts.configured import told
+    from worker.runtime.limits import limits_of
 
     path = settings.database_path
     if path is not None and not path.exists():
@@ -99,8 +99,8 @@ def _database(settings: Settings) -> Finding:
 
 
 def _stop(settings: Settings) -> Iterator[Finding]:
-    from cli.flow import emergency_stop  # noqa: PLC0415  beside its use
-    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+    from cli.output import emergency_stop
+    from jobs.ledger import open_ledger
 
     path = settings.database_path
     if path is not None and not path.exists():
@@ -117,8 +117,8 @@ def _stop(settings: Settings) -> Iterator[Finding]:
 
 def durability(settings: Settings) -> Iterator[Finding]:
     """What the database server's settings mean for the money on record."""
-    from jobs.ledger.database.durability import remarks  # noqa: PLC0415  a cluster only
-    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger
+    from jobs.ledger.database.durability import remarks
 
     try:
         ledger = open_ledger(settings.database_url)
@@ -140,7 +140,7 @@ def durability(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Finding:
-    from redis import Redis, RedisError  # noqa: PLC0415  a cluster only
+    from redis import Redis, RedisError
 
     try:
         with Redis.from_url(settings.redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as redis:
@@ -152,9 +152,9 @@ def _redis(settings: Settings) -> Finding:
 
 
 def _workers(settings: Settings) -> Finding:
-    import time  # noqa: PLC0415  beside its use
+    import time
 
-    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+    from jobs.ledger import open_ledger
 
     ledger = open_ledger(settings.database_url)
     try:
@@ -165,10 +165,10 @@ def _workers(settings: Settings) -> Finding:
 
 
 def _budgets(settings: Settings) -> Iterator[Finding]:
-    import time  # noqa: PLC0415  beside its use
+    import time
 
-    from cli.flow import budgets  # noqa: PLC0415  the same
-    from jobs.ledger import open_ledger  # noqa: PLC0415  the same
+    from cli.flow import budgets
+    from jobs.ledger import open_ledger
 
     try:
         ledger = open_ledger(settings.database_url)
@@ -193,8 +193,8 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
 
 
 async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
-    from providers.registry import DIALECTS  # noqa: PLC0415  beside its use
-    from worker.http.client import Http  # noqa: PLC0415  the same
+    from providers.registry import DIALECTS
+    from worker.http.client import Http
 
     http = Http(
         allow_private_hosts=settings.allow_private_hosts,
@@ -210,7 +210,7 @@ async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
 
 async def _ask(http: Http, account: Account, dialect: Dialect) -> PollOutcome | str:
     """Asks for a task that does not exist; text where there was no answer at all."""
-    from providers.types import Route  # noqa: PLC0415  beside its use
+    from providers.types import Route
 
     route = Route(provider=account.provider, model="", provider_model="", pixels=None, max_n=1, price=None)
     call = dialect.poll(NO_SUCH_TASK, route, None)
@@ -221,7 +221,7 @@ async def _ask(http: Http, account: Account, dialect: Dialect) -> PollOutcome | 
 
 
 def _key(name: str, account: Account, outcome: PollOutcome | str) -> Finding:
-    from providers.types import Kind, Unreadable  # noqa: PLC0415  beside its use
+    from providers.types import Kind, Unreadable
 
     what, where = f"account {name}", f"{account.provider} at {account.base_url}"
     if isinstance(outcome, str):
@@ -239,8 +239,8 @@ def _key(name: str, account: Account, outcome: PollOutcome | str) -> Finding:
 
 
 def _bucket(settings: Settings, to: str) -> Finding:
-    from cli.flow.environment import probe, trackless  # noqa: PLC0415  heavy
-    from cli.flow.preflight import normal_dest  # noqa: PLC0415
+    from cli.flow.environment import probe, trackless
+    from cli.flow.preflight import normal_dest
 
     dest = normal_dest(to or settings.storage.to)
     if not dest:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output.commands import command
 from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
 from cli.flow.session import Desk, demand_key, find_batch, note, open_desk, show, show_json
+from cli.output.commands import command
 from cli.output.wording import count, day_and_minute, money, shorten
 from jobs.errors import BadInput
 from providers.types import MICROS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cli.output.commands import repeated
 from cli.flow.options import Making, takes
+from cli.output.commands import repeated
 
 if TYPE_CHECKING:
     from jobs.planning.survey import Survey
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 @takes(Making)
 def plan(making: Making) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli.flow import emergency_stop
-    from cli.output import plan_screen  # noqa: PLC0415  heavy from here on
-    from cli.flow.session import show, show_json  # noqa: PLC0415
-    from cli.flow.environment import check_mark, probe, settings_for, trackless  # noqa: PLC0415
-    from cli.flow.preflight import take  # noqa: PLC0415
+    from cli.flow import (
+        emergency_stop,
+        plan_screen,
+    )
+    from cli.flow.environment import check_mark, probe, settings_for, trackless
+    from cli.flow.preflight import take
+    from cli.flow.session import show, show_json
 
     with (
         settings_for(making.config, sandbox=making.sandbox, traceless=True) as settings,

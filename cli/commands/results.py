@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output.commands import command
 from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
-from cli.output.outputs import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
-from cli.flow.session import Desk, find_batch, let_go_of_stdout, note, open_desk, sandbox_mark, show_json
+from cli.flow.outputs import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
+from cli.flow.session import Desk, find_batch, let_go_of_stdout, note, open_desk, show_json
+from cli.flow.settings import sandbox_mark
+from cli.output.commands import command
 from cli.output.wording import count
 from jobs.errors import BadInput
 from jobs.results.progress import out_of_manifest
@@ -73,8 +74,8 @@ def results(  # noqa: PLR0913  one parameter an option
 def _wish(
     asked_format: str | None, output: str | None, per: str, columns: str | None, only: list[str], presign: str | None
 ) -> Wish:
-    from jobs.errors import CODES  # noqa: PLC0415  beside its use
-    from jobs.results.rows import check_only  # noqa: PLC0415  the same
+    from jobs.errors import CODES
+    from jobs.results.rows import check_only
 
     if per not in {"row", "image"}:
         raise BadInput(f'--per: "{per}". Legal: row, image.')
@@ -118,15 +119,15 @@ def parse_span(text: str) -> float:
 def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
     """Writes the batch's results as wished. A file appears whole or not at all."""
     if wish.format == "html":
-        from cli.commands.contact_sheet import write_sheet  # noqa: PLC0415  only when a sheet is asked for
+        from cli.commands.contact_sheet import write_sheet
 
         return write_sheet(desk, batch, wish)
     return _write_table(desk, batch, wish)
 
 
 def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
-    from jobs.results import rows as lines_of  # noqa: PLC0415  beside its use
-    from jobs.results.writers import WRITERS  # noqa: PLC0415  the same
+    from jobs.results import rows as lines_of
+    from jobs.results.writers import WRITERS
 
     columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
     address = address_of(desk, batch, wish.presign)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @takes(Making)
 def run(making: Making) -> int:
     """Plans, asks, records, works. Nothing is written or spent before everything is checked and agreed to."""
-    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+    from cli.flow.environment import settings_for
 
     with settings_for(making.config, sandbox=making.sandbox) as settings:
         return run_with(settings, making)
@@ -21,8 +21,8 @@ def run(making: Making) -> int:
 
 def run_with(settings: Settings, making: Making, *, then: str = "") -> int:
     """The same, with settings that are read already. `then`: what the summary says to do next."""
-    from cli.flow.register import recording  # noqa: PLC0415
-    from cli.flow.execute import Manner, work  # noqa: PLC0415
+    from cli.flow.execute import Manner, work
+    from cli.flow.register import recording
 
     with recording(settings, making, "run") as recorded:
         manner = Manner(json=making.json, quiet=making.quiet, next=then)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.flow import emergency_stop
-from cli.output import copy_stops
-from cli.commands.accounts import day_document, day_line, failing_document, state_of
-from cli.output.commands import command
 from cli.commands.money import show_money
 from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
-from cli.flow.retries import misshapen, moderated, retried
+from cli.output import copy_stops, emergency_stop
+from cli.output.accounts import day_document, day_line, failing_document, state_of
+from cli.output.commands import command
+from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from cli.output.wording import aligned, count, day_and_time, dollars, listed, money, shorten, size, span
+from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.progress import (
     day_budget_line,
     images_per_second,
@@ -31,15 +31,14 @@ from jobs.results.progress import (
     unwritable_line,
 )
 from jobs.results.writers import utc
-from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.states import Batch as BatchState
 from jobs.states import Job
 from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account
-    from jobs.ledger.reports.values import Progress
     from jobs.ledger.accounts.worker_values import Trouble
+    from jobs.ledger.reports.values import Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
 Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
@@ -76,7 +75,9 @@ def _all(desk: Desk, *, json: bool, sandbox: bool) -> None:
     risk, stop = desk.ledger.at_risk(), desk.ledger.stopped()
     if json:
         listed = [_document(progress) for progress in standing]
-        show_json({"batches": listed, "at_risk": _risk_document(risk), "stopped": stop and emergency_stop.document(stop)})
+        show_json(
+            {"batches": listed, "at_risk": _risk_document(risk), "stopped": stop and emergency_stop.document(stop)}
+        )
     else:
         held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []
         show([*held, *_table(standing, risk)], sandbox=sandbox)
@@ -177,7 +178,7 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     if progress.unwritable:
         yield f"ledger\t{unwritable_line(progress.unwritable)}", "red"
     if progress.stop:
-        yield f"stopped\t{emergency.told(progress.stop, sandbox=batch.sandbox)}", "red"
+        yield f"stopped\t{emergency_stop.told(progress.stop, sandbox=batch.sandbox)}", "red"
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
     yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}{out}", ""
     yield f"images\t{_images(progress)}", ""

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import copy_stops
-from cli.output import wording
-from cli.output.commands import command
 from cli.flow.consent import agree
-from cli.flow.emergency_stop import lift_stop, stop_all, told, warn
+from cli.flow.emergency_stop import lift_stop, stop_all, warn
 from cli.flow.options import (
     UNATTENDED_STALL,
     BatchName,
@@ -30,10 +27,13 @@ from cli.flow.options import (
     read_option,
 )
 from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show_json
-from cli.flow.retries import nothing_to_retry
+from cli.output import copy_stops, wording
+from cli.output.commands import command
+from cli.output.emergency_stop import told
+from cli.output.retries import nothing_to_retry
 from jobs.errors import BadInput, LedgerBusy
-from jobs.results.progress import images_on_their_way
 from jobs.planning.survey import cancelled_for_good
+from jobs.results.progress import images_on_their_way
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -280,7 +280,7 @@ class Again:
 
 def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
     """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
-    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy from here on
+    from cli.flow.environment import settings_for
 
     with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
         found = find_batch(desk.ledger, again.batch)
@@ -322,7 +322,7 @@ def _for_the_workers(again: Again, desk: Desk, found: Batch, rows: Sequence[Resu
 
 
 def _work(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
-    from cli.flow.execute import Manner, work  # noqa: PLC0415  the whole worker
+    from cli.flow.execute import Manner, work
 
     stall = None if is_terminal() else UNATTENDED_STALL
     return work(desk.settings, desk.ledger, batch, Limits(max_stall=stall), Manner(json=json, quiet=quiet))
@@ -337,7 +337,7 @@ def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None
 
 def _cost(settings: Settings, rows: list[Result], *, anew: bool) -> tuple[int, int]:
     """Micro-dollars, and images whose price is not known."""
-    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+    from worker.services import catalog_of
 
     catalog = catalog_of(settings)
     priced, unpriced = 0, 0
@@ -355,7 +355,7 @@ def _images(row: Result, *, anew: bool) -> int:
 
 
 def _price(catalog: Catalog, row: Result) -> int | None:
-    from providers.catalog.models import Unmakeable  # noqa: PLC0415  beside its use
+    from providers.catalog.models import Unmakeable
 
     if row.request is None or row.provider is None or row.provider_model is None:
         return None
@@ -369,7 +369,7 @@ def _price(catalog: Catalog, row: Result) -> int | None:
 
 def _prices(settings: Settings, rows: Sequence[Result]) -> dict[str, int]:
     """What an image of each costs at most, as it was told; without those of which it is not known."""
-    from worker.services import catalog_of  # noqa: PLC0415  the whole worker
+    from worker.services import catalog_of
 
     catalog = catalog_of(settings)
     found = {row.key: _price(catalog, row) for row in rows}
@@ -380,7 +380,7 @@ def _with_prompt(result: Result, template: str) -> Result:
     """The row with another prompt, where one is given."""
     if not template or result.request is None:
         return result
-    from jobs.manifest.templates import Missing, parse  # noqa: PLC0415  only with --prompt
+    from jobs.manifest.templates import Missing, parse
 
     try:
         prompt = parse(template, "--prompt").render(result.texts)
@@ -404,9 +404,9 @@ def ring(desk: Desk) -> None:
     """Wakes the workers of a cluster; they would look by themselves within a minute."""
     if desk.ledger.is_sqlite:
         return
-    from cli.flow.execute import log_events  # noqa: PLC0415  a cluster only
-    from worker.lanes.worker import lanes_of  # noqa: PLC0415  the same
-    from worker.tasks import ring_lanes  # noqa: PLC0415  the same
+    from cli.flow.execute import log_events
+    from worker.lanes.worker import lanes_of
+    from worker.tasks import ring_lanes
 
     log_events(desk.settings)
     ring_lanes(lanes_of(desk.settings.accounts))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output.commands import command
 from cli.flow.options import (
     UNATTENDED_STALL,
     Allowed,
@@ -25,7 +24,9 @@ from cli.flow.options import (
     read_option,
     takes,
 )
-from cli.flow.session import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, read_settings, show_json
+from cli.flow.session import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, show_json
+from cli.flow.settings import read_settings
+from cli.output.commands import command
 from cli.output.wording import count
 from jobs.errors import BadInput
 
@@ -43,8 +44,8 @@ class Submitting(Making):
 @takes(Submitting)
 def submit(making: Submitting) -> int:
     """Records the batch and rings the workers; with --wait, watches too."""
-    from cli.flow.register import recording  # noqa: PLC0415  heavy from here on
-    from cli.commands.steer import ring  # noqa: PLC0415
+    from cli.commands.steer import ring
+    from cli.flow.register import recording
 
     settings = read_settings(making.config)
     _needs_cluster(settings, sandbox=making.sandbox)
@@ -97,9 +98,9 @@ def watch(  # noqa: PLR0913  one parameter an option
 
 
 def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
-    from cli.output.progress import open_screen  # noqa: PLC0415  heavy from here on
-    from cli.flow.watch import Watch  # noqa: PLC0415
-    from cli.flow.execute import Ended, Manner, exit_code, tell  # noqa: PLC0415
+    from cli.flow.execute import Ended, Manner, exit_code, tell
+    from cli.flow.watch import Watch
+    from cli.output.progress import open_screen
 
     screen = open_screen(quiet=quiet or json, sandbox=desk.settings.is_sandbox)
     try:
@@ -112,7 +113,7 @@ def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as
 
 
 def _warn_without_a_run(desk: Desk, batch: str) -> None:
-    from worker.local.completion import is_over  # noqa: PLC0415  heavy
+    from worker.local.completion import is_over
 
     if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
         note(f"warning: {NOBODY}.")

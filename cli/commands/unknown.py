@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output.commands import command
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Yes
 from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show, show_json
+from cli.output.commands import command
 from cli.output.wording import aligned, count, day_and_time, money
 from jobs.errors import BadInput, LightfastError
-from jobs.results.writers import utc
 from jobs.planning.survey import cancelled_for_good
+from jobs.results.writers import utc
 from providers.types import MICROS, NotFound, Unreadable
 
 if TYPE_CHECKING:
-    from jobs.ledger.reports.values import UnknownAttempt
+    from jobs.ledger.batches.values import UnknownAttempt
 
 Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Only of this batch.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]
@@ -78,7 +78,7 @@ def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[Desk]:
         with open_desk(config, sandbox=sandbox) as desk:
             yield desk
         return
-    from cli.flow.environment import settings_for  # noqa: PLC0415  heavy
+    from cli.flow.environment import settings_for
 
     with settings_for(config, sandbox=True) as settings, desk_of(settings) as desk:
         yield desk
@@ -208,7 +208,7 @@ def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str 
 
 def _ask_about(desk: Desk, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
     """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
-    from worker.recovery.provider_task import ask, call_for  # noqa: PLC0415  the whole worker
+    from worker.recovery.provider_task import ask, call_for
 
     said = asyncio.run(ask(desk.settings, attempt, task_id))
     if isinstance(said, NotFound):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import wording
-from cli.output.commands import command
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import Desk, find_batch, open_desk, show, show_json
+from cli.output import wording
+from cli.output.commands import command
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
 from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
 from jobs.states import Image
@@ -67,8 +67,8 @@ def verify(  # noqa: PLR0913  one parameter an option
 
 
 def _inspect(desk: Desk, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
-    from worker.recovery.verification import inspect  # noqa: PLC0415  the whole worker
-    from worker.storage.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+    from worker.recovery.verification import inspect
+    from worker.storage.opening import open_store
 
     report = Report()
     try:
@@ -120,7 +120,7 @@ def _repair(desk: Desk, batch: str, report: Report) -> Mended:
 def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> int:
     """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
     if not desk.ledger.is_sqlite:
-        from cli.commands.steer import ring  # noqa: PLC0415  a cluster only
+        from cli.commands.steer import ring
 
         sent_back = desk.ledger.copy_again(wanted, now)
         ring(desk)
@@ -136,9 +136,9 @@ def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> i
 
 
 async def _copy_here(desk: Desk, batch: str, wanted: dict[int, str]) -> None:
-    from cli.flow.execute import log_events  # noqa: PLC0415  the whole worker
-    from worker.recovery.verification import copy_now  # noqa: PLC0415  the same
-    from worker.services import build  # noqa: PLC0415  the same
+    from cli.flow.execute import log_events
+    from worker.recovery.verification import copy_now
+    from worker.services import build
 
     log_events(desk.settings)
     services = build(desk.settings, ledger=desk.ledger)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import copy_stops
-from cli.output.commands import command
 from cli.flow.options import BatchName, Config, Json, Sandbox
 from cli.flow.session import Desk, demand_key, find_batch, open_desk, show, show_json
+from cli.output import copy_stops
+from cli.output.commands import command
 from cli.output.wording import count, day_and_time, money, size, span
-from jobs.ledger.reports.books import CHARGE_ESTIMATED
+from jobs.facts import CHARGE_ESTIMATED
 from jobs.results.progress import prices_of
-from jobs.results.writers import utc
 from jobs.results.rows import is_stuck, place_of, plain_address, row_values
+from jobs.results.writers import utc
 from jobs.states import Attempt, Image, Job
 from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
-    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import AttemptStory, Event, Result, StoredImage, Story
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The row's key.", show_default=False)]
@@ -91,7 +91,7 @@ def _story_of(desk: Desk, batch: str, key: str) -> Story:
 
 
 def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
-    from jobs.ledger.reports.values import Story  # noqa: PLC0415  rarely
+    from jobs.ledger.reports.values import Story
 
     for result in desk.ledger.results(batch):
         if result.key == key:
@@ -374,7 +374,7 @@ def _document(story: Story, batch: Batch) -> dict[str, object]:
 
 
 def _request(result: Result) -> object:
-    import orjson  # noqa: PLC0415  only for --json
+    import orjson
 
     return orjson.loads(result.request.to_json()) if result.request else None
 

@@ -1,1 +1,1 @@
-"""."""
+"""The steps that commands share: settings, preflight, consent, recording, execution, watching."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cli.output import wording
 from cli.flow.options import is_terminal
+from cli.output import wording
 from jobs.errors import BadInput
 
 

@@ -7,16 +7,14 @@ import platform
 import time
 from typing import TYPE_CHECKING
 
+from cli.flow.session import Desk, note, show_json
 from cli.output import wording
 from cli.output.commands import command
-from cli.flow.session import Desk, note, show_json
-from jobs.results.progress import stop_line
-from jobs.results.writers import utc
+from cli.output.emergency_stop import document, told
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.accounts.emergency_stop import Fates
-    from jobs.ledger.accounts.worker_values import Stop
 
 #: Seconds in which processes give back what they have claimed and not sent, and between two looks at that. Each asks
 #: directly before its POST, and what it then knows is a quarter of a second old at most.
@@ -86,18 +84,8 @@ def lifting(desk: Desk) -> str:
     return command("resume --all", sandbox=desk.settings.is_sandbox)
 
 
-def told(stop: Stop, *, sandbox: bool) -> str:
-    """What every page says while it stands."""
-    return stop_line(stop, f" {command('resume --all', sandbox=sandbox)} ")
-
-
 def warn(ledger: Ledger | None, *, sandbox: bool) -> None:
     """Said before money is asked for: what is agreed to now waits."""
     stop = ledger.stopped() if ledger else None
     if stop:
         note(f"warning: {told(stop, sandbox=sandbox)}")
-
-
-def document(stop: Stop) -> dict[str, object]:
-    """The stop, for programs."""
-    return {"since": utc(stop.since), "by": stop.by}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.flow.session import read_settings
+from cli.flow.settings import read_settings
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False)
 @contextlib.contextmanager
 def standin(folder: Path) -> Iterator[str]:
     """A sandbox of this command's own; ends with it. Its port and its memory are kept in `folder`."""
-    from sandbox.servers import Server, ServerError  # noqa: PLC0415  only with --sandbox
+    from sandbox.servers import Server, ServerError
 
     port = _port_for(folder)
     state = folder / SANDBOX_STATE_FILE
@@ -70,7 +70,7 @@ def standin(folder: Path) -> Iterator[str]:
 
 def _port_for(folder: Path) -> int:
     """The port of the last time, if it is free: links and tasks on record stay true."""
-    from sandbox.servers import free_port  # noqa: PLC0415  only with --sandbox
+    from sandbox.servers import free_port
 
     file = folder / SANDBOX_PORT_FILE
     with contextlib.suppress(OSError, ValueError):
@@ -92,7 +92,7 @@ def _listens(port: int) -> bool:
 
 def probe(dest: str) -> Store:
     """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input."""
-    from worker.storage.opening import open_store  # noqa: PLC0415  obstore and boto3 are slow to import
+    from worker.storage.opening import open_store
 
     try:
         store = open_store(dest)
@@ -127,7 +127,7 @@ def trackless(dest: str) -> Iterator[None]:
 
 def check_mark(store: Store, batch: str, ledger_id: str | None) -> None:
     """Stops where another ledger has begun this batch. `ledger_id`: None for a ledger that is not there yet."""
-    from worker.storage.ownership_mark import another, look  # noqa: PLC0415  beside its use
+    from worker.storage.ownership_mark import another, look
 
     found = look(store, batch)
     if found is not None and found.ledger != ledger_id:

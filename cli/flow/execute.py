@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.output import copy_stops
-from cli.output import wording
-from cli.output.commands import command
 from cli.flow.options import Limits
-from cli.output.progress import Screen, open_screen
 from cli.flow.session import show, show_json
-from cli.flow.retries import misshapen, moderated, retried
+from cli.output import copy_stops, wording
+from cli.output.commands import command
+from cli.output.progress import Screen, open_screen
+from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from jobs.results.progress import next_try_line, out_of_manifest, prices_of
 from jobs.states import Batch as BatchState
 from jobs.states import Job
-from worker.runtime import telemetry
 from worker.local.run import Ending, Reason, StopSignal, run_batch
+from worker.runtime import telemetry
 from worker.services import build
 
 if TYPE_CHECKING:

@@ -13,20 +13,21 @@ from urllib.parse import unquote, urlsplit
 
 from cli.flow.options import Limits, Making, is_terminal, read_limits
 from jobs.errors import BadInput
-from jobs.planning.intake import Intake, survey, words_of_references
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
 from jobs.ledger.batches.values import Batch
 from jobs.manifest.reader import Manifest, ReadOptions, open_manifest
+from jobs.planning.intake import Intake, survey, words_of_references
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
+from jobs.planning.survey import Survey
 from jobs.policy.reuse import Reuse
 from jobs.settings.model import Settings
-from jobs.planning.survey import Survey
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS, key_variable
-from worker.references import Files, look_at
-from worker.services import catalog_of, limits_of
 from worker.local.manifest_sources import local_source
+from worker.references import Files, look_at
+from worker.runtime.limits import limits_of
+from worker.services import catalog_of
 
 if TYPE_CHECKING:
     from jobs.planning.intake import Progress

@@ -8,23 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli.output import overlap_screen
-from cli.flow import budgets
-from cli.flow import emergency_stop
-from cli.output import plan_screen
-from cli.output import wording
+from cli.flow import budgets, emergency_stop, overlap_screen, plan_screen
 from cli.flow.consent import agree
-from cli.flow.options import Limits, Making
-from cli.flow.session import note, show
 from cli.flow.environment import check_mark, probe, trackless
+from cli.flow.options import Limits, Making
 from cli.flow.preflight import Taking, counting, take
-from jobs.planning import intake
+from cli.flow.session import note, show
+from cli.output import wording
 from jobs.errors import BadInput, LightfastError, StoreError
-from jobs.policy.failover import Failover
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.batches.values import NewBatch
-from worker.storage.ownership_mark import claim_destination
+from jobs.planning import intake
+from jobs.policy.failover import Failover
 from worker.references import bring, place_of
+from worker.storage.ownership_mark import claim_destination
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch

@@ -6,22 +6,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from cli.flow.settings import NOWHERE, _standin, read_settings, sandbox_mark
 from jobs.errors import BadInput
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.batches.values import Batch
     from jobs.settings.model import Settings
-
-#: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.
-NOWHERE = "http://127.0.0.1:9"
 
 
 class Desk(NamedTuple):
@@ -31,24 +28,11 @@ class Desk(NamedTuple):
     settings: Settings
 
 
-#: Whether the settings that were read last are a stand-in's.
-_standin: ContextVar[bool] = ContextVar("standin", default=False)
-
-
-def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
-    """The settings; whatever is said from here on is marked where they are a stand-in's, by whichever of their ways."""
-    from jobs.settings.sources import load_settings  # noqa: PLC0415  `--help` does without
-
-    settings = load_settings(config, sandbox_url=sandbox_url)
-    _standin.set(settings.is_sandbox)
-    return settings
-
-
 @contextmanager
 def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[Desk]:
     """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
     if works:
-        from cli.flow.environment import settings_for  # noqa: PLC0415  heavy
+        from cli.flow.environment import settings_for
 
         with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
             yield desk
@@ -60,7 +44,7 @@ def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Ite
 @contextmanager
 def desk_of(settings: Settings) -> Iterator[Desk]:
     """The same, of settings that are read already."""
-    from jobs.ledger import open_ledger  # noqa: PLC0415  `--help` does without
+    from jobs.ledger import open_ledger
 
     path = settings.database_path
     if path is not None and not path.exists():
@@ -80,7 +64,7 @@ def _of_the_demo(path: Path) -> str:
 
 def find_batch(ledger: Ledger, name: str) -> Batch:
     """The batch of this name; near misses are named."""
-    from jobs.results.rows import near  # noqa: PLC0415  only when a batch is asked for
+    from jobs.results.rows import near
 
     batch = ledger.find_batch(name)
     if batch is None:
@@ -95,7 +79,7 @@ KEYS_LOOKED_AT = 10_000
 
 def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
     """Ends where none of these batches has a row of this key; near misses are named."""
-    from jobs.results.rows import near  # noqa: PLC0415  only for a mistyped key
+    from jobs.results.rows import near
 
     if any(ledger.story(batch, key) for batch in batches):
         return
@@ -110,8 +94,8 @@ def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
 
 def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: bool = False) -> None:
     """Prints lines with a style each ("" for none), on stdout unless told; styles are seen at a terminal only."""
-    from rich.console import Console  # noqa: PLC0415  only when something is printed
-    from rich.text import Text  # noqa: PLC0415  the same
+    from rich.console import Console
+    from rich.text import Text
 
     class Calm(Console):
         def on_broken_pipe(self) -> None:
@@ -134,7 +118,7 @@ def let_go_of_stdout() -> None:
 
 def show_json(document: Mapping[str, object]) -> None:
     """Prints one document on stdout; it says `sandbox` as the screens do."""
-    import orjson  # noqa: PLC0415  only when one is asked for
+    import orjson
 
     head = {"schema": 1, "sandbox": _standin.get()}
     text = orjson.dumps({**head, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -144,11 +128,6 @@ def show_json(document: Mapping[str, object]) -> None:
 def note(text: str) -> None:
     """Says something beside the data, on stderr."""
     typer.echo(sandbox_mark() + text, err=True)
-
-
-def sandbox_mark() -> str:
-    """What every line says that is about the stand-in's pictures and money."""
-    return "SANDBOX " if "--sandbox" in sys.argv or _standin.get() else ""
 
 
 # -- who works -----------------------------------------------------------------------------------------------------

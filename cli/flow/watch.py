@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cli.flow.options import Limits
-from cli.output.progress import Screen, troubles
 from cli.flow.session import NOBODY, SIGN_OF_LIFE
+from cli.output.progress import Screen, troubles
+from worker.local.completion import Reason, Standing, finished, is_over
 from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, Ending, told
 from worker.local.stall import StallDetector
-from worker.local.completion import Reason, Standing, finished, is_over
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger

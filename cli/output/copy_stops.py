@@ -9,7 +9,7 @@ from cli.output.commands import command
 from jobs.results.progress import failing_line, next_try_line
 
 if TYPE_CHECKING:
-    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.claims.values import Failing
 
 
 def lines(failing: Failing, *, sandbox: bool, own: str = "") -> Iterator[str]:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cli.flow import emergency_stop
-from cli.output import copy_stops
-from cli.output import wording
+from cli.output import copy_stops, emergency_stop, wording
 from jobs.errors import MOVED
 from jobs.results.progress import (
     day_budget_line,
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from jobs.ledger.accounts.values import Account
-    from jobs.ledger.values.failing import Failing
+    from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import Progress
 
 #: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
@@ -128,8 +126,8 @@ class LiveScreen:
     """A panel that is drawn anew about four times a second."""
 
     def __init__(self, *, sandbox: bool) -> None:
-        from rich.console import Console  # noqa: PLC0415  a live screen alone needs it
-        from rich.live import Live  # noqa: PLC0415  the same
+        from rich.console import Console
+        from rich.live import Live
 
         self._sandbox = sandbox
         self._began = time.time()
@@ -217,7 +215,7 @@ def _elsewhere(progress: Progress, failing: Failing) -> str:
     name, sandbox = progress.batch.name, progress.batch.sandbox
     if failing.batch in (None, name):
         return ""
-    return f"; {unstored.helps(failing, name, sandbox=sandbox)}"
+    return f"; {copy_stops.helps(failing, name, sandbox=sandbox)}"
 
 
 def paused_line(account: Account) -> str:
@@ -229,10 +227,10 @@ def paused_line(account: Account) -> str:
 
 
 def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox: bool) -> Group:
-    from rich.console import Group  # noqa: PLC0415  drawn only
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415  the same
-    from rich.table import Table  # noqa: PLC0415  the same
-    from rich.text import Text  # noqa: PLC0415  the same
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
     head = Table.grid(padding=(0, 2))
     stored = f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')}"

@@ -13,55 +13,31 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from jobs.policy import rate
-from jobs.policy.poll_schedule import Durations
 from jobs.errors import LedgerBusy, LedgerGone
-from jobs.policy.verification import Awaited, Kept
-from jobs.ledger.batches import adopted
-from jobs.ledger.batches import overlap
-from jobs.ledger.batches import batches
-from jobs.ledger.claims import submits
-from jobs.ledger.accounts import configured
-from jobs.ledger.reports import token_costs
-from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.accounts import destinations
-from jobs.ledger.claims import polls_and_copies
-from jobs.ledger.accounts import durations
-from jobs.ledger.database import engine
-from jobs.ledger.claims import copy_failures
-from jobs.ledger.claims import hints
-from jobs.ledger.batches import failure_breaker
-from jobs.ledger.batches import verification
-from jobs.ledger.facts import leases
-from jobs.ledger.batches import manifests
-from jobs.ledger.reports import money
-from jobs.ledger.facts import failover
-from jobs.ledger.facts import record
-from jobs.ledger.database import ledger_file
-from jobs.ledger.reports import reports
-from jobs.ledger.claims import reuse
-from jobs.ledger.database import server
-from jobs.ledger.batches import steering
-from jobs.ledger.accounts import emergency_stop
-from jobs.ledger.batches import unknowns
-from jobs.ledger.claims import copy_stops
-from jobs.ledger.accounts import usage
-from jobs.ledger.accounts import workers
-from jobs.ledger.database.send_journal import Departures
-from jobs.ledger.facts.leases import Swept
-from jobs.ledger.claims.reuse import Wish
-from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
-from jobs.ledger.batches.adopted_values import AdoptedRow
-from jobs.ledger.batches.values import Batch, Known, MadeBefore, NewBatch, Row, Source
-from jobs.ledger.batches.values import Recorded as RecordedRow
-from jobs.ledger.claims.values import Claim, DueCopy, DueHint, DuePoll, TaskKind
 from jobs.facts import Fact
-from jobs.ledger.values.failing import Failing
-from jobs.ledger.reports.values import Progress, Result, Story, UnknownAttempt
+from jobs.ledger.accounts import configured, daily_budgets, destinations, durations, emergency_stop, usage, workers
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.accounts.worker_values import Stop, Trouble, Worker
+from jobs.ledger.batches import adopted, batches, failure_breaker, manifests, overlap, steering, unknowns, verification
+from jobs.ledger.batches.adopted_values import AdoptedRow
+from jobs.ledger.batches.values import Batch, Known, MadeBefore, NewBatch, Row, UnknownAttempt
+from jobs.ledger.batches.values import Recorded as RecordedRow
+from jobs.ledger.claims import copy_failures, copy_stops, hints, polls_and_copies, reuse, submits
+from jobs.ledger.claims.reuse import Wish
+from jobs.ledger.claims.values import Claim, DueCopy, DueHint, DuePoll, Failing
+from jobs.ledger.database import engine, ledger_file, server
+from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.facts import failover, leases, record
+from jobs.ledger.facts.leases import Swept
+from jobs.ledger.reports import money, reports, token_costs
 from jobs.ledger.reports.books import AuditLine, Entry
-from jobs.planning.paces import Learnt
+from jobs.ledger.reports.values import Learnt, Progress, Result, Story
+from jobs.policy import rate
 from jobs.policy.copy_headroom import Backlog
+from jobs.policy.poll_schedule import Durations
+from jobs.policy.reuse import Source
+from jobs.policy.verification import Awaited, Kept
 from jobs.states import Image
 from providers.types import Request
 

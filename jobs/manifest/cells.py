@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import orjson
 
 from jobs.manifest.raw_rows import Cell
-from providers.types import Request
 from providers.registry import PROVIDERS
+from providers.types import Request
 
 #: Images one row may ask for; more is more rows.
 MOST_IMAGES = 10

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jobs.manifest.cells import shape_request, shown
-from jobs.manifest.reader import Manifest
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, Cell
+from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import Template
 
 #: Known names that shops use for columns of their own.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from jobs.errors import BadInput
-from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
+from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
 
 
 def csv_rows(file: TextFile, delimiter: str) -> Iterator[RawRow]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import orjson
 
 from jobs.errors import BadInput
-from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
 from jobs.manifest.openai_rows import openai_row
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
+from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
 
 
 def json_rows(file: TextFile, *, openai: bool) -> Iterator[RawRow]:

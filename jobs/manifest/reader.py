@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.manifest.csv_rows import csv_rows, header
 from jobs.errors import BadInput
+from jobs.manifest.csv_rows import csv_rows, header
 from jobs.manifest.json_rows import first_object, json_rows
-from jobs.manifest.text import TextFile
 from jobs.manifest.openai_rows import is_openai_line
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, RawRow
+from jobs.manifest.text import TextFile
 
 #: Rows of JSONL that are looked through for column names when the file is opened.
 SCANNED_ROWS = 1_000

@@ -17,25 +17,26 @@ from typing import Protocol
 
 import orjson
 
-from jobs.planning.overlap import Before, Comparison
-from jobs.manifest.columns import column_hints
-from jobs.policy.token_costs import expected
 from jobs.errors import BadInput, LightfastError
-from jobs.ledger.batches.manifests import ChangedRows
-from jobs.ledger.claims.reuse import FewerToReuse, Wish
 from jobs.ledger.accounts.values import AccountLimits
+from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
-from jobs.manifest.reader import Manifest
-from jobs.planning.paces import Learnt, Paces
-from jobs.planning.planner import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
+from jobs.ledger.claims.reuse import FewerToReuse, Wish
+from jobs.ledger.reports.values import Learnt
+from jobs.manifest.columns import column_hints
 from jobs.manifest.raw_rows import as_text
-from jobs.planning.references import References
+from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import Repeats, Twins
-from jobs.policy.reuse import Reuse
-from jobs.states import Job
+from jobs.planning.overlap import Before, Comparison
+from jobs.planning.paces import Paces
+from jobs.planning.planner import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
+from jobs.planning.references import References
 from jobs.planning.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
-from providers.types import Request, Route
+from jobs.policy.reuse import Reuse
+from jobs.policy.token_costs import expected
+from jobs.states import Job
 from providers.references import file_name
+from providers.types import Request, Route
 
 #: Rows looked up in the ledger, and told to a progress display, at once.
 CHUNK = 1_000

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from jobs.ledger.batches.values import MadeBefore, Recorded, Row, Source
+from jobs.ledger.batches.values import MadeBefore, Recorded, Row
 from jobs.planning.duplicates import BUCKETS, Repeats, hash64
-from jobs.policy.reuse import Allotment, is_reusable
+from jobs.policy.reuse import Allotment, Source, is_reusable
 from jobs.states import Job
 
 #: Repeats from which on a plain yes is not enough, where they are over half of all rows to be paid.

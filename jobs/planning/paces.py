@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from jobs.policy.poll_schedule import Durations, mean
-from jobs.policy.token_costs import Cost, CostKind
-from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.ledger.accounts.values import AccountLimits, LearntLimits
-from jobs.ledger.claims.values import TaskKind
+from jobs.ledger.reports.values import Learnt
+from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
+from jobs.policy.poll_schedule import mean
 from providers.types import Route
 
 #: Tasks of a kind that must have ended for their durations to be believed more than the catalogue's.
@@ -59,15 +58,6 @@ class Pace:
 
     def _by_rate(self, tasks: int, work: float) -> bool:
         return tasks / self.submits_per_second.value > (work + tasks * self.lateness) / self.in_flight.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
-    """What a ledger knows of its accounts: limits by account, durations and costs by kind of task."""
-
-    limits: Mapping[str, LearntLimits] = field(default_factory=dict)
-    durations: Mapping[TaskKind, Durations] = field(default_factory=dict)
-    costs: Mapping[CostKind, Cost] = field(default_factory=dict)  # of images that are billed by tokens
 
 
 @dataclass(slots=True, kw_only=True)

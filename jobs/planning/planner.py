@@ -13,18 +13,25 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, shape_request, shown
-from jobs.manifest.columns import CLASHING, field_problems, mapping_problems, own_columns, prompt_problems, skip_problems
 from jobs.errors import BadInput
 from jobs.ledger.batches.values import Row
-from jobs.manifest.reader import Manifest
+from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, shape_request, shown
+from jobs.manifest.columns import (
+    CLASHING,
+    field_problems,
+    mapping_problems,
+    own_columns,
+    prompt_problems,
+    skip_problems,
+)
 from jobs.manifest.raw_rows import Cell, RawRow
+from jobs.manifest.reader import Manifest
+from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import Job
-from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from providers.catalog.models import Unmakeable
-from providers.types import Request, Route, clean
 from providers.registry import PROVIDERS, key_variable
+from providers.types import Request, Route, clean
 
 #: Where a problem is with the row and no column of it.
 WHOLE_ROW = "(row)"

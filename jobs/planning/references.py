@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from providers.types import Route
 from providers.references import By, file_name, is_link, is_object
+from providers.types import Route
 
 #: Bytes of one reference: OpenAI's limit for edits, which the providers pass on.
 LARGEST = 50 * 1024 * 1024

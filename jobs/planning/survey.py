@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.planning.overlap import Again
 from jobs.errors import BadInput
 from jobs.ledger.batches.values import Batch
-from jobs.planning.planner import RowProblem
 from jobs.planning.duplicates import Twins
+from jobs.planning.overlap import Again
+from jobs.planning.planner import RowProblem
 from jobs.states import Batch as BatchState
 from providers.types import MICROS
 

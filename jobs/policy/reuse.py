@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from jobs.ledger.batches.values import Source
-from providers.types import Request
 from providers.references import file_name
+from providers.types import Request
 
 #: The code of a row whose image could not be copied from where it was.
 REUSE_GONE = "reuse_gone"
@@ -65,3 +65,13 @@ class Allotment:
                 self._given.add(source.origin)
                 return source
         return None
+
+
+class Source(NamedTuple):
+    """A row whose images another row with its request may take."""
+
+    request_hash: str
+    job_id: int
+    request: bytes
+    origin: int  # the first image, however often it was copied since
+    is_stored: bool  # else it is being made, or may have been

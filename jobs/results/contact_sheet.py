@@ -15,7 +15,6 @@ from typing import Any
 
 from jobs.ledger.reports.values import Progress, Result, StoredImage
 from jobs.results.progress import count, prices_of
-from jobs.results.writers import dollars, utc
 from jobs.results.rows import (
     Address,
     error_of,
@@ -26,6 +25,7 @@ from jobs.results.rows import (
     message_of,
     place_of,
 )
+from jobs.results.writers import dollars, utc
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 
@@ -144,7 +144,7 @@ def _template() -> Any:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("sheet.html.j2")
+    return environment.get_template("contact_sheet.html.j2")
 
 
 # -- the header ----------------------------------------------------------------------------------------------------

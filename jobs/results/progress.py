@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobs.ledger.accounts.values import Account, DayLimit
-    from jobs.ledger.batches.values import Batch
-    from jobs.ledger.values.failing import Failing
-    from jobs.ledger.reports.values import Progress
     from jobs.ledger.accounts.worker_values import Stop, Trouble
+    from jobs.ledger.batches.values import Batch
+    from jobs.ledger.claims.values import Failing
+    from jobs.ledger.reports.values import Progress
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0

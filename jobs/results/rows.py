@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jobs.errors import BadInput
+from jobs.facts import CHARGE_ESTIMATED
 from jobs.ledger.reports.values import Result, StoredImage
-from jobs.ledger.reports.books import CHARGE_ESTIMATED
 from jobs.states import Image as ImageState
 from jobs.states import Job as JobState
 

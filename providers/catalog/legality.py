@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from providers.types import Request, clean
 from providers.catalog.offers import Offer, Pixels, tier
 from providers.references import file_name, is_link, is_object
+from providers.types import Request, clean
 
 #: Characters of a bad value that are shown.
 SHOWN = 80

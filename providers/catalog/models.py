@@ -11,11 +11,11 @@ from typing import TypeVar
 import orjson
 
 from providers.catalog import offers
-from providers.types import Request, Route, clean
 from providers.catalog.legality import SHOWN, Complaint, Fit, Problem, Unmakeable, check_reference, fit, merge
 from providers.catalog.offers import ANY, Contents, Offer
 from providers.references import By
-from providers.catalog.token_prices import TokenPrices, assumed
+from providers.token_prices import TokenPrices, assumed
+from providers.types import Request, Route, clean
 
 __all__ = ["DEFAULT_MODEL", "Catalog", "Problem", "Unmakeable"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from providers.types import MICROS
 from providers.references import By
-from providers.catalog.token_prices import TokenPrices
+from providers.token_prices import TokenPrices
+from providers.types import MICROS
 
 Pixels = tuple[int, int]
 
@@ -147,7 +147,7 @@ class Contents:
 @functools.cache
 def load() -> Contents:
     """Reads the packaged catalog.toml, once a process."""
-    text = resources.files("providers").joinpath("catalog.toml").read_text(encoding="utf-8")
+    text = resources.files("providers.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
     values = tomllib.loads(text)
     models = {name: _model(name, entry) for name, entry in values["models"].items()}
     return Contents(models=models, offers=tuple(_offer(entry, values) for entry in values["offers"]))

@@ -6,19 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from providers.types import (
-    Ambiguous,
-    Empty,
-    Failed,
-    Kind,
-    NotFound,
-    PollOutcome,
-    Refused,
-    Response,
-    Succeeded,
-    Unreadable,
-    clean,
-)
 from providers.dialects.reading import (
     PARAMETER_WORDS,
     POLICY_WORDS,
@@ -31,6 +18,19 @@ from providers.dialects.reading import (
     task_id,
     text,
     words,
+)
+from providers.types import (
+    Ambiguous,
+    Empty,
+    Failed,
+    Kind,
+    NotFound,
+    PollOutcome,
+    Refused,
+    Response,
+    Succeeded,
+    Unreadable,
+    clean,
 )
 
 #: What a code asks for, and the stable code it becomes.

@@ -15,6 +15,20 @@ import orjson
 
 from providers.dialects import answers
 from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
+from providers.dialects.reading import (
+    Json,
+    code_of,
+    first,
+    links,
+    mapping,
+    raw_of,
+    read_json,
+    span_of,
+    task_id,
+    text,
+    unix_seconds,
+    words,
+)
 from providers.types import (
     Accepted,
     Call,
@@ -30,20 +44,6 @@ from providers.types import (
     Running,
     SubmitOutcome,
     Succeeded,
-)
-from providers.dialects.reading import (
-    Json,
-    code_of,
-    first,
-    links,
-    mapping,
-    raw_of,
-    read_json,
-    span_of,
-    task_id,
-    text,
-    unix_seconds,
-    words,
 )
 
 #: HTTP status, or a body's `code`, of a refused submit.

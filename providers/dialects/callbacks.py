@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from providers.dialects import answers
-from providers.types import Request, Response
 from providers.dialects.reading import code_of, mapping, read_json, task_id, text, unix_seconds
+from providers.types import Request, Response
 
 #: Seconds by which the provider's clock may be behind ours.
 SKEW = 5.0

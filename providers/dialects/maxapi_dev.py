@@ -15,6 +15,20 @@ import orjson
 
 from providers.dialects import answers
 from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
+from providers.dialects.reading import (
+    Json,
+    first,
+    links,
+    mapping,
+    own_path,
+    raw_of,
+    read_json,
+    task_id,
+    text,
+    unix_seconds,
+    usage_of,
+    words,
+)
 from providers.types import (
     Accepted,
     Call,
@@ -30,20 +44,6 @@ from providers.types import (
     Running,
     SubmitOutcome,
     Succeeded,
-)
-from providers.dialects.reading import (
-    Json,
-    first,
-    links,
-    mapping,
-    own_path,
-    raw_of,
-    read_json,
-    task_id,
-    text,
-    unix_seconds,
-    usage_of,
-    words,
 )
 
 GENERATIONS: Final = "/v1/images/generations"

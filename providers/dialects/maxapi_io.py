@@ -14,19 +14,6 @@ import orjson
 
 from providers.dialects import answers
 from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
-from providers.types import (
-    Accepted,
-    Call,
-    Failed,
-    Kind,
-    PollOutcome,
-    Request,
-    Response,
-    Route,
-    Running,
-    SubmitOutcome,
-    Succeeded,
-)
 from providers.dialects.reading import (
     Json,
     code_of,
@@ -39,6 +26,19 @@ from providers.dialects.reading import (
     text,
     unix_seconds,
     words,
+)
+from providers.types import (
+    Accepted,
+    Call,
+    Failed,
+    Kind,
+    PollOutcome,
+    Request,
+    Response,
+    Route,
+    Running,
+    SubmitOutcome,
+    Succeeded,
 )
 
 #: A body's `code`, or the HTTP status, of a refused submit.

@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import orjson
 
+from providers.token_prices import Usage
 from providers.types import RAW_LIMIT, Link, Response, clean
-from providers.catalog.token_prices import Usage
 
 #: Characters of an answer that are looked through for what to keep.
 LOOKED_AT = 64_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jobs.ledger import Ledger
 from jobs.facts import (
     ImageChecked,
     ImageLost,
@@ -13,6 +12,7 @@ from jobs.facts import (
     TaskFailed,
     TaskSucceeded,
 )
+from jobs.ledger import Ledger
 from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW

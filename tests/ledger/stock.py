@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from jobs.facts import Made
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch, NewBatch, Row
-from jobs.facts import Made
 from providers.types import Link, Request
 
 PRICE = 20_000

@@ -9,9 +9,9 @@ from sqlalchemy import update
 
 from cli.commands.accounts import Standing, _document, _page
 from cli.output.progress import paused_line
-from jobs.policy import retry
-from jobs.ledger.database.schema import jobs
 from jobs.facts import AccountPaused, SubmitAccepted
+from jobs.ledger.database.schema import jobs
+from jobs.policy import retry
 from jobs.settings.model import Settings
 from providers.dialects.answers import THROTTLED
 from providers.types import Kind

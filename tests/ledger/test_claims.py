@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
-from jobs.policy import adaptive_limits
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.ledger import open_ledger
+from jobs.ledger.accounts import places
 from jobs.ledger.claims import submits
 from jobs.ledger.database.schema import accounts
-from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.policy import adaptive_limits
 from jobs.states import Job
 from providers.types import Kind
 from tests.ledger import stock
@@ -97,7 +98,7 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
     def count_without_lock(tx, name):
         return tx.execute(select(accounts).where(accounts.c.name == name)).one()
 
-    def count_together(tx, account_id, now=None, holder=None, counted=submits.in_flight):
+    def count_together(tx, account_id, now=None, holder=None, counted=places.in_flight):
         flying = counted(tx, account_id, now, holder)
         everyone_has_counted.wait(timeout=AT_LAST)
         return flying

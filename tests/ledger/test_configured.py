@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from jobs.errors import BadInput
-from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
-from jobs.ledger import open_ledger
 from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.ledger import open_ledger
+from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.states import Job
 from providers.types import Kind
 from tests.ledger import stock

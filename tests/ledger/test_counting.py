@@ -8,8 +8,8 @@ import re
 import pytest
 from sqlalchemy import event
 
-from jobs.policy.copy_failures import BEGUN, ENOUGH
 from jobs.ledger import open_ledger
+from jobs.policy.copy_failures import BEGUN, ENOUGH
 from tests.ledger import stock, test_failing
 from tests.ledger.stock import NOW
 

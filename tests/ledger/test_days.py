@@ -7,11 +7,10 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from jobs.ledger import open_ledger
-from jobs.ledger.claims import submits
-from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.database.schema import ledger as ledger_row
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts import daily_budgets, places
+from jobs.ledger.database.schema import ledger as ledger_row
 from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW, PRICE
@@ -125,7 +124,7 @@ def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postg
     resolve = threading.Thread(target=ledger.resolve_unknown, args=([intent.attempt_id], "pay-again", NOW))
 
     with ledger._database.writing() as tx:
-        submits.lock_account(tx, "main")
+        places.lock_account(tx, "main")
         resolve.start()
         resolve.join(AT_LAST)
         waits = resolve.is_alive()

@@ -7,9 +7,9 @@ import dataclasses
 
 import pytest
 
+from jobs.facts import ImageDelayed
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts import destinations
-from jobs.facts import ImageDelayed
 from jobs.ledger.accounts.worker_values import Trouble
 from jobs.policy.copy_headroom import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import DestTrouble

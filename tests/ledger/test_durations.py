@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.policy import poll_schedule
-from jobs.ledger.claims.values import TaskKind
 from jobs.facts import SubmitAccepted, TaskStillRunning, TaskSucceeded
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.policy import poll_schedule
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

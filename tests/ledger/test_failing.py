@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import create_engine, insert, select, text
 
-from jobs.policy.copy_failures import BEGUN, ENOUGH, FIRST_PROBE
-from jobs.ledger import open_ledger
-from jobs.ledger.database.schema import accounts, copy_failures
 from jobs.facts import ImageChecked, ImageDelayed, ImageStored
+from jobs.ledger import open_ledger
 from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.database.schema import accounts, copy_failures
+from jobs.policy.copy_failures import BEGUN, ENOUGH, FIRST_PROBE
 from jobs.states import DestTrouble
 from tests.ledger import lived, stock
 from tests.ledger.stock import NOW

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.policy.verification import Kept
-from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
+from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
+from jobs.policy.verification import Kept
 from jobs.states import Image, Job
 from tests.ledger.stock import NOW, made, new_batch, row, rows, stock
 

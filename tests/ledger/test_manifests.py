@@ -14,12 +14,10 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
-from jobs.policy.failover import Failover
-from jobs.ledger import migrations, open_ledger
-from jobs.ledger.database import engine
-from jobs.ledger.database import schema
-from jobs.ledger.batches.manifests import ChangedRows
 from jobs.facts import SubmitAccepted
+from jobs.ledger.batches.manifests import ChangedRows
+from jobs.ledger.database import engine, migrations, open_ledger, schema
+from jobs.policy.failover import Failover
 from jobs.results.rows import row_values
 from jobs.states import ATTEMPT_STEPS, Attempt, Job
 from tests.ledger import stock

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from jobs.policy.failover import PATIENCE, Failover
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
+from jobs.policy.failover import PATIENCE, Failover
 from jobs.states import Job
 from providers.types import Kind, Route
 from tests.ledger import stock

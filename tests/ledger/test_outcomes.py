@@ -12,11 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from jobs.policy.doubts import Doubt, Doubted
 from jobs.errors import BadInput
-from jobs.ledger import open_ledger
-from jobs.ledger.accounts.daily_budgets import day_of
-from jobs.ledger.database.schema import attempts, batches, days, images, jobs
 from jobs.facts import (
     ImageChecked,
     ImageDelayed,
@@ -30,6 +26,10 @@ from jobs.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts.daily_budgets import day_of
+from jobs.ledger.database.schema import attempts, batches, days, images, jobs
+from jobs.policy.doubts import Doubt, Doubted
 from jobs.results.progress import images_to_come
 from jobs.states import Attempt, Image, Job
 from providers.types import Kind, Request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.policy import adaptive_limits
 from jobs.facts import SubmitAccepted, TaskStillRunning
+from jobs.policy import adaptive_limits
 from tests.ledger import stock
 from tests.ledger.stock import NOW
 

@@ -9,11 +9,11 @@ import time
 import pytest
 from sqlalchemy import update
 
-from jobs.ledger.database.durability import remarks
 from jobs.errors import LightfastError
-from jobs.ledger import open_ledger
-from jobs.ledger.database.schema import ledger as ledger_row
 from jobs.facts import SubmitAccepted
+from jobs.ledger import open_ledger
+from jobs.ledger.database.durability import remarks
+from jobs.ledger.database.schema import ledger as ledger_row
 from sandbox import servers
 from tests.ledger import stock
 from tests.ledger.stock import NOW

@@ -9,10 +9,10 @@ from typing import Self
 
 from sqlalchemy import func, select
 
+from jobs.facts import SubmitAccepted, SubmitRefused
 from jobs.ledger import open_ledger
 from jobs.ledger.claims import submits
 from jobs.ledger.database.schema import attempts
-from jobs.facts import SubmitAccepted, SubmitRefused
 from providers.types import Kind
 from tests.ledger import stock
 from tests.ledger.stock import NOW

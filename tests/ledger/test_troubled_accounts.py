@@ -7,9 +7,9 @@ import itertools
 
 import pytest
 
-from jobs.policy import retry
-from jobs.ledger import open_ledger
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger import open_ledger
+from jobs.policy import retry
 from jobs.states import Job
 from providers.types import Kind
 from tests.ledger import stock

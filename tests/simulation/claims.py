@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.claims.submits import SILENT
+from jobs.ledger.accounts.places import SILENT
 
 from .turns import Turns
 

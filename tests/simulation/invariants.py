@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.claims.submits import SILENT
+from jobs.ledger.accounts.places import SILENT
 from jobs.states import Image
 from providers.types import MICROS
 from worker.local.completion import Reason, Standing, is_over, waits_for

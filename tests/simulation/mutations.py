@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
-from jobs.policy import doubts
-from jobs.ledger.claims import submits
-from jobs.ledger.claims import fair_share
+from jobs.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
 from jobs.ledger.accounts.destinations import HELD_UP
-from jobs.ledger.ledger import Ledger, Recorded
+from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
+from jobs.ledger.claims import fair_share, submits
+from jobs.ledger.claims.values import Claim
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.ledger.database.schema import shares as share_table
-from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
-from jobs.ledger.claims.values import Claim
-from jobs.facts import AttemptFact, Fact, SubmitRefused, SubmitUnclear
+from jobs.ledger.ledger import Ledger, Recorded
+from jobs.policy import doubts
 from jobs.states import Batch as BatchState
 from jobs.states import Image
 from providers.types import Kind

@@ -15,8 +15,8 @@ import orjson
 from jobs.errors import StoreError
 from providers.types import Response
 from worker.http.client import Download, FetchError, Http
-from worker.storage.base import NO_METADATA, Put, Seen, Store
 from worker.http.transport import MARK
+from worker.storage.base import NO_METADATA, Put, Seen, Store
 
 from . import together
 

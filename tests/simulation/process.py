@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
-from jobs.ledger.claims.submits import SILENT
-from jobs.ledger.database.send_journal import Departures
-from jobs.ledger.database.engine import Database
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.accounts.places import SILENT
 from jobs.ledger.claims.values import Claim, Intent
+from jobs.ledger.database.engine import Database
+from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.ledger import Ledger
 from providers.registry import DIALECTS, MANY_TASKS
-from worker.runtime.wakeups import Bells
-from worker.runtime.clock import SystemClock
+from worker.images.staging import Spool
 from worker.lanes.worker import Crew, lanes_of
 from worker.lanes.worker_thread import AFTER_TROUBLE, SIGN_OF_LIFE
-from worker.storage.destinations import Destinations
-from worker.runtime.emergency_stop import StopCheck
+from worker.polling.batching import Sharing
 from worker.polling.schedule import Pacing
 from worker.recording.recorder import Recorder
 from worker.recording.rescue_file import Rescue
-from worker.services import Services
-from worker.polling.batching import Sharing
-from worker.images.staging import Spool
-from worker.stages import submit
+from worker.runtime.clock import SystemClock
+from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.ledger_writes import LedgerWrites
+from worker.runtime.wakeups import Bells
+from worker.services import Services
+from worker.stages import submit
+from worker.storage.destinations import Destinations
 
 from .network import SimHttp
 from .schedule import EPOCH, DiesError, Loop

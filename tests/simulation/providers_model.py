@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from providers.catalog.token_prices import TokenPrices, Usage
+from providers.token_prices import TokenPrices, Usage
 
 from .schedule import EPOCH, Timeline
 

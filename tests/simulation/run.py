@@ -18,14 +18,12 @@ from typing import Any
 
 import structlog
 
-from jobs.policy import poll_schedule
-from jobs.policy import copy_headroom
+from jobs.policy import copy_headroom, poll_schedule
 from providers.dialects import reading
 from worker.lanes import worker
 from worker.polling import schedule
 from worker.recording import rescue_file
-from worker.stages import fetch, poll
-from worker.stages import copy_retry
+from worker.stages import copy_retry, fetch, poll
 
 from .invariants import Fault, summed
 from .world import World

@@ -18,18 +18,19 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from jobs.policy.failover import Failover
+from jobs.ledger.batches.values import NewBatch, Row
 from jobs.ledger.database import engine
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.schema import ledger as ledger_table
-from jobs.ledger.batches.values import NewBatch, Row
+from jobs.policy.failover import Failover
 from jobs.settings.model import Account, Settings
 from providers.catalog import offers
-from providers.dialects.callbacks import read_callback
 from providers.catalog.models import Catalog
+from providers.dialects.callbacks import read_callback
 from providers.types import MICROS, Request
 from worker.polling.routes import Routes
-from worker.services import _routes_of, budget_of, limits_of
+from worker.runtime.limits import budget_of, limits_of
+from worker.services import _routes_of
 
 from .gates import Gate, gate
 from .invariants import Watch

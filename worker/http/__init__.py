@@ -1,1 +1,1 @@
-"""."""
+"""The one HTTP session of a process: calls to providers and downloads."""

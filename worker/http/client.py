@@ -27,8 +27,8 @@ from jobs.settings.model import USER_AGENT
 from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
 from worker.http.multipart import File, encode_form
-from worker.images.check import plain_words
 from worker.http.transport import MARK, Mark, SessionTransport, describe, tracing
+from worker.images.check import plain_words
 
 __all__ = ["Download", "Exchange", "FetchError", "File", "Http", "Mark"]
 

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from jobs.ledger.claims.values import DueCopy
 from jobs.facts import ImageChecked
-from providers.types import MICROS, Request
+from jobs.ledger.claims.values import DueCopy
 from providers.references import file_name
+from providers.types import MICROS, Request
 
 
 def sidecar_path(object_path: str) -> str:

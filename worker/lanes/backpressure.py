@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from jobs.policy import copy_headroom
 from jobs.ledger.accounts.worker_values import Trouble
+from jobs.policy import copy_headroom
 from jobs.policy.copy_headroom import Backlog, Caution
 from jobs.states import DestTrouble
-from worker.services import Services
 from worker.runtime.telemetry import emit
+from worker.services import Services
 
 #: Seconds between two looks at what waits; a look may take no more than so much of the time.
 LOOK_EVERY = 5.0
@@ -78,9 +78,13 @@ class Watchman:
     def _judge(self, dest: str, backlog: Backlog, now: float) -> None:
         if backlog.waiting < copy_headroom.ENOUGH_WAITING:
             self._watched_since.pop(dest, None)
-        watched = now - self._watched_since.setdefault(dest, now) if backlog.waiting >= copy_headroom.ENOUGH_WAITING else 0.0
+        watched = (
+            now - self._watched_since.setdefault(dest, now) if backlog.waiting >= copy_headroom.ENOUGH_WAITING else 0.0
+        )
         a_second = copy_headroom.pace(backlog, watched)
-        loaded = 0.0 if not backlog.waiting else None if a_second is None else copy_headroom.load(backlog, a_second, now)
+        loaded = (
+            0.0 if not backlog.waiting else None if a_second is None else copy_headroom.load(backlog, a_second, now)
+        )
         before = self._judged.get(dest, Caution())
         after = self._judged[dest] = copy_headroom.judge(before, loaded)
         if after.paused and not before.paused and a_second is not None:

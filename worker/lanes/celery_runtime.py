@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from worker.runtime.telemetry import emit
 from worker.runtime.health import Signs, illness
+from worker.runtime.telemetry import emit
 
 BEAT = 10.0  # seconds from one bell of a lane to the next
 SILENCE = 2.5 * BEAT  # no bell for so long: Redis or beat is away

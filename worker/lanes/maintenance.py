@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from jobs.facts import Fact
 from providers.types import MICROS
-from worker.services import Services
 from worker.runtime.telemetry import emit
+from worker.services import Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

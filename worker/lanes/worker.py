@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from jobs.policy import rate
+from jobs.facts import Fact, SubmitUnclear
 from jobs.ledger import is_away
 from jobs.ledger.claims.values import Claim, DueCopy, DuePoll
-from jobs.facts import Fact, SubmitUnclear
-from worker.lanes import maintenance
-from worker.runtime.budgets import differing
-from worker.lanes.backpressure import Watchman
-from worker.runtime.deadline_semaphore import Room
-from worker.services import Services, budget_of, limits_of
+from jobs.policy import rate
 from worker.images.staging import remove_stale_bodies
-from worker.stages import copy, hint, poll, submit
-from worker.stages import poll_batch
+from worker.lanes import maintenance
+from worker.lanes.backpressure import Watchman
+from worker.runtime.budgets import differing
+from worker.runtime.deadline_semaphore import Room
+from worker.runtime.limits import budget_of, limits_of
 from worker.runtime.telemetry import emit
+from worker.services import Services
+from worker.stages import copy, hint, poll, poll_batch, submit
 
 #: Seconds of one shift in a Celery worker: short, so that a process that must end is never kept.
 SHIFT = 20.0

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from worker.lanes.worker import SHIFT, Crew, Drained
-from worker.services import Services
 from worker.runtime.telemetry import emit
+from worker.services import Services
 
 T = TypeVar("T")
 

@@ -1,1 +1,1 @@
-"""."""
+"""A run in this process: until its batch has ended, or only a person can help."""

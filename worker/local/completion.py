@@ -6,9 +6,9 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.policy import failure_breaker
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
+from jobs.policy import failure_breaker
 from jobs.results.progress import images_failing, resting
 from jobs.states import Batch as BatchState
 from jobs.states import DestTrouble, Job

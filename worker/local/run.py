@@ -16,17 +16,25 @@ from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
-from jobs.results.progress import count, day_budget_line, failing_line, resting, stop_line, trouble_line, unwritable_line
-from jobs.results.writers import dollars
 from jobs.policy.reuse import REUSE_WAITS
+from jobs.results.progress import (
+    count,
+    day_budget_line,
+    failing_line,
+    resting,
+    stop_line,
+    trouble_line,
+    unwritable_line,
+)
+from jobs.results.writers import dollars
 from jobs.states import Batch as BatchState
 from worker.lanes.worker import Crew, Drained, lanes_of
-from worker.services import Services
+from worker.local.completion import Reason, Standing, bad_rows, common_failure, finished, is_over
 from worker.local.stall import StallDetector
+from worker.runtime.health import Signs, illness
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
 from worker.runtime.telemetry import emit
-from worker.local.completion import Reason, Standing, bad_rows, common_failure, finished, is_over
-from worker.runtime.health import Signs, illness
+from worker.services import Services
 
 __all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
 

@@ -6,15 +6,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobs.ledger import Ledger
+from jobs.ledger.accounts.durations import TaskKind
 from jobs.policy import poll_schedule
 from jobs.policy.poll_schedule import Aim, Durations, Plan
-from jobs.ledger import Ledger
-from jobs.ledger.claims.values import TaskKind
 from jobs.settings.model import Account
 from providers.types import Route
-from worker.runtime.executors import Calls
-from worker.runtime.clock import Clock
 from worker.polling.batching import Sharing
+from worker.runtime.clock import Clock
+from worker.runtime.executors import Calls
 
 #: Seconds between two looks at what all workers have learnt.
 LOOK_EVERY = 3.0

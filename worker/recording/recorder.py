@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.ledger import Ledger
 from jobs.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
-from jobs.ledger.values.failing import Failing
+from jobs.ledger import Ledger
+from jobs.ledger.claims.values import Failing
 from providers.types import MESSAGE_LIMIT, MICROS, clean
-from worker.runtime.executors import Calls
-from worker.runtime.clock import Clock
 from worker.recording.rescue_file import Rescue
-from worker.runtime.telemetry import emit
+from worker.runtime.clock import Clock
+from worker.runtime.executors import Calls
 from worker.runtime.ledger_writes import LedgerWrites
+from worker.runtime.telemetry import emit
 
 #: Facts in one transaction: enough to share one fsync among many, few enough to let a claim in between.
 MOST_IN_A_GROUP = 500

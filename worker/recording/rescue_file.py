@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, get_args
 
-from jobs.ledger import is_away
 from jobs.facts import Fact
+from jobs.ledger import is_away
 from worker.runtime.telemetry import emit
 
 _FACTS = {kind.__name__: kind for kind in get_args(Fact)}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from jobs.errors import BadInput, StoreError
+from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.planning.adoption import (
     IMAGE,
     Found,
@@ -21,13 +23,11 @@ from jobs.planning.adoption import (
     path_of,
     paths_of,
 )
-from jobs.errors import BadInput, StoreError
-from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.planning.planner import DEFAULT_PATH
-from worker.storage import ownership_mark
-from worker.runtime.executors import side_by_side
 from worker.images.check import BadImage, check
 from worker.images.sidecar import sidecar_path
+from worker.runtime.executors import side_by_side
+from worker.storage import ownership_mark
 from worker.storage.base import METADATA_LIMIT, OWN, Store
 
 #: Objects asked about at once, and images read at once: each is in memory whole.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from jobs.ledger.reports.values import UnknownAttempt
+from jobs.ledger.batches.values import UnknownAttempt
 from jobs.settings.model import Settings
 from providers.dialects.answers import about
-from providers.types import Call, PollOutcome, Unreadable, clean
 from providers.registry import DIALECTS
+from providers.types import Call, PollOutcome, Unreadable, clean
 from worker.http.client import Http
 from worker.polling.routes import Routes
 from worker.services import catalog_of

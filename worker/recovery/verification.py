@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from jobs.errors import StoreError
 from jobs.policy.verification import Condition, Finding, Kept, judge_entry, judge_hash
 from jobs.states import Image
-from worker.runtime.executors import side_by_side
 from worker.images.check import BadImage, decode_fully
+from worker.runtime.executors import side_by_side
 from worker.services import Services
 from worker.stages.copy import LEASE, copy
 from worker.storage.base import Store, as_metadata

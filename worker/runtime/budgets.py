@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.results.writers import dollars
-from worker.services import budget_of
+from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger

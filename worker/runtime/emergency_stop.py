@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass, field
 
 from jobs.ledger import Ledger
-from worker.runtime.executors import Calls
 from worker.runtime.clock import Clock
+from worker.runtime.executors import Calls
 
 #: Seconds for which one look serves all submits of a process. `pause --all` waits for longer before it counts.
 FRESH = 0.25

@@ -17,20 +17,20 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from jobs.errors import StoreError
-from jobs.ledger.claims.values import DueCopy
 from jobs.facts import Fact, ImageChecked, ImageDelayed, ImageStored
+from jobs.ledger.claims.values import DueCopy
 from jobs.policy.copy_headroom import SAVED_BEFORE
 from worker.images import check
 from worker.images.check import Checked
-from worker.services import Services
 from worker.images.sidecar import provenance, sidecar_path
 from worker.images.staging import MEMORY as IN_MEMORY
 from worker.images.staging import Body
-from worker.stages import reuse
-from worker.stages.fetch import sound
-from worker.stages.copy_retry import LONGEST_STORE_WAIT, LaterError, delayed, later
-from worker.storage.base import Put, Store
 from worker.runtime.telemetry import emit
+from worker.services import Services
+from worker.stages import reuse
+from worker.stages.copy_retry import LONGEST_STORE_WAIT, LaterError, delayed, later
+from worker.stages.fetch import sound
+from worker.storage.base import Put, Store
 from worker.storage.write_verification import UNFAITHFUL, demand_kept
 
 T = TypeVar("T")

@@ -6,13 +6,13 @@ import functools
 import math
 from typing import NoReturn
 
-from jobs.policy.copy_failures import needs_person
-from jobs.ledger.claims.values import DueCopy
 from jobs.facts import ImageDelayed, ImageLost, ReuseGone
+from jobs.ledger.claims.values import DueCopy
+from jobs.policy.copy_failures import needs_person
 from providers.types import Link, clean
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages.delivered_images import UNKNOWN_LIFE, death_of
-from worker.runtime.telemetry import emit
 
 #: The provider was asked for another link and did not say whether there is one; or it says that there is none, or
 #: does not find the task, which one whose database is away says of all.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jobs.ledger.claims.values import DuePoll, Intent
 from jobs.facts import Made
+from jobs.ledger.claims.values import DuePoll, Intent
 from jobs.policy.copy_headroom import SAVED_BEFORE
+from providers.token_prices import TokenPrices, Usage
 from providers.types import Link
-from providers.catalog.token_prices import TokenPrices, Usage
 from worker.http.client import FetchError
 from worker.images.check import BadImage, check
-from worker.services import Services
 from worker.images.staging import Body
 from worker.runtime.telemetry import emit
+from worker.services import Services
 
 #: Seconds and bytes of one download here.
 TIMEOUT, LIMIT = 60.0, 256 * 1024 * 1024

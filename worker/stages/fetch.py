@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from jobs.ledger.claims.values import DueCopy
 from providers.dialects.answers import about
 from providers.types import Empty, Failed, Link, NotFound, Succeeded
-from worker.images import check
 from worker.http.client import FetchError
+from worker.images import check
 from worker.images.check import BadImage, Checked
+from worker.images.staging import Body, decoded
 from worker.runtime.deadline_semaphore import Share
 from worker.services import Services
-from worker.images.staging import Body, decoded
 from worker.stages import reuse
 from worker.stages.copy_retry import GONE_AFTER, NO_WORD, NOT_FOUND, SILENT_AFTER, later, lose_or_wait
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT

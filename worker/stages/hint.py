@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from jobs.ledger.claims.values import DueHint
 from jobs.facts import SubmitAccepted
+from jobs.ledger.claims.values import DueHint
 from providers.dialects import callbacks
 from worker.http.client import Exchange
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages.poll import TIMEOUT
-from worker.runtime.telemetry import emit
 
 #: Seconds until a hint that could not be looked into is looked at again; doubled each time.
 LEASE = 30.0

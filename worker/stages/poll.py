@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from jobs.policy import doubts
-from jobs.policy.doubts import Doubt
-from jobs.policy.adaptive_limits import POLL_REST
-from jobs.ledger.facts.interim import UNKNOWN_STATUS
-from jobs.ledger.claims.values import DuePoll
 from jobs.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.ledger.claims.values import DuePoll
+from jobs.ledger.facts.interim import UNKNOWN_STATUS
+from jobs.policy import doubts
+from jobs.policy.adaptive_limits import POLL_REST
+from jobs.policy.doubts import Doubt
 from providers.dialects.answers import about
 from providers.types import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http.client import Exchange
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages.delivered_images import Billed, made_of
-from worker.runtime.telemetry import emit
 
 #: What a poll leads to: one fact, or several that become durable together.
 Facts = tuple[Fact, ...]

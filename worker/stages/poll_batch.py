@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from jobs.ledger.claims.values import DuePoll
-from providers.types import ManyTold, Running, Succeeded, Unreadable, clean
 from providers.registry import MANY_TASKS
+from providers.types import ManyTold, Running, Succeeded, Unreadable, clean
 from worker.http.client import Exchange
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages import poll
-from worker.runtime.telemetry import emit
 
 #: The code of a poll that was answered without a word about its task.
 NOT_TOLD = "not_told_together"

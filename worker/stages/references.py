@@ -17,8 +17,8 @@ from jobs.errors import StoreError
 from jobs.ledger.claims.values import Intent
 from jobs.planning.references import LARGEST, MOST_DATA
 from jobs.results.rows import public_address
-from providers.types import Request, Route
 from providers.references import By, file_name, is_link, is_object, words_of
+from providers.types import Request, Route
 from worker.http.client import FetchError, File
 from worker.images.check import BadImage, check
 from worker.references import bucket_and_key, content_type_of, has_hash, place_of

@@ -10,14 +10,14 @@ import functools
 from typing import NoReturn
 
 from jobs.errors import StoreError
-from jobs.ledger.claims.values import DueCopy, Origin
 from jobs.facts import ReuseGone
+from jobs.ledger.claims.values import DueCopy, Origin
 from jobs.policy.reuse import REUSE_GONE, REUSE_WAITS
 from providers.types import clean
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages.copy_retry import LaterError, delayed
 from worker.storage.base import Store
-from worker.runtime.telemetry import emit
 
 #: Seconds at most between two looks at whether an image that is being made elsewhere is stored.
 LONGEST_WAIT = 30.0

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from jobs.policy.endings import SILENCES, Ending, Silence, unanswered
-from jobs.ledger import is_away
-from jobs.ledger.claims.values import Intent, TaskKind
 from jobs.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.ledger import is_away
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.claims.values import Intent
+from jobs.policy.endings import SILENCES, Ending, Silence, unanswered
 from providers.types import (
     Accepted,
     Ambiguous,
@@ -24,11 +25,11 @@ from providers.types import (
     clean,
 )
 from worker.http.client import Exchange, File
+from worker.http.transport import Mark
+from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages import hint, references
 from worker.stages.delivered_images import Billed, made_of
-from worker.runtime.telemetry import emit
-from worker.http.transport import Mark
 
 T = TypeVar("T")
 

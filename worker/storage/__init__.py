@@ -1,1 +1,1 @@
-"""."""
+"""Where images end up: buckets and folders."""

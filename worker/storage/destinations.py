@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs.errors import StoreError
-from worker.storage.opening import open_store
-from worker.storage.base import Store
 from worker.runtime.telemetry import emit
+from worker.storage.base import Store
+from worker.storage.opening import open_store
 from worker.storage.write_verification import UNFAITHFUL, Trust
 
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.

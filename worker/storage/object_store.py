@@ -18,8 +18,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from jobs.errors import StoreError
-from worker.storage.object_store_options import RETRY, client_options
 from worker.storage.base import NO_METADATA, PROBE, Put, Seen, Store, plain_metadata, told_metadata
+from worker.storage.object_store_options import RETRY, client_options
 
 Opened = S3Store | GCSStore | AzureStore
 

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, func, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from jobs.policy import adaptive_limits
 from jobs.errors import BadInput
+from jobs.ledger.accounts.values import AccountLimits, Stranded
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.ledger.database.schema import ledger as ledger_row
-from jobs.ledger.accounts.values import AccountLimits, Stranded
-from providers.types import MICROS
+from jobs.policy import adaptive_limits
 from providers.registry import key_variable
+from providers.types import MICROS
 
 
 def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from jobs.ledger.database.schema import accounts, days, jobs, ledger
 from jobs.ledger.accounts.values import DayLimit
+from jobs.ledger.database.schema import accounts, days, jobs, ledger
 
 DAY = 86_400  # seconds
 

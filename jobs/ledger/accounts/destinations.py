@@ -26,9 +26,9 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.policy.copy_failures import PERSON_CODES
-from jobs.ledger.database.schema import attempts, batches, destination_troubles, images
 from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.database.schema import attempts, batches, destination_troubles, images
+from jobs.policy.copy_failures import PERSON_CODES
 from jobs.policy.copy_headroom import LONG_LOOK, SHORT_LOOK, Backlog
 from jobs.states import IN_FLIGHT, DestTrouble
 from providers.types import clean

@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from jobs.policy import poll_schedule
 from jobs.ledger.database.schema import accounts, attempts, durations
-from jobs.ledger.claims.values import TaskKind
+from jobs.policy import poll_schedule
 from jobs.states import IN_FLIGHT
 
 #: Part of an account's places after which what was known weighs half, where that is more than usual: tasks that run at
@@ -132,3 +131,12 @@ def found(tx: Connection) -> dict[int, tuple[int, float]]:
     """By account: provider tasks found done, and the seconds of lateness in all."""
     summed = select(durations.c.account_id, func.sum(durations.c.found), func.sum(durations.c.lateness))
     return {row[0]: (int(row[1]), float(row[2])) for row in tx.execute(summed.group_by(durations.c.account_id))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskKind:
+    """Provider tasks that take alike long."""
+
+    account: str
+    provider_model: str
+    resolution: str  # as the request asks for it; empty: it does not

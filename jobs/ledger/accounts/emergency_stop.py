@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, literal_column, select, update
 
-from jobs.policy.endings import Silence
+from jobs.ledger.accounts.worker_values import Stop
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.ledger.database.schema import ledger as ledger_row
-from jobs.ledger.accounts.worker_values import Stop
+from jobs.policy.endings import Silence
 from jobs.states import Attempt
 
 #: Part of a claim's own statement: a claim reads it after it has the account's row, never before.

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from jobs.policy import adaptive_limits
 from jobs.facts import TaskStillRunning
+from jobs.policy import adaptive_limits
 from jobs.policy.rate import Permits
 
 

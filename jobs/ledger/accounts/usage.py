@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.policy.endings import Silence
-from jobs.policy.adaptive_limits import Bound
 from jobs.ledger.accounts import durations
-from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
 from jobs.ledger.accounts.values import LearntLimits, Use
+from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
+from jobs.policy.adaptive_limits import Bound
+from jobs.policy.endings import Silence
 from jobs.states import Batch as BatchState
 
 #: Seconds over which submits are counted.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select
 
-from jobs.ledger.database.schema import workers
 from jobs.ledger.accounts.worker_values import Worker
+from jobs.ledger.database.schema import workers
 
 #: Seconds after which a silent worker is forgotten: all it held was taken over long ago.
 FORGOTTEN = 7 * 86_400.0

@@ -1,1 +1,1 @@
-"""."""
+"""Batches and their rows: recorded, changed, steered, verified, adopted."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.ledger.batches.batches import find_batch, number_jobs, upsert_batch
+from jobs.ledger.batches.values import NewBatch, Row
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import ASKED, images, jobs
-from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
-from jobs.ledger.batches.values import NewBatch, Row
 from jobs.states import Image, Job
 
 #: Rows written with one statement.

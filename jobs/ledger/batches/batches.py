@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from jobs.policy.failover import Failover
-from jobs.ledger.database.schema import batches
 from jobs.ledger.batches.values import Batch, NewBatch
+from jobs.ledger.database.schema import batches
+from jobs.policy.failover import Failover
 from jobs.states import Batch as BatchState
 
 #: Jobs a batch can number before they would run into the next batch's.

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from jobs.policy.failure_breaker import common_failure
 from jobs.ledger.database.schema import batches, jobs
+from jobs.policy.failure_breaker import common_failure
 from jobs.states import Batch, Job
 
 _BAD = (Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL)

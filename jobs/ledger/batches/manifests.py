@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
-from jobs.policy.failover import Failover
 from jobs.ledger.batches import adopted
-from jobs.ledger.claims import copy_failures
 from jobs.ledger.batches.batches import batch_of, number_jobs, upsert_batch
-from jobs.ledger.database.events import job_event, write_events
-from jobs.ledger.claims.reuse import Wish, allot
-from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
 from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.claims.reuse import Wish, allot
+from jobs.ledger.database.events import job_event, write_events
+from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
+from jobs.policy.failover import Failover
 from jobs.states import Image, Job
 from providers.types import Request
 

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Select, bindparam, exists, func, literal_column, select
 
 from jobs.ledger.batches.batches import first_number
+from jobs.ledger.batches.values import MadeBefore, Recorded
 from jobs.ledger.claims.reuse import USABLE
 from jobs.ledger.database.schema import batches, images, jobs
-from jobs.ledger.batches.values import MadeBefore, Recorded
 from jobs.states import Job
 
 #: Rows that were paid for, or are being made, or may have been.

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, true, update
 
-from jobs.ledger.claims import copy_failures
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import batch_id_of
-from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
-from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.batches.manifests import current_slots, revise
-from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
 from jobs.ledger.batches.values import Row
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.database.events import job_event, write_events
+from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
+from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
 from jobs.states import Batch as BatchState
 from jobs.states import Image, Job
 from providers.types import Request

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from jobs.errors import BadInput
-from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.database.events import event_row, write_events
+from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import accounts, attempts, batches, images, jobs
-from jobs.ledger.reports.values import UnknownAttempt
 from jobs.states import Attempt, Image
 from providers.types import Request
 

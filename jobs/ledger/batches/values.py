@@ -116,16 +116,6 @@ class MadeBefore(NamedTuple):
     key: str  # of one of them
 
 
-class Source(NamedTuple):
-    """A row whose images another row with its request may take."""
-
-    request_hash: str
-    job_id: int
-    request: bytes
-    origin: int  # the first image, however often it was copied since
-    is_stored: bool  # else it is being made, or may have been
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """A row of a batch as the ledger has it, whatever the newest manifest says."""
@@ -137,3 +127,22 @@ class Recorded:
     listed: bool  # in the newest manifest
     made: bool  # paid for, or being made, or perhaps
     usable: bool  # its images may be taken for another row, as far as its state and revision tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownAttempt:
+    """An attempt whose outcome nobody can know."""
+
+    attempt_id: int
+    batch: str
+    key: str
+    account: str
+    provider: str
+    provider_model: str
+    slots: tuple[int, ...]
+    money: int  # at most
+    price_known: bool
+    sent_at: float
+    code: str | None
+    message: str | None
+    edits: bool = False  # made from references

@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from jobs.policy.verification import Awaited, Kept
-from jobs.ledger.database.job_state import derive_jobs
-from jobs.ledger.database.events import event_row, job_event, write_events
-from jobs.ledger.batches.manifests import shown_key
-from jobs.ledger.facts.record import record
-from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, images, jobs
 from jobs.facts import ImageLost, ReuseGone
+from jobs.ledger.batches.manifests import shown_key
+from jobs.ledger.database.events import event_row, job_event, write_events
+from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, images, jobs
+from jobs.ledger.facts.record import record
 from jobs.policy.reuse import REUSE_GONE
+from jobs.policy.verification import Awaited, Kept
 from jobs.states import Image
 
 #: The code of an image that a person gave up, and the event.

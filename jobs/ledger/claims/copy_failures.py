@@ -20,14 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from jobs.policy.copy_failures import (
-    BEGUN,
-    ENOUGH,
-    PERSON_AFTER,
-    Blame,
-    failure_of,
-    probe_after,
-)
+from jobs.facts import Fact, ImageDelayed, ImageLost, ImageStored
+from jobs.ledger.claims.values import Failing
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import (
     ANY_ACCOUNT,
@@ -38,8 +32,14 @@ from jobs.ledger.database.schema import (
     copy_failures,
     images,
 )
-from jobs.facts import Fact, ImageDelayed, ImageLost, ImageStored
-from jobs.ledger.values.failing import Failing
+from jobs.policy.copy_failures import (
+    BEGUN,
+    ENOUGH,
+    PERSON_AFTER,
+    Blame,
+    failure_of,
+    probe_after,
+)
 from jobs.states import Image
 from providers.types import clean
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, bindparam, func, literal_column, select, update
 
-from jobs.policy.copy_failures import BEGUN, ENOUGH, blind_probe_after, is_stopped, probe_after
 from jobs.ledger.accounts.destinations import HELD_UP, heard
 from jobs.ledger.claims.copy_failures import INSERT, Scope, is_of, scope_of, told, waiting_images
+from jobs.ledger.claims.values import Failing
 from jobs.ledger.database.schema import (
     ANY_ACCOUNT,
     ATTEMPTS_AN_ACCOUNT,
@@ -24,7 +24,7 @@ from jobs.ledger.database.schema import (
     images,
     jobs,
 )
-from jobs.ledger.values.failing import Failing
+from jobs.policy.copy_failures import BEGUN, ENOUGH, blind_probe_after, is_stopped, probe_after
 from jobs.states import DestTrouble
 
 #: An account's newest attempts, of which those are counted whose images are not tried yet.

@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, literal_column, or_, select, update
 
-from jobs.policy import retry
 from jobs.ledger.accounts.destinations import HELD_UP
-from jobs.ledger.database.schema import accounts, batches, jobs, shares
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
+from jobs.ledger.database.schema import accounts, batches, jobs, shares
+from jobs.policy import retry
 from jobs.states import Batch as BatchState
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from jobs.ledger.database.schema import accounts, attempts, hints, jobs
 from jobs.ledger.claims.values import DueHint
+from jobs.ledger.database.schema import accounts, attempts, hints, jobs
 from providers.types import Request, clean
 
 #: Different provider tasks that callbacks may name for one attempt before the rest is ignored.

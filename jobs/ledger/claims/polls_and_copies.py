@@ -22,15 +22,15 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.policy import rate
-from jobs.policy.doubts import Doubted
-from jobs.ledger.claims.submits import SILENT_WORKERS, lock_account
+from jobs.facts import ImageChecked
+from jobs.ledger.accounts.places import SILENT_WORKERS, lock_account
 from jobs.ledger.accounts.poll_rate import after_use, poll_rate
 from jobs.ledger.claims.reuse import origins
-from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.claims.values import DueCopy, DuePoll, Origin
-from jobs.facts import ImageChecked
+from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
+from jobs.policy import rate
 from jobs.policy.copy_headroom import SAVED_BEFORE
+from jobs.policy.doubts import Doubted
 from providers.types import request_hash
 
 # -- polls ---------------------------------------------------------------------------------------------------------
@@ -52,9 +52,7 @@ def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tupl
     account = lock_account(tx, name)
     if terms.provider not in (None, account.provider):
         return [], None
-    permits = rate.permits(
-        tat=account.poll_tat, now=now, per_second=poll_rate(account), ahead=0.25, most=terms.at_most
-    )
+    permits = rate.permits(tat=account.poll_tat, now=now, per_second=poll_rate(account), ahead=0.25, most=terms.at_most)
     requests = _requests(tx, account.id, now, permits.count, terms) if permits.count else []
     if requests:
         used = {"of_account": account.id, "tat": permits.tat(len(requests)), "more": len(requests)}

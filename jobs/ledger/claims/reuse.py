@@ -21,11 +21,9 @@ from sqlalchemy import (
     update,
 )
 
+from jobs.ledger.claims.values import Origin, TakenFrom
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
-from jobs.ledger.batches.values import Source
-from jobs.ledger.claims.values import Origin
-from jobs.ledger.reports.values import TakenFrom
-from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, is_reusable
+from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, Source, is_reusable
 from jobs.states import Attempt, Image, Job
 from providers.types import Request
 

@@ -18,10 +18,8 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Float,
     Integer,
     Row,
-    Text,
     bindparam,
     func,
     insert,
@@ -30,69 +28,17 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.policy import rate
-from jobs.policy import retry
-from jobs.policy.adaptive_limits import Bound
 from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.claims import fair_share
-from jobs.ledger.claims import copy_stops
-from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs, workers
+from jobs.ledger.accounts.places import in_flight, lock_account, most_in_flight, submit_rate
+from jobs.ledger.claims import copy_stops, fair_share
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, Share
 from jobs.ledger.claims.values import Claim, Intent
+from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.policy import rate, retry
+from jobs.policy.adaptive_limits import Bound
 from jobs.policy.retry import UNCLEAR_BEFORE_REST
-from jobs.states import IN_FLIGHT, Attempt, Image, Job
+from jobs.states import Attempt, Image, Job
 from providers.types import Request
-
-#: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
-SILENT = 20.0
-
-
-def lock_account(tx: Connection, name: str) -> Row[Any]:
-    """The account's row, held until the transaction ends: the one place where its limits are decided."""
-    return tx.execute(_ACCOUNT, {"called": name}).one()
-
-
-# Statements are built once: to build one and to look it up in SQLAlchemy's cache costs as much as to run it.
-# `key_share`: a stronger lock would stand in the way of every foreign key that is checked, and make rings of waiting.
-_ACCOUNT = select(accounts).where(accounts.c.name == bindparam("called")).with_for_update(key_share=True)
-
-
-def in_flight(tx: Connection, account_id: int, now: float | None = None, holder: str | None = None) -> int:
-    """Attempts that occupy a place at the provider.
-
-    With `now`, submits of a process that gave no sign of life for long do not: they stay leased until nobody can send
-    them, but their places must not stand empty for all that time. `holder`: the process that asks.
-    """
-    if now is None:
-        return tx.execute(_FLYING, {"of_account": account_id}).scalar_one()
-    return tx.execute(_FLYING_NOW, {"of_account": account_id, "moment": now, "me": holder}).scalar_one()
-
-
-_me = workers.alias()
-#: Silence counts from the asker's own last sign of life: while the database was away nobody could give any.
-_MY_LIFE = select(_me.c.seen_at).where(_me.c.name == bindparam("me", type_=Text)).scalar_subquery()
-_ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT
-#: Workers that gave no sign of life for long.
-SILENT_WORKERS = select(workers.c.name).where(workers.c.seen_at < _ALIVE_SINCE)
-_FLYING = select(func.count()).where(
-    attempts.c.account_id == bindparam("of_account"),
-    # Literal, not bound: only then can the planner use the partial index.
-    attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
-)
-_FLYING_NOW = _FLYING.where(
-    ~((attempts.c.state == literal_column("'submitting'")) & attempts.c.holder.in_(SILENT_WORKERS))
-)
-
-
-def submit_rate(account: Row[Any]) -> float:
-    """Submits a second: declared, or learnt so far."""
-    return float(account.submits_per_second or account.learnt_rate)
-
-
-def most_in_flight(account: Row[Any]) -> int:
-    """Provider tasks at once: declared, or learnt so far."""
-    return int(account.max_in_flight or account.learnt_in_flight)
-
 
 # -- submits -------------------------------------------------------------------------------------------------------
 

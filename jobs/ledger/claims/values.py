@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.policy.doubts import NOT_DOUBTED, Doubted
 from jobs.facts import ImageChecked
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.policy.doubts import NOT_DOUBTED, Doubted
 from providers.types import Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskKind:
-    """Provider tasks that take alike long."""
-
-    account: str
-    provider_model: str
-    resolution: str  # as the request asks for it; empty: it does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +127,33 @@ class DueCopy:
     reused: bool = False  # it is no provider's: it is taken from `origin`
     origin: Origin | None = None  # None with `reused`: it is on record no more
     linked: bool = False  # it stays where `origin` is, and is not copied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenFrom:
+    """The row that an image was taken from, or was to be."""
+
+    batch: str
+    key: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """Why nothing more is bought somewhere: images that failed one after the other, with none stored between them.
+
+    What they share: an account, with its provider; of it perhaps one provider model, and one destination; or only a
+    destination.
+    """
+
+    account: str | None
+    provider: str | None
+    provider_model: str | None  # None: whatever it made
+    dest: str | None  # None: wherever they go
+    images: int
+    money: int  # micro-dollars that these cost, where prices are known
+    since: float
+    code: str  # of the last of them, as its message
+    message: str
+    batch: str | None = None  # with an image of it that waits to be copied; the newest of these. Going on with it helps
+    next_try_at: float | None = None  # when the next single submit may try it; None: as soon as a row is there

@@ -371,7 +371,7 @@ def _is_older(found: str) -> bool:
 
 
 def _upgrade(database: Database) -> None:
-    from jobs.ledger import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
+    from jobs.ledger.database import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
 
     if database.path is not None:
         _copy_sqlite(database, _free(database.path.with_name(f"{database.path.name}.before-{HEAD}")))

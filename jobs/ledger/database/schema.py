@@ -24,8 +24,8 @@ from sqlalchemy import (
     text,
 )
 
-from jobs.policy.failover import Failover
 from jobs.policy.adaptive_limits import Bound
+from jobs.policy.failover import Failover
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
 
 metadata = MetaData(
@@ -117,7 +117,8 @@ durations = Table(
     Column("resolution", Text, primary_key=True),  # as the request asks for it; empty: it does not
     Column("found", BigInteger, nullable=False),  # provider tasks that were found done
     Column("lateness", Float(53), nullable=False),  # seconds in all from their ends to our finding them
-    Column("learnt", Text, nullable=False),  # JSON of jobs.policy.poll_schedule: how long they take, the newest counting most
+    # JSON of jobs.policy.poll_schedule: how long they take, the newest counting most.
+    Column("learnt", Text, nullable=False),
 )
 
 days = Table(
@@ -263,7 +264,9 @@ attempts = Table(
     Column("polls", Integer, nullable=False, server_default="0"),
     Column("hinted_at", Time),  # when a callback last made its poll due
     Column("not_found_since", Time),
-    Column("doubt", Text),  # how its task was last said to have ended, which is not yet believed (jobs/policy/doubts.py)
+    Column(
+        "doubt", Text
+    ),  # how its task was last said to have ended, which is not yet believed (jobs/policy/doubts.py)
     Column("doubted_since", Time),
     Column("doubts", Integer, nullable=False, server_default="0"),  # answers that said so
     Column("came", Integer, nullable=False, server_default="0"),  # its images, while it is asked about for more

@@ -9,13 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from jobs.policy import adaptive_limits
-from jobs.policy import retry
-from jobs.policy.endings import OUR_OWN, REACTIONS, Rest, Silence
-from jobs.policy.adaptive_limits import Bound, Learnt
-from jobs.ledger.claims.submits import in_flight
-from jobs.ledger.accounts.poll_rate import cooled
-from jobs.ledger.database.schema import accounts, attempts
 from jobs.facts import (
     AttemptFact,
     SubmitAccepted,
@@ -25,6 +18,12 @@ from jobs.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
+from jobs.ledger.accounts.places import in_flight
+from jobs.ledger.accounts.poll_rate import cooled
+from jobs.ledger.database.schema import accounts, attempts
+from jobs.policy import adaptive_limits, retry
+from jobs.policy.adaptive_limits import Bound, Learnt
+from jobs.policy.endings import OUR_OWN, REACTIONS, Rest, Silence
 from providers.dialects.answers import THROTTLED
 from providers.types import Kind, clean
 
@@ -169,7 +168,9 @@ def _cut(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]
         return {}
     known, flying = _learnt(account, news), in_flight(tx, account.id)
     sent_at, bound = fact.at - (fact.took or 0.0), _blamed(account, known, flying)
-    return _columns(adaptive_limits.too_much(known, bound=bound, flying=flying, sent_at=sent_at, now=fact.at, rest=rest))
+    return _columns(
+        adaptive_limits.too_much(known, bound=bound, flying=flying, sent_at=sent_at, now=fact.at, rest=rest)
+    )
 
 
 # -- rests ---------------------------------------------------------------------------------------------------------

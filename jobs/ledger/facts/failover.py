@@ -25,9 +25,9 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.policy.failover import PATIENCE, Failover, Stuck, elsewhere, more
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.schema import IS_CURRENT, accounts, attempts, batches, images, jobs
+from jobs.policy.failover import PATIENCE, Failover, Stuck, elsewhere, more
 from jobs.policy.retry import rests_until
 from jobs.states import Attempt, Batch, Image
 from providers.dialects.answers import THROTTLED

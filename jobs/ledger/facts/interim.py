@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, select, update
 
+from jobs.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
 from jobs.ledger.database.schema import accounts, attempts, images
-from jobs.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.states import Image
 from providers.types import RAW_LIMIT, clean
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, literal_column, select, update
 
-from jobs.policy.endings import Silence
-from jobs.ledger.facts import record
-from jobs.ledger.database.send_journal import Departures
-from jobs.ledger.database.schema import accounts, attempts, batches, destination_troubles, images, jobs
-from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND
 from jobs.facts import SubmitRefused, SubmitUnclear
+from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND
+from jobs.ledger.database.schema import accounts, attempts, batches, destination_troubles, images, jobs
+from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.facts import record
+from jobs.policy.endings import Silence
 from providers.types import Kind
 
 

@@ -14,20 +14,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
 
-from jobs.policy import retry
-from jobs.policy.endings import Silence
-from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.accounts import durations
-from jobs.ledger.claims import copy_failures
-from jobs.ledger.facts import failover
-from jobs.ledger.facts.account_limits import tell_account, tell_of_polls
-from jobs.ledger.claims.submits import most_in_flight
-from jobs.ledger.database.job_state import derive_jobs
-from jobs.ledger.database.events import write_events
-from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
-from jobs.ledger.database.server import FOR_NOBODY
-from jobs.ledger.facts.transitions import Changes, Failure, ImageEnd, apply, apply_copy, place_of
-from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_pause, keep_running
 from jobs.facts import (
     AccountPaused,
     AttemptFact,
@@ -40,6 +26,19 @@ from jobs.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
+from jobs.ledger.accounts import daily_budgets, durations
+from jobs.ledger.accounts.places import most_in_flight
+from jobs.ledger.claims import copy_failures
+from jobs.ledger.database.events import write_events
+from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.server import FOR_NOBODY
+from jobs.ledger.facts import failover
+from jobs.ledger.facts.account_limits import tell_account, tell_of_polls
+from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_pause, keep_running
+from jobs.ledger.facts.transitions import Changes, Failure, ImageEnd, apply, apply_copy, place_of
+from jobs.policy import retry
+from jobs.policy.endings import Silence
 from jobs.states import Attempt, Image
 from providers.types import Kind, clean
 
@@ -77,7 +76,10 @@ def _of(facts: Iterable[Any], kind: type[_F]) -> list[_F]:
 
 
 def _settle(
-    tx: Connection, ends: Sequence[AttemptFact], copies: Sequence[ImageEnd | ImageDelayed], routes: failover.Routes | None
+    tx: Connection,
+    ends: Sequence[AttemptFact],
+    copies: Sequence[ImageEnd | ImageDelayed],
+    routes: failover.Routes | None,
 ) -> set[str]:
     found = _attempts(tx, [fact.attempt_id for fact in ends])
     image_rows = _images(tx, [fact.image_id for fact in copies])

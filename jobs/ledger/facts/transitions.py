@@ -8,14 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs.policy import poll_schedule
-from jobs.policy.endings import OUR_OWN, REACTIONS, Ending, Silence
-from jobs.policy.endings import Row as RowEnding
-from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.facts import failover
-from jobs.ledger.accounts.durations import Ended
-from jobs.ledger.database.events import event_row, job_event
 from jobs.facts import (
+    CHARGE_ESTIMATED,
     AttemptFact,
     ImageDelayed,
     ImageLost,
@@ -29,7 +23,13 @@ from jobs.facts import (
     TaskFailed,
     TaskSucceeded,
 )
-from jobs.ledger.reports.books import CHARGE_ESTIMATED
+from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.accounts.durations import Ended
+from jobs.ledger.database.events import event_row, job_event
+from jobs.ledger.facts import failover
+from jobs.policy import poll_schedule
+from jobs.policy.endings import OUR_OWN, REACTIONS, Ending, Silence
+from jobs.policy.endings import Row as RowEnding
 from jobs.states import ATTEMPT_STEPS, Attempt, Image
 from providers.types import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
 

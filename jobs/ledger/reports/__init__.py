@@ -1,1 +1,1 @@
-"""."""
+"""What people ask the ledger. Reads only."""

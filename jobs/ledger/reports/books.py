@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 
+from jobs.facts import CHARGE_ESTIMATED
 from jobs.states import Attempt
-
-#: The code of an attempt that is billed by its usage, and whose answer told none: charged at what was set aside.
-CHARGE_ESTIMATED = "charge_estimated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

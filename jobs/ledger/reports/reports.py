@@ -11,27 +11,23 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.accounts import destinations
-from jobs.ledger.accounts import durations
-from jobs.ledger.claims import reuse
-from jobs.ledger.accounts import emergency_stop
-from jobs.ledger.claims import copy_stops
-from jobs.ledger.batches.batches import as_batch
-from jobs.ledger.claims.submits import in_flight, most_in_flight, submit_rate
-from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
-from jobs.ledger.database.events import history
-from jobs.ledger.batches.manifests import shown_key
+from jobs.facts import CHARGE_ESTIMATED
+from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop
+from jobs.ledger.accounts.places import in_flight, most_in_flight, submit_rate
 from jobs.ledger.accounts.poll_rate import poll_rate
-from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.ledger.accounts.values import Account
+from jobs.ledger.batches.batches import as_batch
+from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
+from jobs.ledger.claims import copy_stops, reuse
+from jobs.ledger.database.events import history
+from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
+from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
-from jobs.ledger.reports.books import CHARGE_ESTIMATED
 from jobs.policy.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
-from providers.types import Request
 from providers.registry import PROVIDERS
+from providers.types import Request
 
 #: Rows of a result that are read at once.
 _PAGE = 500

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from jobs.policy.token_costs import Cost, CostKind
 from jobs.ledger.database.schema import attempts, events, images, jobs
+from jobs.policy.token_costs import Cost, CostKind
 from providers.types import Request
 
 #: Images that are looked at: the newest.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobs.ledger.accounts.values import DayLimit
-from jobs.ledger.batches.values import Batch
-from jobs.ledger.values.failing import Failing
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import DayLimit, LearntLimits
 from jobs.ledger.accounts.worker_values import Stop, Trouble
+from jobs.ledger.batches.values import Batch
+from jobs.ledger.claims.values import Failing, TakenFrom
 from jobs.manifest.raw_rows import as_text
+from jobs.policy.poll_schedule import Durations
+from jobs.policy.token_costs import Cost, CostKind
 from jobs.states import Job as JobState
 from providers.types import Request
 
@@ -66,25 +69,6 @@ class Progress:
     has_unpriced: bool = False  # a row that waits has no price, and fits no budget; one of $0 fits any
     budget_allows: bool | None = None  # whether an image of its next row fits its budget; None: nobody looked
     stop: Stop | None = None  # `pause --all`: nobody claims a submit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownAttempt:
-    """An attempt whose outcome nobody can know."""
-
-    attempt_id: int
-    batch: str
-    key: str
-    account: str
-    provider: str
-    provider_model: str
-    slots: tuple[int, ...]
-    money: int  # at most
-    price_known: bool
-    sent_at: float
-    code: str | None
-    message: str | None
-    edits: bool = False  # made from references
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +163,6 @@ class AttemptStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenFrom:
-    """The row that an image was taken from, or was to be."""
-
-    batch: str
-    key: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """A job's whole history."""
 
@@ -197,3 +172,12 @@ class Story:
     next_try_at: float | None
     older: tuple[StoredImage, ...] = ()  # of earlier revisions
     taken_from: Mapping[tuple[int, int], TakenFrom] = field(default_factory=dict)  # by revision and slot: not bought
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What a ledger knows of its accounts: limits by account, durations and costs by kind of task."""
+
+    limits: Mapping[str, LearntLimits] = field(default_factory=dict)
+    durations: Mapping[TaskKind, Durations] = field(default_factory=dict)
+    costs: Mapping[CostKind, Cost] = field(default_factory=dict)  # of images that are billed by tokens

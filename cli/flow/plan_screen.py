@@ -9,15 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli.output import overlap_screen
-from cli.flow import emergency_stop
-from cli.output import wording
-from cli.commands.accounts import is_paused, state_of
-from cli.output.commands import command
-from cli.flow.retries import moderated, retried
+from cli.flow import overlap_screen
 from cli.flow.environment import ledger_line
+from cli.output import emergency_stop, wording
+from cli.output.accounts import is_paused, state_of
+from cli.output.commands import command
+from cli.output.retries import moderated, retried
 from jobs.planning.survey import RouteLine, Survey
-from worker.services import budget_of
+from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
     from cli.flow.preflight import Taking

@@ -56,7 +56,7 @@ class Written:
 
 def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
     """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
-    from jobs.results.rows import plain_address, public_address  # noqa: PLC0415  beside its use
+    from jobs.results.rows import plain_address, public_address
 
     storage = desk.settings.storage
     if presign:
@@ -68,7 +68,7 @@ def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
 
 def presigned(dest: str, seconds: float) -> Address:
     """Addresses that anybody can open for so long."""
-    from worker.storage.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
+    from worker.storage.opening import open_store
 
     if is_folder(dest):
         raise BadInput(
@@ -95,7 +95,7 @@ def target_of(wish: Wish, name: str) -> str | None:
     if where is None:
         return None
     if where.startswith("file://"):
-        from urllib.parse import unquote, urlsplit  # noqa: PLC0415  rarely
+        from urllib.parse import unquote, urlsplit
 
         where = unquote(urlsplit(where).path)
     if where.endswith("/") or ("://" not in where and Path(where).is_dir()):
@@ -232,7 +232,7 @@ class _Object:
     folder = None
 
     def __init__(self, where: str, content_type: str) -> None:
-        from worker.storage.opening import open_store  # noqa: PLC0415  large, and only for remote destinations
+        from worker.storage.opening import open_store
 
         dest, _, self._name = where.rpartition("/")
         self._store, self._type = open_store(dest), content_type

@@ -1,0 +1,32 @@
+"""The settings of a command, and whether what it says is about the stand-in's pictures and money."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Settings
+
+#: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.
+NOWHERE = "http://127.0.0.1:9"
+
+
+#: Whether the settings that were read last are a stand-in's.
+_standin: ContextVar[bool] = ContextVar("standin", default=False)
+
+
+def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
+    """The settings; whatever is said from here on is marked where they are a stand-in's, by whichever of their ways."""
+    from jobs.settings.sources import load_settings
+
+    settings = load_settings(config, sandbox_url=sandbox_url)
+    _standin.set(settings.is_sandbox)
+    return settings
+
+
+def sandbox_mark() -> str:
+    """What every line says that is about the stand-in's pictures and money."""
+    return "SANDBOX " if "--sandbox" in sys.argv or _standin.get() else ""

@@ -1,0 +1,62 @@
+"""Accounts and their daily budgets, in words and as documents."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cli.output.wording import day_and_minute, day_and_time, money, span
+from jobs.results.writers import utc
+from providers.types import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.accounts.values import Account, DayLimit
+    from jobs.ledger.claims.values import Failing
+
+
+def day_line(limit: DayLimit) -> str:
+    """A daily budget, and how far it is used."""
+    whose = f"account {limit.account}" if limit.account else "all accounts"
+    spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
+    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}"
+
+
+def day_document(limit: DayLimit) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "account": limit.account,
+        "budget_usd": limit.budget / MICROS,
+        "spent_usd": limit.spent / MICROS,
+        "again_at": utc(limit.again_at),
+    }
+
+
+def failing_document(failing: Failing) -> dict[str, object]:
+    """What cannot be stored, for programs."""
+    return {
+        "account": failing.account,
+        "provider": failing.provider,
+        "provider_model": failing.provider_model,
+        "dest": failing.dest,
+        "images": failing.images,
+        "usd": failing.money / MICROS,
+        "since": utc(failing.since),
+        "code": failing.code,
+        "message": failing.message,
+        "batch": failing.batch,
+        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
+    }
+
+
+def is_paused(account: Account, now: float) -> bool:
+    """Whether it takes no submits now."""
+    return account.rests_until(now) is not None
+
+
+def state_of(account: Account, now: float) -> str:
+    """Awake, or until when and why it rests."""
+    if not is_paused(account, now):
+        return "awake"
+    until = account.rests_until(now) or now
+    how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
+    return f"paused {how_long}: {account.paused_message or account.paused_code}"

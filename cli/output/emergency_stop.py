@@ -1,0 +1,22 @@
+"""What every command says while the emergency stop stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.output.commands import command
+from jobs.results.progress import stop_line
+from jobs.results.writers import utc
+
+if TYPE_CHECKING:
+    from jobs.ledger.accounts.worker_values import Stop
+
+
+def told(stop: Stop, *, sandbox: bool) -> str:
+    """What every page says while it stands."""
+    return stop_line(stop, f" {command('resume --all', sandbox=sandbox)} ")
+
+
+def document(stop: Stop) -> dict[str, object]:
+    """The stop, for programs."""
+    return {"since": utc(stop.since), "by": stop.by}
