@@ -19,8 +19,8 @@ import pytest
 import structlog
 
 from sandbox import cluster, servers
-from tests.patience import AT_LAST
-from tests.virtual_time import RealLoop, VirtualLoop
+from tests.support.patience import AT_LAST
+from tests.support.virtual_time import RealLoop, VirtualLoop
 
 # As the program's own: structlog's are drawn by rich, with the values of all variables, for seconds of CPU each.
 structlog.configure(

@@ -14,12 +14,12 @@ from pathlib import Path
 from jobs.ledger import open_ledger
 from sandbox import launch, servers
 from sandbox.launch import Box
-from tests.command import Started
-from tests.patience import AT_LAST, until
 from tests.soak.bucket import Bucket, faulty_bucket
 from tests.soak.judge import Findings
 from tests.soak.local import settle
 from tests.soak.work import NAME, PROVIDERS, ROOT, Batch, make_batch, write_settings
+from tests.support.command import Started
+from tests.support.patience import AT_LAST, until
 
 #: Shares of what goes wrong at the CDN and at the bucket.
 SHARE = 0.1

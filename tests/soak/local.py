@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox import launch, servers
-from tests.command import Started
 from tests.soak.judge import Findings, after_the_kills, books, files_of, in_the_end, look_at
 from tests.soak.work import PROVIDERS, Batch, make_batch, scenario, write_settings
+from tests.support.command import Started
 
 #: Seconds of work between two kills, on the average, and by how much slower than that the batch is sent.
 BETWEEN, SLOWER = 0.75, 2.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jobs.facts import Made, SubmitAccepted, TaskSucceeded
 from providers.types import Link
-from tests.crew_world import Provider, close_all, row, stock, world
 from tests.soak.judge import Findings
+from tests.support.worker_world import Provider, close_all, row, stock, world
 from worker.lanes.worker import COPIES_CLAIMED, Crew
 from worker.services import Services
 

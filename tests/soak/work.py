@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import command
+from tests.support import ROOT, command
 
-ROOT = Path(__file__).parent.parent.parent
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 NAME = "soak"
 LONGEST = 900.0  # seconds a command may take

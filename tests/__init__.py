@@ -1,0 +1,1 @@
+"""Tests, by what they need: nothing (unit, contract), servers (integration), whole processes (acceptance)."""

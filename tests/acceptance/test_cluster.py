@@ -1,0 +1,157 @@
+"""Two real Celery workers, beat, PostgreSQL, Valkey, S3 and the stand-in: what dies in the middle costs only time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import subprocess
+import sys
+import time
+
+import boto3
+import pytest
+
+from jobs.ledger import open_ledger
+from jobs.states import Job
+from sandbox.cluster import BUCKET, Cluster, cluster
+from tests.conftest import Bucket, Sandbox
+from tests.support.patience import until
+
+ROWS = 90
+#: Submits that may have been on their way in one process when it was killed: a claim reaches 0.25 s ahead.
+IN_THE_AIR = 16
+PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
+
+
+SAID: list[str] = []  # by the cluster's processes
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with cluster(folder=tmp_path_factory.mktemp("cluster"), say=SAID.append) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def what_they_said():
+    """pytest shows it beside a failure."""
+    SAID.clear()
+    yield
+    sys.stderr.write("\n".join(SAID[-200:]))
+
+
+@pytest.fixture
+def sandbox(running) -> Sandbox:
+    stand_in = Sandbox(url=running.stand_in.url)
+    stand_in.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
+    stand_in.reset()
+    return stand_in
+
+
+@pytest.fixture
+def ledger(running):
+    with contextlib.closing(open_ledger(running.database.url)) as opened:
+        yield opened
+
+
+def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_nothing_twice(
+    running, sandbox, ledger, tmp_path
+):
+    submit(running, manifest(tmp_path, "killed"))
+    until(lambda: accepted(sandbox) > ROWS / 4)
+
+    running.workers[0].kill()
+    running.redis.flush()
+    at_kill = ledger.progress("killed").images_stored
+    until(lambda: ledger.progress("killed").images_stored > min(at_kill + 10, ROWS - IN_THE_AIR - 1))
+    until(lambda: is_done_but_for(ledger.progress("killed"), IN_THE_AIR))
+    wait_until_nothing_moves(ledger, "killed")
+
+    books, progress = sandbox.stats(), ledger.progress("killed")
+    assert is_done_but_for(progress, IN_THE_AIR)
+    assert running.workers[0].starts == 2, "\n".join(SAID)
+    assert books["repeated"] == {}
+    held = progress.images_in_flight + progress.images_unknown + progress.images_generated
+    assert 0 <= books["total"]["charged_images"] - progress.images_stored <= held
+    assert progress.images_stored <= len(stored_keys(running, "killed")) <= progress.images_stored + held
+
+
+def test_workers_of_a_cluster_buy_no_more_where_nothing_can_be_stored_and_store_all_once_it_can(
+    running, sandbox, ledger, tmp_path
+):
+    sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]}, rules=[{"trouble": "cdn html"}])
+    submit(running, manifest(tmp_path, "pages", rows=600))
+    until(lambda: {each.provider for each in ledger.failing(time.time())} == set(PROVIDERS))
+    until(lambda: not ledger.progress("pages").images_in_flight)
+    bought = accepted(sandbox)
+
+    assert bought < 600
+    assert ledger.progress("pages").images_stored == 0
+
+    sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
+    until(lambda: is_done_but_for(ledger.progress("pages"), 0))
+
+    books = sandbox.stats()
+    assert (books["total"]["charged_images"], books["repeated"]) == (600, {})
+    assert ledger.failing(time.time()) == ()
+
+
+def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, sandbox, ledger, tmp_path):
+    submit(running, manifest(tmp_path, "silent"))
+    until(lambda: accepted(sandbox) > ROWS / 4)
+
+    running.redis.kill()
+    until(lambda: is_done_but_for(ledger.progress("silent"), 0))
+    submit(running, manifest(tmp_path, "unheard"))
+    until(lambda: is_done_but_for(ledger.progress("unheard"), 0))
+
+    books = sandbox.stats()
+    assert (books["total"]["charged_images"], books["repeated"]) == (2 * ROWS, {})
+    assert len(stored_keys(running, "silent")) == len(stored_keys(running, "unheard")) == ROWS
+
+
+def manifest(folder, name, rows=ROWS):
+    path = folder / f"{name}.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["key", "prompt", "provider"])
+        table.writerows([f"k{n}", f"{name} picture {n}", PROVIDERS[n % 3]] for n in range(rows))
+    return path
+
+
+def submit(running: Cluster, path):
+    command = ["lightfast", "submit", str(path), "--to", f"s3://{BUCKET}", "--yes", "--quiet"]
+    done = subprocess.run(
+        command, env=running.environment, cwd=path.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def accepted(sandbox):
+    return sandbox.stats()["total"]["accepted"]
+
+
+def is_done_but_for(progress, few):
+    """Every image is stored, except at most so many that were in the hands of a process that died."""
+    return progress.images_total - progress.images_stored <= few and not progress.jobs.get(Job.READY)
+
+
+def wait_until_nothing_moves(ledger, name):
+    """Until what is left is what a dead process held; the sums below hold before that, too."""
+    seen, since = None, time.monotonic()
+    while time.monotonic() < since + 5:
+        stored = ledger.progress(name).images_stored
+        if stored != seen:
+            seen, since = stored, time.monotonic()
+        time.sleep(0.5)  # real time: what is counted too early is only weaker
+
+
+def stored_keys(running: Cluster, batch):
+    return bucket_of(running).keys(f"{batch}/")
+
+
+def bucket_of(running: Cluster):
+    names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
+    variables = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    given = {name: running.environment[variable] for name, variable in zip(names, variables, strict=True)}
+    return Bucket(server=running.store, name=BUCKET, client=boto3.client("s3", **given))

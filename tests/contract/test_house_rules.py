@@ -1,0 +1,237 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import shlex
+import subprocess
+import tomllib
+from fnmatch import fnmatch
+
+import pytest
+import yaml
+
+from sandbox.cluster import FORMATION, read_procfile
+from tests.support import ROOT
+from worker.celery import QUEUES
+
+PARTS = ("providers", "jobs", "worker", "cli", "web", "sandbox")
+SQL_LIBRARIES = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
+#: Written in pieces, so that this file keeps its own rule.
+REGISTRIES = tuple("".join(parts) for parts in (("pypi", ".org"), ("pythonhosted", ".org"), ("npmjs", ".org")))
+INDEX_OPTIONS = ("--" + "index-url", "--extra-" + "index-url", "find-" + "links")
+
+
+def modules():
+    return [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path):
+    """The top-level packages a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_every_queue_of_the_procfile_is_routed_and_the_reverse():
+    words = shlex.split(read_procfile(ROOT / "Procfile")["worker"])
+
+    assert sorted(words[words.index("--queues") + 1].split(",")) == sorted(QUEUES)
+
+
+def test_the_cluster_runs_every_process_of_the_procfile():
+    assert set(read_procfile(ROOT / "Procfile")) == {*FORMATION, "release"}
+
+
+def test_compose_starts_what_the_procfile_starts_and_checks_the_health_of_what_holds_something():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    procfile = read_procfile(ROOT / "Procfile")
+
+    for name, process in (("web", "web"), ("worker", "worker"), ("beat", "beat"), ("migrate", "release")):
+        assert services[name]["command"][:3] == shlex.split(procfile[process])[:3]
+    for name in ("postgres", "redis", "s3", "web", "sandbox"):
+        assert services[name]["healthcheck"]["test"]
+    assert "healthcheck" not in services["worker"], "the image's own check reads the heartbeat file"
+    assert services["sandbox"]["profiles"] == ["sandbox"]
+    assert "noeviction" in services["redis"]["command"]
+    assert all(needed in services for service in services.values() for needed in service.get("depends_on", {})), (
+        "a service waits for one that is not there"
+    )
+
+
+def test_a_worker_has_longer_to_end_than_it_drains():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    assert int(services["worker"]["stop_grace_period"].removesuffix("s")) > 25
+
+
+def test_sql_libraries_are_imported_in_the_ledger_only():
+    strangers = [
+        name_of(path)
+        for path in modules()
+        if SQL_LIBRARIES & set(imported(path)) and not name_of(path).startswith("jobs/ledger/")
+    ]
+
+    assert strangers == []
+
+
+def test_celery_is_imported_by_its_binding_only():
+    known = {name_of(path) for path in modules() if {"celery", "kombu"} & set(imported(path))}
+
+    assert known <= {"worker/celery.py", "worker/tasks.py"}
+
+
+def test_the_sandbox_imports_nothing_of_ours():
+    ours = set(PARTS) - {"sandbox"}
+
+    assert [name_of(path) for path in modules() if path.parts[-2] == "sandbox" and ours & set(imported(path))] == []
+
+
+def test_there_are_no_drawers():
+    """A helper has a name or lives beside its caller."""
+    drawers = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
+
+    assert [name_of(path) for path in modules() if path.name in drawers] == []
+
+
+def test_no_two_modules_define_a_public_function_of_one_name_and_one_body():
+    seen = {}
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and len(node.body) > 1:
+                seen.setdefault((node.name, ast.dump(ast.Module(node.body, []))), []).append(name_of(path))
+
+    assert {name: where for (name, _), where in seen.items() if len(where) > 1} == {}
+
+
+def test_no_tracked_file_names_a_package_registry():
+    found = [
+        (name, word)
+        for name in tracked_files()
+        if (text := _text(ROOT / name)) is not None
+        for word in (*REGISTRIES, *INDEX_OPTIONS)
+        if word in text
+    ]
+
+    assert found == []
+
+
+def test_every_constraint_is_one_exact_version():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+
+    assert [line for line in lines if not re.match(r"^[a-z0-9._-]+==[\w.+!-]+( ;.*)?$", line)] == []
+
+
+def test_every_module_folder_is_packaged():
+    """A wheel, and so the image, would lack the others."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in modules()}
+
+    assert [folder for folder in folders if not any(fnmatch(folder, pattern) for pattern in told)] == []
+
+
+def test_every_ignored_rule_has_its_reason_on_its_line():
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    ignored = [line for line in lines if re.match(r'^    "[A-Z]+[0-9]*",', line)]
+
+    assert ignored
+    assert [line for line in ignored if "#" not in line] == []
+
+
+def test_every_noqa_names_its_rule():
+    bare = re.compile(r"#\s*noqa(?!:)|#\s*type:\s*ignore(?!\[)")
+
+    assert [name_of(path) for path in modules() if bare.search(path.read_text())] == []
+
+
+def test_the_architecture_page_has_a_line_for_each_package():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    told = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", page, flags=re.MULTILINE))
+    first_lines = {
+        name_of(path.parent): ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].rstrip(".")
+        for path in modules()
+        if path.name == "__init__.py"
+    }
+
+    assert told == first_lines
+
+
+@pytest.mark.parametrize("path", [".ci/run", "Makefile", "Procfile", "Dockerfile"])
+def test_the_workshop_is_all_there(path):
+    assert (ROOT / path).stat().st_size > 0
+
+
+def test_the_program_is_installed_under_its_name():
+    scripts = importlib.metadata.entry_points(group="console_scripts", name="lightfast")
+
+    assert [script.value for script in scripts] == ["cli.main:main"]
+
+
+#: Where a test says what it waits for; the simulation and the soak have their own time, and the time of their users.
+PATIENT = ("tests/support/patience.py", "tests/support/virtual_time.py", "tests/simulation/", "tests/soak/")
+#: Seconds: a shorter limit may be over before a slow machine has done what is waited for.
+SHORT = 30
+
+
+def test_no_test_sleeps_or_waits_for_a_short_time_without_saying_why():
+    """A test that hopes is red on a slow machine; docs/testing.md names what there is instead."""
+    hopes = [
+        f"{name_of(path)}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if not name_of(path).startswith(PATIENT)
+        for line in hopeful_lines(path.read_text())
+    ]
+
+    assert hopes == [], "virtual time, a gate or `until`; or say `# real time: why` on the line"
+
+
+def test_a_hope_is_seen():
+    text = (
+        "time.sleep(0.1)\nthread.join(5)\nthread.join(timeout=5)\ntime.sleep(0.1)  # real time: a reason\nd.join(60)\n"
+    )
+
+    assert list(hopeful_lines(text)) == [1, 2, 3]
+
+
+def hopeful_lines(text):
+    lines, virtual = text.splitlines(), "mark.virtual_time" in text
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and (seconds := seconds_waited(node, virtual=virtual)) is not None:
+            said = lines[node.lineno - 1 : node.end_lineno]
+            if 0 < seconds < SHORT and not any("# real time: " in line for line in said):
+                yield node.lineno
+
+
+def seconds_waited(call, *, virtual):
+    """The number in a call that waits; those of an event loop in virtual time are none."""
+    name = ast.unparse(call.func)
+    if virtual and name.startswith("asyncio."):
+        return None
+    at = {"asyncio.wait_for": 1}.get(name, 0)
+    is_wait = name in ("time.sleep", "asyncio.sleep", "asyncio.timeout", "asyncio.wait_for")
+    is_wait |= isinstance(call.func, ast.Attribute) and call.func.attr in ("wait", "join", "result", "communicate")
+    given = [word.value for word in call.keywords if word.arg == "timeout"]
+    given += call.args[at : at + 1] if is_wait else []
+    return next((one.value for one in given if isinstance(one, ast.Constant) and type(one.value) in (int, float)), None)
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return listed.stdout.splitlines()
+
+
+def _text(path):
+    try:
+        return path.read_text()
+    except (UnicodeDecodeError, OSError):
+        return None

@@ -1,0 +1,276 @@
+"""The same row is not paid again; a manifest is recorded whole or not at all; one crew at a time on SQLite."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from jobs.errors import LedgerBusy, LightfastError, WrongSchema
+from jobs.facts import SubmitAccepted
+from jobs.ledger import open_ledger
+from jobs.ledger.batches.manifests import ChangedRows
+from jobs.ledger.database import engine, migrations, schema
+from jobs.policy.failover import Failover
+from jobs.results.rows import row_values
+from jobs.states import ATTEMPT_STEPS, Attempt, Job
+from tests.support import ROOT, stocked_ledger
+from tests.support.stocked_ledger import NOW
+
+
+def keys(ledger):
+    return [result.key for result in ledger.results("spring")]
+
+
+def test_the_same_manifest_again_adds_nothing(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(2500))
+    stocked_ledger.claim(ledger, NOW, times=2)
+
+    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2500), now=NOW)
+
+    progress = ledger.progress("spring")
+    assert progress.images_total == 2500
+    assert progress.jobs == {Job.READY: 2500 - 128, Job.WORKING: 128}
+
+
+def test_added_rows_are_new_and_results_follow_the_newest_order(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(3))
+
+    shuffled = [stocked_ledger.row(p, prompt=f"a lamp {p}") for p in (4, 2, 0, 1)]
+    placed = [_at(position, row) for position, row in enumerate(shuffled)]
+    ledger.record_manifest(stocked_ledger.new_batch(), placed, now=NOW)
+
+    assert keys(ledger) == ["k4", "k2", "k0", "k1"]
+
+
+def test_rows_left_out_of_the_newest_manifest_are_not_sent(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(3))
+    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(1), now=NOW)
+
+    assert stocked_ledger.claim(ledger, NOW) == 1
+
+
+def test_a_row_nothing_was_paid_for_takes_a_new_request_freely(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(2))
+
+    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2, prompt="a chair", n=2), now=NOW)
+
+    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    assert [(intent.request.prompt, intent.n) for intent in intents] == [("a chair 0", 2), ("a chair 1", 2)]
+
+
+def test_a_row_that_is_being_made_keeps_its_request_unless_it_is_to_be_redone(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(1))
+    stocked_ledger.claim(ledger, NOW)
+    changed = stocked_ledger.rows(1, prompt="a chair")
+
+    with pytest.raises(ChangedRows):
+        ledger.record_manifest(stocked_ledger.new_batch(), changed, now=NOW)
+    ledger.record_manifest(stocked_ledger.new_batch(), changed, keep_changed=True, now=NOW)
+    assert stocked_ledger.claim(ledger, NOW) == 0
+    assert row_values(ledger.story("spring", "k0").result, str)["lf_flags"] == ["kept"]
+    ledger.record_manifest(stocked_ledger.new_batch(), changed, redo_changed=True, now=NOW)
+
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    assert intent.request.prompt == "a chair 0"
+    again = ledger.story("spring", "k0").result
+    assert (again.revision, again.kept) == (2, False)
+
+
+def test_a_manifest_that_breaks_in_the_middle_leaves_nothing(ledger):
+    def breaks():
+        yield from stocked_ledger.rows(1500)
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        ledger.record_manifest(stocked_ledger.new_batch(), breaks(), now=NOW)
+
+    assert ledger.find_batch("spring") is None
+
+
+def test_rows_that_are_no_jobs_are_told_in_their_place_and_may_share_a_key(ledger):
+    bad = _at(1, stocked_ledger.row(0), state=Job.INVALID, error_code="bad_row", message="n: two", request=None)
+    stocked_ledger.stock(
+        ledger, [stocked_ledger.row(0), bad, _at(2, stocked_ledger.row(0), state=Job.SKIPPED, request=None)]
+    )
+
+    ledger.record_manifest(stocked_ledger.new_batch(), [stocked_ledger.row(0), bad], now=NOW)
+
+    told = [(result.key, result.state) for result in ledger.results("spring")]
+    assert told == [("k0", Job.READY), ("k0", Job.INVALID)]
+
+
+def test_many_results_come_page_by_page_in_order(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(1201))
+
+    assert keys(ledger) == [f"k{n}" for n in range(1201)]
+
+
+def _at(position, row, **changes):
+    values = {name: getattr(row, name) for name in row.__slots__}
+    return type(row)(**{**values, "position": position, **changes})
+
+
+# -- one crew, and what a dead one left ----------------------------------------------------------------------------
+
+
+def test_a_second_crew_is_told_who_holds_the_ledger(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    with ledger.hold(NOW), pytest.raises(LedgerBusy, match=f"process {os.getpid()} on "), ledger.hold(NOW):
+        pass
+    ledger.close()
+
+
+def test_a_killed_crew_leaves_its_submits_unknown_and_the_next_goes_on_at_once(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    stocked_ledger.stock(ledger, stocked_ledger.rows(5))
+    crew = (
+        "import sys; from jobs.ledger import open_ledger; from tests.support import stocked_ledger\n"
+        f"ledger = open_ledger({sqlite_ledger_url!r})\n"
+        f"with ledger.hold({NOW}):\n"
+        f"    stocked_ledger.claim(ledger, {NOW}, at_most=2); print('claimed', flush=True); sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", crew], cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout.readline() == "claimed\n"
+        process.send_signal(signal.SIGKILL)
+
+    with ledger.hold(NOW + 1):
+        assert len(ledger.unknown("spring")) == 2
+        assert stocked_ledger.claim(ledger, NOW + 1) == 3
+    ledger.close()
+
+
+def test_a_killed_crews_provider_tasks_are_polled_at_once(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    stocked_ledger.stock(ledger, stocked_ledger.rows(1))
+    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    later = NOW + 500
+    told = {"at": NOW, "task_id": "t", "poll_path": None, "next_poll_at": later}
+    ledger.record([SubmitAccepted(attempt_id=intent.attempt_id, **told)], NOW)
+
+    with ledger.hold(NOW + 1):
+        assert len(ledger.claim_polls("main", NOW + 1, lease=60)[0]) == 1
+    ledger.close()
+
+
+# -- the schema ----------------------------------------------------------------------------------------------------
+
+
+def _shape(connection):
+    found = inspect(connection)
+    return {
+        table: (
+            sorted((c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(table)),
+            sorted((str(i["name"]), tuple(i["column_names"]), bool(i["unique"])) for i in found.get_indexes(table)),
+            sorted(str(c["name"]) for c in found.get_check_constraints(table)),
+        )
+        for table in found.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_steps_lead_to_the_tables_the_code_declares(kind, request, tmp_path):
+    address = f"sqlite:///{tmp_path}/steps.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    database = create_engine(engine.normalized(address))
+    migrations.upgrade(database)
+    with database.begin() as connection:
+        stepped = _shape(connection)
+        assert engine.revision(connection) == engine.HEAD
+        connection.execute(text("DROP TABLE alembic_version"))
+        schema.metadata.drop_all(connection)
+        schema.metadata.create_all(connection)
+        declared = _shape(connection)
+    database.dispose()
+
+    assert stepped == declared
+
+
+def test_many_processes_may_find_an_empty_database_at_once(postgres_url):
+    opened = []
+    threads = [threading.Thread(target=lambda: opened.append(open_ledger(postgres_url))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({ledger.ledger_id for ledger in opened}) == 1
+    assert len(opened) == 8
+    for ledger in opened:
+        ledger.close()
+
+
+def test_a_newer_ledger_is_refused_with_the_reason(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    with ledger._database.writing() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    ledger.close()
+
+    with pytest.raises(WrongSchema, match="9999, newer than this program"):
+        open_ledger(sqlite_ledger_url)
+
+
+def test_a_ledger_that_is_not_there_is_not_made_when_only_asked_for(tmp_path):
+    with pytest.raises(LightfastError, match="there is no ledger"):
+        open_ledger(f"sqlite:///{tmp_path}/none.db", create=False)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_drawing_of_the_states_and_the_table_agree():
+    drawn = (ROOT / "docs" / "job_lifecycle.md").read_text(encoding="utf-8")
+    lines = [line.split("|")[1:3] for line in drawn.splitlines() if line.startswith("| `")]
+    told = {left.strip(" `"): {to.strip(" `") for to in right.split(",") if to.strip(" `-")} for left, right in lines}
+
+    assert told == {state.value: {to.value for to in steps} for state, steps in ATTEMPT_STEPS.items()}
+    assert set(told) == {state.value for state in Attempt}
+
+
+def elsewhere(row, **route):
+    told = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta", "mode": "official-cheap"}
+    return dataclasses.replace(row, **{**told, "price": 5_435, "max_n": 10, **route})
+
+
+def test_rows_that_wait_are_bought_on_the_route_and_at_the_price_that_the_newest_plan_told(ledger):
+    """Planned long ago, before a cheaper route was known: what is agreed to now is what is set aside now."""
+    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    planned = stocked_ledger.rows(3)
+    ledger.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+    (bought,) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
+
+    ledger.record_manifest(stocked_ledger.new_batch(), [elsewhere(row) for row in planned], now=NOW + 1)
+
+    intents = ledger.claim_submits("dev", NOW + 1, lease=90, at_most=9).intents
+    assert [(one.key, one.mode, one.price) for one in intents] == [(f"k{n}", "official-cheap", 5_435) for n in (1, 2)]
+    assert ledger.claim_submits("main", NOW + 1, lease=90, at_most=9).intents == ()
+    assert (bought.key, ledger.progress("spring").batch.reserved) == ("k0", stocked_ledger.PRICE + 2 * 5_435)
+
+
+def test_a_row_that_was_moved_or_made_anew_stays_as_it_is_when_its_manifest_comes_again(ledger):
+    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    (moved,) = (elsewhere(row) for row in stocked_ledger.rows(1))
+    ledger.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), [moved], now=NOW)
+    ledger.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), stocked_ledger.rows(1), now=NOW)
+    assert [one.price for one in ledger.claim_submits("dev", NOW, lease=90).intents] == [5_435]
+
+    ledger.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
+    ledger.redo("autumn", [("k0", None)], NOW, prices={"k0": 7})
+    ledger.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
+    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [7]
+
+
+def test_a_row_whose_price_was_agreed_to_does_not_go_where_nobody_knows_it(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(1))
+
+    ledger.record_manifest(
+        stocked_ledger.new_batch(), [elsewhere(row, price=None) for row in stocked_ledger.rows(1)], now=NOW
+    )
+
+    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [stocked_ledger.PRICE]

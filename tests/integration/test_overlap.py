@@ -1,0 +1,385 @@
+"""Nothing is bought again without a word, and adding rows takes none out: what is told, asked, and counted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+import sys
+
+import pytest
+from sqlalchemy import update
+from typer.testing import CliRunner
+
+from cli.flow import consent, register
+from cli.main import app
+from jobs.errors import BadInput
+from jobs.ledger import open_ledger
+from jobs.ledger.database.schema import batches
+from jobs.states import Job
+from tests.support import stocked_ledger as shelf
+from tests.support.overlap_world import MAIN, NOW, World, finish, rows
+
+BEFORE = ["000000001012,heron", "000000001013,lamp", "102.50,vase", "1-2,chair", "MAR-1,bench"]
+AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"]
+
+
+@pytest.fixture
+def world(tmp_path, ledger):
+    ledger.sync_accounts([MAIN], NOW)
+    return World(tmp_path, ledger)
+
+
+# -- what is found -------------------------------------------------------------------------------------------------
+
+
+def test_keys_that_a_spreadsheet_rewrote_are_seen_to_be_bought_again(world):
+    world.made(BEFORE)
+
+    again = world.look(AFTER).again
+
+    assert (again.rows, again.here, again.to_pay, again.matched) == (5, 5, 5, 0)
+    assert (again.absent, again.absent_with_images, again.places) == (5, 5, ())
+    assert again.money == 5 * 20_000
+
+
+def test_the_same_rows_under_another_name_are_seen_with_the_batch_that_has_them(world):
+    world.made(rows(30))
+    world.made(rows(4), "winter")
+
+    again = world.look([*rows(30), *rows(10, prompt="chair", key="c")], "summer").again
+
+    spring = world.ledger.find_batch("spring").id
+    assert (again.rows, again.images, again.here, again.to_pay) == (30, 30, 0, 40)
+    assert [(place.rows, place.same_keys) for place in again.places] == [(30, 30), (4, 4)]
+    assert again.places[0].batch_id == spring
+    assert again.many
+
+
+def test_each_row_on_record_answers_for_one_new_row(world):
+    world.made(["a,lamp", "b,lamp"])
+
+    again = world.look([f"k{number},lamp" for number in range(50)], "summer").again
+
+    assert (again.rows, again.to_pay) == (2, 50)
+    assert not again.many
+
+
+@pytest.mark.parametrize(("repeats", "new", "many"), [(9, 0, False), (10, 9, True), (10, 10, False), (11, 10, True)])
+def test_many_are_ten_and_over_half_of_what_would_be_paid(world, repeats, new, many):
+    world.made(rows(repeats))
+
+    assert world.look([*rows(repeats), *rows(new, prompt="x", key="x")], "summer").again.many is many
+
+
+def test_rows_that_the_batch_has_under_their_keys_are_no_repeats(world):
+    world.made(rows(30), "winter")
+    world.take(rows(30))
+
+    again = world.look(rows(30)).again
+
+    assert (again.rows, again.to_pay, again.matched) == (0, 30, 30)
+
+
+def test_what_was_never_paid_for_and_what_the_stand_in_made_is_no_purchase(world):
+    world.take(rows(30), "winter")
+    world.made(rows(30), "rehearsal", sandbox=True)
+
+    assert world.look(rows(30)).again.rows == 0
+    assert world.look(rows(30), "second", sandbox=True).again.rows == 30
+
+
+def test_repeats_are_found_across_chunks_and_a_key_that_comes_later_is_in_the_manifest(world):
+    world.made(rows(2_500))
+
+    renamed = [*rows(1_200, key="new"), *rows(1_300, first=1_200)]
+    again = world.look(renamed).again
+
+    assert (again.rows, again.here, again.absent, again.matched) == (1_200, 1_200, 1_200, 1_300)
+
+
+# -- adding and taking out -----------------------------------------------------------------------------------------
+
+
+def progress(world):
+    return world.ledger.progress("spring")
+
+
+def test_appended_rows_come_after_those_on_record_which_all_stay(world):
+    world.made(rows(320))
+    world.take(rows(20, first=320), append=True)
+
+    listed = [result.key for result in world.ledger.results("spring")]
+    assert listed == [f"k{number}" for number in range(340)]
+    assert progress(world).jobs == {Job.DONE: 320, Job.READY: 20}
+    assert (progress(world).images_stored, progress(world).images_total) == (320, 340)
+    assert (progress(world).rows_out, progress(world).images_aside) == (0, 0)
+
+
+def test_appending_the_same_rows_twice_adds_them_once_and_a_mended_row_is_good(world):
+    world.made(rows(3))
+    twice = [*rows(2, first=3), "k9,"]
+    world.take(twice, append=True, skip_bad=True)
+    world.take(twice, append=True, skip_bad=True)
+    world.take(["k1,lamp 1", "k9,mended"], append=True)
+
+    assert [result.key for result in world.ledger.results("spring")] == ["k0", "k1", "k2", "k3", "k4", "k9"]
+    assert Job.INVALID not in progress(world).jobs
+
+
+def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world):
+    world.made(rows(320))
+    world.take(rows(20, first=320))
+    seen = progress(world)
+
+    assert seen.jobs == {Job.DONE: 320, Job.READY: 20}
+    assert (seen.images_stored, seen.images_total, seen.images_aside) == (320, 340, 0)
+    assert (seen.rows_out, seen.images_out, seen.bytes_stored) == (320, 320, 320 * 9)
+    assert [result.key for result in world.ledger.results("spring")] == [f"k{number}" for number in range(320, 340)]
+
+    finish(world.ledger, "spring")
+    assert progress(world).jobs == {Job.DONE: 340}
+
+
+def test_rows_taken_out_without_images_are_nobodys_and_come_back_with_their_manifest(world):
+    world.take(rows(10))
+    finish(world.ledger, "spring", most=4)
+    world.take(rows(1, first=9))
+
+    assert progress(world).jobs == {Job.DONE: 4, Job.READY: 1}
+    assert progress(world).images_total == 5
+
+    world.take(rows(10))
+    assert progress(world).jobs == {Job.DONE: 4, Job.READY: 6}
+    assert (progress(world).rows_out, progress(world).images_total) == (0, 10)
+
+
+# -- at the terminal -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A folder with a ledger of its own: spring has thirty rows, all made; `m.csv` is to be written."""
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "key")
+    with_ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
+    with_ledger.sync_accounts([MAIN], NOW)
+    World(tmp_path, with_ledger).made(rows(30))
+    with_ledger.close()
+    return tmp_path
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["lightfast", *words])
+    done = CliRunner().invoke(app, list(words))
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def write(folder, lines, name="m.csv", head="key,prompt"):
+    (folder / name).write_text("\n".join([head, *lines]) + "\n")
+
+
+def test_plan_tells_where_the_images_are_and_a_command_that_costs_nothing(shop, monkeypatch):
+    write(shop, [*rows(12), *rows(3, prompt="chair", key="c")])
+
+    page = call(monkeypatch, "plan", "m.csv", "--to", "out").stdout
+    told = json.loads(call(monkeypatch, "plan", "m.csv", "--to", "out", "--json").stdout)["again"]
+
+    assert "12 of 15 rows to be paid (up to $0.24) have a request that was made already" in page
+    assert "12 in batch spring -> /d/spring" in page
+    assert "--yes alone does not buy it, --buy-again does" in page
+    assert told["elsewhere"] == [{"batch": "spring", "dest": "/d/spring", "rows": 12, "same_keys": 12}]
+    assert (told["rows"], told["usd"], told["needs_buy_again"]) == (12, 0.24, True)
+    assert shlex.split(told["instead"][1])[-2:] == ["--json", "--reuse"]
+    instead = shlex.split(told["instead"][0])
+    assert instead == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--append"]
+
+    free = json.loads(call(monkeypatch, "plan", *instead[2:]).stdout)
+    assert (free["rows"]["new"], free["images"], free["taken_out"]["rows"]) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("words", [["--reuse", "m.csv"], ["m.csv", "--reuse", "link"], ["m.csv", "--reuse=copy"]])
+def test_reuse_stands_alone_or_says_how(shop, monkeypatch, words):
+    write(shop, [*rows(12), *rows(3, prompt="chair", key="c")])
+
+    told = json.loads(call(monkeypatch, "plan", *words, "--to", "out", "--json").stdout)
+
+    assert told["reused"] == {"rows": 12, "images": 12, "usd_not_spent": 0.24}
+    assert (told["images"], told["again"]["rows"], told["again"]["needs_buy_again"]) == (3, 0, False)
+    page = call(monkeypatch, "plan", *words, "--to", "out").stdout
+    assert f"12 images of 12 rows {'named' if 'link' in words else 'copied from'}" in page
+    assert "up to $0.24 is not spent" in page
+
+
+def test_reuse_has_two_ways(shop, monkeypatch):
+    write(shop, rows(1))
+
+    with pytest.raises(BadInput, match="expected nothing after it, copy or link"):
+        call(monkeypatch, "plan", "m.csv", "--reuse=move")
+
+
+def test_yes_alone_does_not_buy_what_was_made_already(shop, monkeypatch):
+    write(shop, rows(30))
+
+    with pytest.raises(BadInput, match="--yes alone does not buy that: add --buy-again") as refused:
+        call(monkeypatch, "run", "m.csv", "--to", "out", "--yes")
+
+    assert "30 of 30 rows to be paid were made already" in str(refused.value)
+    assert not (shop / "out").exists()
+
+
+@pytest.mark.parametrize("quiet", ["--quiet", "--json"])
+def test_the_warning_is_heard_where_the_plan_is_not_shown(shop, quiet):
+    write(shop, rows(30))
+
+    done = CliRunner().invoke(app, ["run", "m.csv", "--to", "out", "--yes", quiet])
+
+    assert isinstance(done.exception, BadInput)
+    assert "30 of 30 rows to be paid (up to $0.60) have a request that was made already" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_run_says_that_all_keys_are_new_before_it_asks(shop):
+    write(shop, [f"0{row}" for row in rows(5)], "spring.csv")
+
+    done = CliRunner().invoke(app, ["run", "spring.csv"])
+
+    assert "would spend at most $0.10, and there is no terminal" in str(done.exception)
+    assert "30 rows on record are not in this manifest" in done.stderr
+    assert "no row on record is in this manifest: all its keys are new" in done.stderr
+    assert "5 in this batch, under keys that are not in this manifest. Has a spreadsheet rewritten them?" in done.stderr
+
+
+def test_a_file_of_the_new_rows_alone_is_told_what_it_takes_out(shop, monkeypatch):
+    write(shop, rows(2, first=30), "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv").stdout
+    told = json.loads(call(monkeypatch, "plan", "spring.csv", "--json").stdout)
+    kept = json.loads(call(monkeypatch, "plan", "spring.csv", "--append", "--json").stdout)
+
+    assert "30 rows on record are not in this manifest, 30 of them with images" in page
+    assert "lightfast run spring.csv --append" in page
+    assert told["taken_out"] == {"rows": 30, "with_images": 30}
+    assert (kept["taken_out"]["rows"], kept["not_in_manifest"], kept["again"]["instead"]) == (0, 30, [])
+
+
+def test_append_needs_keys(shop, monkeypatch):
+    write(shop, ["a lamp"], "spring.csv", head="prompt")
+
+    done = CliRunner().invoke(app, ["plan", "spring.csv", "--append"])
+
+    assert done.exit_code == 2
+    assert "--append needs a key column" in done.stderr
+
+
+def test_status_and_why_tell_of_rows_that_were_taken_out(shop, monkeypatch):
+    with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
+    World(shop, with_ledger).take(rows(2, first=30))
+    with_ledger.close()
+
+    assert "30 of these rows are no longer in the manifest" in call(monkeypatch, "status", "spring").stdout
+    document = json.loads(call(monkeypatch, "status", "spring", "--json").stdout)
+    assert (document["rows"]["done"], document["images"]["aside"]) == (30, 0)
+    assert document["taken_out"] == {"rows": 30, "images": 30}
+    assert "k3: done  (no longer in the manifest" in call(monkeypatch, "why", "spring", "k3").stdout
+    assert "30 of these rows are no longer in the manifest" in call(monkeypatch, "results", "spring").stderr
+
+
+def test_keys_that_a_spreadsheet_rewrote_in_another_file_are_shown_with_what_costs_nothing(shop, monkeypatch):
+    write(shop, [f"{at:05d},a cup {at}" for at in range(1, 13)], "zeros.csv")
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        looked = World(shop, ledger)
+        looked.made([f"{at:05d},a cup {at}" for at in range(1, 13)], "zeros")
+    write(shop, [f"{at},a cup {at}" for at in range(1, 13)], "opened.csv")
+
+    page = call(monkeypatch, "plan", "opened.csv", "--to", "out").stdout
+
+    assert 'Has a spreadsheet rewritten the keys? "0000' in page
+    assert "with the keys of batch zeros put back into the file" in page
+    assert "lightfast run opened.csv --batch zeros" in page
+
+
+def test_where_all_rows_are_bad_none_is_said_to_be_taken_out(shop, monkeypatch):
+    write(shop, ["x,", "y,"], "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv").stdout
+
+    assert "2 bad" in page
+    assert "taken out" not in page
+    assert "--append" not in page
+
+    write(shop, ["x,", "new,a good one"], "spring.csv")
+    assert "30 rows on record are not in this manifest, or bad in it" in call(monkeypatch, "plan", "spring.csv").stdout
+
+
+def test_changed_rows_that_are_kept_are_not_said_to_be_unchanged(shop, monkeypatch):
+    write(shop, [f"{row} now" for row in rows(30)], "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv", "--changed", "keep").stdout
+
+    assert "30 changed" in page
+    assert "changed rows are left as they are" in page
+    assert "new or changed" not in page
+
+
+# -- the question --------------------------------------------------------------------------------------------------
+
+
+def ask(monkeypatch, answer, **changes):
+    monkeypatch.setattr(consent, "is_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n"))
+    asked = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", asked)
+    values = {"yes": False, "sandbox": False, "command": "run", "again": "30 of 30 rows to be paid were made already"}
+    consent.agree(600_000, **{**values, **changes})
+    return asked.getvalue()
+
+
+def test_at_a_terminal_the_question_says_that_it_is_bought_again(monkeypatch):
+    asked = ask(monkeypatch, "y")
+
+    assert asked == "30 of 30 rows to be paid were made already (--buy-again). Spend at most $0.60? [y/N] "
+    with pytest.raises(BadInput, match="You did not agree"):
+        ask(monkeypatch, "")
+    with pytest.raises(BadInput, match="--buy-again"):
+        ask(monkeypatch, "y", yes=True)
+
+
+def test_the_rehearsal_asks_as_the_run_will(monkeypatch):
+    with pytest.raises(BadInput, match="--buy-again"):
+        ask(monkeypatch, "y", yes=True, sandbox=True)
+    assert ask(monkeypatch, "", again="", sandbox=True) == ""
+
+
+def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatch):
+    write(shop, ["k30,lamp 30,red"], "more.csv", head="key,prompt,Colour")
+    monkeypatch.setattr(register, "claim_destination", lambda *_, **__: None)
+    with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
+    with with_ledger._database.writing() as tx:
+        tx.execute(update(batches).values(dest=str(shop / "out")))
+    with_ledger.close()
+    words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
+    monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
+    monkeypatch.setattr("cli.commands.steer.ring", lambda *_: None)
+
+    call(monkeypatch, *words)
+
+    lines = call(monkeypatch, "results", "spring", "--columns", "key,prompt,Colour").stdout.splitlines()
+    assert lines[0] == "key,prompt,Colour"
+    assert (lines[1], lines[-1]) == ("k0,lamp 0,", "k30,lamp 30,red")
+    assert "m.csv + more.csv" in call(monkeypatch, "status", "spring").stdout
+
+
+def test_added_rows_are_asked_for_although_the_batchs_own_still_wait_with_money_agreed_to(shop, monkeypatch):
+    with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
+    asked = [shelf.row(place) for place in range(30)]
+    with_ledger.record_manifest(shelf.new_batch("waits", dest=str(shop / "out"), agreed=600_000), asked, now=NOW)
+    with_ledger.close()
+    write(shop, rows(5, first=30), "more.csv")
+    words = ["run", "more.csv", "--batch", "waits", "--append"]
+
+    refused = CliRunner().invoke(app, words)
+
+    assert "would spend at most $0.10, and there is no terminal" in str(refused.exception)

@@ -1,0 +1,96 @@
+"""`results` on a ledger that has lived through a little of everything."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+
+from cli.commands.results import write_results
+from cli.flow.outputs import Wish
+from cli.flow.session import open_desk
+from jobs.errors import BadInput
+from tests.support.shop import call, open_shop
+
+
+@pytest.fixture
+def dest(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def told(tmp_path, dest):
+    open_shop(tmp_path, dest)
+    return tmp_path
+
+
+def test_results_are_one_line_a_row_in_the_manifests_order(told, dest):
+    rows = list(csv.DictReader(io.StringIO(call("results", "shop").stdout)))
+
+    assert [(row["key"], row["Title"], row["lf_status"]) for row in rows] == [
+        ("lamp", "Lamp", "done"),
+        ("vase", "Vase", "failed"),
+        ("sofa", "Sofa", "held"),
+        ("rug", "Rug", "skipped"),
+        ("desk", "Desk", "ready"),
+    ]
+    assert json.loads(rows[0]["lf_urls"]) == [(dest / f"shop/lamp/{slot}.png").as_uri() for slot in (0, 1)]
+    assert rows[0]["lf_cost_usd"] == "0.04"
+    assert [row["lf_error"] for row in rows] == ["", "moderation", "outcome_unknown", "empty_column", ""]
+
+
+def test_results_per_image_go_to_a_file_that_appears_whole(told):
+    outcome = call("results", "shop", "--per", "image", "-o", "done.jsonl", "--only", "done")
+
+    lines = [json.loads(line) for line in (told / "done.jsonl").read_text().splitlines()]
+    assert [(line["lf_key"], line["lf_index"]) for line in lines] == [("lamp", 0), ("lamp", 1)]
+    assert outcome.stdout == ""
+    assert "2 lines -> done.jsonl" in outcome.stderr
+    assert not list(told.glob(".lightfast-*"))
+
+
+def test_results_that_fail_leave_the_old_file(told):
+    (told / "done.csv").write_text("old")
+
+    with pytest.raises(BadInput, match="no column"):
+        call("results", "shop", "-o", "done.csv", "--columns", "nothing")
+
+    assert (told / "done.csv").read_text() == "old"
+    assert not list(told.glob(".lightfast-*"))
+
+
+def test_results_go_to_a_bucket_with_addresses_people_can_open(told, s3):
+    call("results", "shop", "-o", f"{s3.url}/reports/shop.csv")
+
+    assert s3.read("reports/shop.csv").startswith(b"key,Title,lf_key,")
+
+
+def test_results_are_behind_the_public_address_where_there_is_one(told, monkeypatch):
+    monkeypatch.setenv("LIGHTFAST_STORAGE__PUBLIC_URL", "https://img.shop.com/s/")
+
+    text = call("results", "shop", "--columns", "Image Src=lf_url", "--only", "done").stdout
+
+    assert text == "Image Src\nhttps://img.shop.com/s/shop/lamp/0.png\n"
+
+
+def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
+    (told / "sheets").mkdir()
+
+    call("results", "shop", "-o", "sheets/shop.html")
+
+    page = (told / "sheets/shop.html").read_text()
+    assert 'src="../out/shop/lamp/0.png"' in page
+    assert (told / "sheets/../out/shop/lamp/0.png").exists()
+    assert "lightfast unknown shop --key sofa" in page
+
+
+def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
+    with open_desk(None, sandbox=False) as desk:
+        in_bucket = dataclasses.replace(desk.ledger.find_batch("shop"), dest=s3.url)
+        write_results(desk, in_bucket, Wish(format="html", output="shop.html"))
+
+    assert "X-Amz-Signature" in (told / "shop.html").read_text()
+    assert "for 7 days" in capsys.readouterr().err

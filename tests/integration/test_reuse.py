@@ -1,0 +1,441 @@
+"""--reuse: an image that is there already is not paid for again, and is the very same; what is not there is told."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import create_engine, select, text, update
+
+from jobs.errors import LightfastError
+from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
+from jobs.ledger import open_ledger
+from jobs.ledger.batches.manifests import Manner, record_manifest
+from jobs.ledger.batches.values import NewBatch
+from jobs.ledger.claims.reuse import Wish
+from jobs.ledger.database.schema import attempts, batches, images, jobs
+from jobs.planning.intake import record, survey
+from jobs.policy.reuse import Allotment, Reuse, is_reusable
+from jobs.results.rows import plain_address, row_values
+from jobs.states import Image, Job
+from providers.types import Kind, Request
+from tests.support import stocked_ledger as shelf
+from tests.support.overlap_world import MAIN, NOW, World, finish, rows
+from tests.support.shop import call, document, open_shop
+from tests.support.worker_world import Provider, close_all, png, row, stock, world
+from worker.local.completion import Reason, Standing
+from worker.local.run import told
+from worker.stages.copy import copy
+
+
+@pytest.fixture(autouse=True)
+async def _closed():
+    yield
+    await close_all()
+
+
+@pytest.fixture
+def shop(tmp_path, ledger):
+    ledger.sync_accounts([MAIN], NOW)
+    return World(tmp_path, ledger)
+
+
+def reused(shop, name):
+    """The keys of the rows whose images are taken from, by the batch's own keys."""
+    with shop.ledger._database.reading() as tx:
+        source, owner = images.alias(), jobs.alias()
+        joined = (
+            images.join(jobs, jobs.c.id == images.c.job_id)
+            .join(batches, batches.c.id == images.c.batch_id)
+            .join(source, source.c.id == images.c.source_id)
+            .join(owner, owner.c.id == source.c.job_id)
+        )
+        wanted = select(jobs.c.key, owner.c.key).select_from(joined).where(batches.c.name == name)
+        return dict(map(tuple, tx.execute(wanted)))
+
+
+# -- which rows ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_there_cost_nothing_and_the_plan_says_so(shop):
+    shop.made(rows(30))
+
+    seen = shop.take([*rows(30, key="new"), *rows(5, prompt="chair", key="c")], "summer", reuse=Reuse.COPY)
+
+    again = seen.again
+    assert (again.reused, again.reused_images, again.reused_money) == (30, 30, 30 * 20_000)
+    assert (seen.images, seen.money, again.to_pay, again.rows) == (5, 5 * 20_000, 5, 0)
+    assert [(line.images, line.tasks) for line in seen.routes] == [(5, 5)]
+    assert reused(shop, "summer") == {f"new{number}": f"k{number}" for number in range(30)}
+    assert shop.ledger.progress("summer").jobs == {Job.WORKING: 30, Job.READY: 5}
+    assert len(shop.ledger.claim_submits("main", NOW, lease=60.0, ahead=60.0).intents) == 5
+
+
+def test_keys_that_were_rewritten_take_the_images_of_the_old(shop):
+    shop.made(rows(2_500))
+
+    seen = shop.take([*rows(1_200, key="new"), *rows(1_300, first=1_200)], reuse=Reuse.COPY)
+
+    assert (seen.again.reused, seen.images, seen.again.absent) == (1_200, 0, 1_200)
+    assert seen.routes == ()
+    assert reused(shop, "spring") == {f"new{number}": f"k{number}" for number in range(1_200)}
+
+
+def test_repeats_stay_different_pictures(shop):
+    shop.made(["a,lamp", "b,lamp"])
+    shop.take([f"x{number},lamp" for number in range(5)], "summer", reuse=Reuse.COPY)
+    finish(shop.ledger, "summer", most=2)
+
+    assert sorted(reused(shop, "summer").values()) == ["a", "b"]
+    seen = shop.take([f"y{number},lamp" for number in range(9)], "autumn", reuse=Reuse.COPY)
+    assert (seen.again.reused, seen.images) == (2, 7), "a copy is the same picture as what it was copied from"
+    assert sorted(reused(shop, "autumn").values()) == ["x0", "x1"], "the newest copy is the likeliest to be there"
+
+
+def test_no_row_gets_a_picture_that_its_batch_has(shop):
+    shop.made(["a,lamp"])
+    shop.take(["a2,lamp"], "copies", reuse=Reuse.COPY)
+    finish(shop.ledger, "copies")
+
+    seen = shop.take(["a,lamp", "b,lamp"], reuse=Reuse.COPY)
+
+    assert (seen.again.reused, seen.images) == (0, 1)
+
+
+def test_another_n_another_request_and_the_stand_ins_images_are_not_taken(shop):
+    shop.made(rows(3), head="key,prompt", name="spring")
+    shop.made(rows(3), "rehearsal", sandbox=True)
+    with shop.ledger._database.writing() as tx:  # as `redo --prompt` leaves it
+        other = Request(prompt="vase", model="gpt-image-2").to_json()
+        tx.execute(update(jobs).where(jobs.c.key == "k1").values(request=other, revision=2))
+        tx.execute(
+            update(images).where(images.c.job_id.in_(select(jobs.c.id).where(jobs.c.key == "k1"))).values(revision=2)
+        )
+
+    twice = [f"{line},2" for line in rows(3)]
+    assert shop.look(twice, "pairs", reuse=Reuse.COPY, head="key,prompt,n").again.reused == 0
+    shop.take(rows(3, key="x"), "summer", reuse=Reuse.COPY)
+    assert reused(shop, "summer") == {"x0": "k0", "x2": "k2"}
+
+
+def test_references_count_as_the_same_only_where_their_bytes_were_recorded():
+    base = Request(prompt="x", model="gpt-image-2")
+    recorded = f"photos/a.png#sha256-{'a' * 64}.png"
+
+    assert is_reusable(base)
+    assert is_reusable(replace(base, references=(recorded,)))
+    assert not is_reusable(replace(base, references=(recorded, "https://shop.example/a.png")))
+    assert not is_reusable(replace(base, references=("s3://shop/a.png",)))
+
+
+def test_rows_with_several_images_take_all_of_them_by_their_slots(shop):
+    shop.made(["a,lamp,3"], head="key,prompt,n")
+
+    seen = shop.take(["b,lamp,3"], "summer", reuse=Reuse.COPY, head="key,prompt,n")
+
+    assert (seen.again.reused, seen.again.reused_images, seen.again.reused_money) == (1, 3, 60_000)
+    due, _ = shop.ledger.claim_copies(NOW, holder="me", lease=60.0, at_most=9)
+    assert [(one.slot, one.origin.path) for one in sorted(due, key=lambda each: each.slot)] == [
+        (slot, _path(shop, "a", slot)) for slot in range(3)
+    ]
+
+
+def _path(shop, key, slot):
+    (result,) = [each for each in shop.ledger.results("spring") if each.key == key]
+    return result.images[slot].path
+
+
+def test_what_the_plan_counted_on_and_is_gone_is_not_bought_without_a_word(shop):
+    shop.made(rows(3))
+    intake = shop.intake(rows(3), "summer", reuse=Reuse.COPY)
+    seen = survey(intake, None, [MAIN])
+    with shop.ledger._database.writing() as tx:
+        tx.execute(update(jobs).where(jobs.c.key == "k2").values(state=Job.LOST.value))
+
+    bound = {"dest": "/d", "path": "{batch}/{key}/{index}.{ext}", "columns": ("key",), "source": "m.csv"}
+    with pytest.raises(LightfastError, match="Nothing was recorded; run again"):
+        record(intake, seen, NewBatch(name="summer", **bound), NOW)
+    assert shop.ledger.find_batch("summer") is None
+
+
+def test_a_source_is_given_once_however_often_it_is_looked_up():
+    asked = []
+
+    def find(hashes):
+        asked.append(list(hashes))
+        return []
+
+    allotment = Allotment(find)
+    allotment.ask(["a", "b"])
+    allotment.ask(["b", "c"])
+
+    assert asked == [["a", "b"], ["c"]]
+
+
+def test_what_a_row_costs_to_be_given_its_image_does_not_grow_with_the_batch(postgres_ledger_url):
+    """PostgreSQL knows nothing of the rows that the same transaction has made, and must read few all the same."""
+    manifest = [replace(each, request_hash=f"h{at}") for at, each in enumerate(shelf.rows(2_000))]
+    ledger, engine = open_ledger(postgres_ledger_url), create_engine(postgres_ledger_url)
+    shelf.stock(ledger, manifest)
+    finish(ledger, "spring")
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("ANALYZE"))
+
+    few, many = (_rows_read(ledger, manifest[:count]) for count in (1_000, 2_000))
+
+    assert many < 5 * few, "reading all that the batch has for each row makes it ten times as many"
+    ledger.close()
+    engine.dispose()
+
+
+def _rows_read(ledger, manifest):
+    manner = Manner(reuse=Wish(how=Reuse.COPY, at_least=len(manifest)))
+    read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('jobs', 'images')"
+    with ledger._database.writer.connect() as tx:
+        record_manifest(tx, shelf.new_batch("summer"), manifest, manner, NOW)
+        return tx.execute(text(read)).scalar_one()  # and all of it is forgotten
+
+
+# -- copying -------------------------------------------------------------------------------------------------------
+
+
+def lived(tmp_path, count=1, **batch):
+    """Services whose ledger has a batch `b` with its images stored, and a batch `c` that takes them."""
+    services = world(tmp_path, Provider())
+    manifest = [row(number) for number in range(count)]
+    stock(services, tmp_path, manifest)
+    for number in range(count):
+        path = tmp_path / "dest" / "b" / f"k{number}" / "0.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(png(8, 2, colour=number))
+        _store(services, f"k{number}", f"b/k{number}/0.png", path.read_bytes())
+    again(services, tmp_path, count, **batch)
+    return services
+
+
+def _store(services, key, path, content):
+    stored = {"state": Image.STORED.value, "object_path": path, "sha256": hashlib.sha256(content).hexdigest()}
+    with services.ledger._database.writing() as tx:
+        mine = select(jobs.c.id).where(jobs.c.key == key)
+        tx.execute(update(images).where(images.c.job_id.in_(mine)).values(**stored, bytes=len(content), stored_at=1.0))
+        tx.execute(update(jobs).where(jobs.c.key == key).values(state=Job.DONE.value))
+
+
+def again(services, tmp_path, count=1, how=Reuse.COPY, at_least=None, **batch):
+    manifest = [replace(row(number), path=f"c/k{number}/{{index}}.{{ext}}") for number in range(count)]
+    new = NewBatch(
+        name="c", dest=str(tmp_path / "other"), path="{batch}/{key}/{index}.{ext}", columns=(), source="c", **batch
+    )
+    wish = Wish(how=how, at_least=count if at_least is None else at_least)
+    services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
+
+
+def due(services, later=0.0):
+    found, _ = services.ledger.claim_copies(services.clock.now() + later, holder="me", lease=60.0, at_most=9)
+    return found
+
+
+def only(services, name="c"):
+    (result,) = services.ledger.results(name)
+    return result
+
+
+async def test_the_image_is_copied_with_its_own_name_and_costs_nothing(tmp_path):
+    services = lived(tmp_path, sidecar=True)
+
+    await copy(services, due(services)[0])
+
+    (image,) = only(services).images
+    assert (tmp_path / "other" / "c/k0/0.png").read_bytes() == (tmp_path / "dest" / "b/k0/0.png").read_bytes()
+    assert (image.path, image.flags, image.cost) == ("c/k0/0.png", ("wrong-pixels", "reused"), 0)
+    assert (only(services).state, only(services).cost) == (Job.DONE, 0)
+    assert (tmp_path / "other" / "c/k0/0.json").exists()
+    assert services.ledger.reused("c") == services.ledger.reused() == (1, 20_000)
+    assert services.ledger.money("c") == []
+    story = services.ledger.story("c", "k0")
+    assert (story.taken_from[1, 0].batch, story.taken_from[1, 0].key, story.attempts) == ("b", "k0", ())
+
+
+async def test_with_link_the_results_name_the_old_object(tmp_path):
+    services = lived(tmp_path, how=Reuse.LINK)
+
+    await copy(services, due(services)[0])
+
+    values = row_values(only(services), plain_address(str(tmp_path / "other")))
+    assert values["lf_urls"] == [(tmp_path / "dest" / "b/k0/0.png").as_uri()]
+    assert not (tmp_path / "other").exists()
+    assert list(services.ledger.kept("c")) == []
+
+
+@pytest.mark.parametrize("harm", ["deleted", "other bytes", "row gone"])
+async def test_what_is_not_there_as_it_was_ends_its_row_and_only_retry_buys_it(tmp_path, harm):
+    services = lived(tmp_path)
+    path = tmp_path / "dest" / "b/k0/0.png"
+    if harm == "deleted":
+        path.unlink()
+    elif harm == "other bytes":
+        path.write_bytes(png(8, 2, colour=7))
+    else:
+        with services.ledger._database.writing() as tx:
+            tx.execute(update(images).where(images.c.source_id.is_not(None)).values(source_id=987_654))
+
+    await copy(services, due(services)[0])
+
+    assert (only(services).state, only(services).error_code) == (Job.FAILED, "reuse_gone")
+    assert services.ledger.progress("c").images_lost == 0
+    assert services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents == ()
+
+    again(services, tmp_path, at_least=0)
+    assert only(services).state is Job.FAILED, "the same command does not buy it either"
+
+    assert services.ledger.retry("c", services.clock.now()) == 1
+    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents
+    assert intent.key == "k0"
+
+
+@pytest.mark.parametrize("state", ["running", "unknown"])
+async def test_a_request_that_is_open_or_unknown_elsewhere_is_waited_for(tmp_path, state):
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    now = services.clock.now()
+    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    fact = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now + 60)
+    if state == "unknown":
+        fact = SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="outcome_unknown", message="it broke")
+    services.ledger.record([fact], now)
+    again(services, tmp_path)
+
+    await copy(services, due(services)[0])
+
+    (image,) = only(services).images
+    assert (only(services).state, image.error_code) == (Job.WORKING, "reuse_waits")
+    assert services.ledger.claim_submits("main", now, lease=900.0, only="c").intents == ()
+
+    content = png(8, 2)
+    (tmp_path / "dest/b/k0").mkdir(parents=True)
+    (tmp_path / "dest/b/k0/0.png").write_bytes(content)
+    with services.ledger._database.writing() as tx:
+        mine = {"state": Image.STORED.value, "object_path": "b/k0/0.png", "bytes": len(content)}
+        mine |= {"sha256": hashlib.sha256(content).hexdigest(), "stored_at": 1.0}
+        tx.execute(update(images).where(images.c.source_id.is_(None)).values(**mine))
+        tx.execute(update(attempts).values(state="succeeded"))
+    await copy(services, due(services, later=120.0)[0])
+
+    assert only(services).state is Job.DONE
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_row_that_is_sent_again_by_itself_is_waited_for_unless_it_has_left_its_batch(tmp_path, left):
+    """Between two attempts nothing of it is open: it was refused for its pace, and goes out again in a moment."""
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    now = services.clock.now()
+    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    again(services, tmp_path)
+    slow_down = SubmitRefused(attempt_id=intent.attempt_id, at=now, kind=Kind.THROTTLED, code="429", message="slow")
+    services.ledger.record([slow_down], now)
+    if left:
+        stock(services, tmp_path, [row(1)])
+
+    await copy(services, due(services)[0])
+
+    expected = (Job.FAILED, "reuse_gone") if left else (Job.WORKING, "reuse_waits")
+    result = only(services)
+    assert (result.state, result.error_code or result.images[0].error_code) == expected
+
+
+async def test_a_run_that_waits_for_anothers_row_does_not_call_its_image_paid(tmp_path):
+    services = world(tmp_path, Provider())
+    stock(services, tmp_path, [row(0)])
+    now = services.clock.now()
+    services.ledger.claim_submits("main", now, lease=900.0)
+    again(services, tmp_path)
+    await copy(services, due(services)[0])
+
+    progress = services.ledger.progress("c", now)
+    said = told(Reason.NOTHING_STORED, Standing(progress=progress, accounts=[], now=now))
+
+    assert said.startswith("1 image to be taken from other rows: the same request is being made for another row")
+    assert "paid image" not in said
+
+
+async def test_a_copy_whose_process_died_is_made_by_the_next(tmp_path):
+    services = lived(tmp_path)
+    assert len(due(services)) == 1
+    assert due(services) == [], "it is leased"
+
+    await copy(services, due(services, later=61.0)[0])
+
+    assert only(services).state is Job.DONE
+
+
+async def test_a_copy_that_is_gone_from_the_bucket_is_copied_again_for_nothing(tmp_path):
+    services = lived(tmp_path)
+    await copy(services, due(services)[0])
+    (kept,) = services.ledger.kept("c")
+    (tmp_path / "other" / kept.path).unlink()
+
+    assert kept.has_task
+    assert services.ledger.copy_again({kept.image_id: "gone"}, services.clock.now()) == 1
+    await copy(services, due(services)[0])
+
+    assert only(services).state is Job.DONE
+    assert (tmp_path / "other" / kept.path).exists()
+
+
+async def test_giving_up_a_copy_that_waits_loses_no_money(tmp_path):
+    services = lived(tmp_path)
+    (image,) = only(services).images
+    with services.ledger._database.reading() as tx:
+        number = tx.execute(select(images.c.id).where(images.c.source_id.is_not(None))).scalar_one()
+
+    assert image.reused
+    assert services.ledger.give_up([number], services.clock.now()) == 1
+    assert (only(services).state, only(services).error_code) == (Job.FAILED, "reuse_gone")
+    assert services.ledger.progress("c").lost_money == 0
+
+
+async def test_a_link_to_a_link_names_the_one_object_there_is(tmp_path):
+    services = lived(tmp_path, how=Reuse.LINK)
+    await copy(services, due(services)[0])
+    new = NewBatch(name="d", dest=str(tmp_path / "third"), path="{batch}/{key}/{index}.{ext}", columns=(), source="d")
+    wish = Wish(how=Reuse.LINK, at_least=1)
+    manifest = [replace(row(0), path="d/k0/{index}.{ext}")]
+    services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
+
+    await copy(services, due(services)[0])
+
+    values = row_values(only(services, "d"), plain_address(str(tmp_path / "third")))
+    assert values["lf_urls"] == [(tmp_path / "dest" / "b/k0/0.png").as_uri()]
+
+
+# -- named where it lies -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """The shop's images lie where another batch has stored them."""
+    open_shop(tmp_path, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "spring")
+    named = {"lies_at": str(tmp_path / "spring"), "source_id": 1, "attempt_id": None}
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
+    with contextlib.closing(ledger), ledger._database.writing() as tx:
+        tx.execute(update(images).where(images.c.state == Image.STORED.value).values(**named))
+    return tmp_path
+
+
+@pytest.mark.parametrize("more", [(), ("--only", "reused")])
+def test_a_contact_sheet_shows_images_that_lie_elsewhere(linked, more):
+    call("results", "shop", "--format", "html", "-o", "sheet.html", *more)
+
+    assert 'src="spring/shop/lamp/0.png"' in (linked / "sheet.html").read_text()
+
+
+@pytest.mark.usefixtures("linked")
+def test_verify_says_which_images_it_did_not_look_at_and_where_they_are(tmp_path):
+    said = call("verify", "shop").stdout
+
+    assert f"not looked at: 2 images at {tmp_path / 'spring'}" in said
+    assert document("verify", "shop")["named_elsewhere"] == {str(tmp_path / "spring"): 2}

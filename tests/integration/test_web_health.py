@@ -1,0 +1,198 @@
+"""The web door tells a probe the truth, and Prometheus what the ledger counts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi.testclient import TestClient
+
+from cli.commands.doctor import durability
+from jobs.errors import LightfastError, WrongSchema
+from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
+from jobs.ledger import open_ledger
+from jobs.ledger.accounts.worker_values import Trouble
+from jobs.settings.model import Settings
+from jobs.states import DestTrouble
+from tests.support import stocked_ledger
+from tests.support.patience import AT_LAST
+from web.app import Door, announce, make_app, serve
+
+
+@contextlib.contextmanager
+def opened(url):
+    door = Door(lambda: open_ledger(url))
+    with contextlib.closing(door), TestClient(make_app(door)) as client:
+        yield client
+
+
+def test_ready_with_a_ledger_on_either_database(ledger_url):
+    with opened(ledger_url) as client:
+        assert client.get("/livez").text == "ok\n"
+        assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_count_jobs_money_and_flight(sqlite_ledger_url):
+    with opened(sqlite_ledger_url) as client:
+        page = client.get("/metrics")
+
+    assert page.headers["content-type"].startswith("text/plain")
+    assert "lightfast_at_risk_images 0.0" in page.text
+    assert "lightfast_workers 0.0" in page.text
+
+
+def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_are_found(ledger_url):
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stocked_ledger.stock(ledger, stocked_ledger.rows(8))
+        ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="second")], now)
+        (first, *_) = ledger.claim_submits("main", now, lease=90, at_most=3).intents
+        taken = {"attempt_id": first.attempt_id, "at": now, "task_id": "t", "poll_path": None, "next_poll_at": now}
+        ledger.record([SubmitAccepted(**taken)], now)
+        ledger.claim_polls("main", now, lease=30)
+        ledger.touch_worker("here:1", now, now - 40)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    of_main = {name.removesuffix('{account="main"}'): float(value) for name, value in told.items() if "main" in name}
+    assert of_main["lightfast_submits_last_minute"] == of_main["lightfast_in_flight"] == 3
+    waiting = {name: value for name, value in told.items() if name.startswith("lightfast_waiting_rows")}
+    assert waiting == {'lightfast_waiting_rows{provider="maxapi.io"}': "5.0"}, "once"
+    assert of_main["lightfast_polls_total"] == 1
+    assert of_main["lightfast_cool_down_seconds"] == of_main["lightfast_throttled_total"] == 0
+    assert 30 < float(told['lightfast_worker_looked_seconds{worker="here:1"}']) < 60
+    assert told["lightfast_workers"] == "1.0"
+
+
+def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spare(ledger_url):
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stocked_ledger.stock(ledger, stocked_ledger.rows(7))
+        intents = ledger.claim_submits("main", now, lease=90).intents
+        made = stocked_ledger.made(expires_at=now + 1000)
+        ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=now, images=(made,)) for one in intents], now)
+        for one in ledger.claim_copies(now, holder="me", lease=60, at_most=6)[0]:
+            size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
+            ledger.record([ImageChecked(image_id=one.image_id, object_path="a", sha256="ab", **size)], now)
+            ledger.record([ImageStored(image_id=one.image_id, at=now)], now)
+        behind = {"kind": DestTrouble.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
+        ledger.say_troubles("me", [Trouble(dest="/tmp/dest", **behind)], now)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    assert told['lightfast_submits_wait{dest="/tmp/dest",kind="behind"}'] == "1.0"
+    assert 900 < float(told['lightfast_least_slack_seconds{dest="/tmp/dest"}']) < 1000
+
+
+def test_the_first_link_to_die_is_told_of_whichever_batch_it_is(ledger_url, monkeypatch):
+    monkeypatch.setattr("web.metrics.BATCHES", 1)
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        now = time.time() + ledger.clock_offset()
+        stocked_ledger.stock(ledger, stocked_ledger.rows(1), name="old")
+        (intent,) = ledger.claim_submits("main", now, lease=90).intents
+        made = stocked_ledger.made(expires_at=now + 1000)
+        ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
+        ledger.record_manifest(stocked_ledger.new_batch("new"), stocked_ledger.rows(1), now=now + 1)
+
+    with opened(ledger_url) as client:
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+
+    assert 900 < float(told["lightfast_least_link_seconds"]) < 1000
+
+
+def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):
+    ledger, asked = open_ledger(sqlite_ledger_url), []
+    together = threading.Barrier(8)
+
+    def counted():
+        asked.append(1)
+        return ledger
+
+    def ask():
+        together.wait(AT_LAST)
+        return client.get("/readyz").status_code
+
+    door = Door(lambda: ledger)
+    door.ledger = counted
+    with contextlib.closing(door), TestClient(make_app(door)) as client, ThreadPoolExecutor(8) as crowd:
+        answers = [future.result() for future in [crowd.submit(ask) for _ in range(8)]]
+
+    assert answers == [200] * 8
+    assert len(asked) < 8
+
+
+def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(sqlite_ledger_url, monkeypatch):
+    monkeypatch.setattr("web.app.PROBE_PATIENCE", 0.1)
+    monkeypatch.setattr("web.app.SCRAPE_PATIENCE", 0.1)
+    let_go = threading.Event()
+
+    def hanging():
+        assert let_go.wait(AT_LAST)
+        return open_ledger(sqlite_ledger_url)
+
+    with contextlib.closing(Door(hanging)) as door, TestClient(make_app(door)) as client:
+        assert client.get("/readyz").status_code == client.get("/metrics").status_code == 503
+        assert client.get("/livez").status_code == 200
+        let_go.set()
+
+
+def test_alive_but_not_ready_without_its_database_and_no_password_is_told():
+    with opened("postgresql+psycopg://mia:tellnobody@127.0.0.1:1/lost") as client:
+        assert client.get("/livez").status_code == 200
+        answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert "tellnobody" not in answer.text
+
+
+def test_not_ready_on_a_schema_of_another_version():
+    def open_a_newer_one():
+        raise WrongSchema("the ledger is newer than this program")
+
+    with TestClient(make_app(Door(open_a_newer_one))) as client:
+        answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.text) == (503, "not ready: WrongSchema\n")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/", "/admin"])
+def test_nothing_else_is_served(sqlite_ledger_url, path):
+    with opened(sqlite_ledger_url) as client:
+        assert client.get(path).status_code == 404
+
+
+def test_a_person_is_told_where_it_listens_and_what_is_there(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    announce("0.0.0.0", 8000, "/shop/lightfast.db")
+
+    for words in ("http://localhost:8000, and on every", "/metrics", "/hooks/", "/shop/lightfast.db", "Ctrl-C ends it"):
+        assert words in terminal.getvalue()
+
+
+def test_a_port_that_is_taken_is_said_plainly(sqlite_ledger_url):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(
+            LightfastError, match=f"cannot listen on 127.0.0.1 port {port}: address already in use. --port"
+        ):
+            serve(Settings(database_url=sqlite_ledger_url), port=port, host="127.0.0.1")
+
+
+def test_doctor_minds_no_loose_database_where_the_ledger_is_a_sandboxes(postgres_url):
+    real, toy = (Settings(database_url=postgres_url, sandbox=sandbox) for sandbox in (False, True))
+
+    assert "problem" in {finding.verdict for finding in durability(real)}
+    assert "problem" not in {finding.verdict for finding in durability(toy)}
+    assert "no matter in a sandbox's ledger: fsync = off" in " ".join(finding.text for finding in durability(toy))

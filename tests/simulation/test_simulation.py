@@ -1,0 +1,113 @@
+"""Small batches through hours of trouble: nothing paid twice, nothing paid lost, no budget crossed.
+
+`make simulate` lives through 5,000; here as many as every mutation is noticed within.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.gates import Over
+from tests.simulation.invariants import summed
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.run import run_seed
+from tests.simulation.together import Manner
+from tests.support import ROOT
+
+#: Seeds within which every mutation must have been noticed, and so those that are lived through in any case: a few at a
+#: time, so that several workers of the test run share them. More, up to the last, while something was not come upon.
+SOON, AT_A_TIME, LAST = 40, 4, 200
+#: What must have happened, else nothing is shown of it.
+MEANT = (
+    *(f"asked together, {manner}" for manner in Manner),
+    *Over,
+    "attempt_found_by_callback",
+    "copies_fall_behind",
+    "copies_keep_up_again",
+    "destination_refuses",
+    "destination_takes_again",
+    "polls_together_off",
+    "rescue_replayed",
+    "rows_moved",
+    "submits_became_unknown",
+    "unknown_paid_again",
+)
+#: Those that noticed a mutation when last looked at; they go first.
+TELLING = (0, 2, 3, 15, 17, 35)
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_behind():
+    """What killed crews left is collected here, and not in somebody else's test."""
+    yield
+    gc.collect()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """Where every process of this test run tells what its histories came upon."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "histories"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.mark.parametrize("first", range(0, SOON, AT_A_TIME))
+def test_no_history_breaks_a_rule_and_all_together_come_upon_what_they_are_meant_to_show(first, told):
+    met = set().union(*map(come_upon, range(first, first + AT_A_TIME)))
+
+    whole = told / f"{first}.whole"
+    whole.write_text(json.dumps(sorted(met)))
+    whole.rename(told / f"{first}.json")
+    by_all = [json.loads(one.read_text()) for one in told.glob("*.json")]
+    if len(by_all) == SOON // AT_A_TIME:  # whoever comes last sees all of them
+        more = iter(range(SOON, LAST))
+        missing = set(MEANT).difference(*by_all)
+        while missing and (seed := next(more, None)) is not None:
+            missing -= come_upon(seed)
+        assert not missing
+
+
+def come_upon(seed):
+    """What a history came upon; it may break no rule."""
+    outcome = run_seed(seed)
+    assert not outcome.faults, f"python -m tests.simulation --seed {seed}\n{summed(outcome.faults)}"
+    return set(outcome.met)
+
+
+@pytest.mark.parametrize("take_out", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_safeguard_that_is_taken_out_is_missed(take_out, monkeypatch):
+    take_out(monkeypatch)
+
+    order = dict.fromkeys((*TELLING, *range(SOON)))
+    noticed = next((outcome for seed in order if (outcome := run_seed(seed)).faults), None)
+
+    assert noticed is not None
+    assert {fault.rule for fault in noticed.faults} & set(MUTATIONS[take_out]), summed(noticed.faults)
+
+
+def test_a_seed_is_the_same_history_in_every_process():
+    mine = run_seed(3)
+
+    assert {_digest_elsewhere(3, hashes) for hashes in ("1", "2")} == {mine.digest}
+
+
+def _digest_elsewhere(seed: int, hashes: str) -> str:
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.simulation", "--seed", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": hashes},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return next(line for line in said.stdout.splitlines() if line.startswith("seed ")).split()[-1]

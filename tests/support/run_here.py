@@ -1,0 +1,53 @@
+"""A local run as a process of its own, to be killed: `python run_here.py FOLDER SANDBOX_URL ROWS [STALL]`.
+
+TEST_LIMITS: other limits of the account. TEST_RESTS: other constants of jobs.policy.retry, and REFUSED of polls. JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from jobs.policy import retry
+from tests.support.worker_world import row, settings, stock
+from worker.local.run import Ending, StopSignal, run_batch
+from worker.runtime.limits import limits_of
+from worker.services import Services, build
+from worker.stages import poll
+
+
+def services_at(folder: Path, url: str) -> Services:
+    limits = {"max_in_flight": 40, "submits_per_second": 150.0, "first_poll_after": 0.2, "poll_every": 0.2}
+    limits |= json.loads(os.environ.get("TEST_LIMITS", "{}"))
+    here = settings(folder, base_url=f"{url}/maxapi.io", api_key="sandbox-key", **limits)
+    return build(here.model_copy(update={"allow_private_hosts": True}))
+
+
+def prepare(services: Services, folder: Path, count: int) -> None:
+    if services.ledger.find_batch("b") is None:
+        services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+        rows = [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(count)]
+        stock(services, folder, rows)
+
+
+async def run(folder: Path, url: str, count: int, stall: float = 5.0) -> Ending:
+    services = services_at(folder, url)
+    prepare(services, folder, count)
+    stop = StopSignal()
+    try:
+        with stop.listening():
+            return await run_batch(services, "b", max_stall=stall, stop=stop)
+    finally:
+        await services.close()
+
+
+if __name__ == "__main__":
+    for name, seconds in json.loads(os.environ.get("TEST_RESTS", "{}")).items():
+        setattr(poll if name == "REFUSED" else retry, name, seconds)
+    ending = asyncio.run(run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))
+    sys.stderr.write(f"{ending.message}\n")
+    sys.exit(ending.exit_code)

@@ -1,0 +1,114 @@
+"""A batch is counted often, by a run, its watchers and Prometheus: what is counted is in indexes, not in rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from sqlalchemy import event
+
+from jobs.ledger import open_ledger
+from jobs.policy.copy_failures import BEGUN, ENOUGH
+from tests.integration.ledger import test_copy_failures
+from tests.support import stocked_ledger
+from tests.support.stocked_ledger import NOW
+
+
+@pytest.fixture
+def steps(sqlite_ledger_url):
+    """How SQLite goes about counting a batch, step by step."""
+    ledger = open_ledger(sqlite_ledger_url)
+    stocked_ledger.stock(ledger, stocked_ledger.rows(3))
+    reader, asked = ledger._database.reader, []
+    event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
+    ledger.progress("spring")
+    found = []
+    with reader.connect() as connection:
+        for said, values in [one for one in asked if one[0].startswith("SELECT")]:
+            told = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}", values)
+            found += [row[3] for row in told]
+    ledger.close()
+    return found
+
+
+def test_the_mass_of_rows_is_counted_without_reading_them(steps):
+    of_a_whole_batch = [step for step in steps if re.search(r"(jobs|images|attempts).* \(batch_id=\?\)", step)]
+    scans = [step for step in steps if re.match(r"SCAN (jobs|images|attempts)\b", step)]
+
+    assert any("COVERING INDEX ix_jobs_state" in step for step in steps)
+    assert any("COVERING INDEX ix_images_batch" in step for step in steps)
+    assert [step for step in of_a_whole_batch if "COVERING" not in step] == []
+    assert scans == []
+
+
+def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    stocked_ledger.stock(ledger, stocked_ledger.rows(3))
+    reader, asked = ledger._database.reader, []
+    event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
+    ledger.made_elsewhere([row.request_hash for row in stocked_ledger.rows(9)], besides=7, sandbox=False)
+    with reader.connect() as connection:
+        found = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[-1][0]}", asked[-1][1])]
+    ledger.close()
+
+    assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in found
+
+
+def work_of_a_claim(ledger, now, account="main"):
+    """Hundreds of SQLite's own instructions that one claim takes: no clock, and the same on every machine."""
+    done = []
+    with ledger._database.writing() as tx:  # the one connection that writes
+        tx.connection.driver_connection.set_progress_handler(lambda: done.append(1), 100)
+    claimed = ledger.claim_submits(account, now, lease=90, at_most=2).intents
+    with ledger._database.writing() as tx:
+        tx.connection.driver_connection.set_progress_handler(None, 0)
+    return claimed, len(done)
+
+
+@pytest.mark.parametrize("others", [0, 10], ids=["nothing may be sent", "another model behind them may"])
+def test_rows_that_wait_for_images_to_be_stored_again_are_not_read_by_every_claim(sqlite_ledger_url, others):
+    found = []
+    for place, rows in enumerate((200, 2_000)):
+        ledger = open_ledger(f"{sqlite_ledger_url}.{place}")
+        stocked_ledger.stock(ledger, [test_copy_failures.other_model(row) for row in stocked_ledger.rows(rows)])
+        test_copy_failures.buy_and_fail(ledger, ENOUGH)
+        if others:
+            storable = stocked_ledger.rows(others, first=rows)
+            ledger.record_manifest(stocked_ledger.new_batch(), storable, append=True, now=NOW)
+            _one_is_stored(ledger)
+        claimed, work = work_of_a_claim(ledger, NOW + 1)
+        found.append((len(claimed), work))
+        ledger.close()
+
+    (few, little), (as_few, as_little) = found
+    assert few == as_few == (2 if others else 0)
+    assert as_little <= 2 * little + 10
+
+
+def _one_is_stored(ledger):
+    """One of the other model, which is tried as a probe."""
+    test_copy_failures.buy(ledger, 1)
+    (copy,) = [copy for copy in test_copy_failures.due(ledger, 100) if copy.provider_model.startswith("gpt")]
+    test_copy_failures.store(ledger, [copy])
+
+
+def test_what_waits_to_be_copied_for_another_account_is_not_read_by_every_claim(sqlite_ledger_url):
+    found = []
+    for place, backlog in enumerate((100, 1_000)):
+        ledger = open_ledger(f"{sqlite_ledger_url}.{place}")
+        ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+        theirs = [
+            dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stocked_ledger.rows(50)
+        ]
+        ledger.record_manifest(stocked_ledger.new_batch("dev"), theirs, now=NOW)
+        ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(backlog, prompt="a vase"), now=NOW)
+        test_copy_failures.buy_and_fail(ledger, BEGUN, account="dev")
+        assert test_copy_failures.buy(ledger, backlog) == backlog
+        claimed, work = work_of_a_claim(ledger, NOW + 1, account="dev")
+        found.append((len(claimed), work))
+        ledger.close()
+
+    (few, little), (as_few, as_little) = found
+    assert few == as_few == 2
+    assert as_little <= 2 * little + 10

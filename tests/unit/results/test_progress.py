@@ -1,0 +1,123 @@
+"""What is said about how far a batch is: no pace of another run, no time left for what will not come."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from cli.flow.execute import Ended, summary
+from cli.flow.plan_screen import _fitting
+from cli.output.progress import PlainScreen
+from cli.output.wording import dollars
+from jobs.results.progress import seconds_left
+from jobs.states import Batch as BatchState
+from jobs.states import Job
+from tests.unit.results.test_contact_sheet import progress
+from worker.local.run import Ending, Reason
+
+
+def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
+    clock = [1000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+    of_before, of_now = (990.0, 992.0, 994.0, 996.0), (1010.0, 1020.0, 1030.0)
+    counts = {"images_total": 20, "images_stored": 4, "images_ready": 5, "images_in_flight": 1}
+
+    screen.show(progress(stored_at=of_before, **counts), ())
+    clock[0] = 1030.0
+    screen.show(progress(stored_at=of_before + of_now, **counts), ())
+
+    first, later = capsys.readouterr().err.splitlines()
+    assert ("a minute" in first, "left" in first) == (False, False)
+    assert "9 images a minute" in later
+    assert "about 40 s left" in later
+
+
+def test_no_time_is_promised_where_nothing_is_on_its_way_or_a_person_paused_it():
+    stored = {"stored_at": (1010.0, 1020.0, 1030.0), "images_ready": 6}
+    one = progress(**stored, images_in_flight=1)
+    paused = dataclasses.replace(one, batch=dataclasses.replace(one.batch, state=BatchState.PAUSED))
+
+    assert seconds_left(progress(**stored), 1030.0) is None
+    assert seconds_left(one, 1030.0) == pytest.approx(7 * 20 / 3)
+    assert seconds_left(paused, 1030.0) == pytest.approx(20 / 3)
+
+
+def test_a_clock_that_is_set_back_silences_nobody(capsys):
+    clock = [10_000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+
+    screen.show(progress(images_total=20, images_stored=4), ())
+    clock[0] -= 7_200.0
+    screen.show(progress(images_total=20, images_stored=5), ())
+
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_line_a_minute_shows_that_the_program_lives_where_nothing_changes(capsys):
+    clock = [10_000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+
+    for _ in range(12):
+        screen.show(progress(images_total=20, images_stored=4), ())
+        clock[0] += 10.0
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert "still at work" not in first
+    assert "still at work" in second
+
+
+def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
+    counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
+    ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
+
+    *_, (first, _), (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
+
+    assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --sandbox --budget 1.29"
+    assert "then the same command goes on; 3 rows wait, at most $0.06" in last
+
+
+def lines_of(**changes):
+    ending = Ending(exit_code=3, reason=changes.pop("reason"), message="", progress=progress(**changes))
+    return [line for line, _ in summary(Ended(ending=ending, code=3, seconds=3.0))]
+
+
+def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_pasted():
+    jobs, errors = {Job.FAILED: 5}, {"moderation": 3, "wrong_pixels": 2}
+    alone = lines_of(reason=Reason.ROWS_NEED_YOU, jobs=jobs, errors=errors)
+    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, Job.LOST: 1}, errors={**errors, "given_up": 1})
+
+    assert "  failed          5 rows   3 moderation, 2 wrong_pixels" in alone
+    assert "  failed          5 rows" in mixed
+    assert "  reasons         6 rows   3 moderation, 2 wrong_pixels, 1 given_up" in mixed
+    assert any(line.strip().startswith("lightfast redo catalog --error wrong_pixels ") for line in alone)
+    assert any(line.strip().startswith("lightfast retry catalog ") for line in mixed)
+
+
+def test_a_run_that_is_stopped_tells_what_is_reserved():
+    (money,) = [line for line in lines_of(reason=Reason.INTERRUPTED, in_flight_money=480_000) if "money" in line]
+
+    assert "$0.48 reserved in flight" in money
+
+
+def test_rows_left_out_on_the_users_word_are_not_called_done():
+    rows = {Job.DONE: 1, Job.INVALID: 1, Job.SKIPPED: 2}
+    ending = Ending(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
+
+    headline, *_ = summary(Ended(ending=ending, code=0, seconds=3.0))
+
+    assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"
+
+
+def test_a_table_of_routes_fits_a_narrow_terminal_and_its_money_has_one_precision():
+    rows = [("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")]
+    rows += [
+        ("maxapi.io", "gpt-image-2 1:1", "1", "1024x1024", "0.0200", usd, "3 s", "max_in_flight 10") for usd in "12"
+    ]
+
+    assert "BOUND BY" in _fitting(rows, None)[0]
+    assert "BOUND BY" not in _fitting(rows, 80)[0]
+    assert max(map(len, _fitting(rows, 80))) <= 80
+    assert dollars([482_000_000, 30_500, None]) == ["482.0000", "0.0305", "not known"]

@@ -1,0 +1,216 @@
+"""A crew: one shift a lane, bells that only wake, work that outlives its shift, and a thread to hold it all."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+
+from jobs.errors import BadInput
+from jobs.facts import Made, TaskSucceeded
+from jobs.ledger import open_ledger
+from jobs.states import Job
+from providers.types import Link
+from tests.support.patience import AT_LAST, until
+from tests.support.virtual_time import Gate
+from tests.support.worker_world import Provider, close_all, png, row, settings, stock, world
+from worker.lanes import maintenance
+from worker.lanes import worker as crew_module
+from worker.lanes.worker import Crew
+from worker.lanes.worker_thread import CrewThread
+from worker.services import build
+from worker.storage.opening import open_store
+from worker.storage.ownership_mark import claim_destination, look
+
+virtual_time = pytest.mark.virtual_time
+
+
+@pytest.fixture(autouse=True)
+async def _closed():
+    yield
+    await close_all()
+
+
+@virtual_time
+async def test_a_second_shift_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew_module, "IDLE", 3600.0)
+    provider = Provider()
+    services = world(tmp_path, provider)
+    crew = Crew(services)
+    await crew.start()
+    first = asyncio.ensure_future(crew.shift("submit:main", 9000.0))
+    await asyncio.sleep(60)  # it has found nothing and rests
+    stock(services, tmp_path, [row(0)])
+
+    assert await crew.shift("submit:main", 9000.0) is False
+    await asyncio.wait_for(provider.sent.wait(), 60)
+
+    assert not crew.bell("submit:other")
+    await crew.drain(5)
+    await first
+
+
+@virtual_time
+async def test_what_a_shift_began_goes_on_after_it(tmp_path):
+    provider, answered = Provider(), asyncio.Event()
+
+    async def slow(wanted):
+        await answered.wait()
+        return provider.accept(wanted)
+
+    provider.on_submit = slow
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 0.05)
+    assert crew.in_the_air == 1
+    answered.set()
+    drained = await crew.drain(5)
+
+    assert drained.unknown == 0
+    assert services.ledger.progress("b").images_in_flight == 1
+
+
+@virtual_time
+async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    services.recorder._has_trouble = True
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 60.0)
+
+    assert not provider.submits
+
+
+@virtual_time
+async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
+    provider = Provider()
+    services = world(tmp_path, provider)
+    stock(services, tmp_path, [row(0)])
+    claims, claim = [], services.ledger.claim_submits
+
+    def away(*args, **kwargs):
+        claims.append(1)
+        if len(claims) < 3:
+            raise OSError("connection refused")
+        return claim(*args, **kwargs)
+
+    services.ledger.claim_submits = away
+    crew = Crew(services)
+    await crew.start()
+
+    await crew.shift("submit:main", 20.0)
+
+    assert provider.submits.total() == 1
+    await crew.drain(5)
+
+
+@virtual_time
+async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing(tmp_path):
+    fetched = []
+    services = world(tmp_path, Provider(on_download=lambda url: fetched.append(url) or png()))
+    stock(services, tmp_path, [row(0)])
+    now, claim, gate = services.clock.now(), services.ledger.claim_copies, Gate()
+    (intent,) = services.ledger.claim_submits("main", now, lease=60.0).intents
+    made = Made(link=Link(url="https://cdn.test/0.png"), spool=None, expires_at=now + 86_400)
+    services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
+
+    def slow(*args, **kwargs):
+        claimed = claim(*args, **kwargs)
+        gate.pass_through()
+        return claimed
+
+    services.ledger.claim_copies = slow
+    crew = Crew(services)
+    await crew.start()
+    shift = asyncio.ensure_future(crew.shift("copy", 60.0))
+    await gate.reached.wait()
+
+    await crew.drain(0.0)
+    gate.open()
+    await shift
+    await asyncio.sleep(60)
+
+    assert not fetched
+
+
+@virtual_time
+async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_with_work(tmp_path):
+    rung: list[str] = []
+    services = world(tmp_path, Provider())
+    services.bells.far = rung.append
+    stock(services, tmp_path, [row(0), row(1)])
+    services.ledger.claim_submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
+
+    counts = await maintenance.run_once(services)
+
+    assert counts.unknown == 1
+    assert "submit:main" in rung
+    assert services.ledger.progress("b").jobs == {Job.HELD: 1, Job.READY: 1}
+
+
+def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
+    provider = Provider()
+    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    crew = CrewThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
+    stock_through(opened, tmp_path)
+    lanes = ["submit:main", "poll:main", "copy"]
+    callers = [threading.Thread(target=crew.shift, args=(lane, AT_LAST)) for lane in lanes]
+    for caller in callers:
+        caller.start()
+
+    with open_again(tmp_path) as ledger:
+        until(lambda: ledger.progress("b").jobs == {Job.DONE: 1})
+    assert crew.is_alive()
+    assert crew.bell("copy")
+    drained = crew.drain(AT_LAST)
+    for caller in callers:
+        caller.join(AT_LAST)
+        assert not caller.is_alive()
+
+    assert drained.unknown == 0
+    assert not crew.is_alive()
+    with open_again(tmp_path) as ledger:
+        assert ledger.progress("b").jobs == {Job.DONE: 1}
+        assert ledger.workers_seen(4e9, within=4e9) == 1
+
+
+def stock_through(ledger, tmp_path):
+    stock(SimpleNamespace(ledger=ledger, clock=SimpleNamespace(now=lambda: 1.0)), tmp_path, [row(0)])
+
+
+def open_again(tmp_path):
+    return closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}"))
+
+
+# -- the destination's mark ----------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_finds_anothers_mark_stops_unless_it_is_told_to_take_over(tmp_path):
+    store = open_store(str(tmp_path))
+    claim_destination(store, "b", "ledger-1", 1_800_000_000.0)
+    claim_destination(store, "b", "ledger-1", 1_800_000_060.0)  # our own is no obstacle
+
+    with pytest.raises(BadInput, match=r"another ledger.*--new-ledger"):
+        claim_destination(store, "b", "ledger-2", 1_800_000_120.0)
+    claim_destination(store, "b", "ledger-2", 1_800_000_120.0, new_ledger=True)
+
+    assert look(store, "b").ledger == "ledger-2"
+    assert look(store, "other") is None
+
+
+def test_a_mark_nobody_can_read_counts_as_anothers(tmp_path):
+    store = open_store(str(tmp_path))
+    store.put(".lightfast/b.json", b"[]", content_type="application/json")
+
+    with pytest.raises(BadInput):
+        claim_destination(store, "b", "ledger-1", 1.0)

@@ -1,0 +1,154 @@
+"""A worker asks when what was learnt suggests it, unless the settings say when."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.policy.poll_schedule import Durations, Span, learn
+from providers.types import Route
+from tests.support.worker_world import Provider, close_all, world
+from worker.polling.schedule import Pacing
+
+KIND = TaskKind(account="main", provider_model="m", resolution="1k")
+ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, first_poll_after=8.0)
+UNDECLARED = {"first_poll_after": None, "poll_every": None}
+
+
+@pytest.fixture(autouse=True)
+async def _closed():
+    yield
+    await close_all()
+
+
+def known(low: float, high: float, *, count: int = 400) -> Durations:
+    chance = random.Random(1)
+    drawn = [chance.uniform(low, high) for _ in range(count)]
+    return learn(Durations(), [Span(low=each, high=each) for each in drawn], told=True)
+
+
+class Told:
+    """A ledger that knows this."""
+
+    def __init__(self, durations: Durations) -> None:
+        self.known = durations
+
+    def durations(self):
+        return {KIND: self.known}
+
+
+def paced(tmp_path, durations: Durations, **changes) -> Pacing:
+    services = world(tmp_path, Provider(), **{**UNDECLARED, **changes})
+    return dataclasses.replace(services.pacing, ledger=Told(durations))
+
+
+def polls_of_one_that_takes(seconds: float, pacing: Pacing) -> int:
+    ages = [pacing.first_wait(1, KIND, ROUTE)]
+    while ages[-1] < seconds:
+        ages.append(ages[-1] + pacing.next_wait(1, KIND, ROUTE, ages[-1]))
+    return len(ages)
+
+
+async def test_the_first_poll_comes_when_recent_durations_suggest_it(tmp_path):
+    pacing = paced(tmp_path, known(30, 40))
+    before = pacing.first_wait(1, KIND, ROUTE)
+
+    await pacing.refresh()
+
+    assert before < 10
+    assert 30 < pacing.first_wait(1, KIND, ROUTE) < 42
+
+
+async def test_thrifty_asks_later_than_prompt(tmp_path):
+    prompt, thrifty = (paced(tmp_path, known(5, 20), polling=name) for name in ("prompt", "thrifty"))
+    await prompt.refresh()
+    await thrifty.refresh()
+
+    assert thrifty.first_wait(1, KIND, ROUTE) > prompt.first_wait(1, KIND, ROUTE)
+
+
+@pytest.mark.parametrize("declared", [{"first_poll_after": 3.0}, {"poll_every": 2.0}])
+async def test_what_the_settings_declare_is_kept_to(tmp_path, declared):
+    pacing = paced(tmp_path, known(30, 40), **declared)
+
+    await pacing.refresh()
+
+    assert pacing.first_wait(1, KIND, ROUTE) < 10
+
+
+async def test_another_kind_of_task_is_asked_about_by_the_catalogue(tmp_path):
+    pacing = paced(tmp_path, known(30, 40))
+    await pacing.refresh()
+
+    assert pacing.first_wait(1, dataclasses.replace(KIND, resolution="4k"), ROUTE) < 10
+
+
+async def test_a_task_that_outlives_all_others_is_asked_about_ever_more_slowly(tmp_path):
+    pacing = paced(tmp_path, known(5, 6))
+    await pacing.refresh()
+
+    waits = [pacing.next_wait(1, KIND, ROUTE, age) for age in (8.0, 60.0, 1_000.0, 40_000.0)]
+
+    assert waits == sorted(waits)
+    assert 1.0 < waits[0] < 1.5  # the kind is quick: sooner than the catalogue says
+    assert waits[-1] > 400
+
+
+async def test_where_nobody_tells_durations_a_few_first_polls_come_early(tmp_path):
+    told = known(30, 40)
+    pacing = paced(tmp_path, dataclasses.replace(told, told=0.0))
+    await pacing.refresh()
+
+    early = sum(pacing.first_wait(number, KIND, ROUTE) < 29 for number in range(2_000))
+
+    assert 20 < early < 150
+
+
+async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
+    pacing = paced(tmp_path, known(5, 6))
+    await pacing.refresh()
+    assert pacing.first_wait(1, KIND, ROUTE) < 8
+
+    pacing.ledger.known = learn(pacing.ledger.known, [Span(low=each, high=each) for each in [30.0] * 60], told=True)
+    pacing._look_at = 0.0  # as after a few seconds
+    await pacing.refresh()
+
+    assert pacing.first_wait(1, KIND, ROUTE) > 25
+
+
+class CalledBack(Told):
+    """The same, and whose callbacks came through at what time."""
+
+    def __init__(self, durations: Durations, at: dict[str, float]) -> None:
+        super().__init__(durations)
+        self.at = at
+
+    def called_back(self, since):
+        return {name for name, at in self.at.items() if at >= since}
+
+
+async def test_polls_are_late_and_few_while_callbacks_come_through_and_as_before_when_they_stop(tmp_path):
+    pacing = paced(tmp_path, known(5, 20), webhook_base_url="https://hooks.example")
+    pacing.ledger = CalledBack(known(5, 20), {"main": pacing.clock.now()})
+    await pacing.refresh()
+    relied_on = pacing.first_wait(1, KIND, ROUTE)
+
+    pacing.ledger.at = {"main": pacing.clock.now() - 3600}
+    pacing._look_at = 0.0
+    await pacing.refresh()
+
+    assert relied_on > 15
+    assert pacing.first_wait(1, KIND, ROUTE) < relied_on - 5
+
+
+async def test_where_many_share_a_request_each_is_asked_about_more_often(tmp_path):
+    alone, shared = (paced(tmp_path, known(5, 20), provider="apimaster") for _ in range(2))
+    for _ in range(50):
+        shared.sharing.note("main", 20, 1)
+    await alone.refresh()
+    await shared.refresh()
+
+    assert polls_of_one_that_takes(20, shared) > polls_of_one_that_takes(20, alone)
