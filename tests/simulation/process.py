@@ -67,6 +67,9 @@ class SimClock(SystemClock):
     def boot(self) -> float:
         return self._world.timeline.now
 
+    def cpu(self) -> float:
+        return 0.0
+
 
 class SimCalls:
     """Every call inline, with a moment before and after it in which anything may happen to the process."""

@@ -121,6 +121,10 @@ class VirtualClock:
         """Seconds since the machine was started."""
         return self._loop.time()
 
+    def cpu(self) -> float:
+        """No work takes any of its time."""
+        return 0.0
+
     async def sleep(self, seconds: float) -> None:
         """Waits."""
         await asyncio.sleep(seconds)

@@ -6,13 +6,13 @@ forgotten unless repeated, so a process that dies holds nothing up.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from jobs.ledger.accounts.worker_values import Trouble
 from jobs.policy import copy_headroom
 from jobs.policy.copy_headroom import Backlog, Caution
 from jobs.states import DestTrouble
+from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
@@ -70,7 +70,7 @@ class Watchman:
         services = self.services
         now = services.clock.now()
         self._next_look = now + LOOK_EVERY
-        backlogs, took = await services.calls.read(_timed_backlogs, services, now)
+        backlogs, took = await services.calls.read(timed, services.clock, lambda: services.ledger.backlogs(now))
         self._next_look = now + max(LOOK_EVERY, took / LOOKING_SHARE)
         for dest in {*backlogs, *self._judged}:
             self._judge(dest, backlogs.get(dest, Backlog()), now)
@@ -104,8 +104,3 @@ def _behind(dest: str, backlog: Backlog, a_second: float, now: float) -> Trouble
         f"the tightest has {spare:.0f} s to spare" if spare > 0 else "some would die before they are copied"
     )
     return Trouble(dest=dest, kind=DestTrouble.BEHIND, since=now, code="copies_behind", message=message)
-
-
-def _timed_backlogs(services: Services, now: float) -> tuple[dict[str, Backlog], float]:
-    before = time.thread_time()
-    return services.ledger.backlogs(now), time.thread_time() - before

@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from jobs.errors import MOVED
 from jobs.ledger import Ledger, is_away
@@ -31,6 +29,7 @@ from jobs.states import Batch as BatchState
 from worker.lanes.worker import Crew, Drained, lanes_of
 from worker.local.completion import Reason, Standing, bad_rows, common_failure, finished, is_over
 from worker.local.stall import StallDetector
+from worker.runtime.clock import timed
 from worker.runtime.health import Signs, illness
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
 from worker.runtime.telemetry import emit
@@ -38,7 +37,6 @@ from worker.services import Services
 
 __all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
 
-T = TypeVar("T")
 
 #: Seconds between two counts, and the share of the time that counting may take.
 COUNT_EVERY = 0.5
@@ -217,7 +215,9 @@ class _Run:
         """How everything stands, and the seconds it took to count that."""
         services = self.services
         now = services.clock.now()
-        (progress, accounts), cost = await services.calls.read(_timed, lambda: _count(services.ledger, self.name, now))
+        (progress, accounts), cost = await services.calls.read(
+            timed, services.clock, lambda: _count(services.ledger, self.name, now)
+        )
         progress = dataclasses.replace(progress, unwritable=_unwritable(services))
         return Standing(progress=progress, accounts=accounts, now=now), cost
 
@@ -267,12 +267,6 @@ def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Accoun
 def _unwritable(services: Services) -> str | None:
     """Why the ledger takes nothing from this process, as its claims and records have found."""
     return services.writes.problem or (None if services.recorder.healthy else "takes no records")
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """The work's result and its own seconds of CPU: waiting for a busy machine is no reason to look less often."""
-    before = time.thread_time()
-    return work(), time.thread_time() - before
 
 
 # -- what is said at the end ---------------------------------------------------------------------------------------

@@ -58,6 +58,9 @@ class Clock:
     def boot(self):
         return self.at
 
+    def cpu(self):
+        return 0.0
+
 
 def watched(tmp_path):
     services = world(tmp_path, Provider())
