@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cli.flow.options import Making
+from cli.flow.options import RunOptions
 from cli.flow.preflight import take
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
@@ -19,7 +19,7 @@ from jobs.settings.sources import load_settings
 def main(manifest: str, prompt: str, dest: str) -> None:
     """Surveys, then records."""
     settings = load_settings(Path("lightfast.toml"))
-    making = Making(manifest=manifest, prompt=prompt, map=["key=Handle"], to=dest)
+    making = RunOptions(manifest=manifest, prompt=prompt, map=["key=Handle"], to=dest)
     with take(making, settings) as taking:
         ledger = open_ledger(settings.database_url)
         new = NewBatch(

@@ -26,13 +26,13 @@ from jobs.ledger.accounts.durations import OF_PLACES, TaskKind
 from jobs.ledger.claims.polls_and_copies import FILLED_AHEAD
 from jobs.policy import poll_schedule
 from jobs.policy.poll_schedule import Durations
-from jobs.settings.model import Account
+from jobs.settings.model import AccountSettings
 from providers.registry import MANY_TASKS
 from providers.types import Route
 from sandbox import launch
-from worker.polling.batching import Sharing
-from worker.polling.schedule import Pacing
-from worker.runtime.executors import InlineCalls
+from worker.polling.batching import PollBatching
+from worker.polling.schedule import PollScheduler
+from worker.runtime.executors import InlineExecutors
 
 Draw = Callable[[random.Random, int], float]  # chance, the image's number -> seconds
 
@@ -147,8 +147,8 @@ class Trial:
     """An account whose places are always filled, until all images are made."""
 
     draw: Draw
-    pacing: Pacing
-    sharing: Sharing
+    pacing: PollScheduler
+    sharing: PollBatching
     memory: _Memory
     clock: _Clock
     chance: random.Random
@@ -217,13 +217,13 @@ def tried(
     chance, clock = random.Random(seed), _Clock()
     places = MANY if together else PLACES
     provider = "apimaster" if together else "maxapi.io"
-    accounts = {"main": Account.model_validate({"provider": provider, "api_key": "key", "polling": polling})}
+    accounts = {"main": AccountSettings.model_validate({"provider": provider, "api_key": "key", "polling": polling})}
     memory = _Memory(half_life=max(poll_schedule.HALF_LIFE, OF_PLACES * places), told=told)
-    sharing = Sharing(accounts=accounts, able=MANY_TASKS, clock=clock)
-    pacing = Pacing(
+    sharing = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
+    pacing = PollScheduler(
         accounts=accounts,
         ledger=cast("Ledger", memory),
-        calls=InlineCalls(),
+        calls=InlineExecutors(),
         clock=clock,
         chance=chance,
         sharing=sharing,

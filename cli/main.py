@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from jobs.errors import BadInput, LightfastError
 
 
-class Where(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command's function stands, and its one sentence."""
 
     module: str
@@ -22,33 +22,39 @@ class Where(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Where("cli.commands.demo", "demo", "Make examples/catalog.csv with the stand-in, into ./demo-output."),
-    "plan": Where("cli.commands.plan", "plan", "Say what a run would make, cost and take; spend nothing."),
-    "run": Where("cli.commands.run", "run", "Plan, then do it here and now; the same command resumes."),
-    "submit": Where("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and ring them."),
-    "watch": Where("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
-    "status": Where("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
-    "results": Where("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
-    "why": Where("cli.commands.why", "why", "One row's history, as a person would tell it."),
-    "retry": Where("cli.commands.steer", "retry", "Make failed and lost rows again."),
-    "redo": Where("cli.commands.steer", "redo", "New images for rows that are done; the old ones stay."),
-    "pause": Where("cli.commands.steer", "pause", "Stop new submits; what is paid is polled, copied, stored."),
-    "resume": Where("cli.commands.steer", "resume", "Go on with a paused batch."),
-    "cancel": Where("cli.commands.steer", "cancel", "End new submits for good; what is paid is still stored."),
-    "give-up": Where(
+    "demo": CommandEntry(
+        "cli.commands.demo", "demo", "Make examples/catalog.csv with the stand-in, into ./demo-output."
+    ),
+    "plan": CommandEntry("cli.commands.plan", "plan", "Say what a run would make, cost and take; spend nothing."),
+    "run": CommandEntry("cli.commands.run", "run", "Plan, then do it here and now; the same command resumes."),
+    "submit": CommandEntry("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and ring them."),
+    "watch": CommandEntry("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
+    "status": CommandEntry("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
+    "results": CommandEntry("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
+    "why": CommandEntry("cli.commands.why", "why", "One row's history, as a person would tell it."),
+    "retry": CommandEntry("cli.commands.steer", "retry", "Make failed and lost rows again."),
+    "redo": CommandEntry("cli.commands.steer", "redo", "New images for rows that are done; the old ones stay."),
+    "pause": CommandEntry("cli.commands.steer", "pause", "Stop new submits; what is paid is polled, copied, stored."),
+    "resume": CommandEntry("cli.commands.steer", "resume", "Go on with a paused batch."),
+    "cancel": CommandEntry("cli.commands.steer", "cancel", "End new submits for good; what is paid is still stored."),
+    "give-up": CommandEntry(
         "cli.commands.give_up", "give_up", "End rows whose paid images cannot be had; their money is lost."
     ),
-    "unknown": Where(
+    "unknown": CommandEntry(
         "cli.commands.unknown", "unknown", "List attempts whose outcome nobody can know, and resolve them."
     ),
-    "verify": Where("cli.commands.verify", "verify", "Read the stored images again, and compare them with the ledger."),
-    "adopt": Where("cli.commands.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
-    "audit": Where("cli.commands.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."),
-    "accounts": Where("cli.commands.accounts", "accounts", "Limits, use and pauses of each account."),
-    "doctor": Where("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
-    "migrate": Where("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
-    "serve": Where("cli.commands.admin", "serve", "The web door: /livez, /readyz, /metrics, webhooks."),
-    "sandbox": Where("cli.commands.admin", "sandbox", "The stand-in for the three providers, alone."),
+    "verify": CommandEntry(
+        "cli.commands.verify", "verify", "Read the stored images again, and compare them with the ledger."
+    ),
+    "adopt": CommandEntry("cli.commands.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
+    "audit": CommandEntry(
+        "cli.commands.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."
+    ),
+    "accounts": CommandEntry("cli.commands.accounts", "accounts", "Limits, use and pauses of each account."),
+    "doctor": CommandEntry("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
+    "migrate": CommandEntry("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
+    "serve": CommandEntry("cli.commands.admin", "serve", "The web door: /livez, /readyz, /metrics, webhooks."),
+    "sandbox": CommandEntry("cli.commands.admin", "sandbox", "The stand-in for the three providers, alone."),
 }
 
 

@@ -62,7 +62,7 @@ class SubmitUnclear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class MadeImage:
     """One image of a finished provider task."""
 
     link: Link  # its `b64` is never recorded: the bytes are in `spool` by then
@@ -76,7 +76,7 @@ class TaskSucceeded:
 
     attempt_id: int
     at: float
-    images: tuple[Made, ...]
+    images: tuple[MadeImage, ...]
     task_id: str | None = None
     at_once: bool = False  # the submit itself was answered so
     cost: int | None = None  # micro-dollars of the task, by its usage; None: its images' price on record
@@ -90,7 +90,7 @@ class PartDelivered:
 
     attempt_id: int
     at: float
-    images: tuple[Made, ...]  # all that the answer names
+    images: tuple[MadeImage, ...]  # all that the answer names
     next_poll_at: float
 
 

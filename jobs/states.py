@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Attempt(enum.StrEnum):
+class AttemptState(enum.StrEnum):
     """One paid try at one provider."""
 
     SUBMITTING = "submitting"  # intent is on record; it may be on its way
@@ -21,25 +21,31 @@ class Attempt(enum.StrEnum):
 
 
 #: Which state may follow which. A fact that asks for any other step is kept as an event and changes nothing.
-ATTEMPT_STEPS: dict[Attempt, frozenset[Attempt]] = {
-    Attempt.SUBMITTING: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.UNKNOWN}),
-    Attempt.RUNNING: frozenset({Attempt.SUCCEEDED, Attempt.FAILED, Attempt.LOST}),
-    Attempt.UNKNOWN: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED, Attempt.REFUSED, Attempt.ABANDONED}),
-    Attempt.ABANDONED: frozenset({Attempt.SURPLUS, Attempt.FAILED, Attempt.LOST, Attempt.REFUSED}),
-    Attempt.LOST: frozenset({Attempt.SUCCEEDED}),
-    Attempt.SUCCEEDED: frozenset(),
-    Attempt.FAILED: frozenset({Attempt.SURPLUS}),
-    Attempt.REFUSED: frozenset({Attempt.RUNNING, Attempt.SUCCEEDED}),
-    Attempt.SURPLUS: frozenset(),
+ATTEMPT_STEPS: dict[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.SUBMITTING: frozenset(
+        {AttemptState.RUNNING, AttemptState.SUCCEEDED, AttemptState.REFUSED, AttemptState.UNKNOWN}
+    ),
+    AttemptState.RUNNING: frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST}),
+    AttemptState.UNKNOWN: frozenset(
+        {AttemptState.RUNNING, AttemptState.SUCCEEDED, AttemptState.REFUSED, AttemptState.ABANDONED}
+    ),
+    AttemptState.ABANDONED: frozenset(
+        {AttemptState.SURPLUS, AttemptState.FAILED, AttemptState.LOST, AttemptState.REFUSED}
+    ),
+    AttemptState.LOST: frozenset({AttemptState.SUCCEEDED}),
+    AttemptState.SUCCEEDED: frozenset(),
+    AttemptState.FAILED: frozenset({AttemptState.SURPLUS}),
+    AttemptState.REFUSED: frozenset({AttemptState.RUNNING, AttemptState.SUCCEEDED}),
+    AttemptState.SURPLUS: frozenset(),
 }
 
 #: Attempts that occupy one of the account's places in flight.
-IN_FLIGHT = (Attempt.SUBMITTING, Attempt.RUNNING)
+IN_FLIGHT = (AttemptState.SUBMITTING, AttemptState.RUNNING)
 #: Attempts whose money is at stake, or may be lost: few, while a batch may have a million that went well.
-AT_STAKE = (*IN_FLIGHT, Attempt.UNKNOWN, Attempt.LOST, Attempt.ABANDONED)
+AT_STAKE = (*IN_FLIGHT, AttemptState.UNKNOWN, AttemptState.LOST, AttemptState.ABANDONED)
 
 
-class Image(enum.StrEnum):
+class ImageState(enum.StrEnum):
     """One slot of a job, to be filled and stored."""
 
     MISSING = "missing"
@@ -48,7 +54,7 @@ class Image(enum.StrEnum):
     LOST = "lost"  # paid, and its link died before it was copied
 
 
-class Job(enum.StrEnum):
+class JobState(enum.StrEnum):
     """One row of the manifest. Derived from its slots, but for the last three."""
 
     READY = "ready"
@@ -64,10 +70,19 @@ class Job(enum.StrEnum):
 
 
 #: Nothing more will happen to these by itself.
-ENDED = (Job.HELD, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.CANCELLED, Job.SKIPPED, Job.INVALID)
+ENDED = (
+    JobState.HELD,
+    JobState.DONE,
+    JobState.PARTIAL,
+    JobState.FAILED,
+    JobState.LOST,
+    JobState.CANCELLED,
+    JobState.SKIPPED,
+    JobState.INVALID,
+)
 
 
-class Batch(enum.StrEnum):
+class BatchState(enum.StrEnum):
     """One manifest being worked on."""
 
     ACTIVE = "active"
@@ -75,7 +90,7 @@ class Batch(enum.StrEnum):
     CANCELLED = "cancelled"  # no new submits, ever
 
 
-class DestTrouble(enum.StrEnum):
+class TroubleKind(enum.StrEnum):
     """Why no new submits go out for a destination. Not a state: it is said by workers, and ends unless said again."""
 
     REFUSES = "refuses"  # it takes no writes
@@ -98,22 +113,22 @@ class Slots:
     cancelled: bool = False
 
 
-def derive(slots: Slots) -> Job:
+def derive(slots: Slots) -> JobState:
     """The job's state, from its slots."""
     if slots.free and not slots.closed:
-        return Job.READY
+        return JobState.READY
     if slots.open or slots.generated > slots.stuck:
-        return Job.WORKING
+        return JobState.WORKING
     if slots.unknown or slots.stuck:
-        return Job.HELD
+        return JobState.HELD
     return _ended(slots)
 
 
-def _ended(slots: Slots) -> Job:
+def _ended(slots: Slots) -> JobState:
     if not (slots.free or slots.lost or slots.wrong):
-        return Job.DONE
+        return JobState.DONE
     if slots.stored > slots.wrong:
-        return Job.PARTIAL
+        return JobState.PARTIAL
     if slots.lost:
-        return Job.LOST
-    return Job.CANCELLED if slots.cancelled and not slots.wrong else Job.FAILED
+        return JobState.LOST
+    return JobState.CANCELLED if slots.cancelled and not slots.wrong else JobState.FAILED

@@ -16,7 +16,7 @@ OBJECTS = ("s3", "gs", "az")
 _FILE = re.compile(r"#sha256-([0-9a-f]{64}\.(?:png|jpg|webp))$")
 
 
-class By(enum.StrEnum):
+class ReferencesBy(enum.StrEnum):
     """How a provider takes references that are no link."""
 
     LINK = "link"  # it fetches every reference itself

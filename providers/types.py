@@ -14,7 +14,7 @@ from typing import Protocol
 
 import orjson
 
-from providers.references import By
+from providers.references import ReferencesBy
 from providers.token_prices import TokenPrices, Usage
 
 MICROS = 1_000_000  # micro-dollars in a dollar; money is always an integer of these
@@ -85,7 +85,7 @@ class Route:
     ratio: str | None = None  # as this provider is asked; None: it is not told
     resolution: str | None = None  # as this provider is asked, or its price tier
     edits: bool = False  # made from references
-    references_by: By = By.LINK  # how it takes those that are no link
+    references_by: ReferencesBy = ReferencesBy.LINK  # how it takes those that are no link
     max_n: int  # images one provider task can make
     price: int | None  # micro-dollars an image at list price; None: not known. By tokens: at most, without the prompt
     price_is_yours: bool = False  # from the settings, not the catalogue

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.memory import Memory
 from sandbox.scenario import BadScenario, Scenario, read_scenario
-from sandbox.server import Server
+from sandbox.server import SandboxServer
 
 PARENT_LOOK = 0.25  # seconds between two looks at the parent
 
@@ -46,7 +46,7 @@ def _options() -> argparse.Namespace:
 
 async def _serve(options: argparse.Namespace, scenario: Scenario) -> None:
     parent = os.getppid()
-    server = Server(scenario, seed=options.seed)
+    server = SandboxServer(scenario, seed=options.seed)
     memory = Memory(options.state, server.world) if options.state else contextlib.nullcontext()
     with memory:
         runner = await server.start(options.host, options.port)
@@ -56,7 +56,7 @@ async def _serve(options: argparse.Namespace, scenario: Scenario) -> None:
         await runner.cleanup()
 
 
-async def _until_told(server: Server, parent: int | None) -> None:
+async def _until_told(server: SandboxServer, parent: int | None) -> None:
     """Returns at SIGTERM, Ctrl-C, or when the parent is gone."""
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -34,7 +34,7 @@ BATCHES: Final = {
 BATCH_LIMIT: Final = 100  # tasks in one batch query; the real limit is not documented
 
 
-class Server:
+class SandboxServer:
     """All three providers, their CDN and the control API."""
 
     def __init__(self, scenario: Scenario, *, seed: int | None = None) -> None:

@@ -22,11 +22,11 @@ from starlette.responses import PlainTextResponse
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.settings.model import Settings
-from web.callbacks.buffer import Ears
-from web.callbacks.connection_limits import Guest
+from web.callbacks.buffer import CallbackBuffer
+from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
-from web.metrics import Counts
-from web.shared import Shared
+from web.metrics import LedgerMetrics
+from web.shared import SharedAnswer
 from worker.runtime.telemetry import configure, emit
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
@@ -45,7 +45,7 @@ SERVED = {
 AWAY = "not ready: the database does not answer"
 
 
-class Door:
+class WebLedger:
     """The ledger behind the pages: opened when it can be, and asked each time whether it is still there."""
 
     def __init__(self, open_: Callable[[], Ledger]) -> None:
@@ -76,11 +76,11 @@ class Door:
             self._ledger.close()
 
 
-def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
+def make_app(door: WebLedger, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
     """The pages, and the path for callbacks. `ring`: wakes a lane."""
-    ears = Ears(door.opened, time.time, ring)
-    ready = Shared(lambda: _problem(door) or _unwritable(door), least=PROBED)
-    page = Shared(lambda: _page(door))
+    ears = CallbackBuffer(door.opened, time.time, ring)
+    ready = SharedAnswer(lambda: _problem(door) or _unwritable(door), least=PROBED)
+    page = SharedAnswer(lambda: _page(door))
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -120,7 +120,7 @@ def make_app(door: Door, ring: Callable[[str], object] = lambda _lane: None) -> 
 def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0", ledger: str = "") -> None:  # noqa: S104  a probe comes from outside
     """Serves the pages until SIGTERM. `ledger`: how people call it."""
     configure(settings.log)
-    door = Door(lambda: open_ledger(settings.database_url))
+    door = WebLedger(lambda: open_ledger(settings.database_url))
     try:
         with _listener(host, port) as listener:
             announce(host, port, ledger)
@@ -156,7 +156,7 @@ def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
         app,
         host=host,
         port=port,
-        http=Guest,
+        http=LimitedConnection,
         ws="none",
         log_level="error",  # a line for each bad request would let strangers fill the disk
         access_log=False,
@@ -174,16 +174,16 @@ def _ring_of(settings: Settings) -> Callable[[str], object]:
     return BELLS.ring
 
 
-def _page(door: Door) -> bytes | str:
+def _page(door: WebLedger) -> bytes | str:
     """What Prometheus reads, or what keeps the ledger from answering."""
     if problem := _problem(door):
         return problem
     registry = CollectorRegistry()
-    registry.register(Counts(door.opened))
+    registry.register(LedgerMetrics(door.opened))
     return generate_latest(registry)
 
 
-def _unwritable(door: Door) -> str | None:
+def _unwritable(door: WebLedger) -> str | None:
     """Why the ledger takes no writes: work stands still and callbacks are lost, however well it is read."""
     try:
         why = door.opened().unwritable()
@@ -196,7 +196,7 @@ def _unwritable(door: Door) -> str | None:
     return f"not ready: the database {why}"
 
 
-def _problem(door: Door) -> str | None:
+def _problem(door: WebLedger) -> str | None:
     """What keeps the ledger from answering; details go to the log, which strangers do not read."""
     try:
         door.ledger()

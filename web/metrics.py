@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import Account, Use
-from jobs.ledger.accounts.worker_values import Worker
+from jobs.ledger.accounts.worker_values import WorkerProcess
 from jobs.ledger.reports.values import Progress
 from jobs.policy.copy_headroom import least_slack, pace
 
@@ -21,7 +21,7 @@ WORKER_GONE = 900.0  # seconds after which a silent one is no longer listed
 BATCHES = 50  # the newest; a label for each batch that ever was would grow for ever
 
 
-class Counts(Collector):
+class LedgerMetrics(Collector):
     """Reads the ledger when it is scraped."""
 
     def __init__(self, ledger: Callable[[], Ledger]) -> None:
@@ -115,7 +115,7 @@ _COUNTED: Sequence[tuple[str, str, Callable[[Account], float]]] = (
 )
 
 
-def _workers(workers: list[Worker], now: float) -> Iterator[Metric]:
+def _workers(workers: list[WorkerProcess], now: float) -> Iterator[Metric]:
     seen = GaugeMetricFamily(
         "lightfast_worker_seen_seconds", "Since a worker last told that it lives.", labels=["worker"]
     )

@@ -14,7 +14,7 @@ T = TypeVar("T")
 SHARE = 0.1
 
 
-class Shared(Generic[T]):
+class SharedAnswer(Generic[T]):
     """An answer that a thread finds. While it is fresh, or being found, nobody has it found again."""
 
     def __init__(self, find: Callable[[], T], *, least: float = 0.0) -> None:

@@ -11,25 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.settings.model import Account, Settings
+from jobs.settings.model import AccountSettings, Settings
 from providers.catalog.models import Catalog, Unmakeable
-from providers.references import By, file_name
+from providers.references import ReferencesBy, file_name
 from providers.registry import DIALECTS, MANY_TASKS
 from providers.types import Dialect, Request, Route
 from worker.http.client import Http
-from worker.images.staging import Spool
-from worker.polling.batching import Sharing
-from worker.polling.routes import Routes
-from worker.polling.schedule import Pacing
+from worker.images.staging import Staging
+from worker.polling.batching import PollBatching
+from worker.polling.routes import TaskRoutes
+from worker.polling.schedule import PollScheduler
 from worker.recording.recorder import Recorder
-from worker.recording.rescue_file import Rescue
+from worker.recording.rescue_file import RescueFile
 from worker.references import Recent
 from worker.runtime.clock import Clock, SystemClock
-from worker.runtime.deadline_semaphore import Room
+from worker.runtime.deadline_semaphore import DeadlineSemaphore
 from worker.runtime.emergency_stop import StopCheck
-from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Calls, ThreadedCalls
+from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Executors, ThreadedExecutors
 from worker.runtime.ledger_writes import LedgerWrites
-from worker.runtime.wakeups import Bells
+from worker.runtime.wakeups import Wakeups
 from worker.storage.destinations import Destinations
 
 #: Bytes of images that a process holds in memory, over all its downloads, checks and uploads: with the process itself
@@ -43,28 +43,30 @@ class Services:
 
     settings: Settings
     ledger: Ledger
-    calls: Calls
+    calls: Executors
     recorder: Recorder
     http: Http
     destinations: Destinations
-    spool: Spool
+    spool: Staging
     catalog: Catalog
-    routes: Routes
-    sharing: Sharing
-    pacing: Pacing
+    routes: TaskRoutes
+    sharing: PollBatching
+    pacing: PollScheduler
     stop_check: StopCheck
     dialects: Mapping[str, Dialect]
     clock: Clock
     chance: random.Random
-    bells: Bells
-    rescue: Rescue
+    bells: Wakeups
+    rescue: RescueFile
     holder: str  # this process, in leases and in lists of workers
     writes: LedgerWrites
     recent: Recent = field(default_factory=Recent)  # reference files
-    memory: Room = field(default_factory=lambda: Room(COPY_MEMORY))  # bytes of images, over all copies
+    memory: DeadlineSemaphore = field(
+        default_factory=lambda: DeadlineSemaphore(COPY_MEMORY)
+    )  # bytes of images, over all copies
 
     @property
-    def accounts(self) -> Mapping[str, Account]:
+    def accounts(self) -> Mapping[str, AccountSettings]:
         """The accounts of the settings, by name."""
         return self.settings.accounts
 
@@ -83,17 +85,17 @@ def build(
     chance: random.Random | None = None,
     ring: Callable[[str], None] | None = None,
     ledger: Ledger | None = None,
-    calls: Calls | None = None,
+    calls: Executors | None = None,
 ) -> Services:
     """Wires a process. `ring`: reaches the workers elsewhere, without ever blocking; None: there are none."""
     ledger = ledger or open_ledger(settings.database_url)
-    calls = calls or ThreadedCalls(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
+    calls = calls or ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
     clock = clock or SystemClock()
     chance = chance or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
-    bells = Bells(ring)
+    bells = Wakeups(ring)
     home = ledger.path.parent if ledger.path else Path.cwd()
-    sharing = Sharing(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
-    rescue = Rescue(home, ledger.ledger_id)
+    sharing = PollBatching(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
+    rescue = RescueFile(home, ledger.ledger_id)
     writes = LedgerWrites()
     catalog = catalog_of(settings)
     ledger.routes = _routes_of(settings, catalog)
@@ -111,11 +113,11 @@ def build(
             user_agent=settings.user_agent,
         ),
         destinations=Destinations(),
-        spool=Spool(home / "lightfast-spool"),
+        spool=Staging(home / "lightfast-spool"),
         catalog=catalog,
-        routes=Routes(catalog),
+        routes=TaskRoutes(catalog),
         sharing=sharing,
-        pacing=Pacing(
+        pacing=PollScheduler(
             accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
         ),
         stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
@@ -138,7 +140,7 @@ def _routes_of(settings: Settings, catalog: Catalog) -> Callable[[Request], Sequ
             return ()
         # Whether DEST has addresses to give is known when a row is planned, and not where a row is moved.
         with_files = any(map(file_name, request.references))
-        return [route for route in found if not (with_files and route.references_by is By.LINK)]
+        return [route for route in found if not (with_files and route.references_by is ReferencesBy.LINK)]
 
     return routes
 

@@ -15,7 +15,7 @@ from jobs.errors import BadInput
 from worker.celery import BELL_EXPIRES, KEY_PREFIX, app, exiting, queue_of, settings_or_exit
 from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
-from worker.lanes.worker_thread import CrewThread
+from worker.lanes.worker_thread import WorkerThread
 from worker.runtime.telemetry import configure, emit
 from worker.services import build
 
@@ -64,7 +64,7 @@ def bells_wait(redis_url: str, queues: Iterable[str]) -> bool:
         return False
 
 
-class BellRope:
+class WakeupPublisher:
     """Rings from a thread of its own: a Redis that hangs holds up no shift. A lane waiting to be rung is rung once."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class BellRope:
             _publish(sorted(lanes))
 
 
-BELLS = BellRope()
+BELLS = WakeupPublisher()
 
 
 @signals.worker_init.connect(weak=False)
@@ -102,7 +102,7 @@ def start_crew(sender: Any, **_: object) -> None:
     with exiting():
         if settings.database_path is not None:
             raise BadInput(NEEDS_POSTGRES)
-        crew = CrewThread(lambda: build(settings, ring=BELLS.ring))
+        crew = WorkerThread(lambda: build(settings, ring=BELLS.ring))
     PROCESS.start(
         crew,
         lanes,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import Desk, desk_of, note, show, show_json
+from cli.flow.session import LedgerSession, desk_of, note, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jobs.ledger.accounts.values import Account, DayLimit, Use
-    from jobs.ledger.accounts.worker_values import Stop
+    from jobs.ledger.accounts.worker_values import EmergencyStop
     from jobs.ledger.claims.values import Failing
-    from jobs.settings.model import Account as Declared
+    from jobs.settings.model import AccountSettings as Declared
     from jobs.settings.model import Settings
 
 Probe = Annotated[str | None, typer.Option("--probe", metavar="NAME", help="Wake this paused account now.")]
@@ -39,7 +39,7 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     path = settings.database_path
     if probe is None and path is not None and not path.exists():
-        _tell(Standing(_declared(settings), [], time.time(), {}), settings, json=json)
+        _tell(AccountsReport(_declared(settings), [], time.time(), {}), settings, json=json)
         return 0
     with desk_of(settings) as desk:
         if probe is not None:
@@ -47,11 +47,11 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
         now = time.time() + desk.ledger.clock_offset()
         known = desk.ledger.accounts() or _declared(settings)
         days, uses, failing = desk.ledger.daily_budgets(now), desk.ledger.uses(now), desk.ledger.failing(now)
-        _tell(Standing(known, days, now, uses, failing, desk.ledger.stopped()), settings, json=json)
+        _tell(AccountsReport(known, days, now, uses, failing, desk.ledger.stopped()), settings, json=json)
     return 0
 
 
-class Standing(NamedTuple):
+class AccountsReport(NamedTuple):
     """How the accounts stand."""
 
     known: list[Account]
@@ -59,7 +59,7 @@ class Standing(NamedTuple):
     now: float
     uses: Mapping[str, Use]  # by account; none before the first run
     failing: tuple[Failing, ...] = ()  # for what nothing more is bought, since nothing of it can be stored
-    stop: Stop | None = None
+    stop: EmergencyStop | None = None
 
 
 def _declared(settings: Settings) -> list[Account]:
@@ -84,7 +84,7 @@ def _declared(settings: Settings) -> list[Account]:
     ]
 
 
-def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
+def _tell(standing: AccountsReport, settings: Settings, *, json: bool) -> None:
     if json:
         declared = settings.accounts
         told = [
@@ -100,7 +100,7 @@ def _tell(standing: Standing, settings: Settings, *, json: bool) -> None:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
 
 
-def _wake(desk: Desk, name: str) -> None:
+def _wake(desk: LedgerSession, name: str) -> None:
     from jobs.results.rows import near
 
     names = [account.name for account in desk.ledger.accounts()]
@@ -110,7 +110,7 @@ def _wake(desk: Desk, name: str) -> None:
     note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
 
 
-def _page(standing: Standing, settings: Settings) -> list[Line]:
+def _page(standing: AccountsReport, settings: Settings) -> list[Line]:
     known, days, now, uses, failing, stop = standing
     if not known:
         return [
@@ -170,7 +170,7 @@ def _bound(use: Use) -> str:
     return words.get(use.bound_by, "") if use.waiting else ""
 
 
-def _found(known: list[Account], settings: Settings, standing: Standing) -> list[Line]:
+def _found(known: list[Account], settings: Settings, standing: AccountsReport) -> list[Line]:
     """How provider tasks were found done; nothing before the first was."""
     rows = [_found_row(one, settings.accounts.get(one.name), standing) for one in known if one.polls_made]
     if not rows:
@@ -179,7 +179,7 @@ def _found(known: list[Account], settings: Settings, standing: Standing) -> list
     return [("", ""), (head, "bold"), *((line, "") for line in lines)]
 
 
-def _found_row(account: Account, declared: Declared | None, standing: Standing) -> tuple[str, ...]:
+def _found_row(account: Account, declared: Declared | None, standing: AccountsReport) -> tuple[str, ...]:
     polls, late = account.polls_per_task, account.mean_lateness
     use = standing.uses.get(account.name)
     called = use.called_back_at if use else None

@@ -20,7 +20,7 @@ from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
-    from worker.recovery.adoption import Reading, Shelf, Tell
+    from worker.recovery.adoption import FoundObjects, Reading, Tell
     from worker.storage.base import Store
 
 Line = tuple[str, str]
@@ -76,7 +76,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
     return 3 if any(each.reading.unreadable for each in done) else 0
 
 
-def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
+def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, FoundObjects]:
     from worker.recovery.adoption import look
     from worker.storage.opening import open_store
 
@@ -95,7 +95,7 @@ def _look(where: str, batch: str, tell: Tell | None) -> tuple[Store, Shelf]:
     return store, shelf
 
 
-def _unclear(shelf: Shelf, where: str) -> str:
+def _unclear(shelf: FoundObjects, where: str) -> str:
     images = shelf.found.unclear
     batches = sorted({name for each in images for name in (each.batch, *each.others)})
     return (
@@ -106,7 +106,7 @@ def _unclear(shelf: Shelf, where: str) -> str:
     )
 
 
-def _take(settings: Settings, store: Store, shelf: Shelf, where: str, tell: Tell | None) -> list[Adopted]:
+def _take(settings: Settings, store: Store, shelf: FoundObjects, where: str, tell: Tell | None) -> list[Adopted]:
     """All of a batch's images are read, then recorded in one transaction; only then is the mark ours."""
     from jobs.ledger import open_ledger
     from jobs.ledger.batches.values import NewBatch
@@ -147,7 +147,7 @@ def _tell(count: int) -> None:
 # -- what is said --------------------------------------------------------------------------------------------------
 
 
-def _names(shelf: Shelf) -> str:
+def _names(shelf: FoundObjects) -> str:
     names = list(shelf.found.rows)
     return f"batch {names[0]}" if len(names) == 1 else f"{len(names)} batches"
 
@@ -158,7 +158,7 @@ def _ledger(settings: Settings) -> str:
     return ledger_line(settings)
 
 
-def _page(shelf: Shelf, where: str) -> Iterator[Line]:
+def _page(shelf: FoundObjects, where: str) -> Iterator[Line]:
     """What lies there, before anything is recorded."""
     found = shelf.found
     for name, rows in found.rows.items():
@@ -199,7 +199,7 @@ def _done(done: list[Adopted], *, sandbox: bool) -> Iterator[Line]:
     yield from ((f"  {command(f'plan MANIFEST --batch {each.batch}', sandbox=sandbox)}", "") for each in done)
 
 
-def _document(shelf: Shelf, where: str, done: list[Adopted]) -> dict[str, object]:
+def _document(shelf: FoundObjects, where: str, done: list[Adopted]) -> dict[str, object]:
     found = shelf.found
     return {
         "command": "adopt",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import Config, Json, Overwrite, Sandbox, read_money, read_option
-from cli.flow.outputs import Wish, opened, target_of
-from cli.flow.session import Desk, find_batch, let_go_of_stdout, open_desk, show, show_json
+from cli.flow.outputs import OutputOptions, opened, target_of
+from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, open_desk, show, show_json
 from cli.output.wording import aligned, count, money
 from jobs.errors import BadInput
 from jobs.ledger.reports.books import Tally
@@ -79,10 +79,10 @@ def audit(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """One line an attempt with the provider's task id and its charge."""
     asked = read_option("--invoice", invoice, read_money, None)
-    wish = Wish(format=_format(format, output), output=None if output == "-" else output, overwrite=overwrite)
+    wish = OutputOptions(format=_format(format, output), output=None if output == "-" else output, overwrite=overwrite)
     if json and wish.output is None:
         raise BadInput("--json tells what it comes to, so it needs -o FILE; for lines of JSON use --format jsonl.")
-    which = Which(batch=batch, account=account, since=_day("--since", since), until=_day("--until", until))
+    which = AuditOptions(batch=batch, account=account, since=_day("--since", since), until=_day("--until", until))
     with open_desk(config, sandbox=sandbox) as desk:
         _check(desk, which)
         try:
@@ -98,7 +98,7 @@ def audit(  # noqa: PLR0913  one parameter an option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
+class AuditOptions:
     """Which attempts."""
 
     batch: str | None
@@ -124,7 +124,7 @@ def _day(option: str, text: str) -> float | None:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _check(desk: Desk, which: Which) -> None:
+def _check(desk: LedgerSession, which: AuditOptions) -> None:
     from jobs.results.rows import near
 
     if which.batch is not None:
@@ -137,7 +137,7 @@ def _check(desk: Desk, which: Which) -> None:
 # -- the lines -----------------------------------------------------------------------------------------------------
 
 
-def _write(desk: Desk, which: Which, wish: Wish) -> Tally:
+def _write(desk: LedgerSession, which: AuditOptions, wish: OutputOptions) -> Tally:
     from jobs.results.writers import WRITERS
 
     tally = Tally()

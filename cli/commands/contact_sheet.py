@@ -10,19 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from cli.flow.outputs import LONGEST_PRESIGN, Wish, Written, address_of, is_folder, opened, presigned, target_of
-from cli.flow.session import Desk, note
+from cli.flow.outputs import (
+    LONGEST_PRESIGN,
+    OutputOptions,
+    Written,
+    address_of,
+    is_folder,
+    opened,
+    presigned,
+    target_of,
+)
+from cli.flow.session import LedgerSession, note
 from jobs.errors import LightfastError
 from jobs.results import contact_sheet
 from jobs.results.rows import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
-from jobs.states import Job as JobState
+from jobs.states import JobState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.values import Result
 
 
-def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
+def write_sheet(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     """Writes the sheet: one page, or several beside each other when the batch is long."""
     where = target_of(wish, "index.html")
     head = _head(desk, batch)
@@ -44,7 +53,7 @@ def write_sheet(desk: Desk, batch: Batch, wish: Wish) -> Written:
     return Written(lines=lines, files=tuple(files))
 
 
-def _head(desk: Desk, batch: Batch) -> contact_sheet.Head:
+def _head(desk: LedgerSession, batch: Batch) -> contact_sheet.Head:
     made_by = Counter(
         image.provider or ""
         for result in desk.ledger.results(batch.name)
@@ -54,7 +63,7 @@ def _head(desk: Desk, batch: Batch) -> contact_sheet.Head:
     return contact_sheet.head_of(desk.ledger.progress(batch.name), made_by, now=time.time())
 
 
-def _pictures(desk: Desk, batch: Batch, wish: Wish, where: str | None) -> tuple[Address, list[str]]:
+def _pictures(desk: LedgerSession, batch: Batch, wish: OutputOptions, where: str | None) -> tuple[Address, list[str]]:
     """Addresses a browser can open, and what is to be said of them."""
     if wish.presign or desk.settings.storage.public_url:
         return address_of(desk, batch, wish.presign), []
@@ -92,7 +101,7 @@ def _beside_the_page(dest: str, where: str | None) -> Callable[[str], str]:
     return lambda path: quote(Path(base, path).as_posix())
 
 
-def _wanted(results: Iterable[Result], wish: Wish) -> Iterator[Result]:
+def _wanted(results: Iterable[Result], wish: OutputOptions) -> Iterator[Result]:
     """A row is on the sheet when one of its images is wanted."""
     for result in results:
         if not wish.only or wish.only & _words(result):
@@ -104,7 +113,7 @@ def _words(result: Result) -> set[str]:
     return words_of(row_values(result, bare_address)).union(*of_images)
 
 
-def _unseen(wish: Wish) -> frozenset[JobState]:
+def _unseen(wish: OutputOptions) -> frozenset[JobState]:
     return frozenset() if wish.only else contact_sheet.UNSEEN
 
 

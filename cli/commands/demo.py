@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.flow.options import Json, Making, Quiet
+from cli.flow.options import Json, Quiet, RunOptions
 from cli.flow.session import note
 from cli.flow.settings import read_settings
 from cli.output.commands import called, command
@@ -36,7 +36,7 @@ def demo(*, json: Json = False, quiet: Quiet = False) -> int:
     with standin(output) as url:
         settings = _settings(output, url)
         manifest = _manifest(output, url)
-        making = Making(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
+        making = RunOptions(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
         code = run_with(settings, making, then=f"open {(output / 'index.html').as_uri()}")
         _write_results(settings, output, "catalog")
     if not (quiet or json):
@@ -75,13 +75,13 @@ def _manifest(output: Path, url: str) -> Path:
 
 def _write_results(settings: Settings, output: Path, name: str) -> None:
     from cli.commands.results import write_results
-    from cli.flow.outputs import Wish
+    from cli.flow.outputs import OutputOptions
     from cli.flow.session import desk_of, find_batch
 
     with desk_of(settings) as desk:
         batch: Batch = find_batch(desk.ledger, name)
         for format_, file in (("csv", "results.csv"), ("html", "index.html")):
-            write_results(desk, batch, Wish(format=format_, output=str(output / file)))
+            write_results(desk, batch, OutputOptions(format=format_, output=str(output / file)))
 
 
 def _say_where(output: Path) -> None:

@@ -16,7 +16,7 @@ from cli.output import wording
 from jobs.errors import MOVED, BadInput, LightfastError
 
 if TYPE_CHECKING:
-    from jobs.settings.model import Account, Settings
+    from jobs.settings.model import AccountSettings, Settings
     from providers.types import Dialect, PollOutcome
     from worker.http.client import Http
 
@@ -29,7 +29,7 @@ NO_SUCH_TASK = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     what: str
@@ -45,15 +45,15 @@ def doctor(*, to: Dest = "", json: Json = False, config: Config = None, sandbox:
         with settings_for(config, sandbox=sandbox) as settings:
             findings = list(_look(settings, to))
     except BadInput as wrong:
-        findings = [Finding(what="settings", verdict="problem", text=problem) for problem in wrong.problems]
+        findings = [Diagnosis(what="settings", verdict="problem", text=problem) for problem in wrong.problems]
         _tell(findings, json=json, sandbox=sandbox)
         return BadInput.exit_code
     _tell(findings, json=json, sandbox=settings.is_sandbox)
     return 1 if any(finding.verdict == "problem" for finding in findings) else 0
 
 
-def _look(settings: Settings, to: str) -> Iterator[Finding]:
-    yield Finding(what="settings", verdict="ok", text=str(settings.source or "no lightfast.toml: environment alone"))
+def _look(settings: Settings, to: str) -> Iterator[Diagnosis]:
+    yield Diagnosis(what="settings", verdict="ok", text=str(settings.source or "no lightfast.toml: environment alone"))
     yield _tried("database", lambda: _database(settings))
     yield from _stop(settings)
     if settings.database_path is None:
@@ -65,14 +65,14 @@ def _look(settings: Settings, to: str) -> Iterator[Finding]:
     yield _bucket(settings, to)
 
 
-def _tried(what: str, look: Callable[[], Finding]) -> Finding:
+def _tried(what: str, look: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return look()
     except LightfastError as trouble:
-        return Finding(what=what, verdict="problem", text=" ".join(str(trouble).split()))  # it stands in a table
+        return Diagnosis(what=what, verdict="problem", text=" ".join(str(trouble).split()))  # it stands in a table
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> Diagnosis:
     from jobs.ledger import open_ledger
     from jobs.ledger.accounts.configured import told
     from worker.runtime.limits import limits_of
@@ -80,25 +80,25 @@ def _database(settings: Settings) -> Finding:
     path = settings.database_path
     if path is not None and not path.exists():
         if not path.parent.is_dir():
-            return Finding(what="database", verdict="problem", text=f"{path}: there is no folder {path.parent}")
-        return Finding(what="database", verdict="ok", text=f"{path} (new: the first run makes it)")
+            return Diagnosis(what="database", verdict="problem", text=f"{path}: there is no folder {path.parent}")
+        return Diagnosis(what="database", verdict="ok", text=f"{path} (new: the first run makes it)")
     ledger = open_ledger(settings.database_url)
     try:
         if why := ledger.unwritable():
-            return Finding(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
+            return Diagnosis(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
         images, money = ledger.at_risk()
         risk = f"; at risk now: {wording.count(images, 'image')}, {wording.money(money)}" if images else ""
         if missing := ledger.stranded(limits_of(settings)):
-            return Finding(what="database", verdict="problem", text="; ".join(map(told, missing)))
+            return Diagnosis(what="database", verdict="problem", text="; ".join(map(told, missing)))
         offset = ledger.clock_offset()
         clock = f"; its clock is {offset:+.1f} s from ours" if abs(offset) > 1 else ""
         whose = ", of the sandbox" if settings.is_sandbox else ""
-        return Finding(what="database", verdict="ok", text=f"{ledger.address}{whose}, newest schema{clock}{risk}")
+        return Diagnosis(what="database", verdict="ok", text=f"{ledger.address}{whose}, newest schema{clock}{risk}")
     finally:
         ledger.close()
 
 
-def _stop(settings: Settings) -> Iterator[Finding]:
+def _stop(settings: Settings) -> Iterator[Diagnosis]:
     from cli.output import emergency_stop
     from jobs.ledger import open_ledger
 
@@ -112,10 +112,10 @@ def _stop(settings: Settings) -> Iterator[Finding]:
     with contextlib.closing(ledger):
         if stop := ledger.stopped():
             text = emergency_stop.told(stop, sandbox=settings.is_sandbox)
-            yield Finding(what="stop", verdict="problem", text=text)
+            yield Diagnosis(what="stop", verdict="problem", text=text)
 
 
-def durability(settings: Settings) -> Iterator[Finding]:
+def durability(settings: Settings) -> Iterator[Diagnosis]:
     """What the database server's settings mean for the money on record."""
     from jobs.ledger import open_ledger
     from jobs.ledger.database.durability import remarks
@@ -127,19 +127,19 @@ def durability(settings: Settings) -> Iterator[Finding]:
     try:
         for verdict, text in remarks(ledger.durability()):
             if settings.is_sandbox and verdict == "problem":
-                yield Finding(what="durability", verdict="note", text=f"no matter in a sandbox's ledger: {text}")
+                yield Diagnosis(what="durability", verdict="note", text=f"no matter in a sandbox's ledger: {text}")
             else:
-                yield Finding(what="durability", verdict=verdict, text=text)
+                yield Diagnosis(what="durability", verdict=verdict, text=text)
         if ledger.has_moved():
-            yield Finding(what="durability", verdict="problem", text=MOVED)
+            yield Diagnosis(what="durability", verdict="problem", text=MOVED)
         if tasks := ledger.tasks_of_nobody():
             text = f"{wording.count(len(tasks), 'provider task')} paid for by rows that a restore has forgotten"
-            yield Finding(what="durability", verdict="note", text=f"{text}: {', '.join(tasks[:5])}")
+            yield Diagnosis(what="durability", verdict="note", text=f"{text}: {', '.join(tasks[:5])}")
     finally:
         ledger.close()
 
 
-def _redis(settings: Settings) -> Finding:
+def _redis(settings: Settings) -> Diagnosis:
     from redis import Redis, RedisError
 
     try:
@@ -147,11 +147,11 @@ def _redis(settings: Settings) -> Finding:
             redis.ping()
     except (RedisError, ValueError) as trouble:
         text = f"does not answer ({type(trouble).__name__}); what is accepted goes on without it, only slower"
-        return Finding(what="redis", verdict="problem", text=text)
-    return Finding(what="redis", verdict="ok", text="answers")
+        return Diagnosis(what="redis", verdict="problem", text=text)
+    return Diagnosis(what="redis", verdict="ok", text="answers")
 
 
-def _workers(settings: Settings) -> Finding:
+def _workers(settings: Settings) -> Diagnosis:
     import time
 
     from jobs.ledger import open_ledger
@@ -161,10 +161,10 @@ def _workers(settings: Settings) -> Finding:
         seen = ledger.workers_seen(time.time() + ledger.clock_offset(), 60.0)
     finally:
         ledger.close()
-    return Finding(what="workers", verdict="ok" if seen else "note", text=f"{seen} seen in the last 60 s")
+    return Diagnosis(what="workers", verdict="ok" if seen else "note", text=f"{seen} seen in the last 60 s")
 
 
-def _budgets(settings: Settings) -> Iterator[Finding]:
+def _budgets(settings: Settings) -> Iterator[Diagnosis]:
     import time
 
     from cli.flow import budgets
@@ -176,16 +176,16 @@ def _budgets(settings: Settings) -> Iterator[Finding]:
         return  # told as the database's problem
     with contextlib.closing(ledger):
         for text in budgets.unkept(settings, ledger, time.time() + ledger.clock_offset()):
-            yield Finding(what="budgets", verdict="problem", text=text)
+            yield Diagnosis(what="budgets", verdict="problem", text=text)
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------
 
 
-def _accounts(settings: Settings) -> Iterator[Finding]:
+def _accounts(settings: Settings) -> Iterator[Diagnosis]:
     if not settings.accounts:
         text = "none: set MAXAPI_IO_API_KEY, MAXAPI_DEV_API_KEY or APIMASTER_API_KEY, or try --sandbox"
-        yield Finding(what="accounts", verdict="problem", text=text)
+        yield Diagnosis(what="accounts", verdict="problem", text=text)
         return
     outcomes = asyncio.run(_ask_all(settings))
     for name, account in settings.accounts.items():
@@ -208,7 +208,7 @@ async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
         await http.close()
 
 
-async def _ask(http: Http, account: Account, dialect: Dialect) -> PollOutcome | str:
+async def _ask(http: Http, account: AccountSettings, dialect: Dialect) -> PollOutcome | str:
     """Asks for a task that does not exist; text where there was no answer at all."""
     from providers.types import Route
 
@@ -220,43 +220,43 @@ async def _ask(http: Http, account: Account, dialect: Dialect) -> PollOutcome | 
     return dialect.read_poll(exchange.response)
 
 
-def _key(name: str, account: Account, outcome: PollOutcome | str) -> Finding:
+def _key(name: str, account: AccountSettings, outcome: PollOutcome | str) -> Diagnosis:
     from providers.types import Kind, Unreadable
 
     what, where = f"account {name}", f"{account.provider} at {account.base_url}"
     if isinstance(outcome, str):
-        return Finding(what=what, verdict="problem", text=f"{where}: {outcome}")
+        return Diagnosis(what=what, verdict="problem", text=f"{where}: {outcome}")
     if isinstance(outcome, Unreadable) and outcome.kind is Kind.ACCOUNT:
         text = f"{where} refuses the key: {outcome.message}. maxapi.io and maxapi.dev are two companies with two keys"
-        return Finding(what=what, verdict="problem", text=text)
+        return Diagnosis(what=what, verdict="problem", text=text)
     if isinstance(outcome, Unreadable):
         text = f"{where} answers, but not clearly whether it takes the key: {outcome.message}"
-        return Finding(what=what, verdict="note", text=text)
-    return Finding(what=what, verdict="ok", text=f"{where} takes the key")
+        return Diagnosis(what=what, verdict="note", text=text)
+    return Diagnosis(what=what, verdict="ok", text=f"{where} takes the key")
 
 
 # -- the bucket, and the page --------------------------------------------------------------------------------------
 
 
-def _bucket(settings: Settings, to: str) -> Finding:
+def _bucket(settings: Settings, to: str) -> Diagnosis:
     from cli.flow.environment import probe, trackless
     from cli.flow.preflight import normal_dest
 
     dest = normal_dest(to or settings.storage.to)
     if not dest:
-        return Finding(what="bucket", verdict="note", text="not looked at: give --to DEST or [storage] to")
+        return Diagnosis(what="bucket", verdict="note", text="not looked at: give --to DEST or [storage] to")
     with trackless(dest):
         try:
             probe(dest)
         except LightfastError as refused:
-            return Finding(what="bucket", verdict="problem", text=str(refused))
-    return Finding(what="bucket", verdict="ok", text=f"{dest}: written, read, deleted")
+            return Diagnosis(what="bucket", verdict="problem", text=str(refused))
+    return Diagnosis(what="bucket", verdict="ok", text=f"{dest}: written, read, deleted")
 
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
-def _tell(findings: list[Finding], *, json: bool, sandbox: bool) -> None:
+def _tell(findings: list[Diagnosis], *, json: bool, sandbox: bool) -> None:
     problems = sum(finding.verdict == "problem" for finding in findings)
     if json:
         listed = [{"what": each.what, "verdict": each.verdict, "text": each.text} for each in findings]

@@ -10,7 +10,7 @@ import typer
 
 from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
-from cli.flow.session import Desk, demand_key, find_batch, note, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_desk, show, show_json
 from cli.output.commands import command
 from cli.output.wording import count, day_and_minute, money, shorten
 from jobs.errors import BadInput
@@ -19,7 +19,7 @@ from providers.types import MICROS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobs.policy.verification import Awaited
+    from jobs.policy.verification import AwaitedImage
 
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="This row. May be repeated.")]
 Line = tuple[str, str]
@@ -54,7 +54,7 @@ def give_up(
     return 0
 
 
-def _told(waiting: list[Awaited]) -> Iterator[Line]:
+def _told(waiting: list[AwaitedImage]) -> Iterator[Line]:
     for each in waiting:
         last = ": ".join(part for part in (each.error_code, each.message) if part) or "not tried yet"
         dies = f"; its link dies {day_and_minute(each.link_dies_at)}" if each.link_dies_at else ""
@@ -62,15 +62,15 @@ def _told(waiting: list[Awaited]) -> Iterator[Line]:
         yield f"{each.key}, image {each.slot}: {tried}{shorten(last, 160)}{dies}", ""
 
 
-def _question(waiting: list[Awaited]) -> str:
+def _question(waiting: list[AwaitedImage]) -> str:
     return f"Give up {count(len(waiting), 'paid image')}, {money(_price(waiting))}?"
 
 
-def _price(waiting: list[Awaited]) -> int:
+def _price(waiting: list[AwaitedImage]) -> int:
     return sum(each.price or 0 for each in waiting)
 
 
-def _tell(desk: Desk, batch: str, waiting: list[Awaited], given_up: int, keys: list[str]) -> None:
+def _tell(desk: LedgerSession, batch: str, waiting: list[AwaitedImage], given_up: int, keys: list[str]) -> None:
     sandbox = find_batch(desk.ledger, batch).sandbox
     if not waiting:
         unknown = command(f"unknown {batch}", sandbox=sandbox)

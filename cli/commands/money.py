@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from cli.flow.session import Desk, show, show_json
+from cli.flow.session import LedgerSession, show, show_json
 from cli.output.wording import aligned, count
 from jobs.ledger.reports.books import grouped, total
 from providers.types import MICROS
@@ -21,7 +21,7 @@ SPENT = ("charged", ("stored", "waiting", "surplus", "lost", "undelivered", "giv
 AMOUNTS = (SET_ASIDE[0], *SET_ASIDE[1], "at_risk", *SPENT[1])
 
 
-def show_money(desk: Desk, batch: str | None, *, json: bool, sandbox: bool) -> None:
+def show_money(desk: LedgerSession, batch: str | None, *, json: bool, sandbox: bool) -> None:
     """The money of one batch, or of the whole ledger: all, by batch, by account, by provider."""
     entries = desk.ledger.money(batch)
     reused = desk.ledger.reused(batch)

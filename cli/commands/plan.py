@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cli.flow.options import Making, takes
+from cli.flow.options import RunOptions, takes
 from cli.output.commands import repeated
 
 if TYPE_CHECKING:
     from jobs.planning.survey import Survey
 
 
-@takes(Making)
-def plan(making: Making) -> int:
+@takes(RunOptions)
+def plan(making: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
     from cli.flow import (
         emergency_stop,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
-from cli.flow.outputs import LONGEST_PRESIGN, Wish, Written, address_of, opened, target_of
-from cli.flow.session import Desk, find_batch, let_go_of_stdout, note, open_desk, show_json
+from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, opened, target_of
+from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_desk, show_json
 from cli.flow.settings import sandbox_mark
 from cli.output.commands import command
 from cli.output.wording import count
@@ -73,14 +73,14 @@ def results(  # noqa: PLR0913  one parameter an option
 
 def _wish(
     asked_format: str | None, output: str | None, per: str, columns: str | None, only: list[str], presign: str | None
-) -> Wish:
+) -> OutputOptions:
     from jobs.errors import CODES
     from jobs.results.rows import check_only
 
     if per not in {"row", "image"}:
         raise BadInput(f'--per: "{per}". Legal: row, image.')
     target = None if output in {None, "-"} else output
-    return Wish(
+    return OutputOptions(
         format=_format(asked_format, target),
         output=target,
         per_image=per == "image",
@@ -116,7 +116,7 @@ def parse_span(text: str) -> float:
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
+def write_results(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     """Writes the batch's results as wished. A file appears whole or not at all."""
     if wish.format == "html":
         from cli.commands.contact_sheet import write_sheet
@@ -125,7 +125,7 @@ def write_results(desk: Desk, batch: Batch, wish: Wish) -> Written:
     return _write_table(desk, batch, wish)
 
 
-def _write_table(desk: Desk, batch: Batch, wish: Wish) -> Written:
+def _write_table(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     from jobs.results import rows as lines_of
     from jobs.results.writers import WRITERS
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.flow.options import Making, takes
+from cli.flow.options import RunOptions, takes
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
 
 
-@takes(Making)
-def run(making: Making) -> int:
+@takes(RunOptions)
+def run(making: RunOptions) -> int:
     """Plans, asks, records, works. Nothing is written or spent before everything is checked and agreed to."""
     from cli.flow.environment import settings_for
 
@@ -19,11 +19,11 @@ def run(making: Making) -> int:
         return run_with(settings, making)
 
 
-def run_with(settings: Settings, making: Making, *, then: str = "") -> int:
+def run_with(settings: Settings, making: RunOptions, *, then: str = "") -> int:
     """The same, with settings that are read already. `then`: what the summary says to do next."""
-    from cli.flow.execute import Manner, work
+    from cli.flow.execute import OutputMode, work
     from cli.flow.register import recording
 
     with recording(settings, making, "run") as recorded:
-        manner = Manner(json=making.json, quiet=making.quiet, next=then)
+        manner = OutputMode(json=making.json, quiet=making.quiet, next=then)
         return work(settings, recorded.ledger, recorded.name, recorded.limits, manner)

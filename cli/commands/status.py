@@ -11,7 +11,7 @@ import typer
 
 from cli.commands.money import show_money
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import Desk, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
+from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, state_of
 from cli.output.commands import command
@@ -31,13 +31,12 @@ from jobs.results.progress import (
     unwritable_line,
 )
 from jobs.results.writers import utc
-from jobs.states import Batch as BatchState
-from jobs.states import Job
+from jobs.states import BatchState, JobState
 from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account
-    from jobs.ledger.accounts.worker_values import Trouble
+    from jobs.ledger.accounts.worker_values import DestinationTrouble
     from jobs.ledger.reports.values import Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
@@ -46,8 +45,8 @@ Line = tuple[str, str]
 
 #: The order in which people ask about rows.
 #: Rows that a person should look at, as `results --only` names them.
-_LOOKED_AT = (Job.FAILED, Job.LOST, Job.PARTIAL, Job.HELD)
-ORDER = (*(s for s in Job if s is not Job.READY), Job.READY)
+_LOOKED_AT = (JobState.FAILED, JobState.LOST, JobState.PARTIAL, JobState.HELD)
+ORDER = (*(s for s in JobState if s is not JobState.READY), JobState.READY)
 
 
 def status(
@@ -70,7 +69,7 @@ def status(
 # -- all batches ---------------------------------------------------------------------------------------------------
 
 
-def _all(desk: Desk, *, json: bool, sandbox: bool) -> None:
+def _all(desk: LedgerSession, *, json: bool, sandbox: bool) -> None:
     standing = [desk.ledger.progress(batch.name) for batch in desk.ledger.batches()]
     risk, stop = desk.ledger.at_risk(), desk.ledger.stopped()
     if json:
@@ -96,7 +95,12 @@ def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
 
 def _row(progress: Progress, spent: str) -> tuple[str, ...]:
     batch = progress.batch
-    numbers = (sum(progress.jobs.values()), progress.jobs.get(Job.DONE, 0), rows_left(progress), rows_in_need(progress))
+    numbers = (
+        sum(progress.jobs.values()),
+        progress.jobs.get(JobState.DONE, 0),
+        rows_left(progress),
+        rows_in_need(progress),
+    )
     stored = f"{progress.images_stored:,}/{progress.images_total:,}"
     told = (*(f"{number:,}" for number in numbers), stored, f"${spent}", day_and_time(batch.created_at))
     return (batch.name, state_word(progress), *told)
@@ -111,12 +115,14 @@ def state_word(progress: Progress) -> str:
 
 def rows_left(progress: Progress) -> int:
     """Rows that go on by themselves."""
-    return sum(progress.jobs.get(state, 0) for state in (Job.READY, Job.WORKING))
+    return sum(progress.jobs.get(state, 0) for state in (JobState.READY, JobState.WORKING))
 
 
 def rows_in_need(progress: Progress) -> int:
     """Rows a person should look at."""
-    return sum(progress.jobs.get(state, 0) for state in (Job.HELD, Job.PARTIAL, Job.FAILED, Job.LOST))
+    return sum(
+        progress.jobs.get(state, 0) for state in (JobState.HELD, JobState.PARTIAL, JobState.FAILED, JobState.LOST)
+    )
 
 
 def _style(progress: Progress) -> str:
@@ -128,7 +134,7 @@ def _style(progress: Progress) -> str:
 # -- one batch -----------------------------------------------------------------------------------------------------
 
 
-def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
+def _one(desk: LedgerSession, name: str, now: float, *, json: bool) -> None:
     progress = replace(desk.ledger.progress(name, now), unwritable=desk.ledger.unwritable())
     risk, today = desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
     backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
@@ -153,7 +159,7 @@ def _one(desk: Desk, name: str, now: float, *, json: bool) -> None:
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
-def _at_work(desk: Desk, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
+def _at_work(desk: LedgerSession, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
     """How far the accounts that send use what they may, and this batch's part of it."""
     uses, mine = desk.ledger.uses(now), desk.ledger.in_flight(name)
     for account in accounts:
@@ -244,7 +250,7 @@ def _copies(progress: Progress) -> Iterator[Line]:
         yield f"copies\tif one cannot be had:  {end} --key KEY", ""
 
 
-def _paused(trouble: Trouble) -> Line:
+def _paused(trouble: DestinationTrouble) -> Line:
     return f"waits\tsubmits wait, and go on by themselves: {trouble_line(trouble)}", "red"
 
 
@@ -263,7 +269,7 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
         )
 
 
-def _nobody(desk: Desk, progress: Progress) -> Iterator[Line]:
+def _nobody(desk: LedgerSession, progress: Progress) -> Iterator[Line]:
     """A pace of before, and the time that it would take, would make people wait for ever."""
     if rows_left(progress):
         yield f"pace\t{nobody_works(desk.ledger)}", "yellow"
@@ -356,7 +362,7 @@ def _document(progress: Progress) -> dict[str, object]:
     }
 
 
-def _trouble_document(trouble: Trouble) -> dict[str, object]:
+def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
     told = {"kind": trouble.kind.value, "code": trouble.code, "message": trouble.message, "said_by": trouble.said_by}
     return {"dest": trouble.dest, "since": utc(trouble.since), **told}
 

@@ -18,15 +18,15 @@ from cli.flow.options import (
     BatchName,
     Config,
     Json,
-    Limits,
     Quiet,
     Sandbox,
+    WorkLimits,
     Yes,
     is_terminal,
     read_money,
     read_option,
 )
-from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show_json
+from cli.flow.session import LedgerSession, demand_key, desk_of, find_batch, note, open_desk, show_json
 from cli.output import copy_stops, wording
 from cli.output.commands import command
 from cli.output.emergency_stop import told
@@ -121,7 +121,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     return 0
 
 
-def _resume(desk: Desk, batch: str, cap: int | None, *, yes: bool) -> None:
+def _resume(desk: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
     found = find_batch(desk.ledger, batch)
     if found.state == "cancelled":
         raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
@@ -130,7 +130,7 @@ def _resume(desk: Desk, batch: str, cap: int | None, *, yes: bool) -> None:
     desk.ledger.resume(batch, time.time())
 
 
-def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
+def _give(desk: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     """Another budget: asks for what may now be spent beyond what was agreed to."""
     spent = batch.charged + batch.reserved
     if cap < spent:
@@ -148,7 +148,7 @@ def _give(desk: Desk, batch: Batch, cap: int, *, yes: bool) -> None:
     desk.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
 
 
-def _go_on_here(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
+def _go_on_here(desk: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
     """Works the batch in this process, unless another does."""
     with contextlib.ExitStack() as holding:
         try:
@@ -159,7 +159,7 @@ def _go_on_here(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
         return _work(desk, batch, json=json, quiet=quiet)
 
 
-def _trust(desk: Desk) -> None:
+def _trust(desk: LedgerSession) -> None:
     """The database as it is now is taken for the truth."""
     if not desk.ledger.has_moved():
         note("Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * desk.ledger.is_sqlite))
@@ -197,13 +197,13 @@ def retry(  # noqa: PLR0913  one parameter an option
     if only and only not in RETRIED:
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
 
-    def begin(desk: Desk, _: Sequence[Result]) -> int:
+    def begin(desk: LedgerSession, _: Sequence[Result]) -> int:
         return desk.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
 
     def wanted(result: Result) -> bool:
         return _is_retried(result, only=only, error=error, keys=key)
 
-    again = Again(
+    again = AgainCommand(
         command="retry",
         batch=batch,
         error=error,
@@ -238,14 +238,14 @@ def redo(  # noqa: PLR0913  one parameter an option
     def wanted(result: Result) -> bool:
         return result.request is not None and bool(result.key in chosen or (error and result.error_code == error))
 
-    def begin(desk: Desk, rows: Sequence[Result]) -> int:
+    def begin(desk: LedgerSession, rows: Sequence[Result]) -> int:
         missing = sorted(set(chosen) - {row.key for row in rows})
         if missing:
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
         changes = [(row.key, row.request if prompt else None) for row in rows]
         return desk.ledger.redo(batch, changes, time.time(), _prices(desk.settings, rows))
 
-    again = Again(
+    again = AgainCommand(
         command="redo",
         batch=batch,
         error=error,
@@ -263,7 +263,7 @@ def redo(  # noqa: PLR0913  one parameter an option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class AgainCommand:
     """What `retry` and `redo` have in common, and what they are called with."""
 
     command: str
@@ -272,13 +272,13 @@ class Again:
     keys: Sequence[str] = ()  # named on the command line
     wanted: Callable[[Result], bool]
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
-    begin: Callable[[Desk, Sequence[Result]], int]  # makes the rows ready; returns how many
+    begin: Callable[[LedgerSession, Sequence[Result]], int]  # makes the rows ready; returns how many
     yes: bool
     json: bool
     quiet: bool
 
 
-def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
+def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
     """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
     from cli.flow.environment import settings_for
 
@@ -302,30 +302,30 @@ def _again(again: Again, config: Path | None, *, sandbox: bool) -> int:
             return _work(desk, again.batch, json=again.json, quiet=again.quiet)
 
 
-def _nothing_to_do(again: Again, desk: Desk) -> int:
+def _nothing_to_do(again: AgainCommand, desk: LedgerSession) -> int:
     again.begin(desk, ())  # tells of keys that are not there
     why = nothing_to_retry(again.batch, again.error, desk.ledger.progress(again.batch).errors)
     _told(desk, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
     return 0
 
 
-def _begin(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
+def _begin(again: AgainCommand, desk: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
     desk.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
     return again.begin(desk, rows)
 
 
-def _for_the_workers(again: Again, desk: Desk, found: Batch, rows: Sequence[Result], cost: int) -> int:
+def _for_the_workers(again: AgainCommand, desk: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
     count = _begin(again, desk, found, rows, cost)
     ring(desk)
     _told(desk, again.batch, f"{wording.count(count, 'row')} ready again{_by_whom(desk)}.", json=again.json, rows=count)
     return 0
 
 
-def _work(desk: Desk, batch: str, *, json: bool, quiet: bool) -> int:
-    from cli.flow.execute import Manner, work
+def _work(desk: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
+    from cli.flow.execute import OutputMode, work
 
     stall = None if is_terminal() else UNATTENDED_STALL
-    return work(desk.settings, desk.ledger, batch, Limits(max_stall=stall), Manner(json=json, quiet=quiet))
+    return work(desk.settings, desk.ledger, batch, WorkLimits(max_stall=stall), OutputMode(json=json, quiet=quiet))
 
 
 def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
@@ -400,7 +400,7 @@ def _keys_of(file: Path) -> list[str]:
 # -- what was done -------------------------------------------------------------------------------------------------
 
 
-def ring(desk: Desk) -> None:
+def ring(desk: LedgerSession) -> None:
     """Wakes the workers of a cluster; they would look by themselves within a minute."""
     if desk.ledger.is_sqlite:
         return
@@ -412,13 +412,13 @@ def ring(desk: Desk) -> None:
     ring_lanes(lanes_of(desk.settings.accounts))
 
 
-def _by_whom(desk: Desk) -> str:
+def _by_whom(desk: LedgerSession) -> str:
     if not desk.ledger.is_sqlite:
         return " by the cluster's workers"
     return " by the `lightfast run` that is at work" if desk.ledger.is_held() else " by the next `lightfast run`"
 
 
-def _held_up(desk: Desk, name: str) -> str:
+def _held_up(desk: LedgerSession, name: str) -> str:
     """What still keeps its rows waiting, where nothing can be stored, and what helps."""
     progress = desk.ledger.progress(name, time.time() + desk.ledger.clock_offset())
     sandbox = progress.batch.sandbox
@@ -426,7 +426,7 @@ def _held_up(desk: Desk, name: str) -> str:
     return "".join(told)
 
 
-def _told(desk: Desk, batch: str, text: str, *, json: bool, **more: object) -> None:
+def _told(desk: LedgerSession, batch: str, text: str, *, json: bool, **more: object) -> None:
     note(text)
     if json:
         found = find_batch(desk.ledger, batch)

@@ -14,17 +14,17 @@ from cli.flow.options import (
     BatchName,
     Config,
     Json,
-    Limits,
-    Making,
     Quiet,
+    RunOptions,
     Sandbox,
+    WorkLimits,
     is_terminal,
     read_allowed,
     read_duration,
     read_option,
     takes,
 )
-from cli.flow.session import NOBODY, SIGN_OF_LIFE, Desk, find_batch, note, open_desk, show_json
+from cli.flow.session import NOBODY, SIGN_OF_LIFE, LedgerSession, find_batch, note, open_desk, show_json
 from cli.flow.settings import read_settings
 from cli.output.commands import command
 from cli.output.wording import count
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submitting(Making):
+class Submitting(RunOptions):
     """The options of `plan` and `run`, and one more."""
 
     wait: Annotated[bool, typer.Option("--wait", help="Watch it until it is finished.")] = False
@@ -50,7 +50,7 @@ def submit(making: Submitting) -> int:
     settings = read_settings(making.config)
     _needs_cluster(settings, sandbox=making.sandbox)
     with recording(settings, making, "submit") as recorded:
-        desk = Desk(recorded.ledger, settings)
+        desk = LedgerSession(recorded.ledger, settings)
         ring(desk)
         _warn_without_workers(desk)
         to_make = count(recorded.images, "image")
@@ -89,7 +89,7 @@ def watch(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """Live progress until the batch is finished; Ctrl-C ends the watching only."""
     stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
-    limits = Limits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
+    limits = WorkLimits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
     with open_desk(config, sandbox=sandbox) as desk:
         find_batch(desk.ledger, batch)
         _warn_without_workers(desk)
@@ -97,8 +97,8 @@ def watch(  # noqa: PLR0913  one parameter an option
         return _watch(desk, batch, limits, json=json, quiet=quiet)
 
 
-def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
-    from cli.flow.execute import Ended, Manner, exit_code, tell
+def _watch(desk: LedgerSession, name: str, limits: WorkLimits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
+    from cli.flow.execute import OutputMode, RunOutcome, exit_code, tell
     from cli.flow.watch import Watch
     from cli.output.progress import open_screen
 
@@ -107,19 +107,19 @@ def _watch(desk: Desk, name: str, limits: Limits, *, json: bool, quiet: bool, as
         ending = Watch(ledger=desk.ledger, name=name, limits=limits, screen=screen).until_it_ends()
     finally:
         screen.close()
-    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
-    tell(ended, Manner(json=json, quiet=quiet))
+    ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
+    tell(ended, OutputMode(json=json, quiet=quiet))
     return ended.code
 
 
-def _warn_without_a_run(desk: Desk, batch: str) -> None:
+def _warn_without_a_run(desk: LedgerSession, batch: str) -> None:
     from worker.local.completion import is_over
 
     if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
         note(f"warning: {NOBODY}.")
 
 
-def _warn_without_workers(desk: Desk) -> None:
+def _warn_without_workers(desk: LedgerSession) -> None:
     now = time.time() + desk.ledger.clock_offset()
     if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
         note(

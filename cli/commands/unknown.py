@@ -14,7 +14,7 @@ import typer
 
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Yes
-from cli.flow.session import Desk, demand_key, desk_of, find_batch, note, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, desk_of, find_batch, note, open_desk, show, show_json
 from cli.output.commands import command
 from cli.output.wording import aligned, count, day_and_time, money
 from jobs.errors import BadInput, LightfastError
@@ -72,7 +72,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
 
 
 @contextmanager
-def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[Desk]:
+def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[LedgerSession]:
     """The ledger; `asks`: with a provider that answers, were it only the stand-in."""
     if not (sandbox and asks):
         with open_desk(config, sandbox=sandbox) as desk:
@@ -187,7 +187,7 @@ def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
 # -- a person's word -----------------------------------------------------------------------------------------------
 
 
-def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
+def _resolve(desk: LedgerSession, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
     if not attempts:
         note("Nothing to resolve: nothing is unknown.")
         return 0
@@ -206,7 +206,7 @@ def _resolve(desk: Desk, attempts: list[UnknownAttempt], how: str, task_id: str 
     return settled
 
 
-def _ask_about(desk: Desk, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
+def _ask_about(desk: LedgerSession, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
     """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
     from worker.recovery.provider_task import ask, call_for
 
@@ -221,7 +221,7 @@ def _ask_about(desk: Desk, attempt: UnknownAttempt, task_id: str, *, yes: bool) 
     return call_for(desk.settings, attempt, task_id).path if attempt.edits else None
 
 
-def _consent(desk: Desk, attempts: list[UnknownAttempt], *, yes: bool) -> None:
+def _consent(desk: LedgerSession, attempts: list[UnknownAttempt], *, yes: bool) -> None:
     """Asks for the money, and notes what was agreed to, so that `run` does not ask for it again."""
     batches = {name: find_batch(desk.ledger, name) for name in {attempt.batch for attempt in attempts}}
     cancelled = [name for name, batch in batches.items() if batch.state == "cancelled"]
@@ -242,7 +242,7 @@ def _money(attempts: list[UnknownAttempt]) -> int:
     return sum(attempt.money for attempt in attempts)
 
 
-def _done(attempts: list[UnknownAttempt], settled: int, how: str, desk: Desk) -> str:
+def _done(attempts: list[UnknownAttempt], settled: int, how: str, desk: LedgerSession) -> str:
     what = {
         "pay-again": f"made again; {at_most(attempts)} counts as spent, for it may be",
         "give-up": f"given up; {at_most(attempts)} counts as spent, for it may be",

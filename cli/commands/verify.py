@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
-from cli.flow.session import Desk, find_batch, open_desk, show, show_json
+from cli.flow.session import LedgerSession, find_batch, open_desk, show, show_json
 from cli.output import wording
 from cli.output.commands import command
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
 from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
-from jobs.states import Image
+from jobs.states import ImageState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -66,7 +66,7 @@ def verify(  # noqa: PLR0913  one parameter an option
     return 3 if _is_wrong(report, mended) else 0
 
 
-def _inspect(desk: Desk, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
+def _inspect(desk: LedgerSession, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
     from worker.recovery.verification import inspect
     from worker.storage.opening import open_store
 
@@ -94,7 +94,7 @@ def _tell(count: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
+class RepairResult:
     """What became of the images that were sent back."""
 
     sent_back: int
@@ -103,21 +103,21 @@ class Mended:
     waiting: int  # for the next run, or for the cluster's workers
 
 
-def _repair(desk: Desk, batch: str, report: Report) -> Mended:
+def _repair(desk: LedgerSession, batch: str, report: Report) -> RepairResult:
     now = time.time() + desk.ledger.clock_offset()
     desk.ledger.try_again(
         batch, now
     )  # what failed to be copied, or waits for a person: by the next run, or the workers
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
-        return Mended(sent_back=0, stored=0, lost=0, waiting=0)
+        return RepairResult(sent_back=0, stored=0, lost=0, waiting=0)
     sent_back = _copy_again(desk, batch, wanted, now)
     found = desk.ledger.states_of_images(list(wanted))
-    stored, lost = found[Image.STORED], found[Image.LOST]
-    return Mended(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
+    stored, lost = found[ImageState.STORED], found[ImageState.LOST]
+    return RepairResult(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
 
 
-def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> int:
+def _copy_again(desk: LedgerSession, batch: str, wanted: dict[int, str], now: float) -> int:
     """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
     if not desk.ledger.is_sqlite:
         from cli.commands.steer import ring
@@ -135,7 +135,7 @@ def _copy_again(desk: Desk, batch: str, wanted: dict[int, str], now: float) -> i
         return sent_back
 
 
-async def _copy_here(desk: Desk, batch: str, wanted: dict[int, str]) -> None:
+async def _copy_here(desk: LedgerSession, batch: str, wanted: dict[int, str]) -> None:
     from cli.flow.execute import log_events
     from worker.recovery.verification import copy_now
     from worker.services import build
@@ -150,7 +150,7 @@ async def _copy_here(desk: Desk, batch: str, wanted: dict[int, str]) -> None:
         services.rescue.close()  # the ledger stays open: it is asked what became of them
 
 
-def _is_wrong(report: Report, mended: Mended | None) -> bool:
+def _is_wrong(report: Report, mended: RepairResult | None) -> bool:
     return len(report.findings) > (mended.stored if mended else 0)
 
 
@@ -159,7 +159,7 @@ def _is_wrong(report: Report, mended: Mended | None) -> bool:
 _HOW = {"quick": "by size and name", "hash": "by hash", "deep": "by hash and a full decode"}
 
 
-def page(batch: Batch, how: str, report: Report, mended: Mended | None, *, everything: bool) -> Iterator[Line]:
+def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *, everything: bool) -> Iterator[Line]:
     """Counts, the findings in a table, and what helps."""
     bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
     head = f"{batch.name}: {wording.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
@@ -182,7 +182,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     return f"  {finding.kept.key}", finding.kept.name, finding.condition.value, wording.shorten(finding.reason, 100)
 
 
-def _help(batch: Batch, report: Report, mended: Mended | None) -> Iterator[Line]:
+def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator[Line]:
     now = time.time()
     to_copy, to_redo = report.to_mend(now, Remedy.COPY), report.to_mend(now, Remedy.REDO)
     if mended and mended.sent_back:
@@ -197,7 +197,7 @@ def _help(batch: Batch, report: Report, mended: Mended | None) -> Iterator[Line]
         yield f"  {what}: {command(f'redo {batch.name} {keys}', sandbox=batch.sandbox)}{more}", ""
 
 
-def _told_of(batch: Batch, mended: Mended) -> str:
+def _told_of(batch: Batch, mended: RepairResult) -> str:
     parts = [f"{mended.stored:,} stored again"]
     if mended.lost:
         retry = command(f"retry {batch.name}", sandbox=batch.sandbox)
@@ -207,7 +207,7 @@ def _told_of(batch: Batch, mended: Mended) -> str:
     return f"  sent back to be copied: {', '.join(parts)}"
 
 
-def document(batch: Batch, how: str, report: Report, mended: Mended | None) -> dict[str, object]:
+def document(batch: Batch, how: str, report: Report, mended: RepairResult | None) -> dict[str, object]:
     """The same for programs; every finding."""
     now = time.time()
     told: dict[str, object] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Sandbox
-from cli.flow.session import Desk, demand_key, find_batch, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, open_desk, show, show_json
 from cli.output import copy_stops
 from cli.output.commands import command
 from cli.output.wording import count, day_and_time, money, size, span
@@ -18,7 +18,7 @@ from jobs.facts import CHARGE_ESTIMATED
 from jobs.results.progress import prices_of
 from jobs.results.rows import is_stuck, place_of, plain_address, row_values
 from jobs.results.writers import utc
-from jobs.states import Attempt, Image, Job
+from jobs.states import AttemptState, ImageState, JobState
 from providers.types import MICROS
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     with open_desk(config, sandbox=sandbox) as desk:
         found = find_batch(desk.ledger, batch)
         story = _story_of(desk, batch, key)
-        failing = _failing(desk, batch, story.result) if story.result.state is Job.READY else []
+        failing = _failing(desk, batch, story.result) if story.result.state is JobState.READY else []
     if json:
         show_json({"batch": batch, **_document(story, found)})
     else:
@@ -82,7 +82,7 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     return 0
 
 
-def _story_of(desk: Desk, batch: str, key: str) -> Story:
+def _story_of(desk: LedgerSession, batch: str, key: str) -> Story:
     """The job's story; a row that never became a job (skipped, invalid) has a short one."""
     story = desk.ledger.story(batch, key)
     if story is None:
@@ -90,7 +90,7 @@ def _story_of(desk: Desk, batch: str, key: str) -> Story:
     return story or next(_without_a_job(desk, batch, key))
 
 
-def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
+def _without_a_job(desk: LedgerSession, batch: str, key: str) -> Iterator[Story]:
     from jobs.ledger.reports.values import Story
 
     for result in desk.ledger.results(batch):
@@ -101,7 +101,7 @@ def _without_a_job(desk: Desk, batch: str, key: str) -> Iterator[Story]:
 # -- as a person would tell it -------------------------------------------------------------------------------------
 
 
-def _failing(desk: Desk, batch: str, result: Result) -> list[Failing]:
+def _failing(desk: LedgerSession, batch: str, result: Result) -> list[Failing]:
     """Why a row that waits is not sent, where nothing can be stored."""
     told = desk.ledger.progress(batch, time.time() + desk.ledger.clock_offset()).failing
     return [
@@ -129,7 +129,12 @@ def tell(story: Story, batch: Batch, *, waits: bool = False) -> list[Line]:
 
 
 def _head(result: Result, batch: Batch) -> Iterator[Line]:
-    style = {Job.DONE: "bold green", Job.HELD: "bold yellow", Job.FAILED: "bold red", Job.LOST: "bold red"}
+    style = {
+        JobState.DONE: "bold green",
+        JobState.HELD: "bold yellow",
+        JobState.FAILED: "bold red",
+        JobState.LOST: "bold red",
+    }
     yield (
         f"{result.key}: {result.state}  ({_where(result, batch)}, batch {batch.name})",
         style.get(result.state, "bold"),
@@ -173,7 +178,7 @@ def _moments(story: Story, batch: Batch) -> Iterator[Moment]:
         yield source.at, f"image {slot}: taken from row {source.key} of batch {source.batch}, for nothing", ""
     address = plain_address(batch.dest)
     for image in [*story.older, *story.result.images]:
-        if image.state == Image.STORED and image.stored_at and image.path:
+        if image.state == ImageState.STORED and image.stored_at and image.path:
             newest = image.revision == story.result.revision
             # Times are shown in seconds: images of one second stand at its end, by slot.
             yield (
@@ -233,10 +238,14 @@ def _short(said: str) -> str:
 def _unknown_since(story: Story, attempt: AttemptStory) -> float | None:
     """When its outcome became unknown, told once."""
     said = (e.at for e in story.events if e.name == "outcome_unknown" and e.attempt_id == attempt.attempt_id)
-    return next(said, attempt.created_at if attempt.state == Attempt.UNKNOWN else None)
+    return next(said, attempt.created_at if attempt.state == AttemptState.UNKNOWN else None)
 
 
-_ENDING_STYLES = {Attempt.FAILED.value: "red", Attempt.LOST.value: "red", Attempt.REFUSED.value: "yellow"}
+_ENDING_STYLES = {
+    AttemptState.FAILED.value: "red",
+    AttemptState.LOST.value: "red",
+    AttemptState.REFUSED.value: "yellow",
+}
 
 
 def _ending(attempt: AttemptStory) -> str:
@@ -247,12 +256,14 @@ def _ending(attempt: AttemptStory) -> str:
     aside = f"{charge}: what was set aside, for nobody told ({CHARGE_ESTIMATED})"
     free = aside if attempt.charged else "nothing charged"
     return {
-        Attempt.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
-        Attempt.FAILED.value: f"the provider's task failed after {span(since)}{polls}: {error.rstrip('.')}; {free}",
-        Attempt.LOST.value: f"the provider no longer knows the task: {error}; {charge}",
-        Attempt.REFUSED.value: f"certainly not accepted: {error}; nothing charged",
-        Attempt.ABANDONED.value: f"given up without knowing; {charge}, for it may be",
-        Attempt.SURPLUS.value: f"turned out to be paid after all; {charge}",
+        AttemptState.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
+        AttemptState.FAILED.value: (
+            f"the provider's task failed after {span(since)}{polls}: {error.rstrip('.')}; {free}"
+        ),
+        AttemptState.LOST.value: f"the provider no longer knows the task: {error}; {charge}",
+        AttemptState.REFUSED.value: f"certainly not accepted: {error}; nothing charged",
+        AttemptState.ABANDONED.value: f"given up without knowing; {charge}, for it may be",
+        AttemptState.SURPLUS.value: f"turned out to be paid after all; {charge}",
     }.get(attempt.state, f"{attempt.state} {error}".strip())
 
 
@@ -288,7 +299,7 @@ def _money(story: Story, batch: Batch) -> Iterator[Line]:
 
 
 def _next(story: Story, batch: Batch) -> Iterator[Line]:
-    running = any(attempt.state in {Attempt.RUNNING, Attempt.SUBMITTING} for attempt in story.attempts)
+    running = any(attempt.state in {AttemptState.RUNNING, AttemptState.SUBMITTING} for attempt in story.attempts)
     yield f"  next      {_what_next(story, batch.name, running=running, sandbox=batch.sandbox)}", ""
 
 
@@ -296,15 +307,15 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     result, key = story.result, shlex.quote(story.result.key)
     again = f"{command(f'retry {batch}', sandbox=sandbox)} --key {key}"
     look = f"{command(f'unknown {batch}', sandbox=sandbox)} --key {key}"
-    if result.state is Job.READY:
+    if result.state is JobState.READY:
         return (
             f"it is sent again from {day_and_time(story.next_try_at)} on"
             if story.next_try_at
             else "it is sent when its turn comes"
         )
-    if result.state is Job.WORKING and any(attempt.state is Attempt.SUBMITTING for attempt in story.attempts):
+    if result.state is JobState.WORKING and any(attempt.state is AttemptState.SUBMITTING for attempt in story.attempts):
         return "the provider's answer to the submit is waited for"
-    if result.state is Job.WORKING:
+    if result.state is JobState.WORKING:
         end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
         return "the provider's task is asked about until it ends" if running else _copying(result, end)
     held = f"nothing by itself. Look in the provider's dashboard, then  {look}"
@@ -315,12 +326,12 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
             f"nothing by itself: image {stuck.slot} is paid, and no time will help. Mend what its last answer says and "
             f"run the same command, or end it unstored:  {end}"
         )
-    words: dict[Job, str] = {
-        Job.DONE: "nothing; it is done",
-        Job.HELD: held,
-        Job.CANCELLED: "nothing; the batch was cancelled",
-        Job.SKIPPED: "nothing; the row was left out on your word",
-        Job.INVALID: f"mend line {result.line} of the manifest, then run again",
+    words: dict[JobState, str] = {
+        JobState.DONE: "nothing; it is done",
+        JobState.HELD: held,
+        JobState.CANCELLED: "nothing; the batch was cancelled",
+        JobState.SKIPPED: "nothing; the row was left out on your word",
+        JobState.INVALID: f"mend line {result.line} of the manifest, then run again",
     }
     if result.error_code == "wrong_pixels":
         redo = f"{command(f'redo {batch}', sandbox=sandbox)} --key {key}"
@@ -332,7 +343,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
 
 def _copying(result: Result, end: str) -> str:
     """What an image that is paid and not stored yet waits for."""
-    waiting = [image for image in result.images if image.state == Image.GENERATED]
+    waiting = [image for image in result.images if image.state == ImageState.GENERATED]
     failing = next((image for image in waiting if image.error_code), None)
     if failing is None:
         return "its image is copied before the link dies"

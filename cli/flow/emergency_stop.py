@@ -7,7 +7,7 @@ import platform
 import time
 from typing import TYPE_CHECKING
 
-from cli.flow.session import Desk, note, show_json
+from cli.flow.session import LedgerSession, note, show_json
 from cli.output import wording
 from cli.output.commands import command
 from cli.output.emergency_stop import document, told
@@ -22,7 +22,7 @@ GIVEN_BACK_WITHIN = 5.0
 LOOK_EVERY = 0.2
 
 
-def stop_all(desk: Desk, *, json: bool) -> int:
+def stop_all(desk: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch; returns when what had left is known apart from what will not leave."""
     ledger = desk.ledger
     stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
@@ -65,7 +65,7 @@ def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
     return f"{submits} {verb} on the wire at most; their answers are recorded as they come.{back}"
 
 
-def lift_stop(desk: Desk, *, json: bool) -> int:
+def lift_stop(desk: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
     stood = desk.ledger.lift_stop()
     paused = [batch.name for batch in desk.ledger.batches() if batch.state == "paused"]
@@ -79,7 +79,7 @@ def lift_stop(desk: Desk, *, json: bool) -> int:
     return 0
 
 
-def lifting(desk: Desk) -> str:
+def lifting(desk: LedgerSession) -> str:
     """The command that ends the stop."""
     return command("resume --all", sandbox=desk.settings.is_sandbox)
 

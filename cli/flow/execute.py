@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.flow.options import Limits
+from cli.flow.options import WorkLimits
 from cli.flow.session import show, show_json
 from cli.output import copy_stops, wording
 from cli.output.commands import command
@@ -19,9 +19,8 @@ from cli.output.progress import Screen, open_screen
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from jobs.results.progress import next_try_line, out_of_manifest, prices_of
-from jobs.states import Batch as BatchState
-from jobs.states import Job
-from worker.local.run import Ending, Reason, StopSignal, run_batch
+from jobs.states import BatchState, JobState
+from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.runtime import telemetry
 from worker.services import build
 
@@ -33,12 +32,12 @@ if TYPE_CHECKING:
 #: Width of a summary's labels.
 _LABEL = 12
 #: Of these the reasons are counted together.
-_ENDED_BADLY = (Job.PARTIAL, Job.FAILED, Job.LOST)
-_NEEDS_EYES = (Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD)
+_ENDED_BADLY = (JobState.PARTIAL, JobState.FAILED, JobState.LOST)
+_NEEDS_EYES = (JobState.PARTIAL, JobState.FAILED, JobState.LOST, JobState.HELD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class OutputMode:
     """How much is said, and where."""
 
     json: bool = False
@@ -46,7 +45,7 @@ class Manner:
     next: str = ""  # what to do after a run that is finished; else the results
 
 
-def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: Manner) -> int:
+def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, manner: OutputMode) -> int:
     """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
     started = time.monotonic()
     screen = open_screen(quiet=manner.quiet or manner.json, sandbox=settings.is_sandbox)
@@ -55,7 +54,7 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: Limits, manner: 
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
         screen.close()
-    ended = Ended(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
+    ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
     tell(ended, manner)
     return ended.code
 
@@ -65,7 +64,7 @@ def log_events(settings: Settings) -> None:
     telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
 
 
-def tell(ended: Ended, manner: Manner) -> None:
+def tell(ended: RunOutcome, manner: OutputMode) -> None:
     """How it ended: a document for programs, a summary for people."""
     if manner.json:
         show_json(document(ended))
@@ -73,7 +72,7 @@ def tell(ended: Ended, manner: Manner) -> None:
         show(summary(ended, manner.next), sandbox=ended.progress.batch.sandbox)
 
 
-async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, screen: Screen) -> Ending:
+async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, screen: Screen) -> RunEnding:
     stop = StopSignal()
     _listen(stop, screen)
     services = build(settings, ledger=ledger)
@@ -91,12 +90,12 @@ async def _run(settings: Settings, ledger: Ledger, name: str, limits: Limits, sc
         await services.close()
 
 
-def exit_code(ending: Ending, limits: Limits) -> int:
+def exit_code(ending: RunEnding, limits: WorkLimits) -> int:
     """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
     rows = ending.progress.jobs
     failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
     asked = sum(rows.values()) - ending.progress.rows_out
-    forgiven = not rows.get(Job.CANCELLED) and limits.allowed.covers(failed, asked)
+    forgiven = not rows.get(JobState.CANCELLED) and limits.allowed.covers(failed, asked)
     return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
 
 
@@ -140,10 +139,10 @@ def stopping_line(in_the_air: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class RunOutcome:
     """A run that is over."""
 
-    ending: Ending
+    ending: RunEnding
     code: int
     seconds: float | None  # that it took; None: it was others' work, and only watched
     command: str = "run"
@@ -157,7 +156,7 @@ class Ended:
 Line = tuple[str, str]  # text, style
 
 
-def summary(ended: Ended, then: str = "") -> Iterator[Line]:
+def summary(ended: RunOutcome, then: str = "") -> Iterator[Line]:
     """Every line of the summary, with its style."""
     progress = ended.progress
     yield _headline(ended), "bold"
@@ -166,50 +165,50 @@ def summary(ended: Ended, then: str = "") -> Iterator[Line]:
     yield from _next(ended, then)
 
 
-def _headline(ended: Ended) -> str:
+def _headline(ended: RunOutcome) -> str:
     name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {wording.span(ended.seconds)}"
     if ended.ending.reason is Reason.DONE:
         return f"{name}: finished{took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
         needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
         if not needy:
-            return f"{name}: ended, {wording.count(ended.progress.jobs.get(Job.CANCELLED, 0), 'row')} cancelled"
+            return f"{name}: ended, {wording.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished{took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
 
 
 def _all_done(progress: Progress) -> str:
     """Rows that were left out on the user's word are no failure, and not done either."""
-    bad, skipped = progress.jobs.get(Job.INVALID, 0), progress.jobs.get(Job.SKIPPED, 0)
+    bad, skipped = progress.jobs.get(JobState.INVALID, 0), progress.jobs.get(JobState.SKIPPED, 0)
     if not (bad or skipped):
         return "every row is done"
     parts = [f"{bad:,} bad left out"] * bool(bad) + [f"{skipped:,} skipped"] * bool(skipped)
-    return ", ".join([f"{wording.count(progress.jobs.get(Job.DONE, 0), 'row')} done", *parts])
+    return ", ".join([f"{wording.count(progress.jobs.get(JobState.DONE, 0), 'row')} done", *parts])
 
 
 def _rows(progress: Progress) -> Iterator[Line]:
     ended_badly = [state for state, _ in _states(progress, _ENDED_BADLY)]
-    tellers = {Job.DONE: _done, Job.HELD: _held}
+    tellers = {JobState.DONE: _done, JobState.HELD: _held}
     if len(ended_badly) == 1:
         tellers[ended_badly[0]] = _reasons
-    for state, number in _states(progress, tuple(Job)):
+    for state, number in _states(progress, tuple(JobState)):
         told = tellers[state](progress) if state in tellers else ""
-        style = "green" if state is Job.DONE else "yellow" if state in _NEEDS_EYES else ""
+        style = "green" if state is JobState.DONE else "yellow" if state in _NEEDS_EYES else ""
         yield f"  {state:{_LABEL - 2}}{wording.count(number, 'row'):>12}   {told}".rstrip(), style
     if len(ended_badly) > 1:
         rows = wording.count(sum(progress.errors.values()), "row")
         yield f"  {'reasons':{_LABEL - 2}}{rows:>12}   {_reasons(progress)}", "yellow"
 
 
-def _states(progress: Progress, states: tuple[Job, ...]) -> Iterator[tuple[Job, int]]:
-    for state in sorted(states, key=lambda state: state is not Job.DONE):
+def _states(progress: Progress, states: tuple[JobState, ...]) -> Iterator[tuple[JobState, int]]:
+    for state in sorted(states, key=lambda state: state is not JobState.DONE):
         if number := progress.jobs.get(state, 0):
             yield state, number
 
 
 def _done(progress: Progress) -> str:
     images = wording.count(progress.images_stored, "image")
-    if progress.jobs.get(Job.PARTIAL) or progress.errors.get("wrong_pixels"):
+    if progress.jobs.get(JobState.PARTIAL) or progress.errors.get("wrong_pixels"):
         images += " of all rows"  # of those that ended badly too
     odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
@@ -244,7 +243,7 @@ def _money(progress: Progress) -> str:
     return f"{'money':{_LABEL}}{', '.join(parts)}"
 
 
-def _next(ended: Ended, then: str) -> Iterator[Line]:
+def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
     sandbox = ended.progress.batch.sandbox
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
@@ -252,7 +251,7 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
         yield f"{'next':{_LABEL}}{then or results}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
-        left = ended.progress.jobs.get(Job.READY, 0)
+        left = ended.progress.jobs.get(JobState.READY, 0)
         waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
         rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
@@ -263,7 +262,7 @@ def _next(ended: Ended, then: str) -> Iterator[Line]:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
 
 
-def _first(ended: Ended) -> list[str]:
+def _first(ended: RunOutcome) -> list[str]:
     """The command that is needed before the same one helps; alone on its line, so that it can be pasted."""
     if ended.ending.reason is Reason.BUDGET_USED:
         return [_raise(ended.progress)]
@@ -300,7 +299,7 @@ def _raise(progress: Progress) -> str:
     return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f}"
 
 
-def document(ended: Ended) -> dict[str, object]:
+def document(ended: RunOutcome) -> dict[str, object]:
     """The end of a run, for programs."""
     progress, batch = ended.progress, ended.progress.batch
     return {

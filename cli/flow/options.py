@@ -28,7 +28,7 @@ BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's nam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
+class RunOptions:
     """The options of `plan`, `run` and `submit`."""
 
     manifest: Annotated[
@@ -119,7 +119,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class WorkLimits:
     """What bounds the work, read from the options."""
 
     budget: int | None = None  # micro-dollars
@@ -135,10 +135,10 @@ LEAST_PRIORITY = 0.01
 UNATTENDED_STALL = 15 * 60.0
 
 
-def read_limits(making: Making, *, terminal: bool) -> Limits:
+def read_limits(making: RunOptions, *, terminal: bool) -> WorkLimits:
     """Every bounding option; all that is wrong at once."""
     reader = _Reader()
-    limits = Limits(
+    limits = WorkLimits(
         budget=reader.read("--budget", making.budget, read_money, None),
         allowed=reader.read("--allow-failed", making.allow_failed, read_allowed, Allowed()),
         max_stall=reader.read("--max-stall", making.max_stall, read_duration, None if terminal else UNATTENDED_STALL),

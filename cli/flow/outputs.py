@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from cli.flow.session import Desk
+from cli.flow.session import LedgerSession
 from jobs.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ CONTENT_TYPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class OutputOptions:
     """What is asked for, checked."""
 
     format: str
@@ -54,7 +54,7 @@ class Written:
     files: tuple[str, ...]
 
 
-def address_of(desk: Desk, batch: Batch, presign: float | None) -> Address:
+def address_of(desk: LedgerSession, batch: Batch, presign: float | None) -> Address:
     """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
     from jobs.results.rows import plain_address, public_address
 
@@ -89,7 +89,7 @@ def is_folder(dest: str) -> bool:
     return "://" not in dest or dest.startswith("file://")
 
 
-def target_of(wish: Wish, name: str) -> str | None:
+def target_of(wish: OutputOptions, name: str) -> str | None:
     """The file or address to write to; a folder gets `name` in it."""
     where = wish.output
     if where is None:
@@ -113,7 +113,7 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    place: Place = _Object(where, CONTENT_TYPES[format]) if "://" in where else _File(where)
+    place: OutputPlace = _Object(where, CONTENT_TYPES[format]) if "://" in where else _File(where)
     if place.is_a_pipe:
         with Path(where).open("ab") as file:  # what a shell has opened may be a file that it adds to
             yield file
@@ -136,7 +136,7 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
 # -- nothing is written over but what is ours ------------------------------------------------------------------------
 
 
-class Place(Protocol):
+class OutputPlace(Protocol):
     """Where a file goes. It remembers beside it what was written there, by its hash."""
 
     @property
@@ -160,7 +160,7 @@ class Place(Protocol):
         """Puts the file there, over what is there."""
 
 
-def _demand_ours(place: Place, where: str, *, overwrite: bool) -> None:
+def _demand_ours(place: OutputPlace, where: str, *, overwrite: bool) -> None:
     """Ends where something is that may not be written over."""
     if not place.is_ours():
         raise BadInput(

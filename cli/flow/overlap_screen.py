@@ -10,8 +10,8 @@ from cli.output import wording
 from cli.output.commands import repeated
 
 if TYPE_CHECKING:
-    from cli.flow.preflight import Taking
-    from jobs.planning.overlap import Place
+    from cli.flow.preflight import Preflight
+    from jobs.planning.overlap import OtherBatch
 
 Line = tuple[str, str]  # text, style
 
@@ -30,7 +30,7 @@ class Way:
     command: str
 
 
-def lines(taking: Taking) -> Iterator[Line]:
+def lines(taking: Preflight) -> Iterator[Line]:
     """All that is to be said; nothing where nothing is bought again and no row goes."""
     for name, told in (("taken out", _taken_out(taking)), ("reused", _reused(taking)), ("again", _again(taking))):
         yield from ((f"{'' if at else name:{_WIDTH}}  {text}", "bold yellow") for at, text in enumerate(told))
@@ -39,7 +39,7 @@ def lines(taking: Taking) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}    {way.command}", "yellow"
 
 
-def _taken_out(taking: Taking) -> Iterator[str]:
+def _taken_out(taking: Preflight) -> Iterator[str]:
     again = taking.seen.again
     if not (again.absent and taking.seen.good) or taking.making.append:
         return
@@ -53,7 +53,7 @@ def _taken_out(taking: Taking) -> Iterator[str]:
         yield "no row on record is in this manifest: all its keys are new"
 
 
-def _reused(taking: Taking) -> Iterator[str]:
+def _reused(taking: Preflight) -> Iterator[str]:
     again = taking.seen.again
     if again.reused:
         how = "named where they are" if taking.making.reuse == "link" else "copied from where they are"
@@ -63,7 +63,7 @@ def _reused(taking: Taking) -> Iterator[str]:
         yield "no row: no image of the same request, stored or being made, is on record"
 
 
-def _again(taking: Taking) -> Iterator[str]:
+def _again(taking: Preflight) -> Iterator[str]:
     again = taking.seen.again
     if not again.rows:
         return
@@ -82,7 +82,7 @@ def _again(taking: Taking) -> Iterator[str]:
         yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
 
 
-def _rewritten(taking: Taking) -> str:
+def _rewritten(taking: Preflight) -> str:
     """Spreadsheets do that: leading zeros go, and what looks like a date becomes one."""
     again = taking.seen.again
     if again.matched or taking.seen.bad or not again.absent:
@@ -90,19 +90,19 @@ def _rewritten(taking: Taking) -> str:
     return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
 
 
-def _rewritten_there(place: Place) -> str:
+def _rewritten_there(place: OtherBatch) -> str:
     if place.rewritten is None or 2 * place.same_keys > place.rows:
         return ""
     there, here = place.rewritten
     return f'. Has a spreadsheet rewritten the keys? "{there}" there is "{here}" in this file'
 
 
-def _named(taking: Taking, place: Place) -> str:
+def _named(taking: Preflight, place: OtherBatch) -> str:
     name, dest = _batch(taking, place)
     return f"{name} -> {dest}"
 
 
-def _batch(taking: Taking, place: Place) -> tuple[str, str]:
+def _batch(taking: Preflight, place: OtherBatch) -> tuple[str, str]:
     known = taking.ledger.batches() if taking.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
 
@@ -115,7 +115,7 @@ def _have(count: int) -> str:
     return "has" if count == 1 else "have"
 
 
-def mistake(taking: Taking) -> str:
+def mistake(taking: Preflight) -> str:
     """Why --yes alone does not buy; empty where it does."""
     again = taking.seen.again
     if not again.many or taking.making.buy_again:
@@ -126,12 +126,12 @@ def mistake(taking: Taking) -> str:
 # -- what costs nothing --------------------------------------------------------------------------------------------
 
 
-def ways(taking: Taking) -> list[Way]:
+def ways(taking: Preflight) -> list[Way]:
     """Commands that can be pasted as they stand."""
     return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking), *_with_the_old_keys(taking)]
 
 
-def _keep(taking: Taking) -> Iterator[Way]:
+def _keep(taking: Preflight) -> Iterator[Way]:
     """For rows to be added. Where keys were rewritten, keeping the old ones would not make the new ones free."""
     again = taking.seen.again
     wanted = taking.seen.good and taking.seen.has_key and not taking.making.append
@@ -139,7 +139,7 @@ def _keep(taking: Taking) -> Iterator[Way]:
         yield Way(why="to add these rows and keep the others", command=repeated("--append"))
 
 
-def _in_the_other_batch(taking: Taking) -> Iterator[Way]:
+def _in_the_other_batch(taking: Preflight) -> Iterator[Way]:
     """Where one batch has them all under the same keys, the manifest belongs there."""
     again = taking.seen.again
     whole = [place for place in again.places if again.rows and place.same_keys >= again.rows]
@@ -151,7 +151,7 @@ def _in_the_other_batch(taking: Taking) -> Iterator[Way]:
         yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
 
 
-def _with_the_old_keys(taking: Taking) -> Iterator[Way]:
+def _with_the_old_keys(taking: Preflight) -> Iterator[Way]:
     again = taking.seen.again
     for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
         name, _ = _batch(taking, place)
@@ -160,21 +160,21 @@ def _with_the_old_keys(taking: Taking) -> Iterator[Way]:
         yield Way(why=why, command=repeated("--batch", name, without=without))
 
 
-def _taken_over(taking: Taking) -> Iterator[Way]:
+def _taken_over(taking: Preflight) -> Iterator[Way]:
     again = taking.seen.again
     if again.copyable and not taking.making.reuse:
         why = f"to have images copied from where they are, of up to {wording.count(again.copyable, 'row')}"
         yield Way(why=why, command=repeated("--reuse"))
 
 
-def _has_more(taking: Taking, place: Place) -> bool:
+def _has_more(taking: Preflight, place: OtherBatch) -> bool:
     return taking.ledger is not None and taking.ledger.count_rows(place.batch_id) > place.same_keys
 
 
 # -- for programs --------------------------------------------------------------------------------------------------
 
 
-def document(taking: Taking) -> dict[str, object]:
+def document(taking: Preflight) -> dict[str, object]:
     """The same figures."""
     again = taking.seen.again
     leave = not taking.making.append

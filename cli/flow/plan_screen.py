@@ -19,7 +19,7 @@ from jobs.planning.survey import RouteLine, Survey
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
-    from cli.flow.preflight import Taking
+    from cli.flow.preflight import Preflight
 
 Line = tuple[str, str]  # text, style
 
@@ -28,7 +28,7 @@ FEW = 10
 _WIDTH = 13
 
 
-def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
+def page(taking: Preflight, *, probed: bool) -> Iterator[Line]:
     """Every line of the plan, with its style."""
     yield from _head(taking, probed=probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
@@ -41,7 +41,7 @@ def page(taking: Taking, *, probed: bool) -> Iterator[Line]:
     yield from overlap_screen.lines(taking)
 
 
-def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
+def _head(taking: Preflight, *, probed: bool) -> Iterator[Line]:
     seen = taking.seen
     yield f"{seen.manifest:{_WIDTH}}  {_rows(taking)}      {taking.manifest.looks}", ""
     new = " (new)" if taking.batch is None else ""
@@ -53,7 +53,7 @@ def _head(taking: Taking, *, probed: bool) -> Iterator[Line]:
         yield f"{'references':{_WIDTH}}  {wording.count(seen.files, 'row')} made from local files; {brought}", ""
 
 
-def _rows(taking: Taking) -> str:
+def _rows(taking: Preflight) -> str:
     seen, column = taking.seen, taking.making.skip_empty
     parts = [f"{seen.new:,} new", f"{seen.changed:,} changed", f"{seen.done:,} done"]
     parts += [f"{seen.open:,} going on"] if seen.open else []
@@ -62,7 +62,7 @@ def _rows(taking: Taking) -> str:
     return f"{wording.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
 
 
-def _again(taking: Taking) -> str:
+def _again(taking: Preflight) -> str:
     """What helps rows that ended without all of their images."""
     errors = taking.ledger.progress(taking.name).errors if taking.ledger and taking.batch else {}
     again = command(f"retry {taking.name}", sandbox=taking.settings.is_sandbox)
@@ -70,7 +70,7 @@ def _again(taking: Taking) -> str:
     return f" badly ({'; '.join(told)})" if told else " without images"
 
 
-def _example_path(taking: Taking) -> str:
+def _example_path(taking: Preflight) -> str:
     path = taking.path.replace("{batch}", taking.name).replace("{key}", "KEY")
     path = path.replace("{index}", "0").replace("{ext}", "png")
     return f"{taking.dest}/{path}" if taking.dest else f"DEST/{path}"
@@ -110,7 +110,7 @@ def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]
         yield f"  ~ billed by tokens; estimated: {assumed}", "dim"
 
 
-def _resting(taking: Taking) -> Iterator[Line]:
+def _resting(taking: Preflight) -> Iterator[Line]:
     """Accounts that take no submits now: until then the times are not true."""
     now = time.time()
     providers = {line.provider for line in taking.seen.routes}
@@ -144,7 +144,7 @@ def _time(line: RouteLine) -> str:
     return f"up to {wording.span(line.seconds)}" if line.may_be_less else wording.span(line.seconds)
 
 
-def _total(taking: Taking) -> Iterator[Line]:
+def _total(taking: Preflight) -> Iterator[Line]:
     seen, budget = taking.seen, taking.limits.budget
     money = wording.money(seen.money)
     unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
@@ -163,7 +163,7 @@ def _total(taking: Taking) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
 
 
-def _left_by(taking: Taking) -> str:
+def _left_by(taking: Preflight) -> str:
     """How many of the images the budget leaves, where these are not all."""
     budget = taking.limits.budget
     if budget is None and taking.batch:
@@ -180,7 +180,7 @@ def _when(seen: Survey) -> str:
     return f"about {wording.weekday(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
 
 
-def _days(taking: Taking) -> int:
+def _days(taking: Preflight) -> int:
     """UTC days over which a daily budget spreads the money; 0: it does not."""
     daily = budget_of(taking.settings.daily_budget)
     return math.ceil(taking.seen.money / daily) if daily and taking.seen.money > daily else 0
@@ -197,7 +197,7 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
 
 
-def document(taking: Taking, *, probed: bool) -> dict[str, object]:
+def document(taking: Preflight, *, probed: bool) -> dict[str, object]:
     """The plan for programs."""
     seen = taking.seen
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cli.flow.options import Limits, Making, is_terminal, read_limits
+from cli.flow.options import RunOptions, WorkLimits, is_terminal, read_limits
 from jobs.errors import BadInput
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
@@ -39,11 +39,11 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taking:
+class Preflight:
     """A manifest as it would be taken, before anything is spent or written."""
 
-    making: Making
-    limits: Limits
+    making: RunOptions
+    limits: WorkLimits
     settings: Settings
     manifest: Manifest
     intake: Intake
@@ -102,7 +102,7 @@ class Taking:
 
 
 @contextlib.contextmanager
-def take(making: Making, settings: Settings, progress: Progress | None = None) -> Iterator[Taking]:
+def take(making: RunOptions, settings: Settings, progress: Progress | None = None) -> Iterator[Preflight]:
     """Reads the whole manifest against the ledger. Spends and writes nothing."""
     limits = read_limits(making, terminal=is_terminal())
     name = batch_name(making)
@@ -129,7 +129,7 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
         if making.check_urls:
             files = Files(source.folder, _look_at_references(intake, settings, making))
             intake = replace(intake, references=files)
-        yield Taking(
+        yield Preflight(
             making=making,
             limits=limits,
             settings=settings,
@@ -145,7 +145,7 @@ def take(making: Making, settings: Settings, progress: Progress | None = None) -
         )
 
 
-def batch_name(making: Making) -> str:
+def batch_name(making: RunOptions) -> str:
     """--batch, or the manifest's name without its endings."""
     if making.batch:
         if not _NAME.fullmatch(making.batch) or making.batch.startswith("."):
@@ -185,7 +185,7 @@ def _folder_of(url: str) -> str:
     return unquote(f"/{path}")
 
 
-def _bound(making: Making, settings: Settings, batch: Batch | None) -> tuple[str, str]:
+def _bound(making: RunOptions, settings: Settings, batch: Batch | None) -> tuple[str, str]:
     """DEST and path template: a batch keeps those it began with."""
     dest = normal_dest(making.to or (batch.dest if batch else settings.storage.to))
     if batch is None:
@@ -200,7 +200,7 @@ def _bound(making: Making, settings: Settings, batch: Batch | None) -> tuple[str
     return dest, batch.path
 
 
-def _plan_options(making: Making, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
+def _plan_options(making: RunOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
     given = frozenset(account.provider for account in settings.accounts.values())
     return PlanOptions(
         batch=name,
@@ -220,13 +220,13 @@ def _plan_options(making: Making, settings: Settings, name: str, dest: str, path
     )
 
 
-def _look_at_references(intake: Intake, settings: Settings, making: Making) -> dict[int, str]:
+def _look_at_references(intake: Intake, settings: Settings, making: RunOptions) -> dict[int, str]:
     """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
     tell = counting(making, "links looked at")
     return look_at(words_of_references(intake), allow_private_hosts=settings.allow_private_hosts, tell=tell)
 
 
-def counting(making: Making, what: str, each: int = 100) -> Progress | None:
+def counting(making: RunOptions, what: str, each: int = 100) -> Progress | None:
     """A count that grows, for a person who waits at a terminal."""
     if making.quiet or making.json or not sys.stderr.isatty():
         return None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from cli.flow import budgets, emergency_stop, overlap_screen, plan_screen
 from cli.flow.consent import agree
 from cli.flow.environment import check_mark, probe, trackless
-from cli.flow.options import Limits, Making
-from cli.flow.preflight import Taking, counting, take
+from cli.flow.options import RunOptions, WorkLimits
+from cli.flow.preflight import Preflight, counting, take
 from cli.flow.session import note, show
 from cli.output import wording
 from jobs.errors import BadInput, LightfastError, StoreError
@@ -33,17 +33,17 @@ _AND, _LONGEST_SOURCE = " + ", 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RegisteredBatch:
     """A batch that is ready to be worked."""
 
     name: str
     ledger: Ledger  # open
-    limits: Limits
+    limits: WorkLimits
     images: int  # still to be paid for
 
 
 @contextlib.contextmanager
-def recording(settings: Settings, making: Making, command: str) -> Iterator[Recorded]:
+def recording(settings: Settings, making: RunOptions, command: str) -> Iterator[RegisteredBatch]:
     """Looks at everything, asks, records; while it lasts, the ledger is open. `BadInput` before anything is written.
 
     For `run` the ledger is held, so that a second one ends before it records anything.
@@ -73,16 +73,16 @@ def recording(settings: Settings, making: Making, command: str) -> Iterator[Reco
         ledger = open_ledger(settings.database_url)
         with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
             _record(taking, store, ledger, still)
-            yield Recorded(name=taking.name, ledger=ledger, limits=taking.limits, images=taking.seen.images)
+            yield RegisteredBatch(name=taking.name, ledger=ledger, limits=taking.limits, images=taking.seen.images)
 
 
-def _refuse(taking: Taking) -> None:
+def _refuse(taking: Preflight) -> None:
     if taking.reasons:
         raise BadInput(taking.reasons)
 
 
 @contextlib.contextmanager
-def _only_if_it_goes_on(taking: Taking) -> Iterator[None]:
+def _only_if_it_goes_on(taking: Preflight) -> Iterator[None]:
     """A folder that was made for the probe goes again when the command ends here."""
     cleaning = trackless(taking.dest)
     cleaning.__enter__()
@@ -93,7 +93,7 @@ def _only_if_it_goes_on(taking: Taking) -> Iterator[None]:
         raise
 
 
-def _to_agree(taking: Taking, still: int) -> tuple[int, int]:
+def _to_agree(taking: Preflight, still: int) -> tuple[int, int]:
     """Micro-dollars and unpriced images not yet agreed to for this batch."""
     seen, batch = taking.seen, taking.batch
     if batch is None:
@@ -102,7 +102,7 @@ def _to_agree(taking: Taking, still: int) -> tuple[int, int]:
     return (min(still, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
 
 
-def _at_most(taking: Taking) -> int:
+def _at_most(taking: Preflight) -> int:
     """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
     budget, batch, planned = _budget(taking), taking.batch, taking.seen.aside + _for_others(taking)
     if budget is None or not taking.seen.images or _failover(taking) is Failover.OFF:
@@ -110,7 +110,7 @@ def _at_most(taking: Taking) -> int:
     return max(planned, budget - (batch.charged + batch.reserved if batch else 0))
 
 
-def _for_others(taking: Taking) -> int:
+def _for_others(taking: Preflight) -> int:
     """What rows on record still cost to which others are added: agreed to before, and not for these."""
     if taking.ledger is None or taking.batch is None or not taking.making.append:
         return 0
@@ -118,21 +118,21 @@ def _for_others(taking: Taking) -> int:
     return max(0, waiting - taking.seen.waiting)
 
 
-def _budget(taking: Taking) -> int | None:
+def _budget(taking: Preflight) -> int | None:
     """--budget, else the batch's own."""
     if taking.limits.budget is not None:
         return taking.limits.budget
     return taking.batch.budget if taking.batch else None
 
 
-def _failover(taking: Taking) -> Failover:
+def _failover(taking: Preflight) -> Failover:
     """--failover, else what the batch was given before."""
     if taking.making.failover:
         return Failover(taking.making.failover)
     return taking.batch.failover if taking.batch else Failover.OFF
 
 
-def _record(taking: Taking, store: Store, ledger: Ledger, still: int) -> None:
+def _record(taking: Preflight, store: Store, ledger: Ledger, still: int) -> None:
     now = time.time() + ledger.clock_offset()
     if taking.batch is None or taking.making.new_ledger:
         claim_destination(
@@ -143,7 +143,7 @@ def _record(taking: Taking, store: Store, ledger: Ledger, still: int) -> None:
     intake.record(ours, taking.seen, _new_batch(taking, still), now)
 
 
-def _bring_files(taking: Taking, store: Store) -> None:
+def _bring_files(taking: Preflight, store: Store) -> None:
     """Local references go to the destination before any row that needs them is on record."""
     files = intake.files_to_bring(taking.intake, taking.batch, taking.seen) if taking.seen.files else ()
     tell = counting(taking.making, "reference files brought", 10)
@@ -155,7 +155,7 @@ def _bring_files(taking: Taking, store: Store) -> None:
         note(f"{wording.count(brought, 'reference file')} at {taking.dest}/{place_of('')}")
 
 
-def _new_batch(taking: Taking, still: int) -> NewBatch:
+def _new_batch(taking: Preflight, still: int) -> NewBatch:
     batch = taking.batch
     return NewBatch(
         name=taking.name,
@@ -177,13 +177,13 @@ def _new_batch(taking: Taking, still: int) -> NewBatch:
     )
 
 
-def _columns(taking: Taking) -> tuple[str, ...]:
+def _columns(taking: Preflight) -> tuple[str, ...]:
     """The manifest's own; where it is added to a batch, those that its rows have already come first."""
     before = taking.batch.columns if taking.batch and taking.making.append else ()
     return tuple(dict.fromkeys((*before, *taking.seen.columns)))
 
 
-def _source(taking: Taking) -> str:
+def _source(taking: Preflight) -> str:
     """The manifest's name; where it is added to a batch, after those before it."""
     name = taking.manifest.name
     if not (taking.batch and taking.making.append) or name in taking.batch.source.split(_AND):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobs.settings.model import Settings
 
 
-class Desk(NamedTuple):
+class LedgerSession(NamedTuple):
     """What a report reads from."""
 
     ledger: Ledger
@@ -29,7 +29,7 @@ class Desk(NamedTuple):
 
 
 @contextmanager
-def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[Desk]:
+def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[LedgerSession]:
     """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
     if works:
         from cli.flow.environment import settings_for
@@ -42,7 +42,7 @@ def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Ite
 
 
 @contextmanager
-def desk_of(settings: Settings) -> Iterator[Desk]:
+def desk_of(settings: Settings) -> Iterator[LedgerSession]:
     """The same, of settings that are read already."""
     from jobs.ledger import open_ledger
 
@@ -52,7 +52,7 @@ def desk_of(settings: Settings) -> Iterator[Desk]:
         raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
     ledger = open_ledger(settings.database_url)
     try:
-        yield Desk(ledger, settings)
+        yield LedgerSession(ledger, settings)
     finally:
         ledger.close()
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cli.flow.options import Limits
+from cli.flow.options import WorkLimits
 from cli.flow.session import NOBODY, SIGN_OF_LIFE
 from cli.output.progress import Screen, troubles
-from worker.local.completion import Reason, Standing, finished, is_over
-from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, Ending, told
+from worker.local.completion import Reason, RunState, finished, is_over
+from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, RunEnding, told
 from worker.local.stall import StallDetector
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Watch:
 
     ledger: Ledger
     name: str
-    limits: Limits
+    limits: WorkLimits
     screen: Screen
     _stall: StallDetector = field(init=False)
 
     def __post_init__(self) -> None:
         self._stall = StallDetector(max_stall=self.limits.max_stall)
 
-    def until_it_ends(self) -> Ending:
+    def until_it_ends(self) -> RunEnding:
         """Ctrl-C ends the watching, not the work."""
         try:
             while True:
@@ -48,16 +48,16 @@ class Watch:
         except KeyboardInterrupt:
             return self._ending(Reason.INTERRUPTED, self._look())
 
-    def _look(self) -> Standing:
+    def _look(self) -> RunState:
         now = time.time() + self.ledger.clock_offset()
         progress = self.ledger.progress(self.name, now)
-        return Standing(
+        return RunState(
             progress=replace(progress, unwritable=self.ledger.unwritable()),
             accounts=self.ledger.accounts(),
             now=now,
         )
 
-    def _judge(self, standing: Standing) -> Reason | None:
+    def _judge(self, standing: RunState) -> Reason | None:
         if is_over(standing.progress):
             return finished(standing.progress, 0.0)
         return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
@@ -65,11 +65,13 @@ class Watch:
     def _is_alone(self, now: float) -> bool:
         return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SIGN_OF_LIFE))
 
-    def _ending(self, reason: Reason, standing: Standing) -> Ending:
+    def _ending(self, reason: Reason, standing: RunState) -> RunEnding:
         code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
-        return Ending(exit_code=code, reason=reason, message=self._told(reason, standing), progress=standing.progress)
+        return RunEnding(
+            exit_code=code, reason=reason, message=self._told(reason, standing), progress=standing.progress
+        )
 
-    def _told(self, reason: Reason, standing: Standing) -> str:
+    def _told(self, reason: Reason, standing: RunState) -> str:
         if reason is Reason.INTERRUPTED:
             return f"no longer watched; {self._who()}"
         if reason is not Reason.NOTHING_MOVES:

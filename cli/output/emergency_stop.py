@@ -9,14 +9,14 @@ from jobs.results.progress import stop_line
 from jobs.results.writers import utc
 
 if TYPE_CHECKING:
-    from jobs.ledger.accounts.worker_values import Stop
+    from jobs.ledger.accounts.worker_values import EmergencyStop
 
 
-def told(stop: Stop, *, sandbox: bool) -> str:
+def told(stop: EmergencyStop, *, sandbox: bool) -> str:
     """What every page says while it stands."""
     return stop_line(stop, f" {command('resume --all', sandbox=sandbox)} ")
 
 
-def document(stop: Stop) -> dict[str, object]:
+def document(stop: EmergencyStop) -> dict[str, object]:
     """The stop, for programs."""
     return {"since": utc(stop.since), "by": stop.by}

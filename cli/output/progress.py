@@ -24,8 +24,7 @@ from jobs.results.progress import (
     trouble_line,
     unwritable_line,
 )
-from jobs.states import Batch as BatchState
-from jobs.states import Job
+from jobs.states import BatchState, JobState
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,8 +37,17 @@ if TYPE_CHECKING:
 #: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
 PLAIN_EVERY, UNCHANGED_EVERY = 10.0, 60.0
 #: Counts are shown in this order.
-_SHOWN = (Job.READY, Job.WORKING, Job.DONE, Job.PARTIAL, Job.FAILED, Job.LOST, Job.HELD, Job.CANCELLED)
-_BAD = {Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL}
+_SHOWN = (
+    JobState.READY,
+    JobState.WORKING,
+    JobState.DONE,
+    JobState.PARTIAL,
+    JobState.FAILED,
+    JobState.LOST,
+    JobState.HELD,
+    JobState.CANCELLED,
+)
+_BAD = {JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL}
 
 
 class Screen(Protocol):
@@ -99,7 +107,7 @@ class PlainScreen:
             if _without_figures(line) not in known:
                 self.say(line)
         self._last_news = news
-        line = plain_line(progress, Span(self._began, now))
+        line = plain_line(progress, Elapsed(self._began, now))
         if line != self._last_line and not 0 <= now - self._last_at < PLAIN_EVERY:
             self._last_line, self._last_at = line, now
             self.say(line)
@@ -137,7 +145,7 @@ class LiveScreen:
 
     def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
         """Draws it."""
-        lines = _lines(progress, accounts, Span(self._began, time.time()))
+        lines = _lines(progress, accounts, Elapsed(self._began, time.time()))
         self._live.update(_panel(progress, lines, sandbox=self._sandbox))
 
     def say(self, text: str) -> None:
@@ -149,14 +157,14 @@ class LiveScreen:
         self._live.stop()
 
 
-class Span(NamedTuple):
+class Elapsed(NamedTuple):
     """When this command began, and now: the pace of an earlier run is not its own."""
 
     began: float
     now: float
 
 
-def plain_line(progress: Progress, span: Span) -> str:
+def plain_line(progress: Progress, span: Elapsed) -> str:
     """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
     on_their_way = progress.images_in_flight + progress.images_generated
     parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
@@ -168,7 +176,7 @@ def plain_line(progress: Progress, span: Span) -> str:
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
 
 
-def _pace(progress: Progress, span: Span) -> Iterator[str]:
+def _pace(progress: Progress, span: Elapsed) -> Iterator[str]:
     pace = images_per_second(progress, span.now, span.began)
     if pace is not None and images_to_come(progress):
         yield f"{pace * 60:,.0f} images a minute"
@@ -185,7 +193,7 @@ def _spent(progress: Progress) -> str:
     return f"{wording.money(batch.charged)}{of} so far{flying}"
 
 
-def _counts(progress: Progress) -> Iterator[tuple[Job, int]]:
+def _counts(progress: Progress) -> Iterator[tuple[JobState, int]]:
     for state in _SHOWN:
         if number := progress.jobs.get(state, 0):
             yield state, number
@@ -243,7 +251,7 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
     return Group(head, *lines)
 
 
-def _lines(progress: Progress, accounts: Sequence[Account], span: Span) -> Iterator[tuple[list[str], str]]:
+def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Iterator[tuple[list[str], str]]:
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
     yield [*_pace(progress, span)], "cyan"
     if images_failing(progress):

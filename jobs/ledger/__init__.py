@@ -1,7 +1,7 @@
 """The record of every batch, job, paid attempt and image; the only code that runs SQL."""
 
 from jobs.ledger.database.engine import is_away, is_read_only
-from jobs.ledger.facts.leases import Swept
-from jobs.ledger.ledger import Ledger, Recorded, open_ledger
+from jobs.ledger.facts.leases import SweepResult
+from jobs.ledger.ledger import Ledger, RecordEffects, open_ledger
 
-__all__ = ["Ledger", "Recorded", "Swept", "is_away", "is_read_only", "open_ledger"]
+__all__ = ["Ledger", "RecordEffects", "SweepResult", "is_away", "is_read_only", "open_ledger"]

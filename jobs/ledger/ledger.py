@@ -18,34 +18,33 @@ from jobs.facts import Fact
 from jobs.ledger.accounts import configured, daily_budgets, destinations, durations, emergency_stop, usage, workers
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
-from jobs.ledger.accounts.worker_values import Stop, Trouble, Worker
+from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.batches import adopted, batches, failure_breaker, manifests, overlap, steering, unknowns, verification
 from jobs.ledger.batches.adopted_values import AdoptedRow
-from jobs.ledger.batches.values import Batch, Known, MadeBefore, NewBatch, Row, UnknownAttempt
-from jobs.ledger.batches.values import Recorded as RecordedRow
+from jobs.ledger.batches.values import Batch, KnownRow, MadeBefore, NewBatch, RecordedRow, Row, UnknownAttempt
 from jobs.ledger.claims import copy_failures, copy_stops, hints, polls_and_copies, reuse, submits
-from jobs.ledger.claims.reuse import Wish
+from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.claims.values import Claim, DueCopy, DueHint, DuePoll, Failing
 from jobs.ledger.database import engine, ledger_file, server
-from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import failover, leases, record
-from jobs.ledger.facts.leases import Swept
+from jobs.ledger.facts.leases import SweepResult
 from jobs.ledger.reports import money, reports, token_costs
 from jobs.ledger.reports.books import AuditLine, Entry
 from jobs.ledger.reports.values import Learnt, Progress, Result, Story
 from jobs.policy import rate
 from jobs.policy.copy_headroom import Backlog
 from jobs.policy.poll_schedule import Durations
-from jobs.policy.reuse import Source
-from jobs.policy.verification import Awaited, Kept
-from jobs.states import Image
+from jobs.policy.reuse import ReuseSource
+from jobs.policy.verification import AwaitedImage, StoredCopy
+from jobs.states import ImageState
 from providers.types import Request
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordEffects:
     """What recording changed: the lanes that may have work now, and for what submits wait from now on, or go on."""
 
     bells: frozenset[str]
@@ -64,7 +63,7 @@ class Ledger:
         self.address = engine.shown(database.url)
         self.ledger_id, self.created_at, self._secret = engine.identity(database)
         self._file = ledger_file.identity_of(self.path)
-        self._departures = Departures(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
+        self._departures = SendJournal(path=self.path and self.path.with_name(f"{self.path.name}.departures"))
         self.routes: failover.Routes | None = None  # set by who knows the catalogue: where --failover may lead
         self._looked_at: dict[int, int] = {}
         self._providers: dict[str, str] = {}  # of the accounts, as this process has them
@@ -143,7 +142,7 @@ class Ledger:
         """Every batch, newest first."""
         return self._read(batches.all_batches)
 
-    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, KnownRow]:
         """What the ledger already holds under these keys."""
         return self._read(lambda tx: manifests.known(tx, batch_id, keys))
 
@@ -151,7 +150,7 @@ class Ledger:
         """How often other batches than `besides` have made each of these requests."""
         return self._read(lambda tx: overlap.made_elsewhere(tx, hashes, besides=besides, sandbox=sandbox))
 
-    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[Source]:
+    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
         """Rows of other batches than `besides` whose images a row with such a request may take."""
         return self._read(lambda tx: reuse.sources(tx, hashes, batch_id=besides, sandbox=sandbox, here=False))
 
@@ -178,11 +177,11 @@ class Ledger:
         redo_changed: bool = False,
         keep_changed: bool = False,
         append: bool = False,
-        reuse_images: Wish | None = None,
+        reuse_images: ReuseOptions | None = None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
-        manner = manifests.Manner(
+        manner = manifests.RecordOptions(
             redo_changed=redo_changed, keep_changed=keep_changed, append=append, reuse=reuse_images
         )
         with self._database.writing() as tx:
@@ -204,18 +203,18 @@ class Ledger:
         """Copies that failed are tried now, and once more those that waited for a person."""
         self._write(lambda tx: copy_failures.try_again(tx, batches.batch_id_of(tx, name), now))
 
-    def stop_all(self, now: float, by: str) -> emergency_stop.Stopped:
+    def stop_all(self, now: float, by: str) -> emergency_stop.StopOutcome:
         """The emergency stop. When it returns, nobody claims a submit until `lift_stop`. A second one changes nothing.
 
         `by`: USER@HOST.
         """
         return self._write(lambda tx: emergency_stop.stop(tx, now, by))
 
-    def lift_stop(self) -> Stop | None:
+    def lift_stop(self) -> EmergencyStop | None:
         """Ends the emergency stop, and nothing else; returns the one that stood."""
         return self._write(emergency_stop.lift)
 
-    def stopped(self) -> Stop | None:
+    def stopped(self) -> EmergencyStop | None:
         """The emergency stop, while there is one."""
         return self._read(emergency_stop.standing)
 
@@ -384,7 +383,7 @@ class Ledger:
         """Worker processes that gave a sign of life within so many seconds."""
         return len(self.workers(now, within))
 
-    def workers(self, now: float, within: float) -> list[Worker]:
+    def workers(self, now: float, within: float) -> list[WorkerProcess]:
         """Worker processes that gave a sign of life within so many seconds, by name."""
         return self._read(lambda tx: workers.seen(tx, now - within))
 
@@ -460,7 +459,7 @@ class Ledger:
         terms = {"holder": holder, "barred": barred, "only": only}
         return self._write(lambda tx: polls_and_copies.claim_copies(tx, now, lease=lease, at_most=at_most, **terms))  # type: ignore[arg-type]
 
-    def sweep(self, now: float) -> Swept:
+    def sweep(self, now: float) -> SweepResult:
         """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
         return self._write(lambda tx: leases.sweep(tx, now))
 
@@ -470,10 +469,10 @@ class Ledger:
 
     # -- facts
 
-    def record(self, facts: Sequence[Fact], now: float) -> Recorded:  # noqa: ARG002  the contract's shape
+    def record(self, facts: Sequence[Fact], now: float) -> RecordEffects:  # noqa: ARG002  the contract's shape
         """Records facts in one transaction. Recording them twice is harmless."""
         news = self._write(lambda tx: record.record(tx, facts, self.routes))
-        return Recorded(bells=frozenset(news.bells), stopped=tuple(news.stopped), mended=tuple(news.mended))
+        return RecordEffects(bells=frozenset(news.bells), stopped=tuple(news.stopped), mended=tuple(news.mended))
 
     def fail_over(self, now: float) -> int:
         """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""
@@ -482,11 +481,11 @@ class Ledger:
 
     # -- destinations
 
-    def say_troubles(self, holder: str, troubles: Sequence[Trouble], now: float) -> None:
+    def say_troubles(self, holder: str, troubles: Sequence[DestinationTrouble], now: float) -> None:
         """What is wrong with destinations, as this process sees it now: nothing new is sent for these for a while."""
         self._write(lambda tx: destinations.say(tx, holder, troubles, now))
 
-    def troubles(self, now: float) -> tuple[Trouble, ...]:
+    def troubles(self, now: float) -> tuple[DestinationTrouble, ...]:
         """What is wrong with destinations, as any process says it."""
         return self._read(lambda tx: destinations.heard(tx, now))
 
@@ -504,7 +503,7 @@ class Ledger:
 
     # -- images that are stored
 
-    def kept(self, name: str) -> Iterator[Kept]:
+    def kept(self, name: str) -> Iterator[StoredCopy]:
         """Every stored image of a batch; read page by page, so a run is not held up."""
         after = -1
         batch_id = self._read(lambda tx: batches.batch_id_of(tx, name))
@@ -520,7 +519,7 @@ class Ledger:
         """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
         return self._write(lambda tx: verification.copy_again(tx, reasons, now))
 
-    def awaited(self, name: str, keys: Sequence[str], now: float) -> list[Awaited]:
+    def awaited(self, name: str, keys: Sequence[str], now: float) -> list[AwaitedImage]:
         """The paid images of these rows that are not stored yet."""
         return self._read(lambda tx: verification.awaited(tx, batches.batch_id_of(tx, name), keys, now))
 
@@ -528,7 +527,7 @@ class Ledger:
         """Paid images that cannot be had are lost on a person's word; returns how many. One that comes late counts."""
         return self._write(lambda tx: verification.give_up(tx, image_ids, now))
 
-    def states_of_images(self, image_ids: Sequence[int]) -> Counter[Image]:
+    def states_of_images(self, image_ids: Sequence[int]) -> Counter[ImageState]:
         """How many of these images are in which state."""
         return self._read(lambda tx: verification.states(tx, image_ids))
 
@@ -571,7 +570,7 @@ class Ledger:
         until: float | None = None,
     ) -> Iterator[AuditLine]:
         """One line an attempt; read page by page, so a run is not held up."""
-        wish = money.AuditWish(batch=batch, account=account, since=since, until=until)
+        wish = money.AuditFilter(batch=batch, account=account, since=since, until=until)
         numbers = self._read(lambda tx: money.audited(tx, wish))
         for start in range(0, len(numbers), money.PAGE):
             ids = list(numbers[start : start + money.PAGE])

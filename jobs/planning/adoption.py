@@ -22,7 +22,7 @@ _HASH = re.compile(r"[0-9a-f]{32}")
 _SURPLUS = re.compile(r"surplus-\d+")
 
 
-class By(enum.StrEnum):
+class SaidBy(enum.StrEnum):
     """Who says what an object is."""
 
     METADATA = "metadata"
@@ -41,7 +41,7 @@ class Found:
     surplus: bool = False
     request_hash: str | None  # None: nothing tells
     path: str
-    by: By
+    by: SaidBy
     others: tuple[str, ...] = ()  # batches it may be of just as well
 
     @property
@@ -65,7 +65,7 @@ def by_metadata(path: str, told: Mapping[str, str], longest: int) -> Found | Non
         surplus=bool(_SURPLUS.search(path)),
         request_hash=_as_hash(told.get("lightfast-request")),
         path=path,
-        by=By.METADATA,
+        by=SaidBy.METADATA,
     )
 
 
@@ -101,7 +101,7 @@ def by_sidecar(path: str, told: Mapping[str, object]) -> Found | None:
         surplus=told.get("surplus") is True,
         request_hash=_as_hash(told.get("request_hash")),
         path=path,
-        by=By.SIDECAR,
+        by=SaidBy.SIDECAR,
     )
 
 
@@ -132,7 +132,7 @@ class Paths:
             surplus=index.startswith("surplus"),
             request_hash=None,
             path=path,
-            by=By.PATH,
+            by=SaidBy.PATH,
         )
 
 
@@ -185,7 +185,7 @@ class Inventory:
     """What lies at a destination."""
 
     rows: dict[str, list[FoundRow]] = field(default_factory=dict)  # by batch
-    by: Counter[By] = field(default_factory=Counter)  # images, by who says what they are
+    by: Counter[SaidBy] = field(default_factory=Counter)  # images, by who says what they are
     foreign: int = 0  # objects that are none of ours
     doubles: int = 0  # objects for a place that another has
     mixed: int = 0  # rows whose images say different things of their request

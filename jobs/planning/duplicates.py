@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from jobs.ledger.batches.values import Row
 from jobs.planning.planner import Planned, RowProblem
-from jobs.states import Job
+from jobs.states import JobState
 
 BUCKETS = 256
 _MASK = (1 << 64) - 1
@@ -19,7 +19,7 @@ def hash64(text: str) -> int:
     return hash(text) & _MASK
 
 
-class Repeats:
+class RepeatedHashes:
     """Texts are added once; `found` says which hashes came again. Two texts may share a hash: look before you judge."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Repeats:
         return at < len(bucket) and bucket[at] == value
 
 
-class Twins:
+class DuplicateRows:
     """Turns a row into a bad one when an earlier row has its key or its path. Knows what to look for by hash."""
 
     def __init__(self, keys: frozenset[int] = frozenset(), paths: frozenset[int] = frozenset()) -> None:
@@ -59,14 +59,14 @@ class Twins:
         """Whether there is anything to look for."""
         return any(self._hashes.values())
 
-    def afresh(self) -> Twins:
+    def afresh(self) -> DuplicateRows:
         """The same, for another pass."""
-        return Twins(self._hashes["key"], self._hashes["path"])
+        return DuplicateRows(self._hashes["key"], self._hashes["path"])
 
     def judge(self, planned: Planned) -> Planned:
         """The row itself, or its bad version."""
         row = planned.row
-        if not self.any or row.state is not Job.READY:
+        if not self.any or row.state is not JobState.READY:
             return planned
         for column, value in (("key", row.key), ("path", row.path or "")):
             if hash64(value) in self._hashes[column]:
@@ -86,7 +86,7 @@ def _invalid_twin(planned: Planned, *, column: str, value: str, first_line: int)
         line=row.line,
         key=row.key,
         carried=row.carried,
-        state=Job.INVALID,
+        state=JobState.INVALID,
         error_code="bad_row",
         message=problem.what,
     )

@@ -20,21 +20,21 @@ import orjson
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
-from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
-from jobs.ledger.claims.reuse import FewerToReuse, Wish
+from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
+from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import Learnt
 from jobs.manifest.columns import column_hints
 from jobs.manifest.raw_rows import as_text
 from jobs.manifest.reader import Manifest
-from jobs.planning.duplicates import Repeats, Twins
-from jobs.planning.overlap import Before, Comparison
+from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
+from jobs.planning.overlap import Comparison, OverlapLedger
 from jobs.planning.paces import Paces
-from jobs.planning.planner import Planned, Planner, PlanOptions, Routes, RowProblem, prepare
+from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, RowProblem, prepare
 from jobs.planning.references import References
 from jobs.planning.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
 from jobs.policy.reuse import Reuse
 from jobs.policy.token_costs import expected
-from jobs.states import Job
+from jobs.states import JobState
 from providers.references import file_name
 from providers.types import Request, Route
 
@@ -47,13 +47,13 @@ _LOOKED_AT = 20
 
 Progress = Callable[[int], None]  # rows so far
 
-_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+_GOES_ON = (JobState.READY, JobState.WORKING, JobState.HELD)
 
 
-class Records(Before, Protocol):
+class Records(OverlapLedger, Protocol):
     """The part of the ledger that intake asks."""
 
-    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, KnownRow]:
         """What it already holds under these keys."""
 
     def learnt(self) -> Learnt:
@@ -67,7 +67,7 @@ class Records(Before, Protocol):
         redo_changed: bool,
         keep_changed: bool,
         append: bool,
-        reuse_images: Wish | None,
+        reuse_images: ReuseOptions | None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it."""
@@ -79,7 +79,7 @@ class Intake:
 
     manifest: Manifest
     options: PlanOptions
-    catalog: Routes
+    catalog: RouteCatalog
     ledger: Records | None = None  # None: there is none yet, so every row is new
     changed: str = "error"  # "error", "keep", "redo"
     skip_bad: bool = False
@@ -97,8 +97,8 @@ def survey(
     `limits`: what the settings declare; what they do not is taken as the ledger has learnt it.
     """
     planner = _planner(intake)
-    count = _count(intake, planner, batch, Twins(), progress)
-    twins = Twins(count.keys.found(), count.paths.found())
+    count = _count(intake, planner, batch, DuplicateRows(), progress)
+    twins = DuplicateRows(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
     learnt = intake.ledger.learnt() if intake.ledger else Learnt()
@@ -115,7 +115,7 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
         raise LightfastError("There is no ledger to record the batch in.")
     rows = _rows_to_record(intake, seen, progress or (lambda _: None))
     redo, keep = intake.changed == "redo", intake.changed == "keep"
-    wish = Wish(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
+    wish = ReuseOptions(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
     try:
         return intake.ledger.record_manifest(
             new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, reuse_images=wish, now=now
@@ -164,7 +164,7 @@ def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterato
                 yield from filter(file_name, row.request.references)
 
 
-def _planned(intake: Intake, planner: Planner, twins: Twins) -> Iterator[Planned]:
+def _planned(intake: Intake, planner: Planner, twins: DuplicateRows) -> Iterator[Planned]:
     for raw in islice(intake.manifest.rows(), intake.options.limit):
         yield twins.judge(planner.plan(raw))
 
@@ -176,7 +176,9 @@ def _digest(before: int, row: Row) -> int:
 # -- counting ------------------------------------------------------------------------------------------------------
 
 
-def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, progress: Progress | None) -> _Count:
+def _count(
+    intake: Intake, planner: Planner, batch: Batch | None, twins: DuplicateRows, progress: Progress | None
+) -> _Count:
     before = Comparison(
         ledger=intake.ledger,
         batch_id=batch.id if batch else None,
@@ -196,10 +198,10 @@ def _count(intake: Intake, planner: Planner, batch: Batch | None, twins: Twins, 
     return count
 
 
-def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, Known]:
+def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, KnownRow]:
     if intake.ledger is None or batch is None:
         return {}
-    return intake.ledger.known(batch.id, [each.row.key for each in chunk if each.row.state is Job.READY])
+    return intake.ledger.known(batch.id, [each.row.key for each in chunk if each.row.state is JobState.READY])
 
 
 @dataclass(slots=True)
@@ -230,10 +232,10 @@ class _Count:
     disputed_rows: list[ChangedRow] = field(default_factory=list)
     digest: int = 0
     seen: dict[str, str] = field(default_factory=dict)  # column -> its first value
-    keys: Repeats = field(default_factory=Repeats)
-    paths: Repeats = field(default_factory=Repeats)
+    keys: RepeatedHashes = field(default_factory=RepeatedHashes)
+    paths: RepeatedHashes = field(default_factory=RepeatedHashes)
 
-    def take(self, planned: Planned, known: Known | None) -> None:
+    def take(self, planned: Planned, known: KnownRow | None) -> None:
         """Counts one row."""
         row, route, problems = planned
         self.rows += 1
@@ -263,7 +265,7 @@ class _Count:
         if len(self.samples) < _SAMPLES and (images or asks):
             self.samples.append(Sample(line=row.line, key=row.key, prompt=row.request.prompt))
 
-    def _to_pay(self, row: Row, n: int, known: Known | None) -> int:
+    def _to_pay(self, row: Row, n: int, known: KnownRow | None) -> int:
         """Counts the row for what it is, and says how many of its images still cost money."""
         if known is None or not (known.request_hash or known.adopted):
             self.counts["new"] += 1
@@ -275,7 +277,7 @@ class _Count:
         self.counts["changed"] += 1
         return self._disputed(row, n, known) if known.touched else n
 
-    def _disputed(self, row: Row, n: int, known: Known) -> int:
+    def _disputed(self, row: Row, n: int, known: KnownRow) -> int:
         self.counts["disputed"] += 1
         self.counts["redo_images"] += n
         self.counts["redo_money"] += n * (row.price or 0)
@@ -314,7 +316,7 @@ class _Count:
             lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
         self.lines = {same: line for same, line in self.lines.items() if line.images}
 
-    def survey(self, planner: Planner, twins: Twins, known_paces: Paces) -> Survey:
+    def survey(self, planner: Planner, twins: DuplicateRows, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
         again = self.before.outcome(self.keys)
@@ -331,8 +333,8 @@ class _Count:
             done=counts["done"],
             open=counts["open"],
             ended=counts["ended"],
-            skipped=counts[Job.SKIPPED],
-            bad=counts[Job.INVALID],
+            skipped=counts[JobState.SKIPPED],
+            bad=counts[JobState.INVALID],
             problems=tuple(self.problems),
             samples=tuple(self.samples),
             hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
@@ -363,8 +365,8 @@ class _Count:
         return seconds, last != "" and paces[last].may_be_less(tasks[last], work[last])
 
 
-def _fate(state: Job) -> str:
-    if state is Job.DONE:
+def _fate(state: JobState) -> str:
+    if state is JobState.DONE:
         return "done"
     return "open" if state in _GOES_ON else "ended"
 

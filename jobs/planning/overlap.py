@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from jobs.ledger.batches.values import MadeBefore, Recorded, Row
-from jobs.planning.duplicates import BUCKETS, Repeats, hash64
-from jobs.policy.reuse import Allotment, Source, is_reusable
-from jobs.states import Job
+from jobs.ledger.batches.values import MadeBefore, RecordedRow, Row
+from jobs.planning.duplicates import BUCKETS, RepeatedHashes, hash64
+from jobs.policy.reuse import Allotment, ReuseSource, is_reusable
+from jobs.states import JobState
 
 #: Repeats from which on a plain yes is not enough, where they are over half of all rows to be paid.
 MANY = 10
@@ -28,11 +28,11 @@ LOOKED_INTO = 4
 _MOST = 0xFFFF
 
 #: Rows on record with images that somebody has.
-_WITH_IMAGES = (Job.DONE, Job.PARTIAL)
+_WITH_IMAGES = (JobState.DONE, JobState.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class OtherBatch:
     """Another batch that has made some of these requests."""
 
     batch_id: int
@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class Overlap:
     """The outcome, in rows of the manifest unless it says otherwise."""
 
     to_pay: int = 0  # rows that cost money
@@ -51,7 +51,7 @@ class Again:
     images: int = 0
     money: int = 0  # micro-dollars; unpriced images are not in it
     here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
-    places: tuple[Place, ...] = ()  # the others, those with most first
+    places: tuple[OtherBatch, ...] = ()  # the others, those with most first
     copyable: int = 0  # of `rows`: --reuse may take their images from where they are
     reused: int = 0  # rows that cost nothing, as their images are taken from where they are
     reused_images: int = 0
@@ -65,13 +65,13 @@ class Again:
         return self.rows >= MANY and 2 * self.rows > self.to_pay
 
 
-class Before(Protocol):
+class OverlapLedger(Protocol):
     """The part of the ledger that is asked."""
 
     def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
         """How often other batches than `besides` have made each of these requests."""
 
-    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[Source]:
+    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
         """Rows of other batches than `besides` whose images a row with such a request may take."""
 
     def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Before(Protocol):
     def count_rows(self, batch_id: int) -> int:
         """Rows on record that stand for a job, in the newest manifest or not."""
 
-    def rows_on_record(self, batch_id: int) -> Iterator[Recorded]:
+    def rows_on_record(self, batch_id: int) -> Iterator[RecordedRow]:
         """All of these."""
 
 
@@ -100,7 +100,7 @@ class _Bucket:
 class Comparison:
     """Counts while a manifest is read. `batch_id`: None for a batch that is not on record yet."""
 
-    ledger: Before | None
+    ledger: OverlapLedger | None
     batch_id: int | None
     sandbox: bool
     reuse: bool = False
@@ -121,7 +121,7 @@ class Comparison:
     def __post_init__(self) -> None:
         self._allotment = Allotment(self._find)
 
-    def _find(self, hashes: Sequence[str]) -> list[Source]:
+    def _find(self, hashes: Sequence[str]) -> list[ReuseSource]:
         return self.ledger.sources(hashes, besides=self.batch_id, sandbox=self.sandbox) if self.ledger else []
 
     def look_for_images(self, rows: Sequence[Row]) -> None:
@@ -163,7 +163,7 @@ class Comparison:
             keys = self.ledger.same_rows(batch_id, [row.key for row in unsure[batch_id]])
             self._same_keys[batch_id] += sum(keys.get(row.key) == row.request_hash for row in unsure[batch_id])
 
-    def _ask(self, ledger: Before, hashes: set[str]) -> None:
+    def _ask(self, ledger: OverlapLedger, hashes: set[str]) -> None:
         for known in [each for each in hashes if each in self._answers]:
             self._answers.move_to_end(known)
         unknown = sorted(each for each in hashes if each not in self._answers)
@@ -191,7 +191,7 @@ class Comparison:
         bucket.lines.append(line)
         bucket.copyable.append(copyable)
 
-    def outcome(self, keys: Repeats) -> Again:
+    def outcome(self, keys: RepeatedHashes) -> Overlap:
         """`keys`: those of the manifest's good rows."""
         gone = [_Gone() for _ in range(BUCKETS)]
         absent = with_images = 0
@@ -211,7 +211,7 @@ class Comparison:
                 images += sum(bucket.images[at] for at in answered)
                 money += sum(bucket.money[at] for at in answered)
                 copyable += sum(bucket.copyable[at] for at in answered)
-        return Again(
+        return Overlap(
             to_pay=self.to_pay - sum(self.saved.values()),
             matched=self.matched,
             rows=again,
@@ -237,16 +237,16 @@ class Comparison:
         taken = frozenset(takers)
         return [at for at in each.places if at not in taken], len(takers)
 
-    def _not_in(self, keys: Repeats) -> Iterator[Recorded]:
+    def _not_in(self, keys: RepeatedHashes) -> Iterator[RecordedRow]:
         """The batch's rows on record that the manifest does not have; they are read only where there are any."""
         if self.ledger is None or self.batch_id is None or self.ledger.count_rows(self.batch_id) == self.matched:
             return
         yield from (row for row in self.ledger.rows_on_record(self.batch_id) if not keys.holds(row.key))
 
-    def _found(self) -> Iterator[Place]:
+    def _found(self) -> Iterator[OtherBatch]:
         for batch_id, rows in self._places.most_common():
             rewritten = self._rewritten.get(batch_id)
-            yield Place(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id], rewritten=rewritten)
+            yield OtherBatch(batch_id=batch_id, rows=rows, same_keys=self._same_keys[batch_id], rewritten=rewritten)
 
 
 def looks_rewritten(key: str, other: str) -> bool:

@@ -28,7 +28,7 @@ from jobs.manifest.raw_rows import Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
-from jobs.states import Job
+from jobs.states import JobState
 from providers.catalog.models import Unmakeable
 from providers.registry import PROVIDERS, key_variable
 from providers.types import Request, Route, clean
@@ -48,7 +48,7 @@ _SHORT_PROMPT = 4_000
 _SOME_LINK = "https://example.com/reference.png"
 
 
-class Routes(Protocol):
+class RouteCatalog(Protocol):
     """The part of `catalog.Catalog` that planning asks."""
 
     def complete(self, request: Request) -> Request:
@@ -129,7 +129,9 @@ class _Shape(NamedTuple):
 # -- options -------------------------------------------------------------------------------------------------------
 
 
-def prepare(manifest: Manifest, options: PlanOptions, catalog: Routes, references: References | None = None) -> Planner:
+def prepare(
+    manifest: Manifest, options: PlanOptions, catalog: RouteCatalog, references: References | None = None
+) -> Planner:
     """Checks the options against the manifest's columns, all at once. `references`: reads files; None: links only."""
     owns = own_columns(manifest, options.mapping)
     prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
@@ -176,7 +178,7 @@ class Planner:
     """Plans the rows of one manifest; made by `prepare`. Keeps what rows of one shape have in common."""
 
     options: PlanOptions
-    catalog: Routes
+    catalog: RouteCatalog
     owns: Mapping[str, str]
     prompt: Template | None
     path: PathTemplate
@@ -193,7 +195,7 @@ class Planner:
         if raw.wrong:
             return self._invalid(raw, raw.wrong)
         if self._is_skipped(raw):
-            return Planned(self._left_out(raw, Job.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
+            return Planned(self._left_out(raw, JobState.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
         cells: list[Cell] = []
         if raw.fault is not None:
             return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault)])
@@ -316,7 +318,7 @@ class Planner:
             for cell in cells
         )
         message = "; ".join(problem.what for problem in problems)
-        return Planned(self._left_out(raw, Job.INVALID, "bad_row", message), problems=problems)
+        return Planned(self._left_out(raw, JobState.INVALID, "bad_row", message), problems=problems)
 
     def _where(self, raw: RawRow, cell: Cell) -> str:
         """Where the user wrote the value: a column of the manifest, by its own name, or an option."""
@@ -334,7 +336,7 @@ class Planner:
             column == "ratio" and self.options.resolution is not None and not (own and raw.fields.get(own, "").strip())
         )
 
-    def _left_out(self, raw: RawRow, state: Job, code: str, message: str) -> Row:
+    def _left_out(self, raw: RawRow, state: JobState, code: str, message: str) -> Row:
         key = self.key_of(raw)
         return Row(
             position=raw.position,
@@ -383,7 +385,7 @@ def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
 # -- routes --------------------------------------------------------------------------------------------------------
 
 
-def _choose(request: Request, form: Form, options: PlanOptions, catalog: Routes) -> Route | list[Cell]:
+def _choose(request: Request, form: Form, options: PlanOptions, catalog: RouteCatalog) -> Route | list[Cell]:
     """The best route among the providers that are allowed and have an account, or why there is none."""
     try:
         routes = catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))
@@ -397,7 +399,7 @@ def _choose(request: Request, form: Form, options: PlanOptions, catalog: Routes)
     return [first._replace(legal=legal), *cells[1:]]
 
 
-def _ways_out(request: Request, options: PlanOptions, catalog: Routes) -> list[str]:
+def _ways_out(request: Request, options: PlanOptions, catalog: RouteCatalog) -> list[str]:
     """Who could make it, were it allowed or had it an account."""
     try:
         able = list(dict.fromkeys(route.provider for route in catalog.routes(request)))

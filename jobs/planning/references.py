@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from providers.references import By, file_name, is_link, is_object
+from providers.references import ReferencesBy, file_name, is_link, is_object
 from providers.types import Route
 
 #: Bytes of one reference: OpenAI's limit for edits, which the providers pass on.
@@ -62,9 +62,9 @@ def form_of(found: Sequence[Reference]) -> Form:
 
 def takes(route: Route, form: Form, *, has_addresses: bool) -> bool:
     """Whether the route can be given them. `has_addresses`: what lies at DEST can be fetched by others."""
-    if form is Form.LINKS or has_addresses or route.references_by is By.FILE:
+    if form is Form.LINKS or has_addresses or route.references_by is ReferencesBy.FILE:
         return True
-    return route.references_by is By.DATA and form is Form.FILES
+    return route.references_by is ReferencesBy.DATA and form is Form.FILES
 
 
 def why_not(providers: Sequence[str], form: Form) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from jobs.errors import BadInput
 from jobs.ledger.batches.values import Batch
-from jobs.planning.duplicates import Twins
-from jobs.planning.overlap import Again
+from jobs.planning.duplicates import DuplicateRows
+from jobs.planning.overlap import Overlap
 from jobs.planning.planner import RowProblem
-from jobs.states import Batch as BatchState
+from jobs.states import BatchState
 from providers.types import MICROS
 
 #: Bad rows and changed rows that are named; all are counted.
@@ -98,9 +98,11 @@ class Survey:
     redo_money: int  # micro-dollars; unpriced images are not in it
     digest: int  # of keys and requests, in order
     files: int  # rows made from local files
-    twins: Twins  # keys and paths that are there twice
+    twins: DuplicateRows  # keys and paths that are there twice
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
-    again: Again = field(default_factory=Again)  # what would be paid again, and what is not in the manifest any more
+    again: Overlap = field(
+        default_factory=Overlap
+    )  # what would be paid again, and what is not in the manifest any more
 
     @property
     def good(self) -> int:

@@ -85,7 +85,7 @@ class Bound(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
+class AdaptiveLimits:
     """What is known of an account's limits. A top is where the last 429 was met; None: there was none yet."""
 
     rate: float = FIRST_SUBMITS_PER_SECOND  # submits a second
@@ -103,7 +103,7 @@ class Learnt:
         return self.usual is not None and self.quickest is not None and self.usual > times * self.quickest + more
 
 
-def accepted(known: Learnt, count: int, *, bound: Bound, took: float | None, now: float) -> Learnt:
+def accepted(known: AdaptiveLimits, count: int, *, bound: Bound, took: float | None, now: float) -> AdaptiveLimits:
     """After `count` submits were taken, whose answers came after `took` seconds (None: not known)."""
     known = replace(_timed(known, took), since_cut=known.since_cut + count)
     if known.slower_than(FAR_TOO_SLOW, FAR_TOO_SLOW_BY):
@@ -113,7 +113,9 @@ def accepted(known: Learnt, count: int, *, bound: Bound, took: float | None, now
     return _more_a_second(known, count) if bound is Bound.RATE else _more_in_flight(known, count)
 
 
-def too_much(known: Learnt, *, bound: Bound, flying: int, sent_at: float, now: float, rest: float) -> Learnt:
+def too_much(
+    known: AdaptiveLimits, *, bound: Bound, flying: int, sent_at: float, now: float, rest: float
+) -> AdaptiveLimits:
     """After a 429 to a submit that left at `sent_at`, with `flying` others in flight; the account rests so long.
 
     One that left before the last cut was in the air with what caused it, and tells nothing new. A cut that lies further
@@ -127,7 +129,7 @@ def too_much(known: Learnt, *, bound: Bound, flying: int, sent_at: float, now: f
     return replace(cut, cut_at=now + rest / 2, since_cut=0, patience=patience)
 
 
-def _patience(known: Learnt, cut: Learnt, rest: float) -> int:
+def _patience(known: AdaptiveLimits, cut: AdaptiveLimits, rest: float) -> int:
     tops = ((known.rate_top, cut.rate_top), (known.in_flight_top, cut.in_flight_top))
     same = all(old is not None and new is not None and abs(new - old) <= SAME * old for old, new in tops if old != new)
     seconds = max(USUAL_SECONDS if same else FIRST_SECONDS, rest / RESTING_PART)
@@ -135,7 +137,7 @@ def _patience(known: Learnt, cut: Learnt, rest: float) -> int:
     return max(count, math.ceil(seconds * cut.rate))
 
 
-def blamed(known: Learnt, bound: Bound, flying: int) -> Bound:
+def blamed(known: AdaptiveLimits, bound: Bound, flying: int) -> Bound:
     """Which limit a 429 speaks of, with `flying` others in flight: the one that held us up, since only that one grew.
 
     But fewer than were let through before do not speak of places; and a probe that is refused although the rate has
@@ -173,24 +175,24 @@ _A_SECOND = _Kind(STEEP_RATE, lambda top: KEPT * top)
 _IN_FLIGHT = _Kind(STEEP_PLACES, lambda top: max(KEPT * top, math.floor(top)) if top < FEW else KEPT * top)
 
 
-def _more_a_second(known: Learnt, count: int) -> Learnt:
+def _more_a_second(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
     rate = min(MOST_SUBMITS_PER_SECOND, _grown(known, known.rate, known.rate_top, count, _A_SECOND))
     return replace(known, rate=rate)
 
 
-def _more_in_flight(known: Learnt, count: int) -> Learnt:
+def _more_in_flight(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
     most = min(MOST_IN_FLIGHT, _grown(known, known.in_flight, known.in_flight_top, count, _IN_FLIGHT))
     return replace(known, in_flight=most)
 
 
-def _grown(known: Learnt, limit: float, top: float | None, count: int, kind: _Kind) -> float:
+def _grown(known: AdaptiveLimits, limit: float, top: float | None, count: int, kind: _Kind) -> float:
     if top is None:
         return limit + kind.steep * count
     brisk = limit + max(BRISK * limit, kind.steep / 2) * count
     return max(limit, min(brisk, _ceiling(known, top, kind)))
 
 
-def _ceiling(known: Learnt, top: float, kind: _Kind) -> float:
+def _ceiling(known: AdaptiveLimits, top: float, kind: _Kind) -> float:
     """How far a limit grows for now: nearly to the top, then somewhat beyond it, then as far as it is let."""
     if known.since_cut < known.patience:
         return kind.used(top)
@@ -200,12 +202,12 @@ def _ceiling(known: Learnt, top: float, kind: _Kind) -> float:
 # -- cutting -------------------------------------------------------------------------------------------------------
 
 
-def _less_a_second(known: Learnt, now: float) -> Learnt:
+def _less_a_second(known: AdaptiveLimits, now: float) -> AdaptiveLimits:
     top = min(known.rate, max(DEEPEST * known.rate, _let_through(known, now)))
     return replace(known, rate_top=top, rate=max(LEAST_SUBMITS_PER_SECOND, KEPT * top))
 
 
-def _let_through(known: Learnt, now: float) -> float:
+def _let_through(known: AdaptiveLimits, now: float) -> float:
     """Submits a second that the provider takes, as far as this 429 and the time since the last one tell."""
     if known.rate_top is None or known.cut_at is None or known.since_cut < TELLING:
         return FIRST_GUESS * known.rate
@@ -217,7 +219,7 @@ def _let_through(known: Learnt, now: float) -> float:
     return max(counted, LIFTED * known.rate_top if within_try else FIRST_GUESS * known.rate)
 
 
-def _fewer_in_flight(known: Learnt, flying: int) -> Learnt:
+def _fewer_in_flight(known: AdaptiveLimits, flying: int) -> AdaptiveLimits:
     top = max(DEEPEST * known.in_flight, min(known.in_flight, float(flying)), LEAST_IN_FLIGHT)
     return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, _IN_FLIGHT.used(top)))
 
@@ -225,7 +227,7 @@ def _fewer_in_flight(known: Learnt, flying: int) -> Learnt:
 # -- answering times -----------------------------------------------------------------------------------------------
 
 
-def _timed(known: Learnt, took: float | None) -> Learnt:
+def _timed(known: AdaptiveLimits, took: float | None) -> AdaptiveLimits:
     if took is None:
         return known
     usual = took if known.usual is None else known.usual + NEWEST * (took - known.usual)
@@ -233,7 +235,7 @@ def _timed(known: Learnt, took: float | None) -> Learnt:
     return replace(known, usual=usual, quickest=quickest)
 
 
-def _slowed(known: Learnt, now: float) -> Learnt:
+def _slowed(known: AdaptiveLimits, now: float) -> AdaptiveLimits:
     if known.cut_at is not None and -LONGEST_REST <= now - known.cut_at < SLOW_CUT_EVERY:
         return known
     return replace(

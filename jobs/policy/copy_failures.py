@@ -23,22 +23,22 @@ class Blame(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CopyFailure:
     """What a code of a copy means."""
 
     waits_for: WaitsFor
     blame: Blame
 
 
-_ITS_DESTINATION = Failure(WaitsFor.DESTINATION, Blame.DESTINATION)
-_PACE = Failure(WaitsFor.DESTINATION, Blame.NOBODY)
-_ITS_NAME = Failure(WaitsFor.PERSON, Blame.DESTINATION)
-_ITS_LINK = Failure(WaitsFor.LINK, Blame.ACCOUNT)
-_ITS_BYTES = Failure(WaitsFor.PERSON, Blame.ACCOUNT)
-_LEDGER = Failure(WaitsFor.LINK, Blame.NOBODY)
+_ITS_DESTINATION = CopyFailure(WaitsFor.DESTINATION, Blame.DESTINATION)
+_PACE = CopyFailure(WaitsFor.DESTINATION, Blame.NOBODY)
+_ITS_NAME = CopyFailure(WaitsFor.PERSON, Blame.DESTINATION)
+_ITS_LINK = CopyFailure(WaitsFor.LINK, Blame.ACCOUNT)
+_ITS_BYTES = CopyFailure(WaitsFor.PERSON, Blame.ACCOUNT)
+_LEDGER = CopyFailure(WaitsFor.LINK, Blame.NOBODY)
 
 #: Every code with which a copy can end for now, or for good. One that does not stand here is taken for the link's.
-FAILURES: dict[str, Failure] = {
+FAILURES: dict[str, CopyFailure] = {
     "bad_destination": _ITS_DESTINATION,
     "bucket_busy": _PACE,
     "bucket_denied": _ITS_DESTINATION,
@@ -88,7 +88,7 @@ FIRST_PROBE, LONGEST_PROBE = 300.0, 3_600.0
 FIRST_BLIND_PROBE = 30.0
 
 
-def failure_of(code: str) -> Failure:
+def failure_of(code: str) -> CopyFailure:
     """What a copy's code means."""
     return FAILURES.get(code, _ITS_LINK)
 

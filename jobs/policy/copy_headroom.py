@@ -72,18 +72,18 @@ def _with_coming(backlog: Backlog) -> Sequence[tuple[int, float]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caution:
+class HeadroomState:
     """How a destination was judged so far."""
 
     paused: bool = False
     looks: int = 0  # running, that said something else than `paused`
 
 
-def judge(before: Caution, loaded: float | None) -> Caution:
+def judge(before: HeadroomState, loaded: float | None) -> HeadroomState:
     """Whether new submits wait from now on. `loaded`: None while the pace is not known, which changes nothing."""
     if loaded is None:
         return before
     if before.paused:
-        return before if loaded > RESUME_BELOW else Caution()
+        return before if loaded > RESUME_BELOW else HeadroomState()
     looks = before.looks + 1 if loaded > PAUSE_ABOVE else 0
-    return Caution(paused=looks >= LOOKS, looks=looks)
+    return HeadroomState(paused=looks >= LOOKS, looks=looks)

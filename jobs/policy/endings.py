@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from jobs.states import Attempt
+from jobs.states import AttemptState
 from providers.types import Kind
 
 
@@ -25,7 +25,7 @@ class Ending(enum.StrEnum):
     AMBIGUOUS = "ambiguous"  # nobody can know
 
 
-class Row(enum.StrEnum):
+class RowOutcome(enum.StrEnum):
     """What becomes of the row."""
 
     WORKING = "goes on"
@@ -34,7 +34,7 @@ class Row(enum.StrEnum):
     HELD = "is held"
 
 
-class Rest(enum.StrEnum):
+class Cooldown(enum.StrEnum):
     """What becomes of the account. After any rest it is probed with one submit at a time, until one is accepted."""
 
     NONE = "goes on"
@@ -48,20 +48,20 @@ class Rest(enum.StrEnum):
 class Reaction:
     """What follows an ending."""
 
-    attempt: Attempt  # the state it leads to; only `refused` gives back the money that was reserved
-    row: Row
-    rest: Rest
+    attempt: AttemptState  # the state it leads to; only `refused` gives back the money that was reserved
+    row: RowOutcome
+    rest: Cooldown
     elsewhere: bool = False  # whether --failover may make the row at another provider
 
 
 REACTIONS: dict[Ending, Reaction] = {
-    Ending.ACCEPTED: Reaction(Attempt.RUNNING, Row.WORKING, Rest.NONE),
-    Ending.REFUSED: Reaction(Attempt.REFUSED, Row.AGAIN, Rest.IF_UNREACHABLE, elsewhere=True),
-    Ending.PERMANENT: Reaction(Attempt.REFUSED, Row.ENDS, Rest.NONE),
-    Ending.MODERATION: Reaction(Attempt.REFUSED, Row.ENDS, Rest.NONE),
-    Ending.ACCOUNT: Reaction(Attempt.REFUSED, Row.AGAIN, Rest.LONG, elsewhere=True),
-    Ending.THROTTLED: Reaction(Attempt.REFUSED, Row.AGAIN, Rest.SHORT, elsewhere=True),
-    Ending.AMBIGUOUS: Reaction(Attempt.UNKNOWN, Row.HELD, Rest.AFTER_THREE),
+    Ending.ACCEPTED: Reaction(AttemptState.RUNNING, RowOutcome.WORKING, Cooldown.NONE),
+    Ending.REFUSED: Reaction(AttemptState.REFUSED, RowOutcome.AGAIN, Cooldown.IF_UNREACHABLE, elsewhere=True),
+    Ending.PERMANENT: Reaction(AttemptState.REFUSED, RowOutcome.ENDS, Cooldown.NONE),
+    Ending.MODERATION: Reaction(AttemptState.REFUSED, RowOutcome.ENDS, Cooldown.NONE),
+    Ending.ACCOUNT: Reaction(AttemptState.REFUSED, RowOutcome.AGAIN, Cooldown.LONG, elsewhere=True),
+    Ending.THROTTLED: Reaction(AttemptState.REFUSED, RowOutcome.AGAIN, Cooldown.SHORT, elsewhere=True),
+    Ending.AMBIGUOUS: Reaction(AttemptState.UNKNOWN, RowOutcome.HELD, Cooldown.AFTER_THREE),
 }
 
 #: What a refusal's kind is as an ending.

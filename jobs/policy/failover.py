@@ -21,7 +21,7 @@ class Failover(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stuck:
+class StuckRow:
     """A row that cannot be made where it was planned, and for which nothing was paid there or may have been."""
 
     request: Request
@@ -33,7 +33,7 @@ class Stuck:
     closed: frozenset[str]  # providers where it failed, and those in trouble
 
 
-def elsewhere(stuck: Stuck, policy: Failover, routes: Iterable[Route], spare: int) -> Route | None:
+def elsewhere(stuck: StuckRow, policy: Failover, routes: Iterable[Route], spare: int) -> Route | None:
     """The best of `routes` (best first) that the row may take; `spare`: micro-dollars it may cost more than planned.
 
     The money agreed to is never exceeded: a dearer route is taken only from what the batch has to spare.
@@ -48,12 +48,12 @@ def elsewhere(stuck: Stuck, policy: Failover, routes: Iterable[Route], spare: in
     return None
 
 
-def more(route: Route, stuck: Stuck) -> int:
+def more(route: Route, stuck: StuckRow) -> int:
     """Micro-dollars the row costs more there; less than nothing where it is cheaper."""
     return ((_price(route, stuck) or 0) - (stuck.price or 0)) * stuck.images
 
 
-def _price(route: Route, stuck: Stuck) -> int | None:
+def _price(route: Route, stuck: StuckRow) -> int | None:
     return route.price_of(stuck.request.prompt)
 
 
@@ -62,12 +62,12 @@ def _equal(pixels: tuple[int, int] | None, planned: tuple[int, int] | None) -> b
     return pixels is not None and pixels == planned
 
 
-def _is_open(provider: str, stuck: Stuck) -> bool:
+def _is_open(provider: str, stuck: StuckRow) -> bool:
     allowed = not stuck.allowed or provider in stuck.allowed
     return allowed and provider != stuck.provider and provider not in stuck.closed
 
 
-def _is_affordable(price: int | None, stuck: Stuck, spare: int) -> bool:
+def _is_affordable(price: int | None, stuck: StuckRow, spare: int) -> bool:
     if price is None or stuck.price is None:
         return price is None and stuck.price is None  # agreed to without a price, or not at all
     return (price - stuck.price) * stuck.images <= spare

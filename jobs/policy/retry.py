@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jobs.policy.endings import OF_KIND, REACTIONS, Row
+from jobs.policy.endings import OF_KIND, REACTIONS, RowOutcome
 from providers.types import Kind
 
 #: Seconds before the first new attempt; each next waits three times as long, up to the longest: settings allow twenty.
@@ -46,7 +46,7 @@ def decide(kind: Kind, failures: int, *, retries: int, parts: int = 1) -> RetryD
 
     `retries`: new attempts after tasks that failed for no reason of the request's own.
     """
-    if REACTIONS[OF_KIND[kind]].row is Row.ENDS:
+    if REACTIONS[OF_KIND[kind]].row is RowOutcome.ENDS:
         return RetryDecision(again_in=None)
     if kind is not Kind.TRANSIENT:
         return RetryDecision(again_in=0.0)  # the account rests, the row has done nothing wrong

@@ -35,9 +35,9 @@ def is_reusable(request: Request) -> bool:
 class Allotment:
     """Gives each row an earlier row to take its images from, and no image to two rows of a batch."""
 
-    def __init__(self, find: Callable[[Sequence[str]], Iterable[Source]]) -> None:
+    def __init__(self, find: Callable[[Sequence[str]], Iterable[ReuseSource]]) -> None:
         self._find = find
-        self._sources: OrderedDict[str, list[Source]] = OrderedDict()  # the best last
+        self._sources: OrderedDict[str, list[ReuseSource]] = OrderedDict()  # the best last
         self._given: set[int] = set()
 
     def ask(self, hashes: Iterable[str]) -> None:
@@ -56,7 +56,7 @@ class Allotment:
         while len(self._sources) > max(_KEPT, len(wanted)):
             self._sources.popitem(last=False)
 
-    def take(self, request_hash: str, request: bytes) -> Source | None:
+    def take(self, request_hash: str, request: bytes) -> ReuseSource | None:
         """The best source of this request that no other row has; None: its images are to be made."""
         left = self._sources.get(request_hash, [])
         while left:
@@ -67,7 +67,7 @@ class Allotment:
         return None
 
 
-class Source(NamedTuple):
+class ReuseSource(NamedTuple):
     """A row whose images another row with its request may take."""
 
     request_hash: str

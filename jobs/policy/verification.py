@@ -26,7 +26,7 @@ class Remedy(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
+class AwaitedImage:
     """A paid image that is not stored yet, as the ledger has it."""
 
     image_id: int
@@ -41,7 +41,7 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredCopy:
     """An image that the ledger calls stored."""
 
     image_id: int
@@ -65,12 +65,12 @@ class Kept:
 class Finding:
     """One image that is not as it was left."""
 
-    kept: Kept
+    kept: StoredCopy
     condition: Condition
     reason: str
 
 
-def judge_entry(kept: Kept, size: int | None, told: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
+def judge_entry(kept: StoredCopy, size: int | None, told: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
     """Why what a store says of an object does not fit; None: it does. `told` is empty where nothing is kept."""
     if size is not None and size != kept.size:
         return f"{size:,} bytes instead of {kept.size:,}"
@@ -78,7 +78,7 @@ def judge_entry(kept: Kept, size: int | None, told: Mapping[str, str], expected:
     return f"it says to be another image ({', '.join(wrong)})" if wrong else None
 
 
-def judge_hash(kept: Kept, sha256: str) -> str | None:
+def judge_hash(kept: StoredCopy, sha256: str) -> str | None:
     """Why an object's bytes are not the image's; None: they are."""
     return None if sha256 == kept.sha256 else f"its sha256 is {sha256[:12]}… instead of {kept.sha256[:12]}…"
 

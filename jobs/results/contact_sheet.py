@@ -26,8 +26,7 @@ from jobs.results.rows import (
     place_of,
 )
 from jobs.results.writers import dollars, utc
-from jobs.states import Image as ImageState
-from jobs.states import Job as JobState
+from jobs.states import ImageState, JobState
 
 #: Cards of one page. A browser still scrolls and filters so many with ease.
 CARDS_A_PAGE = 2_000

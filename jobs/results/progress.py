@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.results.writers import dollars, moment
-from jobs.states import Batch as BatchState
-from jobs.states import DestTrouble
+from jobs.states import BatchState, TroubleKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobs.ledger.accounts.values import Account, DayLimit
-    from jobs.ledger.accounts.worker_values import Stop, Trouble
+    from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import Progress
@@ -83,10 +82,10 @@ def out_of_manifest(progress: Progress) -> str:
     return f"{number} no longer in the manifest"
 
 
-def trouble_line(trouble: Trouble) -> str:
+def trouble_line(trouble: DestinationTrouble) -> str:
     """Why nothing new is sent for a destination, since when, and who says so."""
     since = moment(trouble.since).strftime("%H:%M:%SZ")
-    what = "refuses writes" if trouble.kind is DestTrouble.REFUSES else "is copied to too slowly"
+    what = "refuses writes" if trouble.kind is TroubleKind.REFUSES else "is copied to too slowly"
     return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
 
 
@@ -118,7 +117,7 @@ def unwritable_line(why: str) -> str:
     )
 
 
-def stop_line(stop: Stop, lift: str = "`resume --all`") -> str:
+def stop_line(stop: EmergencyStop, lift: str = "`resume --all`") -> str:
     """The emergency stop: since when, by whom, and what lifts it."""
     since = moment(stop.since).strftime("%Y-%m-%d %H:%M:%SZ")
     who = f" by {stop.by}" if stop.by else ""

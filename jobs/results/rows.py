@@ -18,8 +18,7 @@ from urllib.parse import quote
 from jobs.errors import BadInput
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.ledger.reports.values import Result, StoredImage
-from jobs.states import Image as ImageState
-from jobs.states import Job as JobState
+from jobs.states import ImageState, JobState
 
 
 class Type(enum.Enum):

@@ -22,7 +22,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
 
 
-class Account(BaseModel):
+class AccountSettings(BaseModel):
     """One API key at a provider, with its own limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = 25.0
     heartbeat_file: str = ""
     log: Literal["text", "json"] = "text"
-    accounts: dict[str, Account] = Field(default_factory=dict)
+    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
     storage: Storage = Field(default_factory=Storage)
     sandbox: bool = False  # every account is the stand-in, and the ledger is thrown away
 
@@ -151,7 +151,7 @@ class Settings(BaseSettings):
 
     @field_validator("accounts")
     @classmethod
-    def _names_are_plain(cls, accounts: dict[str, Account]) -> dict[str, Account]:
+    def _names_are_plain(cls, accounts: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
         bad = [name for name in accounts if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name)]
         if bad:
             raise ValueError(f"account names should be letters, digits, . _ -; not {', '.join(map(repr, bad))}")
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     @field_validator("sandbox")
     @classmethod
     def _reaches_no_real_provider(cls, sandbox: bool, known: ValidationInfo) -> bool:  # noqa: FBT001  the library's
-        accounts: dict[str, Account] = known.data.get("accounts", {})
+        accounts: dict[str, AccountSettings] = known.data.get("accounts", {})
         real = [name for name, each in accounts.items() if each.base_url == BASE_URLS[each.provider]]
         if sandbox and real:
             raise ValueError(f"account {real[0]} goes to the real provider: give it the stand-in's base_url")

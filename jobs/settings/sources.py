@@ -20,7 +20,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from jobs.errors import BadInput
-from jobs.settings.model import Account, Settings, Storage
+from jobs.settings.model import AccountSettings, Settings, Storage
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 PREFIX = "LIGHTFAST_"
@@ -204,7 +204,7 @@ def _fields_at(path: tuple[str, ...]) -> Iterator[str]:
     elif path == ("storage",):
         yield from Storage.model_fields
     elif path[0] == "accounts" and len(path) == 2:  # noqa: PLR2004  accounts.NAME
-        yield from Account.model_fields
+        yield from AccountSettings.model_fields
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:

@@ -13,7 +13,7 @@ import orjson
 from providers.catalog import offers
 from providers.catalog.legality import SHOWN, Complaint, Fit, Problem, Unmakeable, check_reference, fit, merge
 from providers.catalog.offers import ANY, Contents, Offer
-from providers.references import By
+from providers.references import ReferencesBy
 from providers.token_prices import TokenPrices, assumed
 from providers.types import Request, Route, clean
 
@@ -298,9 +298,9 @@ def _route(offer: Offer, found: Fit, request: Request, mode: str | None) -> Rout
     )
 
 
-def _references_by(offer: Offer, request: Request) -> By:
+def _references_by(offer: Offer, request: Request) -> ReferencesBy:
     """A job that may move to the official channel must not carry data URIs: that one takes links only."""
-    return By.LINK if request.options.get("official_fallback") else offer.references_by
+    return ReferencesBy.LINK if request.options.get("official_fallback") else offer.references_by
 
 
 def _list_price(offer: Offer, found: Fit, mode: str | None) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from providers.references import By
+from providers.references import ReferencesBy
 from providers.token_prices import TokenPrices
 from providers.types import MICROS
 
@@ -92,7 +92,7 @@ class Offer:
     id: str  # the provider's own
     least_references: int
     most_references: int
-    references_by: By
+    references_by: ReferencesBy
     max_n: int
     ratios: Mapping[str, Mapping[str, Pixels | None]] = field(default_factory=dict)  # ratio -> resolution -> pixels
     asked_in: str = "ratio"  # or "pixels": a ratio stands for its documented pixels
@@ -181,7 +181,7 @@ def _offer(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Offer:
         id=facts["id"],
         least_references=least,
         most_references=most,
-        references_by=By(facts["references_by"]),
+        references_by=ReferencesBy(facts["references_by"]),
         max_n=facts["max_n"],
         ratios=_table(values["tables"][facts["table"]]) if "table" in facts else {},
         asked_in=facts.get("asked_in", "ratio"),

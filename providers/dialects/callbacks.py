@@ -17,7 +17,7 @@ SKEW = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class TaskOrigin:
     """What a provider's task says of where it came from."""
 
     task_id: str
@@ -32,7 +32,7 @@ def read_callback(body: bytes) -> str | None:
     return task_id(mapping(mapping(read_json(body)).get("data")).get("taskId"))
 
 
-def read_origin(response: Response) -> Origin | None:
+def read_origin(response: Response) -> TaskOrigin | None:
     """Where the queried task came from; None when the answer tells nothing of a task."""
     body = mapping(read_json(response.body))
     task = mapping(body.get("data"))
@@ -40,7 +40,7 @@ def read_origin(response: Response) -> Origin | None:
     if not answers.is_success(response) or code_of(body.get("code")) != 0 or not found:
         return None
     asked = echo.get("n")
-    return Origin(
+    return TaskOrigin(
         task_id=found,
         created_at=unix_seconds(task.get("created_at")),
         prompt=text(echo.get("prompt")),
@@ -49,7 +49,9 @@ def read_origin(response: Response) -> Origin | None:
     )
 
 
-def is_ours(origin: Origin, *, hinted: str, request: Request, provider_model: str, n: int, intended_at: float) -> bool:
+def is_ours(
+    origin: TaskOrigin, *, hinted: str, request: Request, provider_model: str, n: int, intended_at: float
+) -> bool:
     """Whether the task was made after our intent and echoes what we asked for. What it does not say is no proof."""
     made_after = origin.created_at is not None and origin.created_at >= intended_at - SKEW
     same_input = origin.prompt == request.prompt and origin.model == provider_model and origin.n in (None, n)

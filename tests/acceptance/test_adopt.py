@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.manifest.templates import parse_path
-from jobs.planning.adoption import By, Found, by_metadata, by_sidecar, inventory, path_of, paths_of
+from jobs.planning.adoption import Found, SaidBy, by_metadata, by_sidecar, inventory, path_of, paths_of
 from tests.support import any_server, command
 from worker.recovery.adoption import look
 from worker.storage.disk import DiskStore
@@ -176,7 +176,7 @@ def test_a_place_above_the_destination_is_not_taken_for_it(lightfast, books, s3)
 
 
 def found(path, **changes):
-    values = {"batch": "b", "key": "k", "slot": 0, "request_hash": HASH, "path": path, "by": By.METADATA}
+    values = {"batch": "b", "key": "k", "slot": 0, "request_hash": HASH, "path": path, "by": SaidBy.METADATA}
     return Found(**{**values, **changes})
 
 
@@ -313,4 +313,4 @@ def test_rows_are_put_together_from_their_images_and_the_newest_revision_stands(
     assert [image.path for image in one.images if image.revision == 2] == ["b/k/0.r2~2.png"]
     assert other.request_hash is None
     assert (told.doubles, told.foreign, told.mixed) == (1, 1, 0)
-    assert Counter(told.by) == {By.METADATA: 6}
+    assert Counter(told.by) == {SaidBy.METADATA: 6}

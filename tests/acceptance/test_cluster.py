@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from jobs.ledger import open_ledger
-from jobs.states import Job
+from jobs.states import JobState
 from sandbox.cluster import BUCKET, Cluster, cluster
 from tests.conftest import Bucket, Sandbox
 from tests.support.patience import until
@@ -133,7 +133,7 @@ def accepted(sandbox):
 
 def is_done_but_for(progress, few):
     """Every image is stored, except at most so many that were in the hands of a process that died."""
-    return progress.images_total - progress.images_stored <= few and not progress.jobs.get(Job.READY)
+    return progress.images_total - progress.images_stored <= few and not progress.jobs.get(JobState.READY)
 
 
 def wait_until_nothing_moves(ledger, name):

@@ -16,7 +16,7 @@ import pytest
 
 from jobs.errors import StoreError
 from jobs.facts import SubmitRefused
-from jobs.states import Job
+from jobs.states import JobState
 from providers.references import file_name
 from providers.types import Request
 from tests.support import any_server, command
@@ -25,7 +25,7 @@ from worker import references
 from worker.references import Files, Recent, bring
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage
-from worker.stages.submit import Attempt, submit
+from worker.stages.submit import ClaimedSubmit, submit
 from worker.storage.opening import open_store
 
 EVERYONE = frozenset(any_server.KEYS)
@@ -57,7 +57,7 @@ async def sent(services, tmp_path, reference, model="gpt-image-2/image-to-image"
     boot, now = services.clock.boot(), services.clock.now()
     lease = submit_stage.lease_for(services, "main")
     (intent,) = services.ledger.claim_submits("main", now, lease=lease).intents
-    return await submit(services, Attempt(intent=intent, boot_until=boot + lease))
+    return await submit(services, ClaimedSubmit(intent=intent, boot_until=boot + lease))
 
 
 async def test_a_file_that_has_no_address_when_it_is_sent_fails_its_row_and_nothing_is_paid(tmp_path, photo):
@@ -169,7 +169,7 @@ async def test_a_destination_that_is_away_holds_a_row_up_and_does_not_fail_it(tm
 
     assert (fact.code, fact.retry_after, provider.submits.total()) == ("not_sent", submit_stage.LATER, 0)
     ((state, _),) = services.ledger.progress("b").jobs.items()
-    assert state is Job.READY
+    assert state is JobState.READY
 
 
 def test_a_row_with_a_file_is_not_moved_to_a_provider_that_needs_an_address(tmp_path, photo):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger import open_ledger
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.command import Started, run_here
 from tests.support.patience import until
 
@@ -73,11 +73,11 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
     ledger = ledger_of(tmp_path)
     jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
     assert paid(sandbox).most_common(1)[0][1] == 1
-    assert jobs.get(Job.DONE, 0) + jobs.get(Job.HELD, 0) == 150
-    assert len(unknown) == jobs.get(Job.HELD, 0) <= in_the_air
+    assert jobs.get(JobState.DONE, 0) + jobs.get(JobState.HELD, 0) == 150
+    assert len(unknown) == jobs.get(JobState.HELD, 0) <= in_the_air
     assert code == (3 if unknown else 0), said
     stored = {path.parent.name for path in (tmp_path / "dest").rglob("*.png")}
-    assert len(stored) == jobs[Job.DONE]
+    assert len(stored) == jobs[JobState.DONE]
     never_sent = 150 - len(paid(sandbox))
     assert never_sent <= len(unknown)  # whatever has no charge is at least listed
     ledger.close()
@@ -127,6 +127,6 @@ def test_troubled_answers_cost_no_other_attempt_its_record(tmp_path, sandbox):
 
     ledger = ledger_of(tmp_path)
     assert code == 3, said
-    assert ledger.progress("b").jobs == {Job.DONE: 6, Job.FAILED: 3, Job.HELD: 1}
+    assert ledger.progress("b").jobs == {JobState.DONE: 6, JobState.FAILED: 3, JobState.HELD: 1}
     assert max(paid(sandbox).values()) == 1
     ledger.close()

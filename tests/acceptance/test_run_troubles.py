@@ -9,7 +9,7 @@ import pytest
 
 from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.command import Started, run_here
 from tests.support.patience import until
 
@@ -95,7 +95,7 @@ def test_without_balance_nothing_fails_and_after_a_top_up_the_batch_finishes_by_
         assert_rests_between(refused(sandbox), at_once=2 * IN_FLIGHT)
     assert charged(sandbox) == sorted(f"lamp {row}" for row in range(ROWS))
     with ledger_of(tmp_path) as ledger:
-        assert ledger.progress("b").jobs == {Job.DONE: ROWS}
+        assert ledger.progress("b").jobs == {JobState.DONE: ROWS}
         assert ledger.progress("b").batch.charged == round(ROWS * PRICE * 1_000_000)
 
 
@@ -127,7 +127,7 @@ def test_a_storm_of_503_holds_a_handful_of_rows_and_the_rest_is_made_by_itself_w
     assert code == 3, said
     with ledger_of(tmp_path) as ledger:
         jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
-    assert jobs == {Job.DONE: ROWS - len(unknown), Job.HELD: len(unknown)}
+    assert jobs == {JobState.DONE: ROWS - len(unknown), JobState.HELD: len(unknown)}
     assert len(unknown) == storm
     assert_rests_between(refused(sandbox)[3 + IN_FLIGHT :], at_once=1)
-    assert len(charged(sandbox)) == jobs[Job.DONE]
+    assert len(charged(sandbox)) == jobs[JobState.DONE]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.policy.verification import Condition, Finding, Kept, Remedy, Report, judge_entry, remedy
+from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, judge_entry, remedy
 from tests.support import any_server, command
 from worker.runtime.executors import side_by_side
 
@@ -181,7 +181,9 @@ def test_no_more_is_taken_on_than_can_be_done_at_once():
 
 def kept(**changes):
     values = {"image_id": 1, "key": "k", "slot": 0, "revision": 1, "surplus": False, "path": "b/k/0.png"}
-    return Kept(**{**values, "sha256": "a" * 64, "size": 10, "link_dies_at": NOW + 1, "has_task": True, **changes})
+    return StoredCopy(
+        **{**values, "sha256": "a" * 64, "size": 10, "link_dies_at": NOW + 1, "has_task": True, **changes}
+    )
 
 
 @pytest.mark.parametrize(

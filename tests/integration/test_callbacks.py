@@ -15,15 +15,15 @@ from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
 from jobs.ledger import open_ledger
-from jobs.states import Job
-from providers.dialects.callbacks import Origin, is_ours, read_callback, read_origin
+from jobs.states import JobState
+from providers.dialects.callbacks import TaskOrigin, is_ours, read_callback, read_origin
 from providers.types import Request, Response
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST
 from tests.support.run_here import prepare, services_at
 from tests.support.stocked_ledger import NOW
-from web.app import Door, make_app, server_of
-from web.callbacks.buffer import Ears
+from web.app import WebLedger, make_app, server_of
+from web.callbacks.buffer import CallbackBuffer
 from worker.local.run import run_batch
 
 ASKED = Request(prompt="a lamp", model="gpt-image-2", n=2)
@@ -31,7 +31,7 @@ ORIGIN = {"task_id": "t", "created_at": 100.0, "prompt": "a lamp", "model": "gpt
 
 
 def ours(**changes):
-    origin = Origin(**{**ORIGIN, **changes})
+    origin = TaskOrigin(**{**ORIGIN, **changes})
     model = "gpt-image-2/text-to-image"
     return is_ours(origin, hinted="t", request=ASKED, provider_model=model, n=2, intended_at=100.0)
 
@@ -58,7 +58,7 @@ def door(sqlite_ledger_url):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
     rung = []
-    with contextlib.closing(Door(lambda: ledger)) as door:
+    with contextlib.closing(WebLedger(lambda: ledger)) as door:
         yield make_app(door, rung.append), ledger, f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}", rung
 
 
@@ -132,7 +132,7 @@ def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_
         return ["poll:main"] * len(hints)
 
     ledger.hear_all = hear_all
-    ears = Ears(lambda: ledger, lambda: NOW, rung.append)
+    ears = CallbackBuffer(lambda: ledger, lambda: NOW, rung.append)
     assert [ears.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
     away.set()
     assert came_back.wait(AT_LAST)
@@ -149,7 +149,7 @@ def web_door(ledger):
     """`lightfast serve` in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-        server = uvicorn.Server(server_of(make_app(Door(lambda: ledger)), host="127.0.0.1", port=port))
+        server = uvicorn.Server(server_of(make_app(WebLedger(lambda: ledger)), host="127.0.0.1", port=port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})
         thread.start()
         try:
@@ -170,10 +170,10 @@ async def test_rows_whose_answers_were_cut_off_are_found_again_by_their_callback
         ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
         for _ in range(2):  # those found after the run had ended
             deadline = time.monotonic() + AT_LAST
-            while ledger.progress("b").jobs != {Job.DONE: 20} and time.monotonic() < deadline:
+            while ledger.progress("b").jobs != {JobState.DONE: 20} and time.monotonic() < deadline:
                 ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
     try:
-        assert ending.progress.jobs == {Job.DONE: 20}
+        assert ending.progress.jobs == {JobState.DONE: 20}
         assert len({orjson.dumps(task["prompt"]) for task in sandbox.tasks()}) == len(sandbox.tasks()) == 20
     finally:
         await services.close()

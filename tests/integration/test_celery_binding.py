@@ -12,7 +12,7 @@ from sandbox import servers
 from tests.support.patience import AT_LAST, until
 from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
 from worker.lanes import celery_runtime
-from worker.lanes.celery_runtime import Process
+from worker.lanes.celery_runtime import CeleryRuntime
 from worker.lanes.worker import lanes_of
 from worker.tasks import bells_wait, ring_lanes
 
@@ -65,7 +65,7 @@ def crew():
 @pytest.fixture
 def worker(crew, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
-    worker = Process()
+    worker = CeleryRuntime()
     yield worker
     crew.ended.set()
     worker.finish_drain()

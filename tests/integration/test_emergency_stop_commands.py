@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from cli.flow import emergency_stop
 from jobs.ledger import open_ledger
 from jobs.results.progress import images_to_come, seconds_left
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.shop import call, document, open_shop
 from tests.support.worker_world import Provider, close_all, row, stock, world
-from web.app import Door, make_app
+from web.app import WebLedger, make_app
 from worker.lanes import worker as crew_module
 from worker.local import run
 from worker.local.run import Reason, run_batch
@@ -96,7 +96,7 @@ def test_every_page_tells_of_the_stop(shop, monkeypatch):
     assert document("accounts")["stopped"] == document("status", "shop")["stopped"]
     findings = json.loads(call("doctor", "--json", code=1).stdout)["findings"]
     assert [one["verdict"] for one in findings if one["what"] == "stop"] == ["problem"]
-    with TestClient(make_app(Door(lambda: open_ledger(f"sqlite:///{shop / 'lightfast.db'}")))) as client:
+    with TestClient(make_app(WebLedger(lambda: open_ledger(f"sqlite:///{shop / 'lightfast.db'}")))) as client:
         assert "lightfast_stopped 1.0" in client.get("/metrics").text
     call("resume", "--all")
     assert said not in call("status").stdout + call("accounts").stdout
@@ -146,7 +146,7 @@ async def test_a_run_that_is_stopped_stores_what_is_paid_and_ends_with_4_after_m
     assert "`resume --all` lifts it" in ending.message
     sent = sum(provider.submits.values())
     assert ending.progress.images_stored == sent < 40
-    assert ending.progress.jobs[Job.READY] == 40 - sent
+    assert ending.progress.jobs[JobState.READY] == 40 - sent
     assert images_to_come(seen[-1])
     assert seconds_left(seen[-1], services.clock.now()) is None, "no time is promised"
 

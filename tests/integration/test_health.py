@@ -10,14 +10,14 @@ from sqlalchemy.exc import OperationalError
 from jobs.ledger import open_ledger
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, world
-from worker.lanes.worker import Crew
-from worker.runtime.health import DEAF, LOOKS, STUCK, Signs, illness
+from worker.lanes.worker import Worker
+from worker.runtime.health import DEAF, LOOKS, STUCK, HealthSigns, illness
 
 WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_shift": 0.0, "since_bell": 5.0, "bells_waited": 0}
 
 
 def ill(*, answers: bool = True, **signs) -> str | None:
-    return illness(Signs(**{**WELL, **signs}), lambda: answers)
+    return illness(HealthSigns(**{**WELL, **signs}), lambda: answers)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ virtual_time = pytest.mark.virtual_time
 async def crew(tmp_path):
     services = world(tmp_path, Provider())
     object.__setattr__(services, "clock", HeldClock(services.clock))
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
     yield crew
     await close_all()
@@ -156,7 +156,7 @@ def test_a_ledger_that_hangs_answers_nobody():
 async def test_a_sign_of_life_is_given_by_the_databases_clock_even_when_ours_was_just_set(tmp_path, monkeypatch):
     """By a clock two minutes ahead all others would seem silent, and their places free."""
     services = world(tmp_path, Provider())
-    crew, told = Crew(services), []
+    crew, told = Worker(services), []
     monkeypatch.setattr(services.ledger, "clock_offset", lambda: -120.0)
     monkeypatch.setattr(services.ledger, "touch_worker", lambda _name, now, _looked_at: told.append(now))
     before = services.clock.now()

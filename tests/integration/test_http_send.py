@@ -21,7 +21,7 @@ from tests.support.patience import AT_LAST, soon
 from tests.support.raw_server import BROKEN, OK, Server, answering, hangs, never_reads, reset, trickles
 from tests.support.virtual_time import skip
 from worker.http.client import File, Http
-from worker.http.transport import MARK, Mark, SessionTransport, describe, truthful
+from worker.http.transport import SENT_FLAG, SentFlag, SessionTransport, describe, truthful
 
 KEY = SecretStr("sk-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
@@ -45,7 +45,7 @@ async def send(http, url, call=SUBMIT, timeout=TIMEOUT):  # noqa: ASYNC109  hand
 
 async def send_in_vain(http, url, call=SUBMIT, *, until_seen=None):
     """Until its time is over, which is as soon as it has left, or something else has been seen."""
-    mark = Mark()
+    mark = SentFlag()
     sending = asyncio.create_task(http.send(call, base_url=url, key=KEY, timeout=30.0, mark=mark))
     await soon(until_seen or (lambda: mark.sent))
     skip(30.5)
@@ -226,7 +226,7 @@ async def test_an_idle_connection_that_was_closed_meanwhile_is_not_used_for_a_su
 
 async def test_the_mark_tells_a_caller_that_cancels(http):
     async with Server(hangs) as server:
-        mark = Mark()
+        mark = SentFlag()
         task = asyncio.create_task(http.send(SUBMIT, base_url=server.url, key=KEY, timeout=TIMEOUT, mark=mark))
         await server.busy.wait()
         task.cancel()
@@ -240,7 +240,7 @@ async def test_the_mark_tells_a_caller_that_cancels(http):
 async def test_the_mark_is_set_before_the_first_byte_leaves(call, monkeypatch):
     """A socket that records the mark at each write."""
     http = Http(allow_private_hosts=False)
-    mark, at_write = Mark(), []
+    mark, at_write = SentFlag(), []
     write = aiohttp.http_writer.StreamWriter._write
     many = aiohttp.http_writer.StreamWriter._writelines
     monkeypatch.setattr(
@@ -293,7 +293,7 @@ async def test_provider_tests_may_replace_the_network():
     def handler(request):
         if request.url.path == "/down":
             raise httpx2.ConnectError("refused")
-        request.extensions[MARK].sent = True
+        request.extensions[SENT_FLAG].sent = True
         if request.url.path == "/lost":
             raise httpx2.ReadTimeout("nothing came")
         return httpx2.Response(200, headers={"X-Request-Id": "r1"}, json={"code": 0})
@@ -353,7 +353,7 @@ async def test_no_library_exception_leaves_the_transport_and_the_class_agrees_wi
 
         exchange = await http.send(SUBMIT, base_url="http://x", key=KEY, timeout=TIMEOUT)
 
-        told = type(truthful(error, Mark(sent=sent)))
+        told = type(truthful(error, SentFlag(sent=sent)))
         assert exchange.sent is sent, known
         assert exchange.response is None
         assert issubclass(told, NEVER_SENT) is not sent, known

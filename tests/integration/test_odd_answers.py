@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from jobs.settings.model import Account
-from jobs.states import Job
+from jobs.settings.model import AccountSettings
+from jobs.states import JobState
 from tests.support.worker_world import close_all, row, settings, stock
 from worker.local.run import run_batch
 from worker.runtime.limits import limits_of
@@ -38,7 +38,7 @@ def at(provider: str, place: int, prompt: str, *, n: int = 1):
 def services_at(sandbox, tmp_path):
     fast = {"submits_per_second": 100.0, "polls_per_second": 200.0, "max_in_flight": 20}
     quick = {"first_poll_after": 0.1, "poll_every": 0.05, "api_key": "sandbox-key", **fast}
-    accounts = {name: Account(provider=name, base_url=f"{sandbox.url}/{name}", **quick) for name in MODELS}
+    accounts = {name: AccountSettings(provider=name, base_url=f"{sandbox.url}/{name}", **quick) for name in MODELS}
     here = settings(tmp_path).model_copy(update={"accounts": accounts, "allow_private_hosts": True})
     services = build(here)
     services.ledger.sync_accounts(limits_of(here), services.clock.now())
@@ -56,7 +56,7 @@ async def test_pictures_that_come_after_the_word_done_are_stored_and_none_is_pai
         ending = await run_batch(services, "b", max_stall=60.0)
 
         progress = services.ledger.progress("b")
-        assert (ending.exit_code, progress.jobs) == (0, {Job.DONE: len(rows)})
+        assert (ending.exit_code, progress.jobs) == (0, {JobState.DONE: len(rows)})
         assert progress.images_stored == sum(n for _, _, n in wishes)
         assert sandbox.stats()["repeated"] == {}
         (*entries,) = services.ledger.money()

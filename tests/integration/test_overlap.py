@@ -17,7 +17,7 @@ from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import batches
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
 from tests.support.overlap_world import MAIN, NOW, World, finish, rows
 
@@ -112,7 +112,7 @@ def test_appended_rows_come_after_those_on_record_which_all_stay(world):
 
     listed = [result.key for result in world.ledger.results("spring")]
     assert listed == [f"k{number}" for number in range(340)]
-    assert progress(world).jobs == {Job.DONE: 320, Job.READY: 20}
+    assert progress(world).jobs == {JobState.DONE: 320, JobState.READY: 20}
     assert (progress(world).images_stored, progress(world).images_total) == (320, 340)
     assert (progress(world).rows_out, progress(world).images_aside) == (0, 0)
 
@@ -125,7 +125,7 @@ def test_appending_the_same_rows_twice_adds_them_once_and_a_mended_row_is_good(w
     world.take(["k1,lamp 1", "k9,mended"], append=True)
 
     assert [result.key for result in world.ledger.results("spring")] == ["k0", "k1", "k2", "k3", "k4", "k9"]
-    assert Job.INVALID not in progress(world).jobs
+    assert JobState.INVALID not in progress(world).jobs
 
 
 def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world):
@@ -133,13 +133,13 @@ def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world)
     world.take(rows(20, first=320))
     seen = progress(world)
 
-    assert seen.jobs == {Job.DONE: 320, Job.READY: 20}
+    assert seen.jobs == {JobState.DONE: 320, JobState.READY: 20}
     assert (seen.images_stored, seen.images_total, seen.images_aside) == (320, 340, 0)
     assert (seen.rows_out, seen.images_out, seen.bytes_stored) == (320, 320, 320 * 9)
     assert [result.key for result in world.ledger.results("spring")] == [f"k{number}" for number in range(320, 340)]
 
     finish(world.ledger, "spring")
-    assert progress(world).jobs == {Job.DONE: 340}
+    assert progress(world).jobs == {JobState.DONE: 340}
 
 
 def test_rows_taken_out_without_images_are_nobodys_and_come_back_with_their_manifest(world):
@@ -147,11 +147,11 @@ def test_rows_taken_out_without_images_are_nobodys_and_come_back_with_their_mani
     finish(world.ledger, "spring", most=4)
     world.take(rows(1, first=9))
 
-    assert progress(world).jobs == {Job.DONE: 4, Job.READY: 1}
+    assert progress(world).jobs == {JobState.DONE: 4, JobState.READY: 1}
     assert progress(world).images_total == 5
 
     world.take(rows(10))
-    assert progress(world).jobs == {Job.DONE: 4, Job.READY: 6}
+    assert progress(world).jobs == {JobState.DONE: 4, JobState.READY: 6}
     assert (progress(world).rows_out, progress(world).images_total) == (0, 10)
 
 

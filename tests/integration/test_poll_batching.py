@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from jobs.facts import SubmitAccepted
-from jobs.states import Job
+from jobs.states import JobState
 from providers.registry import MANY_TASKS
 from providers.types import Kind, Running, Succeeded
 from tests.support.dialect_shapes import answer as said
@@ -223,7 +223,7 @@ async def test_trouble_delays_and_gives_up_only_when_it_stays(tmp_path, body):
 
     await poll_many(services, due)
 
-    assert services.ledger.progress("b").jobs == {Job.WORKING: 3}
+    assert services.ledger.progress("b").jobs == {JobState.WORKING: 3}
     assert claim(services, together=20) == []
     assert services.sharing.most("main") == 20
     for _ in range(TRIES - 1):

@@ -17,11 +17,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
-from jobs.facts import AccountPaused, Made, TaskSucceeded
+from jobs.facts import AccountPaused, MadeImage, TaskSucceeded
 from jobs.ledger import is_away, is_read_only, open_ledger
 from jobs.ledger.database import engine
 from jobs.results.progress import seconds_left
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Link
 from sandbox import servers
 from tests.support import stocked_ledger as shelf
@@ -29,7 +29,7 @@ from tests.support.patience import until
 from tests.support.shop import call
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, settings, stock, world
-from web.app import Door, make_app
+from web.app import WebLedger, make_app
 from worker.lanes import worker as crew_module
 from worker.local import run
 from worker.local.run import Reason, run_batch
@@ -100,7 +100,7 @@ def test_a_server_that_takes_no_writes_is_away_and_not_healthy_until_it_does(ser
     assert is_away(refused.value)
     assert is_read_only(refused.value)
     assert "is read-only" in stocked.unwritable()
-    assert stocked.progress("spring").jobs == {Job.READY: 19, Job.WORKING: 1}, "it can be read"
+    assert stocked.progress("spring").jobs == {JobState.READY: 19, JobState.WORKING: 1}, "it can be read"
 
     server.let_new_sessions_write()
     assert stocked.unwritable() is None
@@ -108,7 +108,7 @@ def test_a_server_that_takes_no_writes_is_away_and_not_healthy_until_it_does(ser
 
 
 def test_ready_means_that_the_ledger_takes_writes(server, stocked, monkeypatch):
-    door = Door(lambda: open_ledger(server.url))
+    door = WebLedger(lambda: open_ledger(server.url))
     with contextlib.closing(door), TestClient(make_app(door)) as client:
         monkeypatch.setattr("web.app.PROBED", 0.0)
         server.turn_sessions_read_only(new_ones=True)
@@ -117,7 +117,7 @@ def test_ready_means_that_the_ledger_takes_writes(server, stocked, monkeypatch):
         assert (told.status_code, "read-only" in told.text) == (503, True)
 
     server.let_new_sessions_write()
-    door = Door(lambda: open_ledger(server.url))
+    door = WebLedger(lambda: open_ledger(server.url))
     with contextlib.closing(door), TestClient(make_app(door)) as client:
         assert client.get("/readyz").status_code == 200
         server.turn_sessions_read_only(new_ones=False)
@@ -176,7 +176,7 @@ async def test_a_run_goes_on_by_itself_where_old_sessions_are_read_only_and_new_
 
     ending, _ = await run_through(running, look)
 
-    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: ROWS})
+    assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: ROWS})
     assert sandbox.stats()["total"]["charged_images"] == ROWS
     assert not ending.progress.images_unknown
 
@@ -196,7 +196,7 @@ async def test_a_run_says_that_the_ledger_is_read_only_and_goes_on_when_it_is_no
     assert "is read-only" in told[0].unwritable
     assert seconds_left(told[0], running.clock.now()) is None
     assert {"ledger_is_read_only", "ledger_takes_writes_again"} <= set(events)
-    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: ROWS})
+    assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: ROWS})
     assert sandbox.stats()["total"]["charged_images"] == ROWS
     assert ending.progress.unwritable is None
 
@@ -240,7 +240,7 @@ async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here
     services, intent, refuses, refuse = here
     now = services.clock.now()
     link = Link(url="https://cdn.test/task/0.png?sig=1")
-    made = Made(link=link, spool=None, expires_at=now + 60)
+    made = MadeImage(link=link, spool=None, expires_at=now + 60)
     services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t")], now)
     (due,), _ = services.ledger.claim_copies(services.clock.now() + 1, holder="me", lease=600, at_most=1)
     refuse()
@@ -256,7 +256,7 @@ async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here
     (again,), _ = services.ledger.claim_copies(services.clock.now() + 3600, holder="me", lease=600, at_most=1)
     assert again.spool == kept
     await copy_stage.copy(services, again)
-    assert services.ledger.progress("b").jobs == {Job.DONE: 1}
+    assert services.ledger.progress("b").jobs == {JobState.DONE: 1}
 
 
 async def test_an_answer_that_cannot_be_recorded_has_its_dying_images_on_disk(here):

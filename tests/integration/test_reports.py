@@ -18,14 +18,14 @@ from cli.flow.session import open_desk
 from jobs.errors import BadInput, LightfastError
 from jobs.facts import (
     ImageDelayed,
-    Made,
+    MadeImage,
     TaskSucceeded,
 )
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.values import AccountLimits
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.reports.values import Event
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 from providers.types import Link
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST
@@ -178,9 +178,9 @@ def test_status_of_a_batch_tells_counts_money_risk_and_pauses(told):
 def test_status_tells_why_submits_wait_and_how_much_time_the_tightest_image_has_to_spare(told, dest):
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{dest.parent / 'lightfast.db'}")) as ledger:
-        refuses = Trouble(
+        refuses = DestinationTrouble(
             dest=ledger.find_batch("shop").dest,
-            kind=DestTrouble.REFUSES,
+            kind=TroubleKind.REFUSES,
             since=now,
             code="bucket_denied",
             message="403 AccessDenied, s3:PutObject",
@@ -314,7 +314,7 @@ def test_why_tells_why_a_paid_image_is_not_stored_yet_and_how_to_give_it_up(told
     ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
     ledger.wake_account("main", now)
     (intent,) = ledger.claim_submits("main", now, lease=60.0, ahead=9.0).intents
-    made = Made(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
+    made = MadeImage(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
     ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")], now)
     (copy,), _ = ledger.claim_copies(now, holder="me", lease=60.0, at_most=1)
     failed = {"code": "download_failed", "message": "the server answered 503"}

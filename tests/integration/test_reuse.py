@@ -12,20 +12,20 @@ from sqlalchemy import create_engine, select, text, update
 from jobs.errors import LightfastError
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
 from jobs.ledger import open_ledger
-from jobs.ledger.batches.manifests import Manner, record_manifest
+from jobs.ledger.batches.manifests import RecordOptions, record_manifest
 from jobs.ledger.batches.values import NewBatch
-from jobs.ledger.claims.reuse import Wish
+from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.planning.intake import record, survey
 from jobs.policy.reuse import Allotment, Reuse, is_reusable
 from jobs.results.rows import plain_address, row_values
-from jobs.states import Image, Job
+from jobs.states import ImageState, JobState
 from providers.types import Kind, Request
 from tests.support import stocked_ledger as shelf
 from tests.support.overlap_world import MAIN, NOW, World, finish, rows
 from tests.support.shop import call, document, open_shop
 from tests.support.worker_world import Provider, close_all, png, row, stock, world
-from worker.local.completion import Reason, Standing
+from worker.local.completion import Reason, RunState
 from worker.local.run import told
 from worker.stages.copy import copy
 
@@ -69,7 +69,7 @@ def test_rows_that_are_there_cost_nothing_and_the_plan_says_so(shop):
     assert (seen.images, seen.money, again.to_pay, again.rows) == (5, 5 * 20_000, 5, 0)
     assert [(line.images, line.tasks) for line in seen.routes] == [(5, 5)]
     assert reused(shop, "summer") == {f"new{number}": f"k{number}" for number in range(30)}
-    assert shop.ledger.progress("summer").jobs == {Job.WORKING: 30, Job.READY: 5}
+    assert shop.ledger.progress("summer").jobs == {JobState.WORKING: 30, JobState.READY: 5}
     assert len(shop.ledger.claim_submits("main", NOW, lease=60.0, ahead=60.0).intents) == 5
 
 
@@ -152,7 +152,7 @@ def test_what_the_plan_counted_on_and_is_gone_is_not_bought_without_a_word(shop)
     intake = shop.intake(rows(3), "summer", reuse=Reuse.COPY)
     seen = survey(intake, None, [MAIN])
     with shop.ledger._database.writing() as tx:
-        tx.execute(update(jobs).where(jobs.c.key == "k2").values(state=Job.LOST.value))
+        tx.execute(update(jobs).where(jobs.c.key == "k2").values(state=JobState.LOST.value))
 
     bound = {"dest": "/d", "path": "{batch}/{key}/{index}.{ext}", "columns": ("key",), "source": "m.csv"}
     with pytest.raises(LightfastError, match="Nothing was recorded; run again"):
@@ -191,7 +191,7 @@ def test_what_a_row_costs_to_be_given_its_image_does_not_grow_with_the_batch(pos
 
 
 def _rows_read(ledger, manifest):
-    manner = Manner(reuse=Wish(how=Reuse.COPY, at_least=len(manifest)))
+    manner = RecordOptions(reuse=ReuseOptions(how=Reuse.COPY, at_least=len(manifest)))
     read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('jobs', 'images')"
     with ledger._database.writer.connect() as tx:
         record_manifest(tx, shelf.new_batch("summer"), manifest, manner, NOW)
@@ -216,11 +216,11 @@ def lived(tmp_path, count=1, **batch):
 
 
 def _store(services, key, path, content):
-    stored = {"state": Image.STORED.value, "object_path": path, "sha256": hashlib.sha256(content).hexdigest()}
+    stored = {"state": ImageState.STORED.value, "object_path": path, "sha256": hashlib.sha256(content).hexdigest()}
     with services.ledger._database.writing() as tx:
         mine = select(jobs.c.id).where(jobs.c.key == key)
         tx.execute(update(images).where(images.c.job_id.in_(mine)).values(**stored, bytes=len(content), stored_at=1.0))
-        tx.execute(update(jobs).where(jobs.c.key == key).values(state=Job.DONE.value))
+        tx.execute(update(jobs).where(jobs.c.key == key).values(state=JobState.DONE.value))
 
 
 def again(services, tmp_path, count=1, how=Reuse.COPY, at_least=None, **batch):
@@ -228,7 +228,7 @@ def again(services, tmp_path, count=1, how=Reuse.COPY, at_least=None, **batch):
     new = NewBatch(
         name="c", dest=str(tmp_path / "other"), path="{batch}/{key}/{index}.{ext}", columns=(), source="c", **batch
     )
-    wish = Wish(how=how, at_least=count if at_least is None else at_least)
+    wish = ReuseOptions(how=how, at_least=count if at_least is None else at_least)
     services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
 
 
@@ -250,7 +250,7 @@ async def test_the_image_is_copied_with_its_own_name_and_costs_nothing(tmp_path)
     (image,) = only(services).images
     assert (tmp_path / "other" / "c/k0/0.png").read_bytes() == (tmp_path / "dest" / "b/k0/0.png").read_bytes()
     assert (image.path, image.flags, image.cost) == ("c/k0/0.png", ("wrong-pixels", "reused"), 0)
-    assert (only(services).state, only(services).cost) == (Job.DONE, 0)
+    assert (only(services).state, only(services).cost) == (JobState.DONE, 0)
     assert (tmp_path / "other" / "c/k0/0.json").exists()
     assert services.ledger.reused("c") == services.ledger.reused() == (1, 20_000)
     assert services.ledger.money("c") == []
@@ -283,12 +283,12 @@ async def test_what_is_not_there_as_it_was_ends_its_row_and_only_retry_buys_it(t
 
     await copy(services, due(services)[0])
 
-    assert (only(services).state, only(services).error_code) == (Job.FAILED, "reuse_gone")
+    assert (only(services).state, only(services).error_code) == (JobState.FAILED, "reuse_gone")
     assert services.ledger.progress("c").images_lost == 0
     assert services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents == ()
 
     again(services, tmp_path, at_least=0)
-    assert only(services).state is Job.FAILED, "the same command does not buy it either"
+    assert only(services).state is JobState.FAILED, "the same command does not buy it either"
 
     assert services.ledger.retry("c", services.clock.now()) == 1
     (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents
@@ -310,20 +310,20 @@ async def test_a_request_that_is_open_or_unknown_elsewhere_is_waited_for(tmp_pat
     await copy(services, due(services)[0])
 
     (image,) = only(services).images
-    assert (only(services).state, image.error_code) == (Job.WORKING, "reuse_waits")
+    assert (only(services).state, image.error_code) == (JobState.WORKING, "reuse_waits")
     assert services.ledger.claim_submits("main", now, lease=900.0, only="c").intents == ()
 
     content = png(8, 2)
     (tmp_path / "dest/b/k0").mkdir(parents=True)
     (tmp_path / "dest/b/k0/0.png").write_bytes(content)
     with services.ledger._database.writing() as tx:
-        mine = {"state": Image.STORED.value, "object_path": "b/k0/0.png", "bytes": len(content)}
+        mine = {"state": ImageState.STORED.value, "object_path": "b/k0/0.png", "bytes": len(content)}
         mine |= {"sha256": hashlib.sha256(content).hexdigest(), "stored_at": 1.0}
         tx.execute(update(images).where(images.c.source_id.is_(None)).values(**mine))
         tx.execute(update(attempts).values(state="succeeded"))
     await copy(services, due(services, later=120.0)[0])
 
-    assert only(services).state is Job.DONE
+    assert only(services).state is JobState.DONE
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -341,7 +341,7 @@ async def test_a_row_that_is_sent_again_by_itself_is_waited_for_unless_it_has_le
 
     await copy(services, due(services)[0])
 
-    expected = (Job.FAILED, "reuse_gone") if left else (Job.WORKING, "reuse_waits")
+    expected = (JobState.FAILED, "reuse_gone") if left else (JobState.WORKING, "reuse_waits")
     result = only(services)
     assert (result.state, result.error_code or result.images[0].error_code) == expected
 
@@ -355,7 +355,7 @@ async def test_a_run_that_waits_for_anothers_row_does_not_call_its_image_paid(tm
     await copy(services, due(services)[0])
 
     progress = services.ledger.progress("c", now)
-    said = told(Reason.NOTHING_STORED, Standing(progress=progress, accounts=[], now=now))
+    said = told(Reason.NOTHING_STORED, RunState(progress=progress, accounts=[], now=now))
 
     assert said.startswith("1 image to be taken from other rows: the same request is being made for another row")
     assert "paid image" not in said
@@ -368,7 +368,7 @@ async def test_a_copy_whose_process_died_is_made_by_the_next(tmp_path):
 
     await copy(services, due(services, later=61.0)[0])
 
-    assert only(services).state is Job.DONE
+    assert only(services).state is JobState.DONE
 
 
 async def test_a_copy_that_is_gone_from_the_bucket_is_copied_again_for_nothing(tmp_path):
@@ -381,7 +381,7 @@ async def test_a_copy_that_is_gone_from_the_bucket_is_copied_again_for_nothing(t
     assert services.ledger.copy_again({kept.image_id: "gone"}, services.clock.now()) == 1
     await copy(services, due(services)[0])
 
-    assert only(services).state is Job.DONE
+    assert only(services).state is JobState.DONE
     assert (tmp_path / "other" / kept.path).exists()
 
 
@@ -393,7 +393,7 @@ async def test_giving_up_a_copy_that_waits_loses_no_money(tmp_path):
 
     assert image.reused
     assert services.ledger.give_up([number], services.clock.now()) == 1
-    assert (only(services).state, only(services).error_code) == (Job.FAILED, "reuse_gone")
+    assert (only(services).state, only(services).error_code) == (JobState.FAILED, "reuse_gone")
     assert services.ledger.progress("c").lost_money == 0
 
 
@@ -401,7 +401,7 @@ async def test_a_link_to_a_link_names_the_one_object_there_is(tmp_path):
     services = lived(tmp_path, how=Reuse.LINK)
     await copy(services, due(services)[0])
     new = NewBatch(name="d", dest=str(tmp_path / "third"), path="{batch}/{key}/{index}.{ext}", columns=(), source="d")
-    wish = Wish(how=Reuse.LINK, at_least=1)
+    wish = ReuseOptions(how=Reuse.LINK, at_least=1)
     manifest = [replace(row(0), path="d/k0/{index}.{ext}")]
     services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
 
@@ -422,7 +422,7 @@ def linked(tmp_path):
     named = {"lies_at": str(tmp_path / "spring"), "source_id": 1, "attempt_id": None}
     ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
     with contextlib.closing(ledger), ledger._database.writing() as tx:
-        tx.execute(update(images).where(images.c.state == Image.STORED.value).values(**named))
+        tx.execute(update(images).where(images.c.state == ImageState.STORED.value).values(**named))
     return tmp_path
 
 

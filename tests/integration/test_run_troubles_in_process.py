@@ -11,10 +11,10 @@ from sqlalchemy.exc import OperationalError
 from jobs.errors import LedgerGone, StoreError
 from jobs.ledger import open_ledger
 from jobs.policy import retry
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, no_answer, row, stock, world
-from worker.lanes.worker import Crew
+from worker.lanes.worker import Worker
 from worker.local import run
 from worker.local.run import Reason, run_batch
 from worker.storage.destinations import Destinations
@@ -66,7 +66,7 @@ async def test_a_database_that_restarts_in_the_middle_does_not_end_the_run(tmp_p
     services.ledger.progress = away_for_a_while
     ending = await run_batch(services, "b", max_stall=60.0)
 
-    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: 5})
+    assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: 5})
     assert provider.submits.total() == 5
 
 
@@ -112,7 +112,7 @@ def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(m
 async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(number) for number in range(3)])
-    crew, gate = Crew(services), Gate()
+    crew, gate = Worker(services), Gate()
     claim = services.ledger.claim_submits
 
     def locked(*arguments, **more):  # another process holds the database meanwhile
@@ -131,7 +131,7 @@ async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path
     await services.calls.write(lambda: None)  # the one writer has ended the claim
 
     assert drained.unknown == 0
-    assert services.ledger.progress("b").jobs == {Job.READY: 3}
+    assert services.ledger.progress("b").jobs == {JobState.READY: 3}
     assert services.ledger.at_risk() == (0, 0)
 
 
@@ -197,7 +197,7 @@ async def test_that_a_ledger_takes_no_writes_is_said_once_and_so_is_its_end(tmp_
         await over.wait()
 
     monkeypatch.setattr(run, "emit", emit)
-    monkeypatch.setattr(Crew, "since_looks", lambda _: {"copy": 0.0 if said else run.LOCKED + 1})
+    monkeypatch.setattr(Worker, "since_looks", lambda _: {"copy": 0.0 if said else run.LOCKED + 1})
     services = world(tmp_path, Provider(on_submit=not_before))
     stock(services, tmp_path, [row(0)])
 

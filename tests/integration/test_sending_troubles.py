@@ -12,16 +12,16 @@ import pytest
 from pydantic import SecretStr
 
 from jobs.policy import rate
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Call
 from tests.support.patience import AT_LAST, soon
 from tests.support.virtual_time import skip
 from tests.support.worker_world import Provider, answer, close_all, row, stock, world
 from worker.http.client import Http
-from worker.http.transport import Mark
+from worker.http.transport import SentFlag
 from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
-from worker.stages.submit import Attempt, submit
+from worker.stages.submit import ClaimedSubmit, submit
 
 KEY = SecretStr("maxapi-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
@@ -37,7 +37,7 @@ def claim(services, tmp_path):
     stock(services, tmp_path, [row(0)])
     lease = stage.lease_for(services, "main")
     (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=lease).intents
-    return Attempt(intent=intent, boot_until=services.clock.boot() + lease)
+    return ClaimedSubmit(intent=intent, boot_until=services.clock.boot() + lease)
 
 
 async def serving(said: bytes):
@@ -57,7 +57,7 @@ async def serving(said: bytes):
 
 async def test_a_right_that_ended_while_the_connection_was_made_sends_nothing():
     server, url, seen = await serving(b"{}")
-    http, mark = Http(allow_private_hosts=True), Mark(may_leave=lambda: False)
+    http, mark = Http(allow_private_hosts=True), SentFlag(may_leave=lambda: False)
 
     exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST, mark=mark)
 
@@ -88,7 +88,7 @@ async def test_a_process_that_was_stopped_while_it_connected_gives_the_row_back(
 
     assert fact.code == "not_sent"
     assert not http.submits
-    assert services.ledger.progress("b").jobs == {Job.READY: 1}
+    assert services.ledger.progress("b").jobs == {JobState.READY: 1}
     assert services.ledger.accounts()[0].paused_code is None  # nothing was wrong with the provider
 
 
@@ -112,7 +112,7 @@ async def test_an_answer_that_came_while_the_process_was_stopped_beyond_its_time
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
-        http, mark = Http(allow_private_hosts=True), Mark()
+        http, mark = Http(allow_private_hosts=True), SentFlag()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=30.0, mark=mark))
         await soon(lambda: mark.sent)
@@ -184,4 +184,4 @@ async def test_a_request_does_not_wait_for_a_moment_that_the_clock_moved_away(tm
     async with asyncio.timeout(AT_LAST):
         await submit(services, attempt)
 
-    assert services.ledger.progress("b").jobs == {Job.WORKING: 1}
+    assert services.ledger.progress("b").jobs == {JobState.WORKING: 1}

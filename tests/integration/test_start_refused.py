@@ -18,8 +18,8 @@ from jobs.ledger.database.schema import ledger as ledger_row
 from tests.support import stocked_ledger as shelf
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, stock, world
-from worker.lanes.worker import Crew
-from worker.local.completion import Reason, Standing, waits_for
+from worker.lanes.worker import Worker
+from worker.local.completion import Reason, RunState, waits_for
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ async def test_a_crew_does_not_start_without_an_account_that_is_owed_images(tmp_
     services.settings.accounts["renamed"] = services.settings.accounts.pop("main")
 
     with pytest.raises(BadInput, match=r"account main \(maxapi.io\) is no longer configured.*1 open provider task "):
-        await Crew(services).start()
+        await Worker(services).start()
 
 
 def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_url, monkeypatch):
@@ -50,7 +50,7 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     with ledger._database.writing() as tx:
         tx.execute(update(ledger_row).values(origin="another/00000001/1"))
     progress = ledger.progress("spring")
-    standing = Standing(progress=progress, accounts=[], now=NOW)
+    standing = RunState(progress=progress, accounts=[], now=NOW)
     assert waits_for(standing) is Reason.AFTER_RESTORE
     assert "--after-restore" in CliRunner().invoke(app, ["watch", "spring", "--max-stall", "0s"]).output
 

@@ -15,7 +15,7 @@ from obstore.store import S3Store
 from jobs.errors import StoreError
 from tests.support.patience import AT_LAST
 from worker.storage import object_store
-from worker.storage.base import Put
+from worker.storage.base import PutResult
 from worker.storage.destinations import Destinations
 from worker.storage.object_store import BucketStore
 from worker.storage.object_store_options import RETRY, client_options
@@ -95,13 +95,13 @@ def test_an_answer_has_a_code_and_says_what_the_store_said(status, said, code, r
 
 def test_what_was_there_already_exists_even_when_a_repeated_put_of_our_own_made_it():
     with bucket((500, "InternalError"), (412, "PreconditionFailed")) as (store, seen):
-        assert put(store) is Put.EXISTS
+        assert put(store) is PutResult.EXISTS
         assert len(seen) == 2
 
 
 def test_a_passing_fault_is_borne():
     with bucket((503, "SlowDown"), (200, "")) as (store, _):
-        assert put(store) is Put.STORED
+        assert put(store) is PutResult.STORED
 
 
 def test_a_bucket_that_is_not_there_is_given_up_soon():

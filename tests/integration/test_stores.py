@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from jobs.errors import StoreError
 from sandbox import servers
 from tests.support.clouds import cloud, store_in
-from worker.storage.base import Put
+from worker.storage.base import PutResult
 from worker.storage.opening import open_store
 
 PNG = "image/png"
@@ -102,8 +102,8 @@ def kind_of(request):
 
 
 def test_an_object_is_written_once_and_never_replaced(store):
-    assert store.put_new("b/k/0.png", DATA, content_type=PNG) is Put.STORED
-    assert store.put_new("b/k/0.png", b"other", content_type=PNG) is Put.EXISTS
+    assert store.put_new("b/k/0.png", DATA, content_type=PNG) is PutResult.STORED
+    assert store.put_new("b/k/0.png", b"other", content_type=PNG) is PutResult.EXISTS
 
     assert store.read("b/k/0.png") == DATA
     assert store.sha256_of("b/k/0.png") == hashlib.sha256(DATA).hexdigest()
@@ -124,7 +124,7 @@ def test_a_file_is_put_like_bytes(store, tmp_path):
     spool = tmp_path / "spool"
     spool.write_bytes(DATA)
 
-    assert store.put_new("a.png", spool, content_type=PNG) is Put.STORED
+    assert store.put_new("a.png", spool, content_type=PNG) is PutResult.STORED
     assert store.read("a.png") == DATA
     assert spool.read_bytes() == DATA
 
@@ -132,7 +132,7 @@ def test_a_file_is_put_like_bytes(store, tmp_path):
 def test_an_object_larger_than_a_multipart_piece_is_whole(store):
     big = os.urandom(1000) * 12_000
     store.put("big", big, content_type=PNG)
-    assert store.put_new("big2", big, content_type=PNG) is Put.STORED
+    assert store.put_new("big2", big, content_type=PNG) is PutResult.STORED
     assert store.sha256_of("big") == store.sha256_of("big2") == hashlib.sha256(big).hexdigest()
 
 
@@ -142,15 +142,15 @@ def test_of_many_writers_of_one_path_one_wins(store, request):
     with ThreadPoolExecutor(8) as threads:
         puts = list(threads.map(lambda n: store.put_new("k", b"%d" % n, content_type=PNG), range(8)))
 
-    assert puts.count(Put.STORED) == 1
-    assert store.read("k") == b"%d" % puts.index(Put.STORED)
+    assert puts.count(PutResult.STORED) == 1
+    assert store.read("k") == b"%d" % puts.index(PutResult.STORED)
 
 
 @pytest.mark.parametrize("path", ODD)
 def test_odd_keys_arrive_as_given(store, path):
-    assert store.put_new(path, b"x", content_type=PNG) is Put.STORED
+    assert store.put_new(path, b"x", content_type=PNG) is PutResult.STORED
     assert store.read(path) == b"x"
-    assert store.put_new(path, b"x", content_type=PNG) is Put.EXISTS
+    assert store.put_new(path, b"x", content_type=PNG) is PutResult.EXISTS
 
 
 def test_a_probe_leaves_nothing_behind_and_tells_of_a_store_that_ignores_conditions(store, request, tmp_path):
@@ -210,9 +210,9 @@ def test_where_conditions_are_ignored_a_look_before_keeps_what_is_there(rclone):
     first, second = (open_store(f"s3://{rclone}/p") for _ in range(2))
     first.put("k", b"a stranger's", content_type=PNG)
 
-    assert second.put_new("k", b"ours", content_type=PNG) is Put.EXISTS
-    assert second.put_new("other", b"ours", content_type=PNG) is Put.STORED
-    assert second.put_new("other", b"again", content_type=PNG) is Put.EXISTS
+    assert second.put_new("k", b"ours", content_type=PNG) is PutResult.EXISTS
+    assert second.put_new("other", b"ours", content_type=PNG) is PutResult.STORED
+    assert second.put_new("other", b"again", content_type=PNG) is PutResult.EXISTS
 
     assert (first.read("k"), first.read("other")) == (b"a stranger's", b"ours")
 
@@ -225,7 +225,7 @@ def test_whether_conditions_are_kept_is_found_out_once(bucket, monkeypatch):
     monkeypatch.setattr(store, "look", lambda path: (looks.append(path), look(path))[1])
 
     for number in range(5):
-        assert store.put_new(f"k{number}", b"x", content_type=PNG) is Put.STORED
+        assert store.put_new(f"k{number}", b"x", content_type=PNG) is PutResult.STORED
 
     assert looks == ["k0"]
 
@@ -236,8 +236,8 @@ def test_whether_conditions_are_kept_is_found_out_once(bucket, monkeypatch):
 def test_google_is_asked_to_create_with_type_and_metadata(tmp_path):
     with cloud("gs") as made:
         store = store_in(made)
-        assert store.put_new("b/k/0.png", DATA, content_type=PNG, metadata={"lightfast-key": "ö"}) is Put.STORED
-        assert store.put_new("b/k/0.png", b"other", content_type=PNG) is Put.EXISTS
+        assert store.put_new("b/k/0.png", DATA, content_type=PNG, metadata={"lightfast-key": "ö"}) is PutResult.STORED
+        assert store.put_new("b/k/0.png", b"other", content_type=PNG) is PutResult.EXISTS
         store.put("r.csv", b"x", content_type="text/csv")
 
     first, second, third = made.asked
@@ -252,8 +252,8 @@ def test_google_is_asked_to_create_with_type_and_metadata(tmp_path):
 def test_azure_is_asked_to_create_with_type_and_metadata(tmp_path):
     with cloud("az") as made:
         store = store_in(made)
-        assert store.put_new("b/k/0.png", DATA, content_type=PNG, metadata={"lightfast-key": "ö"}) is Put.STORED
-        assert store.put_new("b/k/0.png", b"other", content_type=PNG) is Put.EXISTS
+        assert store.put_new("b/k/0.png", DATA, content_type=PNG, metadata={"lightfast-key": "ö"}) is PutResult.STORED
+        assert store.put_new("b/k/0.png", b"other", content_type=PNG) is PutResult.EXISTS
         store.put("r.csv", b"x", content_type="text/csv")
 
     first, second, third = made.asked

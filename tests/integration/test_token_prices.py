@@ -13,8 +13,8 @@ from jobs.facts import ImageLost, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.reports.books import Tally
 from jobs.policy.token_costs import expected
-from jobs.settings.model import Account
-from jobs.states import Job
+from jobs.settings.model import AccountSettings
+from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.dialects.maxapi_dev import DIALECT
 from providers.token_prices import AXIS, LARGEST, TokenPrices, Usage, output_tokens
@@ -26,7 +26,7 @@ from tests.support.ledger_books import check_money
 from tests.support.results_samples import a_result
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import close_all, row, settings, stock
-from worker.local.completion import Reason, Standing, waits_for
+from worker.local.completion import Reason, RunState, waits_for
 from worker.local.run import run_batch
 from worker.runtime.limits import limits_of
 from worker.services import build
@@ -164,7 +164,7 @@ async def _closed():
 def services_at(sandbox, tmp_path, **account):
     fast = {"submits_per_second": 100.0, "polls_per_second": 200.0, "max_in_flight": 20}
     quick = {"first_poll_after": 0.1, "poll_every": 0.05, "api_key": "sandbox-key", **fast, **account}
-    mine = Account(provider="maxapi.dev", base_url=f"{sandbox.url}/maxapi.dev", **quick)
+    mine = AccountSettings(provider="maxapi.dev", base_url=f"{sandbox.url}/maxapi.dev", **quick)
     here = settings(tmp_path).model_copy(update={"accounts": {"main": mine}, "allow_private_hosts": True})
     services = build(here)
     services.ledger.sync_accounts(limits_of(here), services.clock.now())
@@ -196,7 +196,7 @@ async def test_the_books_agree_with_the_providers_own_to_the_micro_dollar(sandbo
 
         found = {result.key: result for result in services.ledger.results("b")}
         (entry,) = services.ledger.money()
-        assert (ending.exit_code, services.ledger.progress("b").jobs) == (0, {Job.DONE: 4})
+        assert (ending.exit_code, services.ledger.progress("b").jobs) == (0, {JobState.DONE: 4})
         assert entry.money.charged == sandbox.stats()["total"]["money_micros"] == entry.money.stored
         assert (entry.money.closes, entry.money.in_flight) == (True, 0)
         assert entry.money.refunded > 0  # what was set aside beyond the usage is free again
@@ -333,13 +333,13 @@ def test_a_budget_is_not_called_used_while_its_next_row_fits_it():
     ledger = open_ledger("sqlite://")
     price = ledger_stock.PRICE
     ledger_stock.stock(ledger, ledger_stock.rows(3), budget=5 * price // 2)
-    before = waits_for(Standing(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
+    before = waits_for(RunState(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
     for intent in ledger.claim_submits("main", NOW, lease=90).intents:
         done = TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(ledger_stock.made(),), at_once=True)
         ledger.record([dataclasses.replace(done, cost=price)], NOW)
     copies, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
     store(ledger, copies)
 
-    after = waits_for(Standing(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
+    after = waits_for(RunState(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
     ledger.close()
     assert (before, len(copies), after) == (None, 2, Reason.BUDGET_USED)

@@ -10,14 +10,17 @@ import pytest
 import uvicorn
 
 from jobs.ledger import open_ledger
-from web.app import Door, make_app, server_of
+from web.app import WebLedger, make_app, server_of
 from web.callbacks import connection_limits
 
 
 @contextlib.contextmanager
 def opened(url):
     """A real door: its port, and an address that callbacks are taken at."""
-    with socket.create_server(("127.0.0.1", 0)) as free, contextlib.closing(Door(lambda: open_ledger(url))) as door:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as free,
+        contextlib.closing(WebLedger(lambda: open_ledger(url))) as door,
+    ):
         port = free.getsockname()[1]
         server = uvicorn.Server(server_of(make_app(door), host="127.0.0.1", port=port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})

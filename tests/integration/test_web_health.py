@@ -17,17 +17,17 @@ from cli.commands.doctor import durability
 from jobs.errors import LightfastError, WrongSchema
 from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
 from jobs.ledger import open_ledger
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.settings.model import Settings
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST
-from web.app import Door, announce, make_app, serve
+from web.app import WebLedger, announce, make_app, serve
 
 
 @contextlib.contextmanager
 def opened(url):
-    door = Door(lambda: open_ledger(url))
+    door = WebLedger(lambda: open_ledger(url))
     with contextlib.closing(door), TestClient(make_app(door)) as client:
         yield client
 
@@ -82,8 +82,8 @@ def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spar
             size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
             ledger.record([ImageChecked(image_id=one.image_id, object_path="a", sha256="ab", **size)], now)
             ledger.record([ImageStored(image_id=one.image_id, at=now)], now)
-        behind = {"kind": DestTrouble.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
-        ledger.say_troubles("me", [Trouble(dest="/tmp/dest", **behind)], now)
+        behind = {"kind": TroubleKind.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
+        ledger.say_troubles("me", [DestinationTrouble(dest="/tmp/dest", **behind)], now)
 
     with opened(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
@@ -120,7 +120,7 @@ def test_however_many_ask_at_once_the_ledger_is_asked_once(sqlite_ledger_url):
         together.wait(AT_LAST)
         return client.get("/readyz").status_code
 
-    door = Door(lambda: ledger)
+    door = WebLedger(lambda: ledger)
     door.ledger = counted
     with contextlib.closing(door), TestClient(make_app(door)) as client, ThreadPoolExecutor(8) as crowd:
         answers = [future.result() for future in [crowd.submit(ask) for _ in range(8)]]
@@ -138,7 +138,7 @@ def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(sqlite_ledger_url, mo
         assert let_go.wait(AT_LAST)
         return open_ledger(sqlite_ledger_url)
 
-    with contextlib.closing(Door(hanging)) as door, TestClient(make_app(door)) as client:
+    with contextlib.closing(WebLedger(hanging)) as door, TestClient(make_app(door)) as client:
         assert client.get("/readyz").status_code == client.get("/metrics").status_code == 503
         assert client.get("/livez").status_code == 200
         let_go.set()
@@ -157,7 +157,7 @@ def test_not_ready_on_a_schema_of_another_version():
     def open_a_newer_one():
         raise WrongSchema("the ledger is newer than this program")
 
-    with TestClient(make_app(Door(open_a_newer_one))) as client:
+    with TestClient(make_app(WebLedger(open_a_newer_one))) as client:
         answer = client.get("/readyz")
 
     assert (answer.status_code, answer.text) == (503, "not ready: WrongSchema\n")

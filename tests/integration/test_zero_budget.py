@@ -9,17 +9,17 @@ import structlog
 from typer.testing import CliRunner
 
 from cli.flow import budgets
-from cli.flow.options import Making, read_limits
+from cli.flow.options import RunOptions, read_limits
 from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.settings.sources import load_settings
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
 from tests.support.shop import call, open_shop
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import PRICE, Provider, close_all, row, stock, world
-from worker.lanes.worker import Crew
+from worker.lanes.worker import Worker
 from worker.local.run import Reason, run_batch
 from worker.runtime.limits import budget_of, limits_of
 from worker.services import build
@@ -106,7 +106,7 @@ def test_what_costs_nothing_fits_a_budget_of_zero_and_what_has_no_price_fits_non
     claimed = [intent.key for intent in ledger.claim_submits("main", NOW, lease=90).intents]
 
     assert claimed == ["k1"]
-    assert ledger.progress("other").jobs == {Job.READY: 2}
+    assert ledger.progress("other").jobs == {JobState.READY: 2}
     assert ledger.progress("other").has_unpriced
     assert not ledger.progress("spring").has_unpriced
 
@@ -118,7 +118,7 @@ def test_what_costs_nothing_fits_a_budget_of_zero_and_what_has_no_price_fits_non
 def test_an_option_that_is_given_empty_is_no_option_left_out(option):
     """`--budget "$CAP"` of a script whose CAP is not set would spend without a cap."""
     with pytest.raises(BadInput, match="expected"):
-        read_limits(Making(manifest="a.csv", **{option: ""}), terminal=True)
+        read_limits(RunOptions(manifest="a.csv", **{option: ""}), terminal=True)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_option_that_is_given_empty_is_no_option_left_out(option):
     ],
 )
 def test_no_time_is_not_for_ever(option, said, read):
-    assert getattr(read_limits(Making(manifest="a.csv", **{option: said}), terminal=True), option) == read
+    assert getattr(read_limits(RunOptions(manifest="a.csv", **{option: said}), terminal=True), option) == read
 
 
 @pytest.mark.parametrize("words", [["--budget", "0"], ["--limit", "0"], ["--n", "0"], ["--priority", "0"]])
@@ -209,7 +209,7 @@ async def test_a_start_that_changes_what_other_workers_keep_says_so(keyed, postg
     try:
         services.ledger.sync_accounts([shelf.account(name="maxapi-io")], NOW, daily_budget=PRICE)
         with structlog.testing.capture_logs() as events:
-            await Crew(services).start()
+            await Worker(services).start()
     finally:
         await services.close()
 

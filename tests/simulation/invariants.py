@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.ledger.accounts.places import SILENT
-from jobs.states import Image
+from jobs.states import ImageState
 from providers.types import MICROS
-from worker.local.completion import Reason, Standing, is_over, waits_for
+from worker.local.completion import Reason, RunState, is_over, waits_for
 
 from .claims import Claims
 
@@ -360,7 +360,7 @@ class Watch:
     def _goes_on(self, batch: str) -> str | None:
         world = self.world
         progress = world.office.progress(batch, world.true_now())
-        standing = Standing(progress=progress, accounts=world.office.accounts(), now=world.true_now())
+        standing = RunState(progress=progress, accounts=world.office.accounts(), now=world.true_now())
         if is_over(progress) or waits_for(standing) in MENDED_BY_PEOPLE:
             return None
         return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
@@ -407,7 +407,7 @@ class Watch:
         rows = self.world.raw.execute(
             "SELECT images.id, object_path, sha256, dest FROM images JOIN batches ON batches.id = batch_id"
             " WHERE images.state = ?",
-            (Image.STORED.value,),
+            (ImageState.STORED.value,),
         ).fetchall()
         paths = Counter(path for _, path, _, _ in rows)
         for number, path, sha256, dest in rows:

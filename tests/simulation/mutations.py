@@ -14,10 +14,9 @@ from jobs.ledger.claims import fair_share, submits
 from jobs.ledger.claims.values import Claim
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.ledger.database.schema import shares as share_table
-from jobs.ledger.ledger import Ledger, Recorded
+from jobs.ledger.ledger import Ledger, RecordEffects
 from jobs.policy import doubts
-from jobs.states import Batch as BatchState
-from jobs.states import Image
+from jobs.states import BatchState, ImageState
 from providers.types import Kind
 from worker.stages import submit
 
@@ -50,7 +49,7 @@ def without_intent(patch: pytest.MonkeyPatch) -> None:
 def without_facts_above_leases(patch: pytest.MonkeyPatch) -> None:
     """A fact that comes when the lease is over is nobody's any more."""
 
-    def recorded(self: Ledger, facts: Sequence[Fact], now: float) -> Recorded:
+    def recorded(self: Ledger, facts: Sequence[Fact], now: float) -> RecordEffects:
         mine = [fact for fact in facts if isinstance(fact, AttemptFact)]
         with self._database.writing() as tx:
             wanted = select(attempts.c.id).where(
@@ -85,7 +84,7 @@ def _any_missing() -> Any:
         select(images.c.job_id, images.c.revision, images.c.slot)
         .where(
             images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
-            images.c.state == Image.MISSING,
+            images.c.state == ImageState.MISSING,
             images.c.surplus.is_(False),
         )
         .order_by(images.c.job_id, images.c.slot)

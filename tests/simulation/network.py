@@ -15,8 +15,8 @@ import orjson
 from jobs.errors import StoreError
 from providers.types import Response
 from worker.http.client import Download, FetchError, Http
-from worker.http.transport import MARK
-from worker.storage.base import NO_METADATA, Put, Seen, Store
+from worker.http.transport import SENT_FLAG
+from worker.storage.base import NO_METADATA, ObjectInfo, PutResult, Store
 
 from . import together
 
@@ -56,7 +56,7 @@ class Network(httpx2.AsyncBaseTransport):
         if chance.random() < 0.3:
             async with asyncio.timeout(CONNECT):
                 await asyncio.sleep(chance.uniform(0.01, 0.3))
-        mark = request.extensions[MARK]
+        mark = request.extensions[SENT_FLAG]
         if mark.may_leave is not None and not mark.may_leave():
             mark.too_late = True
             raise httpx2.ConnectError("TooLateError: the right to send ended while the connection was made")
@@ -136,11 +136,11 @@ class Bucket(Store):
         *,
         content_type: str,  # noqa: ARG002  its shape
         metadata: Mapping[str, str] = NO_METADATA,
-    ) -> Put:
+    ) -> PutResult:
         self._demand_working()
         content = data if isinstance(data, bytes) else data.read_bytes()
         if path in self.held:
-            return Put.EXISTS
+            return PutResult.EXISTS
         if self.world.chance.random() < self.unreliable / 2:
             self.has_refused = True
             raise StoreError(code="bucket_failing", message="500", retryable=True)
@@ -148,10 +148,10 @@ class Bucket(Store):
         self.held[path] = (content, dict(metadata))
         if self.world.chance.random() < self.unreliable:
             if self.world.chance.random() < 0.5:
-                return Put.EXISTS  # the store's client repeated a put that had worked
+                return PutResult.EXISTS  # the store's client repeated a put that had worked
             self.has_refused = True
             raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
-        return Put.STORED
+        return PutResult.STORED
 
     def put(
         self,
@@ -169,10 +169,10 @@ class Bucket(Store):
         found = self.held.get(path)
         return found[0] if found else None
 
-    def look(self, path: str) -> Seen | None:
+    def look(self, path: str) -> ObjectInfo | None:
         self._demand_working()
         found = self.held.get(path)
-        return Seen(size=len(found[0]), metadata=found[1]) if found else None
+        return ObjectInfo(size=len(found[0]), metadata=found[1]) if found else None
 
     def sha256_of(self, path: str) -> str | None:
         content = self.read(path)

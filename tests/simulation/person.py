@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobs.errors import BadInput
-from jobs.states import Batch as BatchState
+from jobs.states import BatchState
 
 from .providers_model import Moods
 

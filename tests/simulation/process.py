@@ -13,20 +13,20 @@ from sqlalchemy.exc import OperationalError
 from jobs.ledger.accounts.places import SILENT
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database.engine import Database
-from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.ledger import Ledger
 from providers.registry import DIALECTS, MANY_TASKS
-from worker.images.staging import Spool
-from worker.lanes.worker import Crew, lanes_of
+from worker.images.staging import Staging
+from worker.lanes.worker import Worker, lanes_of
 from worker.lanes.worker_thread import AFTER_TROUBLE, SIGN_OF_LIFE
-from worker.polling.batching import Sharing
-from worker.polling.schedule import Pacing
+from worker.polling.batching import PollBatching
+from worker.polling.schedule import PollScheduler
 from worker.recording.recorder import Recorder
-from worker.recording.rescue_file import Rescue
+from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
 from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.ledger_writes import LedgerWrites
-from worker.runtime.wakeups import Bells
+from worker.runtime.wakeups import Wakeups
 from worker.services import Services
 from worker.stages import submit
 from worker.storage.destinations import Destinations
@@ -148,7 +148,7 @@ class SimLedger(Ledger):
         self._process = process
         self.routes = world.elsewhere
         if world.local:
-            self._departures = Departures(path=world.folder / "departures")
+            self._departures = SendJournal(path=world.folder / "departures")
 
     def clock_offset(self) -> float:
         if self._world.local:
@@ -174,7 +174,7 @@ class SimLedger(Ledger):
         return claim
 
 
-class SimBells(Bells):
+class SimBells(Wakeups):
     """Rings at the next turn of the loop, in an order that is the same in every run."""
 
     __slots__ = ("_pending", "_process")
@@ -195,13 +195,13 @@ class SimBells(Bells):
             super().ring(lane)
 
 
-class SimCrew(Crew):
+class SimCrew(Worker):
     """The real crew; the world learns whose mark is whose."""
 
     __slots__ = ("process",)
     process: Process
 
-    def _send(self, attempt: submit.Attempt) -> None:
+    def _send(self, attempt: submit.ClaimedSubmit) -> None:
         self.process.marks[id(attempt.mark)] = (attempt.mark, attempt.intent)
         super()._send(attempt)
 
@@ -267,11 +267,11 @@ class Process:
         calls = SimCalls(world)
         ledger = SimLedger(world, self, self.machine)
         bells = SimBells(self)
-        rescue = Rescue(world.folder, ledger.ledger_id)
+        rescue = RescueFile(world.folder, ledger.ledger_id)
         rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
         chance, writes = random.Random(world.chance.random()), LedgerWrites()
         accounts = world.settings.accounts
-        sharing = Sharing(accounts=accounts, able=MANY_TASKS, clock=clock)
+        sharing = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
         return Services(
             settings=world.settings,
             ledger=ledger,
@@ -282,11 +282,13 @@ class Process:
             writes=writes,
             http=SimHttp(self),
             destinations=Destinations(opener=world.buckets.__getitem__),
-            spool=Spool(world.folder / "spool"),
+            spool=Staging(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,
             sharing=sharing,
-            pacing=Pacing(accounts=accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing),
+            pacing=PollScheduler(
+                accounts=accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
+            ),
             stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
             dialects=DIALECTS,
             clock=clock,

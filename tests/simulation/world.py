@@ -23,12 +23,12 @@ from jobs.ledger.database import engine
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.schema import ledger as ledger_table
 from jobs.policy.failover import Failover
-from jobs.settings.model import Account, Settings
+from jobs.settings.model import AccountSettings, Settings
 from providers.catalog import offers
 from providers.catalog.models import Catalog
 from providers.dialects.callbacks import read_callback
 from providers.types import MICROS, Request
-from worker.polling.routes import Routes
+from worker.polling.routes import TaskRoutes
 from worker.runtime.limits import budget_of, limits_of
 from worker.services import _routes_of
 
@@ -77,7 +77,7 @@ def shelf() -> Shelf:
 
 
 @cache
-def catalog(*, by_tokens: bool) -> tuple[Catalog, Routes]:
+def catalog(*, by_tokens: bool) -> tuple[Catalog, TaskRoutes]:
     """The real one, in more of a hurry: links die within the hour, and there are fewer polls.
 
     `by_tokens`: MaxAPI.dev bills what its answers say they used.
@@ -90,7 +90,7 @@ def catalog(*, by_tokens: bool) -> tuple[Catalog, Routes]:
     return made, HastyRoutes(made)
 
 
-class HastyRoutes(Routes):
+class HastyRoutes(TaskRoutes):
     """Leases end sooner: apimaster's would take a quarter of an hour."""
 
     @staticmethod
@@ -198,13 +198,13 @@ class World(Roads):
 
     def _settings(self) -> Settings:
         chance = self.chance
-        accounts: dict[str, Account] = {}
+        accounts: dict[str, AccountSettings] = {}
         first = chance.sample(PROVIDERS, chance.randrange(1, 4))
         providers = [*first, *([chance.choice(first)] if chance.random() < 0.2 and len(first) < 3 else [])]
         for place, provider in enumerate(providers):
             name = f"a{place}"
             rate_declared, places_declared = chance.choice(DECLARED)
-            accounts[name] = Account(
+            accounts[name] = AccountSettings(
                 provider=provider,
                 api_key=SecretStr("key"),
                 base_url=f"http://{name}.sim",
@@ -232,7 +232,7 @@ class World(Roads):
         names = [f"b{place}" for place in range(self.chance.choice((1, 1, 2, 3)))]
         return {name: f"sim://{name}" if apart else "sim://all" for name in names}
 
-    def _gate(self, account: Account) -> Gate:
+    def _gate(self, account: AccountSettings) -> Gate:
         """What is declared is allowed; what is not is the provider's secret."""
         allowed = gate(self.chance)
         return Gate(

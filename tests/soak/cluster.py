@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 
 from jobs.ledger import Ledger, open_ledger
-from jobs.states import Job
+from jobs.states import JobState
 from sandbox import servers
 from sandbox.cluster import BUCKET, Cluster, cluster
 from sandbox.launch import Box
@@ -123,7 +123,7 @@ def is_over(ledger: Ledger) -> bool:
         progress = ledger.progress(NAME)
     except Exception:  # noqa: BLE001  PostgreSQL is coming back
         return False
-    ended = progress.jobs.get(Job.DONE, 0) + progress.jobs.get(Job.HELD, 0)
+    ended = progress.jobs.get(JobState.DONE, 0) + progress.jobs.get(JobState.HELD, 0)
     return ended == sum(progress.jobs.values()) and not progress.images_in_flight and not progress.images_generated
 
 

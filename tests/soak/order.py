@@ -7,11 +7,11 @@ import dataclasses
 import random
 from pathlib import Path
 
-from jobs.facts import Made, SubmitAccepted, TaskSucceeded
+from jobs.facts import MadeImage, SubmitAccepted, TaskSucceeded
 from providers.types import Link
 from tests.soak.judge import Findings
 from tests.support.worker_world import Provider, close_all, row, stock, world
-from worker.lanes.worker import COPIES_CLAIMED, Crew
+from worker.lanes.worker import COPIES_CLAIMED, Worker
 from worker.services import Services
 
 #: Seconds from one death to the next.
@@ -58,7 +58,7 @@ async def _fetch_some(folder: Path, images: int, chance: random.Random) -> list[
     for name, part in (("one", places[::2]), ("two", places[1::2])):
         _generate(services, folder, name, part)
     provider.on_download = note
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
     work = asyncio.ensure_future(crew.keep("copy"))
     async with asyncio.timeout(PATIENCE):
@@ -82,7 +82,7 @@ def _generate(services: Services, folder: Path, batch: str, places: list[int]) -
             place = next(waiting)
             task, link = f"{batch}-{intent.attempt_id}", Link(url=f"https://cdn.test/{place}.png")
             told = {"attempt_id": intent.attempt_id, "at": now}
-            made = Made(link=link, spool=None, expires_at=now + first + APART * place)
+            made = MadeImage(link=link, spool=None, expires_at=now + first + APART * place)
             facts.append(SubmitAccepted(**told, task_id=task, poll_path=None, next_poll_at=now + 1e6))
             facts.append(TaskSucceeded(**told, images=(made,)))
         services.ledger.record(facts, now)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from jobs.ledger import Ledger
 from jobs.ledger.database.schema import attempts, batches, images
 from jobs.ledger.reports.books import Money, grouped, total
-from jobs.states import Attempt, Image
+from jobs.states import AttemptState, ImageState
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "money.md").read_text()
@@ -41,7 +41,7 @@ def _by_hand(ledger: Ledger) -> Money:
     sums: Counter[str] = Counter()
     with ledger._database.reading() as tx:
         assert len(tx.execute(select(batches)).all()) == 1
-        came = tx.execute(select(images).where(images.c.state != Image.MISSING)).all()
+        came = tx.execute(select(images).where(images.c.state != ImageState.MISSING)).all()
         for attempt in tx.execute(select(attempts)):
             _count(sums, attempt, [image for image in came if image.attempt_id == attempt.id])
     return Money(**sums)
@@ -53,14 +53,14 @@ def _count(sums: Counter[str], attempt, came) -> None:
     sums["reserved"] += ever
     sums["charged"] += attempt.charged
     sums["refunded"] += ever - attempt.reserved - attempt.charged
-    sums["unknown" if attempt.state == Attempt.UNKNOWN else "in_flight"] += attempt.reserved
-    words = {Attempt.FAILED: "undelivered", Attempt.LOST: "lost", Attempt.ABANDONED: "given_up"}
+    sums["unknown" if attempt.state == AttemptState.UNKNOWN else "in_flight"] += attempt.reserved
+    words = {AttemptState.FAILED: "undelivered", AttemptState.LOST: "lost", AttemptState.ABANDONED: "given_up"}
     if attempt.state in words:
-        assert not came or attempt.state == Attempt.LOST
+        assert not came or attempt.state == AttemptState.LOST
         sums[words[attempt.state]] += attempt.charged - price * len(came)
     for image in came:
-        kept = {Image.STORED: "stored", Image.GENERATED: "waiting", Image.LOST: "lost"}[image.state]
-        sums["surplus" if image.surplus and image.state != Image.LOST else kept] += (
+        kept = {ImageState.STORED: "stored", ImageState.GENERATED: "waiting", ImageState.LOST: "lost"}[image.state]
+        sums["surplus" if image.surplus and image.state != ImageState.LOST else kept] += (
             price if image.cost is None else image.cost
         )
         sums["unpriced"] += attempt.price is None

@@ -11,7 +11,7 @@ from jobs.ledger.database.schema import batches, images, jobs
 from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.intake import Intake, record, survey
 from jobs.planning.planner import PlanOptions
-from jobs.states import Image
+from jobs.states import ImageState
 from providers.catalog.models import Catalog
 
 NOW = 1_800_000_000.0
@@ -28,7 +28,13 @@ def finish(ledger, name, *, most=None):
         mine = select(jobs.c.id).join(batches, batches.c.id == jobs.c.batch_id).where(batches.c.name == name)
         ids = list(tx.execute(mine.order_by(jobs.c.position).limit(most)).scalars())
         path = func.coalesce(images.c.object_path, "x/" + func.cast(images.c.id, images.c.url.type) + ".png")
-        stored = {"state": Image.STORED.value, "sha256": "0" * 64, "bytes": 9, "object_path": path, "stored_at": NOW}
+        stored = {
+            "state": ImageState.STORED.value,
+            "sha256": "0" * 64,
+            "bytes": 9,
+            "object_path": path,
+            "stored_at": NOW,
+        }
         tx.execute(update(images).where(images.c.job_id.in_(ids)).values(**stored))
         derive_jobs(tx, ids)
 

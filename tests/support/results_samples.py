@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.ledger.reports.values import Result, StoredImage
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Request
 
 DONE_AT = 1_778_724_847.5  # 2026-05-14T02:14:07Z
@@ -45,7 +45,7 @@ def a_result(key: str = "lamp", **changes: Any) -> Result:
         "line": 2,
         "key": key,
         "carried": {"Handle": key, "prompt": "A lamp", "lf_status": "old"},
-        "state": Job.DONE,
+        "state": JobState.DONE,
         "revision": 1,
         "request": Request(prompt="A lamp", model="gpt-image-2"),
         "provider": "maxapi.io",
@@ -61,11 +61,13 @@ def a_result(key: str = "lamp", **changes: Any) -> Result:
 
 A_FAILED = a_result(
     "vase",
-    state=Job.FAILED,
+    state=JobState.FAILED,
     images=(a_missing_image(),),
     error_code="moderation",
     message="no <faces>",
     cost=0,
     done_at=None,
 )
-A_SKIPPED = a_result("rug", state=Job.SKIPPED, request=None, images=(), provider=None, provider_model=None, cost=None)
+A_SKIPPED = a_result(
+    "rug", state=JobState.SKIPPED, request=None, images=(), provider=None, provider_model=None, cost=None
+)

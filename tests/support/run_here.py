@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.policy import retry
 from tests.support.worker_world import row, settings, stock
-from worker.local.run import Ending, StopSignal, run_batch
+from worker.local.run import RunEnding, StopSignal, run_batch
 from worker.runtime.limits import limits_of
 from worker.services import Services, build
 from worker.stages import poll
@@ -34,7 +34,7 @@ def prepare(services: Services, folder: Path, count: int) -> None:
         stock(services, folder, rows)
 
 
-async def run(folder: Path, url: str, count: int, stall: float = 5.0) -> Ending:
+async def run(folder: Path, url: str, count: int, stall: float = 5.0) -> RunEnding:
     services = services_at(folder, url)
     prepare(services, folder, count)
     stop = StopSignal()

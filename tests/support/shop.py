@@ -14,7 +14,7 @@ from jobs.facts import (
     AccountPaused,
     ImageChecked,
     ImageStored,
-    Made,
+    MadeImage,
     SubmitAccepted,
     SubmitRefused,
     SubmitUnclear,
@@ -23,7 +23,7 @@ from jobs.facts import (
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import NewBatch, Row
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind, Link, Request
 
 PIXELS = (64, 48)
@@ -54,7 +54,7 @@ def open_shop(folder, dest):
         a_row(0, "lamp", n=2),
         a_row(1, "vase"),
         a_row(2, "sofa"),
-        a_row(3, "rug", state=Job.SKIPPED, error_code="empty_column", message="Title is empty"),
+        a_row(3, "rug", state=JobState.SKIPPED, error_code="empty_column", message="Title is empty"),
         a_row(4, "desk"),
     ]
     batch = NewBatch(
@@ -85,7 +85,7 @@ def _live(ledger, dest, now):
 def _store(ledger, dest, intent, slot, now):
     task = f"task-{slot}"
     accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id=task, poll_path=None, next_poll_at=now + 5)
-    made = Made(link=Link(url="https://cdn.example/1.png"), spool=None, expires_at=now + 3600)
+    made = MadeImage(link=Link(url="https://cdn.example/1.png"), spool=None, expires_at=now + 3600)
     ledger.record([accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=now + 9, images=(made,))], now)
     (copy,), _ = ledger.claim_copies(now + 10, holder="me", lease=60.0, at_most=1)
     path = f"shop/lamp/{slot}.png"

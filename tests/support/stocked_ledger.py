@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from jobs.facts import Made
+from jobs.facts import MadeImage
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch, NewBatch, Row
@@ -63,8 +63,8 @@ def claim(ledger: Ledger, now: float, *, times: int = 1, ahead: float = 0.25, at
     return claimed
 
 
-def made(url: str = "https://cdn.example/0.png", *, expires_at: float = NOW + 3600) -> Made:
-    return Made(link=Link(url=url), spool=None, expires_at=expires_at)
+def made(url: str = "https://cdn.example/0.png", *, expires_at: float = NOW + 3600) -> MadeImage:
+    return MadeImage(link=Link(url=url), spool=None, expires_at=expires_at)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import orjson
 from pydantic import SecretStr
 
 from jobs.ledger.batches.values import NewBatch, Row
-from jobs.settings.model import Account, Settings
+from jobs.settings.model import AccountSettings, Settings
 from providers.types import Call, Request, Response
 from tests.support.virtual_time import clock_here
 from worker.http.client import Download, Exchange, FetchError, File
@@ -110,7 +110,7 @@ async def _maybe(said: Any) -> Any:
 
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:
-    account = Account(
+    account = AccountSettings(
         **{
             "provider": "maxapi.io",
             "api_key": SecretStr("key-1"),

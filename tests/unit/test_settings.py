@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import BadInput
-from jobs.settings.model import Account
+from jobs.settings.model import AccountSettings
 from jobs.settings.sources import load_settings
 
 
@@ -221,7 +221,7 @@ def test_a_sandbox_that_is_declared_reaches_no_real_provider(folder):
 @pytest.mark.parametrize("rate", [0, -1, 1e-310, 1e-9, 1e9])
 def test_a_rate_beyond_what_a_clock_can_hold_is_refused(rate):
     with pytest.raises(ValueError, match="submits_per_second"):
-        Account(provider="apimaster", api_key="k" * 20, submits_per_second=rate)
+        AccountSettings(provider="apimaster", api_key="k" * 20, submits_per_second=rate)
 
 
 def test_an_account_that_names_no_base_url_has_the_one_in_the_environment(folder):

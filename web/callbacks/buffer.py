@@ -32,7 +32,7 @@ REST = 1.0
 CALLS, WITHIN = 6, 10.0
 
 
-class Ears:
+class CallbackBuffer:
     """Takes hints at once, and tells the ledger soon. `ring`: wakes the lanes that have something to do."""
 
     def __init__(self, opened: Callable[[], Ledger], clock: Callable[[], float], ring: Ring) -> None:

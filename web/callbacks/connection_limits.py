@@ -16,7 +16,7 @@ ANSWER_TURNS = 6
 MOST_BYTES = 16 * 1024 * 1024
 
 
-class Guest(H11Protocol):
+class LimitedConnection(H11Protocol):
     """uvicorn's connection. By itself it waits for ever for the rest of a request, of as many callers as come."""
 
     since = 0.0  # loop time at which it began to wait for a request
@@ -29,7 +29,7 @@ class Guest(H11Protocol):
         super().connection_made(transport)
         self._begin()
         if len(self.connections) > MOST:
-            waiting = (one for one in self.connections if isinstance(one, Guest) and not one.is_served)
+            waiting = (one for one in self.connections if isinstance(one, LimitedConnection) and not one.is_served)
             min(waiting, key=lambda one: one.since, default=self).leave()
 
     def connection_lost(self, exc: Exception | None) -> None:

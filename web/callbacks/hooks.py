@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from providers.dialects.callbacks import read_callback
-from web.callbacks.buffer import Ears
+from web.callbacks.buffer import CallbackBuffer
 from worker.stages.hint import PATH
 
 #: Bytes of a callback; the largest documented one, ten links, is far below.
@@ -19,7 +19,7 @@ PATIENCE = 5.0
 TAKEN, NO_TASK, NOT_OURS, TOO_SLOW, TOO_LARGE, TOO_OFTEN, AWAY = 204, 400, 404, 408, 413, 429, 503
 
 
-def add_hooks(app: FastAPI, ears: Ears) -> None:
+def add_hooks(app: FastAPI, ears: CallbackBuffer) -> None:
     """Adds the path that attempts name as their callback's address."""
 
     @app.post(PATH + "{token}")
@@ -27,7 +27,7 @@ def add_hooks(app: FastAPI, ears: Ears) -> None:
         return Response(status_code=await hear(ears, token, request))
 
 
-async def hear(ears: Ears, token: str, request: Request) -> int:
+async def hear(ears: CallbackBuffer, token: str, request: Request) -> int:
     """Checks the address, reads what is said, keeps it; the answer's status. Nothing here waits for the ledger."""
     ledger = await ears.ledger()
     if ledger is None:

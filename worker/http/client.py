@@ -27,10 +27,10 @@ from jobs.settings.model import USER_AGENT
 from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
 from worker.http.multipart import File, encode_form
-from worker.http.transport import MARK, Mark, SessionTransport, describe, tracing
+from worker.http.transport import SENT_FLAG, SentFlag, SessionTransport, describe, tracing
 from worker.images.check import plain_words
 
-__all__ = ["Download", "Exchange", "FetchError", "File", "Http", "Mark"]
+__all__ = ["Download", "Exchange", "FetchError", "File", "Http", "SentFlag"]
 
 T = TypeVar("T")
 
@@ -147,14 +147,14 @@ class Http:
         key: SecretStr,
         timeout: float,  # noqa: ASYNC109  bounded by waiting, not by cancelling first
         files: Mapping[str, File] | None = None,
-        mark: Mark | None = None,
+        mark: SentFlag | None = None,
     ) -> Exchange:
         """Makes a call that may cost money: once, without following anything. Never raises but when cancelled.
 
         `files`: the bytes of every `ReferenceFile` in the call's form, by URL. `mark`: to be asked by a caller that
         cancels.
         """
-        mark = mark or Mark()
+        mark = mark or SentFlag()
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
@@ -177,7 +177,7 @@ class Http:
         return await self.send(call, base_url=base_url, key=key, timeout=timeout)
 
     def _request(
-        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], mark: Mark
+        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], mark: SentFlag
     ) -> httpx2.Request:
         if not call.path.startswith("/"):
             raise _BadCallError(
@@ -192,7 +192,7 @@ class Http:
             headers.append((b"Content-Type", b"application/json"))
         url = _url(base_url.rstrip("/") + call.path)
         return httpx2.Request(
-            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={MARK: mark}
+            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={SENT_FLAG: mark}
         )
 
     async def _answer(self, request: httpx2.Request) -> Response:

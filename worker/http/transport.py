@@ -31,11 +31,11 @@ ONE_WRITE = 1024 * 1024
 #: Characters of a problem.
 PROBLEM_LIMIT = 300
 
-MARK = "lightfast.mark"  # where a request's extensions hold its mark
+SENT_FLAG = "lightfast.mark"  # where a request's extensions hold its mark
 
 
 @dataclass(slots=True)
-class Mark:
+class SentFlag:
     """Set directly before the first byte of a request leaves; unset: certainly not sent."""
 
     sent: bool = False
@@ -65,12 +65,12 @@ def tracing() -> aiohttp.TraceConfig:
     return config
 
 
-def _context(trace_request_ctx: Mark | None) -> Mark:
-    return trace_request_ctx or Mark()
+def _context(trace_request_ctx: SentFlag | None) -> SentFlag:
+    return trace_request_ctx or SentFlag()
 
 
 async def _chunk_leaves(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
-    if isinstance(mark, Mark) and not mark.sent:
+    if isinstance(mark, SentFlag) and not mark.sent:
         if mark.may_leave is not None and not mark.may_leave():
             mark.too_late = True
             raise TooLateError("the right to send ended while the connection was made")
@@ -78,7 +78,7 @@ async def _chunk_leaves(_session: aiohttp.ClientSession, mark: object, _params: 
 
 
 async def _headers_leave(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
-    if isinstance(mark, Mark) and mark.bodyless:
+    if isinstance(mark, SentFlag) and mark.bodyless:
         mark.sent = True
 
 
@@ -95,7 +95,7 @@ class SessionTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Sends, and reads the answer to its end."""
-        mark: Mark = request.extensions.setdefault(MARK, Mark())
+        mark: SentFlag = request.extensions.setdefault(SENT_FLAG, SentFlag())
         body = request.read()
         mark.bodyless = not body
         try:
@@ -103,7 +103,7 @@ class SessionTransport(httpx2.AsyncBaseTransport):
         except Exception as error:  # whatever it is, the mark says whether it left
             raise truthful(error, mark) from error
 
-    async def _exchange(self, request: httpx2.Request, body: bytes, mark: Mark) -> httpx2.Response:
+    async def _exchange(self, request: httpx2.Request, body: bytes, mark: SentFlag) -> httpx2.Response:
         async with self._session().request(
             request.method,
             yarl.URL(str(request.url), encoded=True),
@@ -127,7 +127,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
 REWRITTEN = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
-async def _read(answer: aiohttp.ClientResponse, mark: Mark) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, mark: SentFlag) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
@@ -171,7 +171,7 @@ SENT: tuple[tuple[type[Exception], Told], ...] = (
 )
 
 
-def truthful(error: Exception, mark: Mark) -> httpx2.TransportError:
+def truthful(error: Exception, mark: SentFlag) -> httpx2.TransportError:
     """The httpx2 error that says what happened; its class agrees with the mark."""
     table = SENT if mark.sent else NOT_SENT
     told = next(told for known, told in table if isinstance(error, known))

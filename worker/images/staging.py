@@ -90,7 +90,7 @@ def remove_stale_bodies(folder: Path | None = None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Spool:
+class Staging:
     """Files that hold what cannot be fetched again. A file's name begins with the host that has it."""
 
     folder: Path

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.policy import copy_headroom
-from jobs.policy.copy_headroom import Backlog, Caution
-from jobs.states import DestTrouble
+from jobs.policy.copy_headroom import Backlog, HeadroomState
+from jobs.states import TroubleKind
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
 from worker.services import Services
@@ -24,15 +24,15 @@ REPEAT_EVERY = 10.0
 
 
 @dataclass(slots=True, eq=False)
-class Watchman:
+class BackpressureMonitor:
     """What this process thinks of its destinations, and what it has said of them."""
 
     services: Services
-    _judged: dict[str, Caution] = field(default_factory=dict)
+    _judged: dict[str, HeadroomState] = field(default_factory=dict)
     _watched_since: dict[str, float] = field(default_factory=dict)
-    _behind: dict[str, Trouble] = field(default_factory=dict)
+    _behind: dict[str, DestinationTrouble] = field(default_factory=dict)
     _next_look: float = 0.0
-    _said: tuple[Trouble, ...] = ()
+    _said: tuple[DestinationTrouble, ...] = ()
     _said_at: float = 0.0
 
     async def mind(self) -> None:
@@ -58,9 +58,11 @@ class Watchman:
             for account in services.accounts:
                 services.bells.ring(f"submit:{account}")
 
-    def _refusing(self) -> list[Trouble]:
+    def _refusing(self) -> list[DestinationTrouble]:
         return [
-            Trouble(dest=one.dest, kind=DestTrouble.REFUSES, since=one.since, code=one.code, message=one.message)
+            DestinationTrouble(
+                dest=one.dest, kind=TroubleKind.REFUSES, since=one.since, code=one.code, message=one.message
+            )
             for one in self.services.destinations.troubles.values()
         ]
 
@@ -85,7 +87,7 @@ class Watchman:
         loaded = (
             0.0 if not backlog.waiting else None if a_second is None else copy_headroom.load(backlog, a_second, now)
         )
-        before = self._judged.get(dest, Caution())
+        before = self._judged.get(dest, HeadroomState())
         after = self._judged[dest] = copy_headroom.judge(before, loaded)
         if after.paused and not before.paused and a_second is not None:
             self._behind[dest] = _behind(dest, backlog, a_second, now)
@@ -93,14 +95,14 @@ class Watchman:
         elif before.paused and not after.paused:
             del self._behind[dest]
             emit("copies_keep_up_again", level="warning", dest=dest)
-        if after == Caution():
+        if after == HeadroomState():
             del self._judged[dest]
 
 
-def _behind(dest: str, backlog: Backlog, a_second: float, now: float) -> Trouble:
+def _behind(dest: str, backlog: Backlog, a_second: float, now: float) -> DestinationTrouble:
     spare = copy_headroom.least_slack(backlog, a_second, now) or 0.0
     waiting = "1 paid image waits" if backlog.waiting == 1 else f"{backlog.waiting:,} paid images wait"
     message = f"{waiting} and {a_second:.3g} a second are stored: " + (
         f"the tightest has {spare:.0f} s to spare" if spare > 0 else "some would die before they are copied"
     )
-    return Trouble(dest=dest, kind=DestTrouble.BEHIND, since=now, code="copies_behind", message=message)
+    return DestinationTrouble(dest=dest, kind=TroubleKind.BEHIND, since=now, code="copies_behind", message=message)

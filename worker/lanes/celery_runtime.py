@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from worker.runtime.health import Signs, illness
+from worker.runtime.health import HealthSigns, illness
 from worker.runtime.telemetry import emit
 
 BEAT = 10.0  # seconds from one bell of a lane to the next
@@ -23,7 +23,7 @@ WATCH = 1.0  # seconds between two looks at all this
 ASKING = 6.0  # seconds for which the ledger is asked whether it answers others
 
 
-class Crew(Protocol):
+class LaneRunner(Protocol):
     """What this module needs of a crew."""
 
     def shift(self, lane: str) -> bool:
@@ -45,11 +45,11 @@ class Crew(Protocol):
         """Ends the shifts, lets what is in the air come down, closes everything."""
 
 
-class Process:
+class CeleryRuntime:
     """The crew of this process, the lanes it serves, and when it last heard a bell."""
 
     def __init__(self) -> None:
-        self._crew: Crew | None = None
+        self._crew: LaneRunner | None = None
         self._lanes: frozenset[str] = frozenset()
         self._working: set[str] = set()
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class Process:
 
     def start(
         self,
-        crew: Crew,
+        crew: LaneRunner,
         lanes: Sequence[str],
         *,
         drain_seconds: float,
@@ -147,11 +147,11 @@ class Process:
             with contextlib.suppress(OSError):
                 Path(self._heartbeat_file).touch()
 
-    def _signs(self, crew: Crew) -> Signs:
+    def _signs(self, crew: LaneRunner) -> HealthSigns:
         now = time.monotonic()
         since_bell = now - max(self._last_bell, self._started)
         self._bells_waited = self._bells_waited + 1 if since_bell > SILENCE and self._bells_wait() else 0
-        return Signs(
+        return HealthSigns(
             turns=crew.is_alive(),
             since_looks=crew.since_looks(),
             since_shift=0.0 if self._working else now - self._last_shift,
@@ -160,4 +160,4 @@ class Process:
         )
 
 
-PROCESS = Process()
+PROCESS = CeleryRuntime()

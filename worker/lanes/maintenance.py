@@ -12,7 +12,7 @@ from worker.services import Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class MaintenanceCounts:
     """What one sweep did."""
 
     unknown: int  # submits that nobody can know about any more
@@ -20,7 +20,7 @@ class Counts:
     rung: int  # lanes with work
 
 
-async def run_once(services: Services) -> Counts:
+async def run_once(services: Services) -> MaintenanceCounts:
     """One sweep; safe at any time, in any number of processes at once."""
     services.clock.offset = await services.calls.read(services.ledger.clock_offset)
     replayed = await replay(services)
@@ -32,7 +32,7 @@ async def run_once(services: Services) -> Counts:
     await _pay_again(services)
     await _fail_over(services)
     await _pause_hopeless(services)
-    return Counts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
+    return MaintenanceCounts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
 
 
 async def _pay_again(services: Services) -> None:

@@ -18,9 +18,9 @@ from jobs.ledger.claims.values import Claim, DueCopy, DuePoll
 from jobs.policy import rate
 from worker.images.staging import remove_stale_bodies
 from worker.lanes import maintenance
-from worker.lanes.backpressure import Watchman
+from worker.lanes.backpressure import BackpressureMonitor
 from worker.runtime.budgets import differing
-from worker.runtime.deadline_semaphore import Room
+from worker.runtime.deadline_semaphore import DeadlineSemaphore
 from worker.runtime.limits import budget_of, limits_of
 from worker.runtime.telemetry import emit
 from worker.services import Services
@@ -90,23 +90,23 @@ class _Lane:
 
 
 @dataclass(slots=True, eq=False)
-class Crew:
+class Worker:
     """All shifts of a process, and everything they have in the air."""
 
     services: Services
     only: str | None = None  # the one batch that may spend; what others have paid for is still polled and copied
     stopping: bool = False
     _lanes: dict[str, _Lane] = field(default_factory=dict)
-    _sends: dict[asyncio.Task[Fact], submit.Attempt] = field(default_factory=dict)
+    _sends: dict[asyncio.Task[Fact], submit.ClaimedSubmit] = field(default_factory=dict)
     _polls: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
     _copies: set[asyncio.Task[None]] = field(default_factory=set)
-    _copying: Room = field(default_factory=lambda: Room(COPIES_AT_ONCE))
-    _to: dict[str, Room] = field(default_factory=dict)  # of them, by destination
+    _copying: DeadlineSemaphore = field(default_factory=lambda: DeadlineSemaphore(COPIES_AT_ONCE))
+    _to: dict[str, DeadlineSemaphore] = field(default_factory=dict)  # of them, by destination
     _gone: bool = False  # it has drained
-    _watchman: Watchman = field(init=False)
+    _watchman: BackpressureMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._watchman = Watchman(self.services)
+        self._watchman = BackpressureMonitor(self.services)
 
     async def start(self) -> None:
         """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
@@ -242,7 +242,7 @@ class Crew:
         services.writes.worked()
         lane.took = services.clock.boot() - boot
         for intent in claim.intents:
-            attempt = submit.Attempt(intent=intent, boot_until=boot + lease, stopped=self.stopping)
+            attempt = submit.ClaimedSubmit(intent=intent, boot_until=boot + lease, stopped=self.stopping)
             self._send(attempt)
         return claim.next_at
 
@@ -256,7 +256,7 @@ class Crew:
             ledger.record([submit.given_back(intent, now) for intent in claim.intents], now)
         return claim
 
-    def _send(self, attempt: submit.Attempt) -> None:
+    def _send(self, attempt: submit.ClaimedSubmit) -> None:
         task = asyncio.get_running_loop().create_task(submit.submit(self.services, attempt))
         self._sends[task] = attempt
         task.add_done_callback(lambda done: self._sends.pop(done, None))
@@ -325,7 +325,7 @@ class Crew:
 
     async def _copy(self, due: DueCopy) -> None:
         """One copy, in its turn: of those that are claimed, the one whose link dies first."""
-        to = self._to.setdefault(due.dest, Room(COPIES_AT_ONCE))
+        to = self._to.setdefault(due.dest, DeadlineSemaphore(COPIES_AT_ONCE))
         to.resize(self.services.destinations.width(due.dest))
         async with to.share(1, due.expires_at), self._copying.share(1, due.expires_at):
             await copy.copy(self.services, due)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from worker.lanes.worker import SHIFT, Crew, Drained
+from worker.lanes.worker import SHIFT, Drained, Worker
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
@@ -22,7 +22,7 @@ AFTER_TROUBLE = 1.0
 GRACE = 15.0
 
 
-class CrewThread:
+class WorkerThread:
     """Starts at once; every method may be called from any thread. `build` runs on the loop's thread."""
 
     def __init__(self, build: Callable[[], Services]) -> None:
@@ -76,13 +76,13 @@ class CrewThread:
 
     # -- on the loop -----------------------------------------------------------------------------------------------
 
-    async def _start(self, build: Callable[[], Services]) -> Crew:
-        crew = Crew(build())
+    async def _start(self, build: Callable[[], Services]) -> Worker:
+        crew = Worker(build())
         await crew.start()
         self._life = asyncio.get_running_loop().create_task(self._show_life(crew))
         return crew
 
-    async def _show_life(self, crew: Crew) -> None:
+    async def _show_life(self, crew: Worker) -> None:
         services = crew.services
         while True:
             wait = SIGN_OF_LIFE

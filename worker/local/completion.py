@@ -10,8 +10,7 @@ from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.policy import failure_breaker
 from jobs.results.progress import images_failing, resting
-from jobs.states import Batch as BatchState
-from jobs.states import DestTrouble, Job
+from jobs.states import BatchState, JobState, TroubleKind
 
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
@@ -19,8 +18,8 @@ STUCK_AFTER = 2_400.0
 #: Seconds after which money must have been claimed if there was any left.
 BUDGET_SHOWS_AFTER = 2.0
 
-_BAD = (Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL)
-_ENDED = (*_BAD, Job.DONE)
+_BAD = (JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL)
+_ENDED = (*_BAD, JobState.DONE)
 
 
 class Reason(enum.StrEnum):
@@ -45,7 +44,7 @@ class Reason(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RunState:
     """All that a verdict is read from, at one moment."""
 
     progress: Progress
@@ -55,8 +54,8 @@ class Standing:
 
 def is_over(progress: Progress) -> bool:
     """Whether nothing more will happen by itself; of a cancelled batch nothing is sent any more."""
-    waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(Job.READY, 0)
-    going_on = waiting + progress.jobs.get(Job.WORKING, 0)
+    waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(JobState.READY, 0)
+    going_on = waiting + progress.jobs.get(JobState.WORKING, 0)
     return not (going_on or progress.images_generated or progress.images_in_flight)
 
 
@@ -72,23 +71,23 @@ def ended_rows(progress: Progress) -> int:
 
 def finished(progress: Progress, allow_failed: float) -> Reason:
     """How a run that is over went. `allow_failed`: the share of the manifest's rows that may be bad."""
-    rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(Job.CANCELLED, 0)
-    fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(Job.CANCELLED, 0)
+    rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(JobState.CANCELLED, 0)
+    fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(JobState.CANCELLED, 0)
     return Reason.DONE if fine else Reason.ROWS_NEED_YOU
 
 
-def waits_for(standing: Standing) -> Reason | None:
+def waits_for(standing: RunState) -> Reason | None:
     """What only a person, or the next day, can mend, where nothing else goes on."""
     progress = standing.progress
     if progress.unwritable:
         return Reason.LEDGER_TAKES_NO_WRITES
-    if any(trouble.kind is DestTrouble.REFUSES for trouble in progress.troubles):
+    if any(trouble.kind is TroubleKind.REFUSES for trouble in progress.troubles):
         return Reason.BUCKET_REFUSES
     if progress.images_in_flight or _is_copied(progress):
         return None
-    if progress.failing or (progress.images_generated and not progress.jobs.get(Job.READY, 0)):
+    if progress.failing or (progress.images_generated and not progress.jobs.get(JobState.READY, 0)):
         return Reason.NOTHING_STORED
-    return _holds_rows_up(standing) if progress.jobs.get(Job.READY, 0) else None
+    return _holds_rows_up(standing) if progress.jobs.get(JobState.READY, 0) else None
 
 
 def _is_copied(progress: Progress) -> bool:
@@ -96,7 +95,7 @@ def _is_copied(progress: Progress) -> bool:
     return not progress.failing and progress.images_generated > images_failing(progress)
 
 
-def _holds_rows_up(standing: Standing) -> Reason | None:
+def _holds_rows_up(standing: RunState) -> Reason | None:
     progress = standing.progress
     if progress.moved:
         return Reason.AFTER_RESTORE

@@ -23,7 +23,7 @@ TIMEOUT = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ManifestSource:
     """A manifest on this machine. `name`: as people may see it, without the secrets of a signed address."""
 
     path: Path
@@ -32,16 +32,16 @@ class Source:
 
 
 @contextmanager
-def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterator[Source]:
+def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterator[ManifestSource]:
     """The manifest as a local file; a copy made for it is gone at the end."""
     if manifest != "-" and "://" not in manifest:
-        yield Source(path=Path(manifest), name=manifest, folder=Path(manifest).absolute().parent)
+        yield ManifestSource(path=Path(manifest), name=manifest, folder=Path(manifest).absolute().parent)
         return
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with path.open("wb") as file:
             _fetch(manifest, file, allow_private_hosts=allow_private_hosts)
-        yield Source(path=path, name=shown_name(manifest), folder=Path.cwd() if manifest == "-" else None)
+        yield ManifestSource(path=path, name=shown_name(manifest), folder=Path.cwd() if manifest == "-" else None)
 
 
 def shown_name(manifest: str) -> str:

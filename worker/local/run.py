@@ -25,17 +25,17 @@ from jobs.results.progress import (
     unwritable_line,
 )
 from jobs.results.writers import dollars
-from jobs.states import Batch as BatchState
-from worker.lanes.worker import Crew, Drained, lanes_of
-from worker.local.completion import Reason, Standing, bad_rows, common_failure, finished, is_over
+from jobs.states import BatchState
+from worker.lanes.worker import Drained, Worker, lanes_of
+from worker.local.completion import Reason, RunState, bad_rows, common_failure, finished, is_over
 from worker.local.stall import StallDetector
 from worker.runtime.clock import timed
-from worker.runtime.health import Signs, illness
+from worker.runtime.health import HealthSigns, illness
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
-__all__ = ["Ending", "Reason", "StopSignal", "run_batch"]
+__all__ = ["Reason", "RunEnding", "StopSignal", "run_batch"]
 
 
 #: Seconds between two counts, and the share of the time that counting may take.
@@ -60,7 +60,7 @@ Watcher = Callable[[Progress, Sequence[Account]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class RunEnding:
     """How a run ended."""
 
     exit_code: int
@@ -81,7 +81,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     stop: StopSignal | None = None,
     allow_failed: float = 0.0,
     held: bool = False,
-) -> Ending:
+) -> RunEnding:
     """Works until the batch has ended, a person is needed, or `stop` says so. Whatever is accepted stays on record.
 
     `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `allow_failed`:
@@ -96,7 +96,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         watcher=on_progress or (lambda _progress, _accounts: None),
     )
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
-        crew = Crew(services, only=name)
+        crew = Worker(services, only=name)
         run.stop.in_the_air = lambda: crew.in_the_air
         run.since_looks = crew.since_looks
         await crew.start()
@@ -112,7 +112,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     return await _ending(services, name, reason, drained, allow_failed)
 
 
-async def _show_life(crew: Crew) -> None:
+async def _show_life(crew: Worker) -> None:
     """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
     while not crew.services.ledger.is_sqlite:
         try:
@@ -122,11 +122,11 @@ async def _show_life(crew: Crew) -> None:
         await crew.services.clock.sleep(SIGN_OF_LIFE)
 
 
-async def _touch_heartbeat(crew: Crew) -> None:
+async def _touch_heartbeat(crew: Worker) -> None:
     """Says to a probe, as a worker does, that the lanes look for work."""
     services, file = crew.services, crew.services.settings.heartbeat_file
     while file:
-        signs = Signs(turns=True, since_looks=crew.since_looks(), since_shift=0.0, since_bell=0.0, bells_waited=0)
+        signs = HealthSigns(turns=True, since_looks=crew.since_looks(), since_shift=0.0, since_bell=0.0, bells_waited=0)
         ill = illness(signs, lambda: True)
         if ill is not None and await services.calls.blocking(services.ledger.answers):
             emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
@@ -211,7 +211,7 @@ class _Run:
         longest = LEDGER_AWAY if max_stall is None else min(max_stall, LEDGER_AWAY)
         return self.services.clock.boot() - self.seen_at >= longest
 
-    async def _look(self) -> tuple[Standing, float]:
+    async def _look(self) -> tuple[RunState, float]:
         """How everything stands, and the seconds it took to count that."""
         services = self.services
         now = services.clock.now()
@@ -219,9 +219,9 @@ class _Run:
             timed, services.clock, lambda: _count(services.ledger, self.name, now)
         )
         progress = dataclasses.replace(progress, unwritable=_unwritable(services))
-        return Standing(progress=progress, accounts=accounts, now=now), cost
+        return RunState(progress=progress, accounts=accounts, now=now), cost
 
-    def _judge(self, standing: Standing) -> Reason | None:
+    def _judge(self, standing: RunState) -> Reason | None:
         """Why the run ends now; None: it goes on."""
         if is_over(standing.progress):
             return Reason.DONE
@@ -272,14 +272,14 @@ def _unwritable(services: Services) -> str | None:
 # -- what is said at the end ---------------------------------------------------------------------------------------
 
 
-async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> Ending:
+async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> RunEnding:
     now = services.clock.now()
     progress, accounts = await services.calls.read(_count, services.ledger, name, now)
     progress = dataclasses.replace(progress, unwritable=_unwritable(services))
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)
-    standing = Standing(progress=progress, accounts=accounts, now=services.clock.now())
-    return Ending(
+    standing = RunState(progress=progress, accounts=accounts, now=services.clock.now())
+    return RunEnding(
         exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
         reason=reason,
         message=_message(reason, standing, drained),
@@ -289,12 +289,12 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
     )
 
 
-def told(reason: Reason, standing: Standing) -> str:
+def told(reason: Reason, standing: RunState) -> str:
     """Why it ended, in a sentence."""
     return _MESSAGES[reason](standing)
 
 
-def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
+def _message(reason: Reason, standing: RunState, drained: Drained) -> str:
     said = told(reason, standing)
     if drained.unknown:
         several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
@@ -306,33 +306,33 @@ def _message(reason: Reason, standing: Standing, drained: Drained) -> str:
     return said
 
 
-def _account_paused(standing: Standing) -> str:
+def _account_paused(standing: RunState) -> str:
     paused = resting(standing.progress, standing.accounts, standing.now)
     told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in paused)
     return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
 
 
-def _budget_used(standing: Standing) -> str:
+def _budget_used(standing: RunState) -> str:
     batch = standing.progress.batch
     return f"the budget of this batch is used: ${dollars(batch.charged)} of ${dollars(batch.budget or 0)}."
 
 
-def _day_budget_used(standing: Standing) -> str:
+def _day_budget_used(standing: RunState) -> str:
     return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
 
 
-def _all_paused(standing: Standing) -> str:
+def _all_paused(standing: RunState) -> str:
     stop = standing.progress.stop  # None: lifted while the run ended
     return f"{stop_line(stop)}." if stop else "all submits were stopped."
 
 
-def _rows_need_you(standing: Standing) -> str:
+def _rows_need_you(standing: RunState) -> str:
     rows, stuck = bad_rows(standing.progress), standing.progress.images_stuck
     kept = f" {count(stuck, 'paid image')} of them cannot be stored without you." if stuck else ""
     return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you.{kept}"
 
 
-def _nothing_stored(standing: Standing) -> str:
+def _nothing_stored(standing: RunState) -> str:
     progress = standing.progress
     told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
     if not progress.images_generated:
@@ -355,12 +355,12 @@ def _listed(errors: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {code}" for code, number in errors.items())
 
 
-def _bucket_refuses(standing: Standing) -> str:
+def _bucket_refuses(standing: RunState) -> str:
     told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
     return f"{told}. {count(standing.progress.images_generated, 'paid image')} to be copied."
 
 
-_MESSAGES: dict[Reason, Callable[[Standing], str]] = {
+_MESSAGES: dict[Reason, Callable[[RunState], str]] = {
     Reason.DONE: lambda _: "finished.",
     Reason.ROWS_NEED_YOU: _rows_need_you,
     Reason.ACCOUNT_PAUSED: _account_paused,

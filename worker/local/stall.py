@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobs.states import ENDED
-from worker.local.completion import Reason, Standing, patience, waits_for
+from worker.local.completion import Reason, RunState, patience, waits_for
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class StallDetector:
     _seen: tuple[object, ...] = field(default_factory=tuple)
     _since: float = 0.0
 
-    def judge(self, standing: Standing, at: float, is_alone: Callable[[], bool] = lambda: False) -> Reason | None:
+    def judge(self, standing: RunState, at: float, is_alone: Callable[[], bool] = lambda: False) -> Reason | None:
         """Why to give up now; None: wait on. `at`: seconds, by a clock that nobody sets. `is_alone`: nobody works."""
         seen = _headway(standing)
         if seen != self._seen:
@@ -34,7 +34,7 @@ class StallDetector:
         return None
 
 
-def _headway(standing: Standing) -> tuple[object, ...]:
+def _headway(standing: RunState) -> tuple[object, ...]:
     """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none.
 
     Nor is one that tries whether images can be stored again: it is paid, made, and fails to be copied as the others.

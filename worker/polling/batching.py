@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from jobs.settings.model import Account
+from jobs.settings.model import AccountSettings
 from providers.types import ManyTasks
 from worker.runtime.clock import Clock
 from worker.runtime.telemetry import emit
@@ -22,10 +22,10 @@ NEWEST = 0.1
 
 
 @dataclass(slots=True, eq=False)
-class Sharing:
+class PollBatching:
     """Belongs to one event loop."""
 
-    accounts: Mapping[str, Account]
+    accounts: Mapping[str, AccountSettings]
     able: Mapping[str, ManyTasks]
     clock: Clock
     _off_until: dict[str, float] = field(default_factory=dict)

@@ -15,7 +15,7 @@ _USUAL_TIMEOUT = 300.0
 
 
 @dataclass(slots=True)
-class Routes:
+class TaskRoutes:
     """The catalogue's answers to what stages ask again and again."""
 
     catalog: Catalog

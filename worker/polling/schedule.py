@@ -10,11 +10,11 @@ from jobs.ledger import Ledger
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.policy import poll_schedule
 from jobs.policy.poll_schedule import Aim, Durations, Plan
-from jobs.settings.model import Account
+from jobs.settings.model import AccountSettings
 from providers.types import Route
-from worker.polling.batching import Sharing
+from worker.polling.batching import PollBatching
 from worker.runtime.clock import Clock
-from worker.runtime.executors import Calls
+from worker.runtime.executors import Executors
 
 #: Seconds between two looks at what all workers have learnt.
 LOOK_EVERY = 3.0
@@ -48,15 +48,15 @@ def wait_until_next(route: Route, age: float) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class Pacing:
+class PollScheduler:
     """The plans of a process; belongs to one event loop."""
 
-    accounts: Mapping[str, Account]
+    accounts: Mapping[str, AccountSettings]
     ledger: Ledger
-    calls: Calls
+    calls: Executors
     clock: Clock
     chance: random.Random
-    sharing: Sharing
+    sharing: PollBatching
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
     _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
     _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through

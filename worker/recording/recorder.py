@@ -19,9 +19,9 @@ from jobs.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, Submi
 from jobs.ledger import Ledger
 from jobs.ledger.claims.values import Failing
 from providers.types import MESSAGE_LIMIT, MICROS, clean
-from worker.recording.rescue_file import Rescue
+from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import Clock
-from worker.runtime.executors import Calls
+from worker.runtime.executors import Executors
 from worker.runtime.ledger_writes import LedgerWrites
 from worker.runtime.telemetry import emit
 
@@ -59,9 +59,9 @@ class Recorder:
     """Writes facts for all stages of a process; belongs to one event loop."""
 
     ledger: Ledger
-    calls: Calls
+    calls: Executors
     clock: Clock
-    rescue: Rescue
+    rescue: RescueFile
     ring: Callable[[str], None]
     chance: random.Random
     writes: LedgerWrites

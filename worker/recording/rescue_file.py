@@ -23,7 +23,7 @@ from worker.runtime.telemetry import emit
 _FACTS = {kind.__name__: kind for kind in get_args(Fact)}
 
 
-class Rescue:
+class RescueFile:
     """The rescue file of one process, and those that others left."""
 
     def __init__(self, folder: Path, ledger_id: str) -> None:

@@ -37,11 +37,11 @@ Tell = Callable[[int], None]  # how many so far
 
 
 @dataclass(slots=True, kw_only=True)
-class Shelf:
+class FoundObjects:
     """What was found at a destination."""
 
     found: Inventory
-    marks: Mapping[str, ownership_mark.Mark]  # by batch
+    marks: Mapping[str, ownership_mark.OwnershipMark]  # by batch
     deeper: Sequence[str] = ()  # folders below that have marks of their own
 
 
@@ -54,18 +54,18 @@ class Reading:
     unreadable: list[str] = field(default_factory=list)  # "path: reason"
 
 
-def look(store: Store, only: str | None = None, tell: Tell | None = None) -> Shelf:
+def look(store: Store, only: str | None = None, tell: Tell | None = None) -> FoundObjects:
     """Everything of ours at a destination; `only`: of that batch."""
     marks = {name: found for name in _marked(store) if (found := ownership_mark.look(store, name))}
     readers = [_reader(name, found.path) for name, found in marks.items()]
     everything = list(store.objects())
     deeper = sorted({path.partition(f"/{OWN}/")[0] for path in everything if _is_deeper_mark(path)})
     if deeper:
-        return Shelf(found=inventory(()), marks=marks, deeper=deeper)
+        return FoundObjects(found=inventory(()), marks=marks, deeper=deeper)
     paths = [path for path in everything if f"/{OWN}/" not in f"/{path}" and not path.endswith(".json")]
     asked = side_by_side(lambda path: _whose(store, path, [each for each in readers if each]), iter(paths), LOOKS)
     mine = (each for each in _counted(asked, tell) if each is None or only in (None, each.batch, *each.others))
-    return Shelf(found=inventory(mine), marks=marks)
+    return FoundObjects(found=inventory(mine), marks=marks)
 
 
 def _reader(batch: str, template: str) -> Paths | None:

@@ -10,14 +10,14 @@ from providers.dialects.answers import about
 from providers.registry import DIALECTS
 from providers.types import Call, PollOutcome, Unreadable, clean
 from worker.http.client import Http
-from worker.polling.routes import Routes
+from worker.polling.routes import TaskRoutes
 from worker.services import catalog_of
 from worker.stages.poll import TIMEOUT
 
 
 def call_for(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Call:
     """How the provider is asked about the task; tasks made from references may have another place."""
-    route = Routes(catalog_of(settings)).of_task(attempt.provider, attempt.provider_model)
+    route = TaskRoutes(catalog_of(settings)).of_task(attempt.provider, attempt.provider_model)
     return DIALECTS[attempt.provider].poll(task_id, dataclasses.replace(route, edits=attempt.edits), None)
 
 

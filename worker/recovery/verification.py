@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from jobs.errors import StoreError
-from jobs.policy.verification import Condition, Finding, Kept, judge_entry, judge_hash
-from jobs.states import Image
+from jobs.policy.verification import Condition, Finding, StoredCopy, judge_entry, judge_hash
+from jobs.states import ImageState
 from worker.images.check import BadImage, decode_fully
 from worker.runtime.executors import side_by_side
 from worker.services import Services
@@ -21,23 +21,23 @@ LOOKS = 32
 #: Copies at once, and seconds after the last one that worked for which others are tried again here.
 COPIES, PATIENCE = 8, 20.0
 
-Look = Callable[[Store, str, Kept], Finding | None]
+Look = Callable[[Store, str, StoredCopy], Finding | None]
 
 
-def inspect(store: Store, batch: str, images: Iterable[Kept], *, how: str) -> Iterator[Finding | None]:
+def inspect(store: Store, batch: str, images: Iterable[StoredCopy], *, how: str) -> Iterator[Finding | None]:
     """What is wrong with each image; None: nothing. `how`: "quick", "hash" or "deep"."""
     look, at_once = {"quick": (_look_quickly, LOOKS), "hash": (_hash, READS), "deep": (_decode, DECODES)}[how]
     return side_by_side(lambda kept: _told(kept, lambda: look(store, batch, kept)), iter(images), at_once)
 
 
-def _told(kept: Kept, look: Callable[[], Finding | None]) -> Finding | None:
+def _told(kept: StoredCopy, look: Callable[[], Finding | None]) -> Finding | None:
     try:
         return look()
     except StoreError as error:
         return Finding(kept=kept, condition=Condition.UNREADABLE, reason=f"{error.message} ({error.code})")
 
 
-def _look_quickly(store: Store, batch: str, kept: Kept) -> Finding | None:
+def _look_quickly(store: Store, batch: str, kept: StoredCopy) -> Finding | None:
     found = store.look(kept.path)
     if found is None:
         return _hash(store, batch, kept)  # a HEAD cannot tell a missing object from a missing bucket
@@ -45,14 +45,14 @@ def _look_quickly(store: Store, batch: str, kept: Kept) -> Finding | None:
     return _changed(kept, judge_entry(kept, found.size, found.metadata, expected))
 
 
-def _hash(store: Store, batch: str, kept: Kept) -> Finding | None:  # noqa: ARG001  as the others
+def _hash(store: Store, batch: str, kept: StoredCopy) -> Finding | None:  # noqa: ARG001  as the others
     found = store.sha256_of(kept.path)
     if found is None:
         return Finding(kept=kept, condition=Condition.MISSING, reason="nothing is there")
     return _changed(kept, judge_hash(kept, found))
 
 
-def _decode(store: Store, batch: str, kept: Kept) -> Finding | None:
+def _decode(store: Store, batch: str, kept: StoredCopy) -> Finding | None:
     wrong = _hash(store, batch, kept)
     content = None if wrong else store.read(kept.path)
     if wrong or content is None:
@@ -64,7 +64,7 @@ def _decode(store: Store, batch: str, kept: Kept) -> Finding | None:
     return None
 
 
-def _changed(kept: Kept, reason: str | None) -> Finding | None:
+def _changed(kept: StoredCopy, reason: str | None) -> Finding | None:
     return Finding(kept=kept, condition=Condition.CHANGED, reason=reason) if reason else None
 
 
@@ -90,4 +90,4 @@ async def copy_now(services: Services, batch: str, image_ids: Collection[int]) -
 
 async def _waiting(services: Services, ids: list[int]) -> int:
     found = await services.calls.read(services.ledger.states_of_images, ids)
-    return found[Image.GENERATED]
+    return found[ImageState.GENERATED]

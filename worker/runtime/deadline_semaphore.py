@@ -11,10 +11,10 @@ from itertools import count
 
 
 @dataclass(slots=True)
-class Share:
+class Permit:
     """What one holder has of a room."""
 
-    room: Room
+    room: DeadlineSemaphore
     held: int = 0
 
     async def become(self, amount: int, before: float) -> None:
@@ -33,7 +33,7 @@ class Share:
 
 
 @dataclass(slots=True, eq=False)
-class Room:
+class DeadlineSemaphore:
     """Belongs to one event loop. One that asks for more than all gets all, alone."""
 
     size: int
@@ -71,9 +71,9 @@ class Room:
         self._serve()
 
     @contextlib.asynccontextmanager
-    async def share(self, amount: int, before: float) -> AsyncIterator[Share]:
+    async def share(self, amount: int, before: float) -> AsyncIterator[Permit]:
         """A part of the room for a while."""
-        share = Share(self)
+        share = Permit(self)
         try:
             await share.become(amount, before)
             yield share

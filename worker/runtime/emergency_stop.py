@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.ledger import Ledger
 from worker.runtime.clock import Clock
-from worker.runtime.executors import Calls
+from worker.runtime.executors import Executors
 
 #: Seconds for which one look serves all submits of a process. `pause --all` waits for longer before it counts.
 FRESH = 0.25
@@ -19,7 +19,7 @@ class StopCheck:
     """Whether submits are stopped, as this process last saw it. Belongs to one event loop."""
 
     ledger: Ledger
-    calls: Calls
+    calls: Executors
     clock: Clock
     is_stopped: bool = False
     _looked_at: float = -math.inf  # boot clock: when the last look that came back was begun

@@ -22,7 +22,7 @@ READERS = 2
 BLOCKING = 16
 
 
-class Calls(Protocol):
+class Executors(Protocol):
     """How async code reaches what blocks."""
 
     async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,7 +38,7 @@ class Calls(Protocol):
         """Waits for the calls that run, and takes no more."""
 
 
-class ThreadedCalls:
+class ThreadedExecutors:
     """Each kind of call has its own threads, so a slow bucket never holds up the ledger."""
 
     def __init__(self, *, writers: int) -> None:
@@ -64,7 +64,7 @@ class ThreadedCalls:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class InlineCalls:
+class InlineExecutors:
     """Every call at once, on the loop: a simulation decides by itself when anything happens."""
 
     async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -19,7 +19,7 @@ LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class HealthSigns:
     """What is seen of a process. Seconds, all of them."""
 
     turns: bool  # its event loop
@@ -29,7 +29,7 @@ class Signs:
     bells_waited: int  # looks in a row at which bells of its lanes waited in Redis
 
 
-def illness(signs: Signs, ledger_answers: Callable[[], bool]) -> str | None:
+def illness(signs: HealthSigns, ledger_answers: Callable[[], bool]) -> str | None:
     """Why the process should be started again; None: it works, or does what it can."""
     if not signs.turns:
         return "its event loop does not turn"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from jobs.ledger.accounts.values import AccountLimits
-from jobs.settings.model import Account, Settings
+from jobs.settings.model import AccountSettings, Settings
 from providers.types import MICROS
 
 
@@ -14,7 +14,7 @@ def budget_of(dollars: float | None) -> int | None:
     return None if dollars is None else round(dollars * MICROS)
 
 
-def _mark_of(account: Account) -> str:
+def _mark_of(account: AccountSettings) -> str:
     """Tells one key from another, and gives neither away."""
     return hashlib.sha256(f"{account.provider} {account.api_key.get_secret_value()}".encode()).hexdigest()[:16]
 

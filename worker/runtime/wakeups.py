@@ -10,7 +10,7 @@ Listener = Callable[[str], bool]
 
 
 @dataclass(slots=True)
-class Bells:
+class Wakeups:
     """Rings the crew of this process; where it does not work in the lane now, everyone else."""
 
     far: Callable[[str], None] | None = None  # never blocks: a broker that hangs must hold up no shift

@@ -28,9 +28,9 @@ from worker.images.staging import Body
 from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages import reuse
-from worker.stages.copy_retry import LONGEST_STORE_WAIT, LaterError, delayed, later
+from worker.stages.copy_retry import LONGEST_STORE_WAIT, CopyDeferredError, delayed, later
 from worker.stages.fetch import sound
-from worker.storage.base import Put, Store
+from worker.storage.base import PutResult, Store
 from worker.storage.write_verification import UNFAITHFUL, demand_kept
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ async def copy(services: Services, due: DueCopy) -> None:
         if due.sidecar and not due.linked:
             await _put_sidecar(services, due, stored)
         fact: Fact = ImageStored(image_id=due.image_id, at=services.clock.now())
-    except LaterError as end:
+    except CopyDeferredError as end:
         fact = end.fact
     except Exception as bug:  # noqa: BLE001  paid for: a bug delays it and is told, and never loses it
         emit("copy_failed", level="error", image_id=due.image_id, problem=repr(bug), exc_info=bug)
@@ -121,12 +121,12 @@ async def _publish_or_keep(services: Services, due: DueCopy, content: bytes | Pa
             trouble = services.destinations.troubles[due.dest]
             later(services, due, trouble.code, trouble.message)
         return await _publish(services, due, content, checked)
-    except LaterError as end:
+    except CopyDeferredError as end:
         if not isinstance(end.fact, ImageDelayed) or due.spool:
             raise
         if end.fact.next_copy_at is not None and not _dies_soon(services, due):
             raise
-        raise LaterError(await _kept(services, due, end.fact, content)) from end
+        raise CopyDeferredError(await _kept(services, due, end.fact, content)) from end
 
 
 def _dies_soon(services: Services, due: DueCopy) -> bool:
@@ -154,7 +154,7 @@ async def _publish(services: Services, due: DueCopy, content: bytes | Path, chec
     path = object_path(due, checked.ext)
     try:
         return await _publish_at(services, due, content, checked, path)
-    except LaterError as end:
+    except CopyDeferredError as end:
         if end.fact.code not in NO_SUCH_NAME or safe_path(path) == path:
             raise
         emit("path_refused", level="warning", batch=due.batch, key=due.key, path=path, problem=end.fact.message)
@@ -240,7 +240,7 @@ async def _is_there(
     put = functools.partial(_put, due=due, path=named.object_path, content=content, checked=checked)
     try:
         there = await _at_store(services, due, put)
-    except LaterError as end:
+    except CopyDeferredError as end:
         if end.fact.code in NO_ROOM:
             trust.was_full(due.dest, named.bytes)
         raise
@@ -253,7 +253,7 @@ async def _is_there(
     began = services.clock.now()
     try:
         await _at_store(services, due, functools.partial(demand_kept, named=named, look=look))
-    except LaterError as end:
+    except CopyDeferredError as end:
         if end.fact.code == UNFAITHFUL:
             await _doubt(services, due.dest, named.bytes)
         raise
@@ -271,7 +271,7 @@ def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checke
         "lightfast-request": due.request_hash,
     }
     done = store.put_new(path, content, content_type=checked.content_type, metadata=metadata)
-    return done is Put.STORED or store.sha256_of(path) == checked.sha256
+    return done is PutResult.STORED or store.sha256_of(path) == checked.sha256
 
 
 async def _doubt(services: Services, dest: str, size: int) -> None:
@@ -302,7 +302,7 @@ async def _put_sidecar(services: Services, due: DueCopy, stored: ImageChecked) -
 def _put_json(store: Store, *, path: str, content: bytes) -> bool:
     """True when the object at `path` says this, from now or from before."""
     done = store.put_new(path, content, content_type="application/json")
-    return done is Put.STORED or store.read(path) == content
+    return done is PutResult.STORED or store.read(path) == content
 
 
 async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T], *, final: bool = True) -> T:
@@ -319,6 +319,6 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
         elif not final:
             raise
         fact = delayed(services, due, error.code, error.message, longest=LONGEST_STORE_WAIT)
-        raise LaterError(fact) from error
+        raise CopyDeferredError(fact) from error
     services.destinations.worked(due.dest, began=began)
     return done

@@ -30,7 +30,7 @@ GONE_AFTER = 3_600.0
 SILENT_AFTER = 86_400.0
 
 
-class LaterError(Exception):
+class CopyDeferredError(Exception):
     """This copy ends here for now, or for good; `fact` says which."""
 
     def __init__(self, fact: ImageDelayed | ImageLost | ReuseGone) -> None:
@@ -54,10 +54,10 @@ def lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
     """For good, unless an earlier put may have worked, and its destination cannot be asked now."""
     trouble = services.destinations.troubles.get(due.dest)
     if trouble and due.recorded:
-        raise LaterError(delayed(services, due, trouble.code, trouble.message, longest=LONGEST_STORE_WAIT))
+        raise CopyDeferredError(delayed(services, due, trouble.code, trouble.message, longest=LONGEST_STORE_WAIT))
     emit("image_lost", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, code=code)
     now = services.clock.now()
-    raise LaterError(ImageLost(image_id=due.image_id, at=now, code=code, message=clean(message)))
+    raise CopyDeferredError(ImageLost(image_id=due.image_id, at=now, code=code, message=clean(message)))
 
 
 def later(
@@ -72,7 +72,7 @@ def later(
     """Tried again. `gone_after`: seconds beyond its time after which nobody hopes for it any more."""
     if services.clock.now() >= due.expires_at + gone_after and not due.spool:
         lost(services, due, code, message)
-    raise LaterError(delayed(services, due, code, message, link))
+    raise CopyDeferredError(delayed(services, due, code, message, link))
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jobs.facts import Made
+from jobs.facts import MadeImage
 from jobs.ledger.claims.values import DuePoll, Intent
 from jobs.policy.copy_headroom import SAVED_BEFORE
 from providers.token_prices import TokenPrices, Usage
@@ -49,7 +49,7 @@ class Billed:
 
 async def made_of(
     services: Services, attempt_id: int, links: Sequence[Link], *, life: float, made_at: float, known: int = 0
-) -> tuple[Made, ...]:
+) -> tuple[MadeImage, ...]:
     """What has no link is on disk when this returns, since nobody can fetch it again. `known`: of the first, before.
 
     So is, while the ledger takes no records, what has a link that dies soon: it cannot be claimed for its copy.
@@ -59,17 +59,17 @@ async def made_of(
     return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(fresh)])
 
 
-async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> Made:
+async def _made(services: Services, attempt_id: int, index: int, link: Link, ends: float) -> MadeImage:
     if link.url or link.b64 is None:
         now = services.clock.now()
         dies_at = death_of(link, now) or ends
         if link.url and not services.recorder.healthy and dies_at - now <= SAVED_BEFORE:
             saved = await _saved(services, attempt_id, index, link.url)
             if saved is not None:
-                return Made(link=replace(link, b64=None), spool=saved, expires_at=now + LONGEST_LIFE)
-        return Made(link=replace(link, b64=None), spool=None, expires_at=dies_at)
+                return MadeImage(link=replace(link, b64=None), spool=saved, expires_at=now + LONGEST_LIFE)
+        return MadeImage(link=replace(link, b64=None), spool=None, expires_at=dies_at)
     spool = await services.calls.blocking(services.spool.keep, attempt_id, index, link.b64)
-    return Made(link=replace(link, b64=None), spool=spool, expires_at=ends)
+    return MadeImage(link=replace(link, b64=None), spool=spool, expires_at=ends)
 
 
 async def _saved(services: Services, attempt_id: int, index: int, url: str) -> str | None:

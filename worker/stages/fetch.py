@@ -18,7 +18,7 @@ from worker.http.client import FetchError
 from worker.images import check
 from worker.images.check import BadImage, Checked
 from worker.images.staging import Body, decoded
-from worker.runtime.deadline_semaphore import Share
+from worker.runtime.deadline_semaphore import Permit
 from worker.services import Services
 from worker.stages import reuse
 from worker.stages.copy_retry import GONE_AFTER, NO_WORD, NOT_FOUND, SILENT_AFTER, later, lose_or_wait
@@ -36,7 +36,7 @@ LIMIT = 256 * 1024 * 1024
 SMALL = 512 * 1024
 
 
-async def sound(services: Services, due: DueCopy, body: Body, share: Share) -> tuple[bytes | Path, Checked]:
+async def sound(services: Services, due: DueCopy, body: Body, share: Permit) -> tuple[bytes | Path, Checked]:
     """The bytes, found to be a whole image."""
     content = await _fetch(services, due, body)
     try:
@@ -133,7 +133,7 @@ def _same(outcome: Succeeded, due: DueCopy) -> Link | None:
 
 
 async def _other_bytes(
-    services: Services, due: DueCopy, body: Body, share: Share, problem: str
+    services: Services, due: DueCopy, body: Body, share: Permit, problem: str
 ) -> tuple[bytes | Path, Checked]:
     """What came as bytes has no link to be tried again: the provider is asked for others."""
     link = await _fresh_link(services, due)
@@ -154,7 +154,7 @@ async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> b
     return body.content()
 
 
-async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Share) -> Checked:
+async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Permit) -> Checked:
     await share.become(_held(content), due.expires_at)
     if isinstance(content, bytes) and len(content) <= SMALL:
         checked = check.check(content)

@@ -53,7 +53,7 @@ async def _ask(services: Services, due: DueHint) -> Exchange:
     return await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
 
 
-def _is_ours(origin: callbacks.Origin, due: DueHint) -> bool:
+def _is_ours(origin: callbacks.TaskOrigin, due: DueHint) -> bool:
     return callbacks.is_ours(
         origin,
         hinted=due.task_id,

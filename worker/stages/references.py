@@ -17,7 +17,7 @@ from jobs.errors import StoreError
 from jobs.ledger.claims.values import Intent
 from jobs.planning.references import LARGEST, MOST_DATA
 from jobs.results.rows import public_address
-from providers.references import By, file_name, is_link, is_object, words_of
+from providers.references import ReferencesBy, file_name, is_link, is_object, words_of
 from providers.types import Request, Route
 from worker.http.client import FetchError, File
 from worker.images.check import BadImage, check
@@ -49,7 +49,7 @@ class Unreachable(Exception):  # noqa: N818  a fact about a reference, told by t
 async def within_reach(services: Services, intent: Intent, route: Route) -> Request:
     """The request as the provider can read it. A form's references stay as they are: their bytes go with it."""
     request = intent.request
-    if route.references_by is By.FILE or all(map(is_link, request.references)):
+    if route.references_by is ReferencesBy.FILE or all(map(is_link, request.references)):
         return request
     files = await _as_data(services, intent, route)
     reached = [
@@ -62,7 +62,7 @@ async def within_reach(services: Services, intent: Intent, route: Route) -> Requ
 async def _as_data(services: Services, intent: Intent, route: Route) -> dict[str, bytes]:
     """The files that go along as data; none where they would be too much."""
     wanted = list(filter(file_name, dict.fromkeys(intent.request.references)))
-    if route.references_by is not By.DATA or sum(await _each(services, intent, wanted, _size)) > MOST_DATA:
+    if route.references_by is not ReferencesBy.DATA or sum(await _each(services, intent, wanted, _size)) > MOST_DATA:
         return {}
     return dict(zip(wanted, await _each(services, intent, wanted, _content), strict=True))
 

@@ -11,12 +11,12 @@ from typing import NoReturn
 
 from jobs.errors import StoreError
 from jobs.facts import ReuseGone
-from jobs.ledger.claims.values import DueCopy, Origin
+from jobs.ledger.claims.values import DueCopy, ReuseOrigin
 from jobs.policy.reuse import REUSE_GONE, REUSE_WAITS
 from providers.types import clean
 from worker.runtime.telemetry import emit
 from worker.services import Services
-from worker.stages.copy_retry import LaterError, delayed
+from worker.stages.copy_retry import CopyDeferredError, delayed
 from worker.storage.base import Store
 
 #: Seconds at most between two looks at whether an image that is being made elsewhere is stored.
@@ -27,17 +27,17 @@ def gone(services: Services, due: DueCopy, message: str) -> NoReturn:
     """It cannot be taken: its row ends, and only a person has it bought."""
     emit("reuse_gone", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, problem=message)
     now = services.clock.now()
-    raise LaterError(ReuseGone(image_id=due.image_id, at=now, code=REUSE_GONE, message=clean(message)))
+    raise CopyDeferredError(ReuseGone(image_id=due.image_id, at=now, code=REUSE_GONE, message=clean(message)))
 
 
-def where_it_lies(services: Services, due: DueCopy) -> tuple[Origin, str]:
+def where_it_lies(services: Services, due: DueCopy) -> tuple[ReuseOrigin, str]:
     """The image, and its path; one that may still be stored is waited for."""
     origin = due.origin
     if origin is None:
         gone(services, due, "the row it was to be taken from is on record no more")
     if origin.path is None and origin.is_coming:
         said = "the same request is being made for another row, or its outcome is unknown (lightfast unknown)"
-        raise LaterError(delayed(services, due, REUSE_WAITS, said, longest=LONGEST_WAIT))
+        raise CopyDeferredError(delayed(services, due, REUSE_WAITS, said, longest=LONGEST_WAIT))
     if origin.path is None:
         gone(services, due, "the row it was to be taken from ended without it")
     return origin, origin.path
@@ -52,7 +52,7 @@ async def fetch(services: Services, due: DueCopy) -> bytes:
     except StoreError as error:
         if not (error.retryable or error.denied):
             gone(services, due, f"{error.code}: {error.message}")
-        raise LaterError(delayed(services, due, error.code, error.message)) from error
+        raise CopyDeferredError(delayed(services, due, error.code, error.message)) from error
     if content is None:
         gone(services, due, f"there is no object at {path} in {origin.dest} any more")
     return content

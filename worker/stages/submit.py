@@ -25,7 +25,7 @@ from providers.types import (
     clean,
 )
 from worker.http.client import Exchange, File
-from worker.http.transport import Mark
+from worker.http.transport import SentFlag
 from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages import hint, references
@@ -50,16 +50,16 @@ LONGEST_AHEAD = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Attempt:
+class ClaimedSubmit:
     """One claimed submit on its way. `boot_until`: the lease's end by the boot clock."""
 
     intent: Intent
     boot_until: float
-    mark: Mark = field(default_factory=Mark)
+    mark: SentFlag = field(default_factory=SentFlag)
     stopped: bool = False  # set by a crew that ends: what has not left shall stay
 
 
-async def submit(services: Services, attempt: Attempt) -> Fact:
+async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
     """One paid try: every step in order, none of them twice. However it ends, it ends as one fact on record."""
     try:
         route = _route(services, attempt.intent)
@@ -155,7 +155,7 @@ async def _demand_no_stop(services: Services, intent: Intent) -> None:
         raise _StayedHereError(_not_sent(services, intent, STOPPED, retry_after=0.0))
 
 
-def _demand_still_allowed(services: Services, attempt: Attempt, route: Route) -> None:
+def _demand_still_allowed(services: Services, attempt: ClaimedSubmit, route: Route) -> None:
     """Directly before the POST."""
     if attempt.stopped:
         raise _StayedHereError(_not_sent(services, attempt.intent, "this process is ending", retry_after=0.0))
@@ -163,12 +163,14 @@ def _demand_still_allowed(services: Services, attempt: Attempt, route: Route) ->
         raise _StayedHereError(_not_sent(services, attempt.intent, TOO_LATE, retry_after=0.0))
 
 
-def _time_left(services: Services, attempt: Attempt) -> float:
+def _time_left(services: Services, attempt: ClaimedSubmit) -> float:
     """Seconds. Both clocks are asked: one may have been set, the other survives a laptop's sleep."""
     return min(attempt.intent.lease_until - services.clock.now(), attempt.boot_until - services.clock.boot())
 
 
-async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping[str, File], route: Route) -> Exchange:
+async def _send(
+    services: Services, attempt: ClaimedSubmit, call: Call, files: Mapping[str, File], route: Route
+) -> Exchange:
     account = services.accounts[attempt.intent.account]
     attempt.mark.may_leave = lambda: _may_leave(services, attempt)
     exchange = await services.http.send(
@@ -185,7 +187,7 @@ async def _send(services: Services, attempt: Attempt, call: Call, files: Mapping
     return exchange
 
 
-def _may_leave(services: Services, attempt: Attempt) -> bool:
+def _may_leave(services: Services, attempt: ClaimedSubmit) -> bool:
     """Asked when the connection stands: a process that was stopped while it connected must not send then."""
     if _time_left(services, attempt) <= MARGIN or services.stop_check.is_stopped:
         return False
@@ -296,7 +298,7 @@ def _not_sent(services: Services, intent: Intent, message: str, *, retry_after: 
     )
 
 
-def _after_trouble(services: Services, attempt: Attempt, trouble: BaseException) -> Fact:
+def _after_trouble(services: Services, attempt: ClaimedSubmit, trouble: BaseException) -> Fact:
     """A bug, or a crew that waits no longer: the mark alone says whether money may have gone."""
     ended = isinstance(trouble, asyncio.CancelledError)
     message = "this process ended before the answer came" if ended else clean(repr(trouble))

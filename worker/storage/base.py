@@ -28,7 +28,7 @@ METADATA_LIMIT = 1_200
 PLAIN = "".join(sorted(set(string.punctuation) - {"%"}))
 
 
-class Put(enum.Enum):
+class PutResult(enum.Enum):
     """How a conditional put ended."""
 
     STORED = "stored"
@@ -36,7 +36,7 @@ class Put(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ObjectInfo:
     """What a store says of an object without giving its bytes."""
 
     size: int  # bytes
@@ -51,7 +51,7 @@ class Store(ABC):
     @abstractmethod
     def put_new(
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
-    ) -> Put:
+    ) -> PutResult:
         """Writes an object, whole or not at all, unless one is there."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Store(ABC):
         """An object's bytes; None when there is none."""
 
     @abstractmethod
-    def look(self, path: str) -> Seen | None:
+    def look(self, path: str) -> ObjectInfo | None:
         """What is there, without its bytes; None when there is nothing."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from jobs.errors import StoreError
 from worker.runtime.telemetry import emit
 from worker.storage.base import Store
 from worker.storage.opening import open_store
-from worker.storage.write_verification import UNFAITHFUL, Trust
+from worker.storage.write_verification import UNFAITHFUL, WriteVerification
 
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
@@ -51,7 +51,7 @@ class Destinations:
     """Stores by destination. Safe to use from threads."""
 
     opener: Callable[[str], Store] = open_store
-    trust: Trust = field(default_factory=Trust)
+    trust: WriteVerification = field(default_factory=WriteVerification)
     of_batches: dict[int, str] = field(default_factory=dict)  # by id, as asked for: a batch's never changes
     _stores: dict[str, Store] = field(default_factory=dict)
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)

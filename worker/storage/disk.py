@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import StoreError
-from worker.storage.base import NO_METADATA, OWN, PROBE, Put, Seen, Store
+from worker.storage.base import NO_METADATA, OWN, PROBE, ObjectInfo, PutResult, Store
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
@@ -52,7 +52,7 @@ class DiskStore(Store):
         *,
         content_type: str,  # noqa: ARG002  a file has none
         metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  nor these
-    ) -> Put:
+    ) -> PutResult:
         """Writes a file, whole and synced, unless one is there."""
         with self._told(path), self._part(path, data) as (part, target):
             return _link(part, target)
@@ -75,12 +75,12 @@ class DiskStore(Store):
             return file.read()
         return None
 
-    def look(self, path: str) -> Seen | None:
+    def look(self, path: str) -> ObjectInfo | None:
         """What a file's entry says; None when there is none."""
         with self._told(path), contextlib.suppress(FileNotFoundError):
             found = self._target(path).stat()
             if stat.S_ISREG(found.st_mode):
-                return Seen(size=found.st_size, modified=found.st_mtime)
+                return ObjectInfo(size=found.st_size, modified=found.st_mtime)
         return None
 
     def sha256_of(self, path: str) -> str | None:
@@ -185,24 +185,24 @@ def _fill(file: BinaryIO, data: bytes | Path) -> None:
         shutil.copyfileobj(source, file, 1024 * 1024)
 
 
-def _link(part: Path, target: Path) -> Put:
+def _link(part: Path, target: Path) -> PutResult:
     try:
         target.hardlink_to(part)
     except FileExistsError:
-        return Put.EXISTS
+        return PutResult.EXISTS
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
         return _rename(part, target)
-    return Put.STORED
+    return PutResult.STORED
 
 
-def _rename(part: Path, target: Path) -> Put:
+def _rename(part: Path, target: Path) -> PutResult:
     """Without hard links nothing is atomic and refuses to replace; two writers of one path are then told by hash."""
     if target.exists():
-        return Put.EXISTS
+        return PutResult.EXISTS
     part.replace(target)
-    return Put.STORED
+    return PutResult.STORED
 
 
 def _make_folder(folder: Path) -> None:

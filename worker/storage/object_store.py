@@ -18,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from jobs.errors import StoreError
-from worker.storage.base import NO_METADATA, PROBE, Put, Seen, Store, plain_metadata, told_metadata
+from worker.storage.base import NO_METADATA, PROBE, ObjectInfo, PutResult, Store, plain_metadata, told_metadata
 from worker.storage.object_store_options import RETRY, client_options
 
 Opened = S3Store | GCSStore | AzureStore
@@ -94,22 +94,22 @@ class BucketStore(Store):
 
     def put_new(
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
-    ) -> Put:
+    ) -> PutResult:
         """Writes an object unless one is there (If-None-Match). Where that is ignored, a look before has to do."""
         if not self._honours and self.look(path) is not None:
-            return Put.EXISTS
+            return PutResult.EXISTS
         attributes = self._attributes(content_type, metadata)
         done = self._create(path, data, attributes)
-        if self._honours is None and done is Put.STORED:
+        if self._honours is None and done is PutResult.STORED:
             self._learn(path, data, attributes)
         return done
 
     def _learn(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> None:
         """The same bytes once more, in their own place: to replace them does no harm, and tells."""
         with contextlib.suppress(StoreError):  # not told now; the next put asks again
-            self._honours = self._create(path, data, attributes) is Put.EXISTS
+            self._honours = self._create(path, data, attributes) is PutResult.EXISTS
 
-    def _create(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> Put:
+    def _create(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> PutResult:
         with self._told(path, "write"), _mapped(data) as content:
             try:
                 # One request, whatever its size: multipart uploads take no condition, so obstore makes none here.
@@ -117,8 +117,8 @@ class BucketStore(Store):
             except AlreadyExistsError as error:
                 if "ConditionalRequestConflict" in str(error):  # another put runs; there may be nothing yet
                     raise
-                return Put.EXISTS
-        return Put.STORED
+                return PutResult.EXISTS
+        return PutResult.STORED
 
     def put(
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
@@ -134,13 +134,13 @@ class BucketStore(Store):
             return obstore.get(self._store(), self._key(path)).bytes().to_bytes()
         return None
 
-    def look(self, path: str) -> Seen | None:
+    def look(self, path: str) -> ObjectInfo | None:
         """What the store says of an object; None when there is none."""
         with self._told(path, "read"), _missing_is_none():
             found = obstore.get(self._store(), self._key(path), options={"head": True})
             told = {str(name): str(value) for name, value in found.attributes.items()}
             at, etag = found.meta["last_modified"].timestamp(), found.meta["e_tag"] or ""
-            return Seen(size=found.meta["size"], etag=etag, modified=at, metadata=told_metadata(told))
+            return ObjectInfo(size=found.meta["size"], etag=etag, modified=at, metadata=told_metadata(told))
         return None
 
     def sha256_of(self, path: str) -> str | None:
@@ -278,9 +278,9 @@ def open_bucket(scheme: str, bucket: str, prefix: str) -> Store:
     if not bucket:
         raise StoreError(code="bad_destination", message=f"{scheme}://: no bucket is named", retryable=False)
     if scheme == "s3":
-        from worker.storage.s3 import S3  # noqa: PLC0415  boto3 takes long to load; other clouds do without
+        from worker.storage.s3 import S3Access  # noqa: PLC0415  boto3 takes long to load; other clouds do without
 
-        opened = S3(bucket)
+        opened = S3Access(bucket)
         honours = True if opened.is_amazons else None
         return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=opened.open_with, honours=honours)
     open_with = _gcs(bucket) if scheme == "gs" else _azure(bucket)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import orjson
 
 from jobs.errors import BadInput
-from worker.storage.base import OWN, Put, Store
+from worker.storage.base import OWN, PutResult, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class OwnershipMark:
     """Who works on a batch at a destination."""
 
     ledger: str
@@ -22,7 +22,7 @@ class Mark:
     path: str = ""  # the batch's path template; "": an older mark, which does not tell
 
 
-def look(store: Store, batch: str) -> Mark | None:
+def look(store: Store, batch: str) -> OwnershipMark | None:
     """The batch's mark; None when nobody has left one. An unreadable one counts as another's."""
     content = store.read(_path(batch))
     if content is None:
@@ -30,9 +30,9 @@ def look(store: Store, batch: str) -> Mark | None:
     try:
         values = orjson.loads(content)
         named = {name: str(values[name]) for name in ("ledger", "host", "at")}
-        return Mark(**named, path=str(values.get("path", "")))
+        return OwnershipMark(**named, path=str(values.get("path", "")))
     except (ValueError, KeyError, TypeError):
-        return Mark(ledger="?", host="?", at="?")
+        return OwnershipMark(ledger="?", host="?", at="?")
 
 
 def claim_destination(
@@ -45,7 +45,7 @@ def claim_destination(
     """
     at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": at, "path": path})
-    if store.put_new(_path(batch), mark, content_type="application/json") is Put.STORED:
+    if store.put_new(_path(batch), mark, content_type="application/json") is PutResult.STORED:
         return
     found = look(store, batch)
     if found is not None and found.ledger == ledger_id:
@@ -55,7 +55,7 @@ def claim_destination(
     store.put(_path(batch), mark, content_type="application/json")
 
 
-def another(store: Store, batch: str, found: Mark) -> str:
+def another(store: Store, batch: str, found: OwnershipMark) -> str:
     """What a user is told who would pay for a batch a second time."""
     return (
         f"{store.url_of(_path(batch))}: the batch {batch} was begun on {found.host} at {found.at} with another ledger "

@@ -31,7 +31,7 @@ DEFAULT_REGION = "us-east-1"
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
-class S3:
+class S3Access:
     """One bucket's whereabouts and credentials. Temporary credentials are renewed by botocore as they age."""
 
     def __init__(self, bucket: str) -> None:

@@ -28,7 +28,7 @@ class Look(enum.Enum):
 
 
 @dataclass(slots=True)
-class Trust:
+class WriteVerification:
     """How far a process's destinations are believed. For one thread."""
 
     _puts: dict[str, int] = field(default_factory=dict)  # since the last look

@@ -26,11 +26,11 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.database.schema import attempts, batches, destination_troubles, images
 from jobs.policy.copy_failures import PERSON_CODES
 from jobs.policy.copy_headroom import LONG_LOOK, SHORT_LOOK, Backlog
-from jobs.states import IN_FLIGHT, DestTrouble
+from jobs.states import IN_FLIGHT, TroubleKind
 from providers.types import clean
 
 #: Seconds after which a statement that nobody repeats is forgotten.
@@ -43,7 +43,7 @@ NO_MATTER_OF_PACE = ("link_dead", *PERSON_CODES)
 STORE_CODES = ("bucket_%", "disk_%")
 
 
-def say(tx: Connection, holder: str, troubles: Sequence[Trouble], now: float) -> None:
+def say(tx: Connection, holder: str, troubles: Sequence[DestinationTrouble], now: float) -> None:
     """Replaces all that this process has said, and forgets what nobody repeats."""
     gone = (destination_troubles.c.holder == holder) | (destination_troubles.c.until <= now)
     tx.execute(delete(destination_troubles).where(gone))
@@ -51,24 +51,26 @@ def say(tx: Connection, holder: str, troubles: Sequence[Trouble], now: float) ->
         tx.execute(insert(destination_troubles), [_row(holder, trouble, now) for trouble in troubles])
 
 
-def _row(holder: str, trouble: Trouble, now: float) -> dict[str, Any]:
+def _row(holder: str, trouble: DestinationTrouble, now: float) -> dict[str, Any]:
     what = {"kind": trouble.kind.value, "code": clean(trouble.code), "message": clean(trouble.message)}
     return {"dest": trouble.dest, "holder": holder, "since": trouble.since, "until": now + SAID_FOR, **what}
 
 
-def heard(tx: Connection, now: float, dest: str | None = None) -> tuple[Trouble, ...]:
+def heard(tx: Connection, now: float, dest: str | None = None) -> tuple[DestinationTrouble, ...]:
     """What is wrong now; with `dest`, there. Of one kind the oldest, one a destination."""
     live = select(destination_troubles).where(destination_troubles.c.until > now)
     live = live if dest is None else live.where(destination_troubles.c.dest == dest)
-    found: dict[tuple[str, str], Trouble] = {}
+    found: dict[tuple[str, str], DestinationTrouble] = {}
     for row in tx.execute(live.order_by(destination_troubles.c.since, destination_troubles.c.holder)):
         found.setdefault((row.dest, row.kind), _as_trouble(row))
     return tuple(found.values())
 
 
-def _as_trouble(row: Any) -> Trouble:
-    kind = DestTrouble(row.kind)
-    return Trouble(dest=row.dest, kind=kind, since=row.since, code=row.code, message=row.message, said_by=row.holder)
+def _as_trouble(row: Any) -> DestinationTrouble:
+    kind = TroubleKind(row.kind)
+    return DestinationTrouble(
+        dest=row.dest, kind=kind, since=row.since, code=row.code, message=row.message, said_by=row.holder
+    )
 
 
 #: Destinations for which nothing new is sent; `moment` is bound by who asks.

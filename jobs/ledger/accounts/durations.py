@@ -19,7 +19,7 @@ OF_PLACES = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class EndedTask:
     """A provider task that was found done."""
 
     account_id: int
@@ -35,9 +35,9 @@ class Ended:
         return self.account_id, self.provider_model, self.resolution
 
 
-def keep(tx: Connection, ended: Sequence[Ended], places: Mapping[int, int]) -> None:
+def keep(tx: Connection, ended: Sequence[EndedTask], places: Mapping[int, int]) -> None:
     """Learns from tasks that were found done; the caller holds their accounts' rows. `places`: by account."""
-    by_key: dict[tuple[int, str, str], list[Ended]] = defaultdict(list)
+    by_key: dict[tuple[int, str, str], list[EndedTask]] = defaultdict(list)
     for each in ended:
         by_key[each.key].append(each)
     for key, group in sorted(by_key.items()):
@@ -47,7 +47,7 @@ def keep(tx: Connection, ended: Sequence[Ended], places: Mapping[int, int]) -> N
         tx.execute(_MORE if row else _FIRST, {**named, **_news(row, group, half_life)})
 
 
-def _news(row: Any, group: Sequence[Ended], half_life: float) -> dict[str, Any]:
+def _news(row: Any, group: Sequence[EndedTask], half_life: float) -> dict[str, Any]:
     known = poll_schedule.from_text(row.learnt) if row else poll_schedule.Durations()
     known = poll_schedule.learn(known, [each.span for each in group], half_life=half_life, told=group[-1].told)
     late = sum(max(0.0, each.found - each.span.middle) for each in group)

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, literal_column, select, update
 
-from jobs.ledger.accounts.worker_values import Stop
+from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.ledger.database.schema import ledger as ledger_row
 from jobs.policy.endings import Silence
-from jobs.states import Attempt
+from jobs.states import AttemptState
 
 #: Part of a claim's own statement: a claim reads it after it has the account's row, never before.
 NOT_STOPPED = select(ledger_row.c.stopped_at).scalar_subquery().is_(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class StopOutcome:
     """What a stop found."""
 
-    stop: Stop
+    stop: EmergencyStop
     anew: bool  # False: it stood already
     claimed: frozenset[int]  # attempts that were claimed before it, and are not answered
 
@@ -39,15 +39,15 @@ class Fates:
     given_back: int  # never sent
 
 
-def stop(tx: Connection, now: float, by: str) -> Stopped:
+def stop(tx: Connection, now: float, by: str) -> StopOutcome:
     """From the commit of this transaction on, nobody claims a submit."""
     tx.execute(_ALL_ACCOUNTS)
     anew = tx.execute(_STOP, {"moment": now, "who": by}).rowcount > 0
     # Again: a process that has just started may have put in an account that the first look did not find. From here on
     # it waits for the ledger's row, which this transaction holds.
     tx.execute(_ALL_ACCOUNTS)
-    found = standing(tx) or Stop(since=now, by=by)
-    return Stopped(stop=found, anew=anew, claimed=frozenset(tx.execute(_CLAIMED).scalars()))
+    found = standing(tx) or EmergencyStop(since=now, by=by)
+    return StopOutcome(stop=found, anew=anew, claimed=frozenset(tx.execute(_CLAIMED).scalars()))
 
 
 # In the order in which everybody takes them.
@@ -60,17 +60,17 @@ _STOP = (
 _CLAIMED = select(attempts.c.id).where(attempts.c.state == literal_column("'submitting'"))
 
 
-def lift(tx: Connection) -> Stop | None:
+def lift(tx: Connection) -> EmergencyStop | None:
     """Submits are claimed again; returns the stop that stood. Batches that are paused stay paused."""
     before = standing(tx)
     tx.execute(update(ledger_row).values(stopped_at=None, stopped_by=None))
     return before
 
 
-def standing(tx: Connection) -> Stop | None:
+def standing(tx: Connection) -> EmergencyStop | None:
     """The stop, while there is one."""
     row = tx.execute(_STANDING).one()
-    return None if row.stopped_at is None else Stop(since=row.stopped_at, by=row.stopped_by or "")
+    return None if row.stopped_at is None else EmergencyStop(since=row.stopped_at, by=row.stopped_by or "")
 
 
 _STANDING = select(ledger_row.c.stopped_at, ledger_row.c.stopped_by)
@@ -79,8 +79,8 @@ _STANDING = select(ledger_row.c.stopped_at, ledger_row.c.stopped_by)
 def fates(tx: Connection, attempt_ids: Collection[int]) -> Fates:
     """How many of these attempts are still open, and how many were given back."""
     these = attempts.c.id.in_(attempt_ids)
-    still = select(func.count()).where(these, attempts.c.state == Attempt.SUBMITTING)
+    still = select(func.count()).where(these, attempts.c.state == AttemptState.SUBMITTING)
     back = select(func.count()).where(
-        these, attempts.c.state == Attempt.REFUSED, attempts.c.error_code == Silence.NOT_SENT.value
+        these, attempts.c.state == AttemptState.REFUSED, attempts.c.error_code == Silence.NOT_SENT.value
     )
     return Fates(open=tx.execute(still).scalar_one(), given_back=tx.execute(back).scalar_one())

@@ -11,7 +11,7 @@ from jobs.ledger.accounts.values import LearntLimits, Use
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.endings import Silence
-from jobs.states import Batch as BatchState
+from jobs.states import BatchState
 
 #: Seconds over which submits are counted.
 MINUTE = 60.0

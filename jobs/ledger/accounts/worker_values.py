@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class WorkerProcess:
     """A worker process, as it last told of itself."""
 
     name: str
@@ -17,11 +17,11 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class DestinationTrouble:
     """Why nothing new is sent for a destination, as one process says it."""
 
     dest: str
-    kind: DestTrouble
+    kind: TroubleKind
     since: float
     code: str
     message: str
@@ -29,7 +29,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class EmergencyStop:
     """`pause --all`: nobody claims a submit."""
 
     since: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select
 
-from jobs.ledger.accounts.worker_values import Worker
+from jobs.ledger.accounts.worker_values import WorkerProcess
 from jobs.ledger.database.schema import workers
 
 #: Seconds after which a silent worker is forgotten: all it held was taken over long ago.
@@ -17,7 +17,7 @@ def touch(tx: Connection, name: str, now: float, looked_at: float | None) -> Non
     tx.execute(insert(workers).values(name=name, seen_at=now, looked_at=looked_at))
 
 
-def seen(tx: Connection, since: float) -> list[Worker]:
+def seen(tx: Connection, since: float) -> list[WorkerProcess]:
     """Those that gave a sign of life since then, by name."""
     alive = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.name)
-    return [Worker(**row._mapping) for row in tx.execute(alive)]  # noqa: SLF001  public in fact
+    return [WorkerProcess(**row._mapping) for row in tx.execute(alive)]  # noqa: SLF001  public in fact

@@ -12,7 +12,7 @@ from jobs.ledger.batches.batches import find_batch, number_jobs, upsert_batch
 from jobs.ledger.batches.values import NewBatch, Row
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import ASKED, images, jobs
-from jobs.states import Image, Job
+from jobs.states import ImageState, JobState
 
 #: Rows written with one statement.
 _CHUNK = 500
@@ -54,7 +54,7 @@ def _job(number: int, batch_id: int, row: AdoptedRow, position: int) -> dict[str
         "key": row.key,
         "position": position,
         "line": 0,
-        "state": Job.DONE.value,
+        "state": JobState.DONE.value,
         "carried": b"{}",
         "request_hash": row.request_hash,
         "path": row.path,
@@ -70,7 +70,7 @@ def _image(number: int, batch_id: int, image: AdoptedImage) -> dict[str, Any]:
         "revision": image.revision,
         "slot": image.slot,
         "surplus": image.surplus,
-        "state": Image.STORED.value,
+        "state": ImageState.STORED.value,
         "object_path": image.path,
         "sha256": image.sha256,
         "bytes": image.bytes,
@@ -101,7 +101,13 @@ def complete(tx: Connection, batch_id: int, pairs: Sequence[tuple[Any, dict[str,
     tx.execute(_COMPLETE, [{"of_job": job.id, **{f"new_{n}": asked[n] for n in ASKED}} for job, asked in pairs])
     there = _slots_there(tx, [job.id for job, _ in pairs])
     lacking = [
-        {"batch_id": batch_id, "job_id": job.id, "revision": job.revision, "slot": slot, "state": Image.MISSING.value}
+        {
+            "batch_id": batch_id,
+            "job_id": job.id,
+            "revision": job.revision,
+            "slot": slot,
+            "state": ImageState.MISSING.value,
+        }
         for job, asked in pairs
         for slot in range(asked["n"])
         if (job.id, job.revision, slot) not in there

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 from jobs.ledger.batches.values import Batch, NewBatch
 from jobs.ledger.database.schema import batches
 from jobs.policy.failover import Failover
-from jobs.states import Batch as BatchState
+from jobs.states import BatchState
 
 #: Jobs a batch can number before they would run into the next batch's.
 _JOBS_A_BATCH = 1 << 32

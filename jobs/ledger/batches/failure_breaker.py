@@ -10,20 +10,20 @@ from sqlalchemy import Connection, func, select, update
 
 from jobs.ledger.database.schema import batches, jobs
 from jobs.policy.failure_breaker import common_failure
-from jobs.states import Batch, Job
+from jobs.states import BatchState, JobState
 
-_BAD = (Job.FAILED, Job.LOST, Job.HELD, Job.PARTIAL)
+_BAD = (JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL)
 
 
 def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
     """Pauses active batches with something left to spare; tells their names, and the code their rows failed with."""
-    has_ready = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == Job.READY).exists()
-    active = select(batches).where(batches.c.state == Batch.ACTIVE, has_ready)
+    has_ready = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == JobState.READY).exists()
+    active = select(batches).where(batches.c.state == BatchState.ACTIVE, has_ready)
     paused: list[tuple[str, str]] = []
     for row in tx.execute(active.order_by(batches.c.id).with_for_update(key_share=True)).all():
         code = _judge(row, counts(tx, row.id))
         if code is not None:
-            why = {"state": Batch.PAUSED.value, "reason": f"over half of the rows that ended failed with {code}"}
+            why = {"state": BatchState.PAUSED.value, "reason": f"over half of the rows that ended failed with {code}"}
             tx.execute(update(batches).where(batches.c.id == row.id).values(**why))
             paused.append((row.name, code))
     return paused
@@ -31,13 +31,13 @@ def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
 
 def counts(tx: Connection, batch_id: int) -> dict[str, int]:
     """Rows that were tried and ended, by error code; "" for those that went well."""
-    ended = (jobs.c.batch_id == batch_id, jobs.c.state.in_([*_BAD, Job.DONE]))
+    ended = (jobs.c.batch_id == batch_id, jobs.c.state.in_([*_BAD, JobState.DONE]))
     told: Counter[str] = Counter()
     grouped = (
         select(jobs.c.state, jobs.c.error_code, func.count()).where(*ended).group_by(jobs.c.state, jobs.c.error_code)
     )
     for state, code, count in tx.execute(grouped):
-        told["" if state == Job.DONE else code or "outcome_unknown"] += count
+        told["" if state == JobState.DONE else code or "outcome_unknown"] += count
     return dict(told)
 
 

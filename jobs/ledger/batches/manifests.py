@@ -16,28 +16,28 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, litera
 
 from jobs.ledger.batches import adopted
 from jobs.ledger.batches.batches import batch_of, number_jobs, upsert_batch
-from jobs.ledger.batches.values import Batch, Known, NewBatch, Row
+from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
-from jobs.ledger.claims.reuse import Wish, allot
+from jobs.ledger.claims.reuse import ReuseOptions, allot
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
 from jobs.policy.failover import Failover
-from jobs.states import Image, Job
+from jobs.states import ImageState, JobState
 from providers.types import Request
 
 #: Rows written with one statement.
 _CHUNK = 1000
 
 #: Rows that stand for no job: bad ones under --skip-bad, and those left out on the user's word.
-_NO_JOB = (Job.SKIPPED, Job.INVALID)
+_NO_JOB = (JobState.SKIPPED, JobState.INVALID)
 
 #: What of a job says where it is made, and for how much.
 _ROUTE = ("provider", "provider_model", "price", "mode", "width", "height", "max_n")
 
 
-def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known]:
+def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, KnownRow]:
     """What the ledger holds under these keys."""
-    found: dict[str, Known] = {}
+    found: dict[str, KnownRow] = {}
     for start in range(0, len(keys), _CHUNK):
         part = keys[start : start + _CHUNK]
         found |= {key: _as_known(row) for key, row in _on_record(tx, batch_id, part).items()}
@@ -46,7 +46,7 @@ def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known
 
 def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Any]:
     """The jobs of these keys, with their slots counted."""
-    missing = images.c.state == Image.MISSING
+    missing = images.c.state == ImageState.MISSING
     free = missing & images.c.attempt_id.is_(None)
     counted = (
         select(
@@ -63,7 +63,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
             func.count().label("slots"),
             func.sum(case((free, 1), else_=0)).label("free"),
             func.sum(case((free, 0), else_=1)).label("taken"),
-            func.sum(case((images.c.state == Image.STORED, 1), else_=0)).label("stored"),
+            func.sum(case((images.c.state == ImageState.STORED, 1), else_=0)).label("stored"),
             func.sum(case((free & images.c.source_id.is_not(None), 1), else_=0)).label("tried"),
         )
         .select_from(jobs.join(images, IS_CURRENT))
@@ -73,11 +73,11 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
     return {row.key: row for row in tx.execute(counted)}
 
 
-def _as_known(row: Any) -> Known:
-    return Known(
+def _as_known(row: Any) -> KnownRow:
+    return KnownRow(
         key=row.key,
         request_hash=row.request_hash,
-        state=Job(row.state),
+        state=JobState(row.state),
         touched=bool(row.taken),
         free=0 if row.closed else int(row.free or 0),
         stored=int(row.stored or 0),
@@ -92,17 +92,17 @@ def _as_known(row: Any) -> Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class RecordOptions:
     """How a manifest is recorded."""
 
     redo_changed: bool = False
     keep_changed: bool = False
     append: bool = False  # rows on record that it does not have stay in the batch
-    reuse: Wish | None = None
+    reuse: ReuseOptions | None = None
     stays: bool = True  # no row goes to another provider by itself
 
 
-def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: Manner, now: float) -> Batch:
+def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: RecordOptions, now: float) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
     manner = replace(manner, stays=new.failover is Failover.OFF)
@@ -135,7 +135,7 @@ def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
 
 
-def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: Manner, now: float) -> None:
+def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: RecordOptions, now: float) -> None:
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
@@ -211,7 +211,7 @@ def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[d
             "job_id": number,
             "revision": revision,
             "slot": slot,
-            "state": Image.MISSING.value,
+            "state": ImageState.MISSING.value,
         }
 
 
@@ -222,7 +222,7 @@ _PLACE = (
 )
 
 
-def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None:
+def _place(tx: Connection, again: list[tuple[Row, Any]], manner: RecordOptions) -> None:
     """Their new places and carried columns; what stays as it was although the manifest has changed is marked.
 
     Where rows are appended, those on record keep their place.
@@ -241,7 +241,7 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], manner: Manner) -> None
         tx.execute(_PLACE, values)
 
 
-def _may_go_elsewhere(row: Row, job: Any, manner: Manner) -> bool:
+def _may_go_elsewhere(row: Row, job: Any, manner: RecordOptions) -> bool:
     """Only where nothing was bought for it, and it was neither made anew nor moved to where it could be made."""
     is_first = job.revision == 1 and not job.taken and not job.adopted
     is_agreed = row.price is not None or job.price is None  # nobody is asked again for a price that is not known
@@ -265,7 +265,7 @@ _ANEW = (
     .values(
         **{name: bindparam(f"new_{name}") for name in ASKED},
         revision=bindparam("new_revision"),
-        state=Job.READY.value,
+        state=JobState.READY.value,
         failures=0,
         ready_at=0.0,
         closed=False,

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Select, bindparam, exists, func, literal_column, select
 
 from jobs.ledger.batches.batches import first_number
-from jobs.ledger.batches.values import MadeBefore, Recorded
+from jobs.ledger.batches.values import MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
 from jobs.ledger.database.schema import batches, images, jobs
-from jobs.states import Job
+from jobs.states import JobState
 
 #: Rows that were paid for, or are being made, or may have been.
-MADE = (Job.DONE, Job.PARTIAL, Job.WORKING, Job.HELD)
+MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
 #: Rows of a batch that are read at once.
 PAGE = 5_000
 
@@ -59,21 +59,21 @@ _SAME_ROWS = select(jobs.c.key, jobs.c.request_hash).where(
 
 def count_rows(tx: Connection, batch_id: int) -> int:
     """Rows on record that stand for a job, in the newest manifest or not."""
-    no_job = jobs.c.state.in_([Job.SKIPPED.value, Job.INVALID.value])
+    no_job = jobs.c.state.in_([JobState.SKIPPED.value, JobState.INVALID.value])
     counted = select(func.count()).where(jobs.c.batch_id == batch_id)
     return tx.execute(counted).scalar_one() - tx.execute(counted.where(no_job)).scalar_one()
 
 
-def on_record(tx: Connection, batch_id: int, after: int) -> list[Recorded]:
+def on_record(tx: Connection, batch_id: int, after: int) -> list[RecordedRow]:
     """The next page of a batch's rows that stand for a job, by number. `after`: the last that was seen, or 0."""
     bounds = {"after": max(after, first_number(batch_id) - 1), "beyond": first_number(batch_id + 1)}
     rows = tx.execute(_ON_RECORD, {**bounds, "most": PAGE})
     return [
-        Recorded(
+        RecordedRow(
             id=row.id,
             key=row.key,
             request_hash=row.request_hash,
-            state=Job(row.state),
+            state=JobState(row.state),
             listed=row.position is not None,
             made=row.state in MADE,
             usable=row.usable,
@@ -94,7 +94,7 @@ _ON_RECORD = (
     .where(
         jobs.c.id > bindparam("after"),
         jobs.c.id < bindparam("beyond"),
-        jobs.c.state.not_in([Job.SKIPPED.value, Job.INVALID.value]),
+        jobs.c.state.not_in([JobState.SKIPPED.value, JobState.INVALID.value]),
     )
     .order_by(jobs.c.id)
     .limit(bindparam("most", type_=Integer))

@@ -15,8 +15,7 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
 from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
-from jobs.states import Batch as BatchState
-from jobs.states import Image, Job
+from jobs.states import BatchState, ImageState, JobState
 from providers.types import Request
 
 #: Rows written with one statement.
@@ -88,7 +87,7 @@ def retry(
 ) -> int:
     """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
     batch_id = batch_id_of(tx, name)
-    states = [only] if only else [Job.FAILED.value, Job.LOST.value, Job.PARTIAL.value]
+    states = [only] if only else [JobState.FAILED.value, JobState.LOST.value, JobState.PARTIAL.value]
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
     wanted = wanted.where(_has_room())
     wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
@@ -112,7 +111,7 @@ def _has_room() -> Any:
 
 
 def _open_again(tx: Connection, job_ids: list[int]) -> None:
-    lost = current_slots(job_ids) & (images.c.state == Image.LOST)
+    lost = current_slots(job_ids) & (images.c.state == ImageState.LOST)
     tx.execute(_keep_the_lost(lost))
     tx.execute(_lost_aside(lost))
     tx.execute(
@@ -135,7 +134,7 @@ def _lost_aside(lost: Any) -> Any:
         update(images)
         .where(lost)
         .values(
-            state=Image.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
+            state=ImageState.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
             expires_at=None, next_copy_at=None, tries=0, cost=None, error_code=None, message=None,
         )
     )  # fmt: skip
@@ -146,12 +145,12 @@ def cancel(tx: Connection, name: str) -> int:
     batch_id = batch_id_of(tx, name)
     tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=None))
     open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
-    unfinished = (*open_jobs, jobs.c.state.in_([Job.READY, Job.WORKING, Job.HELD]))
+    unfinished = (*open_jobs, jobs.c.state.in_([JobState.READY, JobState.WORKING, JobState.HELD]))
     chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
     told = {"closed": True, "cancelled": True}
     for start in range(0, len(chosen), _CHUNK):
         tx.execute(update(jobs).where(jobs.c.id.in_(chosen[start : start + _CHUNK])).values(**told))
     derive_jobs(tx, chosen)
-    empty = (images.c.state == Image.MISSING) & images.c.attempt_id.is_(None)
+    empty = (images.c.state == ImageState.MISSING) & images.c.attempt_id.is_(None)
     lacking = select(func.count(jobs.c.id.distinct())).select_from(jobs.join(images, IS_CURRENT))
     return tx.execute(lacking.where(jobs.c.batch_id == batch_id, jobs.c.cancelled, empty)).scalar_one()

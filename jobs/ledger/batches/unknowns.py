@@ -14,7 +14,7 @@ from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.database.events import event_row, write_events
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import accounts, attempts, batches, images, jobs
-from jobs.states import Attempt, Image
+from jobs.states import AttemptState, ImageState
 from providers.types import Request
 
 
@@ -28,7 +28,7 @@ class FoundTask:
 
 def unknown(tx: Connection, batch: str | None, key: str | None) -> list[UnknownAttempt]:
     """The unknown attempts, oldest first."""
-    return _listed(tx, batch, key, attempts.c.state == Attempt.UNKNOWN)
+    return _listed(tx, batch, key, attempts.c.state == AttemptState.UNKNOWN)
 
 
 def given_up(tx: Connection, batch: str, key: str) -> list[UnknownAttempt]:
@@ -36,7 +36,7 @@ def given_up(tx: Connection, batch: str, key: str) -> list[UnknownAttempt]:
     return _listed(tx, batch, key, _IS_GIVEN_UP)
 
 
-_IS_GIVEN_UP = and_(attempts.c.state == Attempt.ABANDONED, attempts.c.task_id.is_(None))
+_IS_GIVEN_UP = and_(attempts.c.state == AttemptState.ABANDONED, attempts.c.task_id.is_(None))
 
 
 def _listed(tx: Connection, batch: str | None, key: str | None, which: Any) -> list[UnknownAttempt]:
@@ -87,13 +87,13 @@ def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, fo
     tx.execute(
         select(batches.c.id).where(batches.c.id.in_(batch_ids)).order_by(batches.c.id).with_for_update(key_share=True)
     )
-    is_open = attempts.c.state == Attempt.UNKNOWN
+    is_open = attempts.c.state == AttemptState.UNKNOWN
     still = is_open if found is None else or_(is_open, _IS_GIVEN_UP)
     rows = tx.execute(select(attempts).where(attempts.c.id.in_(attempt_ids), still)).all()
     for row in rows:
         _settle(tx, row, how, now, found)
     # What was paid again by the policy stays so: it has used the budget for that.
-    settled = [row.id for row in rows if row.state == Attempt.UNKNOWN]
+    settled = [row.id for row in rows if row.state == AttemptState.UNKNOWN]
     tx.execute(update(attempts).where(attempts.c.id.in_(settled)).values(resolution=how))
     derive_jobs(tx, [row.job_id for row in rows])
     write_events(
@@ -105,7 +105,7 @@ def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, fo
 def _settle(tx: Connection, row: Any, how: str, now: float, found: FoundTask | None) -> None:
     if found is not None:
         _demand_unclaimed(tx, row, found.task_id)
-        state = Attempt.RUNNING.value if row.state == Attempt.UNKNOWN else row.state
+        state = AttemptState.RUNNING.value if row.state == AttemptState.UNKNOWN else row.state
         named = {"task_id": found.task_id, "poll_path": found.poll_path, "accepted_at": now, "next_poll_at": now}
         tx.execute(update(attempts).where(attempts.c.id == row.id).values(state=state, **named))
         return
@@ -125,11 +125,11 @@ def _demand_unclaimed(tx: Connection, row: Any, task_id: str) -> None:
 
 def _abandon(tx: Connection, row: Any, now: float) -> None:
     """Its money counts as spent from here on: nobody can say that it was not."""
-    gone = {"state": Attempt.ABANDONED.value, "finished_at": now, "reserved": 0, "charged": row.reserved}
+    gone = {"state": AttemptState.ABANDONED.value, "finished_at": now, "reserved": 0, "charged": row.reserved}
     tx.execute(update(attempts).where(attempts.c.id == row.id).values(**gone))
     spent = {"reserved": batches.c.reserved - row.reserved, "charged": batches.c.charged + row.reserved}
     tx.execute(update(batches).where(batches.c.id == row.batch_id).values(**spent))
-    missing = (images.c.attempt_id == row.id, images.c.state == Image.MISSING)
+    missing = (images.c.attempt_id == row.id, images.c.state == ImageState.MISSING)
     tx.execute(update(images).where(*missing).values(attempt_id=None))
 
 
@@ -143,7 +143,7 @@ def pay_again(tx: Connection, now: float, budget: int) -> int:
 
 def _to_pay_again(tx: Connection, now: float, budget: int) -> list[int]:
     old = attempts.c.lease_until + (attempts.c.lease_until - attempts.c.created_at) <= now
-    wanted = select(attempts).where(attempts.c.state == Attempt.UNKNOWN, attempts.c.price.is_not(None), old)
+    wanted = select(attempts).where(attempts.c.state == AttemptState.UNKNOWN, attempts.c.price.is_not(None), old)
     spent: dict[int, int] = {}
     chosen: list[int] = []
     for row in tx.execute(wanted.order_by(attempts.c.created_at)):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobs.policy.failover import Failover
-from jobs.states import Batch as BatchState
-from jobs.states import Job as JobState
+from jobs.states import BatchState, JobState
 from providers.types import Request
 
 
@@ -84,7 +83,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownRow:
     """What the ledger already holds under a key of the batch."""
 
     key: str
@@ -117,7 +116,7 @@ class MadeBefore(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedRow:
     """A row of a batch as the ledger has it, whatever the newest manifest says."""
 
     id: int

@@ -15,8 +15,8 @@ from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, images, jobs
 from jobs.ledger.facts.record import record
 from jobs.policy.reuse import REUSE_GONE
-from jobs.policy.verification import Awaited, Kept
-from jobs.states import Image
+from jobs.policy.verification import AwaitedImage, StoredCopy
+from jobs.states import ImageState
 
 #: The code of an image that a person gave up, and the event.
 GIVEN_UP = "given_up"
@@ -24,24 +24,24 @@ GIVEN_UP = "given_up"
 PAGE = 500
 
 
-def kept(tx: Connection, batch_id: int, after: int) -> list[Kept]:
+def kept(tx: Connection, batch_id: int, after: int) -> list[StoredCopy]:
     """The next page of stored images after an image's id; those that are only named are another batch's to look at."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, attempts.c.task_id).select_from(joined)
-    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.id > after)
+    mine = (images.c.batch_id == batch_id, images.c.state == ImageState.STORED.value, images.c.id > after)
     own = images.c.lies_at.is_(None)
     return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
 
 
 def named(tx: Connection, batch_id: int) -> dict[str, int]:
     """How many stored images of a batch are only named, by the destination where they lie."""
-    mine = (images.c.batch_id == batch_id, images.c.state == Image.STORED.value, images.c.lies_at.is_not(None))
+    mine = (images.c.batch_id == batch_id, images.c.state == ImageState.STORED.value, images.c.lies_at.is_not(None))
     counted = select(images.c.lies_at, func.count()).where(*mine).group_by(images.c.lies_at)
     return dict(map(tuple, tx.execute(counted.order_by(images.c.lies_at))))
 
 
-def _as_kept(row: Any) -> Kept:
-    return Kept(
+def _as_kept(row: Any) -> StoredCopy:
+    return StoredCopy(
         image_id=row.id,
         key=shown_key(row.key),
         slot=row.slot,
@@ -68,13 +68,13 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
     joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images.c.id.label("image_id"), images.c.job_id, images.c.slot, images.c.batch_id, attempts.c.id)
     has_a_source = images.c.attempt_id.is_not(None) | images.c.source_id.is_not(None)
-    mine = (images.c.id.in_(numbers), images.c.state == Image.STORED.value, has_a_source)
+    mine = (images.c.id.in_(numbers), images.c.state == ImageState.STORED.value, has_a_source)
     rows = tx.execute(wanted.select_from(joined).where(*mine)).all()
     anew = {"next_copy_at": now, "lease_until": None, "holder": None, "tries": 0, "stored_at": None}
     tx.execute(
         update(images)
         .where(images.c.id.in_([row.image_id for row in rows]))
-        .values(state=Image.GENERATED.value, error_code=None, message=None, **anew)
+        .values(state=ImageState.GENERATED.value, error_code=None, message=None, **anew)
     )
     derive_jobs(tx, [row.job_id for row in rows])
     write_events(
@@ -84,16 +84,16 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
     return len(rows)
 
 
-def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[Awaited]:
+def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[AwaitedImage]:
     """The paid images of these rows that are not stored yet, whatever their revision."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, COST_OF_IMAGE.label("price")).select_from(joined)
-    mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == Image.GENERATED.value)
+    mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == ImageState.GENERATED.value)
     return [_as_awaited(row, now) for row in tx.execute(wanted.where(*mine).order_by(jobs.c.position, images.c.slot))]
 
 
-def _as_awaited(row: Any, now: float) -> Awaited:
-    return Awaited(
+def _as_awaited(row: Any, now: float) -> AwaitedImage:
+    return AwaitedImage(
         image_id=row.id,
         key=row.key,
         slot=row.slot,
@@ -111,7 +111,9 @@ def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
     free = images.c.lease_until.is_(None) | (images.c.lease_until <= now)
     wanted = select(images, attempts.c.id.label("of_attempt"))
     wanted = wanted.select_from(images.outerjoin(attempts, attempts.c.id == images.c.attempt_id))
-    rows = tx.execute(wanted.where(images.c.id.in_(image_ids), images.c.state == Image.GENERATED.value, free)).all()
+    rows = tx.execute(
+        wanted.where(images.c.id.in_(image_ids), images.c.state == ImageState.GENERATED.value, free)
+    ).all()
     record(tx, [_lost(row, now) for row in rows])
     write_events(tx, [job_event(GIVEN_UP, row.batch_id, row.job_id, now, {"image": row.slot}) for row in rows])
     return len(rows)
@@ -125,10 +127,10 @@ def _lost(row: Any, now: float) -> ImageLost | ReuseGone:
     return ImageLost(image_id=row.id, at=now, code=GIVEN_UP, message=message)
 
 
-def states(tx: Connection, image_ids: Sequence[int]) -> Counter[Image]:
+def states(tx: Connection, image_ids: Sequence[int]) -> Counter[ImageState]:
     """How many of these images are in which state."""
-    counted: Counter[Image] = Counter()
+    counted: Counter[ImageState] = Counter()
     for start in range(0, len(image_ids), PAGE):
         mine = select(images.c.state).where(images.c.id.in_(image_ids[start : start + PAGE]))
-        counted.update(Image(state) for state in tx.execute(mine).scalars())
+        counted.update(ImageState(state) for state in tx.execute(mine).scalars())
     return counted

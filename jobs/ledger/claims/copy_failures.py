@@ -40,7 +40,7 @@ from jobs.policy.copy_failures import (
     failure_of,
     probe_after,
 )
-from jobs.states import Image
+from jobs.states import ImageState
 from providers.types import clean
 
 #: The code of an image that a person gave up: it says nothing about whoever made it.
@@ -51,7 +51,7 @@ Scope = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CopyEnd:
     """The end of a copy, and the image as it was before."""
 
     fact: ImageDelayed | ImageLost | ImageStored
@@ -78,7 +78,7 @@ class _Effect:
 
 
 @dataclass(slots=True)
-class News:
+class StopChanges:
     """Where buying stopped with this group, and where it goes on."""
 
     stopped: list[Failing] = field(default_factory=list)
@@ -89,7 +89,7 @@ class News:
 # -- recording -----------------------------------------------------------------------------------------------------
 
 
-def before(tx: Connection, facts: Sequence[Fact]) -> list[Seen]:
+def before(tx: Connection, facts: Sequence[Fact]) -> list[CopyEnd]:
     """The ends of copies among these facts that change what is counted; to be asked before any of them is written."""
     ends = [fact for fact in facts if isinstance(fact, ImageDelayed | ImageLost | ImageStored)]
     if not ends or (all(isinstance(fact, ImageStored) for fact in ends) and not tx.execute(_ANY_FAILED).scalar()):
@@ -117,21 +117,21 @@ _IMAGES = (
 )
 
 
-def _seen(fact: ImageDelayed | ImageLost | ImageStored, row: Any) -> Seen:
-    return Seen(
+def _seen(fact: ImageDelayed | ImageLost | ImageStored, row: Any) -> CopyEnd:
+    return CopyEnd(
         fact=fact,
         account_id=row.account_id,
         provider_model=row.provider_model,
         dest=row.dest,
         price=row.price or 0,
-        is_first=row.state == Image.GENERATED and row.error_code is None,
+        is_first=row.state == ImageState.GENERATED and row.error_code is None,
     )
 
 
-def keep(tx: Connection, ends: Sequence[Seen]) -> News:
+def keep(tx: Connection, ends: Sequence[CopyEnd]) -> StopChanges:
     """Counts them. The last writes of a transaction: who holds a row here waits for nobody."""
     effects = _effects(ends)
-    news = News()
+    news = StopChanges()
     if not effects:
         return news
     known = _known(tx, effects)
@@ -154,7 +154,7 @@ def _widest_of(told: list[Failing]) -> list[Failing]:
     ]
 
 
-def _effects(ends: Iterable[Seen]) -> dict[Scope, _Effect]:
+def _effects(ends: Iterable[CopyEnd]) -> dict[Scope, _Effect]:
     effects: dict[Scope, _Effect] = {}
     for end in ends:
         if isinstance(end.fact, ImageStored):
@@ -165,7 +165,7 @@ def _effects(ends: Iterable[Seen]) -> dict[Scope, _Effect]:
     return effects
 
 
-def _add(effects: dict[Scope, _Effect], end: Seen, fact: ImageDelayed | ImageLost) -> None:
+def _add(effects: dict[Scope, _Effect], end: CopyEnd, fact: ImageDelayed | ImageLost) -> None:
     blame = failure_of(fact.code).blame
     if blame is Blame.NOBODY:
         return
@@ -177,7 +177,7 @@ def _add(effects: dict[Scope, _Effect], end: Seen, fact: ImageDelayed | ImageLos
             effect.money += end.price
 
 
-def _scopes(end: Seen, blame: Blame) -> tuple[Scope, ...]:
+def _scopes(end: CopyEnd, blame: Blame) -> tuple[Scope, ...]:
     """Whom an image speaks of, from the whole account to its provider model at one destination."""
     if blame is Blame.DESTINATION:
         return ((ANY_ACCOUNT, "", end.dest),)
@@ -203,7 +203,7 @@ _HELD = (
 )
 
 
-def _write(tx: Connection, scope: Scope, row: Any, effect: _Effect, news: News) -> None:
+def _write(tx: Connection, scope: Scope, row: Any, effect: _Effect, news: StopChanges) -> None:
     if effect.last is None and not row.images and row.probe_at is None:
         return  # nothing had failed
     fresh = effect.mended or not row.images

@@ -25,14 +25,14 @@ from jobs.ledger.database.schema import (
     jobs,
 )
 from jobs.policy.copy_failures import BEGUN, ENOUGH, blind_probe_after, is_stopped, probe_after
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 
 #: An account's newest attempts, of which those are counted whose images are not tried yet.
 NEWEST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Stops:
+class CopyStops:
     """For what of an account nothing more is bought just now."""
 
     stopped: tuple[Scope, ...]
@@ -52,14 +52,14 @@ def _holds(scope: Scope, provider_model: str, dest: str) -> bool:
     return scope[1] in ("", provider_model) and scope[2] in ("", dest)
 
 
-def stops(tx: Connection, account_id: int, now: float) -> Stops | None:
+def stops(tx: Connection, account_id: int, now: float) -> CopyStops | None:
     """For what of the account submits wait; None where all goes well. The caller holds the account's row."""
     rows = tx.execute(_FAILING, {"of": [account_id, ANY_ACCOUNT]}).all()
     stopped = tuple(scope for row in rows if _is_stopped(tx, row, scope := scope_of(row), now))
     if not stopped:
         return None
     cells = tx.execute(_CELLS, {"of_account": account_id, "moment": now}).all()
-    return Stops(stopped=stopped, tried=tuple(scope_of(row) for row in cells if not _may_probe_early(tx, row, now)))
+    return CopyStops(stopped=stopped, tried=tuple(scope_of(row) for row in cells if not _may_probe_early(tx, row, now)))
 
 
 _FAILING = select(copy_failures).where(
@@ -152,7 +152,7 @@ def _widest(tx: Connection, now: float) -> Iterator[Any]:
     if not rows:
         return
     scopes = {scope_of(row) for row in rows}
-    refusing = {trouble.dest for trouble in heard(tx, now) if trouble.kind is DestTrouble.REFUSES}
+    refusing = {trouble.dest for trouble in heard(tx, now) if trouble.kind is TroubleKind.REFUSES}
     for row in rows:
         account_id, provider_model, dest = scope = scope_of(row)
         wider = {(account_id, "", ""), (account_id, provider_model, "")} - {scope}

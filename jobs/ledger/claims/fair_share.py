@@ -19,11 +19,11 @@ from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
 from jobs.ledger.database.schema import accounts, batches, jobs, shares
 from jobs.policy import retry
-from jobs.states import Batch as BatchState
+from jobs.states import BatchState
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BatchShare:
     """A batch with work at an account, and its tag there."""
 
     batch: Row[Any]
@@ -71,13 +71,13 @@ Which = Callable[[str, str], bool]
 
 def with_work(
     tx: Connection, account: Row[Any], now: float, only: str | None, which: Which | None = None
-) -> list[Share]:
+) -> list[BatchShare]:
     """The batches that may spend and have work at the account, each locked; the caller holds the account's row.
 
     `which`: only such rows count as work; None: all.
     """
     wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
-    open_shares = [Share(row, _tag(row, account.share_floor)) for row in tx.execute(_WITH_WORK, wanted).all()]
+    open_shares = [BatchShare(row, _tag(row, account.share_floor)) for row in tx.execute(_WITH_WORK, wanted).all()]
     if which is None:
         return open_shares
     found = [replace(one, models=_models(tx, one.batch, account.provider, which)) for one in open_shares]
@@ -108,7 +108,7 @@ def _tag(batch: Row[Any], floor: float) -> float:
     return min(max(batch.tag or floor, floor), floor + 1 / float(batch.weight))
 
 
-def divide(open_shares: Sequence[Share], most: int) -> list[tuple[Share, int]]:
+def divide(open_shares: Sequence[BatchShare], most: int) -> list[tuple[BatchShare, int]]:
     """Divides `most` submits: each goes to the batch that was served least for its weight."""
     if len(open_shares) == 1:
         return [(open_shares[0], most)]
@@ -122,7 +122,7 @@ def divide(open_shares: Sequence[Share], most: int) -> list[tuple[Share, int]]:
     return [(share, given[share.batch.id]) for share in open_shares if given[share.batch.id]]
 
 
-def note(tx: Connection, account: Row[Any], open_shares: Sequence[Share], taken: Mapping[int, int]) -> None:
+def note(tx: Connection, account: Row[Any], open_shares: Sequence[BatchShare], taken: Mapping[int, int]) -> None:
     """Notes what each batch took, where several wanted some."""
     after = {share.batch.id: share.tag + taken.get(share.batch.id, 0) / share.batch.weight for share in open_shares}
     floor = min(after.values())
@@ -134,7 +134,7 @@ def note(tx: Connection, account: Row[Any], open_shares: Sequence[Share], taken:
         tx.execute(_FLOOR, {"of_account": account.id, "floor": floor})
 
 
-def _write(tx: Connection, account: Row[Any], open_shares: Sequence[Share], after: Mapping[int, float]) -> None:
+def _write(tx: Connection, account: Row[Any], open_shares: Sequence[BatchShare], after: Mapping[int, float]) -> None:
     rows = [
         ({"of_account": account.id, "of_batch": share.batch.id, "now_at": after[share.batch.id]}, share.batch.tag)
         for share in open_shares

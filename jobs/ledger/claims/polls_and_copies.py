@@ -26,7 +26,7 @@ from jobs.facts import ImageChecked
 from jobs.ledger.accounts.places import SILENT_WORKERS, lock_account
 from jobs.ledger.accounts.poll_rate import after_use, poll_rate
 from jobs.ledger.claims.reuse import origins
-from jobs.ledger.claims.values import DueCopy, DuePoll, Origin
+from jobs.ledger.claims.values import DueCopy, DuePoll, ReuseOrigin
 from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.policy import rate
 from jobs.policy.copy_headroom import SAVED_BEFORE
@@ -276,7 +276,7 @@ def _is_reused(row: Row[Any]) -> bool:
     return row.source_id is not None and row.attempt_id is None
 
 
-def _due_copy(row: Row[Any], lie_at: Mapping[int, Origin]) -> DueCopy:
+def _due_copy(row: Row[Any], lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
     asked = (row.asked_width, row.asked_height) if row.asked_width else None
     return DueCopy(
         image_id=row.id,

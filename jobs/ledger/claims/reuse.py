@@ -21,24 +21,26 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.ledger.claims.values import Origin, TakenFrom
+from jobs.ledger.claims.values import ReuseOrigin, TakenFrom
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
-from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, Source, is_reusable
-from jobs.states import Attempt, Image, Job
+from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, ReuseSource, is_reusable
+from jobs.states import AttemptState, ImageState, JobState
 from providers.types import Request
 
 #: Rows whose images are there, or will be, or may be: those of the others are made anew.
-USABLE = (Job.DONE, Job.WORKING, Job.HELD)
+USABLE = (JobState.DONE, JobState.WORKING, JobState.HELD)
 #: Rows that are given their images with one statement.
 _PAGE = 500
 
 _ROOT = func.coalesce(images.c.origin_id, images.c.id)
 
 
-def sources(tx: Connection, hashes: Sequence[str], *, batch_id: int | None, sandbox: bool, here: bool) -> list[Source]:
+def sources(
+    tx: Connection, hashes: Sequence[str], *, batch_id: int | None, sandbox: bool, here: bool
+) -> list[ReuseSource]:
     """Rows with these requests whose images a row of the batch may take. `here`: rows that left the batch, too."""
     wanted = {"hashes": hashes, "of_batch": -1 if batch_id is None else batch_id, "sandbox": sandbox, "here": here}
-    return [Source._make(row) for row in tx.execute(_SOURCES, wanted)]
+    return [ReuseSource._make(row) for row in tx.execute(_SOURCES, wanted)]
 
 
 def _sources() -> Select[Any]:
@@ -57,7 +59,7 @@ def _sources() -> Select[Any]:
             jobs.c.id,
             jobs.c.request,
             _ROOT,
-            case((jobs.c.state == Job.DONE.value, 1), else_=0),
+            case((jobs.c.state == JobState.DONE.value, 1), else_=0),
         )
         .select_from(jobs.join(images, IS_CURRENT & (images.c.slot == 0)))
         .where(
@@ -83,14 +85,14 @@ class FewerToReuse(Exception):  # noqa: N818  a fact about the ledger, told to j
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ReuseOptions:
     """Rows that are not to be paid for where their images are there."""
 
     how: Reuse
     at_least: int  # rows that the plan counted on
 
 
-def allot(tx: Connection, batch_id: int, wish: Wish, now: float) -> None:
+def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> None:
     """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them."""
     sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
     allotment = Allotment(lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True))
@@ -108,7 +110,7 @@ def allot(tx: Connection, batch_id: int, wish: Wish, now: float) -> None:
 
 def _untouched() -> Select[Any]:
     slot = images.alias()
-    taken = slot.c.state != Image.MISSING.value
+    taken = slot.c.state != ImageState.MISSING.value
     begun = exists().where(
         slot.c.job_id == jobs.c.id,
         slot.c.revision == jobs.c.revision,
@@ -138,7 +140,7 @@ _TAKE = (
     update(images)
     .where(images.c.id == bindparam("of_image"))
     .values(
-        state=Image.GENERATED.value,
+        state=ImageState.GENERATED.value,
         source_id=bindparam("source"),
         origin_id=bindparam("root"),
         lies_at=bindparam("there"),
@@ -170,13 +172,13 @@ def _give(tx: Connection, pairs: Sequence[tuple[int, int]], how: Reuse, now: flo
     tx.execute(_WORKING, {"these": list(source_of)})
 
 
-_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("these", expanding=True))).values(state=Job.WORKING.value)
+_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("these", expanding=True))).values(state=JobState.WORKING.value)
 
 
 # -- copying -------------------------------------------------------------------------------------------------------
 
 
-def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, Origin]:
+def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, ReuseOrigin]:
     """Where these images lie, or whether they still may come. One that is not on record any more is left out."""
     if not image_ids:
         return {}
@@ -184,7 +186,7 @@ def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, Origin]:
 
 
 #: Rows whose missing images are being made, or will be by themselves: also between two attempts.
-_GOES_ON = (Job.READY, Job.WORKING, Job.HELD)
+_GOES_ON = (JobState.READY, JobState.WORKING, JobState.HELD)
 _IS_WANTED = IS_CURRENT & jobs.c.position.is_not(None) & jobs.c.state.in_([state.value for state in _GOES_ON])
 _ORIGINS = (
     select(
@@ -200,14 +202,14 @@ _ORIGINS = (
     )
     .where(images.c.id.in_(bindparam("these", expanding=True)))
 )
-_OPEN = (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
+_OPEN = (AttemptState.SUBMITTING, AttemptState.RUNNING, AttemptState.UNKNOWN)
 
 
-def _as_origin(row: Any) -> Origin:
-    stored = row.state == Image.STORED
+def _as_origin(row: Any) -> ReuseOrigin:
+    stored = row.state == ImageState.STORED
     is_made = row.attempt in _OPEN or (row.attempt_id is None and row.wanted)
-    waits = row.state == Image.GENERATED or (row.state == Image.MISSING and is_made)
-    return Origin(
+    waits = row.state == ImageState.GENERATED or (row.state == ImageState.MISSING and is_made)
+    return ReuseOrigin(
         dest=row.lies_at or row.of_batch,
         path=row.object_path if stored else None,
         sha256=row.sha256,
@@ -218,7 +220,7 @@ def _as_origin(row: Any) -> Origin:
 def taken(tx: Connection, batch: str | None) -> tuple[int, int]:
     """Images that were taken from other rows, and what they would have cost."""
     sums = (func.count(), func.coalesce(func.sum(jobs.c.price), 0))
-    mine = (images.c.origin_id.is_not(None), images.c.attempt_id.is_(None), images.c.state == Image.STORED.value)
+    mine = (images.c.origin_id.is_not(None), images.c.attempt_id.is_(None), images.c.state == ImageState.STORED.value)
     found = select(*sums).select_from(images.join(jobs, jobs.c.id == images.c.job_id)).where(*mine)
     if batch is not None:
         found = found.where(images.c.batch_id == select(batches.c.id).where(batches.c.name == batch).scalar_subquery())

@@ -31,13 +31,13 @@ from sqlalchemy import (
 from jobs.ledger.accounts import daily_budgets
 from jobs.ledger.accounts.places import in_flight, lock_account, most_in_flight, submit_rate
 from jobs.ledger.claims import copy_stops, fair_share
-from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, Share
+from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.retry import UNCLEAR_BEFORE_REST
-from jobs.states import Attempt, Image, Job
+from jobs.states import AttemptState, ImageState, JobState
 from providers.types import Request
 
 # -- submits -------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
     return []
 
 
-def _share_out(tx: Connection, provider: str, open_shares: Sequence[Share], wish: _Wish) -> dict[int, list[_Try]]:
+def _share_out(tx: Connection, provider: str, open_shares: Sequence[BatchShare], wish: _Wish) -> dict[int, list[_Try]]:
     picked: dict[int, list[_Try]] = {}
     today = wish.today
     for share, count in fair_share.divide(open_shares, wish.most):
@@ -195,7 +195,7 @@ def _share_out(tx: Connection, provider: str, open_shares: Sequence[Share], wish
     return picked
 
 
-def _ready_jobs(tx: Connection, share: Share, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
+def _ready_jobs(tx: Connection, share: BatchShare, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
     wanted = {"of_batch": share.batch.id, "at_provider": provider, "moment": now, "most": most}
     if share.models is None:
         return tx.execute(_READY, wanted).all()
@@ -238,7 +238,7 @@ _FREE = (
     select(images.c.job_id, images.c.revision, images.c.slot)
     .where(
         images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
-        images.c.state == Image.MISSING,
+        images.c.state == ImageState.MISSING,
         images.c.attempt_id.is_(None),
         images.c.surplus.is_(False),
     )
@@ -334,7 +334,7 @@ def _attempt(
         "batch_id": one.job.batch_id,
         "job_id": one.job.id,
         "account_id": account.id,
-        "state": Attempt.SUBMITTING.value,
+        "state": AttemptState.SUBMITTING.value,
         "provider_model": one.job.provider_model,
         "slots": json.dumps(one.slots),
         "revision": one.job.revision,
@@ -384,7 +384,7 @@ def _leave_ready(tx: Connection, tries: list[_Try]) -> None:
         tx.execute(_WORKING, {"of_jobs": full})
 
 
-_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=Job.WORKING.value)
+_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=JobState.WORKING.value)
 
 
 def _reserve(tx: Connection, tries: list[_Try]) -> None:

@@ -80,7 +80,7 @@ class DueHint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ReuseOrigin:
     """An image that another one is copied from, for nothing."""
 
     dest: str
@@ -125,7 +125,7 @@ class DueCopy:
     decode: bool = False
     sidecar: bool = False
     reused: bool = False  # it is no provider's: it is taken from `origin`
-    origin: Origin | None = None  # None with `reused`: it is on record no more
+    origin: ReuseOrigin | None = None  # None with `reused`: it is on record no more
     linked: bool = False  # it stays where `origin` is, and is not copied
 
 

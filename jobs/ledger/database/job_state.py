@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Boolean, Connection, Text, bindparam, case, func, null, select, update
 
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
-from jobs.states import Attempt, Image, Job, Slots, derive
+from jobs.states import AttemptState, ImageState, JobState, Slots, derive
 
 #: Its flag stands in an image's JSON list of flags.
 HAS_WRONG_PIXELS = '%"wrong-pixels"%'
@@ -31,26 +31,26 @@ def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
 
 
 def _count_slots() -> Any:
-    missing = images.c.state == Image.MISSING
-    wrong = (images.c.state == Image.STORED) & batches.c.strict_size & images.c.flags.like(HAS_WRONG_PIXELS)
-    stuck = (images.c.state == Image.GENERATED) & images.c.next_copy_at.is_(None)
-    open_ = attempts.c.state.in_([Attempt.SUBMITTING.value, Attempt.RUNNING.value])
+    missing = images.c.state == ImageState.MISSING
+    wrong = (images.c.state == ImageState.STORED) & batches.c.strict_size & images.c.flags.like(HAS_WRONG_PIXELS)
+    stuck = (images.c.state == ImageState.GENERATED) & images.c.next_copy_at.is_(None)
+    open_ = attempts.c.state.in_([AttemptState.SUBMITTING.value, AttemptState.RUNNING.value])
     return (
         select(
             jobs.c.id,
             jobs.c.closed,
             jobs.c.cancelled,
-            _count(images.c.state == Image.STORED).label("stored"),
+            _count(images.c.state == ImageState.STORED).label("stored"),
             _count(wrong).label("wrong"),
-            _count(images.c.state == Image.GENERATED).label("generated"),
+            _count(images.c.state == ImageState.GENERATED).label("generated"),
             _count(stuck).label("stuck"),
-            _count(images.c.state == Image.LOST).label("lost"),
+            _count(images.c.state == ImageState.LOST).label("lost"),
             _count(missing & open_).label("open"),
-            _count(missing & (attempts.c.state == Attempt.UNKNOWN)).label("unknown"),
+            _count(missing & (attempts.c.state == AttemptState.UNKNOWN)).label("unknown"),
             _count(missing & images.c.attempt_id.is_(None)).label("free"),
             func.max(images.c.stored_at).label("stored_at"),
-            func.max(case((images.c.state == Image.LOST, images.c.error_code))).label("lost_code"),
-            func.max(case((images.c.state == Image.LOST, images.c.message))).label("lost_message"),
+            func.max(case((images.c.state == ImageState.LOST, images.c.error_code))).label("lost_code"),
+            func.max(case((images.c.state == ImageState.LOST, images.c.message))).label("lost_message"),
             func.max(case((stuck, images.c.error_code))).label("stuck_code"),
             func.max(case((stuck, images.c.message))).label("stuck_message"),
         )
@@ -70,9 +70,9 @@ _SLOTS = _count_slots()  # built once: to build it costs more than to run it
 def _derived(row: Any) -> dict[str, Any]:
     counted = {name: int(getattr(row, name)) for name in _COUNTED}
     state = derive(Slots(**counted, closed=bool(row.closed), cancelled=bool(row.cancelled)))
-    ended = state in (Job.DONE, Job.PARTIAL, Job.LOST) or counted["wrong"]
+    ended = state in (JobState.DONE, JobState.PARTIAL, JobState.LOST) or counted["wrong"]
     code, said = row.lost_code, row.lost_message
-    if state is Job.HELD and counted["stuck"]:
+    if state is JobState.HELD and counted["stuck"]:
         code, said = row.stuck_code, row.stuck_message
     if counted["wrong"] and code is None:
         code, said = WRONG_PIXELS, f"{counted['wrong']} of {counted['stored']} stored images have other pixels"
@@ -82,7 +82,7 @@ def _derived(row: Any) -> dict[str, Any]:
         "ended_at": row.stored_at if ended else None,
         "code": code,
         "said": said,
-        "is_sound": state is Job.DONE and not counted["wrong"],
+        "is_sound": state is JobState.DONE and not counted["wrong"],
         "is_closed": bool(row.closed),
     }
 

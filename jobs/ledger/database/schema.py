@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.failover import Failover
-from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Batch, DestTrouble, Image, Job
+from jobs.states import AT_STAKE, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState, TroubleKind
 
 metadata = MetaData(
     naming_convention={
@@ -138,7 +138,7 @@ batches = Table(
     Column("path", Text, nullable=False),
     Column("columns", Text, nullable=False),
     Column("source", Text, nullable=False),
-    *_state(Batch),
+    *_state(BatchState),
     Column("reason", Text),
     Column("judged_from", Text),  # JSON: ended rows by error code that a person had seen when it was resumed
     Column("budget", BigInteger),
@@ -178,7 +178,7 @@ jobs = Table(
     Column("key", Text, nullable=False),
     Column("position", Integer),  # NULL: not in the newest manifest
     Column("line", Integer, nullable=False),
-    *_state(Job),
+    *_state(JobState),
     Column("carried", LargeBinary, nullable=False),
     Column("request", LargeBinary),
     Column("request_hash", Text),
@@ -245,7 +245,7 @@ attempts = Table(
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
     Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
     Column("account_id", Integer, ForeignKey("accounts.id"), nullable=False),
-    *_state(Attempt),
+    *_state(AttemptState),
     Column("provider_model", Text, nullable=False),
     Column("slots", Text, nullable=False),  # JSON list of slot numbers
     Column("revision", Integer, nullable=False),
@@ -315,7 +315,7 @@ images = Table(
     Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("slot", Integer, nullable=False),
-    *_state(Image),
+    *_state(ImageState),
     Column("surplus", Boolean, nullable=False, server_default=false()),
     Column("attempt_id", BigInteger, ForeignKey("attempts.id")),
     # Not bought, but taken from where another image lies. Of one that was bought after all, `attempt_id` tells.
@@ -399,7 +399,7 @@ destination_troubles = Table(
     Column("until", Time, nullable=False),  # unless it is said again
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
-    CheckConstraint(f"kind IN ({_one_of(DestTrouble)})", name="kind"),
+    CheckConstraint(f"kind IN ({_one_of(TroubleKind)})", name="kind"),
 )
 
 #: An account's number where any account is meant.

@@ -25,7 +25,7 @@ def boot_id() -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Departures:
+class SendJournal:
     """The list. `path`: None where there is none to be had (PostgreSQL, memory)."""
 
     path: Path | None

@@ -22,8 +22,8 @@ from jobs.ledger.accounts.places import in_flight
 from jobs.ledger.accounts.poll_rate import cooled
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.policy import adaptive_limits, retry
-from jobs.policy.adaptive_limits import Bound, Learnt
-from jobs.policy.endings import OUR_OWN, REACTIONS, Rest, Silence
+from jobs.policy.adaptive_limits import AdaptiveLimits, Bound
+from jobs.policy.endings import OUR_OWN, REACTIONS, Cooldown, Silence
 from providers.dialects.answers import THROTTLED
 from providers.types import Kind, clean
 
@@ -111,13 +111,13 @@ def _bad_news(
     rest = REACTIONS[fact.ending].rest
     if fact.code in OUR_OWN:
         return {}
-    if rest is Rest.AFTER_THREE:
+    if rest is Cooldown.AFTER_THREE:
         return _unclear_news(account, fact, news)
-    if rest is Rest.LONG:
+    if rest is Cooldown.LONG:
         return _long_rest(account, fact, news)
-    if rest is Rest.SHORT and isinstance(fact, SubmitRefused):
+    if rest is Cooldown.SHORT and isinstance(fact, SubmitRefused):
         return _throttled(tx, account, fact, news)
-    if rest is Rest.IF_UNREACHABLE and fact.code == Silence.UNREACHABLE:
+    if rest is Cooldown.IF_UNREACHABLE and fact.code == Silence.UNREACHABLE:
         return _short_rest(account, fact, news)
     return {}
 
@@ -129,9 +129,9 @@ def _learns(account: Any) -> bool:
     return account.submits_per_second is None or account.max_in_flight is None
 
 
-def _learnt(account: Any, news: dict[str, Any] | None = None) -> Learnt:
+def _learnt(account: Any, news: dict[str, Any] | None = None) -> AdaptiveLimits:
     now = {**account._asdict(), **(news or {})}
-    return Learnt(
+    return AdaptiveLimits(
         rate=now["learnt_rate"],
         in_flight=now["learnt_in_flight"],
         **{name: now[name] for name in _SAME_NAMES},
@@ -142,7 +142,7 @@ def _learnt(account: Any, news: dict[str, Any] | None = None) -> Learnt:
 _SAME_NAMES = ("rate_top", "in_flight_top", "cut_at", "since_cut", "quickest", "usual")
 
 
-def _columns(known: Learnt) -> dict[str, Any]:
+def _columns(known: AdaptiveLimits) -> dict[str, Any]:
     same = {name: getattr(known, name) for name in (*_SAME_NAMES, "patience")}
     return {"learnt_rate": known.rate, "learnt_in_flight": known.in_flight, **same}
 
@@ -154,7 +154,7 @@ def _may_grow(account: Any) -> Bound:
     return Bound.WORK if declared.get(bound) is not None else bound
 
 
-def _blamed(account: Any, known: Learnt, flying: int) -> Bound:
+def _blamed(account: Any, known: AdaptiveLimits, flying: int) -> Bound:
     """Which limit a 429 speaks of; one that is declared is not the one to doubt."""
     if account.submits_per_second is not None:
         return Bound.IN_FLIGHT

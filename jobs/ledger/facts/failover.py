@@ -27,9 +27,9 @@ from sqlalchemy import (
 
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.schema import IS_CURRENT, accounts, attempts, batches, images, jobs
-from jobs.policy.failover import PATIENCE, Failover, Stuck, elsewhere, more
+from jobs.policy.failover import PATIENCE, Failover, StuckRow, elsewhere, more
 from jobs.policy.retry import rests_until
-from jobs.states import Attempt, Batch, Image
+from jobs.states import AttemptState, BatchState, ImageState
 from providers.dialects.answers import THROTTLED
 from providers.types import Request, Route
 
@@ -64,7 +64,7 @@ def move_waiting(tx: Connection, now: float, routes: Routes, begin_at: dict[int,
 
 _WITH_FAILOVER = (
     select(batches)
-    .where(batches.c.state == Batch.ACTIVE, batches.c.failover != Failover.OFF)
+    .where(batches.c.state == BatchState.ACTIVE, batches.c.failover != Failover.OFF)
     .order_by(batches.c.id)
     .with_for_update(key_share=True)
 )
@@ -128,7 +128,7 @@ def _move(tx: Connection, found: Sequence[Any], at: float, routes: Routes, *, be
 
 
 def _may_move(job: Any, batch: Any) -> bool:
-    return batch.failover != Failover.OFF and batch.state != Batch.CANCELLED and not job.cancelled
+    return batch.failover != Failover.OFF and batch.state != BatchState.CANCELLED and not job.cancelled
 
 
 _POLICIES = select(batches).where(batches.c.id.in_(bindparam("these", expanding=True)))
@@ -149,9 +149,9 @@ def _histories(tx: Connection, job_ids: Sequence[int]) -> Mapping[int, _History]
     told: dict[int, _History] = defaultdict(_History)
     for row in tx.execute(_ATTEMPTS, {"of_jobs": job_ids}):
         story = told[row.job_id]
-        unpaid = row.state in (Attempt.REFUSED, Attempt.FAILED) and not row.charged
+        unpaid = row.state in (AttemptState.REFUSED, AttemptState.FAILED) and not row.charged
         story.is_unpaid = story.is_unpaid and unpaid
-        if row.state == Attempt.FAILED:
+        if row.state == AttemptState.FAILED:
             story.failed_at.add(row.provider)
     for row in tx.execute(_SLOTS, {"of_jobs": job_ids}):
         told[row.job_id].free = row.free
@@ -167,7 +167,7 @@ _ATTEMPTS = (
     )
     .where(attempts.c.job_id.in_(_THESE), attempts.c.revision == jobs.c.revision)
 )
-_IS_FREE = and_(images.c.state == Image.MISSING, images.c.attempt_id.is_(None))
+_IS_FREE = and_(images.c.state == ImageState.MISSING, images.c.attempt_id.is_(None))
 _SLOTS = (
     select(images.c.job_id, func.count().label("slots"), func.sum(case((_IS_FREE, 1), else_=0)).label("free"))
     .select_from(images.join(jobs, IS_CURRENT))
@@ -176,10 +176,10 @@ _SLOTS = (
 )
 
 
-def _stuck(job: Any, history: _History, batch: Any, in_trouble: Iterable[str]) -> Stuck | None:
+def _stuck(job: Any, history: _History, batch: Any, in_trouble: Iterable[str]) -> StuckRow | None:
     if not history.is_unpaid or job.request is None:
         return None
-    return Stuck(
+    return StuckRow(
         request=Request.from_json(job.request),
         provider=job.provider,
         pixels=(job.width, job.height) if job.width else None,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, 
 from jobs.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
 from jobs.ledger.database.schema import accounts, attempts, images
-from jobs.states import Image
+from jobs.states import ImageState
 from providers.types import RAW_LIMIT, clean
 
 #: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.
@@ -96,7 +96,7 @@ def _said(fact: TaskStillRunning) -> dict[str, Any]:
 
 
 #: Literal, as many are written with one statement. An image that was given up too: its copy may be under way.
-_NOT_STORED: list[Any] = [literal_column(f"'{state.value}'") for state in (Image.GENERATED, Image.LOST)]
+_NOT_STORED: list[Any] = [literal_column(f"'{state.value}'") for state in (ImageState.GENERATED, ImageState.LOST)]
 _CHECKED = (
     update(images)
     .where(images.c.id == bindparam("of_image"), images.c.state.in_(_NOT_STORED))

@@ -10,28 +10,28 @@ from sqlalchemy import Connection, delete, literal_column, select, update
 from jobs.facts import SubmitRefused, SubmitUnclear
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND
 from jobs.ledger.database.schema import accounts, attempts, batches, destination_troubles, images, jobs
-from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import record
 from jobs.policy.endings import Silence
 from providers.types import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
+class SweepResult:
     """What a sweep found: attempts that became unknown, and lanes that may have work."""
 
     unknown: int
     bells: frozenset[str]
 
 
-def sweep(tx: Connection, now: float) -> Swept:
+def sweep(tx: Connection, now: float) -> SweepResult:
     """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
     gone = _expired_submits(tx, now)
     bells = record.record(tx, [_died(attempt_id, now) for attempt_id in gone]).bells if gone else set()
-    return Swept(unknown=len(gone), bells=frozenset({*bells, *_lanes_with_work(tx, now)}))
+    return SweepResult(unknown=len(gone), bells=frozenset({*bells, *_lanes_with_work(tx, now)}))
 
 
-def end_all(tx: Connection, now: float, departures: Departures) -> None:
+def end_all(tx: Connection, now: float, departures: SendJournal) -> None:
     """Ends every lease at once, for the one who knows that all holders are dead. What never left is free again."""
     begun = _end_leases(tx, now)
     stayed = departures.never_left(begun)

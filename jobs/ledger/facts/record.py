@@ -36,16 +36,16 @@ from jobs.ledger.database.server import FOR_NOBODY
 from jobs.ledger.facts import failover
 from jobs.ledger.facts.account_limits import tell_account, tell_of_polls
 from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_pause, keep_running
-from jobs.ledger.facts.transitions import Changes, Failure, ImageEnd, apply, apply_copy, place_of
+from jobs.ledger.facts.transitions import Changes, ImageEnd, JobFailure, apply, apply_copy, place_of
 from jobs.policy import retry
 from jobs.policy.endings import Silence
-from jobs.states import Attempt, Image
+from jobs.states import AttemptState, ImageState
 from providers.types import Kind, clean
 
 _F = TypeVar("_F")
 
 
-def record(tx: Connection, facts: Sequence[Fact], routes: failover.Routes | None = None) -> copy_failures.News:
+def record(tx: Connection, facts: Sequence[Fact], routes: failover.Routes | None = None) -> copy_failures.StopChanges:
     """Writes a group of facts; returns the lanes that may have work now, and where buying stopped or goes on.
 
     `routes`: where failed rows may go.
@@ -191,7 +191,7 @@ def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]
 
 _WAITING = (
     select(images.c.attempt_id, images.c.slot)
-    .where(images.c.attempt_id.in_(_THESE), images.c.state == Image.MISSING, images.c.surplus.is_(False))
+    .where(images.c.attempt_id.in_(_THESE), images.c.state == ImageState.MISSING, images.c.surplus.is_(False))
     .order_by(images.c.slot)
 )
 
@@ -205,7 +205,7 @@ def _held(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, set[str]]:
 
 
 _ON_RECORD = select(images.c.attempt_id, images.c.url, images.c.spool).where(
-    images.c.attempt_id.in_(_THESE), images.c.state != Image.MISSING
+    images.c.attempt_id.in_(_THESE), images.c.state != ImageState.MISSING
 )
 
 
@@ -238,7 +238,7 @@ _FILL = (
         images.c.surplus.is_(False),
     )
     .values(
-        state=Image.GENERATED.value,
+        state=ImageState.GENERATED.value,
         url=bindparam("new_url"),
         spool=bindparam("new_spool"),
         expires_at=bindparam("new_expiry"),
@@ -277,7 +277,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     for account_id, twins in changes.twins.items():
         _insert_twins(tx, names[account_id], twins)
     if changes.freed:
-        missing = (images.c.attempt_id.in_(changes.freed), images.c.state == Image.MISSING)
+        missing = (images.c.attempt_id.in_(changes.freed), images.c.state == ImageState.MISSING)
         tx.execute(update(images).where(*missing).values(attempt_id=None))
     _many(tx, _MONEY, _money(changes))
     daily_budgets.move(tx, changes.days)
@@ -310,7 +310,7 @@ def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:
 
 _CAME = (
     select(images.c.attempt_id, images.c.id)
-    .where(images.c.attempt_id.in_(_THESE), images.c.state != Image.MISSING)
+    .where(images.c.attempt_id.in_(_THESE), images.c.state != ImageState.MISSING)
     .order_by(images.c.id)
 )
 _PART = update(images).where(images.c.id == bindparam("of_image")).values(cost=bindparam("part"))
@@ -366,7 +366,7 @@ _THESE_JOBS = (
 )
 _REBUFFS = select(func.count()).where(
     attempts.c.job_id == bindparam("of_job"),
-    attempts.c.state == Attempt.REFUSED,
+    attempts.c.state == AttemptState.REFUSED,
     attempts.c.error_code.not_in([Silence.NOT_SENT.value, Silence.UNREACHABLE.value]),
 )
 
@@ -383,7 +383,7 @@ def _verdict(job: Any, changes: Changes) -> dict[str, Any]:
     return verdict
 
 
-def _count_failure(verdict: dict[str, Any], failure: Failure, *, retries: int, parts: int) -> None:
+def _count_failure(verdict: dict[str, Any], failure: JobFailure, *, retries: int, parts: int) -> None:
     verdict["count"] += failure.kind is Kind.TRANSIENT
     decision = retry.decide(failure.kind, verdict["count"], retries=retries, parts=parts)
     if decision.again_in is None:

@@ -14,7 +14,7 @@ from jobs.facts import (
     ImageDelayed,
     ImageLost,
     ImageStored,
-    Made,
+    MadeImage,
     PartDelivered,
     ReuseGone,
     SubmitAccepted,
@@ -24,20 +24,20 @@ from jobs.facts import (
     TaskSucceeded,
 )
 from jobs.ledger.accounts import daily_budgets
-from jobs.ledger.accounts.durations import Ended
+from jobs.ledger.accounts.durations import EndedTask
 from jobs.ledger.database.events import event_row, job_event
 from jobs.ledger.facts import failover
 from jobs.policy import poll_schedule
 from jobs.policy.endings import OUR_OWN, REACTIONS, Ending, Silence
-from jobs.policy.endings import Row as RowEnding
-from jobs.states import ATTEMPT_STEPS, Attempt, Image
+from jobs.policy.endings import RowOutcome as RowEnding
+from jobs.states import ATTEMPT_STEPS, AttemptState, ImageState
 from providers.types import MESSAGE_LIMIT, RAW_LIMIT, Kind, clean
 
 ImageEnd = ImageStored | ImageLost | ReuseGone
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class JobFailure:
     """Why a job has to try again, or may not."""
 
     kind: Kind
@@ -56,7 +56,7 @@ class Changes:
     surplus: list[dict[str, Any]] = field(default_factory=list)
     twins: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))  # by account
     freed: set[int] = field(default_factory=set)  # attempts whose missing slots are free again
-    failures: dict[int, list[Failure]] = field(default_factory=lambda: defaultdict(list))  # job -> what went wrong
+    failures: dict[int, list[JobFailure]] = field(default_factory=lambda: defaultdict(list))  # job -> what went wrong
     delays: dict[int, float] = field(default_factory=dict)  # job -> not before
     rebuffed: dict[int, float] = field(default_factory=dict)  # job -> when a provider would not take it just then
     reserved: Counter[int] = field(default_factory=Counter)  # batch -> micro-dollars more or less
@@ -66,7 +66,7 @@ class Changes:
     events: list[dict[str, Any]] = field(default_factory=list)
     bells: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
-    found: list[Ended] = field(default_factory=list)  # provider tasks that were found done
+    found: list[EndedTask] = field(default_factory=list)  # provider tasks that were found done
     shares: dict[int, int] = field(default_factory=dict)  # attempt -> what its images have cost together
     held: dict[int, set[str]] = field(default_factory=dict)  # attempt -> its images on record; of those that deliver on
     routes: failover.Routes | None = None
@@ -118,7 +118,7 @@ def apply(changes: Changes, fact: AttemptFact, row: Any, slots: dict[int, list[i
 
 def _as_it_counts(fact: AttemptFact, row: Any) -> AttemptFact:
     """Only a task that runs is waited for; and one of which images came has delivered short, whatever it says later."""
-    if isinstance(fact, PartDelivered) and row.state != Attempt.RUNNING:
+    if isinstance(fact, PartDelivered) and row.state != AttemptState.RUNNING:
         return TaskSucceeded(attempt_id=fact.attempt_id, at=fact.at, images=fact.images)
     if isinstance(fact, TaskFailed) and row.came and not fact.forgotten:
         return TaskSucceeded(attempt_id=fact.attempt_id, at=fact.at, images=())
@@ -137,13 +137,13 @@ def _as_now(row: Any, **changed: Any) -> _Now:
     return _Now(**{**values, **changed})
 
 
-def _asked(fact: AttemptFact, row: Any) -> Attempt | None:
+def _asked(fact: AttemptFact, row: Any) -> AttemptState | None:
     """The state the fact leads to, or None where it is too late for it."""
     if isinstance(fact, PartDelivered):
-        return Attempt.RUNNING
-    asked, state = _asked_state(fact), Attempt(row.state)
-    if asked is Attempt.SUCCEEDED and state in (Attempt.ABANDONED, Attempt.FAILED):
-        asked = Attempt.SURPLUS
+        return AttemptState.RUNNING
+    asked, state = _asked_state(fact), AttemptState(row.state)
+    if asked is AttemptState.SUCCEEDED and state in (AttemptState.ABANDONED, AttemptState.FAILED):
+        asked = AttemptState.SURPLUS
     return asked if asked in ATTEMPT_STEPS[state] else None
 
 
@@ -169,13 +169,13 @@ def _accepted(changes: Changes, fact: SubmitAccepted, row: Any, step: dict[str, 
         new_reserved=row.reserved or (row.price or 0) * row.n,
     )
     changes.touched.update(_if_held(row))
-    if row.state != Attempt.SUBMITTING:
+    if row.state != AttemptState.SUBMITTING:
         changes.events.append(event_row("late_answer_accepted", fact.at, row, {"task_id": clean(fact.task_id)}))
 
 
 def _if_held(row: Any) -> tuple[int, ...]:
     """A held job goes on when its attempt's outcome becomes known; an ordinary acceptance changes no slot."""
-    return () if row.state == Attempt.SUBMITTING else (row.job_id,)
+    return () if row.state == AttemptState.SUBMITTING else (row.job_id,)
 
 
 def _refused(changes: Changes, fact: SubmitRefused, row: Any, step: dict[str, Any], _: Any) -> None:
@@ -213,26 +213,26 @@ def _end_badly(step: dict[str, Any], fact: SubmitRefused | SubmitUnclear | TaskF
 
 
 def _free(changes: Changes, fact: SubmitRefused | TaskFailed, row: Any, retry_after: float | None) -> None:
-    if row.state == Attempt.ABANDONED:
+    if row.state == AttemptState.ABANDONED:
         return  # its slots went to another attempt long ago; this one's end says nothing about the job
     changes.freed.add(row.id)
     changes.touched.add(row.job_id)
     if isinstance(fact, TaskFailed) and fact.forgotten:
-        changes.failures[row.job_id].append(Failure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
+        changes.failures[row.job_id].append(JobFailure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
     elif isinstance(fact, SubmitRefused) and REACTIONS[fact.ending].row is RowEnding.AGAIN:
         changes.delays[row.job_id] = fact.at + (retry_after or 0.0) * (fact.ending is Ending.REFUSED)
         if fact.ending is Ending.REFUSED and fact.code not in (Silence.NOT_SENT, Silence.UNREACHABLE):
             changes.rebuffed[row.job_id] = fact.at
     else:
         at = fact.at if isinstance(fact, SubmitRefused) or fact.since is None else fact.since
-        changes.failures[row.job_id].append(Failure(fact.kind, fact.code, fact.message, at, row.revision))
+        changes.failures[row.job_id].append(JobFailure(fact.kind, fact.code, fact.message, at, row.revision))
 
 
 def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any], slots: Any) -> None:
     missing, came = _fill(changes, fact, row, slots)
     step.update(
         new_task_id=clean(fact.task_id) if fact.task_id else None,
-        new_accepted_at=None if row.state in (Attempt.RUNNING, Attempt.FAILED) else fact.at,
+        new_accepted_at=None if row.state in (AttemptState.RUNNING, AttemptState.FAILED) else fact.at,
         new_finished_at=fact.at,
         new_reserved=0,
         new_charged=(row.price or 0) * came if fact.cost is None else fact.cost,
@@ -241,7 +241,7 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
     _settle_usage(changes, fact, row, step)
     if missing:
         _delivered_short(changes, fact, row, missing, came)
-    if row.state != Attempt.RUNNING:
+    if row.state != AttemptState.RUNNING:
         changes.touched.add(row.job_id)
     elif row.accepted_at is not None and row.doubted_since is None:
         changes.found.append(_found(fact, row))
@@ -288,7 +288,7 @@ def _fill(changes: Changes, fact: TaskSucceeded | PartDelivered, row: Any, slots
     return len(slots[row.id]), row.came + len(fresh)
 
 
-def _fresh(fact: TaskSucceeded | PartDelivered, row: Any, held: set[str]) -> tuple[Made, ...]:
+def _fresh(fact: TaskSucceeded | PartDelivered, row: Any, held: set[str]) -> tuple[MadeImage, ...]:
     """The images that an earlier answer did not name: as many as it names more, told by their paths, else by place."""
     if not row.came:
         return fact.images
@@ -304,10 +304,10 @@ def place_of(url: str | None, spool: str | None) -> str:
     return urlsplit(url).path if url else spool or ""
 
 
-def _found(fact: TaskSucceeded, row: Any) -> Ended:
+def _found(fact: TaskSucceeded, row: Any) -> EndedTask:
     found = max(0.0, fact.at - row.accepted_at)
     ran = 0.0 if row.ran_at is None else row.ran_at - row.accepted_at
-    return Ended(
+    return EndedTask(
         account_id=row.account_id,
         provider_model=row.provider_model,
         resolution=row.asked_resolution or "",
@@ -322,11 +322,11 @@ def _delivered_short(changes: Changes, fact: TaskSucceeded, row: Any, missing: i
     changes.touched.add(row.job_id)
     asked = came + missing
     message = f"{came} of {asked} images came"
-    changes.failures[row.job_id].append(Failure(Kind.TRANSIENT, "short_delivery", message, fact.at, row.revision))
+    changes.failures[row.job_id].append(JobFailure(Kind.TRANSIENT, "short_delivery", message, fact.at, row.revision))
     changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": came}))
 
 
-def _filled(row: Any, slot: int, made: Made, at: float) -> dict[str, Any]:
+def _filled(row: Any, slot: int, made: MadeImage, at: float) -> dict[str, Any]:
     return {
         "of_attempt": row.id,
         "of_slot": slot,
@@ -337,13 +337,13 @@ def _filled(row: Any, slot: int, made: Made, at: float) -> dict[str, Any]:
     }
 
 
-def _surplus(row: Any, made: Made, at: float) -> dict[str, Any]:
+def _surplus(row: Any, made: MadeImage, at: float) -> dict[str, Any]:
     return {
         "batch_id": row.batch_id,
         "job_id": row.job_id,
         "revision": row.revision,
         "slot": 0,
-        "state": Image.GENERATED.value,
+        "state": ImageState.GENERATED.value,
         "surplus": True,
         "attempt_id": row.id,
         "url": made.link.url,
@@ -372,7 +372,7 @@ def _apply_late(changes: Changes, fact: AttemptFact, row: Any) -> None:
     told_twice = isinstance(fact, SubmitAccepted) and row.task_id == fact.task_id
     if told_twice or row.state == _asked_state(fact):
         return
-    if isinstance(fact, SubmitAccepted) and row.state == Attempt.ABANDONED:
+    if isinstance(fact, SubmitAccepted) and row.state == AttemptState.ABANDONED:
         step = {"of_attempt": row.id, "new_state": row.state, **_STEP_DEFAULTS, "new_task_id": clean(fact.task_id)}
         step.update(new_poll_path=fact.poll_path, new_accepted_at=fact.at, new_next_poll_at=fact.next_poll_at)
         changes.attempts.append({**step, "new_reserved": row.reserved, "new_charged": row.charged})
@@ -387,7 +387,7 @@ def _keep_twin(changes: Changes, fact: SubmitAccepted, row: Any) -> None:
             "batch_id": row.batch_id,
             "job_id": row.job_id,
             "account_id": row.account_id,
-            "state": Attempt.RUNNING.value,
+            "state": AttemptState.RUNNING.value,
             "provider_model": row.provider_model,
             "slots": "[]",
             "revision": row.revision,
@@ -407,12 +407,12 @@ def _keep_twin(changes: Changes, fact: SubmitAccepted, row: Any) -> None:
     changes.events.append(event_row("twin_found", fact.at, row, {"task_id": clean(fact.task_id)}))
 
 
-def _asked_state(fact: AttemptFact) -> Attempt:
+def _asked_state(fact: AttemptFact) -> AttemptState:
     if isinstance(fact, TaskFailed):
-        return Attempt.LOST if fact.forgotten else Attempt.FAILED
+        return AttemptState.LOST if fact.forgotten else AttemptState.FAILED
     if isinstance(fact, PartDelivered):
-        return Attempt.RUNNING
-    return Attempt.SUCCEEDED if isinstance(fact, TaskSucceeded) else REACTIONS[fact.ending].attempt
+        return AttemptState.RUNNING
+    return AttemptState.SUCCEEDED if isinstance(fact, TaskSucceeded) else REACTIONS[fact.ending].attempt
 
 
 def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> None:
@@ -424,7 +424,7 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
         changes.touched.update(() if row.surplus else (row.job_id,))
         return
     stored = isinstance(fact, ImageStored)
-    if row.state != Image.GENERATED and not (stored and row.state == Image.LOST):
+    if row.state != ImageState.GENERATED and not (stored and row.state == ImageState.LOST):
         return
     if isinstance(fact, ReuseGone):
         _reuse_gone(changes, fact, row)
@@ -434,7 +434,7 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
     changes.filled.append(
         {
             "image": row.id,
-            "new_state": (Image.STORED if stored else Image.LOST).value,
+            "new_state": (ImageState.STORED if stored else ImageState.LOST).value,
             "new_stored_at": fact.at if stored else None,
             "code": None if isinstance(fact, ImageStored) else fact.code,
             "said": None if isinstance(fact, ImageStored) else clean(fact.message),
@@ -445,8 +445,8 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
 def _reuse_gone(changes: Changes, fact: ReuseGone, row: Any) -> None:
     """The slot is missing as before, and its row ends: to buy it is for a person to say."""
     changes.touched.add(row.job_id)
-    changes.failures[row.job_id].append(Failure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
-    missing = {"new_state": Image.MISSING.value, "new_stored_at": None, "code": None, "said": None}
+    changes.failures[row.job_id].append(JobFailure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
+    missing = {"new_state": ImageState.MISSING.value, "new_stored_at": None, "code": None, "said": None}
     changes.filled.append({"image": row.id, **missing})
     changes.events.append(
         job_event("reuse_gone", row.batch_id, row.job_id, fact.at, {"image": row.slot, "message": clean(fact.message)})

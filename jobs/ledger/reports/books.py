@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 
 from jobs.facts import CHARGE_ESTIMATED
-from jobs.states import Attempt
+from jobs.states import AttemptState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class Tally:
 
     def add_open(self, line: AuditLine) -> None:
         """Nobody knows yet, or ever."""
-        if line.state == Attempt.UNKNOWN:
+        if line.state == AttemptState.UNKNOWN:
             self.unknown += line.open
             self.unknowns += 1
         else:
@@ -151,7 +151,7 @@ class Tally:
 
     def add_gone(self, line: AuditLine) -> None:
         """Counted as charged, though nobody knows."""
-        if line.state == Attempt.LOST:
+        if line.state == AttemptState.LOST:
             self.forgotten += line.charged - line.delivered * (line.price or 0)
         else:
             self.given_up += line.charged
@@ -173,12 +173,12 @@ class Tally:
 
 #: Which state's money counts where.
 _ADDERS: Mapping[str, Callable[[Tally, AuditLine], None]] = {
-    Attempt.SUCCEEDED.value: Tally.add_done,
-    Attempt.SURPLUS.value: Tally.add_done,
-    Attempt.SUBMITTING.value: Tally.add_open,
-    Attempt.RUNNING.value: Tally.add_open,
-    Attempt.UNKNOWN.value: Tally.add_open,
-    Attempt.FAILED.value: Tally.add_failed,
-    Attempt.LOST.value: Tally.add_gone,
-    Attempt.ABANDONED.value: Tally.add_gone,
+    AttemptState.SUCCEEDED.value: Tally.add_done,
+    AttemptState.SURPLUS.value: Tally.add_done,
+    AttemptState.SUBMITTING.value: Tally.add_open,
+    AttemptState.RUNNING.value: Tally.add_open,
+    AttemptState.UNKNOWN.value: Tally.add_open,
+    AttemptState.FAILED.value: Tally.add_failed,
+    AttemptState.LOST.value: Tally.add_gone,
+    AttemptState.ABANDONED.value: Tally.add_gone,
 }

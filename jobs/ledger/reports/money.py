@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, case, func, literal_column
 
 from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.reports.books import AuditLine, Entry, Money
-from jobs.states import Attempt, Image
+from jobs.states import AttemptState, ImageState
 
 #: Attempts that are read at once.
 PAGE = 2_000
@@ -71,7 +71,7 @@ def _by_image(only: Any) -> Select[Any]:
 
 
 #: What an attempt's charge counts as, where no image tells it; of a forgotten one some may have come.
-_WITHOUT_IMAGES = {Attempt.FAILED: "undelivered", Attempt.LOST: "lost", Attempt.ABANDONED: "given_up"}
+_WITHOUT_IMAGES = {AttemptState.FAILED: "undelivered", AttemptState.LOST: "lost", AttemptState.ABANDONED: "given_up"}
 
 
 def _add_attempts(sums: dict[str, int], row: Any) -> None:
@@ -79,14 +79,14 @@ def _add_attempts(sums: dict[str, int], row: Any) -> None:
     sums["reserved"] += ever
     sums["charged"] += charged
     sums["refunded"] += ever - open_ - charged
-    sums["unknown" if row.state == Attempt.UNKNOWN else "in_flight"] += open_
+    sums["unknown" if row.state == AttemptState.UNKNOWN else "in_flight"] += open_
     if row.state in _WITHOUT_IMAGES:
-        sums[_WITHOUT_IMAGES[Attempt(row.state)]] += int(row.beside)
+        sums[_WITHOUT_IMAGES[AttemptState(row.state)]] += int(row.beside)
 
 
 def _add_images(sums: dict[str, int], row: Any) -> None:
-    words = {Image.STORED: "stored", Image.GENERATED: "waiting", Image.LOST: "lost"}
-    word = "surplus" if row.surplus and row.state != Image.LOST else words[Image(row.state)]
+    words = {ImageState.STORED: "stored", ImageState.GENERATED: "waiting", ImageState.LOST: "lost"}
+    word = "surplus" if row.surplus and row.state != ImageState.LOST else words[ImageState(row.state)]
     sums[word] += int(row.price)
     sums["unpriced"] += int(row.unpriced)
 
@@ -95,7 +95,7 @@ def _add_images(sums: dict[str, int], row: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditWish:
+class AuditFilter:
     """Which attempts: all of them, or those of a batch, an account, a time. `until` is not in it."""
 
     batch: str | None = None
@@ -104,7 +104,7 @@ class AuditWish:
     until: float | None = None
 
 
-def audited(tx: Connection, wish: AuditWish) -> array[int]:
+def audited(tx: Connection, wish: AuditFilter) -> array[int]:
     """The attempts' numbers, in the order of their intents: eight bytes each, so that a million can be paged."""
     wanted = select(attempts.c.id)
     if wish.batch is not None:
@@ -146,9 +146,9 @@ _LINES = (
 
 def _delivered(tx: Connection, ids: Sequence[int]) -> dict[int, tuple[int, int, int]]:
     """Images that came for each attempt, how many of them are surplus, and what these cost."""
-    kept = images.c.surplus & (images.c.state != Image.LOST)
+    kept = images.c.surplus & (images.c.state != ImageState.LOST)
     sums = (func.count(), func.sum(case((kept, 1), else_=0)), func.sum(case((kept, COST_OF_IMAGE), else_=0)))
-    mine = (images.c.attempt_id.in_(ids), images.c.state != Image.MISSING)
+    mine = (images.c.attempt_id.in_(ids), images.c.state != ImageState.MISSING)
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     found = tx.execute(
         select(images.c.attempt_id, *sums).select_from(joined).where(*mine).group_by(images.c.attempt_id)

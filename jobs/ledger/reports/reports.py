@@ -23,9 +23,9 @@ from jobs.ledger.claims import copy_stops, reuse
 from jobs.ledger.database.events import history
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
 from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
-from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, Stuck
+from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, StuckImage
 from jobs.policy.reuse import NEVER_DIES
-from jobs.states import AT_STAKE, IN_FLIGHT, Attempt, Image, Job
+from jobs.states import AT_STAKE, IN_FLIGHT, AttemptState, ImageState, JobState
 from providers.registry import PROVIDERS
 from providers.types import Request
 
@@ -79,17 +79,17 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         batch=batch,
         jobs=rows,
         images_total=asked + images_counted.out,
-        images_stored=counted[Image.STORED][0],
-        images_generated=counted[Image.GENERATED][0] - images_stuck,
+        images_stored=counted[ImageState.STORED][0],
+        images_generated=counted[ImageState.GENERATED][0] - images_stuck,
         images_in_flight=money["flying"][1],
         images_unknown=money["unknown"][1],
-        images_lost=counted[Image.LOST][0],
-        bytes_stored=counted[Image.STORED][1],
+        images_lost=counted[ImageState.LOST][0],
+        bytes_stored=counted[ImageState.STORED][1],
         waits_at=_waits_at(tx, batch.id),
-        wrong_pixels=counted[Image.STORED][2],
+        wrong_pixels=counted[ImageState.STORED][2],
         unknown_money=money["unknown"][0],
         lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
-        lost_image_money=_lost_image_money(tx, batch.id) if counted[Image.LOST][0] else 0,
+        lost_image_money=_lost_image_money(tx, batch.id) if counted[ImageState.LOST][0] else 0,
         remaining_money=remaining,
         in_flight_money=money["flying"][0],
         errors=_errors(tx, batch.id),
@@ -115,15 +115,15 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
 
 
 def _listed() -> Any:
-    return jobs.c.position.is_not(None) | jobs.c.state.in_([Job.WORKING, Job.HELD])
+    return jobs.c.position.is_not(None) | jobs.c.state.in_([JobState.WORKING, JobState.HELD])
 
 
 def _dropped() -> Any:
     """In no manifest any more, and nothing runs for it. Found by their positions: the others are not read for them."""
-    return jobs.c.position.is_(None) & jobs.c.state.not_in([Job.WORKING, Job.HELD])
+    return jobs.c.position.is_(None) & jobs.c.state.not_in([JobState.WORKING, JobState.HELD])
 
 
-def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int, int]:
+def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[JobState, int], int, int]:
     """Rows by state, the images that the listed ones ask for, and how many of the done are not listed any more.
 
     A row that was taken out and is done is done all the same; one without its images is nobody's any more.
@@ -131,25 +131,25 @@ def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[Job, int], int, int
     every = _rows_by_state(tx, batch_id, jobs.c.state)
     # Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
     dropped = _rows_by_state(tx, batch_id, literal_column("coalesce(jobs.state, '')"), _dropped())
-    out, _ = dropped.get(Job.DONE, (0, 0))
+    out, _ = dropped.get(JobState.DONE, (0, 0))
     counted = {state: _less(found, dropped.get(state, (0, 0))) for state, found in every.items()}
-    asked = sum(found[1] for state, found in counted.items() if state not in (Job.SKIPPED, Job.INVALID))
-    counted[Job.DONE] = every.get(Job.DONE, (0, 0))
+    asked = sum(found[1] for state, found in counted.items() if state not in (JobState.SKIPPED, JobState.INVALID))
+    counted[JobState.DONE] = every.get(JobState.DONE, (0, 0))
     return {state: found[0] for state, found in counted.items() if found[0]}, asked, out
 
 
-def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[Job, tuple[int, int]]:
+def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[JobState, tuple[int, int]]:
     counted = select(state, func.count(), func.sum(jobs.c.n)).where(jobs.c.batch_id == batch_id, *only)
-    return {Job(found): (rows, int(n)) for found, rows, n in tx.execute(counted.group_by(state))}
+    return {JobState(found): (rows, int(n)) for found, rows, n in tx.execute(counted.group_by(state))}
 
 
 Count = tuple[int, ...]  # images, bytes, images with other pixels than asked for
-Counts = dict[tuple[Image, bool], Count]  # by state and surplus
+Counts = dict[tuple[ImageState, bool], Count]  # by state and surplus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ImageCounts:
-    wanted: dict[Image, Count]  # without those that a redo has replaced, and those nobody asked for
+    wanted: dict[ImageState, Count]  # without those that a redo has replaced, and those nobody asked for
     out: int  # of the stored: of rows that are in no manifest any more
     aside: int  # stored as well: replaced, or nobody asked for them
 
@@ -160,12 +160,14 @@ def _image_counts(tx: Connection, batch_id: int) -> _ImageCounts:
     mine = (jobs.c.batch_id == batch_id, images.c.surplus.is_(False))
     redone = _by_state(tx, joined, *mine, jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision)
     out = _by_state(tx, joined, *mine, _dropped(), images.c.revision == jobs.c.revision)
-    wanted = {state: _less(every[state, False], redone[state, False]) for state in Image}
-    wanted[Image.LOST] = _less(wanted[Image.LOST], out[Image.LOST, False])  # nobody waits for these any more
-    copied = every[Image.GENERATED, False][0] + every[Image.GENERATED, True][0]  # whatever was paid is copied
-    wanted[Image.GENERATED] = (copied, 0, 0)
-    aside = every[Image.STORED, True][0] + redone[Image.STORED, False][0]
-    return _ImageCounts(wanted=wanted, out=out[Image.STORED, False][0], aside=aside)
+    wanted = {state: _less(every[state, False], redone[state, False]) for state in ImageState}
+    wanted[ImageState.LOST] = _less(
+        wanted[ImageState.LOST], out[ImageState.LOST, False]
+    )  # nobody waits for these any more
+    copied = every[ImageState.GENERATED, False][0] + every[ImageState.GENERATED, True][0]  # whatever was paid is copied
+    wanted[ImageState.GENERATED] = (copied, 0, 0)
+    aside = every[ImageState.STORED, True][0] + redone[ImageState.STORED, False][0]
+    return _ImageCounts(wanted=wanted, out=out[ImageState.STORED, False][0], aside=aside)
 
 
 def _less(all_of_them: tuple[int, ...], *some: tuple[int, ...]) -> tuple[int, ...]:
@@ -176,11 +178,11 @@ def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
     groups = (images.c.state, images.c.surplus)
     wrong = func.sum(case((images.c.flags.like(HAS_WRONG_PIXELS), 1), else_=0))
     sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
-    counts: Counts = {(state, surplus): (0, 0, 0) for state in Image for surplus in (False, True)}
-    made = images.c.state.in_([Image.GENERATED, Image.STORED, Image.LOST])
+    counts: Counts = {(state, surplus): (0, 0, 0) for state in ImageState for surplus in (False, True)}
+    made = images.c.state.in_([ImageState.GENERATED, ImageState.STORED, ImageState.LOST])
     rows = tx.execute(sums.where(*where, made).group_by(*groups))
     for state, surplus, count, size, odd in rows:
-        counts[Image(state), bool(surplus)] = count, int(size), int(odd)
+        counts[ImageState(state), bool(surplus)] = count, int(size), int(odd)
     return counts
 
 
@@ -194,10 +196,10 @@ _BESIDE = attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.c
 
 def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
     """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
-    lost = attempts.c.state.in_([Attempt.LOST, Attempt.ABANDONED])
+    lost = attempts.c.state.in_([AttemptState.LOST, AttemptState.ABANDONED])
     group = case(
-        (attempts.c.state.in_([Attempt.SUBMITTING, Attempt.RUNNING]), "flying"),
-        (attempts.c.state == Attempt.UNKNOWN, "unknown"),
+        (attempts.c.state.in_([AttemptState.SUBMITTING, AttemptState.RUNNING]), "flying"),
+        (attempts.c.state == AttemptState.UNKNOWN, "unknown"),
         # Given up, and its task was found since: asked about, as any that runs.
         (attempts.c.next_poll_at.is_not(None), "flying"),
         (lost, "lost"),
@@ -218,14 +220,14 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
 def _dead_link_money(tx: Connection, batch_id: int) -> int:
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
-    return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == Image.LOST)).scalar_one())
+    return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == ImageState.LOST)).scalar_one())
 
 
 def _lost_image_money(tx: Connection, batch_id: int) -> int:
     """The same of the images that are counted: not of those that were made anew or are wanted no more."""
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id).join(jobs, jobs.c.id == images.c.job_id)
     dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
-    mine = (images.c.batch_id == batch_id, images.c.state == Image.LOST, IS_CURRENT, ~_dropped())
+    mine = (images.c.batch_id == batch_id, images.c.state == ImageState.LOST, IS_CURRENT, ~_dropped())
     return int(tx.execute(dead.where(*mine)).scalar_one())
 
 
@@ -245,7 +247,7 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, b
         func.min(case((listed, jobs.c.ready_at))),
     )
     joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
-    free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
+    free = (images.c.state == ImageState.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
     parts = select(func.coalesce(func.sum(jobs.c.price), 0), func.count()).select_from(joined)
     price, count, unpriced, next_at = tx.execute(sums.where(*ready)).one()
     more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
@@ -270,7 +272,7 @@ def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
-    bad = [Job.FAILED, Job.PARTIAL, Job.LOST]
+    bad = [JobState.FAILED, JobState.PARTIAL, JobState.LOST]
     mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(bad), _listed())
     counted = select(jobs.c.error_code, func.count()).where(*mine).group_by(jobs.c.error_code)
     return {code or "unknown": count for code, count in tx.execute(counted)}
@@ -297,12 +299,12 @@ def _is_stuck(batch_id: int) -> tuple[Any, ...]:
     return (*waits, images.c.next_copy_at.is_(None))
 
 
-def _stuck(tx: Connection, batch_id: int) -> tuple[Stuck, ...]:
+def _stuck(tx: Connection, batch_id: int) -> tuple[StuckImage, ...]:
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, attempts.c.price).select_from(joined).where(*_is_stuck(batch_id))
     rows = tx.execute(wanted.order_by(jobs.c.position, images.c.slot).limit(_NAMED))
     return tuple(
-        Stuck(
+        StuckImage(
             key=shown_key(row.key),
             slot=row.slot,
             code=row.error_code or "",
@@ -350,7 +352,7 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     """
     of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
     mine = () if batch is None else (attempts.c.batch_id == of_batch,)
-    states = [Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN]
+    states = [AttemptState.SUBMITTING, AttemptState.RUNNING, AttemptState.UNKNOWN]
     flying = select(
         func.coalesce(func.sum(attempts.c.n - attempts.c.came), 0), func.coalesce(func.sum(attempts.c.reserved), 0)
     )
@@ -404,7 +406,7 @@ class _Cost:
 
 
 #: Nobody told what it cost: what was set aside counts. Images may have come all the same, or none.
-_ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == Attempt.FAILED) & (
+_ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == AttemptState.FAILED) & (
     attempts.c.charged > 0
 )
 
@@ -412,7 +414,7 @@ _ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == 
 def _costs(tx: Connection, job_ids: list[int]) -> dict[int, _Cost]:
     """What each job's attempts have cost so far at list price."""
     estimated = func.sum(case((_ESTIMATED, 1), else_=0))
-    unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == Attempt.SUCCEEDED), 1), else_=0))
+    unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == AttemptState.SUCCEEDED), 1), else_=0))
     sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced, estimated)
     found = tx.execute(sums.where(attempts.c.job_id.in_(job_ids)).group_by(attempts.c.job_id))
     return {
@@ -428,7 +430,7 @@ def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
         line=row.line,
         key=shown_key(row.key),
         carried=orjson.loads(row.carried),
-        state=Job(row.state),
+        state=JobState(row.state),
         revision=row.revision,
         request=Request.from_json(row.request) if row.request else None,
         provider=row.provider,
@@ -447,13 +449,13 @@ def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
 
 def _before(row: Any, slots: list[Any]) -> tuple[StoredImage, ...]:
     """What the row was given before it was to be made anew, until an image of the new revision is stored."""
-    stored = [slot for slot in slots if slot.state == Image.STORED]
+    stored = [slot for slot in slots if slot.state == ImageState.STORED]
     newest = max((slot.revision for slot in stored), default=row.revision)
     return tuple(_as_stored(slot) for slot in stored if slot.revision == newest < row.revision)
 
 
 def _is_reused(slot: Any) -> bool:
-    return slot.source_id is not None and slot.attempt_id is None and slot.state != Image.MISSING
+    return slot.source_id is not None and slot.attempt_id is None and slot.state != ImageState.MISSING
 
 
 def _as_stored(row: Any) -> StoredImage:
@@ -495,7 +497,7 @@ def story(tx: Connection, name: str, key: str) -> Story | None:
     if row is None:
         return None
     result = next(_results(tx, [row]))
-    waits = row.ready_at if row.state == Job.READY and row.ready_at else None
+    waits = row.ready_at if row.state == JobState.READY and row.ready_at else None
     told = tuple(_as_event(event) for event in history(tx, row.id))
     older = tuple(_as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
     stories = _attempt_stories(tx, row.id)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.values import DayLimit, LearntLimits
-from jobs.ledger.accounts.worker_values import Stop, Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims.values import Failing, TakenFrom
 from jobs.manifest.raw_rows import as_text
 from jobs.policy.poll_schedule import Durations
 from jobs.policy.token_costs import Cost, CostKind
-from jobs.states import Job as JobState
+from jobs.states import JobState
 from providers.types import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stuck:
+class StuckImage:
     """A paid image that only a person can help: it is not copied again by itself."""
 
     key: str
@@ -55,20 +55,20 @@ class Progress:
     copy_words: Mapping[str, str] = field(default_factory=dict)  # what one of them was told, by the same code
     images_stuck: int = 0  # paid, and copied again only on a person's word
     stuck_money: int = 0
-    stuck: tuple[Stuck, ...] = ()  # the first of them
+    stuck: tuple[StuckImage, ...] = ()  # the first of them
     lost_image_money: int = 0  # of `lost_money`, what the images cost that `images_lost` counts
     images_aside: int = 0  # stored too: replaced by a redo, or more than was asked for
     rows_out: int = 0  # of the rows that are done: in the newest manifest no more
     images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
     moved: bool = False  # the database was restored or failed over: submits wait for a word
-    troubles: tuple[Trouble, ...] = ()  # of its destination, where asked for: submits wait
+    troubles: tuple[DestinationTrouble, ...] = ()  # of its destination, where asked for: submits wait
     failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
     wrong_pixels: int = 0  # stored images with other pixels than asked for
     waits_at: frozenset[str] | None = None  # providers that its ready rows are to go to; None: nobody has looked
     unwritable: str | None = None  # why the ledger takes no writes, where somebody has looked; follows "the ledger"
     has_unpriced: bool = False  # a row that waits has no price, and fits no budget; one of $0 fits any
     budget_allows: bool | None = None  # whether an image of its next row fits its budget; None: nobody looked
-    stop: Stop | None = None  # `pause --all`: nobody claims a submit
+    stop: EmergencyStop | None = None  # `pause --all`: nobody claims a submit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import math
 import pytest
 from sqlalchemy import update
 
-from cli.commands.accounts import Standing, _document, _page
+from cli.commands.accounts import AccountsReport, _document, _page
 from cli.output.progress import paused_line
 from jobs.facts import AccountPaused, SubmitAccepted
 from jobs.ledger.database.schema import jobs
@@ -51,7 +51,7 @@ def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
     paused(ledger, YEAR_33715)
     (account,) = ledger.accounts()
 
-    page = _page(Standing([account], [], NOW, ledger.uses(NOW)), Settings())
+    page = _page(AccountsReport([account], [], NOW, ledger.uses(NOW)), Settings())
 
     assert account.rests_until(NOW) is None
     assert any("awake" in line for line, _ in page)

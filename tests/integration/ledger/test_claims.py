@@ -16,7 +16,7 @@ from jobs.ledger.accounts import places
 from jobs.ledger.claims import submits
 from jobs.ledger.database.schema import accounts
 from jobs.policy import adaptive_limits
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support import ROOT, stocked_ledger
 from tests.support.patience import AT_LAST
@@ -206,7 +206,7 @@ def test_a_run_of_one_batch_spends_for_no_other(ledger):
     intents = ledger.claim_submits("main", NOW, lease=90, only="mine").intents
 
     assert {intent.batch_id for intent in intents} == {mine.id}
-    assert ledger.progress("left-unfinished").jobs == {Job.READY: 3}
+    assert ledger.progress("left-unfinished").jobs == {JobState.READY: 3}
 
 
 def test_a_paused_batch_is_not_claimed_from_until_it_is_resumed(ledger):
@@ -226,7 +226,7 @@ def test_an_account_without_balance_rests_and_its_jobs_stay_ready(ledger):
     ledger.record([_refused(first, Kind.ACCOUNT, "no_balance")], NOW)
 
     assert stocked_ledger.claim(ledger, NOW + 1) == 0
-    assert ledger.progress("spring").jobs == {Job.READY: 5}
+    assert ledger.progress("spring").jobs == {JobState.READY: 5}
     assert ledger.accounts()[0].paused_code == "no_balance"
 
 

@@ -12,7 +12,7 @@ from jobs.errors import BadInput
 from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW
@@ -199,7 +199,7 @@ def test_a_deadline_buys_nothing(ledger, running):
         ledger.record([TaskStillRunning(attempt_id=d.attempt_id, at=now, next_poll_at=now + 600) for d in due], now)
         ledger.sweep(now)
 
-    assert ledger.progress("spring").jobs == {Job.WORKING: 2, Job.READY: 1}
+    assert ledger.progress("spring").jobs == {JobState.WORKING: 2, JobState.READY: 1}
     assert len(ledger.claim_submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import create_engine, insert, select, text
 
 from jobs.facts import ImageChecked, ImageDelayed, ImageStored
 from jobs.ledger import open_ledger
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.database.schema import accounts, copy_failures
 from jobs.policy.copy_failures import BEGUN, ENOUGH, FIRST_PROBE
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 from tests.support import lived_ledger, stocked_ledger
 from tests.support.patience import AT_LAST, until
 from tests.support.stocked_ledger import NOW
@@ -158,7 +158,9 @@ def test_what_waits_for_a_bucket_that_is_away_counts_for_nobody(ledger):
     buy(ledger, 2 * ENOUGH, only="spring")
     assert buy(ledger, 1, only="autumn") == 0
 
-    away = Trouble(dest="/tmp/dest", kind=DestTrouble.REFUSES, since=NOW, code="bucket_denied", message="403")
+    away = DestinationTrouble(
+        dest="/tmp/dest", kind=TroubleKind.REFUSES, since=NOW, code="bucket_denied", message="403"
+    )
     ledger.say_troubles("one", [away], NOW)
 
     assert buy(ledger, 1, only="autumn") == 1

@@ -10,14 +10,14 @@ import pytest
 from jobs.facts import ImageDelayed
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts import destinations
-from jobs.ledger.accounts.worker_values import Trouble
+from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.policy.copy_headroom import ENOUGH_WAITING, SAVED_BEFORE
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 from tests.support import lived_ledger, stocked_ledger
 from tests.support.stocked_ledger import NOW
 
-REFUSES = Trouble(dest="/tmp/dest", kind=DestTrouble.REFUSES, since=NOW, code="bucket_denied", message="403")
-BEHIND = dataclasses.replace(REFUSES, kind=DestTrouble.BEHIND, code="copies_behind", message="slow")
+REFUSES = DestinationTrouble(dest="/tmp/dest", kind=TroubleKind.REFUSES, since=NOW, code="bucket_denied", message="403")
+BEHIND = dataclasses.replace(REFUSES, kind=TroubleKind.BEHIND, code="copies_behind", message="slow")
 
 
 def generated(ledger, lives, **batch):

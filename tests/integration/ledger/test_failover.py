@@ -8,7 +8,7 @@ import pytest
 
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed, TaskSucceeded
 from jobs.policy.failover import PATIENCE, Failover
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind, Route
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW, PRICE
@@ -73,7 +73,7 @@ def test_a_batch_tolerates_as_many_failed_tasks_as_its_settings_say(stocked, ret
     ledger = stocked(failover=Failover.OFF, retries=retries)
 
     assert fail(ledger) == retries + 1
-    assert jobs(ledger) == {Job.FAILED: 1}
+    assert jobs(ledger) == {JobState.FAILED: 1}
     assert there(ledger) == ()
 
 
@@ -82,7 +82,7 @@ def test_a_row_that_failed_out_goes_to_another_provider_at_once_and_is_never_see
 
     assert fail(ledger) == 2
 
-    assert jobs(ledger) == {Job.READY: 1}
+    assert jobs(ledger) == {JobState.READY: 1}
     assert ledger.progress("spring").errors == {}
     (intent,) = there(ledger)
     assert intent.provider_model == "gpt-image-2"
@@ -98,7 +98,7 @@ def test_a_row_that_failed_at_both_ends(stocked):
     fail(ledger)
     fail(ledger, LATER, "there")
 
-    assert jobs(ledger) == {Job.FAILED: 1}
+    assert jobs(ledger) == {JobState.FAILED: 1}
 
 
 @pytest.mark.parametrize("kind", [Kind.MODERATION, Kind.PERMANENT])
@@ -106,7 +106,7 @@ def test_what_the_provider_finds_wrong_with_the_row_goes_nowhere(stocked, kind):
     ledger = stocked()
 
     assert fail(ledger, kind=kind, code="moderation") == 1
-    assert jobs(ledger) == {Job.FAILED: 1}
+    assert jobs(ledger) == {JobState.FAILED: 1}
 
 
 def test_a_row_with_an_attempt_that_was_or_may_have_been_paid_stays(stocked):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.facts import SubmitRefused
-from jobs.states import Batch
+from jobs.states import BatchState
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW
@@ -27,7 +27,7 @@ def test_fifty_rows_that_failed_alike_pause_a_batch_and_say_why(ledger):
     assert ledger.pause_hopeless() == [("spring", "invalid_parameters")]
     batch = ledger.find_batch("spring")
     assert (batch.state, batch.reason) == (
-        Batch.PAUSED,
+        BatchState.PAUSED,
         "over half of the rows that ended failed with invalid_parameters",
     )
 

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.errors import BadInput
 from jobs.facts import SubmitUnclear, TaskSucceeded
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.ledger_books import check_money
 from tests.support.stocked_ledger import NOW, PRICE, made, rows, stock
 
@@ -32,7 +32,7 @@ def test_a_task_found_after_giving_up_is_polled_its_images_are_kept_and_its_mone
     assert due.task_id == "seen"
     assert (check_money(ledger).waiting, check_money(ledger).surplus, check_money(ledger).given_up) == (0, PRICE, 0)
     assert ledger.progress("spring").batch.charged == PRICE
-    assert ledger.progress("spring").jobs == {Job.FAILED: 1}
+    assert ledger.progress("spring").jobs == {JobState.FAILED: 1}
     assert ledger.progress("spring").images_generated == 1
     assert [event.name for event in ledger.story("spring", "k0").events].count("resolved") == 2
     assert not ledger.given_up("spring", "k0"), "it has its task now"

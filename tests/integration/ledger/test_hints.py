@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed, TaskStillRunning, TaskSucceeded
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW, PRICE
@@ -31,7 +31,7 @@ def test_a_hint_of_a_lost_submit_is_to_be_looked_into_and_changes_nothing_until_
 
     assert ledger.hear(ledger.callback_token(intent.attempt_id), "task-1", NOW) == "poll:main"
 
-    assert ledger.progress("spring").jobs == {Job.HELD: 1}
+    assert ledger.progress("spring").jobs == {JobState.HELD: 1}
     assert ledger.claim_hints("main", NOW + 1, lease=30) == []
     (due,) = ledger.claim_hints("main", NOW + 3, lease=30)
     assert (due.attempt_id, due.task_id, due.intended_at) == (intent.attempt_id, "task-1", NOW)
@@ -144,7 +144,7 @@ def test_a_twin_that_fails_costs_its_row_nothing(ledger, intent):
 
     ledger.record([TaskFailed(attempt_id=twin.attempt_id, at=NOW, **failed)], NOW)
 
-    assert ledger.progress("spring").jobs == {Job.WORKING: 1}
+    assert ledger.progress("spring").jobs == {JobState.WORKING: 1}
     assert ledger.progress("spring").batch.reserved == PRICE
 
 
@@ -157,7 +157,7 @@ def test_the_policy_pays_again_within_its_budget_and_not_before_its_time(ledger)
     assert ledger.pay_unknown_again(NOW + 180, 2 * PRICE) == 2
     assert ledger.pay_unknown_again(NOW + 180, 2 * PRICE) == 0
 
-    assert ledger.progress("spring").jobs == {Job.READY: 2, Job.HELD: 1}
+    assert ledger.progress("spring").jobs == {JobState.READY: 2, JobState.HELD: 1}
 
 
 def test_only_a_callback_that_names_our_own_task_says_that_callbacks_come_through(ledger, intent):

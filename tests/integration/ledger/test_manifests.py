@@ -19,7 +19,7 @@ from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.database import engine, migrations, schema
 from jobs.policy.failover import Failover
 from jobs.results.rows import row_values
-from jobs.states import ATTEMPT_STEPS, Attempt, Job
+from jobs.states import ATTEMPT_STEPS, AttemptState, JobState
 from tests.support import ROOT, stocked_ledger
 from tests.support.stocked_ledger import NOW
 
@@ -36,7 +36,7 @@ def test_the_same_manifest_again_adds_nothing(ledger):
 
     progress = ledger.progress("spring")
     assert progress.images_total == 2500
-    assert progress.jobs == {Job.READY: 2500 - 128, Job.WORKING: 128}
+    assert progress.jobs == {JobState.READY: 2500 - 128, JobState.WORKING: 128}
 
 
 def test_added_rows_are_new_and_results_follow_the_newest_order(ledger):
@@ -95,15 +95,15 @@ def test_a_manifest_that_breaks_in_the_middle_leaves_nothing(ledger):
 
 
 def test_rows_that_are_no_jobs_are_told_in_their_place_and_may_share_a_key(ledger):
-    bad = _at(1, stocked_ledger.row(0), state=Job.INVALID, error_code="bad_row", message="n: two", request=None)
+    bad = _at(1, stocked_ledger.row(0), state=JobState.INVALID, error_code="bad_row", message="n: two", request=None)
     stocked_ledger.stock(
-        ledger, [stocked_ledger.row(0), bad, _at(2, stocked_ledger.row(0), state=Job.SKIPPED, request=None)]
+        ledger, [stocked_ledger.row(0), bad, _at(2, stocked_ledger.row(0), state=JobState.SKIPPED, request=None)]
     )
 
     ledger.record_manifest(stocked_ledger.new_batch(), [stocked_ledger.row(0), bad], now=NOW)
 
     told = [(result.key, result.state) for result in ledger.results("spring")]
-    assert told == [("k0", Job.READY), ("k0", Job.INVALID)]
+    assert told == [("k0", JobState.READY), ("k0", JobState.INVALID)]
 
 
 def test_many_results_come_page_by_page_in_order(ledger):
@@ -230,7 +230,7 @@ def test_the_drawing_of_the_states_and_the_table_agree():
     told = {left.strip(" `"): {to.strip(" `") for to in right.split(",") if to.strip(" `-")} for left, right in lines}
 
     assert told == {state.value: {to.value for to in steps} for state, steps in ATTEMPT_STEPS.items()}
-    assert set(told) == {state.value for state in Attempt}
+    assert set(told) == {state.value for state in AttemptState}
 
 
 def elsewhere(row, **route):

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskFailed
 from jobs.ledger.reports.books import total
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW, PRICE
@@ -40,7 +40,7 @@ def test_what_an_older_revision_met_does_not_end_the_row_that_is_made_anew(ledge
 
     ledger.record([failed(intent.attempt_id, Kind.MODERATION)], NOW)
 
-    assert ledger.progress("spring").jobs == {Job.READY: 1}
+    assert ledger.progress("spring").jobs == {JobState.READY: 1}
     assert len(claimed(ledger)) == 1
 
 
@@ -54,7 +54,7 @@ def test_a_task_id_that_is_another_rows_is_never_taken_for_ones_own(ledger, apar
         ledger.record(group, NOW)
     ledger.record(facts[:1], NOW)  # told twice, it is still the first one's
 
-    assert ledger.progress("spring").jobs == {Job.WORKING: 1, Job.HELD: 1}
+    assert ledger.progress("spring").jobs == {JobState.WORKING: 1, JobState.HELD: 1}
     (held,) = ledger.unknown("spring")
     assert (held.attempt_id, held.code, held.money) == (second.attempt_id, "task_id_taken", PRICE)
 
@@ -87,7 +87,7 @@ def test_a_submit_that_turns_out_to_have_stayed_here_after_it_was_resolved_costs
         ledger.record([not_sent(intent.attempt_id)], NOW + 200)
 
     assert charged(ledger) == 0
-    assert ledger.progress("spring").jobs == {Job.FAILED if how == "give-up" else Job.READY: 1}
+    assert ledger.progress("spring").jobs == {JobState.FAILED if how == "give-up" else JobState.READY: 1}
     assert total(ledger.money("spring")).closes
 
 

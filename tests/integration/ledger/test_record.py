@@ -31,7 +31,7 @@ from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.schema import attempts, batches, days, images, jobs
 from jobs.policy.doubts import Doubt, Doubted
 from jobs.results.progress import images_to_come
-from jobs.states import Attempt, Image, Job
+from jobs.states import AttemptState, ImageState, JobState
 from providers.types import Kind, Request
 from tests.support import stocked_ledger
 from tests.support.ledger_books import check_money
@@ -80,13 +80,13 @@ def state(ledger):
 
 def test_an_accepted_and_finished_image_is_copied_and_its_row_is_done(ledger, intent):
     ledger.record([accepted(intent.attempt_id)], NOW)
-    assert state(ledger) is Job.WORKING
+    assert state(ledger) is JobState.WORKING
     ledger.record([succeeded(intent.attempt_id)], NOW)
 
     store(ledger)
 
     progress = ledger.progress("spring")
-    assert progress.jobs == {Job.DONE: 1}
+    assert progress.jobs == {JobState.DONE: 1}
     assert (progress.batch.charged, progress.batch.reserved) == (PRICE, 0)
 
 
@@ -102,20 +102,20 @@ def test_a_fact_told_twice_changes_nothing(ledger, intent):
 
 def test_an_answer_after_the_lease_ended_counts(ledger, intent):
     ledger.sweep(NOW + 91)
-    assert state(ledger) is Job.HELD
+    assert state(ledger) is JobState.HELD
 
     ledger.record([accepted(intent.attempt_id, at=NOW + 200)], NOW + 200)
     ledger.record([succeeded(intent.attempt_id)], NOW + 201)
     store(ledger)
 
-    assert state(ledger) is Job.DONE
+    assert state(ledger) is JobState.DONE
 
 
 def test_an_unknown_attempt_is_held_with_its_money_and_never_claimed_again(ledger, intent):
     ledger.record([unclear(intent.attempt_id)], NOW)
 
     progress = ledger.progress("spring")
-    assert progress.jobs == {Job.HELD: 1}
+    assert progress.jobs == {JobState.HELD: 1}
     assert progress.unknown_money == progress.batch.reserved == PRICE
     assert stocked_ledger.claim(ledger, NOW + 1e6) == 0
     (listed,) = ledger.unknown("spring")
@@ -135,7 +135,7 @@ def test_paying_again_frees_the_slot_and_a_late_success_becomes_surplus(ledger, 
     assert [poll.task_id for poll in polled] == ["task-1"]
     assert sorted(image.surplus for image in store(ledger)) == [False, True]
     assert ledger.progress("spring").batch.charged == 2 * PRICE
-    assert ledger.progress("spring").jobs == {Job.DONE: 1}
+    assert ledger.progress("spring").jobs == {JobState.DONE: 1}
 
 
 def test_giving_up_ends_the_row_and_its_money_counts_as_spent(ledger, intent):
@@ -144,7 +144,7 @@ def test_giving_up_ends_the_row_and_its_money_counts_as_spent(ledger, intent):
     ledger.resolve_unknown([intent.attempt_id], "give-up", NOW)
 
     progress = ledger.progress("spring")
-    assert progress.jobs == {Job.FAILED: 1}
+    assert progress.jobs == {JobState.FAILED: 1}
     assert (progress.batch.reserved, progress.batch.charged, progress.lost_money) == (0, PRICE, PRICE)
 
 
@@ -173,10 +173,10 @@ def test_a_moderated_row_fails_at_once_and_costs_nothing(ledger, intent):
 
     progress = ledger.progress("spring")
     assert progress.errors == {"moderation": 1}
-    assert (progress.jobs, progress.batch.reserved) == ({Job.FAILED: 1}, 0)
+    assert (progress.jobs, progress.batch.reserved) == ({JobState.FAILED: 1}, 0)
     assert ledger.retry("spring", NOW) == 0
     assert ledger.retry("spring", NOW, error="moderation") == 1
-    assert state(ledger) is Job.READY
+    assert state(ledger) is JobState.READY
 
 
 def test_what_was_not_sent_is_free_to_go_again(ledger, intent):
@@ -213,7 +213,7 @@ def test_more_images_than_asked_are_kept_as_surplus(ledger, intent):
     ledger.record([accepted(intent.attempt_id), succeeded(intent.attempt_id, count=3)], NOW)
 
     assert sorted(image.surplus for image in store(ledger)) == [False, True, True]
-    assert state(ledger) is Job.DONE
+    assert state(ledger) is JobState.DONE
 
 
 def test_an_image_whose_link_died_is_lost_and_can_be_made_again(ledger, intent):
@@ -253,7 +253,7 @@ def test_text_no_database_can_hold_costs_nobody_its_record(ledger):
     ledger.record(facts, NOW)
 
     assert len(ledger.story("spring", odd.key).attempts[0].raw) <= 4000
-    assert ledger.story("spring", fine.key).attempts[0].state == Attempt.RUNNING
+    assert ledger.story("spring", fine.key).attempts[0].state == AttemptState.RUNNING
 
 
 def test_the_same_odd_answer_to_many_polls_is_one_event_with_its_count(ledger, intent):
@@ -306,11 +306,11 @@ def test_a_part_is_paid_and_copied_while_the_rest_keeps_its_money_and_its_slot(l
 
     done = check_money(ledger)
     store(ledger)
-    assert (asked_on.charged, asked_on.in_flight, held) == (PRICE, PRICE, Job.WORKING)
+    assert (asked_on.charged, asked_on.in_flight, held) == (PRICE, PRICE, JobState.WORKING)
     assert (done.charged, done.waiting, done.in_flight) == (30_001, 30_001, 0)
     (result,) = ledger.results("spring")
     assert sorted(image.cost for image in result.images) == [15_000, 15_001]
-    assert state(ledger) is Job.DONE
+    assert state(ledger) is JobState.DONE
 
 
 def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
@@ -323,7 +323,7 @@ def test_a_cancelled_batch_sends_no_more_and_keeps_what_is_paid(ledger):
     store(ledger)
 
     assert stocked_ledger.claim(ledger, NOW) == 0
-    assert ledger.progress("spring").jobs == {Job.CANCELLED: 2, Job.DONE: 1}
+    assert ledger.progress("spring").jobs == {JobState.CANCELLED: 2, JobState.DONE: 1}
 
 
 def test_cancel_counts_every_row_that_will_lack_images(ledger):
@@ -450,15 +450,15 @@ def _check_books(ledger):
         batch = tx.execute(select(batches)).one()
         assert (batch.reserved, batch.charged) == (reserved or 0, charged or 0)
         for attempt in tx.execute(select(attempts)):
-            open_ = attempt.state in (Attempt.SUBMITTING, Attempt.RUNNING, Attempt.UNKNOWN)
+            open_ = attempt.state in (AttemptState.SUBMITTING, AttemptState.RUNNING, AttemptState.UNKNOWN)
             assert open_ or attempt.reserved == 0
-            mine = (images.c.attempt_id == attempt.id, images.c.state == Image.MISSING)
+            mine = (images.c.attempt_id == attempt.id, images.c.state == ImageState.MISSING)
             held = tx.execute(select(func.count()).where(*mine)).scalar_one()
             assert open_ or held == 0, "a slot waits for an attempt that has ended"
             assert held <= len(json.loads(attempt.slots))
         _check_days(tx)
         for job in tx.execute(select(jobs)):
-            assert (job.state == Job.READY) == (_free(tx, job) > 0 and not job.closed)
+            assert (job.state == JobState.READY) == (_free(tx, job) > 0 and not job.closed)
 
 
 def _check_days(tx):
@@ -472,5 +472,5 @@ def _check_days(tx):
 
 def _free(tx, job):
     mine = (images.c.job_id == job.id, images.c.revision == job.revision, images.c.surplus.is_(False))
-    free = (images.c.state == Image.MISSING, images.c.attempt_id.is_(None))
+    free = (images.c.state == ImageState.MISSING, images.c.attempt_id.is_(None))
     return tx.execute(select(func.count()).where(*mine, *free)).scalar_one()

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.ledger import open_ledger
 from jobs.ledger.database import send_journal
-from jobs.ledger.database.send_journal import Departures
+from jobs.ledger.database.send_journal import SendJournal
 from tests.support import ROOT, stocked_ledger
 
 NOW = stocked_ledger.NOW
@@ -81,7 +81,7 @@ def test_in_doubt_every_submit_may_have_left(ledger, monkeypatch, doubt):
 
 
 def test_a_list_that_cannot_be_written_on_is_taken_away(tmp_path, monkeypatch):
-    listed = Departures(path=tmp_path / "list")
+    listed = SendJournal(path=tmp_path / "list")
     listed.begin("crew")
     monkeypatch.setattr(os, "write", lambda *_: 1)  # a disk that filled up after the first byte
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jobs.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
-from jobs.policy.verification import Kept
-from jobs.states import Image, Job
+from jobs.policy.verification import StoredCopy
+from jobs.states import ImageState, JobState
 from tests.support.stocked_ledger import NOW, made, new_batch, row, rows, stock
 
 
@@ -30,7 +30,7 @@ def test_every_stored_image_is_listed_with_what_it_should_be(ledger):
 
     one = kept["k1"]
     assert set(kept) == {"k0", "k1", "k2"}
-    assert isinstance(one, Kept)
+    assert isinstance(one, StoredCopy)
     assert (one.path, one.sha256, one.size, one.slot, one.revision) == ("spring/k1/0.png", "a" * 64, 9, 0, 1)
     assert (one.has_task, one.link_dies_at) == (True, NOW + 3600)
 
@@ -43,14 +43,14 @@ def test_an_image_that_is_sent_back_is_copied_again_and_costs_nothing(ledger):
     assert ledger.copy_again({kept["k1"].image_id: "gone"}, NOW + 5) == 0, "it is not stored any more"
 
     counted = ledger.progress("spring")
-    assert (counted.jobs[Job.WORKING], counted.jobs[Job.DONE], counted.images_generated) == (1, 2, 1)
+    assert (counted.jobs[JobState.WORKING], counted.jobs[JobState.DONE], counted.images_generated) == (1, 2, 1)
     assert (counted.batch.charged, counted.batch.reserved) == (before.charged, before.reserved)
     assert [event.name for event in ledger.story("spring", "k1").events][-1] == "copied_again"
     ((due,), _) = ledger.claim_copies(NOW + 5, holder="me", lease=60, at_most=9)
     assert (due.key, due.recorded_sha256, due.url) == ("k1", "a" * 64, "https://cdn.example/0.png")
     ledger.record([ImageStored(image_id=due.image_id, at=NOW + 6)], NOW + 6)
-    assert ledger.progress("spring").jobs[Job.DONE] == 3
-    assert ledger.states_of_images([due.image_id]) == {Image.STORED: 1}
+    assert ledger.progress("spring").jobs[JobState.DONE] == 3
+    assert ledger.states_of_images([due.image_id]) == {ImageState.STORED: 1}
 
 
 def waiting(ledger):
@@ -73,13 +73,13 @@ def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_pa
     assert ledger.give_up([one.image_id], NOW + 5) == 0
 
     counted = ledger.progress("spring")
-    assert (counted.jobs[Job.LOST], counted.lost_money, counted.batch.charged) == (1, 20_000, 20_000)
+    assert (counted.jobs[JobState.LOST], counted.lost_money, counted.batch.charged) == (1, 20_000, 20_000)
     assert ledger.claim_copies(NOW + 99, holder="me", lease=60, at_most=9)[0] == []
     story = ledger.story("spring", "k0")
     assert (story.result.error_code, story.events[-1].name) == ("given_up", "given_up")
     assert "a page" in story.result.message
     assert ledger.retry("spring", NOW + 9) == 1
-    assert ledger.progress("spring").jobs[Job.READY] == 1
+    assert ledger.progress("spring").jobs[JobState.READY] == 1
 
 
 def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledger):
@@ -92,7 +92,7 @@ def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledg
     ledger.record([ImageStored(image_id=due.image_id, at=NOW + 62)], NOW + 62)
 
     counted = ledger.progress("spring")
-    assert (counted.jobs[Job.DONE], counted.lost_money) == (1, 0)
+    assert (counted.jobs[JobState.DONE], counted.lost_money) == (1, 0)
     (row,) = ledger.results("spring")
     assert (row.error_code, row.message) == (None, None)
 
@@ -125,14 +125,14 @@ def test_an_adopted_row_is_done_and_the_manifest_completes_it_with_what_is_lacki
     asked = row(0, n=3)
     ledger.adopt(new_batch(), [adopted(asked.request_hash, object_of(0), object_of(2))], NOW)
     counted = ledger.progress("spring")
-    assert (counted.jobs[Job.DONE], counted.images_stored, counted.batch.charged) == (1, 2, 0)
+    assert (counted.jobs[JobState.DONE], counted.images_stored, counted.batch.charged) == (1, 2, 0)
     (known,) = ledger.known(counted.batch.id, ["k0"]).values()
     assert (known.adopted, known.fits(asked.request_hash), known.lacking(3)) == (True, True, 1)
 
     stock(ledger, [asked])
 
     counted = ledger.progress("spring")
-    assert (counted.jobs[Job.READY], counted.images_ready, counted.remaining_money) == (1, 1, asked.price)
+    assert (counted.jobs[JobState.READY], counted.images_ready, counted.remaining_money) == (1, 1, asked.price)
     (result,) = ledger.results("spring")
     assert [(image.slot, image.state) for image in result.images] == [(0, "stored"), (1, "missing"), (2, "stored")]
     assert result.request == asked.request
@@ -145,7 +145,7 @@ def test_an_adopted_row_that_nothing_tells_of_is_taken_at_its_key_once(ledger):
 
     stock(ledger, [row(0)])
 
-    assert ledger.progress("spring").jobs[Job.DONE] == 1
+    assert ledger.progress("spring").jobs[JobState.DONE] == 1
     other = row(0, prompt="something else")
     (known,) = ledger.known(ledger.find_batch("spring").id, ["k0"]).values()
     assert not known.fits(other.request_hash)
@@ -159,7 +159,7 @@ def test_an_adopted_row_of_another_request_is_changed_and_made_beside_it_on_the_
     ledger.record_manifest(new_batch(), [row(0)], redo_changed=True, now=NOW)
 
     (result,) = ledger.results("spring")
-    assert (result.revision, result.state) == (2, Job.READY)
+    assert (result.revision, result.state) == (2, JobState.READY)
 
 
 def test_what_is_on_record_already_is_left_alone(ledger):

@@ -8,26 +8,26 @@ import math
 
 import pytest
 
-from cli.flow.execute import Ended, Manner, tell
-from cli.flow.options import Limits
+from cli.flow.execute import OutputMode, RunOutcome, tell
+from cli.flow.options import WorkLimits
 from cli.flow.watch import Watch
 from cli.output.progress import PlainScreen, troubles
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.claims.values import Failing
-from jobs.states import Job
+from jobs.states import JobState
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.completion import STUCK_AFTER, Reason
 
 BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}
-READY = progress(jobs={Job.DONE: 3, Job.READY: 5}, images_total=8, images_stored=3, images_ready=5)
+READY = progress(jobs={JobState.DONE: 3, JobState.READY: 5}, images_total=8, images_stored=3, images_ready=5)
 PROBED = progress(
-    jobs={Job.DONE: 3, Job.READY: 4, Job.WORKING: 1},
+    jobs={JobState.DONE: 3, JobState.READY: 4, JobState.WORKING: 1},
     images_total=8,
     images_stored=3,
     images_ready=4,
     images_in_flight=1,
 )
-RUNS = progress(jobs={Job.DONE: 3, Job.WORKING: 5}, images_total=8, images_stored=3, images_in_flight=5)
+RUNS = progress(jobs={JobState.DONE: 3, JobState.WORKING: 5}, images_total=8, images_stored=3, images_in_flight=5)
 
 
 def account(**changes):
@@ -97,7 +97,7 @@ def clock(monkeypatch):
 
 def watch(ledger, max_stall=60.0):
     screen = PlainScreen(now=lambda: 0.0)
-    return Watch(ledger=ledger, name="b", limits=Limits(max_stall=max_stall), screen=screen).until_it_ends()
+    return Watch(ledger=ledger, name="b", limits=WorkLimits(max_stall=max_stall), screen=screen).until_it_ends()
 
 
 def test_probes_of_an_account_without_balance_are_no_headway(clock):
@@ -134,8 +134,8 @@ def test_where_nobody_works_max_stall_is_all_that_is_waited(clock, ledger):
 @pytest.mark.parametrize(
     ("rows", "code", "says"),
     [
-        ({Job.DONE: 8}, 0, "finished."),
-        ({Job.DONE: 7, Job.FAILED: 1}, 3, "finished, 1 row needs you."),
+        ({JobState.DONE: 8}, 0, "finished."),
+        ({JobState.DONE: 7, JobState.FAILED: 1}, 3, "finished, 1 row needs you."),
     ],
 )
 @pytest.mark.usefixtures("clock")
@@ -157,7 +157,7 @@ FAILING = Failing(
     message='HTML came: "Just a moment..."',
 )
 UNSTORED = progress(
-    jobs={Job.READY: 5, Job.WORKING: 20},
+    jobs={JobState.READY: 5, JobState.WORKING: 20},
     images_total=25,
     images_stored=0,
     images_ready=5,
@@ -166,7 +166,7 @@ UNSTORED = progress(
     failing=(FAILING,),
 )
 TRYING = dataclasses.replace(
-    UNSTORED, jobs={Job.READY: 4, Job.WORKING: 21}, images_ready=4, images_in_flight=1, batch=READY.batch
+    UNSTORED, jobs={JobState.READY: 4, JobState.WORKING: 21}, images_ready=4, images_in_flight=1, batch=READY.batch
 )
 
 
@@ -181,10 +181,10 @@ def test_where_nothing_can_be_stored_a_submit_that_tries_is_no_headway(clock):
 
 def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_what_helps(clock, capsys):
     blamed = dataclasses.replace(FAILING, batch="html", next_try_at=300.0)
-    waits = progress(jobs={Job.READY: 5}, images_total=5, images_stored=0, images_ready=5, failing=(blamed,))
+    waits = progress(jobs={JobState.READY: 5}, images_total=5, images_stored=0, images_ready=5, failing=(blamed,))
 
     ending = watch(Told(waits))
-    tell(Ended(ending=ending, code=4, seconds=None), Manner())
+    tell(RunOutcome(ending=ending, code=4, seconds=None), OutputMode())
     told = capsys.readouterr().out
 
     assert ending.reason is Reason.NOTHING_STORED
@@ -197,7 +197,7 @@ def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_w
 
 
 def test_images_that_only_fail_to_be_copied_are_not_waited_for_as_slow_tasks_are(clock):
-    left = {"jobs": {Job.DONE: 3, Job.WORKING: 2}, "images_total": 5, "images_stored": 3}
+    left = {"jobs": {JobState.DONE: 3, JobState.WORKING: 2}, "images_total": 5, "images_stored": 3}
 
     ending = watch(Told(progress(**left, images_generated=2, copy_errors={"not_an_image": 2})))
 
@@ -207,7 +207,7 @@ def test_images_that_only_fail_to_be_copied_are_not_waited_for_as_slow_tasks_are
 
 
 def test_images_that_wait_for_a_person_keep_nobody_waiting(clock):
-    held = progress(jobs={Job.DONE: 3, Job.HELD: 1}, images_total=4, images_stored=3, images_stuck=1)
+    held = progress(jobs={JobState.DONE: 3, JobState.HELD: 1}, images_total=4, images_stored=3, images_stuck=1)
 
     assert watch(Told(held)).reason is Reason.ROWS_NEED_YOU
     assert clock.now == 0

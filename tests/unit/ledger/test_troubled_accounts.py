@@ -10,7 +10,7 @@ import pytest
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.policy import retry
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW
@@ -68,8 +68,8 @@ def test_a_ten_minute_storm_of_503_holds_three_rows_and_a_few_probes(memory):
     sent = weather(memory, storm, seconds=600, in_flight=1)
 
     assert len(sent) == 8  # three that showed it, and probes after 15, 30, 60, 120, 240 s
-    assert memory.progress("spring").jobs[Job.HELD] == 8
-    assert memory.progress("spring").jobs[Job.READY] == 3992
+    assert memory.progress("spring").jobs[JobState.HELD] == 8
+    assert memory.progress("spring").jobs[JobState.READY] == 3992
     assert all(later >= 1.9 * earlier for earlier, later in itertools.pairwise(gaps(sent)[2:]))
 
 
@@ -98,7 +98,7 @@ def test_an_account_without_balance_or_key_is_probed_with_growing_gaps_and_no_ro
 
     probes = gaps(sent)[2:]  # after those that were in the air together
     assert [round(gap, -1) for gap in probes] == [60, 120, 240, 480, 960]
-    assert memory.progress("spring").jobs == {Job.READY: 4000}
+    assert memory.progress("spring").jobs == {JobState.READY: 4000}
     assert memory.progress("spring").batch.reserved == 0
 
 

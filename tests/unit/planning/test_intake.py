@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import BadInput
-from jobs.facts import ImageChecked, ImageStored, Made, TaskSucceeded
+from jobs.facts import ImageChecked, ImageStored, MadeImage, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import NewBatch
@@ -17,7 +17,7 @@ from jobs.planning.intake import Intake, record, survey
 from jobs.planning.paces import Limit, Pace
 from jobs.planning.planner import PlanOptions
 from jobs.planning.survey import usd
-from jobs.states import Job
+from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.types import Link
 
@@ -77,7 +77,7 @@ def make_all(ledger):
     """Every image is made and stored."""
     for intent in submit(ledger):
         images = tuple(
-            Made(link=Link(url="https://c.example/x"), spool=None, expires_at=NOW + 9e5) for _ in intent.slots
+            MadeImage(link=Link(url="https://c.example/x"), spool=None, expires_at=NOW + 9e5) for _ in intent.slots
         )
         ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=images, task_id="t")], NOW)
     copies, _ = ledger.claim_copies(NOW + 1000, holder="me", lease=90, at_most=64)
@@ -149,7 +149,7 @@ def test_a_row_left_out_may_repeat_a_key(take, ledger):
     accept(intake)
 
     assert [(r.key, r.state) for r in ledger.results("spring")] == [
-        ("lamp", Job.READY), ("lamp", Job.SKIPPED), ("lamp", Job.SKIPPED), ("rug", Job.READY),
+        ("lamp", JobState.READY), ("lamp", JobState.SKIPPED), ("lamp", JobState.SKIPPED), ("rug", JobState.READY),
     ]  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def test_what_was_surveyed_is_recorded_bad_rows_included_when_they_may_be(take, 
     found = [(r.line, r.key, r.state, r.error_code) for r in ledger.results("spring")]
     assert batch.columns == ("key", "prompt", "n")
     assert found == [
-        (2, "a", Job.READY, None), (3, "b", Job.INVALID, "bad_row"), (4, "a", Job.INVALID, "bad_row"),
+        (2, "a", JobState.READY, None), (3, "b", JobState.INVALID, "bad_row"), (4, "a", JobState.INVALID, "bad_row"),
     ]  # fmt: skip
 
 

@@ -10,9 +10,9 @@ import pytest
 from jobs.errors import BadInput
 from jobs.manifest.columns import column_hints
 from jobs.manifest.reader import ReadOptions, open_manifest
-from jobs.planning.duplicates import Repeats, Twins, hash64
+from jobs.planning.duplicates import DuplicateRows, RepeatedHashes, hash64
 from jobs.planning.planner import PlanOptions, prepare
-from jobs.states import Job
+from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS
 
@@ -52,7 +52,7 @@ def test_a_plain_row_gets_defaults_the_cheapest_route_and_its_path(tmp_path):
     (planned,) = plan(tmp_path, "prompt,Price\na lamp,9\n")
 
     row = planned.row
-    assert (row.state, row.position, row.line, row.key) == (Job.READY, 0, 2, "1")
+    assert (row.state, row.position, row.line, row.key) == (JobState.READY, 0, 2, "1")
     assert (row.request.model, row.request.ratio, row.request.resolution, row.request.n) == (
         "gpt-image-2", "1:1", "1k", 1,
     )  # fmt: skip
@@ -143,7 +143,7 @@ def test_a_known_column_can_be_taken_from_another_or_switched_off(tmp_path):
 def test_rows_left_out_on_the_users_word_need_nothing_else(tmp_path):
     (planned,) = plan(tmp_path, table({"key": "", "prompt": "", "Title": " "}), skip_empty="Title")
 
-    assert (planned.row.state, planned.row.error_code, planned.row.request) == (Job.SKIPPED, "empty_column", None)
+    assert (planned.row.state, planned.row.error_code, planned.row.request) == (JobState.SKIPPED, "empty_column", None)
 
 
 # -- bad rows ------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_bad_row_names_line_column_value_and_what_is_legal(tmp_path, row, opti
     )
 
     problem = next(each for each in planned.problems if each.column == column)
-    assert (planned.row.state, planned.row.error_code) == (Job.INVALID, "bad_row")
+    assert (planned.row.state, planned.row.error_code) == (JobState.INVALID, "bad_row")
     assert (problem.line, problem.value) == (3, value)
     assert legal in problem.legal, problem.legal
     assert f"column {column}{': ' if value else ' is empty: '}" in planned.row.message
@@ -230,14 +230,14 @@ def test_one_rows_text_decides_nothing_for_the_next(tmp_path):
         configured={"maxapi.dev"},
     )
 
-    assert [planned.row.state for planned in rows] == [Job.INVALID, Job.INVALID, Job.READY]
+    assert [planned.row.state for planned in rows] == [JobState.INVALID, JobState.INVALID, JobState.READY]
     assert "32,000 characters" in rows[0].problems[0].legal
 
 
 def test_a_ragged_row_is_bad(tmp_path):
     _, planned = plan(tmp_path, "prompt,a\nx,1\ny,1,2\n")
 
-    assert (planned.row.state, planned.problems[0].line) == (Job.INVALID, 3)
+    assert (planned.row.state, planned.problems[0].line) == (JobState.INVALID, 3)
     assert "3 cells where the header has 2" in str(planned.problems[0])
 
 
@@ -274,7 +274,7 @@ def test_a_line_that_asks_for_something_else_is_not_bought_as_a_generation(tmp_p
     planned = plan_line(tmp_path, **{"body": {"prompt": "add a rainbow"}, **line})
 
     (problem,) = planned.problems
-    assert (planned.row.state, planned.row.key, problem.column, problem.value) == (Job.INVALID, "r", column, value)
+    assert (planned.row.state, planned.row.key, problem.column, problem.value) == (JobState.INVALID, "r", column, value)
     assert legal in problem.legal
 
 
@@ -326,7 +326,7 @@ def test_pictures_are_read_in_every_shape_that_openai_and_xai_write(tmp_path, pi
 def test_what_a_line_says_is_read_or_the_row_is_bad(tmp_path, body, column, legal):
     planned = plan_line(tmp_path, {"prompt": "a lamp", **body})
 
-    assert planned.row.state is Job.INVALID
+    assert planned.row.state is JobState.INVALID
     assert [problem.legal for problem in planned.problems if problem.column == column and legal in problem.legal]
 
 
@@ -352,13 +352,13 @@ def test_a_batch_file_is_known_by_a_first_line_without_a_body(tmp_path):
 
     bad, good = plan(tmp_path, first + batch_line({"prompt": "a"}), name="m.jsonl")
 
-    assert (bad.problems[0].column, good.row.state) == ("body", Job.READY)
+    assert (bad.problems[0].column, good.row.state) == ("body", JobState.READY)
 
 
 def test_a_wrong_line_is_not_left_out_as_an_empty_one(tmp_path):
     (planned,) = plan(tmp_path, batch_line({"input": "x"}, url="/v1/embeddings"), name="m.jsonl", skip_empty="prompt")
 
-    assert planned.row.state is Job.INVALID
+    assert planned.row.state is JobState.INVALID
 
 
 def test_columns_of_a_batch_file_cannot_be_mapped(tmp_path):
@@ -393,7 +393,7 @@ def test_where_one_link_may_be_several_nothing_is_bought(tmp_path, cell):
     (planned,) = plan(tmp_path, table({"prompt": "a", "image_urls": cell}), configured={"apimaster"})
 
     (problem,) = planned.problems
-    assert (planned.row.state, problem.column, problem.value) == (Job.INVALID, "image_urls", cell)
+    assert (planned.row.state, problem.column, problem.value) == (JobState.INVALID, "image_urls", cell)
     assert "separated by |, or are a JSON list" in problem.legal
 
 
@@ -499,7 +499,7 @@ def test_a_bad_value_is_told_where_the_user_wrote_it(tmp_path, content, options,
 
 
 def test_buckets_find_exactly_what_came_twice():
-    repeats = Repeats()
+    repeats = RepeatedHashes()
     texts = [f"{a}{b}" for a, b in product("abcdef", range(500))]
 
     for text in [*texts, "a7", "f0", "a7"]:
@@ -510,11 +510,11 @@ def test_buckets_find_exactly_what_came_twice():
 
 def test_a_shared_hash_alone_makes_no_twin(tmp_path):
     one, two, again = plan(tmp_path, "key,prompt\na,x\nb,y\na,z\n")
-    twins = Twins(keys=frozenset({hash64("a"), hash64("b")}))
+    twins = DuplicateRows(keys=frozenset({hash64("a"), hash64("b")}))
 
     judged = [twins.judge(planned) for planned in (one, two, again)]
 
-    assert [planned.row.state for planned in judged] == [Job.READY, Job.READY, Job.INVALID]
+    assert [planned.row.state for planned in judged] == [JobState.READY, JobState.READY, JobState.INVALID]
     assert (
         str(judged[2].problems[0]) == 'line 4, key a, column key: "a". line 2 has the same key; each row needs its own'
     )

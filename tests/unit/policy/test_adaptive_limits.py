@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.policy import adaptive_limits, rate, retry
-from jobs.policy.adaptive_limits import Bound, Learnt
+from jobs.policy.adaptive_limits import AdaptiveLimits, Bound
 
 ANSWER = 0.03  # seconds
 
@@ -54,7 +54,7 @@ class Account:
 
     provider: Provider
     chance: random.Random
-    known: Learnt
+    known: AdaptiveLimits
     stall: float = 0.0
     claims_take: float = 0.0
     accepted: list[float] = field(default_factory=list)
@@ -144,7 +144,7 @@ class Found:
 
     accepted: list[float]
     refused: list[float]
-    known: Learnt
+    known: AdaptiveLimits
 
     def a_second(self, since: float, until: float) -> float:
         return sum(since <= at < until for at in self.accepted) / (until - since)
@@ -154,8 +154,10 @@ class Found:
         return refused / max(1, refused + sum(since <= at < until for at in self.accepted))
 
 
-def meet(provider: Provider, seconds: float, *, seed: int = 1, known: Learnt | None = None, **machine: float) -> Found:
-    account = Account(provider=provider, chance=random.Random(seed), known=known or Learnt(), **machine)
+def meet(
+    provider: Provider, seconds: float, *, seed: int = 1, known: AdaptiveLimits | None = None, **machine: float
+) -> Found:
+    account = Account(provider=provider, chance=random.Random(seed), known=known or AdaptiveLimits(), **machine)
     return account.work(seconds)
 
 
@@ -197,7 +199,7 @@ def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
 
 
 def test_a_first_refusal_by_bad_luck_is_soon_forgotten():
-    unlucky = adaptive_limits.too_much(Learnt(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
+    unlucky = adaptive_limits.too_much(AdaptiveLimits(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
 
     found = meet(Provider(), 130, known=unlucky)
 
@@ -262,7 +264,7 @@ def test_answers_that_slow_down_with_load_stop_the_growth_before_anything_is_ref
 
 
 def test_refusals_that_were_in_the_air_together_cut_once():
-    known = adaptive_limits.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, rest=0.5)
+    known = adaptive_limits.too_much(AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, rest=0.5)
 
     again = adaptive_limits.too_much(known, bound=Bound.RATE, flying=5, sent_at=99.5, now=101, rest=0.5)
 
@@ -271,7 +273,9 @@ def test_refusals_that_were_in_the_air_together_cut_once():
 
 
 def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
-    ahead = adaptive_limits.too_much(Learnt(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5)
+    ahead = adaptive_limits.too_much(
+        AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5
+    )
 
     again = adaptive_limits.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, rest=0.5)
 
@@ -280,7 +284,7 @@ def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
 
 
 def test_a_429_with_fewer_in_flight_than_were_let_through_speaks_of_the_rate():
-    known = Learnt(rate=15, in_flight=19.4, in_flight_top=20, cut_at=0.0, since_cut=30)
+    known = AdaptiveLimits(rate=15, in_flight=19.4, in_flight_top=20, cut_at=0.0, since_cut=30)
 
     assert adaptive_limits.blamed(known, Bound.IN_FLIGHT, 12) is Bound.RATE
     assert adaptive_limits.blamed(known, Bound.IN_FLIGHT, 19) is Bound.IN_FLIGHT
@@ -292,7 +296,7 @@ facts = st.lists(st.tuples(st.booleans(), st.sampled_from(Bound), st.integers(0,
 
 @given(numbers, numbers, facts)
 def test_limits_stay_within_their_bounds_and_a_cut_never_raises_one(rate, in_flight, history):
-    known, now = Learnt(rate=rate, in_flight=max(1.0, in_flight)), 0.0
+    known, now = AdaptiveLimits(rate=rate, in_flight=max(1.0, in_flight)), 0.0
     for taken, bound, count, seconds in history:
         now += seconds
         before = known

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.policy import copy_headroom
-from jobs.policy.copy_headroom import Backlog, Caution, judge, least_slack, load, pace
+from jobs.policy.copy_headroom import Backlog, HeadroomState, judge, least_slack, load, pace
 
 NOW = 1_800_000_000.0
 lives = st.lists(st.floats(1, 1e6), min_size=copy_headroom.ENOUGH_WAITING, max_size=80)
@@ -60,11 +60,11 @@ def test_a_pace_is_told_by_enough_images_or_by_a_long_look_at_too_few():
 
 
 def test_a_pause_takes_two_looks_and_a_pace_that_wavers_changes_nothing():
-    once = judge(Caution(), 0.9)
+    once = judge(HeadroomState(), 0.9)
     twice = judge(once, 1.5)
 
     assert (once.paused, twice.paused) == (False, True)
     assert judge(judge(once, 0.7), 0.9).paused is False
     assert judge(twice, 0.7).paused
     assert judge(twice, None).paused
-    assert judge(twice, 0.4) == Caution()
+    assert judge(twice, 0.4) == HeadroomState()

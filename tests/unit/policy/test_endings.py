@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jobs.policy.endings import OF_KIND, REACTIONS, SILENCES, Ending, Silence, unanswered
-from jobs.states import ATTEMPT_STEPS, Attempt
+from jobs.states import ATTEMPT_STEPS, AttemptState
 from providers.types import Accepted, Delivered, Kind, Refused
 from tests.support import ROOT
 from tests.support.dialect_shapes import answer, read_submit
@@ -47,7 +47,7 @@ def test_every_class_every_kind_and_every_silence_is_in_the_table():
     assert set(REACTIONS) == set(Ending)
     assert set(OF_KIND) == set(Kind)
     assert set(SILENCES) == set(Silence)
-    assert {reaction.attempt for reaction in REACTIONS.values()} <= ATTEMPT_STEPS[Attempt.SUBMITTING]
+    assert {reaction.attempt for reaction in REACTIONS.values()} <= ATTEMPT_STEPS[AttemptState.SUBMITTING]
 
 
 def test_the_page_tells_what_no_answer_means():
@@ -63,7 +63,7 @@ def test_only_what_nobody_can_know_is_held_and_only_what_surely_cost_nothing_goe
     for name, reaction in REACTIONS.items():
         assert (reaction.row == "is held") == (name is Ending.AMBIGUOUS)
         if reaction.row == "goes again" or reaction.elsewhere:
-            assert reaction.attempt is Attempt.REFUSED
+            assert reaction.attempt is AttemptState.REFUSED
     assert not REACTIONS[Ending.MODERATION].elsewhere
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from jobs.policy.failover import Failover, Stuck, elsewhere
+from jobs.policy.failover import Failover, StuckRow, elsewhere
 from providers.token_prices import TokenPrices
 from providers.types import Request, Route
 
@@ -19,7 +19,7 @@ def route(provider, *, price=20_000, pixels=(1024, 1024), model="gpt-image-2"):
 
 def stuck(**changes):
     values = {"request": REQUEST, "provider": "maxapi.io", "pixels": (1024, 1024), "price": 20_000, "images": 2}
-    return Stuck(**{**values, "allowed": (), "closed": frozenset(), **changes})
+    return StuckRow(**{**values, "allowed": (), "closed": frozenset(), **changes})
 
 
 def goes(routes, *, policy=Failover.EQUAL, spare=0, **changes):

@@ -9,8 +9,7 @@ import pytest
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.reports.values import Progress
 from jobs.results import contact_sheet
-from jobs.states import Batch as BatchState
-from jobs.states import Job
+from jobs.states import BatchState, JobState
 from providers.types import Request
 from tests.support.results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
@@ -106,7 +105,7 @@ def test_a_picture_is_shown_with_key_prompt_model_provider_pixels_price_and_flag
 
 
 def test_the_commands_of_a_batch_of_the_stand_in_are_told_with_it():
-    failed = a_result("x", state=Job.FAILED, images=(), error_code="provider_failed")
+    failed = a_result("x", state=JobState.FAILED, images=(), error_code="provider_failed")
 
     (card,) = contact_sheet.cards([failed], str, "my shop", sandbox=True)
 
@@ -136,11 +135,17 @@ def test_what_comes_from_outside_is_escaped():
 @pytest.mark.parametrize(
     ("result", "help_text"),
     [
-        (a_result("a b", state=Job.HELD, images=(a_missing_image(),)), "lightfast unknown catalog --key 'a b'"),
-        (a_result("x", state=Job.FAILED, images=(), error_code="provider_failed"), "lightfast retry catalog --key x"),
-        (a_result("x", state=Job.LOST, images=(a_missing_image(state="lost"),)), "lightfast retry catalog --key x"),
+        (a_result("a b", state=JobState.HELD, images=(a_missing_image(),)), "lightfast unknown catalog --key 'a b'"),
+        (
+            a_result("x", state=JobState.FAILED, images=(), error_code="provider_failed"),
+            "lightfast retry catalog --key x",
+        ),
+        (
+            a_result("x", state=JobState.LOST, images=(a_missing_image(state="lost"),)),
+            "lightfast retry catalog --key x",
+        ),
         (A_FAILED, "change it in line 2"),
-        (a_result("x", state=Job.INVALID, request=None, images=(), error_code="bad_row"), "Mend line 2"),
+        (a_result("x", state=JobState.INVALID, request=None, images=(), error_code="bad_row"), "Mend line 2"),
     ],
 )
 def test_a_row_without_its_image_says_what_helps(result, help_text):
@@ -152,7 +157,7 @@ def test_a_row_without_its_image_says_what_helps(result, help_text):
 
 def test_a_part_of_a_row_that_is_missing_is_one_card_beside_its_pictures():
     row = a_result(
-        state=Job.PARTIAL, images=(an_image(0), a_missing_image(1), a_missing_image(2)), error_code="moderation"
+        state=JobState.PARTIAL, images=(an_image(0), a_missing_image(1), a_missing_image(2)), error_code="moderation"
     )
 
     page = page_of(row)
@@ -163,14 +168,14 @@ def test_a_part_of_a_row_that_is_missing_is_one_card_beside_its_pictures():
 
 
 def test_skipped_rows_are_counted_and_not_shown_unless_asked_for():
-    assert not page_of(A_SKIPPED, jobs={Job.SKIPPED: 8405}).of("article")
-    assert "8,405 rows skipped" in page_of(A_SKIPPED, jobs={Job.SKIPPED: 8405}).text
+    assert not page_of(A_SKIPPED, jobs={JobState.SKIPPED: 8405}).of("article")
+    assert "8,405 rows skipped" in page_of(A_SKIPPED, jobs={JobState.SKIPPED: 8405}).text
     assert len(page_of(A_SKIPPED, unseen=frozenset()).of("article")) == 1
 
 
 def test_the_header_tells_rows_images_money_and_trouble():
     text = page_of(
-        jobs={Job.DONE: 11_951, Job.FAILED: 38, Job.HELD: 11},
+        jobs={JobState.DONE: 11_951, JobState.FAILED: 38, JobState.HELD: 11},
         images_total=12_000,
         images_stored=11_951,
         bytes_stored=31_400_000_000,

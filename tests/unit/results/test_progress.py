@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from cli.flow.execute import Ended, summary
+from cli.flow.execute import RunOutcome, summary
 from cli.flow.plan_screen import _fitting
 from cli.output.progress import PlainScreen
 from cli.output.wording import dollars
 from jobs.results.progress import seconds_left
-from jobs.states import Batch as BatchState
-from jobs.states import Job
+from jobs.states import BatchState, JobState
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.run import Ending, Reason
+from worker.local.run import Reason, RunEnding
 
 
 def test_the_pace_and_the_time_left_are_this_runs_own(capsys):
@@ -70,24 +69,24 @@ def test_a_line_a_minute_shows_that_the_program_lives_where_nothing_changes(caps
 
 def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
-    counts = {"jobs": {Job.READY: 3}, "remaining_money": 60_000, "sandbox": True}
-    ending = Ending(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
+    counts = {"jobs": {JobState.READY: 3}, "remaining_money": 60_000, "sandbox": True}
+    ending = RunEnding(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
 
-    *_, (first, _), (last, _) = summary(Ended(ending=ending, code=4, seconds=3.0))
+    *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, code=4, seconds=3.0))
 
     assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --sandbox --budget 1.29"
     assert "then the same command goes on; 3 rows wait, at most $0.06" in last
 
 
 def lines_of(**changes):
-    ending = Ending(exit_code=3, reason=changes.pop("reason"), message="", progress=progress(**changes))
-    return [line for line, _ in summary(Ended(ending=ending, code=3, seconds=3.0))]
+    ending = RunEnding(exit_code=3, reason=changes.pop("reason"), message="", progress=progress(**changes))
+    return [line for line, _ in summary(RunOutcome(ending=ending, code=3, seconds=3.0))]
 
 
 def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_pasted():
-    jobs, errors = {Job.FAILED: 5}, {"moderation": 3, "wrong_pixels": 2}
+    jobs, errors = {JobState.FAILED: 5}, {"moderation": 3, "wrong_pixels": 2}
     alone = lines_of(reason=Reason.ROWS_NEED_YOU, jobs=jobs, errors=errors)
-    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, Job.LOST: 1}, errors={**errors, "given_up": 1})
+    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, JobState.LOST: 1}, errors={**errors, "given_up": 1})
 
     assert "  failed          5 rows   3 moderation, 2 wrong_pixels" in alone
     assert "  failed          5 rows" in mixed
@@ -103,10 +102,10 @@ def test_a_run_that_is_stopped_tells_what_is_reserved():
 
 
 def test_rows_left_out_on_the_users_word_are_not_called_done():
-    rows = {Job.DONE: 1, Job.INVALID: 1, Job.SKIPPED: 2}
-    ending = Ending(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
+    rows = {JobState.DONE: 1, JobState.INVALID: 1, JobState.SKIPPED: 2}
+    ending = RunEnding(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
 
-    headline, *_ = summary(Ended(ending=ending, code=0, seconds=3.0))
+    headline, *_ = summary(RunOutcome(ending=ending, code=0, seconds=3.0))
 
     assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"
 

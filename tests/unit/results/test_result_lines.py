@@ -22,7 +22,7 @@ from jobs.results.rows import (
     row_lines,
 )
 from jobs.results.writers import write_csv, write_jsonl, write_parquet
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
 OWN = ("Handle", "prompt", "lf_status")
@@ -75,7 +75,9 @@ def test_an_unknown_price_is_empty_and_a_known_zero_is_not():
 
 
 def test_per_image_gives_a_line_for_each_slot_and_one_for_a_row_without():
-    short = a_result("set", state=Job.PARTIAL, images=(an_image(0), a_missing_image(1)), error_code="provider_failed")
+    short = a_result(
+        "set", state=JobState.PARTIAL, images=(an_image(0), a_missing_image(1)), error_code="provider_failed"
+    )
 
     rows = as_csv([short, A_FAILED, A_SKIPPED], per_image=True)
 

@@ -10,11 +10,11 @@ import pytest
 from jobs.errors import StoreError
 from jobs.policy import copy_headroom
 from jobs.policy.copy_headroom import Backlog
-from jobs.states import DestTrouble
+from jobs.states import TroubleKind
 from tests.support.worker_world import Provider, close_all, row, stock, world
-from worker.lanes.backpressure import LOOK_EVERY, Watchman
-from worker.lanes.worker import Crew
-from worker.runtime.deadline_semaphore import Room
+from worker.lanes.backpressure import LOOK_EVERY, BackpressureMonitor
+from worker.lanes.worker import Worker
+from worker.runtime.deadline_semaphore import DeadlineSemaphore
 from worker.storage.destinations import Destinations
 
 DENIED = StoreError(code="bucket_denied", message="403", retryable=False, denied=True)
@@ -65,7 +65,7 @@ class Clock:
 def watched(tmp_path):
     services = world(tmp_path, Provider())
     services = dataclasses.replace(services, clock=Clock(), ledger=Backlogs(services.ledger))
-    return services, Watchman(services)
+    return services, BackpressureMonitor(services)
 
 
 def waiting(services, count, *, lives, stored):
@@ -86,7 +86,7 @@ async def test_images_that_would_die_uncopied_stop_submits_and_a_better_pace_let
 
     told = [await look(services, watchman, waiting(services, **pace)) for pace in (slow, slow, slow, fast)]
 
-    assert told == [[], [DestTrouble.BEHIND], [DestTrouble.BEHIND], []]
+    assert told == [[], [TroubleKind.BEHIND], [TroubleKind.BEHIND], []]
 
 
 async def test_one_dead_link_or_a_burst_that_is_worked_off_stops_nothing(tmp_path):
@@ -106,10 +106,10 @@ async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_pat
     stock(services, tmp_path, [row(0)])
     dest = str(tmp_path / "dest")
     services.destinations.refused(dest, DENIED, services.clock.now())
-    await Watchman(services).tell()
+    await BackpressureMonitor(services).tell()
     other = dataclasses.replace(services, destinations=Destinations(), holder="other")
 
-    crew = Crew(other)
+    crew = Worker(other)
     await crew.shift("submit:main", 1.0)
 
     assert crew.in_the_air == 0
@@ -157,7 +157,7 @@ def test_probes_of_a_bucket_that_refuses_come_ever_more_seldom():
 
 
 async def test_room_goes_to_whoever_dies_first_and_is_never_more_than_there_is():
-    room, order, most = Room(10), [], []
+    room, order, most = DeadlineSemaphore(10), [], []
 
     async def work(amount, before):
         async with room.share(amount, before):
@@ -174,7 +174,7 @@ async def test_room_goes_to_whoever_dies_first_and_is_never_more_than_there_is()
 
 
 async def test_who_is_cancelled_while_waiting_leaves_the_room_to_the_others():
-    room = Room(1)
+    room = DeadlineSemaphore(1)
     async with room.share(1, 0.0):
         waits, next_ = (asyncio.ensure_future(room.take(1, before)) for before in (1.0, 2.0))
         await asyncio.sleep(0)

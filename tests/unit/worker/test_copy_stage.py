@@ -13,8 +13,8 @@ import os
 import pytest
 
 from jobs.errors import StoreError
-from jobs.facts import ImageStored, Made, SubmitAccepted, TaskSucceeded
-from jobs.states import Job
+from jobs.facts import ImageStored, MadeImage, SubmitAccepted, TaskSucceeded
+from jobs.states import JobState
 from providers.types import Link, Request
 from tests.support.worker_world import PRICE, Provider, answer, close_all, png, row, stock, world
 from worker.http.client import FetchError
@@ -38,7 +38,7 @@ def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=N
     now = services.clock.now()
     (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
     spool = services.spool.keep(intent.attempt_id, 0, b64) if b64 else None
-    made = Made(link=Link(url=None if b64 else url), spool=spool, expires_at=now + lives)
+    made = MadeImage(link=Link(url=None if b64 else url), spool=spool, expires_at=now + lives)
     services.ledger.record(
         [
             SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now + 60),
@@ -62,7 +62,7 @@ def result(services):
 
 def stored(services, tmp_path):
     (image,) = result(services).images
-    assert result(services).state is Job.DONE
+    assert result(services).state is JobState.DONE
     content = (tmp_path / "dest" / image.path).read_bytes()
     assert hashlib.sha256(content).hexdigest() == image.sha256
     return image
@@ -106,10 +106,12 @@ async def test_the_provider_an_accounts_name_has_gone_to_is_not_asked_for_anothe
 
     await copy(services, dataclasses.replace(due, provider="apimaster"))
 
-    assert (result(services).state, provider.polls.total()) == (Job.WORKING, 0)
+    assert (result(services).state, provider.polls.total()) == (JobState.WORKING, 0)
 
 
-@pytest.mark.parametrize(("lives", "expected"), [(3600.0, Job.WORKING), (-1.0, Job.WORKING), (-7200.0, Job.LOST)])
+@pytest.mark.parametrize(
+    ("lives", "expected"), [(3600.0, JobState.WORKING), (-1.0, JobState.WORKING), (-7200.0, JobState.LOST)]
+)
 async def test_a_dead_link_is_lost_only_when_its_time_is_well_over(tmp_path, lives, expected):
     gone = {"code": 0, "data": {"status": "FAILURE", "error": "gone"}}
     services = world(tmp_path, Provider(on_download=lambda _: DEAD, on_poll=lambda _: answer(gone)))
@@ -118,7 +120,7 @@ async def test_a_dead_link_is_lost_only_when_its_time_is_well_over(tmp_path, liv
 
     assert result(services).state is expected
     assert sum(services.http.polls.values()) == 1
-    assert services.ledger.progress("b").lost_money == (PRICE if expected is Job.LOST else 0)
+    assert services.ledger.progress("b").lost_money == (PRICE if expected is JobState.LOST else 0)
 
 
 @pytest.mark.parametrize(("lives", "expected"), [(-60.0, "generated"), (-7_200.0, "lost")])
@@ -194,13 +196,13 @@ async def test_under_strict_size_other_pixels_fail_the_row_and_what_was_paid_is_
 
     row_ = result(services)
     progress = services.ledger.progress("b")
-    assert (row_.state, row_.error_code) == (Job.FAILED, "wrong_pixels")
+    assert (row_.state, row_.error_code) == (JobState.FAILED, "wrong_pixels")
     assert (tmp_path / "dest/b/k0/0.png").read_bytes() == png(8, 2)
     assert (row_.cost, progress.batch.charged, progress.wrong_pixels) == (PRICE, PRICE, 1)
     assert (progress.images_stored, progress.errors) == (1, {"wrong_pixels": 1})
     assert services.ledger.retry("b", services.clock.now()) == 0, "its slot is full; a redo makes another beside it"
     assert services.ledger.redo("b", [("k0", None)], services.clock.now()) == 1
-    assert result(services).state is Job.READY
+    assert result(services).state is JobState.READY
 
 
 async def test_other_pixels_are_kept_flagged_and_counted_where_nobody_is_strict(tmp_path):
@@ -208,7 +210,7 @@ async def test_other_pixels_are_kept_flagged_and_counted_where_nobody_is_strict(
 
     await copy(services, generated(services, tmp_path))
 
-    assert result(services).state is Job.DONE
+    assert result(services).state is JobState.DONE
     assert services.ledger.progress("b").wrong_pixels == 1
 
 
@@ -316,7 +318,7 @@ async def test_what_is_no_whole_image_is_never_published(tmp_path, body):
 
     await copy(services, generated(services, tmp_path))
 
-    assert result(services).state is Job.WORKING
+    assert result(services).state is JobState.WORKING
     assert not list(tmp_path.glob("dest/**/*.*"))
 
 
@@ -524,7 +526,7 @@ async def test_what_no_time_mends_is_left_alone_and_its_row_is_held_with_the_rea
 
     progress = services.ledger.progress("b")
     assert tries == 3
-    assert (result(services).state, result(services).error_code) == (Job.HELD, "bucket_refused")
+    assert (result(services).state, result(services).error_code) == (JobState.HELD, "bucket_refused")
     assert (progress.images_generated, progress.images_stuck, progress.stuck_money) == (0, 1, PRICE)
     assert [(each.key, each.code) for each in progress.stuck] == [("k0", "bucket_refused")]
     assert services.ledger.at_risk() == (1, PRICE)
@@ -538,9 +540,9 @@ async def test_on_a_persons_word_it_is_tried_once_more_and_stored_where_that_was
     await copied_until_it_is_left_alone(services, generated(services, tmp_path))
 
     services.ledger.resume("b", services.clock.now())
-    assert result(services).state is Job.WORKING
+    assert result(services).state is JobState.WORKING
     assert await copied_until_it_is_left_alone(services, claimed(services, later=1.0)) == 1
-    assert result(services).state is Job.HELD
+    assert result(services).state is JobState.HELD
 
     refuses = False
     services.ledger.try_again("b", services.clock.now())
@@ -558,7 +560,7 @@ async def test_what_waits_for_a_person_can_be_given_up(tmp_path):
     now = services.clock.now() + 1e6
     (waiting,) = services.ledger.awaited("b", ["k0"], now)
     assert services.ledger.give_up([waiting.image_id], now) == 1
-    assert result(services).state is Job.LOST
+    assert result(services).state is JobState.LOST
     assert services.ledger.progress("b").lost_money == PRICE
 
 
@@ -569,7 +571,7 @@ async def test_base64_that_nobody_can_read_is_asked_for_anew_and_then_waits_for_
 
     await copied_until_it_is_left_alone(services, generated(services, tmp_path, b64="!!! none !!!"))
 
-    assert (result(services).state, result(services).error_code) == (Job.HELD, "bytes_unreadable")
+    assert (result(services).state, result(services).error_code) == (JobState.HELD, "bytes_unreadable")
 
     provider.on_download = None
     services.ledger.try_again("b", services.clock.now())
@@ -618,7 +620,7 @@ async def test_a_link_that_no_time_will_mend_waits_for_a_person_too(tmp_path, co
 
     assert await copied_until_it_is_left_alone(services, generated(services, tmp_path)) == 3
 
-    assert (result(services).state, result(services).error_code) == (Job.HELD, code)
+    assert (result(services).state, result(services).error_code) == (JobState.HELD, code)
 
 
 async def test_a_dead_link_or_a_page_is_tried_on_since_time_may_help(tmp_path):
@@ -628,4 +630,4 @@ async def test_a_dead_link_or_a_page_is_tried_on_since_time_may_help(tmp_path):
         await copy(services, due)
         due = claimed(services, later=1e5)
 
-    assert result(services).state is Job.WORKING
+    assert result(services).state is JobState.WORKING

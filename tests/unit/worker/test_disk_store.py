@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import StoreError
-from worker.storage.base import Put
+from worker.storage.base import PutResult
 from worker.storage.disk import DiskStore
 from worker.storage.opening import open_store
 
@@ -70,8 +70,8 @@ def test_a_disk_without_hard_links_still_replaces_nothing(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "link", link)
     store = DiskStore(tmp_path)
 
-    assert store.put_new("k", b"first", content_type=PNG) is Put.STORED
-    assert store.put_new("k", b"second", content_type=PNG) is Put.EXISTS
+    assert store.put_new("k", b"first", content_type=PNG) is PutResult.STORED
+    assert store.put_new("k", b"second", content_type=PNG) is PutResult.EXISTS
     assert store.read("k") == b"first"
 
 

@@ -11,17 +11,17 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.errors import BadInput
-from jobs.facts import Made, TaskSucceeded
+from jobs.facts import MadeImage, TaskSucceeded
 from jobs.ledger import open_ledger
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Link
 from tests.support.patience import AT_LAST, until
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, png, row, settings, stock, world
 from worker.lanes import maintenance
 from worker.lanes import worker as crew_module
-from worker.lanes.worker import Crew
-from worker.lanes.worker_thread import CrewThread
+from worker.lanes.worker import Worker
+from worker.lanes.worker_thread import WorkerThread
 from worker.services import build
 from worker.storage.opening import open_store
 from worker.storage.ownership_mark import claim_destination, look
@@ -40,7 +40,7 @@ async def test_a_second_shift_in_a_lane_only_wakes_the_first(tmp_path, monkeypat
     monkeypatch.setattr(crew_module, "IDLE", 3600.0)
     provider = Provider()
     services = world(tmp_path, provider)
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
     first = asyncio.ensure_future(crew.shift("submit:main", 9000.0))
     await asyncio.sleep(60)  # it has found nothing and rests
@@ -65,7 +65,7 @@ async def test_what_a_shift_began_goes_on_after_it(tmp_path):
     provider.on_submit = slow
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
 
     await crew.shift("submit:main", 0.05)
@@ -83,7 +83,7 @@ async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
     services.recorder._has_trouble = True
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
 
     await crew.shift("submit:main", 60.0)
@@ -105,7 +105,7 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
         return claim(*args, **kwargs)
 
     services.ledger.claim_submits = away
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
 
     await crew.shift("submit:main", 20.0)
@@ -121,7 +121,7 @@ async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing
     stock(services, tmp_path, [row(0)])
     now, claim, gate = services.clock.now(), services.ledger.claim_copies, Gate()
     (intent,) = services.ledger.claim_submits("main", now, lease=60.0).intents
-    made = Made(link=Link(url="https://cdn.test/0.png"), spool=None, expires_at=now + 86_400)
+    made = MadeImage(link=Link(url="https://cdn.test/0.png"), spool=None, expires_at=now + 86_400)
     services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
 
     def slow(*args, **kwargs):
@@ -130,7 +130,7 @@ async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing
         return claimed
 
     services.ledger.claim_copies = slow
-    crew = Crew(services)
+    crew = Worker(services)
     await crew.start()
     shift = asyncio.ensure_future(crew.shift("copy", 60.0))
     await gate.reached.wait()
@@ -155,13 +155,13 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
 
     assert counts.unknown == 1
     assert "submit:main" in rung
-    assert services.ledger.progress("b").jobs == {Job.HELD: 1, Job.READY: 1}
+    assert services.ledger.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
 
 
 def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     provider = Provider()
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    crew = CrewThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
+    crew = WorkerThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
     stock_through(opened, tmp_path)
     lanes = ["submit:main", "poll:main", "copy"]
     callers = [threading.Thread(target=crew.shift, args=(lane, AT_LAST)) for lane in lanes]
@@ -169,7 +169,7 @@ def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
         caller.start()
 
     with open_again(tmp_path) as ledger:
-        until(lambda: ledger.progress("b").jobs == {Job.DONE: 1})
+        until(lambda: ledger.progress("b").jobs == {JobState.DONE: 1})
     assert crew.is_alive()
     assert crew.bell("copy")
     drained = crew.drain(AT_LAST)
@@ -180,7 +180,7 @@ def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     assert drained.unknown == 0
     assert not crew.is_alive()
     with open_again(tmp_path) as ledger:
-        assert ledger.progress("b").jobs == {Job.DONE: 1}
+        assert ledger.progress("b").jobs == {JobState.DONE: 1}
         assert ledger.workers_seen(4e9, within=4e9) == 1
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.errors import LedgerBusy, StoreError
-from jobs.states import Batch, Job
+from jobs.states import BatchState, JobState
 from providers.types import MICROS
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from worker.lanes import worker as crew_module
@@ -42,7 +42,7 @@ async def test_every_row_is_made_once_under_its_own_key_and_again_costs_nothing(
     again = await run_batch(services, "b")
 
     assert (first.exit_code, first.reason) == (0, Reason.DONE)
-    assert first.progress.jobs == {Job.DONE: 22}
+    assert first.progress.jobs == {JobState.DONE: 22}
     assert again.exit_code == 0
     assert sum(provider.submits.values()) == 24
     assert provider.submits["lamp 20"] == 3
@@ -63,7 +63,7 @@ async def test_what_nobody_can_know_is_held_and_not_sent_again(tmp_path):
     ending = await run_batch(services, "b")
 
     assert (ending.exit_code, ending.reason) == (3, Reason.ROWS_NEED_YOU)
-    assert ending.progress.jobs == {Job.DONE: 2, Job.HELD: 1}
+    assert ending.progress.jobs == {JobState.DONE: 2, JobState.HELD: 1}
     assert provider.submits["lamp 1"] == 1
 
 
@@ -150,7 +150,7 @@ async def test_an_empty_account_fails_nothing_and_ends_with_four(tmp_path):
     ending = await run_batch(services, "b", max_stall=3.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
-    assert ending.progress.jobs == {Job.DONE: 3, Job.READY: 5}
+    assert ending.progress.jobs == {JobState.DONE: 3, JobState.READY: 5}
     assert provider.submits.total() == 4
     assert "maxapi.io" in ending.message
 
@@ -162,7 +162,7 @@ async def test_a_used_budget_ends_with_four_and_is_never_crossed(tmp_path):
     ending = await run_batch(services, "b")
 
     assert (ending.exit_code, ending.reason) == (4, Reason.BUDGET_USED)
-    assert ending.progress.jobs == {Job.DONE: 4, Job.READY: 6}
+    assert ending.progress.jobs == {JobState.DONE: 4, JobState.READY: 6}
     assert services.http.submits.total() == 4
 
 
@@ -173,7 +173,7 @@ async def test_a_used_daily_budget_ends_with_four_and_says_when_it_begins_anew(t
     ending = await run_batch(services, "b", max_stall=3.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.DAY_BUDGET_USED)
-    assert ending.progress.jobs == {Job.DONE: 4, Job.READY: 6}
+    assert ending.progress.jobs == {JobState.DONE: 4, JobState.READY: 6}
     assert "daily budget of account main is used, $0.08 of $0.09; it begins anew at 2" in ending.message
 
 
@@ -189,7 +189,7 @@ async def test_a_run_that_may_wait_goes_on_by_itself_on_the_next_day(tmp_path):
 
     ending = await run_batch(services, "b", on_progress=sleep_over)
 
-    assert (ending.exit_code, ending.progress.jobs) == (0, {Job.DONE: 10})
+    assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: 10})
     assert ahead == [2 * 86_400]
 
 
@@ -208,8 +208,8 @@ async def test_a_batch_most_of_whose_rows_fail_alike_pauses_itself(tmp_path):
     ending = await run_batch(services, "b", max_stall=3.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.BATCH_PAUSED)
-    assert ending.progress.batch.state is Batch.PAUSED
-    assert ending.progress.jobs[Job.READY] > 100
+    assert ending.progress.batch.state is BatchState.PAUSED
+    assert ending.progress.jobs[JobState.READY] > 100
 
 
 async def test_a_bucket_that_refuses_stops_submits_until_it_takes_again(tmp_path):
@@ -267,7 +267,7 @@ async def test_a_failed_provider_task_is_tried_again_and_a_moderated_one_never(t
     stop, rests = StopSignal(), []
 
     def stop_when_both_have_failed(progress, _accounts):
-        if provider.submits.total() == 2 and progress.errors and progress.jobs[Job.READY] == 1:
+        if provider.submits.total() == 2 and progress.errors and progress.jobs[JobState.READY] == 1:
             rests.append("lamp 0")
             stop.interrupt()
 
@@ -286,7 +286,7 @@ async def test_a_cancelled_batch_ends_when_what_is_paid_is_stored(tmp_path):
 
     ending = await run_batch(services, "b")
 
-    assert (ending.exit_code, ending.progress.jobs) == (3, {Job.DONE: 1, Job.CANCELLED: 2})
+    assert (ending.exit_code, ending.progress.jobs) == (3, {JobState.DONE: 1, JobState.CANCELLED: 2})
 
 
 async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_when_one_hangs(tmp_path, monkeypatch):
@@ -301,7 +301,7 @@ async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_whe
 
     async def on_submit(_wanted):
         await touched.wait()
-        monkeypatch.setattr(crew_module.Crew, "since_looks", lambda _: {"copy": 130.0})
+        monkeypatch.setattr(crew_module.Worker, "since_looks", lambda _: {"copy": 130.0})
         touched.clear()
         await ill.wait()
 

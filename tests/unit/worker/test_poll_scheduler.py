@@ -11,7 +11,7 @@ from jobs.ledger.accounts.durations import TaskKind
 from jobs.policy.poll_schedule import Durations, Span, learn
 from providers.types import Route
 from tests.support.worker_world import Provider, close_all, world
-from worker.polling.schedule import Pacing
+from worker.polling.schedule import PollScheduler
 
 KIND = TaskKind(account="main", provider_model="m", resolution="1k")
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, first_poll_after=8.0)
@@ -40,12 +40,12 @@ class Told:
         return {KIND: self.known}
 
 
-def paced(tmp_path, durations: Durations, **changes) -> Pacing:
+def paced(tmp_path, durations: Durations, **changes) -> PollScheduler:
     services = world(tmp_path, Provider(), **{**UNDECLARED, **changes})
     return dataclasses.replace(services.pacing, ledger=Told(durations))
 
 
-def polls_of_one_that_takes(seconds: float, pacing: Pacing) -> int:
+def polls_of_one_that_takes(seconds: float, pacing: PollScheduler) -> int:
     ages = [pacing.first_wait(1, KIND, ROUTE)]
     while ages[-1] < seconds:
         ages.append(ages[-1] + pacing.next_wait(1, KIND, ROUTE, ages[-1]))

@@ -15,7 +15,7 @@ from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed
 from jobs.ledger.claims.values import DuePoll
 from jobs.policy.doubts import Doubt, Doubted
 from jobs.policy.retry import FIRST_WAIT
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind, Link, Route
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from worker.http.client import FetchError
@@ -152,7 +152,7 @@ async def test_nothing_a_poll_meets_fails_the_attempt(tmp_path, said):
 
     await poll(services, await accepted(services, tmp_path, ago=3 * 86_400))
 
-    assert jobs(services) == {Job.WORKING: 1}
+    assert jobs(services) == {JobState.WORKING: 1}
 
 
 async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
@@ -161,7 +161,7 @@ async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
     first = dataclasses.replace(await accepted(services, tmp_path), answered_at=now - 3600)
 
     await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER + 60))
-    assert jobs(services) == {Job.WORKING: 1}
+    assert jobs(services) == {JobState.WORKING: 1}
 
     await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER))
     progress = services.ledger.progress("b")
@@ -217,7 +217,7 @@ async def test_a_bug_in_reading_delays_the_answer_and_does_not_lose_it(tmp_path)
 
     await poll(dataclasses.replace(services, dialects={}), found)
 
-    assert jobs(services) == {Job.WORKING: 1}
+    assert jobs(services) == {JobState.WORKING: 1}
     assert next_poll(services) > 50
 
 
@@ -237,8 +237,8 @@ async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again_once
     await poll(services, said_before(dataclasses.replace(first, came=3), Doubt.SHORT, ago=60.0, answers=3))
 
     progress = services.ledger.progress("b")
-    assert (asked_on.images_generated, asked_on.images_in_flight, asked_on.jobs) == (3, 1, {Job.WORKING: 1})
-    assert (progress.images_generated, progress.jobs) == (3, {Job.READY: 1})
+    assert (asked_on.images_generated, asked_on.images_in_flight, asked_on.jobs) == (3, 1, {JobState.WORKING: 1})
+    assert (progress.images_generated, progress.jobs) == (3, {JobState.READY: 1})
     (entry,) = services.ledger.money()
     assert (entry.money.charged, entry.money.in_flight, entry.money.closes) == (3 * PRICE, 0, True)
 
@@ -346,7 +346,7 @@ async def test_a_failure_for_no_reason_that_the_next_answer_takes_back_buys_noth
 
     await poll(services, due(services, later=10.0))
 
-    assert doubted == {Job.WORKING: 1}
+    assert doubted == {JobState.WORKING: 1}
     assert services.ledger.progress("b").images_generated == 1
 
 
@@ -371,7 +371,7 @@ async def test_a_failure_with_a_reason_is_believed_at_once(tmp_path, reason):
 
     await poll(services, await accepted(services, tmp_path))
 
-    assert Job.WORKING not in jobs(services)
+    assert JobState.WORKING not in jobs(services)
 
 
 async def test_images_of_a_task_that_was_called_failed_are_kept_and_told(tmp_path):
@@ -404,7 +404,7 @@ async def test_a_task_called_done_without_an_image_for_minutes_counts_as_charged
 
     await poll(services, said_before(first, Doubt.EMPTY, ago=290.0, answers=9))
     await poll(services, said_before(first, Doubt.EMPTY, ago=400.0, answers=2))
-    assert jobs(services) == {Job.WORKING: 1}  # neither often nor long alone is enough
+    assert jobs(services) == {JobState.WORKING: 1}  # neither often nor long alone is enough
     await poll(services, said_before(first, Doubt.EMPTY, ago=300.0, answers=4))
 
     (entry,) = services.ledger.money()
@@ -426,7 +426,7 @@ async def test_an_answer_about_another_task_stores_nothing_and_frees_nothing(tmp
 
     await poll(services, found)
 
-    assert jobs(services) == {Job.WORKING: 1}
+    assert jobs(services) == {JobState.WORKING: 1}
     assert "the answer is about another" in str(services.ledger.story("b", "k0"))
 
 
@@ -437,7 +437,7 @@ async def test_a_task_whose_answers_write_its_id_without_the_prefix_is_ours(tmp_
 
     await poll(services, dataclasses.replace(found, task_id="task_t"))
 
-    assert jobs(services) == {Job.FAILED: 1}
+    assert jobs(services) == {JobState.FAILED: 1}
 
 
 async def test_a_hint_is_not_refuted_by_an_answer_about_another_task(tmp_path):
@@ -456,4 +456,4 @@ async def test_a_hint_is_not_refuted_by_an_answer_about_another_task(tmp_path):
         for heard in ledger.claim_hints("main", now + hours * 3600, lease=30):
             await look_into(services, heard)
 
-    assert jobs(services) == {Job.WORKING: 1}
+    assert jobs(services) == {JobState.WORKING: 1}

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 import structlog
 
-from jobs.facts import AccountPaused, Made, SubmitAccepted, SubmitRefused, TaskSucceeded
-from jobs.ledger import Recorded
+from jobs.facts import AccountPaused, MadeImage, SubmitAccepted, SubmitRefused, TaskSucceeded
+from jobs.ledger import RecordEffects
 from providers.types import Kind, Link
 from worker.recording.recorder import Recorder
-from worker.recording.rescue_file import Rescue
+from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
-from worker.runtime.executors import InlineCalls
+from worker.runtime.executors import InlineExecutors
 from worker.runtime.ledger_writes import LedgerWrites
 
 
@@ -46,7 +46,7 @@ class FakeLedger:
                 self.unlucky[fact.attempt_id] -= 1
                 raise OSError("this commit broke")
         self.groups.append(list(facts))
-        return Recorded(bells=frozenset({"copy"}))
+        return RecordEffects(bells=frozenset({"copy"}))
 
     def touch_worker(self, *_):
         if self.down:
@@ -65,7 +65,7 @@ def ledger():
 
 @pytest.fixture
 def rescue(tmp_path):
-    made = Rescue(tmp_path, "ledger-1")
+    made = RescueFile(tmp_path, "ledger-1")
     made._folders = (tmp_path,)
     yield made
     made.close()
@@ -74,7 +74,13 @@ def rescue(tmp_path):
 @pytest.fixture
 def recorder(ledger, rescue):
     chance = random.Random(1)
-    parts = {"calls": InlineCalls(), "clock": Hasty(), "ring": [].append, "chance": chance, "writes": LedgerWrites()}
+    parts = {
+        "calls": InlineExecutors(),
+        "clock": Hasty(),
+        "ring": [].append,
+        "chance": chance,
+        "writes": LedgerWrites(),
+    }
     return Recorder(ledger=ledger, rescue=rescue, **parts)
 
 
@@ -155,7 +161,7 @@ async def test_what_is_not_durable_at_the_end_is_replayed_at_the_next_start(reco
     facts = [
         accepted(1),
         TaskSucceeded(
-            attempt_id=2, at=1.0, images=(Made(link=Link(url="https://x/\ud800"), spool=None, expires_at=3.0),)
+            attempt_id=2, at=1.0, images=(MadeImage(link=Link(url="https://x/\ud800"), spool=None, expires_at=3.0),)
         ),
         AccountPaused(account="main", at=1.0, until=math.inf, code="no_balance", message="empty"),
         refused(3),
@@ -166,9 +172,9 @@ async def test_what_is_not_durable_at_the_end_is_replayed_at_the_next_start(reco
 
     assert await recorder.close(0.05) == 4
     replayed: list = []
-    assert Rescue(tmp_path, "ledger-1").replay(replayed.extend) == 0  # the file's process lives
+    assert RescueFile(tmp_path, "ledger-1").replay(replayed.extend) == 0  # the file's process lives
     rescue.close()
-    Rescue(tmp_path, "ledger-1").replay(replayed.extend)
+    RescueFile(tmp_path, "ledger-1").replay(replayed.extend)
 
     assert sorted(replayed, key=repr) == sorted(facts, key=repr)
     assert not list(tmp_path.glob("*.jsonl"))
@@ -182,6 +188,6 @@ def test_a_line_that_was_being_written_when_its_process_died_is_passed_over(resc
         file.truncate(file.seek(0, 2) - 10)
 
     replayed: list = []
-    Rescue(tmp_path, "ledger-1").replay(replayed.extend)
+    RescueFile(tmp_path, "ledger-1").replay(replayed.extend)
 
     assert replayed == [accepted(1)]

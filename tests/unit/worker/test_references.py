@@ -13,7 +13,7 @@ from jobs.errors import BadInput
 from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.planner import PlanOptions, prepare
 from jobs.planning.references import MOST_DATA
-from jobs.states import Job
+from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from providers.registry import PROVIDERS
@@ -145,7 +145,7 @@ def test_a_reference_that_cannot_be_read_is_a_bad_row_with_its_words_and_the_rea
     planned = plan(tmp_path, json.dumps(["https://a.example/ok.png", words]))
 
     (problem,) = planned.problems
-    assert planned.row.state is Job.INVALID
+    assert planned.row.state is JobState.INVALID
     assert (problem.line, problem.key, problem.column, problem.value) == (2, "a", "image_urls", words)
     assert reason in problem.legal
 
@@ -154,7 +154,7 @@ def test_a_manifest_from_elsewhere_names_no_files_of_this_machine(tmp_path, phot
     planned = plan(tmp_path, f"file://{tmp_path}/photos/lamp%201.png", files=Files(None))
 
     assert "may not name files of this machine" in planned.problems[0].legal
-    assert plan(tmp_path, f"file://{tmp_path}/photos/lamp%201.png").row.state is Job.READY
+    assert plan(tmp_path, f"file://{tmp_path}/photos/lamp%201.png").row.state is JobState.READY
 
 
 @pytest.mark.parametrize(

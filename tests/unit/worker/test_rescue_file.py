@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from jobs.facts import SubmitAccepted
 from worker.recording.recorder import Recorder
-from worker.recording.rescue_file import Rescue
+from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
-from worker.runtime.executors import InlineCalls
+from worker.runtime.executors import InlineExecutors
 from worker.runtime.ledger_writes import LedgerWrites
 
 
@@ -33,21 +33,21 @@ def folders(tmp_path):
 
 @pytest.fixture
 def rescue(folders):
-    made = Rescue(folders[0], "ledger-1")
+    made = RescueFile(folders[0], "ledger-1")
     made._folders = folders
     yield made
     made.close()
 
 
-def next_start(folders) -> Rescue:
-    made = Rescue(folders[0], "ledger-1")
+def next_start(folders) -> RescueFile:
+    made = RescueFile(folders[0], "ledger-1")
     made._folders = folders
     return made
 
 
 @pytest.mark.virtual_time
 async def test_facts_whose_callers_were_cancelled_while_the_ledger_was_locked_are_rescued(rescue, folders):
-    class Locked(InlineCalls):
+    class Locked(InlineExecutors):
         async def write(self, *_, **__):
             await asyncio.Event().wait()
 

@@ -9,13 +9,13 @@ import orjson
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jobs.states import Job
+from jobs.states import JobState
 from providers.types import Kind
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from worker.http.client import FetchError
 from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
-from worker.stages.submit import Attempt, submit
+from worker.stages.submit import ClaimedSubmit, submit
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ async def one(services, tmp_path, **changes):
     boot, now = services.clock.boot(), services.clock.now()
     lease = stage.lease_for(services, "main")
     (intent,) = services.ledger.claim_submits("main", now, lease=lease).intents
-    attempt = Attempt(intent=intent, boot_until=boot + lease)
+    attempt = ClaimedSubmit(intent=intent, boot_until=boot + lease)
     for name, value in changes.items():
         setattr(attempt, name, value)
     return attempt
@@ -59,7 +59,7 @@ async def test_a_request_that_never_left_frees_its_slots_and_rests_the_account(t
     fact = await submit(services, attempt)
 
     assert (fact.kind, fact.code) == (Kind.TRANSIENT, "unreachable")
-    assert state(services) is Job.READY
+    assert state(services) is JobState.READY
     assert services.ledger.accounts()[0].paused_code == "unreachable"
 
 
@@ -68,7 +68,7 @@ async def test_a_request_without_an_answer_is_held_with_its_money(tmp_path):
 
     await submit(services, await one(services, tmp_path))
 
-    assert state(services) is Job.HELD
+    assert state(services) is JobState.HELD
     (unknown,) = services.ledger.unknown()
     assert unknown.money == PRICE
 
@@ -84,7 +84,7 @@ async def test_a_lease_that_does_not_outlive_the_submit_sends_nothing(tmp_path, 
 
     assert fact.code == "not_sent"
     assert not provider.submits
-    assert state(services) is Job.READY
+    assert state(services) is JobState.READY
 
 
 async def test_what_a_stopping_crew_has_not_sent_stays(tmp_path):
@@ -97,7 +97,7 @@ async def test_what_a_stopping_crew_has_not_sent_stays(tmp_path):
     assert not provider.submits
 
 
-@pytest.mark.parametrize(("method", "expected"), [("submit", Job.READY), ("read_submit", Job.HELD)])
+@pytest.mark.parametrize(("method", "expected"), [("submit", JobState.READY), ("read_submit", JobState.HELD)])
 async def test_a_bug_before_the_mark_is_not_sent_and_after_it_unknown(tmp_path, method, expected):
     services = world(tmp_path, Provider())
     attempt = await one(services, tmp_path)
@@ -126,7 +126,7 @@ async def test_images_in_the_answer_itself_are_on_disk_before_they_are_on_record
     (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
     services.http.send = _plain_send(body)
 
-    await submit(services, Attempt(intent=intent, boot_until=boot + 900.0))
+    await submit(services, ClaimedSubmit(intent=intent, boot_until=boot + 900.0))
 
     (due,), _ = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
     assert due.spool
@@ -156,9 +156,9 @@ async def test_a_reference_that_cannot_be_read_fails_the_row_and_costs_nothing(t
     provider.fetch_reference = gone
     (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=900.0).intents
 
-    await submit(services, Attempt(intent=intent, boot_until=services.clock.boot() + 900.0))
+    await submit(services, ClaimedSubmit(intent=intent, boot_until=services.clock.boot() + 900.0))
 
-    assert state(services) is Job.FAILED
+    assert state(services) is JobState.FAILED
     assert services.ledger.progress("b").errors == {"reference_unreachable": 1}
     assert not provider.submits
 
@@ -173,10 +173,10 @@ async def test_a_bad_text_in_one_answer_costs_no_other_attempt_its_record(tmp_pa
     services.http.on_submit = lambda wanted: answers.get(wanted["prompt"])
 
     boot = services.clock.boot() + lease
-    await asyncio.gather(*(submit(services, Attempt(intent=intent, boot_until=boot)) for intent in intents))
+    await asyncio.gather(*(submit(services, ClaimedSubmit(intent=intent, boot_until=boot)) for intent in intents))
 
     progress = services.ledger.progress("b")
-    assert progress.jobs == {Job.FAILED: 3, Job.WORKING: 1}
+    assert progress.jobs == {JobState.FAILED: 3, JobState.WORKING: 1}
     assert progress.images_in_flight == 1
 
 
@@ -190,7 +190,7 @@ async def test_what_is_claimed_when_all_is_stopped_is_given_back_and_not_sent(tm
 
     assert (fact.code, fact.message) == ("not_sent", stage.STOPPED)
     assert not provider.submits
-    assert state(services) is Job.READY
+    assert state(services) is JobState.READY
     assert services.ledger.fates([attempt.intent.attempt_id]).given_back == 1
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import StoreError
-from jobs.states import Job
+from jobs.states import JobState
 from tests.support.worker_world import Provider, close_all, png, row, stock, world
 from worker.local.run import Reason, run_batch
-from worker.storage.base import PROBE, Put
+from worker.storage.base import PROBE, PutResult
 from worker.storage.destinations import Destinations
 from worker.storage.disk import DiskStore
-from worker.storage.write_verification import LOOK_EVERY, UNFAITHFUL, Look, Trust
+from worker.storage.write_verification import LOOK_EVERY, UNFAITHFUL, Look, WriteVerification
 
 ROWS = 90
 pytestmark = pytest.mark.virtual_time
@@ -32,7 +32,7 @@ class Liar(DiskStore):
         self.puts += 1
         if self.puts > self.honest and len(data) > self.keeps:
             data = data[: self.keeps]
-        return super().put_new(path, data, content_type=content_type) if data else Put.STORED
+        return super().put_new(path, data, content_type=content_type) if data else PutResult.STORED
 
 
 def whole(tmp_path):
@@ -57,20 +57,20 @@ async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_kee
     assert (ending.exit_code, ending.reason) == (4, Reason.BUCKET_REFUSES)
     assert UNFAITHFUL in ending.message
     assert provider.submits.total() < ROWS
-    stored = {line.key for line in services.ledger.results("b") if line.state is Job.DONE}
+    stored = {line.key for line in services.ledger.results("b") if line.state is JobState.DONE}
     assert stored <= whole(tmp_path), "nothing that is not there counts as stored"
 
     store.honest = 10**9
     services.destinations.__init__(opener=services.destinations.opener)
     ending = await run_batch(services, "b", max_stall=60.0)
 
-    assert ending.progress.jobs == {Job.DONE: ROWS}
+    assert ending.progress.jobs == {JobState.DONE: ROWS}
     assert provider.submits.total() == ROWS
     assert len(whole(tmp_path)) == ROWS
 
 
 def test_the_first_object_is_read_back_and_then_every_fiftieth_is_asked_for_its_size():
-    trust = Trust()
+    trust = WriteVerification()
 
     looks = [trust.next_put("a") for _ in range(2 * LOOK_EVERY + 1)]
 
