@@ -45,12 +45,12 @@ START = 200
 BREATH, OVERHEAD = 0.1, 0.05
 
 DURATIONS: dict[str, Draw] = {
-    "uniform 5-20 s": lambda chance, _: chance.uniform(5, 20),
-    "log-normal, as wide": lambda chance, _: 11.8 * chance.lognormvariate(0, 0.337),
-    "log-normal, wider (sigma 0.5)": lambda chance, _: 11.0 * chance.lognormvariate(0, 0.5),
-    "two humps, 5-8 and 17-20 s": lambda chance, _: chance.uniform(5, 8) + 12 * (chance.random() < 0.5),
+    "uniform 5-20 s": lambda rng, _: rng.uniform(5, 20),
+    "log-normal, as wide": lambda rng, _: 11.8 * rng.lognormvariate(0, 0.337),
+    "log-normal, wider (sigma 0.5)": lambda rng, _: 11.0 * rng.lognormvariate(0, 0.5),
+    "two humps, 5-8 and 17-20 s": lambda rng, _: rng.uniform(5, 8) + 12 * (rng.random() < 0.5),
     "always 12 s": lambda _chance, _number: 12.0,
-    "uniform 5-20 s, from the middle on 10-40 s": lambda chance, n: chance.uniform(5, 20) * (1 + (n >= IMAGES // 2)),
+    "uniform 5-20 s, from the middle on 10-40 s": lambda rng, n: rng.uniform(5, 20) * (1 + (n >= IMAGES // 2)),
 }
 
 
@@ -147,11 +147,11 @@ class Trial:
     """An account whose places are always filled, until all images are made."""
 
     draw: Draw
-    pacing: PollScheduler
-    sharing: PollBatching
+    poll_scheduler: PollScheduler
+    poll_batching: PollBatching
     memory: _Memory
     clock: _Clock
-    chance: random.Random
+    rng: random.Random
     found: list[Found] = field(default_factory=list)
     _due: list[tuple[float, int, _Task]] = field(default_factory=list)
     _begun: int = 0
@@ -162,24 +162,24 @@ class Trial:
             self._begin(self.clock.t + place * BREATH)
         while self._due:
             self.clock.t = max(self.clock.t + BREATH, self._due[0][0])
-            await self.pacing.refresh()
+            await self.poll_scheduler.refresh()
             ended = [self._ask(task, 1 / len(asked)) for asked in self._claim() for task in asked]
             for _ in range(min(sum(ended), images - self._begun)):
                 self._begin(self.clock.t)
         return self.found
 
     def _begin(self, at: float) -> None:
-        task = _Task(number=self._begun, took=self.draw(self.chance, self._begun), began=at)
+        task = _Task(number=self._begun, took=self.draw(self.rng, self._begun), began=at)
         self._begun += 1
         self.memory.running[task.number] = task
-        self._push(at + self.pacing.first_wait(task.number, KIND, ROUTE), task)
+        self._push(at + self.poll_scheduler.first_wait(task.number, KIND, ROUTE), task)
 
     def _push(self, at: float, task: _Task) -> None:
         heapq.heappush(self._due, (at, task.number, task))
 
     def _claim(self) -> list[list[_Task]]:
         """As jobs.ledger.claims.polls_and_copies does: what is due, and in a request that has room what is due next."""
-        together = self.sharing.most("main")
+        together = self.poll_batching.most("main")
         requests: list[list[_Task]] = []
         while self._due and self._due[0][0] <= self.clock.t:
             asked: list[_Task] = []
@@ -187,7 +187,7 @@ class Trial:
                 asked.append(heapq.heappop(self._due)[2])
             requests.append(asked)
         if requests:
-            self.sharing.note("main", sum(map(len, requests)), len(requests))
+            self.poll_batching.note("main", sum(map(len, requests)), len(requests))
         return requests
 
     def _ask(self, task: _Task, part: float) -> bool:
@@ -196,7 +196,7 @@ class Trial:
         age = self.clock.t + OVERHEAD - task.began
         if age < task.took:
             task.ran = age
-            self._push(self.clock.t + self.pacing.next_wait(task.number, KIND, ROUTE, age), task)
+            self._push(self.clock.t + self.poll_scheduler.next_wait(task.number, KIND, ROUTE, age), task)
             return False
         del self.memory.running[task.number]
         self.memory.learn(task, age)
@@ -214,21 +214,23 @@ def tried(
     images: int = IMAGES,
 ) -> list[Found]:
     """What becomes of that many images with durations like these."""
-    chance, clock = random.Random(seed), _Clock()
+    rng, clock = random.Random(seed), _Clock()
     places = MANY if together else PLACES
     provider = "apimaster" if together else "maxapi.io"
     accounts = {"main": AccountSettings.model_validate({"provider": provider, "api_key": "key", "polling": polling})}
     memory = _Memory(half_life=max(poll_schedule.HALF_LIFE, OF_PLACES * places), told=told)
-    sharing = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
-    pacing = PollScheduler(
+    poll_batching = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
+    poll_scheduler = PollScheduler(
         accounts=accounts,
         ledger=cast("Ledger", memory),
-        calls=InlineExecutors(),
+        executors=InlineExecutors(),
         clock=clock,
-        chance=chance,
-        sharing=sharing,
+        rng=rng,
+        poll_batching=poll_batching,
     )
-    trial = Trial(draw=draw, pacing=pacing, sharing=sharing, memory=memory, clock=clock, chance=chance)
+    trial = Trial(
+        draw=draw, poll_scheduler=poll_scheduler, poll_batching=poll_batching, memory=memory, clock=clock, rng=rng
+    )
     return asyncio.run(trial.work(images, places))
 
 
@@ -263,8 +265,8 @@ def least_polls(chances: Sequence[tuple[float, float]], late: float) -> float:
     """
     ends = [duration for duration, _ in chances]
     below = [0.0]
-    for _, chance in chances:
-        below.append(below[-1] + chance)
+    for _, rng in chances:
+        below.append(below[-1] + rng)
     in_time = [below[sum(end < limit / (1 + late) - 1e-9 for end in ends)] for limit in ends]
     bound = lambda price: _least_cost(below, in_time, price) - price / 2  # noqa: E731  concave
     low, high = 0.0, 32.0
@@ -288,8 +290,8 @@ def bounds() -> list[tuple[str, str]]:
     """For the durations of the table, drawn often enough to be smooth."""
     lines = []
     for name, draw in list(DURATIONS.items())[:4]:
-        chance = random.Random(1)
-        drawn = sorted(draw(chance, 0) for _ in range(20_000))
+        rng = random.Random(1)
+        drawn = sorted(draw(rng, 0) for _ in range(20_000))
         chances = [(drawn[place + 49], 1 / 400) for place in range(0, 20_000, 50)]
         told = ", ".join(f"{least_polls(chances, late):.2f} polls for {late:.0%}" for late in (0.1, 0.15, 0.2))
         lines.append((f"{name}: no schedule takes less than", told))

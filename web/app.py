@@ -76,16 +76,16 @@ class WebLedger:
             self._ledger.close()
 
 
-def make_app(door: WebLedger, ring: Callable[[str], object] = lambda _lane: None) -> FastAPI:
+def make_app(door: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
     """The pages, and the path for callbacks. `ring`: wakes a lane."""
-    ears = CallbackBuffer(door.opened, time.time, ring)
+    buffer = CallbackBuffer(door.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(door) or _unwritable(door), least=PROBED)
     page = SharedAnswer(lambda: _page(door))
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        ears.close()
+        buffer.close()
         ready.close()
         page.close()
 
@@ -113,7 +113,7 @@ def make_app(door: WebLedger, ring: Callable[[str], object] = lambda _lane: None
             return PlainTextResponse(f"{told}\n", status_code=503)
         return Response(told, media_type=CONTENT_TYPE_LATEST)
 
-    add_hooks(app, ears)
+    add_hooks(app, buffer)
     return app
 
 
@@ -124,7 +124,7 @@ def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0", ledger
     try:
         with _listener(host, port) as listener:
             announce(host, port, ledger)
-            uvicorn.Server(server_of(make_app(door, _ring_of(settings)), port=port, host=host)).run(sockets=[listener])
+            uvicorn.Server(server_of(make_app(door, _wake_of(settings)), port=port, host=host)).run(sockets=[listener])
     finally:
         door.close()
 
@@ -165,13 +165,13 @@ def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
     )
 
 
-def _ring_of(settings: Settings) -> Callable[[str], object]:
+def _wake_of(settings: Settings) -> Callable[[str], object]:
     """How lanes are woken: by bells on a cluster; on SQLite the one run looks for itself every few seconds."""
     if settings.database_path is not None:
         return lambda _lane: None
-    from worker.tasks import BELLS  # noqa: PLC0415  Celery, only where there is a cluster
+    from worker.tasks import WAKEUPS  # noqa: PLC0415  Celery, only where there is a cluster
 
-    return BELLS.ring
+    return WAKEUPS.wake
 
 
 def _page(door: WebLedger) -> bytes | str:

@@ -31,7 +31,7 @@ QUEUES = ("submit", "poll", "copy", "sweep")
 #: Every name in Redis begins with it, so that it can be shared.
 KEY_PREFIX = "lightfast:"
 #: A bell lives this long, in seconds by the sender's clock; sooner, clocks that differ would swallow all of them.
-BELL_EXPIRES = 60
+WAKEUP_EXPIRES = 60
 #: Shifts end after about 20 s. A bell that a dead worker had not acknowledged rings again after this many seconds.
 VISIBILITY_TIMEOUT = 300
 
@@ -81,11 +81,11 @@ def configuration() -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "beat_scheduler": "celery.beat:Scheduler",  # no state: all bells every few seconds
         "beat_schedule": {
-            f"ring {lane}": {
-                "task": "ring",
+            f"wake {lane}": {
+                "task": "wake",
                 "args": (lane,),
                 "schedule": BEAT,
-                "options": {"expires": BELL_EXPIRES, "queue": queue_of(lane)},
+                "options": {"expires": WAKEUP_EXPIRES, "queue": queue_of(lane)},
             }
             for lane in lanes
         },

@@ -43,20 +43,20 @@ class Services:
 
     settings: Settings
     ledger: Ledger
-    calls: Executors
+    executors: Executors
     recorder: Recorder
     http: Http
     destinations: Destinations
     spool: Staging
     catalog: Catalog
     routes: TaskRoutes
-    sharing: PollBatching
-    pacing: PollScheduler
+    poll_batching: PollBatching
+    poll_scheduler: PollScheduler
     stop_check: StopCheck
     dialects: Mapping[str, Dialect]
     clock: Clock
-    chance: random.Random
-    bells: Wakeups
+    rng: random.Random
+    wakeups: Wakeups
     rescue: RescueFile
     holder: str  # this process, in leases and in lists of workers
     writes: LedgerWrites
@@ -73,7 +73,7 @@ class Services:
     async def close(self) -> None:
         """Ends the threads and connections; the ledger too."""
         await self.http.close()
-        self.calls.close()
+        self.executors.close()
         self.rescue.close()
         self.ledger.close()
 
@@ -82,19 +82,19 @@ def build(
     settings: Settings,
     *,
     clock: Clock | None = None,
-    chance: random.Random | None = None,
-    ring: Callable[[str], None] | None = None,
+    rng: random.Random | None = None,
+    wake: Callable[[str], None] | None = None,
     ledger: Ledger | None = None,
-    calls: Executors | None = None,
+    executors: Executors | None = None,
 ) -> Services:
     """Wires a process. `ring`: reaches the workers elsewhere, without ever blocking; None: there are none."""
     ledger = ledger or open_ledger(settings.database_url)
-    calls = calls or ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
+    executors = executors or ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
     clock = clock or SystemClock()
-    chance = chance or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
-    bells = Wakeups(ring)
+    rng = rng or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
+    wakeups = Wakeups(wake)
     home = ledger.path.parent if ledger.path else Path.cwd()
-    sharing = PollBatching(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
+    poll_batching = PollBatching(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
     rescue = RescueFile(home, ledger.ledger_id)
     writes = LedgerWrites()
     catalog = catalog_of(settings)
@@ -102,9 +102,9 @@ def build(
     return Services(
         settings=settings,
         ledger=ledger,
-        calls=calls,
+        executors=executors,
         recorder=Recorder(
-            ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance, writes=writes
+            ledger=ledger, executors=executors, clock=clock, rescue=rescue, wake=wakeups.wake, rng=rng, writes=writes
         ),
         writes=writes,
         http=Http(
@@ -116,15 +116,20 @@ def build(
         spool=Staging(home / "lightfast-spool"),
         catalog=catalog,
         routes=TaskRoutes(catalog),
-        sharing=sharing,
-        pacing=PollScheduler(
-            accounts=settings.accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
+        poll_batching=poll_batching,
+        poll_scheduler=PollScheduler(
+            accounts=settings.accounts,
+            ledger=ledger,
+            executors=executors,
+            clock=clock,
+            rng=rng,
+            poll_batching=poll_batching,
         ),
-        stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
+        stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
         dialects=DIALECTS,
         clock=clock,
-        chance=chance,
-        bells=bells,
+        rng=rng,
+        wakeups=wakeups,
         rescue=rescue,
         holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
     )

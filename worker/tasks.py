@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from jobs.errors import BadInput
-from worker.celery import BELL_EXPIRES, KEY_PREFIX, app, exiting, queue_of, settings_or_exit
+from worker.celery import KEY_PREFIX, WAKEUP_EXPIRES, app, exiting, queue_of, settings_or_exit
 from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
 from worker.lanes.worker_thread import WorkerThread
@@ -25,20 +25,20 @@ NEEDS_POSTGRES = (
 )
 
 
-@app.task(name="ring", ignore_result=True)
-def ring(lane: str) -> None:
+@app.task(name="wake", ignore_result=True)
+def wake(lane: str) -> None:
     """There may be work in `lane`: works one shift there, or wakes the one that is at work."""
     if PROCESS.answer(lane):
-        BELLS.ring(lane)
+        WAKEUPS.wake(lane)
 
 
-def ring_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
+def wake_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
     """Rings, and waits so many seconds at most; False when Redis did not take the bells, which costs only time."""
-    rung: Future[bool] = Future()
-    ringer = threading.Thread(target=lambda: rung.set_result(_publish(tuple(lanes))), name="bells", daemon=True)
-    ringer.start()
+    woken: Future[bool] = Future()
+    publishing = threading.Thread(target=lambda: woken.set_result(_publish(tuple(lanes))), name="wakeups", daemon=True)
+    publishing.start()
     try:
-        return rung.result(wait)
+        return woken.result(wait)
     except TimeoutError:
         return False
 
@@ -48,14 +48,14 @@ def _publish(lanes: Iterable[str]) -> bool:
     connection = app.connection_for_write()
     try:
         for lane in lanes:
-            ring.apply_async((lane,), expires=BELL_EXPIRES, retry=False)
+            wake.apply_async((lane,), expires=WAKEUP_EXPIRES, retry=False)
     except (*connection.connection_errors, *connection.channel_errors, OperationalError) as error:
-        emit("bell_not_rung", level="warning", problem=type(error).__name__)
+        emit("wakeup_not_published", level="warning", problem=type(error).__name__)
         return False
     return True
 
 
-def bells_wait(redis_url: str, queues: Iterable[str]) -> bool:
+def wakeups_wait(redis_url: str, queues: Iterable[str]) -> bool:
     """Whether bells lie in these queues now. A Redis that is away has none."""
     try:
         with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as asked:
@@ -72,16 +72,16 @@ class WakeupPublisher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def ring(self, lane: str) -> None:
+    def wake(self, lane: str) -> None:
         """Rings soon; returns at once."""
         with self._changed:
             self._waiting.add(lane)
             self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._ring_for_ever, name="bell-rope", daemon=True)
+                self._thread = threading.Thread(target=self._publish_for_ever, name="wakeup-publisher", daemon=True)
                 self._thread.start()
 
-    def _ring_for_ever(self) -> None:
+    def _publish_for_ever(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
@@ -89,11 +89,11 @@ class WakeupPublisher:
             _publish(sorted(lanes))
 
 
-BELLS = WakeupPublisher()
+WAKEUPS = WakeupPublisher()
 
 
 @signals.worker_init.connect(weak=False)
-def start_crew(sender: Any, **_: object) -> None:
+def start_worker(sender: Any, **_: object) -> None:
     """Starts this process's crew before the broker is asked for, which may be away."""
     settings = settings_or_exit()
     configure(settings.log)
@@ -102,23 +102,23 @@ def start_crew(sender: Any, **_: object) -> None:
     with exiting():
         if settings.database_path is not None:
             raise BadInput(NEEDS_POSTGRES)
-        crew = WorkerThread(lambda: build(settings, ring=BELLS.ring))
+        worker = WorkerThread(lambda: build(settings, wake=WAKEUPS.wake))
     PROCESS.start(
-        crew,
+        worker,
         lanes,
         drain_seconds=settings.drain_seconds,
         heartbeat_file=settings.heartbeat_file,
-        bells_wait=lambda: bells_wait(settings.redis_url, served),
+        wakeups_wait=lambda: wakeups_wait(settings.redis_url, served),
     )
 
 
 @signals.worker_shutting_down.connect(weak=False)
-def drain_crew(**_: object) -> None:
+def drain_worker(**_: object) -> None:
     """SIGTERM, however often: takes no more work and lets what is in the air come down."""
     PROCESS.begin_drain()
 
 
 @signals.worker_shutdown.connect(weak=False)
-def await_crew(**_: object) -> None:
+def await_worker(**_: object) -> None:
     """The process ends when its crew has drained."""
     PROCESS.finish_drain()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, desk_of, note, show, show_json
+from cli.flow.session import LedgerSession, note, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
@@ -41,13 +41,13 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
     if probe is None and path is not None and not path.exists():
         _tell(AccountsReport(_declared(settings), [], time.time(), {}), settings, json=json)
         return 0
-    with desk_of(settings) as desk:
+    with session_of(settings) as session:
         if probe is not None:
-            _wake(desk, probe)
-        now = time.time() + desk.ledger.clock_offset()
-        known = desk.ledger.accounts() or _declared(settings)
-        days, uses, failing = desk.ledger.daily_budgets(now), desk.ledger.uses(now), desk.ledger.failing(now)
-        _tell(AccountsReport(known, days, now, uses, failing, desk.ledger.stopped()), settings, json=json)
+            _wake(session, probe)
+        now = time.time() + session.ledger.clock_offset()
+        known = session.ledger.accounts() or _declared(settings)
+        days, uses, failing = session.ledger.daily_budgets(now), session.ledger.uses(now), session.ledger.failing(now)
+        _tell(AccountsReport(known, days, now, uses, failing, session.ledger.stopped()), settings, json=json)
     return 0
 
 
@@ -100,13 +100,13 @@ def _tell(standing: AccountsReport, settings: Settings, *, json: bool) -> None:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
 
 
-def _wake(desk: LedgerSession, name: str) -> None:
+def _wake(session: LedgerSession, name: str) -> None:
     from jobs.results.rows import near
 
-    names = [account.name for account in desk.ledger.accounts()]
+    names = [account.name for account in session.ledger.accounts()]
     if name not in names:
         raise BadInput(f"--probe: there is no account {name!r}. {near(name, names)}")
-    desk.ledger.wake_account(name, time.time() + desk.ledger.clock_offset())
+    session.ledger.wake_account(name, time.time() + session.ledger.clock_offset())
     note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
 
 

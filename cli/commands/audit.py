@@ -11,7 +11,7 @@ import typer
 
 from cli.flow.options import Config, Json, Overwrite, Sandbox, read_money, read_option
 from cli.flow.outputs import OutputOptions, opened, target_of
-from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, open_desk, show, show_json
+from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, open_session, show, show_json
 from cli.output.wording import aligned, count, money
 from jobs.errors import BadInput
 from jobs.ledger.reports.books import Tally
@@ -83,17 +83,17 @@ def audit(  # noqa: PLR0913  one parameter an option
     if json and wish.output is None:
         raise BadInput("--json tells what it comes to, so it needs -o FILE; for lines of JSON use --format jsonl.")
     which = AuditOptions(batch=batch, account=account, since=_day("--since", since), until=_day("--until", until))
-    with open_desk(config, sandbox=sandbox) as desk:
-        _check(desk, which)
+    with open_session(config, sandbox=sandbox) as session:
+        _check(session, which)
         try:
-            tally = _write(desk, which, wish)
+            tally = _write(session, which, wish)
         except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
             let_go_of_stdout()
             return 0
     if json:
         show_json(_document(tally, asked))
     else:
-        show(_page(tally, asked), sandbox=desk.settings.is_sandbox, stderr=True)
+        show(_page(tally, asked), sandbox=session.settings.is_sandbox, stderr=True)
     return 0
 
 
@@ -124,12 +124,14 @@ def _day(option: str, text: str) -> float | None:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _check(desk: LedgerSession, which: AuditOptions) -> None:
+def _check(session: LedgerSession, which: AuditOptions) -> None:
     from jobs.results.rows import near
 
     if which.batch is not None:
-        find_batch(desk.ledger, which.batch)
-    names = sorted({entry.account for entry in desk.ledger.money()} | {each.name for each in desk.ledger.accounts()})
+        find_batch(session.ledger, which.batch)
+    names = sorted(
+        {entry.account for entry in session.ledger.money()} | {each.name for each in session.ledger.accounts()}
+    )
     if which.account is not None and which.account not in names:
         raise BadInput(f"--account: there is no account {which.account!r}. {near(which.account, names)}")
 
@@ -137,11 +139,11 @@ def _check(desk: LedgerSession, which: AuditOptions) -> None:
 # -- the lines -----------------------------------------------------------------------------------------------------
 
 
-def _write(desk: LedgerSession, which: AuditOptions, wish: OutputOptions) -> Tally:
+def _write(session: LedgerSession, which: AuditOptions, wish: OutputOptions) -> Tally:
     from jobs.results.writers import WRITERS
 
     tally = Tally()
-    lines = tally.count(desk.ledger.audit(which.batch, which.account, which.since, which.until))
+    lines = tally.count(session.ledger.audit(which.batch, which.account, which.since, which.until))
     where = target_of(wish, f"audit.{wish.format}")
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
         WRITERS[wish.format](file, COLUMNS, map(_values, lines))

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from jobs.ledger.reports.values import Result
 
 
-def write_sheet(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
+def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     """Writes the sheet: one page, or several beside each other when the batch is long."""
     where = target_of(wish, "index.html")
-    head = _head(desk, batch)
-    address, notes = _pictures(desk, batch, wish, where)
+    head = _head(session, batch)
+    address, notes = _pictures(session, batch, wish, where)
     for text in notes:
         note(f"note: {text}")
-    wanted = _wanted(desk.ledger.results(batch.name), wish)
+    wanted = _wanted(session.ledger.results(batch.name), wish)
     cards = contact_sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
@@ -53,20 +53,22 @@ def write_sheet(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Writt
     return Written(lines=lines, files=tuple(files))
 
 
-def _head(desk: LedgerSession, batch: Batch) -> contact_sheet.Head:
+def _head(session: LedgerSession, batch: Batch) -> contact_sheet.Head:
     made_by = Counter(
         image.provider or ""
-        for result in desk.ledger.results(batch.name)
+        for result in session.ledger.results(batch.name)
         for image in result.images
         if contact_sheet.has_picture(image)
     )
-    return contact_sheet.head_of(desk.ledger.progress(batch.name), made_by, now=time.time())
+    return contact_sheet.head_of(session.ledger.progress(batch.name), made_by, now=time.time())
 
 
-def _pictures(desk: LedgerSession, batch: Batch, wish: OutputOptions, where: str | None) -> tuple[Address, list[str]]:
+def _pictures(
+    session: LedgerSession, batch: Batch, wish: OutputOptions, where: str | None
+) -> tuple[Address, list[str]]:
     """Addresses a browser can open, and what is to be said of them."""
-    if wish.presign or desk.settings.storage.public_url:
-        return address_of(desk, batch, wish.presign), []
+    if wish.presign or session.settings.storage.public_url:
+        return address_of(session, batch, wish.presign), []
     notes: dict[str, None] = {}
     of_dest: dict[str, Callable[[str], str]] = {}
 

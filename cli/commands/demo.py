@@ -36,8 +36,8 @@ def demo(*, json: Json = False, quiet: Quiet = False) -> int:
     with standin(output) as url:
         settings = _settings(output, url)
         manifest = _manifest(output, url)
-        making = RunOptions(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
-        code = run_with(settings, making, then=f"open {(output / 'index.html').as_uri()}")
+        options = RunOptions(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
+        code = run_with(settings, options, then=f"open {(output / 'index.html').as_uri()}")
         _write_results(settings, output, "catalog")
     if not (quiet or json):
         _say_where(output)
@@ -76,12 +76,12 @@ def _manifest(output: Path, url: str) -> Path:
 def _write_results(settings: Settings, output: Path, name: str) -> None:
     from cli.commands.results import write_results
     from cli.flow.outputs import OutputOptions
-    from cli.flow.session import desk_of, find_batch
+    from cli.flow.session import find_batch, session_of
 
-    with desk_of(settings) as desk:
-        batch: Batch = find_batch(desk.ledger, name)
+    with session_of(settings) as session:
+        batch: Batch = find_batch(session.ledger, name)
         for format_, file in (("csv", "results.csv"), ("html", "index.html")):
-            write_results(desk, batch, OutputOptions(format=format_, output=str(output / file)))
+            write_results(session, batch, OutputOptions(format=format_, output=str(output / file)))
 
 
 def _say_where(output: Path) -> None:

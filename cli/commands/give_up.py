@@ -10,7 +10,7 @@ import typer
 
 from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
-from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, show, show_json
 from cli.output.commands import command
 from cli.output.wording import count, day_and_minute, money, shorten
 from jobs.errors import BadInput
@@ -37,18 +37,18 @@ def give_up(
     """Ends rows whose paid images cannot be had, since their links stay dead or give something else for ever."""
     if not key:
         raise BadInput("give-up needs to know the rows: --key KEY, which may be repeated.")
-    with open_desk(config, sandbox=sandbox) as desk:
-        found = find_batch(desk.ledger, batch)
+    with open_session(config, sandbox=sandbox) as session:
+        found = find_batch(session.ledger, batch)
         for each in key:
-            demand_key(desk.ledger, [batch], each)
-        now = time.time() + desk.ledger.clock_offset()
-        waiting = desk.ledger.awaited(batch, key, now)
+            demand_key(session.ledger, [batch], each)
+        now = time.time() + session.ledger.clock_offset()
+        waiting = session.ledger.awaited(batch, key, now)
         if waiting and not json:
             show(_told(waiting), sandbox=found.sandbox, stderr=True)
         if waiting:
             confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
-        given_up = desk.ledger.give_up([each.image_id for each in waiting], now)
-        _tell(desk, batch, waiting, given_up, key)
+        given_up = session.ledger.give_up([each.image_id for each in waiting], now)
+        _tell(session, batch, waiting, given_up, key)
     if json:
         show_json({"batch": batch, "given_up": given_up, "lost_usd": _price(waiting) / MICROS})
     return 0
@@ -70,8 +70,8 @@ def _price(waiting: list[AwaitedImage]) -> int:
     return sum(each.price or 0 for each in waiting)
 
 
-def _tell(desk: LedgerSession, batch: str, waiting: list[AwaitedImage], given_up: int, keys: list[str]) -> None:
-    sandbox = find_batch(desk.ledger, batch).sandbox
+def _tell(session: LedgerSession, batch: str, waiting: list[AwaitedImage], given_up: int, keys: list[str]) -> None:
+    sandbox = find_batch(session.ledger, batch).sandbox
     if not waiting:
         unknown = command(f"unknown {batch}", sandbox=sandbox)
         note(f"Nothing to give up: no paid image of these rows waits to be stored. Unknown outcomes:  {unknown}")

@@ -21,10 +21,10 @@ SPENT = ("charged", ("stored", "waiting", "surplus", "lost", "undelivered", "giv
 AMOUNTS = (SET_ASIDE[0], *SET_ASIDE[1], "at_risk", *SPENT[1])
 
 
-def show_money(desk: LedgerSession, batch: str | None, *, json: bool, sandbox: bool) -> None:
+def show_money(session: LedgerSession, batch: str | None, *, json: bool, sandbox: bool) -> None:
     """The money of one batch, or of the whole ledger: all, by batch, by account, by provider."""
-    entries = desk.ledger.money(batch)
-    reused = desk.ledger.reused(batch)
+    entries = session.ledger.money(batch)
+    reused = session.ledger.reused(batch)
     if json:
         images, micros = reused
         show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": micros / MICROS}})

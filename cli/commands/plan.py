@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @takes(RunOptions)
-def plan(making: RunOptions) -> int:
+def plan(options: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
     from cli.flow import (
         emergency_stop,
@@ -24,21 +24,21 @@ def plan(making: RunOptions) -> int:
     from cli.flow.session import show, show_json
 
     with (
-        settings_for(making.config, sandbox=making.sandbox, traceless=True) as settings,
-        take(making, settings) as taking,
+        settings_for(options.config, sandbox=options.sandbox, traceless=True) as settings,
+        take(options, settings) as preflight,
     ):
-        with trackless(taking.dest):
-            store = probe(taking.dest) if taking.dest else None
-            if store is not None and taking.batch is None and not making.new_ledger:
-                check_mark(store, taking.name, taking.ledger.ledger_id if taking.ledger else None)
-        reasons = [reason for reason in taking.reasons if making.to or not reason.startswith("--to")]
-        if making.json:
-            show_json(plan_screen.document(taking, probed=store is not None) | {"reasons": reasons})
+        with trackless(preflight.dest):
+            store = probe(preflight.dest) if preflight.dest else None
+            if store is not None and preflight.batch is None and not options.new_ledger:
+                check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
+        reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
+        if options.json:
+            show_json(plan_screen.document(preflight, probed=store is not None) | {"reasons": reasons})
         else:
-            show(plan_screen.page(taking, probed=store is not None), sandbox=settings.is_sandbox)
+            show(plan_screen.page(preflight, probed=store is not None), sandbox=settings.is_sandbox)
             sys.stdout.flush()
-        emergency_stop.warn(taking.ledger, sandbox=settings.is_sandbox)
-        return _verdict(reasons, taking.seen, to=taking.dest)
+        emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
+        return _verdict(reasons, preflight.seen, to=preflight.dest)
 
 
 def _verdict(reasons: list[str], seen: Survey, *, to: str) -> int:

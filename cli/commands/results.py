@@ -10,7 +10,7 @@ import typer
 
 from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
 from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, opened, target_of
-from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_desk, show_json
+from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_session, show_json
 from cli.flow.settings import sandbox_mark
 from cli.output.commands import command
 from cli.output.wording import count
@@ -51,10 +51,10 @@ def results(  # noqa: PLR0913  one parameter an option
             "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."
         )
     try:
-        with open_desk(config, sandbox=sandbox) as desk:
-            found = find_batch(desk.ledger, batch)
-            written = write_results(desk, found, wish)
-            progress = desk.ledger.progress(batch)
+        with open_session(config, sandbox=sandbox) as session:
+            found = find_batch(session.ledger, batch)
+            written = write_results(session, found, wish)
+            progress = session.ledger.progress(batch)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
         let_go_of_stdout()
         return 0
@@ -116,23 +116,23 @@ def parse_span(text: str) -> float:
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_results(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
+def write_results(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     """Writes the batch's results as wished. A file appears whole or not at all."""
     if wish.format == "html":
         from cli.commands.contact_sheet import write_sheet
 
-        return write_sheet(desk, batch, wish)
-    return _write_table(desk, batch, wish)
+        return write_sheet(session, batch, wish)
+    return _write_table(session, batch, wish)
 
 
-def _write_table(desk: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
+def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     from jobs.results import rows as lines_of
     from jobs.results.writers import WRITERS
 
     columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
-    address = address_of(desk, batch, wish.presign)
+    address = address_of(session, batch, wish.presign)
     make = lines_of.image_lines if wish.per_image else lines_of.row_lines
-    lines = make(desk.ledger.results(batch.name), address)
+    lines = make(session.ledger.results(batch.name), address)
     wanted = lines_of.only(lines, wish.only) if wish.only else lines
     where = target_of(wish, f"{batch.name}.{wish.format}")
     with opened(where, wish.format, overwrite=wish.overwrite) as file:

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 @takes(RunOptions)
-def run(making: RunOptions) -> int:
+def run(options: RunOptions) -> int:
     """Plans, asks, records, works. Nothing is written or spent before everything is checked and agreed to."""
     from cli.flow.environment import settings_for
 
-    with settings_for(making.config, sandbox=making.sandbox) as settings:
-        return run_with(settings, making)
+    with settings_for(options.config, sandbox=options.sandbox) as settings:
+        return run_with(settings, options)
 
 
-def run_with(settings: Settings, making: RunOptions, *, then: str = "") -> int:
+def run_with(settings: Settings, options: RunOptions, *, then: str = "") -> int:
     """The same, with settings that are read already. `then`: what the summary says to do next."""
     from cli.flow.execute import OutputMode, work
     from cli.flow.register import recording
 
-    with recording(settings, making, "run") as recorded:
-        manner = OutputMode(json=making.json, quiet=making.quiet, next=then)
-        return work(settings, recorded.ledger, recorded.name, recorded.limits, manner)
+    with recording(settings, options, "run") as recorded:
+        mode = OutputMode(json=options.json, quiet=options.quiet, next=then)
+        return work(settings, recorded.ledger, recorded.name, recorded.limits, mode)

@@ -11,7 +11,7 @@ import typer
 
 from cli.commands.money import show_money
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_desk, show, show_json
+from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_session, show, show_json
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, state_of
 from cli.output.commands import command
@@ -53,25 +53,25 @@ def status(
     batch: Name = None, *, money: Money = False, json: Json = False, config: Config = None, sandbox: Sandbox = False
 ) -> int:
     """Counts, money, pace and time left of one batch or all."""
-    with open_desk(config, sandbox=sandbox) as desk:
-        now = time.time() + desk.ledger.clock_offset()
+    with open_session(config, sandbox=sandbox) as session:
+        now = time.time() + session.ledger.clock_offset()
         if batch is not None:
-            find_batch(desk.ledger, batch)
+            find_batch(session.ledger, batch)
         if money:
-            show_money(desk, batch, json=json, sandbox=desk.settings.is_sandbox)
+            show_money(session, batch, json=json, sandbox=session.settings.is_sandbox)
         elif batch is None:
-            _all(desk, json=json, sandbox=desk.settings.is_sandbox)
+            _all(session, json=json, sandbox=session.settings.is_sandbox)
         else:
-            _one(desk, batch, now, json=json)
+            _one(session, batch, now, json=json)
     return 0
 
 
 # -- all batches ---------------------------------------------------------------------------------------------------
 
 
-def _all(desk: LedgerSession, *, json: bool, sandbox: bool) -> None:
-    standing = [desk.ledger.progress(batch.name) for batch in desk.ledger.batches()]
-    risk, stop = desk.ledger.at_risk(), desk.ledger.stopped()
+def _all(session: LedgerSession, *, json: bool, sandbox: bool) -> None:
+    standing = [session.ledger.progress(batch.name) for batch in session.ledger.batches()]
+    risk, stop = session.ledger.at_risk(), session.ledger.stopped()
     if json:
         listed = [_document(progress) for progress in standing]
         show_json(
@@ -134,11 +134,11 @@ def _style(progress: Progress) -> str:
 # -- one batch -----------------------------------------------------------------------------------------------------
 
 
-def _one(desk: LedgerSession, name: str, now: float, *, json: bool) -> None:
-    progress = replace(desk.ledger.progress(name, now), unwritable=desk.ledger.unwritable())
-    risk, today = desk.ledger.at_risk(name), desk.ledger.daily_budgets(now)
-    backlog = desk.ledger.backlogs(now).get(progress.batch.dest)
-    accounts = desk.ledger.accounts()
+def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
+    progress = replace(session.ledger.progress(name, now), unwritable=session.ledger.unwritable())
+    risk, today = session.ledger.at_risk(name), session.ledger.daily_budgets(now)
+    backlog = session.ledger.backlogs(now).get(progress.batch.dest)
+    accounts = session.ledger.accounts()
     paused = resting(progress, accounts, now)
     if json:
         document = _document(progress) | _time_document(progress, now)
@@ -149,19 +149,19 @@ def _one(desk: LedgerSession, name: str, now: float, *, json: bool) -> None:
         return
     told = [
         *_told(progress, now),
-        *(_pace(progress, now) if is_worked_on(desk.ledger, now) else _nobody(desk, progress)),
+        *(_pace(progress, now) if is_worked_on(session.ledger, now) else _nobody(session, progress)),
         *((f"money\t{day_line(limit)}", "") for limit in today),
         *_slack(backlog, now),
         *_risk_lines(risk),
-        *(_at_work(desk, name, accounts, now) if rows_left(progress) else ()),
+        *(_at_work(session, name, accounts, now) if rows_left(progress) else ()),
         *_next(progress, paused, now),
     ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
-def _at_work(desk: LedgerSession, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
+def _at_work(session: LedgerSession, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
     """How far the accounts that send use what they may, and this batch's part of it."""
-    uses, mine = desk.ledger.uses(now), desk.ledger.in_flight(name)
+    uses, mine = session.ledger.uses(now), session.ledger.in_flight(name)
     for account in accounts:
         if (use := uses[account.name]).sent or account.in_flight:
             rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"
@@ -269,10 +269,10 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
         )
 
 
-def _nobody(desk: LedgerSession, progress: Progress) -> Iterator[Line]:
+def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
     """A pace of before, and the time that it would take, would make people wait for ever."""
     if rows_left(progress):
-        yield f"pace\t{nobody_works(desk.ledger)}", "yellow"
+        yield f"pace\t{nobody_works(session.ledger)}", "yellow"
 
 
 def _pace(progress: Progress, now: float) -> Iterator[Line]:

@@ -26,7 +26,7 @@ from cli.flow.options import (
     read_money,
     read_option,
 )
-from cli.flow.session import LedgerSession, demand_key, desk_of, find_batch, note, open_desk, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show_json
 from cli.output import copy_stops, wording
 from cli.output.commands import command
 from cli.output.emergency_stop import told
@@ -67,15 +67,15 @@ def pause(
     """No new submits, of one batch or with --all of any; what is paid is polled, copied, stored."""
     if bool(batch) is all_:
         raise BadInput("pause needs a BATCH; or, for every batch of this ledger at once, --all.")
-    with open_desk(config, sandbox=sandbox) as desk:
+    with open_session(config, sandbox=sandbox) as session:
         if all_:
-            return stop_all(desk, json=json)
-        found = find_batch(desk.ledger, batch)
+            return stop_all(session, json=json)
+        found = find_batch(session.ledger, batch)
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
-        desk.ledger.pause(batch, "on your word", time.time())
+        session.ledger.pause(batch, "on your word", time.time())
         again = command(f"resume {batch}", sandbox=found.sandbox)
-        _told(desk, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
+        _told(session, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
     return 0
 
 
@@ -100,84 +100,86 @@ def resume(  # noqa: PLR0913  one parameter an option
             "resume needs a BATCH; or --all, after `pause --all`; or, after the database was restored or failed over, "
             "--after-restore."
         )
-    with open_desk(config, sandbox=sandbox, works=cap is not None) as desk:
+    with open_session(config, sandbox=sandbox, works=cap is not None) as session:
         if all_:
-            code = lift_stop(desk, json=json)
-            ring(desk)
+            code = lift_stop(session, json=json)
+            wake(session)
             return code
         if batch:
-            _resume(desk, batch, cap, yes=yes)
+            _resume(session, batch, cap, yes=yes)
         if after_restore:
-            _trust(desk)
-        ring(desk)
-        if cap is not None and desk.ledger.is_sqlite:
-            return _go_on_here(desk, batch, json=json, quiet=quiet)
+            _trust(session)
+        wake(session)
+        if cap is not None and session.ledger.is_sqlite:
+            return _go_on_here(session, batch, json=json, quiet=quiet)
         if batch:
-            stop, sandbox = desk.ledger.stopped(), desk.settings.is_sandbox
+            stop, sandbox = session.ledger.stopped(), session.settings.is_sandbox
             waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
-            _told(desk, batch, waits or f"{batch} goes on{_by_whom(desk)}.{_held_up(desk, batch)}", json=json)
+            _told(session, batch, waits or f"{batch} goes on{_by_whom(session)}.{_held_up(session, batch)}", json=json)
         elif json:
             show_json({"command": "resume", "after_restore": True})
     return 0
 
 
-def _resume(desk: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
-    found = find_batch(desk.ledger, batch)
+def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
+    found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
         raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
     if cap is not None:
-        _give(desk, found, cap, yes=yes)
-    desk.ledger.resume(batch, time.time())
+        _give(session, found, cap, yes=yes)
+    session.ledger.resume(batch, time.time())
 
 
-def _give(desk: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
+def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     """Another budget: asks for what may now be spent beyond what was agreed to."""
     spent = batch.charged + batch.reserved
     if cap < spent:
         so_far = f"{wording.money(spent)} is spent or reserved already"
         raise BadInput(f"--budget {wording.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
-    rest = desk.ledger.progress(batch.name).remaining_money
+    rest = session.ledger.progress(batch.name).remaining_money
     coming = min(rest, cap - spent)
     note(
         f"{batch.name}: {wording.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
         f"budget {wording.money(cap)}"
     )
     beyond = max(0, spent + coming - batch.agreed)
-    warn(desk.ledger, sandbox=desk.settings.is_sandbox)
+    warn(session.ledger, sandbox=session.settings.is_sandbox)
     agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
-    desk.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
+    session.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
 
 
-def _go_on_here(desk: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
+def _go_on_here(session: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
     """Works the batch in this process, unless another does."""
     with contextlib.ExitStack() as holding:
         try:
-            holding.enter_context(desk.ledger.hold(time.time()))
+            holding.enter_context(session.ledger.hold(time.time()))
         except LedgerBusy:
-            _told(desk, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
+            _told(session, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
             return 0
-        return _work(desk, batch, json=json, quiet=quiet)
+        return _work(session, batch, json=json, quiet=quiet)
 
 
-def _trust(desk: LedgerSession) -> None:
+def _trust(session: LedgerSession) -> None:
     """The database as it is now is taken for the truth."""
-    if not desk.ledger.has_moved():
-        note("Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * desk.ledger.is_sqlite))
+    if not session.ledger.has_moved():
+        note(
+            "Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * session.ledger.is_sqlite)
+        )
         return
-    desk.ledger.trust()
+    session.ledger.trust()
     note("Submits go on with the database as it is now. Rows it has forgotten are made and paid again.")
 
 
 def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Ends new submits for good; what is paid is polled, copied, stored."""
-    with open_desk(config, sandbox=sandbox) as desk:
-        find_batch(desk.ledger, batch)
-        count = desk.ledger.cancel(batch, time.time())
+    with open_session(config, sandbox=sandbox) as session:
+        find_batch(session.ledger, batch)
+        count = session.ledger.cancel(batch, time.time())
         left = f"{wording.count(count, 'row')} will not be made" if count else "no row was left to make"
-        coming = desk.ledger.progress(batch)
-        stored = f" What is paid is still stored{_by_whom(desk)}." if images_on_their_way(coming) else ""
+        coming = session.ledger.progress(batch)
+        stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
         text = f"{batch} is cancelled for good: {left}.{stored}"
-        _told(desk, batch, text, json=json, cancelled=count)
+        _told(session, batch, text, json=json, cancelled=count)
     return 0
 
 
@@ -197,8 +199,8 @@ def retry(  # noqa: PLR0913  one parameter an option
     if only and only not in RETRIED:
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
 
-    def begin(desk: LedgerSession, _: Sequence[Result]) -> int:
-        return desk.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
+    def begin(session: LedgerSession, _: Sequence[Result]) -> int:
+        return session.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
 
     def wanted(result: Result) -> bool:
         return _is_retried(result, only=only, error=error, keys=key)
@@ -238,12 +240,12 @@ def redo(  # noqa: PLR0913  one parameter an option
     def wanted(result: Result) -> bool:
         return result.request is not None and bool(result.key in chosen or (error and result.error_code == error))
 
-    def begin(desk: LedgerSession, rows: Sequence[Result]) -> int:
+    def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
         missing = sorted(set(chosen) - {row.key for row in rows})
         if missing:
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
         changes = [(row.key, row.request if prompt else None) for row in rows]
-        return desk.ledger.redo(batch, changes, time.time(), _prices(desk.settings, rows))
+        return session.ledger.redo(batch, changes, time.time(), _prices(session.settings, rows))
 
     again = AgainCommand(
         command="redo",
@@ -282,50 +284,60 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
     """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
     from cli.flow.environment import settings_for
 
-    with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
-        found = find_batch(desk.ledger, again.batch)
+    with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
+        found = find_batch(session.ledger, again.batch)
         if found.state == "cancelled":
             raise BadInput(cancelled_for_good(again.batch))
         for key in again.keys:
-            demand_key(desk.ledger, [again.batch], key)
-        rows = [again.asked(result) for result in desk.ledger.results(again.batch) if again.wanted(result)]
+            demand_key(session.ledger, [again.batch], key)
+        rows = [again.asked(result) for result in session.ledger.results(again.batch) if again.wanted(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
-            return _nothing_to_do(again, desk)
+            return _nothing_to_do(again, session)
         note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
-        warn(desk.ledger, sandbox=settings.is_sandbox)
+        warn(session.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
-        if not desk.ledger.is_sqlite:
-            return _for_the_workers(again, desk, found, rows, cost)
-        with desk.ledger.hold(time.time()):
-            _begin(again, desk, found, rows, cost)
-            return _work(desk, again.batch, json=again.json, quiet=again.quiet)
+        if not session.ledger.is_sqlite:
+            return _for_the_workers(again, session, found, rows, cost)
+        with session.ledger.hold(time.time()):
+            _begin(again, session, found, rows, cost)
+            return _work(session, again.batch, json=again.json, quiet=again.quiet)
 
 
-def _nothing_to_do(again: AgainCommand, desk: LedgerSession) -> int:
-    again.begin(desk, ())  # tells of keys that are not there
-    why = nothing_to_retry(again.batch, again.error, desk.ledger.progress(again.batch).errors)
-    _told(desk, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
+def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
+    again.begin(session, ())  # tells of keys that are not there
+    why = nothing_to_retry(again.batch, again.error, session.ledger.progress(again.batch).errors)
+    _told(session, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
     return 0
 
 
-def _begin(again: AgainCommand, desk: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
-    desk.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
-    return again.begin(desk, rows)
+def _begin(again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
+    session.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
+    return again.begin(session, rows)
 
 
-def _for_the_workers(again: AgainCommand, desk: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
-    count = _begin(again, desk, found, rows, cost)
-    ring(desk)
-    _told(desk, again.batch, f"{wording.count(count, 'row')} ready again{_by_whom(desk)}.", json=again.json, rows=count)
+def _for_the_workers(
+    again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int
+) -> int:
+    count = _begin(again, session, found, rows, cost)
+    wake(session)
+    _told(
+        session,
+        again.batch,
+        f"{wording.count(count, 'row')} ready again{_by_whom(session)}.",
+        json=again.json,
+        rows=count,
+    )
     return 0
 
 
-def _work(desk: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
+def _work(session: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
     from cli.flow.execute import OutputMode, work
 
     stall = None if is_terminal() else UNATTENDED_STALL
-    return work(desk.settings, desk.ledger, batch, WorkLimits(max_stall=stall), OutputMode(json=json, quiet=quiet))
+    return work(
+        session.settings, session.ledger, batch, WorkLimits(max_stall=stall), OutputMode(json=json, quiet=quiet)
+    )
 
 
 def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
@@ -400,36 +412,36 @@ def _keys_of(file: Path) -> list[str]:
 # -- what was done -------------------------------------------------------------------------------------------------
 
 
-def ring(desk: LedgerSession) -> None:
+def wake(session: LedgerSession) -> None:
     """Wakes the workers of a cluster; they would look by themselves within a minute."""
-    if desk.ledger.is_sqlite:
+    if session.ledger.is_sqlite:
         return
     from cli.flow.execute import log_events
     from worker.lanes.worker import lanes_of
-    from worker.tasks import ring_lanes
+    from worker.tasks import wake_lanes
 
-    log_events(desk.settings)
-    ring_lanes(lanes_of(desk.settings.accounts))
+    log_events(session.settings)
+    wake_lanes(lanes_of(session.settings.accounts))
 
 
-def _by_whom(desk: LedgerSession) -> str:
-    if not desk.ledger.is_sqlite:
+def _by_whom(session: LedgerSession) -> str:
+    if not session.ledger.is_sqlite:
         return " by the cluster's workers"
-    return " by the `lightfast run` that is at work" if desk.ledger.is_held() else " by the next `lightfast run`"
+    return " by the `lightfast run` that is at work" if session.ledger.is_held() else " by the next `lightfast run`"
 
 
-def _held_up(desk: LedgerSession, name: str) -> str:
+def _held_up(session: LedgerSession, name: str) -> str:
     """What still keeps its rows waiting, where nothing can be stored, and what helps."""
-    progress = desk.ledger.progress(name, time.time() + desk.ledger.clock_offset())
+    progress = session.ledger.progress(name, time.time() + session.ledger.clock_offset())
     sandbox = progress.batch.sandbox
     told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]
     return "".join(told)
 
 
-def _told(desk: LedgerSession, batch: str, text: str, *, json: bool, **more: object) -> None:
+def _told(session: LedgerSession, batch: str, text: str, *, json: bool, **more: object) -> None:
     note(text)
     if json:
-        found = find_batch(desk.ledger, batch)
+        found = find_batch(session.ledger, batch)
         show_json({"batch": batch, "state": str(found.state), **more})
 
 

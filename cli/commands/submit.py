@@ -24,7 +24,7 @@ from cli.flow.options import (
     read_option,
     takes,
 )
-from cli.flow.session import NOBODY, SIGN_OF_LIFE, LedgerSession, find_batch, note, open_desk, show_json
+from cli.flow.session import NOBODY, SIGN_OF_LIFE, LedgerSession, find_batch, note, open_session, show_json
 from cli.flow.settings import read_settings
 from cli.output.commands import command
 from cli.output.wording import count
@@ -42,23 +42,23 @@ class Submitting(RunOptions):
 
 
 @takes(Submitting)
-def submit(making: Submitting) -> int:
+def submit(options: Submitting) -> int:
     """Records the batch and rings the workers; with --wait, watches too."""
-    from cli.commands.steer import ring
+    from cli.commands.steer import wake
     from cli.flow.register import recording
 
-    settings = read_settings(making.config)
-    _needs_cluster(settings, sandbox=making.sandbox)
-    with recording(settings, making, "submit") as recorded:
-        desk = LedgerSession(recorded.ledger, settings)
-        ring(desk)
-        _warn_without_workers(desk)
+    settings = read_settings(options.config)
+    _needs_cluster(settings, sandbox=options.sandbox)
+    with recording(settings, options, "submit") as recorded:
+        session = LedgerSession(recorded.ledger, settings)
+        wake(session)
+        _warn_without_workers(session)
         to_make = count(recorded.images, "image")
         note(f"{recorded.name} is on record: {to_make} to make. {command(f'watch {recorded.name}')}")
-        if making.wait:
+        if options.wait:
             limits = recorded.limits
-            return _watch(desk, recorded.name, limits, json=making.json, quiet=making.quiet, as_="submit")
-        if making.json:
+            return _watch(session, recorded.name, limits, json=options.json, quiet=options.quiet, as_="submit")
+        if options.json:
             show_json({"command": "submit", "batch": recorded.name, "images": recorded.images, "exit_code": 0})
     return 0
 
@@ -90,21 +90,23 @@ def watch(  # noqa: PLR0913  one parameter an option
     """Live progress until the batch is finished; Ctrl-C ends the watching only."""
     stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
     limits = WorkLimits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
-    with open_desk(config, sandbox=sandbox) as desk:
-        find_batch(desk.ledger, batch)
-        _warn_without_workers(desk)
-        _warn_without_a_run(desk, batch)
-        return _watch(desk, batch, limits, json=json, quiet=quiet)
+    with open_session(config, sandbox=sandbox) as session:
+        find_batch(session.ledger, batch)
+        _warn_without_workers(session)
+        _warn_without_a_run(session, batch)
+        return _watch(session, batch, limits, json=json, quiet=quiet)
 
 
-def _watch(desk: LedgerSession, name: str, limits: WorkLimits, *, json: bool, quiet: bool, as_: str = "watch") -> int:
+def _watch(
+    session: LedgerSession, name: str, limits: WorkLimits, *, json: bool, quiet: bool, as_: str = "watch"
+) -> int:
     from cli.flow.execute import OutputMode, RunOutcome, exit_code, tell
     from cli.flow.watch import Watch
     from cli.output.progress import open_screen
 
-    screen = open_screen(quiet=quiet or json, sandbox=desk.settings.is_sandbox)
+    screen = open_screen(quiet=quiet or json, sandbox=session.settings.is_sandbox)
     try:
-        ending = Watch(ledger=desk.ledger, name=name, limits=limits, screen=screen).until_it_ends()
+        ending = Watch(ledger=session.ledger, name=name, limits=limits, screen=screen).until_it_ends()
     finally:
         screen.close()
     ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
@@ -112,16 +114,16 @@ def _watch(desk: LedgerSession, name: str, limits: WorkLimits, *, json: bool, qu
     return ended.code
 
 
-def _warn_without_a_run(desk: LedgerSession, batch: str) -> None:
+def _warn_without_a_run(session: LedgerSession, batch: str) -> None:
     from worker.local.completion import is_over
 
-    if desk.ledger.is_sqlite and not desk.ledger.is_held() and not is_over(desk.ledger.progress(batch)):
+    if session.ledger.is_sqlite and not session.ledger.is_held() and not is_over(session.ledger.progress(batch)):
         note(f"warning: {NOBODY}.")
 
 
-def _warn_without_workers(desk: LedgerSession) -> None:
-    now = time.time() + desk.ledger.clock_offset()
-    if not desk.ledger.is_sqlite and not desk.ledger.workers_seen(now, SIGN_OF_LIFE):
+def _warn_without_workers(session: LedgerSession) -> None:
+    now = time.time() + session.ledger.clock_offset()
+    if not session.ledger.is_sqlite and not session.ledger.workers_seen(now, SIGN_OF_LIFE):
         note(
             f"warning: no worker has been seen for {SIGN_OF_LIFE:.0f} s. The batch waits on record; start some with "
             "celery -A worker worker, and celery -A worker beat."

@@ -14,7 +14,7 @@ import typer
 
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Yes
-from cli.flow.session import LedgerSession, demand_key, desk_of, find_batch, note, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
 from cli.output.commands import command
 from cli.output.wording import aligned, count, day_and_time, money
 from jobs.errors import BadInput, LightfastError
@@ -51,21 +51,21 @@ def unknown(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """List attempts whose outcome nobody can know, and resolve them."""
     _check(resolve, task_id)
-    with _desk(config, sandbox=sandbox, asks=resolve == "found") as desk:
+    with _desk(config, sandbox=sandbox, asks=resolve == "found") as session:
         if batch is not None:
-            find_batch(desk.ledger, batch)
+            find_batch(session.ledger, batch)
         if key is not None:
-            demand_key(desk.ledger, [batch] if batch else [each.name for each in desk.ledger.batches()], key)
-        attempts = desk.ledger.unknown(batch, key)
+            demand_key(session.ledger, [batch] if batch else [each.name for each in session.ledger.batches()], key)
+        attempts = session.ledger.unknown(batch, key)
         if resolve is None:
-            mark = desk.settings.is_sandbox
+            mark = session.settings.is_sandbox
             show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
             return 0
         if resolve == "found" and not attempts and batch is not None and key is not None:
-            attempts = desk.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
+            attempts = session.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
         if key is not None and not attempts:
             raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
-        settled = _resolve(desk, attempts, resolve, task_id, yes=yes)
+        settled = _resolve(session, attempts, resolve, task_id, yes=yes)
     if json:
         show_json({"resolved": settled, "how": resolve, **_document(attempts)})
     return 0
@@ -75,13 +75,13 @@ def unknown(  # noqa: PLR0913  one parameter an option
 def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[LedgerSession]:
     """The ledger; `asks`: with a provider that answers, were it only the stand-in."""
     if not (sandbox and asks):
-        with open_desk(config, sandbox=sandbox) as desk:
-            yield desk
+        with open_session(config, sandbox=sandbox) as session:
+            yield session
         return
     from cli.flow.environment import settings_for
 
-    with settings_for(config, sandbox=True) as settings, desk_of(settings) as desk:
-        yield desk
+    with settings_for(config, sandbox=True) as settings, session_of(settings) as session:
+        yield session
 
 
 def _check(resolve: str | None, task_id: str | None) -> None:
@@ -187,7 +187,9 @@ def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
 # -- a person's word -----------------------------------------------------------------------------------------------
 
 
-def _resolve(desk: LedgerSession, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool) -> int:
+def _resolve(
+    session: LedgerSession, attempts: list[UnknownAttempt], how: str, task_id: str | None, *, yes: bool
+) -> int:
     if not attempts:
         note("Nothing to resolve: nothing is unknown.")
         return 0
@@ -197,20 +199,20 @@ def _resolve(desk: LedgerSession, attempts: list[UnknownAttempt], how: str, task
         )
     poll_path = None
     if how == "pay-again":
-        _consent(desk, attempts, yes=yes)
+        _consent(session, attempts, yes=yes)
     if task_id is not None:
-        poll_path = _ask_about(desk, attempts[0], task_id, yes=yes)
-    now = time.time() + desk.ledger.clock_offset()
-    settled = desk.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
-    note(_done(attempts, settled, how, desk))
+        poll_path = _ask_about(session, attempts[0], task_id, yes=yes)
+    now = time.time() + session.ledger.clock_offset()
+    settled = session.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
+    note(_done(attempts, settled, how, session))
     return settled
 
 
-def _ask_about(desk: LedgerSession, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
+def _ask_about(session: LedgerSession, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
     """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
     from worker.recovery.provider_task import ask, call_for
 
-    said = asyncio.run(ask(desk.settings, attempt, task_id))
+    said = asyncio.run(ask(session.settings, attempt, task_id))
     if isinstance(said, NotFound):
         raise BadInput(f"--task-id {task_id}: {attempt.provider} knows no such task. Nothing was changed.")
     if isinstance(said, Unreadable) and not yes:
@@ -218,12 +220,12 @@ def _ask_about(desk: LedgerSession, attempt: UnknownAttempt, task_id: str, *, ye
             f"--task-id {task_id}: {attempt.provider} could not be asked about it: {said.message or said.code}. "
             "Nothing was changed. --yes adopts it unasked."
         )
-    return call_for(desk.settings, attempt, task_id).path if attempt.edits else None
+    return call_for(session.settings, attempt, task_id).path if attempt.edits else None
 
 
-def _consent(desk: LedgerSession, attempts: list[UnknownAttempt], *, yes: bool) -> None:
+def _consent(session: LedgerSession, attempts: list[UnknownAttempt], *, yes: bool) -> None:
     """Asks for the money, and notes what was agreed to, so that `run` does not ask for it again."""
-    batches = {name: find_batch(desk.ledger, name) for name in {attempt.batch for attempt in attempts}}
+    batches = {name: find_batch(session.ledger, name) for name in {attempt.batch for attempt in attempts}}
     cancelled = [name for name, batch in batches.items() if batch.state == "cancelled"]
     if cancelled:
         raise BadInput([cancelled_for_good(name) for name in cancelled])
@@ -235,19 +237,19 @@ def _consent(desk: LedgerSession, attempts: list[UnknownAttempt], *, yes: bool) 
     agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
     for name, batch in batches.items():
         more = _money([attempt for attempt in attempts if attempt.batch == name])
-        desk.ledger.agree(name, batch.agreed + more, batch.budget)
+        session.ledger.agree(name, batch.agreed + more, batch.budget)
 
 
 def _money(attempts: list[UnknownAttempt]) -> int:
     return sum(attempt.money for attempt in attempts)
 
 
-def _done(attempts: list[UnknownAttempt], settled: int, how: str, desk: LedgerSession) -> str:
+def _done(attempts: list[UnknownAttempt], settled: int, how: str, session: LedgerSession) -> str:
     what = {
         "pay-again": f"made again; {at_most(attempts)} counts as spent, for it may be",
         "give-up": f"given up; {at_most(attempts)} counts as spent, for it may be",
         "found": "adopted: its task is asked about next",
     }[how]
-    at_work = not desk.ledger.is_sqlite or desk.ledger.is_held()
+    at_work = not session.ledger.is_sqlite or session.ledger.is_held()
     who = "Who is at work goes on with it." if at_work else "The same `lightfast run` goes on with it."
     return f"{count(settled, 'attempt')} {what}.{'' if how == 'give-up' else ' ' + who}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
-from cli.flow.session import LedgerSession, find_batch, open_desk, show, show_json
+from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output import wording
 from cli.output.commands import command
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
@@ -53,11 +53,11 @@ def verify(  # noqa: PLR0913  one parameter an option
     if quick and deep:
         raise BadInput("--quick and --deep: one of them; without either every object is hashed.")
     how = "quick" if quick else "deep" if deep else "hash"
-    with open_desk(config, sandbox=sandbox, works=repair) as desk:
-        found = find_batch(desk.ledger, batch)
-        report = _inspect(desk, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
-        mended = _repair(desk, found.name, report) if repair else None
-        named = desk.ledger.named(found.name)
+    with open_session(config, sandbox=sandbox, works=repair) as session:
+        found = find_batch(session.ledger, batch)
+        report = _inspect(session, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
+        mended = _repair(session, found.name, report) if repair else None
+        named = session.ledger.named(found.name)
         if json:
             show_json(document(found, how, report, mended) | {"named_elsewhere": named})
         else:
@@ -66,7 +66,7 @@ def verify(  # noqa: PLR0913  one parameter an option
     return 3 if _is_wrong(report, mended) else 0
 
 
-def _inspect(desk: LedgerSession, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
+def _inspect(session: LedgerSession, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
     from worker.recovery.verification import inspect
     from worker.storage.opening import open_store
 
@@ -75,7 +75,7 @@ def _inspect(desk: LedgerSession, batch: Batch, how: str, tell: Callable[[int], 
         store = open_store(batch.dest)
     except StoreError as refused:
         raise LightfastError(f"{batch.dest}: {refused.message} ({refused.code}). Nothing was looked at.") from None
-    for each in inspect(store, batch.name, desk.ledger.kept(batch.name), how=how):
+    for each in inspect(store, batch.name, session.ledger.kept(batch.name), how=how):
         report.add([each])
         if tell:
             tell(report.checked)
@@ -103,50 +103,50 @@ class RepairResult:
     waiting: int  # for the next run, or for the cluster's workers
 
 
-def _repair(desk: LedgerSession, batch: str, report: Report) -> RepairResult:
-    now = time.time() + desk.ledger.clock_offset()
-    desk.ledger.try_again(
+def _repair(session: LedgerSession, batch: str, report: Report) -> RepairResult:
+    now = time.time() + session.ledger.clock_offset()
+    session.ledger.try_again(
         batch, now
     )  # what failed to be copied, or waits for a person: by the next run, or the workers
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
         return RepairResult(sent_back=0, stored=0, lost=0, waiting=0)
-    sent_back = _copy_again(desk, batch, wanted, now)
-    found = desk.ledger.states_of_images(list(wanted))
+    sent_back = _copy_again(session, batch, wanted, now)
+    found = session.ledger.states_of_images(list(wanted))
     stored, lost = found[ImageState.STORED], found[ImageState.LOST]
     return RepairResult(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
 
 
-def _copy_again(desk: LedgerSession, batch: str, wanted: dict[int, str], now: float) -> int:
+def _copy_again(session: LedgerSession, batch: str, wanted: dict[int, str], now: float) -> int:
     """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
-    if not desk.ledger.is_sqlite:
-        from cli.commands.steer import ring
+    if not session.ledger.is_sqlite:
+        from cli.commands.steer import wake
 
-        sent_back = desk.ledger.copy_again(wanted, now)
-        ring(desk)
+        sent_back = session.ledger.copy_again(wanted, now)
+        wake(session)
         return sent_back
     with contextlib.ExitStack() as holding:
         try:
-            holding.enter_context(desk.ledger.hold(now))
+            holding.enter_context(session.ledger.hold(now))
         except LedgerBusy:
-            return desk.ledger.copy_again(wanted, now)  # the run that is at work finds them
-        sent_back = desk.ledger.copy_again(wanted, now)
-        asyncio.run(_copy_here(desk, batch, wanted))
+            return session.ledger.copy_again(wanted, now)  # the run that is at work finds them
+        sent_back = session.ledger.copy_again(wanted, now)
+        asyncio.run(_copy_here(session, batch, wanted))
         return sent_back
 
 
-async def _copy_here(desk: LedgerSession, batch: str, wanted: dict[int, str]) -> None:
+async def _copy_here(session: LedgerSession, batch: str, wanted: dict[int, str]) -> None:
     from cli.flow.execute import log_events
     from worker.recovery.verification import copy_now
     from worker.services import build
 
-    log_events(desk.settings)
-    services = build(desk.settings, ledger=desk.ledger)
+    log_events(session.settings)
+    services = build(session.settings, ledger=session.ledger)
     try:
         await copy_now(services, batch, wanted)
     finally:
         await services.http.close()
-        services.calls.close()
+        services.executors.close()
         services.rescue.close()  # the ledger stays open: it is asked what became of them
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Sandbox
-from cli.flow.session import LedgerSession, demand_key, find_batch, open_desk, show, show_json
+from cli.flow.session import LedgerSession, demand_key, find_batch, open_session, show, show_json
 from cli.output import copy_stops
 from cli.output.commands import command
 from cli.output.wording import count, day_and_time, money, size, span
@@ -71,10 +71,10 @@ MOST_SAID = 160
 
 def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """One row's history, as a person would tell it."""
-    with open_desk(config, sandbox=sandbox) as desk:
-        found = find_batch(desk.ledger, batch)
-        story = _story_of(desk, batch, key)
-        failing = _failing(desk, batch, story.result) if story.result.state is JobState.READY else []
+    with open_session(config, sandbox=sandbox) as session:
+        found = find_batch(session.ledger, batch)
+        story = _story_of(session, batch, key)
+        failing = _failing(session, batch, story.result) if story.result.state is JobState.READY else []
     if json:
         show_json({"batch": batch, **_document(story, found)})
     else:
@@ -82,18 +82,18 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
     return 0
 
 
-def _story_of(desk: LedgerSession, batch: str, key: str) -> Story:
+def _story_of(session: LedgerSession, batch: str, key: str) -> Story:
     """The job's story; a row that never became a job (skipped, invalid) has a short one."""
-    story = desk.ledger.story(batch, key)
+    story = session.ledger.story(batch, key)
     if story is None:
-        demand_key(desk.ledger, [batch], key)
-    return story or next(_without_a_job(desk, batch, key))
+        demand_key(session.ledger, [batch], key)
+    return story or next(_without_a_job(session, batch, key))
 
 
-def _without_a_job(desk: LedgerSession, batch: str, key: str) -> Iterator[Story]:
+def _without_a_job(session: LedgerSession, batch: str, key: str) -> Iterator[Story]:
     from jobs.ledger.reports.values import Story
 
-    for result in desk.ledger.results(batch):
+    for result in session.ledger.results(batch):
         if result.key == key:
             yield Story(result=result, attempts=(), events=(), next_try_at=None)
 
@@ -101,9 +101,9 @@ def _without_a_job(desk: LedgerSession, batch: str, key: str) -> Iterator[Story]
 # -- as a person would tell it -------------------------------------------------------------------------------------
 
 
-def _failing(desk: LedgerSession, batch: str, result: Result) -> list[Failing]:
+def _failing(session: LedgerSession, batch: str, result: Result) -> list[Failing]:
     """Why a row that waits is not sent, where nothing can be stored."""
-    told = desk.ledger.progress(batch, time.time() + desk.ledger.clock_offset()).failing
+    told = session.ledger.progress(batch, time.time() + session.ledger.clock_offset()).failing
     return [
         each
         for each in told

@@ -22,13 +22,13 @@ GIVEN_BACK_WITHIN = 5.0
 LOOK_EVERY = 0.2
 
 
-def stop_all(desk: LedgerSession, *, json: bool) -> int:
+def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch; returns when what had left is known apart from what will not leave."""
-    ledger = desk.ledger
+    ledger = session.ledger
     stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
     fates = _settled(ledger, stopped.claimed)
     before = "" if stopped.anew else f" They were already, since {wording.day_and_time(stopped.stop.since)}."
-    note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(desk)}")
+    note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
     note(_on_the_wire(ledger, fates))
     if json:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
@@ -65,10 +65,10 @@ def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
     return f"{submits} {verb} on the wire at most; their answers are recorded as they come.{back}"
 
 
-def lift_stop(desk: LedgerSession, *, json: bool) -> int:
+def lift_stop(session: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
-    stood = desk.ledger.lift_stop()
-    paused = [batch.name for batch in desk.ledger.batches() if batch.state == "paused"]
+    stood = session.ledger.lift_stop()
+    paused = [batch.name for batch in session.ledger.batches() if batch.state == "paused"]
     still = f" Still paused, each by itself: {', '.join(paused)}." if paused else ""
     if stood is None:
         note(f"Submits were not stopped.{still}")
@@ -79,9 +79,9 @@ def lift_stop(desk: LedgerSession, *, json: bool) -> int:
     return 0
 
 
-def lifting(desk: LedgerSession) -> str:
+def lifting(session: LedgerSession) -> str:
     """The command that ends the stop."""
-    return command("resume --all", sandbox=desk.settings.is_sandbox)
+    return command("resume --all", sandbox=session.settings.is_sandbox)
 
 
 def warn(ledger: Ledger | None, *, sandbox: bool) -> None:

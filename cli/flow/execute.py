@@ -45,17 +45,17 @@ class OutputMode:
     next: str = ""  # what to do after a run that is finished; else the results
 
 
-def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, manner: OutputMode) -> int:
+def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode: OutputMode) -> int:
     """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
     started = time.monotonic()
-    screen = open_screen(quiet=manner.quiet or manner.json, sandbox=settings.is_sandbox)
+    screen = open_screen(quiet=mode.quiet or mode.json, sandbox=settings.is_sandbox)
     log_events(settings)  # after the screen, which lets them through above its panel
     try:
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
         screen.close()
     ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
-    tell(ended, manner)
+    tell(ended, mode)
     return ended.code
 
 
@@ -64,12 +64,12 @@ def log_events(settings: Settings) -> None:
     telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
 
 
-def tell(ended: RunOutcome, manner: OutputMode) -> None:
+def tell(ended: RunOutcome, mode: OutputMode) -> None:
     """How it ended: a document for programs, a summary for people."""
-    if manner.json:
+    if mode.json:
         show_json(document(ended))
     else:
-        show(summary(ended, manner.next), sandbox=ended.progress.batch.sandbox)
+        show(summary(ended, mode.next), sandbox=ended.progress.batch.sandbox)
 
 
 async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, screen: Screen) -> RunEnding:
@@ -114,7 +114,7 @@ def _listen(stop: StopSignal, screen: Screen) -> None:
 
 def _on_signal(stop: StopSignal, screen: Screen, act: Callable[[], None]) -> None:
     if not stop.first.is_set():
-        screen.say(stopping_line(stop.in_the_air()))
+        screen.say(stopping_line(stop.open_submits()))
     act()
 
 

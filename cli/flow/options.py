@@ -135,25 +135,25 @@ LEAST_PRIORITY = 0.01
 UNATTENDED_STALL = 15 * 60.0
 
 
-def read_limits(making: RunOptions, *, terminal: bool) -> WorkLimits:
+def read_limits(options: RunOptions, *, terminal: bool) -> WorkLimits:
     """Every bounding option; all that is wrong at once."""
     reader = _Reader()
     limits = WorkLimits(
-        budget=reader.read("--budget", making.budget, read_money, None),
-        allowed=reader.read("--allow-failed", making.allow_failed, read_allowed, Allowed()),
-        max_stall=reader.read("--max-stall", making.max_stall, read_duration, None if terminal else UNATTENDED_STALL),
-        stop_after=reader.read("--stop-after", making.stop_after, read_duration, None),
-        priority=reader.read("--priority", making.priority, read_priority, None),
+        budget=reader.read("--budget", options.budget, read_money, None),
+        allowed=reader.read("--allow-failed", options.allow_failed, read_allowed, Allowed()),
+        max_stall=reader.read("--max-stall", options.max_stall, read_duration, None if terminal else UNATTENDED_STALL),
+        stop_after=reader.read("--stop-after", options.stop_after, read_duration, None),
+        priority=reader.read("--priority", options.priority, read_priority, None),
     )
-    if making.changed not in ("error", "keep", "redo"):
-        reader.problems.append(f'--changed: "{making.changed}": expected error, keep or redo')
-    if making.failover and making.failover not in tuple(Failover):
-        reader.problems.append(f'--failover: "{making.failover}": expected equal, any-size or off')
-    if making.reuse not in ("", "copy", "link"):
-        reader.problems.append(f'--reuse: "{making.reuse}": expected nothing after it, copy or link')
-    if making.verify not in ("", "decode"):
-        reader.problems.append(f'--verify: "{making.verify}": expected decode')
-    if making.partial and making.budget is None:
+    if options.changed not in ("error", "keep", "redo"):
+        reader.problems.append(f'--changed: "{options.changed}": expected error, keep or redo')
+    if options.failover and options.failover not in tuple(Failover):
+        reader.problems.append(f'--failover: "{options.failover}": expected equal, any-size or off')
+    if options.reuse not in ("", "copy", "link"):
+        reader.problems.append(f'--reuse: "{options.reuse}": expected nothing after it, copy or link')
+    if options.verify not in ("", "decode"):
+        reader.problems.append(f'--verify: "{options.verify}": expected decode')
+    if options.partial and options.budget is None:
         reader.problems.append("--partial: works until the budget is used: give one with --budget USD")
     if reader.problems:
         raise BadInput(reader.problems)

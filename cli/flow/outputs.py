@@ -54,11 +54,11 @@ class Written:
     files: tuple[str, ...]
 
 
-def address_of(desk: LedgerSession, batch: Batch, presign: float | None) -> Address:
+def address_of(session: LedgerSession, batch: Batch, presign: float | None) -> Address:
     """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
     from jobs.results.rows import plain_address, public_address
 
-    storage = desk.settings.storage
+    storage = session.settings.storage
     if presign:
         return presigned(batch.dest, presign)
     if storage.public_url:

@@ -30,41 +30,45 @@ class Way:
     command: str
 
 
-def lines(taking: Preflight) -> Iterator[Line]:
+def lines(preflight: Preflight) -> Iterator[Line]:
     """All that is to be said; nothing where nothing is bought again and no row goes."""
-    for name, told in (("taken out", _taken_out(taking)), ("reused", _reused(taking)), ("again", _again(taking))):
+    for name, told in (
+        ("taken out", _taken_out(preflight)),
+        ("reused", _reused(preflight)),
+        ("again", _again(preflight)),
+    ):
         yield from ((f"{'' if at else name:{_WIDTH}}  {text}", "bold yellow") for at, text in enumerate(told))
-    for way in ways(taking):
+    for way in ways(preflight):
         yield f"{'':{_WIDTH}}  {way.why}:", "yellow"
         yield f"{'':{_WIDTH}}    {way.command}", "yellow"
 
 
-def _taken_out(taking: Preflight) -> Iterator[str]:
-    again = taking.seen.again
-    if not (again.absent and taking.seen.good) or taking.making.append:
+def _taken_out(preflight: Preflight) -> Iterator[str]:
+    again = preflight.seen.again
+    if not (again.absent and preflight.seen.good) or preflight.options.append:
         return
     images = f", {again.absent_with_images:,} of them with images" if again.absent_with_images else ""
     yield (
         f"{wording.count(again.absent, 'row')} on record {_is(again.absent)} not in this manifest"
-        f"{', or bad in it' if taking.seen.bad else ''}{images}: "
+        f"{', or bad in it' if preflight.seen.bad else ''}{images}: "
         "they are listed no more, and not bought; images stay where they are, and count as done"
     )
-    if taking.seen.new and not (again.matched or taking.seen.bad):
+    if preflight.seen.new and not (again.matched or preflight.seen.bad):
         yield "no row on record is in this manifest: all its keys are new"
 
 
-def _reused(taking: Preflight) -> Iterator[str]:
-    again = taking.seen.again
+def _reused(preflight: Preflight) -> Iterator[str]:
+    again = preflight.seen.again
     if again.reused:
-        how = "named where they are" if taking.making.reuse == "link" else "copied from where they are"
+        how = "named where they are" if preflight.options.reuse == "link" else "copied from where they are"
         images, rows = wording.count(again.reused_images, "image"), wording.count(again.reused, "row")
         yield f"{images} of {rows} {how}; up to {wording.money(again.reused_money)} is not spent"
-    elif taking.making.reuse:
+    elif preflight.options.reuse:
         yield "no row: no image of the same request, stored or being made, is on record"
 
 
-def _again(taking: Preflight) -> Iterator[str]:
-    again = taking.seen.again
+def _again(preflight: Preflight) -> Iterator[str]:
+    again = preflight.seen.again
     if not again.rows:
         return
     cost = f" (up to {wording.money(again.money)})" if again.money else ""
@@ -73,19 +77,19 @@ def _again(taking: Preflight) -> Iterator[str]:
         f"{_have(again.rows)} a request that was made already:"
     )
     if again.here:
-        yield f"  {again.here:,} in this batch, under keys that are not in this manifest{_rewritten(taking)}"
+        yield f"  {again.here:,} in this batch, under keys that are not in this manifest{_rewritten(preflight)}"
     for place in again.places[:_FEW]:
-        yield f"  {min(place.rows, again.rows):,} in batch {_named(taking, place)}{_rewritten_there(place)}"
+        yield f"  {min(place.rows, again.rows):,} in batch {_named(preflight, place)}{_rewritten_there(place)}"
     if len(again.places) > _FEW:
         yield f"  … in {len(again.places):,} batches in all"
     if again.many:
         yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
 
 
-def _rewritten(taking: Preflight) -> str:
+def _rewritten(preflight: Preflight) -> str:
     """Spreadsheets do that: leading zeros go, and what looks like a date becomes one."""
-    again = taking.seen.again
-    if again.matched or taking.seen.bad or not again.absent:
+    again = preflight.seen.again
+    if again.matched or preflight.seen.bad or not again.absent:
         return ""
     return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
 
@@ -97,13 +101,13 @@ def _rewritten_there(place: OtherBatch) -> str:
     return f'. Has a spreadsheet rewritten the keys? "{there}" there is "{here}" in this file'
 
 
-def _named(taking: Preflight, place: OtherBatch) -> str:
-    name, dest = _batch(taking, place)
+def _named(preflight: Preflight, place: OtherBatch) -> str:
+    name, dest = _batch(preflight, place)
     return f"{name} -> {dest}"
 
 
-def _batch(taking: Preflight, place: OtherBatch) -> tuple[str, str]:
-    known = taking.ledger.batches() if taking.ledger else []
+def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
+    known = preflight.ledger.batches() if preflight.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
 
 
@@ -115,10 +119,10 @@ def _have(count: int) -> str:
     return "has" if count == 1 else "have"
 
 
-def mistake(taking: Preflight) -> str:
+def mistake(preflight: Preflight) -> str:
     """Why --yes alone does not buy; empty where it does."""
-    again = taking.seen.again
-    if not again.many or taking.making.buy_again:
+    again = preflight.seen.again
+    if not again.many or preflight.options.buy_again:
         return ""
     return f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid were made already"
 
@@ -126,58 +130,58 @@ def mistake(taking: Preflight) -> str:
 # -- what costs nothing --------------------------------------------------------------------------------------------
 
 
-def ways(taking: Preflight) -> list[Way]:
+def ways(preflight: Preflight) -> list[Way]:
     """Commands that can be pasted as they stand."""
-    return [*_keep(taking), *_in_the_other_batch(taking), *_taken_over(taking), *_with_the_old_keys(taking)]
+    return [*_keep(preflight), *_in_the_other_batch(preflight), *_taken_over(preflight), *_with_the_old_keys(preflight)]
 
 
-def _keep(taking: Preflight) -> Iterator[Way]:
+def _keep(preflight: Preflight) -> Iterator[Way]:
     """For rows to be added. Where keys were rewritten, keeping the old ones would not make the new ones free."""
-    again = taking.seen.again
-    wanted = taking.seen.good and taking.seen.has_key and not taking.making.append
+    again = preflight.seen.again
+    wanted = preflight.seen.good and preflight.seen.has_key and not preflight.options.append
     if again.absent and not again.here and wanted:
         yield Way(why="to add these rows and keep the others", command=repeated("--append"))
 
 
-def _in_the_other_batch(taking: Preflight) -> Iterator[Way]:
+def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
     """Where one batch has them all under the same keys, the manifest belongs there."""
-    again = taking.seen.again
+    again = preflight.seen.again
     whole = [place for place in again.places if again.rows and place.same_keys >= again.rows]
     for place in whole[:1]:
-        name, _ = _batch(taking, place)
-        adds = ("--append",) if _has_more(taking, place) and taking.seen.has_key else ()
-        without = (*_BOUND, *(["--append"] if taking.making.append else []))
+        name, _ = _batch(preflight, place)
+        adds = ("--append",) if _has_more(preflight, place) and preflight.seen.has_key else ()
+        without = (*_BOUND, *(["--append"] if preflight.options.append else []))
         why = f"batch {name} has them under the same keys; there they cost nothing"
         yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
 
 
-def _with_the_old_keys(taking: Preflight) -> Iterator[Way]:
-    again = taking.seen.again
+def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
+    again = preflight.seen.again
     for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
-        name, _ = _batch(taking, place)
+        name, _ = _batch(preflight, place)
         why = f"with the keys of batch {name} put back into the file, this pays for none of its rows"
-        without = (*_BOUND, *(["--append"] if taking.making.append else []))
+        without = (*_BOUND, *(["--append"] if preflight.options.append else []))
         yield Way(why=why, command=repeated("--batch", name, without=without))
 
 
-def _taken_over(taking: Preflight) -> Iterator[Way]:
-    again = taking.seen.again
-    if again.copyable and not taking.making.reuse:
+def _taken_over(preflight: Preflight) -> Iterator[Way]:
+    again = preflight.seen.again
+    if again.copyable and not preflight.options.reuse:
         why = f"to have images copied from where they are, of up to {wording.count(again.copyable, 'row')}"
         yield Way(why=why, command=repeated("--reuse"))
 
 
-def _has_more(taking: Preflight, place: OtherBatch) -> bool:
-    return taking.ledger is not None and taking.ledger.count_rows(place.batch_id) > place.same_keys
+def _has_more(preflight: Preflight, place: OtherBatch) -> bool:
+    return preflight.ledger is not None and preflight.ledger.count_rows(place.batch_id) > place.same_keys
 
 
 # -- for programs --------------------------------------------------------------------------------------------------
 
 
-def document(taking: Preflight) -> dict[str, object]:
+def document(preflight: Preflight) -> dict[str, object]:
     """The same figures."""
-    again = taking.seen.again
-    leave = not taking.making.append
+    again = preflight.seen.again
+    leave = not preflight.options.append
     return {
         "again": {
             "rows": again.rows,
@@ -188,10 +192,10 @@ def document(taking: Preflight) -> dict[str, object]:
             "elsewhere": [
                 {"batch": name, "dest": dest, "rows": place.rows, "same_keys": place.same_keys}
                 for place in again.places
-                for name, dest in [_batch(taking, place)]
+                for name, dest in [_batch(preflight, place)]
             ],
             "needs_buy_again": again.many,
-            "instead": [way.command for way in ways(taking)],
+            "instead": [way.command for way in ways(preflight)],
         },
         "reused": {
             "rows": again.reused,

@@ -28,52 +28,52 @@ FEW = 10
 _WIDTH = 13
 
 
-def page(taking: Preflight, *, probed: bool) -> Iterator[Line]:
+def page(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
     """Every line of the plan, with its style."""
-    yield from _head(taking, probed=probed)
-    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in taking.seen.hints)
-    yield from (_sample(taking.seen))
+    yield from _head(preflight, probed=probed)
+    yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
+    yield from (_sample(preflight.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    yield from _routes(taking.seen, width, sandbox=taking.settings.is_sandbox)
-    yield from _resting(taking)
-    yield from _total(taking)
-    yield from _bad(taking.seen, everything=taking.making.all)
-    yield from overlap_screen.lines(taking)
+    yield from _routes(preflight.seen, width, sandbox=preflight.settings.is_sandbox)
+    yield from _resting(preflight)
+    yield from _total(preflight)
+    yield from _bad(preflight.seen, everything=preflight.options.all)
+    yield from overlap_screen.lines(preflight)
 
 
-def _head(taking: Preflight, *, probed: bool) -> Iterator[Line]:
-    seen = taking.seen
-    yield f"{seen.manifest:{_WIDTH}}  {_rows(taking)}      {taking.manifest.looks}", ""
-    new = " (new)" if taking.batch is None else ""
+def _head(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
+    seen = preflight.seen
+    yield f"{seen.manifest:{_WIDTH}}  {_rows(preflight)}      {preflight.manifest.looks}", ""
+    new = " (new)" if preflight.batch is None else ""
     bucket = "      bucket: written, read, deleted" if probed else ""
-    yield f"{'batch':{_WIDTH}}  {taking.name}{new} -> {_example_path(taking)}{bucket}", ""
-    yield f"{'ledger':{_WIDTH}}  {ledger_line(taking.settings)}", ""
+    yield f"{'batch':{_WIDTH}}  {preflight.name}{new} -> {_example_path(preflight)}{bucket}", ""
+    yield f"{'ledger':{_WIDTH}}  {ledger_line(preflight.settings)}", ""
     if seen.files:
         brought = "their files are copied to DEST/.lightfast/references/ before anything is paid"
         yield f"{'references':{_WIDTH}}  {wording.count(seen.files, 'row')} made from local files; {brought}", ""
 
 
-def _rows(taking: Preflight) -> str:
-    seen, column = taking.seen, taking.making.skip_empty
+def _rows(preflight: Preflight) -> str:
+    seen, column = preflight.seen, preflight.options.skip_empty
     parts = [f"{seen.new:,} new", f"{seen.changed:,} changed", f"{seen.done:,} done"]
     parts += [f"{seen.open:,} going on"] if seen.open else []
-    parts += [f"{seen.ended:,} ended{_again(taking)}"] if seen.ended else []
+    parts += [f"{seen.ended:,} ended{_again(preflight)}"] if seen.ended else []
     parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
     return f"{wording.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
 
 
-def _again(taking: Preflight) -> str:
+def _again(preflight: Preflight) -> str:
     """What helps rows that ended without all of their images."""
-    errors = taking.ledger.progress(taking.name).errors if taking.ledger and taking.batch else {}
-    again = command(f"retry {taking.name}", sandbox=taking.settings.is_sandbox)
+    errors = preflight.ledger.progress(preflight.name).errors if preflight.ledger and preflight.batch else {}
+    again = command(f"retry {preflight.name}", sandbox=preflight.settings.is_sandbox)
     told = [again] * bool(retried(errors)) + [text for text in (moderated(errors),) if text]
     return f" badly ({'; '.join(told)})" if told else " without images"
 
 
-def _example_path(taking: Preflight) -> str:
-    path = taking.path.replace("{batch}", taking.name).replace("{key}", "KEY")
+def _example_path(preflight: Preflight) -> str:
+    path = preflight.path.replace("{batch}", preflight.name).replace("{key}", "KEY")
     path = path.replace("{index}", "0").replace("{ext}", "png")
-    return f"{taking.dest}/{path}" if taking.dest else f"DEST/{path}"
+    return f"{preflight.dest}/{path}" if preflight.dest else f"DEST/{path}"
 
 
 def _sample(seen: Survey) -> Iterator[Line]:
@@ -110,11 +110,11 @@ def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]
         yield f"  ~ billed by tokens; estimated: {assumed}", "dim"
 
 
-def _resting(taking: Preflight) -> Iterator[Line]:
+def _resting(preflight: Preflight) -> Iterator[Line]:
     """Accounts that take no submits now: until then the times are not true."""
     now = time.time()
-    providers = {line.provider for line in taking.seen.routes}
-    for account in taking.ledger.accounts() if taking.ledger else ():
+    providers = {line.provider for line in preflight.seen.routes}
+    for account in preflight.ledger.accounts() if preflight.ledger else ():
         if account.provider in providers and is_paused(account, now):
             yield f"  account {account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
 
@@ -144,34 +144,34 @@ def _time(line: RouteLine) -> str:
     return f"up to {wording.span(line.seconds)}" if line.may_be_less else wording.span(line.seconds)
 
 
-def _total(taking: Preflight) -> Iterator[Line]:
-    seen, budget = taking.seen, taking.limits.budget
+def _total(preflight: Preflight) -> Iterator[Line]:
+    seen, budget = preflight.seen, preflight.limits.budget
     money = wording.money(seen.money)
     unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {wording.money(budget)}" if budget is not None else ""
-    of += (left := _left_by(taking))
-    ready = f", ready {_when(seen)} if started now" if seen.images and not (left or _days(taking)) else ""
+    of += (left := _left_by(preflight))
+    ready = f", ready {_when(seen)} if started now" if seen.images and not (left or _days(preflight)) else ""
     most = f" (set aside: {wording.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
     yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
-    daily = budget_of(taking.settings.daily_budget)
+    daily = budget_of(preflight.settings.daily_budget)
     if daily == 0 and seen.money:
         yield f"{'':{_WIDTH}}  daily_budget $0.00: nothing may be spent, these images wait until it is raised", "red"
-    if days := _days(taking):
+    if days := _days(preflight):
         spread = f"spreads it over {wording.count(days, 'UTC day')} or more"
         yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily or 0)} {spread}", ""
     if seen.may_be_less:
         yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
 
 
-def _left_by(taking: Preflight) -> str:
+def _left_by(preflight: Preflight) -> str:
     """How many of the images the budget leaves, where these are not all."""
-    budget = taking.limits.budget
-    if budget is None and taking.batch:
-        budget = taking.batch.budget
-    if budget is None or not taking.seen.images or taking.seen.unpriced:
+    budget = preflight.limits.budget
+    if budget is None and preflight.batch:
+        budget = preflight.batch.budget
+    if budget is None or not preflight.seen.images or preflight.seen.unpriced:
         return ""
-    images = taking.seen.affordable(budget, taking.batch)
-    if images == taking.seen.images:
+    images = preflight.seen.affordable(budget, preflight.batch)
+    if images == preflight.seen.images:
         return ""
     return f", which leaves {'about ' if images else ''}{images:,} of them"
 
@@ -180,10 +180,10 @@ def _when(seen: Survey) -> str:
     return f"about {wording.weekday(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
 
 
-def _days(taking: Preflight) -> int:
+def _days(preflight: Preflight) -> int:
     """UTC days over which a daily budget spreads the money; 0: it does not."""
-    daily = budget_of(taking.settings.daily_budget)
-    return math.ceil(taking.seen.money / daily) if daily and taking.seen.money > daily else 0
+    daily = budget_of(preflight.settings.daily_budget)
+    return math.ceil(preflight.seen.money / daily) if daily and preflight.seen.money > daily else 0
 
 
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
@@ -197,18 +197,18 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
 
 
-def document(taking: Preflight, *, probed: bool) -> dict[str, object]:
+def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
     """The plan for programs."""
-    seen = taking.seen
+    seen = preflight.seen
     return {
         "command": "plan",
         "manifest": seen.manifest,
-        "batch": taking.name,
-        "batch_is_new": taking.batch is None,
-        "dest": taking.dest or None,
+        "batch": preflight.name,
+        "batch_is_new": preflight.batch is None,
+        "dest": preflight.dest or None,
         "bucket_probed": probed,
-        "ledger": ledger_line(taking.settings).removesuffix(" (new)"),
-        "ledger_is_new": taking.ledger is None,
+        "ledger": ledger_line(preflight.settings).removesuffix(" (new)"),
+        "ledger_is_new": preflight.ledger is None,
         "rows": {
             "all": seen.rows,
             "new": seen.new,
@@ -232,9 +232,9 @@ def document(taking: Preflight, *, probed: bool) -> dict[str, object]:
             {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
             for each in seen.problems
         ],
-        **overlap_screen.document(taking),
-        "reasons": taking.reasons,
-        "stopped": emergency_stop.document(stop) if (stop := taking.ledger and taking.ledger.stopped()) else None,
+        **overlap_screen.document(preflight),
+        "reasons": preflight.reasons,
+        "stopped": emergency_stop.document(stop) if (stop := preflight.ledger and preflight.ledger.stopped()) else None,
     }
 
 

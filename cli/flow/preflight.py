@@ -42,7 +42,7 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 class Preflight:
     """A manifest as it would be taken, before anything is spent or written."""
 
-    making: RunOptions
+    options: RunOptions
     limits: WorkLimits
     settings: Settings
     manifest: Manifest
@@ -58,19 +58,19 @@ class Preflight:
     @property
     def reasons(self) -> list[str]:
         """Why nothing may be spent as things are."""
-        making, budget = self.making, self.limits.budget
+        options, budget = self.options, self.limits.budget
         policy = self.seen.refuse_reasons(
-            skip_bad=making.skip_bad,
+            skip_bad=options.skip_bad,
             budget=budget,
-            partial=making.partial,
-            changed=making.changed,
+            partial=options.partial,
+            changed=options.changed,
             batch=self.batch,
         )
         return [*self._missing(), *self._stranded(), *self._without_keys(), *policy]
 
     def _without_keys(self) -> Iterator[str]:
         """Rows that are known by their numbers would take those of the rows that are there."""
-        if self.making.append and not self.seen.has_key:
+        if self.options.append and not self.seen.has_key:
             yield (
                 f"--append needs a key column, and {self.seen.manifest} has none: its rows are known by their number, "
                 "so they would be taken for the first rows of the batch. Name a column of yours: --map key=COLUMN."
@@ -102,35 +102,35 @@ class Preflight:
 
 
 @contextlib.contextmanager
-def take(making: RunOptions, settings: Settings, progress: Progress | None = None) -> Iterator[Preflight]:
+def take(options: RunOptions, settings: Settings, progress: Progress | None = None) -> Iterator[Preflight]:
     """Reads the whole manifest against the ledger. Spends and writes nothing."""
-    limits = read_limits(making, terminal=is_terminal())
-    name = batch_name(making)
+    limits = read_limits(options, terminal=is_terminal())
+    name = batch_name(options)
     catalog = _catalog(settings)
-    source_of = local_source(making.manifest, allow_private_hosts=settings.allow_private_hosts)
+    source_of = local_source(options.manifest, allow_private_hosts=settings.allow_private_hosts)
     with source_of as source, _existing_ledger(settings) as ledger:
-        options = ReadOptions(delimiter=making.delimiter or None, encoding=making.encoding or None)
-        manifest = open_manifest(source.path, name=source.name, options=options)
+        shape = ReadOptions(delimiter=options.delimiter or None, encoding=options.encoding or None)
+        manifest = open_manifest(source.path, name=source.name, options=shape)
         batch = ledger.find_batch(name) if ledger else None
-        dest, path = _bound(making, settings, batch)
+        dest, path = _bound(options, settings, batch)
         files = Files(source.folder)
         intake = Intake(
             manifest=manifest,
-            options=_plan_options(making, settings, name, dest, path),
+            options=_plan_options(options, settings, name, dest, path),
             catalog=catalog,
             ledger=ledger,
-            changed=making.changed,
-            skip_bad=making.skip_bad,
-            append=making.append,
-            reuse=Reuse(making.reuse) if making.reuse else None,
+            changed=options.changed,
+            skip_bad=options.skip_bad,
+            append=options.append,
+            reuse=Reuse(options.reuse) if options.reuse else None,
             sandbox=batch.sandbox if batch else settings.is_sandbox,
             references=files,
         )
-        if making.check_urls:
-            files = Files(source.folder, _look_at_references(intake, settings, making))
+        if options.check_urls:
+            files = Files(source.folder, _look_at_references(intake, settings, options))
             intake = replace(intake, references=files)
         yield Preflight(
-            making=making,
+            options=options,
             limits=limits,
             settings=settings,
             manifest=manifest,
@@ -145,20 +145,20 @@ def take(making: RunOptions, settings: Settings, progress: Progress | None = Non
         )
 
 
-def batch_name(making: RunOptions) -> str:
+def batch_name(options: RunOptions) -> str:
     """--batch, or the manifest's name without its endings."""
-    if making.batch:
-        if not _NAME.fullmatch(making.batch) or making.batch.startswith("."):
-            raise BadInput(f'--batch: "{making.batch}": expected letters, digits, . _ - (up to 100)')
-        return making.batch
-    if making.manifest == "-":
+    if options.batch:
+        if not _NAME.fullmatch(options.batch) or options.batch.startswith("."):
+            raise BadInput(f'--batch: "{options.batch}": expected letters, digits, . _ - (up to 100)')
+        return options.batch
+    if options.manifest == "-":
         raise BadInput("--batch NAME is missing: a manifest from standard input has no name of its own.")
-    plain = Path(urlsplit(making.manifest).path if "://" in making.manifest else making.manifest).name
+    plain = Path(urlsplit(options.manifest).path if "://" in options.manifest else options.manifest).name
     plain = plain.removesuffix(".gz")
     stem = next((plain.removesuffix(ending) for ending in _ENDINGS if plain.lower().endswith(ending)), plain)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:100]
     if not name:
-        raise BadInput(f'--batch NAME is missing: "{making.manifest}" makes no name of letters, digits, . _ -')
+        raise BadInput(f'--batch NAME is missing: "{options.manifest}" makes no name of letters, digits, . _ -')
     return name
 
 
@@ -185,50 +185,50 @@ def _folder_of(url: str) -> str:
     return unquote(f"/{path}")
 
 
-def _bound(making: RunOptions, settings: Settings, batch: Batch | None) -> tuple[str, str]:
+def _bound(options: RunOptions, settings: Settings, batch: Batch | None) -> tuple[str, str]:
     """DEST and path template: a batch keeps those it began with."""
-    dest = normal_dest(making.to or (batch.dest if batch else settings.storage.to))
+    dest = normal_dest(options.to or (batch.dest if batch else settings.storage.to))
     if batch is None:
-        return dest, making.path or DEFAULT_PATH
+        return dest, options.path or DEFAULT_PATH
     if dest != batch.dest:
         raise BadInput(
             f"batch {batch.name} goes to {batch.dest}, not to {dest}: what is paid lies there. "
             "Leave --to out, or give another --batch."
         )
-    if making.path and making.path != batch.path:
-        raise BadInput(f'batch {batch.name} has the path "{batch.path}", not "{making.path}". Give another --batch.')
+    if options.path and options.path != batch.path:
+        raise BadInput(f'batch {batch.name} has the path "{batch.path}", not "{options.path}". Give another --batch.')
     return dest, batch.path
 
 
-def _plan_options(making: RunOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
+def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
     given = frozenset(account.provider for account in settings.accounts.values())
     return PlanOptions(
         batch=name,
         path=path,
         prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
-        prompt=making.prompt or None,
-        mapping=_mapping(making.map or []),
-        skip_empty=making.skip_empty or None,
-        model=making.model or None,
-        ratio=making.ratio or None,
-        resolution=making.resolution or None,
-        n=_n(making.n),
-        providers=tuple(name.strip() for name in making.provider.split(",") if name.strip()),
+        prompt=options.prompt or None,
+        mapping=_mapping(options.map or []),
+        skip_empty=options.skip_empty or None,
+        model=options.model or None,
+        ratio=options.ratio or None,
+        resolution=options.resolution or None,
+        n=_n(options.n),
+        providers=tuple(name.strip() for name in options.provider.split(",") if name.strip()),
         configured=given or frozenset(PROVIDERS),  # without any, the plan is shown and then refused
-        limit=making.limit,
+        limit=options.limit,
         has_addresses=not dest or "://" in dest or bool(settings.storage.public_url),
     )
 
 
-def _look_at_references(intake: Intake, settings: Settings, making: RunOptions) -> dict[int, str]:
+def _look_at_references(intake: Intake, settings: Settings, options: RunOptions) -> dict[int, str]:
     """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
-    tell = counting(making, "links looked at")
+    tell = counting(options, "links looked at")
     return look_at(words_of_references(intake), allow_private_hosts=settings.allow_private_hosts, tell=tell)
 
 
-def counting(making: RunOptions, what: str, each: int = 100) -> Progress | None:
+def counting(options: RunOptions, what: str, each: int = 100) -> Progress | None:
     """A count that grows, for a person who waits at a terminal."""
-    if making.quiet or making.json or not sys.stderr.isatty():
+    if options.quiet or options.json or not sys.stderr.isatty():
         return None
 
     def show(count: int) -> None:

@@ -43,48 +43,50 @@ class RegisteredBatch:
 
 
 @contextlib.contextmanager
-def recording(settings: Settings, making: RunOptions, command: str) -> Iterator[RegisteredBatch]:
+def recording(settings: Settings, options: RunOptions, command: str) -> Iterator[RegisteredBatch]:
     """Looks at everything, asks, records; while it lasts, the ledger is open. `BadInput` before anything is written.
 
     For `run` the ledger is held, so that a second one ends before it records anything.
     """
-    with take(making, settings, counting(making, "rows read", 10_000)) as taking:
-        _refuse(taking)
-        with _only_if_it_goes_on(taking):
-            store = probe(taking.dest)
-            if taking.batch is None and not making.new_ledger:
-                check_mark(store, taking.name, taking.ledger.ledger_id if taking.ledger else None)
-            short = making.quiet or making.json
-            if page := list(overlap_screen.lines(taking) if short else plan_screen.page(taking, probed=True)):
+    with take(options, settings, counting(options, "rows read", 10_000)) as preflight:
+        _refuse(preflight)
+        with _only_if_it_goes_on(preflight):
+            store = probe(preflight.dest)
+            if preflight.batch is None and not options.new_ledger:
+                check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
+            short = options.quiet or options.json
+            if page := list(overlap_screen.lines(preflight) if short else plan_screen.page(preflight, probed=True)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
-            emergency_stop.warn(taking.ledger, sandbox=settings.is_sandbox)
+            emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
             if command == "submit":  # a run tells the ledger of its own settings
-                budgets.warn(settings, taking.ledger, time.time())
-            still = _at_most(taking)
-            amount, unpriced = _to_agree(taking, still)
+                budgets.warn(settings, preflight.ledger, time.time())
+            still = _at_most(preflight)
+            amount, unpriced = _to_agree(preflight, still)
             agree(
                 amount,
                 unpriced=unpriced,
-                yes=making.yes,
+                yes=options.yes,
                 sandbox=settings.is_sandbox,
                 command=command,
-                again=overlap_screen.mistake(taking),
+                again=overlap_screen.mistake(preflight),
             )
         ledger = open_ledger(settings.database_url)
         with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
-            _record(taking, store, ledger, still)
-            yield RegisteredBatch(name=taking.name, ledger=ledger, limits=taking.limits, images=taking.seen.images)
+            _record(preflight, store, ledger, still)
+            yield RegisteredBatch(
+                name=preflight.name, ledger=ledger, limits=preflight.limits, images=preflight.seen.images
+            )
 
 
-def _refuse(taking: Preflight) -> None:
-    if taking.reasons:
-        raise BadInput(taking.reasons)
+def _refuse(preflight: Preflight) -> None:
+    if preflight.reasons:
+        raise BadInput(preflight.reasons)
 
 
 @contextlib.contextmanager
-def _only_if_it_goes_on(taking: Preflight) -> Iterator[None]:
+def _only_if_it_goes_on(preflight: Preflight) -> Iterator[None]:
     """A folder that was made for the probe goes again when the command ends here."""
-    cleaning = trackless(taking.dest)
+    cleaning = trackless(preflight.dest)
     cleaning.__enter__()
     try:
         yield
@@ -93,102 +95,102 @@ def _only_if_it_goes_on(taking: Preflight) -> Iterator[None]:
         raise
 
 
-def _to_agree(taking: Preflight, still: int) -> tuple[int, int]:
+def _to_agree(preflight: Preflight, still: int) -> tuple[int, int]:
     """Micro-dollars and unpriced images not yet agreed to for this batch."""
-    seen, batch = taking.seen, taking.batch
+    seen, batch = preflight.seen, preflight.batch
     if batch is None:
         return still, seen.unpriced
     beyond = batch.charged + batch.reserved + still - batch.agreed
     return (min(still, beyond), seen.unpriced if seen.new or seen.changed else 0) if beyond > 0 else (0, 0)
 
 
-def _at_most(taking: Preflight) -> int:
+def _at_most(preflight: Preflight) -> int:
     """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
-    budget, batch, planned = _budget(taking), taking.batch, taking.seen.aside + _for_others(taking)
-    if budget is None or not taking.seen.images or _failover(taking) is Failover.OFF:
+    budget, batch, planned = _budget(preflight), preflight.batch, preflight.seen.aside + _for_others(preflight)
+    if budget is None or not preflight.seen.images or _failover(preflight) is Failover.OFF:
         return planned
     return max(planned, budget - (batch.charged + batch.reserved if batch else 0))
 
 
-def _for_others(taking: Preflight) -> int:
+def _for_others(preflight: Preflight) -> int:
     """What rows on record still cost to which others are added: agreed to before, and not for these."""
-    if taking.ledger is None or taking.batch is None or not taking.making.append:
+    if preflight.ledger is None or preflight.batch is None or not preflight.options.append:
         return 0
-    waiting = taking.ledger.progress(taking.name).remaining_money
-    return max(0, waiting - taking.seen.waiting)
+    waiting = preflight.ledger.progress(preflight.name).remaining_money
+    return max(0, waiting - preflight.seen.waiting)
 
 
-def _budget(taking: Preflight) -> int | None:
+def _budget(preflight: Preflight) -> int | None:
     """--budget, else the batch's own."""
-    if taking.limits.budget is not None:
-        return taking.limits.budget
-    return taking.batch.budget if taking.batch else None
+    if preflight.limits.budget is not None:
+        return preflight.limits.budget
+    return preflight.batch.budget if preflight.batch else None
 
 
-def _failover(taking: Preflight) -> Failover:
+def _failover(preflight: Preflight) -> Failover:
     """--failover, else what the batch was given before."""
-    if taking.making.failover:
-        return Failover(taking.making.failover)
-    return taking.batch.failover if taking.batch else Failover.OFF
+    if preflight.options.failover:
+        return Failover(preflight.options.failover)
+    return preflight.batch.failover if preflight.batch else Failover.OFF
 
 
-def _record(taking: Preflight, store: Store, ledger: Ledger, still: int) -> None:
+def _record(preflight: Preflight, store: Store, ledger: Ledger, still: int) -> None:
     now = time.time() + ledger.clock_offset()
-    if taking.batch is None or taking.making.new_ledger:
+    if preflight.batch is None or preflight.options.new_ledger:
         claim_destination(
-            store, taking.name, ledger.ledger_id, now, new_ledger=taking.making.new_ledger, path=taking.path
+            store, preflight.name, ledger.ledger_id, now, new_ledger=preflight.options.new_ledger, path=preflight.path
         )
-    _bring_files(taking, store)
-    ours = replace(taking.intake, ledger=ledger)
-    intake.record(ours, taking.seen, _new_batch(taking, still), now)
+    _bring_files(preflight, store)
+    ours = replace(preflight.intake, ledger=ledger)
+    intake.record(ours, preflight.seen, _new_batch(preflight, still), now)
 
 
-def _bring_files(taking: Preflight, store: Store) -> None:
+def _bring_files(preflight: Preflight, store: Store) -> None:
     """Local references go to the destination before any row that needs them is on record."""
-    files = intake.files_to_bring(taking.intake, taking.batch, taking.seen) if taking.seen.files else ()
-    tell = counting(taking.making, "reference files brought", 10)
+    files = intake.files_to_bring(preflight.intake, preflight.batch, preflight.seen) if preflight.seen.files else ()
+    tell = counting(preflight.options, "reference files brought", 10)
     try:
-        brought = bring(store, taking.files, files, tell)
+        brought = bring(store, preflight.files, files, tell)
     except StoreError as refused:
-        raise LightfastError(f"{taking.dest}: {refused.message} ({refused.code}). Nothing was spent.") from None
+        raise LightfastError(f"{preflight.dest}: {refused.message} ({refused.code}). Nothing was spent.") from None
     if brought:
-        note(f"{wording.count(brought, 'reference file')} at {taking.dest}/{place_of('')}")
+        note(f"{wording.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")
 
 
-def _new_batch(taking: Preflight, still: int) -> NewBatch:
-    batch = taking.batch
+def _new_batch(preflight: Preflight, still: int) -> NewBatch:
+    batch = preflight.batch
     return NewBatch(
-        name=taking.name,
-        dest=taking.dest,
-        path=taking.path,
-        columns=_columns(taking),
-        source=_source(taking),
-        budget=_budget(taking),
-        allow_partial=taking.making.partial or bool(batch and batch.allow_partial),
-        sandbox=taking.settings.is_sandbox,
+        name=preflight.name,
+        dest=preflight.dest,
+        path=preflight.path,
+        columns=_columns(preflight),
+        source=_source(preflight),
+        budget=_budget(preflight),
+        allow_partial=preflight.options.partial or bool(batch and batch.allow_partial),
+        sandbox=preflight.settings.is_sandbox,
         agreed=_agreed(batch, still),
-        retries=taking.settings.retries,
-        failover=_failover(taking),
-        weight=taking.limits.priority or (taking.batch.weight if taking.batch else 1.0),
-        providers=taking.intake.options.providers,
-        strict_size=taking.making.strict_size or bool(batch and batch.strict_size),
-        decode=taking.making.verify == "decode" or bool(batch and batch.decode),
-        sidecar=taking.making.sidecar or bool(batch and batch.sidecar),
+        retries=preflight.settings.retries,
+        failover=_failover(preflight),
+        weight=preflight.limits.priority or (preflight.batch.weight if preflight.batch else 1.0),
+        providers=preflight.intake.options.providers,
+        strict_size=preflight.options.strict_size or bool(batch and batch.strict_size),
+        decode=preflight.options.verify == "decode" or bool(batch and batch.decode),
+        sidecar=preflight.options.sidecar or bool(batch and batch.sidecar),
     )
 
 
-def _columns(taking: Preflight) -> tuple[str, ...]:
+def _columns(preflight: Preflight) -> tuple[str, ...]:
     """The manifest's own; where it is added to a batch, those that its rows have already come first."""
-    before = taking.batch.columns if taking.batch and taking.making.append else ()
-    return tuple(dict.fromkeys((*before, *taking.seen.columns)))
+    before = preflight.batch.columns if preflight.batch and preflight.options.append else ()
+    return tuple(dict.fromkeys((*before, *preflight.seen.columns)))
 
 
-def _source(taking: Preflight) -> str:
+def _source(preflight: Preflight) -> str:
     """The manifest's name; where it is added to a batch, after those before it."""
-    name = taking.manifest.name
-    if not (taking.batch and taking.making.append) or name in taking.batch.source.split(_AND):
-        return taking.batch.source if taking.batch and taking.making.append else name
-    return wording.shorten(f"{taking.batch.source}{_AND}{name}", _LONGEST_SOURCE)
+    name = preflight.manifest.name
+    if not (preflight.batch and preflight.options.append) or name in preflight.batch.source.split(_AND):
+        return preflight.batch.source if preflight.batch and preflight.options.append else name
+    return wording.shorten(f"{preflight.batch.source}{_AND}{name}", _LONGEST_SOURCE)
 
 
 def _agreed(batch: Batch | None, money: int) -> int:

@@ -29,20 +29,20 @@ class LedgerSession(NamedTuple):
 
 
 @contextmanager
-def open_desk(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[LedgerSession]:
+def open_session(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[LedgerSession]:
     """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
     if works:
         from cli.flow.environment import settings_for
 
-        with settings_for(config, sandbox=sandbox) as settings, desk_of(settings) as desk:
-            yield desk
+        with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
+            yield session
         return
-    with desk_of(read_settings(config, sandbox_url=NOWHERE if sandbox else None)) as desk:
-        yield desk
+    with session_of(read_settings(config, sandbox_url=NOWHERE if sandbox else None)) as session:
+        yield session
 
 
 @contextmanager
-def desk_of(settings: Settings) -> Iterator[LedgerSession]:
+def session_of(settings: Settings) -> Iterator[LedgerSession]:
     """The same, of settings that are read already."""
     from jobs.ledger import open_ledger
 

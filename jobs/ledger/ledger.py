@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 class RecordEffects:
     """What recording changed: the lanes that may have work now, and for what submits wait from now on, or go on."""
 
-    bells: frozenset[str]
+    wakeups: frozenset[str]
     stopped: tuple[Failing, ...] = ()
     mended: tuple[Failing, ...] = ()
 
@@ -82,7 +82,7 @@ class Ledger:
     @contextlib.contextmanager
     def hold(self, now: float) -> Iterator[None]:
         """On SQLite: be the one crew. Having the lock proves that older holders are dead, so their leases end now."""
-        with engine.crew_lock(self._database):
+        with engine.worker_lock(self._database):
             if self.is_sqlite:
                 self._end_leases(now)
             yield
@@ -103,7 +103,7 @@ class Ledger:
     def is_held(self) -> bool:
         """On SQLite: whether a crew is at work on it."""
         try:
-            with engine.crew_lock(self._database):
+            with engine.worker_lock(self._database):
                 return False
         except LedgerBusy:
             return True
@@ -181,11 +181,11 @@ class Ledger:
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once."""
-        manner = manifests.RecordOptions(
+        options = manifests.RecordOptions(
             redo_changed=redo_changed, keep_changed=keep_changed, append=append, reuse=reuse_images
         )
         with self._database.writing() as tx:
-            return manifests.record_manifest(tx, new, rows, manner, now)
+            return manifests.record_manifest(tx, new, rows, options, now)
 
     def adopt(self, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
         """Takes rows that their objects tell of on record, all or none; keys that are there are left alone."""
@@ -472,7 +472,7 @@ class Ledger:
     def record(self, facts: Sequence[Fact], now: float) -> RecordEffects:  # noqa: ARG002  the contract's shape
         """Records facts in one transaction. Recording them twice is harmless."""
         news = self._write(lambda tx: record.record(tx, facts, self.routes))
-        return RecordEffects(bells=frozenset(news.bells), stopped=tuple(news.stopped), mended=tuple(news.mended))
+        return RecordEffects(wakeups=frozenset(news.wakeups), stopped=tuple(news.stopped), mended=tuple(news.mended))
 
     def fail_over(self, now: float) -> int:
         """Rows that wait for a provider in long trouble go elsewhere, where their batch allows it; returns how many."""

@@ -57,23 +57,28 @@ def door(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    rung = []
+    woken = []
     with contextlib.closing(WebLedger(lambda: ledger)) as door:
-        yield make_app(door, rung.append), ledger, f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}", rung
+        yield (
+            make_app(door, woken.append),
+            ledger,
+            f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}",
+            woken,
+        )
 
 
 def test_a_genuine_callback_is_kept_and_rings(door):
-    app, ledger, path, rung = door
+    app, ledger, path, woken = door
 
     with TestClient(app) as client:
         assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
         assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
 
-    assert (ledger.hints_waiting(), set(rung)) == (1, {"poll:main"})
+    assert (ledger.hints_waiting(), set(woken)) == (1, {"poll:main"})
 
 
 def test_wrong_callbacks_are_answered_and_leave_nothing(door):
-    app, ledger, path, rung = door
+    app, ledger, path, woken = door
     task = {"data": {"taskId": "t-1"}}
 
     with TestClient(app) as client:
@@ -86,7 +91,7 @@ def test_wrong_callbacks_are_answered_and_leave_nothing(door):
         for shape in (b"no json", b"[]", b"null", b"7", b'{"data":7}', b'{"data":{"taskId":null}}', b"[" * 50_000):
             assert client.post(path, content=shape).status_code == 400
         assert client.post(path, content=b'{"data":{"taskId":"' + b"x" * 5000 + b'"}}').status_code in (204, 400, 429)
-    assert (ledger.hints_waiting(), rung) == (0, [])
+    assert (ledger.hints_waiting(), woken) == (0, [])
 
 
 def test_an_address_that_is_called_again_and_again_is_turned_away(door):
@@ -120,7 +125,7 @@ def test_a_caller_does_not_wait_for_a_busy_ledger(door):
 
 
 def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_it_is_back(door, monkeypatch):
-    _, ledger, _, rung = door
+    _, ledger, _, woken = door
     monkeypatch.setattr("web.callbacks.buffer.MOST_WAITING", 2)
     monkeypatch.setattr("web.callbacks.buffer.REST", 0.01)
     away, came_back = threading.Event(), threading.Event()
@@ -132,13 +137,13 @@ def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_
         return ["poll:main"] * len(hints)
 
     ledger.hear_all = hear_all
-    ears = CallbackBuffer(lambda: ledger, lambda: NOW, rung.append)
-    assert [ears.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
+    buffer = CallbackBuffer(lambda: ledger, lambda: NOW, woken.append)
+    assert [buffer.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
     away.set()
     assert came_back.wait(AT_LAST)
-    ears.close()
+    buffer.close()
 
-    assert "poll:main" in rung
+    assert "poll:main" in woken
 
 
 # -- a whole run whose answers are lost ----------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from worker.celery import QUEUES, app, configuration, queue_of, route, settings_
 from worker.lanes import celery_runtime
 from worker.lanes.celery_runtime import CeleryRuntime
 from worker.lanes.worker import lanes_of
-from worker.tasks import bells_wait, ring_lanes
+from worker.tasks import wake_lanes, wakeups_wait
 
 
-class CrewOfNobody:
+class NobodysWorker:
     """Works in a lane until told to end, and keeps a diary."""
 
     def __init__(self):
@@ -25,12 +25,12 @@ class CrewOfNobody:
         self.length = AT_LAST
         self.looks = {}
 
-    def shift(self, lane):
+    def run_lane(self, lane):
         self._note(f"shift {lane}")
         self.ended.wait(self.length)
         return True
 
-    def bell(self, lane):
+    def wake(self, lane):
         self._note(f"bell {lane}")
         return True
 
@@ -58,120 +58,120 @@ class CrewOfNobody:
 
 
 @pytest.fixture
-def crew():
-    return CrewOfNobody()
+def worker():
+    return NobodysWorker()
 
 
 @pytest.fixture
-def worker(crew, monkeypatch):
+def runtime(worker, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
-    worker = CeleryRuntime()
-    yield worker
-    crew.ended.set()
-    worker.finish_drain()
+    runtime = CeleryRuntime()
+    yield runtime
+    worker.ended.set()
+    runtime.finish_drain()
 
 
-def test_a_bell_for_a_running_lane_only_wakes_it(worker, crew):
-    worker.start(crew, ["copy"], drain_seconds=1)
-    first = threading.Thread(target=worker.answer, args=("copy",))
+def test_a_wakeup_for_a_running_lane_only_wakes_it(runtime, worker):
+    runtime.start(worker, ["copy"], drain_seconds=1)
+    first = threading.Thread(target=runtime.answer, args=("copy",))
     first.start()
-    assert crew.wait_for("shift copy")
+    assert worker.wait_for("shift copy")
 
-    left = worker.answer("copy")
+    left = runtime.answer("copy")
 
-    assert (left, crew.diary) == (False, ["shift copy", "bell copy"])
-    crew.ended.set()
+    assert (left, worker.diary) == (False, ["shift copy", "bell copy"])
+    worker.ended.set()
     first.join()
 
 
-def test_a_bell_for_a_lane_it_does_not_serve_is_nothing(worker, crew):
-    worker.start(crew, ["copy"], drain_seconds=1)
+def test_a_wakeup_for_a_lane_it_does_not_serve_is_nothing(runtime, worker):
+    runtime.start(worker, ["copy"], drain_seconds=1)
 
-    assert worker.answer("submit:main") is False
-    assert crew.diary == []
+    assert runtime.answer("submit:main") is False
+    assert worker.diary == []
 
 
-def test_a_process_that_hears_no_bell_starts_its_lanes_itself_and_again(worker, crew, monkeypatch):
+def test_a_process_that_hears_no_wakeup_starts_its_lanes_itself_and_again(runtime, worker, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
-    crew.length = 0.01
+    worker.length = 0.01
 
-    worker.start(crew, ["copy", "poll:main"], drain_seconds=1)
+    runtime.start(worker, ["copy", "poll:main"], drain_seconds=1)
 
-    assert crew.wait_for("shift copy", "shift poll:main")
-    until(lambda: crew.diary.count("shift copy") > 2)
+    assert worker.wait_for("shift copy", "shift poll:main")
+    until(lambda: worker.diary.count("shift copy") > 2)
 
 
-def test_a_process_that_hears_bells_leaves_its_lanes_to_them(worker, crew, monkeypatch):
+def test_a_process_that_hears_wakeups_leaves_its_lanes_to_them(runtime, worker, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
-    crew.length = 0.01
-    worker.answer("copy")  # heard before it serves anything
-    worker.start(crew, ["copy"], drain_seconds=1)
+    worker.length = 0.01
+    runtime.answer("copy")  # heard before it serves anything
+    runtime.start(worker, ["copy"], drain_seconds=1)
 
-    worker.answer("copy")
+    runtime.answer("copy")
     time.sleep(0.2)  # real time: twenty looks of the watch, or fewer
 
-    assert crew.diary == ["shift copy"]
+    assert worker.diary == ["shift copy"]
 
 
-def test_sigterm_ends_the_shifts_and_nothing_starts_after_it(worker, crew):
-    worker.start(crew, ["copy"], drain_seconds=7)
-    at_work = threading.Thread(target=worker.answer, args=("copy",))
+def test_sigterm_ends_the_lanes_and_nothing_starts_after_it(runtime, worker):
+    runtime.start(worker, ["copy"], drain_seconds=7)
+    at_work = threading.Thread(target=runtime.answer, args=("copy",))
     at_work.start()
-    assert crew.wait_for("shift copy")
+    assert worker.wait_for("shift copy")
 
-    worker.begin_drain()
-    worker.begin_drain()
-    worker.finish_drain()
+    runtime.begin_drain()
+    runtime.begin_drain()
+    runtime.finish_drain()
     at_work.join(AT_LAST)
 
     assert not at_work.is_alive()
-    assert worker.answer("copy") is False
-    assert crew.diary == ["shift copy", "drain 7"]
+    assert runtime.answer("copy") is False
+    assert worker.diary == ["shift copy", "drain 7"]
 
 
-def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(worker, crew, tmp_path, monkeypatch):
+def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(runtime, worker, tmp_path, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
     monkeypatch.setattr(celery_runtime, "HEARTBEAT", 0.01)
     beat = tmp_path / "heartbeat"
     looked = threading.Event()
-    crew.is_alive = lambda: bool(looked.set())
+    worker.is_alive = lambda: bool(looked.set())
 
-    worker.start(crew, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    runtime.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
     assert looked.wait(AT_LAST)
     assert not beat.exists()
-    crew.is_alive = lambda: True
+    worker.is_alive = lambda: True
 
     until(beat.exists)
 
 
-def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(worker, crew, tmp_path, monkeypatch):
+def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(runtime, worker, tmp_path, monkeypatch):
     monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
     monkeypatch.setattr(celery_runtime, "HEARTBEAT", 0.01)
     beat, looked = tmp_path / "heartbeat", threading.Event()
-    crew.looks = {"copy": 500.0}
-    crew.ledger_answers = lambda _seconds: looked.set() or True
+    worker.looks = {"copy": 500.0}
+    worker.ledger_answers = lambda _seconds: looked.set() or True
 
-    worker.start(crew, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    runtime.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
     assert looked.wait(AT_LAST)
     assert not beat.exists()
-    crew.looks = {"copy": 1.0}
+    worker.looks = {"copy": 1.0}
 
     until(beat.exists)
 
 
-def test_bells_that_wait_are_seen_and_a_redis_that_is_away_has_none(at_broker, redis_server):
+def test_wakeups_that_wait_are_seen_and_a_redis_that_is_away_has_none(at_broker, redis_server):
     at_broker(redis_server.url)
     redis_server.flush()
-    assert not bells_wait(redis_server.url, ["copy", "sweep"])
+    assert not wakeups_wait(redis_server.url, ["copy", "sweep"])
 
-    assert ring_lanes(["copy"])
+    assert wake_lanes(["copy"])
 
-    assert bells_wait(redis_server.url, ["copy", "sweep"])
-    assert not bells_wait(redis_server.url, ["sweep"])
-    assert not bells_wait("redis://127.0.0.1:1/0", ["copy"])
+    assert wakeups_wait(redis_server.url, ["copy", "sweep"])
+    assert not wakeups_wait(redis_server.url, ["sweep"])
+    assert not wakeups_wait("redis://127.0.0.1:1/0", ["copy"])
 
 
-def test_every_lane_has_a_queue_and_a_bell_that_outlives_slow_clocks(monkeypatch):
+def test_every_lane_has_a_queue_and_a_wakeup_that_outlives_slow_clocks(monkeypatch):
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "k")
     settings_or_exit.cache_clear()
 
@@ -181,24 +181,24 @@ def test_every_lane_has_a_queue_and_a_bell_that_outlives_slow_clocks(monkeypatch
     assert {queue_of(lane) for lane in lanes} == set(QUEUES)
     assert sorted(entry["args"][0] for entry in schedule.values()) == sorted(lanes)
     assert min(entry["options"]["expires"] for entry in schedule.values()) >= 30
-    assert all(entry["options"]["queue"] == route("ring", entry["args"])["queue"] for entry in schedule.values())
+    assert all(entry["options"]["queue"] == route("wake", entry["args"])["queue"] for entry in schedule.values())
 
 
-def test_a_bell_waits_in_its_lanes_queue(at_broker, redis_server):
+def test_a_wakeup_waits_in_its_lanes_queue(at_broker, redis_server):
     at_broker(redis_server.url)
     redis_server.flush()
 
-    assert ring_lanes(["copy", "submit:main"])
+    assert wake_lanes(["copy", "submit:main"])
 
     with redis.Redis.from_url(redis_server.url) as client:
-        bells = {name: client.llen(f"lightfast:{name}") for name in QUEUES}
-    assert bells == {"copy": 1, "submit": 1, "poll": 0, "sweep": 0}
+        wakeups = {name: client.llen(f"lightfast:{name}") for name in QUEUES}
+    assert wakeups == {"copy": 1, "submit": 1, "poll": 0, "sweep": 0}
 
 
 def test_ringing_returns_soon_when_redis_is_away(at_broker):
     at_broker("redis://127.0.0.1:1/0")
 
-    assert ring_lanes(["copy"], wait=2.0) is False  # it would wait for ever otherwise
+    assert wake_lanes(["copy"], wait=2.0) is False  # it would wait for ever otherwise
 
 
 def test_ringing_returns_soon_when_redis_hangs(at_broker):
@@ -206,7 +206,7 @@ def test_ringing_returns_soon_when_redis_hangs(at_broker):
         at_broker(hanging.url)
         hanging.freeze()
 
-        assert ring_lanes(["copy"], wait=1.0) is False  # it would wait for ever otherwise
+        assert wake_lanes(["copy"], wait=1.0) is False  # it would wait for ever otherwise
         hanging.thaw()
 
 

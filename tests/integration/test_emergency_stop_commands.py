@@ -16,7 +16,7 @@ from jobs.states import JobState
 from tests.support.shop import call, document, open_shop
 from tests.support.worker_world import Provider, close_all, row, stock, world
 from web.app import WebLedger, make_app
-from worker.lanes import worker as crew_module
+from worker.lanes import worker as worker_module
 from worker.local import run
 from worker.local.run import Reason, run_batch
 
@@ -24,7 +24,7 @@ from worker.local.run import Reason, run_batch
 @pytest.fixture(autouse=True)
 async def _closed(monkeypatch):
     monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(crew_module, "IDLE", 0.2)
+    monkeypatch.setattr(worker_module, "IDLE", 0.2)
     yield
     await close_all()
 

@@ -13,7 +13,7 @@ from tests.support.worker_world import Provider, close_all, world
 from worker.lanes.worker import Worker
 from worker.runtime.health import DEAF, LOOKS, STUCK, HealthSigns, illness
 
-WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_shift": 0.0, "since_bell": 5.0, "bells_waited": 0}
+WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_run": 0.0, "since_wakeup": 5.0, "wakeups_waited": 0}
 
 
 def ill(*, answers: bool = True, **signs) -> str | None:
@@ -26,9 +26,9 @@ def ill(*, answers: bool = True, **signs) -> str | None:
         {},
         {"since_looks": {}},
         {"since_looks": {"copy": STUCK - 1}},
-        {"since_bell": 10 * DEAF},  # beat or Redis is away: it works by itself
-        {"since_bell": 10 * DEAF, "bells_waited": LOOKS - 1},
-        {"bells_waited": LOOKS},
+        {"since_wakeup": 10 * DEAF},  # beat or Redis is away: it works by itself
+        {"since_wakeup": 10 * DEAF, "wakeups_waited": LOOKS - 1},
+        {"wakeups_waited": LOOKS},
         {"since_looks": {"copy": 10 * STUCK}, "answers": False},  # the ledger hangs: others would hang as well
     ],
 )
@@ -41,8 +41,8 @@ def test_a_process_that_works_or_waits_for_others_is_left_alone(signs):
     [
         ({"turns": False}, "loop"),
         ({"since_looks": {"copy": 1.0, "poll:main": STUCK + 1}}, "poll:main for 121 s"),
-        ({"since_shift": STUCK + 1, "since_looks": {}}, "no lane was at work"),
-        ({"since_bell": DEAF + 1, "bells_waited": LOOKS}, "bells wait"),
+        ({"since_run": STUCK + 1, "since_looks": {}}, "no lane was at work"),
+        ({"since_wakeup": DEAF + 1, "wakeups_waited": LOOKS}, "wakeups wait"),
     ],
 )
 def test_a_process_that_only_a_restart_mends_is_told(signs, told):
@@ -66,75 +66,77 @@ virtual_time = pytest.mark.virtual_time
 
 
 @pytest.fixture
-async def crew(tmp_path):
+async def worker(tmp_path):
     services = world(tmp_path, Provider())
     object.__setattr__(services, "clock", HeldClock(services.clock))
-    crew = Worker(services)
-    await crew.start()
-    yield crew
+    worker = Worker(services)
+    await worker.start()
+    yield worker
     await close_all()
 
 
 @virtual_time
-async def test_a_lane_whose_look_for_work_hangs_is_seen_and_one_that_comes_back_is_not(crew):
-    claim, gate = crew.services.ledger.claim_copies, Gate()
+async def test_a_lane_whose_look_for_work_hangs_is_seen_and_one_that_comes_back_is_not(worker):
+    claim, gate = worker.services.ledger.claim_copies, Gate()
 
     def hanging(*values, **named):
         gate.pass_through()
         return claim(*values, **named)
 
-    crew.services.ledger.claim_copies = hanging
-    shift = asyncio.create_task(crew.shift("copy", 0.01))
+    worker.services.ledger.claim_copies = hanging
+    run_lane = asyncio.create_task(worker.run_lane("copy", 0.01))
     await gate.reached.wait()
-    crew.services.clock.ahead = 500.0
+    worker.services.clock.ahead = 500.0
 
-    assert crew.since_looks()["copy"] >= 500
+    assert worker.since_looks()["copy"] >= 500
     gate.open()
-    await shift
-    assert crew.since_looks() == {}
-    assert crew._lanes["copy"].looked_at >= crew.services.clock.boot() - 20
+    await run_lane
+    assert worker.since_looks() == {}
+    assert worker._lanes["copy"].looked_at >= worker.services.clock.boot() - 20
 
 
 @virtual_time
 @pytest.mark.parametrize(
     ("trouble", "counts"), [(OperationalError("SELECT", {}, Exception("gone")), True), (TypeError("a bug"), False)]
 )
-async def test_a_look_that_fails_counts_when_the_ledger_is_away_and_not_when_something_is_broken(crew, trouble, counts):
+async def test_a_look_that_fails_counts_when_the_ledger_is_away_and_not_when_something_is_broken(
+    worker, trouble, counts
+):
     looked = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def failing(*_values, **_named):
-        crew.services.clock.ahead = 500.0
+        worker.services.clock.ahead = 500.0
         loop.call_soon_threadsafe(looked.set)
         raise trouble
 
-    crew.services.ledger.claim_copies = failing
-    shift = asyncio.create_task(crew.shift("copy", 2000.0))
+    worker.services.ledger.claim_copies = failing
+    run_lane = asyncio.create_task(worker.run_lane("copy", 2000.0))
     await looked.wait()
-    crew.stop()
-    await shift
+    worker.stop()
+    await run_lane
 
-    assert (crew.services.clock.boot() - crew._lanes["copy"].looked_at < 100) is counts
+    assert (worker.services.clock.boot() - worker._lanes["copy"].looked_at < 100) is counts
 
 
-async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(crew):
-    await crew.tell_life()
-    now = crew.services.clock.now()
+async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(worker):
+    await worker.tell_life()
+    now = worker.services.clock.now()
 
-    (told,) = crew.services.ledger.workers(now, 60)
+    (told,) = worker.services.ledger.workers(now, 60)
 
-    assert told.name == crew.services.holder
+    assert told.name == worker.services.holder
     assert now - 60 < told.looked_at <= now
 
 
-async def test_workers_that_are_long_gone_are_forgotten(crew):
-    ledger, now = crew.services.ledger, crew.services.clock.now()
+async def test_workers_that_are_long_gone_are_forgotten(worker):
+    ledger, now = worker.services.ledger, worker.services.clock.now()
     ledger.touch_worker("long ago", now - 30 * 86_400)
     ledger.touch_worker("yesterday", now - 86_400)
 
-    await crew.tell_life()
+    await worker.tell_life()
 
-    assert {worker.name for worker in ledger.workers(now, 1e9)} == {"yesterday", crew.services.holder}
+    assert {worker.name for worker in ledger.workers(now, 1e9)} == {"yesterday", worker.services.holder}
 
 
 def test_the_ledger_is_asked_on_a_connection_of_its_own(postgres_url):
@@ -156,11 +158,11 @@ def test_a_ledger_that_hangs_answers_nobody():
 async def test_a_sign_of_life_is_given_by_the_databases_clock_even_when_ours_was_just_set(tmp_path, monkeypatch):
     """By a clock two minutes ahead all others would seem silent, and their places free."""
     services = world(tmp_path, Provider())
-    crew, told = Worker(services), []
+    worker, told = Worker(services), []
     monkeypatch.setattr(services.ledger, "clock_offset", lambda: -120.0)
     monkeypatch.setattr(services.ledger, "touch_worker", lambda _name, now, _looked_at: told.append(now))
     before = services.clock.now()
 
-    await crew.tell_life()
+    await worker.tell_life()
 
     assert told[0] < before - 60

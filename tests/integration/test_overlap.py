@@ -362,7 +362,7 @@ def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatc
     with_ledger.close()
     words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
     monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
-    monkeypatch.setattr("cli.commands.steer.ring", lambda *_: None)
+    monkeypatch.setattr("cli.commands.steer.wake", lambda *_: None)
 
     call(monkeypatch, *words)
 

@@ -194,8 +194,8 @@ async def test_whoever_is_left_out_is_due_at_once_and_asked_about_alone(tmp_path
     await poll_many(services, due)
 
     assert services.ledger.progress("b").images_generated == 2
-    assert services.sharing.alone == {due[0].attempt_id}
-    (again,) = claim(services, together=20, alone=services.sharing.alone)
+    assert services.poll_batching.alone == {due[0].attempt_id}
+    (again,) = claim(services, together=20, alone=services.poll_batching.alone)
     await single.poll(services, again)
     assert services.ledger.progress("b").images_generated == 3
 
@@ -206,12 +206,12 @@ async def test_where_it_does_not_work_tasks_are_asked_about_one_by_one_for_a_goo
     http.says = lambda _: body
     services = running(tmp_path, http)
 
-    await poll_many(services, claim(services, together=services.sharing.most("main")))
+    await poll_many(services, claim(services, together=services.poll_batching.most("main")))
 
-    assert services.sharing.most("main") == 1
+    assert services.poll_batching.most("main") == 1
     assert len(claim(services)) == 3  # due at once
-    services.sharing._off_until["main"] -= OFF
-    assert services.sharing.most("main") == 20
+    services.poll_batching._off_until["main"] -= OFF
+    assert services.poll_batching.most("main") == 20
 
 
 @pytest.mark.parametrize("body", [answer({"error": {}}, 503), answer({"error": {}}, 429), no_answer(sent=True)])
@@ -225,16 +225,16 @@ async def test_trouble_delays_and_gives_up_only_when_it_stays(tmp_path, body):
 
     assert services.ledger.progress("b").jobs == {JobState.WORKING: 3}
     assert claim(services, together=20) == []
-    assert services.sharing.most("main") == 20
+    assert services.poll_batching.most("main") == 20
     for _ in range(TRIES - 1):
         await poll_many(services, due)
-    assert services.sharing.most("main") == 1
+    assert services.poll_batching.most("main") == 1
 
 
 async def test_other_providers_are_asked_one_by_one(tmp_path):
     services = world(tmp_path, Provider())
 
-    assert services.sharing.most("main") == 1
+    assert services.poll_batching.most("main") == 1
 
 
 # -- against the stand-in ------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ async def made(tmp_path, sandbox, how):
         ending = await run_batch(services, "b", max_stall=20.0)
         assert ending.exit_code == 0, ending.message
         assert services.ledger.progress("b").images_stored == 60
-        return sandbox.stats()["providers"]["apimaster"]["polls"], services.sharing.most("main")
+        return sandbox.stats()["providers"]["apimaster"]["polls"], services.poll_batching.most("main")
     finally:
         await services.close()
 

@@ -30,7 +30,7 @@ from tests.support.shop import call
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, settings, stock, world
 from web.app import WebLedger, make_app
-from worker.lanes import worker as crew_module
+from worker.lanes import worker as worker_module
 from worker.local import run
 from worker.local.run import Reason, run_batch
 from worker.runtime.limits import limits_of
@@ -139,8 +139,8 @@ def test_status_and_doctor_say_that_the_ledger_is_read_only(server, stocked, mon
 @pytest.fixture
 def running(server, sandbox, tmp_path, monkeypatch) -> Iterator[Services]:
     monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(crew_module, "FIRST_REST", 0.05)
-    monkeypatch.setattr(crew_module, "LONGEST_REST", 0.1)
+    monkeypatch.setattr(worker_module, "FIRST_REST", 0.05)
+    monkeypatch.setattr(worker_module, "LONGEST_REST", 0.1)
     sandbox.play(pictures={"tiny": True}, takes={"default": [0.2, 0.6]})
     here = settings(tmp_path, base_url=f"{sandbox.url}/maxapi.io", api_key="sandbox-key", max_in_flight=10)
     services = build(here.model_copy(update={"allow_private_hosts": True, "database_url": server.url}))

@@ -14,7 +14,7 @@ import pytest
 
 from cli.commands import why
 from cli.commands.why import tell
-from cli.flow.session import open_desk
+from cli.flow.session import open_session
 from jobs.errors import BadInput, LightfastError
 from jobs.facts import (
     ImageDelayed,
@@ -414,8 +414,8 @@ def test_a_plan_with_the_stand_in_leaves_nothing_behind(tmp_path):
 
 
 def test_why_tells_images_of_one_second_by_slot(told):
-    with open_desk(None, sandbox=False) as desk:
-        batch, story = desk.ledger.find_batch("shop"), desk.ledger.story("shop", "lamp")
+    with open_session(None, sandbox=False) as session:
+        batch, story = session.ledger.find_batch("shop"), session.ledger.story("shop", "lamp")
     images = tuple(dataclasses.replace(each, stored_at=2e9 + 0.9 - each.slot / 2) for each in story.result.images)
     result = dataclasses.replace(story.result, images=images)
 

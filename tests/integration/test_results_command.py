@@ -11,7 +11,7 @@ import pytest
 
 from cli.commands.results import write_results
 from cli.flow.outputs import OutputOptions
-from cli.flow.session import open_desk
+from cli.flow.session import open_session
 from jobs.errors import BadInput
 from tests.support.shop import call, open_shop
 
@@ -88,9 +88,9 @@ def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
 
 
 def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
-    with open_desk(None, sandbox=False) as desk:
-        in_bucket = dataclasses.replace(desk.ledger.find_batch("shop"), dest=s3.url)
-        write_results(desk, in_bucket, OutputOptions(format="html", output="shop.html"))
+    with open_session(None, sandbox=False) as session:
+        in_bucket = dataclasses.replace(session.ledger.find_batch("shop"), dest=s3.url)
+        write_results(session, in_bucket, OutputOptions(format="html", output="shop.html"))
 
     assert "X-Amz-Signature" in (told / "shop.html").read_text()
     assert "for 7 days" in capsys.readouterr().err

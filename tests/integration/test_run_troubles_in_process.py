@@ -109,10 +109,10 @@ def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(m
     assert told == [("destination_refuses", "disk_full"), ("destination_takes_again", None)]
 
 
-async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path):
+async def test_a_claim_that_ends_after_the_worker_did_gives_its_rows_back(tmp_path):
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(number) for number in range(3)])
-    crew, gate = Worker(services), Gate()
+    worker, gate = Worker(services), Gate()
     claim = services.ledger.claim_submits
 
     def locked(*arguments, **more):  # another process holds the database meanwhile
@@ -120,15 +120,15 @@ async def test_a_claim_that_ends_after_the_crew_did_gives_its_rows_back(tmp_path
         return claim(*arguments, **more)
 
     services.ledger.claim_submits = locked
-    await crew.start()
-    lane = asyncio.create_task(crew.keep("submit:main"))
+    await worker.start()
+    lane = asyncio.create_task(worker.keep("submit:main"))
     await gate.reached.wait()
 
-    drained = await crew.drain(5.0)
+    drained = await worker.drain(5.0)
     lane.cancel()
     gate.open()
     await asyncio.gather(lane, return_exceptions=True)
-    await services.calls.write(lambda: None)  # the one writer has ended the claim
+    await services.executors.write(lambda: None)  # the one writer has ended the claim
 
     assert drained.unknown == 0
     assert services.ledger.progress("b").jobs == {JobState.READY: 3}

@@ -29,7 +29,7 @@ async def _closed():
     structlog.reset_defaults()  # a command of this process had set it up for a screen that is closed
 
 
-async def test_a_crew_does_not_start_without_an_account_that_is_owed_images(tmp_path):
+async def test_a_worker_does_not_start_without_an_account_that_is_owed_images(tmp_path):
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     now = services.clock.now()

@@ -40,20 +40,20 @@ def door(sqlite_ledger_url):
 
 
 def come(port: int, said: bytes = b"") -> socket.socket:
-    guest = socket.create_connection(("127.0.0.1", port), 20)
-    guest.sendall(said)
-    return guest
+    connection = socket.create_connection(("127.0.0.1", port), 20)
+    connection.sendall(said)
+    return connection
 
 
-def answer(guest: socket.socket) -> bytes:
+def answer(connection: socket.socket) -> bytes:
     """The first line of what comes back; empty when the connection ends."""
     with contextlib.suppress(ConnectionError):
-        return guest.recv(4096).partition(b"\r\n")[0]
+        return connection.recv(4096).partition(b"\r\n")[0]
     return b""
 
 
-def status(guest: socket.socket) -> int:
-    return int(answer(guest).split()[1])
+def status(connection: socket.socket) -> int:
+    return int(answer(connection).split()[1])
 
 
 POST = b"POST /hooks/maxapi.io/1.forged HTTP/1.1\r\nHost: here\r\n"
@@ -62,35 +62,37 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 def test_a_large_body_that_is_declared_and_never_sent_is_answered_and_its_connection_ends(door, monkeypatch):
     monkeypatch.setattr(connection_limits, "PATIENCE", 8.0)  # the answer must have been given by then
-    with come(door, POST + b"Content-Length: 10000000\r\n\r\n") as guest:
-        assert status(guest) == 404
-        assert answer(guest) == b""
+    with come(door, POST + b"Content-Length: 10000000\r\n\r\n") as connection:
+        assert status(connection) == 404
+        assert answer(connection) == b""
 
 
 def test_a_large_body_without_a_length_is_answered_before_it_ends(door):
-    with come(door, POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"186a0\r\n" + b"x" * 100_000 + b"\r\n") as guest:
-        assert status(guest) == 404
+    with come(
+        door, POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
+    ) as connection:
+        assert status(connection) == 404
 
 
 def test_a_body_without_end_is_cut_off(door, monkeypatch):
     monkeypatch.setattr(connection_limits, "MOST_BYTES", 1_000_000)
-    with come(door, POST + b"Content-Length: 10000000000\r\n\r\n") as guest:
-        assert status(guest) == 404
+    with come(door, POST + b"Content-Length: 10000000000\r\n\r\n") as connection:
+        assert status(connection) == 404
         with pytest.raises(ConnectionError):
-            guest.sendall(b"x" * 1_000_000_000)
+            connection.sendall(b"x" * 1_000_000_000)
 
 
 @pytest.mark.parametrize("said", [b"", b"POST /hooks", POST, b"GET /livez HTTP/1.1\r\nHost: here\r\n"])
 def test_who_never_says_what_he_wants_is_sent_away(door, monkeypatch, said):
     monkeypatch.setattr(connection_limits, "PATIENCE", 0.2)
-    with come(door, said) as guest:
-        assert answer(guest) == b""
+    with come(door, said) as connection:
+        assert answer(connection) == b""
 
 
 def test_headers_without_end_are_refused(door):
-    with come(door, POST + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(200))) as guest:
-        assert answer(guest) in (b"HTTP/1.1 400 Bad Request", b"")
-        assert answer(guest)[:4] != b"HTTP"
+    with come(door, POST + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(200))) as connection:
+        assert answer(connection) in (b"HTTP/1.1 400 Bad Request", b"")
+        assert answer(connection)[:4] != b"HTTP"
     with come(door, LIVEZ) as probe:
         assert status(probe) == 200
 
@@ -105,8 +107,8 @@ def test_probes_are_answered_while_more_guests_wait_than_there_is_room_for(door,
 
 
 def test_what_is_no_http_is_answered_with_400(door):
-    with come(door, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n") as guest:
-        assert status(guest) == 400
+    with come(door, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n") as connection:
+        assert status(connection) == 400
 
 
 def test_guests_who_leave_in_the_middle_leave_no_line_in_the_log(sqlite_ledger_url, capfd):

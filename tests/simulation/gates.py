@@ -41,6 +41,6 @@ class Gate:
         return None
 
 
-def gate(chance: random.Random) -> Gate:
+def gate(rng: random.Random) -> Gate:
     """Some account's."""
-    return Gate(rate=chance.choice(RATES), places=chance.choice(PLACES))
+    return Gate(rate=rng.choice(RATES), places=rng.choice(PLACES))

@@ -48,14 +48,14 @@ class Network(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         account = request.url.host.removesuffix(".sim")
-        chance, moods = self._world.chance, self._world.moods
+        rng, moods = self._world.rng, self._world.moods
         trouble = moods.unreachable if request.method == "POST" else moods.poll_trouble / 4
-        if chance.random() < trouble:
-            await asyncio.sleep(chance.uniform(0.01, 5))
+        if rng.random() < trouble:
+            await asyncio.sleep(rng.uniform(0.01, 5))
             raise httpx2.ConnectError("connection refused")
-        if chance.random() < 0.3:
+        if rng.random() < 0.3:
             async with asyncio.timeout(CONNECT):
-                await asyncio.sleep(chance.uniform(0.01, 0.3))
+                await asyncio.sleep(rng.uniform(0.01, 0.3))
         mark = request.extensions[SENT_FLAG]
         if mark.may_leave is not None and not mark.may_leave():
             mark.too_late = True
@@ -91,9 +91,9 @@ class SimHttp(Http):
 
     async def download(self, url: str, into: Any, *, limit: int, timeout: float) -> Download:  # noqa: ARG002, ASYNC109  its shape
         world = self._process.world
-        chance, moods = world.chance, world.moods
-        await asyncio.sleep(chance.uniform(0.05, 2) + chance.uniform(0, world.crawl))
-        if chance.random() < moods.cdn_trouble:
+        rng, moods = world.rng, world.moods
+        await asyncio.sleep(rng.uniform(0.05, 2) + rng.uniform(0, world.crawl))
+        if rng.random() < moods.cdn_trouble:
             return await self._trouble(url, into, timeout)
         content = world.model.fetch(url)
         if content is None:
@@ -103,7 +103,7 @@ class SimHttp(Http):
 
     async def _trouble(self, url: str, into: Any, timeout: float) -> Download:  # noqa: ASYNC109  as above
         world = self._process.world
-        kind = world.chance.choice(("5xx", "cut", "html", "slow", "truncated", "dead"))
+        kind = world.rng.choice(("5xx", "cut", "html", "slow", "truncated", "dead"))
         if kind == "5xx":
             raise FetchError("download_failed", "cdn.sim answered 503", retryable=True)
         if kind == "cut":
@@ -141,13 +141,13 @@ class Bucket(Store):
         content = data if isinstance(data, bytes) else data.read_bytes()
         if path in self.held:
             return PutResult.EXISTS
-        if self.world.chance.random() < self.unreliable / 2:
+        if self.world.rng.random() < self.unreliable / 2:
             self.has_refused = True
             raise StoreError(code="bucket_failing", message="500", retryable=True)
         self.world.watch.stored(self.dest, path, content, metadata)
         self.held[path] = (content, dict(metadata))
-        if self.world.chance.random() < self.unreliable:
-            if self.world.chance.random() < 0.5:
+        if self.world.rng.random() < self.unreliable:
+            if self.world.rng.random() < 0.5:
                 return PutResult.EXISTS  # the store's client repeated a put that had worked
             self.has_refused = True
             raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
@@ -209,8 +209,8 @@ class Roads:
         intent = process.intent_of(mark)
         self.watch.departs(process, account, intent)
         provider = self.settings.accounts[account].provider
-        travel = self.chance.uniform(0.005, 0.3)
-        if self.chance.random() < self.moods.lost_before:
+        travel = self.rng.uniform(0.005, 0.3)
+        if self.rng.random() < self.moods.lost_before:
             self.say("lost", intent.attempt_id, "before it arrived")
             self.timeline.after(self._hang(), lambda: self._deliver(process, coming, Answer()))
         else:
@@ -228,18 +228,18 @@ class Roads:
         body: bytes,
         coming: asyncio.Future[Answer],
     ) -> None:
-        chance, moods, model = self.chance, self.moods, self.model
+        rng, moods, model = self.rng, self.moods, self.model
         self.watch.on_the_way.discard(attempt_id)  # from here on its task is in flight, or nothing is
         mood = model.account_mood.get(account)
-        if mood in ("key", "balance", "busy") or chance.random() < moods.refused:
-            kind = mood if mood in ("key", "balance", "busy") else chance.choice(("busy", "invalid"))
+        if mood in ("key", "balance", "busy") or rng.random() < moods.refused:
+            kind = mood if mood in ("key", "balance", "busy") else rng.choice(("busy", "invalid"))
             status, said, headers = model.refusal(provider, kind)
             self.say("refused", attempt_id, kind)
             self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
             return
-        if mood == "storm" or chance.random() < moods.broken_before:
+        if mood == "storm" or rng.random() < moods.broken_before:
             self.say("broken before", attempt_id)
-            self._answer(process, coming, Answer(status=chance.choice((500, 502, 503)), body=b"oops"))
+            self._answer(process, coming, Answer(status=rng.choice((500, 502, 503)), body=b"oops"))
             return
         over = self.gates[account].refuses(model.flying(account), self.timeline.now)
         if over is not None:
@@ -250,28 +250,28 @@ class Roads:
             return
         task = model.order(account, provider, attempt_id, orjson.loads(body))
         self.say("accepted", attempt_id, task.id, f"n={task.n}")
-        if task.callback and chance.random() < moods.twins:
+        if task.callback and rng.random() < moods.twins:
             twin = model.order(account, provider, attempt_id, orjson.loads(body))
             self.say("twin", attempt_id, twin.id)
         process.notice("accepted")
-        if chance.random() < moods.broken_after:
+        if rng.random() < moods.broken_after:
             self._break(process, task, coming)
             return
         status, said = model.accepted(task)
-        if provider != "maxapi.io" and chance.random() < moods.synchronous:
-            task.b64 = chance.random() < 0.4
+        if provider != "maxapi.io" and rng.random() < moods.synchronous:
+            task.b64 = rng.random() < 0.4
             model.finished_at_once(task)
             status, said = model.delivered(task)
         content = orjson.dumps(said)
-        late = chance.choice((30.0, 90.0, 250.0, 700.0)) if chance.random() < moods.late else 0.0
+        late = rng.choice((30.0, 90.0, 250.0, 700.0)) if rng.random() < moods.late else 0.0
         self.timeline.after(
-            late + chance.uniform(0.05, 1.5),
+            late + rng.uniform(0.05, 1.5),
             lambda: self._deliver(process, coming, Answer(status=status, body=content), task),
         )
 
     def _break(self: World, process: Process, task: Task, coming: asyncio.Future[Answer]) -> None:
         """Accepted, and the answer is no answer."""
-        kind = self.chance.choice(("5xx", "garbage", "cut", "gone", "silence"))
+        kind = self.rng.choice(("5xx", "garbage", "cut", "gone", "silence"))
         self.say("answer broken", task.attempt_id, kind)
         if kind == "silence":
             return  # until the client's own time is up
@@ -279,7 +279,7 @@ class Roads:
         answers = {
             "5xx": Answer(status=502, body=b"bad gateway"),
             "garbage": Answer(status=200, body=b"<html>ok</html>"),
-            "cut": Answer(status=200, body=content, cut=self.chance.randrange(len(content))),
+            "cut": Answer(status=200, body=content, cut=self.rng.randrange(len(content))),
             "gone": Answer(),
         }
         self._answer(process, coming, answers[kind])
@@ -288,24 +288,24 @@ class Roads:
         self: World, process: Process, account: str, asked: str | list[str], coming: asyncio.Future[Answer]
     ) -> None:
         """A question leaves a process: about one task, or about many."""
-        self.timeline.after(self.chance.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, asked, coming))
+        self.timeline.after(self.rng.uniform(0.01, 0.3), lambda: self._poll_arrives(process, account, asked, coming))
 
     def _poll_arrives(
         self: World, process: Process, account: str, asked: str | list[str], coming: asyncio.Future[Answer]
     ) -> None:
-        chance, model = self.chance, self.model
+        rng, model = self.rng, self.model
         provider = self.settings.accounts[account].provider
         mood = model.account_mood.get(account)
         if mood == "key":
             status, said, headers = model.refusal(provider, mood)
             self._answer(process, coming, Answer(status=status, headers=headers, body=orjson.dumps(said)))
             return
-        if chance.random() < self.moods.poll_trouble:
-            kind = chance.choice(("5xx", "garbage", "gone", "silence", "busy", "another"))
+        if rng.random() < self.moods.poll_trouble:
+            kind = rng.choice(("5xx", "garbage", "gone", "silence", "busy", "another"))
             if kind == "silence":
                 return
             busy = orjson.dumps(model.refusal(provider, "busy")[1])
-            another = orjson.dumps(model.shown(provider, chance.choice(list(model.tasks)))[1])
+            another = orjson.dumps(model.shown(provider, rng.choice(list(model.tasks)))[1])
             answers = {
                 "5xx": Answer(status=503, body=b"busy"),
                 "garbage": Answer(status=200, body=b"{"),
@@ -325,16 +325,16 @@ class Roads:
             status, said = self.model.shown("apimaster", name)
             return said["data"] if status == 200 else None  # type: ignore[no-any-return]
 
-        return together.answer(self.chance, self.manner, asked, show, list(self.model.tasks))
+        return together.answer(self.rng, self.manner, asked, show, list(self.model.tasks))
 
     # -- on the way back -------------------------------------------------------------------------------------------
 
     def _hang(self: World) -> float:
-        return self.chance.choice((0.1, 1.0, 20.0, 900.0))
+        return self.rng.choice((0.1, 1.0, 20.0, 900.0))
 
     def _answer(self: World, process: Process, coming: asyncio.Future[Answer], answer: Answer) -> None:
         """An answer sets out; a slow poll may come after a quicker later one."""
-        slow = self.chance.uniform(1, 25) if self.chance.random() < self.moods.late else self.chance.uniform(0.01, 0.5)
+        slow = self.rng.uniform(1, 25) if self.rng.random() < self.moods.late else self.rng.uniform(0.01, 0.5)
         self.timeline.after(slow, lambda: self._deliver(process, coming, answer))
 
     def _deliver(

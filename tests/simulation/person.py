@@ -26,7 +26,7 @@ class Person:
     def arrange(self, seconds: float) -> None:
         """Things to come within so many seconds."""
         world = self.world
-        chance = world.chance
+        rng = world.rng
         acts: tuple[tuple[float, Callable[[], None]], ...] = (
             (3.0, self._kill),
             (1.5, self._freeze),
@@ -45,10 +45,10 @@ class Person:
             (2.5, self._resolve),
             (0.5, self._budget),
         )
-        busy = chance.choice((0.3, 1.0, 2.0))
+        busy = rng.choice((0.3, 1.0, 2.0))
         for weight, act in acts:
-            for _ in range(int(chance.expovariate(1 / (weight * busy)))):
-                world.timeline.after(seconds * chance.random() ** 2, act)  # most while most is going on
+            for _ in range(int(rng.expovariate(1 / (weight * busy)))):
+                world.timeline.after(seconds * rng.random() ** 2, act)  # most while most is going on
 
     def calm_down(self) -> None:
         """From now on nothing goes wrong any more."""
@@ -67,58 +67,54 @@ class Person:
         world.wanted = max(1, world.wanted)
         for _ in range(world.wanted):
             world.hire()
-        if world.chance.random() < 0.5:
+        if world.rng.random() < 0.5:
             for name in world.settings.accounts:
                 world.office.wake_account(name, world.true_now())
-        if world.chance.random() < 0.7:
+        if world.rng.random() < 0.7:
             world.office.lift_stop()
         for batch in world.batches:
             found = world.office.find_batch(batch)
-            if found is not None and found.state is BatchState.PAUSED and world.chance.random() < 0.7:
+            if found is not None and found.state is BatchState.PAUSED and world.rng.random() < 0.7:
                 world.office.resume(batch, world.true_now())
 
     # -- processes -------------------------------------------------------------------------------------------------
 
     def _kill(self) -> None:
         if self.world.processes:
-            process = self.world.chance.choice(self.world.processes)
+            process = self.world.rng.choice(self.world.processes)
             self.world.say(process.name, "is killed")
             process.kill()
 
     def _freeze(self) -> None:
         if self.world.processes:
-            process = self.world.chance.choice(self.world.processes)
-            process.freeze(self.world.chance.choice((2.0, 30.0, 250.0, 800.0)))
+            process = self.world.rng.choice(self.world.processes)
+            process.freeze(self.world.rng.choice((2.0, 30.0, 250.0, 800.0)))
 
     def _drain(self) -> None:
         if self.world.processes:
-            chance = self.world.chance
-            process = chance.choice(self.world.processes)
+            rng = self.world.rng
+            process = rng.choice(self.world.processes)
             self.world.say(process.name, "is asked to end")
-            process.drain(chance.choice((1.0, 25.0, 185.0)), hurry=chance.random() < 0.3)
+            process.drain(rng.choice((1.0, 25.0, 185.0)), hurry=rng.random() < 0.3)
 
     # -- surroundings ----------------------------------------------------------------------------------------------
 
     def _for_a_while(self, begin: Callable[[], None], end: Callable[[], None], longest: float) -> None:
         begin()
-        self.world.timeline.after(self.world.chance.uniform(0.5, longest), end)
+        self.world.timeline.after(self.world.rng.uniform(0.5, longest), end)
 
     def _database(self) -> None:
-        trouble, chance = self.world.database, self.world.chance
-        kind = chance.choice(("down", "unsure", "unsure", "slow"))
+        trouble, rng = self.world.database, self.world.rng
+        kind = rng.choice(("down", "unsure", "unsure", "slow"))
         self.world.say("database", kind)
         if kind == "down":
             self.world.watch.database_fails()
             self._for_a_while(lambda: setattr(trouble, "down", True), self._database_well, 60)
         elif kind == "unsure":
             self.world.watch.database_fails()
-            self._for_a_while(
-                lambda: setattr(trouble, "unsure", chance.choice((0.05, 0.3, 0.9))), self._database_well, 30
-            )
+            self._for_a_while(lambda: setattr(trouble, "unsure", rng.choice((0.05, 0.3, 0.9))), self._database_well, 30)
         else:
-            self._for_a_while(
-                lambda: setattr(trouble, "slow", chance.choice((0.05, 0.5, 2.0))), self._database_well, 60
-            )
+            self._for_a_while(lambda: setattr(trouble, "slow", rng.choice((0.05, 0.5, 2.0))), self._database_well, 60)
 
     def _database_well(self) -> None:
         trouble = self.world.database
@@ -127,11 +123,11 @@ class Person:
         trouble.unsure = 0.0 if self.world.calm else trouble.usual
 
     def _bucket(self) -> None:
-        chance = self.world.chance
-        bucket = chance.choice(list(self.world.buckets.values()))
+        rng = self.world.rng
+        bucket = rng.choice(list(self.world.buckets.values()))
         self.world.say("bucket trouble", bucket.dest)
-        if chance.random() < 0.5:
-            code = chance.choice(("bucket_unreachable", "bucket_denied", "bucket_slow_down"))
+        if rng.random() < 0.5:
+            code = rng.choice(("bucket_unreachable", "bucket_denied", "bucket_slow_down"))
             self._for_a_while(lambda: setattr(bucket, "refuses", code), lambda: setattr(bucket, "refuses", None), 200)
         else:
             self._for_a_while(
@@ -149,27 +145,27 @@ class Person:
             world.crawl = 0.0
             world.moods.early_expiry = 0.0 if world.calm else usual
 
-        world.timeline.after(world.chance.uniform(60, 400), end)
+        world.timeline.after(world.rng.uniform(60, 400), end)
 
     def _gate(self) -> None:
         """A provider changes its mind about what it allows."""
         world = self.world
-        gate = world.gates[world.chance.choice(list(world.gates))]
-        times = world.chance.choice((0.5, 2.0))
+        gate = world.gates[world.rng.choice(list(world.gates))]
+        times = world.rng.choice((0.5, 2.0))
         world.say("allowance", times)
         gate.rate, gate.places = gate.rate * times, max(1, int(gate.places * times))
 
     def _account(self) -> None:
-        moods, chance = self.world.model.account_mood, self.world.chance
-        name = chance.choice(list(self.world.settings.accounts))
-        mood = chance.choice(("key", "balance", "busy", "storm"))
+        moods, rng = self.world.model.account_mood, self.world.rng
+        name = rng.choice(list(self.world.settings.accounts))
+        mood = rng.choice(("key", "balance", "busy", "storm"))
         self.world.say("account", name, mood)
         self._for_a_while(lambda: moods.update({name: mood}), lambda: moods.pop(name, None) and None, 300)
 
     def _clock(self) -> None:
-        chance = self.world.chance
-        machine = chance.choice(self.world.machines)
-        jump = chance.choice((-4_000.0, -120.0, -5.0, 5.0, 120.0, 4_000.0))
+        rng = self.world.rng
+        machine = rng.choice(self.world.machines)
+        jump = rng.choice((-4_000.0, -120.0, -5.0, 5.0, 120.0, 4_000.0))
         self.world.say("clock jumps", jump)
         machine.ahead += jump
         self.world.watch.clock_jumps(jump)
@@ -177,21 +173,21 @@ class Person:
     # -- commands --------------------------------------------------------------------------------------------------
 
     def _some_batch(self) -> str:
-        return self.world.chance.choice(self.world.batches)
+        return self.world.rng.choice(self.world.batches)
 
     def _pause(self) -> None:
         world, batch = self.world, self._some_batch()
         world.say("pause", batch)
         world.office.pause(batch, "on your word", world.true_now())
-        if world.chance.random() < 0.8:
-            world.timeline.after(world.chance.uniform(1, 300), lambda: world.office.resume(batch, world.true_now()))
+        if world.rng.random() < 0.8:
+            world.timeline.after(world.rng.uniform(1, 300), lambda: world.office.resume(batch, world.true_now()))
 
     def _stop_all(self) -> None:
         world = self.world
         world.say("pause --all")
         world.office.stop_all(world.true_now(), "person@office")
-        if world.chance.random() < 0.8:
-            world.timeline.after(world.chance.uniform(1, 300), world.office.lift_stop)
+        if world.rng.random() < 0.8:
+            world.timeline.after(world.rng.uniform(1, 300), world.office.lift_stop)
 
     def _cancel(self) -> None:
         batch = self._some_batch()
@@ -202,7 +198,7 @@ class Person:
         world, batch = self.world, self._some_batch()
         keys = [row[0] for row in world.raw.execute("SELECT key FROM jobs ORDER BY id").fetchall()]
         mine = [key for key in keys if key.startswith(f"{batch}-")]
-        chosen = world.chance.sample(mine, min(len(mine), world.chance.randrange(1, 4)))
+        chosen = world.rng.sample(mine, min(len(mine), world.rng.randrange(1, 4)))
         world.say("redo", *chosen)
         world.office.redo(batch, [(key, None) for key in chosen], world.true_now())
 
@@ -211,7 +207,7 @@ class Person:
         kept = "SELECT attempt_id, COUNT(*) FROM images WHERE state <> 'missing' GROUP BY attempt_id"
         lost = "SELECT attempt_id FROM images WHERE state = 'lost' AND NOT surplus"
         before, lost_before = dict(world.raw.execute(kept)), {row[0] for row in world.raw.execute(lost)}
-        count = world.office.retry(batch, world.true_now(), error=world.chance.choice((None, None, "moderation")))
+        count = world.office.retry(batch, world.true_now(), error=world.rng.choice((None, None, "moderation")))
         after, lost_after = dict(world.raw.execute(kept)), {row[0] for row in world.raw.execute(lost)}
         self.aside.update({attempt: before[attempt] - after.get(attempt, 0) for attempt in before})
         self.made_anew |= lost_before - lost_after
@@ -221,7 +217,7 @@ class Person:
         world, batch = self.world, self._some_batch()
         found = world.office.find_batch(batch)
         if found is not None and found.budget is not None:
-            more = found.budget + world.chance.choice((20_000, 200_000))
+            more = found.budget + world.rng.choice((20_000, 200_000))
             world.say("budget", batch, more)
             world.office.agree(batch, more, more)
             world.watch.budget_is(batch, more)
@@ -229,12 +225,12 @@ class Person:
     def _resolve(self) -> None:
         """Somebody looks at what is unknown and decides; who says "found" has looked at the provider's own list."""
         world = self.world
-        chance = world.chance
+        rng = world.rng
         for one in world.office.unknown():
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 continue
             tasks = world.model.by_attempt.get(one.attempt_id, [])
-            how = chance.choice(("pay-again", "give-up", "found") if tasks else ("pay-again", "pay-again", "give-up"))
+            how = rng.choice(("pay-again", "give-up", "found") if tasks else ("pay-again", "pay-again", "give-up"))
             self.resolve(one.attempt_id, how, tasks[0].id if tasks and how == "found" else None)
 
     def resolve(self, attempt_id: int, how: str, task_id: str | None = None) -> None:

@@ -87,7 +87,7 @@ class SimCalls:
 
     async def _gap(self) -> None:
         slow = self._world.database.slow
-        await asyncio.sleep(self._world.chance.uniform(0, slow) if slow else 0)
+        await asyncio.sleep(self._world.rng.uniform(0, slow) if slow else 0)
 
     def close(self) -> None:
         pass
@@ -132,10 +132,10 @@ class Wire(Database):
             raise _trouble("the database is away")
 
     def _fate(self) -> str:
-        chance, unsure = self._world.chance, self._world.database.unsure
-        if self._process is None or chance.random() >= unsure:
+        rng, unsure = self._world.rng, self._world.database.unsure
+        if self._process is None or rng.random() >= unsure:
             return "known"
-        return chance.choice(("rolled back", "committed"))
+        return rng.choice(("rolled back", "committed"))
 
 
 class SimLedger(Ledger):
@@ -174,17 +174,17 @@ class SimLedger(Ledger):
         return claim
 
 
-class SimBells(Wakeups):
+class SimWakeups(Wakeups):
     """Rings at the next turn of the loop, in an order that is the same in every run."""
 
     __slots__ = ("_pending", "_process")
 
     def __init__(self, process: Process) -> None:
-        super().__init__(None if process.world.local else process.world.ring_far(process))
+        super().__init__(None if process.world.local else process.world.wake_far(process))
         self._process = process
         self._pending: set[str] = set()
 
-    def ring(self, lane: str) -> None:
+    def wake(self, lane: str) -> None:
         if not self._pending:
             self._process.loop.call_soon(self._flush)
         self._pending.add(lane)
@@ -192,10 +192,10 @@ class SimBells(Wakeups):
     def _flush(self) -> None:
         pending, self._pending = sorted(self._pending), set()
         for lane in pending:
-            super().ring(lane)
+            super().wake(lane)
 
 
-class SimCrew(Worker):
+class SimWorker(Worker):
     """The real crew; the world learns whose mark is whose."""
 
     __slots__ = ("process",)
@@ -218,7 +218,7 @@ class Process:
         self.died_at: float | None = None
         self.marks: dict[int, tuple[Any, Intent]] = {}
         self.loop = Loop(world.timeline, world.loop_trouble)
-        self.crew: SimCrew | None = None
+        self.worker: SimWorker | None = None
         self._hold: Any = None  # the lock of the one crew, until it ends in peace
         self._inside = False
         self._armed: list[list[Any]] = []
@@ -236,48 +236,54 @@ class Process:
         try:
             services = self._services()
             self.rescue = services.rescue
-            crew = SimCrew(services, only=world.only)
-            crew.process = self
+            worker = SimWorker(services, only=world.only)
+            worker.process = self
             if world.local:
                 self._hold = services.ledger.hold(services.clock.now())
                 self._hold.__enter__()
-            await crew.start()
+            await worker.start()
         except OperationalError:
             world.say(self.name, "cannot start")
             self._die()
             return
-        self.crew = crew
+        self.worker = worker
         if not world.local:
-            self._tasks.append(self.loop.create_task(self._show_life(crew)))
-        self._tasks += [self.loop.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
+            self._tasks.append(self.loop.create_task(self._show_life(worker)))
+        self._tasks += [self.loop.create_task(worker.keep(lane)) for lane in lanes_of(services.accounts)]
 
-    async def _show_life(self, crew: SimCrew) -> None:
+    async def _show_life(self, worker: SimWorker) -> None:
         """As `CrewThread` does."""
         while True:
             wait = 0.95 * SILENT if self.world.calm else 1.5 * SIGN_OF_LIFE
             try:
-                await crew.tell_life()
+                await worker.tell_life()
             except OperationalError:
                 wait = AFTER_TROUBLE
-            await crew.services.clock.sleep(wait)
+            await worker.services.clock.sleep(wait)
 
     def _services(self) -> Services:
         world = self.world
         clock = SimClock(world, self.machine)
-        calls = SimCalls(world)
+        executors = SimCalls(world)
         ledger = SimLedger(world, self, self.machine)
-        bells = SimBells(self)
+        wakeups = SimWakeups(self)
         rescue = RescueFile(world.folder, ledger.ledger_id)
         rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
-        chance, writes = random.Random(world.chance.random()), LedgerWrites()
+        rng, writes = random.Random(world.rng.random()), LedgerWrites()
         accounts = world.settings.accounts
-        sharing = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
+        poll_batching = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
         return Services(
             settings=world.settings,
             ledger=ledger,
-            calls=calls,
+            executors=executors,
             recorder=Recorder(
-                ledger=ledger, calls=calls, clock=clock, rescue=rescue, ring=bells.ring, chance=chance, writes=writes
+                ledger=ledger,
+                executors=executors,
+                clock=clock,
+                rescue=rescue,
+                wake=wakeups.wake,
+                rng=rng,
+                writes=writes,
             ),
             writes=writes,
             http=SimHttp(self),
@@ -285,15 +291,15 @@ class Process:
             spool=Staging(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,
-            sharing=sharing,
-            pacing=PollScheduler(
-                accounts=accounts, ledger=ledger, calls=calls, clock=clock, chance=chance, sharing=sharing
+            poll_batching=poll_batching,
+            poll_scheduler=PollScheduler(
+                accounts=accounts, ledger=ledger, executors=executors, clock=clock, rng=rng, poll_batching=poll_batching
             ),
-            stop_check=StopCheck(ledger=ledger, calls=calls, clock=clock),
+            stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
             dialects=DIALECTS,
             clock=clock,
-            chance=chance,
-            bells=bells,
+            rng=rng,
+            wakeups=wakeups,
             rescue=rescue,
             holder=self.name,
         )
@@ -331,7 +337,7 @@ class Process:
 
     def drain(self, seconds: float, *, hurry: bool) -> None:
         """SIGTERM; in a hurry, the second Ctrl-C."""
-        if self.crew is None:
+        if self.worker is None:
             self.kill()
             return
         pressed = asyncio.Event()
@@ -339,19 +345,19 @@ class Process:
             pressed.set()
 
         async def end() -> None:
-            assert self.crew is not None
+            assert self.worker is not None
             with contextlib.suppress(OperationalError):
-                await self.crew.drain(seconds, hurry=pressed)
+                await self.worker.drain(seconds, hurry=pressed)
             if self._hold is not None:
                 self._hold.__exit__(None, None, None)
             self._die()
 
         self._tasks.append(self.loop.create_task(end()))
 
-    def bell(self, lane: str) -> None:
-        if self.alive and self.crew is not None:
-            crew = self.crew
-            self.loop.call_soon(lambda: crew.bell(lane))
+    def wake(self, lane: str) -> None:
+        if self.alive and self.worker is not None:
+            worker = self.worker
+            self.loop.call_soon(lambda: worker.wake(lane))
 
     # -- turning ---------------------------------------------------------------------------------------------------
 

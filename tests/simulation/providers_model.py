@@ -116,7 +116,7 @@ class Model:
     """All providers together. `account_mood`: account -> "key" | "balance" | "busy" | "storm" while it lasts."""
 
     timeline: Timeline
-    chance: random.Random
+    rng: random.Random
     moods: Moods
     odd: random.Random  # of tasks whose first answers are taken back by the next; beside the other chances
     prices: dict[str, int] = field(default_factory=dict)  # account -> micro-dollars an image
@@ -135,16 +135,16 @@ class Model:
     def order(self, account: str, provider: str, attempt_id: int, body: Json) -> Task:
         """Accepts an order: from here on it costs."""
         wanted = body.get("input", body)
-        chance, now, moods = self.chance, self.timeline.now, self.moods
+        rng, now, moods = self.rng, self.timeline.now, self.moods
         n = int(wanted["n"])
-        seconds = chance.uniform(4, 40) if chance.random() >= moods.slow_task else chance.uniform(100, 900)
-        fails = chance.random() < moods.task_fails
-        reason = chance.choice(REASONS) if fails else None
+        seconds = rng.uniform(4, 40) if rng.random() >= moods.slow_task else rng.uniform(100, 900)
+        fails = rng.random() < moods.task_fails
+        reason = rng.choice(REASONS) if fails else None
         delivers = 0 if fails else n
-        if delivers > 1 and chance.random() < moods.short:
-            delivers = chance.randrange(1, n)
-        forgets = chance.random() < moods.forgets
-        early = chance.random() < moods.early_expiry
+        if delivers > 1 and rng.random() < moods.short:
+            delivers = rng.randrange(1, n)
+        forgets = rng.random() < moods.forgets
+        early = rng.random() < moods.early_expiry
         odd = self.odd.choice(list(ODD)) if delivers and self.odd.random() < self.oddness else None
         task = Task(
             id=f"{account}-task-{next(self._numbers)}",
@@ -159,10 +159,10 @@ class Model:
             ends_at=now + seconds,
             reason=reason,
             delivers=delivers,
-            link_life=chance.uniform(20, 200) if early else chance.uniform(400, 1_200),
-            files_until=now + seconds + (chance.uniform(40, 400) if early and chance.random() < 0.5 else 1e9),
-            known_from=now + (chance.uniform(0, 30) if chance.random() < moods.poll_trouble else 0.0),
-            forgotten_from=now + chance.uniform(0, 60) if forgets else 1e12,
+            link_life=rng.uniform(20, 200) if early else rng.uniform(400, 1_200),
+            files_until=now + seconds + (rng.uniform(40, 400) if early and rng.random() < 0.5 else 1e9),
+            known_from=now + (rng.uniform(0, 30) if rng.random() < moods.poll_trouble else 0.0),
+            forgotten_from=now + rng.uniform(0, 60) if forgets else 1e12,
             callback=body.get("callBackUrl"),
             used=self._used(body.get("route_mode")),
             tells_usage=self.odd.random() < 0.9,
@@ -207,15 +207,15 @@ class Model:
         status, words = REFUSALS[kind]
         headers = self._patience() if kind == "busy" else {}
         if provider == "maxapi.io":
-            http = 200 if self.chance.random() < 0.5 and kind != "busy" else status
+            http = 200 if self.rng.random() < 0.5 and kind != "busy" else status
             return http, {"code": status, "msg": words}, headers
         return status, {"error": {"message": words, "code": words.replace(" ", "_"), "type": "error"}}, headers
 
     def _patience(self) -> dict[str, str]:
-        chance = self.chance
-        wait = chance.randrange(1, 20)
+        rng = self.rng
+        wait = rng.randrange(1, 20)
         told = (str(wait), str(wait), _date(self.timeline.now + wait), "0", "soon", "1e12")
-        said = chance.choice((None, None, None, *told))
+        said = rng.choice((None, None, None, *told))
         return {} if said is None else {"Retry-After": said}
 
     # -- polls -----------------------------------------------------------------------------------------------------

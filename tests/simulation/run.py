@@ -109,7 +109,7 @@ def _forget() -> None:
 
 
 def _live(world: World) -> None:
-    trouble = 60 + (TROUBLE - 60) * world.chance.random() ** 2
+    trouble = 60 + (TROUBLE - 60) * world.rng.random() ** 2
     for _ in range(world.wanted):
         world.hire()
     world.person.arrange(trouble)
@@ -124,7 +124,7 @@ def _live(world: World) -> None:
     world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM + behind)
     if not world.watch.faults:
         world.watch.at_the_end()
-    if not world.watch.faults and world.chance.random() < 0.5:
+    if not world.watch.faults and world.rng.random() < 0.5:
         _resolve_all(world)
 
 

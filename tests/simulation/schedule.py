@@ -118,10 +118,10 @@ class Loop(asyncio.AbstractEventLoop):
 class Timeline:
     """What happens when: the world's own events, and the callbacks of every process that lives."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self.now = 0.0
         self.steps = 0
-        self._chance = chance
+        self._chance = rng
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.loops: list[tuple[Loop, Callable[[], None]]] = []

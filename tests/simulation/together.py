@@ -23,7 +23,7 @@ NOT_THERE = (404, 405, 501)
 
 
 def answer(
-    chance: random.Random,
+    rng: random.Random,
     manner: Manner,
     asked: Sequence[str],
     show: Callable[[str], Json | None],
@@ -31,16 +31,16 @@ def answer(
 ) -> tuple[int, Any]:
     """`show`: what is said of a task; None: nobody knows it. `all_ids`: tasks of other accounts are among them."""
     if manner is Manner.ABSENT:
-        return chance.choice(NOT_THERE), {"error": {"message": "no such path"}}
-    known = [told for name in asked if chance.random() > 0.05 and (told := show(name)) is not None]
-    if chance.random() < 0.1:
+        return rng.choice(NOT_THERE), {"error": {"message": "no such path"}}
+    known = [told for name in asked if rng.random() > 0.05 and (told := show(name)) is not None]
+    if rng.random() < 0.1:
         known.append({"task_id": "task-nobody-knows", "status": "completed"})
-    if chance.random() < 0.1 and (told := show(chance.choice(all_ids))) is not None:
+    if rng.random() < 0.1 and (told := show(rng.choice(all_ids))) is not None:
         known.append(told)  # somebody else's, or one of ours twice
-    chance.shuffle(known)
+    rng.shuffle(known)
     if manner is Manner.PLAIN:
         return 200, {"code": 200, "data": known}
-    return 200, chance.choice(SHAPES)(known)
+    return 200, rng.choice(SHAPES)(known)
 
 
 SHAPES: tuple[Callable[[list[Json]], Any], ...] = (

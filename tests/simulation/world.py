@@ -127,7 +127,7 @@ class World(Roads):
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.seed = seed
-        self.chance = random.Random(f"lightfast {seed}")
+        self.rng = random.Random(f"lightfast {seed}")
         self.history: list[Line] = []
         self._verbose = verbose
         self._digest = hashlib.sha256()
@@ -135,18 +135,18 @@ class World(Roads):
         found = shelf()
         found.empty.backup(found.connection)
         self.raw = found.connection
-        usual = self.chance.choice((0.0, 0.0, 0.0, 0.02, 0.15))
+        usual = self.rng.choice((0.0, 0.0, 0.0, 0.02, 0.15))
         self.database = Trouble(found.shared, unsure=usual, usual=usual)
         self.timeline = Timeline(random.Random(f"turns {seed}"))
-        self.moods = _moods(self.chance)
-        self.manner = self.chance.choice((Manner.ABSENT, Manner.PLAIN, Manner.PLAIN, Manner.ODD))
+        self.moods = _moods(self.rng)
+        self.manner = self.rng.choice((Manner.ABSENT, Manner.PLAIN, Manner.PLAIN, Manner.ODD))
         self.model = Model(self.timeline, random.Random(f"model {seed}"), self.moods, random.Random(f"odd {seed}"))
         self.model.call_back = self._call_back
         self.crawl = 0.0  # seconds more that a download may take
         self.met: Counter[str] = Counter()  # what happened, and how often
         self.by_tokens = random.Random(f"tokens {seed}").random() < 0.3
         self.catalog, self.routes = catalog(by_tokens=self.by_tokens)
-        self.local = self.chance.random() < 0.3
+        self.local = self.rng.random() < 0.3
         self.machines = [Machine(self)] if self.local else [Machine(self) for _ in range(3)]
         self.settings = self._settings()
         self.gates = {name: self._gate(account) for name, account in self.settings.accounts.items()}
@@ -154,7 +154,7 @@ class World(Roads):
         self.processes: list[Process] = []
         self.dead: list[Process] = []  # kept, so that nothing in them runs on
         self.calm = False
-        self.wanted = 1 if self.local else self.chance.choice((1, 2, 2, 3))
+        self.wanted = 1 if self.local else self.rng.choice((1, 2, 2, 3))
         self.only: str | None = None
         self._born = 0
         self.watch = Watch(self)
@@ -197,61 +197,61 @@ class World(Roads):
     # -- what this seed is about -----------------------------------------------------------------------------------
 
     def _settings(self) -> Settings:
-        chance = self.chance
+        rng = self.rng
         accounts: dict[str, AccountSettings] = {}
-        first = chance.sample(PROVIDERS, chance.randrange(1, 4))
-        providers = [*first, *([chance.choice(first)] if chance.random() < 0.2 and len(first) < 3 else [])]
+        first = rng.sample(PROVIDERS, rng.randrange(1, 4))
+        providers = [*first, *([rng.choice(first)] if rng.random() < 0.2 and len(first) < 3 else [])]
         for place, provider in enumerate(providers):
             name = f"a{place}"
-            rate_declared, places_declared = chance.choice(DECLARED)
+            rate_declared, places_declared = rng.choice(DECLARED)
             accounts[name] = AccountSettings(
                 provider=provider,
                 api_key=SecretStr("key"),
                 base_url=f"http://{name}.sim",
-                submits_per_second=chance.choice((0.2, 1.0, 5.0, 20.0)) if rate_declared else None,
+                submits_per_second=rng.choice((0.2, 1.0, 5.0, 20.0)) if rate_declared else None,
                 polls_per_second=20.0,
-                max_in_flight=chance.choice((1, 2, 4, 10)) if places_declared else None,
-                daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else None,
-                webhook_base_url="http://us.sim" if provider == "maxapi.io" and chance.random() < 0.6 else "",
+                max_in_flight=rng.choice((1, 2, 4, 10)) if places_declared else None,
+                daily_budget=rng.choice((0.2, 1.0)) if rng.random() < 0.1 else None,
+                webhook_base_url="http://us.sim" if provider == "maxapi.io" and rng.random() < 0.6 else "",
             )
         for name, account in accounts.items():
             by_tokens = self.by_tokens and account.provider == "maxapi.dev"
             self.model.prices[name] = TOKENS.bound((1024, 1024), None, 0) if by_tokens else PRICES[account.provider]
-        pays = chance.random() < 0.25
+        pays = rng.random() < 0.25
         return Settings(
             database_url="sqlite:///nowhere.db",
             accounts=accounts,
-            daily_budget=chance.choice((0.2, 1.0)) if chance.random() < 0.1 else None,
+            daily_budget=rng.choice((0.2, 1.0)) if rng.random() < 0.1 else None,
             on_unknown="pay-again" if pays else "hold",
-            unknown_budget=chance.choice((0.05, 0.2, 5.0)) if pays else 0.0,
+            unknown_budget=rng.choice((0.05, 0.2, 5.0)) if pays else 0.0,
         )
 
     def _dests(self) -> dict[str, str]:
         """The batches by name, and where each goes: to a place of its own, or all to one."""
-        apart = self.chance.random() < 0.6
-        names = [f"b{place}" for place in range(self.chance.choice((1, 1, 2, 3)))]
+        apart = self.rng.random() < 0.6
+        names = [f"b{place}" for place in range(self.rng.choice((1, 1, 2, 3)))]
         return {name: f"sim://{name}" if apart else "sim://all" for name in names}
 
     def _gate(self, account: AccountSettings) -> Gate:
         """What is declared is allowed; what is not is the provider's secret."""
-        allowed = gate(self.chance)
+        allowed = gate(self.rng)
         return Gate(
             rate=allowed.rate if account.submits_per_second is None else 1e6,
             places=allowed.places if account.max_in_flight is None else 1_000_000,
         )
 
     def _batch(self, name: str) -> str:
-        chance = self.chance
-        rows = [self._row(position) for position in range(5 + int(26 / len(self.dests) * chance.random() ** 2))]
+        rng = self.rng
+        rows = [self._row(position) for position in range(5 + int(26 / len(self.dests) * rng.random() ** 2))]
         cost = sum((row.price or 0) * (row.request.n if row.request else 0) for row in rows)
-        unpriced = chance.random() < 0.1
-        budget = None if unpriced else chance.choice((None, None, cost, cost // 2, cost // 3, 2 * cost))
+        unpriced = rng.random() < 0.1
+        budget = None if unpriced else rng.choice((None, None, cost, cost // 2, cost // 3, 2 * cost))
         if unpriced:
-            rows = [replace(row, price=None) if chance.random() < 0.5 else row for row in rows]
+            rows = [replace(row, price=None) if rng.random() < 0.5 else row for row in rows]
         new = NewBatch(
             name=name, dest=self.dests[name], path="{batch}/{key}/{index}.{ext}", columns=(), source="sim",
-            budget=budget, allow_partial=True, weight=chance.choice((0.5, 1.0, 1.0, 3.0)),
-            retries=chance.choice((0, 2, 2, 5)), failover=chance.choice(tuple(Failover)),
+            budget=budget, allow_partial=True, weight=rng.choice((0.5, 1.0, 1.0, 3.0)),
+            retries=rng.choice((0, 2, 2, 5)), failover=rng.choice(tuple(Failover)),
         )  # fmt: skip
         keyed = [
             replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows
@@ -259,20 +259,20 @@ class World(Roads):
         keyed = [_with_prompt(row) for row in keyed]
         self.office.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
-        if chance.random() < 0.2:
-            place = f"{name}/{chance.choice(keyed).key}/0.png"
+        if rng.random() < 0.2:
+            place = f"{name}/{rng.choice(keyed).key}/0.png"
             self.buckets[self.dests[name]].held[place] = (b"somebody else's", {})
         self.say("batch", name, f"rows={len(rows)}", f"budget={budget}")
         return name
 
     def _row(self, position: int) -> Row:
-        provider = self.chance.choice([account.provider for account in self.settings.accounts.values()])
+        provider = self.rng.choice([account.provider for account in self.settings.accounts.values()])
         request = Request(
             prompt="lamp",
             model="gpt-image-2",
             ratio="1:1",
             resolution="1k",
-            n=self.chance.choice((1, 1, 1, 2, 3, 4)),
+            n=self.rng.choice((1, 1, 1, 2, 3, 4)),
         )
         route = self.catalog.route_of(provider, MODELS[provider], request)
         return Row(
@@ -288,7 +288,7 @@ class World(Roads):
             price=route.price_of(" " * 40),
             mode=route.mode,
             pixels=route.pixels,
-            max_n=min(route.max_n, self.chance.choice((1, 2, 10))),
+            max_n=min(route.max_n, self.rng.choice((1, 2, 10))),
         )
 
     # -- processes -------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ class World(Roads):
         self.say("ends", process.name)
         self.processes.remove(process)
         self.dead.append(process)
-        wait = 1.0 if self.calm else self.chance.choice((0.5, 5.0, 60.0, 400.0))
+        wait = 1.0 if self.calm else self.rng.choice((0.5, 5.0, 60.0, 400.0))
         self.timeline.after(wait, self.hire)
 
     def froze(self, process: Process, seconds: float) -> None:
@@ -321,48 +321,48 @@ class World(Roads):
         self.processes.remove(process)
         self.processes.insert(0, process)
         self.wanted += 1
-        self.timeline.after(self.chance.uniform(1, 60), self.hire)
+        self.timeline.after(self.rng.uniform(1, 60), self.hire)
         self.timeline.after(seconds, self._one_less)
 
     def _one_less(self) -> None:
         self.wanted = max(1, self.wanted - 1)
 
     def _arm(self, process: Process) -> None:
-        chance = self.chance
-        if chance.random() < 0.6:
-            moment = chance.choice(MOMENTS)
-            count = chance.randrange(1, 3_000) if moment == "step" else int(chance.expovariate(1 / 6)) + 1
+        rng = self.rng
+        if rng.random() < 0.6:
+            moment = rng.choice(MOMENTS)
+            count = rng.randrange(1, 3_000) if moment == "step" else int(rng.expovariate(1 / 6)) + 1
             process.arm(moment, count, "kill")
-        if chance.random() < 0.4:
-            seconds = chance.choice((5.0, 25.0, 200.0, 200.0, 320.0, 800.0))
-            process.arm(chance.choice(STOPS), int(chance.expovariate(1 / 3)) + 1, "freeze", seconds)
+        if rng.random() < 0.4:
+            seconds = rng.choice((5.0, 25.0, 200.0, 200.0, 320.0, 800.0))
+            process.arm(rng.choice(STOPS), int(rng.expovariate(1 / 3)) + 1, "freeze", seconds)
 
-    def ring_far(self, process: Process) -> Callable[[str], None]:
+    def wake_far(self, process: Process) -> Callable[[str], None]:
         """The broker: a bell reaches the others, perhaps twice, perhaps never."""
 
-        def ring(lane: str) -> None:
-            if self.chance.random() < (0.0 if self.calm else 0.4):
+        def wake(lane: str) -> None:
+            if self.rng.random() < (0.0 if self.calm else 0.4):
                 return
             for other in self.processes:
                 if other is not process:
-                    self.timeline.after(self.chance.uniform(0.01, 2), lambda other=other: other.bell(lane))
+                    self.timeline.after(self.rng.uniform(0.01, 2), lambda other=other: other.wake(lane))
 
-        return ring
+        return wake
 
     # -- callbacks -------------------------------------------------------------------------------------------------
 
     def _call_back(self, task: Task) -> None:
-        chance, moods = self.chance, self.moods
-        if chance.random() < moods.webhook_lost:
+        rng, moods = self.rng, self.moods
+        if rng.random() < moods.webhook_lost:
             return
-        times = chance.choice((1, 2, 3)) if chance.random() < moods.webhook_odd else 1
+        times = rng.choice((1, 2, 3)) if rng.random() < moods.webhook_odd else 1
         for _ in range(times):
-            wait = chance.choice((0.1, 5.0, 300.0)) if chance.random() < moods.webhook_odd else 0.1
+            wait = rng.choice((0.1, 5.0, 300.0)) if rng.random() < moods.webhook_odd else 0.1
             self.timeline.after(wait, lambda: self._hear(task, task.id))
-        if chance.random() < moods.webhook_odd:
+        if rng.random() < moods.webhook_odd:
             # A task of the same row with the same input is not to be told from ours; nobody loses by that mistake.
             others = [other.id for other in self.model.tasks.values() if other.prompt != task.prompt]
-            self.timeline.after(1.0, lambda: self._hear(task, chance.choice((*others, "task-nobody-knows"))))
+            self.timeline.after(1.0, lambda: self._hear(task, rng.choice((*others, "task-nobody-knows"))))
 
     def _hear(self, task: Task, said: str) -> None:
         """As web/callbacks/hooks.py does."""
@@ -376,7 +376,7 @@ class World(Roads):
         self.say("callback", task.attempt_id, said, lane)
         if lane is not None:
             for process in self.processes:
-                process.bell(lane)
+                process.wake(lane)
 
 
 def _with_prompt(row: Row) -> Row:
@@ -400,11 +400,11 @@ MOMENTS = (
 STOPS = ("claimed", "claimed", "claimed", "departed", "accepted", "answered", "after commit")
 
 
-def _moods(chance: random.Random) -> Moods:
+def _moods(rng: random.Random) -> Moods:
     """This seed's troubles: some are absent, some rare, some frequent."""
     moods = Moods()
     for name in Moods.__slots__:
-        setattr(moods, name, chance.choice((0.0, 0.0, 0.03, 0.15, 0.4)))
+        setattr(moods, name, rng.choice((0.0, 0.0, 0.03, 0.15, 0.4)))
     moods.forgets = min(moods.forgets, 0.15)
     moods.twins = min(moods.twins, 0.15)
     return moods

@@ -58,13 +58,13 @@ async def _fetch_some(folder: Path, images: int, chance: random.Random) -> list[
     for name, part in (("one", places[::2]), ("two", places[1::2])):
         _generate(services, folder, name, part)
     provider.on_download = note
-    crew = Worker(services)
-    await crew.start()
-    work = asyncio.ensure_future(crew.keep("copy"))
+    worker = Worker(services)
+    await worker.start()
+    work = asyncio.ensure_future(worker.keep("copy"))
     async with asyncio.timeout(PATIENCE):
         await enough.wait()
-    crew.stop()
-    await crew.drain(0.0)
+    worker.stop()
+    await worker.drain(0.0)
     work.cancel()
     await close_all()
     return fetched

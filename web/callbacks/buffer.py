@@ -35,8 +35,8 @@ CALLS, WITHIN = 6, 10.0
 class CallbackBuffer:
     """Takes hints at once, and tells the ledger soon. `ring`: wakes the lanes that have something to do."""
 
-    def __init__(self, opened: Callable[[], Ledger], clock: Callable[[], float], ring: Ring) -> None:
-        self._opened, self._clock, self._ring = opened, clock, ring
+    def __init__(self, opened: Callable[[], Ledger], clock: Callable[[], float], wake: Ring) -> None:
+        self._opened, self._clock, self._wake = opened, clock, wake
         self._waiting: dict[Hint, None] = {}
         self._calls: Counter[str] = Counter()
         self._calls_since = 0.0
@@ -124,7 +124,7 @@ class CallbackBuffer:
         """Whether these hints are done with: written, or not to be written by anybody."""
         try:
             for lane in ledger.hear_all(hints, self._clock() + self._offset):
-                self._ring(lane)
+                self._wake(lane)
         except Exception as trouble:  # noqa: BLE001  hints that cannot be written are worth nothing
             emit("hints_not_written", level="warning", hints=len(hints), problem=repr(trouble)[:300])
             threading.Event().wait(REST)

@@ -19,17 +19,17 @@ PATIENCE = 5.0
 TAKEN, NO_TASK, NOT_OURS, TOO_SLOW, TOO_LARGE, TOO_OFTEN, AWAY = 204, 400, 404, 408, 413, 429, 503
 
 
-def add_hooks(app: FastAPI, ears: CallbackBuffer) -> None:
+def add_hooks(app: FastAPI, buffer: CallbackBuffer) -> None:
     """Adds the path that attempts name as their callback's address."""
 
     @app.post(PATH + "{token}")
     async def hook(token: str, request: Request) -> Response:
-        return Response(status_code=await hear(ears, token, request))
+        return Response(status_code=await hear(buffer, token, request))
 
 
-async def hear(ears: CallbackBuffer, token: str, request: Request) -> int:
+async def hear(buffer: CallbackBuffer, token: str, request: Request) -> int:
     """Checks the address, reads what is said, keeps it; the answer's status. Nothing here waits for the ledger."""
-    ledger = await ears.ledger()
+    ledger = await buffer.ledger()
     if ledger is None:
         return AWAY
     if not ledger.is_callback_token(token):
@@ -40,7 +40,7 @@ async def hear(ears: CallbackBuffer, token: str, request: Request) -> int:
     task_id = read_callback(body)
     if task_id is None:
         return NO_TASK
-    return TAKEN if ears.take(token, task_id) else TOO_OFTEN
+    return TAKEN if buffer.take(token, task_id) else TOO_OFTEN
 
 
 async def _body(request: Request) -> bytes | int:

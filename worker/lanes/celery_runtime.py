@@ -26,10 +26,10 @@ ASKING = 6.0  # seconds for which the ledger is asked whether it answers others
 class LaneRunner(Protocol):
     """What this module needs of a crew."""
 
-    def shift(self, lane: str) -> bool:
+    def run_lane(self, lane: str) -> bool:
         """Works in the lane for about 20 s; True when work is left."""
 
-    def bell(self, lane: str) -> bool:
+    def wake(self, lane: str) -> bool:
         """Wakes the lane's shift."""
 
     def is_alive(self) -> bool:
@@ -49,33 +49,33 @@ class CeleryRuntime:
     """The crew of this process, the lanes it serves, and when it last heard a bell."""
 
     def __init__(self) -> None:
-        self._crew: LaneRunner | None = None
+        self._worker: LaneRunner | None = None
         self._lanes: frozenset[str] = frozenset()
         self._working: set[str] = set()
         self._lock = threading.Lock()
-        self._last_bell = -math.inf  # a process that has just started need not wait for the first
+        self._last_wakeup = -math.inf  # a process that has just started need not wait for the first
         self._draining = threading.Event()
         self._told_to_drain = False
         self._drained: threading.Thread | None = None
         self._watch: threading.Thread | None = None
         self._drain_seconds = 0.0
         self._heartbeat_file = ""
-        self._bells_wait: Callable[[], bool] = lambda: False
-        self._bells_waited = 0
-        self._started = self._last_shift = time.monotonic()
+        self._wakeups_wait: Callable[[], bool] = lambda: False
+        self._wakeups_waited = 0
+        self._started = self._last_run = time.monotonic()
 
     def start(
         self,
-        crew: LaneRunner,
+        worker: LaneRunner,
         lanes: Sequence[str],
         *,
         drain_seconds: float,
         heartbeat_file: str = "",
-        bells_wait: Callable[[], bool] = lambda: False,
+        wakeups_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         """Takes the crew into service in these lanes. `bells_wait`: whether bells for them lie in Redis."""
-        self._crew, self._lanes, self._bells_wait = crew, frozenset(lanes), bells_wait
-        self._started = self._last_shift = time.monotonic()
+        self._worker, self._lanes, self._wakeups_wait = worker, frozenset(lanes), wakeups_wait
+        self._started = self._last_run = time.monotonic()
         self._drain_seconds, self._heartbeat_file = drain_seconds, heartbeat_file
         self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
         self._watch.start()
@@ -83,8 +83,8 @@ class CeleryRuntime:
 
     def answer(self, lane: str) -> bool:
         """Answers a bell: works a shift, or wakes the one at work. True when work is left and none is at work."""
-        self._last_bell = time.monotonic()
-        return self._shift(lane)
+        self._last_wakeup = time.monotonic()
+        return self._run_lane(lane)
 
     def begin_drain(self) -> None:
         """Takes no more work, and lets what is in the air come down meanwhile. Safe in a signal handler."""
@@ -101,25 +101,25 @@ class CeleryRuntime:
         if self._drained is not None:
             self._drained.join()
 
-    def _shift(self, lane: str) -> bool:
-        if self._crew is None or lane not in self._lanes or self._draining.is_set():
+    def _run_lane(self, lane: str) -> bool:
+        if self._worker is None or lane not in self._lanes or self._draining.is_set():
             return False
         with self._lock:
             at_work = lane in self._working
             self._working.add(lane)
         if at_work:
-            self._crew.bell(lane)
+            self._worker.wake(lane)
             return False
         try:
-            return self._crew.shift(lane)
+            return self._worker.run_lane(lane)
         finally:
             with self._lock:
                 self._working.discard(lane)
-                self._last_shift = time.monotonic()
+                self._last_run = time.monotonic()
 
     def _drain(self) -> None:
-        if self._crew is not None:
-            self._crew.drain(self._drain_seconds)
+        if self._worker is not None:
+            self._worker.drain(self._drain_seconds)
 
     def _watch_over(self) -> None:
         """Touches the heartbeat file, and starts the lanes when no bell is heard."""
@@ -129,34 +129,34 @@ class CeleryRuntime:
                 if time.monotonic() >= next_heartbeat:
                     self._touch()
                     next_heartbeat = time.monotonic() + HEARTBEAT
-                if time.monotonic() - self._last_bell > SILENCE:
+                if time.monotonic() - self._last_wakeup > SILENCE:
                     self._work_alone(alone.submit)
 
     def _work_alone(self, start: Callable[[Callable[[str], bool], str], object]) -> None:
         for lane in self._lanes - self._working:
-            start(self._shift, lane)
+            start(self._run_lane, lane)
 
     def _touch(self) -> None:
         """Says to a probe that this process works: not that it exists, but that its lanes look for work."""
-        if self._crew is None:
+        if self._worker is None:
             return
-        ill = illness(self._signs(self._crew), functools.partial(self._crew.ledger_answers, ASKING))
+        ill = illness(self._signs(self._worker), functools.partial(self._worker.ledger_answers, ASKING))
         if ill is not None:
             emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
         elif self._heartbeat_file:
             with contextlib.suppress(OSError):
                 Path(self._heartbeat_file).touch()
 
-    def _signs(self, crew: LaneRunner) -> HealthSigns:
+    def _signs(self, worker: LaneRunner) -> HealthSigns:
         now = time.monotonic()
-        since_bell = now - max(self._last_bell, self._started)
-        self._bells_waited = self._bells_waited + 1 if since_bell > SILENCE and self._bells_wait() else 0
+        since_wakeup = now - max(self._last_wakeup, self._started)
+        self._wakeups_waited = self._wakeups_waited + 1 if since_wakeup > SILENCE and self._wakeups_wait() else 0
         return HealthSigns(
-            turns=crew.is_alive(),
-            since_looks=crew.since_looks(),
-            since_shift=0.0 if self._working else now - self._last_shift,
-            since_bell=since_bell,
-            bells_waited=self._bells_waited,
+            turns=worker.is_alive(),
+            since_looks=worker.since_looks(),
+            since_run=0.0 if self._working else now - self._last_run,
+            since_wakeup=since_wakeup,
+            wakeups_waited=self._wakeups_waited,
         )
 
 

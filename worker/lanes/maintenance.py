@@ -17,22 +17,22 @@ class MaintenanceCounts:
 
     unknown: int  # submits that nobody can know about any more
     replayed: int  # facts from rescue files
-    rung: int  # lanes with work
+    woken: int  # lanes with work
 
 
 async def run_once(services: Services) -> MaintenanceCounts:
     """One sweep; safe at any time, in any number of processes at once."""
-    services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+    services.clock.offset = await services.executors.read(services.ledger.clock_offset)
     replayed = await replay(services)
-    swept = await services.calls.write(services.ledger.sweep, services.clock.now())
-    for lane in swept.bells:
-        services.bells.ring(lane)
+    swept = await services.executors.write(services.ledger.sweep, services.clock.now())
+    for lane in swept.wakeups:
+        services.wakeups.wake(lane)
     if swept.unknown:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
     await _pay_again(services)
     await _fail_over(services)
     await _pause_hopeless(services)
-    return MaintenanceCounts(unknown=swept.unknown, replayed=replayed, rung=len(swept.bells))
+    return MaintenanceCounts(unknown=swept.unknown, replayed=replayed, woken=len(swept.wakeups))
 
 
 async def _pay_again(services: Services) -> None:
@@ -41,35 +41,35 @@ async def _pay_again(services: Services) -> None:
     if settings.on_unknown != "pay-again" or settings.unknown_budget <= 0:
         return
     budget = round(settings.unknown_budget * MICROS)
-    settled = await services.calls.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
+    settled = await services.executors.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
     if settled:
         emit("unknown_paid_again", level="warning", count=settled)
         for account in services.accounts:
-            services.bells.ring(f"submit:{account}")
+            services.wakeups.wake(f"submit:{account}")
 
 
 async def _fail_over(services: Services) -> None:
     """Rows that wait where nothing is taken, of batches that may go elsewhere."""
-    moved = await services.calls.write(services.ledger.fail_over, services.clock.now())
+    moved = await services.executors.write(services.ledger.fail_over, services.clock.now())
     if moved:
         emit("rows_moved", level="warning", count=moved)
         for account in services.accounts:
-            services.bells.ring(f"submit:{account}")
+            services.wakeups.wake(f"submit:{account}")
 
 
 async def _pause_hopeless(services: Services) -> None:
     """On SQLite the one run judges its batch itself, and sooner."""
     if services.ledger.is_sqlite:
         return
-    for batch, code in await services.calls.write(services.ledger.pause_hopeless):
+    for batch, code in await services.executors.write(services.ledger.pause_hopeless):
         emit("batch_paused_itself", level="warning", batch=batch, code=code)
 
 
 async def replay(services: Services) -> int:
     """Records what dead processes could not; returns how many facts that were."""
-    return await services.calls.write(services.rescue.replay, lambda facts: _record(services, facts))
+    return await services.executors.write(services.rescue.replay, lambda facts: _record(services, facts))
 
 
 def _record(services: Services, facts: Sequence[Fact]) -> None:
     recorded = services.ledger.record(facts, services.clock.now())
-    emit("facts_replayed", lanes=sorted(recorded.bells))
+    emit("facts_replayed", lanes=sorted(recorded.wakeups))

@@ -27,7 +27,7 @@ from worker.services import Services
 from worker.stages import copy, hint, poll, poll_batch, submit
 
 #: Seconds of one shift in a Celery worker: short, so that a process that must end is never kept.
-SHIFT = 20.0
+LANE_SECONDS = 20.0
 #: Seconds after which a lane looks for work although no bell rang: another process may have made some.
 IDLE = 3.0
 #: The same for polls that callbacks may make due, where the process that takes them has no bell to ring.
@@ -74,7 +74,7 @@ class _Lane:
     """One lane of this process."""
 
     name: str
-    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
     running: bool = False
     troubles: int = 0
     looked_at: float = 0.0  # boot clock: when a look for work last came back
@@ -103,22 +103,24 @@ class Worker:
     _copying: DeadlineSemaphore = field(default_factory=lambda: DeadlineSemaphore(COPIES_AT_ONCE))
     _to: dict[str, DeadlineSemaphore] = field(default_factory=dict)  # of them, by destination
     _gone: bool = False  # it has drained
-    _watchman: BackpressureMonitor = field(init=False)
+    _backpressure: BackpressureMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._watchman = BackpressureMonitor(self.services)
+        self._backpressure = BackpressureMonitor(self.services)
 
     async def start(self) -> None:
         """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
         services = self.services
-        services.bells.hear(self.bell)
-        await services.calls.blocking(remove_stale_bodies)
-        services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+        services.wakeups.hear(self.wake)
+        await services.executors.blocking(remove_stale_bodies)
+        services.clock.offset = await services.executors.read(services.ledger.clock_offset)
         now = services.clock.now()
         settings = services.settings
         await self._tell_of_other_budgets(now)
         daily_budget = budget_of(settings.daily_budget)
-        await services.calls.write(services.ledger.sync_accounts, limits_of(settings), now, daily_budget=daily_budget)
+        await services.executors.write(
+            services.ledger.sync_accounts, limits_of(settings), now, daily_budget=daily_budget
+        )
         await maintenance.replay(services)
 
     async def _tell_of_other_budgets(self, now: float) -> None:
@@ -126,22 +128,22 @@ class Worker:
         services = self.services
         if services.ledger.is_sqlite:
             return  # nobody else works on it
-        for one in await services.calls.read(differing, services.settings, services.ledger, now):
+        for one in await services.executors.read(differing, services.settings, services.ledger, now):
             emit("daily_budget_changes", level="warning", account=one.account, kept=one.kept, here=one.here)
 
-    def bell(self, lane: str) -> bool:
+    def wake(self, lane: str) -> bool:
         """Wakes the lane's shift; False when none is at work there."""
         at_work = self._lanes.get(lane)
         if at_work is None or not at_work.running:
             return False
-        at_work.bell.set()
+        at_work.wake.set()
         return True
 
-    async def shift(self, name: str, seconds: float = SHIFT) -> bool:
+    async def run_lane(self, name: str, seconds: float = LANE_SECONDS) -> bool:
         """Works in a lane for so long; True when there is work left. A second shift in a lane only wakes the first."""
         lane = self._lanes.setdefault(name, _Lane(name))
         if lane.running or self.stopping:
-            self.bell(name)
+            self.wake(name)
             return False
         lane.running, lane.looked_at = True, self.services.clock.boot()
         try:
@@ -152,10 +154,10 @@ class Worker:
     async def keep(self, lane: str) -> None:
         """Works in a lane until the crew ends."""
         while not self.stopping:
-            await self.shift(lane, 3600.0)
+            await self.run_lane(lane, 3600.0)
 
     @property
-    def in_the_air(self) -> int:
+    def open_submits(self) -> int:
         """Submits on their way."""
         return len(self._sends)
 
@@ -168,17 +170,17 @@ class Worker:
         """Tells the ledger that this process lives, and when the laziest of its lanes last looked for work."""
         services = self.services
         # By a clock that has just been set, all others would seem silent, and their places free.
-        services.clock.offset = await services.calls.read(services.ledger.clock_offset)
+        services.clock.offset = await services.executors.read(services.ledger.clock_offset)
         now = services.clock.now()
         looked_at = now - max(self.since_looks().values(), default=0.0)
-        await services.calls.write(services.ledger.touch_worker, services.holder, now, looked_at)
+        await services.executors.write(services.ledger.touch_worker, services.holder, now, looked_at)
 
     # -- one shift -------------------------------------------------------------------------------------------------
 
     async def _work(self, lane: _Lane, seconds: float) -> bool:
         end = self.services.clock.boot() + seconds
         while True:
-            lane.bell.clear()
+            lane.wake.clear()
             wait = await self._turn(lane)
             left = end - self.services.clock.boot()
             if left <= 0 or self.stopping:
@@ -204,7 +206,9 @@ class Worker:
 
     def _may_be_hinted(self, lane: _Lane) -> bool:
         services = self.services
-        return lane.kind == "poll" and not services.bells.far and bool(services.accounts[lane.account].webhook_base_url)
+        return (
+            lane.kind == "poll" and not services.wakeups.far and bool(services.accounts[lane.account].webhook_base_url)
+        )
 
     async def _claim(self, lane: _Lane) -> float | None:
         claims = {
@@ -223,7 +227,7 @@ class Worker:
             return
         try:
             async with asyncio.timeout(seconds - breath):
-                await lane.bell.wait()
+                await lane.wake.wait()
         except TimeoutError:
             return
 
@@ -233,10 +237,10 @@ class Worker:
         services = self.services
         if not services.recorder.healthy:
             return services.clock.now() + FIRST_REST
-        await self._watchman.tell()  # of a destination that has just refused, before more is claimed for it
+        await self._backpressure.tell()  # of a destination that has just refused, before more is claimed for it
         lease = submit.lease_for(services, lane.account)
         boot = services.clock.boot()
-        claim = await services.calls.write(
+        claim = await services.executors.write(
             self._claim_or_give_back, lane.account, services.clock.now(), lease, rate.ahead(lane.took)
         )
         services.writes.worked()
@@ -271,22 +275,22 @@ class Worker:
             return None  # the first that comes back rings
         if services.accounts[lane.account].webhook_base_url:
             await self._claim_hints(lane, flying)  # may make polls due
-        await services.pacing.refresh()
-        due, next_at = await services.calls.write(
+        await services.poll_scheduler.refresh()
+        due, next_at = await services.executors.write(
             services.ledger.claim_polls,
             lane.account,
             services.clock.now(),
             lease=poll.LEASE,
             at_most=room,
-            together=services.sharing.most(lane.account),
-            alone=services.sharing.alone,
+            together=services.poll_batching.most(lane.account),
+            alone=services.poll_batching.alone,
         )
         services.writes.worked()
         requests = [list(asked) for _, asked in groupby(due, key=lambda one: one.request)]
         for asked in requests:
             self._fly(flying, self._poll(asked), lane, most=POLLS_AT_ONCE)
         if requests:
-            services.sharing.note(lane.account, len(due), len(requests))
+            services.poll_batching.note(lane.account, len(due), len(requests))
         return next_at
 
     def _poll(self, asked: Sequence[DuePoll]) -> Coroutine[Any, Any, None]:
@@ -294,7 +298,7 @@ class Worker:
 
     async def _claim_hints(self, lane: _Lane, flying: set[asyncio.Task[None]]) -> None:
         services = self.services
-        heard = await services.calls.write(
+        heard = await services.executors.write(
             services.ledger.claim_hints, lane.account, services.clock.now(), lease=hint.LEASE
         )
         for one in heard:
@@ -304,13 +308,13 @@ class Worker:
 
     async def _claim_copies(self, lane: _Lane) -> float | None:
         services = self.services
-        await self._watchman.mind()
+        await self._backpressure.mind()
         for dest in services.destinations.to_probe(services.clock.now()):
             self._fly(self._copies, self._probe(dest, lane), lane, most=2 * COPIES_AT_ONCE)
         room = COPIES_CLAIMED - len(self._copies)
         if room <= COPIES_CLAIMED - 2 * COPIES_AT_ONCE:
             return None  # enough at hand; the first that is done rings
-        due, next_at = await services.calls.write(
+        due, next_at = await services.executors.write(
             services.ledger.claim_copies,
             services.clock.now(),
             holder=services.holder,
@@ -333,8 +337,8 @@ class Worker:
 
     async def _probe(self, dest: str, lane: _Lane) -> None:
         destinations = self.services.destinations
-        if await self.services.calls.blocking(destinations.probe, dest, self.services.clock.now()):
-            lane.bell.set()
+        if await self.services.executors.blocking(destinations.probe, dest, self.services.clock.now()):
+            lane.wake.set()
 
     def _sooner_for_probes(self, next_at: float | None) -> float | None:
         probes = [trouble.next_probe_at for trouble in self.services.destinations.troubles.values()]
@@ -350,7 +354,7 @@ class Worker:
         def down(done: asyncio.Task[None]) -> None:
             flying.discard(done)
             if len(flying) == most - 1:
-                lane.bell.set()
+                lane.wake.set()
             if not done.cancelled() and (error := done.exception()):
                 emit("work_failed", level="error", lane=lane.name, problem=repr(error))
 
@@ -368,7 +372,7 @@ class Worker:
         for attempt in self._sends.values():
             attempt.stopped = True
         for lane in self._lanes.values():
-            lane.bell.set()
+            lane.wake.set()
 
     async def drain(self, seconds: float, *, hurry: asyncio.Event | None = None) -> Drained:
         """Waits for the submits in the air, then briefly for the rest. `hurry`: from then on, waits for nothing."""
@@ -412,5 +416,5 @@ class Worker:
     async def _money(self, attempt_ids: set[int]) -> int:
         if not attempt_ids:
             return 0
-        listed = await self.services.calls.read(self.services.ledger.unknown)
+        listed = await self.services.executors.read(self.services.ledger.unknown)
         return sum(one.money for one in listed if one.attempt_id in attempt_ids)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from worker.lanes.worker import SHIFT, Drained, Worker
+from worker.lanes.worker import LANE_SECONDS, Drained, Worker
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
@@ -27,22 +27,22 @@ class WorkerThread:
 
     def __init__(self, build: Callable[[], Services]) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._turn, name="crew", daemon=True)
+        self._thread = threading.Thread(target=self._turn, name="worker", daemon=True)
         self._thread.start()
         try:
-            self._crew = self._ask(self._start(build)).result()
+            self._worker = self._ask(self._start(build)).result()
         except BaseException:
             self._end_loop()
             raise
 
-    def shift(self, lane: str, seconds: float = SHIFT) -> bool:
+    def run_lane(self, lane: str, seconds: float = LANE_SECONDS) -> bool:
         """Works in the lane for so long; True when work is left. Blocks."""
-        return self._ask(self._crew.shift(lane, seconds)).result()
+        return self._ask(self._worker.run_lane(lane, seconds)).result()
 
-    def bell(self, lane: str) -> bool:
+    def wake(self, lane: str) -> bool:
         """Wakes the lane's shift; False when none is at work there."""
         answer: Future[bool] = Future()
-        self._loop.call_soon_threadsafe(lambda: answer.set_result(self._crew.bell(lane)))
+        self._loop.call_soon_threadsafe(lambda: answer.set_result(self._worker.wake(lane)))
         return answer.result()
 
     def is_alive(self) -> bool:
@@ -55,11 +55,11 @@ class WorkerThread:
 
     def since_looks(self) -> dict[str, float]:
         """Seconds since the last look for work came back, in each lane where a shift is at work."""
-        return self._crew.since_looks()
+        return self._worker.since_looks()
 
     def ledger_answers(self, seconds: float) -> bool:
         """Whether the ledger answers somebody who asks anew, within about so many seconds."""
-        ledger = self._crew.services.ledger
+        ledger = self._worker.services.ledger
         answer: Future[bool] = Future()
         threading.Thread(target=lambda: answer.set_result(ledger.answers()), name="asks anew", daemon=True).start()
         try:
@@ -77,17 +77,17 @@ class WorkerThread:
     # -- on the loop -----------------------------------------------------------------------------------------------
 
     async def _start(self, build: Callable[[], Services]) -> Worker:
-        crew = Worker(build())
-        await crew.start()
-        self._life = asyncio.get_running_loop().create_task(self._show_life(crew))
-        return crew
+        worker = Worker(build())
+        await worker.start()
+        self._life = asyncio.get_running_loop().create_task(self._show_life(worker))
+        return worker
 
-    async def _show_life(self, crew: Worker) -> None:
-        services = crew.services
+    async def _show_life(self, worker: Worker) -> None:
+        services = worker.services
         while True:
             wait = SIGN_OF_LIFE
             try:
-                await crew.tell_life()
+                await worker.tell_life()
             except Exception as trouble:  # noqa: BLE001  a ledger that is away for a while is told of by its lanes
                 emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
                 wait = AFTER_TROUBLE
@@ -95,9 +95,9 @@ class WorkerThread:
 
     async def _end(self, seconds: float) -> Drained:
         self._life.cancel()
-        drained = await self._crew.drain(seconds)
-        await self._crew.services.close()
-        emit("crew_drained", unknown=drained.unknown, money=drained.money, rescued=drained.rescued)
+        drained = await self._worker.drain(seconds)
+        await self._worker.services.close()
+        emit("worker_drained", unknown=drained.unknown, money=drained.money, rescued=drained.rescued)
         return drained
 
     # -- the thread ------------------------------------------------------------------------------------------------

@@ -96,39 +96,41 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         watcher=on_progress or (lambda _progress, _accounts: None),
     )
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
-        crew = Worker(services, only=name)
-        run.stop.in_the_air = lambda: crew.in_the_air
-        run.since_looks = crew.since_looks
-        await crew.start()
-        lanes = [asyncio.create_task(crew.keep(lane)) for lane in lanes_of(services.accounts)]
-        lanes += [asyncio.create_task(_show_life(crew)), asyncio.create_task(_touch_heartbeat(crew))]
+        worker = Worker(services, only=name)
+        run.stop.open_submits = lambda: worker.open_submits
+        run.since_looks = worker.since_looks
+        await worker.start()
+        lanes = [asyncio.create_task(worker.keep(lane)) for lane in lanes_of(services.accounts)]
+        lanes += [asyncio.create_task(_show_life(worker)), asyncio.create_task(_touch_heartbeat(worker))]
         try:
             reason = await run.until_something_ends()
         finally:
-            drained = await crew.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
+            drained = await worker.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
             await _end(lanes)
     if reason is Reason.LEDGER_GONE:
-        raise await services.calls.blocking(services.ledger.gone, services.clock.now())
+        raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     return await _ending(services, name, reason, drained, allow_failed)
 
 
-async def _show_life(crew: Worker) -> None:
+async def _show_life(worker: Worker) -> None:
     """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
-    while not crew.services.ledger.is_sqlite:
+    while not worker.services.ledger.is_sqlite:
         try:
-            await crew.tell_life()
+            await worker.tell_life()
         except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
             emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-        await crew.services.clock.sleep(SIGN_OF_LIFE)
+        await worker.services.clock.sleep(SIGN_OF_LIFE)
 
 
-async def _touch_heartbeat(crew: Worker) -> None:
+async def _touch_heartbeat(worker: Worker) -> None:
     """Says to a probe, as a worker does, that the lanes look for work."""
-    services, file = crew.services, crew.services.settings.heartbeat_file
+    services, file = worker.services, worker.services.settings.heartbeat_file
     while file:
-        signs = HealthSigns(turns=True, since_looks=crew.since_looks(), since_shift=0.0, since_bell=0.0, bells_waited=0)
+        signs = HealthSigns(
+            turns=True, since_looks=worker.since_looks(), since_run=0.0, since_wakeup=0.0, wakeups_waited=0
+        )
         ill = illness(signs, lambda: True)
-        if ill is not None and await services.calls.blocking(services.ledger.answers):
+        if ill is not None and await services.executors.blocking(services.ledger.answers):
             emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
         else:
             with contextlib.suppress(OSError):
@@ -215,7 +217,7 @@ class _Run:
         """How everything stands, and the seconds it took to count that."""
         services = self.services
         now = services.clock.now()
-        (progress, accounts), cost = await services.calls.read(
+        (progress, accounts), cost = await services.executors.read(
             timed, services.clock, lambda: _count(services.ledger, self.name, now)
         )
         progress = dataclasses.replace(progress, unwritable=_unwritable(services))
@@ -246,7 +248,7 @@ class _Run:
             return
         emit("batch_paused_itself", level="warning", batch=self.name, code=code)
         why = f"over half of the rows that ended failed with {code}"
-        await services.calls.write(services.ledger.pause, self.name, why, services.clock.now())
+        await services.executors.write(services.ledger.pause, self.name, why, services.clock.now())
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -274,7 +276,7 @@ def _unwritable(services: Services) -> str | None:
 
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> RunEnding:
     now = services.clock.now()
-    progress, accounts = await services.calls.read(_count, services.ledger, name, now)
+    progress, accounts = await services.executors.read(_count, services.ledger, name, now)
     progress = dataclasses.replace(progress, unwritable=_unwritable(services))
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
         reason = finished(progress, allow_failed)

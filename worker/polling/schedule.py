@@ -53,10 +53,10 @@ class PollScheduler:
 
     accounts: Mapping[str, AccountSettings]
     ledger: Ledger
-    calls: Executors
+    executors: Executors
     clock: Clock
-    chance: random.Random
-    sharing: PollBatching
+    rng: random.Random
+    poll_batching: PollBatching
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
     _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
     _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
@@ -68,10 +68,10 @@ class PollScheduler:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY
-        self._known = await self.calls.read(self.ledger.durations)
+        self._known = await self.executors.read(self.ledger.durations)
         if any(account.webhook_base_url for account in self.accounts.values()):
             since = self.clock.now() - CALLED_FOR
-            self._called_back = await self.calls.read(self.ledger.called_back, since)
+            self._called_back = await self.executors.read(self.ledger.called_back, since)
         for kind, known in self._known.items():
             if kind.account in self.accounts and self._learns(kind.account):
                 await self._replan(kind, known)
@@ -80,12 +80,12 @@ class PollScheduler:
         aim, (made_for, plan) = self._aim(kind), self._plans.get(kind, (None, None))
         if plan is not None and made_for == aim and plan.fits(known):
             return
-        made = await self.calls.blocking(poll_schedule.plan, known, aim, plan)
+        made = await self.executors.blocking(poll_schedule.plan, known, aim, plan)
         if made is not None:
             self._plans[kind] = (aim, made)
 
     def _aim(self, kind: TaskKind) -> Aim:
-        if self.sharing.share(kind.account) >= SHARED:
+        if self.poll_batching.share(kind.account) >= SHARED:
             return poll_schedule.TOGETHER
         return poll_schedule.AIMS[self.accounts[kind.account].polling]
 
@@ -99,11 +99,11 @@ class PollScheduler:
         plan = self._plan_of(kind)
         age = plan.after(0.0, attempt_id) if plan else None
         if plan is None or age is None:
-            return route.first_poll_after * self.chance.uniform(0.95, 1.2)
+            return route.first_poll_after * self.rng.uniform(0.95, 1.2)
         if kind.account in self._called_back:
             return plan.edges[-1] * poll_schedule.factor_of(attempt_id)  # polls only find what callbacks missed
-        if self._known[kind].told < MOSTLY and self.chance.random() < CURIOUS:
-            age *= self.chance.uniform(0.4, 1.0)
+        if self._known[kind].told < MOSTLY and self.rng.random() < CURIOUS:
+            age *= self.rng.uniform(0.4, 1.0)
         return age * poll_schedule.factor_of(attempt_id)
 
     def next_wait(self, attempt_id: int, kind: TaskKind, route: Route, age: float) -> float:
@@ -115,7 +115,7 @@ class PollScheduler:
         wait = wait_until_next(route, age)
         if plan is not None:
             wait = min(wait, max(poll_schedule.LEAST_WAIT, age * OUTLIVED))
-        return wait * self.chance.uniform(0.85, 1.15)
+        return wait * self.rng.uniform(0.85, 1.15)
 
     def _plan_of(self, kind: TaskKind) -> Plan | None:
         return self._plans[kind][1] if kind in self._plans else None

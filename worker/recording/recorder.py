@@ -59,11 +59,11 @@ class Recorder:
     """Writes facts for all stages of a process; belongs to one event loop."""
 
     ledger: Ledger
-    calls: Executors
+    executors: Executors
     clock: Clock
     rescue: RescueFile
-    ring: Callable[[str], None]
-    chance: random.Random
+    wake: Callable[[str], None]
+    rng: random.Random
     writes: LedgerWrites
     _waiting: deque[_Entry] = field(default_factory=deque)
     _writer: asyncio.Task[None] | None = None
@@ -140,13 +140,13 @@ class Recorder:
             self._tidy()
 
     async def _commit(self, facts: Sequence[Fact]) -> None:
-        recorded = await self.calls.write(self.ledger.record, facts, self.clock.now())
+        recorded = await self.executors.write(self.ledger.record, facts, self.clock.now())
         for failing in recorded.stopped:
             emit("nothing_can_be_stored", level="warning", **_about(failing))
         for failing in recorded.mended:
             emit("images_are_stored_again", level="warning", **_about(failing))
-        for lane in recorded.bells:
-            self.ring(lane)
+        for lane in recorded.wakeups:
+            self.wake(lane)
 
     async def _write_until_done(self, entries: list[_Entry]) -> None:
         wait = FIRST_WAIT
@@ -155,7 +155,7 @@ class Recorder:
             entries = await self._without_bad_ones(entries)
             if not entries:
                 break
-            await self.clock.sleep(wait * self.chance.uniform(0.8, 1.2))
+            await self.clock.sleep(wait * self.rng.uniform(0.8, 1.2))
             wait = min(LONGEST_WAIT, wait * 2)
         self._recovered()
 
@@ -176,7 +176,7 @@ class Recorder:
     async def _keep_safe(self, entries: list[_Entry]) -> None:
         fresh = [entry for entry in (*entries, *self._waiting) if not entry.rescued]
         try:
-            await self.calls.blocking(self.rescue.save, [fact for entry in fresh for fact in entry.facts])
+            await self.executors.blocking(self.rescue.save, [fact for entry in fresh for fact in entry.facts])
         except OSError as full:
             emit("rescue_failed", level="error", problem=str(full))
             return
@@ -205,7 +205,7 @@ class Recorder:
 
     async def _ledger_takes_writes(self) -> bool:
         try:
-            await self.calls.write(self.ledger.touch_worker, "recorder", self.clock.now())
+            await self.executors.write(self.ledger.touch_worker, "recorder", self.clock.now())
         except Exception:  # noqa: BLE001  any failure is a no
             return False
         return True

@@ -19,7 +19,7 @@ class StopCheck:
     """Whether submits are stopped, as this process last saw it. Belongs to one event loop."""
 
     ledger: Ledger
-    calls: Executors
+    executors: Executors
     clock: Clock
     is_stopped: bool = False
     _looked_at: float = -math.inf  # boot clock: when the last look that came back was begun
@@ -34,6 +34,6 @@ class StopCheck:
         async with self._looking:
             began = self.clock.boot()
             if began - self._looked_at > FRESH:
-                self.is_stopped = await self.calls.read(self.ledger.stopped) is not None
+                self.is_stopped = await self.executors.read(self.ledger.stopped) is not None
                 self._looked_at = began
         return self.is_stopped

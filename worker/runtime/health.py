@@ -24,21 +24,21 @@ class HealthSigns:
 
     turns: bool  # its event loop
     since_looks: Mapping[str, float]  # in each lane at work: since a look for work last came back
-    since_shift: float  # since a shift was last at work in any lane
-    since_bell: float
-    bells_waited: int  # looks in a row at which bells of its lanes waited in Redis
+    since_run: float  # since a shift was last at work in any lane
+    since_wakeup: float
+    wakeups_waited: int  # looks in a row at which bells of its lanes waited in Redis
 
 
 def illness(signs: HealthSigns, ledger_answers: Callable[[], bool]) -> str | None:
     """Why the process should be started again; None: it works, or does what it can."""
     if not signs.turns:
         return "its event loop does not turn"
-    if signs.since_shift > STUCK:
-        return f"no lane was at work for {signs.since_shift:.0f} s"
+    if signs.since_run > STUCK:
+        return f"no lane was at work for {signs.since_run:.0f} s"
     stuck = {lane: seconds for lane, seconds in signs.since_looks.items() if seconds > STUCK}
     if stuck and ledger_answers():
         lanes = ", ".join(f"{lane} for {seconds:.0f} s" for lane, seconds in sorted(stuck.items()))
         return f"no look for work came back, though the ledger answers others: {lanes}"
-    if signs.since_bell > DEAF and signs.bells_waited >= LOOKS:
-        return f"bells wait in Redis, and none was taken for {signs.since_bell:.0f} s"
+    if signs.since_wakeup > DEAF and signs.wakeups_waited >= LOOKS:
+        return f"wakeups wait in Redis, and none was taken for {signs.since_wakeup:.0f} s"
     return None

@@ -20,7 +20,7 @@ class Wakeups:
         """From now on `listener` hears every bell."""
         self._near.append(listener)
 
-    def ring(self, lane: str) -> None:
+    def wake(self, lane: str) -> None:
         """Wakes the lane here, or else elsewhere."""
         heard = [listener(lane) for listener in self._near]
         if self.far is not None and not any(heard):

@@ -139,7 +139,7 @@ def _must_be_kept(services: Services, due: DueCopy) -> bool:
 
 async def _kept(services: Services, due: DueCopy, fact: ImageDelayed, content: bytes | Path) -> ImageDelayed:
     try:
-        name = await services.calls.blocking(services.spool.save, due.image_id, content)
+        name = await services.executors.blocking(services.spool.save, due.image_id, content)
     except OSError as error:
         emit("image_not_kept", level="warning", image_id=due.image_id, problem=str(error))
         return fact
@@ -283,7 +283,7 @@ async def _doubt(services: Services, dest: str, size: int) -> None:
 
 async def _look_again(services: Services, image_ids: Iterable[int]) -> None:
     reasons = dict.fromkeys(image_ids, "its destination was found not to keep what it takes")
-    await services.calls.write(services.ledger.copy_again, reasons, services.clock.now())
+    await services.executors.write(services.ledger.copy_again, reasons, services.clock.now())
 
 
 async def _put_sidecar(services: Services, due: DueCopy, stored: ImageChecked) -> None:
@@ -312,7 +312,7 @@ async def _at_store(services: Services, due: DueCopy, work: Callable[[Store], T]
     """
     began = services.clock.now()
     try:
-        done = await services.calls.blocking(lambda: work(services.destinations.store(due.dest)))
+        done = await services.executors.blocking(lambda: work(services.destinations.store(due.dest)))
     except StoreError as error:
         if error.retryable or error.denied:
             services.destinations.refused(due.dest, error, services.clock.now())

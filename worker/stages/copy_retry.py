@@ -100,7 +100,7 @@ def delayed(
     wait = min(longest, FIRST_WAIT * 2 ** min(due.tries - 1, 16))
     if due.expires_at > now:
         wait = min(wait, max(SHORTEST_WAIT, PATIENCE * (due.expires_at - now)))
-    wait *= services.chance.uniform(0.8, 1.2)
+    wait *= services.rng.uniform(0.8, 1.2)
     fresh = link is not None and link.url not in (None, due.url)
     is_stuck = needs_person(code, due.tries + 1) and not fresh
     return ImageDelayed(

@@ -159,10 +159,10 @@ async def _check(services: Services, due: DueCopy, content: bytes | Path, share:
     if isinstance(content, bytes) and len(content) <= SMALL:
         checked = check.check(content)
     else:
-        checked = await services.calls.blocking(check.check, content)
+        checked = await services.executors.blocking(check.check, content)
     if due.decode:
         await share.become(_held(content) + check.decoded_size(checked), due.expires_at)
-        await services.calls.blocking(check.decode_fully, content)
+        await services.executors.blocking(check.decode_fully, content)
         share.shrink(_held(content))
     return checked
 

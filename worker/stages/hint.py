@@ -40,10 +40,10 @@ async def look_into(services: Services, due: DueHint) -> None:
         await services.recorder.record(
             SubmitAccepted(attempt_id=due.attempt_id, at=now, task_id=due.task_id, poll_path=None, next_poll_at=now)
         )
-        await services.calls.write(services.ledger.drop_hints, [(due.attempt_id, due.task_id)])
+        await services.executors.write(services.ledger.drop_hints, [(due.attempt_id, due.task_id)])
     else:
         emit("callback_named_another_task", level="warning", attempt_id=due.attempt_id, task_id=due.task_id)
-        await services.calls.write(services.ledger.refute_hints, [(due.attempt_id, due.task_id)])
+        await services.executors.write(services.ledger.refute_hints, [(due.attempt_id, due.task_id)])
 
 
 async def _ask(services: Services, due: DueHint) -> Exchange:

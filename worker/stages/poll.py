@@ -222,7 +222,7 @@ def still_running(  # noqa: PLR0913  the fact's own fields
     """Nothing has ended, as far as anybody knows. `least`: seconds until the next poll; `at_once`: it is due now."""
     now = services.clock.now()
     route = services.routes.of_task(services.accounts[due.account].provider, due.provider_model)
-    wait = services.pacing.next_wait(due.attempt_id, due.kind, route, max(0.0, now - due.accepted_at))
+    wait = services.poll_scheduler.next_wait(due.attempt_id, due.kind, route, max(0.0, now - due.accepted_at))
     return TaskStillRunning(
         attempt_id=due.attempt_id,
         at=now,

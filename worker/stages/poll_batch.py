@@ -45,11 +45,11 @@ def _read(services: Services, dues: Sequence[DuePoll], exchange: Exchange) -> Ma
 def _note(services: Services, dues: Sequence[DuePoll], told: ManyTold) -> None:
     account = dues[0].account
     if told.trouble is not None:
-        services.sharing.failed(account, told.trouble.code, for_good=False)
+        services.poll_batching.failed(account, told.trouble.code, for_good=False)
     elif not told.offered:
-        services.sharing.failed(account, "not_offered", for_good=True)
+        services.poll_batching.failed(account, "not_offered", for_good=True)
     else:
-        services.sharing.worked(account, [due.attempt_id for due in dues if due.task_id not in told.tasks])
+        services.poll_batching.worked(account, [due.attempt_id for due in dues if due.task_id not in told.tasks])
 
 
 async def _record(services: Services, due: DuePoll, told: ManyTold) -> None:

@@ -122,7 +122,7 @@ async def file_of(services: Services, intent: Intent, reference: str, *, timeout
 
 async def _checked(services: Services, reference: str, found: File) -> File:
     try:
-        checked = await services.calls.blocking(functools.partial(check, found.content, usual=True))
+        checked = await services.executors.blocking(functools.partial(check, found.content, usual=True))
     except BadImage as bad:
         message = f"the reference {_shown(reference)} is no whole PNG, JPEG or WebP: {bad.message}"
         raise Unreachable("reference_unreadable", message, later=False) from bad
@@ -138,7 +138,7 @@ async def _content(services: Services, intent: Intent, reference: str) -> bytes:
     content = services.recent.get(name)
     if content is None:
         content = await _read(services, await _dest(services, intent), place_of(name), reference)
-        if not has_hash(name, await services.calls.blocking(_sha256, content)):
+        if not has_hash(name, await services.executors.blocking(_sha256, content)):
             message = f"the reference {_shown(reference)} has other bytes at {place_of(name)}: delete that"
             raise Unreachable("reference_unreadable", message, later=False)
         services.recent.keep(name, content)
@@ -167,7 +167,7 @@ def _bounded(store: Store, key: str) -> bytes | None:
 
 async def _at(services: Services, dest: str, reference: str, work: Callable[[Store], T]) -> T:
     try:
-        return await services.calls.blocking(lambda: work(services.destinations.store(dest)))
+        return await services.executors.blocking(lambda: work(services.destinations.store(dest)))
     except StoreError as error:
         code = "reference_unreachable" if error.retryable or error.denied else "reference_unreadable"
         message = f"the reference {_shown(reference)} cannot be read: {error.message}"
@@ -178,7 +178,7 @@ async def _at(services: Services, dest: str, reference: str, work: Callable[[Sto
 async def _dest(services: Services, intent: Intent) -> str:
     known = services.destinations.of_batches
     if intent.batch_id not in known:
-        known[intent.batch_id] = await services.calls.read(services.ledger.dest_of, intent.batch_id)
+        known[intent.batch_id] = await services.executors.read(services.ledger.dest_of, intent.batch_id)
     return known[intent.batch_id]
 
 

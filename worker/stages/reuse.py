@@ -48,7 +48,7 @@ async def fetch(services: Services, due: DueCopy) -> bytes:
     origin, path = where_it_lies(services, due)
     read = functools.partial(_read, services, origin.dest, path)
     try:
-        content = await services.calls.blocking(read)
+        content = await services.executors.blocking(read)
     except StoreError as error:
         if not (error.retryable or error.denied):
             gone(services, due, f"{error.code}: {error.message}")

@@ -234,7 +234,7 @@ async def _fact(services: Services, intent: Intent, route: Route, outcome: Submi
             provider_model=intent.provider_model,
             resolution=intent.request.resolution or "",
         )
-        wait = services.pacing.first_wait(intent.attempt_id, kind, route)
+        wait = services.poll_scheduler.first_wait(intent.attempt_id, kind, route)
         return SubmitAccepted(
             attempt_id=intent.attempt_id,
             at=now,

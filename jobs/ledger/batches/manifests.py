@@ -102,20 +102,20 @@ class RecordOptions:
     stays: bool = True  # no row goes to another provider by itself
 
 
-def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], manner: RecordOptions, now: float) -> Batch:
+def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options: RecordOptions, now: float) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
-    manner = replace(manner, stays=new.failover is Failover.OFF)
-    if manner.append:
+    options = replace(options, stays=new.failover is Failover.OFF)
+    if options.append:
         rows = _behind(tx, batch_id, rows)
     else:
         tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
-        _record_chunk(tx, batch_id, chunk, manner, now)
-    if manner.reuse:
-        allot(tx, batch_id, manner.reuse, now)
+        _record_chunk(tx, batch_id, chunk, options, now)
+    if options.reuse:
+        allot(tx, batch_id, options.reuse, now)
     copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 
@@ -135,20 +135,22 @@ def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
 
 
-def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], manner: RecordOptions, now: float) -> None:
+def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> None:
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
-    _place(tx, again, manner)
-    _plan_anew(tx, [(row, job) for row, job in again if adopted.fits(row, job) and _may_go_elsewhere(row, job, manner)])
+    _place(tx, again, options)
+    _plan_anew(
+        tx, [(row, job) for row, job in again if adopted.fits(row, job) and _may_go_elsewhere(row, job, options)]
+    )
     adopted.complete(tx, batch_id, [(job, _asked(row)) for row, job in again if job.adopted and adopted.fits(row, job)])
     changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
-    if manner.redo_changed:
+    if options.redo_changed:
         revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
-    elif not manner.keep_changed and len(changed) > len(free):
+    elif not options.keep_changed and len(changed) > len(free):
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
 
@@ -222,7 +224,7 @@ _PLACE = (
 )
 
 
-def _place(tx: Connection, again: list[tuple[Row, Any]], manner: RecordOptions) -> None:
+def _place(tx: Connection, again: list[tuple[Row, Any]], options: RecordOptions) -> None:
     """Their new places and carried columns; what stays as it was although the manifest has changed is marked.
 
     Where rows are appended, those on record keep their place.
@@ -230,10 +232,10 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], manner: RecordOptions) 
     values = [
         {
             "of_job": job.id,
-            "at": row.position if not manner.append or job.position is None else job.position,
+            "at": row.position if not options.append or job.position is None else job.position,
             "on": row.line,
             "columns": row.carried,
-            "as_it_was": manner.keep_changed and bool(job.taken) and not adopted.fits(row, job),
+            "as_it_was": options.keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
         for row, job in again
     ]
@@ -241,11 +243,11 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], manner: RecordOptions) 
         tx.execute(_PLACE, values)
 
 
-def _may_go_elsewhere(row: Row, job: Any, manner: RecordOptions) -> bool:
+def _may_go_elsewhere(row: Row, job: Any, options: RecordOptions) -> bool:
     """Only where nothing was bought for it, and it was neither made anew nor moved to where it could be made."""
     is_first = job.revision == 1 and not job.taken and not job.adopted
     is_agreed = row.price is not None or job.price is None  # nobody is asked again for a price that is not known
-    return is_first and is_agreed and (manner.stays or job.provider == row.provider)
+    return is_first and is_agreed and (options.stays or job.provider == row.provider)
 
 
 def _plan_anew(tx: Connection, again: list[tuple[Row, Any]]) -> None:

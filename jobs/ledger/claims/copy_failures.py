@@ -83,7 +83,7 @@ class StopChanges:
 
     stopped: list[Failing] = field(default_factory=list)
     mended: list[Failing] = field(default_factory=list)
-    bells: set[str] = field(default_factory=set)
+    wakeups: set[str] = field(default_factory=set)
 
 
 # -- recording -----------------------------------------------------------------------------------------------------
@@ -223,9 +223,9 @@ def _write(tx: Connection, scope: Scope, row: Any, effect: _Effect, news: StopCh
     if effect.mended and row.images >= ENOUGH:
         news.mended.append(told(tx, row))
         _hasten(tx, scope)
-        news.bells |= {"copy", *_submit_lanes(tx, scope)}
+        news.wakeups |= {"copy", *_submit_lanes(tx, scope)}
     elif effect.mended and row.images >= BEGUN:
-        news.bells |= _submit_lanes(tx, scope)
+        news.wakeups |= _submit_lanes(tx, scope)
     elif row.images < ENOUGH <= values["images"]:
         news.stopped.append(told(tx, tx.execute(select(copy_failures).where(is_of(scope))).one()))
 

@@ -431,7 +431,7 @@ def clock_offset(database: Database) -> float:
 
 
 @contextlib.contextmanager
-def crew_lock(database: Database) -> Iterator[None]:
+def worker_lock(database: Database) -> Iterator[None]:
     """The file lock beside a SQLite ledger. Having it proves that every earlier holder is dead: the system frees it."""
     if database.path is None:
         yield

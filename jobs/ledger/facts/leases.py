@@ -21,14 +21,14 @@ class SweepResult:
     """What a sweep found: attempts that became unknown, and lanes that may have work."""
 
     unknown: int
-    bells: frozenset[str]
+    wakeups: frozenset[str]
 
 
 def sweep(tx: Connection, now: float) -> SweepResult:
     """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
     gone = _expired_submits(tx, now)
-    bells = record.record(tx, [_died(attempt_id, now) for attempt_id in gone]).bells if gone else set()
-    return SweepResult(unknown=len(gone), bells=frozenset({*bells, *_lanes_with_work(tx, now)}))
+    wakeups = record.record(tx, [_died(attempt_id, now) for attempt_id in gone]).wakeups if gone else set()
+    return SweepResult(unknown=len(gone), wakeups=frozenset({*wakeups, *_lanes_with_work(tx, now)}))
 
 
 def end_all(tx: Connection, now: float, departures: SendJournal) -> None:

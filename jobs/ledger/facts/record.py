@@ -51,7 +51,7 @@ def record(tx: Connection, facts: Sequence[Fact], routes: failover.Routes | None
     `routes`: where failed rows may go.
     """
     copies_ended = copy_failures.before(tx, facts)
-    bells: set[str] = set()
+    wakeups: set[str] = set()
     tell_of_polls(tx, _of(facts, TaskStillRunning))
     keep_running(tx, _of(facts, TaskStillRunning))
     keep_checks(tx, _of(facts, ImageChecked))
@@ -62,9 +62,9 @@ def record(tx: Connection, facts: Sequence[Fact], routes: failover.Routes | None
     copies: list[ImageEnd | ImageDelayed] = [fact for fact in facts if isinstance(fact, ImageEnd)]
     copies += [fact for fact in _of(facts, ImageDelayed) if fact.next_copy_at is None]  # its row is held
     if ends or copies:
-        bells |= _settle(tx, ends, copies, routes)
+        wakeups |= _settle(tx, ends, copies, routes)
     news = copy_failures.keep(tx, copies_ended)
-    news.bells |= bells
+    news.wakeups |= wakeups
     return news
 
 
@@ -98,7 +98,7 @@ def _settle(
         if copy.image_id in image_rows:
             apply_copy(changes, copy, image_rows[copy.image_id])
     _write(tx, changes, names)
-    return changes.bells
+    return changes.wakeups
 
 
 #: Bound once for statements that are built once: building them costs as much as running them.
@@ -287,7 +287,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     durations.keep(tx, changes.found, {number: most_in_flight(row) for number, row in names.items()})
     for account_id, facts in changes.accounts.items():
         tell_account(tx, names[account_id], facts)
-        changes.bells |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
+        changes.wakeups |= {f"submit:{names[account_id].name}", f"poll:{names[account_id].name}"}
 
 
 def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:

@@ -64,7 +64,7 @@ class Changes:
     days: daily_budgets.Moved = field(default_factory=Counter)  # what the days of the intents have cost, more or less
     touched: set[int] = field(default_factory=set)  # jobs whose slots changed
     events: list[dict[str, Any]] = field(default_factory=list)
-    bells: set[str] = field(default_factory=set)
+    wakeups: set[str] = field(default_factory=set)
     accounts: dict[int, list[AttemptFact]] = field(default_factory=lambda: defaultdict(list))
     found: list[EndedTask] = field(default_factory=list)  # provider tasks that were found done
     shares: dict[int, int] = field(default_factory=dict)  # attempt -> what its images have cost together
@@ -245,7 +245,7 @@ def _succeeded(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, 
         changes.touched.add(row.job_id)
     elif row.accepted_at is not None and row.doubted_since is None:
         changes.found.append(_found(fact, row))
-    changes.bells.add("copy")
+    changes.wakeups.add("copy")
 
 
 def _settle_usage(changes: Changes, fact: TaskSucceeded, row: Any, step: dict[str, Any]) -> None:
@@ -273,7 +273,7 @@ def _part_delivered(changes: Changes, fact: PartDelivered, row: Any, step: dict[
         new_next_poll_at=fact.next_poll_at,
     )
     changes.held.setdefault(row.id, set()).update(place_of(made.link.url, made.spool) for made in fact.images)
-    changes.bells.add("copy")
+    changes.wakeups.add("copy")
 
 
 def _fill(changes: Changes, fact: TaskSucceeded | PartDelivered, row: Any, slots: Any) -> tuple[int, int]:

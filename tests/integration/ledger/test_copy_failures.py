@@ -98,7 +98,7 @@ def test_a_stored_image_ends_it_and_hastens_what_failed(ledger):
     recorded = store(ledger, copies[:1], NOW + 1)
 
     assert [failing.images for failing in recorded.mended if failing.provider_model is None] == [ENOUGH]
-    assert {"copy", "submit:main"} <= recorded.bells
+    assert {"copy", "submit:main"} <= recorded.wakeups
     assert len(due(ledger, 100, NOW + 1)) == ENOUGH
     assert ledger.failing(NOW) == ()
     assert buy(ledger, 1, now=NOW + 1) == 1

@@ -147,7 +147,7 @@ def test_polls_and_sweeps_go_on_and_nobody_is_rung_to_submit(ledger):
     )
     ledger.stop_all(NOW, "mia@shop")
 
-    assert ledger.sweep(NOW + 1).bells == {"poll:main"}
+    assert ledger.sweep(NOW + 1).wakeups == {"poll:main"}
     assert len(ledger.claim_polls("main", NOW + 1, lease=60)[0]) == 1
 
 

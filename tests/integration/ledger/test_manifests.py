@@ -120,24 +120,24 @@ def _at(position, row, **changes):
 # -- one crew, and what a dead one left ----------------------------------------------------------------------------
 
 
-def test_a_second_crew_is_told_who_holds_the_ledger(sqlite_ledger_url):
+def test_a_second_worker_is_told_who_holds_the_ledger(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     with ledger.hold(NOW), pytest.raises(LedgerBusy, match=f"process {os.getpid()} on "), ledger.hold(NOW):
         pass
     ledger.close()
 
 
-def test_a_killed_crew_leaves_its_submits_unknown_and_the_next_goes_on_at_once(sqlite_ledger_url):
+def test_a_killed_worker_leaves_its_submits_unknown_and_the_next_goes_on_at_once(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(5))
-    crew = (
+    worker = (
         "import sys; from jobs.ledger import open_ledger; from tests.support import stocked_ledger\n"
         f"ledger = open_ledger({sqlite_ledger_url!r})\n"
         f"with ledger.hold({NOW}):\n"
         f"    stocked_ledger.claim(ledger, {NOW}, at_most=2); print('claimed', flush=True); sys.stdin.read()\n"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", crew], cwd=ROOT, text=True, **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", worker], cwd=ROOT, text=True, **pipes) as process:
         assert process.stdout.readline() == "claimed\n"
         process.send_signal(signal.SIGKILL)
 
@@ -147,7 +147,7 @@ def test_a_killed_crew_leaves_its_submits_unknown_and_the_next_goes_on_at_once(s
     ledger.close()
 
 
-def test_a_killed_crews_provider_tasks_are_polled_at_once(sqlite_ledger_url):
+def test_a_killed_workers_provider_tasks_are_polled_at_once(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = ledger.claim_submits("main", NOW, lease=90).intents

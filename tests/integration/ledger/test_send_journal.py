@@ -15,7 +15,7 @@ from jobs.ledger.database.send_journal import SendJournal
 from tests.support import ROOT, stocked_ledger
 
 NOW = stocked_ledger.NOW
-CREW = """
+WORKER = """
 import sys
 from jobs.ledger import open_ledger
 from tests.support import stocked_ledger
@@ -30,9 +30,9 @@ with ledger.hold(stocked_ledger.NOW):
 
 def killed_after_one_of_three(url):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", CREW, url], cwd=ROOT, text=True, **pipes) as crew:
-        assert crew.stdout.readline() == "sent\n"
-        crew.send_signal(signal.SIGKILL)
+    with subprocess.Popen([sys.executable, "-c", WORKER, url], cwd=ROOT, text=True, **pipes) as worker:
+        assert worker.stdout.readline() == "sent\n"
+        worker.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def ledger(sqlite_ledger_url):
     ledger.close()
 
 
-def test_a_killed_crews_unsent_submits_are_free_again_and_only_the_sent_one_is_unknown(ledger):
+def test_a_killed_workers_unsent_submits_are_free_again_and_only_the_sent_one_is_unknown(ledger):
     for _ in range(2):  # the second crew dies before it does anything
         with ledger.hold(NOW + 1):
             assert [one.key for one in ledger.unknown("spring")] == ["k0"]

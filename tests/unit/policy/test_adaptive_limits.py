@@ -31,7 +31,7 @@ class Provider:
     at: float = 0.0
     ends: list[float] = field(default_factory=list)
 
-    def takes_one(self, now: float, chance: random.Random) -> float | None:
+    def takes_one(self, now: float, rng: random.Random) -> float | None:
         """When the task ends; None: 429."""
         while self.ends and self.ends[0] <= now:
             heapq.heappop(self.ends)
@@ -40,7 +40,7 @@ class Provider:
         if self.tokens < 1 or len(self.ends) >= self.places:
             return None
         self.tokens -= 1
-        heapq.heappush(self.ends, now + chance.uniform(*self.takes))
+        heapq.heappush(self.ends, now + rng.uniform(*self.takes))
         return self.ends[-1]
 
 
@@ -53,7 +53,7 @@ class Account:
     """
 
     provider: Provider
-    chance: random.Random
+    rng: random.Random
     known: AdaptiveLimits
     stall: float = 0.0
     claims_take: float = 0.0
@@ -95,7 +95,7 @@ class Account:
         elif permits.count:
             self._note_bound(permits, room)
             for at in permits.times:
-                self._at(self._not_stalled(max(at, now + self.claims_take)) + self.chance.random() * 0.004, self._send)
+                self._at(self._not_stalled(max(at, now + self.claims_take)) + self.rng.random() * 0.004, self._send)
             self.flying, self.air = self.flying + permits.count, self.air + permits.count
             self.tat = permits.tat(permits.count)
             again = max(now + max(0.01, self.claims_take), permits.next_at(permits.count))
@@ -112,7 +112,7 @@ class Account:
             self.bound = Bound.IN_FLIGHT if by_places else Bound.WORK if ready else Bound.RATE
 
     def _send(self, now: float) -> None:
-        end = self.provider.takes_one(now, self.chance)
+        end = self.provider.takes_one(now, self.rng)
         (self.refused if end is None else self.accepted).append(now)
         answered = self._not_stalled(now + self.provider.answers_in(len(self.provider.ends)))
         self._at(answered, lambda at: self._hear(now, end, at))
@@ -120,7 +120,7 @@ class Account:
     def _hear(self, sent: float, end: float | None, now: float) -> None:
         self.air -= 1
         if end is not None:
-            self._at(max(now, end + self.chance.random()), self._find)
+            self._at(max(now, end + self.rng.random()), self._find)
             self.known = adaptive_limits.accepted(self.known, 1, bound=self.bound, took=now - sent, now=now)
             self.troubles = self.troubles if now < self.rests_until else 0
             return
@@ -157,7 +157,7 @@ class Found:
 def meet(
     provider: Provider, seconds: float, *, seed: int = 1, known: AdaptiveLimits | None = None, **machine: float
 ) -> Found:
-    account = Account(provider=provider, chance=random.Random(seed), known=known or AdaptiveLimits(), **machine)
+    account = Account(provider=provider, rng=random.Random(seed), known=known or AdaptiveLimits(), **machine)
     return account.work(seconds)
 
 

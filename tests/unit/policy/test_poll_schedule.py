@@ -120,22 +120,22 @@ def test_the_first_that_end_do_not_stand_for_those_that_still_run():
 
 
 def test_a_provider_that_slows_is_followed_within_some_tens_of_images():
-    chance = random.Random(1)
-    fast = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(500))))
+    rng = random.Random(1)
+    fast = learn(Durations(), exactly(*(rng.uniform(5, 20) for _ in range(500))))
 
-    slow = learn(fast, exactly(*(chance.uniform(30, 60) for _ in range(70))))
+    slow = learn(fast, exactly(*(rng.uniform(30, 60) for _ in range(70))))
 
     assert part_within(slow, 29, 63) > 0.75
 
 
 def test_durations_nobody_tells_are_learnt_from_the_polls_around_their_ends():
-    chance = random.Random(2)
+    rng = random.Random(2)
     known = Durations()
     for _ in range(400):
-        duration, last = chance.uniform(5, 20), chance.uniform(1, 3)
+        duration, last = rng.uniform(5, 20), rng.uniform(1, 3)
         while last + 3 < duration:
-            last += chance.uniform(2, 3)
-        known = learn(known, [Span(low=min(last, duration), high=max(last, duration) + chance.uniform(0, 2))])
+            last += rng.uniform(2, 3)
+        known = learn(known, [Span(low=min(last, duration), high=max(last, duration) + rng.uniform(0, 2))])
 
     assert part_within(known, 4, 23) > 0.9
     assert 0.3 < part_within(known, 12.5, 23) < 0.7
@@ -202,9 +202,9 @@ def test_tasks_that_all_take_the_same_time_are_asked_about_once():
 
 
 def test_uniform_durations_are_found_as_early_as_the_setting_says():
-    chance = random.Random(5)
-    known = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(2_000))))
-    durations = [chance.uniform(5, 20) for _ in range(4_000)]
+    rng = random.Random(5)
+    known = learn(Durations(), exactly(*(rng.uniform(5, 20) for _ in range(2_000))))
+    durations = [rng.uniform(5, 20) for _ in range(4_000)]
 
     prompt, thrifty = (of_many(made(known, AIMS[name]), durations) for name in ("prompt", "thrifty"))
 
@@ -215,8 +215,8 @@ def test_uniform_durations_are_found_as_early_as_the_setting_says():
 
 
 def test_two_kinds_of_task_are_asked_about_at_their_ends_and_not_between():
-    chance = random.Random(6)
-    both = [chance.uniform(5, 6) if chance.random() < 0.5 else chance.uniform(30, 36) for _ in range(1_000)]
+    rng = random.Random(6)
+    both = [rng.uniform(5, 6) if rng.random() < 0.5 else rng.uniform(30, 36) for _ in range(1_000)]
     by = made(learn(Durations(), exactly(*both)))
 
     times = asked(by, 36.0)
@@ -226,17 +226,17 @@ def test_two_kinds_of_task_are_asked_about_at_their_ends_and_not_between():
 
 
 def test_a_plan_is_kept_while_nothing_much_changes_and_made_anew_when_the_provider_slows():
-    chance = random.Random(7)
-    known = learn(Durations(), exactly(*(chance.uniform(5, 20) for _ in range(600))))
+    rng = random.Random(7)
+    known = learn(Durations(), exactly(*(rng.uniform(5, 20) for _ in range(600))))
     by = made(known)
 
-    assert by.fits(learn(known, exactly(*(chance.uniform(5, 20) for _ in range(20)))))
-    assert not by.fits(learn(known, exactly(*(chance.uniform(20, 40) for _ in range(40)))))
+    assert by.fits(learn(known, exactly(*(rng.uniform(5, 20) for _ in range(20)))))
+    assert not by.fits(learn(known, exactly(*(rng.uniform(20, 40) for _ in range(40)))))
 
 
 def test_an_older_plan_to_begin_from_leads_to_the_same_plan():
-    chance = random.Random(8)
-    known = learn(Durations(), exactly(*(12 * chance.lognormvariate(0, 0.5) for _ in range(600))))
+    rng = random.Random(8)
+    known = learn(Durations(), exactly(*(12 * rng.lognormvariate(0, 0.5) for _ in range(600))))
     first = made(known, AIMS["thrifty"])
 
     again = plan(known, AIMS["thrifty"], first)
@@ -246,8 +246,8 @@ def test_an_older_plan_to_begin_from_leads_to_the_same_plan():
 
 
 def test_tasks_submitted_together_are_not_asked_about_in_step():
-    shifts = sorted(factor_of(number) for number in range(70_000, 70_300))
+    runs = sorted(factor_of(number) for number in range(70_000, 70_300))
 
-    assert 1 - JITTER <= shifts[0] < shifts[-1] <= 1 + JITTER
-    gaps = [after - before for before, after in itertools.pairwise(shifts)]
+    assert 1 - JITTER <= runs[0] < runs[-1] <= 1 + JITTER
+    gaps = [after - before for before, after in itertools.pairwise(runs)]
     assert max(gaps) < 3 * 2 * JITTER / 300

@@ -73,31 +73,32 @@ def waiting(services, count, *, lives, stored):
     return Backlog(deaths=((count, now + lives),), stored_short=stored, stored_long=stored)
 
 
-async def look(services, watchman, backlog):
+async def look(services, backpressure, backlog):
     services.ledger.now = backlog
-    await watchman.mind()
+    await backpressure.mind()
     services.clock.at += LOOK_EVERY
     return [trouble.kind for trouble in services.ledger.troubles(services.clock.at)]
 
 
 async def test_images_that_would_die_uncopied_stop_submits_and_a_better_pace_lets_them_go_on(tmp_path):
-    services, watchman = watched(tmp_path)
+    services, backpressure = watched(tmp_path)
     slow, fast = ({"count": 1000, "lives": 100.0, "stored": number} for number in (50, 500))
 
-    told = [await look(services, watchman, waiting(services, **pace)) for pace in (slow, slow, slow, fast)]
+    told = [await look(services, backpressure, waiting(services, **pace)) for pace in (slow, slow, slow, fast)]
 
     assert told == [[], [TroubleKind.BEHIND], [TroubleKind.BEHIND], []]
 
 
 async def test_one_dead_link_or_a_burst_that_is_worked_off_stops_nothing(tmp_path):
-    services, watchman = watched(tmp_path)
+    services, backpressure = watched(tmp_path)
     burst = waiting(services, 1000, lives=100.0, stored=50)
 
-    assert await look(services, watchman, waiting(services, 1, lives=0.1, stored=50)) == []
-    assert await look(services, watchman, burst) == []
-    assert await look(services, watchman, waiting(services, 100, lives=95.0, stored=500)) == []
+    assert await look(services, backpressure, waiting(services, 1, lives=0.1, stored=50)) == []
+    assert await look(services, backpressure, burst) == []
+    assert await look(services, backpressure, waiting(services, 100, lives=95.0, stored=500)) == []
     assert (
-        await look(services, watchman, waiting(services, copy_headroom.ENOUGH_WAITING - 1, lives=0.1, stored=50)) == []
+        await look(services, backpressure, waiting(services, copy_headroom.ENOUGH_WAITING - 1, lives=0.1, stored=50))
+        == []
     )
 
 
@@ -109,10 +110,10 @@ async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_pat
     await BackpressureMonitor(services).tell()
     other = dataclasses.replace(services, destinations=Destinations(), holder="other")
 
-    crew = Worker(other)
-    await crew.shift("submit:main", 1.0)
+    worker = Worker(other)
+    await worker.run_lane("submit:main", 1.0)
 
-    assert crew.in_the_air == 0
+    assert worker.open_submits == 0
     (told,) = services.ledger.progress("b", services.clock.now()).troubles
     assert (told.code, told.said_by) == ("bucket_denied", services.holder)
 

@@ -19,7 +19,7 @@ from tests.support.patience import AT_LAST, until
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, png, row, settings, stock, world
 from worker.lanes import maintenance
-from worker.lanes import worker as crew_module
+from worker.lanes import worker as worker_module
 from worker.lanes.worker import Worker
 from worker.lanes.worker_thread import WorkerThread
 from worker.services import build
@@ -36,26 +36,26 @@ async def _closed():
 
 
 @virtual_time
-async def test_a_second_shift_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew_module, "IDLE", 3600.0)
+async def test_a_second_run_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "IDLE", 3600.0)
     provider = Provider()
     services = world(tmp_path, provider)
-    crew = Worker(services)
-    await crew.start()
-    first = asyncio.ensure_future(crew.shift("submit:main", 9000.0))
+    worker = Worker(services)
+    await worker.start()
+    first = asyncio.ensure_future(worker.run_lane("submit:main", 9000.0))
     await asyncio.sleep(60)  # it has found nothing and rests
     stock(services, tmp_path, [row(0)])
 
-    assert await crew.shift("submit:main", 9000.0) is False
+    assert await worker.run_lane("submit:main", 9000.0) is False
     await asyncio.wait_for(provider.sent.wait(), 60)
 
-    assert not crew.bell("submit:other")
-    await crew.drain(5)
+    assert not worker.wake("submit:other")
+    await worker.drain(5)
     await first
 
 
 @virtual_time
-async def test_what_a_shift_began_goes_on_after_it(tmp_path):
+async def test_what_a_run_began_goes_on_after_it(tmp_path):
     provider, answered = Provider(), asyncio.Event()
 
     async def slow(wanted):
@@ -65,13 +65,13 @@ async def test_what_a_shift_began_goes_on_after_it(tmp_path):
     provider.on_submit = slow
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
-    crew = Worker(services)
-    await crew.start()
+    worker = Worker(services)
+    await worker.start()
 
-    await crew.shift("submit:main", 0.05)
-    assert crew.in_the_air == 1
+    await worker.run_lane("submit:main", 0.05)
+    assert worker.open_submits == 1
     answered.set()
-    drained = await crew.drain(5)
+    drained = await worker.drain(5)
 
     assert drained.unknown == 0
     assert services.ledger.progress("b").images_in_flight == 1
@@ -83,10 +83,10 @@ async def test_nothing_is_submitted_while_the_ledger_refuses_records(tmp_path):
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
     services.recorder._has_trouble = True
-    crew = Worker(services)
-    await crew.start()
+    worker = Worker(services)
+    await worker.start()
 
-    await crew.shift("submit:main", 60.0)
+    await worker.run_lane("submit:main", 60.0)
 
     assert not provider.submits
 
@@ -105,17 +105,17 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
         return claim(*args, **kwargs)
 
     services.ledger.claim_submits = away
-    crew = Worker(services)
-    await crew.start()
+    worker = Worker(services)
+    await worker.start()
 
-    await crew.shift("submit:main", 20.0)
+    await worker.run_lane("submit:main", 20.0)
 
     assert provider.submits.total() == 1
-    await crew.drain(5)
+    await worker.drain(5)
 
 
 @virtual_time
-async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing(tmp_path):
+async def test_a_claim_that_comes_back_after_the_worker_has_drained_begins_nothing(tmp_path):
     fetched = []
     services = world(tmp_path, Provider(on_download=lambda url: fetched.append(url) or png()))
     stock(services, tmp_path, [row(0)])
@@ -130,14 +130,14 @@ async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing
         return claimed
 
     services.ledger.claim_copies = slow
-    crew = Worker(services)
-    await crew.start()
-    shift = asyncio.ensure_future(crew.shift("copy", 60.0))
+    worker = Worker(services)
+    await worker.start()
+    run_lane = asyncio.ensure_future(worker.run_lane("copy", 60.0))
     await gate.reached.wait()
 
-    await crew.drain(0.0)
+    await worker.drain(0.0)
     gate.open()
-    await shift
+    await run_lane
     await asyncio.sleep(60)
 
     assert not fetched
@@ -145,40 +145,40 @@ async def test_a_claim_that_comes_back_after_the_crew_has_drained_begins_nothing
 
 @virtual_time
 async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_with_work(tmp_path):
-    rung: list[str] = []
+    woken: list[str] = []
     services = world(tmp_path, Provider())
-    services.bells.far = rung.append
+    services.wakeups.far = woken.append
     stock(services, tmp_path, [row(0), row(1)])
     services.ledger.claim_submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
 
     counts = await maintenance.run_once(services)
 
     assert counts.unknown == 1
-    assert "submit:main" in rung
+    assert "submit:main" in woken
     assert services.ledger.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
 
 
-def test_a_crew_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
+def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     provider = Provider()
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    crew = WorkerThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
+    worker = WorkerThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
     stock_through(opened, tmp_path)
     lanes = ["submit:main", "poll:main", "copy"]
-    callers = [threading.Thread(target=crew.shift, args=(lane, AT_LAST)) for lane in lanes]
+    callers = [threading.Thread(target=worker.run_lane, args=(lane, AT_LAST)) for lane in lanes]
     for caller in callers:
         caller.start()
 
     with open_again(tmp_path) as ledger:
         until(lambda: ledger.progress("b").jobs == {JobState.DONE: 1})
-    assert crew.is_alive()
-    assert crew.bell("copy")
-    drained = crew.drain(AT_LAST)
+    assert worker.is_alive()
+    assert worker.wake("copy")
+    drained = worker.drain(AT_LAST)
     for caller in callers:
         caller.join(AT_LAST)
         assert not caller.is_alive()
 
     assert drained.unknown == 0
-    assert not crew.is_alive()
+    assert not worker.is_alive()
     with open_again(tmp_path) as ledger:
         assert ledger.progress("b").jobs == {JobState.DONE: 1}
         assert ledger.workers_seen(4e9, within=4e9) == 1

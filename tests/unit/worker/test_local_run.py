@@ -12,7 +12,7 @@ from jobs.errors import LedgerBusy, StoreError
 from jobs.states import BatchState, JobState
 from providers.types import MICROS
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
-from worker.lanes import worker as crew_module
+from worker.lanes import worker as worker_module
 from worker.local import run
 from worker.local.run import Reason, StopSignal, run_batch
 
@@ -115,11 +115,11 @@ async def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(tmp_
 
     ending = await run_batch(services, "b", stop=stop)
 
-    in_the_air = sum(services.http.submits.values())
+    open_submits = sum(services.http.submits.values())
     assert ending.exit_code == 130
-    assert (ending.unknown, ending.money) == (in_the_air, in_the_air * PRICE)
-    assert len(services.ledger.unknown()) == in_the_air
-    assert f"${in_the_air * 0.02:.2f}" in ending.message
+    assert (ending.unknown, ending.money) == (open_submits, open_submits * PRICE)
+    assert len(services.ledger.unknown()) == open_submits
+    assert f"${open_submits * 0.02:.2f}" in ending.message
 
 
 async def test_sigterm_drains_within_its_seconds_however_often_it_comes(tmp_path):
@@ -301,7 +301,7 @@ async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_whe
 
     async def on_submit(_wanted):
         await touched.wait()
-        monkeypatch.setattr(crew_module.Worker, "since_looks", lambda _: {"copy": 130.0})
+        monkeypatch.setattr(worker_module.Worker, "since_looks", lambda _: {"copy": 130.0})
         touched.clear()
         await ill.wait()
 

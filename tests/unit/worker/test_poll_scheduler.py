@@ -25,8 +25,8 @@ async def _closed():
 
 
 def known(low: float, high: float, *, count: int = 400) -> Durations:
-    chance = random.Random(1)
-    drawn = [chance.uniform(low, high) for _ in range(count)]
+    rng = random.Random(1)
+    drawn = [rng.uniform(low, high) for _ in range(count)]
     return learn(Durations(), [Span(low=each, high=each) for each in drawn], told=True)
 
 
@@ -42,24 +42,24 @@ class Told:
 
 def paced(tmp_path, durations: Durations, **changes) -> PollScheduler:
     services = world(tmp_path, Provider(), **{**UNDECLARED, **changes})
-    return dataclasses.replace(services.pacing, ledger=Told(durations))
+    return dataclasses.replace(services.poll_scheduler, ledger=Told(durations))
 
 
-def polls_of_one_that_takes(seconds: float, pacing: PollScheduler) -> int:
-    ages = [pacing.first_wait(1, KIND, ROUTE)]
+def polls_of_one_that_takes(seconds: float, poll_scheduler: PollScheduler) -> int:
+    ages = [poll_scheduler.first_wait(1, KIND, ROUTE)]
     while ages[-1] < seconds:
-        ages.append(ages[-1] + pacing.next_wait(1, KIND, ROUTE, ages[-1]))
+        ages.append(ages[-1] + poll_scheduler.next_wait(1, KIND, ROUTE, ages[-1]))
     return len(ages)
 
 
 async def test_the_first_poll_comes_when_recent_durations_suggest_it(tmp_path):
-    pacing = paced(tmp_path, known(30, 40))
-    before = pacing.first_wait(1, KIND, ROUTE)
+    poll_scheduler = paced(tmp_path, known(30, 40))
+    before = poll_scheduler.first_wait(1, KIND, ROUTE)
 
-    await pacing.refresh()
+    await poll_scheduler.refresh()
 
     assert before < 10
-    assert 30 < pacing.first_wait(1, KIND, ROUTE) < 42
+    assert 30 < poll_scheduler.first_wait(1, KIND, ROUTE) < 42
 
 
 async def test_thrifty_asks_later_than_prompt(tmp_path):
@@ -72,25 +72,25 @@ async def test_thrifty_asks_later_than_prompt(tmp_path):
 
 @pytest.mark.parametrize("declared", [{"first_poll_after": 3.0}, {"poll_every": 2.0}])
 async def test_what_the_settings_declare_is_kept_to(tmp_path, declared):
-    pacing = paced(tmp_path, known(30, 40), **declared)
+    poll_scheduler = paced(tmp_path, known(30, 40), **declared)
 
-    await pacing.refresh()
+    await poll_scheduler.refresh()
 
-    assert pacing.first_wait(1, KIND, ROUTE) < 10
+    assert poll_scheduler.first_wait(1, KIND, ROUTE) < 10
 
 
 async def test_another_kind_of_task_is_asked_about_by_the_catalogue(tmp_path):
-    pacing = paced(tmp_path, known(30, 40))
-    await pacing.refresh()
+    poll_scheduler = paced(tmp_path, known(30, 40))
+    await poll_scheduler.refresh()
 
-    assert pacing.first_wait(1, dataclasses.replace(KIND, resolution="4k"), ROUTE) < 10
+    assert poll_scheduler.first_wait(1, dataclasses.replace(KIND, resolution="4k"), ROUTE) < 10
 
 
 async def test_a_task_that_outlives_all_others_is_asked_about_ever_more_slowly(tmp_path):
-    pacing = paced(tmp_path, known(5, 6))
-    await pacing.refresh()
+    poll_scheduler = paced(tmp_path, known(5, 6))
+    await poll_scheduler.refresh()
 
-    waits = [pacing.next_wait(1, KIND, ROUTE, age) for age in (8.0, 60.0, 1_000.0, 40_000.0)]
+    waits = [poll_scheduler.next_wait(1, KIND, ROUTE, age) for age in (8.0, 60.0, 1_000.0, 40_000.0)]
 
     assert waits == sorted(waits)
     assert 1.0 < waits[0] < 1.5  # the kind is quick: sooner than the catalogue says
@@ -99,24 +99,26 @@ async def test_a_task_that_outlives_all_others_is_asked_about_ever_more_slowly(t
 
 async def test_where_nobody_tells_durations_a_few_first_polls_come_early(tmp_path):
     told = known(30, 40)
-    pacing = paced(tmp_path, dataclasses.replace(told, told=0.0))
-    await pacing.refresh()
+    poll_scheduler = paced(tmp_path, dataclasses.replace(told, told=0.0))
+    await poll_scheduler.refresh()
 
-    early = sum(pacing.first_wait(number, KIND, ROUTE) < 29 for number in range(2_000))
+    early = sum(poll_scheduler.first_wait(number, KIND, ROUTE) < 29 for number in range(2_000))
 
     assert 20 < early < 150
 
 
 async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
-    pacing = paced(tmp_path, known(5, 6))
-    await pacing.refresh()
-    assert pacing.first_wait(1, KIND, ROUTE) < 8
+    poll_scheduler = paced(tmp_path, known(5, 6))
+    await poll_scheduler.refresh()
+    assert poll_scheduler.first_wait(1, KIND, ROUTE) < 8
 
-    pacing.ledger.known = learn(pacing.ledger.known, [Span(low=each, high=each) for each in [30.0] * 60], told=True)
-    pacing._look_at = 0.0  # as after a few seconds
-    await pacing.refresh()
+    poll_scheduler.ledger.known = learn(
+        poll_scheduler.ledger.known, [Span(low=each, high=each) for each in [30.0] * 60], told=True
+    )
+    poll_scheduler._look_at = 0.0  # as after a few seconds
+    await poll_scheduler.refresh()
 
-    assert pacing.first_wait(1, KIND, ROUTE) > 25
+    assert poll_scheduler.first_wait(1, KIND, ROUTE) > 25
 
 
 class CalledBack(Told):
@@ -131,23 +133,23 @@ class CalledBack(Told):
 
 
 async def test_polls_are_late_and_few_while_callbacks_come_through_and_as_before_when_they_stop(tmp_path):
-    pacing = paced(tmp_path, known(5, 20), webhook_base_url="https://hooks.example")
-    pacing.ledger = CalledBack(known(5, 20), {"main": pacing.clock.now()})
-    await pacing.refresh()
-    relied_on = pacing.first_wait(1, KIND, ROUTE)
+    poll_scheduler = paced(tmp_path, known(5, 20), webhook_base_url="https://hooks.example")
+    poll_scheduler.ledger = CalledBack(known(5, 20), {"main": poll_scheduler.clock.now()})
+    await poll_scheduler.refresh()
+    relied_on = poll_scheduler.first_wait(1, KIND, ROUTE)
 
-    pacing.ledger.at = {"main": pacing.clock.now() - 3600}
-    pacing._look_at = 0.0
-    await pacing.refresh()
+    poll_scheduler.ledger.at = {"main": poll_scheduler.clock.now() - 3600}
+    poll_scheduler._look_at = 0.0
+    await poll_scheduler.refresh()
 
     assert relied_on > 15
-    assert pacing.first_wait(1, KIND, ROUTE) < relied_on - 5
+    assert poll_scheduler.first_wait(1, KIND, ROUTE) < relied_on - 5
 
 
 async def test_where_many_share_a_request_each_is_asked_about_more_often(tmp_path):
     alone, shared = (paced(tmp_path, known(5, 20), provider="apimaster") for _ in range(2))
     for _ in range(50):
-        shared.sharing.note("main", 20, 1)
+        shared.poll_batching.note("main", 20, 1)
     await alone.refresh()
     await shared.refresh()
 

@@ -46,7 +46,7 @@ class FakeLedger:
                 self.unlucky[fact.attempt_id] -= 1
                 raise OSError("this commit broke")
         self.groups.append(list(facts))
-        return RecordEffects(bells=frozenset({"copy"}))
+        return RecordEffects(wakeups=frozenset({"copy"}))
 
     def touch_worker(self, *_):
         if self.down:
@@ -73,12 +73,12 @@ def rescue(tmp_path):
 
 @pytest.fixture
 def recorder(ledger, rescue):
-    chance = random.Random(1)
+    rng = random.Random(1)
     parts = {
-        "calls": InlineExecutors(),
+        "executors": InlineExecutors(),
         "clock": Hasty(),
-        "ring": [].append,
-        "chance": chance,
+        "wake": [].append,
+        "rng": rng,
         "writes": LedgerWrites(),
     }
     return Recorder(ledger=ledger, rescue=rescue, **parts)

@@ -52,10 +52,10 @@ async def test_facts_whose_callers_were_cancelled_while_the_ledger_was_locked_ar
             await asyncio.Event().wait()
 
     parts = {
-        "calls": Locked(),
+        "executors": Locked(),
         "clock": SystemClock(),
-        "ring": print,
-        "chance": random.Random(1),
+        "wake": print,
+        "rng": random.Random(1),
         "writes": LedgerWrites(),
     }
     recorder = Recorder(ledger=None, rescue=rescue, **parts)

@@ -87,7 +87,7 @@ async def test_a_lease_that_does_not_outlive_the_submit_sends_nothing(tmp_path, 
     assert state(services) is JobState.READY
 
 
-async def test_what_a_stopping_crew_has_not_sent_stays(tmp_path):
+async def test_what_a_stopping_worker_has_not_sent_stays(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider)
 
