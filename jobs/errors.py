@@ -24,7 +24,7 @@ class LightfastError(Exception):
     exit_code = 1
 
 
-class BadInput(LightfastError):  # noqa: N818  the contract's name
+class BadInput(LightfastError):
     """The user's input is wrong. `problems`: one line each, the first the most important."""
 
     exit_code = 2
@@ -34,21 +34,21 @@ class BadInput(LightfastError):  # noqa: N818  the contract's name
         super().__init__("\n".join(self.problems))
 
 
-class NeedsPerson(LightfastError):  # noqa: N818  the contract's name
+class NeedsPerson(LightfastError):
     """Work is left, and only a person can help; the same command goes on."""
 
     exit_code = 4
 
 
-class LedgerBusy(LightfastError):  # noqa: N818  the contract's name
+class LedgerBusy(LightfastError):
     """Another process holds the ledger; the message names it."""
 
 
-class LedgerGone(LightfastError):  # noqa: N818  as its neighbours
+class LedgerGone(LightfastError):
     """The ledger's file was removed or replaced while it was in use; the message says where its contents are."""
 
 
-class WrongSchema(LightfastError):  # noqa: N818  the contract's name
+class WrongSchema(LightfastError):
     """The database's schema is not this program's."""
 
 

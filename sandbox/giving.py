@@ -229,5 +229,5 @@ BREAKS: Final = {"cut": _cut, "drop": _drop, "reset": _reset}
 def _transport(request: web.BaseRequest) -> asyncio.Transport:
     if request.transport is None:
         raise ConnectionResetError("the client has gone")
-    assert isinstance(request.transport, asyncio.Transport)  # noqa: S101  TCP
+    assert isinstance(request.transport, asyncio.Transport)  # noqa: S101  of a TCP server it always is
     return request.transport

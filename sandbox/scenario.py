@@ -130,7 +130,7 @@ class Scenario(_Part):
         return self.link_seconds.get(provider, self.link_seconds.get(ALL))
 
 
-class BadScenario(Exception):  # noqa: N818  a writer's ordinary fault
+class BadScenario(Exception):
     """A file that is no scenario: one line a mistake, with its place and what is wrong there."""
 
     def __init__(self, lines: Sequence[str]) -> None:

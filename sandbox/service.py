@@ -6,6 +6,7 @@ import asyncio
 import base64
 import math
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -66,7 +67,7 @@ class Service:
             return await self._submit(request, place, note)
         except Refusal as refusal:
             counts.refused += 1
-            counts.refused_429 += refusal.status == 429  # noqa: PLR2004  HTTP
+            counts.refused_429 += refusal.status == HTTPStatus.TOO_MANY_REQUESTS
             note.status = refusal.status
             return (await give(request, self._api.refused(refusal)))[0]
 
@@ -98,7 +99,9 @@ class Service:
     def _refusal_of(self, trouble: Trouble) -> Refusal:
         if trouble.status:
             kinds = {**KINDS, 404: "not_found"} if trouble.verb == "poll" else KINDS
-            kind = kinds.get(trouble.status, "invalid" if trouble.status < 500 else "server")  # noqa: PLR2004  HTTP
+            kind = kinds.get(
+                trouble.status, "invalid" if trouble.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server"
+            )
             after = retry_after_of(trouble, self._world.now())
             return Refusal(kind, f"trouble on order: {trouble.status}", status=trouble.status, after=after)
         word = (trouble.arguments or ("invalid",))[0]
@@ -194,7 +197,7 @@ class Service:
             world.check_rate(self._provider, key, "poll")
             return await self._tell(request, task)
         except Refusal as refusal:
-            counts.refused_429 += refusal.status == 429  # noqa: PLR2004  HTTP
+            counts.refused_429 += refusal.status == HTTPStatus.TOO_MANY_REQUESTS
             return (await give(request, self._api.refused(refusal)))[0]
 
     async def _tell(self, request: web.BaseRequest, task: Task) -> web.StreamResponse:

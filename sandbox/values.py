@@ -91,7 +91,7 @@ class Task:
         return min((now - self.created_at) / took, 1.0) if took > 0 else 1.0
 
 
-class Refusal(Exception):  # noqa: N818  the APIs' own word is error; ours says what happens
+class Refusal(Exception):
     """The order is not taken. Each API says it in its own words."""
 
     def __init__(

@@ -12,7 +12,7 @@ from jobs.errors import BadInput
 _TOKEN = re.compile(r"(?P<text>[^{}]+)|(?P<brace>\{\{|\}\})|\{(?P<name>[^{}|]+)(?P<bar>\|(?P<default>[^{}]*))?\}")
 
 
-class Missing(Exception):  # noqa: N818  a row's ordinary lack
+class Missing(Exception):
     """A field is empty in this row and the template has no default for it."""
 
     def __init__(self, column: str) -> None:
@@ -102,7 +102,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_SEGMENT = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
 
-class BadPath(Exception):  # noqa: N818  a row's ordinary fault
+class BadPath(Exception):
     """A row's values make no object path: which column, and what would be legal."""
 
     def __init__(self, column: str, value: str, legal: str) -> None:

@@ -44,7 +44,7 @@ class TextFile:
                 raise BadInput(f"{self.name} is a damaged gzip file: {error}.") from error
 
 
-class LongLine(Exception):  # noqa: N818  caught where the line's number is known
+class LongLine(Exception):
     """A line beyond LINE_LIMIT."""
 
 

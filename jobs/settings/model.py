@@ -107,9 +107,9 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003  the library's signature
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic gives it by name
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic gives it by name  pydantic gives it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic gives it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load_settings` has merged."""
         return (init_settings,)
@@ -173,8 +173,8 @@ class Settings(BaseSettings):
             query = self.database_url.partition("?")[2]
             url = _sqlite_url(folder / path) + (f"?{query}" if query else "")
             settings = self.model_copy(update={"database_url": url})
-        settings._source = source  # noqa: SLF001  its own
-        settings._sandbox = sandbox  # noqa: SLF001
+        settings._source = source  # noqa: SLF001  of its own class  its own
+        settings._sandbox = sandbox  # noqa: SLF001  of its own class
         return settings
 
     def with_database(self, path: Path) -> Settings:

@@ -24,7 +24,7 @@ class Problem:
     legal: str
 
 
-class Unmakeable(Exception):  # noqa: N818  the contract's name
+class Unmakeable(Exception):
     """No allowed provider makes the request."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 from providers.dialects.reading import (
@@ -55,12 +56,14 @@ _QUOTA_WORDS = re.compile(
 
 def is_success(response: Response) -> bool:
     """Whether the HTTP status is a 2xx, which is not yet success."""
-    return 200 <= response.status < 300  # noqa: PLR2004  HTTP
+    return HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def is_refusal(response: Response) -> bool:
     """Whether the HTTP status says "certainly not accepted". A 408 comes after the work may have begun."""
-    return 300 <= response.status < 500 and response.status != 408  # noqa: PLR2004  HTTP
+    status = response.status
+    is_3xx_or_4xx = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return is_3xx_or_4xx and status != HTTPStatus.REQUEST_TIMEOUT
 
 
 # -- submits -------------------------------------------------------------------------------------------------------
@@ -93,7 +96,9 @@ def ambiguous(response: Response, code: str, message: str = "") -> Ambiguous:
 def ambiguous_status(response: Response, message: str = "") -> Ambiguous:
     """A status after which the work may have begun."""
     codes = {408: "provider_timeout", 504: "provider_timeout", 524: "provider_timeout"}
-    code = codes.get(response.status, "server_error" if response.status >= 500 else "unreadable_answer")  # noqa: PLR2004  HTTP
+    code = codes.get(
+        response.status, "server_error" if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "unreadable_answer"
+    )
     return ambiguous(response, code, message)
 
 
@@ -116,9 +121,9 @@ def _poll_meaning(status: int, refusals: Mapping[int, Meaning]) -> Meaning:
     kind, code = refusals.get(status, INVALID)
     if kind in (Kind.ACCOUNT, Kind.THROTTLED):
         return kind, code
-    if 300 <= status < 400:  # noqa: PLR2004  HTTP
+    if is_redirect(status):
         return Kind.TRANSIENT, "redirected"
-    return Kind.TRANSIENT, "server_error" if status >= 500 else "unreadable_answer"  # noqa: PLR2004  HTTP
+    return Kind.TRANSIENT, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "unreadable_answer"
 
 
 def about(asked: str, response: Response, outcome: PollOutcome) -> PollOutcome:
@@ -207,4 +212,4 @@ def _status_line(response: Response) -> str:
 
 def is_redirect(status: int) -> bool:
     """Whether a status sends us elsewhere."""
-    return 300 <= status < 400  # noqa: PLR2004  HTTP
+    return HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST

@@ -8,6 +8,7 @@ only", the vendor's own clients say the same path answers with images: both are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
@@ -110,7 +111,10 @@ class ApiMaster:
             return answers.refused(response, _refusal(response.status, body, message), message)
         if answers.is_success(response):
             return _read_code(response, body, message)
-        if response.status >= 500 and NOT_BUILT in f"{answers.error_code(body.get('error'))} {message}":  # noqa: PLR2004  HTTP
+        if (
+            response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            and NOT_BUILT in f"{answers.error_code(body.get('error'))} {message}"
+        ):
             return answers.refused(response, INVALID, message)
         return answers.ambiguous_status(response, message)
 
@@ -132,7 +136,7 @@ class ApiMaster:
         body = read_json(response.body)
         code = code_of(mapping(body).get("code"))
         status = code if answers.is_success(response) and isinstance(code, int) else response.status
-        if status != 200 and not (code is None and answers.is_success(response)):  # noqa: PLR2004  HTTP
+        if status != HTTPStatus.OK and not (code is None and answers.is_success(response)):
             return _read_no_batch(response, mapping(body), status)
         found = _entries(body, frozenset(task_ids))
         told = {name: _read_task(response, entry) for name, entry in found.items() if entry}
@@ -147,7 +151,7 @@ def _read_task(response: Response, body: Mapping[str, Json]) -> PollOutcome:
     """One task, in an envelope of its own or without."""
     code, message = code_of(body.get("code")), answers.error_words(response, body)
     status = response.status if not answers.is_success(response) or code is None else code
-    if status == 404:  # noqa: PLR2004  HTTP
+    if status == HTTPStatus.NOT_FOUND:
         return answers.not_found(response, message)
     task = first(body.get("data")) or body
     state = text(task.get("status")).strip().lower()

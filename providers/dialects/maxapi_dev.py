@@ -8,6 +8,7 @@ key's dashboard decides price and backend. So both are always sent, and a finish
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
@@ -112,7 +113,7 @@ class MaxApiDev:
         """The state, or finished images without one."""
         body = mapping(read_json(response.body))
         message = answers.error_words(response, body)
-        if response.status == 404:  # noqa: PLR2004  HTTP
+        if response.status == HTTPStatus.NOT_FOUND:
             return answers.not_found(response, message)
         state = _state(body)
         if answers.is_success(response) and (state or _finished(body)):

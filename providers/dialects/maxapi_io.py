@@ -7,6 +7,7 @@ may come with HTTP 200; a refusal by moderation carries `data`; `msg` may be Chi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
@@ -117,7 +118,7 @@ class MaxApiIo:
         body = mapping(read_json(response.body))
         code, message = code_of(body.get("code")), words(body.get("msg"), body.get("message"))
         status = response.status if not answers.is_success(response) else code
-        if status == 404:  # noqa: PLR2004  HTTP
+        if status == HTTPStatus.NOT_FOUND:
             return answers.not_found(response, message)
         task, state = mapping(body.get("data")), text(mapping(body.get("data")).get("status")).strip().upper()
         if status == 0 and state:

@@ -146,10 +146,18 @@ def test_every_ignored_rule_has_its_reason_on_its_line():
     assert [line for line in ignored if "#" not in line] == []
 
 
-def test_every_noqa_names_its_rule():
-    bare = re.compile(r"#\s*noqa(?!:)|#\s*type:\s*ignore(?!\[)")
+def test_every_exception_from_a_lint_rule_names_the_rule_and_its_reason():
+    mentioned = re.compile(r"#\s*(?:noqa|type:\s*ignore).*")
+    justified = re.compile(r"# (?:noqa: [A-Z]+\d+(?:, [A-Z]+\d+)*  \S.*|type: ignore\[[\w-]+(?:, ?[\w-]+)*\].*)")
 
-    assert [name_of(path) for path in modules() if bare.search(path.read_text())] == []
+    bare = [
+        f"{name_of(path)}: {found}"
+        for path in modules()
+        for found in mentioned.findall(path.read_text())
+        if not justified.match(found)
+    ]
+
+    assert bare == []
 
 
 def test_the_architecture_page_has_a_line_for_each_package():

@@ -121,9 +121,9 @@ def test_a_new_plan_or_run_says_so_before_it_asks(shop, monkeypatch, words):
 
 
 def _refused(*words) -> str:
-    from typer.testing import CliRunner  # noqa: PLC0415  beside its use
+    from typer.testing import CliRunner  # noqa: PLC0415  slow to import  beside its use
 
-    from cli.main import app  # noqa: PLC0415
+    from cli.main import app  # noqa: PLC0415  slow to import
 
     done = CliRunner().invoke(app, list(words))
     assert done.exception

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def without_intent(patch: pytest.MonkeyPatch) -> None:
     """Sends first: the claim is made, sent, and only then committed."""
 
-    class Undone(Exception):  # noqa: N818  no error
+    class Undone(Exception):
         def __init__(self, claim: Claim) -> None:
             super().__init__()
             self.claim = claim

@@ -272,7 +272,7 @@ class Model:
 
     def _image(self, task: Task, index: int) -> Json:
         if task.b64:
-            import base64  # noqa: PLC0415  seldom
+            import base64  # noqa: PLC0415  seldom needed  seldom
 
             return {"b64_json": base64.b64encode(task.picture(index)).decode()}
         return {"url": self.links(task)[index]}
@@ -335,7 +335,7 @@ REFUSALS = {
 
 
 def _date(at: float) -> str:
-    from email.utils import formatdate  # noqa: PLC0415  seldom
+    from email.utils import formatdate  # noqa: PLC0415  seldom needed  seldom
 
     return formatdate(EPOCH + at, usegmt=True)
 
@@ -345,6 +345,6 @@ def _unix(at: float) -> int:
 
 
 def _iso(at: float) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime  # noqa: PLC0415  seldom needed
 
     return datetime.fromtimestamp(EPOCH + at, UTC).isoformat().replace("+00:00", "Z")

@@ -9,7 +9,7 @@ Data: TypeAlias = bytes | mmap.mmap
 Size: TypeAlias = tuple[int, int]  # width, height in pixels
 
 
-class BadImage(Exception):  # noqa: N818  the contract's name
+class BadImage(Exception):
     """Not a whole image: `truncated`, `corrupt`, `not_an_image`, or `too_many_pixels`."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -32,7 +32,7 @@ Ask = Callable[[Services, Intent, str], Awaitable[T]]
 ADDRESS_LIFE = 24 * 3600.0
 
 
-class Unreachable(Exception):  # noqa: N818  a fact about a reference, told by the submit
+class Unreachable(Exception):
     """A reference cannot be given to the provider; nothing was sent. `later`: it may work then.
 
     `ours`: what is in the way is the destination, which holds up every row and says nothing against this one.

@@ -155,7 +155,7 @@ def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: Reco
         raise ChangedRows(len(changed) - len(free))
 
 
-class ChangedRows(Exception):  # noqa: N818  a fact about the manifest, told to jobs.planning.intake
+class ChangedRows(Exception):
     """Rows that are being worked on have another request now, and nobody said what to do."""
 
     def __init__(self, count: int) -> None:

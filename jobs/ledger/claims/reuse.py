@@ -80,7 +80,7 @@ _SOURCES = _sources()
 # -- recording -----------------------------------------------------------------------------------------------------
 
 
-class FewerToReuse(Exception):  # noqa: N818  a fact about the ledger, told to jobs.planning.intake
+class FewerToReuse(Exception):
     """Images that the plan counted on are not there any more: they would be paid for without a word."""
 
 

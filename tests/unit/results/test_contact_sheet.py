@@ -100,7 +100,7 @@ def test_a_picture_is_shown_with_key_prompt_model_provider_pixels_price_and_flag
     (picture,) = page.of("img")
     assert (picture["src"], picture["width"], picture["height"]) == ("out/catalog/lamp/0.png", "1024", "1536")
     assert {"href": "out/catalog/lamp/0.png"}.items() <= page.of("a")[0].items()
-    for shown in ("lamp", "A lamp", "gpt-image-2", "maxapi.io", "1024 × 1536", "$0.02", "wrong-pixels"):  # noqa: RUF001
+    for shown in ("lamp", "A lamp", "gpt-image-2", "maxapi.io", "1024 × 1536", "$0.02", "wrong-pixels"):  # noqa: RUF001  as the sheet writes it
         assert shown in page.text
 
 
