@@ -22,7 +22,7 @@ USER lightfast
 # A ledger on SQLite, the spool and the rescue file live here: mount a volume.
 WORKDIR /data
 STOPSIGNAL SIGTERM
-# A worker whose lanes look for work touches the file every 10 s (docs/cluster.md); web and beat override this check.
+# A worker whose lanes look for work touches the file every 10 s (docs/how-to/cluster.md); web and beat override this check.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os,sys,time; sys.exit(time.time() - os.stat(os.environ['LIGHTFAST_HEARTBEAT_FILE']).st_mtime > 45)"]
 CMD ["lightfast", "--help"]

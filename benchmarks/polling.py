@@ -235,7 +235,7 @@ def tried(
 
 
 def measure(images: int = IMAGES, seeds: int = 3) -> list[tuple[str, str]]:
-    """Every line of the table in docs/polling.md that needs no server."""
+    """Every line of the table in docs/explanation/polling.md that needs no server."""
     lines = []
     for name, draw in DURATIONS.items():
         for polling in poll_schedule.AIMS:

@@ -8,7 +8,7 @@
     ├── WrongSchema     1   the database is older or newer than this program
     └── StoreError      1   the destination did not take, give or delete an object
 
-`CODES` are the stable codes of `lf_error` and `lf_flags`; docs/errors.md shows the same table.
+`CODES` are the stable codes of `lf_error` and `lf_flags`; docs/reference/errors.md shows the same table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The states of attempts, images, jobs and batches, and which step leads where. Drawn in docs/job_lifecycle.md."""
+"""The states of attempts, images, jobs and batches, and which step leads where: docs/reference/job_lifecycle.md."""
 
 from __future__ import annotations
 

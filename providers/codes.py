@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Kept sorted. `jobs.errors.CODES` takes them in; docs/errors.md shows them.
+#: Kept sorted. `jobs.errors.CODES` takes them in; docs/reference/errors.md shows them.
 CODES: dict[str, str] = {
     "another_task": "An answer about a task named another one, so nothing in it was believed. Asked again by itself.",
     "bad_key": "The provider refused the API key. Nothing was paid; the account is paused. Mend the key.",

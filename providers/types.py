@@ -179,7 +179,7 @@ class Refused:
     """Certainly not accepted, nothing charged."""
 
     kind: Kind
-    code: str  # a stable code of docs/errors.md
+    code: str  # a stable code of docs/reference/errors.md
     message: str
     retry_after: float | None = None  # seconds, where the provider says so
     raw: str = ""

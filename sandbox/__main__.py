@@ -37,7 +37,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8765, help="0 takes any that is free")
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="how it behaves: docs/sandbox.md")
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="how it behaves: docs/reference/sandbox.md")
     parser.add_argument("--seed", type=int, help="of its chance; else the scenario's")
     parser.add_argument("--state", type=Path, metavar="FILE", help="tasks survive a restart")
     parser.add_argument("--with-parent", action="store_true", help="ends when whoever started it is gone")

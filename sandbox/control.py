@@ -1,4 +1,4 @@
-"""GET and POST below /_control/: what happened, and what shall happen. See docs/sandbox.md."""
+"""GET and POST below /_control/: what happened, and what shall happen. See docs/reference/sandbox.md."""
 
 from __future__ import annotations
 

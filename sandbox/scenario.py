@@ -77,7 +77,7 @@ class Rule(_Part):
     @classmethod
     def _known(cls, text: str) -> str:
         if read_trouble(text) is None:
-            raise ValueError(f"{text!r} is no trouble; docs/sandbox.md lists them")
+            raise ValueError(f"{text!r} is no trouble; docs/reference/sandbox.md lists them")
         return text
 
     def parsed(self) -> Trouble:
@@ -157,7 +157,7 @@ _A_SPAN = "seconds as [from, to], as {median = …, sigma = …}, or as {humps =
 
 
 def _told(error: ErrorDetails) -> str:
-    """rules[2].trouble: 'explode' is no trouble; docs/sandbox.md lists them."""
+    """rules[2].trouble: 'explode' is no trouble; docs/reference/sandbox.md lists them."""
     names = list(itertools.takewhile(lambda name: not str(name).startswith(_WAYS), error["loc"]))
     place = "".join(f"[{name + 1}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
     return f"{place or 'the file'}: {_what(error, is_span=len(names) < len(error['loc']))}"

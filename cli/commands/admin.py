@@ -15,7 +15,7 @@ from jobs.errors import BadInput
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
-Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on order; see docs/sandbox.md.")]
+Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on order; see docs/reference/sandbox.md.")]
 
 
 def migrate(*, json: Json = False, config: Config = None) -> int:
@@ -63,4 +63,6 @@ def _say_how(port: int) -> None:
     for provider in PROVIDERS:
         key, base = key_variable(provider), base_url_variable(provider)
         sys.stderr.write(f"  export {key}=any {base}=http://127.0.0.1:{port}/{provider}\n")
-    sys.stderr.write("Then  lightfast run MANIFEST --to DEST  goes there. Ctrl-C ends it. More: docs/sandbox.md\n")
+    sys.stderr.write(
+        "Then  lightfast run MANIFEST --to DEST  goes there. Ctrl-C ends it. More: docs/reference/sandbox.md\n"
+    )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Line = tuple[str, str]
 
-#: Each table: what it sums to, and its parts, as docs/money.md has them.
+#: Each table: what it sums to, and its parts, as docs/reference/money.md has them.
 SET_ASIDE = ("reserved", ("refunded", "in_flight", "unknown", "charged"))
 SPENT = ("charged", ("stored", "waiting", "surplus", "lost", "undelivered", "given_up"))
 AMOUNTS = (SET_ASIDE[0], *SET_ASIDE[1], "at_risk", *SPENT[1])
@@ -83,7 +83,10 @@ def _remarks(sums: Money, prices: str) -> Iterator[Line]:
         yield f"{count(sums.unpriced, 'image')} came at a price nobody knows; they are in none of these", "yellow"
     if not sums.closes:
         yield "These sums do not come out, which is a fault of Lightfast. Please report it.", "red"
-    yield f"{prices}, or yours. The words: docs/money.md. Beside an invoice: lightfast audit --invoice USD", "dim"
+    yield (
+        f"{prices}, or yours. The words: docs/reference/money.md. Beside an invoice: lightfast audit --invoice USD",
+        "dim",
+    )
 
 
 def _document(entries: list[Entry]) -> dict[str, object]:

@@ -32,7 +32,7 @@ def misshapen(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -
 def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:
     """Why a retry found no row. `error`: the code it was asked for."""
     if error and error not in CODES and error not in errors:
-        raise BadInput(f'--error: "{error}" is no code (docs/errors.md). {near(error, errors or CODES)}')
+        raise BadInput(f'--error: "{error}" is no code (docs/reference/errors.md). {near(error, errors or CODES)}')
     if error == "wrong_pixels" and errors.get(error):
         return misshapen(batch, errors)
     there = f"; there are {listed(errors)}" if errors else ""

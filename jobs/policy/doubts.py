@@ -1,8 +1,8 @@
 """When a provider's word that ends something paid is believed: said again, over some time. Pure.
 
 One odd answer is no verdict: providers answer from caches and replicas, and write a task's state before its images.
-How often and since when it was said stands with the attempt, so that a restart goes on counting. docs/polling.md shows
-the same table.
+How often and since when it was said stands with the attempt, so that a restart goes on counting. The same table
+stands in docs/explanation/polling.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every ending of a submit has a class, and every class its reaction. Pure, and the only place that says so.
 
 A provider's own answers are classed by its dialect (`providers/*`, the tables at the top); what is classed here is the
-rest: no answer at all. docs/endings.md shows the same tables.
+rest: no answer at all. docs/reference/endings.md shows the same tables.
 """
 
 from __future__ import annotations

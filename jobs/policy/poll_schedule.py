@@ -299,7 +299,7 @@ class Plan:
         return known.count < self.count * MORE and _distance(believed(known), self.weights) <= MOVED
 
 
-#: What the setting `polling` chooses. Measured in docs/polling.md.
+#: What the setting `polling` chooses. Measured in docs/explanation/polling.md.
 AIMS = {"prompt": Aim(late=0.08, polls=2.38), "thrifty": Aim(late=0.12, polls=1.6)}
 #: Where one request asks about many tasks, a poll is a twentieth of one.
 TOGETHER = Aim(late=0.05, polls=4.0)

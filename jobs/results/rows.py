@@ -105,7 +105,7 @@ EXTRA_TYPES: dict[str, Type] = {
 }
 
 
-#: A held row's code (docs/errors.md) and what is said of it.
+#: A held row's code (docs/reference/errors.md) and what is said of it.
 HELD_CODE = "outcome_unknown"
 HELD_MESSAGE = "Sent, and no readable answer came: it may be paid, and is not sent again by itself."
 

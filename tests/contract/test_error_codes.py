@@ -8,7 +8,7 @@ from jobs import errors
 from jobs.errors import CODES, BadInput, LightfastError, NeedsPerson, StoreError
 from tests.support import ROOT
 
-DOCS = ROOT / "docs" / "errors.md"
+DOCS = ROOT / "docs" / "reference" / "errors.md"
 
 
 def test_the_documented_codes_are_the_codes():

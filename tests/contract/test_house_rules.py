@@ -161,7 +161,7 @@ def test_every_exception_from_a_lint_rule_names_the_rule_and_its_reason():
 
 
 def test_the_architecture_page_has_a_line_for_each_package():
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     told = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", page, flags=re.MULTILINE))
     first_lines = {
         name_of(path.parent): ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].rstrip(".")
@@ -190,7 +190,7 @@ SHORT = 30
 
 
 def test_no_test_sleeps_or_waits_for_a_short_time_without_saying_why():
-    """A test that hopes is red on a slow machine; docs/testing.md names what there is instead."""
+    """A test that hopes is red on a slow machine; docs/explanation/testing.md names what there is instead."""
     hopes = [
         f"{name_of(path)}:{line}"
         for path in sorted((ROOT / "tests").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Addresses that an answer or a manifest may name and nobody may be made to fetch; docs/fetching.md shows them.
+"""Addresses that an answer or a manifest may name and nobody may be made to fetch: docs/reference/fetching.md.
 
 Each is tried for real: a server listens on the loopback addresses of this machine, and hears of none.
 """
@@ -26,7 +26,7 @@ from tests.support.patience import AT_LAST
 from worker.http.client import FetchError, Http
 from worker.local.manifest_sources import local_source
 
-PAGE = ROOT / "docs" / "fetching.md"
+PAGE = ROOT / "docs" / "reference" / "fetching.md"
 
 NO_SUCH_NAME = "the host's name could not be looked up"
 #: What is tried, as the page shows it, and why it is refused. `:PORT` is a server of this machine.

@@ -431,7 +431,7 @@ def test_a_scenario_that_cannot_be_read_stops_the_start(tmp_path):
     first, *others = ended.stderr.splitlines()
     assert first.startswith(f"error: {path}: takes.default: expected seconds as [from, to], as {{median")
     assert others == [
-        f"error: {path}: rules[1].trouble: 'explode' is no trouble; docs/sandbox.md lists them",
+        f"error: {path}: rules[1].trouble: 'explode' is no trouble; docs/reference/sandbox.md lists them",
         f"error: {path}: seeds: there is no such setting",
     ]
 

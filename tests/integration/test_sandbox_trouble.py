@@ -32,7 +32,7 @@ from tests.support.sandbox_client import (
 )
 
 QUICK = {"takes": {"default": [0.0, 0.0]}}
-DOCS = ROOT / "docs" / "sandbox.md"
+DOCS = ROOT / "docs" / "reference" / "sandbox.md"
 SCENARIOS = ROOT / "examples" / "scenarios"
 
 

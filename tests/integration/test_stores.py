@@ -138,7 +138,7 @@ def test_an_object_larger_than_a_multipart_piece_is_whole(store):
 
 def test_of_many_writers_of_one_path_one_wins(store, request):
     if kind_of(request) == "rclone":
-        pytest.skip("it ignores conditions, so nobody can tell; docs/storage.md says so")
+        pytest.skip("it ignores conditions, so nobody can tell; docs/reference/storage.md says so")
     with ThreadPoolExecutor(8) as threads:
         puts = list(threads.map(lambda n: store.put_new("k", b"%d" % n, content_type=PNG), range(8)))
 

@@ -1,1 +1,1 @@
-"""A soak: real processes killed at random while the sandbox counts what is paid. `make soak`; docs/soak.md."""
+"""The soak: kills real processes at random, counts what is paid. `make soak`; docs/explanation/soak.md."""

@@ -1,4 +1,4 @@
-"""The soak, small: `make soak` is the same with 1,000 rows and 25 kills, and on a cluster. docs/soak.md."""
+"""The soak, small: `make soak` is the same with 1,000 rows and 25 kills, and on a cluster. docs/explanation/soak.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the words of docs/money.md say, counted row by row, and held against the ledger's own sums."""
+"""What the words of docs/reference/money.md say, counted row by row, and held against the ledger's own sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.ledger.reports.books import Money, grouped, total
 from jobs.states import AttemptState, ImageState
 from tests.support import ROOT
 
-PAGE = (ROOT / "docs" / "money.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "money.md").read_text()
 IDENTITIES = re.findall(r"^(\w+) = ([\w +]+)$", PAGE, re.MULTILINE)
 
 

@@ -1,6 +1,6 @@
 """Where the money is, as amounts whose sums must come out, and what an invoice may differ by. Pure; micro-dollars.
 
-The words and their sums stand in docs/money.md, and a test holds both to the ledger.
+The words and their sums stand in docs/reference/money.md, and a test holds both to the ledger.
 """
 
 from __future__ import annotations

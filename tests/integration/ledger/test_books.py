@@ -1,4 +1,4 @@
-"""The ledger closes: every sum of docs/money.md comes out, and an audit explains an invoice."""
+"""The ledger closes: every sum of docs/reference/money.md comes out, and an audit explains an invoice."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_a_ledger_that_is_not_there_is_not_made_when_only_asked_for(tmp_path):
 
 
 def test_the_drawing_of_the_states_and_the_table_agree():
-    drawn = (ROOT / "docs" / "job_lifecycle.md").read_text(encoding="utf-8")
+    drawn = (ROOT / "docs" / "reference" / "job_lifecycle.md").read_text(encoding="utf-8")
     lines = [line.split("|")[1:3] for line in drawn.splitlines() if line.startswith("| `")]
     told = {left.strip(" `"): {to.strip(" `") for to in right.split(",") if to.strip(" `-")} for left, right in lines}
 

@@ -11,7 +11,7 @@ from providers.types import Kind
 from tests.support import ROOT
 
 NOW = 1_800_000_000.0
-PAGE = ROOT / "docs" / "polling.md"
+PAGE = ROOT / "docs" / "explanation" / "polling.md"
 
 
 def asked_until_believed(doubt: Doubt, poll_every: float) -> tuple[int, float]:

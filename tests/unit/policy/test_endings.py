@@ -12,7 +12,7 @@ from providers.types import Accepted, Delivered, Kind, Refused
 from tests.support import ROOT
 from tests.support.dialect_shapes import answer, read_submit
 
-PAGE = (ROOT / "docs" / "endings.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "endings.md").read_text()
 PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 BODIES = (b"", b"<html>no</html>", b'{"error":null}', b"[1]")
 
