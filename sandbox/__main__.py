@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from sandbox.memory import Memory
-from sandbox.scenario import BadScenario, Scenario, read_scenario
 from sandbox.server import SandboxServer
+from sandbox.troubles.scenario import BadScenario, Scenario, read_scenario
 
 PARENT_LOOK = 0.25  # seconds between two looks at the parent
 

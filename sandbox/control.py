@@ -10,9 +10,9 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from sandbox.cdn import Cdn
-from sandbox.giving import HANGING, give
-from sandbox.scenario import Scenario
+from sandbox.delivery.answers import HANGING, give
+from sandbox.delivery.cdn import Cdn
+from sandbox.troubles.scenario import Scenario
 from sandbox.values import Answer
 from sandbox.world import World, task_document
 

@@ -11,17 +11,17 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from sandbox.apimaster_api import MODELS, ApimasterApi
-from sandbox.cdn import Cdn
+from sandbox.apis.apimaster import MODELS, ApimasterApi
+from sandbox.apis.maxapi_dev import DevApi
+from sandbox.apis.maxapi_io import IoApi
+from sandbox.apis.service import Service, key_of
 from sandbox.control import Control
-from sandbox.dev_api import DevApi
-from sandbox.giving import give, leave_out
-from sandbox.io_api import IoApi
-from sandbox.pictures import Studio
-from sandbox.scenario import Scenario
-from sandbox.service import Service, key_of
+from sandbox.delivery.answers import give, leave_out
+from sandbox.delivery.cdn import Cdn
+from sandbox.delivery.webhooks import Webhooks
+from sandbox.images.pictures import Studio
+from sandbox.troubles.scenario import Scenario
 from sandbox.values import APIMASTER, MAXAPI_DEV, MAXAPI_IO, Answer, Refusal, Task
-from sandbox.webhooks import Webhooks
 from sandbox.world import World
 
 LARGEST_BODY: Final = 256_000_000  # bytes; references travel in base64 and in forms

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sandbox.scenario import Scenario
-from sandbox.strikes import Troubles
-from sandbox.trouble import Trouble
+from sandbox.troubles.scenario import Scenario
+from sandbox.troubles.strikes import Troubles
+from sandbox.troubles.words import Trouble
 from sandbox.values import APIMASTER, MAXAPI_DEV, MAXAPI_IO, MICROS, Order, Refusal, Task
 
 SUBMITS_KEPT = 400_000  # the newest; older ones are counted only

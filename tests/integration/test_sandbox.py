@@ -15,7 +15,7 @@ import openai
 import pytest
 from PIL import Image
 
-from sandbox import pixels
+from sandbox.images import pixels
 from sandbox.launch import running
 from tests.support.patience import AT_LAST
 from tests.support.sandbox_client import (

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from sandbox.launch import running
-from sandbox.scenario import read_scenario
-from sandbox.trouble import WORDS, in_prompt, read_trouble
+from sandbox.troubles.scenario import read_scenario
+from sandbox.troubles.words import WORDS, in_prompt, read_trouble
 from tests.support import ROOT
 from tests.support.patience import AT_LAST, until
 from tests.support.sandbox_client import (

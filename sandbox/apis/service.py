@@ -11,13 +11,13 @@ from typing import Final
 
 from aiohttp import web
 
-from sandbox.cdn import Cdn
-from sandbox.giving import give
-from sandbox.pictures import CONTENT_TYPES
-from sandbox.pixels import read_size
-from sandbox.trouble import NONE, UNDELIVERED, Subject, Trouble
+from sandbox.delivery.answers import give
+from sandbox.delivery.cdn import Cdn
+from sandbox.delivery.webhooks import Webhooks
+from sandbox.images.pictures import CONTENT_TYPES
+from sandbox.images.pixels import read_size
+from sandbox.troubles.words import NONE, UNDELIVERED, Subject, Trouble
 from sandbox.values import APIMASTER, MAXAPI_IO, TEXTS, Answer, Api, Links, Order, Refusal, Task, spoken
-from sandbox.webhooks import Webhooks
 from sandbox.world import Submit, World, retry_after_of
 
 #: Seconds a link lives where the scenario says nothing: 7 days are documented, but for APIMaster.

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from sandbox.pictures import Picture
+from sandbox.images.pictures import Picture
 
 PLACE: Final = "/cdn/references/"
 FORMATS: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}

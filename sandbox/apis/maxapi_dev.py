@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox import pixels
-from sandbox.fields import Fields, picture_size, read_body
+from sandbox.apis.fields import Fields, picture_size, read_body
+from sandbox.images import pixels
 from sandbox.values import MAXAPI_DEV, Answer, Json, Links, Order, Refusal, Task, spoken
 from sandbox.world import World
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox import pixels
-from sandbox.fields import Fields, read_body, shortened
-from sandbox.references import size_of_reference
+from sandbox.apis.fields import Fields, read_body, shortened
+from sandbox.images import pixels
+from sandbox.images.references import size_of_reference
 from sandbox.values import APIMASTER, Answer, Json, Links, Order, Refusal, Task, spoken
 from sandbox.world import World
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from sandbox.scenario import Rule, Scenario
-from sandbox.trouble import NONE, Subject, Trouble, in_prompt
+from sandbox.troubles.scenario import Rule, Scenario
+from sandbox.troubles.words import NONE, Subject, Trouble, in_prompt
 
 
 class Troubles:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from sandbox.trouble import Subject, Trouble
+from sandbox.troubles.words import Subject, Trouble
 from sandbox.values import Task
 from sandbox.world import World
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from sandbox.giving import give
-from sandbox.pictures import CONTENT_TYPES, Picture, Studio
-from sandbox.references import PLACE, reference
-from sandbox.trouble import Subject, Trouble
+from sandbox.delivery.answers import give
+from sandbox.images.pictures import CONTENT_TYPES, Picture, Studio
+from sandbox.images.references import PLACE, reference
+from sandbox.troubles.words import Subject, Trouble
 from sandbox.values import Answer, Task
 from sandbox.world import World
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox.trouble import Trouble
+from sandbox.troubles.words import Trouble
 from sandbox.values import HUGE, Answer
 
 FOREVER: Final = 3_600.0  # seconds; no client waits as long

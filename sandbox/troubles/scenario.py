@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sandbox.trouble import Trouble, read_trouble
+from sandbox.troubles.words import Trouble, read_trouble
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from sandbox import pixels
-from sandbox.fields import Fields, read_body, shortened
-from sandbox.references import size_of_reference
+from sandbox.apis.fields import Fields, read_body, shortened
+from sandbox.images import pixels
+from sandbox.images.references import size_of_reference
 from sandbox.values import MAXAPI_IO, Answer, Json, Links, Order, Refusal, Task, spoken
 from sandbox.world import World
 

@@ -1,0 +1,1 @@
+"""The three APIs: what each takes, answers and charges."""

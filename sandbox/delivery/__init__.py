@@ -1,0 +1,1 @@
+"""How answers, images and webhooks reach the caller, whole or with trouble."""
