@@ -9,13 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from jobs.formatting import usd
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import Account, Use
 from jobs.ledger.accounts.worker_values import WorkerProcess
 from jobs.ledger.reports.values import Progress
 from jobs.policy.copy_headroom import least_slack, pace
 
-MICROS = 1_000_000
 WORKER_SEEN = 60.0  # seconds since a worker last touched the ledger
 WORKER_GONE = 900.0  # seconds after which a silent one is no longer listed
 BATCHES = 50  # the newest; a label for each batch that ever was would grow for ever
@@ -71,7 +71,7 @@ def _money(progresses: list[Progress]) -> Iterator[Metric]:
             "lost": progress.lost_money,
         }
         for kind, micros in kinds.items():
-            money.add_metric([batch.name, kind], micros / MICROS)
+            money.add_metric([batch.name, kind], usd(micros))
     yield money
 
 
@@ -134,7 +134,7 @@ def _workers(workers: list[WorkerProcess], now: float) -> Iterator[Metric]:
 def _risk(ledger: Ledger, now: float) -> Iterator[Metric]:
     images, micros = ledger.at_risk()
     yield GaugeMetricFamily("lightfast_at_risk_images", "Paid images not yet stored, or unknown.", value=images)
-    yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=micros / MICROS)
+    yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=usd(micros))
     if (first := ledger.first_death()) is not None:
         left = first - now
         yield GaugeMetricFamily("lightfast_least_link_seconds", "Until the first uncopied link dies.", value=left)

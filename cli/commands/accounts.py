@@ -14,9 +14,9 @@ from cli.flow.settings import NOWHERE, read_settings
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
 from cli.output.commands import command
-from cli.output.wording import aligned, day_and_time, span
+from cli.output.wording import aligned
 from jobs.errors import BadInput
-from jobs.results.writers import utc
+from jobs.formatting import day_and_time, duration, utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +189,7 @@ def _found_row(account: Account, declared: Declared | None, standing: AccountsRe
         f"{account.polls_made:,}",
         "" if polls is None else f"{polls:.2f}",
         "" if late is None else f"{late:.1f} s on average",
-        "" if called is None else f"{span(standing.now - called)} ago",
+        "" if called is None else f"{duration(standing.now - called)} ago",
     )
 
 

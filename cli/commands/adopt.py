@@ -14,8 +14,8 @@ from cli.flow.consent import confirm
 from cli.flow.options import Config, Json, Quiet, Sandbox, Yes
 from cli.flow.session import show, show_json
 from cli.flow.settings import NOWHERE, read_settings
-from cli.output import wording
 from cli.output.commands import command
+from jobs import formatting
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _unclear(shelf: FoundObjects, where: str) -> str:
     images = shelf.found.unclear
     batches = sorted({name for each in images for name in (each.batch, *each.others)})
     return (
-        f"{where}: {wording.count(len(images), 'image')} may be of batch {' or '.join(batches)}, and nothing but "
+        f"{where}: {formatting.count(len(images), 'image')} may be of batch {' or '.join(batches)}, and nothing but "
         f"their paths tells ({min(each.path for each in images)}): the templates of these batches do not name them. "
         "One batch's images would be taken for another's rows. Move what is of one batch, with its mark, to a folder "
         "of its own (.lightfast/BATCH.json below it), and adopt each folder. Nothing was recorded."
@@ -163,10 +163,10 @@ def _page(shelf: FoundObjects, where: str) -> Iterator[Line]:
     found = shelf.found
     for name, rows in found.rows.items():
         images = sum(len(row.images) for row in rows)
-        yield f"{name}: {wording.count(images, 'image')} of {wording.count(len(rows), 'row')} at {where}", "bold"
+        yield f"{name}: {formatting.count(images, 'image')} of {formatting.count(len(rows), 'row')} at {where}", "bold"
         blind = sum(row.request_hash is None for row in rows)
         if blind:
-            rows_ = wording.count(blind, "row")
+            rows_ = formatting.count(blind, "row")
             yield (
                 f"  nothing tells what {rows_} asked for: the next manifest's rows of the same keys are taken for them",
                 "",
@@ -179,17 +179,20 @@ def _page(shelf: FoundObjects, where: str) -> Iterator[Line]:
             )
             yield "  use it: two ledgers pay twice", "yellow"
     if found.mixed:
-        yield f"  {wording.count(found.mixed, 'row')} with images of different requests: the most common one counts", ""
+        yield (
+            f"  {formatting.count(found.mixed, 'row')} with images of different requests: the most common one counts",
+            "",
+        )
     if found.doubles:
-        yield f"  {wording.count(found.doubles, 'object')} for a place that another has: left out", ""
+        yield f"  {formatting.count(found.doubles, 'object')} for a place that another has: left out", ""
     if found.foreign:
-        yield f"  {wording.count(found.foreign, 'object')} of somebody else: left out", ""
+        yield f"  {formatting.count(found.foreign, 'object')} of somebody else: left out", ""
 
 
 def _done(done: list[Adopted], *, sandbox: bool) -> Iterator[Line]:
     for each in done:
         there = f", {each.there:,} were on record already" if each.there else ""
-        yield f"{each.batch}: {wording.count(each.rows, 'row')} on record as stored{there}", "bold green"
+        yield f"{each.batch}: {formatting.count(each.rows, 'row')} on record as stored{there}", "bold green"
         unreadable = each.reading.unreadable
         yield from ((f"  left out: {problem}", "red") for problem in unreadable[:FEW])
         if len(unreadable) > FEW:

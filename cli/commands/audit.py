@@ -12,11 +12,11 @@ import typer
 from cli.flow.options import Config, Json, Overwrite, Sandbox, read_money, read_option
 from cli.flow.outputs import OutputOptions, opened, target_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, open_session, show, show_json
-from cli.output.wording import aligned, count, money
+from cli.output.wording import aligned
 from jobs.errors import BadInput
+from jobs.formatting import count, money, usd
 from jobs.ledger.reports.books import Tally
 from jobs.results.rows import Column, Type
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.books import AuditLine
@@ -216,8 +216,8 @@ def _verdict(tally: Tally, invoice: int) -> Iterator[Line]:
     )
     priced = tally.delivered - tally.unpriced
     if priced:
-        theirs, ours = invoice / priced / MICROS, tally.charged / priced / MICROS
-        yield f"  an image costs ${theirs:.4f} by the invoice, ${ours:.4f} by the prices on record;", ""
+        theirs, ours = round(invoice / priced), round(tally.charged / priced)
+        yield f"  an image costs {money(theirs)} by the invoice, {money(ours)} by the prices on record;", ""
         yield "  is your price another than the list's? [accounts.NAME.prices]; compare line by line by task_id", ""
 
 
@@ -239,11 +239,11 @@ def _document(tally: Tally, invoice: int | None) -> dict[str, object]:
         "attempts": tally.attempts,
         "images_delivered": tally.delivered,
         "unpriced_images": tally.unpriced,
-        **{name: getattr(tally, name) / MICROS for name in amounts},
+        **{name: usd(getattr(tally, name)) for name in amounts},
     }
     if invoice is not None:
         beyond = tally.beyond(invoice)
-        between = {"least": tally.least / MICROS, "most": tally.most / MICROS}
-        difference = {"difference": (invoice - tally.charged) / MICROS, "not_explained": beyond / MICROS}
-        told["invoice"] = {"usd": invoice / MICROS, **difference, **between}
+        between = {"least": usd(tally.least), "most": usd(tally.most)}
+        difference = {"difference": usd(invoice - tally.charged), "not_explained": usd(beyond)}
+        told["invoice"] = {"usd": usd(invoice), **difference, **between}
     return told

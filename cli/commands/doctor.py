@@ -13,6 +13,7 @@ import typer
 from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import show, show_json
 from cli.output import wording
+from jobs import formatting
 from jobs.errors import MOVED, BadInput, LightfastError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _database(settings: Settings) -> Diagnosis:
         if why := ledger.unwritable():
             return Diagnosis(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
         images, money = ledger.at_risk()
-        risk = f"; at risk now: {wording.count(images, 'image')}, {wording.money(money)}" if images else ""
+        risk = f"; at risk now: {formatting.count(images, 'image')}, {formatting.money(money)}" if images else ""
         if missing := ledger.stranded(limits_of(settings)):
             return Diagnosis(what="database", verdict="problem", text="; ".join(map(told, missing)))
         offset = ledger.clock_offset()
@@ -133,7 +134,7 @@ def durability(settings: Settings) -> Iterator[Diagnosis]:
         if ledger.has_moved():
             yield Diagnosis(what="durability", verdict="problem", text=MOVED)
         if tasks := ledger.tasks_of_nobody():
-            text = f"{wording.count(len(tasks), 'provider task')} paid for by rows that a restore has forgotten"
+            text = f"{formatting.count(len(tasks), 'provider task')} paid for by rows that a restore has forgotten"
             yield Diagnosis(what="durability", verdict="note", text=f"{text}: {', '.join(tasks[:5])}")
     finally:
         ledger.close()
@@ -263,6 +264,6 @@ def _tell(findings: list[Diagnosis], *, json: bool, sandbox: bool) -> None:
         show_json({"command": "doctor", "healthy": not problems, "findings": listed})
         return
     lines = wording.aligned([(each.what, each.verdict, each.text) for each in findings])
-    verdict = f"{wording.count(problems, 'problem')} to mend." if problems else "Ready: nothing stands in the way."
+    verdict = f"{formatting.count(problems, 'problem')} to mend." if problems else "Ready: nothing stands in the way."
     styled = [(line, _STYLES[each.verdict]) for line, each in zip(lines, findings, strict=True)]
     show([*styled, (verdict, "bold")], sandbox=sandbox)

@@ -12,9 +12,9 @@ from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, show, show_json
 from cli.output.commands import command
-from cli.output.wording import count, day_and_minute, money, shorten
+from cli.output.wording import shorten
 from jobs.errors import BadInput
-from providers.types import MICROS
+from jobs.formatting import count, day_and_minute, money, usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def give_up(
         given_up = session.ledger.give_up([each.image_id for each in waiting], now)
         _tell(session, batch, waiting, given_up, key)
     if json:
-        show_json({"batch": batch, "given_up": given_up, "lost_usd": _price(waiting) / MICROS})
+        show_json({"batch": batch, "given_up": given_up, "lost_usd": usd(_price(waiting))})
     return 0
 
 

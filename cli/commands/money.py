@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cli.flow.session import LedgerSession, show, show_json
-from cli.output.wording import aligned, count
+from cli.output.wording import aligned
+from jobs.formatting import count, money, money_column, usd
 from jobs.ledger.reports.books import grouped, total
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.books import Entry, Money
@@ -27,7 +27,7 @@ def show_money(session: LedgerSession, batch: str | None, *, json: bool, sandbox
     reused = session.ledger.reused(batch)
     if json:
         images, micros = reused
-        show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": micros / MICROS}})
+        show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": usd(micros)}})
     else:
         show(_page(entries, reused, sandbox=sandbox), sandbox=sandbox)
 
@@ -45,40 +45,35 @@ def _rows(entries: Iterable[Entry]) -> Iterator[tuple[str, str, Money]]:
 
 def _page(entries: list[Entry], reused: tuple[int, int], *, sandbox: bool) -> Iterator[Line]:
     rows = list(_rows(entries))
-    digits = _digits(rows)
+    written = _written(rows)
     for whole, parts in (SET_ASIDE, SPENT):
-        yield from _table(rows, whole, parts, digits)
+        yield from _table(written, whole, parts)
         yield "", ""
     sums = rows[0][2]
     yield from _remarks(sums, "Made-up prices" if sandbox else "List prices")
     images, micros = reused
     if images:
-        yield f"reused: {count(images, 'image')} taken from other rows, up to ${micros / MICROS:,.2f} not spent", ""
+        yield f"reused: {count(images, 'image')} taken from other rows, up to {money(micros)} not spent", ""
 
 
-def _table(rows: list[tuple[str, str, Money]], whole: str, parts: tuple[str, ...], digits: int) -> Iterator[Line]:
+def _table(rows: list[tuple[str, str, dict[str, str]]], whole: str, parts: tuple[str, ...]) -> Iterator[Line]:
     plus = [f"{'=' if at == 0 else '+'} {part.replace('_', ' ').upper()}" for at, part in enumerate(parts)]
     head = ("USD", "", whole.upper(), *plus)
-    lines = [(kind, name, *_amounts(sums, (whole, *parts), digits)) for kind, name, sums in rows]
+    lines = [(kind, name, *(amounts[each] for each in (whole, *parts))) for kind, name, amounts in rows]
     first, *rest = aligned([head, *lines], right=frozenset(range(2, len(head))))
     yield first, "bold"
     yield from ((line, "") for line in rest)
 
 
-def _amounts(sums: Money, names: tuple[str, ...], digits: int) -> Iterator[str]:
-    for name in names:
-        yield f"{getattr(sums, name) / MICROS:,.{digits}f}"
-
-
-def _digits(rows: list[tuple[str, str, Money]]) -> int:
-    """As many as the finest amount has, so that what is shown adds up as what is on record."""
-    amounts = [getattr(sums, name) for _, _, sums in rows for name in AMOUNTS]
-    return next((digits for digits in (2, 4) if not any(each % 10 ** (6 - digits) for each in amounts)), 6)
+def _written(rows: list[tuple[str, str, Money]]) -> list[tuple[str, str, dict[str, str]]]:
+    """The rows with their amounts in one precision, so that what is shown adds up as what is on record."""
+    texts = iter(money_column([getattr(sums, name) for _, _, sums in rows for name in AMOUNTS]))
+    return [(kind, name, {each: next(texts) for each in AMOUNTS}) for kind, name, _ in rows]
 
 
 def _remarks(sums: Money, prices: str) -> Iterator[Line]:
     if sums.at_risk:
-        yield f"at risk: ${sums.at_risk / MICROS:,.2f} in flight or unknown may be paid for nothing yet", ""
+        yield f"at risk: {money(sums.at_risk)} in flight or unknown may be paid for nothing yet", ""
     if sums.unpriced:
         yield f"{count(sums.unpriced, 'image')} came at a price nobody knows; they are in none of these", "yellow"
     if not sums.closes:
@@ -95,7 +90,7 @@ def _document(entries: list[Entry]) -> dict[str, object]:
         "closes": total(entries).closes,
         "money": [
             {"of": kind, "name": name or None, "unpriced_images": sums.unpriced}
-            | {each: getattr(sums, each) / MICROS for each in AMOUNTS}
+            | {each: usd(getattr(sums, each)) for each in AMOUNTS}
             for kind, name, sums in _rows(entries)
         ],
     }

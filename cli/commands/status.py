@@ -17,7 +17,8 @@ from cli.output.accounts import day_document, day_line, failing_document, state_
 from cli.output.commands import command
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
-from cli.output.wording import aligned, count, day_and_time, dollars, listed, money, shorten, size, span
+from cli.output.wording import aligned, shorten
+from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size, usd, utc
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.progress import (
     day_budget_line,
@@ -30,9 +31,7 @@ from jobs.results.progress import (
     trouble_line,
     unwritable_line,
 )
-from jobs.results.writers import utc
 from jobs.states import BatchState, JobState
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account
@@ -86,7 +85,7 @@ def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
     if not standing:
         return [("No batch yet.", "")]
     head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
-    spent = dollars([progress.batch.charged for progress in standing])
+    spent = money_column([progress.batch.charged for progress in standing])
     rows = [_row(progress, usd) for progress, usd in zip(standing, spent, strict=True)]
     first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
     styles = (_style(progress) for progress in standing)
@@ -235,7 +234,7 @@ def _money(progress: Progress) -> str:
 def _link(progress: Progress, now: float) -> Iterator[Line]:
     dies = progress.least_expiry
     if dies is not None:
-        left = f"the first dies {day_and_time(dies)}, in {span(dies - now)}" if dies > now else "the first is dead"
+        left = f"the first dies {day_and_time(dies)}, in {duration(dies - now)}" if dies > now else "the first is dead"
         yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
 
 
@@ -260,7 +259,7 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
         return
     spare = least_slack(backlog, a_second, now)
     if spare is not None:
-        said = f"{span(spare)} to spare" if spare > 0 else "no time left: it would die before its copy"
+        said = f"{duration(spare)} to spare" if spare > 0 else "no time left: it would die before its copy"
         links = f"{count(backlog.waiting, 'link')} to this destination"
         colour = "" if spare > 0 else "red"
         yield (
@@ -279,10 +278,10 @@ def _pace(progress: Progress, now: float) -> Iterator[Line]:
     a_second = images_per_second(progress, now) if images_to_come(progress) else None
     if a_second:
         left = seconds_left(progress, now)
-        told = f", about {span(left)} left" if left is not None else "; nothing is on its way now"
+        told = f", about {duration(left)} left" if left is not None else "; nothing is on its way now"
         yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
     elif rows_left(progress) and progress.next_at is not None and progress.next_at > now:
-        yield f"next\tthe earliest waiting row goes again in {span(progress.next_at - now)}", ""
+        yield f"next\tthe earliest waiting row goes again in {duration(progress.next_at - now)}", ""
 
 
 def _risk_lines(risk: tuple[int, int]) -> list[Line]:
@@ -349,7 +348,7 @@ def _document(progress: Progress) -> dict[str, object]:
                 "index": each.slot,
                 "code": each.code,
                 "message": each.message,
-                "usd": each.money / MICROS,
+                "usd": usd(each.money),
             }
             for each in progress.stuck
         ],
@@ -370,12 +369,12 @@ def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
 def _money_document(progress: Progress) -> dict[str, float | None]:
     batch = progress.batch
     return {
-        "budget": None if batch.budget is None else batch.budget / MICROS,
-        "spent": batch.charged / MICROS,
-        "reserved": batch.reserved / MICROS,
-        "estimated_rest": progress.remaining_money / MICROS,
-        "unknown_at_most": progress.unknown_money / MICROS,
-        "lost": progress.lost_money / MICROS,
+        "budget": usd(batch.budget),
+        "spent": usd(batch.charged),
+        "reserved": usd(batch.reserved),
+        "estimated_rest": usd(progress.remaining_money),
+        "unknown_at_most": usd(progress.unknown_money),
+        "lost": usd(progress.lost_money),
     }
 
 
@@ -393,4 +392,4 @@ def _slack_document(backlog: Backlog | None, now: float) -> dict[str, object]:
 
 
 def _risk_document(risk: tuple[int, int]) -> dict[str, object]:
-    return {"images": risk[0], "usd": risk[1] / MICROS}
+    return {"images": risk[0], "usd": usd(risk[1])}

@@ -31,6 +31,7 @@ from cli.output import copy_stops, wording
 from cli.output.commands import command
 from cli.output.emergency_stop import told
 from cli.output.retries import nothing_to_retry
+from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.progress import images_on_their_way
@@ -134,13 +135,13 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     """Another budget: asks for what may now be spent beyond what was agreed to."""
     spent = batch.charged + batch.reserved
     if cap < spent:
-        so_far = f"{wording.money(spent)} is spent or reserved already"
-        raise BadInput(f"--budget {wording.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
+        so_far = f"{formatting.money(spent)} is spent or reserved already"
+        raise BadInput(f"--budget {formatting.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
     rest = session.ledger.progress(batch.name).remaining_money
     coming = min(rest, cap - spent)
     note(
-        f"{batch.name}: {wording.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
-        f"budget {wording.money(cap)}"
+        f"{batch.name}: {formatting.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
+        f"budget {formatting.money(cap)}"
     )
     beyond = max(0, spent + coming - batch.agreed)
     warn(session.ledger, sandbox=session.settings.is_sandbox)
@@ -175,7 +176,7 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
     with open_session(config, sandbox=sandbox) as session:
         find_batch(session.ledger, batch)
         count = session.ledger.cancel(batch, time.time())
-        left = f"{wording.count(count, 'row')} will not be made" if count else "no row was left to make"
+        left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
         coming = session.ledger.progress(batch)
         stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
         text = f"{batch} is cancelled for good: {left}.{stored}"
@@ -294,7 +295,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
             return _nothing_to_do(again, session)
-        note(f"{again.command}: {wording.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
+        note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
         warn(session.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not session.ledger.is_sqlite:
@@ -324,7 +325,7 @@ def _for_the_workers(
     _told(
         session,
         again.batch,
-        f"{wording.count(count, 'row')} ready again{_by_whom(session)}.",
+        f"{formatting.count(count, 'row')} ready again{_by_whom(session)}.",
         json=again.json,
         rows=count,
     )

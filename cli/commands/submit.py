@@ -27,8 +27,8 @@ from cli.flow.options import (
 from cli.flow.session import NOBODY, SIGN_OF_LIFE, LedgerSession, find_batch, note, open_session, show_json
 from cli.flow.settings import read_settings
 from cli.output.commands import command
-from cli.output.wording import count
 from jobs.errors import BadInput
+from jobs.formatting import count
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings

@@ -16,11 +16,11 @@ from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Yes
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
 from cli.output.commands import command
-from cli.output.wording import aligned, count, day_and_time, money
+from cli.output.wording import aligned
 from jobs.errors import BadInput, LightfastError
+from jobs.formatting import count, day_and_time, money, usd, utc
 from jobs.planning.survey import cancelled_for_good
-from jobs.results.writers import utc
-from providers.types import MICROS, NotFound, Unreadable
+from providers.types import NotFound, Unreadable
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import UnknownAttempt
@@ -165,7 +165,7 @@ def at_most(attempts: list[UnknownAttempt]) -> str:
 
 def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
     return {
-        "at_most_usd": _money(attempts) / MICROS,
+        "at_most_usd": usd(_money(attempts)),
         "unknown": [
             {
                 "batch": attempt.batch,
@@ -174,7 +174,7 @@ def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
                 "provider": attempt.provider,
                 "provider_model": attempt.provider_model,
                 "images": list(attempt.slots),
-                "at_most_usd": attempt.money / MICROS if attempt.price_known else None,
+                "at_most_usd": usd(attempt.money) if attempt.price_known else None,
                 "sent_at": utc(attempt.sent_at),
                 "code": attempt.code,
                 "message": attempt.message,

@@ -17,6 +17,7 @@ from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output import wording
 from cli.output.commands import command
+from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
 from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
 from jobs.states import ImageState
@@ -162,7 +163,7 @@ _HOW = {"quick": "by size and name", "hash": "by hash", "deep": "by hash and a f
 def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *, everything: bool) -> Iterator[Line]:
     """Counts, the findings in a table, and what helps."""
     bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
-    head = f"{batch.name}: {wording.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
+    head = f"{batch.name}: {formatting.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
     yield f"{head}: {', '.join(bad)}", "bold red" if report.findings else "bold green"
     shown = report.findings if everything else report.findings[:FEW]
     rows = [("  KEY", "IMAGE", "IS", "BECAUSE"), *(_row(each) for each in shown)]
@@ -175,7 +176,10 @@ def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *,
 
 def _named(named: dict[str, int]) -> Iterator[Line]:
     for dest, number in named.items():
-        yield f"  not looked at: {wording.count(number, 'image')} at {dest}, with the batch that stored them there", ""
+        yield (
+            f"  not looked at: {formatting.count(number, 'image')} at {dest}, with the batch that stored them there",
+            "",
+        )
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -189,11 +193,11 @@ def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator
         yield _told_of(batch, mended), ""
     elif to_copy and not mended:
         again = command(f"verify {batch.name} --repair", sandbox=batch.sandbox)
-        yield f"  {wording.count(len(to_copy), 'image')} can be copied again for nothing: {again}", ""
+        yield f"  {formatting.count(len(to_copy), 'image')} can be copied again for nothing: {again}", ""
     if to_redo:
         keys = " ".join(f"--key {shlex.quote(key)}" for key in dict.fromkeys(f.kept.key for f in to_redo[:FEW]))
         more = " …" if len(to_redo) > FEW else ""
-        what = f"{wording.count(len(to_redo), 'image')} only a new one can replace, which costs money"
+        what = f"{formatting.count(len(to_redo), 'image')} only a new one can replace, which costs money"
         yield f"  {what}: {command(f'redo {batch.name} {keys}', sandbox=batch.sandbox)}{more}", ""
 
 

@@ -13,13 +13,11 @@ from cli.flow.options import BatchName, Config, Json, Sandbox
 from cli.flow.session import LedgerSession, demand_key, find_batch, open_session, show, show_json
 from cli.output import copy_stops
 from cli.output.commands import command
-from cli.output.wording import count, day_and_time, money, size, span
 from jobs.facts import CHARGE_ESTIMATED
+from jobs.formatting import count, day_and_time, duration, money, size, usd, utc
 from jobs.results.progress import prices_of
 from jobs.results.rows import is_stuck, place_of, plain_address, row_values
-from jobs.results.writers import utc
 from jobs.states import AttemptState, ImageState, JobState
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -207,7 +205,7 @@ def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -
     audited = f" (attempt {attempt.attempt_id} of an audit)"
     yield attempt.created_at, f"{name}: on its way to {whom} for {_images(attempt.slots)}{reserved}{audited}", ""
     if attempt.accepted_at is not None:
-        took = span(attempt.accepted_at - attempt.created_at)
+        took = duration(attempt.accepted_at - attempt.created_at)
         yield (
             attempt.accepted_at,
             f"{name}: accepted after {took} as provider task {attempt.task_id or '(not named)'}",
@@ -256,9 +254,9 @@ def _ending(attempt: AttemptStory) -> str:
     aside = f"{charge}: what was set aside, for nobody told ({CHARGE_ESTIMATED})"
     free = aside if attempt.charged else "nothing charged"
     return {
-        AttemptState.SUCCEEDED.value: f"made after {span(since)}{polls}; {charge}",
+        AttemptState.SUCCEEDED.value: f"made after {duration(since)}{polls}; {charge}",
         AttemptState.FAILED.value: (
-            f"the provider's task failed after {span(since)}{polls}: {error.rstrip('.')}; {free}"
+            f"the provider's task failed after {duration(since)}{polls}: {error.rstrip('.')}; {free}"
         ),
         AttemptState.LOST.value: f"the provider no longer knows the task: {error}; {charge}",
         AttemptState.REFUSED.value: f"certainly not accepted: {error}; nothing charged",
@@ -370,7 +368,7 @@ def _document(story: Story, batch: Batch) -> dict[str, object]:
         "urls": values["lf_urls"],
         "error": values["lf_error"],
         "message": values["lf_message"],
-        "cost_usd": None if cost is None else cost / MICROS,
+        "cost_usd": usd(cost),
         "attempts": [_attempt(attempt) for attempt in story.attempts],
         "events": [
             {"at": utc(event.at), "name": event.name, "attempt": event.attempt_id, **event.detail}
@@ -404,8 +402,8 @@ def _attempt(attempt: AttemptStory) -> dict[str, object]:
         "accepted_at": utc(attempt.accepted_at) if attempt.accepted_at is not None else None,
         "finished_at": utc(attempt.finished_at) if attempt.finished_at is not None else None,
         "polls": attempt.polls,
-        "reserved_usd": attempt.reserved / MICROS,
-        "charged_usd": attempt.charged / MICROS if attempt.price_known else None,
+        "reserved_usd": usd(attempt.reserved),
+        "charged_usd": usd(attempt.charged) if attempt.price_known else None,
         "code": attempt.code,
         "message": attempt.message,
         "answer": attempt.raw,

@@ -6,6 +6,7 @@ import sys
 
 from cli.flow.options import is_terminal
 from cli.output import wording
+from jobs import formatting
 from jobs.errors import BadInput
 
 
@@ -50,7 +51,7 @@ def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
 
 
 def _cost(amount: int, unpriced: int) -> str:
-    images = f"{wording.count(unpriced, 'image')} at a price nobody knows"
+    images = f"{formatting.count(unpriced, 'image')} at a price nobody knows"
     if not unpriced:
         return f"{wording.at_most(amount)}"
     return f"{wording.at_most(amount)} and {images}" if amount else images

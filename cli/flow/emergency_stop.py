@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cli.flow.session import LedgerSession, note, show_json
-from cli.output import wording
 from cli.output.commands import command
 from cli.output.emergency_stop import document, told
+from jobs import formatting
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -27,7 +27,7 @@ def stop_all(session: LedgerSession, *, json: bool) -> int:
     ledger = session.ledger
     stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
     fates = _settled(ledger, stopped.claimed)
-    before = "" if stopped.anew else f" They were already, since {wording.day_and_time(stopped.stop.since)}."
+    before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
     note(_on_the_wire(ledger, fates))
     if json:
@@ -55,10 +55,12 @@ def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:
 
 
 def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
-    back = f" {wording.count(fates.given_back, 'submit')} claimed and not sent: given back." if fates.given_back else ""
+    back = (
+        f" {formatting.count(fates.given_back, 'submit')} claimed and not sent: given back." if fates.given_back else ""
+    )
     if not fates.open:
         return f"Nothing is on the wire.{back} What is paid is polled, copied and stored."
-    submits = wording.count(fates.open, "submit")
+    submits = formatting.count(fates.open, "submit")
     if ledger.is_sqlite and not ledger.is_held():
         return f"{submits} may have left when the last run was killed; the next one tells.{back}"
     verb = "is" if fates.open == 1 else "are"
@@ -73,7 +75,9 @@ def lift_stop(session: LedgerSession, *, json: bool) -> int:
     if stood is None:
         note(f"Submits were not stopped.{still}")
     else:
-        note(f"Submits go on. They had been stopped since {wording.day_and_time(stood.since)}, by {stood.by}.{still}")
+        note(
+            f"Submits go on. They had been stopped since {formatting.day_and_time(stood.since)}, by {stood.by}.{still}"
+        )
     if json:
         show_json({"command": "resume", "all": True, "was_stopped": stood and document(stood), "paused": paused})
     return 0

@@ -18,6 +18,7 @@ from cli.output.commands import command
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
+from jobs import formatting
 from jobs.results.progress import next_try_line, out_of_manifest, prices_of
 from jobs.states import BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
@@ -131,7 +132,7 @@ def stopping_line(in_the_air: int) -> str:
     """What the first Ctrl-C is answered with."""
     if not in_the_air:
         return "stopping: no submit is in the air (Ctrl-C again quits at once)"
-    submits = wording.count(in_the_air, "submit")
+    submits = formatting.count(in_the_air, "submit")
     return f"stopping: {submits} in the air, waiting for the answers (Ctrl-C again quits at once)"
 
 
@@ -166,14 +167,14 @@ def summary(ended: RunOutcome, then: str = "") -> Iterator[Line]:
 
 
 def _headline(ended: RunOutcome) -> str:
-    name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {wording.span(ended.seconds)}"
+    name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {formatting.duration(ended.seconds)}"
     if ended.ending.reason is Reason.DONE:
         return f"{name}: finished{took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
         needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
         if not needy:
-            return f"{name}: ended, {wording.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
-        return f"{name}: finished{took}, {wording.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
+            return f"{name}: ended, {formatting.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
+        return f"{name}: finished{took}, {formatting.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
 
 
@@ -183,7 +184,7 @@ def _all_done(progress: Progress) -> str:
     if not (bad or skipped):
         return "every row is done"
     parts = [f"{bad:,} bad left out"] * bool(bad) + [f"{skipped:,} skipped"] * bool(skipped)
-    return ", ".join([f"{wording.count(progress.jobs.get(JobState.DONE, 0), 'row')} done", *parts])
+    return ", ".join([f"{formatting.count(progress.jobs.get(JobState.DONE, 0), 'row')} done", *parts])
 
 
 def _rows(progress: Progress) -> Iterator[Line]:
@@ -194,9 +195,9 @@ def _rows(progress: Progress) -> Iterator[Line]:
     for state, number in _states(progress, tuple(JobState)):
         told = tellers[state](progress) if state in tellers else ""
         style = "green" if state is JobState.DONE else "yellow" if state in _NEEDS_EYES else ""
-        yield f"  {state:{_LABEL - 2}}{wording.count(number, 'row'):>12}   {told}".rstrip(), style
+        yield f"  {state:{_LABEL - 2}}{formatting.count(number, 'row'):>12}   {told}".rstrip(), style
     if len(ended_badly) > 1:
-        rows = wording.count(sum(progress.errors.values()), "row")
+        rows = formatting.count(sum(progress.errors.values()), "row")
         yield f"  {'reasons':{_LABEL - 2}}{rows:>12}   {_reasons(progress)}", "yellow"
 
 
@@ -207,25 +208,27 @@ def _states(progress: Progress, states: tuple[JobState, ...]) -> Iterator[tuple[
 
 
 def _done(progress: Progress) -> str:
-    images = wording.count(progress.images_stored, "image")
+    images = formatting.count(progress.images_stored, "image")
     if progress.jobs.get(JobState.PARTIAL) or progress.errors.get("wrong_pixels"):
         images += " of all rows"  # of those that ended badly too
     odd = f" ({progress.wrong_pixels:,} with other pixels than asked for)" if progress.wrong_pixels else ""
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
-    return f"{images}{odd}, {wording.size(progress.bytes_stored)} -> {progress.batch.dest}{out}"
+    return f"{images}{odd}, {formatting.size(progress.bytes_stored)} -> {progress.batch.dest}{out}"
 
 
 def _reasons(progress: Progress) -> str:
     """By code, of all rows that ended badly."""
-    return wording.listed(progress.errors)
+    return formatting.listed(progress.errors)
 
 
 def _held(progress: Progress) -> str:
     """Rows whose outcome nobody knows, and rows whose paid images cannot be stored."""
-    stuck = f"{wording.count(progress.images_stuck, 'paid image')} ({wording.money(progress.stuck_money)}) at risk"
+    stuck = (
+        f"{formatting.count(progress.images_stuck, 'paid image')} ({formatting.money(progress.stuck_money)}) at risk"
+    )
     told = [f"{stuck}: not stored without you, see below"] if progress.images_stuck else []
     if progress.images_unknown or not told:
-        money = wording.money(progress.unknown_money)
+        money = formatting.money(progress.unknown_money)
         look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
         told.append(f"outcome unknown, at most {money}:    {look}")
     return "; ".join(told)
@@ -233,12 +236,12 @@ def _held(progress: Progress) -> str:
 
 def _money(progress: Progress) -> str:
     batch = progress.batch
-    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
+    of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
     parts = [
-        f"{wording.money(batch.charged)}{of} ({prices_of(batch)})",
-        *([f"{wording.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
-        f"unknown at most {wording.money(progress.unknown_money)}",
-        f"lost {wording.money(progress.lost_money)}",
+        f"{formatting.money(batch.charged)}{of} ({prices_of(batch)})",
+        *([f"{formatting.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
+        f"unknown at most {formatting.money(progress.unknown_money)}",
+        f"lost {formatting.money(progress.lost_money)}",
     ]
     return f"{'money':{_LABEL}}{', '.join(parts)}"
 
@@ -252,7 +255,7 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
         left = ended.progress.jobs.get(JobState.READY, 0)
-        waiting = f"{wording.count(left, 'row')} wait{'s' if left == 1 else ''}"
+        waiting = f"{formatting.count(left, 'row')} wait{'s' if left == 1 else ''}"
         rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
         yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
@@ -287,7 +290,7 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
     if progress.batch.state is BatchState.CANCELLED:
         return
     if again := retried(progress.errors):
-        yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {wording.count(again, 'row')}"
+        yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {formatting.count(again, 'row')}"
     yield from stuck_lines(progress)
     yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
 
@@ -296,7 +299,7 @@ def _raise(progress: Progress) -> str:
     """The budget that what is left would need, prices staying as they are."""
     batch = progress.batch
     cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
-    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {cents / 100:.2f}"
+    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {formatting.dollars(cents * 10_000)}"
 
 
 def document(ended: RunOutcome) -> dict[str, object]:
@@ -330,12 +333,12 @@ def document(ended: RunOutcome) -> dict[str, object]:
             {"key": each.key, "index": each.slot, "code": each.code, "message": each.message} for each in progress.stuck
         ],
         "usd": {
-            "budget": None if batch.budget is None else batch.budget / 1_000_000,
-            "charged": batch.charged / 1_000_000,
-            "reserved": batch.reserved / 1_000_000,
-            "unknown": progress.unknown_money / 1_000_000,
-            "lost": progress.lost_money / 1_000_000,
-            "remaining": progress.remaining_money / 1_000_000,
+            "budget": formatting.usd(batch.budget),
+            "charged": formatting.usd(batch.charged),
+            "reserved": formatting.usd(batch.reserved),
+            "unknown": formatting.usd(progress.unknown_money),
+            "lost": formatting.usd(progress.lost_money),
+            "remaining": formatting.usd(progress.remaining_money),
         },
-        "cut_off": {"submits": ended.ending.unknown, "usd": ended.ending.money / 1_000_000},
+        "cut_off": {"submits": ended.ending.unknown, "usd": formatting.usd(ended.ending.money)},
     }

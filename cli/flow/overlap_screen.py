@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.output import wording
 from cli.output.commands import repeated
+from jobs import formatting
 
 if TYPE_CHECKING:
     from cli.flow.preflight import Preflight
@@ -49,7 +49,7 @@ def _taken_out(preflight: Preflight) -> Iterator[str]:
         return
     images = f", {again.absent_with_images:,} of them with images" if again.absent_with_images else ""
     yield (
-        f"{wording.count(again.absent, 'row')} on record {_is(again.absent)} not in this manifest"
+        f"{formatting.count(again.absent, 'row')} on record {_is(again.absent)} not in this manifest"
         f"{', or bad in it' if preflight.seen.bad else ''}{images}: "
         "they are listed no more, and not bought; images stay where they are, and count as done"
     )
@@ -61,8 +61,8 @@ def _reused(preflight: Preflight) -> Iterator[str]:
     again = preflight.seen.again
     if again.reused:
         how = "named where they are" if preflight.options.reuse == "link" else "copied from where they are"
-        images, rows = wording.count(again.reused_images, "image"), wording.count(again.reused, "row")
-        yield f"{images} of {rows} {how}; up to {wording.money(again.reused_money)} is not spent"
+        images, rows = formatting.count(again.reused_images, "image"), formatting.count(again.reused, "row")
+        yield f"{images} of {rows} {how}; up to {formatting.money(again.reused_money)} is not spent"
     elif preflight.options.reuse:
         yield "no row: no image of the same request, stored or being made, is on record"
 
@@ -71,9 +71,9 @@ def _again(preflight: Preflight) -> Iterator[str]:
     again = preflight.seen.again
     if not again.rows:
         return
-    cost = f" (up to {wording.money(again.money)})" if again.money else ""
+    cost = f" (up to {formatting.money(again.money)})" if again.money else ""
     yield (
-        f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid{cost} "
+        f"{again.rows:,} of {formatting.count(again.to_pay, 'row')} to be paid{cost} "
         f"{_have(again.rows)} a request that was made already:"
     )
     if again.here:
@@ -124,7 +124,7 @@ def mistake(preflight: Preflight) -> str:
     again = preflight.seen.again
     if not again.many or preflight.options.buy_again:
         return ""
-    return f"{again.rows:,} of {wording.count(again.to_pay, 'row')} to be paid were made already"
+    return f"{again.rows:,} of {formatting.count(again.to_pay, 'row')} to be paid were made already"
 
 
 # -- what costs nothing --------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
 def _taken_over(preflight: Preflight) -> Iterator[Way]:
     again = preflight.seen.again
     if again.copyable and not preflight.options.reuse:
-        why = f"to have images copied from where they are, of up to {wording.count(again.copyable, 'row')}"
+        why = f"to have images copied from where they are, of up to {formatting.count(again.copyable, 'row')}"
         yield Way(why=why, command=repeated("--reuse"))
 
 
@@ -186,7 +186,7 @@ def document(preflight: Preflight) -> dict[str, object]:
         "again": {
             "rows": again.rows,
             "images": again.images,
-            "usd": again.money / 1_000_000,
+            "usd": formatting.usd(again.money),
             "rows_to_pay": again.to_pay,
             "in_this_batch": again.here,
             "elsewhere": [
@@ -200,7 +200,7 @@ def document(preflight: Preflight) -> dict[str, object]:
         "reused": {
             "rows": again.reused,
             "images": again.reused_images,
-            "usd_not_spent": again.reused_money / 1_000_000,
+            "usd_not_spent": formatting.usd(again.reused_money),
         },
         "taken_out": {
             "rows": again.absent if leave else 0,

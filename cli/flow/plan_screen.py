@@ -15,6 +15,7 @@ from cli.output import emergency_stop, wording
 from cli.output.accounts import is_paused, state_of
 from cli.output.commands import command
 from cli.output.retries import moderated, retried
+from jobs import formatting
 from jobs.planning.survey import RouteLine, Survey
 from worker.runtime.limits import budget_of
 
@@ -50,7 +51,7 @@ def _head(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
     yield f"{'ledger':{_WIDTH}}  {ledger_line(preflight.settings)}", ""
     if seen.files:
         brought = "their files are copied to DEST/.lightfast/references/ before anything is paid"
-        yield f"{'references':{_WIDTH}}  {wording.count(seen.files, 'row')} made from local files; {brought}", ""
+        yield f"{'references':{_WIDTH}}  {formatting.count(seen.files, 'row')} made from local files; {brought}", ""
 
 
 def _rows(preflight: Preflight) -> str:
@@ -59,7 +60,7 @@ def _rows(preflight: Preflight) -> str:
     parts += [f"{seen.open:,} going on"] if seen.open else []
     parts += [f"{seen.ended:,} ended{_again(preflight)}"] if seen.ended else []
     parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
-    return f"{wording.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
+    return f"{formatting.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
 
 
 def _again(preflight: Preflight) -> str:
@@ -78,7 +79,7 @@ def _example_path(preflight: Preflight) -> str:
 
 def _sample(seen: Survey) -> Iterator[Line]:
     if seen.good and not seen.samples:
-        going = f"; {wording.count(seen.open, 'row')} recorded before go on" if seen.open else ""
+        going = f"; {formatting.count(seen.open, 'row')} recorded before go on" if seen.open else ""
         why = "nothing is paid for" if seen.again.reused else "no row is new or changed"
         why = "changed rows are left as they are (--changed keep)" if seen.changed else why
         yield f"  nothing new to make: {why}{going}", "dim"
@@ -99,7 +100,7 @@ _HEADINGS = ("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")
 def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]:
     if not seen.routes:
         return
-    money = wording.dollars([line.money for line in seen.routes])
+    money = formatting.money_column([line.money for line in seen.routes])
     rows = [_HEADINGS, *(_route(line, usd) for line, usd in zip(seen.routes, money, strict=True))]
     head, *rest = _fitting(rows, width)
     yield head, "bold"
@@ -133,7 +134,7 @@ def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
         line.label,
         f"{line.images:,}",
         f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
-        ("~" if line.assumed else "") + wording.unit_price(line.price) + ("*" if line.price_is_yours else ""),
+        ("~" if line.assumed else "") + formatting.unit_price(line.price) + ("*" if line.price_is_yours else ""),
         usd,
         _time(line),
         line.bound_by,
@@ -141,24 +142,24 @@ def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
 
 
 def _time(line: RouteLine) -> str:
-    return f"up to {wording.span(line.seconds)}" if line.may_be_less else wording.span(line.seconds)
+    return f"up to {formatting.duration(line.seconds)}" if line.may_be_less else formatting.duration(line.seconds)
 
 
 def _total(preflight: Preflight) -> Iterator[Line]:
     seen, budget = preflight.seen, preflight.limits.budget
-    money = wording.money(seen.money)
-    unpriced = f" and {wording.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
-    of = f" of budget {wording.money(budget)}" if budget is not None else ""
+    money = formatting.money(seen.money)
+    unpriced = f" and {formatting.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
+    of = f" of budget {formatting.money(budget)}" if budget is not None else ""
     of += (left := _left_by(preflight))
     ready = f", ready {_when(seen)} if started now" if seen.images and not (left or _days(preflight)) else ""
-    most = f" (set aside: {wording.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
-    yield f"{'total':{_WIDTH}}  {wording.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
+    most = f" (set aside: {formatting.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
+    yield f"{'total':{_WIDTH}}  {formatting.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
     daily = budget_of(preflight.settings.daily_budget)
     if daily == 0 and seen.money:
         yield f"{'':{_WIDTH}}  daily_budget $0.00: nothing may be spent, these images wait until it is raised", "red"
     if days := _days(preflight):
-        spread = f"spreads it over {wording.count(days, 'UTC day')} or more"
-        yield f"{'':{_WIDTH}}  daily_budget {wording.money(daily or 0)} {spread}", ""
+        spread = f"spreads it over {formatting.count(days, 'UTC day')} or more"
+        yield f"{'':{_WIDTH}}  daily_budget {formatting.money(daily or 0)} {spread}", ""
     if seen.may_be_less:
         yield f"{'':{_WIDTH}}  sooner where limits that nobody declared grow: they do while nothing is refused", "dim"
 
@@ -177,7 +178,9 @@ def _left_by(preflight: Preflight) -> str:
 
 
 def _when(seen: Survey) -> str:
-    return f"about {wording.weekday(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
+    return (
+        f"about {formatting.weekday_and_minute(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
+    )
 
 
 def _days(preflight: Preflight) -> int:
@@ -223,8 +226,8 @@ def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
         "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],
         "routes": [_route_document(line) for line in seen.routes],
         "images": seen.images,
-        "usd": seen.money / 1_000_000,
-        "usd_at_most": seen.aside / 1_000_000,
+        "usd": formatting.usd(seen.money),
+        "usd_at_most": formatting.usd(seen.aside),
         "unpriced_images": seen.unpriced,
         "seconds": round(seen.seconds, 1),
         "seconds_may_be_less": seen.may_be_less,
@@ -248,12 +251,12 @@ def _route_document(line: RouteLine) -> dict[str, object]:
         "width": line.pixels[0] if line.pixels else None,
         "height": line.pixels[1] if line.pixels else None,
         "images": line.images,
-        "usd_each": None if line.price is None else line.price / 1_000_000,
-        "usd": None if line.money is None else line.money / 1_000_000,
+        "usd_each": formatting.usd(line.price),
+        "usd": formatting.usd(line.money),
         "price_is_yours": line.price_is_yours,
         "route_mode": line.mode,
         "assumed": line.assumed or None,
-        "usd_at_most": None if line.price is None else line.aside / 1_000_000,
+        "usd_at_most": None if line.price is None else formatting.usd(line.aside),
         "seconds": round(line.seconds, 1),
         "seconds_may_be_less": line.may_be_less,
         "bound_by": line.bound_by,

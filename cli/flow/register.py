@@ -15,6 +15,7 @@ from cli.flow.options import RunOptions, WorkLimits
 from cli.flow.preflight import Preflight, counting, take
 from cli.flow.session import note, show
 from cli.output import wording
+from jobs import formatting
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.batches.values import NewBatch
@@ -154,7 +155,7 @@ def _bring_files(preflight: Preflight, store: Store) -> None:
     except StoreError as refused:
         raise LightfastError(f"{preflight.dest}: {refused.message} ({refused.code}). Nothing was spent.") from None
     if brought:
-        note(f"{wording.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")
+        note(f"{formatting.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")
 
 
 def _new_batch(preflight: Preflight, still: int) -> NewBatch:

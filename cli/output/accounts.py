@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cli.output.wording import day_and_minute, day_and_time, money, span
-from jobs.results.writers import utc
-from providers.types import MICROS
+from jobs.formatting import day_and_minute, day_and_time, duration, money, usd, utc
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account, DayLimit
@@ -25,8 +23,8 @@ def day_document(limit: DayLimit) -> dict[str, object]:
     """The same, for programs."""
     return {
         "account": limit.account,
-        "budget_usd": limit.budget / MICROS,
-        "spent_usd": limit.spent / MICROS,
+        "budget_usd": usd(limit.budget),
+        "spent_usd": usd(limit.spent),
         "again_at": utc(limit.again_at),
     }
 
@@ -39,7 +37,7 @@ def failing_document(failing: Failing) -> dict[str, object]:
         "provider_model": failing.provider_model,
         "dest": failing.dest,
         "images": failing.images,
-        "usd": failing.money / MICROS,
+        "usd": usd(failing.money),
         "since": utc(failing.since),
         "code": failing.code,
         "message": failing.message,
@@ -58,5 +56,7 @@ def state_of(account: Account, now: float) -> str:
     if not is_paused(account, now):
         return "awake"
     until = account.rests_until(now) or now
-    how_long = "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {span(until - now)} more"
+    how_long = (
+        "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {duration(until - now)} more"
+    )
     return f"paused {how_long}: {account.paused_message or account.paused_code}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli.output import copy_stops, emergency_stop, wording
+from jobs import formatting
 from jobs.errors import MOVED
 from jobs.results.progress import (
     day_budget_line,
@@ -118,7 +119,7 @@ class PlainScreen:
     def say(self, text: str) -> None:
         """One line, with the time."""
         mark = "SANDBOX " if self.sandbox else ""
-        sys.stderr.write(f"{wording.time_of_day(self.now())} {mark}{text}\n")
+        sys.stderr.write(f"{formatting.time_of_day(self.now())} {mark}{text}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -167,11 +168,11 @@ class Elapsed(NamedTuple):
 def plain_line(progress: Progress, span: Elapsed) -> str:
     """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
     on_their_way = progress.images_in_flight + progress.images_generated
-    parts = [f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')} stored"]
+    parts = [f"{progress.images_stored:,} of {formatting.count(progress.images_total, 'image')} stored"]
     if on_their_way:
         parts.append(f"{on_their_way:,} on their way")
     if images_failing(progress):
-        parts.append(f"of these not copied yet {wording.listed(progress.copy_errors)}")
+        parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
 
@@ -183,14 +184,14 @@ def _pace(progress: Progress, span: Elapsed) -> Iterator[str]:
     yield _spent(progress)
     left = seconds_left(progress, span.now, span.began)
     if left:
-        yield f"about {wording.span(left)} left"
+        yield f"about {formatting.duration(left)} left"
 
 
 def _spent(progress: Progress) -> str:
     batch = progress.batch
-    of = f" of {wording.money(batch.budget)}" if batch.budget is not None else ""
-    flying = f", {wording.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
-    return f"{wording.money(batch.charged)}{of} so far{flying}"
+    of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
+    flying = f", {formatting.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
+    return f"{formatting.money(batch.charged)}{of} so far{flying}"
 
 
 def _counts(progress: Progress) -> Iterator[tuple[JobState, int]]:
@@ -210,7 +211,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
     if progress.moved:
         yield MOVED
     for trouble in progress.troubles:
-        waiting = wording.count(progress.images_generated, "paid image")
+        waiting = formatting.count(progress.images_generated, "paid image")
         yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
     for failing in progress.failing:
         yield f"{failing_line(failing)}; {next_try_line(failing)}{_elsewhere(progress, failing)}"
@@ -229,7 +230,7 @@ def _elsewhere(progress: Progress, failing: Failing) -> str:
 def paused_line(account: Account) -> str:
     """Why an account rests, and until when."""
     until = account.paused_until
-    when = "" if until is None or math.isinf(until) else f" until {wording.time_of_day(until)}"
+    when = "" if until is None or math.isinf(until) else f" until {formatting.time_of_day(until)}"
     why = account.paused_message or account.paused_code or "no reason on record"
     return f"account {account.name} ({account.provider}) is paused{when}: {wording.shorten(why, 160)}"
 
@@ -241,7 +242,7 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
     from rich.text import Text
 
     head = Table.grid(padding=(0, 2))
-    stored = f"{progress.images_stored:,} of {wording.count(progress.images_total, 'image')}"
+    stored = f"{progress.images_stored:,} of {formatting.count(progress.images_total, 'image')}"
     bar = ProgressBar(total=max(progress.images_total, 1), completed=progress.images_stored, width=40)
     name = Text(progress.batch.name, style="bold")
     head.add_row(Text("SANDBOX", style="black on yellow"), name, bar, stored) if sandbox else head.add_row(
@@ -255,6 +256,6 @@ def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> It
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
     yield [*_pace(progress, span)], "cyan"
     if images_failing(progress):
-        yield [f"not copied yet: {wording.listed(progress.copy_errors)}; they are tried on"], "yellow"
+        yield [f"not copied yet: {formatting.listed(progress.copy_errors)}; they are tried on"], "yellow"
     for trouble in troubles(progress, accounts):
         yield [trouble], "yellow"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cli.output.commands import command
-from cli.output.wording import count, listed
 from jobs.errors import CODES, BadInput
+from jobs.formatting import count, listed
 from jobs.results.rows import near
 
 

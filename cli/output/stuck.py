@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli.output import wording
 from cli.output.commands import command
+from jobs import formatting
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress
@@ -20,7 +20,7 @@ def stuck_lines(progress: Progress) -> Iterator[str]:
         yield f"key {each.key}, image {each.slot} is paid and cannot be stored: {each.code}: {each.message}"
         yield f"  mend that and run the same command, or end it:  {_give_up(name, each.key, sandbox=sandbox)}"
     if more := progress.images_stuck - len(progress.stuck):
-        yield f"and {wording.count(more, 'image')} more:  {command(f'results {name}', sandbox=sandbox)} --only held"
+        yield f"and {formatting.count(more, 'image')} more:  {command(f'results {name}', sandbox=sandbox)} --only held"
 
 
 def _give_up(name: str, key: str, *, sandbox: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobs.errors import BadInput
+from jobs.formatting import count, money
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
 from jobs.planning.overlap import Overlap
@@ -181,7 +182,7 @@ class Survey:
         )
         return (
             f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
-            f"{lines}\n  --changed redo makes {_images(self.redo_images)} anew for {usd(self.redo_money)}; "
+            f"{lines}\n  --changed redo makes {count(self.redo_images, 'image')} anew for {money(self.redo_money)}; "
             "--changed keep (at each run) leaves them as they are, with the flag `kept`."
             f"{'' if self.has_key else numbers}"
         )
@@ -198,7 +199,7 @@ class Survey:
             return None
         names = ", ".join(f"{line.provider} {line.label}" for line in self.routes if line.price is None)
         return (
-            f"--budget cannot be kept: the price of {_images(self.unpriced)} is not known ({names}). "
+            f"--budget cannot be kept: the price of {count(self.unpriced, 'image')} is not known ({names}). "
             "Give yours under [accounts.NAME.prices], or choose another --provider."
         )
 
@@ -225,8 +226,8 @@ class Survey:
             return None
         least = min(line.least for line in self.routes)
         return (
-            f"--changed redo needs a budget of at least {usd(_up_to_cents(_used(batch) + least))} for a first image: "
-            f"{usd(budget)} leaves nothing after {usd(_used(batch))} spent or reserved. "
+            f"--changed redo needs a budget of at least {money(_up_to_cents(_used(batch) + least))} for a first image: "
+            f"{money(budget)} leaves nothing after {money(_used(batch))} spent or reserved. "
             "--changed keep leaves the changed rows as they are."
         )
 
@@ -235,11 +236,11 @@ class Survey:
         needed = spent + self.money + self._margin
         if needed <= budget:
             return None
-        so_far = f", after {usd(spent)} spent or reserved" if spent else ""
-        last = f", and {usd(self._margin)} more that the last one holds while it is made" if self._margin else ""
+        so_far = f", after {money(spent)} spent or reserved" if spent else ""
+        last = f", and {money(self._margin)} more that the last one holds while it is made" if self._margin else ""
         return (
-            f"--budget needs to be at least {usd(_up_to_cents(needed))}, and {usd(budget)} is below the estimate: "
-            f"{usd(self.money)} for {_images(self.images)}{last}{so_far}. "
+            f"--budget needs to be at least {money(_up_to_cents(needed))}, and {money(budget)} is below the estimate: "
+            f"{money(self.money)} for {count(self.images, 'image')}{last}{so_far}. "
             "Raise it, or --partial works in the manifest's order until the money is used."
         )
 
@@ -263,18 +264,8 @@ def cancelled_for_good(name: str) -> str:
     return f"batch {name} is cancelled for good. The same rows under another --batch are made anew."
 
 
-def usd(micros: int) -> str:
-    """Money for people: two digits, more only where cents would hide it."""
-    cents, rest = divmod(micros, MICROS // 100)
-    return f"${micros / MICROS:,.4f}" if rest and abs(cents) < 100 else f"${micros / MICROS:,.2f}"  # noqa: PLR2004  a dollar
-
-
 def _rows(count: int) -> str:
     return f"{count:,} row is" if count == 1 else f"{count:,} rows are"
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image" if count == 1 else f"{count:,} images"
 
 
 def _first(lines: Sequence[str], count: int) -> str:

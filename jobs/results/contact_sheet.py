@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.formatting import count, listed, money, size, utc
 from jobs.ledger.reports.values import Progress, Result, StoredImage
-from jobs.results.progress import count, prices_of
+from jobs.results.progress import prices_of
 from jobs.results.rows import (
     Address,
     error_of,
@@ -25,7 +26,6 @@ from jobs.results.rows import (
     message_of,
     place_of,
 )
-from jobs.results.writers import dollars, utc
 from jobs.states import ImageState, JobState
 
 #: Cards of one page. A browser still scrolls and filters so many with ease.
@@ -168,7 +168,7 @@ def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure
     yield Figure(
         label="rows", value=f"{sum(progress.jobs.values()):,}", note=_count(progress.jobs, JobState.DONE, "done")
     )
-    note = f"of {progress.images_total:,}, {human_bytes(progress.bytes_stored)}"
+    note = f"of {progress.images_total:,}, {size(progress.bytes_stored)}"
     yield Figure(label="images", value=f"{progress.images_stored:,}", note=note)
     if providers:
         note = ", ".join(f"{name} {count:,}" for name, count in sorted(providers.items()))
@@ -178,8 +178,8 @@ def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure
 def _money(progress: Progress) -> Iterator[Figure]:
     batch = progress.batch
     prices = prices_of(batch)
-    note = prices if batch.budget is None else f"of budget ${dollars(batch.budget)}, {prices}"
-    yield Figure(label="spent", value=f"${dollars(batch.charged)}", note=note)
+    note = prices if batch.budget is None else f"of budget {money(batch.budget)}, {prices}"
+    yield Figure(label="spent", value=money(batch.charged), note=note)
 
 
 def _troubles(progress: Progress) -> Iterator[Figure]:
@@ -187,25 +187,20 @@ def _troubles(progress: Progress) -> Iterator[Figure]:
     held = progress.jobs.get(JobState.HELD, 0)
     lost = progress.images_lost
     if failed:
-        note = ", ".join(f"{count:,} {code}" for code, count in sorted(progress.errors.items(), key=_by_count))
-        yield Figure(label="failed", value=f"{failed:,}", note=note, tone="bad")
+        yield Figure(label="failed", value=f"{failed:,}", note=listed(progress.errors), tone="bad")
     if held:
-        unknown = f"outcome unknown, at most ${dollars(progress.unknown_money)}"
-        stuck = f"{count(progress.images_stuck, 'paid image')} not stored without you, ${dollars(progress.stuck_money)}"
+        unknown = f"outcome unknown, at most {money(progress.unknown_money)}"
+        stuck = f"{count(progress.images_stuck, 'paid image')} not stored without you, {money(progress.stuck_money)}"
         note = ", ".join(
             [stuck] * bool(progress.images_stuck)
             + [unknown] * bool(progress.unknown_money or not progress.images_stuck)
         )
         yield Figure(label="held", value=f"{held:,}", note=note, tone="warn")
     if lost:
-        yield Figure(label="lost", value=f"{lost:,}", note=f"${dollars(progress.lost_image_money)}", tone="bad")
+        yield Figure(label="lost", value=f"{lost:,}", note=money(progress.lost_image_money), tone="bad")
     if beside := progress.lost_money - progress.lost_image_money:
         note = "counted as paid, and no image came or is wanted any more"
-        yield Figure(label="paid for nothing", value=f"${dollars(beside)}", note=note, tone="bad")
-
-
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+        yield Figure(label="paid for nothing", value=money(beside), note=note, tone="bad")
 
 
 def _count(jobs: Mapping[JobState, int], state: JobState, word: str) -> str:
@@ -257,8 +252,8 @@ def _picture(result: Result, image: StoredImage, address: Address) -> Card:
         width=width,
         height=height,
         pixels=f"{image.width} × {image.height}" if image.width else "",  # noqa: RUF001  the sign for pixels
-        size=human_bytes(image.bytes or 0),
-        price=f"${dollars(image.cost)}" if image.cost is not None else "price not known",
+        size=size(image.bytes or 0),
+        price=money(image.cost) if image.cost is not None else "price not known",
         flags=tuple(sorted({*image.flags} | flags_of(result))),
         done_at=utc(image.stored_at) if image.stored_at else "",
     )
@@ -317,13 +312,3 @@ def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, 
     if status in {JobState.FAILED, JobState.LOST}:
         return "To pay for a new try:", f"lightfast retry {batch} --key {key}"
     return "", ""
-
-
-def human_bytes(count: int) -> str:
-    """A size like 31.4 GB, in steps of a thousand as disks are sold."""
-    value, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:  # noqa: PLR2004  a step
-            break
-        value, unit = value / 1000, larger
-    return f"{value:,.0f} {unit}" if unit in {"bytes", "kB"} else f"{value:,.1f} {unit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.results.writers import dollars, moment
+from jobs.formatting import count, day_and_minute, day_and_time, money, time_of_day
 from jobs.states import BatchState, TroubleKind
 
 if TYPE_CHECKING:
@@ -71,11 +71,6 @@ def resting(progress: Progress, accounts: Sequence[Account], now: float) -> list
     ]
 
 
-def count(number: int, thing: str) -> str:
-    """1 image, 2 images, 11,951 images."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def out_of_manifest(progress: Progress) -> str:
     """Rows whose images are there, and which the newest manifest does not list any more."""
     number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"
@@ -84,8 +79,8 @@ def out_of_manifest(progress: Progress) -> str:
 
 def trouble_line(trouble: DestinationTrouble) -> str:
     """Why nothing new is sent for a destination, since when, and who says so."""
-    since = moment(trouble.since).strftime("%H:%M:%SZ")
     what = "refuses writes" if trouble.kind is TroubleKind.REFUSES else "is copied to too slowly"
+    since = time_of_day(trouble.since)
     return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
 
 
@@ -95,9 +90,9 @@ def failing_line(failing: Failing) -> str:
     model = f"{failing.provider_model}" if failing.provider_model else ""
     where = f"to {failing.dest}" if failing.dest else ""
     which = " ".join(part for part in (whose, model, where) if part)
-    money = f"${dollars(failing.money)}" if failing.money else "price not known"
-    paid = f"{count(failing.images, 'paid image')} ({money})"
-    since = moment(failing.since).strftime("%H:%M:%SZ")
+    cost = money(failing.money) if failing.money else "price not known"
+    paid = f"{count(failing.images, 'paid image')} ({cost})"
+    since = time_of_day(failing.since)
     return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
 
 
@@ -105,7 +100,7 @@ def next_try_line(failing: Failing) -> str:
     """What goes on by itself where nothing can be stored: one paid submit, now and then."""
     at = "at once"
     if failing.next_try_at is not None:
-        at = moment(failing.next_try_at).strftime("from %Y-%m-%d %H:%M:%SZ on")
+        at = f"from {day_and_time(failing.next_try_at)} on"
     return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
 
 
@@ -119,8 +114,8 @@ def unwritable_line(why: str) -> str:
 
 def stop_line(stop: EmergencyStop, lift: str = "`resume --all`") -> str:
     """The emergency stop: since when, by whom, and what lifts it."""
-    since = moment(stop.since).strftime("%Y-%m-%d %H:%M:%SZ")
     who = f" by {stop.by}" if stop.by else ""
+    since = day_and_time(stop.since)
     return f"all submits are stopped since {since}{who}, no batch pays for anything new; {lift} lifts it"
 
 
@@ -129,6 +124,5 @@ def day_budget_line(limit: DayLimit) -> str:
     whose = f"of account {limit.account}" if limit.account else "of all accounts"
     if not limit.budget:
         return f"the daily budget {whose} is $0.00: nothing may be spent until daily_budget is raised or left out"
-    again = moment(limit.again_at).strftime("%Y-%m-%d %H:%MZ")
-    spent = f"${dollars(limit.spent)} of ${dollars(limit.budget)}"
-    return f"the daily budget {whose} is used, {spent}; it begins anew at {again}"
+    spent = f"{money(limit.spent)} of {money(limit.budget)}"
+    return f"the daily budget {whose} is used, {spent}; it begins anew at {day_and_minute(limit.again_at)}"

@@ -5,21 +5,17 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import IO, Any
 
 import orjson
 
 from jobs.errors import LightfastError
+from jobs.formatting import dollars, usd, utc
 from jobs.manifest.raw_rows import as_text as raw_text
 from jobs.results.rows import Column, Type, Value, Values
-from providers.types import MICROS
 
 #: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
 ROW_GROUP = 10_000
-
-#: The last second of the calendar, 9999-12-31.
-_LAST = 253_402_300_799.0
 
 Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
@@ -84,23 +80,6 @@ def as_json(columns: Sequence[Column], line: Values) -> dict[str, Value]:
     return {column.name: _json_value(*column.of(line)) for column in columns}
 
 
-def dollars(micros: int) -> str:
-    """Dollars as digits, like 0.04: at least cents, and as many digits more as the amount has."""
-    whole, rest = divmod(abs(micros), MICROS)
-    digits = f"{rest:06d}"
-    return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
-
-
-def moment(at: float) -> datetime:
-    """A time on record; one that a wrong clock put beyond the calendar is its last day."""
-    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC)
-
-
-def utc(at: float) -> str:
-    """A time like 2026-05-14T02:14:07Z."""
-    return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 _TEXT: dict[Type, Callable[[Any], str]] = {
     Type.TEXT: str,
     Type.INTEGER: str,
@@ -115,7 +94,7 @@ def _json_value(kind: Type, value: Value) -> Value:
     if value is None:
         return [] if kind in {Type.TEXTS, Type.INTEGERS} else None
     if kind is Type.MONEY and isinstance(value, int):
-        return value / MICROS
+        return usd(value)
     if kind is Type.TIME and isinstance(value, int | float):
         return utc(value)
     return value

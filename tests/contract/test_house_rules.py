@@ -73,6 +73,15 @@ def test_a_worker_has_longer_to_end_than_it_drains():
     assert int(services["worker"]["stop_grace_period"].removesuffix("s")) > 25
 
 
+def test_money_and_times_are_written_in_one_module_only():
+    """One figure must not come out in two ways. What is left: the name of a copy of the ledger file."""
+    writes = re.compile(r"strftime\(|\.isoformat\(|/ (MICROS|1_000_000)\b|MICROS:|fromtimestamp\(")
+    own = {"jobs/formatting.py", "jobs/ledger/database/ledger_file.py"}
+    parts = [path for path in modules() if not name_of(path).startswith("sandbox/")]
+
+    assert [name_of(path) for path in parts if writes.search(path.read_text()) and name_of(path) not in own] == []
+
+
 def test_sql_libraries_are_imported_in_the_ledger_only():
     strangers = [
         name_of(path)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import orjson
 
 from jobs.facts import ImageChecked
+from jobs.formatting import usd, utc
 from jobs.ledger.claims.values import DueCopy
 from providers.references import file_name
-from providers.types import MICROS, Request
+from providers.types import Request
 
 
 def sidecar_path(object_path: str) -> str:
@@ -41,8 +41,8 @@ def provenance(due: DueCopy, stored: ImageChecked) -> bytes:
         "provider": None if due.reused else due.provider,
         "provider_model": due.provider_model or None,
         "task_id": due.task_id,
-        "generated_at": _utc(due.generated_at),
-        "price_usd": None if due.price is None else due.price / MICROS,
+        "generated_at": None if due.generated_at is None else utc(due.generated_at),
+        "price_usd": usd(due.price),
     }
     told |= {"reused": True} if due.reused else {}  # from where, would tell a stranger of other buckets
     return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -67,7 +67,3 @@ def _without_secrets(reference: str) -> str:
     except ValueError:
         return ""
     return parts._replace(netloc=host, query="", fragment="").geturl()
-
-
-def _utc(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import MOVED
+from jobs.formatting import count, listed, money
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.policy.reuse import REUSE_WAITS
 from jobs.results.progress import (
-    count,
     day_budget_line,
     failing_line,
     resting,
@@ -24,7 +24,6 @@ from jobs.results.progress import (
     trouble_line,
     unwritable_line,
 )
-from jobs.results.writers import dollars
 from jobs.states import BatchState
 from worker.lanes.worker import Drained, Worker, lanes_of
 from worker.local.completion import Reason, RunState, bad_rows, common_failure, finished, is_over
@@ -301,7 +300,7 @@ def _message(reason: Reason, standing: RunState, drained: Drained) -> str:
     if drained.unknown:
         several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
         one = "1 submit was cut off before its answer: its outcome is unknown"
-        said += f" {one if drained.unknown == 1 else several}, at most ${dollars(drained.money)}."
+        said += f" {one if drained.unknown == 1 else several}, at most {money(drained.money)}."
     if drained.rescued:
         facts = count(drained.rescued, "answer")
         said += f" {facts} saved in a rescue file beside the ledger, to be recorded at the next start."
@@ -316,7 +315,7 @@ def _account_paused(standing: RunState) -> str:
 
 def _budget_used(standing: RunState) -> str:
     batch = standing.progress.batch
-    return f"the budget of this batch is used: ${dollars(batch.charged)} of ${dollars(batch.budget or 0)}."
+    return f"the budget of this batch is used: {money(batch.charged)} of {money(batch.budget or 0)}."
 
 
 def _day_budget_used(standing: RunState) -> str:
@@ -344,17 +343,13 @@ def _nothing_stored(standing: RunState) -> str:
 
 def _not_copied(progress: Progress) -> str:
     waits = progress.copy_errors.get(REUSE_WAITS, 0)
-    errors = {code: number for code, number in sorted(progress.copy_errors.items()) if code != REUSE_WAITS}
+    errors = {code: number for code, number in progress.copy_errors.items() if code != REUSE_WAITS}
     told = []
     if paid := progress.images_generated - waits:
-        told.append(f"{count(paid, 'paid image')} cannot be copied: {_listed(errors)}")
+        told.append(f"{count(paid, 'paid image')} cannot be copied: {listed(errors)}")
     if waits:
         told.append(f"{count(waits, 'image')} to be taken from other rows: {progress.copy_words[REUSE_WAITS]}")
     return "; ".join(told)
-
-
-def _listed(errors: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {code}" for code, number in errors.items())
 
 
 def _bucket_refuses(standing: RunState) -> str:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.formatting import usd
 from jobs.ledger import Ledger
 from jobs.ledger.claims.values import Failing
-from providers.types import MESSAGE_LIMIT, MICROS, clean
+from providers.types import MESSAGE_LIMIT, clean
 from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import Clock
 from worker.runtime.executors import Executors
@@ -243,7 +244,7 @@ def _plain(fact: Fact) -> Fact:
 
 def _about(failing: Failing) -> dict[str, object]:
     whose = {"account": failing.account, "provider_model": failing.provider_model, "dest": failing.dest}
-    what = {"images": failing.images, "usd": failing.money / MICROS, "code": failing.code, "problem": failing.message}
+    what = {"images": failing.images, "usd": usd(failing.money), "code": failing.code, "problem": failing.message}
     return {**{name: value for name, value in whose.items() if value}, **what}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.results.writers import dollars
+from jobs.formatting import money
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def differing(settings: Settings, ledger: Ledger, now: float) -> list[Differing]
 
 
 def _usd(micros: int | None) -> str:
-    return "none" if micros is None else f"${dollars(micros)}"
+    return "none" if micros is None else money(micros)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.formatting import time_of_day
 from jobs.ledger import is_away, is_read_only
-from jobs.results.writers import moment
 from worker.runtime.telemetry import emit
 
 
@@ -37,4 +37,4 @@ class LedgerWrites:
         """In words that follow "the ledger"; None: it takes writes."""
         if self.since is None:
             return None
-        return f"{self._problem} since {moment(self.since).strftime('%H:%M:%SZ')}"
+        return f"{self._problem} since {time_of_day(self.since)}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import orjson
 
 from jobs.errors import BadInput
+from jobs.formatting import utc
 from worker.storage.base import OWN, PutResult, Store
 
 
@@ -43,8 +43,7 @@ def claim_destination(
     Raises:
         BadInput: Another ledger's mark is there.
     """
-    at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": at, "path": path})
+    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": utc(now), "path": path})
     if store.put_new(_path(batch), mark, content_type="application/json") is PutResult.STORED:
         return
     found = look(store, batch)

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, func, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.errors import BadInput
+from jobs.formatting import money
 from jobs.ledger.accounts.values import AccountLimits, Stranded
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.ledger.database.schema import ledger as ledger_row
 from jobs.policy import adaptive_limits
 from providers.registry import key_variable
-from providers.types import MICROS
 
 
 def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budget: int | None) -> None:
@@ -124,7 +124,7 @@ def told(missing: Stranded) -> str:
     name, provider = missing.account, missing.provider
     variable = key_variable(provider)
     gone = "is no longer configured" if missing.now_at is None else f"is at {missing.now_at} now"
-    open_ = f"{missing.tasks} open provider task{'' if missing.tasks == 1 else 's'} worth ${missing.money / MICROS:.2f}"
+    open_ = f"{missing.tasks} open provider task{'' if missing.tasks == 1 else 's'} worth {money(missing.money)}"
     return (
         f"account {name} ({provider}) {gone}, and has {open_}: paid for, and nobody would ask about them. "
         f'Put it back ([accounts.{name}] with provider "{provider}", or its key in {variable}) until they have ended; '

@@ -16,7 +16,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
+from jobs.formatting import utc
 from jobs.ledger.database import schema
 
 #: The newest step in migrations/versions; a test holds it to that.
@@ -447,8 +447,7 @@ def worker_lock(database: Database) -> Iterator[None]:
 
 
 def _sign(descriptor: int) -> None:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now})
+    holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": utc(time.time())})
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)
 

@@ -16,7 +16,6 @@ from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.intake import Intake, record, survey
 from jobs.planning.paces import Limit, Pace
 from jobs.planning.planner import PlanOptions
-from jobs.planning.survey import usd
 from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.types import Link
@@ -364,15 +363,6 @@ def test_tasks_are_what_a_route_needs_for_n(take):
     seen = look(take(["prompt,model,n", "x,grok-imagine-lite,10", "y,grok-imagine-lite,1"]))
 
     assert (seen.routes[0].images, seen.routes[0].tasks) == (11, 4)
-
-
-def test_money_for_people():
-    assert [usd(0), usd(1_200), usd(480_040_000), usd(1_234_567_890_000)] == [
-        "$0.00",
-        "$0.0012",
-        "$480.04",
-        "$1,234,567.89",
-    ]
 
 
 def test_an_option_no_row_can_be_made_with_is_said_once(take):

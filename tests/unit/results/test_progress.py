@@ -10,7 +10,6 @@ import pytest
 from cli.flow.execute import RunOutcome, summary
 from cli.flow.plan_screen import _fitting
 from cli.output.progress import PlainScreen
-from cli.output.wording import dollars
 from jobs.results.progress import seconds_left
 from jobs.states import BatchState, JobState
 from tests.unit.results.test_contact_sheet import progress
@@ -110,7 +109,7 @@ def test_rows_left_out_on_the_users_word_are_not_called_done():
     assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"
 
 
-def test_a_table_of_routes_fits_a_narrow_terminal_and_its_money_has_one_precision():
+def test_a_table_of_routes_fits_a_narrow_terminal():
     rows = [("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")]
     rows += [
         ("maxapi.io", "gpt-image-2 1:1", "1", "1024x1024", "0.0200", usd, "3 s", "max_in_flight 10") for usd in "12"
@@ -119,4 +118,3 @@ def test_a_table_of_routes_fits_a_narrow_terminal_and_its_money_has_one_precisio
     assert "BOUND BY" in _fitting(rows, None)[0]
     assert "BOUND BY" not in _fitting(rows, 80)[0]
     assert max(map(len, _fitting(rows, 80))) <= 80
-    assert dollars([482_000_000, 30_500, None]) == ["482.0000", "0.0305", "not known"]

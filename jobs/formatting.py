@@ -1,0 +1,132 @@
+"""How money, times, durations, sizes and counts are written: for people, for files and for documents. Pure.
+
+Money is an integer of micro-dollars everywhere; a moment is in seconds since 1970. No figure is rounded: money has two
+digits, four where cents do not say it, six where those do not either, so that what is shown adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import overload
+
+from providers.types import MICROS
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
+
+#: The last second of the calendar, 9999-12-31.
+_LAST = 253_402_300_799.0
+
+
+# -- money ---------------------------------------------------------------------------------------------------------
+
+
+def money(micros: int) -> str:
+    """Dollars for people: $1,234.50, $0.0123."""
+    return f"{'-' if micros < 0 else ''}${_in_digits(abs(micros), _digits(micros))}"
+
+
+def money_column(amounts: Sequence[int | None]) -> list[str]:
+    """Amounts with one precision, without the sign: 482.0000 above 0.0305. None is "not known"."""
+    digits = max((_digits(micros) for micros in amounts if micros is not None), default=2)
+    return ["not known" if micros is None else _in_digits(micros, digits) for micros in amounts]
+
+
+def unit_price(micros: int | None) -> str:
+    """What one image costs, without the sign: 0.0400. None is "not known"."""
+    return "not known" if micros is None else _in_digits(micros, max(4, _digits(micros)))
+
+
+def dollars(micros: int) -> str:
+    """Dollars for files and commands: 0.04, without sign and separators, and with no digit that says nothing."""
+    whole, rest = divmod(abs(micros), MICROS)
+    digits = f"{rest:06d}"
+    return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
+
+
+@overload
+def usd(micros: int) -> float: ...
+@overload
+def usd(micros: int | None) -> float | None: ...
+def usd(micros: int | None) -> float | None:
+    """Dollars for documents, as a number. None: not known, or no limit."""
+    return None if micros is None else micros / MICROS
+
+
+def _digits(micros: int) -> int:
+    """As many as say it: 2, 4 or 6."""
+    return next((digits for digits in (2, 4) if not micros % 10 ** (6 - digits)), 6)
+
+
+def _in_digits(micros: int, digits: int) -> str:
+    whole, rest = divmod(abs(micros), MICROS)
+    return f"{'-' if micros < 0 else ''}{whole:,}.{f'{rest:06d}'[:digits]}"
+
+
+# -- times ---------------------------------------------------------------------------------------------------------
+
+
+def moment(at: float) -> datetime:
+    """A time on record, in UTC; one that a wrong clock put outside the calendar is its first or last second."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC)
+
+
+def utc(at: float) -> str:
+    """A time for files and documents: 2026-05-14T02:14:07Z."""
+    return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def day_and_time(at: float) -> str:
+    """2026-05-14 02:14:07Z."""
+    return moment(at).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def day_and_minute(at: float) -> str:
+    """2026-05-14 23:14Z."""
+    return moment(at).strftime("%Y-%m-%d %H:%MZ")
+
+
+def weekday_and_minute(at: float) -> str:
+    """Thu 2026-05-14 11:40Z."""
+    return moment(at).strftime("%a %Y-%m-%d %H:%MZ")
+
+
+def time_of_day(at: float) -> str:
+    """02:14:07Z."""
+    return moment(at).strftime("%H:%M:%SZ")
+
+
+def duration(seconds: float) -> str:
+    """12 s, 40 min, 21 h 12 min, 6 d 21 h."""
+    whole = max(0, round(seconds))
+    if whole < 2 * MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+# -- sizes and counts ----------------------------------------------------------------------------------------------
+
+
+def size(number: int) -> str:
+    """Bytes in steps of a thousand, as disks are sold: 31.4 GB, 850 kB."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004  a step
+            return f"{value:.0f} {unit}" if unit in {"B", "kB"} else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def count(number: int, thing: str) -> str:
+    """1 image, 2 images, 11,951 images."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """31 moderation, 5 reference_unreachable: the largest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{number:,} {name}" for name, number in ordered if number)
