@@ -15,9 +15,8 @@ from jobs.ledger.accounts.values import Account, Use
 from jobs.ledger.accounts.worker_values import WorkerProcess
 from jobs.ledger.reports.values import Progress
 from jobs.policy.copy_headroom import least_slack, pace
+from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
 
-WORKER_SEEN = 60.0  # seconds since a worker last touched the ledger
-WORKER_GONE = 900.0  # seconds after which a silent one is no longer listed
 BATCHES = 50  # the newest; a label for each batch that ever was would grow for ever
 
 
@@ -40,7 +39,7 @@ class LedgerMetrics(Collector):
         yield from _jobs(progresses)
         yield from _money(progresses)
         yield from _accounts(ledger, now)
-        yield from _workers(ledger.workers(now, WORKER_GONE), now)
+        yield from _workers(ledger.workers(now, LISTED_FOR), now)
         yield from _risk(ledger, now)
         yield from _destinations(ledger, now)
         told = "1 while the ledger takes writes; 0 while it can only be read."
@@ -126,7 +125,7 @@ def _workers(workers: list[WorkerProcess], now: float) -> Iterator[Metric]:
         seen.add_metric([worker.name], now - worker.seen_at)
         if worker.looked_at is not None:
             looked.add_metric([worker.name], now - worker.looked_at)
-    alive = sum(now - worker.seen_at <= WORKER_SEEN for worker in workers)
+    alive = sum(now - worker.seen_at <= SEEN_WITHIN for worker in workers)
     yield GaugeMetricFamily("lightfast_workers", "Workers seen in the last minute.", value=alive)
     yield from (seen, looked)
 

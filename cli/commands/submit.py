@@ -24,11 +24,12 @@ from cli.flow.options import (
     read_option,
     takes,
 )
-from cli.flow.session import NOBODY, SIGN_OF_LIFE, LedgerSession, find_batch, note, open_session, show_json
+from cli.flow.session import NOBODY, LedgerSession, find_batch, note, open_session, show_json
 from cli.flow.settings import read_settings
 from cli.output.commands import command
 from jobs.errors import BadInput
 from jobs.formatting import count
+from jobs.policy.liveness import SEEN_WITHIN
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
@@ -123,8 +124,8 @@ def _warn_without_a_run(session: LedgerSession, batch: str) -> None:
 
 def _warn_without_workers(session: LedgerSession) -> None:
     now = time.time() + session.ledger.clock_offset()
-    if not session.ledger.is_sqlite and not session.ledger.workers_seen(now, SIGN_OF_LIFE):
+    if not session.ledger.is_sqlite and not session.ledger.workers_seen(now, SEEN_WITHIN):
         note(
-            f"warning: no worker has been seen for {SIGN_OF_LIFE:.0f} s. The batch waits on record; start some with "
+            f"warning: no worker has been seen for {SEEN_WITHIN:.0f} s. The batch waits on record; start some with "
             "celery -A worker worker, and celery -A worker beat."
         )

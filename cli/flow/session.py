@@ -14,6 +14,7 @@ import typer
 
 from cli.flow.settings import NOWHERE, _standin, read_settings, sandbox_mark
 from jobs.errors import BadInput
+from jobs.policy.liveness import SEEN_WITHIN
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -132,15 +133,13 @@ def note(text: str) -> None:
 
 # -- who works -----------------------------------------------------------------------------------------------------
 
-#: Seconds without a sign of life after which a worker counts as gone.
-SIGN_OF_LIFE = 60.0
 #: What is said of a SQLite ledger without a run.
 NOBODY = "nobody works on it now: the same `lightfast run` goes on"
 
 
 def is_worked_on(ledger: Ledger, now: float) -> bool:
     """Whether a run, or a worker, is alive."""
-    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers_seen(now, SIGN_OF_LIFE))
+    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers_seen(now, SEEN_WITHIN))
 
 
 def nobody_works(ledger: Ledger) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cli.flow.options import WorkLimits
-from cli.flow.session import NOBODY, SIGN_OF_LIFE
+from cli.flow.session import NOBODY
 from cli.output.progress import Screen, troubles
+from jobs.policy.liveness import SEEN_WITHIN
 from worker.local.completion import Reason, RunState, finished, is_over
 from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, RunEnding, told
 from worker.local.stall import StallDetector
@@ -63,7 +64,7 @@ class Watch:
         return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
 
     def _is_alone(self, now: float) -> bool:
-        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SIGN_OF_LIFE))
+        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SEEN_WITHIN))
 
     def _ending(self, reason: Reason, standing: RunState) -> RunEnding:
         code = EXIT_CODES.get(reason, NEEDS_A_PERSON)

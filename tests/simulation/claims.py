@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.accounts.places import SILENT
+from jobs.policy.liveness import SILENT_AFTER
 
 from .turns import Turns
 
@@ -69,5 +69,5 @@ class Claims:
 
     def _flying(self, number: int, process: Process | None, now: float) -> int:
         asker: Any = process.name if process else None
-        asked = {"account": number, "asker": asker, "moment": now, "silent": SILENT}
+        asked = {"account": number, "asker": asker, "moment": now, "silent": SILENT_AFTER}
         return int(self._world.raw.execute(_FLYING, asked).fetchone()[0])

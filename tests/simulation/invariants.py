@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.ledger.accounts.places import SILENT
+from jobs.policy.liveness import SILENT_AFTER
 from jobs.states import ImageState
 from providers.types import MICROS
 from worker.local.completion import Reason, RunState, is_over, waits_for
@@ -181,7 +181,7 @@ class Watch:
             (account,),
         ).fetchall()
         # Who gave no sign of life for long holds no places: its submits may be in the air all the same.
-        silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT,))}
+        silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT_AFTER,))}
         living = {process.name for process in self.world.processes} - self._excused - silent
         flying = [one for one, holder in rows if holder in living and self._flies(one, now)]
         if len(flying) > most:

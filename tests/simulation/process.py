@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
-from jobs.ledger.accounts.places import SILENT
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.ledger import Ledger
+from jobs.policy.liveness import SIGN_EVERY, SIGN_RETRY, SILENT_AFTER
 from providers.registry import DIALECTS, MANY_TASKS
 from worker.images.staging import Staging
 from worker.lanes.worker import Worker, lanes_of
-from worker.lanes.worker_thread import AFTER_TROUBLE, SIGN_OF_LIFE
 from worker.polling.batching import PollBatching
 from worker.polling.schedule import PollScheduler
 from worker.recording.recorder import Recorder
@@ -254,11 +253,11 @@ class Process:
     async def _show_life(self, worker: SimWorker) -> None:
         """As `CrewThread` does."""
         while True:
-            wait = 0.95 * SILENT if self.world.calm else 1.5 * SIGN_OF_LIFE
+            wait = 0.95 * SILENT_AFTER if self.world.calm else 1.5 * SIGN_EVERY
             try:
                 await worker.tell_life()
             except OperationalError:
-                wait = AFTER_TROUBLE
+                wait = SIGN_RETRY
             await worker.services.clock.sleep(wait)
 
     def _services(self) -> Services:

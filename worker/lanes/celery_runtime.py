@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol
 
-from worker.runtime.health import HealthSigns, illness
+from worker.lanes.liveness import HEARTBEAT_EVERY, beat
+from worker.runtime.health import HealthSigns
 from worker.runtime.telemetry import emit
 
 BEAT = 10.0  # seconds from one bell of a lane to the next
 SILENCE = 2.5 * BEAT  # no bell for so long: Redis or beat is away
-HEARTBEAT = 10.0  # seconds between touches of the heartbeat file
 WATCH = 1.0  # seconds between two looks at all this
-ASKING = 6.0  # seconds for which the ledger is asked whether it answers others
 
 
 class LaneRunner(Protocol):
@@ -38,7 +34,7 @@ class LaneRunner(Protocol):
     def since_looks(self) -> Mapping[str, float]:
         """Seconds since a look for work last came back, in each lane at work."""
 
-    def ledger_answers(self, seconds: float) -> bool:
+    def ledger_answers(self) -> bool:
         """Whether the ledger answers somebody who asks anew."""
 
     def drain(self, seconds: float) -> object:
@@ -128,7 +124,7 @@ class CeleryRuntime:
             while not self._draining.wait(WATCH):
                 if time.monotonic() >= next_heartbeat:
                     self._touch()
-                    next_heartbeat = time.monotonic() + HEARTBEAT
+                    next_heartbeat = time.monotonic() + HEARTBEAT_EVERY
                 if time.monotonic() - self._last_wakeup > SILENCE:
                     self._work_alone(alone.submit)
 
@@ -138,14 +134,8 @@ class CeleryRuntime:
 
     def _touch(self) -> None:
         """Says to a probe that this process works: not that it exists, but that its lanes look for work."""
-        if self._worker is None:
-            return
-        ill = illness(self._signs(self._worker), functools.partial(self._worker.ledger_answers, ASKING))
-        if ill is not None:
-            emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
-        elif self._heartbeat_file:
-            with contextlib.suppress(OSError):
-                Path(self._heartbeat_file).touch()
+        if self._worker is not None:
+            beat(self._heartbeat_file, self._signs(self._worker), self._worker.ledger_answers)
 
     def _signs(self, worker: LaneRunner) -> HealthSigns:
         now = time.monotonic()

@@ -8,16 +8,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from worker.lanes.liveness import show_life
 from worker.lanes.worker import LANE_SECONDS, Drained, Worker
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
 T = TypeVar("T")
 
-#: Seconds between two signs of life in the ledger.
-SIGN_OF_LIFE = 10.0
-#: Seconds until the next try when one failed: soon, or the others take this worker for silent.
-AFTER_TROUBLE = 1.0
 #: Seconds beyond its drain that a crew may take to end.
 GRACE = 15.0
 
@@ -57,15 +54,9 @@ class WorkerThread:
         """Seconds since the last look for work came back, in each lane where a shift is at work."""
         return self._worker.since_looks()
 
-    def ledger_answers(self, seconds: float) -> bool:
-        """Whether the ledger answers somebody who asks anew, within about so many seconds."""
-        ledger = self._worker.services.ledger
-        answer: Future[bool] = Future()
-        threading.Thread(target=lambda: answer.set_result(ledger.answers()), name="asks anew", daemon=True).start()
-        try:
-            return answer.result(seconds)
-        except TimeoutError:
-            return False
+    def ledger_answers(self) -> bool:
+        """Whether the ledger answers on a connection of its own. Blocks."""
+        return self._worker.services.ledger.answers()
 
     def drain(self, seconds: float) -> Drained:
         """Ends the shifts, lets what is in the air come down, closes everything. Blocks; once."""
@@ -79,19 +70,8 @@ class WorkerThread:
     async def _start(self, build: Callable[[], Services]) -> Worker:
         worker = Worker(build())
         await worker.start()
-        self._life = asyncio.get_running_loop().create_task(self._show_life(worker))
+        self._life = asyncio.get_running_loop().create_task(show_life(worker))
         return worker
-
-    async def _show_life(self, worker: Worker) -> None:
-        services = worker.services
-        while True:
-            wait = SIGN_OF_LIFE
-            try:
-                await worker.tell_life()
-            except Exception as trouble:  # noqa: BLE001  a ledger that is away for a while is told of by its lanes
-                emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-                wait = AFTER_TROUBLE
-            await services.clock.sleep(wait)
 
     async def _end(self, seconds: float) -> Drained:
         self._life.cancel()

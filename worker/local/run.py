@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jobs.errors import MOVED
 from jobs.formatting import count, listed, money
@@ -25,11 +23,11 @@ from jobs.results.progress import (
     unwritable_line,
 )
 from jobs.states import BatchState
+from worker.lanes.liveness import show_life, watch_health
 from worker.lanes.worker import Drained, Worker, lanes_of
 from worker.local.completion import Reason, RunState, bad_rows, common_failure, finished, is_over
 from worker.local.stall import StallDetector
 from worker.runtime.clock import timed
-from worker.runtime.health import HealthSigns, illness
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
 from worker.runtime.telemetry import emit
 from worker.services import Services
@@ -46,10 +44,6 @@ MARGIN = 5.0
 LEDGER_AWAY = 900.0
 #: Seconds for which no claim came back after which it is said that the ledger takes no writes.
 LOCKED = 15.0
-#: Seconds between two touches of the heartbeat file.
-HEARTBEAT = 10.0
-#: Seconds between two signs of life in a ledger that others work on too.
-SIGN_OF_LIFE = 10.0
 
 NEEDS_A_PERSON = 4
 EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
@@ -100,7 +94,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.since_looks = worker.since_looks
         await worker.start()
         lanes = [asyncio.create_task(worker.keep(lane)) for lane in lanes_of(services.accounts)]
-        lanes += [asyncio.create_task(_show_life(worker)), asyncio.create_task(_touch_heartbeat(worker))]
+        lanes += [asyncio.create_task(show_life(worker)), asyncio.create_task(watch_health(worker))]
         try:
             reason = await run.until_something_ends()
         finally:
@@ -109,32 +103,6 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     return await _ending(services, name, reason, drained, allow_failed)
-
-
-async def _show_life(worker: Worker) -> None:
-    """Where others work on the ledger too, they tell by its silence that a killed run holds no places and copies."""
-    while not worker.services.ledger.is_sqlite:
-        try:
-            await worker.tell_life()
-        except Exception as trouble:  # noqa: BLE001  a ledger that is away is told of by the lanes
-            emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-        await worker.services.clock.sleep(SIGN_OF_LIFE)
-
-
-async def _touch_heartbeat(worker: Worker) -> None:
-    """Says to a probe, as a worker does, that the lanes look for work."""
-    services, file = worker.services, worker.services.settings.heartbeat_file
-    while file:
-        signs = HealthSigns(
-            turns=True, since_looks=worker.since_looks(), since_run=0.0, since_wakeup=0.0, wakeups_waited=0
-        )
-        ill = illness(signs, lambda: True)
-        if ill is not None and await services.executors.blocking(services.ledger.answers):
-            emit("worker_is_ill", level="error", pid=os.getpid(), problem=ill)
-        else:
-            with contextlib.suppress(OSError):
-                Path(file).touch()  # noqa: ASYNC240  on this machine; threads may all be busy with uploads
-        await services.clock.sleep(HEARTBEAT)
 
 
 async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:

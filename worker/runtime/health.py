@@ -22,11 +22,11 @@ LOOKS = 3
 class HealthSigns:
     """What is seen of a process. Seconds, all of them."""
 
-    turns: bool  # its event loop
-    since_looks: Mapping[str, float]  # in each lane at work: since a look for work last came back
-    since_run: float  # since a shift was last at work in any lane
-    since_wakeup: float
-    wakeups_waited: int  # looks in a row at which bells of its lanes waited in Redis
+    since_looks: Mapping[str, float]  # in each lane that runs: since a look for work last came back
+    turns: bool = True  # its event loop
+    since_run: float = 0.0  # since any lane last ran
+    since_wakeup: float = 0.0
+    wakeups_waited: int = 0  # looks in a row at which wakeups of its lanes waited in Redis
 
 
 def illness(signs: HealthSigns, ledger_answers: Callable[[], bool]) -> str | None:

@@ -16,10 +16,8 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.database.schema import accounts, attempts, workers
+from jobs.policy.liveness import SILENT_AFTER
 from jobs.states import IN_FLIGHT
-
-#: Seconds without a sign of life after which a worker's submits no longer hold places; it gives one every few seconds.
-SILENT = 20.0
 
 
 def lock_account(tx: Connection, name: str) -> Row[Any]:
@@ -50,7 +48,7 @@ _me = workers.alias()
 _MY_LIFE = select(_me.c.seen_at).where(_me.c.name == bindparam("me", type_=Text)).scalar_subquery()
 
 
-_ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT
+_ALIVE_SINCE = func.coalesce(_MY_LIFE, bindparam("moment", type_=Float)) - SILENT_AFTER
 
 
 #: Workers that gave no sign of life for long.

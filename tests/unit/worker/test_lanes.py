@@ -161,7 +161,9 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
 def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     provider = Provider()
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    worker = WorkerThread(lambda: dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider))
+    services = dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider)
+    opened.is_sqlite = False  # others may work on it too, so it tells them that it lives
+    worker = WorkerThread(lambda: services)
     stock_through(opened, tmp_path)
     lanes = ["submit:main", "poll:main", "copy"]
     callers = [threading.Thread(target=worker.run_lane, args=(lane, AT_LAST)) for lane in lanes]

@@ -12,8 +12,8 @@ from jobs.errors import LedgerBusy, StoreError
 from jobs.states import BatchState, JobState
 from providers.types import MICROS
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
+from worker.lanes import liveness
 from worker.lanes import worker as worker_module
-from worker.local import run
 from worker.local.run import Reason, StopSignal, run_batch
 
 pytestmark = pytest.mark.virtual_time
@@ -292,7 +292,7 @@ async def test_a_cancelled_batch_ends_when_what_is_paid_is_stored(tmp_path):
 async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_when_one_hangs(tmp_path, monkeypatch):
     touched, ill, said = asyncio.Event(), asyncio.Event(), []
     touch = SimpleNamespace(touch=touched.set)
-    monkeypatch.setattr(run, "Path", lambda file: touch if file == "beat" else None)
+    monkeypatch.setattr(liveness, "Path", lambda file: touch if file == "beat" else None)
 
     def emit(name, **fields):
         if name == "worker_is_ill":
@@ -305,7 +305,7 @@ async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_whe
         touched.clear()
         await ill.wait()
 
-    monkeypatch.setattr(run, "emit", emit)
+    monkeypatch.setattr(liveness, "emit", emit)
     services = world(tmp_path, Provider(on_submit=on_submit))
     services.settings.__dict__["heartbeat_file"] = "beat"
     stock(services, tmp_path, rows(1))
