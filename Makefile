@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format cluster bench soak constraints clean
+.PHONY: docs help setup demo test check format cluster bench soak constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ check: $(READY)  ## format, lint, types, import contract
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+docs: $(READY)  ## build the pages as a site, in docs/_build; a broken link fails
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 format: $(READY)  ## put the code in its usual shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -53,4 +57,4 @@ constraints: $(READY)  ## pin the newest versions in constraints.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .cluster build *.egg-info demo-output
+	rm -rf docs/_build .venv .mypy_cache .ruff_cache .hypothesis .cluster build *.egg-info demo-output

@@ -1,1 +1,1 @@
-"""Does the work: stages, crew, and the edges to HTTP, storage and Celery."""
+"""Does the work: stages, lanes, and the edges to HTTP, storage and Celery."""

@@ -1,0 +1,64 @@
+"""The pages: a site that builds without a fault, loads nothing from elsewhere, and has no dead link."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.patience import AT_LAST
+
+#: Pages that are read in the repository, outside the site.
+BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+#: What a browser fetches by itself when it shows a page.
+LOADED = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"([^\"]+)\"|<link[^>]*\shref=\"([^\"]+)\"")
+#: Private words of an earlier time, each with the field's word in the glossary's place.
+OLD_WORDS = re.compile(r"(?i)\b(bells?|crews?|shifts?|watchman|rung|twins|hopeless|illness|wellness)\b")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` does."""
+    built = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "-b", "html"]
+    made = subprocess.run(
+        [*words, ROOT / "docs", built], capture_output=True, text=True, timeout=AT_LAST, check=False, cwd=ROOT
+    )
+    assert made.returncode == 0, made.stderr
+    return built
+
+
+def test_the_site_builds_without_a_warning_and_has_every_page(site):
+    pages = {page.relative_to(ROOT / "docs").with_suffix(".html") for page in (ROOT / "docs").rglob("*.md")}
+
+    assert pages <= {page.relative_to(site) for page in site.rglob("*.html")}
+
+
+def test_a_reader_without_a_network_sees_all_of_the_site(site):
+    loaded = {
+        found[1] or found[2] for page in site.rglob("*.html") for found in LOADED.finditer(page.read_text("utf-8"))
+    }
+
+    assert loaded
+    assert [address for address in loaded if re.match(r"(?:\w+:)?//", address)] == []
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_links_in_the_repositorys_own_pages_lead_somewhere(name):
+    linked = [found for found in LINK.findall((ROOT / name).read_text("utf-8")) if "://" not in found]
+
+    assert [each for each in linked if not (ROOT / each).exists()] == []
+
+
+def test_pages_use_the_fields_words():
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in BESIDE)]
+
+    assert [
+        (page.relative_to(ROOT).as_posix(), found[0])
+        for page in pages
+        for found in OLD_WORDS.finditer(page.read_text("utf-8"))
+    ] == []
