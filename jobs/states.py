@@ -69,17 +69,18 @@ class JobState(enum.StrEnum):
     INVALID = "invalid"  # a bad row under --skip-bad
 
 
-#: Nothing more will happen to these by itself.
-ENDED = (
-    JobState.HELD,
-    JobState.DONE,
-    JobState.PARTIAL,
-    JobState.FAILED,
-    JobState.LOST,
-    JobState.CANCELLED,
-    JobState.SKIPPED,
-    JobState.INVALID,
-)
+#: Go on by themselves.
+GOING_ON = (JobState.READY, JobState.WORKING)
+#: Ended without all of their images: a person may retry them.
+ENDED_BADLY = (JobState.FAILED, JobState.LOST, JobState.PARTIAL)
+#: A person should look at them.
+NEEDS_A_PERSON = (*ENDED_BADLY, JobState.HELD)
+#: Were sent to a provider, and nothing more happens to them by itself.
+TRIED = (*NEEDS_A_PERSON, JobState.DONE)
+#: Nothing more happens to these by itself.
+ENDED = (*TRIED, JobState.CANCELLED, JobState.SKIPPED, JobState.INVALID)
+#: Something may still come of what was sent for them, or will be.
+UNFINISHED = (*GOING_ON, JobState.HELD)
 
 
 class BatchState(enum.StrEnum):

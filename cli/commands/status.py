@@ -27,11 +27,14 @@ from jobs.results.progress import (
     out_of_manifest,
     prices_of,
     resting,
+    rows_going_on,
+    rows_in_need,
     seconds_left,
+    state_of_batch,
     trouble_line,
     unwritable_line,
 )
-from jobs.states import BatchState, JobState
+from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account
@@ -43,8 +46,6 @@ Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in su
 Line = tuple[str, str]
 
 #: The order in which people ask about rows.
-#: Rows that a person should look at, as `results --only` names them.
-_LOOKED_AT = (JobState.FAILED, JobState.LOST, JobState.PARTIAL, JobState.HELD)
 ORDER = (*(s for s in JobState if s is not JobState.READY), JobState.READY)
 
 
@@ -97,37 +98,18 @@ def _row(progress: Progress, spent: str) -> tuple[str, ...]:
     numbers = (
         sum(progress.jobs.values()),
         progress.jobs.get(JobState.DONE, 0),
-        rows_left(progress),
+        rows_going_on(progress),
         rows_in_need(progress),
     )
     stored = f"{progress.images_stored:,}/{progress.images_total:,}"
     told = (*(f"{number:,}" for number in numbers), stored, f"${spent}", day_and_time(batch.created_at))
-    return (batch.name, state_word(progress), *told)
-
-
-def state_word(progress: Progress) -> str:
-    """The batch's state as a person would say it."""
-    if progress.batch.state is not BatchState.ACTIVE:
-        return progress.batch.state.value
-    return "active" if rows_left(progress) else "finished"
-
-
-def rows_left(progress: Progress) -> int:
-    """Rows that go on by themselves."""
-    return sum(progress.jobs.get(state, 0) for state in (JobState.READY, JobState.WORKING))
-
-
-def rows_in_need(progress: Progress) -> int:
-    """Rows a person should look at."""
-    return sum(
-        progress.jobs.get(state, 0) for state in (JobState.HELD, JobState.PARTIAL, JobState.FAILED, JobState.LOST)
-    )
+    return (batch.name, state_of_batch(progress), *told)
 
 
 def _style(progress: Progress) -> str:
     if rows_in_need(progress) or progress.batch.state is BatchState.PAUSED:
         return "yellow"
-    return "" if rows_left(progress) else "green"
+    return "" if rows_going_on(progress) else "green"
 
 
 # -- one batch -----------------------------------------------------------------------------------------------------
@@ -152,7 +134,7 @@ def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
         *((f"money\t{day_line(limit)}", "") for limit in today),
         *_slack(backlog, now),
         *_risk_lines(risk),
-        *(_at_work(session, name, accounts, now) if rows_left(progress) else ()),
+        *(_at_work(session, name, accounts, now) if rows_going_on(progress) else ()),
         *_next(progress, paused, now),
     ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
@@ -177,7 +159,7 @@ def _in_columns(told: list[Line]) -> list[Line]:
 
 def _told(progress: Progress, now: float) -> Iterator[Line]:
     batch = progress.batch
-    yield f"batch\t{batch.name}, {state_word(progress)}: {batch.source} -> {batch.dest}", "bold"
+    yield f"batch\t{batch.name}, {state_of_batch(progress)}: {batch.source} -> {batch.dest}", "bold"
     if batch.reason:
         yield f"paused\t{batch.reason}", "yellow"
     if progress.unwritable:
@@ -270,7 +252,7 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
 
 def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
     """A pace of before, and the time that it would take, would make people wait for ever."""
-    if rows_left(progress):
+    if rows_going_on(progress):
         yield f"pace\t{nobody_works(session.ledger)}", "yellow"
 
 
@@ -280,7 +262,7 @@ def _pace(progress: Progress, now: float) -> Iterator[Line]:
         left = seconds_left(progress, now)
         told = f", about {duration(left)} left" if left is not None else "; nothing is on its way now"
         yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
-    elif rows_left(progress) and progress.next_at is not None and progress.next_at > now:
+    elif rows_going_on(progress) and progress.next_at is not None and progress.next_at > now:
         yield f"next\tthe earliest waiting row goes again in {duration(progress.next_at - now)}", ""
 
 
@@ -302,7 +284,7 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
     if progress.batch.state is BatchState.CANCELLED:
         return
-    if bad := [state.value for state in _LOOKED_AT if progress.jobs.get(state)]:
+    if bad := [state.value for state in NEEDS_A_PERSON if progress.jobs.get(state)]:
         yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only {','.join(bad)}", ""
     if retried(progress.errors):
         yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
@@ -319,7 +301,7 @@ def _document(progress: Progress) -> dict[str, object]:
     batch = progress.batch
     return {
         "batch": batch.name,
-        "state": state_word(progress),
+        "state": state_of_batch(progress),
         "reason": batch.reason,
         "dest": batch.dest,
         "source": batch.source,

@@ -20,7 +20,7 @@ from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from jobs import formatting
 from jobs.results.progress import next_try_line, out_of_manifest, prices_of
-from jobs.states import BatchState, JobState
+from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.runtime import telemetry
 from worker.services import build
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 #: Width of a summary's labels.
 _LABEL = 12
-#: Of these the reasons are counted together.
-_ENDED_BADLY = (JobState.PARTIAL, JobState.FAILED, JobState.LOST)
-_NEEDS_EYES = (JobState.PARTIAL, JobState.FAILED, JobState.LOST, JobState.HELD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +91,7 @@ async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits
 def exit_code(ending: RunEnding, limits: WorkLimits) -> int:
     """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
     rows = ending.progress.jobs
-    failed = sum(number for _, number in _states(ending.progress, _NEEDS_EYES))
+    failed = sum(number for _, number in _states(ending.progress, NEEDS_A_PERSON))
     asked = sum(rows.values()) - ending.progress.rows_out
     forgiven = not rows.get(JobState.CANCELLED) and limits.allowed.covers(failed, asked)
     return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
@@ -171,7 +168,7 @@ def _headline(ended: RunOutcome) -> str:
     if ended.ending.reason is Reason.DONE:
         return f"{name}: finished{took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
-        needy = sum(number for _, number in _states(ended.progress, _NEEDS_EYES))
+        needy = sum(number for _, number in _states(ended.progress, NEEDS_A_PERSON))
         if not needy:
             return f"{name}: ended, {formatting.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished{took}, {formatting.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
@@ -188,13 +185,13 @@ def _all_done(progress: Progress) -> str:
 
 
 def _rows(progress: Progress) -> Iterator[Line]:
-    ended_badly = [state for state, _ in _states(progress, _ENDED_BADLY)]
+    ended_badly = [state for state, _ in _states(progress, ENDED_BADLY)]
     tellers = {JobState.DONE: _done, JobState.HELD: _held}
     if len(ended_badly) == 1:
         tellers[ended_badly[0]] = _reasons
     for state, number in _states(progress, tuple(JobState)):
         told = tellers[state](progress) if state in tellers else ""
-        style = "green" if state is JobState.DONE else "yellow" if state in _NEEDS_EYES else ""
+        style = "green" if state is JobState.DONE else "yellow" if state in NEEDS_A_PERSON else ""
         yield f"  {state:{_LABEL - 2}}{formatting.count(number, 'row'):>12}   {told}".rstrip(), style
     if len(ended_badly) > 1:
         rows = formatting.count(sum(progress.errors.values()), "row")

@@ -25,7 +25,7 @@ from jobs.results.progress import (
     trouble_line,
     unwritable_line,
 )
-from jobs.states import BatchState, JobState
+from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -48,7 +48,6 @@ _SHOWN = (
     JobState.HELD,
     JobState.CANCELLED,
 )
-_BAD = {JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL}
 
 
 class Screen(Protocol):
@@ -173,7 +172,7 @@ def plain_line(progress: Progress, span: Elapsed) -> str:
         parts.append(f"{on_their_way:,} on their way")
     if images_failing(progress):
         parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
-    parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in _BAD]
+    parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in NEEDS_A_PERSON]
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
 
 

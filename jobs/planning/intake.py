@@ -34,7 +34,7 @@ from jobs.planning.references import References
 from jobs.planning.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
 from jobs.policy.reuse import Reuse
 from jobs.policy.token_costs import expected
-from jobs.states import JobState
+from jobs.states import UNFINISHED, JobState
 from providers.references import file_name
 from providers.types import Request, Route
 
@@ -46,8 +46,6 @@ _SAMPLES = 3
 _LOOKED_AT = 20
 
 Progress = Callable[[int], None]  # rows so far
-
-_GOES_ON = (JobState.READY, JobState.WORKING, JobState.HELD)
 
 
 class Records(OverlapLedger, Protocol):
@@ -368,7 +366,7 @@ class _Count:
 def _fate(state: JobState) -> str:
     if state is JobState.DONE:
         return "done"
-    return "open" if state in _GOES_ON else "ended"
+    return "open" if state in UNFINISHED else "ended"
 
 
 def _route_line(line: _Line, paces: Paces) -> RouteLine:

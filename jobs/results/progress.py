@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.formatting import count, day_and_minute, day_and_time, money, time_of_day
-from jobs.states import BatchState, TroubleKind
+from jobs.states import GOING_ON, NEEDS_A_PERSON, BatchState, TroubleKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,23 @@ STALE = 300.0
 def prices_of(batch: Batch) -> str:
     """What its money is counted by."""
     return "made-up prices" if batch.sandbox else "list prices"
+
+
+def rows_going_on(progress: Progress) -> int:
+    """Rows that go on by themselves."""
+    return sum(progress.jobs.get(state, 0) for state in GOING_ON)
+
+
+def rows_in_need(progress: Progress) -> int:
+    """Rows that a person should look at."""
+    return sum(progress.jobs.get(state, 0) for state in NEEDS_A_PERSON)
+
+
+def state_of_batch(progress: Progress) -> str:
+    """The batch's state as a person would say it: active, finished, paused, cancelled."""
+    if progress.batch.state is not BatchState.ACTIVE:
+        return progress.batch.state.value
+    return "active" if rows_going_on(progress) else "finished"
 
 
 def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 import pytest
 import yaml
 
+from jobs import states
 from sandbox.cluster import FORMATION, read_procfile
 from tests.support import ROOT
 from worker.celery import QUEUES
@@ -80,6 +81,23 @@ def test_money_and_times_are_written_in_one_module_only():
     parts = [path for path in modules() if not name_of(path).startswith("sandbox/")]
 
     assert [name_of(path) for path in parts if writes.search(path.read_text()) and name_of(path) not in own] == []
+
+
+def test_each_set_of_job_states_is_written_once():
+    sets = [states.GOING_ON, states.ENDED_BADLY, states.NEEDS_A_PERSON, states.TRIED, states.ENDED, states.UNFINISHED]
+    named = {frozenset(state.name for state in each) for each in sets}
+    parts = [path for path in modules() if name_of(path) != "jobs/states.py"]
+
+    assert [f"{name_of(path)}:{line}" for path in parts for line, names in state_sets(path) if names in named] == []
+
+
+def state_sets(path):
+    """Where a module writes a tuple, list or set of job states, and their names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set) and node.elts:
+            names = [re.fullmatch(r"JobState\.(\w+)(\.value)?", ast.unparse(each)) for each in node.elts]
+            if all(names):
+                yield node.lineno, frozenset(name[1] for name in names)
 
 
 def test_sql_libraries_are_imported_in_the_ledger_only():

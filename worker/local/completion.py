@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.policy import failure_breaker
-from jobs.results.progress import images_failing, resting
-from jobs.states import BatchState, JobState, TroubleKind
+from jobs.results.progress import images_failing, resting, rows_in_need
+from jobs.states import TRIED, BatchState, JobState, TroubleKind
 
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
 STUCK_AFTER = 2_400.0
 #: Seconds after which money must have been claimed if there was any left.
 BUDGET_SHOWS_AFTER = 2.0
-
-_BAD = (JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL)
-_ENDED = (*_BAD, JobState.DONE)
 
 
 class Reason(enum.StrEnum):
@@ -59,20 +56,15 @@ def is_over(progress: Progress) -> bool:
     return not (going_on or progress.images_generated or progress.images_in_flight)
 
 
-def bad_rows(progress: Progress) -> int:
-    """Rows that ended without all of their images."""
-    return sum(progress.jobs.get(state, 0) for state in _BAD)
-
-
 def ended_rows(progress: Progress) -> int:
     """Rows that were tried and ended."""
-    return sum(progress.jobs.get(state, 0) for state in _ENDED)
+    return sum(progress.jobs.get(state, 0) for state in TRIED)
 
 
 def finished(progress: Progress, allow_failed: float) -> Reason:
     """How a run that is over went. `allow_failed`: the share of the manifest's rows that may be bad."""
     rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(JobState.CANCELLED, 0)
-    fine = bad_rows(progress) <= allow_failed * rows and not progress.jobs.get(JobState.CANCELLED, 0)
+    fine = rows_in_need(progress) <= allow_failed * rows and not progress.jobs.get(JobState.CANCELLED, 0)
     return Reason.DONE if fine else Reason.ROWS_NEED_YOU
 
 

@@ -18,6 +18,7 @@ from jobs.results.progress import (
     day_budget_line,
     failing_line,
     resting,
+    rows_in_need,
     stop_line,
     trouble_line,
     unwritable_line,
@@ -25,7 +26,7 @@ from jobs.results.progress import (
 from jobs.states import BatchState
 from worker.lanes.liveness import show_life, watch_health
 from worker.lanes.worker import Drained, Worker, lanes_of
-from worker.local.completion import Reason, RunState, bad_rows, common_failure, finished, is_over
+from worker.local.completion import Reason, RunState, common_failure, finished, is_over
 from worker.local.stall import StallDetector
 from worker.runtime.clock import timed
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
@@ -296,7 +297,7 @@ def _all_paused(standing: RunState) -> str:
 
 
 def _rows_need_you(standing: RunState) -> str:
-    rows, stuck = bad_rows(standing.progress), standing.progress.images_stuck
+    rows, stuck = rows_in_need(standing.progress), standing.progress.images_stuck
     kept = f" {count(stuck, 'paid image')} of them cannot be stored without you." if stuck else ""
     return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you.{kept}"
 

@@ -10,9 +10,7 @@ from sqlalchemy import Connection, func, select, update
 
 from jobs.ledger.database.schema import batches, jobs
 from jobs.policy.failure_breaker import common_failure
-from jobs.states import BatchState, JobState
-
-_BAD = (JobState.FAILED, JobState.LOST, JobState.HELD, JobState.PARTIAL)
+from jobs.states import TRIED, BatchState, JobState
 
 
 def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
@@ -31,7 +29,7 @@ def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
 
 def counts(tx: Connection, batch_id: int) -> dict[str, int]:
     """Rows that were tried and ended, by error code; "" for those that went well."""
-    ended = (jobs.c.batch_id == batch_id, jobs.c.state.in_([*_BAD, JobState.DONE]))
+    ended = (jobs.c.batch_id == batch_id, jobs.c.state.in_(TRIED))
     told: Counter[str] = Counter()
     grouped = (
         select(jobs.c.state, jobs.c.error_code, func.count()).where(*ended).group_by(jobs.c.state, jobs.c.error_code)

@@ -15,7 +15,7 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
 from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
-from jobs.states import BatchState, ImageState, JobState
+from jobs.states import ENDED_BADLY, UNFINISHED, BatchState, ImageState
 from providers.types import Request
 
 #: Rows written with one statement.
@@ -87,7 +87,7 @@ def retry(
 ) -> int:
     """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
     batch_id = batch_id_of(tx, name)
-    states = [only] if only else [JobState.FAILED.value, JobState.LOST.value, JobState.PARTIAL.value]
+    states: Sequence[str] = [only] if only else ENDED_BADLY
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
     wanted = wanted.where(_has_room())
     wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
@@ -145,7 +145,7 @@ def cancel(tx: Connection, name: str) -> int:
     batch_id = batch_id_of(tx, name)
     tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=None))
     open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
-    unfinished = (*open_jobs, jobs.c.state.in_([JobState.READY, JobState.WORKING, JobState.HELD]))
+    unfinished = (*open_jobs, jobs.c.state.in_(UNFINISHED))
     chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())
     told = {"closed": True, "cancelled": True}
     for start in range(0, len(chosen), _CHUNK):

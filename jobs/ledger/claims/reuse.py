@@ -24,7 +24,7 @@ from sqlalchemy import (
 from jobs.ledger.claims.values import ReuseOrigin, TakenFrom
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
 from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, ReuseSource, is_reusable
-from jobs.states import AttemptState, ImageState, JobState
+from jobs.states import UNFINISHED, AttemptState, ImageState, JobState
 from providers.types import Request
 
 #: Rows whose images are there, or will be, or may be: those of the others are made anew.
@@ -186,8 +186,7 @@ def origins(tx: Connection, image_ids: Sequence[int]) -> dict[int, ReuseOrigin]:
 
 
 #: Rows whose missing images are being made, or will be by themselves: also between two attempts.
-_GOES_ON = (JobState.READY, JobState.WORKING, JobState.HELD)
-_IS_WANTED = IS_CURRENT & jobs.c.position.is_not(None) & jobs.c.state.in_([state.value for state in _GOES_ON])
+_IS_WANTED = IS_CURRENT & jobs.c.position.is_not(None) & jobs.c.state.in_([state.value for state in UNFINISHED])
 _ORIGINS = (
     select(
         images,

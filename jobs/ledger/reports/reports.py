@@ -25,7 +25,7 @@ from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
 from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, StuckImage
 from jobs.policy.reuse import NEVER_DIES
-from jobs.states import AT_STAKE, IN_FLIGHT, AttemptState, ImageState, JobState
+from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, ImageState, JobState
 from providers.registry import PROVIDERS
 from providers.types import Request
 
@@ -272,8 +272,7 @@ def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:
-    bad = [JobState.FAILED, JobState.PARTIAL, JobState.LOST]
-    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(bad), _listed())
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(ENDED_BADLY), _listed())
     counted = select(jobs.c.error_code, func.count()).where(*mine).group_by(jobs.c.error_code)
     return {code or "unknown": count for code, count in tx.execute(counted)}
 
