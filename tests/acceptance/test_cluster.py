@@ -10,12 +10,15 @@ import time
 
 import boto3
 import pytest
+from celery import Celery
 
 from jobs.ledger import open_ledger
 from jobs.states import JobState
 from sandbox.cluster import BUCKET, Cluster, cluster
 from tests.conftest import Bucket, Sandbox
 from tests.support.patience import until
+from worker.celery import KEY_PREFIX, QUEUES, queue_of
+from worker.tasks import wakeups_wait
 
 ROWS = 90
 #: Submits that may have been on their way in one process when it was killed: a claim reaches 0.25 s ahead.
@@ -94,6 +97,22 @@ def test_workers_of_a_cluster_buy_no_more_where_nothing_can_be_stored_and_store_
     books = sandbox.stats()
     assert (books["total"]["charged_images"], books["repeated"]) == (600, {})
     assert ledger.failing(time.time()) == ()
+
+
+def test_messages_of_the_released_version_are_dropped_and_workers_go_on(running, sandbox, ledger, tmp_path):
+    """While workers are replaced one by one, an older beat sends `ring`, which no newer worker knows."""
+    url, starts = running.redis.url, [each.starts for each in running.workers]
+    with Celery(broker=url, set_as_current=False) as older:
+        older.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
+        for lane in ("copy", "poll:maxapi-io", "submit:maxapi-io", "sweep"):
+            older.send_task("ring", (lane,), queue=queue_of(lane), ignore_result=True)
+    until(lambda: not wakeups_wait(url, QUEUES))
+
+    submit(running, manifest(tmp_path, "upgraded", rows=9))
+    until(lambda: is_done_but_for(ledger.progress("upgraded"), 0))
+
+    until(lambda: any("unregistered task of type 'ring'" in line for line in SAID))
+    assert [each.starts for each in running.workers] == starts
 
 
 def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, sandbox, ledger, tmp_path):
