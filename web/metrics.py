@@ -132,7 +132,8 @@ def _workers(workers: list[WorkerProcess], now: float) -> Iterator[Metric]:
 
 def _risk(ledger: Ledger, now: float) -> Iterator[Metric]:
     images, micros = ledger.at_risk()
-    yield GaugeMetricFamily("lightfast_at_risk_images", "Paid images not yet stored, or unknown.", value=images)
+    told = "Images in flight, unknown, or paid and not yet stored."
+    yield GaugeMetricFamily("lightfast_at_risk_images", told, value=images)
     yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=usd(micros))
     if (first := ledger.first_death()) is not None:
         left = first - now

@@ -73,7 +73,8 @@ def _written(rows: list[tuple[str, str, Money]]) -> list[tuple[str, str, dict[st
 
 def _remarks(sums: Money, prices: str) -> Iterator[Line]:
     if sums.at_risk:
-        yield f"at risk: {money(sums.at_risk)} in flight or unknown may be paid for nothing yet", ""
+        risk = f"{money(sums.at_risk)} in flight, unknown or not copied yet"
+        yield f"at risk: {risk} would be paid for nothing if everything died now", ""
     if sums.unpriced:
         yield f"{count(sums.unpriced, 'image')} came at a price nobody knows; they are in none of these", "yellow"
     if not sums.closes:

@@ -29,7 +29,8 @@ def check_money(ledger: Ledger) -> Money:
     for batch, sums in grouped(entries, lambda entry: entry.batch).items():
         assert ledger.money(batch)[0].batch == batch
         on_record = ledger.find_batch(batch)
-        assert (on_record.reserved, on_record.charged) == (sums.at_risk, sums.charged)
+        assert (on_record.reserved, on_record.charged) == (sums.in_flight + sums.unknown, sums.charged)
+        assert ledger.at_risk(batch)[1] == sums.at_risk, "every command tells the same money at risk"
     assert total(entries) == _by_hand(ledger)
     return total(entries)
 

@@ -31,14 +31,14 @@ class Money:
 
     @property
     def at_risk(self) -> int:
-        """What may be paid for nothing yet."""
-        return self.in_flight + self.unknown
+        """What would be paid for nothing if everything died now."""
+        return self.in_flight + self.unknown + self.waiting
 
     @property
     def closes(self) -> bool:
         """Whether both sums come out."""
         spent = self.stored + self.waiting + self.surplus + self.lost + self.undelivered + self.given_up
-        return self.charged == spent and self.reserved == self.refunded + self.at_risk + self.charged
+        return self.charged == spent and self.reserved == self.refunded + self.in_flight + self.unknown + self.charged
 
     def __add__(self, other: Money) -> Money:
         """Both together."""

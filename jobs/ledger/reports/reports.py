@@ -345,9 +345,10 @@ def in_flight_of(tx: Connection, batch: str) -> dict[str, int]:
 
 
 def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
-    """If everything died now: images and micro-dollars that are in the air, unknown, or waiting to be copied.
+    """If everything died now: images and micro-dollars that are in flight, unknown, or waiting to be copied.
 
-    Of one batch, by its name, or of the whole ledger.
+    Of one batch, by its name, or of the whole ledger. It is `at_risk` of docs/reference/money.md: surplus images,
+    which no row waits for, are not in it.
     """
     of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
     mine = () if batch is None else (attempts.c.batch_id == of_batch,)
@@ -360,7 +361,7 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     waiting = select(func.count(), func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
     # They all die some time: said so that their own index is taken, and not every image be read.
     dying = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
-    more, price = tx.execute(waiting.where(*dying, *mine)).one()
+    more, price = tx.execute(waiting.where(*dying, images.c.surplus.is_(False), *mine)).one()
     return int(count) + int(more), int(money) + int(price)
 
 
