@@ -157,7 +157,7 @@ def main() -> None:
 
 def _tell(error: LightfastError) -> None:
     """What went wrong, on stderr; and as a document on stdout where one was asked for."""
-    from cli.flow.settings import sandbox_mark
+    from cli.flow.settings import SCHEMA, sandbox_mark
 
     problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]
     sys.stderr.write(f"{sandbox_mark()}error: {problems[0]}\n")
@@ -165,7 +165,7 @@ def _tell(error: LightfastError) -> None:
     if "--json" in sys.argv:
         import json
 
-        told = {"schema": 1, "sandbox": bool(sandbox_mark()), "error": problems, "exit_code": error.exit_code}
+        told = {"schema": SCHEMA, "sandbox": bool(sandbox_mark()), "error": problems, "exit_code": error.exit_code}
         sys.stdout.write(json.dumps(told) + "\n")
 
 

@@ -13,12 +13,13 @@ from cli.commands.money import show_money
 from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_session, show, show_json
 from cli.output import copy_stops, emergency_stop
-from cli.output.accounts import day_document, day_line, failing_document, state_of
+from cli.output.accounts import day_line, state_of
 from cli.output.commands import command
+from cli.output.documents import BatchFigures, progress_document, read_figures, risk_document
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from cli.output.wording import aligned, shorten
-from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size, usd, utc
+from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.progress import (
     day_budget_line,
@@ -26,7 +27,6 @@ from jobs.results.progress import (
     images_to_come,
     out_of_manifest,
     prices_of,
-    resting,
     rows_going_on,
     rows_in_need,
     seconds_left,
@@ -37,7 +37,6 @@ from jobs.results.progress import (
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:
-    from jobs.ledger.accounts.values import Account
     from jobs.ledger.accounts.worker_values import DestinationTrouble
     from jobs.ledger.reports.values import Progress
 
@@ -60,7 +59,7 @@ def status(
         if money:
             show_money(session, batch, json=json, sandbox=session.settings.is_sandbox)
         elif batch is None:
-            _all(session, json=json, sandbox=session.settings.is_sandbox)
+            _all(session, now, json=json, sandbox=session.settings.is_sandbox)
         else:
             _one(session, batch, now, json=json)
     return 0
@@ -69,17 +68,21 @@ def status(
 # -- all batches ---------------------------------------------------------------------------------------------------
 
 
-def _all(session: LedgerSession, *, json: bool, sandbox: bool) -> None:
-    standing = [session.ledger.progress(batch.name) for batch in session.ledger.batches()]
+def _all(session: LedgerSession, now: float, *, json: bool, sandbox: bool) -> None:
+    names = [batch.name for batch in session.ledger.batches()]
     risk, stop = session.ledger.at_risk(), session.ledger.stopped()
     if json:
-        listed = [_document(progress) for progress in standing]
-        show_json(
-            {"batches": listed, "at_risk": _risk_document(risk), "stopped": stop and emergency_stop.document(stop)}
-        )
+        batches = [progress_document(_figures(session, name, now)) for name in names]
+        stopped = stop and emergency_stop.document(stop)
+        show_json({"command": "status", "batches": batches, "at_risk": risk_document(risk), "stopped": stopped})
     else:
         held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []
-        show([*held, *_table(standing, risk)], sandbox=sandbox)
+        show([*held, *_table([session.ledger.progress(name) for name in names], risk)], sandbox=sandbox)
+
+
+def _figures(session: LedgerSession, name: str, now: float) -> BatchFigures:
+    progress = replace(session.ledger.progress(name, now), unwritable=session.ledger.unwritable())
+    return read_figures(session.ledger, progress, now)
 
 
 def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
@@ -116,34 +119,27 @@ def _style(progress: Progress) -> str:
 
 
 def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
-    progress = replace(session.ledger.progress(name, now), unwritable=session.ledger.unwritable())
-    risk, today = session.ledger.at_risk(name), session.ledger.daily_budgets(now)
-    backlog = session.ledger.backlogs(now).get(progress.batch.dest)
-    accounts = session.ledger.accounts()
-    paused = resting(progress, accounts, now)
+    figures = _figures(session, name, now)
+    progress = figures.progress
     if json:
-        document = _document(progress) | _time_document(progress, now)
-        days = [day_document(limit) for limit in today]
-        more: dict[str, object] = {"at_risk": _risk_document(risk), "paused_accounts": [each.name for each in paused]}
-        more |= _slack_document(backlog, now)
-        show_json({**document, **more, "daily_budgets": days})
+        show_json({"command": "status", **progress_document(figures)})
         return
     told = [
         *_told(progress, now),
         *(_pace(progress, now) if is_worked_on(session.ledger, now) else _nobody(session, progress)),
-        *((f"money\t{day_line(limit)}", "") for limit in today),
-        *_slack(backlog, now),
-        *_risk_lines(risk),
-        *(_at_work(session, name, accounts, now) if rows_going_on(progress) else ()),
-        *_next(progress, paused, now),
+        *((f"money\t{day_line(limit)}", "") for limit in figures.daily_budgets),
+        *_slack(figures.backlog, now),
+        *_risk_lines(figures.at_risk),
+        *(_at_work(session, figures) if rows_going_on(progress) else ()),
+        *_next(figures),
     ]
     show(_in_columns(told), sandbox=progress.batch.sandbox)
 
 
-def _at_work(session: LedgerSession, name: str, accounts: list[Account], now: float) -> Iterator[Line]:
+def _at_work(session: LedgerSession, figures: BatchFigures) -> Iterator[Line]:
     """How far the accounts that send use what they may, and this batch's part of it."""
-    uses, mine = session.ledger.uses(now), session.ledger.in_flight(name)
-    for account in accounts:
+    uses, mine = session.ledger.uses(figures.now), session.ledger.in_flight(figures.progress.batch.name)
+    for account in figures.accounts:
         if (use := uses[account.name]).sent or account.in_flight:
             rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"
             flying = f"{account.in_flight:,} in flight of {account.max_in_flight:,}"
@@ -271,12 +267,13 @@ def _risk_lines(risk: tuple[int, int]) -> list[Line]:
     return [(f"at risk\tif everything died now: {count(images, 'image')}, {money(micros)}", "")] if images else []
 
 
-def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Line]:
+def _next(figures: BatchFigures) -> Iterator[Line]:
+    progress = figures.progress
     name, sandbox = progress.batch.name, progress.batch.sandbox
     for limit in progress.day_limits:
         yield f"waits\t{day_budget_line(limit)}", "yellow"
-    for account in paused:
-        yield f"account\t{account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
+    for account in figures.paused:
+        yield f"account\t{account.name} ({account.provider}) is {state_of(account, figures.now)}", "yellow"
     if progress.batch.state is BatchState.PAUSED:
         yield f"next\t{command(f'resume {name}', sandbox=sandbox)}", ""
     yield from ((f"stuck\t{told}", "red") for told in stuck_lines(progress))
@@ -292,86 +289,3 @@ def _next(progress: Progress, paused: list[Account], now: float) -> Iterator[Lin
         yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
     if odd := misshapen(name, progress.errors, sandbox=sandbox):
         yield f"next\t{odd}", ""
-
-
-# -- documents -----------------------------------------------------------------------------------------------------
-
-
-def _document(progress: Progress) -> dict[str, object]:
-    batch = progress.batch
-    return {
-        "batch": batch.name,
-        "state": state_of_batch(progress),
-        "reason": batch.reason,
-        "dest": batch.dest,
-        "source": batch.source,
-        "sandbox": batch.sandbox,
-        "created_at": utc(batch.created_at),
-        "rows": {state.value: number for state, number in progress.jobs.items()},
-        "images": {
-            "total": progress.images_total,
-            "stored": progress.images_stored,
-            "waiting": progress.images_generated,
-            "in_flight": progress.images_in_flight,
-            "unknown": progress.images_unknown,
-            "lost": progress.images_lost,
-            "stuck": progress.images_stuck,
-            "aside": progress.images_aside,
-            "wrong_pixels": progress.wrong_pixels,
-        },
-        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
-        "bytes_stored": progress.bytes_stored,
-        "errors": dict(progress.errors),
-        "copy_errors": dict(progress.copy_errors),
-        "copy_words": dict(progress.copy_words),
-        "stuck": [
-            {
-                "key": each.key,
-                "index": each.slot,
-                "code": each.code,
-                "message": each.message,
-                "usd": usd(each.money),
-            }
-            for each in progress.stuck
-        ],
-        "money_usd": _money_document(progress),
-        "stopped": emergency_stop.document(progress.stop) if progress.stop else None,
-        "ledger_problem": progress.unwritable,
-        "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
-        "nothing_stored": [failing_document(failing) for failing in progress.failing],
-        "first_link_dies_at": utc(progress.least_expiry) if progress.least_expiry is not None else None,
-    }
-
-
-def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
-    told = {"kind": trouble.kind.value, "code": trouble.code, "message": trouble.message, "said_by": trouble.said_by}
-    return {"dest": trouble.dest, "since": utc(trouble.since), **told}
-
-
-def _money_document(progress: Progress) -> dict[str, float | None]:
-    batch = progress.batch
-    return {
-        "budget": usd(batch.budget),
-        "spent": usd(batch.charged),
-        "reserved": usd(batch.reserved),
-        "estimated_rest": usd(progress.remaining_money),
-        "unknown_at_most": usd(progress.unknown_money),
-        "lost": usd(progress.lost_money),
-    }
-
-
-def _time_document(progress: Progress, now: float) -> dict[str, object]:
-    if not images_to_come(progress):
-        return {"images_a_minute": None, "seconds_left": None}
-    a_second = images_per_second(progress, now)
-    return {"images_a_minute": a_second and a_second * 60, "seconds_left": seconds_left(progress, now)}
-
-
-def _slack_document(backlog: Backlog | None, now: float) -> dict[str, object]:
-    a_second = pace(backlog, 0.0) if backlog else None
-    slack = least_slack(backlog, a_second, now) if backlog and a_second else None
-    return {"copies_a_second": a_second, "least_slack_seconds": slack}
-
-
-def _risk_document(risk: tuple[int, int]) -> dict[str, object]:
-    return {"images": risk[0], "usd": usd(risk[1])}

@@ -111,7 +111,7 @@ def _watch(
     finally:
         screen.close()
     ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
-    tell(ended, OutputMode(json=json, quiet=quiet))
+    tell(ended, session.ledger, OutputMode(json=json, quiet=quiet))
     return ended.code
 
 

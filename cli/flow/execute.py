@@ -15,6 +15,7 @@ from cli.flow.options import WorkLimits
 from cli.flow.session import show, show_json
 from cli.output import copy_stops, wording
 from cli.output.commands import command
+from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
@@ -53,7 +54,7 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode
     finally:
         screen.close()
     ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
-    tell(ended, mode)
+    tell(ended, ledger, mode)
     return ended.code
 
 
@@ -62,10 +63,10 @@ def log_events(settings: Settings) -> None:
     telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
 
 
-def tell(ended: RunOutcome, mode: OutputMode) -> None:
+def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:
     """How it ended: a document for programs, a summary for people."""
     if mode.json:
-        show_json(document(ended))
+        show_json(document(ended, ledger))
     else:
         show(summary(ended, mode.next), sandbox=ended.progress.batch.sandbox)
 
@@ -299,43 +300,15 @@ def _raise(progress: Progress) -> str:
     return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {formatting.dollars(cents * 10_000)}"
 
 
-def document(ended: RunOutcome) -> dict[str, object]:
-    """The end of a run, for programs."""
-    progress, batch = ended.progress, ended.progress.batch
+def document(ended: RunOutcome, ledger: Ledger) -> dict[str, object]:
+    """How it ended and how far the batch is, for programs."""
+    figures = read_figures(ledger, ended.progress, time.time() + ledger.clock_offset())
     return {
         "command": ended.command,
-        "batch": batch.name,
-        "dest": batch.dest,
         "exit_code": ended.code,
-        "reason": str(ended.ending.reason),
+        "reason": ended.ending.reason.value,
         "message": ended.ending.message,
-        "sandbox": batch.sandbox,
         "seconds": None if ended.seconds is None else round(ended.seconds, 1),
-        "rows": {str(state): number for state, number in progress.jobs.items()},
-        "images": {
-            "all": progress.images_total,
-            "stored": progress.images_stored,
-            "waiting": progress.images_generated,
-            "in_flight": progress.images_in_flight,
-            "unknown": progress.images_unknown,
-            "lost": progress.images_lost,
-            "stuck": progress.images_stuck,
-            "aside": progress.images_aside,
-            "wrong_pixels": progress.wrong_pixels,
-        },
-        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
-        "bytes": progress.bytes_stored,
-        "errors": dict(progress.errors),
-        "stuck": [
-            {"key": each.key, "index": each.slot, "code": each.code, "message": each.message} for each in progress.stuck
-        ],
-        "usd": {
-            "budget": formatting.usd(batch.budget),
-            "charged": formatting.usd(batch.charged),
-            "reserved": formatting.usd(batch.reserved),
-            "unknown": formatting.usd(progress.unknown_money),
-            "lost": formatting.usd(progress.lost_money),
-            "remaining": formatting.usd(progress.remaining_money),
-        },
         "cut_off": {"submits": ended.ending.unknown, "usd": formatting.usd(ended.ending.money)},
+        **progress_document(figures),
     }

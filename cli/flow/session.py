@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from cli.flow.settings import NOWHERE, _standin, read_settings, sandbox_mark
+from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_mark
 from jobs.errors import BadInput
 from jobs.policy.liveness import SEEN_WITHIN
 
@@ -121,7 +121,7 @@ def show_json(document: Mapping[str, object]) -> None:
     """Prints one document on stdout; it says `sandbox` as the screens do."""
     import orjson
 
-    head = {"schema": 1, "sandbox": _standin.get()}
+    head = {"schema": SCHEMA, "sandbox": _standin.get()}
     text = orjson.dumps({**head, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     sys.stdout.write(text.decode())
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
 
+#: Of every document that --json prints: a field that is renamed or dropped counts it up.
+SCHEMA = 2
 #: Any address does for reading: the stand-in's settings name its own ledger, and nothing is sent.
 NOWHERE = "http://127.0.0.1:9"
 

@@ -259,7 +259,7 @@ def test_a_plan_shows_bad_rows_beside_the_good_ones_and_ends_with_2():
 
     document = json.loads(done.stdout)
     assert done.returncode == 2
-    assert (document["schema"], document["rows"]["new"], document["rows"]["bad"], document["images"]) == (1, 1, 1, 1)
+    assert (document["schema"], document["rows"]["new"], document["rows"]["bad"], document["images"]) == (2, 1, 1, 1)
     assert [(bad["line"], bad["key"], bad["column"], bad["value"]) for bad in document["bad"]] == [
         (3, "b", "ratio", "7:5")
     ]
@@ -276,7 +276,7 @@ def test_a_refusal_is_one_document_where_one_is_asked_for():
     done = lightfast("run", "none.csv", "--to", "out", "--json", **KEYS)
 
     document = json.loads(done.stdout)
-    assert (document["schema"], document["exit_code"]) == (1, 2)
+    assert (document["schema"], document["exit_code"]) == (2, 2)
     assert "none.csv" in document["error"][0]
 
 

@@ -139,6 +139,9 @@ def test_a_batch_without_money_goes_on_here_and_now_with_another_budget_that_is_
     write("A lamp", "A vase", "A rug")
     stopped = lightfast(*RUN, "--budget", "0.05", "--partial")
     assert (stopped.returncode, json.loads(stopped.stdout)["reason"], spent(stopped)) == (4, "budget_used", 0.04)
+    watched, status = lightfast("watch", "m", "--json"), lightfast("status", "m", "--json")
+    assert watched.returncode == 4
+    assert without_the_clock(stopped, "run") == without_the_clock(watched, "watch") == without_the_clock(status)
 
     below = lightfast("resume", "m", "--budget", "0.03", "--yes")
     unasked = lightfast("resume", "m", "--budget", "0.10")
@@ -147,6 +150,22 @@ def test_a_batch_without_money_goes_on_here_and_now_with_another_budget_that_is_
 
     assert json.loads(lightfast("status", "m", "--json").stdout)["rows"] == {"done": 3}
     assert lightfast(*RUN, "--budget", "0.10").returncode == 0
+
+
+def without_the_clock(done: subprocess.CompletedProcess[str], ended: str = "status") -> dict[str, object]:
+    """The progress that a document tells, without what changes from second to second."""
+    told = json.loads(done.stdout)
+    assert (told.pop("schema"), told.pop("command")) == (2, ended)
+    if ended != "status":
+        assert (told.pop("exit_code"), told.pop("reason")) == (4, "budget_used")
+        assert told.pop("message").startswith("the budget of this batch is used: $0.04 of $0.05")
+        assert {type(told.pop("seconds")), told.pop("cut_off")["submits"]} == {
+            float if ended == "run" else type(None),
+            0,
+        }
+    for moving in ("images_a_minute", "seconds_left", "copies_a_second", "least_slack_seconds"):
+        told.pop(moving)
+    return told
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -200,7 +200,7 @@ def test_status_of_all_batches(told):
     assert "shop   active" in call("status").stdout
     (batch,) = document("status")["batches"]
     assert batch["rows"] == {"done": 1, "failed": 1, "held": 1, "skipped": 1, "ready": 1}
-    assert document("status", "shop")["money_usd"]["unknown_at_most"] == 0.02
+    assert document("status", "shop")["usd"]["unknown"] == 0.02
 
 
 def test_unknown_lists_the_money_at_risk_and_the_ways_out(told):

@@ -106,5 +106,5 @@ def call(*words, code=0):
 
 def document(*words, code=0):
     told = json.loads(call(*words, "--json", code=code).stdout)
-    assert told["schema"] == 1
+    assert told["schema"] == 2
     return told

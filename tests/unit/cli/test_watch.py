@@ -184,7 +184,7 @@ def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_w
     waits = progress(jobs={JobState.READY: 5}, images_total=5, images_stored=0, images_ready=5, failing=(blamed,))
 
     ending = watch(Told(waits))
-    tell(RunOutcome(ending=ending, code=4, seconds=None), OutputMode())
+    tell(RunOutcome(ending=ending, code=4, seconds=None), Told(waits), OutputMode())
     told = capsys.readouterr().out
 
     assert ending.reason is Reason.NOTHING_STORED

@@ -1,0 +1,132 @@
+"""A batch's progress as a document: the same fields in `run`, `watch`, `submit --wait` and `status`.
+
+Every field, with its unit, stands in docs/reference/json.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli.output import emergency_stop
+from cli.output.accounts import day_document, failing_document
+from jobs.formatting import usd, utc
+from jobs.policy.copy_headroom import Backlog, least_slack, pace
+from jobs.results.progress import images_per_second, images_to_come, resting, seconds_left, state_of_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.ledger import Ledger
+    from jobs.ledger.accounts.values import Account, DayLimit
+    from jobs.ledger.accounts.worker_values import DestinationTrouble
+    from jobs.ledger.reports.values import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFigures:
+    """A batch, and what around it tells when it will be done."""
+
+    progress: Progress
+    accounts: Sequence[Account]
+    at_risk: tuple[int, int]  # images, micro-dollars
+    daily_budgets: Sequence[DayLimit]
+    backlog: Backlog | None  # of its destination
+    now: float
+
+    @property
+    def paused(self) -> list[Account]:
+        """The accounts that take nothing now, and that rows of this batch wait for."""
+        return resting(self.progress, self.accounts, self.now)
+
+
+def read_figures(ledger: Ledger, progress: Progress, now: float) -> BatchFigures:
+    """What the ledger says beside the progress that was read. `now`: the database's clock, seconds since 1970."""
+    return BatchFigures(
+        progress=progress,
+        accounts=ledger.accounts(),
+        at_risk=ledger.at_risk(progress.batch.name),
+        daily_budgets=ledger.daily_budgets(now),
+        backlog=ledger.backlogs(now).get(progress.batch.dest),
+        now=now,
+    )
+
+
+def progress_document(figures: BatchFigures) -> dict[str, object]:
+    """How far a batch is. What the clock moves (pace, time left) is of `figures.now`."""
+    progress, batch = figures.progress, figures.progress.batch
+    return {
+        "batch": batch.name,
+        "state": state_of_batch(progress),
+        "state_reason": batch.reason,
+        "dest": batch.dest,
+        "source": batch.source,
+        "created_at": utc(batch.created_at),
+        "rows": {state.value: number for state, number in progress.jobs.items()},
+        "images": {
+            "total": progress.images_total,
+            "stored": progress.images_stored,
+            "waiting": progress.images_generated,
+            "in_flight": progress.images_in_flight,
+            "unknown": progress.images_unknown,
+            "lost": progress.images_lost,
+            "stuck": progress.images_stuck,
+            "aside": progress.images_aside,
+            "wrong_pixels": progress.wrong_pixels,
+        },
+        "bytes_stored": progress.bytes_stored,
+        "taken_out": {"rows": progress.rows_out, "images": progress.images_out},
+        "usd": {
+            "budget": usd(batch.budget),
+            "charged": usd(batch.charged),
+            "in_flight": usd(progress.in_flight_money),
+            "unknown": usd(progress.unknown_money),
+            "stuck": usd(progress.stuck_money),
+            "lost_or_given_up": usd(progress.lost_money),
+            "rest_at_most": usd(progress.remaining_money),
+        },
+        "at_risk": risk_document(figures.at_risk),
+        "errors": dict(progress.errors),
+        "copy_errors": dict(progress.copy_errors),
+        "copy_messages": dict(progress.copy_words),
+        "stuck": [
+            {"key": each.key, "index": each.slot, "code": each.code, "message": each.message, "usd": usd(each.money)}
+            for each in progress.stuck
+        ],
+        "stopped": emergency_stop.document(progress.stop) if progress.stop else None,
+        "ledger_problem": progress.unwritable,
+        "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
+        "nothing_stored": [failing_document(failing) for failing in progress.failing],
+        "paused_accounts": [account.name for account in figures.paused],
+        "daily_budgets": [day_document(limit) for limit in figures.daily_budgets],
+        "first_link_dies_at": None if progress.least_expiry is None else utc(progress.least_expiry),
+        **_time_document(figures),
+    }
+
+
+def risk_document(risk: tuple[int, int]) -> dict[str, object]:
+    """What would be paid for nothing if everything died now."""
+    return {"images": risk[0], "usd": usd(risk[1])}
+
+
+def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
+    return {
+        "dest": trouble.dest,
+        "since": utc(trouble.since),
+        "kind": trouble.kind.value,
+        "code": trouble.code,
+        "message": trouble.message,
+        "said_by": trouble.said_by,
+    }
+
+
+def _time_document(figures: BatchFigures) -> dict[str, float | None]:
+    progress, backlog, now = figures.progress, figures.backlog, figures.now
+    images_a_second = images_per_second(progress, now) if images_to_come(progress) else None
+    copies_a_second = pace(backlog, 0.0) if backlog else None
+    return {
+        "images_a_minute": images_a_second and images_a_second * 60,
+        "seconds_left": seconds_left(progress, now) if images_a_second else None,
+        "copies_a_second": copies_a_second,
+        "least_slack_seconds": least_slack(backlog, copies_a_second, now) if backlog and copies_a_second else None,
+    }
