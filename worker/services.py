@@ -29,6 +29,7 @@ from worker.runtime.deadline_semaphore import DeadlineSemaphore
 from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Executors, ThreadedExecutors
 from worker.runtime.ledger_writes import LedgerWrites
+from worker.runtime.timings import Timings
 from worker.runtime.wakeups import Wakeups
 from worker.storage.destinations import Destinations
 
@@ -58,6 +59,7 @@ class Services:
     rng: random.Random
     wakeups: Wakeups
     rescue: RescueFile
+    timings: Timings = field(default_factory=Timings)
     holder: str  # this process, in leases and in lists of workers
     writes: LedgerWrites
     recent: Recent = field(default_factory=Recent)  # reference files
@@ -82,16 +84,16 @@ def build(
     settings: Settings,
     *,
     clock: Clock | None = None,
-    rng: random.Random | None = None,
     wake: Callable[[str], None] | None = None,
     ledger: Ledger | None = None,
-    executors: Executors | None = None,
+    timings: Timings | None = None,
 ) -> Services:
-    """Wires a process. `ring`: reaches the workers elsewhere, without ever blocking; None: there are none."""
+    """Wires a process. `wake`: reaches the workers elsewhere, without ever blocking; None: there are none."""
+    timings = timings or Timings()
     ledger = ledger or open_ledger(settings.database_url)
-    executors = executors or ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
+    executors = ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
     clock = clock or SystemClock()
-    rng = rng or random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
+    rng = random.Random(secrets.randbits(64))  # noqa: S311  jitter is no secret
     wakeups = Wakeups(wake)
     home = ledger.path.parent if ledger.path else Path.cwd()
     poll_batching = PollBatching(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
@@ -124,6 +126,7 @@ def build(
             clock=clock,
             rng=rng,
             poll_batching=poll_batching,
+            timings=timings,
         ),
         stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
         dialects=DIALECTS,
@@ -131,6 +134,7 @@ def build(
         rng=rng,
         wakeups=wakeups,
         rescue=rescue,
+        timings=timings,
         holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
     )
 

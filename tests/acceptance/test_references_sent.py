@@ -23,6 +23,7 @@ from tests.support import any_server, command
 from tests.support.worker_world import Provider, answer, close_all, png, row, stock, world
 from worker import references
 from worker.references import Files, Recent, bring
+from worker.runtime.timings import Timings
 from worker.stages import references as stage
 from worker.stages import submit as submit_stage
 from worker.stages.submit import ClaimedSubmit, submit
@@ -107,15 +108,12 @@ async def test_an_object_is_signed_where_it_lies_at_the_moment_of_the_submit(tmp
 
 
 @pytest.mark.parametrize(("retryable", "code"), [(True, "reference_unreachable"), (False, "reference_unreadable")])
-async def test_an_object_that_cannot_be_signed_fails_its_row_with_the_buckets_words(
-    tmp_path, monkeypatch, retryable, code
-):
+async def test_an_object_that_cannot_be_signed_fails_its_row_with_the_buckets_words(tmp_path, retryable, code):
     class Refusing:
         def presign(self, *_):
             raise StoreError(code="bucket_denied", message="s3://b: 403 AccessDenied", retryable=retryable)
 
-    monkeypatch.setattr(submit_stage, "REFERENCE_WAIT", 0.0)
-    services = world(tmp_path, provider := Provider())
+    services = world(tmp_path, provider := Provider(), timings=Timings(reference_retry=0.0))
     services.destinations.opener = lambda dest: Refusing() if dest == "s3://b" else open_store(dest)
 
     fact = await sent(services, tmp_path, "s3://b/x.png")

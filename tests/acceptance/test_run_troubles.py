@@ -30,7 +30,8 @@ def start(tmp_path, sandbox):
 
     def begin(**limits: float) -> Started:
         environment = {
-            "TEST_RESTS": json.dumps({**RESTS, "REFUSED": REST}),
+            "TEST_RESTS": json.dumps(RESTS),
+            "TEST_TIMINGS": json.dumps({"poll_refused": REST}),
             "TEST_LIMITS": json.dumps({"max_in_flight": IN_FLIGHT, "submits_per_second": 40.0, **limits}),
         }
         running.append(run_here(tmp_path, sandbox.url, ROWS, 300.0, **environment))

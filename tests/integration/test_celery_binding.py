@@ -1,4 +1,4 @@
-"""A worker process starts its lanes when bells ring, when none ring, and ends them in time."""
+"""A worker process runs its lanes when wakeups come, and when none come, and ends them in time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import redis
 from sandbox import servers
 from tests.support.patience import AT_LAST, until
 from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
-from worker.lanes import celery_runtime
 from worker.lanes.celery_runtime import CeleryRuntime
 from worker.lanes.worker import lanes_of
+from worker.runtime.timings import Timings
 from worker.tasks import wake_lanes, wakeups_wait
 
 
@@ -26,12 +26,8 @@ class NobodysWorker:
         self.looks = {}
 
     def run_lane(self, lane):
-        self._note(f"shift {lane}")
+        self._note(f"run {lane}")
         self.ended.wait(self.length)
-        return True
-
-    def wake(self, lane):
-        self._note(f"bell {lane}")
         return True
 
     def is_alive(self):
@@ -39,6 +35,9 @@ class NobodysWorker:
 
     def since_looks(self):
         return self.looks
+
+    def since_run(self):
+        return 0.0
 
     def ledger_answers(self):
         return True
@@ -63,25 +62,27 @@ def worker():
 
 
 @pytest.fixture
-def runtime(worker, monkeypatch):
-    monkeypatch.setattr(celery_runtime, "WATCH", 60)  # what it does by itself is one test's subject, not every test's
-    runtime = CeleryRuntime()
-    yield runtime
+def make_runtime(worker):
+    made = []
+
+    def make(watch_every=60.0):  # what it does by itself is the subject of some tests, not of every one
+        made.append(CeleryRuntime(Timings(watch_every=watch_every, heartbeat_every=watch_every)))
+        return made[-1]
+
+    yield make
     worker.ended.set()
-    runtime.finish_drain()
+    for runtime in made:
+        runtime.finish_drain()
 
 
-def test_a_wakeup_for_a_running_lane_only_wakes_it(runtime, worker):
-    runtime.start(worker, ["copy"], drain_seconds=1)
-    first = threading.Thread(target=runtime.answer, args=("copy",))
-    first.start()
-    assert worker.wait_for("shift copy")
+@pytest.fixture
+def runtime(make_runtime):
+    return make_runtime()
 
-    left = runtime.answer("copy")
 
-    assert (left, worker.diary) == (False, ["shift copy", "bell copy"])
-    worker.ended.set()
-    first.join()
+@pytest.fixture
+def watchful(make_runtime):
+    return make_runtime(0.01)
 
 
 def test_a_wakeup_for_a_lane_it_does_not_serve_is_nothing(runtime, worker):
@@ -91,33 +92,31 @@ def test_a_wakeup_for_a_lane_it_does_not_serve_is_nothing(runtime, worker):
     assert worker.diary == []
 
 
-def test_a_process_that_hears_no_wakeup_starts_its_lanes_itself_and_again(runtime, worker, monkeypatch):
-    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
+def test_a_process_that_hears_no_wakeup_starts_its_lanes_itself_and_again(watchful, worker):
     worker.length = 0.01
 
-    runtime.start(worker, ["copy", "poll:main"], drain_seconds=1)
+    watchful.start(worker, ["copy", "poll:main"], drain_seconds=1)
 
-    assert worker.wait_for("shift copy", "shift poll:main")
-    until(lambda: worker.diary.count("shift copy") > 2)
+    assert worker.wait_for("run copy", "run poll:main")
+    until(lambda: worker.diary.count("run copy") > 2)
 
 
-def test_a_process_that_hears_wakeups_leaves_its_lanes_to_them(runtime, worker, monkeypatch):
-    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
+def test_a_process_that_hears_wakeups_leaves_its_lanes_to_them(watchful, worker):
     worker.length = 0.01
-    runtime.answer("copy")  # heard before it serves anything
-    runtime.start(worker, ["copy"], drain_seconds=1)
+    watchful.answer("copy")  # heard before it serves anything
+    watchful.start(worker, ["copy"], drain_seconds=1)
 
-    runtime.answer("copy")
+    watchful.answer("copy")
     time.sleep(0.2)  # real time: twenty looks of the watch, or fewer
 
-    assert worker.diary == ["shift copy"]
+    assert worker.diary == ["run copy"]
 
 
 def test_sigterm_ends_the_lanes_and_nothing_starts_after_it(runtime, worker):
     runtime.start(worker, ["copy"], drain_seconds=7)
     at_work = threading.Thread(target=runtime.answer, args=("copy",))
     at_work.start()
-    assert worker.wait_for("shift copy")
+    assert worker.wait_for("run copy")
 
     runtime.begin_drain()
     runtime.begin_drain()
@@ -126,17 +125,15 @@ def test_sigterm_ends_the_lanes_and_nothing_starts_after_it(runtime, worker):
 
     assert not at_work.is_alive()
     assert runtime.answer("copy") is False
-    assert worker.diary == ["shift copy", "drain 7"]
+    assert worker.diary == ["run copy", "drain 7"]
 
 
-def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(runtime, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
-    monkeypatch.setattr(celery_runtime, "HEARTBEAT_EVERY", 0.01)
+def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(watchful, worker, tmp_path):
     beat = tmp_path / "heartbeat"
     looked = threading.Event()
     worker.is_alive = lambda: bool(looked.set())
 
-    runtime.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    watchful.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
     assert looked.wait(AT_LAST)
     assert not beat.exists()
     worker.is_alive = lambda: True
@@ -144,14 +141,12 @@ def test_the_heartbeat_file_is_touched_only_while_the_loop_turns(runtime, worker
     until(beat.exists)
 
 
-def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(runtime, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(celery_runtime, "WATCH", 0.01)
-    monkeypatch.setattr(celery_runtime, "HEARTBEAT_EVERY", 0.01)
+def test_the_heartbeat_file_is_not_touched_while_a_look_for_work_hangs(watchful, worker, tmp_path):
     beat, looked = tmp_path / "heartbeat", threading.Event()
     worker.looks = {"copy": 500.0}
     worker.ledger_answers = lambda: looked.set() or True
 
-    runtime.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
+    watchful.start(worker, ["copy"], drain_seconds=1, heartbeat_file=str(beat))
     assert looked.wait(AT_LAST)
     assert not beat.exists()
     worker.looks = {"copy": 1.0}

@@ -16,15 +16,14 @@ from jobs.states import JobState
 from tests.support.shop import call, document, open_shop
 from tests.support.worker_world import Provider, close_all, row, stock, world
 from web.app import WebLedger, make_app
-from worker.lanes import worker as worker_module
-from worker.local import run
 from worker.local.run import Reason, run_batch
+from worker.runtime.timings import Timings
+
+SOON = Timings(count_every=0.02, idle=0.2)
 
 
 @pytest.fixture(autouse=True)
-async def _closed(monkeypatch):
-    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(worker_module, "IDLE", 0.2)
+async def _closed():
     yield
     await close_all()
 
@@ -136,7 +135,7 @@ def _refused(*words) -> str:
 
 async def test_a_run_that_is_stopped_stores_what_is_paid_and_ends_with_4_after_max_stall(tmp_path):
     provider = Provider(on_submit=lambda _: stop_after_three(provider, tmp_path))
-    services = world(tmp_path, provider, submits_per_second=1.0)
+    services = world(tmp_path, provider, timings=SOON, submits_per_second=1.0)
     stock(services, tmp_path, [row(number) for number in range(40)])
     seen = []
 

@@ -30,10 +30,9 @@ from tests.support.shop import call
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, settings, stock, world
 from web.app import WebLedger, make_app
-from worker.lanes import worker as worker_module
-from worker.local import run
 from worker.local.run import Reason, run_batch
 from worker.runtime.limits import limits_of
+from worker.runtime.timings import Timings
 from worker.services import Services, build
 from worker.stages import copy as copy_stage
 from worker.stages.delivered_images import made_of
@@ -138,12 +137,10 @@ def test_status_and_doctor_say_that_the_ledger_is_read_only(server, stocked, mon
 
 @pytest.fixture
 def running(server, sandbox, tmp_path, monkeypatch) -> Iterator[Services]:
-    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(worker_module, "FIRST_REST", 0.05)
-    monkeypatch.setattr(worker_module, "LONGEST_REST", 0.1)
     sandbox.play(pictures={"tiny": True}, takes={"default": [0.2, 0.6]})
     here = settings(tmp_path, base_url=f"{sandbox.url}/maxapi.io", api_key="sandbox-key", max_in_flight=10)
-    services = build(here.model_copy(update={"allow_private_hosts": True, "database_url": server.url}))
+    here = here.model_copy(update={"allow_private_hosts": True, "database_url": server.url})
+    services = build(here, timings=Timings(count_every=0.02, claim_backoff=0.05, longest_claim_backoff=0.1))
     services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
     stock(services, tmp_path, [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(ROWS)])
     return services
@@ -219,9 +216,8 @@ async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stal
 @pytest.fixture
 async def here(tmp_path, monkeypatch):
     """A worker whose ledger takes no records, once `refuse` is called, until `refuses` is cleared."""
-    monkeypatch.setattr(copy_stage, "LEDGER_PATIENCE", 0.0)
     monkeypatch.setattr("worker.images.staging.SPARE", 0)
-    services = world(tmp_path, Provider())
+    services = world(tmp_path, Provider(), timings=Timings(record_patience=0.0))
     stock(services, tmp_path, [row(0)])
     (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=300).intents
     refuses = [True]

@@ -17,6 +17,7 @@ from tests.support.worker_world import Provider, close_all, no_answer, row, stoc
 from worker.lanes.worker import Worker
 from worker.local import run
 from worker.local.run import Reason, run_batch
+from worker.runtime.timings import Timings
 from worker.storage.destinations import Destinations
 
 pytestmark = pytest.mark.virtual_time
@@ -121,7 +122,7 @@ async def test_a_claim_that_ends_after_the_worker_did_gives_its_rows_back(tmp_pa
 
     services.ledger.claim_submits = locked
     await worker.start()
-    lane = asyncio.create_task(worker.keep("submit:main"))
+    lane = asyncio.create_task(worker.run_lane("submit:main"))
     await gate.reached.wait()
 
     drained = await worker.drain(5.0)
@@ -163,10 +164,8 @@ async def test_a_ledger_whose_file_is_taken_away_ends_the_run_and_all_it_knew_is
 @pytest.mark.real_time  # SQLite waits for a lock by itself, in a thread
 async def test_a_ledger_that_another_program_locks_is_told_of_and_nothing_is_lost(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(run, "COUNT_EVERY", 0.02)
-    monkeypatch.setattr(run, "LOCKED", 0.2)
     monkeypatch.setattr(run, "emit", lambda event, **_: said.append(event))
-    services = world(tmp_path, provider := Provider())
+    services = world(tmp_path, provider := Provider(), timings=Timings(count_every=0.02, ledger_locked=0.2))
     stock(services, tmp_path, [row(number) for number in range(20)])
     other = sqlite3.connect(services.ledger.path, isolation_level=None)
     acts = iter(["BEGIN IMMEDIATE", "ROLLBACK"])
@@ -197,7 +196,7 @@ async def test_that_a_ledger_takes_no_writes_is_said_once_and_so_is_its_end(tmp_
         await over.wait()
 
     monkeypatch.setattr(run, "emit", emit)
-    monkeypatch.setattr(Worker, "since_looks", lambda _: {"copy": 0.0 if said else run.LOCKED + 1})
+    monkeypatch.setattr(Worker, "since_looks", lambda _: {"copy": 0.0 if said else 16.0})
     services = world(tmp_path, Provider(on_submit=not_before))
     stock(services, tmp_path, [row(0)])
 

@@ -54,7 +54,7 @@ class Person:
         """From now on nothing goes wrong any more."""
         world = self.world
         world.say("calm")
-        world.calm = True
+        world.calm_down()
         self._database_well()
         for name in Moods.__slots__:
             setattr(world.moods, name, 0.0)

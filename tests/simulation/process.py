@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
@@ -14,9 +15,11 @@ from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.ledger import Ledger
-from jobs.policy.liveness import SIGN_EVERY, SIGN_RETRY, SILENT_AFTER
 from providers.registry import DIALECTS, MANY_TASKS
 from worker.images.staging import Staging
+from worker.lanes.lane import Lane
+from worker.lanes.liveness import show_life
+from worker.lanes.submit_lane import SubmitLane
 from worker.lanes.worker import Worker, lanes_of
 from worker.polling.batching import PollBatching
 from worker.polling.schedule import PollScheduler
@@ -25,6 +28,7 @@ from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
 from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.ledger_writes import LedgerWrites
+from worker.runtime.timings import Timings
 from worker.runtime.wakeups import Wakeups
 from worker.services import Services
 from worker.stages import submit
@@ -194,15 +198,29 @@ class SimWakeups(Wakeups):
             super().wake(lane)
 
 
-class SimWorker(Worker):
-    """The real crew; the world learns whose mark is whose."""
+class SimSubmitLane(SubmitLane):
+    """The real lane; the world learns whose mark is whose."""
 
     __slots__ = ("process",)
     process: Process
 
-    def _send(self, attempt: submit.ClaimedSubmit) -> None:
+    def send(self, attempt: submit.ClaimedSubmit) -> None:
         self.process.marks[id(attempt.mark)] = (attempt.mark, attempt.intent)
-        super()._send(attempt)
+        super().send(attempt)
+
+
+class SimWorker(Worker):
+    """The real worker over such lanes."""
+
+    __slots__ = ("process",)
+    process: Process
+
+    def _make_lane(self, name: str) -> Lane:
+        lane = super()._make_lane(name)
+        if isinstance(lane, SubmitLane):
+            lane = SimSubmitLane(**{each.name: getattr(lane, each.name) for each in fields(lane) if each.init})
+            lane.process = self.process
+        return lane
 
 
 class Process:
@@ -247,18 +265,8 @@ class Process:
             return
         self.worker = worker
         if not world.local:
-            self._tasks.append(self.loop.create_task(self._show_life(worker)))
-        self._tasks += [self.loop.create_task(worker.keep(lane)) for lane in lanes_of(services.accounts)]
-
-    async def _show_life(self, worker: SimWorker) -> None:
-        """As `CrewThread` does."""
-        while True:
-            wait = 0.95 * SILENT_AFTER if self.world.calm else 1.5 * SIGN_EVERY
-            try:
-                await worker.tell_life()
-            except OperationalError:
-                wait = SIGN_RETRY
-            await worker.services.clock.sleep(wait)
+            self._tasks.append(self.loop.create_task(show_life(worker)))
+        self._tasks += [self.loop.create_task(worker.run_lane(lane)) for lane in lanes_of(services.accounts)]
 
     def _services(self) -> Services:
         world = self.world
@@ -292,7 +300,13 @@ class Process:
             routes=world.routes,
             poll_batching=poll_batching,
             poll_scheduler=PollScheduler(
-                accounts=accounts, ledger=ledger, executors=executors, clock=clock, rng=rng, poll_batching=poll_batching
+                accounts=accounts,
+                ledger=ledger,
+                executors=executors,
+                clock=clock,
+                rng=rng,
+                poll_batching=poll_batching,
+                timings=world.timings,
             ),
             stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
             dialects=DIALECTS,
@@ -300,8 +314,14 @@ class Process:
             rng=rng,
             wakeups=wakeups,
             rescue=rescue,
+            timings=world.timings,
             holder=self.name,
         )
+
+    def take(self, timings: Timings) -> None:
+        """Other timings from now on."""
+        if self.worker is not None:
+            object.__setattr__(self.worker.services, "timings", timings)
 
     # -- what may happen to it -------------------------------------------------------------------------------------
 

@@ -20,10 +20,7 @@ import structlog
 
 from jobs.policy import copy_headroom, poll_schedule
 from providers.dialects import reading
-from worker.lanes import worker
-from worker.polling import schedule
 from worker.recording import rescue_file
-from worker.stages import copy_retry, fetch, poll
 
 from .invariants import Fault, summed
 from .world import World
@@ -34,31 +31,16 @@ CALM = 4 * 3_600.0
 #: Virtual seconds between two looks at everything.
 LOOK_EVERY = 15.0
 
-#: What only takes long is shortened: a lane looks for itself less often (bells mostly come first), polls are planned
-#: more coarsely, and a task is forgotten after minutes instead of a day.
+#: Constants of pure policies, shortened: batches here are small, and plans of polls coarse. See also `world.TIMINGS`.
 SHORTENED = (
-    (worker, "IDLE", 60.0),
-    (worker, "HINTED", 3.0),
-    (worker, "SWEEP_EVERY", 30.0),
-    (worker, "COPIES_AT_ONCE", 2),
-    (worker, "COPIES_CLAIMED", 6),
     (copy_headroom, "ENOUGH_WAITING", 4),
     (copy_headroom, "ENOUGH_STORED", 2),
     (copy_headroom, "PAUSE_ABOVE", 0.2),
     (copy_headroom, "RESUME_BELOW", 0.1),
-    (poll, "FORGOTTEN_AFTER", 400.0),
-    (poll, "FORGOTTEN_FOR_SURE", 800.0),
-    (schedule, "SLOWEST", 120.0),
-    (schedule, "LOOK_EVERY", 15.0),
     (poll_schedule, "STEPS", 16),
     (reading, "LONGEST_WAIT", 600.0),
-    (copy_retry, "UNKNOWN_LIFE", 1_200.0),
-    *((module, "GONE_AFTER", 200.0) for module in (fetch, copy_retry)),
-    *((module, "SILENT_AFTER", 1_200.0) for module in (fetch, copy_retry)),
     (poll_schedule, "ENOUGH", 0.3),  # its batches are small
 )
-#: Seconds between two looks of an idle lane once nothing is lost any more.
-IDLE_IN_CALM = 120.0
 #: Events that tell of a fault in the program itself, whatever it does to money.
 BUGS = frozenset(
     {"submit_failed", "poll_failed", "copy_failed", "recorder_failed", "fact_set_aside", "rescue_lines_kept"}
@@ -118,7 +100,6 @@ def _live(world: World) -> None:
     if world.watch.faults:
         return
     world.person.calm_down()
-    worker.IDLE = worker.SWEEP_EVERY = IDLE_IN_CALM
     # By a clock that was set back, links die later: what they take with them is told as much later.
     behind = max(0.0, *(-machine.ahead for machine in world.machines))
     world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), trouble + CALM + behind)

@@ -22,6 +22,7 @@ from jobs.ledger.batches.values import NewBatch, Row
 from jobs.ledger.database import engine
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.schema import ledger as ledger_table
+from jobs.policy import liveness
 from jobs.policy.failover import Failover
 from jobs.settings.model import AccountSettings, Settings
 from providers.catalog import offers
@@ -30,6 +31,7 @@ from providers.dialects.callbacks import read_callback
 from providers.types import MICROS, Request
 from worker.polling.routes import TaskRoutes
 from worker.runtime.limits import budget_of, limits_of
+from worker.runtime.timings import Timings
 from worker.services import _routes_of
 
 from .gates import Gate, gate
@@ -42,6 +44,25 @@ from .schedule import EPOCH, Timeline
 from .together import Manner
 
 PRICES = {"maxapi.io": 20_000, "maxapi.dev": 40_000, "apimaster": 60_000}
+#: What only takes long is shortened: a lane looks for itself less often (wakeups mostly come first), and a task is
+#: forgotten after minutes instead of a day. Signs of life come late, but not so late that a worker counts as gone.
+TIMINGS = Timings(
+    idle=60.0,
+    idle_hinted=3.0,
+    sweep_every=30.0,
+    copies_at_once=2,
+    copies_claimed=6,
+    sign_every=1.5 * liveness.SIGN_EVERY,
+    forgotten_after=400.0,
+    forgotten_for_sure=800.0,
+    slowest_poll=120.0,
+    durations_every=15.0,
+    unknown_link_life=1_200.0,
+    gone_after=200.0,
+    unanswered_after=1_200.0,
+)
+#: Once nothing is lost any more.
+CALM_TIMINGS = replace(TIMINGS, idle=120.0, sweep_every=120.0, sign_every=0.95 * liveness.SILENT_AFTER)
 #: Seconds that a link lives where the provider does not say when it dies; the real ones take a week.
 LINK_LIFE = 1_200.0
 #: Seconds.
@@ -154,6 +175,7 @@ class World(Roads):
         self.processes: list[Process] = []
         self.dead: list[Process] = []  # kept, so that nothing in them runs on
         self.calm = False
+        self.timings = TIMINGS
         self.wanted = 1 if self.local else self.rng.choice((1, 2, 2, 3))
         self.only: str | None = None
         self._born = 0
@@ -190,6 +212,12 @@ class World(Roads):
     def digest(self) -> str:
         """Stands for the whole history."""
         return self._digest.hexdigest()[:16]
+
+    def calm_down(self) -> None:
+        """Nothing goes wrong any more; lanes look less often."""
+        self.calm, self.timings = True, CALM_TIMINGS
+        for process in self.processes:
+            process.take(CALM_TIMINGS)
 
     def loop_trouble(self, text: str) -> None:
         self.watch.fault("an event loop complains", text)

@@ -11,8 +11,11 @@ from jobs.facts import MadeImage, SubmitAccepted, TaskSucceeded
 from providers.types import Link
 from tests.soak.judge import Findings
 from tests.support.worker_world import Provider, close_all, row, stock, world
-from worker.lanes.worker import COPIES_CLAIMED, Worker
+from worker.lanes.worker import Worker
+from worker.runtime.timings import Timings
 from worker.services import Services
+
+COPIES_CLAIMED = Timings().copies_claimed
 
 #: Seconds from one death to the next.
 APART = 5.0
@@ -60,7 +63,7 @@ async def _fetch_some(folder: Path, images: int, chance: random.Random) -> list[
     provider.on_download = note
     worker = Worker(services)
     await worker.start()
-    work = asyncio.ensure_future(worker.keep("copy"))
+    work = asyncio.ensure_future(worker.run_lane("copy"))
     async with asyncio.timeout(PATIENCE):
         await enough.wait()
     worker.stop()

@@ -21,6 +21,7 @@ from providers.types import Call, Request, Response
 from tests.support.virtual_time import clock_here
 from worker.http.client import Download, Exchange, FetchError, File
 from worker.runtime.limits import limits_of
+from worker.runtime.timings import Timings
 from worker.services import Services, build
 
 PRICE = 20_000
@@ -135,8 +136,8 @@ async def close_all() -> None:
         await _opened.pop().close()
 
 
-def world(tmp_path: Path, http: Provider, **changes: Any) -> Services:
-    services = build(settings(tmp_path, **changes), clock=clock_here())
+def world(tmp_path: Path, http: Provider, *, timings: Timings | None = None, **changes: Any) -> Services:
+    services = build(settings(tmp_path, **changes), clock=clock_here(), timings=timings)
     services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
     _opened.append(dataclasses.replace(services, http=http))  # type: ignore[arg-type]
     return _opened[-1]

@@ -10,13 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from jobs.policy.liveness import SIGN_EVERY, SIGN_RETRY
 from worker.lanes.worker import Worker
 from worker.runtime.health import HealthSigns, illness
 from worker.runtime.telemetry import emit
 
-#: Seconds between two touches of the heartbeat file; a probe calls one stale that is 45 s old (docs/cluster.md).
-HEARTBEAT_EVERY = 10.0
 #: Seconds for which the ledger is asked whether it answers others.
 ASKING = 6.0
 
@@ -28,12 +25,12 @@ async def show_life(worker: Worker) -> None:
     """
     services = worker.services
     while not services.ledger.is_sqlite:
-        wait = SIGN_EVERY
+        wait = services.timings.sign_every
         try:
             await worker.tell_life()
         except Exception as trouble:  # noqa: BLE001  the lanes tell of a ledger that is away
             emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
-            wait = SIGN_RETRY
+            wait = services.timings.sign_retry
         await services.clock.sleep(wait)
 
 
@@ -44,7 +41,7 @@ async def watch_health(worker: Worker) -> None:
         signs = HealthSigns(since_looks=worker.since_looks())
         # Not on a thread of `executors`: these may all be busy with uploads.
         await asyncio.to_thread(beat, services.settings.heartbeat_file, signs, services.ledger.answers)
-        await services.clock.sleep(HEARTBEAT_EVERY)
+        await services.clock.sleep(services.timings.heartbeat_every)
 
 
 def beat(file: str, signs: HealthSigns, ledger_answers: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Looks after what fell between shifts: submits whose sender died, facts in rescue files, lanes nobody was rung for."""
+"""The lane that sweeps: submits whose sender died, facts in rescue files, and lanes with work that nobody woke."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ from dataclasses import dataclass
 
 from jobs.facts import Fact
 from providers.types import MICROS
+from worker.lanes.lane import Lane
 from worker.runtime.telemetry import emit
 from worker.services import Services
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SweepLane(Lane):
+    """Sweeps, of which several processes may run one each."""
+
+    @property
+    def idle(self) -> float:
+        """From one sweep to the next."""
+        return self.services.timings.sweep_every
+
+    async def claim(self) -> float | None:
+        """One sweep."""
+        await run_once(self.services)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

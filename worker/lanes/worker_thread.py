@@ -1,4 +1,4 @@
-"""A crew on an event loop in a thread of its own, for callers that have no loop: Celery's threads."""
+"""A worker on an event loop in a thread of its own, for callers that have no loop: Celery's threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from worker.lanes.liveness import show_life
-from worker.lanes.worker import LANE_SECONDS, Drained, Worker
+from worker.lanes.worker import Drained, Worker
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
 T = TypeVar("T")
 
-#: Seconds beyond its drain that a crew may take to end.
+#: Seconds beyond its drain that a worker may take to end.
 GRACE = 15.0
 
 
@@ -32,15 +32,13 @@ class WorkerThread:
             self._end_loop()
             raise
 
-    def run_lane(self, lane: str, seconds: float = LANE_SECONDS) -> bool:
-        """Works in the lane for so long; True when work is left. Blocks."""
-        return self._ask(self._worker.run_lane(lane, seconds)).result()
+    def run_lane(self, lane: str, seconds: float | None = None) -> bool:
+        """Works in the lane for so many seconds, or wakes it where it runs; True when work is left. Blocks.
 
-    def wake(self, lane: str) -> bool:
-        """Wakes the lane's shift; False when none is at work there."""
-        answer: Future[bool] = Future()
-        self._loop.call_soon_threadsafe(lambda: answer.set_result(self._worker.wake(lane)))
-        return answer.result()
+        `seconds`: None: as the timings say.
+        """
+        limit = self._worker.services.timings.lane_run if seconds is None else seconds
+        return self._ask(self._worker.run_lane(lane, limit)).result()
 
     def is_alive(self) -> bool:
         """Whether the loop still turns: it answers within a few seconds."""
@@ -51,15 +49,19 @@ class WorkerThread:
         return turned.wait(5.0)
 
     def since_looks(self) -> dict[str, float]:
-        """Seconds since the last look for work came back, in each lane where a shift is at work."""
+        """Seconds since the last look for work came back, in each lane that runs."""
         return self._worker.since_looks()
+
+    def since_run(self) -> float:
+        """Seconds since any lane last ran; 0: one runs now."""
+        return self._worker.since_run()
 
     def ledger_answers(self) -> bool:
         """Whether the ledger answers on a connection of its own. Blocks."""
         return self._worker.services.ledger.answers()
 
     def drain(self, seconds: float) -> Drained:
-        """Ends the shifts, lets what is in the air come down, closes everything. Blocks; once."""
+        """Ends the lanes, waits for what is on its way, closes everything. Blocks; to be called once."""
         try:
             return self._ask(self._end(seconds)).result(seconds + GRACE)
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.errors import MOVED
 from jobs.formatting import count, listed, money
@@ -36,15 +37,8 @@ from worker.services import Services
 __all__ = ["Reason", "RunEnding", "StopSignal", "run_batch"]
 
 
-#: Seconds between two counts, and the share of the time that counting may take.
-COUNT_EVERY = 0.5
-COUNTING_SHARE = 0.05
 #: Seconds beyond a submit's own timeout that are waited for its record.
 MARGIN = 5.0
-#: Seconds for which a ledger that cannot be reached is waited for.
-LEDGER_AWAY = 900.0
-#: Seconds for which no claim came back after which it is said that the ledger takes no writes.
-LOCKED = 15.0
 
 NEEDS_A_PERSON = 4
 EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
@@ -94,22 +88,19 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.stop.open_submits = lambda: worker.open_submits
         run.since_looks = worker.since_looks
         await worker.start()
-        lanes = [asyncio.create_task(worker.keep(lane)) for lane in lanes_of(services.accounts)]
-        lanes += [asyncio.create_task(show_life(worker)), asyncio.create_task(watch_health(worker))]
+        lanes = [worker.run_lane(lane) for lane in lanes_of(services.accounts)]
+        work: list[Coroutine[Any, Any, object]] = [*lanes, show_life(worker), watch_health(worker)]
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             reason = await run.until_something_ends()
         finally:
             drained = await worker.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
-            await _end(lanes)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     return await _ending(services, name, reason, drained, allow_failed)
-
-
-async def _end(lanes: Sequence[asyncio.Task[None]]) -> None:
-    for lane in lanes:
-        lane.cancel()
-    await asyncio.gather(*lanes, return_exceptions=True)
 
 
 def _drain_seconds(services: Services, stop: StopSignal) -> float:
@@ -152,7 +143,8 @@ class _Run:
                 reason, cost = self._stopped(), 0.0
             if reason:
                 return reason
-            await self._wait(max(COUNT_EVERY, cost / COUNTING_SHARE))
+            timings = self.services.timings
+            await self._wait(max(timings.count_every, cost / timings.counting_part))
 
     async def _look_and_judge(self) -> tuple[Reason | None, float]:
         if self.services.ledger.is_displaced():
@@ -167,7 +159,7 @@ class _Run:
     def _tell_of_a_lock(self) -> None:
         """Writers wait for whoever holds the ledger, for two minutes; reads go on, so nothing else would tell of it."""
         waited = max((since for lane, since in self.since_looks().items() if lane != "sweep"), default=0.0)
-        if (waited > LOCKED) is self.is_locked:
+        if (waited > self.services.timings.ledger_locked) is self.is_locked:
             return
         self.is_locked = not self.is_locked
         if self.is_locked:
@@ -177,8 +169,8 @@ class _Run:
 
     def _is_away_too_long(self) -> bool:
         """A database that restarts is waited for; what is in the air is recorded when it is back."""
-        max_stall = self.stall.max_stall
-        longest = LEDGER_AWAY if max_stall is None else min(max_stall, LEDGER_AWAY)
+        max_stall, longest = self.stall.max_stall, self.services.timings.ledger_away
+        longest = longest if max_stall is None else min(max_stall, longest)
         return self.services.clock.boot() - self.seen_at >= longest
 
     async def _look(self) -> tuple[RunState, float]:

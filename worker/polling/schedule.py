@@ -15,9 +15,8 @@ from providers.types import Route
 from worker.polling.batching import PollBatching
 from worker.runtime.clock import Clock
 from worker.runtime.executors import Executors
+from worker.runtime.timings import Timings
 
-#: Seconds between two looks at what all workers have learnt.
-LOOK_EVERY = 3.0
 #: Seconds after a callback for which others are relied on: one whose address is wrong or shut off changes nothing.
 CALLED_FOR = 600.0
 #: Seconds after acceptance from which polling slows, and the slowest it gets before the deadline.
@@ -25,7 +24,6 @@ SLOWING_FROM = 120.0
 SLOW = 30.0
 #: Seconds after which a task is overdue: asked about ever more slowly, and never given up.
 DEADLINE = 1_800.0
-SLOWEST = 600.0
 #: Part of its age that a task waits which has outlived all that is known of its kind: sooner than the catalogue says
 #: where its kind is quick.
 OUTLIVED = 0.15
@@ -38,13 +36,16 @@ SHARED = 4.0
 MOSTLY = 0.5
 
 
-def wait_until_next(route: Route, age: float) -> float:
-    """Seconds until the next poll of a task that was accepted `age` seconds ago, by the catalogue, before jitter."""
+def wait_until_next(route: Route, age: float, slowest: float) -> float:
+    """Seconds until the next poll of a task that was accepted `age` seconds ago, by the catalogue, before jitter.
+
+    `slowest`: seconds that it is at most.
+    """
     if age < SLOWING_FROM:
         return route.poll_every
     if age < DEADLINE:
         return min(max(SLOW, route.poll_every), route.poll_every * age / SLOWING_FROM)
-    return min(SLOWEST, SLOW + (age - DEADLINE) / 10)
+    return min(slowest, SLOW + (age - DEADLINE) / 10)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +58,7 @@ class PollScheduler:
     clock: Clock
     rng: random.Random
     poll_batching: PollBatching
+    timings: Timings = field(default_factory=Timings)
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
     _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
     _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
@@ -67,7 +69,7 @@ class PollScheduler:
         now = self.clock.boot()
         if now < self._look_at:
             return
-        self._look_at = now + LOOK_EVERY
+        self._look_at = now + self.timings.durations_every
         self._known = await self.executors.read(self.ledger.durations)
         if any(account.webhook_base_url for account in self.accounts.values()):
             since = self.clock.now() - CALLED_FOR
@@ -112,7 +114,7 @@ class PollScheduler:
         then = plan.after(age / factor, attempt_id) if plan else None
         if then is not None:
             return max(poll_schedule.LEAST_WAIT, then * factor - age)
-        wait = wait_until_next(route, age)
+        wait = wait_until_next(route, age, self.timings.slowest_poll)
         if plan is not None:
             wait = min(wait, max(poll_schedule.LEAST_WAIT, age * OUTLIVED))
         return wait * self.rng.uniform(0.85, 1.15)

@@ -48,15 +48,18 @@ class ThreadedExecutors:
 
     async def write(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs on a writer thread."""
-        return await _in(self._writers, functools.partial(function, *args, **kwargs))
+        work = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
 
     async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs on a reader thread."""
-        return await _in(self._readers, functools.partial(function, *args, **kwargs))
+        work = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def blocking(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs on one of the other threads."""
-        return await _in(self._blocking, functools.partial(function, *args, **kwargs))
+        work = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._blocking, work)
 
     def close(self) -> None:
         """Waits for the calls that run, and takes no more."""
@@ -92,7 +95,3 @@ def side_by_side(work: Callable[[Item], T], items: Iterator[Item], at_once: int)
             for each in done:
                 yield each.result()
             running |= {threads.submit(work, item) for item in islice(items, len(done))}
-
-
-async def _in(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, function)

@@ -47,8 +47,6 @@ SAFE_NAME = "safe-name"
 #: What any server takes in a name, beside letters and digits; and bytes of one part of a path.
 SAFE_LETTERS = "!-_.*'()~ "
 LONGEST_PART = 200
-#: Seconds for which a record is waited for before bytes whose link dies soon are kept on our disk.
-LEDGER_PATIENCE = 5.0
 #: Other objects that may stand in an image's place before it waits.
 NAMES = 5
 
@@ -183,7 +181,7 @@ async def _record(services: Services, due: DueCopy, named: ImageChecked) -> None
     """
     recording = asyncio.ensure_future(services.recorder.record(named))
     if _dies_soon(services, due):
-        await asyncio.wait({recording}, timeout=LEDGER_PATIENCE)
+        await asyncio.wait({recording}, timeout=services.timings.record_patience)
         if not recording.done():
             later(services, due, "ledger_away", "the ledger takes no writes")
     await recording

@@ -12,7 +12,7 @@ from jobs.policy.copy_failures import needs_person
 from providers.types import Link, clean
 from worker.runtime.telemetry import emit
 from worker.services import Services
-from worker.stages.delivered_images import UNKNOWN_LIFE, death_of
+from worker.stages.delivered_images import death_of
 
 #: The provider was asked for another link and did not say whether there is one; or it says that there is none, or
 #: does not find the task, which one whose database is away says of all.
@@ -24,10 +24,6 @@ SHORTEST_WAIT = 0.5
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0
 LONGEST_STORE_WAIT = 60.0
-#: Seconds beyond an image's time for which it is tried on though every link is dead or gives something else: a CDN may
-#: be out of order. And where the provider, or the CDN, gives no answer at all: nobody has said then that it is lost.
-GONE_AFTER = 3_600.0
-SILENT_AFTER = 86_400.0
 
 
 class CopyDeferredError(Exception):
@@ -44,7 +40,8 @@ def lose_or_wait(services: Services, due: DueCopy, link: Link | None, refusal: s
     `refusal`: what the CDN said; it may speak of us, and not of the link.
     """
     said = f" ({refusal})" if refusal else ""
-    dies = due.expires_at + (SILENT_AFTER if link is NO_WORD else GONE_AFTER if link else 0.0)
+    timings = services.timings
+    dies = due.expires_at + (timings.unanswered_after if link is NO_WORD else timings.gone_after if link else 0.0)
     if services.clock.now() >= dies:
         lost(services, due, "link_dead", f"the link is dead{said} and the provider gives no other")
     later(services, due, "link_dead", f"the link does not work{said}, and the provider gives no other that does")
@@ -116,4 +113,4 @@ def delayed(
 
 def _life(services: Services, due: DueCopy) -> float:
     """Seconds that a link of its provider lives."""
-    return services.routes.of_task(due.provider, due.provider_model).link_life or UNKNOWN_LIFE
+    return services.routes.of_task(due.provider, due.provider_model).link_life or services.timings.unknown_link_life

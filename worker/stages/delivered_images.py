@@ -18,9 +18,8 @@ from worker.services import Services
 
 #: Seconds and bytes of one download here.
 TIMEOUT, LIMIT = 60.0, 256 * 1024 * 1024
-#: Seconds a link is taken to live when nobody says anything about it.
-UNKNOWN_LIFE = 86_400.0
-#: And at most: one that is said to live for years would be copied last, and never be given up.
+#: Seconds a link is taken to live at most: one that is said to live for years would be copied last, and never be
+#: given up.
 LONGEST_LIFE = 30 * 86_400.0
 
 
@@ -54,7 +53,7 @@ async def made_of(
 
     So is, while the ledger takes no records, what has a link that dies soon: it cannot be claimed for its copy.
     """
-    ends = made_at + (life or UNKNOWN_LIFE)
+    ends = made_at + (life or services.timings.unknown_link_life)
     fresh = [link if link.url or index >= known else Link() for index, link in enumerate(links)]
     return tuple([await _made(services, attempt_id, index, link, ends) for index, link in enumerate(fresh)])
 

@@ -21,7 +21,7 @@ from worker.images.staging import Body, decoded
 from worker.runtime.deadline_semaphore import Permit
 from worker.services import Services
 from worker.stages import reuse
-from worker.stages.copy_retry import GONE_AFTER, NO_WORD, NOT_FOUND, SILENT_AFTER, later, lose_or_wait
+from worker.stages.copy_retry import NO_WORD, NOT_FOUND, later, lose_or_wait
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
 
 #: A full disk's errors.
@@ -46,7 +46,14 @@ async def sound(services: Services, due: DueCopy, body: Body, share: Permit) -> 
             reuse.gone(services, due, f"{bad.code}: {bad.message}")
         if due.spool and content == Path(due.spool):
             return await _other_bytes(services, due, body, share, bad.message)
-        later(services, due, bad.code, bad.message, await _fresh_link(services, due), gone_after=GONE_AFTER)
+        later(
+            services,
+            due,
+            bad.code,
+            bad.message,
+            await _fresh_link(services, due),
+            gone_after=services.timings.gone_after,
+        )
     if due.reused:
         reuse.demand_same(services, due, checked.sha256)
     return content, checked
@@ -63,7 +70,7 @@ async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
             return await _download(services, due, due.url or "", body)
         except FetchError as error:
             if not error.dead_link:
-                later(services, due, error.code, error.message, gone_after=SILENT_AFTER)
+                later(services, due, error.code, error.message, gone_after=services.timings.unanswered_after)
             return await _fetch_afresh(services, due, body, error.message)
     except OSError as error:
         if error.errno not in FULL:
@@ -101,7 +108,7 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body, refusal: s
     except FetchError as error:
         if error.dead_link:
             lose_or_wait(services, due, link, error.message)
-        later(services, due, error.code, error.message, link, gone_after=SILENT_AFTER)
+        later(services, due, error.code, error.message, link, gone_after=services.timings.unanswered_after)
 
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:

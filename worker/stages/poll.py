@@ -19,6 +19,7 @@ from providers.dialects.answers import about
 from providers.types import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
 from worker.http.client import Exchange
 from worker.runtime.telemetry import emit
+from worker.runtime.timings import Timings
 from worker.services import Services
 from worker.stages.delivered_images import Billed, made_of
 
@@ -29,15 +30,8 @@ Facts = tuple[Fact, ...]
 TIMEOUT = 20.0
 LEASE = 30.0
 
-#: Seconds until the next poll when the provider refuses the key.
-REFUSED = 60.0
 #: Seconds to the next poll of a task, whatever its provider asks for: its links die meanwhile.
 LONGEST_WISH = 600.0
-#: Seconds for which a provider must say again and again that it does not know a task until it counts as forgotten,
-#: while it tells of other tasks of the account.
-FORGOTTEN_AFTER = 86_400.0
-#: Seconds after which it counts as forgotten though no other task is there to tell of: no link lives that long.
-FORGOTTEN_FOR_SURE = 8 * 86_400.0
 
 
 async def poll(services: Services, due: DuePoll) -> None:
@@ -51,7 +45,11 @@ async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Fa
         return await looking
     except Exception as bug:  # noqa: BLE001  see above
         emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
-        return (still_running(services, due, code="poll_failed", message=clean(repr(bug)), least=REFUSED),)
+        return (
+            still_running(
+                services, due, code="poll_failed", message=clean(repr(bug)), least=services.timings.poll_refused
+            ),
+        )
 
 
 async def _asked(services: Services, due: DuePoll) -> Facts:
@@ -167,19 +165,19 @@ def _doubted(services: Services, due: DuePoll, doubt: Doubt, message: str, raw: 
     )
 
 
-def is_forgotten(due: DuePoll, now: float) -> bool:
+def is_forgotten(due: DuePoll, now: float, timings: Timings) -> bool:
     """Whether "not found" is believed: said for a day with the same key, while others are answered. Until then: asked.
 
     A provider whose database is away says "not found" to all; one that just lost our key's rights, too.
     """
     missed = 0.0 if due.not_found_since is None else now - due.not_found_since
-    others = due.answered_at is not None and now - due.answered_at < FORGOTTEN_AFTER
-    return missed >= FORGOTTEN_FOR_SURE or (missed >= FORGOTTEN_AFTER and others)
+    others = due.answered_at is not None and now - due.answered_at < timings.forgotten_after
+    return missed >= timings.forgotten_for_sure or (missed >= timings.forgotten_after and others)
 
 
 def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
     now = services.clock.now()
-    if is_forgotten(due, now):
+    if is_forgotten(due, now, services.timings):
         return TaskFailed(
             attempt_id=due.attempt_id,
             at=now,
@@ -195,7 +193,9 @@ def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
 def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     if outcome.kind is Kind.ACCOUNT:
         emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
-    least = min(outcome.retry_after or (REFUSED if outcome.kind is Kind.ACCOUNT else 0.0), LONGEST_WISH)
+    least = min(
+        outcome.retry_after or (services.timings.poll_refused if outcome.kind is Kind.ACCOUNT else 0.0), LONGEST_WISH
+    )
     fact = still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
     return replace(fact, rest=outcome.retry_after or POLL_REST) if outcome.kind is Kind.THROTTLED else fact
 

@@ -38,9 +38,8 @@ T = TypeVar("T")
 MARGIN = 10.0
 #: Seconds that references may take to be fetched; part of a lease.
 PREPARATION = 90.0
-#: Tries at a reference that may answer later, and seconds between them.
+#: Tries at a reference that may answer later.
 REFERENCE_TRIES = 3
-REFERENCE_WAIT = 2.0
 #: Seconds before a row is tried again that failed here, by a bug or before its time.
 LATER = 30.0
 TOO_LATE = "its time had passed"
@@ -118,7 +117,7 @@ async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Ca
 
 
 async def _file(services: Services, intent: Intent, url: str) -> File:
-    limit = PREPARATION / REFERENCE_TRIES - REFERENCE_WAIT
+    limit = PREPARATION / REFERENCE_TRIES - services.timings.reference_retry
     return await _tried(services, intent, lambda: references.file_of(services, intent, url, timeout=limit))
 
 
@@ -132,7 +131,7 @@ async def _tried(services: Services, intent: Intent, reach: Callable[[], Awaitab
                 raise _StayedHereError(_not_sent(services, intent, error.message, retry_after=LATER)) from error
             if not (error.later and left):
                 raise _StayedHereError(_refused(services, intent, Kind.PERMANENT, error.code, error.message)) from error
-        await services.clock.sleep(REFERENCE_WAIT)
+        await services.clock.sleep(services.timings.reference_retry)
     raise AssertionError("unreachable")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 import threading
+import traceback
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import event
 
 from jobs.errors import BadInput
 from jobs.facts import MadeImage, TaskSucceeded
@@ -19,12 +22,16 @@ from tests.support.patience import AT_LAST, until
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, png, row, settings, stock, world
 from worker.lanes import maintenance
-from worker.lanes import worker as worker_module
 from worker.lanes.worker import Worker
 from worker.lanes.worker_thread import WorkerThread
+from worker.runtime.executors import InlineExecutors
+from worker.runtime.timings import Timings
 from worker.services import build
 from worker.storage.opening import open_store
 from worker.storage.ownership_mark import claim_destination, look
+
+#: From the loop of a lane to the statement of its claim that lies deepest.
+MOST_FRAMES = 13
 
 virtual_time = pytest.mark.virtual_time
 
@@ -36,10 +43,9 @@ async def _closed():
 
 
 @virtual_time
-async def test_a_second_run_in_a_lane_only_wakes_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_module, "IDLE", 3600.0)
+async def test_a_second_run_in_a_lane_only_wakes_the_first(tmp_path):
     provider = Provider()
-    services = world(tmp_path, provider)
+    services = world(tmp_path, provider, timings=Timings(idle=3600.0))
     worker = Worker(services)
     await worker.start()
     first = asyncio.ensure_future(worker.run_lane("submit:main", 9000.0))
@@ -173,7 +179,8 @@ def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     with open_again(tmp_path) as ledger:
         until(lambda: ledger.progress("b").jobs == {JobState.DONE: 1})
     assert worker.is_alive()
-    assert worker.wake("copy")
+    assert worker.since_looks().keys() == set(lanes)
+    assert worker.run_lane("copy") is False, "it runs already, and is only woken"
     drained = worker.drain(AT_LAST)
     for caller in callers:
         caller.join(AT_LAST)
@@ -216,3 +223,30 @@ def test_a_mark_nobody_can_read_counts_as_anothers(tmp_path):
 
     with pytest.raises(BadInput):
         claim_destination(store, "b", "ledger-1", 1.0)
+
+
+# -- the way from a lane to its SQL --------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_a_claim_of_submits_reaches_its_sql_by_a_short_way(tmp_path):
+    services = dataclasses.replace(world(tmp_path, Provider()), executors=InlineExecutors())  # one stack for all of it
+    stock(services, tmp_path, [row(0), row(1)])
+    ways: list[list[str]] = []
+
+    @event.listens_for(services.ledger._database.writer, "before_cursor_execute")
+    def note(*_):
+        stack = [frame.f_code for frame, _ in traceback.walk_stack(sys._getframe(1))]
+        way = [code.co_qualname for code in reversed(stack) if "sqlalchemy" not in code.co_filename]
+        if "SubmitLane.claim" in way and "Database.writing" not in way:
+            ways.append(way[way.index("Worker.run_lane") :])
+
+    worker = Worker(services)
+    await worker.start()
+    await worker.run_lane("submit:main", 0.0)
+    await worker.drain(5)
+
+    longest = max(ways, key=len)
+    in_the_worker = [name for name in longest if name.partition(".")[0] in {"Worker", "SubmitLane", "InlineExecutors"}]
+    assert len(in_the_worker) <= 4, longest
+    assert len(longest) <= MOST_FRAMES, longest

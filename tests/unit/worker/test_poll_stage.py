@@ -19,13 +19,15 @@ from jobs.states import JobState
 from providers.types import Kind, Link, Route
 from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
 from worker.http.client import FetchError
-from worker.polling.schedule import DEADLINE, SLOWEST, wait_until_next
+from worker.polling.schedule import DEADLINE, wait_until_next
+from worker.runtime.timings import Timings
 from worker.stages import poll as stage
 from worker.stages.copy import copy
 from worker.stages.delivered_images import LONGEST_LIFE, made_of
 from worker.stages.hint import look_into
-from worker.stages.poll import FORGOTTEN_AFTER, is_forgotten, poll
+from worker.stages.poll import is_forgotten, poll
 
+TIMINGS = Timings()
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
 
 
@@ -160,10 +162,10 @@ async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
     now = services.clock.now()
     first = dataclasses.replace(await accepted(services, tmp_path), answered_at=now - 3600)
 
-    await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER + 60))
+    await poll(services, dataclasses.replace(first, not_found_since=now - TIMINGS.forgotten_after + 60))
     assert jobs(services) == {JobState.WORKING: 1}
 
-    await poll(services, dataclasses.replace(first, not_found_since=now - FORGOTTEN_AFTER))
+    await poll(services, dataclasses.replace(first, not_found_since=now - TIMINGS.forgotten_after))
     progress = services.ledger.progress("b")
     assert progress.errors == {"task_forgotten": 1}
     assert progress.lost_money  # it may have been paid
@@ -187,7 +189,7 @@ def test_not_found_is_believed_after_a_day_while_others_are_answered_and_when_no
         answered_at=None if answered is None else now - answered * day,
     )
 
-    assert is_forgotten(due_now, now) is forgotten
+    assert is_forgotten(due_now, now, TIMINGS) is forgotten
 
 
 @pytest.mark.parametrize(("retry_after", "least", "most"), [("77", 70, 77), ("864000", 500, 600), ("1e300", 500, 600)])
@@ -390,10 +392,10 @@ async def test_images_of_a_task_that_was_called_failed_are_kept_and_told(tmp_pat
 
 @given(age=st.floats(0, 30 * 86_400))
 def test_polling_slows_with_age_and_never_stops(age):
-    wait = wait_until_next(ROUTE, age)
+    wait = wait_until_next(ROUTE, age, TIMINGS.slowest_poll)
 
-    assert ROUTE.poll_every <= wait <= SLOWEST
-    assert wait <= wait_until_next(ROUTE, age + 1) + 1e-9
+    assert ROUTE.poll_every <= wait <= TIMINGS.slowest_poll
+    assert wait <= wait_until_next(ROUTE, age + 1, TIMINGS.slowest_poll) + 1e-9
     assert wait <= 30.0 or age > DEADLINE
 
 
