@@ -53,7 +53,7 @@ class Timings:
     #: See `jobs.policy.liveness`, which says how these belong to the ledger's limit of silence.
     sign_every: float = liveness.SIGN_EVERY
     sign_retry: float = liveness.SIGN_RETRY
-    #: Between two touches of the heartbeat file; a probe calls one stale that is 45 s old (docs/cluster.md).
+    #: Between two touches of the heartbeat file; a probe calls one stale that is 45 s old (docs/how-to/cluster.md).
     heartbeat_every: float = 10.0
     #: Between two looks of a Celery worker process at its heartbeat and at how long no wakeup came.
     watch_every: float = 1.0

@@ -12,7 +12,7 @@ from tests.support.worker_world import Provider, close_all, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local.run import StopSignal, run_batch
 
-#: Seconds after which others take a worker for silent, as an operator reads it in docs/cluster.md.
+#: Seconds after which others take a worker for silent, as an operator reads it in docs/how-to/cluster.md.
 SILENT = 20.0
 
 pytestmark = pytest.mark.virtual_time
