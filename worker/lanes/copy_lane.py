@@ -26,6 +26,7 @@ class CopyLane(Lane):
         """Claims copies for which there is room, and starts them; probes destinations that refuse, when that is due."""
         services, timings = self.services, self.services.timings
         destinations, enough = services.destinations, 2 * timings.copies_at_once
+        await copy.record_images_in_doubt(services)  # where the ledger did not take them before
         await self.backpressure.mind()
         for dest in destinations.to_probe(services.clock.now()):
             self.start(self._probe(dest), most=enough)

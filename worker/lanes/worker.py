@@ -7,6 +7,7 @@ the worker drains. Wakeups only wake: a lane that hears none still looks for wor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from worker.runtime.budgets import differing
 from worker.runtime.limits import budget_of, limits_of
 from worker.runtime.telemetry import emit
 from worker.services import Services
+from worker.stages import copy
 
 
 def lanes_of(accounts: Iterable[str]) -> list[str]:
@@ -234,6 +236,8 @@ class Worker:
         for task in tasks:
             task.cancel()
         facts = await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):  # a ledger that takes nothing even now: `verify` finds them
+            await copy.record_images_in_doubt(self.services)
         unknown = {fact.attempt_id for fact in facts if isinstance(fact, SubmitUnclear)}
         rescued = await self.services.recorder.close(self.services.timings.last_records)
         return Drained(unknown=len(unknown), money=await self._money(unknown), rescued=rescued)

@@ -8,9 +8,10 @@ and put. Waiting for room is waiting in order of death.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +32,7 @@ from worker.stages import reuse
 from worker.stages.copy_retry import LONGEST_STORE_WAIT, CopyDeferredError, delayed, later
 from worker.stages.fetch import sound
 from worker.storage.base import PutResult, Store
-from worker.storage.write_verification import UNFAITHFUL, demand_kept
+from worker.storage.write_verification import VERIFICATION_FAILED, verify
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ NAMES = 5
 async def copy(services: Services, due: DueCopy) -> None:
     """Fetches, checks, records, puts, records; whatever goes wrong delays it, until its link is dead for good."""
     body = Body()
-    services.destinations.trust.is_doubted(due.image_id)  # it is looked at now
+    services.destinations.verification.begins(due.image_id)
     try:
         async with services.memory.share(IN_MEMORY, due.expires_at) as share:
             body.on_disk = functools.partial(share.shrink, 0)
@@ -77,8 +78,10 @@ async def copy(services: Services, due: DueCopy) -> None:
             "image_needs_a_person", level="warning", batch=due.batch, key=due.key, code=fact.code, problem=fact.message
         )
     await services.recorder.record(fact)
-    if isinstance(fact, ImageStored) and services.destinations.trust.is_doubted(due.image_id):
-        await _look_again(services, [due.image_id])
+    if isinstance(fact, ImageStored):
+        services.destinations.verification.stored(due.image_id)
+    with contextlib.suppress(Exception):  # the copy lane, and the end of the worker, try again
+        await record_images_in_doubt(services)
     if due.spool and isinstance(fact, ImageStored):
         services.spool.drop(due.spool)
 
@@ -233,29 +236,30 @@ async def _is_there(
     services: Services, due: DueCopy, content: bytes | Path, checked: Checked, named: ImageChecked
 ) -> bool:
     """Puts it. Some of what is put is looked at: a bucket may say yes and keep nothing."""
-    trust = services.destinations.trust
-    look = trust.next_put(due.dest)
+    verification = services.destinations.verification
+    look = verification.next_look(due.dest)
     put = functools.partial(_put, due=due, path=named.object_path, content=content, checked=checked)
     try:
         there = await _at_store(services, due, put)
     except CopyDeferredError as end:
         if end.fact.code in NO_ROOM:
-            trust.was_full(due.dest, named.bytes)
+            verification.was_full(due.dest, named.bytes)
         raise
-    trust.took(due.dest)
+    verification.accepted(due.dest)
     if not there:
         return False
     if look is None:
-        trust.put(due.dest, due.image_id)
+        verification.unverified(due.dest, due.image_id)
         return True
     began = services.clock.now()
     try:
-        await _at_store(services, due, functools.partial(demand_kept, named=named, look=look))
+        await _at_store(services, due, functools.partial(verify, named=named, look=look))
     except CopyDeferredError as end:
-        if end.fact.code == UNFAITHFUL:
-            await _doubt(services, due.dest, named.bytes)
+        if end.fact.code == VERIFICATION_FAILED:
+            images = verification.failed(due.dest, named.bytes)
+            emit("destination_fails_verification", level="error", dest=due.dest, images=images)
         raise
-    trust.kept(due.dest)
+    verification.verified(due.dest)
     services.destinations.worked(due.dest, began=began, seen=True)
     return True
 
@@ -272,16 +276,17 @@ def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checke
     return done is PutResult.STORED or store.sha256_of(path) == checked.sha256
 
 
-async def _doubt(services: Services, dest: str, size: int) -> None:
-    """What it took since it last kept its word is looked at too, and copied again where it is not there."""
-    doubtful = services.destinations.trust.lied(dest, size)
-    emit("destination_lies", level="error", dest=dest, images=len(doubtful))
-    await _look_again(services, doubtful)
+async def record_images_in_doubt(services: Services) -> None:
+    """Has every image copied again that a destination which failed verification may not have kept.
 
-
-async def _look_again(services: Services, image_ids: Iterable[int]) -> None:
-    reasons = dict.fromkeys(image_ids, "its destination was found not to keep what it takes")
-    await services.executors.write(services.ledger.copy_again, reasons, services.clock.now())
+    Raises:
+        Exception: The ledger's own. The images are remembered until it takes them.
+    """
+    verification = services.destinations.verification
+    if images := verification.to_copy_again:
+        reasons = dict.fromkeys(images, "its destination was found not to keep what it takes")
+        await services.executors.write(services.ledger.copy_again, reasons, services.clock.now())
+        verification.recorded(images)
 
 
 async def _put_sidecar(services: Services, due: DueCopy, stored: ImageChecked) -> None:

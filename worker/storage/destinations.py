@@ -11,7 +11,7 @@ from jobs.errors import StoreError
 from worker.runtime.telemetry import emit
 from worker.storage.base import Store
 from worker.storage.opening import open_store
-from worker.storage.write_verification import UNFAITHFUL, WriteVerification
+from worker.storage.write_verification import VERIFICATION_FAILED, WriteVerification
 
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
@@ -51,7 +51,7 @@ class Destinations:
     """Stores by destination. Safe to use from threads."""
 
     opener: Callable[[str], Store] = open_store
-    trust: WriteVerification = field(default_factory=WriteVerification)
+    verification: WriteVerification = field(default_factory=WriteVerification)
     of_batches: dict[int, str] = field(default_factory=dict)  # by id, as asked for: a batch's never changes
     _stores: dict[str, Store] = field(default_factory=dict)
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)
@@ -99,8 +99,8 @@ class Destinations:
         if width is not None:
             self._widths[dest] = replace(width, copies=min(WIDEST, width.copies + 1 / width.copies))
         trouble = self._troubles.get(dest)
-        if trouble is None or (trouble.code == UNFAITHFUL and not seen):
-            return False  # of a bucket that lies, its word is no proof
+        if trouble is None or (trouble.code == VERIFICATION_FAILED and not seen):
+            return False  # the word of a destination that failed verification proves nothing
         if began < trouble.since:
             return False
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != dest}
@@ -126,7 +126,7 @@ class Destinations:
     def probe(self, dest: str, now: float) -> bool:
         """Writes, reads and deletes a probe; True when a destination that refused takes writes again. Blocks."""
         try:
-            self.store(dest).probe(self.trust.probe_size(dest))
+            self.store(dest).probe(self.verification.probe_size(dest))
         except StoreError as error:
             self.refused(dest, error, now)
             return False

@@ -1,23 +1,25 @@
 """Which objects are looked at after they were put: a bucket may say yes, and keep nothing or half of it.
 
 At each destination a process reads the first of its objects back, and asks for the size of every 50th: one request in
-50 more. What was stored since the last good look is remembered, to be looked at when one turns out bad.
+50 more. What was put since the last look that found its object is remembered. Where a look finds that an object is
+missing or cut short, the destination has failed verification, and all of that is copied again.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobs.errors import StoreError
 from jobs.facts import ImageChecked
 from worker.storage.base import PROBE, Store
 
-#: Of so many objects one is looked at: a bucket that begins to lie is found out before so many are put.
+#: One object in this many is looked at, so no more than these are put before a bucket that fails is found out.
 LOOK_EVERY = 50
 #: A destination said that it has an object, and has it not, or not whole.
-UNFAITHFUL = "bucket_unfaithful"
+VERIFICATION_FAILED = "bucket_unfaithful"
 
 
 class Look(enum.Enum):
@@ -29,70 +31,94 @@ class Look(enum.Enum):
 
 @dataclass(slots=True)
 class WriteVerification:
-    """How far a process's destinations are believed. For one thread."""
+    """Which of a process's destinations have failed, and which images that leaves in doubt. For one thread."""
 
+    look_every: int = LOOK_EVERY
     _puts: dict[str, int] = field(default_factory=dict)  # since the last look
-    _unseen: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # images that were put since then
-    _doubted: set[int] = field(default_factory=set)  # those of them that were on their way when it was found to lie
-    _lied: set[str] = field(default_factory=set)
-    _sizes: dict[str, int] = field(default_factory=dict)  # bytes of the object that was not taken, or not kept
+    _unverified: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # images put since then
+    _in_doubt: set[int] = field(default_factory=set)  # put to a destination that failed, perhaps not yet on record
+    _to_copy_again: set[int] = field(default_factory=set)  # until the ledger has taken it
+    _failed: set[str] = field(default_factory=set)
+    _sizes: dict[str, int] = field(default_factory=dict)  # bytes of the object that was refused, or not kept
 
-    def next_put(self, dest: str) -> Look | None:
+    def next_look(self, dest: str) -> Look | None:
         """How the object that is put next is looked at; None: not at all."""
-        if self.doubts(dest):
+        if dest in self._failed:
             return Look.BYTES
         count = self._puts.get(dest)
-        if count is not None and count + 1 < LOOK_EVERY:
+        if count is not None and count + 1 < self.look_every:
             self._puts[dest] = count + 1
             return None
         self._puts[dest] = 0
         return Look.BYTES if count is None else Look.SIZE
 
-    def put(self, dest: str, image_id: int) -> None:
-        """An image was put there and not looked at; the destination may have been found out meanwhile."""
-        (self._doubted if self.doubts(dest) else self._unseen[dest]).add(image_id)
-
-    def took(self, dest: str) -> None:
-        """An image was put there, which says nothing yet of one that lied."""
-        if not self.doubts(dest):
+    def accepted(self, dest: str) -> None:
+        """A destination took an object. Of one that has failed that says nothing."""
+        if dest not in self._failed:
             self._sizes.pop(dest, None)
 
     def was_full(self, dest: str, size: int) -> None:
-        """It had no room for so many bytes."""
+        """It had no room for an object of `size` bytes."""
         self._sizes[dest] = size
 
-    def is_doubted(self, image_id: int) -> bool:
-        """Whether it was put, and its destination found to lie before it was on record as stored. Told once."""
-        doubted = image_id in self._doubted
-        self._doubted.discard(image_id)
-        return doubted
+    def unverified(self, dest: str, image_id: int) -> None:
+        """An image was put there and not looked at; the destination may have failed meanwhile."""
+        (self._in_doubt if dest in self._failed else self._unverified[dest]).add(image_id)
 
-    def kept(self, dest: str) -> None:
-        """A look, or a probe, found what was put."""
-        self._unseen.pop(dest, None)
-        self._lied.discard(dest)
+    def verified(self, dest: str) -> None:
+        """A look found what was put."""
+        self._unverified.pop(dest, None)
+        self._failed.discard(dest)
         self._sizes.pop(dest, None)
 
-    def lied(self, dest: str, size: int) -> set[int]:
-        """A look did not: the images to be looked at, too. Each object is read back until one is kept."""
-        self._puts.pop(dest, None)
-        self._lied.add(dest)
-        self._sizes[dest] = size
-        doubtful = self._unseen.pop(dest, set())
-        self._doubted |= doubtful
-        return doubtful
+    def failed(self, dest: str, size: int) -> int:
+        """A look did not find an object of `size` bytes; the number of images that this leaves in doubt.
 
-    def doubts(self, dest: str) -> bool:
-        """Whether it lied when it was last looked."""
-        return dest in self._lied
+        From now on each object that is put there is read back, until one is found.
+        """
+        self._puts.pop(dest, None)
+        self._failed.add(dest)
+        self._sizes[dest] = size
+        images = self._unverified.pop(dest, set())
+        self._in_doubt |= images
+        self._to_copy_again |= images
+        return len(images)
+
+    # -- images in doubt
+
+    def begins(self, image_id: int) -> None:
+        """An image is copied now: what comes of it is no longer in doubt."""
+        self._in_doubt.discard(image_id)
+        self._to_copy_again.discard(image_id)
+
+    def stored(self, image_id: int) -> None:
+        """An image is on record as stored. Where its destination failed before that, it is copied again."""
+        if image_id in self._in_doubt:
+            self._in_doubt.discard(image_id)
+            self._to_copy_again.add(image_id)
+
+    @property
+    def to_copy_again(self) -> frozenset[int]:
+        """Images whose new copy is not on record yet."""
+        return frozenset(self._to_copy_again)
+
+    def recorded(self, image_ids: Iterable[int]) -> None:
+        """The ledger knows that these are to be copied again."""
+        self._to_copy_again.difference_update(image_ids)
 
     def probe_size(self, dest: str) -> int:
         """Bytes of a probe that tells: what is full takes a small one, and what cuts large ones keeps it."""
         return max(PROBE, self._sizes.get(dest, 0))
 
 
-def demand_kept(store: Store, *, named: ImageChecked, look: Look) -> None:
-    """Who may write and not read, as a worker's credentials may say, has to believe it."""
+def verify(store: Store, *, named: ImageChecked, look: Look) -> None:
+    """Looks at an object that was put.
+
+    Who may write and not read, as a worker's credentials may say, has to believe the store.
+
+    Raises:
+        StoreError: It is not there, or not whole (`VERIFICATION_FAILED`), or the store did not answer.
+    """
     try:
         kept = _is_kept(store, named, look)
     except StoreError as error:
@@ -101,7 +127,7 @@ def demand_kept(store: Store, *, named: ImageChecked, look: Look) -> None:
         return
     if not kept:
         message = f"{store.url_of(named.object_path)} was written, and is not there as it was written"
-        raise StoreError(code=UNFAITHFUL, message=message, retryable=True)
+        raise StoreError(code=VERIFICATION_FAILED, message=message, retryable=True)
 
 
 def _is_kept(store: Store, named: ImageChecked, look: Look) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from jobs.errors import StoreError
 from jobs.states import JobState
@@ -11,7 +12,7 @@ from worker.local.run import Reason, run_batch
 from worker.storage.base import PROBE, PutResult
 from worker.storage.destinations import Destinations
 from worker.storage.disk import DiskStore
-from worker.storage.write_verification import LOOK_EVERY, UNFAITHFUL, Look, WriteVerification
+from worker.storage.write_verification import LOOK_EVERY, VERIFICATION_FAILED, Look, WriteVerification
 
 ROWS = 90
 pytestmark = pytest.mark.virtual_time
@@ -42,20 +43,20 @@ def whole(tmp_path):
 
 @pytest.mark.parametrize(("honest", "keeps"), [(25, 0), (25, 40)])
 async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_keep_is_copied_again(
-    tmp_path, monkeypatch, honest, keeps
+    tmp_path, honest, keeps
 ):
-    monkeypatch.setattr("worker.storage.write_verification.LOOK_EVERY", 10)
     provider = Provider(on_download=lambda url: png(padding=100, colour=len(url)))
     services = world(tmp_path, provider, max_in_flight=4)
     store = Liar(tmp_path / "dest")
     store.honest, store.keeps = honest, keeps
+    services.destinations.verification.look_every = 10
     services.destinations.opener = lambda _: store
     stock(services, tmp_path, [row(number) for number in range(ROWS)])
 
     ending = await run_batch(services, "b", max_stall=3.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.BUCKET_REFUSES)
-    assert UNFAITHFUL in ending.message
+    assert VERIFICATION_FAILED in ending.message
     assert provider.submits.total() < ROWS
     stored = {line.key for line in services.ledger.results("b") if line.state is JobState.DONE}
     assert stored <= whole(tmp_path), "nothing that is not there counts as stored"
@@ -69,36 +70,62 @@ async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_kee
     assert len(whole(tmp_path)) == ROWS
 
 
-def test_the_first_object_is_read_back_and_then_every_fiftieth_is_asked_for_its_size():
-    trust = WriteVerification()
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_what_a_lying_bucket_may_not_have_kept_is_copied_again_though_the_ledger_failed_just_then(
+    tmp_path, failures
+):
+    services = world(tmp_path, Provider(on_download=lambda url: png(padding=100, colour=len(url))), max_in_flight=4)
+    store = Liar(tmp_path / "dest")
+    store.honest = 25
+    services.destinations.opener = lambda _: store
+    stock(services, tmp_path, [row(number) for number in range(ROWS)])
+    copy_again, tries = services.ledger.copy_again, []
 
-    looks = [trust.next_put("a") for _ in range(2 * LOOK_EVERY + 1)]
+    def away_at_first(reasons, now):
+        tries.append(set(reasons))
+        if len(tries) <= failures:
+            raise OperationalError("UPDATE", {}, Exception("gone"))
+        return copy_again(reasons, now)
+
+    services.ledger.copy_again = away_at_first
+
+    await run_batch(services, "b", max_stall=30.0)
+
+    stored = {line.key for line in services.ledger.results("b") if line.state is JobState.DONE}
+    assert tries[0], "something was in doubt"
+    assert stored <= whole(tmp_path), "nothing that is not there counts as stored"
+
+
+def test_the_first_object_is_read_back_and_then_every_fiftieth_is_asked_for_its_size():
+    verification = WriteVerification()
+
+    looks = [verification.next_look("a") for _ in range(2 * LOOK_EVERY + 1)]
 
     assert [(at, look) for at, look in enumerate(looks) if look] == [
         (0, Look.BYTES), (LOOK_EVERY, Look.SIZE), (2 * LOOK_EVERY, Look.SIZE),
     ]  # fmt: skip
-    assert trust.next_put("b") is Look.BYTES
+    assert verification.next_look("b") is Look.BYTES
 
 
 def test_a_bucket_that_lied_is_believed_when_a_probe_of_the_same_size_is_kept(tmp_path):
     store = Liar(tmp_path)
     store.keeps = 100
     destinations = Destinations(opener=lambda _: store)
-    trust = destinations.trust
-    trust.put("d", 7)
+    verification = destinations.verification
+    verification.unverified("d", 7)
     assert destinations.probe("d", 0.0), "it keeps what is small"
 
-    assert trust.lied("d", 5_000) == {7}
+    assert verification.failed("d", 5_000) == 1
 
     assert not destinations.probe("d", 0.0)
-    assert destinations.troubles["d"].code == UNFAITHFUL
+    assert destinations.troubles["d"].code == VERIFICATION_FAILED
     assert not destinations.worked("d"), "its word alone is no proof"
     store.keeps = 10_000
     assert destinations.probe("d", 0.0)
     assert not destinations.troubles
-    assert trust.probe_size("d") == 5_000, "until an image was kept"
-    trust.kept("d")
-    assert trust.probe_size("d") == PROBE
+    assert verification.probe_size("d") == 5_000, "until an image was kept"
+    verification.verified("d")
+    assert verification.probe_size("d") == PROBE
 
 
 async def test_a_destination_without_room_is_not_taken_for_one_that_works_by_a_small_probe(tmp_path, monkeypatch):
