@@ -60,7 +60,7 @@ class Watch:
 
     def _judge(self, standing: RunState) -> Reason | None:
         if is_over(standing.progress):
-            return finished(standing.progress, 0.0)
+            return finished(standing.progress)
         return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
 
     def _is_alone(self, now: float) -> bool:

@@ -61,11 +61,10 @@ def ended_rows(progress: Progress) -> int:
     return sum(progress.jobs.get(state, 0) for state in TRIED)
 
 
-def finished(progress: Progress, allow_failed: float) -> Reason:
-    """How a run that is over went. `allow_failed`: the share of the manifest's rows that may be bad."""
-    rows = ended_rows(progress) - progress.rows_out + progress.jobs.get(JobState.CANCELLED, 0)
-    fine = rows_in_need(progress) <= allow_failed * rows and not progress.jobs.get(JobState.CANCELLED, 0)
-    return Reason.DONE if fine else Reason.ROWS_NEED_YOU
+def finished(progress: Progress) -> Reason:
+    """How a run that is over went: whether each row that was not left out has all of its images."""
+    bad = rows_in_need(progress) + progress.jobs.get(JobState.CANCELLED, 0)
+    return Reason.ROWS_NEED_YOU if bad else Reason.DONE
 
 
 def waits_for(standing: RunState) -> Reason | None:

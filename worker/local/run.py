@@ -67,13 +67,12 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     stop_after: float | None = None,
     on_progress: Watcher | None = None,
     stop: StopSignal | None = None,
-    allow_failed: float = 0.0,
     held: bool = False,
 ) -> RunEnding:
     """Works until the batch has ended, a person is needed, or `stop` says so. Whatever is accepted stays on record.
 
-    `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `allow_failed`:
-    the share of rows that may be bad at exit code 0. `held`: the caller holds the ledger already.
+    `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `held`: the caller
+    holds the ledger already.
     """
     run = _Run(
         services=services,
@@ -100,7 +99,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
             await asyncio.gather(*tasks, return_exceptions=True)
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
-    return await _ending(services, name, reason, drained, allow_failed)
+    return await _ending(services, name, reason, drained)
 
 
 def _drain_seconds(services: Services, stop: StopSignal) -> float:
@@ -234,12 +233,12 @@ def _unwritable(services: Services) -> str | None:
 # -- what is said at the end ---------------------------------------------------------------------------------------
 
 
-async def _ending(services: Services, name: str, reason: Reason, drained: Drained, allow_failed: float) -> RunEnding:
+async def _ending(services: Services, name: str, reason: Reason, drained: Drained) -> RunEnding:
     now = services.clock.now()
     progress, accounts = await services.executors.read(_count, services.ledger, name, now)
     progress = dataclasses.replace(progress, unwritable=_unwritable(services))
     if is_over(progress) and reason is not Reason.INTERRUPTED and reason is not Reason.TERMINATED:
-        reason = finished(progress, allow_failed)
+        reason = finished(progress)
     standing = RunState(progress=progress, accounts=accounts, now=services.clock.now())
     return RunEnding(
         exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),

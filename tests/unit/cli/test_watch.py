@@ -108,6 +108,35 @@ def test_probes_of_an_account_without_balance_are_no_headway(clock):
     assert "insufficient points" in ending.message
 
 
+class Resting(Told):
+    """Its account answers 429 for ever: it rests for five minutes, then one submit probes it for two seconds."""
+
+    REST, PROBE = 300.0, 2.0
+
+    def __init__(self, clock):
+        super().__init__(READY)
+        self._clock = clock
+
+    def accounts(self):
+        ends = self._clock.now - self._phase() + self.REST
+        return [account(paused_until=ends, paused_code="throttled", paused_message="slow down")]
+
+    def progress(self, _name, _now=None):
+        return READY if self._phase() < self.REST else PROBED
+
+    def _phase(self):
+        return self._clock.now % (self.REST + self.PROBE)
+
+
+@pytest.mark.parametrize("max_stall", [60.0, 301.0, 900.0])
+def test_an_account_that_only_rests_ends_the_watch_with_4_after_max_stall(clock, max_stall):
+    ending = watch(Resting(clock), max_stall=max_stall)
+
+    assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
+    assert max_stall <= clock.now <= max_stall + 5
+    assert "slow down" in ending.message
+
+
 @pytest.mark.usefixtures("clock")
 def test_an_account_that_no_row_waits_for_is_not_what_holds_a_batch_up():
     elsewhere = dataclasses.replace(READY, waits_at=frozenset({"apimaster"}), budget_allows=False)

@@ -67,18 +67,6 @@ async def test_what_nobody_can_know_is_held_and_not_sent_again(tmp_path):
     assert provider.submits["lamp 1"] == 1
 
 
-async def test_rows_that_may_fail_leave_the_exit_code_at_zero(tmp_path):
-    refusal = answer({"code": 400, "msg": "no", "data": {"flagged": True}}, 400)
-    provider = Provider(on_submit=lambda wanted: refusal if wanted["prompt"] == "lamp 1" else None)
-    services = world(tmp_path, provider)
-    stock(services, tmp_path, rows(4))
-
-    ending = await run_batch(services, "b", allow_failed=0.25)
-
-    assert ending.exit_code == 0
-    assert ending.progress.errors == {"moderation": 1}
-
-
 async def test_ctrl_c_finishes_the_submits_in_the_air_and_leaves_no_unknown(tmp_path):
     provider, stop = Provider(), StopSignal()
 
