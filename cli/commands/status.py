@@ -22,14 +22,15 @@ from cli.output.wording import aligned, shorten
 from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.progress import (
+    counted_by,
     day_budget_line,
     images_per_second,
     images_to_come,
     out_of_manifest,
-    prices_of,
     rows_going_on,
     rows_in_need,
     seconds_left,
+    spent,
     state_of_batch,
     trouble_line,
     unwritable_line,
@@ -89,15 +90,16 @@ def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
     if not standing:
         return [("No batch yet.", "")]
     head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
-    spent = money_column([progress.batch.charged for progress in standing])
-    rows = [_row(progress, usd) for progress, usd in zip(standing, spent, strict=True)]
+    charged = money_column([progress.batch.charged for progress in standing])
+    rows = [_row(progress, f"${usd}") for progress, usd in zip(standing, charged, strict=True)]
     first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
     styles = (_style(progress) for progress in standing)
     return [(first, "bold"), *zip(lines, styles, strict=True), *_risk_lines(risk)]
 
 
-def _row(progress: Progress, spent: str) -> tuple[str, ...]:
+def _row(progress: Progress, charged: str) -> tuple[str, ...]:
     batch = progress.batch
+    charged = charged if batch.charged else spent(progress)
     numbers = (
         sum(progress.jobs.values()),
         progress.jobs.get(JobState.DONE, 0),
@@ -105,7 +107,7 @@ def _row(progress: Progress, spent: str) -> tuple[str, ...]:
         rows_in_need(progress),
     )
     stored = f"{progress.images_stored:,}/{progress.images_total:,}"
-    told = (*(f"{number:,}" for number in numbers), stored, f"${spent}", day_and_time(batch.created_at))
+    told = (*(f"{number:,}" for number in numbers), stored, charged, day_and_time(batch.created_at))
     return (batch.name, state_of_batch(progress), *told)
 
 
@@ -196,7 +198,7 @@ def _images(progress: Progress) -> str:
 
 def _money(progress: Progress) -> str:
     batch = progress.batch
-    spent = f"{money(batch.charged)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
+    paid = f"{spent(progress)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
     parts = {
         "reserved in flight": progress.in_flight_money,
         "for the rest at most": progress.remaining_money,
@@ -205,7 +207,7 @@ def _money(progress: Progress) -> str:
         "lost": progress.lost_money,
     }
     return ", ".join(
-        [f"{spent} ({prices_of(batch)})", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
+        [f"{paid} ({counted_by(progress)})", *(f"{money(micros)} {words}" for words, micros in parts.items() if micros)]
     )
 
 

@@ -238,13 +238,23 @@ def redo(  # noqa: PLR0913  one parameter an option
     if not (chosen or error):
         raise BadInput("redo needs to know the rows: --key KEY, --keys FILE with one key a line, or --error CODE.")
 
+    unplanned: list[str] = []
+
     def wanted(result: Result) -> bool:
-        return result.request is not None and bool(result.key in chosen or (error and result.error_code == error))
+        asked = result.key in chosen or (error and result.error_code == error)
+        if result.request is None and asked:
+            unplanned.append(result.key)
+        return result.request is not None and bool(asked)
 
     def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
+        if unplanned:
+            raise BadInput(
+                f"nothing on record tells what row {', '.join(unplanned[:10])} of {batch} asks for: it was adopted, "
+                "skipped or bad. Run its manifest again first, which pays only for what is missing."
+            )
         missing = sorted(set(chosen) - {row.key for row in rows})
         if missing:
-            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])} that was planned.")
+            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])}.")
         changes = [(row.key, row.request if prompt else None) for row in rows]
         return session.ledger.redo(batch, changes, time.time(), _prices(session.settings, rows))
 

@@ -193,12 +193,24 @@ def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator
         yield _told_of(batch, mended), ""
     elif to_copy and not mended:
         again = command(f"verify {batch.name} --repair", sandbox=batch.sandbox)
-        yield f"  {formatting.count(len(to_copy), 'image')} can be copied again for nothing: {again}", ""
+        yield f"  {formatting.count(len(to_copy), 'image')} can be copied again for nothing:  {again}", ""
     if to_redo:
-        keys = " ".join(f"--key {shlex.quote(key)}" for key in dict.fromkeys(f.kept.key for f in to_redo[:FEW]))
-        more = " …" if len(to_redo) > FEW else ""
-        what = f"{formatting.count(len(to_redo), 'image')} only a new one can replace, which costs money"
-        yield f"  {what}: {command(f'redo {batch.name} {keys}', sandbox=batch.sandbox)}{more}", ""
+        yield from _redone(batch, to_redo)
+
+
+def _redone(batch: Batch, findings: list[Finding]) -> Iterator[Line]:
+    """What makes new images. A row of a lost ledger needs its manifest first, which tells what it asks for."""
+    keys = list(dict.fromkeys(each.kept.key for each in findings))
+    named = " ".join(f"--key {shlex.quote(key)}" for key in keys[:FEW])
+    yield f"  {formatting.count(len(findings), 'image')} only a new one can replace, which costs money:", ""
+    if not all(each.kept.is_planned for each in findings):
+        again = command(f"run MANIFEST --batch {batch.name} --to {shlex.quote(batch.dest)}", sandbox=batch.sandbox)
+        yield "    first its manifest again, since the ledger does not know yet what adopted rows ask for:", ""
+        yield f"  {again}", ""
+        yield "    then", ""
+    yield f"  {command(f'redo {batch.name} {named}', sandbox=batch.sandbox)}", ""
+    if len(keys) > FEW:
+        yield f"    and so for {formatting.count(len(keys) - FEW, 'row')} more (--all names them)", ""
 
 
 def _told_of(batch: Batch, mended: RepairResult) -> str:

@@ -20,7 +20,7 @@ from cli.output.progress import Screen, open_screen
 from cli.output.retries import misshapen, moderated, retried
 from cli.output.stuck import stuck_lines
 from jobs import formatting
-from jobs.results.progress import next_try_line, out_of_manifest, prices_of
+from jobs.results.progress import counted_by, next_try_line, out_of_manifest, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.runtime import telemetry
@@ -236,7 +236,7 @@ def _money(progress: Progress) -> str:
     batch = progress.batch
     of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
     parts = [
-        f"{formatting.money(batch.charged)}{of} ({prices_of(batch)})",
+        f"{spent(progress)}{of} ({counted_by(progress)})",
         *([f"{formatting.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
         f"unknown at most {formatting.money(progress.unknown_money)}",
         f"lost {formatting.money(progress.lost_money)}",

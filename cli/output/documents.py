@@ -85,6 +85,7 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
             "lost_or_given_up": usd(progress.lost_money),
             "rest_at_most": usd(progress.remaining_money),
         },
+        "has_adopted": progress.has_adopted,
         "at_risk": risk_document(figures.at_risk),
         "errors": dict(progress.errors),
         "copy_errors": dict(progress.copy_errors),

@@ -22,6 +22,7 @@ from jobs.results.progress import (
     next_try_line,
     resting,
     seconds_left,
+    spent,
     trouble_line,
     unwritable_line,
 )
@@ -190,7 +191,7 @@ def _spent(progress: Progress) -> str:
     batch = progress.batch
     of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
     flying = f", {formatting.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
-    return f"{formatting.money(batch.charged)}{of} so far{flying}"
+    return f"{spent(progress)}{of} so far{flying}"
 
 
 def _counts(progress: Progress) -> Iterator[tuple[JobState, int]]:

@@ -53,6 +53,7 @@ class StoredCopy:
     sha256: str
     size: int
     link_dies_at: float | None  # Unix seconds
+    is_planned: bool  # False: adopted, and no manifest has told since what its row asks for
     has_task: bool  # its provider can be asked for a fresh link, or it was taken from another row
 
     @property

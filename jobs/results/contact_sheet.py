@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.formatting import count, listed, money, size, utc
 from jobs.ledger.reports.values import Progress, Result, StoredImage
-from jobs.results.progress import prices_of
+from jobs.results.progress import counted_by, spent
 from jobs.results.rows import (
     Address,
     error_of,
@@ -177,9 +177,9 @@ def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure
 
 def _money(progress: Progress) -> Iterator[Figure]:
     batch = progress.batch
-    prices = prices_of(batch)
+    prices = counted_by(progress)
     note = prices if batch.budget is None else f"of budget {money(batch.budget)}, {prices}"
-    yield Figure(label="spent", value=money(batch.charged), note=note)
+    yield Figure(label="spent", value=spent(progress), note=note)
 
 
 def _troubles(progress: Progress) -> Iterator[Figure]:

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 STALE = 300.0
 
 
+def spent(progress: Progress) -> str:
+    """What is counted as paid. For images of a lost ledger that were adopted it is not on record, and not $0.00."""
+    charged = progress.batch.charged
+    return money(charged) if charged or not progress.has_adopted else "not on record"
+
+
+def counted_by(progress: Progress) -> str:
+    """What its money is counted by, and what is not in it."""
+    prices = prices_of(progress.batch)
+    return f"{prices}, without the adopted images" if progress.has_adopted else prices
+
+
 def prices_of(batch: Batch) -> str:
     """What its money is counted by."""
     return "made-up prices" if batch.sandbox else "list prices"

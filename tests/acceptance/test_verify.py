@@ -182,7 +182,15 @@ def test_no_more_is_taken_on_than_can_be_done_at_once():
 def kept(**changes):
     values = {"image_id": 1, "key": "k", "slot": 0, "revision": 1, "surplus": False, "path": "b/k/0.png"}
     return StoredCopy(
-        **{**values, "sha256": "a" * 64, "size": 10, "link_dies_at": NOW + 1, "has_task": True, **changes}
+        **{
+            **values,
+            "sha256": "a" * 64,
+            "size": 10,
+            "link_dies_at": NOW + 1,
+            "is_planned": True,
+            "has_task": True,
+            **changes,
+        }
     )
 
 

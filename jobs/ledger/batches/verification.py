@@ -27,7 +27,9 @@ PAGE = 500
 def kept(tx: Connection, batch_id: int, after: int) -> list[StoredCopy]:
     """The next page of stored images after an image's id; those that are only named are another batch's to look at."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
-    wanted = select(images, jobs.c.key, attempts.c.task_id).select_from(joined)
+    wanted = select(
+        images, jobs.c.key, jobs.c.request.is_not(None).label("is_planned"), attempts.c.task_id
+    ).select_from(joined)
     mine = (images.c.batch_id == batch_id, images.c.state == ImageState.STORED.value, images.c.id > after)
     own = images.c.lies_at.is_(None)
     return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
@@ -51,6 +53,7 @@ def _as_kept(row: Any) -> StoredCopy:
         sha256=row.sha256,
         size=row.bytes or 0,
         link_dies_at=row.expires_at,
+        is_planned=bool(row.is_planned),
         has_task=bool(row.url or row.task_id) if row.attempt_id is not None else row.source_id is not None,
     )
 

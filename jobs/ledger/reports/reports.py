@@ -109,9 +109,17 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else copy_stops.of_batch(tx, batch.id, batch.dest, now),
         stop=emergency_stop.standing(tx),
+        has_adopted=_has_adopted(tx, batch),
         has_unpriced=unpriced,
         budget_allows=None if now is None else _budget_allows(tx, batch, now),
     )
+
+
+def _has_adopted(tx: Connection, batch: Batch) -> bool:
+    """Whether images were there before the batch was recorded here: by their times, so that no other image is read."""
+    before = (images.c.batch_id == batch.id, images.c.stored_at <= batch.created_at)
+    nobodys = (images.c.attempt_id.is_(None), images.c.origin_id.is_(None))
+    return tx.execute(select(images.c.id).where(*before, *nobodys).limit(1)).first() is not None
 
 
 def _listed() -> Any:

@@ -69,6 +69,7 @@ class Progress:
     has_unpriced: bool = False  # a row that waits has no price, and fits no budget; one of $0 fits any
     budget_allows: bool | None = None  # whether an image of its next row fits its budget; None: nobody looked
     stop: EmergencyStop | None = None  # `pause --all`: nobody claims a submit
+    has_adopted: bool = False  # images of a lost ledger: what they cost is not on record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,7 @@ def test_the_page_names_exactly_the_fields_that_there_are():
         "USD",
         "number",
         "seconds",
+        "boolean",
     }
 
 
