@@ -128,7 +128,7 @@ def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
         return
     told = [
         *_told(progress, now),
-        *(_pace(progress, now) if is_worked_on(session.ledger, now) else _nobody(session, progress)),
+        *(_pace(figures) if is_worked_on(session.ledger, now) else _nobody(session, progress)),
         *((f"money\t{day_line(limit)}", "") for limit in figures.daily_budgets),
         *_slack(figures.backlog, now),
         *_risk_lines(figures.at_risk),
@@ -254,10 +254,11 @@ def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
         yield f"pace\t{nobody_works(session.ledger)}", "yellow"
 
 
-def _pace(progress: Progress, now: float) -> Iterator[Line]:
+def _pace(figures: BatchFigures) -> Iterator[Line]:
+    progress, now = figures.progress, figures.now
     a_second = images_per_second(progress, now) if images_to_come(progress) else None
     if a_second:
-        left = seconds_left(progress, now)
+        left = seconds_left(progress, figures.accounts, now)
         told = f", about {duration(left)} left" if left is not None else "; nothing is on its way now"
         yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
     elif rows_going_on(progress) and progress.next_at is not None and progress.next_at > now:

@@ -127,7 +127,7 @@ def _time_document(figures: BatchFigures) -> dict[str, float | None]:
     copies_a_second = pace(backlog, 0.0) if backlog else None
     return {
         "images_a_minute": images_a_second and images_a_second * 60,
-        "seconds_left": seconds_left(progress, now) if images_a_second else None,
+        "seconds_left": seconds_left(progress, figures.accounts, now) if images_a_second else None,
         "copies_a_second": copies_a_second,
         "least_slack_seconds": least_slack(backlog, copies_a_second, now) if backlog and copies_a_second else None,
     }

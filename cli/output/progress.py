@@ -108,7 +108,7 @@ class PlainScreen:
             if _without_figures(line) not in known:
                 self.say(line)
         self._last_news = news
-        line = plain_line(progress, Elapsed(self._began, now))
+        line = plain_line(progress, accounts, Elapsed(self._began, now))
         if line != self._last_line and not 0 <= now - self._last_at < PLAIN_EVERY:
             self._last_line, self._last_at = line, now
             self.say(line)
@@ -165,7 +165,7 @@ class Elapsed(NamedTuple):
     now: float
 
 
-def plain_line(progress: Progress, span: Elapsed) -> str:
+def plain_line(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> str:
     """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
     on_their_way = progress.images_in_flight + progress.images_generated
     parts = [f"{progress.images_stored:,} of {formatting.count(progress.images_total, 'image')} stored"]
@@ -174,15 +174,15 @@ def plain_line(progress: Progress, span: Elapsed) -> str:
     if images_failing(progress):
         parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in NEEDS_A_PERSON]
-    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, span)])}"
+    return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, accounts, span)])}"
 
 
-def _pace(progress: Progress, span: Elapsed) -> Iterator[str]:
+def _pace(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Iterator[str]:
     pace = images_per_second(progress, span.now, span.began)
     if pace is not None and images_to_come(progress):
         yield f"{pace * 60:,.0f} images a minute"
     yield _spent(progress)
-    left = seconds_left(progress, span.now, span.began)
+    left = seconds_left(progress, accounts, span.now, span.began)
     if left:
         yield f"about {formatting.duration(left)} left"
 
@@ -254,7 +254,7 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
 
 def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Iterator[tuple[list[str], str]]:
     yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
-    yield [*_pace(progress, span)], "cyan"
+    yield [*_pace(progress, accounts, span)], "cyan"
     if images_failing(progress):
         yield [f"not copied yet: {formatting.listed(progress.copy_errors)}; they are tried on"], "yellow"
     for trouble in troubles(progress, accounts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from jobs.formatting import count, day_and_minute, day_and_time, money, time_of_day
@@ -56,10 +57,13 @@ def state_of_batch(progress: Progress) -> str:
 
 def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:
     """The pace of the last images stored after `since`; None when there are too few, or the last is long ago."""
+    stored = _stored_of_late(progress, now, since)
+    return len(stored) / max(now - stored[0], 0.5) if stored else None
+
+
+def _stored_of_late(progress: Progress, now: float, since: float) -> list[float]:
     stored = sorted(at for at in progress.stored_at if at >= since)
-    if len(stored) < 3 or now - stored[-1] > STALE:  # noqa: PLR2004  two images are no pace
-        return None
-    return len(stored) / max(now - stored[0], 0.5)
+    return [] if len(stored) < 3 or now - stored[-1] > STALE else stored  # noqa: PLR2004  two images are no pace
 
 
 def images_to_come(progress: Progress) -> int:
@@ -77,18 +81,36 @@ def images_failing(progress: Progress) -> int:
     return sum(progress.copy_errors.values())
 
 
-def seconds_left(progress: Progress, now: float, since: float = 0.0) -> float | None:
-    """Until the last image is stored, at the present pace; None where there is none, or nothing is on its way.
+def seconds_left(progress: Progress, accounts: Sequence[Account], now: float, since: float = 0.0) -> float | None:
+    """Until the last image is stored; None where there is no pace, or nothing is on its way.
 
-    What waits for a person is not counted: a batch that is paused, or stopped with all others, sends no more. Nor is
-    there a time where all that is left fails to be copied, or nothing can be stored.
+    The pace ends with the newest image that was stored, so that the figure does not grow while none is. Rests of
+    accounts, and of rows, come on top. What waits for a person is not counted: a batch that is paused, or stopped
+    with all others, sends no more. Nor is there a time where all that is left fails to be copied, or nothing can be
+    stored.
     """
-    pace = images_per_second(progress, now, since)
+    stored = _stored_of_late(progress, now, since)
     on_their_way = images_on_their_way(progress) - images_failing(progress)
-    if pace is None or progress.failing or progress.unwritable or on_their_way <= 0:
+    if not stored or progress.failing or progress.unwritable or on_their_way <= 0:
         return None
-    active = progress.batch.state is BatchState.ACTIVE and progress.stop is None
-    return (images_to_come(progress) if active else on_their_way) / pace
+    pace = len(stored) / max(stored[-1] - stored[0], 0.5)
+    wait = _wait_of_rows(progress, accounts, now)
+    if progress.batch.state is not BatchState.ACTIVE or progress.stop is not None or math.isinf(wait):
+        return on_their_way / pace
+    return wait + images_to_come(progress) / pace
+
+
+def _wait_of_rows(progress: Progress, accounts: Sequence[Account], now: float) -> float:
+    """Seconds until a row may be sent again: until the first account is awake that any waits for, and a row is due."""
+    if not progress.images_ready:
+        return 0.0
+    due = max(0.0, progress.next_at - now) if progress.next_at is not None else 0.0
+    rests = [
+        (account.rests_until(now) or now) - now
+        for account in accounts
+        if progress.waits_at is None or account.provider in progress.waits_at
+    ]
+    return max(due, min(rests, default=0.0))
 
 
 def resting(progress: Progress, accounts: Sequence[Account], now: float) -> list[Account]:

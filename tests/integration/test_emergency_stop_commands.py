@@ -147,7 +147,7 @@ async def test_a_run_that_is_stopped_stores_what_is_paid_and_ends_with_4_after_m
     assert ending.progress.images_stored == sent < 40
     assert ending.progress.jobs[JobState.READY] == 40 - sent
     assert images_to_come(seen[-1])
-    assert seconds_left(seen[-1], services.clock.now()) is None, "no time is promised"
+    assert seconds_left(seen[-1], [], services.clock.now()) is None, "no time is promised"
 
 
 async def stop_after_three(provider, tmp_path):

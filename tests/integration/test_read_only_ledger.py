@@ -191,7 +191,7 @@ async def test_a_run_says_that_the_ledger_is_read_only_and_goes_on_when_it_is_no
     ending, events = await run_through(running, until_it_is_told)
 
     assert "is read-only" in told[0].unwritable
-    assert seconds_left(told[0], running.clock.now()) is None
+    assert seconds_left(told[0], [], running.clock.now()) is None
     assert {"ledger_is_read_only", "ledger_takes_writes_again"} <= set(events)
     assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: ROWS})
     assert sandbox.stats()["total"]["charged_images"] == ROWS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from cli.flow.plan_screen import _fitting
 from cli.output.progress import PlainScreen
 from jobs.results.progress import seconds_left
 from jobs.states import BatchState, JobState
+from tests.unit.cli.test_watch import account
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.run import Reason, RunEnding
 
@@ -37,9 +39,32 @@ def test_no_time_is_promised_where_nothing_is_on_its_way_or_a_person_paused_it()
     one = progress(**stored, images_in_flight=1)
     paused = dataclasses.replace(one, batch=dataclasses.replace(one.batch, state=BatchState.PAUSED))
 
-    assert seconds_left(progress(**stored), 1030.0) is None
-    assert seconds_left(one, 1030.0) == pytest.approx(7 * 20 / 3)
-    assert seconds_left(paused, 1030.0) == pytest.approx(20 / 3)
+    assert seconds_left(progress(**stored), [], 1030.0) is None
+    assert seconds_left(one, [], 1030.0) == pytest.approx(7 * 20 / 3)
+    assert seconds_left(paused, [], 1030.0) == pytest.approx(20 / 3)
+
+
+@pytest.mark.parametrize("rests", [{}, {"paused_until": 1400.0}, {"paused_until": math.inf}])
+@pytest.mark.parametrize("next_at", [None, 1500.0])
+def test_the_time_left_never_counts_up_while_nothing_is_stored(rests, next_at):
+    """An account rests, or only rows that wait for their turn are left beside a slow image."""
+    one = progress(stored_at=(1010.0, 1020.0, 1030.0), images_ready=6, images_in_flight=1, next_at=next_at)
+
+    told = [seconds_left(one, [account(**rests)], 1030.0 + later) for later in range(0, 300, 5)]
+
+    assert told == sorted(told, reverse=True)
+    assert seconds_left(one, [account(**rests)], 1331.0) is None, "after five minutes there is no pace to speak of"
+
+
+def test_a_rest_comes_on_top_of_the_time_left_unless_another_account_takes_the_rows():
+    one = progress(stored_at=(1010.0, 1020.0, 1030.0), images_ready=6, images_in_flight=1)
+    rests, until_a_person = account(paused_until=1330.0), account(paused_until=math.inf)
+
+    assert seconds_left(one, [rests], 1030.0) == pytest.approx(300 + 7 * 20 / 3)
+    assert seconds_left(one, [rests, account()], 1030.0) == pytest.approx(7 * 20 / 3)
+    assert seconds_left(one, [until_a_person], 1030.0) == pytest.approx(20 / 3), (
+        "rows that wait for a person are not counted"
+    )
 
 
 def test_a_clock_that_is_set_back_silences_nobody(capsys):
