@@ -14,66 +14,106 @@ from dataclasses import dataclass, replace
 
 from jobs.policy.retry import LONGEST_REST
 
-#: What an account starts with: as carefully as providers.md asks (2 to 4 at once) and quick to grow.
+# -- the table of tuned figures; benchmarks/limits.py measures what they come to ------------------------------------
+
+# Where limits begin and end.
+
+#: Submits a second at first: as careful as providers.md asks, and quick to grow.
 FIRST_SUBMITS_PER_SECOND = 1.0
+#: Tasks at once at first: providers.md asks for 2 to 4.
 FIRST_IN_FLIGHT = 4.0
-#: What a limit never falls below: one row in ten seconds, one at a time.
+#: Submits a second at least: one row in ten seconds still makes headway, and finds out when more is allowed again.
 LEAST_SUBMITS_PER_SECOND = 0.1
+#: Tasks at once at least: with none nothing could be learnt.
 LEAST_IN_FLIGHT = 1.0
-#: And what it never grows beyond by itself: a provider that refuses nothing may still only queue what it cannot do.
-#: Whoever is allowed more declares it.
+#: Submits a second at most: a provider that refuses nothing may only queue what it cannot do. Who may do more says so.
 MOST_SUBMITS_PER_SECOND = 100.0
+#: Tasks at once at most, for the same reason.
 MOST_IN_FLIGHT = 500.0
 
-#: What an acceptance adds where no top is known: 0.2/s to the rate, so 1/s becomes 12/s in 14 seconds; and a place,
-#: since it shows by itself that the provider takes one more.
-STEEP_RATE, STEEP_PLACES = 0.2, 1.0
-#: Below NEAR of the top, and where the top has proven too low, a limit grows by this part of itself with each
-#: acceptance, or by half a steep step where it is small.
-BRISK, NEAR = 0.005, 0.95
-#: Part of the top that is used from a cut until the next try: what is left fills the provider's bucket, so that a few
-#: submits that leave late and together find it full.
-KEPT = 0.97
-#: Fewer places than these are used to the last.
-FEW = 6.0
-#: How far beyond the top a try goes, and seconds' worth of acceptances there that prove the top too low. A bucket that
-#: holds a second of the rate is empty before; and so near the top few are in the air that the 429 did not save.
-TRIED, PROOF = 1.12, 10.0
-#: Acceptances from a cut to the next try beyond the top. First few, for a first 429 may be bad luck; twice as many each
-#: time the top turns out the same, up to so many.
-FIRST_PATIENCE, USUAL_PATIENCE = 20, 240
-#: But no less than these seconds' worth, first and then, and so many that the rests which 429s bring take so small a
-#: part of the time.
-FIRST_SECONDS, USUAL_SECONDS, RESTING_PART = 15.0, 30.0, 0.03
-#: The top is the same when it differs by no more than this part.
-SAME = 0.15
+# How they grow.
 
-#: What a try makes of a top that it finds again: one that was taken for too low would else never be found out.
+#: Submits a second that each acceptance adds while no top is known: 1/s becomes 12/s in 14 seconds.
+RATE_STEP = 0.2
+#: Tasks at once that each acceptance adds while no top is known: it shows by itself that there is one more place.
+PLACES_STEP = 1.0
+#: Part of itself by which a limit grows with each acceptance far below its top, or where the top has proven too low; at
+#: least half a step, or small limits would never grow.
+GROWTH = 0.005
+#: Part of the known top from which a number of submits in flight counts as near it.
+NEAR_TOP = 0.95
+#: Part of the top that is used from a cut until the next try: what is left fills the provider's bucket, so that a few
+#: submits that leave late and together find room in it.
+USED_PART = 0.97
+#: Tasks at once below which all of the top is used: of three places one that stays empty would be a third.
+FEW_PLACES = 6.0
+#: How far beyond the top a try goes, as a multiple of it: far enough that a higher limit shows, near enough that few
+#: submits are refused.
+TRY_BEYOND = 1.12
+#: Seconds' worth of acceptances beyond the top that prove it too low: a bucket that holds a second of the rate is empty
+#: long before.
+PROOF_SECONDS = 10.0
+
+# How long a top is believed before more is tried.
+
+#: Acceptances until the next try after a first cut: few, for a first 429 may be bad luck.
+FIRST_PATIENCE = 20
+#: Acceptances until the next try at most. It is doubled each time the top turns out the same.
+MOST_PATIENCE = 240
+#: Seconds' worth of acceptances until the next try at least, after a first cut.
+FIRST_PATIENCE_SECONDS = 15.0
+#: The same where the top turned out the same as before: it is known, and each try costs a 429.
+USUAL_PATIENCE_SECONDS = 30.0
+#: Part of the time that the cooldowns after tries may take: tries are as far apart as that asks for.
+COOLDOWN_PART = 0.03
+#: Part by which two tops may differ and count as the same.
+SAME_TOP = 0.15
+
+# How they are cut.
+
+#: What a try makes of a top that it finds again, as a multiple: one that was taken for too low would else never be
+#: found out.
 LIFTED = 1.01
 #: Part of a limit that is taken for the top where nothing else tells: growth was steep, or the last cut a moment ago.
 FIRST_GUESS = 0.8
-#: A cut takes no more than half at once.
-DEEPEST = 0.5
-#: Submits accepted between two cuts that tell the true rate, for the provider's bucket was empty at both ends; fewer
+#: Part of a limit that a cut leaves at least: one odd 429 must not stop an account.
+DEEPEST_CUT = 0.5
+#: Submits accepted between two cuts that tell the true rate, for the provider's bucket was empty at both ends. Fewer
 #: are chance.
 TELLING = 10
 
-#: Polls a second to begin with, and at most; they cost nothing. Each that was wanted wins a tenth of a poll a second,
-#: but for so many seconds after a 429, which takes three tenths of the rate.
-FIRST_POLLS_PER_SECOND, MOST_POLLS_PER_SECOND = 10.0, 100.0
-LEAST_POLLS_PER_SECOND = 0.5
-A_POLL, POLLS_CUT, POLLS_CALM = 0.1, 0.7, 60.0
-#: Seconds that a 429 to a poll keeps all polls of the account back, where it does not say, and at most: a rate's state
-#: that lies further ahead is taken for a clock that was set back.
-POLL_REST, LONGEST_POLL_REST = 1.0, 50.0
+# Polls: they cost nothing, so they begin fast and are cut deep.
 
-#: Answers that take so many times the quickest, and so many seconds more, are a sign of load: nothing grows.
-SLOW, SLOW_BY = 2.0, 1.0
-#: And when they take so much longer, the limits are cut, once in so many seconds.
-FAR_TOO_SLOW, FAR_TOO_SLOW_BY = 4.0, 3.0
-SLOW_CUT, SLOW_CUT_EVERY = 0.9, 10.0
-#: Weight of the newest answers in the usual time, and the part by which the quickest is forgotten each time.
-NEWEST, FORGOTTEN = 0.1, 0.001
+#: Polls a second at first, at most, and at least.
+FIRST_POLLS_PER_SECOND = 10.0
+MOST_POLLS_PER_SECOND = 100.0
+LEAST_POLLS_PER_SECOND = 0.5
+#: Polls a second that each poll adds which was wanted and answered.
+POLLS_STEP = 0.1
+#: Part of the rate that a 429 to a poll leaves.
+POLLS_CUT = 0.7
+#: Seconds after such a 429 in which the rate does not grow.
+POLLS_CALM = 60.0
+#: Seconds for which a 429 to a poll holds up all polls of the account, where it does not say for how long.
+POLL_COOLDOWN = 1.0
+#: The same at most: a state of the rate that lies further ahead is taken for a clock that was set back.
+LONGEST_POLL_COOLDOWN = 50.0
+
+# Answers that become slow are a sign of load, before any 429.
+
+#: Answers that take this many times the quickest, and this many seconds more, let nothing grow.
+SLOW = 2.0
+SLOW_BY = 1.0
+#: Answers that take this many times the quickest, and this many seconds more, cut the limits.
+FAR_TOO_SLOW = 4.0
+FAR_TOO_SLOW_BY = 3.0
+#: Part of a limit that such a cut leaves, and seconds between two of them: what it does shows only in later answers.
+SLOW_CUT = 0.9
+SLOW_CUT_EVERY = 10.0
+#: Weight of the newest answers in the usual time: some ten answers are remembered.
+NEWEST = 0.1
+#: Part by which the quickest time grows with each answer, so that one lucky answer is forgotten.
+QUICKEST_FORGOTTEN = 0.001
 
 
 class Bound(enum.StrEnum):
@@ -131,9 +171,11 @@ def too_much(
 
 def _patience(known: AdaptiveLimits, cut: AdaptiveLimits, rest: float) -> int:
     tops = ((known.rate_top, cut.rate_top), (known.in_flight_top, cut.in_flight_top))
-    same = all(old is not None and new is not None and abs(new - old) <= SAME * old for old, new in tops if old != new)
-    seconds = max(USUAL_SECONDS if same else FIRST_SECONDS, rest / RESTING_PART)
-    count = min(USUAL_PATIENCE, 2 * known.patience) if same else FIRST_PATIENCE
+    same = all(
+        old is not None and new is not None and abs(new - old) <= SAME_TOP * old for old, new in tops if old != new
+    )
+    seconds = max(USUAL_PATIENCE_SECONDS if same else FIRST_PATIENCE_SECONDS, rest / COOLDOWN_PART)
+    count = min(MOST_PATIENCE, 2 * known.patience) if same else FIRST_PATIENCE
     return max(count, math.ceil(seconds * cut.rate))
 
 
@@ -145,13 +187,13 @@ def blamed(known: AdaptiveLimits, bound: Bound, flying: int) -> Bound:
     """
     if known.cut_at is not None and known.since_cut == 0 and flying > 1:
         return Bound.IN_FLIGHT
-    fewer = known.in_flight_top is not None and flying + 2 < NEAR * known.in_flight_top
+    fewer = known.in_flight_top is not None and flying + 2 < NEAR_TOP * known.in_flight_top
     return Bound.IN_FLIGHT if bound is Bound.IN_FLIGHT and not fewer else Bound.RATE
 
 
 def more_polls(rate: float, used: int) -> float:
     """The learnt polls a second after all that were allowed were used."""
-    return min(MOST_POLLS_PER_SECOND, rate + A_POLL * used)
+    return min(MOST_POLLS_PER_SECOND, rate + POLLS_STEP * used)
 
 
 def fewer_polls(rate: float) -> float:
@@ -170,9 +212,11 @@ class _Kind:
     used: Callable[[float], float]
 
 
-_A_SECOND = _Kind(STEEP_RATE, lambda top: KEPT * top)
+_A_SECOND = _Kind(RATE_STEP, lambda top: USED_PART * top)
 #: Of few places none stays empty: of three it would be a third. Of many some do, for a rate may be taken for them.
-_IN_FLIGHT = _Kind(STEEP_PLACES, lambda top: max(KEPT * top, math.floor(top)) if top < FEW else KEPT * top)
+_IN_FLIGHT = _Kind(
+    PLACES_STEP, lambda top: max(USED_PART * top, math.floor(top)) if top < FEW_PLACES else USED_PART * top
+)
 
 
 def _more_a_second(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
@@ -188,7 +232,7 @@ def _more_in_flight(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
 def _grown(known: AdaptiveLimits, limit: float, top: float | None, count: int, kind: _Kind) -> float:
     if top is None:
         return limit + kind.steep * count
-    brisk = limit + max(BRISK * limit, kind.steep / 2) * count
+    brisk = limit + max(GROWTH * limit, kind.steep / 2) * count
     return max(limit, min(brisk, _ceiling(known, top, kind)))
 
 
@@ -196,15 +240,15 @@ def _ceiling(known: AdaptiveLimits, top: float, kind: _Kind) -> float:
     """How far a limit grows for now: nearly to the top, then somewhat beyond it, then as far as it is let."""
     if known.since_cut < known.patience:
         return kind.used(top)
-    return TRIED * top if known.since_cut < known.patience + PROOF * known.rate else math.inf
+    return TRY_BEYOND * top if known.since_cut < known.patience + PROOF_SECONDS * known.rate else math.inf
 
 
 # -- cutting -------------------------------------------------------------------------------------------------------
 
 
 def _less_a_second(known: AdaptiveLimits, now: float) -> AdaptiveLimits:
-    top = min(known.rate, max(DEEPEST * known.rate, _let_through(known, now)))
-    return replace(known, rate_top=top, rate=max(LEAST_SUBMITS_PER_SECOND, KEPT * top))
+    top = min(known.rate, max(DEEPEST_CUT * known.rate, _let_through(known, now)))
+    return replace(known, rate_top=top, rate=max(LEAST_SUBMITS_PER_SECOND, USED_PART * top))
 
 
 def _let_through(known: AdaptiveLimits, now: float) -> float:
@@ -215,12 +259,12 @@ def _let_through(known: AdaptiveLimits, now: float) -> float:
     if known.since_cut < known.patience:
         return counted
     # Since then the bucket has run over for a while, so the count tells too little.
-    within_try = known.rate <= TRIED * known.rate_top * (1 + 1e-6)
+    within_try = known.rate <= TRY_BEYOND * known.rate_top * (1 + 1e-6)
     return max(counted, LIFTED * known.rate_top if within_try else FIRST_GUESS * known.rate)
 
 
 def _fewer_in_flight(known: AdaptiveLimits, flying: int) -> AdaptiveLimits:
-    top = max(DEEPEST * known.in_flight, min(known.in_flight, float(flying)), LEAST_IN_FLIGHT)
+    top = max(DEEPEST_CUT * known.in_flight, min(known.in_flight, float(flying)), LEAST_IN_FLIGHT)
     return replace(known, in_flight_top=top, in_flight=max(LEAST_IN_FLIGHT, _IN_FLIGHT.used(top)))
 
 
@@ -231,7 +275,7 @@ def _timed(known: AdaptiveLimits, took: float | None) -> AdaptiveLimits:
     if took is None:
         return known
     usual = took if known.usual is None else known.usual + NEWEST * (took - known.usual)
-    quickest = took if known.quickest is None else min(took, known.quickest * (1 + FORGOTTEN))
+    quickest = took if known.quickest is None else min(took, known.quickest * (1 + QUICKEST_FORGOTTEN))
     return replace(known, usual=usual, quickest=quickest)
 
 

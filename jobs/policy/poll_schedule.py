@@ -15,30 +15,89 @@ from itertools import accumulate
 
 import orjson
 
-#: Each bin ends two hundredths later than the one before: finer than any lateness that is aimed at.
+# -- the table of tuned figures; docs/explanation/polling.md shows what they come to ----------------------------------
+
+# How durations are kept.
+
+#: Ratio of the ends of two bins that follow each other: finer than any lateness that is aimed at.
 RATIO = 1.02
-#: Seconds where the first bin ends, and the number of bins: the last ends after a day.
+#: Seconds where the first bin ends.
 FIRST_EDGE = 0.1
+#: Number of bins: the last ends after a day.
 BINS = 692
 #: Tasks after which what was known weighs half: some tens, so that a provider that slows is followed within as many.
 HALF_LIFE = 32.0
-#: How much longer the usual is remembered than the recent, and how far they may be apart (in parts of all tasks, at the
-#: duration where that is most) before only the recent is believed: chance alone takes some tens of tasks so far once in
-#: a thousand times.
+#: How much longer the usual durations are remembered than the recent ones, as a multiple of the half-life.
 LONGER = 16.0
+#: How far the usual and the recent may be apart before only the recent are believed: the difference between the parts
+#: of all tasks that end by some moment, at its largest. Chance alone takes some tens of tasks that far once in a
+#: thousand times.
 APART = 0.25
-#: Weights below this part of all are dropped: they no longer say anything.
+#: Part of all weight below which a weight is dropped: it no longer says anything.
 NOTHING = 1e-4
-#: Part of a span's weight that is spread evenly, so that a bin nobody has seen yet can be learnt.
+#: Part of a span's weight that is spread evenly, so that a bin in which no task has ended yet can be learnt.
 EVENLY = 0.3
 #: Bins of a span that are told apart at most: what lies below a twentieth of its end is no likelier than the rest.
 WIDEST = 150
-#: Seconds, and part of the time until it was found, by which a told duration may exceed that time: the answer to the
-#: submit took its way. Beyond it the provider's clock speaks of something else.
+#: Seconds by which a duration that the provider told may exceed the time until the task was found: the answer to the
+#: submit took its way. Beyond that the provider's clock speaks of something else.
 MAY_EXCEED = 3.0
+#: The same as a part of that time, for long tasks.
 MAY_EXCEED_PART = 0.2
 
+# When they are believed.
+
+#: Half-lives of tasks after which what was learnt is believed; before that the catalogue's cadence is kept.
+ENOUGH = 0.25
+#: Half-lives of tasks for which those that still run are counted in (`with_running`): as many tasks as run at the same
+#: time, and more, since those that end first are the quickest of them.
+YOUNG = 4.0
+#: How much longer than it has run, at most, a task may be that has outlived all that ended; a multiple.
+STRETCHED = 1.5
+#: Part of the polls after the first that is held back after one half-life of tasks, and less the more is learnt: few
+#: tasks promise more than they keep.
+DOUBT = 0.12
+#: Bins that a weight may be spread over to each side, for what was learnt shows no finer: that one of these is taken
+#: which makes each task the likeliest by what all the others took.
+SPREADS = (1, 2, 4)
+
+# How a plan is made.
+
+#: Steps of time that a plan has at most: wider distributions are planned more coarsely, so that planning stays cheap.
+STEPS = 160
+#: Parts of a bin that a plan tells apart where it has few bins: a poll comes at one of their ends.
+FINER = 2
+#: Polls that it may cost to save the whole of the tasks' time once: a finished task that is not found yet holds a place
+#: at the provider.
+PLACE = 1.0
+#: Part of the tasks that is to be found in time: the half that decides the median.
+HALF = 0.5
+#: How much more lateness each step allows until the polls suffice; a multiple.
+LOOSER = 1.02
+#: Steps of lateness that there are: the last allows ten times as much as the first.
+LOOSEST = 120
+#: Polls that a task found in time may be worth: the least and the most that are tried.
+WORTH = (0.5, 64.0)
+#: How often that span is halved to find the worth: to within a hundredth.
+HALVINGS = 9
+#: Part by which a task's polls may all come earlier or later than planned, so that tasks submitted together do not poll
+#: in step. It is one factor for all polls of a task: they keep their distances, so nothing of the plan is lost.
+JITTER = 0.03
+#: Seconds between two polls of a task at least.
+LEAST_WAIT = 0.25
+
+# When a plan is made anew.
+
+#: How far what is known may move, measured as `APART` is.
+MOVED = 0.04
+#: How many times as many tasks may be known.
+MORE = 1.5
+
 _LOG_RATIO = math.log(RATIO)
+#: The golden section: its multiples fill a span evenly, however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
+#: The same for another choice, which has nothing to do with the first.
+_SILVER = math.sqrt(2) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,47 +275,6 @@ def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
 
 
 # -- the plan ------------------------------------------------------------------------------------------------------
-
-#: Half-lives after which what was learnt is believed; before that the catalogue's cadence is kept.
-ENOUGH = 0.25
-#: Half-lives for which those that still run are counted in (`with_running`): as many tasks as run at the same time, and
-#: more, since those that end first are the quickest of them.
-YOUNG = 4.0
-#: How much longer than it has run, at most, a task may be that has outlived all that ended.
-STRETCHED = 1.5
-#: Part of the polls after the first that is held back after one half-life, and less the more is learnt: few tasks
-#: promise more than they keep.
-DOUBT = 0.12
-#: Bins that a weight may be spread over to each side, for what was learnt shows no finer: as many as make each task the
-#: likeliest by what all the others took.
-SPREADS = (1, 2, 4)
-#: Steps of time that a plan has at most: wider distributions are planned more coarsely.
-STEPS = 160
-#: Parts of a bin that a plan tells apart where it has so few: a poll comes at one of their ends.
-FINER = 2
-#: What the whole of the tasks' time, waited once more, may cost in polls: a finished task that is not found yet holds
-#: a place at the provider.
-PLACE = 1.0
-#: Part of the tasks that is to be found in time: the half that decides the median.
-HALF = 0.5
-#: How much more lateness is allowed at each step until the polls suffice, and the steps there are.
-LOOSER = 1.02
-LOOSEST = 120
-#: What a task found in time may be worth, in polls, and how often the span is halved to find it.
-WORTH = (0.5, 64.0)
-HALVINGS = 9
-#: Part by which a task's polls may all come earlier or later than planned, so that tasks submitted together do not poll
-#: in step. One factor for all polls of a task: they keep their distances, so nothing of the plan is lost.
-JITTER = 0.03
-#: The golden section: its multiples fill a span evenly, however many there are.
-_GOLDEN = (math.sqrt(5) - 1) / 2
-#: The same for another choice, which has nothing to do with the first.
-_SILVER = math.sqrt(2) - 1
-#: Seconds between two polls of a task at least.
-LEAST_WAIT = 0.25
-#: How far what is known may move (as `APART`), or how much more of it may be there, before a plan is made anew.
-MOVED = 0.04
-MORE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

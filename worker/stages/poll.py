@@ -13,7 +13,7 @@ from jobs.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSu
 from jobs.ledger.claims.values import DuePoll
 from jobs.ledger.facts.interim import UNKNOWN_STATUS
 from jobs.policy import doubts
-from jobs.policy.adaptive_limits import POLL_REST
+from jobs.policy.adaptive_limits import POLL_COOLDOWN
 from jobs.policy.doubts import Doubt
 from providers.dialects.answers import about
 from providers.types import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
@@ -197,7 +197,7 @@ def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
         outcome.retry_after or (services.timings.poll_refused if outcome.kind is Kind.ACCOUNT else 0.0), LONGEST_WISH
     )
     fact = still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
-    return replace(fact, rest=outcome.retry_after or POLL_REST) if outcome.kind is Kind.THROTTLED else fact
+    return replace(fact, rest=outcome.retry_after or POLL_COOLDOWN) if outcome.kind is Kind.THROTTLED else fact
 
 
 def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:

@@ -25,7 +25,7 @@ def after_use(account: Row[Any], permits: Permits, used: int, now: float) -> flo
 
 def cooled(account: Row[Any], fact: TaskStillRunning) -> dict[str, float]:
     """The account's columns after a 429 to a poll: all its polls rest, once, and are fewer from then on."""
-    until = fact.at + min(fact.rest or 0.0, adaptive_limits.LONGEST_POLL_REST)
+    until = fact.at + min(fact.rest or 0.0, adaptive_limits.LONGEST_POLL_COOLDOWN)
     values = {"poll_tat": max(account.poll_tat, until)}
     if account.polls_cut_at is None or fact.at > account.polls_cut_at:
         values.update(learnt_polls=adaptive_limits.fewer_polls(account.learnt_polls), polls_cut_at=until)

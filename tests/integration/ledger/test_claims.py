@@ -263,7 +263,7 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
     (account,) = ledger.accounts()
     assert account.throttled == 4
     assert account.paused_until == NOW + 7
-    assert account.submits_per_second == adaptive_limits.KEPT * adaptive_limits.FIRST_GUESS * 1.0  # cut once
+    assert account.submits_per_second == adaptive_limits.USED_PART * adaptive_limits.FIRST_GUESS * 1.0  # cut once
 
 
 def test_polls_are_claimed_when_due_and_only_once(ledger):

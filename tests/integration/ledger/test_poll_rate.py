@@ -57,7 +57,7 @@ def test_a_429_to_a_poll_holds_all_polls_of_the_account_back_and_slows_them_once
     assert asked(ledger, 6.5, since=1.2) == 0
     assert asked(ledger, 5, since=9) > 0
     assert ledger.accounts()[0].polls_per_second == pytest.approx(
-        adaptive_limits.POLLS_CUT * (adaptive_limits.FIRST_POLLS_PER_SECOND + adaptive_limits.A_POLL * 3), rel=0.1
+        adaptive_limits.POLLS_CUT * (adaptive_limits.FIRST_POLLS_PER_SECOND + adaptive_limits.POLLS_STEP * 3), rel=0.1
     )
 
 
