@@ -69,7 +69,7 @@ def measure(seconds: float, rows: int) -> list[tuple[str, str]]:
         after = here.memory()
         ended = run.wait(300)
         with contextlib.closing(open_ledger(f"sqlite:///{here.folder}/lightfast.db")) as ledger:
-            kept = ledger.hints_waiting()
+            kept = ledger.hints.waiting()
         complaints = {words: here.said().count(words) for words in LOCKED}
     return [
         ("requests a second", f"{sum(said.statuses.values()) / took:,.0f}"),
@@ -98,7 +98,7 @@ def _genuine_address(here: House, box: Box) -> str:
             raise RuntimeError(here.said())
         time.sleep(0.1)
     with contextlib.closing(open_ledger(f"sqlite:///{here.folder}/lightfast.db")) as ledger:
-        return f"/hooks/maxapi.io/{ledger.callback_token(next(iter(ledger.audit())).attempt)}"
+        return f"/hooks/maxapi.io/{ledger.hints.token(next(iter(ledger.reports.audit())).attempt)}"
 
 
 # -- the flood -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _lateness(url: str, box: Box) -> list[float]:
     """Of each task: when the ledger was told minus when it ended."""
     ended = {task["id"]: task["ends_at"] for task in box.tasks()}
     with contextlib.closing(open_ledger(url)) as ledger:
-        lines = list(ledger.audit())
+        lines = list(ledger.reports.audit())
     return [line.finished_at - ended[line.task_id] for line in lines if line.finished_at and line.task_id in ended]
 
 

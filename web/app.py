@@ -60,7 +60,7 @@ class WebLedger:
             LightfastError: It cannot be reached, or its schema is not ours.
         """
         ledger = self.opened()
-        ledger.clock_offset() if not ledger.is_sqlite else ledger.batches()
+        ledger.clock_offset() if not ledger.is_sqlite else ledger.batches.all()
         return ledger
 
     def opened(self) -> Ledger:

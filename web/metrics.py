@@ -34,18 +34,18 @@ class LedgerMetrics(Collector):
         """Every family."""
         ledger = self._ledger()
         now = time.time() + ledger.clock_offset()
-        newest = sorted(ledger.batches(), key=lambda batch: batch.created_at)[-BATCHES:]
-        progresses = [ledger.progress(batch.name) for batch in newest]
+        newest = sorted(ledger.batches.all(), key=lambda batch: batch.created_at)[-BATCHES:]
+        progresses = [ledger.reports.progress(batch.name) for batch in newest]
         yield from _jobs(progresses)
         yield from _money(progresses)
         yield from _accounts(ledger, now)
-        yield from _workers(ledger.workers(now, LISTED_FOR), now)
+        yield from _workers(ledger.workers.seen(now, LISTED_FOR), now)
         yield from _risk(ledger, now)
         yield from _destinations(ledger, now)
         told = "1 while the ledger takes writes; 0 while it can only be read."
         yield GaugeMetricFamily("lightfast_ledger_writable", told, value=float(ledger.unwritable() is None))
         told = "1 while all submits are stopped by `pause --all`."
-        yield GaugeMetricFamily("lightfast_stopped", told, value=float(ledger.stopped() is not None))
+        yield GaugeMetricFamily("lightfast_stopped", told, value=float(ledger.emergency_stop.current() is not None))
 
 
 def _jobs(progresses: list[Progress]) -> Iterator[Metric]:
@@ -75,7 +75,7 @@ def _money(progresses: list[Progress]) -> Iterator[Metric]:
 
 
 def _accounts(ledger: Ledger, now: float) -> Iterator[Metric]:
-    accounts, uses = ledger.accounts(), ledger.uses(now)
+    accounts, uses = ledger.accounts.all(), ledger.accounts.usage(now)
     for name, told, of in _OF_ACCOUNTS:
         family = GaugeMetricFamily(f"lightfast_{name}", told, labels=["account"])
         for account in accounts:
@@ -131,11 +131,11 @@ def _workers(workers: list[WorkerProcess], now: float) -> Iterator[Metric]:
 
 
 def _risk(ledger: Ledger, now: float) -> Iterator[Metric]:
-    images, micros = ledger.at_risk()
+    images, micros = ledger.reports.at_risk()
     told = "Images in flight, unknown, or paid and not yet stored."
     yield GaugeMetricFamily("lightfast_at_risk_images", told, value=images)
     yield GaugeMetricFamily("lightfast_at_risk_usd", "What they cost.", value=usd(micros))
-    if (first := ledger.first_death()) is not None:
+    if (first := ledger.reports.first_death()) is not None:
         left = first - now
         yield GaugeMetricFamily("lightfast_least_link_seconds", "Until the first uncopied link dies.", value=left)
 
@@ -144,19 +144,19 @@ def _destinations(ledger: Ledger, now: float) -> Iterator[Metric]:
     waits = GaugeMetricFamily(
         "lightfast_submits_wait", "1 while nothing new is sent for a destination.", labels=["dest", "kind"]
     )
-    for trouble in ledger.troubles(now):
+    for trouble in ledger.destinations.troubles(now):
         waits.add_metric([trouble.dest, trouble.kind.value], 1)
     failing = GaugeMetricFamily(
         "lightfast_unstored_in_a_row",
         "Paid images that failed one after the other to be stored, where submits wait for it.",
         labels=["account", "provider_model", "dest"],
     )
-    for each in ledger.failing(now):
+    for each in ledger.claims.failing(now):
         failing.add_metric([each.account or "", each.provider_model or "", each.dest or ""], each.images)
     slack = GaugeMetricFamily(
         "lightfast_least_slack_seconds", "What the tightest uncopied image has to spare.", labels=["dest"]
     )
-    for dest, backlog in ledger.backlogs(now).items():
+    for dest, backlog in ledger.destinations.backlogs(now).items():
         a_second = pace(backlog, 0.0)
         spare = least_slack(backlog, a_second, now) if a_second else None
         if spare is not None:

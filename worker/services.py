@@ -100,7 +100,7 @@ def build(
     rescue = RescueFile(home, ledger.ledger_id)
     writes = LedgerWrites()
     catalog = catalog_of(settings)
-    ledger.routes = _routes_of(settings, catalog)
+    ledger.facts.routes = _routes_of(settings, catalog)
     return Services(
         settings=settings,
         ledger=ledger,

@@ -45,9 +45,17 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
         if probe is not None:
             _wake(session, probe)
         now = time.time() + session.ledger.clock_offset()
-        known = session.ledger.accounts() or _declared(settings)
-        days, uses, failing = session.ledger.daily_budgets(now), session.ledger.uses(now), session.ledger.failing(now)
-        _tell(AccountsReport(known, days, now, uses, failing, session.ledger.stopped()), settings, json=json)
+        known = session.ledger.accounts.all() or _declared(settings)
+        days, uses, failing = (
+            session.ledger.accounts.daily_budgets(now),
+            session.ledger.accounts.usage(now),
+            session.ledger.claims.failing(now),
+        )
+        _tell(
+            AccountsReport(known, days, now, uses, failing, session.ledger.emergency_stop.current()),
+            settings,
+            json=json,
+        )
     return 0
 
 
@@ -103,10 +111,10 @@ def _tell(standing: AccountsReport, settings: Settings, *, json: bool) -> None:
 def _wake(session: LedgerSession, name: str) -> None:
     from jobs.results.rows import near
 
-    names = [account.name for account in session.ledger.accounts()]
+    names = [account.name for account in session.ledger.accounts.all()]
     if name not in names:
         raise BadInput(f"--probe: there is no account {name!r}. {near(name, names)}")
-    session.ledger.wake_account(name, time.time() + session.ledger.clock_offset())
+    session.ledger.accounts.wake(name, time.time() + session.ledger.clock_offset())
     note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
 
 

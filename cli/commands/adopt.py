@@ -130,7 +130,7 @@ def _take(settings: Settings, store: Store, shelf: FoundObjects, where: str, tel
                 sandbox=settings.is_sandbox,
             )
             now = time.time() + ledger.clock_offset()
-            taken = ledger.adopt(new, reading.rows, now)
+            taken = ledger.batches.adopt(new, reading.rows, now)
             claim_destination(store, name, ledger.ledger_id, now, new_ledger=True, path=path)
             done.append(Adopted(batch=name, rows=taken, there=len(reading.rows) - taken, reading=reading))
     finally:

@@ -130,7 +130,8 @@ def _check(session: LedgerSession, which: AuditOptions) -> None:
     if which.batch is not None:
         find_batch(session.ledger, which.batch)
     names = sorted(
-        {entry.account for entry in session.ledger.money()} | {each.name for each in session.ledger.accounts()}
+        {entry.account for entry in session.ledger.reports.money()}
+        | {each.name for each in session.ledger.accounts.all()}
     )
     if which.account is not None and which.account not in names:
         raise BadInput(f"--account: there is no account {which.account!r}. {near(which.account, names)}")
@@ -143,7 +144,7 @@ def _write(session: LedgerSession, which: AuditOptions, wish: OutputOptions) -> 
     from jobs.results.writers import WRITERS
 
     tally = Tally()
-    lines = tally.count(session.ledger.audit(which.batch, which.account, which.since, which.until))
+    lines = tally.count(session.ledger.reports.audit(which.batch, which.account, which.since, which.until))
     where = target_of(wish, f"audit.{wish.format}")
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
         WRITERS[wish.format](file, COLUMNS, map(_values, lines))

@@ -38,7 +38,7 @@ def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Wr
     address, notes = _pictures(session, batch, wish, where)
     for text in notes:
         note(f"note: {text}")
-    wanted = _wanted(session.ledger.results(batch.name), wish)
+    wanted = _wanted(session.ledger.reports.results(batch.name), wish)
     cards = contact_sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
@@ -56,11 +56,11 @@ def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Wr
 def _head(session: LedgerSession, batch: Batch) -> contact_sheet.Head:
     made_by = Counter(
         image.provider or ""
-        for result in session.ledger.results(batch.name)
+        for result in session.ledger.reports.results(batch.name)
         for image in result.images
         if contact_sheet.has_picture(image)
     )
-    return contact_sheet.head_of(session.ledger.progress(batch.name), made_by, now=time.time())
+    return contact_sheet.head_of(session.ledger.reports.progress(batch.name), made_by, now=time.time())
 
 
 def _pictures(

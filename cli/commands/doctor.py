@@ -87,9 +87,9 @@ def _database(settings: Settings) -> Diagnosis:
     try:
         if why := ledger.unwritable():
             return Diagnosis(what="database", verdict="problem", text=f"{ledger.address} {why}; nothing new is sent")
-        images, money = ledger.at_risk()
+        images, money = ledger.reports.at_risk()
         risk = f"; at risk now: {formatting.count(images, 'image')}, {formatting.money(money)}" if images else ""
-        if missing := ledger.stranded(limits_of(settings)):
+        if missing := ledger.accounts.stranded(limits_of(settings)):
             return Diagnosis(what="database", verdict="problem", text="; ".join(map(told, missing)))
         offset = ledger.clock_offset()
         clock = f"; its clock is {offset:+.1f} s from ours" if abs(offset) > 1 else ""
@@ -111,7 +111,7 @@ def _stop(settings: Settings) -> Iterator[Diagnosis]:
     except LightfastError:
         return  # told as the database's problem
     with contextlib.closing(ledger):
-        if stop := ledger.stopped():
+        if stop := ledger.emergency_stop.current():
             text = emergency_stop.told(stop, sandbox=settings.is_sandbox)
             yield Diagnosis(what="stop", verdict="problem", text=text)
 
@@ -159,7 +159,7 @@ def _workers(settings: Settings) -> Diagnosis:
 
     ledger = open_ledger(settings.database_url)
     try:
-        seen = ledger.workers_seen(time.time() + ledger.clock_offset(), 60.0)
+        seen = len(ledger.workers.seen(time.time() + ledger.clock_offset(), 60.0))
     finally:
         ledger.close()
     return Diagnosis(what="workers", verdict="ok" if seen else "note", text=f"{seen} seen in the last 60 s")

@@ -42,12 +42,12 @@ def give_up(
         for each in key:
             demand_key(session.ledger, [batch], each)
         now = time.time() + session.ledger.clock_offset()
-        waiting = session.ledger.awaited(batch, key, now)
+        waiting = session.ledger.images.awaited(batch, key, now)
         if waiting and not json:
             show(_told(waiting), sandbox=found.sandbox, stderr=True)
         if waiting:
             confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
-        given_up = session.ledger.give_up([each.image_id for each in waiting], now)
+        given_up = session.ledger.images.give_up([each.image_id for each in waiting], now)
         _tell(session, batch, waiting, given_up, key)
     if json:
         show_json({"batch": batch, "given_up": given_up, "lost_usd": usd(_price(waiting))})

@@ -23,8 +23,8 @@ AMOUNTS = (SET_ASIDE[0], *SET_ASIDE[1], "at_risk", *SPENT[1])
 
 def show_money(session: LedgerSession, batch: str | None, *, json: bool, sandbox: bool) -> None:
     """The money of one batch, or of the whole ledger: all, by batch, by account, by provider."""
-    entries = session.ledger.money(batch)
-    reused = session.ledger.reused(batch)
+    entries = session.ledger.reports.money(batch)
+    reused = session.ledger.reports.reused(batch)
     if json:
         images, micros = reused
         show_json({**_document(entries), "reused": {"images": images, "usd_not_spent": usd(micros)}})

@@ -54,7 +54,7 @@ def results(  # noqa: PLR0913  one parameter an option
         with open_session(config, sandbox=sandbox) as session:
             found = find_batch(session.ledger, batch)
             written = write_results(session, found, wish)
-            progress = session.ledger.progress(batch)
+            progress = session.ledger.reports.progress(batch)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
         let_go_of_stdout()
         return 0
@@ -132,7 +132,7 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
     columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
     address = address_of(session, batch, wish.presign)
     make = lines_of.image_lines if wish.per_image else lines_of.row_lines
-    lines = make(session.ledger.results(batch.name), address)
+    lines = make(session.ledger.reports.results(batch.name), address)
     wanted = lines_of.only(lines, wish.only) if wish.only else lines
     where = target_of(wish, f"{batch.name}.{wish.format}")
     with opened(where, wish.format, overwrite=wish.overwrite) as file:

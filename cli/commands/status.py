@@ -70,19 +70,19 @@ def status(
 
 
 def _all(session: LedgerSession, now: float, *, json: bool, sandbox: bool) -> None:
-    names = [batch.name for batch in session.ledger.batches()]
-    risk, stop = session.ledger.at_risk(), session.ledger.stopped()
+    names = [batch.name for batch in session.ledger.batches.all()]
+    risk, stop = session.ledger.reports.at_risk(), session.ledger.emergency_stop.current()
     if json:
         batches = [progress_document(_figures(session, name, now)) for name in names]
         stopped = stop and emergency_stop.document(stop)
         show_json({"command": "status", "batches": batches, "at_risk": risk_document(risk), "stopped": stopped})
     else:
         held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []
-        show([*held, *_table([session.ledger.progress(name) for name in names], risk)], sandbox=sandbox)
+        show([*held, *_table([session.ledger.reports.progress(name) for name in names], risk)], sandbox=sandbox)
 
 
 def _figures(session: LedgerSession, name: str, now: float) -> BatchFigures:
-    progress = replace(session.ledger.progress(name, now), unwritable=session.ledger.unwritable())
+    progress = replace(session.ledger.reports.progress(name, now), unwritable=session.ledger.unwritable())
     return read_figures(session.ledger, progress, now)
 
 
@@ -140,7 +140,10 @@ def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
 
 def _at_work(session: LedgerSession, figures: BatchFigures) -> Iterator[Line]:
     """How far the accounts that send use what they may, and this batch's part of it."""
-    uses, mine = session.ledger.uses(figures.now), session.ledger.in_flight(figures.progress.batch.name)
+    uses, mine = (
+        session.ledger.accounts.usage(figures.now),
+        session.ledger.reports.in_flight(figures.progress.batch.name),
+    )
     for account in figures.accounts:
         if (use := uses[account.name]).sent or account.in_flight:
             rate = f"{count(use.sent, 'submit')} in the last minute of {60 * account.submits_per_second:,.0f}"

@@ -74,7 +74,7 @@ def pause(
         found = find_batch(session.ledger, batch)
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
-        session.ledger.pause(batch, "on your word", time.time())
+        session.ledger.batches.pause(batch, "on your word")
         again = command(f"resume {batch}", sandbox=found.sandbox)
         _told(session, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
     return 0
@@ -114,7 +114,7 @@ def resume(  # noqa: PLR0913  one parameter an option
         if cap is not None and session.ledger.is_sqlite:
             return _go_on_here(session, batch, json=json, quiet=quiet)
         if batch:
-            stop, sandbox = session.ledger.stopped(), session.settings.is_sandbox
+            stop, sandbox = session.ledger.emergency_stop.current(), session.settings.is_sandbox
             waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
             _told(session, batch, waits or f"{batch} goes on{_by_whom(session)}.{_held_up(session, batch)}", json=json)
         elif json:
@@ -128,7 +128,7 @@ def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -
         raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
     if cap is not None:
         _give(session, found, cap, yes=yes)
-    session.ledger.resume(batch, time.time())
+    session.ledger.batches.resume(batch, time.time())
 
 
 def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
@@ -137,7 +137,7 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     if cap < spent:
         so_far = f"{formatting.money(spent)} is spent or reserved already"
         raise BadInput(f"--budget {formatting.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
-    rest = session.ledger.progress(batch.name).remaining_money
+    rest = session.ledger.reports.progress(batch.name).remaining_money
     coming = min(rest, cap - spent)
     note(
         f"{batch.name}: {formatting.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
@@ -146,7 +146,7 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     beyond = max(0, spent + coming - batch.agreed)
     warn(session.ledger, sandbox=session.settings.is_sandbox)
     agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
-    session.ledger.agree(batch.name, max(batch.agreed, spent + coming), cap)
+    session.ledger.batches.agree(batch.name, max(batch.agreed, spent + coming), cap)
 
 
 def _go_on_here(session: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
@@ -175,9 +175,9 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
     """Ends new submits for good; what is paid is polled, copied, stored."""
     with open_session(config, sandbox=sandbox) as session:
         find_batch(session.ledger, batch)
-        count = session.ledger.cancel(batch, time.time())
+        count = session.ledger.batches.cancel(batch)
         left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
-        coming = session.ledger.progress(batch)
+        coming = session.ledger.reports.progress(batch)
         stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
         text = f"{batch} is cancelled for good: {left}.{stored}"
         _told(session, batch, text, json=json, cancelled=count)
@@ -201,7 +201,7 @@ def retry(  # noqa: PLR0913  one parameter an option
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
 
     def begin(session: LedgerSession, _: Sequence[Result]) -> int:
-        return session.ledger.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
+        return session.ledger.batches.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
 
     def wanted(result: Result) -> bool:
         return _is_retried(result, only=only, error=error, keys=key)
@@ -256,7 +256,7 @@ def redo(  # noqa: PLR0913  one parameter an option
         if missing:
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])}.")
         changes = [(row.key, row.request if prompt else None) for row in rows]
-        return session.ledger.redo(batch, changes, time.time(), _prices(session.settings, rows))
+        return session.ledger.batches.redo(batch, changes, time.time(), _prices(session.settings, rows))
 
     again = AgainCommand(
         command="redo",
@@ -301,7 +301,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
             raise BadInput(cancelled_for_good(again.batch))
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)
-        rows = [again.asked(result) for result in session.ledger.results(again.batch) if again.wanted(result)]
+        rows = [again.asked(result) for result in session.ledger.reports.results(again.batch) if again.wanted(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
             return _nothing_to_do(again, session)
@@ -317,13 +317,13 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
 
 def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
     again.begin(session, ())  # tells of keys that are not there
-    why = nothing_to_retry(again.batch, again.error, session.ledger.progress(again.batch).errors)
+    why = nothing_to_retry(again.batch, again.error, session.ledger.reports.progress(again.batch).errors)
     _told(session, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
     return 0
 
 
 def _begin(again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
-    session.ledger.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
+    session.ledger.batches.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
     return again.begin(session, rows)
 
 
@@ -443,7 +443,7 @@ def _by_whom(session: LedgerSession) -> str:
 
 def _held_up(session: LedgerSession, name: str) -> str:
     """What still keeps its rows waiting, where nothing can be stored, and what helps."""
-    progress = session.ledger.progress(name, time.time() + session.ledger.clock_offset())
+    progress = session.ledger.reports.progress(name, time.time() + session.ledger.clock_offset())
     sandbox = progress.batch.sandbox
     told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]
     return "".join(told)

@@ -118,13 +118,17 @@ def _watch(
 def _warn_without_a_run(session: LedgerSession, batch: str) -> None:
     from worker.local.completion import is_over
 
-    if session.ledger.is_sqlite and not session.ledger.is_held() and not is_over(session.ledger.progress(batch)):
+    if (
+        session.ledger.is_sqlite
+        and not session.ledger.is_held()
+        and not is_over(session.ledger.reports.progress(batch))
+    ):
         note(f"warning: {NOBODY}.")
 
 
 def _warn_without_workers(session: LedgerSession) -> None:
     now = time.time() + session.ledger.clock_offset()
-    if not session.ledger.is_sqlite and not session.ledger.workers_seen(now, SEEN_WITHIN):
+    if not session.ledger.is_sqlite and not session.ledger.workers.seen(now, SEEN_WITHIN):
         note(
             f"warning: no worker has been seen for {SEEN_WITHIN:.0f} s. The batch waits on record; start some with "
             "celery -A worker worker, and celery -A worker beat."

@@ -55,14 +55,16 @@ def unknown(  # noqa: PLR0913  one parameter an option
         if batch is not None:
             find_batch(session.ledger, batch)
         if key is not None:
-            demand_key(session.ledger, [batch] if batch else [each.name for each in session.ledger.batches()], key)
-        attempts = session.ledger.unknown(batch, key)
+            demand_key(session.ledger, [batch] if batch else [each.name for each in session.ledger.batches.all()], key)
+        attempts = session.ledger.unknowns.all(batch, key)
         if resolve is None:
             mark = session.settings.is_sandbox
             show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
             return 0
         if resolve == "found" and not attempts and batch is not None and key is not None:
-            attempts = session.ledger.given_up(batch, key)[:1]  # several are alike: the same request, sent again
+            attempts = session.ledger.unknowns.given_up(batch, key)[
+                :1
+            ]  # several are alike: the same request, sent again
         if key is not None and not attempts:
             raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
         settled = _resolve(session, attempts, resolve, task_id, yes=yes)
@@ -203,7 +205,9 @@ def _resolve(
     if task_id is not None:
         poll_path = _ask_about(session, attempts[0], task_id, yes=yes)
     now = time.time() + session.ledger.clock_offset()
-    settled = session.ledger.resolve_unknown([attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path)
+    settled = session.ledger.unknowns.resolve(
+        [attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path
+    )
     note(_done(attempts, settled, how, session))
     return settled
 
@@ -237,7 +241,7 @@ def _consent(session: LedgerSession, attempts: list[UnknownAttempt], *, yes: boo
     agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
     for name, batch in batches.items():
         more = _money([attempt for attempt in attempts if attempt.batch == name])
-        session.ledger.agree(name, batch.agreed + more, batch.budget)
+        session.ledger.batches.agree(name, batch.agreed + more, batch.budget)
 
 
 def _money(attempts: list[UnknownAttempt]) -> int:

@@ -58,7 +58,7 @@ def verify(  # noqa: PLR0913  one parameter an option
         found = find_batch(session.ledger, batch)
         report = _inspect(session, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
         mended = _repair(session, found.name, report) if repair else None
-        named = session.ledger.named(found.name)
+        named = session.ledger.images.named(found.name)
         if json:
             show_json(document(found, how, report, mended) | {"named_elsewhere": named})
         else:
@@ -76,7 +76,7 @@ def _inspect(session: LedgerSession, batch: Batch, how: str, tell: Callable[[int
         store = open_store(batch.dest)
     except StoreError as refused:
         raise LightfastError(f"{batch.dest}: {refused.message} ({refused.code}). Nothing was looked at.") from None
-    for each in inspect(store, batch.name, session.ledger.kept(batch.name), how=how):
+    for each in inspect(store, batch.name, session.ledger.images.stored(batch.name), how=how):
         report.add([each])
         if tell:
             tell(report.checked)
@@ -106,14 +106,14 @@ class RepairResult:
 
 def _repair(session: LedgerSession, batch: str, report: Report) -> RepairResult:
     now = time.time() + session.ledger.clock_offset()
-    session.ledger.try_again(
+    session.ledger.batches.retry_copies(
         batch, now
     )  # what failed to be copied, or waits for a person: by the next run, or the workers
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
         return RepairResult(sent_back=0, stored=0, lost=0, waiting=0)
     sent_back = _copy_again(session, batch, wanted, now)
-    found = session.ledger.states_of_images(list(wanted))
+    found = session.ledger.images.states(list(wanted))
     stored, lost = found[ImageState.STORED], found[ImageState.LOST]
     return RepairResult(sent_back=sent_back, stored=stored, lost=lost, waiting=len(wanted) - stored - lost)
 
@@ -123,15 +123,15 @@ def _copy_again(session: LedgerSession, batch: str, wanted: dict[int, str], now:
     if not session.ledger.is_sqlite:
         from cli.commands.steer import wake
 
-        sent_back = session.ledger.copy_again(wanted, now)
+        sent_back = session.ledger.images.copy_again(wanted, now)
         wake(session)
         return sent_back
     with contextlib.ExitStack() as holding:
         try:
             holding.enter_context(session.ledger.hold(now))
         except LedgerBusy:
-            return session.ledger.copy_again(wanted, now)  # the run that is at work finds them
-        sent_back = session.ledger.copy_again(wanted, now)
+            return session.ledger.images.copy_again(wanted, now)  # the run that is at work finds them
+        sent_back = session.ledger.images.copy_again(wanted, now)
         asyncio.run(_copy_here(session, batch, wanted))
         return sent_back
 

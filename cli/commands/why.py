@@ -82,7 +82,7 @@ def why(batch: BatchName, key: Key, *, json: Json = False, config: Config = None
 
 def _story_of(session: LedgerSession, batch: str, key: str) -> Story:
     """The job's story; a row that never became a job (skipped, invalid) has a short one."""
-    story = session.ledger.story(batch, key)
+    story = session.ledger.reports.story(batch, key)
     if story is None:
         demand_key(session.ledger, [batch], key)
     return story or next(_without_a_job(session, batch, key))
@@ -91,7 +91,7 @@ def _story_of(session: LedgerSession, batch: str, key: str) -> Story:
 def _without_a_job(session: LedgerSession, batch: str, key: str) -> Iterator[Story]:
     from jobs.ledger.reports.values import Story
 
-    for result in session.ledger.results(batch):
+    for result in session.ledger.reports.results(batch):
         if result.key == key:
             yield Story(result=result, attempts=(), events=(), next_try_at=None)
 
@@ -101,7 +101,7 @@ def _without_a_job(session: LedgerSession, batch: str, key: str) -> Iterator[Sto
 
 def _failing(session: LedgerSession, batch: str, result: Result) -> list[Failing]:
     """Why a row that waits is not sent, where nothing can be stored."""
-    told = session.ledger.progress(batch, time.time() + session.ledger.clock_offset()).failing
+    told = session.ledger.reports.progress(batch, time.time() + session.ledger.clock_offset()).failing
     return [
         each
         for each in told

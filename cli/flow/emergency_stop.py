@@ -25,7 +25,7 @@ LOOK_EVERY = 0.2
 def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch; returns when what had left is known apart from what will not leave."""
     ledger = session.ledger
-    stopped = ledger.stop_all(time.time() + ledger.clock_offset(), _me())
+    stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), _me())
     fates = _settled(ledger, stopped.claimed)
     before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
@@ -47,7 +47,7 @@ def _me() -> str:
 def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:
     """Waits a little while attempts that were claimed are answered or given back."""
     until = time.monotonic() + GIVEN_BACK_WITHIN
-    while (fates := ledger.fates(claimed)).open and time.monotonic() < until:
+    while (fates := ledger.emergency_stop.fates(claimed)).open and time.monotonic() < until:
         if ledger.is_sqlite and not ledger.is_held():
             break  # nobody is there who could give any back
         time.sleep(LOOK_EVERY)
@@ -69,8 +69,8 @@ def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
 
 def lift_stop(session: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
-    stood = session.ledger.lift_stop()
-    paused = [batch.name for batch in session.ledger.batches() if batch.state == "paused"]
+    stood = session.ledger.emergency_stop.lift()
+    paused = [batch.name for batch in session.ledger.batches.all() if batch.state == "paused"]
     still = f" Still paused, each by itself: {', '.join(paused)}." if paused else ""
     if stood is None:
         note(f"Submits were not stopped.{still}")
@@ -90,6 +90,6 @@ def lifting(session: LedgerSession) -> str:
 
 def warn(ledger: Ledger | None, *, sandbox: bool) -> None:
     """Said before money is asked for: what is agreed to now waits."""
-    stop = ledger.stopped() if ledger else None
+    stop = ledger.emergency_stop.current() if ledger else None
     if stop:
         note(f"warning: {told(stop, sandbox=sandbox)}")

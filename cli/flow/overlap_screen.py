@@ -107,7 +107,7 @@ def _named(preflight: Preflight, place: OtherBatch) -> str:
 
 
 def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
-    known = preflight.ledger.batches() if preflight.ledger else []
+    known = preflight.ledger.batches.all() if preflight.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
 
 
@@ -172,7 +172,7 @@ def _taken_over(preflight: Preflight) -> Iterator[Way]:
 
 
 def _has_more(preflight: Preflight, place: OtherBatch) -> bool:
-    return preflight.ledger is not None and preflight.ledger.count_rows(place.batch_id) > place.same_keys
+    return preflight.ledger is not None and preflight.ledger.batches.count_rows(place.batch_id) > place.same_keys
 
 
 # -- for programs --------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def _rows(preflight: Preflight) -> str:
 
 def _again(preflight: Preflight) -> str:
     """What helps rows that ended without all of their images."""
-    errors = preflight.ledger.progress(preflight.name).errors if preflight.ledger and preflight.batch else {}
+    errors = preflight.ledger.reports.progress(preflight.name).errors if preflight.ledger and preflight.batch else {}
     again = command(f"retry {preflight.name}", sandbox=preflight.settings.is_sandbox)
     told = [again] * bool(retried(errors)) + [text for text in (moderated(errors),) if text]
     return f" badly ({'; '.join(told)})" if told else " without images"
@@ -115,7 +115,7 @@ def _resting(preflight: Preflight) -> Iterator[Line]:
     """Accounts that take no submits now: until then the times are not true."""
     now = time.time()
     providers = {line.provider for line in preflight.seen.routes}
-    for account in preflight.ledger.accounts() if preflight.ledger else ():
+    for account in preflight.ledger.accounts.all() if preflight.ledger else ():
         if account.provider in providers and is_paused(account, now):
             yield f"  account {account.name} ({account.provider}) is {state_of(account, now)}", "yellow"
 
@@ -237,7 +237,9 @@ def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
         ],
         **overlap_screen.document(preflight),
         "reasons": preflight.reasons,
-        "stopped": emergency_stop.document(stop) if (stop := preflight.ledger and preflight.ledger.stopped()) else None,
+        "stopped": emergency_stop.document(stop)
+        if (stop := preflight.ledger and preflight.ledger.emergency_stop.current())
+        else None,
     }
 
 

@@ -78,7 +78,7 @@ class Preflight:
 
     def _stranded(self) -> list[str]:
         """Paid work that these settings would leave unasked about."""
-        missing = self.ledger.stranded(limits_of(self.settings)) if self.ledger else []
+        missing = self.ledger.accounts.stranded(limits_of(self.settings)) if self.ledger else []
         return [told(each) for each in missing]
 
     def _missing(self) -> Iterator[str]:
@@ -111,7 +111,7 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
     with source_of as source, _existing_ledger(settings) as ledger:
         shape = ReadOptions(delimiter=options.delimiter or None, encoding=options.encoding or None)
         manifest = open_manifest(source.path, name=source.name, options=shape)
-        batch = ledger.find_batch(name) if ledger else None
+        batch = ledger.batches.find(name) if ledger else None
         dest, path = _bound(options, settings, batch)
         files = Files(source.folder)
         intake = Intake(

@@ -117,7 +117,7 @@ def _for_others(preflight: Preflight) -> int:
     """What rows on record still cost to which others are added: agreed to before, and not for these."""
     if preflight.ledger is None or preflight.batch is None or not preflight.options.append:
         return 0
-    waiting = preflight.ledger.progress(preflight.name).remaining_money
+    waiting = preflight.ledger.reports.progress(preflight.name).remaining_money
     return max(0, waiting - preflight.seen.waiting)
 
 

@@ -67,9 +67,9 @@ def find_batch(ledger: Ledger, name: str) -> Batch:
     """The batch of this name; near misses are named."""
     from jobs.results.rows import near
 
-    batch = ledger.find_batch(name)
+    batch = ledger.batches.find(name)
     if batch is None:
-        names = [known.name for known in ledger.batches()]
+        names = [known.name for known in ledger.batches.all()]
         raise BadInput(f"There is no batch {name!r} in this ledger. {near(name, names)}")
     return batch
 
@@ -82,10 +82,10 @@ def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
     """Ends where none of these batches has a row of this key; near misses are named."""
     from jobs.results.rows import near
 
-    if any(ledger.story(batch, key) for batch in batches):
+    if any(ledger.reports.story(batch, key) for batch in batches):
         return
     keys: list[str] = []
-    for result in chain.from_iterable(map(ledger.results, batches)):
+    for result in chain.from_iterable(map(ledger.reports.results, batches)):
         if result.key == key:
             return
         keys += [result.key] * (len(keys) < KEYS_LOOKED_AT)
@@ -139,7 +139,7 @@ NOBODY = "nobody works on it now: the same `lightfast run` goes on"
 
 def is_worked_on(ledger: Ledger, now: float) -> bool:
     """Whether a run, or a worker, is alive."""
-    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers_seen(now, SEEN_WITHIN))
+    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers.seen(now, SEEN_WITHIN))
 
 
 def nobody_works(ledger: Ledger) -> str:

@@ -51,10 +51,10 @@ class Watch:
 
     def _look(self) -> RunState:
         now = time.time() + self.ledger.clock_offset()
-        progress = self.ledger.progress(self.name, now)
+        progress = self.ledger.reports.progress(self.name, now)
         return RunState(
             progress=replace(progress, unwritable=self.ledger.unwritable()),
-            accounts=self.ledger.accounts(),
+            accounts=self.ledger.accounts.all(),
             now=now,
         )
 
@@ -64,7 +64,7 @@ class Watch:
         return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
 
     def _is_alone(self, now: float) -> bool:
-        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers_seen(now, SEEN_WITHIN))
+        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers.seen(now, SEEN_WITHIN))
 
     def _ending(self, reason: Reason, standing: RunState) -> RunEnding:
         code = EXIT_CODES.get(reason, NEEDS_A_PERSON)

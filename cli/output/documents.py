@@ -44,10 +44,10 @@ def read_figures(ledger: Ledger, progress: Progress, now: float) -> BatchFigures
     """What the ledger says beside the progress that was read. `now`: the database's clock, seconds since 1970."""
     return BatchFigures(
         progress=progress,
-        accounts=ledger.accounts(),
-        at_risk=ledger.at_risk(progress.batch.name),
-        daily_budgets=ledger.daily_budgets(now),
-        backlog=ledger.backlogs(now).get(progress.batch.dest),
+        accounts=ledger.accounts.all(),
+        at_risk=ledger.reports.at_risk(progress.batch.name),
+        daily_budgets=ledger.accounts.daily_budgets(now),
+        backlog=ledger.destinations.backlogs(now).get(progress.batch.dest),
         now=now,
     )
 

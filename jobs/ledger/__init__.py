@@ -2,6 +2,7 @@
 
 from jobs.ledger.database.engine import is_away, is_read_only
 from jobs.ledger.facts.leases import SweepResult
-from jobs.ledger.ledger import Ledger, RecordEffects, open_ledger
+from jobs.ledger.facts.verbs import RecordEffects
+from jobs.ledger.ledger import Ledger, open_ledger
 
 __all__ = ["Ledger", "RecordEffects", "SweepResult", "is_away", "is_read_only", "open_ledger"]

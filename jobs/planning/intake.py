@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 import orjson
 
 from jobs.errors import BadInput, LightfastError
+from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
@@ -27,7 +27,7 @@ from jobs.manifest.columns import column_hints
 from jobs.manifest.raw_rows import as_text
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
-from jobs.planning.overlap import Comparison, OverlapLedger
+from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, RowProblem, prepare
 from jobs.planning.references import References
@@ -48,29 +48,6 @@ _LOOKED_AT = 20
 Progress = Callable[[int], None]  # rows so far
 
 
-class Records(OverlapLedger, Protocol):
-    """The part of the ledger that intake asks."""
-
-    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, KnownRow]:
-        """What it already holds under these keys."""
-
-    def learnt(self) -> Learnt:
-        """What it has learnt of accounts: their limits, and how long their tasks take."""
-
-    def record_manifest(  # noqa: PLR0913  the manifest, and how it is taken
-        self,
-        new: NewBatch,
-        rows: Iterable[Row],
-        *,
-        redo_changed: bool,
-        keep_changed: bool,
-        append: bool,
-        reuse_images: ReuseOptions | None,
-        now: float,
-    ) -> Batch:
-        """Records a whole manifest, or nothing of it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     """A manifest, and how it is to be taken."""
@@ -78,7 +55,7 @@ class Intake:
     manifest: Manifest
     options: PlanOptions
     catalog: RouteCatalog
-    ledger: Records | None = None  # None: there is none yet, so every row is new
+    ledger: Ledger | None = None  # None: there is none yet, so every row is new
     changed: str = "error"  # "error", "keep", "redo"
     skip_bad: bool = False
     append: bool = False  # rows on record that the manifest does not have stay in the batch
@@ -99,7 +76,7 @@ def survey(
     twins = DuplicateRows(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
-    learnt = intake.ledger.learnt() if intake.ledger else Learnt()
+    learnt = intake.ledger.reports.learnt() if intake.ledger else Learnt()
     return count.survey(planner, twins, Paces(declared=limits, learnt=learnt))
 
 
@@ -115,7 +92,7 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
     redo, keep = intake.changed == "redo", intake.changed == "keep"
     wish = ReuseOptions(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
     try:
-        return intake.ledger.record_manifest(
+        return intake.ledger.batches.record_manifest(
             new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, reuse_images=wish, now=now
         )
     except FewerToReuse:
@@ -199,7 +176,7 @@ def _count(
 def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, KnownRow]:
     if intake.ledger is None or batch is None:
         return {}
-    return intake.ledger.known(batch.id, [each.row.key for each in chunk if each.row.state is JobState.READY])
+    return intake.ledger.batches.known(batch.id, [each.row.key for each in chunk if each.row.state is JobState.READY])
 
 
 @dataclass(slots=True)

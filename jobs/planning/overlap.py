@@ -11,8 +11,9 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from jobs.ledger import Ledger
 from jobs.ledger.batches.values import MadeBefore, RecordedRow, Row
 from jobs.planning.duplicates import BUCKETS, RepeatedHashes, hash64
 from jobs.policy.reuse import Allotment, ReuseSource, is_reusable
@@ -65,25 +66,6 @@ class Overlap:
         return self.rows >= MANY and 2 * self.rows > self.to_pay
 
 
-class OverlapLedger(Protocol):
-    """The part of the ledger that is asked."""
-
-    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
-        """How often other batches than `besides` have made each of these requests."""
-
-    def sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
-        """Rows of other batches than `besides` whose images a row with such a request may take."""
-
-    def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
-        """The request's hash by key, of those of these rows that the batch has."""
-
-    def count_rows(self, batch_id: int) -> int:
-        """Rows on record that stand for a job, in the newest manifest or not."""
-
-    def rows_on_record(self, batch_id: int) -> Iterator[RecordedRow]:
-        """All of these."""
-
-
 @dataclass(slots=True)
 class _Bucket:
     """New rows by request: 23 bytes each."""
@@ -100,7 +82,7 @@ class _Bucket:
 class Comparison:
     """Counts while a manifest is read. `batch_id`: None for a batch that is not on record yet."""
 
-    ledger: OverlapLedger | None
+    ledger: Ledger | None
     batch_id: int | None
     sandbox: bool
     reuse: bool = False
@@ -122,7 +104,11 @@ class Comparison:
         self._allotment = Allotment(self._find)
 
     def _find(self, hashes: Sequence[str]) -> list[ReuseSource]:
-        return self.ledger.sources(hashes, besides=self.batch_id, sandbox=self.sandbox) if self.ledger else []
+        return (
+            self.ledger.batches.reuse_sources(hashes, besides=self.batch_id, sandbox=self.sandbox)
+            if self.ledger
+            else []
+        )
 
     def look_for_images(self, rows: Sequence[Row]) -> None:
         """A chunk's rows whose images may be taken from where they are: one question for all of them."""
@@ -160,16 +146,16 @@ class Comparison:
                 elif made.rows > 1:
                     unsure.setdefault(made.batch_id, []).append(row)
         for batch_id in sorted(unsure, key=lambda each: -self._places[each])[:LOOKED_INTO]:
-            keys = self.ledger.same_rows(batch_id, [row.key for row in unsure[batch_id]])
+            keys = self.ledger.batches.same_rows(batch_id, [row.key for row in unsure[batch_id]])
             self._same_keys[batch_id] += sum(keys.get(row.key) == row.request_hash for row in unsure[batch_id])
 
-    def _ask(self, ledger: OverlapLedger, hashes: set[str]) -> None:
+    def _ask(self, ledger: Ledger, hashes: set[str]) -> None:
         for known in [each for each in hashes if each in self._answers]:
             self._answers.move_to_end(known)
         unknown = sorted(each for each in hashes if each not in self._answers)
         self._answers.update({each: [] for each in unknown})
         if unknown:
-            for made in ledger.made_elsewhere(unknown, besides=self.batch_id, sandbox=self.sandbox):
+            for made in ledger.batches.made_elsewhere(unknown, besides=self.batch_id, sandbox=self.sandbox):
                 self._answers[made.request_hash].append(made)
         while len(self._answers) > KEPT:
             self._answers.popitem(last=False)
@@ -239,9 +225,13 @@ class Comparison:
 
     def _not_in(self, keys: RepeatedHashes) -> Iterator[RecordedRow]:
         """The batch's rows on record that the manifest does not have; they are read only where there are any."""
-        if self.ledger is None or self.batch_id is None or self.ledger.count_rows(self.batch_id) == self.matched:
+        if (
+            self.ledger is None
+            or self.batch_id is None
+            or self.ledger.batches.count_rows(self.batch_id) == self.matched
+        ):
             return
-        yield from (row for row in self.ledger.rows_on_record(self.batch_id) if not keys.holds(row.key))
+        yield from (row for row in self.ledger.batches.rows_on_record(self.batch_id) if not keys.holds(row.key))
 
     def _found(self) -> Iterator[OtherBatch]:
         for batch_id, rows in self._places.most_common():

@@ -65,12 +65,12 @@ def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_
 
     running.workers[0].kill()
     running.redis.flush()
-    at_kill = ledger.progress("killed").images_stored
-    until(lambda: ledger.progress("killed").images_stored > min(at_kill + 10, ROWS - IN_THE_AIR - 1))
-    until(lambda: is_done_but_for(ledger.progress("killed"), IN_THE_AIR))
+    at_kill = ledger.reports.progress("killed").images_stored
+    until(lambda: ledger.reports.progress("killed").images_stored > min(at_kill + 10, ROWS - IN_THE_AIR - 1))
+    until(lambda: is_done_but_for(ledger.reports.progress("killed"), IN_THE_AIR))
     wait_until_nothing_moves(ledger, "killed")
 
-    books, progress = sandbox.stats(), ledger.progress("killed")
+    books, progress = sandbox.stats(), ledger.reports.progress("killed")
     assert is_done_but_for(progress, IN_THE_AIR)
     assert running.workers[0].starts == 2, "\n".join(SAID)
     assert books["repeated"] == {}
@@ -84,19 +84,19 @@ def test_workers_of_a_cluster_buy_no_more_where_nothing_can_be_stored_and_store_
 ):
     sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]}, rules=[{"trouble": "cdn html"}])
     submit(running, manifest(tmp_path, "pages", rows=600))
-    until(lambda: {each.provider for each in ledger.failing(time.time())} == set(PROVIDERS))
-    until(lambda: not ledger.progress("pages").images_in_flight)
+    until(lambda: {each.provider for each in ledger.claims.failing(time.time())} == set(PROVIDERS))
+    until(lambda: not ledger.reports.progress("pages").images_in_flight)
     bought = accepted(sandbox)
 
     assert bought < 600
-    assert ledger.progress("pages").images_stored == 0
+    assert ledger.reports.progress("pages").images_stored == 0
 
     sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
-    until(lambda: is_done_but_for(ledger.progress("pages"), 0))
+    until(lambda: is_done_but_for(ledger.reports.progress("pages"), 0))
 
     books = sandbox.stats()
     assert (books["total"]["charged_images"], books["repeated"]) == (600, {})
-    assert ledger.failing(time.time()) == ()
+    assert ledger.claims.failing(time.time()) == ()
 
 
 def test_messages_of_the_released_version_are_dropped_and_workers_go_on(running, sandbox, ledger, tmp_path):
@@ -109,7 +109,7 @@ def test_messages_of_the_released_version_are_dropped_and_workers_go_on(running,
     until(lambda: not wakeups_wait(url, QUEUES))
 
     submit(running, manifest(tmp_path, "upgraded", rows=9))
-    until(lambda: is_done_but_for(ledger.progress("upgraded"), 0))
+    until(lambda: is_done_but_for(ledger.reports.progress("upgraded"), 0))
 
     until(lambda: any("unregistered task of type 'ring'" in line for line in SAID))
     assert [each.starts for each in running.workers] == starts
@@ -120,9 +120,9 @@ def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, s
     until(lambda: accepted(sandbox) > ROWS / 4)
 
     running.redis.kill()
-    until(lambda: is_done_but_for(ledger.progress("silent"), 0))
+    until(lambda: is_done_but_for(ledger.reports.progress("silent"), 0))
     submit(running, manifest(tmp_path, "unheard"))
-    until(lambda: is_done_but_for(ledger.progress("unheard"), 0))
+    until(lambda: is_done_but_for(ledger.reports.progress("unheard"), 0))
 
     books = sandbox.stats()
     assert (books["total"]["charged_images"], books["repeated"]) == (2 * ROWS, {})
@@ -159,7 +159,7 @@ def wait_until_nothing_moves(ledger, name):
     """Until what is left is what a dead process held; the sums below hold before that, too."""
     seen, since = None, time.monotonic()
     while time.monotonic() < since + 5:
-        stored = ledger.progress(name).images_stored
+        stored = ledger.reports.progress(name).images_stored
         if stored != seen:
             seen, since = stored, time.monotonic()
         time.sleep(0.5)  # real time: what is counted too early is only weaker

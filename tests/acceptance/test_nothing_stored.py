@@ -54,7 +54,7 @@ def lives(process: command.Started) -> None:
 
 def stopped_accounts() -> set[str | None]:
     with contextlib.closing(open_ledger("sqlite:///lightfast.db", create=False)) as ledger:
-        return {each.account for each in ledger.failing(time.time())}
+        return {each.account for each in ledger.claims.failing(time.time())}
 
 
 def bought(sandbox) -> Counter[str]:

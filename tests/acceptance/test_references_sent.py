@@ -57,7 +57,7 @@ async def sent(services, tmp_path, reference, model="gpt-image-2/image-to-image"
     stock(services, tmp_path, [with_reference])
     boot, now = services.clock.boot(), services.clock.now()
     lease = submit_stage.lease_for(services, "main")
-    (intent,) = services.ledger.claim_submits("main", now, lease=lease).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=lease).intents
     return await submit(services, ClaimedSubmit(intent=intent, boot_until=boot + lease))
 
 
@@ -142,9 +142,9 @@ async def test_a_picture_that_many_rows_are_made_from_is_read_once(tmp_path, pho
     store.read = lambda path: (reads.append(path), read(path))[1]
     services.destinations.opener = lambda _: store
     stock(services, tmp_path, [row(0)])
-    asked, dest_of = [], services.ledger.dest_of
-    services.ledger.dest_of = lambda batch_id: (asked.append(batch_id), dest_of(batch_id))[1]
-    services.ledger.batches = lambda: pytest.fail("every batch was read to find one")
+    asked, dest_of = [], services.ledger.batches.dest_of
+    services.ledger.batches.dest_of = lambda batch_id: (asked.append(batch_id), dest_of(batch_id))[1]
+    services.ledger.batches.all = lambda: pytest.fail("every batch was read to find one")
 
     contents = [await stage._content(services, intent, held) for _ in range(5)]
     sizes = [await stage._size(services, intent, held) for _ in range(5)]
@@ -166,7 +166,7 @@ async def test_a_destination_that_is_away_holds_a_row_up_and_does_not_fail_it(tm
     fact = await sent(services, tmp_path, Files(tmp_path).find("photos/lamp 1.png").text, model="gpt-image-2")
 
     assert (fact.code, fact.retry_after, provider.submits.total()) == ("not_sent", submit_stage.LATER, 0)
-    ((state, _),) = services.ledger.progress("b").jobs.items()
+    ((state, _),) = services.ledger.reports.progress("b").jobs.items()
     assert state is JobState.READY
 
 
@@ -175,8 +175,8 @@ def test_a_row_with_a_file_is_not_moved_to_a_provider_that_needs_an_address(tmp_
     asked = Request(prompt="lamp", model="gpt-image-2", resolution="1k", references=("https://a.example/x.png",))
     held = dataclasses.replace(asked, references=(Files(tmp_path).find("photos/lamp 1.png").text,))
 
-    assert [route.provider for route in services.ledger.routes(asked)] == ["maxapi.io"]
-    assert services.ledger.routes(held) == []
+    assert [route.provider for route in services.ledger.facts.routes(asked)] == ["maxapi.io"]
+    assert services.ledger.facts.routes(held) == []
 
 
 # -- the whole command ---------------------------------------------------------------------------------------------

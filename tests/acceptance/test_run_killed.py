@@ -71,7 +71,7 @@ def test_a_run_killed_three_times_pays_nothing_twice_and_holds_only_what_was_in_
     code, said = finish(start(tmp_path, sandbox, 150))
 
     ledger = ledger_of(tmp_path)
-    jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
+    jobs, unknown = ledger.reports.progress("b").jobs, ledger.unknowns.all()
     assert paid(sandbox).most_common(1)[0][1] == 1
     assert jobs.get(JobState.DONE, 0) + jobs.get(JobState.HELD, 0) == 150
     assert len(unknown) == jobs.get(JobState.HELD, 0) <= in_the_air
@@ -104,7 +104,7 @@ def test_a_signal_lets_the_submits_in_the_air_come_down_and_the_same_command_goe
     ledger = ledger_of(tmp_path)
 
     assert code == expected, said
-    assert not ledger.unknown()
+    assert not ledger.unknowns.all()
     assert finish(start(tmp_path, sandbox, 60))[0] == 0
     assert paid(sandbox) == {f"lamp {row}": 1 for row in range(60)}
     ledger.close()
@@ -127,6 +127,6 @@ def test_troubled_answers_cost_no_other_attempt_its_record(tmp_path, sandbox):
 
     ledger = ledger_of(tmp_path)
     assert code == 3, said
-    assert ledger.progress("b").jobs == {JobState.DONE: 6, JobState.FAILED: 3, JobState.HELD: 1}
+    assert ledger.reports.progress("b").jobs == {JobState.DONE: 6, JobState.FAILED: 3, JobState.HELD: 1}
     assert max(paid(sandbox).values()) == 1
     ledger.close()

@@ -53,7 +53,7 @@ def until_paused(folder, process, code):
 
     def paused():
         with contextlib.suppress(LightfastError), ledger_of(folder) as ledger:  # not there yet
-            return any(account.paused_code == code for account in ledger.accounts())
+            return any(account.paused_code == code for account in ledger.accounts.all())
         return False
 
     until(paused, meanwhile=lives)
@@ -96,8 +96,8 @@ def test_without_balance_nothing_fails_and_after_a_top_up_the_batch_finishes_by_
         assert_rests_between(refused(sandbox), at_once=2 * IN_FLIGHT)
     assert charged(sandbox) == sorted(f"lamp {row}" for row in range(ROWS))
     with ledger_of(tmp_path) as ledger:
-        assert ledger.progress("b").jobs == {JobState.DONE: ROWS}
-        assert ledger.progress("b").batch.charged == round(ROWS * PRICE * 1_000_000)
+        assert ledger.reports.progress("b").jobs == {JobState.DONE: ROWS}
+        assert ledger.reports.progress("b").batch.charged == round(ROWS * PRICE * 1_000_000)
 
 
 def test_with_a_revoked_key_nothing_fails_and_with_a_good_one_the_batch_finishes_by_itself(tmp_path, sandbox, start):
@@ -127,7 +127,7 @@ def test_a_storm_of_503_holds_a_handful_of_rows_and_the_rest_is_made_by_itself_w
 
     assert code == 3, said
     with ledger_of(tmp_path) as ledger:
-        jobs, unknown = ledger.progress("b").jobs, ledger.unknown()
+        jobs, unknown = ledger.reports.progress("b").jobs, ledger.unknowns.all()
     assert jobs == {JobState.DONE: ROWS - len(unknown), JobState.HELD: len(unknown)}
     assert len(unknown) == storm
     assert_rests_between(refused(sandbox)[3 + IN_FLIGHT :], at_once=1)

@@ -31,8 +31,8 @@ def ledger(folder):
     image = AdoptedImage(slot=0, revision=1, surplus=False, path="shop/lamp/0.png", **facts)
     row = AdoptedRow(key=KEY, request_hash=None, revision=1, path="shop/lamp/{index}.{ext}", images=(image,))
     with contextlib.closing(open_ledger(f"sqlite:///{folder / 'lightfast.db'}")) as ledger:
-        ledger.sync_accounts([stocked_ledger.account()], time.time())
-        ledger.adopt(batch(folder), [row], time.time())
+        ledger.accounts.sync([stocked_ledger.account()])
+        ledger.batches.adopt(batch(folder), [row], time.time())
         yield ledger
 
 
@@ -52,7 +52,7 @@ def test_what_adopted_images_cost_is_not_on_record_and_not_nothing():
 
 def test_a_batch_that_nobody_adopted_tells_its_money(folder):
     with contextlib.closing(open_ledger(f"sqlite:///{folder / 'lightfast.db'}")) as ledger:
-        ledger.record_manifest(batch(folder), [a_row(0, KEY)], now=time.time())
+        ledger.batches.record_manifest(batch(folder), [a_row(0, KEY)], now=time.time())
 
     assert "$0.00 spent (list prices)" in call("status", "shop").stdout
     assert not document("status", "shop")["has_adopted"]
@@ -68,7 +68,7 @@ def test_verify_names_what_makes_a_lost_image_anew_also_before_the_manifest_was_
     ]
     assert "Run its manifest again first" in str(refusal(*commands[1][1:]))
 
-    ledger.record_manifest(batch(folder), [a_row(0, KEY)], now=time.time())
+    ledger.batches.record_manifest(batch(folder), [a_row(0, KEY)], now=time.time())
 
     lines = call("verify", "shop", code=3).stdout.splitlines()
     (again,) = [shlex.split(line) for line in lines if line.strip().startswith("lightfast ")]

@@ -56,13 +56,13 @@ def test_a_callback_that_names_no_task_says_nothing(body):
 def door(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
     woken = []
     with contextlib.closing(WebLedger(lambda: ledger)) as door:
         yield (
             make_app(door, woken.append),
             ledger,
-            f"/hooks/maxapi.io/{ledger.callback_token(intent.attempt_id)}",
+            f"/hooks/maxapi.io/{ledger.hints.token(intent.attempt_id)}",
             woken,
         )
 
@@ -74,7 +74,7 @@ def test_a_genuine_callback_is_kept_and_rings(door):
         assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
         assert client.post(path, json={"code": 0, "data": {"taskId": "t-1"}}).status_code == 204
 
-    assert (ledger.hints_waiting(), set(woken)) == (1, {"poll:main"})
+    assert (ledger.hints.waiting(), set(woken)) == (1, {"poll:main"})
 
 
 def test_wrong_callbacks_are_answered_and_leave_nothing(door):
@@ -91,7 +91,7 @@ def test_wrong_callbacks_are_answered_and_leave_nothing(door):
         for shape in (b"no json", b"[]", b"null", b"7", b'{"data":7}', b'{"data":{"taskId":null}}', b"[" * 50_000):
             assert client.post(path, content=shape).status_code == 400
         assert client.post(path, content=b'{"data":{"taskId":"' + b"x" * 5000 + b'"}}').status_code in (204, 400, 429)
-    assert (ledger.hints_waiting(), woken) == (0, [])
+    assert (ledger.hints.waiting(), woken) == (0, [])
 
 
 def test_an_address_that_is_called_again_and_again_is_turned_away(door):
@@ -102,26 +102,26 @@ def test_an_address_that_is_called_again_and_again_is_turned_away(door):
 
     assert set(said[:3]) == {204}
     assert set(said[10:]) == {429}
-    assert ledger.hints_waiting() == 3
+    assert ledger.hints.waiting() == 3
 
 
 def test_a_caller_does_not_wait_for_a_busy_ledger(door):
     app, ledger, path, _ = door
     told, written = threading.Event(), threading.Event()
 
-    def busy(hints, now, hear_all=ledger.hear_all):
+    def busy(hints, now, hear_all=ledger.hints.hear_all):
         assert told.wait(AT_LAST)
         written.set()
         return hear_all(hints, now)
 
-    ledger.hear_all = busy
+    ledger.hints.hear_all = busy
     with TestClient(app) as client:
         assert client.post(path, json={"data": {"taskId": "t-1"}}).status_code == 204
         assert not written.is_set()
         told.set()
         assert written.wait(AT_LAST)
 
-    assert ledger.hints_waiting() == 1
+    assert ledger.hints.waiting() == 1
 
 
 def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_it_is_back(door, monkeypatch):
@@ -136,7 +136,7 @@ def test_hints_that_wait_for_a_ledger_that_is_away_are_bounded_and_written_when_
         came_back.set()
         return ["poll:main"] * len(hints)
 
-    ledger.hear_all = hear_all
+    ledger.hints.hear_all = hear_all
     buffer = CallbackBuffer(lambda: ledger, lambda: NOW, woken.append)
     assert [buffer.take(f"1.{number}", "t") for number in range(4)] == [True, True, False, False]
     away.set()
@@ -175,7 +175,7 @@ async def test_rows_whose_answers_were_cut_off_are_found_again_by_their_callback
         ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
         for _ in range(2):  # those found after the run had ended
             deadline = time.monotonic() + AT_LAST
-            while ledger.progress("b").jobs != {JobState.DONE: 20} and time.monotonic() < deadline:
+            while ledger.reports.progress("b").jobs != {JobState.DONE: 20} and time.monotonic() < deadline:
                 ending = await asyncio.wait_for(run_batch(services, "b", max_stall=AT_LAST / 2), AT_LAST)
     try:
         assert ending.progress.jobs == {JobState.DONE: 20}

@@ -50,7 +50,7 @@ def test_pause_all_says_what_a_killed_run_left_and_does_not_wait_for_it(tmp_path
     monkeypatch.setattr(emergency_stop, "GIVEN_BACK_WITHIN", 1e9)
     call("accounts", "--probe", "main")
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
-        claimed = ledger.claim_submits("main", ledger.find_batch("shop").created_at + 3600, lease=90.0).intents
+        claimed = ledger.claims.submits("main", ledger.batches.find("shop").created_at + 3600, lease=90.0).intents
 
     told = document("pause", "--all")
 
@@ -158,4 +158,4 @@ async def stop_after_three(provider, tmp_path):
 
 def _stop(url):
     with contextlib.closing(open_ledger(url)) as ledger:
-        ledger.stop_all(ledger.find_batch("b").created_at, "mia@shop")
+        ledger.emergency_stop.begin(ledger.batches.find("b").created_at, "mia@shop")

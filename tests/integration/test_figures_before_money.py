@@ -86,10 +86,10 @@ def two_batches(tmp_path):
     """`busy` has three images in flight, `quiet` none."""
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
-        ledger.sync_accounts([stocked_ledger.account()], now)
-        ledger.record_manifest(stocked_ledger.new_batch("busy"), stocked_ledger.rows(3), now=now)
+        ledger.accounts.sync([stocked_ledger.account()])
+        ledger.batches.record_manifest(stocked_ledger.new_batch("busy"), stocked_ledger.rows(3), now=now)
         assert stocked_ledger.claim(ledger, now, ahead=1.0) == 3
-        ledger.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
+        ledger.batches.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
 
 
 @pytest.mark.usefixtures("two_batches")
@@ -113,24 +113,22 @@ def test_status_of_a_batch_tells_its_own_part_of_what_an_account_has_in_flight()
 def test_a_batch_is_counted_alone_and_limits_are_learnt_on_either_database(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3), name="busy")
     assert stocked_ledger.claim(ledger, stocked_ledger.NOW) == 3
-    ledger.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=stocked_ledger.NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=stocked_ledger.NOW)
 
-    assert [ledger.at_risk(name) for name in ("busy", "quiet", None)] == [(3, 60_000), (0, 0), (3, 60_000)]
-    assert [ledger.in_flight(name) for name in ("busy", "quiet")] == [{"main": 3}, {}]
-    assert [ledger.progress(name).waits_at for name in ("busy", "quiet")] == [set(), {"maxapi.io"}]
-    assert ledger.learnt().limits["main"].provider == "maxapi.io"
-    assert ledger.first_death() is None
+    assert [ledger.reports.at_risk(name) for name in ("busy", "quiet", None)] == [(3, 60_000), (0, 0), (3, 60_000)]
+    assert [ledger.reports.in_flight(name) for name in ("busy", "quiet")] == [{"main": 3}, {}]
+    assert [ledger.reports.progress(name).waits_at for name in ("busy", "quiet")] == [set(), {"maxapi.io"}]
+    assert ledger.reports.learnt().limits["main"].provider == "maxapi.io"
+    assert ledger.reports.first_death() is None
 
 
 def test_status_of_a_batch_names_no_account_that_its_rows_do_not_wait_for(tmp_path):
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
-        ledger.sync_accounts(
-            [stocked_ledger.account(), stocked_ledger.account(name="other", provider="apimaster")], now
-        )
-        ledger.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
+        ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="other", provider="apimaster")])
+        ledger.batches.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
         pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
-        ledger.record([AccountPaused(account="other", at=now, **pause)], now)
+        ledger.facts.record([AccountPaused(account="other", at=now, **pause)])
 
     assert document("status", "quiet")["paused_accounts"] == []
     assert "no balance" not in call("status", "quiet").stdout
@@ -140,9 +138,9 @@ def test_status_of_a_batch_names_no_account_that_its_rows_do_not_wait_for(tmp_pa
 def test_a_watch_tells_no_time_that_the_batch_did_not_take(tmp_path):
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
-        ledger.sync_accounts([stocked_ledger.account()], now)
-        ledger.record_manifest(stocked_ledger.new_batch("done"), stocked_ledger.rows(1), now=now)
-        ledger.cancel("done", now)
+        ledger.accounts.sync([stocked_ledger.account()])
+        ledger.batches.record_manifest(stocked_ledger.new_batch("done"), stocked_ledger.rows(1), now=now)
+        ledger.batches.cancel("done")
 
     told = document("watch", "done", code=3)
 
@@ -264,20 +262,20 @@ def test_a_plan_says_how_many_images_the_budget_leaves():
 
 
 def _listed(ledger):
-    (result,) = ledger.results("spring")
+    (result,) = ledger.reports.results("spring")
     return row_values(result, bare_address)
 
 
 def _claim(ledger):
-    (intent,) = ledger.claim_submits("main", stocked_ledger.NOW, lease=90, at_most=1).intents
+    (intent,) = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=1).intents
     return intent
 
 
 def _image(ledger, **usage):
     intent = _claim(ledger)
     task = dataclasses.replace(accepted(intent), task_id=f"task-{intent.attempt_id}")
-    ledger.record([task, dataclasses.replace(succeeded(intent), **usage)], stocked_ledger.NOW)
-    copies, _ = ledger.claim_copies(stocked_ledger.NOW, holder="me", lease=60, at_most=5)
+    ledger.facts.record([task, dataclasses.replace(succeeded(intent), **usage)])
+    copies, _ = ledger.claims.copies(stocked_ledger.NOW, holder="me", lease=60, at_most=5)
     store(ledger, copies)
 
 
@@ -286,16 +284,16 @@ def test_a_row_lists_its_earlier_image_until_the_new_one_is_made(ledger, then):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     _image(ledger)
     before = _listed(ledger)
-    ledger.record_manifest(
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch(), stocked_ledger.rows(1, prompt="a chair"), redo_changed=True, now=stocked_ledger.NOW
     )
     if then == "cancelled":
-        ledger.cancel("spring", stocked_ledger.NOW)
+        ledger.batches.cancel("spring")
     elif then == "made":
         _image(ledger)
 
     after = _listed(ledger)
-    (result,) = ledger.results("spring")
+    (result,) = ledger.reports.results("spring")
     (of_image,) = image_lines([result], bare_address)
     (card,) = contact_sheet.cards([result], bare_address, "spring")
 
@@ -312,36 +310,34 @@ def test_a_row_lists_its_earlier_image_until_the_new_one_is_made(ledger, then):
 def test_images_that_were_made_anew_still_tell_what_images_like_them_cost(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     _image(ledger, cost=1_000)
-    (before,) = ledger.learnt().costs.items()
-    ledger.record_manifest(
+    (before,) = ledger.reports.learnt().costs.items()
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch(), stocked_ledger.rows(1, prompt="a chair"), redo_changed=True, now=stocked_ledger.NOW
     )
 
-    assert dict([before]) == ledger.learnt().costs
+    assert dict([before]) == ledger.reports.learnt().costs
 
 
 def test_a_task_without_images_that_is_counted_as_paid_is_flagged_and_why_says_so(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     intent = _claim(ledger)
-    ledger.record([accepted(intent), failed(intent, code="no_images", charged=True)], stocked_ledger.NOW)
-    story = ledger.story("spring", "k0")
+    ledger.facts.record([accepted(intent), failed(intent, code="no_images", charged=True)])
+    story = ledger.reports.story("spring", "k0")
 
     assert _listed(ledger)["lf_flags"] == ["charge_estimated"]
-    told = [line for line, _ in why.tell(story, ledger.find_batch("spring"))]
+    told = [line for line, _ in why.tell(story, ledger.batches.find("spring"))]
     assert any("$0.02 charged: what was set aside, for nobody told (charge_estimated)" in line for line in told)
 
 
 def test_the_sheet_tells_the_money_of_lost_images_beside_their_number_and_no_other(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
-    one, other = ledger.claim_submits("main", stocked_ledger.NOW, lease=90).intents
+    one, other = ledger.claims.submits("main", stocked_ledger.NOW, lease=90).intents
     forgotten = failed(other, forgotten=True)
-    ledger.record([accepted(one), succeeded(one), accepted(other), forgotten], stocked_ledger.NOW)
-    (due,), _ = ledger.claim_copies(stocked_ledger.NOW, holder="me", lease=60, at_most=5)
-    ledger.record(
-        [ImageLost(image_id=due.image_id, at=stocked_ledger.NOW, code="link_dead", message="404")], stocked_ledger.NOW
-    )
+    ledger.facts.record([accepted(one), succeeded(one), accepted(other), forgotten])
+    (due,), _ = ledger.claims.copies(stocked_ledger.NOW, holder="me", lease=60, at_most=5)
+    ledger.facts.record([ImageLost(image_id=due.image_id, at=stocked_ledger.NOW, code="link_dead", message="404")])
 
-    head = contact_sheet.head_of(ledger.progress("spring"), {}, now=stocked_ledger.NOW)
+    head = contact_sheet.head_of(ledger.reports.progress("spring"), {}, now=stocked_ledger.NOW)
 
     figures = {figure.label: (figure.value, figure.note) for figure in head.figures}
     assert figures["lost"] == ("1", "$0.02")
@@ -351,7 +347,7 @@ def test_the_sheet_tells_the_money_of_lost_images_beside_their_number_and_no_oth
 def test_made_up_money_is_said_to_be_that_beside_the_amount(shop):
     """Not under a headline only: an amount is copied without it."""
     with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
-        shown = ledger.progress("shop")
+        shown = ledger.reports.progress("shop")
     played = dataclasses.replace(shown, batch=dataclasses.replace(shown.batch, sandbox=True))
 
     for progress, words in ((shown, "list prices"), (played, "made-up prices")):
@@ -364,7 +360,7 @@ def test_made_up_money_is_said_to_be_that_beside_the_amount(shop):
 
 def test_what_is_set_aside_for_the_rest_is_called_the_most(shop):
     with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
-        ledger.resume("shop", time.time())
+        ledger.batches.resume("shop", time.time())
 
     assert "for the rest at most" in call("status", "shop").stdout
     assert "estimated" not in call("status", "shop").stdout

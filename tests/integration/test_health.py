@@ -77,13 +77,13 @@ async def worker(tmp_path):
 
 @virtual_time
 async def test_a_lane_whose_look_for_work_hangs_is_seen_and_one_that_comes_back_is_not(worker):
-    claim, gate = worker.services.ledger.claim_copies, Gate()
+    claim, gate = worker.services.ledger.claims.copies, Gate()
 
     def hanging(*values, **named):
         gate.pass_through()
         return claim(*values, **named)
 
-    worker.services.ledger.claim_copies = hanging
+    worker.services.ledger.claims.copies = hanging
     run_lane = asyncio.create_task(worker.run_lane("copy", 0.01))
     await gate.reached.wait()
     worker.services.clock.ahead = 500.0
@@ -110,7 +110,7 @@ async def test_a_look_that_fails_counts_when_the_ledger_is_away_and_not_when_som
         loop.call_soon_threadsafe(looked.set)
         raise trouble
 
-    worker.services.ledger.claim_copies = failing
+    worker.services.ledger.claims.copies = failing
     run_lane = asyncio.create_task(worker.run_lane("copy", 2000.0))
     await looked.wait()
     worker.stop()
@@ -123,7 +123,7 @@ async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(worker):
     await worker.tell_life()
     now = worker.services.clock.now()
 
-    (told,) = worker.services.ledger.workers(now, 60)
+    (told,) = worker.services.ledger.workers.seen(now, 60)
 
     assert told.name == worker.services.holder
     assert now - 60 < told.looked_at <= now
@@ -131,12 +131,12 @@ async def test_a_worker_tells_the_ledger_when_its_laziest_lane_looked(worker):
 
 async def test_workers_that_are_long_gone_are_forgotten(worker):
     ledger, now = worker.services.ledger, worker.services.clock.now()
-    ledger.touch_worker("long ago", now - 30 * 86_400)
-    ledger.touch_worker("yesterday", now - 86_400)
+    ledger.workers.touch("long ago", now - 30 * 86_400)
+    ledger.workers.touch("yesterday", now - 86_400)
 
     await worker.tell_life()
 
-    assert {worker.name for worker in ledger.workers(now, 1e9)} == {"yesterday", worker.services.holder}
+    assert {worker.name for worker in ledger.workers.seen(now, 1e9)} == {"yesterday", worker.services.holder}
 
 
 def test_the_ledger_is_asked_on_a_connection_of_its_own(postgres_url):
@@ -160,7 +160,7 @@ async def test_a_sign_of_life_is_given_by_the_databases_clock_even_when_ours_was
     services = world(tmp_path, Provider())
     worker, told = Worker(services), []
     monkeypatch.setattr(services.ledger, "clock_offset", lambda: -120.0)
-    monkeypatch.setattr(services.ledger, "touch_worker", lambda _name, now, _looked_at: told.append(now))
+    monkeypatch.setattr(services.ledger.workers, "touch", lambda _name, now, _looked_at: told.append(now))
     before = services.clock.now()
 
     await worker.tell_life()

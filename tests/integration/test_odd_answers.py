@@ -41,7 +41,7 @@ def services_at(sandbox, tmp_path):
     accounts = {name: AccountSettings(provider=name, base_url=f"{sandbox.url}/{name}", **quick) for name in MODELS}
     here = settings(tmp_path).model_copy(update={"accounts": accounts, "allow_private_hosts": True})
     services = build(here)
-    services.ledger.sync_accounts(limits_of(here), services.clock.now())
+    services.ledger.accounts.sync(limits_of(here))
     return services
 
 
@@ -55,11 +55,11 @@ async def test_pictures_that_come_after_the_word_done_are_stored_and_none_is_pai
     try:
         ending = await run_batch(services, "b", max_stall=60.0)
 
-        progress = services.ledger.progress("b")
+        progress = services.ledger.reports.progress("b")
         assert (ending.exit_code, progress.jobs) == (0, {JobState.DONE: len(rows)})
         assert progress.images_stored == sum(n for _, _, n in wishes)
         assert sandbox.stats()["repeated"] == {}
-        (*entries,) = services.ledger.money()
+        (*entries,) = services.ledger.reports.money()
         assert all(entry.money.closes and not entry.money.undelivered for entry in entries)
     finally:
         await services.close()

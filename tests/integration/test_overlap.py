@@ -27,7 +27,7 @@ AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"
 
 @pytest.fixture
 def world(tmp_path, ledger):
-    ledger.sync_accounts([MAIN], NOW)
+    ledger.accounts.sync([MAIN])
     return World(tmp_path, ledger)
 
 
@@ -50,7 +50,7 @@ def test_the_same_rows_under_another_name_are_seen_with_the_batch_that_has_them(
 
     again = world.look([*rows(30), *rows(10, prompt="chair", key="c")], "summer").again
 
-    spring = world.ledger.find_batch("spring").id
+    spring = world.ledger.batches.find("spring").id
     assert (again.rows, again.images, again.here, again.to_pay) == (30, 30, 0, 40)
     assert [(place.rows, place.same_keys) for place in again.places] == [(30, 30), (4, 4)]
     assert again.places[0].batch_id == spring
@@ -103,14 +103,14 @@ def test_repeats_are_found_across_chunks_and_a_key_that_comes_later_is_in_the_ma
 
 
 def progress(world):
-    return world.ledger.progress("spring")
+    return world.ledger.reports.progress("spring")
 
 
 def test_appended_rows_come_after_those_on_record_which_all_stay(world):
     world.made(rows(320))
     world.take(rows(20, first=320), append=True)
 
-    listed = [result.key for result in world.ledger.results("spring")]
+    listed = [result.key for result in world.ledger.reports.results("spring")]
     assert listed == [f"k{number}" for number in range(340)]
     assert progress(world).jobs == {JobState.DONE: 320, JobState.READY: 20}
     assert (progress(world).images_stored, progress(world).images_total) == (320, 340)
@@ -124,7 +124,7 @@ def test_appending_the_same_rows_twice_adds_them_once_and_a_mended_row_is_good(w
     world.take(twice, append=True, skip_bad=True)
     world.take(["k1,lamp 1", "k9,mended"], append=True)
 
-    assert [result.key for result in world.ledger.results("spring")] == ["k0", "k1", "k2", "k3", "k4", "k9"]
+    assert [result.key for result in world.ledger.reports.results("spring")] == ["k0", "k1", "k2", "k3", "k4", "k9"]
     assert JobState.INVALID not in progress(world).jobs
 
 
@@ -136,7 +136,9 @@ def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world)
     assert seen.jobs == {JobState.DONE: 320, JobState.READY: 20}
     assert (seen.images_stored, seen.images_total, seen.images_aside) == (320, 340, 0)
     assert (seen.rows_out, seen.images_out, seen.bytes_stored) == (320, 320, 320 * 9)
-    assert [result.key for result in world.ledger.results("spring")] == [f"k{number}" for number in range(320, 340)]
+    assert [result.key for result in world.ledger.reports.results("spring")] == [
+        f"k{number}" for number in range(320, 340)
+    ]
 
     finish(world.ledger, "spring")
     assert progress(world).jobs == {JobState.DONE: 340}
@@ -163,7 +165,7 @@ def shop(tmp_path, monkeypatch):
     """A folder with a ledger of its own: spring has thirty rows, all made; `m.csv` is to be written."""
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "key")
     with_ledger = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
-    with_ledger.sync_accounts([MAIN], NOW)
+    with_ledger.accounts.sync([MAIN])
     World(tmp_path, with_ledger).made(rows(30))
     with_ledger.close()
     return tmp_path
@@ -375,7 +377,9 @@ def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatc
 def test_added_rows_are_asked_for_although_the_batchs_own_still_wait_with_money_agreed_to(shop, monkeypatch):
     with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
     asked = [shelf.row(place) for place in range(30)]
-    with_ledger.record_manifest(shelf.new_batch("waits", dest=str(shop / "out"), agreed=600_000), asked, now=NOW)
+    with_ledger.batches.record_manifest(
+        shelf.new_batch("waits", dest=str(shop / "out"), agreed=600_000), asked, now=NOW
+    )
     with_ledger.close()
     write(shop, rows(5, first=30), "more.csv")
     words = ["run", "more.csv", "--batch", "waits", "--append"]

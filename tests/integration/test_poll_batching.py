@@ -160,15 +160,15 @@ def running(tmp_path, http, count=3, **changes):
     rows = [at_apimaster(place) for place in range(count)]
     stock(services, tmp_path, rows)
     now = services.clock.now()
-    intents = services.ledger.claim_submits("main", now, lease=900.0).intents
+    intents = services.ledger.claims.submits("main", now, lease=900.0).intents
     told = {"at": now - 60, "poll_path": None, "next_poll_at": now - 1}
     facts = [SubmitAccepted(attempt_id=i.attempt_id, task_id=f"task_{i.attempt_id}", **told) for i in intents]
-    services.ledger.record(facts, now)
+    services.ledger.facts.record(facts)
     return services
 
 
 def claim(services, **terms):
-    return services.ledger.claim_polls("main", services.clock.now(), lease=single.LEASE, **terms)[0]
+    return services.ledger.claims.polls("main", services.clock.now(), lease=single.LEASE, **terms)[0]
 
 
 def done(ids):
@@ -182,7 +182,7 @@ async def test_an_answer_about_many_finds_each_of_them(tmp_path):
 
     await poll_many(services, claim(services, together=20))
 
-    assert services.ledger.progress("b").images_generated == 3
+    assert services.ledger.reports.progress("b").images_generated == 3
 
 
 async def test_whoever_is_left_out_is_due_at_once_and_asked_about_alone(tmp_path):
@@ -193,11 +193,11 @@ async def test_whoever_is_left_out_is_due_at_once_and_asked_about_alone(tmp_path
 
     await poll_many(services, due)
 
-    assert services.ledger.progress("b").images_generated == 2
+    assert services.ledger.reports.progress("b").images_generated == 2
     assert services.poll_batching.alone == {due[0].attempt_id}
     (again,) = claim(services, together=20, alone=services.poll_batching.alone)
     await single.poll(services, again)
-    assert services.ledger.progress("b").images_generated == 3
+    assert services.ledger.reports.progress("b").images_generated == 3
 
 
 @pytest.mark.parametrize("body", [answer({"error": {}}, 404), answer(b"<html>"), answer({}, 405)])
@@ -223,7 +223,7 @@ async def test_trouble_delays_and_gives_up_only_when_it_stays(tmp_path, body):
 
     await poll_many(services, due)
 
-    assert services.ledger.progress("b").jobs == {JobState.WORKING: 3}
+    assert services.ledger.reports.progress("b").jobs == {JobState.WORKING: 3}
     assert claim(services, together=20) == []
     assert services.poll_batching.most("main") == 20
     for _ in range(TRIES - 1):
@@ -246,13 +246,13 @@ async def made(tmp_path, sandbox, how):
     place = {"provider": "apimaster", "base_url": f"{sandbox.url}/apimaster", "api_key": "sandbox-key"}
     here = settings(tmp_path, **place, first_poll_after=0.4, poll_every=0.3, polls_per_second=60.0)
     services = build(here.model_copy(update={"allow_private_hosts": True}))
-    services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+    services.ledger.accounts.sync(limits_of(services.settings))
     rows = [at_apimaster(place) for place in range(60)]
     stock(services, tmp_path, rows)
     try:
         ending = await run_batch(services, "b", max_stall=20.0)
         assert ending.exit_code == 0, ending.message
-        assert services.ledger.progress("b").images_stored == 60
+        assert services.ledger.reports.progress("b").images_stored == 60
         return sandbox.stats()["providers"]["apimaster"]["polls"], services.poll_batching.most("main")
     finally:
         await services.close()

@@ -141,7 +141,7 @@ def running(server, sandbox, tmp_path, monkeypatch) -> Iterator[Services]:
     here = settings(tmp_path, base_url=f"{sandbox.url}/maxapi.io", api_key="sandbox-key", max_in_flight=10)
     here = here.model_copy(update={"allow_private_hosts": True, "database_url": server.url})
     services = build(here, timings=Timings(count_every=0.02, claim_backoff=0.05, longest_claim_backoff=0.1))
-    services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+    services.ledger.accounts.sync(limits_of(services.settings))
     stock(services, tmp_path, [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(ROWS)])
     return services
 
@@ -207,7 +207,7 @@ async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stal
     assert "the ledger is read-only" in ending.message
     server.let_new_sessions_write()
     with contextlib.closing(open_ledger(server.url)) as ledger:
-        assert not ledger.unknown(), "what was answered waits in the rescue file"
+        assert not ledger.unknowns.all(), "what was answered waits in the rescue file"
 
 
 # -- links that die meanwhile --------------------------------------------------------------------------------------
@@ -219,16 +219,16 @@ async def here(tmp_path, monkeypatch):
     monkeypatch.setattr("worker.images.staging.SPARE", 0)
     services = world(tmp_path, Provider(), timings=Timings(record_patience=0.0))
     stock(services, tmp_path, [row(0)])
-    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=300).intents
+    (intent,) = services.ledger.claims.submits("main", services.clock.now(), lease=300).intents
     refuses = [True]
-    record = services.ledger.record
+    record = services.ledger.facts.record
 
-    def refused(facts, now):
+    def refused(facts):
         if refuses[0]:
             raise OperationalError("COMMIT", None, OSError("read-only"))
-        return record(facts, now)
+        return record(facts)
 
-    yield services, intent, refuses, lambda: monkeypatch.setattr(services.ledger, "record", refused)
+    yield services, intent, refuses, lambda: monkeypatch.setattr(services.ledger.facts, "record", refused)
     await close_all()
 
 
@@ -237,8 +237,8 @@ async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here
     now = services.clock.now()
     link = Link(url="https://cdn.test/task/0.png?sig=1")
     made = MadeImage(link=link, spool=None, expires_at=now + 60)
-    services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t")], now)
-    (due,), _ = services.ledger.claim_copies(services.clock.now() + 1, holder="me", lease=600, at_most=1)
+    services.ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t")])
+    (due,), _ = services.ledger.claims.copies(services.clock.now() + 1, holder="me", lease=600, at_most=1)
     refuse()
 
     with structlog.testing.capture_logs() as events:
@@ -249,10 +249,10 @@ async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here
 
     kept = next(event["file"] for event in events if event["event"] == "image_kept")
     assert content_of(kept) == Provider.picture(link.url)
-    (again,), _ = services.ledger.claim_copies(services.clock.now() + 3600, holder="me", lease=600, at_most=1)
+    (again,), _ = services.ledger.claims.copies(services.clock.now() + 3600, holder="me", lease=600, at_most=1)
     assert again.spool == kept
     await copy_stage.copy(services, again)
-    assert services.ledger.progress("b").jobs == {JobState.DONE: 1}
+    assert services.ledger.reports.progress("b").jobs == {JobState.DONE: 1}
 
 
 async def test_an_answer_that_cannot_be_recorded_has_its_dying_images_on_disk(here):

@@ -179,13 +179,13 @@ def test_status_tells_why_submits_wait_and_how_much_time_the_tightest_image_has_
     now = time.time()
     with contextlib.closing(open_ledger(f"sqlite:///{dest.parent / 'lightfast.db'}")) as ledger:
         refuses = DestinationTrouble(
-            dest=ledger.find_batch("shop").dest,
+            dest=ledger.batches.find("shop").dest,
             kind=TroubleKind.REFUSES,
             since=now,
             code="bucket_denied",
             message="403 AccessDenied, s3:PutObject",
         )
-        ledger.say_troubles("host:7", [refuses], now)
+        ledger.destinations.say_troubles("host:7", [refuses], now)
 
     text = call("status", "shop").stdout
     (reason,) = document("status", "shop")["submits_wait"]
@@ -244,7 +244,7 @@ def test_rows_that_any_account_of_a_provider_may_take_are_not_taken_for_each_one
     assert "each of its accounts shows the same rows" not in call("accounts").stdout
     with contextlib.closing(open_ledger(f"sqlite:///{told}/lightfast.db")) as ledger:
         both = [AccountLimits(name=name, provider="maxapi.io") for name in ("main", "second")]
-        ledger.sync_accounts(both, time.time())
+        ledger.accounts.sync(both)
 
     assert "rows wait for a provider, and each of its accounts shows the same rows" in call("accounts").stdout
 
@@ -254,7 +254,7 @@ def test_accounts_and_status_tell_how_far_limits_are_used_and_what_waits(tmp_pat
     ledger, now = open_ledger(f"sqlite:///{tmp_path}/lightfast.db"), time.time()
     limits = stocked_ledger.account(name="maxapi-io", submits_per_second=1.0, max_in_flight=4)
     stocked_ledger.stock(ledger, stocked_ledger.rows(80), limits=limits)
-    intents = ledger.claim_submits("maxapi-io", now, lease=90, ahead=60.0).intents
+    intents = ledger.claims.submits("maxapi-io", now, lease=90, ahead=60.0).intents
     ledger.close()
 
     (account,) = document("accounts")["accounts"]
@@ -292,7 +292,7 @@ def test_a_moderated_row_is_never_offered_for_a_plain_retry(told):
 
 def test_what_a_daily_budget_leaves_is_told(told):
     ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
-    ledger.sync_accounts([AccountLimits(name="main", provider="maxapi.io")], time.time(), daily_budget=90_000)
+    ledger.accounts.sync([AccountLimits(name="main", provider="maxapi.io")], daily_budget=90_000)
     ledger.close()
 
     document = json.loads(call("status", "shop", "--json").stdout)
@@ -312,13 +312,13 @@ def test_hints_are_called_as_this_command_was(told, monkeypatch):
 def test_why_tells_why_a_paid_image_is_not_stored_yet_and_how_to_give_it_up(told):
     now = time.time() + 60
     ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
-    ledger.wake_account("main", now)
-    (intent,) = ledger.claim_submits("main", now, lease=60.0, ahead=9.0).intents
+    ledger.accounts.wake("main", now)
+    (intent,) = ledger.claims.submits("main", now, lease=60.0, ahead=9.0).intents
     made = MadeImage(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
-    ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")], now)
-    (copy,), _ = ledger.claim_copies(now, holder="me", lease=60.0, at_most=1)
+    ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")])
+    (copy,), _ = ledger.claims.copies(now, holder="me", lease=60.0, at_most=1)
     failed = {"code": "download_failed", "message": "the server answered 503"}
-    ledger.record([ImageDelayed(image_id=copy.image_id, at=now, next_copy_at=now + 30, **failed)], now)
+    ledger.facts.record([ImageDelayed(image_id=copy.image_id, at=now, next_copy_at=now + 30, **failed)])
     ledger.close()
 
     text = call("why", "shop", "desk").stdout
@@ -415,7 +415,7 @@ def test_a_plan_with_the_stand_in_leaves_nothing_behind(tmp_path):
 
 def test_why_tells_images_of_one_second_by_slot(told):
     with open_session(None, sandbox=False) as session:
-        batch, story = session.ledger.find_batch("shop"), session.ledger.story("shop", "lamp")
+        batch, story = session.ledger.batches.find("shop"), session.ledger.reports.story("shop", "lamp")
     images = tuple(dataclasses.replace(each, stored_at=2e9 + 0.9 - each.slot / 2) for each in story.result.images)
     result = dataclasses.replace(story.result, images=images)
 

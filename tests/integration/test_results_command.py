@@ -89,7 +89,7 @@ def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
 
 def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
     with open_session(None, sandbox=False) as session:
-        in_bucket = dataclasses.replace(session.ledger.find_batch("shop"), dest=s3.url)
+        in_bucket = dataclasses.replace(session.ledger.batches.find("shop"), dest=s3.url)
         write_results(session, in_bucket, OutputOptions(format="html", output="shop.html"))
 
     assert "X-Amz-Signature" in (told / "shop.html").read_text()

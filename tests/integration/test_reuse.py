@@ -38,7 +38,7 @@ async def _closed():
 
 @pytest.fixture
 def shop(tmp_path, ledger):
-    ledger.sync_accounts([MAIN], NOW)
+    ledger.accounts.sync([MAIN])
     return World(tmp_path, ledger)
 
 
@@ -69,8 +69,8 @@ def test_rows_that_are_there_cost_nothing_and_the_plan_says_so(shop):
     assert (seen.images, seen.money, again.to_pay, again.rows) == (5, 5 * 20_000, 5, 0)
     assert [(line.images, line.tasks) for line in seen.routes] == [(5, 5)]
     assert reused(shop, "summer") == {f"new{number}": f"k{number}" for number in range(30)}
-    assert shop.ledger.progress("summer").jobs == {JobState.WORKING: 30, JobState.READY: 5}
-    assert len(shop.ledger.claim_submits("main", NOW, lease=60.0, ahead=60.0).intents) == 5
+    assert shop.ledger.reports.progress("summer").jobs == {JobState.WORKING: 30, JobState.READY: 5}
+    assert len(shop.ledger.claims.submits("main", NOW, lease=60.0, ahead=60.0).intents) == 5
 
 
 def test_keys_that_were_rewritten_take_the_images_of_the_old(shop):
@@ -136,14 +136,14 @@ def test_rows_with_several_images_take_all_of_them_by_their_slots(shop):
     seen = shop.take(["b,lamp,3"], "summer", reuse=Reuse.COPY, head="key,prompt,n")
 
     assert (seen.again.reused, seen.again.reused_images, seen.again.reused_money) == (1, 3, 60_000)
-    due, _ = shop.ledger.claim_copies(NOW, holder="me", lease=60.0, at_most=9)
+    due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
     assert [(one.slot, one.origin.path) for one in sorted(due, key=lambda each: each.slot)] == [
         (slot, _path(shop, "a", slot)) for slot in range(3)
     ]
 
 
 def _path(shop, key, slot):
-    (result,) = [each for each in shop.ledger.results("spring") if each.key == key]
+    (result,) = [each for each in shop.ledger.reports.results("spring") if each.key == key]
     return result.images[slot].path
 
 
@@ -157,7 +157,7 @@ def test_what_the_plan_counted_on_and_is_gone_is_not_bought_without_a_word(shop)
     bound = {"dest": "/d", "path": "{batch}/{key}/{index}.{ext}", "columns": ("key",), "source": "m.csv"}
     with pytest.raises(LightfastError, match="Nothing was recorded; run again"):
         record(intake, seen, NewBatch(name="summer", **bound), NOW)
-    assert shop.ledger.find_batch("summer") is None
+    assert shop.ledger.batches.find("summer") is None
 
 
 def test_a_source_is_given_once_however_often_it_is_looked_up():
@@ -229,16 +229,16 @@ def again(services, tmp_path, count=1, how=Reuse.COPY, at_least=None, **batch):
         name="c", dest=str(tmp_path / "other"), path="{batch}/{key}/{index}.{ext}", columns=(), source="c", **batch
     )
     wish = ReuseOptions(how=how, at_least=count if at_least is None else at_least)
-    services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
+    services.ledger.batches.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
 
 
 def due(services, later=0.0):
-    found, _ = services.ledger.claim_copies(services.clock.now() + later, holder="me", lease=60.0, at_most=9)
+    found, _ = services.ledger.claims.copies(services.clock.now() + later, holder="me", lease=60.0, at_most=9)
     return found
 
 
 def only(services, name="c"):
-    (result,) = services.ledger.results(name)
+    (result,) = services.ledger.reports.results(name)
     return result
 
 
@@ -252,9 +252,9 @@ async def test_the_image_is_copied_with_its_own_name_and_costs_nothing(tmp_path)
     assert (image.path, image.flags, image.cost) == ("c/k0/0.png", ("wrong-pixels", "reused"), 0)
     assert (only(services).state, only(services).cost) == (JobState.DONE, 0)
     assert (tmp_path / "other" / "c/k0/0.json").exists()
-    assert services.ledger.reused("c") == services.ledger.reused() == (1, 20_000)
-    assert services.ledger.money("c") == []
-    story = services.ledger.story("c", "k0")
+    assert services.ledger.reports.reused("c") == services.ledger.reports.reused() == (1, 20_000)
+    assert services.ledger.reports.money("c") == []
+    story = services.ledger.reports.story("c", "k0")
     assert (story.taken_from[1, 0].batch, story.taken_from[1, 0].key, story.attempts) == ("b", "k0", ())
 
 
@@ -266,7 +266,7 @@ async def test_with_link_the_results_name_the_old_object(tmp_path):
     values = row_values(only(services), plain_address(str(tmp_path / "other")))
     assert values["lf_urls"] == [(tmp_path / "dest" / "b/k0/0.png").as_uri()]
     assert not (tmp_path / "other").exists()
-    assert list(services.ledger.kept("c")) == []
+    assert list(services.ledger.images.stored("c")) == []
 
 
 @pytest.mark.parametrize("harm", ["deleted", "other bytes", "row gone"])
@@ -284,14 +284,14 @@ async def test_what_is_not_there_as_it_was_ends_its_row_and_only_retry_buys_it(t
     await copy(services, due(services)[0])
 
     assert (only(services).state, only(services).error_code) == (JobState.FAILED, "reuse_gone")
-    assert services.ledger.progress("c").images_lost == 0
-    assert services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents == ()
+    assert services.ledger.reports.progress("c").images_lost == 0
+    assert services.ledger.claims.submits("main", services.clock.now(), lease=900.0, only="c").intents == ()
 
     again(services, tmp_path, at_least=0)
     assert only(services).state is JobState.FAILED, "the same command does not buy it either"
 
-    assert services.ledger.retry("c", services.clock.now()) == 1
-    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=900.0, only="c").intents
+    assert services.ledger.batches.retry("c", services.clock.now()) == 1
+    (intent,) = services.ledger.claims.submits("main", services.clock.now(), lease=900.0, only="c").intents
     assert intent.key == "k0"
 
 
@@ -300,18 +300,18 @@ async def test_a_request_that_is_open_or_unknown_elsewhere_is_waited_for(tmp_pat
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
     fact = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now + 60)
     if state == "unknown":
         fact = SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="outcome_unknown", message="it broke")
-    services.ledger.record([fact], now)
+    services.ledger.facts.record([fact])
     again(services, tmp_path)
 
     await copy(services, due(services)[0])
 
     (image,) = only(services).images
     assert (only(services).state, image.error_code) == (JobState.WORKING, "reuse_waits")
-    assert services.ledger.claim_submits("main", now, lease=900.0, only="c").intents == ()
+    assert services.ledger.claims.submits("main", now, lease=900.0, only="c").intents == ()
 
     content = png(8, 2)
     (tmp_path / "dest/b/k0").mkdir(parents=True)
@@ -332,10 +332,10 @@ async def test_a_row_that_is_sent_again_by_itself_is_waited_for_unless_it_has_le
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
     again(services, tmp_path)
     slow_down = SubmitRefused(attempt_id=intent.attempt_id, at=now, kind=Kind.THROTTLED, code="429", message="slow")
-    services.ledger.record([slow_down], now)
+    services.ledger.facts.record([slow_down])
     if left:
         stock(services, tmp_path, [row(1)])
 
@@ -350,11 +350,11 @@ async def test_a_run_that_waits_for_anothers_row_does_not_call_its_image_paid(tm
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     now = services.clock.now()
-    services.ledger.claim_submits("main", now, lease=900.0)
+    services.ledger.claims.submits("main", now, lease=900.0)
     again(services, tmp_path)
     await copy(services, due(services)[0])
 
-    progress = services.ledger.progress("c", now)
+    progress = services.ledger.reports.progress("c", now)
     said = told(Reason.NOTHING_STORED, RunState(progress=progress, accounts=[], now=now))
 
     assert said.startswith("1 image to be taken from other rows: the same request is being made for another row")
@@ -374,11 +374,11 @@ async def test_a_copy_whose_process_died_is_made_by_the_next(tmp_path):
 async def test_a_copy_that_is_gone_from_the_bucket_is_copied_again_for_nothing(tmp_path):
     services = lived(tmp_path)
     await copy(services, due(services)[0])
-    (kept,) = services.ledger.kept("c")
+    (kept,) = services.ledger.images.stored("c")
     (tmp_path / "other" / kept.path).unlink()
 
     assert kept.has_task
-    assert services.ledger.copy_again({kept.image_id: "gone"}, services.clock.now()) == 1
+    assert services.ledger.images.copy_again({kept.image_id: "gone"}, services.clock.now()) == 1
     await copy(services, due(services)[0])
 
     assert only(services).state is JobState.DONE
@@ -392,9 +392,9 @@ async def test_giving_up_a_copy_that_waits_loses_no_money(tmp_path):
         number = tx.execute(select(images.c.id).where(images.c.source_id.is_not(None))).scalar_one()
 
     assert image.reused
-    assert services.ledger.give_up([number], services.clock.now()) == 1
+    assert services.ledger.images.give_up([number], services.clock.now()) == 1
     assert (only(services).state, only(services).error_code) == (JobState.FAILED, "reuse_gone")
-    assert services.ledger.progress("c").lost_money == 0
+    assert services.ledger.reports.progress("c").lost_money == 0
 
 
 async def test_a_link_to_a_link_names_the_one_object_there_is(tmp_path):
@@ -403,7 +403,7 @@ async def test_a_link_to_a_link_names_the_one_object_there_is(tmp_path):
     new = NewBatch(name="d", dest=str(tmp_path / "third"), path="{batch}/{key}/{index}.{ext}", columns=(), source="d")
     wish = ReuseOptions(how=Reuse.LINK, at_least=1)
     manifest = [replace(row(0), path="d/k0/{index}.{ext}")]
-    services.ledger.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
+    services.ledger.batches.record_manifest(new, manifest, reuse_images=wish, now=services.clock.now())
 
     await copy(services, due(services)[0])
 

@@ -56,7 +56,7 @@ async def test_a_database_that_restarts_in_the_middle_does_not_end_the_run(tmp_p
     provider = Provider()
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(number) for number in range(5)])
-    count, looks = services.ledger.progress, []
+    count, looks = services.ledger.reports.progress, []
 
     def away_for_a_while(*name):
         looks.append(name)
@@ -64,7 +64,7 @@ async def test_a_database_that_restarts_in_the_middle_does_not_end_the_run(tmp_p
             raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
         return count(*name)
 
-    services.ledger.progress = away_for_a_while
+    services.ledger.reports.progress = away_for_a_while
     ending = await run_batch(services, "b", max_stall=60.0)
 
     assert (ending.exit_code, ending.progress.jobs) == (0, {JobState.DONE: 5})
@@ -78,7 +78,7 @@ async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
     def away(*_):
         raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
 
-    services.ledger.progress = away
+    services.ledger.reports.progress = away
     with pytest.raises(OperationalError):
         await run_batch(services, "b", max_stall=30.0)
 
@@ -86,12 +86,12 @@ async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
 async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, postgres_ledger_url):
     services = world(tmp_path, Provider())
     shared = open_ledger(postgres_ledger_url)
-    services.ledger.is_sqlite, services.ledger.touch_worker = False, shared.touch_worker
+    services.ledger.is_sqlite, services.ledger.workers.touch = False, shared.touch_worker
     stock(services, tmp_path, [row(0)])
 
     await run_batch(services, "b")
 
-    assert shared.workers_seen(services.clock.now(), within=60.0) == 1
+    assert len(shared.workers.seen(services.clock.now(), within=60.0)) == 1
     shared.close()
 
 
@@ -114,13 +114,13 @@ async def test_a_claim_that_ends_after_the_worker_did_gives_its_rows_back(tmp_pa
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(number) for number in range(3)])
     worker, gate = Worker(services), Gate()
-    claim = services.ledger.claim_submits
+    claim = services.ledger.claims.submits
 
     def locked(*arguments, **more):  # another process holds the database meanwhile
         gate.pass_through()
         return claim(*arguments, **more)
 
-    services.ledger.claim_submits = locked
+    services.ledger.claims.submits = locked
     await worker.start()
     lane = asyncio.create_task(worker.run_lane("submit:main"))
     await gate.reached.wait()
@@ -132,8 +132,8 @@ async def test_a_claim_that_ends_after_the_worker_did_gives_its_rows_back(tmp_pa
     await services.executors.write(lambda: None)  # the one writer has ended the claim
 
     assert drained.unknown == 0
-    assert services.ledger.progress("b").jobs == {JobState.READY: 3}
-    assert services.ledger.at_risk() == (0, 0)
+    assert services.ledger.reports.progress("b").jobs == {JobState.READY: 3}
+    assert services.ledger.reports.at_risk() == (0, 0)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])

@@ -36,7 +36,7 @@ async def _closed():
 def claim(services, tmp_path):
     stock(services, tmp_path, [row(0)])
     lease = stage.lease_for(services, "main")
-    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=lease).intents
+    (intent,) = services.ledger.claims.submits("main", services.clock.now(), lease=lease).intents
     return ClaimedSubmit(intent=intent, boot_until=services.clock.boot() + lease)
 
 
@@ -88,8 +88,8 @@ async def test_a_process_that_was_stopped_while_it_connected_gives_the_row_back(
 
     assert fact.code == "not_sent"
     assert not http.submits
-    assert services.ledger.progress("b").jobs == {JobState.READY: 1}
-    assert services.ledger.accounts()[0].paused_code is None  # nothing was wrong with the provider
+    assert services.ledger.reports.progress("b").jobs == {JobState.READY: 1}
+    assert services.ledger.accounts.all()[0].paused_code is None  # nothing was wrong with the provider
 
 
 NOTHING = dataclasses.replace(answer({}), sent=False, response=None)
@@ -184,4 +184,4 @@ async def test_a_request_does_not_wait_for_a_moment_that_the_clock_moved_away(tm
     async with asyncio.timeout(AT_LAST):
         await submit(services, attempt)
 
-    assert services.ledger.progress("b").jobs == {JobState.WORKING: 1}
+    assert services.ledger.reports.progress("b").jobs == {JobState.WORKING: 1}

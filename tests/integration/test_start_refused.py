@@ -33,9 +33,9 @@ async def test_a_worker_does_not_start_without_an_account_that_is_owed_images(tm
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(0)])
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=90).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=90).intents
     accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now)
-    services.ledger.record([accepted], now)
+    services.ledger.facts.record([accepted])
     services.settings.accounts["renamed"] = services.settings.accounts.pop("main")
 
     with pytest.raises(BadInput, match=r"account main \(maxapi.io\) is no longer configured.*1 open provider task "):
@@ -49,7 +49,7 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     shelf.stock(ledger, shelf.rows(2))
     with ledger._database.writing() as tx:
         tx.execute(update(ledger_row).values(origin="another/00000001/1"))
-    progress = ledger.progress("spring")
+    progress = ledger.reports.progress("spring")
     standing = RunState(progress=progress, accounts=[], now=NOW)
     assert waits_for(standing) is Reason.AFTER_RESTORE
     assert "--after-restore" in CliRunner().invoke(app, ["watch", "spring", "--max-stall", "0s"]).output
@@ -60,7 +60,7 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     assert (said.exit_code, again.exit_code) == (0, 0)
     assert "Submits go on" in said.output
     assert "Nothing waited" in again.output
-    assert not ledger.progress("spring").moved
+    assert not ledger.reports.progress("spring").moved
     assert shelf.claim(ledger, NOW) == 2
     ledger.close()
 

@@ -167,7 +167,7 @@ def services_at(sandbox, tmp_path, **account):
     mine = AccountSettings(provider="maxapi.dev", base_url=f"{sandbox.url}/maxapi.dev", **quick)
     here = settings(tmp_path).model_copy(update={"accounts": {"main": mine}, "allow_private_hosts": True})
     services = build(here)
-    services.ledger.sync_accounts(limits_of(here), services.clock.now())
+    services.ledger.accounts.sync(limits_of(here))
     return services
 
 
@@ -194,15 +194,17 @@ async def test_the_books_agree_with_the_providers_own_to_the_micro_dollar(sandbo
     try:
         ending = await run_batch(services, "b", max_stall=30.0)
 
-        found = {result.key: result for result in services.ledger.results("b")}
-        (entry,) = services.ledger.money()
-        assert (ending.exit_code, services.ledger.progress("b").jobs) == (0, {JobState.DONE: 4})
+        found = {result.key: result for result in services.ledger.reports.results("b")}
+        (entry,) = services.ledger.reports.money()
+        assert (ending.exit_code, services.ledger.reports.progress("b").jobs) == (0, {JobState.DONE: 4})
         assert entry.money.charged == sandbox.stats()["total"]["money_micros"] == entry.money.stored
         assert (entry.money.closes, entry.money.in_flight) == (True, 0)
         assert entry.money.refunded > 0  # what was set aside beyond the usage is free again
         for result in found.values():
             assert result.cost == sum(image.cost for image in result.images)
-        assert sum(line.charged for line in services.ledger.audit(None, None, None, None)) == entry.money.charged
+        assert (
+            sum(line.charged for line in services.ledger.reports.audit(None, None, None, None)) == entry.money.charged
+        )
         _demand_learnt(services, rows[2])
     finally:
         await services.close()
@@ -212,7 +214,7 @@ def _demand_learnt(services, lamp):
     """Eight like this one are settled, one and seven of two rows: the next plan estimates by them."""
     (route, *_) = ask(prompt="another", quality="low", provider="maxapi.dev", options={"route_mode": "official-cheap"})
 
-    price, assumed = expected(route, lamp.request, services.ledger.learnt().costs)
+    price, assumed = expected(route, lamp.request, services.ledger.reports.learnt().costs)
     arithmetic, without = expected(route, dataclasses.replace(lamp.request, quality="high"), {})
 
     assert price in range(138, 142)  # 196 output tokens, and a few of the prompt
@@ -229,10 +231,10 @@ async def test_where_usage_tells_nothing_what_was_set_aside_counts_and_is_told(s
     try:
         await run_batch(services, "b", max_stall=30.0)
 
-        (entry,) = services.ledger.money()
+        (entry,) = services.ledger.reports.money()
         assert (entry.money.charged, entry.money.closes) == (lamp.price, True)
-        assert "charge_estimated" in [event.name for event in services.ledger.story("b", "k0").events]
-        list((tally := Tally()).count(services.ledger.audit(None, None, None, None)))
+        assert "charge_estimated" in [event.name for event in services.ledger.reports.story("b", "k0").events]
+        list((tally := Tally()).count(services.ledger.reports.audit(None, None, None, None)))
         assert (tally.estimated, tally.estimates, tally.least) == (lamp.price, 1, 0)
     finally:
         await services.close()
@@ -246,10 +248,10 @@ async def test_a_charge_above_what_was_set_aside_is_on_record_as_it_is(sandbox, 
     try:
         await run_batch(services, "b", max_stall=30.0)
 
-        (entry,) = services.ledger.money()
+        (entry,) = services.ledger.reports.money()
         assert entry.money.charged == sandbox.stats()["total"]["money_micros"] > lamp.price
         assert entry.money.closes
-        assert "charged_above" in [event.name for event in services.ledger.story("b", "k0").events]
+        assert "charged_above" in [event.name for event in services.ledger.reports.story("b", "k0").events]
     finally:
         await services.close()
 
@@ -263,7 +265,7 @@ async def test_a_budget_is_never_crossed_by_what_images_turn_out_to_cost(sandbox
     try:
         ending = await run_batch(services, "b", max_stall=5.0)
 
-        (entry,) = services.ledger.money()
+        (entry,) = services.ledger.reports.money()
         assert ending.exit_code == 4
         assert entry.money.charged == sandbox.stats()["total"]["money_micros"] <= budget
         assert budget - entry.money.charged < rows[0].price  # the rest was given back, and used
@@ -275,15 +277,15 @@ async def test_a_budget_is_never_crossed_by_what_images_turn_out_to_cost(sandbox
 def test_what_a_lost_image_has_cost_does_not_stick_to_the_one_that_is_made_in_its_place():
     ledger = open_ledger("sqlite://")
     ledger_stock.stock(ledger, ledger_stock.rows(1))
-    (first,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (first,) = ledger.claims.submits("main", NOW, lease=90).intents
     done = TaskSucceeded(attempt_id=first.attempt_id, at=NOW, images=(ledger_stock.made(),), at_once=True)
-    ledger.record([dataclasses.replace(done, cost=123)], NOW)
-    (due,), _ = ledger.claim_copies(NOW + 1, holder="me", lease=0, at_most=1)
-    ledger.record([ImageLost(image_id=due.image_id, at=NOW, code="link_dead", message="gone")], NOW)
+    ledger.facts.record([dataclasses.replace(done, cost=123)])
+    (due,), _ = ledger.claims.copies(NOW + 1, holder="me", lease=0, at_most=1)
+    ledger.facts.record([ImageLost(image_id=due.image_id, at=NOW, code="link_dead", message="gone")])
     lost = check_money(ledger).lost
-    ledger.retry("spring", NOW)
-    (again,) = ledger.claim_submits("main", NOW + 9, lease=90).intents
-    ledger.record([dataclasses.replace(done, attempt_id=again.attempt_id)], NOW)
+    ledger.batches.retry("spring", NOW)
+    (again,) = ledger.claims.submits("main", NOW + 9, lease=90).intents
+    ledger.facts.record([dataclasses.replace(done, attempt_id=again.attempt_id)])
 
     money = check_money(ledger)
     assert (lost, money.lost, money.waiting) == (123, 123, ledger_stock.PRICE)
@@ -293,11 +295,11 @@ def test_what_a_lost_image_has_cost_does_not_stick_to_the_one_that_is_made_in_it
 def test_shares_of_a_charge_are_whole_and_come_to_it():
     ledger = open_ledger("sqlite://")
     ledger_stock.stock(ledger, ledger_stock.rows(1, n=7))
-    (one,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (one,) = ledger.claims.submits("main", NOW, lease=90).intents
     images = tuple(ledger_stock.made(f"https://cdn.example/{place}.png") for place in range(7))
-    ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=NOW, images=images, at_once=True, cost=1_000)], NOW)
+    ledger.facts.record([TaskSucceeded(attempt_id=one.attempt_id, at=NOW, images=images, at_once=True, cost=1_000)])
 
-    (result,) = ledger.results("spring")
+    (result,) = ledger.reports.results("spring")
     shares = [image.cost for image in result.images]
     assert (sum(shares), result.cost) == (1_000, 1_000)
     assert set(shares) == {142, 143}
@@ -323,8 +325,8 @@ def test_a_row_that_is_made_anew_with_a_longer_prompt_is_told_and_set_aside_at_w
     assert _price(CATALOG, longer) == _price(CATALOG, row) + 2_797  # 7,994 bytes more, at $0.35 for a million
     ledger = open_ledger("sqlite://")
     ledger_stock.stock(ledger, [ledger_stock.priced(ledger_stock.row(0), _price(CATALOG, row))])
-    ledger.redo("spring", [("k0", longer.request)], NOW, {"k0": _price(CATALOG, longer)})
-    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [_price(CATALOG, longer)]
+    ledger.batches.redo("spring", [("k0", longer.request)], NOW, {"k0": _price(CATALOG, longer)})
+    assert [one.price for one in ledger.claims.submits("main", NOW, lease=90).intents] == [_price(CATALOG, longer)]
     ledger.close()
 
 
@@ -333,13 +335,17 @@ def test_a_budget_is_not_called_used_while_its_next_row_fits_it():
     ledger = open_ledger("sqlite://")
     price = ledger_stock.PRICE
     ledger_stock.stock(ledger, ledger_stock.rows(3), budget=5 * price // 2)
-    before = waits_for(RunState(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
-    for intent in ledger.claim_submits("main", NOW, lease=90).intents:
+    before = waits_for(
+        RunState(progress=ledger.reports.progress("spring", NOW), accounts=ledger.accounts.all(), now=NOW)
+    )
+    for intent in ledger.claims.submits("main", NOW, lease=90).intents:
         done = TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(ledger_stock.made(),), at_once=True)
-        ledger.record([dataclasses.replace(done, cost=price)], NOW)
-    copies, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+        ledger.facts.record([dataclasses.replace(done, cost=price)])
+    copies, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=9)
     store(ledger, copies)
 
-    after = waits_for(RunState(progress=ledger.progress("spring", NOW), accounts=ledger.accounts(), now=NOW))
+    after = waits_for(
+        RunState(progress=ledger.reports.progress("spring", NOW), accounts=ledger.accounts.all(), now=NOW)
+    )
     ledger.close()
     assert (before, len(copies), after) == (None, 2, Reason.BUDGET_USED)

@@ -26,7 +26,7 @@ def opened(url):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})
         thread.start()
         try:
-            yield port, f"/hooks/maxapi.io/{door.opened().callback_token(1)}"
+            yield port, f"/hooks/maxapi.io/{door.opened().hints.token(1)}"
         finally:
             server.should_exit = True
             thread.join()

@@ -51,12 +51,12 @@ def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_a
     with contextlib.closing(open_ledger(ledger_url)) as ledger:
         now = time.time() + ledger.clock_offset()
         stocked_ledger.stock(ledger, stocked_ledger.rows(8))
-        ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="second")], now)
-        (first, *_) = ledger.claim_submits("main", now, lease=90, at_most=3).intents
+        ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="second")])
+        (first, *_) = ledger.claims.submits("main", now, lease=90, at_most=3).intents
         taken = {"attempt_id": first.attempt_id, "at": now, "task_id": "t", "poll_path": None, "next_poll_at": now}
-        ledger.record([SubmitAccepted(**taken)], now)
-        ledger.claim_polls("main", now, lease=30)
-        ledger.touch_worker("here:1", now, now - 40)
+        ledger.facts.record([SubmitAccepted(**taken)])
+        ledger.claims.polls("main", now, lease=30)
+        ledger.workers.touch("here:1", now, now - 40)
 
     with opened(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
@@ -75,15 +75,15 @@ def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spar
     with contextlib.closing(open_ledger(ledger_url)) as ledger:
         now = time.time() + ledger.clock_offset()
         stocked_ledger.stock(ledger, stocked_ledger.rows(7))
-        intents = ledger.claim_submits("main", now, lease=90).intents
+        intents = ledger.claims.submits("main", now, lease=90).intents
         made = stocked_ledger.made(expires_at=now + 1000)
-        ledger.record([TaskSucceeded(attempt_id=one.attempt_id, at=now, images=(made,)) for one in intents], now)
-        for one in ledger.claim_copies(now, holder="me", lease=60, at_most=6)[0]:
+        ledger.facts.record([TaskSucceeded(attempt_id=one.attempt_id, at=now, images=(made,)) for one in intents])
+        for one in ledger.claims.copies(now, holder="me", lease=60, at_most=6)[0]:
             size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
-            ledger.record([ImageChecked(image_id=one.image_id, object_path="a", sha256="ab", **size)], now)
-            ledger.record([ImageStored(image_id=one.image_id, at=now)], now)
+            ledger.facts.record([ImageChecked(image_id=one.image_id, object_path="a", sha256="ab", **size)])
+            ledger.facts.record([ImageStored(image_id=one.image_id, at=now)])
         behind = {"kind": TroubleKind.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
-        ledger.say_troubles("me", [DestinationTrouble(dest="/tmp/dest", **behind)], now)
+        ledger.destinations.say_troubles("me", [DestinationTrouble(dest="/tmp/dest", **behind)], now)
 
     with opened(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
@@ -97,10 +97,10 @@ def test_the_first_link_to_die_is_told_of_whichever_batch_it_is(ledger_url, monk
     with contextlib.closing(open_ledger(ledger_url)) as ledger:
         now = time.time() + ledger.clock_offset()
         stocked_ledger.stock(ledger, stocked_ledger.rows(1), name="old")
-        (intent,) = ledger.claim_submits("main", now, lease=90).intents
+        (intent,) = ledger.claims.submits("main", now, lease=90).intents
         made = stocked_ledger.made(expires_at=now + 1000)
-        ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
-        ledger.record_manifest(stocked_ledger.new_batch("new"), stocked_ledger.rows(1), now=now + 1)
+        ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))])
+        ledger.batches.record_manifest(stocked_ledger.new_batch("new"), stocked_ledger.rows(1), now=now + 1)
 
     with opened(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")

@@ -96,19 +96,19 @@ def test_what_has_no_price_is_refused_under_a_daily_budget_of_zero_too(keyed, tm
 @pytest.mark.parametrize("budget", [{"overall": 0}, {"account": 0}, {"batch": 0}])
 def test_what_costs_nothing_fits_a_budget_of_zero_and_what_has_no_price_fits_none(ledger, budget):
     rows = [shelf.priced(shelf.row(0), None), shelf.priced(shelf.row(1), 0), shelf.row(2)]
-    ledger.record_manifest(shelf.new_batch(budget=budget.get("batch"), allow_partial=True), [rows[1]], now=NOW)
-    ledger.record_manifest(
+    ledger.batches.record_manifest(shelf.new_batch(budget=budget.get("batch"), allow_partial=True), [rows[1]], now=NOW)
+    ledger.batches.record_manifest(
         shelf.new_batch(name="other", budget=budget.get("batch"), allow_partial=True), [rows[0], rows[2]], now=NOW
     )
     account = shelf.account(daily_budget=budget.get("account"))
-    ledger.sync_accounts([account], NOW, daily_budget=budget.get("overall"))
+    ledger.accounts.sync([account], daily_budget=budget.get("overall"))
 
-    claimed = [intent.key for intent in ledger.claim_submits("main", NOW, lease=90).intents]
+    claimed = [intent.key for intent in ledger.claims.submits("main", NOW, lease=90).intents]
 
     assert claimed == ["k1"]
-    assert ledger.progress("other").jobs == {JobState.READY: 2}
-    assert ledger.progress("other").has_unpriced
-    assert not ledger.progress("spring").has_unpriced
+    assert ledger.reports.progress("other").jobs == {JobState.READY: 2}
+    assert ledger.reports.progress("other").has_unpriced
+    assert not ledger.reports.progress("spring").has_unpriced
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -180,10 +180,10 @@ def test_a_budget_that_is_set_here_and_kept_by_no_worker_is_told_of(keyed, postg
     settings = load_settings()
     with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
         assert not list(budgets.unkept(settings, ledger, NOW)), "no worker has told anything yet"
-        ledger.sync_accounts([shelf.account(name="maxapi-io")], NOW, daily_budget=100_000_000)
+        ledger.accounts.sync([shelf.account(name="maxapi-io")], daily_budget=100_000_000)
 
         overall, account = budgets.unkept(settings, ledger, NOW)
-        ledger.sync_accounts(limits_of(settings), NOW, daily_budget=budget_of(settings.daily_budget))
+        ledger.accounts.sync(limits_of(settings), daily_budget=budget_of(settings.daily_budget))
 
         assert "$25.00 in these settings, $100.00 is what workers keep" in overall
         assert "account maxapi-io: $0.00 in these settings, none is what workers keep" in account
@@ -194,7 +194,7 @@ def test_submit_says_so_before_it_asks(keyed, postgres_ledger_url, tmp_path):
     keyed.setenv("LIGHTFAST_DATABASE_URL", postgres_ledger_url)
     keyed.setenv("LIGHTFAST_DAILY_BUDGET", "25")
     with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
-        ledger.sync_accounts([shelf.account(name="maxapi-io")], NOW)
+        ledger.accounts.sync([shelf.account(name="maxapi-io")])
     (tmp_path / "more.csv").write_text("key,prompt\na,a lamp\n")
 
     done = CliRunner().invoke(app, ["submit", "more.csv", "--to", str(tmp_path / "out")])
@@ -207,7 +207,7 @@ async def test_a_start_that_changes_what_other_workers_keep_says_so(keyed, postg
     keyed.setenv("LIGHTFAST_DATABASE_URL", postgres_ledger_url)
     services = build(load_settings())
     try:
-        services.ledger.sync_accounts([shelf.account(name="maxapi-io")], NOW, daily_budget=PRICE)
+        services.ledger.accounts.sync([shelf.account(name="maxapi-io")], daily_budget=PRICE)
         with structlog.testing.capture_logs() as events:
             await Worker(services).start()
     finally:

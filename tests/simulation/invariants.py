@@ -359,8 +359,8 @@ class Watch:
 
     def _goes_on(self, batch: str) -> str | None:
         world = self.world
-        progress = world.office.progress(batch, world.true_now())
-        standing = RunState(progress=progress, accounts=world.office.accounts(), now=world.true_now())
+        progress = world.office.reports.progress(batch, world.true_now())
+        standing = RunState(progress=progress, accounts=world.office.accounts.all(), now=world.true_now())
         if is_over(progress) or waits_for(standing) in MENDED_BY_PEOPLE:
             return None
         return f"{batch}: {dict(progress.jobs)}, waits for {waits_for(standing)}"
@@ -377,7 +377,7 @@ class Watch:
     def nothing_is_held(self) -> None:
         """Once everything unknown was resolved."""
         held = self.world.raw.execute("SELECT key FROM jobs WHERE state = 'held'").fetchall()
-        if held or self.world.office.unknown():
+        if held or self.world.office.unknowns.all():
             self.fault("what is resolved is held no more", str(held))
 
     def _demand_answers_on_record(self) -> None:

@@ -12,9 +12,10 @@ from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
 from jobs.ledger.claims import fair_share, submits
 from jobs.ledger.claims.values import Claim
+from jobs.ledger.claims.verbs import ClaimVerbs
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.ledger.database.schema import shares as share_table
-from jobs.ledger.ledger import Ledger, RecordEffects
+from jobs.ledger.facts.verbs import FactVerbs, RecordEffects
 from jobs.policy import doubts
 from jobs.states import BatchState, ImageState
 from providers.types import Kind
@@ -35,33 +36,33 @@ def without_intent(patch: pytest.MonkeyPatch) -> None:
     def claim_submits(tx: Any, name: str, now: float, terms: submits.Terms) -> Claim:
         raise Undone(decide(tx, name, now, terms))
 
-    def claimed(self: Ledger, account: str, now: float, **terms: Any) -> Claim:
+    def claimed(self: ClaimVerbs, account: str, now: float, **terms: Any) -> Claim:
         try:
             return ask(self, account, now, **terms)
         except Undone as undone:
             return undone.claim
 
-    decide, ask = submits.claim_submits, Ledger.claim_submits
+    decide, ask = submits.claim_submits, ClaimVerbs.submits
     patch.setattr(submits, "claim_submits", claim_submits)
-    patch.setattr(Ledger, "claim_submits", claimed)
+    patch.setattr(ClaimVerbs, "submits", claimed)
 
 
 def without_facts_above_leases(patch: pytest.MonkeyPatch) -> None:
     """A fact that comes when the lease is over is nobody's any more."""
 
-    def recorded(self: Ledger, facts: Sequence[Fact], now: float) -> RecordEffects:
+    def recorded(self: FactVerbs, facts: Sequence[Fact]) -> RecordEffects:
         mine = [fact for fact in facts if isinstance(fact, AttemptFact)]
         with self._database.writing() as tx:
             wanted = select(attempts.c.id).where(
                 attempts.c.id.in_([fact.attempt_id for fact in mine]),
                 attempts.c.task_id.is_(None),
-                attempts.c.lease_until <= now,
+                attempts.c.lease_until <= self._database._world.true_now(),
             )
             late = set(tx.execute(wanted).scalars())
-        return record(self, [fact for fact in facts if getattr(fact, "attempt_id", None) not in late], now)
+        return record(self, [fact for fact in facts if getattr(fact, "attempt_id", None) not in late])
 
-    record = Ledger.record
-    patch.setattr(Ledger, "record", recorded)
+    record = FactVerbs.record
+    patch.setattr(FactVerbs, "record", recorded)
 
 
 def without_lease_check(patch: pytest.MonkeyPatch) -> None:

@@ -69,13 +69,13 @@ class Person:
             world.hire()
         if world.rng.random() < 0.5:
             for name in world.settings.accounts:
-                world.office.wake_account(name, world.true_now())
+                world.office.accounts.wake(name, world.true_now())
         if world.rng.random() < 0.7:
-            world.office.lift_stop()
+            world.office.emergency_stop.lift()
         for batch in world.batches:
-            found = world.office.find_batch(batch)
+            found = world.office.batches.find(batch)
             if found is not None and found.state is BatchState.PAUSED and world.rng.random() < 0.7:
-                world.office.resume(batch, world.true_now())
+                world.office.batches.resume(batch, world.true_now())
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -178,21 +178,23 @@ class Person:
     def _pause(self) -> None:
         world, batch = self.world, self._some_batch()
         world.say("pause", batch)
-        world.office.pause(batch, "on your word", world.true_now())
+        world.office.batches.pause(batch, "on your word")
         if world.rng.random() < 0.8:
-            world.timeline.after(world.rng.uniform(1, 300), lambda: world.office.resume(batch, world.true_now()))
+            world.timeline.after(
+                world.rng.uniform(1, 300), lambda: world.office.batches.resume(batch, world.true_now())
+            )
 
     def _stop_all(self) -> None:
         world = self.world
         world.say("pause --all")
-        world.office.stop_all(world.true_now(), "person@office")
+        world.office.emergency_stop.begin(world.true_now(), "person@office")
         if world.rng.random() < 0.8:
-            world.timeline.after(world.rng.uniform(1, 300), world.office.lift_stop)
+            world.timeline.after(world.rng.uniform(1, 300), world.office.emergency_stop.lift)
 
     def _cancel(self) -> None:
         batch = self._some_batch()
         self.world.say("cancel", batch)
-        self.world.office.cancel(batch, self.world.true_now())
+        self.world.office.batches.cancel(batch)
 
     def _redo(self) -> None:
         world, batch = self.world, self._some_batch()
@@ -200,14 +202,14 @@ class Person:
         mine = [key for key in keys if key.startswith(f"{batch}-")]
         chosen = world.rng.sample(mine, min(len(mine), world.rng.randrange(1, 4)))
         world.say("redo", *chosen)
-        world.office.redo(batch, [(key, None) for key in chosen], world.true_now())
+        world.office.batches.redo(batch, [(key, None) for key in chosen], world.true_now())
 
     def _retry(self) -> None:
         world, batch = self.world, self._some_batch()
         kept = "SELECT attempt_id, COUNT(*) FROM images WHERE state <> 'missing' GROUP BY attempt_id"
         lost = "SELECT attempt_id FROM images WHERE state = 'lost' AND NOT surplus"
         before, lost_before = dict(world.raw.execute(kept)), {row[0] for row in world.raw.execute(lost)}
-        count = world.office.retry(batch, world.true_now(), error=world.rng.choice((None, None, "moderation")))
+        count = world.office.batches.retry(batch, world.true_now(), error=world.rng.choice((None, None, "moderation")))
         after, lost_after = dict(world.raw.execute(kept)), {row[0] for row in world.raw.execute(lost)}
         self.aside.update({attempt: before[attempt] - after.get(attempt, 0) for attempt in before})
         self.made_anew |= lost_before - lost_after
@@ -215,18 +217,18 @@ class Person:
 
     def _budget(self) -> None:
         world, batch = self.world, self._some_batch()
-        found = world.office.find_batch(batch)
+        found = world.office.batches.find(batch)
         if found is not None and found.budget is not None:
             more = found.budget + world.rng.choice((20_000, 200_000))
             world.say("budget", batch, more)
-            world.office.agree(batch, more, more)
+            world.office.batches.agree(batch, more, more)
             world.watch.budget_is(batch, more)
 
     def _resolve(self) -> None:
         """Somebody looks at what is unknown and decides; who says "found" has looked at the provider's own list."""
         world = self.world
         rng = world.rng
-        for one in world.office.unknown():
+        for one in world.office.unknowns.all():
             if rng.random() < 0.3:
                 continue
             tasks = world.model.by_attempt.get(one.attempt_id, [])
@@ -237,6 +239,6 @@ class Person:
         world = self.world
         world.say("resolve", attempt_id, how, task_id)
         try:
-            world.office.resolve_unknown([attempt_id], how, world.true_now(), task_id)
+            world.office.unknowns.resolve([attempt_id], how, world.true_now(), task_id)
         except BadInput as refused:
             world.say("refused:", refused)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import OperationalError
 
 from jobs.ledger.claims.values import Claim, Intent
+from jobs.ledger.claims.verbs import ClaimVerbs
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.ledger import Ledger
@@ -141,6 +142,32 @@ class Wire(Database):
         return rng.choice(("rolled back", "committed"))
 
 
+class SimClaims(ClaimVerbs):
+    """The real claims; the world hears of them."""
+
+    def __init__(self, real: ClaimVerbs, world: World, process: Process | None) -> None:
+        super().__init__(real._database, real._accounts, real._journal)
+        self._world = world
+        self._process = process
+
+    def submits(self, account: str, now: float, **terms: Any) -> Claim:
+        watch = self._world.watch
+        before = watch.claims.begins(account, now)
+        try:
+            claim = super().submits(account, now, **terms)
+        except BaseException:
+            watch.claims.is_lost(account)
+            raise
+        watch.claims.made(account, self._process, before, now, claim)
+        for intent in claim.intents:
+            watch.claimed(intent, terms["lease"])
+        if claim.intents and self._world.office.emergency_stop.current() is not None:
+            watch.fault("nothing is claimed while all is stopped", f"{account}: {len(claim.intents)} submits")
+        if claim.intents and self._process is not None:
+            self._process.notice("claimed")
+        return claim
+
+
 class SimLedger(Ledger):
     """The real ledger; its clock is the world's, and the world hears of claims."""
 
@@ -148,33 +175,16 @@ class SimLedger(Ledger):
         super().__init__(Wire(world, process))
         self._world = world
         self._machine = machine
-        self._process = process
-        self.routes = world.elsewhere
+        self.facts.routes = world.elsewhere
         if world.local:
-            self._departures = SendJournal(path=world.folder / "departures")
+            self._journal = self.claims._journal = SendJournal(path=world.folder / "departures")
+        self.claims = SimClaims(self.claims, world, process)
 
     def clock_offset(self) -> float:
         if self._world.local:
             return 0.0
         self._database._demand_up()  # type: ignore[attr-defined]
         return self._world.true_now() - self._machine.wall()
-
-    def claim_submits(self, account: str, now: float, **terms: Any) -> Claim:
-        watch = self._world.watch
-        before = watch.claims.begins(account, now)
-        try:
-            claim = super().claim_submits(account, now, **terms)
-        except BaseException:
-            watch.claims.is_lost(account)
-            raise
-        watch.claims.made(account, self._process, before, now, claim)
-        for intent in claim.intents:
-            watch.claimed(intent, terms["lease"])
-        if claim.intents and self._world.office.stopped() is not None:
-            watch.fault("nothing is claimed while all is stopped", f"{account}: {len(claim.intents)} submits")
-        if claim.intents and self._process is not None:
-            self._process.notice("claimed")
-        return claim
 
 
 class SimWakeups(Wakeups):

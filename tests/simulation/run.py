@@ -111,7 +111,7 @@ def _live(world: World) -> None:
 
 def _resolve_all(world: World) -> None:
     """Somebody pays for all that is unknown again; then nothing is held any more."""
-    for one in world.office.unknown():
+    for one in world.office.unknowns.all():
         world.person.resolve(one.attempt_id, "pay-again")
     world.timeline.run(lambda: _over(world) or (_is_time(world) and world.watch.settled()), world.timeline.now + CALM)
     if not world.watch.faults:

@@ -183,9 +183,7 @@ class World(Roads):
         if usual:
             self.watch.database_fails()
         self.office = SimLedger(self, None, self.machines[0] if self.local else Machine(self))
-        self.office.sync_accounts(
-            limits_of(self.settings), self.true_now(), daily_budget=budget_of(self.settings.daily_budget)
-        )
+        self.office.accounts.sync(limits_of(self.settings), daily_budget=budget_of(self.settings.daily_budget))
         self.batches: list[str] = []
         self.dests = self._dests()
         self.buckets = {dest: Bucket(self, dest) for dest in sorted(set(self.dests.values()))}
@@ -285,7 +283,7 @@ class World(Roads):
             replace(row, key=f"{name}-{row.key}", path=f"{name}/{name}-{row.key}/{{index}}.{{ext}}") for row in rows
         ]
         keyed = [_with_prompt(row) for row in keyed]
-        self.office.record_manifest(new, keyed, now=self.true_now())
+        self.office.batches.record_manifest(new, keyed, now=self.true_now())
         self.watch.budget_is(name, budget)
         if rng.random() < 0.2:
             place = f"{name}/{rng.choice(keyed).key}/0.png"
@@ -398,9 +396,9 @@ class World(Roads):
         body = orjson.dumps({"code": 0, "data": {**self.model.io_data(told, self.timeline.now), "taskId": said}})
         token = str(task.callback).rpartition("/")[2]
         named = read_callback(body)
-        if not self.office.is_callback_token(token) or named is None or self.database.down:
+        if not self.office.hints.is_token(token) or named is None or self.database.down:
             return
-        lane = self.office.hear(token, named, self.true_now())
+        lane = self.office.hints.hear(token, named, self.true_now())
         self.say("callback", task.attempt_id, said, lane)
         if lane is not None:
             for process in self.processes:

@@ -29,7 +29,7 @@ def soak_budget(folder: Path) -> Findings:
         money = sum(task["money_micros"] for task in stage.box.tasks())
         found.show("workers", len(stage.running.workers))
         found.show("sandbox charged", f"${money / 1e6:.2f}", must=BUDGET - PRICE < money <= BUDGET)
-        charged = stage.ledger.progress(NAME).batch.charged
+        charged = stage.ledger.reports.progress(NAME).batch.charged
         found.show("ledger charged", f"${charged / 1e6:.2f}", must=charged == money)
     return found
 
@@ -37,7 +37,7 @@ def soak_budget(folder: Path) -> Findings:
 def _wait_until_still(ledger: Ledger) -> None:
     end, still_since = time.monotonic() + PATIENCE, time.monotonic()
     while time.monotonic() - still_since < STILL:
-        progress = ledger.progress(NAME)
+        progress = ledger.reports.progress(NAME)
         if progress.images_in_flight or progress.images_generated or not progress.images_stored:
             still_since = time.monotonic()
         if time.monotonic() > end:

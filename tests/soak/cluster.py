@@ -120,7 +120,7 @@ def _kill_server(server: servers.Server, chance: random.Random) -> None:
 def is_over(ledger: Ledger) -> bool:
     """Each row is done or held, and no image waits."""
     try:
-        progress = ledger.progress(NAME)
+        progress = ledger.reports.progress(NAME)
     except Exception:  # noqa: BLE001  PostgreSQL is coming back
         return False
     ended = progress.jobs.get(JobState.DONE, 0) + progress.jobs.get(JobState.HELD, 0)
@@ -131,7 +131,7 @@ def wait_until_over(ledger: Ledger) -> None:
     end = time.monotonic() + PATIENCE
     while not is_over(ledger):
         if time.monotonic() > end:
-            raise RuntimeError(f"not over: {ledger.progress(NAME)}")
+            raise RuntimeError(f"not over: {ledger.reports.progress(NAME)}")
         time.sleep(1)
 
 

@@ -149,7 +149,7 @@ def _made(folder: Path, rows: int) -> bool:
         return False
     ledger = open_ledger(f"sqlite:///{address}")
     try:
-        return ledger.find_batch(NAME) is not None and ledger.progress(NAME).images_generated == rows
+        return ledger.batches.find(NAME) is not None and ledger.reports.progress(NAME).images_generated == rows
     finally:
         ledger.close()
 

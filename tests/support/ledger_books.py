@@ -20,17 +20,17 @@ IDENTITIES = re.findall(r"^(\w+) = ([\w +]+)$", PAGE, re.MULTILINE)
 
 def check_money(ledger: Ledger) -> Money:
     """Every sum comes out: those of the page, those of the batches, and those counted row by row."""
-    entries = ledger.money()
+    entries = ledger.reports.money()
     for sums in (total(entries), *(part for by in _WAYS for part in grouped(entries, by).values())):
         assert sums.closes
         amounts = {name: getattr(sums, name) for name in (*asdict(sums), "at_risk")}
         for left, right in IDENTITIES:
             assert amounts[left] == sum(amounts[word] for word in right.split(" + ")), (left, amounts)
     for batch, sums in grouped(entries, lambda entry: entry.batch).items():
-        assert ledger.money(batch)[0].batch == batch
-        on_record = ledger.find_batch(batch)
+        assert ledger.reports.money(batch)[0].batch == batch
+        on_record = ledger.batches.find(batch)
         assert (on_record.reserved, on_record.charged) == (sums.in_flight + sums.unknown, sums.charged)
-        assert ledger.at_risk(batch)[1] == sums.at_risk, "every command tells the same money at risk"
+        assert ledger.reports.at_risk(batch)[1] == sums.at_risk, "every command tells the same money at risk"
     assert total(entries) == _by_hand(ledger)
     return total(entries)
 

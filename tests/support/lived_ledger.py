@@ -37,34 +37,34 @@ def unclear(intent):
 
 
 def end_copies(ledger, count, *, stored):
-    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=count)
+    due, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=count)
     assert len(due) == count
     for image in due:
         size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
         checked = ImageChecked(image_id=image.image_id, object_path="a/0.png", sha256="ab", **size)
         end = ImageStored(image_id=image.image_id, at=NOW)
         gone = ImageLost(image_id=image.image_id, at=NOW, code="link_dead", message="404")
-        ledger.record([checked, end] if stored else [gone], NOW)
+        ledger.facts.record([checked, end] if stored else [gone])
 
 
 def live(ledger: Ledger) -> None:
     """Sixteen rows that met everything: one thing each, in the order of their keys."""
     unpriced = [stocked_ledger.priced(stocked_ledger.row(15), None)]
     stocked_ledger.stock(ledger, [*stocked_ledger.rows(14), stocked_ledger.row(14, n=4), *unpriced])
-    one = ledger.claim_submits("main", NOW, lease=90).intents
+    one = ledger.claims.submits("main", NOW, lease=90).intents
     assert len(one) == 16
-    ledger.record([accepted(one[0]), succeeded(one[0])], NOW)
+    ledger.facts.record([accepted(one[0]), succeeded(one[0])])
     end_copies(ledger, 1, stored=True)
-    ledger.record([accepted(one[1]), succeeded(one[1])], NOW)
+    ledger.facts.record([accepted(one[1]), succeeded(one[1])])
     end_copies(ledger, 1, stored=False)
-    ledger.record([accepted(intent) for intent in one[2:9]], NOW)
-    ledger.record([succeeded(one[2]), succeeded(one[3], 3)], NOW)  # waiting; with two more than were asked
-    ledger.record([failed(one[4]), failed(one[5], charged=True)], NOW)
-    ledger.record([failed(one[6], code="task_forgotten", forgotten=True)], NOW)
-    ledger.record([unclear(intent) for intent in one[9:12]], NOW)
-    ledger.resolve_unknown([one[9].attempt_id], "give-up", NOW)
-    ledger.resolve_unknown([one[10].attempt_id], "pay-again", NOW)
-    ledger.record([succeeded(one[10])], NOW)  # paid after all: surplus
+    ledger.facts.record([accepted(intent) for intent in one[2:9]])
+    ledger.facts.record([succeeded(one[2]), succeeded(one[3], 3)])  # waiting; with two more than were asked
+    ledger.facts.record([failed(one[4]), failed(one[5], charged=True)])
+    ledger.facts.record([failed(one[6], code="task_forgotten", forgotten=True)])
+    ledger.facts.record([unclear(intent) for intent in one[9:12]])
+    ledger.unknowns.resolve([one[9].attempt_id], "give-up", NOW)
+    ledger.unknowns.resolve([one[10].attempt_id], "pay-again", NOW)
+    ledger.facts.record([succeeded(one[10])])  # paid after all: surplus
     refusal = {"kind": Kind.PERMANENT, "code": "invalid_parameters", "message": "no"}
-    ledger.record([SubmitRefused(attempt_id=one[12].attempt_id, at=NOW, **refusal)], NOW)
-    ledger.record([accepted(one[14]), succeeded(one[14], 3), succeeded(one[15])], NOW)
+    ledger.facts.record([SubmitRefused(attempt_id=one[12].attempt_id, at=NOW, **refusal)])
+    ledger.facts.record([accepted(one[14]), succeeded(one[14], 3), succeeded(one[15])])

@@ -53,11 +53,11 @@ class World:
         return Intake(manifest=manifest, options=options, catalog=Catalog.load(), ledger=self.ledger, **changes)
 
     def look(self, lines, name="spring", **changes):
-        return survey(self.intake(lines, name, **changes), self.ledger.find_batch(name), [MAIN])
+        return survey(self.intake(lines, name, **changes), self.ledger.batches.find(name), [MAIN])
 
     def take(self, lines, name="spring", *, sandbox=False, **changes):
         intake = self.intake(lines, name, sandbox=sandbox, **changes)
-        seen = survey(intake, self.ledger.find_batch(name), [MAIN])
+        seen = survey(intake, self.ledger.batches.find(name), [MAIN])
         bound = {"dest": f"/d/{name}", "path": "{batch}/{key}/{index}.{ext}", "sandbox": sandbox}
         record(intake, seen, NewBatch(name=name, columns=seen.columns, source="m.csv", **bound), NOW)
         return seen

@@ -30,8 +30,8 @@ def services_at(folder: Path, url: str) -> Services:
 
 
 def prepare(services: Services, folder: Path, count: int) -> None:
-    if services.ledger.find_batch("b") is None:
-        services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+    if services.ledger.batches.find("b") is None:
+        services.ledger.accounts.sync(limits_of(services.settings))
         rows = [dataclasses.replace(row(number), pixels=(1024, 1024)) for number in range(count)]
         stock(services, folder, rows)
 

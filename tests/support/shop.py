@@ -49,7 +49,7 @@ def open_shop(folder, dest):
     """A ledger: lamp has two images, vase was refused, sofa is unknown, rug was skipped, desk waits."""
     now = time.time()
     ledger = open_ledger(f"sqlite:///{folder / 'lightfast.db'}")
-    ledger.sync_accounts([AccountLimits(name="main", provider="maxapi.io", submits_per_second=50.0)], now)
+    ledger.accounts.sync([AccountLimits(name="main", provider="maxapi.io", submits_per_second=50.0)])
     rows = [
         a_row(0, "lamp", n=2),
         a_row(1, "vase"),
@@ -60,7 +60,7 @@ def open_shop(folder, dest):
     batch = NewBatch(
         name="shop", dest=str(dest), path="", columns=("key", "Title"), source="shop.csv", budget=1_000_000
     )
-    ledger.record_manifest(batch, rows, now=now)
+    ledger.batches.record_manifest(batch, rows, now=now)
     _live(ledger, dest, now)
     ledger.close()
 
@@ -68,7 +68,7 @@ def open_shop(folder, dest):
 def _live(ledger, dest, now):
     intents = {}
     while len(intents) < 4:  # one provider task makes one image here
-        claim = ledger.claim_submits("main", now, lease=60.0, at_most=1, ahead=5.0)
+        claim = ledger.claims.submits("main", now, lease=60.0, at_most=1, ahead=5.0)
         intents |= {(intent.key, intent.slots): intent for intent in claim.intents}
         now += 1.0
     for (key, slots), intent in sorted(intents.items()):
@@ -76,22 +76,22 @@ def _live(ledger, dest, now):
             _store(ledger, dest, intent, slots[0], now)
     refused = {"kind": Kind.MODERATION, "code": "moderation", "message": "rejected: public figure"}
     vase, sofa = intents["vase", (0,)].attempt_id, intents["sofa", (0,)].attempt_id
-    ledger.record([SubmitRefused(attempt_id=vase, at=now, **refused)], now)
-    ledger.record([SubmitUnclear(attempt_id=sofa, at=now, code="outcome_unknown", message="it broke [red]")], now)
+    ledger.facts.record([SubmitRefused(attempt_id=vase, at=now, **refused)])
+    ledger.facts.record([SubmitUnclear(attempt_id=sofa, at=now, code="outcome_unknown", message="it broke [red]")])
     pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
-    ledger.record([AccountPaused(account="main", at=now, **pause)], now)
+    ledger.facts.record([AccountPaused(account="main", at=now, **pause)])
 
 
 def _store(ledger, dest, intent, slot, now):
     task = f"task-{slot}"
     accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id=task, poll_path=None, next_poll_at=now + 5)
     made = MadeImage(link=Link(url="https://cdn.example/1.png"), spool=None, expires_at=now + 3600)
-    ledger.record([accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=now + 9, images=(made,))], now)
-    (copy,), _ = ledger.claim_copies(now + 10, holder="me", lease=60.0, at_most=1)
+    ledger.facts.record([accepted, TaskSucceeded(attempt_id=intent.attempt_id, at=now + 9, images=(made,))])
+    (copy,), _ = ledger.claims.copies(now + 10, holder="me", lease=60.0, at_most=1)
     path = f"shop/lamp/{slot}.png"
     facts = {"sha256": "cd" * 32, "bytes": 1234, "width": PIXELS[0], "height": PIXELS[1], "format": "png"}
     checked = ImageChecked(image_id=copy.image_id, object_path=path, **facts)
-    ledger.record([checked, ImageStored(image_id=copy.image_id, at=now + 11)], now)
+    ledger.facts.record([checked, ImageStored(image_id=copy.image_id, at=now + 11)])
     (dest / path).parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", PIXELS, "teal").save(dest / path)
 

@@ -52,14 +52,14 @@ def account(**changes: object) -> AccountLimits:
 
 
 def stock(ledger: Ledger, manifest: list[Row], *, limits: AccountLimits | None = None, **batch: object) -> Batch:
-    ledger.sync_accounts([limits or account()], NOW)
-    return ledger.record_manifest(new_batch(**batch), manifest, now=NOW)
+    ledger.accounts.sync([limits or account()])
+    return ledger.batches.record_manifest(new_batch(**batch), manifest, now=NOW)
 
 
 def claim(ledger: Ledger, now: float, *, times: int = 1, ahead: float = 0.25, at_most: int = 64) -> int:
     claimed = 0
     for _ in range(times):
-        claimed += len(ledger.claim_submits("main", now, lease=90, at_most=at_most, ahead=ahead).intents)
+        claimed += len(ledger.claims.submits("main", now, lease=90, at_most=at_most, ahead=ahead).intents)
     return claimed
 
 

@@ -138,7 +138,7 @@ async def close_all() -> None:
 
 def world(tmp_path: Path, http: Provider, *, timings: Timings | None = None, **changes: Any) -> Services:
     services = build(settings(tmp_path, **changes), clock=clock_here(), timings=timings)
-    services.ledger.sync_accounts(limits_of(services.settings), services.clock.now())
+    services.ledger.accounts.sync(limits_of(services.settings))
     _opened.append(dataclasses.replace(services, http=http))  # type: ignore[arg-type]
     return _opened[-1]
 
@@ -163,4 +163,6 @@ def row(position: int, *, n: int = 1, max_n: int = 10, path: str | None = None) 
 
 def stock(services: Services, tmp_path: Path, rows: list[Row], **batch: Any) -> None:
     values = {"name": "b", "dest": str(tmp_path / "dest"), "path": "{batch}/{key}/{index}.{ext}", "columns": ()}
-    services.ledger.record_manifest(NewBatch(**{**values, "source": "b.csv", **batch}), rows, now=services.clock.now())
+    services.ledger.batches.record_manifest(
+        NewBatch(**{**values, "source": "b.csv", **batch}), rows, now=services.clock.now()
+    )

@@ -123,7 +123,7 @@ class CallbackBuffer:
     def _tell(self, ledger: Ledger, hints: list[Hint]) -> bool:
         """Whether these hints are done with: written, or not to be written by anybody."""
         try:
-            for lane in ledger.hear_all(hints, self._clock() + self._offset):
+            for lane in ledger.hints.hear_all(hints, self._clock() + self._offset):
                 self._wake(lane)
         except Exception as trouble:  # noqa: BLE001  hints that cannot be written are worth nothing
             emit("hints_not_written", level="warning", hints=len(hints), problem=repr(trouble)[:300])

@@ -32,7 +32,7 @@ async def hear(buffer: CallbackBuffer, token: str, request: Request) -> int:
     ledger = await buffer.ledger()
     if ledger is None:
         return AWAY
-    if not ledger.is_callback_token(token):
+    if not ledger.hints.is_token(token):
         return NOT_OURS
     body = await _body(request)
     if isinstance(body, int):

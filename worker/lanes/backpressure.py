@@ -39,7 +39,7 @@ class BackpressureMonitor:
         """Looks and tells, whatever of it is due; cheap when nothing is."""
         services = self.services
         for dest in services.destinations.recovered():
-            await services.executors.write(services.ledger.hasten_copies, dest, services.clock.now())
+            await services.executors.write(services.ledger.destinations.hasten_copies, dest, services.clock.now())
         if services.clock.now() >= self._next_look:
             await self._look()
         await self.tell()
@@ -51,7 +51,7 @@ class BackpressureMonitor:
         wrong = tuple(sorted([*self._refusing(), *self._behind.values()], key=lambda one: (one.dest, one.kind)))
         if wrong == self._said and not (wrong and now - self._said_at >= REPEAT_EVERY):
             return
-        await services.executors.write(services.ledger.say_troubles, services.holder, wrong, now)
+        await services.executors.write(services.ledger.destinations.say_troubles, services.holder, wrong, now)
         ended = {trouble.dest for trouble in self._said} - {trouble.dest for trouble in wrong}
         self._said, self._said_at = wrong, now
         if ended:
@@ -72,7 +72,9 @@ class BackpressureMonitor:
         services = self.services
         now = services.clock.now()
         self._next_look = now + LOOK_EVERY
-        backlogs, took = await services.executors.read(timed, services.clock, lambda: services.ledger.backlogs(now))
+        backlogs, took = await services.executors.read(
+            timed, services.clock, lambda: services.ledger.destinations.backlogs(now)
+        )
         self._next_look = now + max(LOOK_EVERY, took / LOOKING_SHARE)
         for dest in {*backlogs, *self._judged}:
             self._judge(dest, backlogs.get(dest, Backlog()), now)

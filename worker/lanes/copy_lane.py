@@ -33,7 +33,7 @@ class CopyLane(Lane):
         if len(self.on_its_way) >= enough:
             return None  # enough at hand; the first that is done wakes the lane
         due, next_at = await services.executors.write(
-            services.ledger.claim_copies,
+            services.ledger.claims.copies,
             services.clock.now(),
             holder=services.holder,
             lease=copy.LEASE,

@@ -40,7 +40,7 @@ async def run_once(services: Services) -> MaintenanceCounts:
     """One sweep; safe at any time, in any number of processes at once."""
     services.clock.offset = await services.executors.read(services.ledger.clock_offset)
     replayed = await replay(services)
-    swept = await services.executors.write(services.ledger.sweep, services.clock.now())
+    swept = await services.executors.write(services.ledger.facts.sweep, services.clock.now())
     for lane in swept.wakeups:
         services.wakeups.wake(lane)
     if swept.unknown:
@@ -57,7 +57,7 @@ async def _pay_again(services: Services) -> None:
     if settings.on_unknown != "pay-again" or settings.unknown_budget <= 0:
         return
     budget = round(settings.unknown_budget * MICROS)
-    settled = await services.executors.write(services.ledger.pay_unknown_again, services.clock.now(), budget)
+    settled = await services.executors.write(services.ledger.unknowns.pay_again, services.clock.now(), budget)
     if settled:
         emit("unknown_paid_again", level="warning", count=settled)
         for account in services.accounts:
@@ -66,7 +66,7 @@ async def _pay_again(services: Services) -> None:
 
 async def _fail_over(services: Services) -> None:
     """Rows that wait where nothing is taken, of batches that may go elsewhere."""
-    moved = await services.executors.write(services.ledger.fail_over, services.clock.now())
+    moved = await services.executors.write(services.ledger.facts.fail_over, services.clock.now())
     if moved:
         emit("rows_moved", level="warning", count=moved)
         for account in services.accounts:
@@ -77,7 +77,7 @@ async def _pause_hopeless(services: Services) -> None:
     """On SQLite the one run judges its batch itself, and sooner."""
     if services.ledger.is_sqlite:
         return
-    for batch, code in await services.executors.write(services.ledger.pause_hopeless):
+    for batch, code in await services.executors.write(services.ledger.batches.pause_hopeless):
         emit("batch_paused_itself", level="warning", batch=batch, code=code)
 
 
@@ -87,5 +87,5 @@ async def replay(services: Services) -> int:
 
 
 def _record(services: Services, facts: Sequence[Fact]) -> None:
-    recorded = services.ledger.record(facts, services.clock.now())
+    recorded = services.ledger.facts.record(facts)
     emit("facts_replayed", lanes=sorted(recorded.wakeups))

@@ -31,13 +31,13 @@ class PollLane(Lane):
             return None  # the first that comes back wakes the lane
         if services.accounts[self.account].webhook_base_url:
             hints = await services.executors.write(
-                services.ledger.claim_hints, self.account, services.clock.now(), lease=hint.LEASE
+                services.ledger.hints.claim, self.account, services.clock.now(), lease=hint.LEASE
             )
             for one in hints:  # may make polls due
                 self.start(hint.look_into(services, one), most=most)
         await services.poll_scheduler.refresh()
         due, next_at = await services.executors.write(
-            services.ledger.claim_polls,
+            services.ledger.claims.polls,
             self.account,
             services.clock.now(),
             lease=poll.LEASE,

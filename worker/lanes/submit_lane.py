@@ -42,7 +42,7 @@ class SubmitLane(Lane):
     def _claim_or_give_back(self, now: float, lease: float) -> Claim:
         """On a writer's thread. A ledger that was locked may answer when the worker has ended: nobody would send."""
         services = self.services
-        claim = services.ledger.claim_submits(
+        claim = services.ledger.claims.submits(
             self.account,
             now,
             lease=lease,
@@ -52,7 +52,7 @@ class SubmitLane(Lane):
             holder=services.holder,
         )
         if self.closed and claim.intents:
-            services.ledger.record([submit.given_back(intent, now) for intent in claim.intents], now)
+            services.ledger.facts.record([submit.given_back(intent, now) for intent in claim.intents])
         return claim
 
     def send(self, attempt: submit.ClaimedSubmit) -> None:

@@ -67,9 +67,7 @@ class Worker:
         settings = services.settings
         await self._tell_of_other_budgets(now)
         daily_budget = budget_of(settings.daily_budget)
-        await services.executors.write(
-            services.ledger.sync_accounts, limits_of(settings), now, daily_budget=daily_budget
-        )
+        await services.executors.write(services.ledger.accounts.sync, limits_of(settings), daily_budget=daily_budget)
         await maintenance.replay(services)
 
     async def _tell_of_other_budgets(self, now: float) -> None:
@@ -186,7 +184,7 @@ class Worker:
         services.clock.offset = await services.executors.read(services.ledger.clock_offset)
         now = services.clock.now()
         looked_at = now - max(self.since_looks().values(), default=0.0)
-        await services.executors.write(services.ledger.touch_worker, services.holder, now, looked_at)
+        await services.executors.write(services.ledger.workers.touch, services.holder, now, looked_at)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -245,5 +243,5 @@ class Worker:
     async def _money(self, attempt_ids: set[int]) -> int:
         if not attempt_ids:
             return 0
-        listed = await self.services.executors.read(self.services.ledger.unknown)
+        listed = await self.services.executors.read(self.services.ledger.unknowns.all)
         return sum(one.money for one in listed if one.attempt_id in attempt_ids)

@@ -207,7 +207,7 @@ class _Run:
             return
         emit("batch_paused_itself", level="warning", batch=self.name, code=code)
         why = f"over half of the rows that ended failed with {code}"
-        await services.executors.write(services.ledger.pause, self.name, why, services.clock.now())
+        await services.executors.write(services.ledger.batches.pause, self.name, why)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -222,7 +222,7 @@ _LOCKED = (
 
 
 def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Account]]:
-    return ledger.progress(name, now), ledger.accounts()
+    return ledger.reports.progress(name, now), ledger.accounts.all()
 
 
 def _unwritable(services: Services) -> str | None:

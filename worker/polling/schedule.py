@@ -70,10 +70,10 @@ class PollScheduler:
         if now < self._look_at:
             return
         self._look_at = now + self.timings.durations_every
-        self._known = await self.executors.read(self.ledger.durations)
+        self._known = await self.executors.read(self.ledger.accounts.durations)
         if any(account.webhook_base_url for account in self.accounts.values()):
             since = self.clock.now() - CALLED_FOR
-            self._called_back = await self.executors.read(self.ledger.called_back, since)
+            self._called_back = await self.executors.read(self.ledger.hints.called_back, since)
         for kind, known in self._known.items():
             if kind.account in self.accounts and self._learns(kind.account):
                 await self._replan(kind, known)

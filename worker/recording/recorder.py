@@ -141,7 +141,7 @@ class Recorder:
             self._tidy()
 
     async def _commit(self, facts: Sequence[Fact]) -> None:
-        recorded = await self.executors.write(self.ledger.record, facts, self.clock.now())
+        recorded = await self.executors.write(self.ledger.facts.record, facts)
         for failing in recorded.stopped:
             emit("nothing_can_be_stored", level="warning", **_about(failing))
         for failing in recorded.mended:
@@ -206,7 +206,7 @@ class Recorder:
 
     async def _ledger_takes_writes(self) -> bool:
         try:
-            await self.executors.write(self.ledger.touch_worker, "recorder", self.clock.now())
+            await self.executors.write(self.ledger.workers.touch, "recorder", self.clock.now())
         except Exception:  # noqa: BLE001  any failure is a no
             return False
         return True

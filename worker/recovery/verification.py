@@ -78,7 +78,7 @@ async def copy_now(services: Services, batch: str, image_ids: Collection[int]) -
     while waiting and services.clock.now() < end:
         now = services.clock.now()
         due, _ = await services.executors.write(
-            services.ledger.claim_copies, now, holder=services.holder, lease=LEASE, at_most=COPIES, only=batch
+            services.ledger.claims.copies, now, holder=services.holder, lease=LEASE, at_most=COPIES, only=batch
         )
         await asyncio.gather(*(copy(services, each) for each in due))
         if not due:
@@ -89,5 +89,5 @@ async def copy_now(services: Services, batch: str, image_ids: Collection[int]) -
 
 
 async def _waiting(services: Services, ids: list[int]) -> int:
-    found = await services.executors.read(services.ledger.states_of_images, ids)
+    found = await services.executors.read(services.ledger.images.states, ids)
     return found[ImageState.GENERATED]

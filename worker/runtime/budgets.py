@@ -28,10 +28,10 @@ class Differing:
 
 def differing(settings: Settings, ledger: Ledger, now: float) -> list[Differing]:
     """Every daily budget that differs; none where no process has told the ledger of its settings yet."""
-    known = {account.name for account in ledger.accounts()}
+    known = {account.name for account in ledger.accounts.all()}
     if not known:
         return []
-    kept = {limit.account: limit.budget for limit in ledger.daily_budgets(now)}
+    kept = {limit.account: limit.budget for limit in ledger.accounts.daily_budgets(now)}
     here: dict[str | None, int | None] = {None: budget_of(settings.daily_budget)}
     here |= {name: budget_of(account.daily_budget) for name, account in settings.accounts.items()}
     return [

@@ -34,6 +34,6 @@ class StopCheck:
         async with self._looking:
             began = self.clock.boot()
             if began - self._looked_at > FRESH:
-                self.is_stopped = await self.executors.read(self.ledger.stopped) is not None
+                self.is_stopped = await self.executors.read(self.ledger.emergency_stop.current) is not None
                 self._looked_at = began
         return self.is_stopped

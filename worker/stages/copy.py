@@ -285,7 +285,7 @@ async def record_images_in_doubt(services: Services) -> None:
     verification = services.destinations.verification
     if images := verification.to_copy_again:
         reasons = dict.fromkeys(images, "its destination was found not to keep what it takes")
-        await services.executors.write(services.ledger.copy_again, reasons, services.clock.now())
+        await services.executors.write(services.ledger.images.copy_again, reasons, services.clock.now())
         verification.recorded(images)
 
 

@@ -23,7 +23,7 @@ def callback_url(services: Services, account: str, attempt_id: int) -> str:
     mine = services.accounts[account]
     if mine.provider != PROVIDER or not mine.webhook_base_url:
         return ""
-    return mine.webhook_base_url.rstrip("/") + PATH + services.ledger.callback_token(attempt_id)
+    return mine.webhook_base_url.rstrip("/") + PATH + services.ledger.hints.token(attempt_id)
 
 
 async def look_into(services: Services, due: DueHint) -> None:
@@ -40,10 +40,10 @@ async def look_into(services: Services, due: DueHint) -> None:
         await services.recorder.record(
             SubmitAccepted(attempt_id=due.attempt_id, at=now, task_id=due.task_id, poll_path=None, next_poll_at=now)
         )
-        await services.executors.write(services.ledger.drop_hints, [(due.attempt_id, due.task_id)])
+        await services.executors.write(services.ledger.hints.drop, [(due.attempt_id, due.task_id)])
     else:
         emit("callback_named_another_task", level="warning", attempt_id=due.attempt_id, task_id=due.task_id)
-        await services.executors.write(services.ledger.refute_hints, [(due.attempt_id, due.task_id)])
+        await services.executors.write(services.ledger.hints.refute, [(due.attempt_id, due.task_id)])
 
 
 async def _ask(services: Services, due: DueHint) -> Exchange:

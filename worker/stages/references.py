@@ -178,7 +178,7 @@ async def _at(services: Services, dest: str, reference: str, work: Callable[[Sto
 async def _dest(services: Services, intent: Intent) -> str:
     known = services.destinations.of_batches
     if intent.batch_id not in known:
-        known[intent.batch_id] = await services.executors.read(services.ledger.dest_of, intent.batch_id)
+        known[intent.batch_id] = await services.executors.read(services.ledger.batches.dest_of, intent.batch_id)
     return known[intent.batch_id]
 
 

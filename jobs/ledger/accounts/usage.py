@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.ledger.accounts import durations
-from jobs.ledger.accounts.values import LearntLimits, Use
+from jobs.ledger.accounts.places import in_flight, most_in_flight, submit_rate
+from jobs.ledger.accounts.poll_rate import poll_rate
+from jobs.ledger.accounts.values import Account, LearntLimits, Use
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, jobs
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.endings import Silence
@@ -17,6 +19,31 @@ from jobs.states import BatchState
 MINUTE = 60.0
 #: An account's newest attempts, of which those of the last minute are counted: more than any rate makes in one.
 _NEWEST = 10_000
+
+
+def all_accounts(tx: Connection) -> list[Account]:
+    """The configured accounts, by name."""
+    rows = tx.execute(select(accounts).where(accounts.c.configured).order_by(accounts.c.name)).all()
+    found = durations.found(tx)
+    return [_as_account(row, in_flight(tx, row.id), found.get(row.id, (0, 0.0))) for row in rows]
+
+
+def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
+    return Account(
+        name=row.name,
+        provider=row.provider,
+        submits_per_second=submit_rate(row),
+        polls_per_second=poll_rate(row),
+        max_in_flight=most_in_flight(row),
+        in_flight=flying,
+        paused_until=row.paused_until,
+        paused_code=row.paused_code,
+        paused_message=row.paused_message,
+        throttled=row.throttled,
+        polls_made=row.polls_made,
+        tasks_found=found[0],
+        lateness_sum=found[1],
+    )
 
 
 def uses(tx: Connection, now: float) -> dict[str, Use]:

@@ -36,6 +36,11 @@ def resume(tx: Connection, name: str, now: float) -> None:
     copy_failures.try_again(tx, batch_id_of(tx, name), now)
 
 
+def retry_copies(tx: Connection, name: str, now: float) -> None:
+    """Copies that failed are tried now, and once more those that waited for a person."""
+    copy_failures.try_again(tx, batch_id_of(tx, name), now)
+
+
 def agree(tx: Connection, name: str, agreed: int, budget: int | None) -> None:
     """Notes the money the user has agreed to in all, and the budget."""
     tx.execute(update(batches).where(batches.c.name == name).values(agreed=agreed, budget=budget))

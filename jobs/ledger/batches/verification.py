@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from jobs.facts import ImageLost, ReuseGone
+from jobs.ledger.batches.batches import batch_id_of
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.database.events import event_row, job_event, write_events
 from jobs.ledger.database.job_state import derive_jobs
@@ -35,8 +36,9 @@ def kept(tx: Connection, batch_id: int, after: int) -> list[StoredCopy]:
     return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
 
 
-def named(tx: Connection, batch_id: int) -> dict[str, int]:
+def named(tx: Connection, name: str) -> dict[str, int]:
     """How many stored images of a batch are only named, by the destination where they lie."""
+    batch_id = batch_id_of(tx, name)
     mine = (images.c.batch_id == batch_id, images.c.state == ImageState.STORED.value, images.c.lies_at.is_not(None))
     counted = select(images.c.lies_at, func.count()).where(*mine).group_by(images.c.lies_at)
     return dict(map(tuple, tx.execute(counted.order_by(images.c.lies_at))))
@@ -87,12 +89,13 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
     return len(rows)
 
 
-def awaited(tx: Connection, batch_id: int, keys: Sequence[str], now: float) -> list[AwaitedImage]:
+def awaited(tx: Connection, name: str, keys: Sequence[str], now: float) -> list[AwaitedImage]:
     """The paid images of these rows that are not stored yet, whatever their revision."""
     joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(images, jobs.c.key, COST_OF_IMAGE.label("price")).select_from(joined)
-    mine = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), images.c.state == ImageState.GENERATED.value)
-    return [_as_awaited(row, now) for row in tx.execute(wanted.where(*mine).order_by(jobs.c.position, images.c.slot))]
+    mine = (jobs.c.batch_id == batch_id_of(tx, name), jobs.c.key.in_(keys))
+    wanted = wanted.where(*mine, images.c.state == ImageState.GENERATED.value)
+    return [_as_awaited(row, now) for row in tx.execute(wanted.order_by(jobs.c.position, images.c.slot))]
 
 
 def _as_awaited(row: Any, now: float) -> AwaitedImage:

@@ -33,6 +33,7 @@ from jobs.ledger.accounts.places import in_flight, lock_account, most_in_flight,
 from jobs.ledger.claims import copy_stops, fair_share
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
 from jobs.ledger.claims.values import Claim, Intent
+from jobs.ledger.database import server
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
@@ -53,12 +54,16 @@ class Terms:
     only: str | None  # the one batch that may spend; None: every active batch, by fair share
     holder: str | None  # the process that claims
     provider: str | None = None  # where it thinks that the account is; None: it was not told
+    may_have_moved: bool = False  # whether the server tells where it comes from
 
 
 def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     """Commits the intent to send: attempts `submitting`, their slots taken, their cost reserved, their time given."""
     account = lock_account(tx, name)
-    if (rest := _rest(account, now, terms.provider)) is not None:
+    # Asked each time, on the claim's own connection: a server may be replaced while we hold one through a pooler.
+    moved = terms.may_have_moved and server.has_moved(tx)
+    rest = math.inf if moved else _rest(account, now, terms.provider)
+    if rest is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
     places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
     room = _room(tx, account, min(terms.at_most, places), now)

@@ -14,10 +14,10 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -65,6 +65,9 @@ _ANEW = 5
 #: The advisory lock under which an empty PostgreSQL schema is made: "lightfast" as a number.
 _BIRTH_LOCK = 0x6C696768
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 
 @dataclass(slots=True, kw_only=True)
 class Database:
@@ -75,6 +78,7 @@ class Database:
     reader: Engine
     path: Path | None
     existed: bool = True
+    tells_origin: bool = False  # whether the server says where it comes from; see `server`
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -93,6 +97,27 @@ class Database:
         """A reading transaction with one consistent view."""
         with self.reader.begin() as connection:
             yield connection
+
+    def write(self, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Runs `work` in one writing transaction; again from its beginning after a deadlock or a lost connection.
+
+        Raises:
+            DBAPIError: The database is away, or refuses what `work` writes.
+        """
+        tries = 0
+        while True:
+            try:
+                with self.writing() as tx:
+                    return work(tx, *args, **kwargs)
+            except DBAPIError as error:
+                tries += 1
+                if not retried(error, tries):
+                    raise
+
+    def read(self, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Runs `work` in one reading transaction."""
+        with self.reading() as tx:
+            return work(tx, *args, **kwargs)
 
     def close(self) -> None:
         """Closes every connection."""

@@ -12,10 +12,7 @@ import orjson
 from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.facts import CHARGE_ESTIMATED
-from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop
-from jobs.ledger.accounts.places import in_flight, most_in_flight, submit_rate
-from jobs.ledger.accounts.poll_rate import poll_rate
-from jobs.ledger.accounts.values import Account
+from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, usage
 from jobs.ledger.batches.batches import as_batch
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
@@ -23,7 +20,8 @@ from jobs.ledger.claims import copy_stops, reuse
 from jobs.ledger.database.events import history
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
 from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
-from jobs.ledger.reports.values import AttemptStory, Event, Progress, Result, StoredImage, Story, StuckImage
+from jobs.ledger.reports import token_costs
+from jobs.ledger.reports.values import AttemptStory, Event, Learnt, Progress, Result, StoredImage, Story, StuckImage
 from jobs.policy.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, ImageState, JobState
 from providers.registry import PROVIDERS
@@ -37,29 +35,9 @@ _NAMED = 5
 _PACE_SAMPLE = 50
 
 
-def all_accounts(tx: Connection) -> list[Account]:
-    """The configured accounts, by name."""
-    rows = tx.execute(select(accounts).where(accounts.c.configured).order_by(accounts.c.name)).all()
-    found = durations.found(tx)
-    return [_as_account(row, in_flight(tx, row.id), found.get(row.id, (0, 0.0))) for row in rows]
-
-
-def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
-    return Account(
-        name=row.name,
-        provider=row.provider,
-        submits_per_second=submit_rate(row),
-        polls_per_second=poll_rate(row),
-        max_in_flight=most_in_flight(row),
-        in_flight=flying,
-        paused_until=row.paused_until,
-        paused_code=row.paused_code,
-        paused_message=row.paused_message,
-        throttled=row.throttled,
-        polls_made=row.polls_made,
-        tasks_found=found[0],
-        lateness_sum=found[1],
-    )
+def learnt(tx: Connection) -> Learnt:
+    """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
+    return Learnt(limits=usage.learnt(tx), durations=durations.known(tx), costs=token_costs.known(tx))
 
 
 # -- progress ------------------------------------------------------------------------------------------------------

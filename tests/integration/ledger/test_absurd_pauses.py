@@ -23,35 +23,35 @@ YEAR_33715 = 1e12
 
 def paused(ledger, until, count=2):
     stock(ledger, rows(count))
-    ledger.record([AccountPaused(account="main", at=NOW, until=until, code=THROTTLED[1], message="429")], NOW)
+    ledger.facts.record([AccountPaused(account="main", at=NOW, until=until, code=THROTTLED[1], message="429")])
 
 
 @pytest.mark.parametrize("until", [YEAR_33715, NOW + 2 * 86_400])
 def test_an_account_that_rests_beyond_all_reason_probes_with_one_submit_and_is_awake_again(ledger, until):
     paused(ledger, until)
 
-    (probe,) = ledger.claim_submits("main", NOW, lease=90).intents
-    assert not ledger.claim_submits("main", NOW + 1, lease=90).intents, "one probe at a time"
+    (probe,) = ledger.claims.submits("main", NOW, lease=90).intents
+    assert not ledger.claims.submits("main", NOW + 1, lease=90).intents, "one probe at a time"
 
     taken = SubmitAccepted(attempt_id=probe.attempt_id, at=NOW + 2, task_id="t", poll_path=None, next_poll_at=NOW + 9)
-    ledger.record([taken], NOW + 2)
-    assert ledger.accounts()[0].paused_until is None
-    assert len(ledger.claim_submits("main", NOW + 3, lease=90).intents) == 1
+    ledger.facts.record([taken])
+    assert ledger.accounts.all()[0].paused_until is None
+    assert len(ledger.claims.submits("main", NOW + 3, lease=90).intents) == 1
 
 
 @pytest.mark.parametrize("until", [math.inf, NOW + 86_000])
 def test_a_rest_within_reason_and_one_for_a_person_hold(ledger, until):
     paused(ledger, until)
 
-    assert not ledger.claim_submits("main", NOW, lease=90).intents
-    assert ledger.accounts()[0].rests_until(NOW) == until
+    assert not ledger.claims.submits("main", NOW, lease=90).intents
+    assert ledger.accounts.all()[0].rests_until(NOW) == until
 
 
 def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
     paused(ledger, YEAR_33715)
-    (account,) = ledger.accounts()
+    (account,) = ledger.accounts.all()
 
-    page = _page(AccountsReport([account], [], NOW, ledger.uses(NOW)), Settings())
+    page = _page(AccountsReport([account], [], NOW, ledger.accounts.usage(NOW)), Settings())
 
     assert account.rests_until(NOW) is None
     assert any("awake" in line for line, _ in page)

@@ -33,26 +33,26 @@ def test_the_page_names_the_sums_that_are_checked():
 
 def test_what_was_lost_stays_lost_when_it_is_made_again(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (first,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([accepted(first), succeeded(first)], NOW)
+    (first,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([accepted(first), succeeded(first)])
     end_copies(ledger, 1, stored=False)
-    assert ledger.retry("spring", NOW) == 1
-    (again,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([succeeded(again)], NOW)
+    assert ledger.batches.retry("spring", NOW) == 1
+    (again,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([succeeded(again)])
     end_copies(ledger, 1, stored=True)
 
     money = check_money(ledger)
 
     assert (money.lost, money.stored, money.charged) == (PRICE, PRICE, 2 * PRICE)
-    assert ledger.progress("spring").images_lost == 0
-    assert ledger.progress("spring").lost_money == PRICE
+    assert ledger.reports.progress("spring").images_lost == 0
+    assert ledger.reports.progress("spring").lost_money == PRICE
 
 
 def test_the_audit_has_one_line_an_attempt_and_the_same_sums(lived, monkeypatch):
     monkeypatch.setattr("jobs.ledger.reports.money.PAGE", 5)
     tally = Tally()
 
-    lines = list(tally.count(lived.audit("spring", "main", NOW, NOW + 1)))
+    lines = list(tally.count(lived.reports.audit("spring", "main", NOW, NOW + 1)))
 
     money = check_money(lived)
     assert [line.key for line in lines] == [f"k{number}" for number in range(16)]
@@ -64,12 +64,17 @@ def test_the_audit_has_one_line_an_attempt_and_the_same_sums(lived, monkeypatch)
     assert (tally.unknown, tally.in_flight, tally.surplus) == (money.unknown, money.in_flight, money.surplus)
     assert (tally.given_up, tally.undelivered, tally.forgotten) == (PRICE, PRICE, PRICE)
     assert (tally.failed, tally.short, tally.unpriced) == (PRICE, PRICE, 1)
-    assert list(lived.audit(account="other")) == list(lived.audit(since=NOW + 1)) == list(lived.audit(until=NOW)) == []
+    assert (
+        list(lived.reports.audit(account="other"))
+        == list(lived.reports.audit(since=NOW + 1))
+        == list(lived.reports.audit(until=NOW))
+        == []
+    )
 
 
 def test_an_invoice_is_explained_as_far_as_nobody_knows_better(lived):
     tally = Tally()
-    list(tally.count(lived.audit()))
+    list(tally.count(lived.reports.audit()))
 
     assert tally.most - tally.least == 3 * PRICE + PRICE + 3 * PRICE
     assert [tally.beyond(amount) for amount in (tally.least, tally.charged, tally.most)] == [0, 0, 0]

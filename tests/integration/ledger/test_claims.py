@@ -66,7 +66,7 @@ def test_a_cap_of_fifty_in_flight_is_reached_and_never_crossed(crowd):
     stocked_ledger.stock(ledger, stocked_ledger.rows(300), limits=stocked_ledger.account(max_in_flight=50))
 
     assert claim_at_once(url) == 50
-    assert ledger.accounts()[0].in_flight == 50
+    assert ledger.accounts.all()[0].in_flight == 50
     ledger.close()
 
 
@@ -85,7 +85,7 @@ def test_a_budget_is_used_to_the_last_image_and_never_crossed(crowd):
     stocked_ledger.stock(ledger, stocked_ledger.rows(300), budget=33 * PRICE + 1, allow_partial=True)
 
     assert claim_at_once(url) == 33
-    assert ledger.progress("spring").batch.reserved == 33 * PRICE
+    assert ledger.reports.progress("spring").batch.reserved == 33 * PRICE
     ledger.close()
 
 
@@ -121,40 +121,40 @@ def test_without_the_accounts_row_lock_the_cap_is_crossed(postgres_ledger_url, m
 
 def test_the_places_of_a_worker_that_fell_silent_are_free_again(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(5), limits=stocked_ledger.account(max_in_flight=2))
-    ledger.touch_worker("killed", NOW)
-    assert len(ledger.claim_submits("main", NOW, lease=900, holder="killed").intents) == 2
+    ledger.workers.touch("killed", NOW)
+    assert len(ledger.claims.submits("main", NOW, lease=900, holder="killed").intents) == 2
 
-    assert ledger.claim_submits("main", NOW + 19, lease=900, holder="other").intents == ()
-    assert len(ledger.claim_submits("main", NOW + 21, lease=900, holder="other").intents) == 2
+    assert ledger.claims.submits("main", NOW + 19, lease=900, holder="other").intents == ()
+    assert len(ledger.claims.submits("main", NOW + 21, lease=900, holder="other").intents) == 2
 
 
 def test_nobody_counts_as_silent_for_a_time_in_which_the_claimer_was_silent_too(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(5), limits=stocked_ledger.account(max_in_flight=2))
     for name in ("one", "other"):
-        ledger.touch_worker(name, NOW)
-    assert len(ledger.claim_submits("main", NOW, lease=900, holder="one").intents) == 2
+        ledger.workers.touch(name, NOW)
+    assert len(ledger.claims.submits("main", NOW, lease=900, holder="one").intents) == 2
 
     after_an_outage = NOW + 60
 
-    assert ledger.claim_submits("main", after_an_outage, lease=900, holder="one").intents == ()
-    assert ledger.claim_submits("main", after_an_outage, lease=900, holder="other").intents == ()
+    assert ledger.claims.submits("main", after_an_outage, lease=900, holder="one").intents == ()
+    assert ledger.claims.submits("main", after_an_outage, lease=900, holder="other").intents == ()
 
 
 def test_a_claim_leaves_an_intent_that_names_its_slots_and_reserves_its_cost(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1, n=3, max_n=2))
 
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
 
     assert [intent.slots for intent in intents] == [(0, 1), (2,)]
     assert all(intent.lease_until == NOW + 90 for intent in intents)
-    assert ledger.progress("spring").batch.reserved == 3 * PRICE
+    assert ledger.reports.progress("spring").batch.reserved == 3 * PRICE
     assert stocked_ledger.claim(ledger, NOW + 1) == 0  # nothing is claimed twice
 
 
 def test_the_last_money_of_a_budget_buys_fewer_images_of_a_row(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2, n=4), budget=6 * PRICE, allow_partial=True)
 
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
 
     assert [intent.n for intent in intents] == [4, 2]
 
@@ -162,7 +162,7 @@ def test_the_last_money_of_a_budget_buys_fewer_images_of_a_row(ledger):
 def test_permits_are_spent_evenly(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(10), limits=stocked_ledger.account(submits_per_second=10))
 
-    claim = ledger.claim_submits("main", NOW, lease=90)
+    claim = ledger.claims.submits("main", NOW, lease=90)
 
     assert [intent.send_at for intent in claim.intents] == pytest.approx([NOW, NOW + 0.1, NOW + 0.2])
     assert claim.next_at == pytest.approx(NOW + 0.25)
@@ -170,9 +170,9 @@ def test_permits_are_spent_evenly(ledger):
 
 def test_two_batches_get_half_each_though_one_is_a_hundred_times_as_long(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1000), name="long")
-    ledger.record_manifest(stocked_ledger.new_batch("short"), stocked_ledger.rows(10), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch("short"), stocked_ledger.rows(10), now=NOW)
 
-    batches = [intent.batch_id for intent in ledger.claim_submits("main", NOW, lease=90, at_most=10).intents]
+    batches = [intent.batch_id for intent in ledger.claims.submits("main", NOW, lease=90, at_most=10).intents]
 
     assert sorted(batches).count(batches[0]) == 5
 
@@ -180,9 +180,9 @@ def test_two_batches_get_half_each_though_one_is_a_hundred_times_as_long(ledger)
 def test_a_batch_that_comes_late_starts_level_with_the_others(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200), name="early")
     stocked_ledger.claim(ledger, NOW, times=2, at_most=50)
-    late = ledger.record_manifest(stocked_ledger.new_batch("late"), stocked_ledger.rows(200), now=NOW)
+    late = ledger.batches.record_manifest(stocked_ledger.new_batch("late"), stocked_ledger.rows(200), now=NOW)
 
-    batches = [intent.batch_id for intent in ledger.claim_submits("main", NOW, lease=90, at_most=10).intents]
+    batches = [intent.batch_id for intent in ledger.claims.submits("main", NOW, lease=90, at_most=10).intents]
 
     assert batches.count(late.id) == 5
 
@@ -191,62 +191,62 @@ def test_a_batch_whose_budget_is_used_leaves_its_share_to_the_others(ledger):
     stocked_ledger.stock(
         ledger, stocked_ledger.rows(5), name="poor", budget=0, limits=stocked_ledger.account(max_in_flight=1)
     )
-    ledger.record_manifest(stocked_ledger.new_batch("rich"), stocked_ledger.rows(5), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch("rich"), stocked_ledger.rows(5), now=NOW)
 
-    claimed = ledger.claim_submits("main", NOW, lease=90).intents
+    claimed = ledger.claims.submits("main", NOW, lease=90).intents
 
     assert [intent.key for intent in claimed] == ["k0"]
-    assert ledger.progress("rich").batch.reserved == PRICE
+    assert ledger.reports.progress("rich").batch.reserved == PRICE
 
 
 def test_a_run_of_one_batch_spends_for_no_other(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3), name="left-unfinished")
-    mine = ledger.record_manifest(stocked_ledger.new_batch("mine"), stocked_ledger.rows(2), now=NOW)
+    mine = ledger.batches.record_manifest(stocked_ledger.new_batch("mine"), stocked_ledger.rows(2), now=NOW)
 
-    intents = ledger.claim_submits("main", NOW, lease=90, only="mine").intents
+    intents = ledger.claims.submits("main", NOW, lease=90, only="mine").intents
 
     assert {intent.batch_id for intent in intents} == {mine.id}
-    assert ledger.progress("left-unfinished").jobs == {JobState.READY: 3}
+    assert ledger.reports.progress("left-unfinished").jobs == {JobState.READY: 3}
 
 
 def test_a_paused_batch_is_not_claimed_from_until_it_is_resumed(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    ledger.pause("spring", "by hand", NOW)
+    ledger.batches.pause("spring", "by hand")
     assert stocked_ledger.claim(ledger, NOW) == 0
 
-    ledger.resume("spring", NOW)
+    ledger.batches.resume("spring", NOW)
 
     assert stocked_ledger.claim(ledger, NOW) == 3
 
 
 def test_an_account_without_balance_rests_and_its_jobs_stay_ready(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(5))
-    (first, *_) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
+    (first, *_) = ledger.claims.submits("main", NOW, lease=90, at_most=1).intents
 
-    ledger.record([_refused(first, Kind.ACCOUNT, "no_balance")], NOW)
+    ledger.facts.record([_refused(first, Kind.ACCOUNT, "no_balance")])
 
     assert stocked_ledger.claim(ledger, NOW + 1) == 0
-    assert ledger.progress("spring").jobs == {JobState.READY: 5}
-    assert ledger.accounts()[0].paused_code == "no_balance"
+    assert ledger.reports.progress("spring").jobs == {JobState.READY: 5}
+    assert ledger.accounts.all()[0].paused_code == "no_balance"
 
 
 def test_after_its_rest_an_account_is_probed_with_one_submit_and_then_goes_on(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(5))
-    (first, *_) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
-    ledger.record([_refused(first, Kind.ACCOUNT, "no_balance")], NOW)
+    (first, *_) = ledger.claims.submits("main", NOW, lease=90, at_most=1).intents
+    ledger.facts.record([_refused(first, Kind.ACCOUNT, "no_balance")])
 
-    (probe,) = ledger.claim_submits("main", NOW + 61, lease=90).intents
+    (probe,) = ledger.claims.submits("main", NOW + 61, lease=90).intents
     assert stocked_ledger.claim(ledger, NOW + 61) == 0
-    ledger.record([_accepted(probe)], NOW + 62)
+    ledger.facts.record([_accepted(probe)])
 
     assert stocked_ledger.claim(ledger, NOW + 62) == 4
 
 
 def test_three_unclear_answers_running_bring_the_account_to_one_probe_at_a_time(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(20))
-    intents = ledger.claim_submits("main", NOW, lease=90, at_most=3).intents
+    intents = ledger.claims.submits("main", NOW, lease=90, at_most=3).intents
 
-    ledger.record([_unclear(intent) for intent in intents], NOW)
+    ledger.facts.record([_unclear(intent) for intent in intents])
 
     assert stocked_ledger.claim(ledger, NOW + 1) == 0
     assert stocked_ledger.claim(ledger, NOW + 400, times=3) == 1
@@ -256,11 +256,11 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(8), limits=stocked_ledger.account(submits_per_second=None))
     intents = []
     while len(intents) < 4:
-        intents += ledger.claim_submits("main", NOW + len(intents), lease=900).intents
+        intents += ledger.claims.submits("main", NOW + len(intents), lease=900).intents
 
-    ledger.record([_refused(intent, Kind.THROTTLED, "rate_limited", retry_after=7) for intent in intents], NOW + 9)
+    ledger.facts.record([_refused(intent, Kind.THROTTLED, "rate_limited", retry_after=7) for intent in intents])
 
-    (account,) = ledger.accounts()
+    (account,) = ledger.accounts.all()
     assert account.throttled == 4
     assert account.paused_until == NOW + 7
     assert account.submits_per_second == adaptive_limits.USED_PART * adaptive_limits.FIRST_GUESS * 1.0  # cut once
@@ -268,38 +268,38 @@ def test_a_whole_group_of_429_cools_the_account_down_once(ledger):
 
 def test_polls_are_claimed_when_due_and_only_once(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([_accepted(intent, poll_at=NOW + 10 * n) for n, intent in enumerate(intents)], NOW)
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([_accepted(intent, poll_at=NOW + 10 * n) for n, intent in enumerate(intents)])
 
-    due, next_at = ledger.claim_polls("main", NOW + 1, lease=60)
+    due, next_at = ledger.claims.polls("main", NOW + 1, lease=60)
 
     assert [poll.attempt_id for poll in due] == [intents[0].attempt_id]
     assert next_at == NOW + 10
-    assert ledger.claim_polls("main", NOW + 1, lease=60)[0] == []
+    assert ledger.claims.polls("main", NOW + 1, lease=60)[0] == []
 
 
 def test_the_image_whose_link_dies_first_is_copied_first(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
     lives = {intents[0].attempt_id: 300, intents[1].attempt_id: 100, intents[2].attempt_id: 200}
-    ledger.record([_accepted(intent) for intent in intents], NOW)
-    ledger.record([_succeeded(attempt_id, NOW + life) for attempt_id, life in lives.items()], NOW)
+    ledger.facts.record([_accepted(intent) for intent in intents])
+    ledger.facts.record([_succeeded(attempt_id, NOW + life) for attempt_id, life in lives.items()])
 
-    first, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=2)
-    rest, _ = ledger.claim_copies(NOW, holder="you", lease=60, at_most=2)
+    first, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=2)
+    rest, _ = ledger.claims.copies(NOW, holder="you", lease=60, at_most=2)
 
     assert [due.expires_at - NOW for due in [*first, *rest]] == [100, 200, 300]
 
 
 def test_the_copies_of_a_worker_that_fell_silent_are_made_by_another(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([_accepted(intent), _succeeded(intent.attempt_id, NOW + 5000)], NOW)
-    ledger.touch_worker("killed", NOW)
-    assert len(ledger.claim_copies(NOW, holder="killed", lease=600, at_most=5)[0]) == 1
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([_accepted(intent), _succeeded(intent.attempt_id, NOW + 5000)])
+    ledger.workers.touch("killed", NOW)
+    assert len(ledger.claims.copies(NOW, holder="killed", lease=600, at_most=5)[0]) == 1
 
-    assert ledger.claim_copies(NOW + 19, holder="other", lease=600, at_most=5)[0] == []
-    assert len(ledger.claim_copies(NOW + 21, holder="other", lease=600, at_most=5)[0]) == 1
+    assert ledger.claims.copies(NOW + 19, holder="other", lease=600, at_most=5)[0] == []
+    assert len(ledger.claims.copies(NOW + 21, holder="other", lease=600, at_most=5)[0]) == 1
 
 
 def _accepted(intent, poll_at=NOW):

@@ -25,9 +25,9 @@ DAY = 86_400.0
 def running(ledger):
     """Two provider tasks of account main."""
     stocked_ledger.stock(ledger, stocked_ledger.rows(3), limits=stocked_ledger.account(key_mark="first"))
-    intents = ledger.claim_submits("main", NOW, lease=90, at_most=2).intents
+    intents = ledger.claims.submits("main", NOW, lease=90, at_most=2).intents
     for intent in intents:
-        ledger.record([_accepted(intent)], NOW)
+        ledger.facts.record([_accepted(intent)])
     return intents
 
 
@@ -46,99 +46,99 @@ def _done(intent, at):
 
 def test_a_start_without_an_account_that_paid_work_needs_stops_and_names_it(ledger, running):
     with pytest.raises(BadInput, match=r"account main \(maxapi.io\) is no longer configured.*2 open.*\$0\.04") as stop:
-        ledger.sync_accounts([OTHER], NOW)
+        ledger.accounts.sync([OTHER])
 
     assert "MAXAPI_IO_API_KEY" in str(stop.value)
-    assert [account.name for account in ledger.accounts()] == ["main"]  # nothing was changed
+    assert [account.name for account in ledger.accounts.all()] == ["main"]  # nothing was changed
 
 
 def test_a_name_that_is_at_another_provider_now_stops_the_start(ledger, running):
     with pytest.raises(BadInput, match="is at apimaster now"):
-        ledger.sync_accounts([stocked_ledger.account(provider="apimaster")], NOW)
+        ledger.accounts.sync([stocked_ledger.account(provider="apimaster")])
 
 
 def test_once_its_work_has_ended_an_account_may_go(ledger, running):
-    ledger.record([_done(intent, NOW + 9) for intent in running], NOW + 9)
+    ledger.facts.record([_done(intent, NOW + 9) for intent in running])
 
-    ledger.sync_accounts([OTHER], NOW + 10)
+    ledger.accounts.sync([OTHER])
 
-    assert [account.name for account in ledger.accounts()] == ["spare"]
+    assert [account.name for account in ledger.accounts.all()] == ["spare"]
 
 
 def test_a_name_that_goes_to_another_provider_learns_its_limits_anew(ledger):
     undeclared = stocked_ledger.account(submits_per_second=None, max_in_flight=None)
     stocked_ledger.stock(ledger, stocked_ledger.rows(40), limits=undeclared)
     for now in (NOW + turn / 5 for turn in range(100)):
-        for intent in ledger.claim_submits("main", now, lease=90, at_most=10).intents:
-            ledger.record([_accepted(intent, now)], now)
-            ledger.record([_done(intent, now)], now)
-    (grown,) = ledger.accounts()
-    ledger.sync_accounts([undeclared], NOW)
-    assert ledger.accounts() == [grown]
+        for intent in ledger.claims.submits("main", now, lease=90, at_most=10).intents:
+            ledger.facts.record([_accepted(intent, now)])
+            ledger.facts.record([_done(intent, now)])
+    (grown,) = ledger.accounts.all()
+    ledger.accounts.sync([undeclared])
+    assert ledger.accounts.all() == [grown]
 
-    ledger.sync_accounts([dataclasses.replace(undeclared, provider="apimaster")], NOW)
+    ledger.accounts.sync([dataclasses.replace(undeclared, provider="apimaster")])
 
-    (fresh,) = ledger.accounts()
+    (fresh,) = ledger.accounts.all()
     assert grown.submits_per_second > fresh.submits_per_second == FIRST_SUBMITS_PER_SECOND
-    assert (fresh.max_in_flight, ledger.uses(NOW)["main"].rate_top) == (FIRST_IN_FLIGHT, None)
+    assert (fresh.max_in_flight, ledger.accounts.usage(NOW)["main"].rate_top) == (FIRST_IN_FLIGHT, None)
 
 
 def test_a_name_that_goes_to_another_provider_leaves_what_it_did_there(ledger, running):
-    ledger.record([_done(intent, NOW + 9) for intent in running], NOW + 9)
+    ledger.facts.record([_done(intent, NOW + 9) for intent in running])
     elsewhere = stocked_ledger.account(provider="apimaster")
 
-    ledger.sync_accounts([elsewhere], NOW + 10)
+    ledger.accounts.sync([elsewhere])
 
-    due, _ = ledger.claim_copies(NOW + 10, holder="me", lease=1, at_most=9)
+    due, _ = ledger.claims.copies(NOW + 10, holder="me", lease=1, at_most=9)
     assert {(one.provider, one.account) for one in due} == {("maxapi.io", "main (maxapi.io)")}
-    assert {(entry.account, entry.provider) for entry in ledger.money()} == {("main (maxapi.io)", "maxapi.io")}
-    ledger.sync_accounts([stocked_ledger.account()], NOW + 20)
-    assert {(entry.account, entry.provider) for entry in ledger.money()} == {("main", "maxapi.io")}
-    assert {one.account for one in ledger.claim_copies(NOW + 20, holder="me", lease=1, at_most=9)[0]} == {"main"}
+    assert {(entry.account, entry.provider) for entry in ledger.reports.money()} == {("main (maxapi.io)", "maxapi.io")}
+    ledger.accounts.sync([stocked_ledger.account()])
+    assert {(entry.account, entry.provider) for entry in ledger.reports.money()} == {("main", "maxapi.io")}
+    assert {one.account for one in ledger.claims.copies(NOW + 20, holder="me", lease=1, at_most=9)[0]} == {"main"}
 
 
 def test_what_is_found_at_the_provider_a_name_has_left_stops_the_start_until_it_is_back(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")], NOW)
-    ledger.sync_accounts([stocked_ledger.account(provider="apimaster")], NOW)
-    ledger.resolve_unknown([intent.attempt_id], "found", NOW, task_id="seen")
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")])
+    ledger.accounts.sync([stocked_ledger.account(provider="apimaster")])
+    ledger.unknowns.resolve([intent.attempt_id], "found", NOW, task_id="seen")
 
     with pytest.raises(
         BadInput, match=r"account main \(maxapi.io\) is at apimaster now.*\[accounts.main\] with provider"
     ):
-        ledger.sync_accounts([stocked_ledger.account(provider="apimaster")], NOW)
+        ledger.accounts.sync([stocked_ledger.account(provider="apimaster")])
 
-    ledger.sync_accounts([stocked_ledger.account()], NOW)
-    assert [due.task_id for due in ledger.claim_polls("main", NOW, lease=1)[0]] == ["seen"]
+    ledger.accounts.sync([stocked_ledger.account()])
+    assert [due.task_id for due in ledger.claims.polls("main", NOW, lease=1)[0]] == ["seen"]
 
 
 def test_a_process_that_knows_an_account_at_another_provider_is_given_nothing_of_it(ledger, ledger_url):
     stocked_ledger.stock(ledger, [dataclasses.replace(row, provider="apimaster") for row in stocked_ledger.rows(3)])
     with contextlib.closing(open_ledger(ledger_url)) as other:
-        other.sync_accounts([stocked_ledger.account(provider="apimaster")], NOW)
-        (intent,) = other.claim_submits("main", NOW, lease=90, at_most=1).intents
-        other.record([_accepted(intent)], NOW)
+        other.accounts.sync([stocked_ledger.account(provider="apimaster")])
+        (intent,) = other.claims.submits("main", NOW, lease=90, at_most=1).intents
+        other.facts.record([_accepted(intent)])
 
     assert stocked_ledger.claim(ledger, NOW) == 0
-    assert ledger.claim_polls("main", NOW, lease=1) == ([], None)
+    assert ledger.claims.polls("main", NOW, lease=1) == ([], None)
 
 
 def test_an_outcome_nobody_knows_needs_no_account(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")], NOW)
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="x", message="y")])
 
-    assert ledger.stranded([OTHER]) == []
+    assert ledger.accounts.stranded([OTHER]) == []
 
 
 def test_with_another_key_not_found_is_counted_from_the_beginning(ledger, running):
-    ledger.record([_missed(running[0], NOW)], NOW)
-    ledger.sync_accounts([stocked_ledger.account(key_mark="first")], NOW + 5)
-    (same, _), _ = ledger.claim_polls("main", NOW + 10, lease=1)
+    ledger.facts.record([_missed(running[0], NOW)])
+    ledger.accounts.sync([stocked_ledger.account(key_mark="first")])
+    (same, _), _ = ledger.claims.polls("main", NOW + 10, lease=1)
 
-    ledger.sync_accounts([stocked_ledger.account(key_mark="second")], NOW + 20)
-    polled, _ = ledger.claim_polls("main", NOW + 30, lease=1)
+    ledger.accounts.sync([stocked_ledger.account(key_mark="second")])
+    polled, _ = ledger.claims.polls("main", NOW + 30, lease=1)
 
     assert same.not_found_since == NOW
     assert [due.not_found_since for due in polled] == [None, None]
@@ -146,41 +146,41 @@ def test_with_another_key_not_found_is_counted_from_the_beginning(ledger, runnin
 
 @pytest.mark.parametrize(("code", "kept"), [("server_error", True), ("status_not_known", False), (None, False)])
 def test_an_answer_that_says_nothing_of_the_task_leaves_not_found_as_it_is(ledger, running, code, kept):
-    ledger.record([_missed(running[0], NOW)], NOW)
+    ledger.facts.record([_missed(running[0], NOW)])
     later = {"attempt_id": running[0].attempt_id, "at": NOW + 60, "next_poll_at": NOW + 60}
 
-    ledger.record([TaskStillRunning(**later, code=code, message="…")], NOW + 60)
+    ledger.facts.record([TaskStillRunning(**later, code=code, message="…")])
 
-    since = {due.attempt_id: due.not_found_since for due in ledger.claim_polls("main", NOW + 61, lease=1)[0]}
+    since = {due.attempt_id: due.not_found_since for due in ledger.claims.polls("main", NOW + 61, lease=1)[0]}
     assert since[running[0].attempt_id] == (NOW if kept else None)
 
 
 def test_a_poll_knows_when_the_provider_last_told_of_another_task(ledger, running):
-    assert [due.answered_at for due in ledger.claim_polls("main", NOW, lease=1)[0]] == [None, None]
+    assert [due.answered_at for due in ledger.claims.polls("main", NOW, lease=1)[0]] == [None, None]
 
-    ledger.record([_done(running[0], NOW + 50)], NOW + 50)
+    ledger.facts.record([_done(running[0], NOW + 50)])
 
-    ((due,), _) = ledger.claim_polls("main", NOW + 60, lease=1)
+    ((due,), _) = ledger.claims.polls("main", NOW + 60, lease=1)
     assert due.answered_at == NOW + 50
 
 
 def test_a_forgotten_task_is_no_sign_that_others_are_answered(ledger, running):
     gone = {"kind": Kind.PERMANENT, "code": "task_forgotten", "message": "404", "forgotten": True}
-    ledger.record([TaskFailed(attempt_id=running[0].attempt_id, at=NOW + 5, **gone)], NOW + 5)
+    ledger.facts.record([TaskFailed(attempt_id=running[0].attempt_id, at=NOW + 5, **gone)])
 
-    ((due,), _) = ledger.claim_polls("main", NOW + 60, lease=1)
+    ((due,), _) = ledger.claims.polls("main", NOW + 60, lease=1)
 
     assert due.answered_at is None
 
 
 def test_a_result_of_an_older_task_does_not_end_its_accounts_pause(ledger, running):
-    (last,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (last,) = ledger.claims.submits("main", NOW, lease=90).intents
     refusal = {"kind": Kind.ACCOUNT, "code": "no_balance", "message": "402"}
-    ledger.record([stock_refusal(last, **refusal)], NOW + 1)
+    ledger.facts.record([stock_refusal(last, **refusal)])
 
-    ledger.record([_done(intent, NOW + 2) for intent in running], NOW + 2)
+    ledger.facts.record([_done(intent, NOW + 2) for intent in running])
 
-    assert ledger.accounts()[0].paused_code == "no_balance"
+    assert ledger.accounts.all()[0].paused_code == "no_balance"
     assert stocked_ledger.claim(ledger, NOW + 3) == 0
 
 
@@ -194,13 +194,13 @@ def test_a_deadline_buys_nothing(ledger, running):
     """Thirty days of "processing": asked about, ever again, and neither failed nor bought anew."""
     for day in range(1, 31):
         now = NOW + day * DAY
-        due, _ = ledger.claim_polls("main", now, lease=30)
+        due, _ = ledger.claims.polls("main", now, lease=30)
         assert len(due) == 2
-        ledger.record([TaskStillRunning(attempt_id=d.attempt_id, at=now, next_poll_at=now + 600) for d in due], now)
-        ledger.sweep(now)
+        ledger.facts.record([TaskStillRunning(attempt_id=d.attempt_id, at=now, next_poll_at=now + 600) for d in due])
+        ledger.facts.sweep(now)
 
-    assert ledger.progress("spring").jobs == {JobState.WORKING: 2, JobState.READY: 1}
-    assert len(ledger.claim_submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
+    assert ledger.reports.progress("spring").jobs == {JobState.WORKING: 2, JobState.READY: 1}
+    assert len(ledger.claims.submits("main", NOW + 31 * DAY, lease=90).intents) == 1  # the row that was never sent
 
 
 @pytest.mark.parametrize(
@@ -210,16 +210,16 @@ def test_a_deadline_buys_nothing(ledger, running):
 )
 def test_workers_that_start_together_all_find_their_accounts(postgres_ledger_url, before):
     first = open_ledger(postgres_ledger_url)
-    first.sync_accounts(before, NOW)
+    first.accounts.sync(before)
     together, failed = threading.Barrier(8), []
     declared = [stocked_ledger.account(name=f"account-{number}") for number in range(20)]
 
     def start() -> None:
         ledger = open_ledger(postgres_ledger_url)
-        ledger.batches()  # connected
+        ledger.batches.all()  # connected
         together.wait()
         try:
-            ledger.sync_accounts(declared, NOW)
+            ledger.accounts.sync(declared)
         except Exception as error:  # noqa: BLE001  told below
             failed.append(error)
         ledger.close()
@@ -231,5 +231,5 @@ def test_workers_that_start_together_all_find_their_accounts(postgres_ledger_url
         thread.join()
 
     assert failed == []
-    assert len(first.accounts()) == 20
+    assert len(first.accounts.all()) == 20
     first.close()

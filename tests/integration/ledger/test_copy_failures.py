@@ -27,23 +27,23 @@ def buy(ledger, count, *, account="main", now=NOW, only=None):
     intents = []
     while len(intents) < count:
         wanted = {"lease": 90, "at_most": count - len(intents), "only": only}
-        claimed = ledger.claim_submits(account, now, **wanted).intents
+        claimed = ledger.claims.submits(account, now, **wanted).intents
         if not claimed:
             break
         intents += claimed
     taken = [dataclasses.replace(lived_ledger.accepted(one), task_id=f"task-{one.attempt_id}") for one in intents]
-    ledger.record(taken, now)
-    ledger.record([lived_ledger.succeeded(intent) for intent in intents], now)
+    ledger.facts.record(taken)
+    ledger.facts.record([lived_ledger.succeeded(intent) for intent in intents])
     return len(intents)
 
 
 def due(ledger, count, now=NOW):
-    return ledger.claim_copies(now, holder="me", lease=60, at_most=count)[0]
+    return ledger.claims.copies(now, holder="me", lease=60, at_most=count)[0]
 
 
 def fail(ledger, copies, code=HTML, now=NOW):
     told = {"at": now, "next_copy_at": now + 200, "code": code, "message": "HTML came"}
-    return ledger.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies], now)
+    return ledger.facts.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies])
 
 
 def store(ledger, copies, now=NOW):
@@ -52,7 +52,7 @@ def store(ledger, copies, now=NOW):
     for copy in copies:
         facts += [ImageChecked(image_id=copy.image_id, object_path=f"{copy.image_id}.png", **what)]
         facts += [ImageStored(image_id=copy.image_id, at=now)]
-    return ledger.record(facts, now)
+    return ledger.facts.record(facts)
 
 
 def buy_and_fail(ledger, count, **how):
@@ -63,12 +63,12 @@ def buy_and_fail(ledger, count, **how):
 def test_twenty_that_fail_in_a_row_stop_buying_and_say_whose_why_and_how_much(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200))
     buy_and_fail(ledger, ENOUGH - 1)
-    assert ledger.failing(NOW) == ()
+    assert ledger.claims.failing(NOW) == ()
 
     recorded = buy_and_fail(ledger, 1)
 
     assert buy(ledger, 1) == 0
-    (failing,) = ledger.failing(NOW)
+    (failing,) = ledger.claims.failing(NOW)
     assert recorded.stopped[0].account == "main"
     assert (failing.account, failing.provider, failing.provider_model, failing.dest) == (
         "main",
@@ -78,7 +78,7 @@ def test_twenty_that_fail_in_a_row_stop_buying_and_say_whose_why_and_how_much(le
     )
     assert (failing.images, failing.money) == (ENOUGH, ENOUGH * stocked_ledger.PRICE)
     assert (failing.code, failing.message, failing.since) == (HTML, "HTML came", NOW)
-    assert ledger.progress("spring", NOW).failing == (failing,)
+    assert ledger.reports.progress("spring", NOW).failing == (failing,)
 
 
 def test_it_is_on_record_so_whoever_comes_next_buys_nothing_either(sqlite_ledger_url):
@@ -100,7 +100,7 @@ def test_a_stored_image_ends_it_and_hastens_what_failed(ledger):
     assert [failing.images for failing in recorded.mended if failing.provider_model is None] == [ENOUGH]
     assert {"copy", "submit:main"} <= recorded.wakeups
     assert len(due(ledger, 100, NOW + 1)) == ENOUGH
-    assert ledger.failing(NOW) == ()
+    assert ledger.claims.failing(NOW) == ()
     assert buy(ledger, 1, now=NOW + 1) == 1
 
 
@@ -121,7 +121,7 @@ def test_what_is_stored_between_them_stops_nobody(ledger):
         fail(ledger, copies[:3])
         store(ledger, copies[3:])
 
-    assert ledger.failing(NOW) == ()
+    assert ledger.claims.failing(NOW) == ()
     assert buy(ledger, 1) == 1
 
 
@@ -142,7 +142,7 @@ def test_once_a_few_have_failed_no_more_is_bought_than_is_known_to_be_storable(l
     fail(ledger, copies)
 
     assert buy(ledger, 1) == 0
-    assert ledger.failing(NOW) == (), "nothing is said before enough have failed"
+    assert ledger.claims.failing(NOW) == (), "nothing is said before enough have failed"
 
     store(ledger, due(ledger, 1))
     assert buy(ledger, 1) == 1
@@ -150,7 +150,7 @@ def test_once_a_few_have_failed_no_more_is_bought_than_is_known_to_be_storable(l
 
 def test_what_waits_for_a_bucket_that_is_away_counts_for_nobody(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200))
-    ledger.record_manifest(
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch("autumn", dest="/tmp/other"), stocked_ledger.rows(50, prompt="a vase"), now=NOW
     )
     buy(ledger, BEGUN, only="autumn")
@@ -161,7 +161,7 @@ def test_what_waits_for_a_bucket_that_is_away_counts_for_nobody(ledger):
     away = DestinationTrouble(
         dest="/tmp/dest", kind=TroubleKind.REFUSES, since=NOW, code="bucket_denied", message="403"
     )
-    ledger.say_troubles("one", [away], NOW)
+    ledger.destinations.say_troubles("one", [away], NOW)
 
     assert buy(ledger, 1, only="autumn") == 1
 
@@ -179,8 +179,8 @@ def test_a_probe_is_sent_now_and_then_one_at_a_time(ledger):
 def test_where_nothing_is_left_whose_copy_could_tell_a_probe_is_sent_soon(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200))
     buy_and_fail(ledger, ENOUGH)
-    waiting = ledger.awaited("spring", [f"k{number}" for number in range(ENOUGH)], NOW)
-    ledger.give_up([image.image_id for image in waiting], NOW + 1)
+    waiting = ledger.images.awaited("spring", [f"k{number}" for number in range(ENOUGH)], NOW)
+    ledger.images.give_up([image.image_id for image in waiting], NOW + 1)
 
     assert buy(ledger, 5, now=NOW + 31) == 1
     assert buy(ledger, 5, now=NOW + 62) == 0
@@ -188,7 +188,7 @@ def test_where_nothing_is_left_whose_copy_could_tell_a_probe_is_sent_soon(ledger
 
 def leave_to_a_person(ledger, copies, now):
     told = {"at": now, "next_copy_at": None, "code": "forbidden_address", "message": "10.0.0.1"}
-    ledger.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies], now)
+    ledger.facts.record([ImageDelayed(image_id=copy.image_id, **told) for copy in copies])
 
 
 def bought_in(ledger, hours, start):
@@ -216,7 +216,7 @@ def test_after_a_person_went_on_it_is_found_out_soon_whether_it_is_mended(ledger
     bought_in(ledger, 2, NOW)
     morning = NOW + 2 * 3600
 
-    ledger.resume("spring", morning)
+    ledger.batches.resume("spring", morning)
     waiting = due(ledger, 1000, morning)
     leave_to_a_person(ledger, waiting, morning)
 
@@ -236,22 +236,22 @@ def test_the_model_is_to_blame_where_others_of_the_account_are_stored(ledger):
         buy(ledger, 1, only="spring")
         store(ledger, due(ledger, 1))
 
-    (failing,) = ledger.failing(NOW)
+    (failing,) = ledger.claims.failing(NOW)
     assert failing.provider_model == "grok-imagine/text-to-image-pro"
     assert buy(ledger, 1, only="grok") == 0
     assert buy(ledger, 2, only="spring") == 2
-    assert ledger.progress("spring", NOW).failing == ()
-    assert ledger.progress("grok", NOW).failing == (failing,)
+    assert ledger.reports.progress("spring", NOW).failing == ()
+    assert ledger.reports.progress("grok", NOW).failing == (failing,)
 
 
 def test_another_account_goes_on_and_what_was_never_tried_is_tried_once(ledger):
-    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")])
     elsewhere = [
         dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stocked_ledger.rows(50)
     ]
-    ledger.record_manifest(stocked_ledger.new_batch("dev"), elsewhere, now=NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(50), now=NOW)
-    ledger.record_manifest(
+    ledger.batches.record_manifest(stocked_ledger.new_batch("dev"), elsewhere, now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(50), now=NOW)
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch("autumn", dest="/tmp/other"), stocked_ledger.rows(50, prompt="a vase"), now=NOW
     )
     buy_and_fail(ledger, ENOUGH, only="spring")
@@ -265,19 +265,19 @@ def test_another_account_goes_on_and_what_was_never_tried_is_tried_once(ledger):
 
 @pytest.mark.parametrize("code", ["bucket_refused", "disk_full"])
 def test_a_destination_that_takes_none_is_to_blame_for_whatever_account(ledger, code):
-    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")])
     elsewhere = [
         dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stocked_ledger.rows(50)
     ]
-    ledger.record_manifest(stocked_ledger.new_batch(), [*stocked_ledger.rows(50), *elsewhere], now=NOW)
-    ledger.record_manifest(
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), [*stocked_ledger.rows(50), *elsewhere], now=NOW)
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch("autumn", dest="/tmp/other"), stocked_ledger.rows(50, prompt="a vase"), now=NOW
     )
     buy(ledger, ENOUGH // 2, only="spring")
     buy(ledger, ENOUGH // 2, account="dev")
     fail(ledger, due(ledger, ENOUGH), code)
 
-    (failing,) = ledger.failing(NOW)
+    (failing,) = ledger.claims.failing(NOW)
     assert (failing.account, failing.dest, failing.images) == (None, "/tmp/dest", ENOUGH)
     assert buy(ledger, 1, only="spring") == 0
     assert buy(ledger, 2, only="autumn") == 2
@@ -297,7 +297,7 @@ def test_a_person_who_goes_on_has_what_failed_copied_at_once(ledger, word):
     assert due(ledger, 100, NOW + 61) == []
 
     if word == "resume":
-        ledger.resume("spring", NOW + 61)
+        ledger.batches.resume("spring", NOW + 61)
     else:
         stocked_ledger.stock(ledger, stocked_ledger.rows(100))
 
@@ -313,14 +313,14 @@ def test_workers_that_record_at_once_lose_no_count(ledger):
     with ThreadPoolExecutor(8) as workers:
         list(workers.map(lambda part: [fail(ledger, [copy]) for copy in part], parts))
 
-    (failing,) = ledger.failing(NOW)
+    (failing,) = ledger.claims.failing(NOW)
     assert failing.images == 4 * ENOUGH
 
     again = due(ledger, 4 * ENOUGH, NOW + 300)
     with ThreadPoolExecutor(8) as workers:
         list(workers.map(lambda copy: store(ledger, [copy], NOW + 300), again))
-    assert ledger.failing(NOW) == ()
-    assert ledger.progress("spring", NOW).images_stored == 4 * ENOUGH
+    assert ledger.claims.failing(NOW) == ()
+    assert ledger.reports.progress("spring", NOW).images_stored == 4 * ENOUGH
 
 
 def test_a_probe_goes_out_although_the_first_image_of_its_kind_is_told_to_fail_at_that_moment(postgres_ledger_url):
@@ -335,7 +335,7 @@ def test_a_probe_goes_out_although_the_first_image_of_its_kind_is_told_to_fail_a
     with ThreadPoolExecutor(1) as threads:
         with engine.begin() as another:
             another.execute(failing_now)
-            claim = threads.submit(ledger.claim_submits, "main", NOW, lease=90, at_most=5, only="grok")
+            claim = threads.submit(ledger.claims.submits, "main", NOW, lease=90, at_most=5, only="grok")
             until(lambda: claim.done() or _somebody_waits(engine))
         assert len(claim.result(AT_LAST).intents) == 1
 
@@ -358,8 +358,8 @@ def test_it_is_told_whose_images_they_are_and_when_one_submit_tries_again(ledger
     stocked_ledger.stock(ledger, stocked_ledger.rows(10), name="summer")
     buy_and_fail(ledger, ENOUGH, only="spring")
 
-    (failing,) = ledger.progress("summer", NOW).failing
+    (failing,) = ledger.reports.progress("summer", NOW).failing
 
     assert (failing.batch, failing.next_try_at) == ("spring", NOW + FIRST_PROBE)
-    assert ledger.progress("summer", NOW + FIRST_PROBE).failing[0].next_try_at is None
+    assert ledger.reports.progress("summer", NOW + FIRST_PROBE).failing[0].next_try_at is None
     assert buy(ledger, 2, now=NOW + FIRST_PROBE, only="summer") == 1

@@ -21,8 +21,8 @@ MIDNIGHT = daily_budgets.next_day(NOW)
 
 
 def stocked(ledger, count=50, *, overall=None, **limits):
-    manifest = ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(count), now=NOW)
-    ledger.sync_accounts([stocked_ledger.account(**limits)], NOW, daily_budget=overall)
+    manifest = ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(count), now=NOW)
+    ledger.accounts.sync([stocked_ledger.account(**limits)], daily_budget=overall)
     return manifest
 
 
@@ -49,14 +49,14 @@ def at_once(url, work):
 def claim_from_four_accounts(ledger, number):
     claimed = 0
     for _ in range(8):
-        claimed += len(ledger.claim_submits(f"account{number % 4}", NOW, lease=90, at_most=3).intents)
+        claimed += len(ledger.claims.submits(f"account{number % 4}", NOW, lease=90, at_most=3).intents)
     return claimed
 
 
 def four_accounts(url, overall):
     ledger = open_ledger(url)
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(300), now=NOW)
-    ledger.sync_accounts([stocked_ledger.account(name=f"account{n}") for n in range(4)], NOW, daily_budget=overall)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(300), now=NOW)
+    ledger.accounts.sync([stocked_ledger.account(name=f"account{n}") for n in range(4)], daily_budget=overall)
     return ledger
 
 
@@ -82,7 +82,7 @@ def test_without_the_ledgers_row_held_the_overall_daily_budget_is_crossed(postgr
     monkeypatch.setattr(daily_budgets, "left", read_together)
 
     def claim_once(ledger, number):
-        return len(ledger.claim_submits(f"account{number}", NOW, lease=90).intents) if number < 4 else 0
+        return len(ledger.claims.submits(f"account{number}", NOW, lease=90).intents) if number < 4 else 0
 
     assert at_once(postgres_ledger_url, claim_once) > 3
     ledger.close()
@@ -96,14 +96,14 @@ def test_sixteen_workers_spend_five_dollars_but_for_less_than_one_image(postgres
 
     def work(mine, _number):
         made = 0
-        while intents := mine.claim_submits("main", NOW, lease=90, at_most=2).intents:
+        while intents := mine.claims.submits("main", NOW, lease=90, at_most=2).intents:
             made += len(intents)
             for intent in intents:
-                mine.record(finished(intent), NOW)
+                mine.facts.record(finished(intent))
         return made
 
     made = at_once(postgres_ledger_url, work)
-    batch = ledger.progress("spring").batch
+    batch = ledger.reports.progress("spring").batch
     assert budget - price < batch.charged <= budget
     assert (batch.charged, batch.reserved) == (made * price, 0)
     ledger.close()
@@ -119,9 +119,9 @@ def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postg
     """Foreign keys are checked on rows that others hold: with a stronger lock the two wait for each other in a ring."""
     ledger = open_ledger(postgres_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="connection_lost", message="")], NOW)
-    resolve = threading.Thread(target=ledger.resolve_unknown, args=([intent.attempt_id], "pay-again", NOW))
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([SubmitUnclear(attempt_id=intent.attempt_id, at=NOW, code="connection_lost", message="")])
+    resolve = threading.Thread(target=ledger.unknowns.resolve, args=([intent.attempt_id], "pay-again", NOW))
 
     with ledger._database.writing() as tx:
         places.lock_account(tx, "main")
@@ -137,11 +137,11 @@ def test_a_person_who_resolves_an_unknown_waits_for_no_claim_and_no_record(postg
 @pytest.mark.parametrize("budget", [{"overall": 3 * PRICE}, {"daily_budget": 3 * PRICE}], ids=["overall", "account"])
 def test_a_day_is_spent_to_the_last_image_and_the_next_day_begins_anew(ledger, budget):
     stocked(ledger, **budget)
-    claim = ledger.claim_submits("main", NOW, lease=90)
+    claim = ledger.claims.submits("main", NOW, lease=90)
     assert len(claim.intents) == 3
-    assert ledger.claim_submits("main", NOW + 1, lease=90).next_at == MIDNIGHT
+    assert ledger.claims.submits("main", NOW + 1, lease=90).next_at == MIDNIGHT
 
-    ledger.record(finished(claim.intents[0]), MIDNIGHT + 5)  # settled tomorrow, it counts for today
+    ledger.facts.record(finished(claim.intents[0]))  # settled tomorrow, it counts for today
 
     assert stocked_ledger.claim(ledger, MIDNIGHT - 0.001) == 0
     assert stocked_ledger.claim(ledger, MIDNIGHT) == 3
@@ -149,15 +149,15 @@ def test_a_day_is_spent_to_the_last_image_and_the_next_day_begins_anew(ledger, b
 
 def test_what_is_refused_is_given_back_to_the_day_of_its_intent(ledger):
     stocked(ledger, daily_budget=3 * PRICE)
-    first, second, _ = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([refused(first)], NOW)
+    first, second, _ = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([refused(first)])
     assert stocked_ledger.claim(ledger, NOW) == 1
     assert stocked_ledger.claim(ledger, MIDNIGHT) == 3
 
-    ledger.record([refused(second)], MIDNIGHT)
+    ledger.facts.record([refused(second)])
 
     assert stocked_ledger.claim(ledger, MIDNIGHT) == 0, "yesterday's refund is not today's money"
-    assert ledger.daily_budgets(MIDNIGHT - 1)[0].spent == 2 * PRICE
+    assert ledger.accounts.daily_budgets(MIDNIGHT - 1)[0].spent == 2 * PRICE
 
 
 def refused(intent):
@@ -167,26 +167,26 @@ def refused(intent):
 
 def test_the_budget_that_stands_in_the_way_is_named_with_what_is_left_of_it(ledger):
     stocked(ledger, overall=3 * PRICE + 5, daily_budget=90 * PRICE)
-    assert ledger.progress("spring", NOW).day_limits == ()
+    assert ledger.reports.progress("spring", NOW).day_limits == ()
     stocked_ledger.claim(ledger, NOW)
 
-    (limit,) = ledger.progress("spring", NOW).day_limits
+    (limit,) = ledger.reports.progress("spring", NOW).day_limits
 
     assert (limit.account, limit.left, limit.again_at) == (None, 5, MIDNIGHT)
-    assert ledger.progress("spring", MIDNIGHT).day_limits == ()
+    assert ledger.reports.progress("spring", MIDNIGHT).day_limits == ()
 
 
 def test_an_account_without_a_budget_goes_on_where_its_neighbours_is_used(ledger):
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(5), now=NOW)
-    ledger.sync_accounts([stocked_ledger.account(daily_budget=PRICE), stocked_ledger.account(name="second")], NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(5), now=NOW)
+    ledger.accounts.sync([stocked_ledger.account(daily_budget=PRICE), stocked_ledger.account(name="second")])
 
     assert stocked_ledger.claim(ledger, NOW) == 1
-    assert ledger.progress("spring", NOW).day_limits == ()
-    assert len(ledger.claim_submits("second", NOW, lease=90).intents) == 4
+    assert ledger.reports.progress("spring", NOW).day_limits == ()
+    assert len(ledger.claims.submits("second", NOW, lease=90).intents) == 4
 
 
 def test_the_last_money_of_a_day_goes_to_the_batches_together(ledger):
     stocked(ledger, overall=5 * PRICE)
-    ledger.record_manifest(stocked_ledger.new_batch("other"), stocked_ledger.rows(50), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch("other"), stocked_ledger.rows(50), now=NOW)
 
     assert stocked_ledger.claim(ledger, NOW, times=3, at_most=4) == 5

@@ -24,37 +24,37 @@ def generated(ledger, lives, **batch):
     """Images that wait, with links of so many seconds."""
     stocked_ledger.stock(ledger, stocked_ledger.rows(len(lives)), **batch)
     intents = []
-    while more := ledger.claim_submits("main", NOW, lease=90, at_most=1000).intents:
+    while more := ledger.claims.submits("main", NOW, lease=90, at_most=1000).intents:
         intents += more
-    ledger.record([lived_ledger.accepted(intent) for intent in intents], NOW)
+    ledger.facts.record([lived_ledger.accepted(intent) for intent in intents])
     done = [
         dataclasses.replace(lived_ledger.succeeded(intent), images=(stocked_ledger.made(expires_at=NOW + life),))
         for intent, life in zip(intents, lives, strict=True)
     ]
-    ledger.record(done, NOW)
+    ledger.facts.record(done)
 
 
 @pytest.mark.parametrize("trouble", [REFUSES, BEHIND], ids=["refuses", "behind"])
 def test_nothing_new_is_sent_for_a_destination_in_trouble_and_other_batches_go_on(ledger, trouble):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
     stocked_ledger.stock(ledger, stocked_ledger.rows(2), name="autumn", dest="/tmp/other")
-    ledger.say_troubles("one", [trouble], NOW)
+    ledger.destinations.say_troubles("one", [trouble], NOW)
 
-    claimed = ledger.claim_submits("main", NOW, lease=90).intents
+    claimed = ledger.claims.submits("main", NOW, lease=90).intents
 
-    others = ledger.find_batch("autumn")
+    others = ledger.batches.find("autumn")
     assert {intent.batch_id for intent in claimed} == {others.id}
     assert len(claimed) == 2
-    (told,) = ledger.progress("spring", NOW).troubles
+    (told,) = ledger.reports.progress("spring", NOW).troubles
     assert (told.code, told.said_by) == (trouble.code, "one")
-    assert ledger.progress("autumn", NOW).troubles == ()
+    assert ledger.reports.progress("autumn", NOW).troubles == ()
 
 
 def test_submits_go_on_when_it_is_unsaid_and_when_nobody_repeats_it(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
-    ledger.say_troubles("one", [REFUSES], NOW)
-    ledger.say_troubles("dead", [BEHIND], NOW)
-    ledger.say_troubles("one", [], NOW + 1)
+    ledger.destinations.say_troubles("one", [REFUSES], NOW)
+    ledger.destinations.say_troubles("dead", [BEHIND], NOW)
+    ledger.destinations.say_troubles("one", [], NOW + 1)
 
     assert stocked_ledger.claim(ledger, NOW + 1) == 0
     assert stocked_ledger.claim(ledger, NOW + destinations.SAID_FOR + 0.1) == 2
@@ -62,27 +62,27 @@ def test_submits_go_on_when_it_is_unsaid_and_when_nobody_repeats_it(ledger):
 
 def test_on_sqlite_a_new_run_forgets_what_dead_ones_said(sqlite_ledger_url):
     with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
-        ledger.say_troubles("killed", [REFUSES], NOW)
+        ledger.destinations.say_troubles("killed", [REFUSES], NOW)
         with ledger.hold(NOW):
-            assert ledger.troubles(NOW) == ()
+            assert ledger.destinations.troubles(NOW) == ()
 
 
 def test_what_is_said_again_is_told_once_with_its_beginning(ledger):
-    ledger.say_troubles("one", [REFUSES], NOW)
-    ledger.say_troubles("two", [dataclasses.replace(REFUSES, since=NOW - 5)], NOW)
-    ledger.say_troubles("one", [REFUSES], NOW + 25)
+    ledger.destinations.say_troubles("one", [REFUSES], NOW)
+    ledger.destinations.say_troubles("two", [dataclasses.replace(REFUSES, since=NOW - 5)], NOW)
+    ledger.destinations.say_troubles("one", [REFUSES], NOW + 25)
 
-    (told,) = ledger.troubles(NOW + 26)
+    (told,) = ledger.destinations.troubles(NOW + 26)
 
     assert (told.since, told.said_by) == (NOW - 5, "two")
-    assert [trouble.said_by for trouble in ledger.troubles(NOW + 40)] == ["one"]
+    assert [trouble.said_by for trouble in ledger.destinations.troubles(NOW + 40)] == ["one"]
 
 
 def test_copies_to_a_barred_destination_are_left_and_the_others_are_taken(ledger):
     generated(ledger, [SAVED_BEFORE + 100.0])
     generated(ledger, [200.0], name="autumn", dest="/tmp/other")
 
-    due, next_at = ledger.claim_copies(NOW, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
+    due, next_at = ledger.claims.copies(NOW, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
 
     assert [one.batch for one in due] == ["autumn"]
     assert next_at == NOW + 60
@@ -90,11 +90,11 @@ def test_copies_to_a_barred_destination_are_left_and_the_others_are_taken(ledger
 
 def test_of_a_barred_destination_only_what_soon_dies_is_taken_and_what_is_kept_is_not(ledger):
     generated(ledger, [SAVED_BEFORE - 1, SAVED_BEFORE - 2, SAVED_BEFORE + 1])
-    (kept, *_), _ = ledger.claim_copies(NOW, holder="me", lease=0, at_most=1)
+    (kept, *_), _ = ledger.claims.copies(NOW, holder="me", lease=0, at_most=1)
     why = {"code": "bucket_denied", "message": ""}
-    ledger.record([ImageDelayed(image_id=kept.image_id, at=NOW, next_copy_at=NOW, spool="/spool/1", **why)], NOW)
+    ledger.facts.record([ImageDelayed(image_id=kept.image_id, at=NOW, next_copy_at=NOW, spool="/spool/1", **why)])
 
-    due, next_at = ledger.claim_copies(NOW + 0.5, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
+    due, next_at = ledger.claims.copies(NOW + 0.5, holder="me", lease=60, at_most=5, barred=["/tmp/dest"])
 
     assert [one.expires_at - NOW for one in due] == [SAVED_BEFORE - 1]
     assert next_at == NOW + 60.5
@@ -102,15 +102,15 @@ def test_of_a_barred_destination_only_what_soon_dies_is_taken_and_what_is_kept_i
 
 def test_what_a_bucket_refused_is_tried_at_once_when_it_takes_again(ledger):
     generated(ledger, [100.0, 200.0])
-    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=5)
+    due, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=5)
     codes = ("bucket_denied", "truncated")
     wait = {"at": NOW, "next_copy_at": NOW + 50, "message": ""}
     delays = [ImageDelayed(image_id=one.image_id, code=code, **wait) for one, code in zip(due, codes, strict=True)]
-    ledger.record(delays, NOW)
+    ledger.facts.record(delays)
 
-    ledger.hasten_copies("/tmp/dest", NOW + 1)
+    ledger.destinations.hasten_copies("/tmp/dest", NOW + 1)
 
-    assert [one.expires_at for one in ledger.claim_copies(NOW + 1, holder="me", lease=60, at_most=5)[0]] == [NOW + 100]
+    assert [one.expires_at for one in ledger.claims.copies(NOW + 1, holder="me", lease=60, at_most=5)[0]] == [NOW + 100]
 
 
 def test_what_waits_is_counted_by_destination_and_by_when_its_links_die(ledger):
@@ -120,7 +120,7 @@ def test_what_waits_is_counted_by_destination_and_by_when_its_links_die(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3, first=100), name="winter")
     stocked_ledger.claim(ledger, NOW)
 
-    found = ledger.backlogs(NOW)
+    found = ledger.destinations.backlogs(NOW)
 
     spring = found["/tmp/dest"]
     assert spring.waiting == len(lives), "a dead link is no reason to hurry"
@@ -128,6 +128,9 @@ def test_what_waits_is_counted_by_destination_and_by_when_its_links_die(ledger):
     assert max(dies for _, dies in spring.deaths) == NOW + max(lives)
     assert found["/tmp/other"].deaths == ((1, NOW + 50.0),)
     lived_ledger.end_copies(ledger, 4, stored=True)
-    soon, later = ledger.backlogs(NOW + 5)["/tmp/dest"], ledger.backlogs(NOW + 30)["/tmp/dest"]
+    soon, later = (
+        ledger.destinations.backlogs(NOW + 5)["/tmp/dest"],
+        ledger.destinations.backlogs(NOW + 30)["/tmp/dest"],
+    )
     assert (soon.stored_short, soon.stored_long) == (4, 4)
     assert (later.stored_short, later.stored_long) == (0, 4)

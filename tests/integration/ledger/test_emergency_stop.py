@@ -60,7 +60,7 @@ class Crowd:
         try:
             with contextlib.closing(open_ledger(url)) as ledger:
                 while not self.ended.is_set():
-                    ledger.claim_submits(account, NOW, lease=90, at_most=1, holder=f"claimer {number}")
+                    ledger.claims.submits(account, NOW, lease=90, at_most=1, holder=f"claimer {number}")
                     with self.changed:
                         self.claims[number] += 1
                         self.changed.notify_all()
@@ -76,12 +76,12 @@ def attempts_made(ledger) -> int:
 
 
 def test_no_attempt_is_made_after_the_stop_has_returned_however_many_claim(ledger, ledger_url):
-    ledger.sync_accounts([stocked_ledger.account(name=name, max_in_flight=100_000) for name in ACCOUNTS], NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(4000), now=NOW)
+    ledger.accounts.sync([stocked_ledger.account(name=name, max_in_flight=100_000) for name in ACCOUNTS])
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(4000), now=NOW)
 
     with Crowd(ledger_url) as crowd:
         crowd.wait_until_each_has_claimed(1)
-        ledger.stop_all(NOW, "mia@shop")
+        ledger.emergency_stop.begin(NOW, "mia@shop")
         made = attempts_made(ledger)
         crowd.wait_until_each_has_claimed(AFTER)
 
@@ -91,64 +91,63 @@ def test_no_attempt_is_made_after_the_stop_has_returned_however_many_claim(ledge
 
 def test_an_account_that_comes_during_the_stop_claims_nothing(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    ledger.stop_all(NOW, "mia@shop")
+    ledger.emergency_stop.begin(NOW, "mia@shop")
 
-    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="new")], NOW)
+    ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="new")])
 
-    assert not ledger.claim_submits("new", NOW, lease=90).intents
-    ledger.lift_stop()
-    assert ledger.claim_submits("new", NOW, lease=90).intents
+    assert not ledger.claims.submits("new", NOW, lease=90).intents
+    ledger.emergency_stop.lift()
+    assert ledger.claims.submits("new", NOW, lease=90).intents
 
 
 def test_a_second_stop_changes_nothing_and_its_end_leaves_paused_batches_paused(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
-    ledger.record_manifest(stocked_ledger.new_batch(name="autumn"), stocked_ledger.rows(2, first=10), now=NOW)
-    ledger.pause("autumn", "on your word", NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(name="autumn"), stocked_ledger.rows(2, first=10), now=NOW)
+    ledger.batches.pause("autumn", "on your word")
 
-    assert ledger.stop_all(NOW, "mia@shop").anew
-    again = ledger.stop_all(NOW + 60, "ben@office")
-    ledger.resume("spring", NOW)  # a batch's own resume does not lift it
+    assert ledger.emergency_stop.begin(NOW, "mia@shop").anew
+    again = ledger.emergency_stop.begin(NOW + 60, "ben@office")
+    ledger.batches.resume("spring", NOW)  # a batch's own resume does not lift it
 
     assert not again.anew
     assert (again.stop.since, again.stop.by) == (NOW, "mia@shop")
-    assert not ledger.claim_submits("main", NOW, lease=90).intents
-    assert ledger.progress("spring").stop == again.stop
+    assert not ledger.claims.submits("main", NOW, lease=90).intents
+    assert ledger.reports.progress("spring").stop == again.stop
 
-    assert ledger.lift_stop() == again.stop
-    assert ledger.lift_stop() is None
-    assert {intent.batch_id for intent in ledger.claim_submits("main", NOW, lease=90).intents} == {
-        ledger.find_batch("spring").id
+    assert ledger.emergency_stop.lift() == again.stop
+    assert ledger.emergency_stop.lift() is None
+    assert {intent.batch_id for intent in ledger.claims.submits("main", NOW, lease=90).intents} == {
+        ledger.batches.find("spring").id
     }
 
 
 def test_what_was_claimed_before_the_stop_is_told_apart_by_what_became_of_it(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    claimed = [intent.attempt_id for intent in ledger.claim_submits("main", NOW, lease=90).intents]
+    claimed = [intent.attempt_id for intent in ledger.claims.submits("main", NOW, lease=90).intents]
 
-    assert ledger.stop_all(NOW, "mia@shop").claimed == set(claimed)
+    assert ledger.emergency_stop.begin(NOW, "mia@shop").claimed == set(claimed)
     taken, back, _ = claimed
-    ledger.record(
+    ledger.facts.record(
         [
             SubmitAccepted(attempt_id=taken, at=NOW, task_id="t", poll_path=None, next_poll_at=NOW + 1),
             SubmitRefused(attempt_id=back, at=NOW, kind=Kind.TRANSIENT, code="not_sent", message="", retry_after=0.0),
         ],
-        NOW,
     )
 
-    fates = ledger.fates(claimed)
+    fates = ledger.emergency_stop.fates(claimed)
     assert (fates.open, fates.given_back) == (1, 1)
 
 
 def test_polls_and_sweeps_go_on_and_nobody_is_rung_to_submit(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    (first, *_) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
-    ledger.record(
-        [SubmitAccepted(attempt_id=first.attempt_id, at=NOW, task_id="t", poll_path=None, next_poll_at=NOW)], NOW
+    (first, *_) = ledger.claims.submits("main", NOW, lease=90, at_most=1).intents
+    ledger.facts.record(
+        [SubmitAccepted(attempt_id=first.attempt_id, at=NOW, task_id="t", poll_path=None, next_poll_at=NOW)]
     )
-    ledger.stop_all(NOW, "mia@shop")
+    ledger.emergency_stop.begin(NOW, "mia@shop")
 
-    assert ledger.sweep(NOW + 1).wakeups == {"poll:main"}
-    assert len(ledger.claim_polls("main", NOW + 1, lease=60)[0]) == 1
+    assert ledger.facts.sweep(NOW + 1).wakeups == {"poll:main"}
+    assert len(ledger.claims.polls("main", NOW + 1, lease=60)[0]) == 1
 
 
 def test_a_stop_waits_for_claims_that_are_under_way(postgres_ledger_url):
@@ -167,7 +166,7 @@ def test_a_stop_waits_for_claims_that_are_under_way(postgres_ledger_url):
         claimer.start()
         assert begun.wait(60)
         stops: list[frozenset[int]] = []
-        stopper = threading.Thread(target=lambda: stops.append(ledger.stop_all(NOW, "mia@shop").claimed))
+        stopper = threading.Thread(target=lambda: stops.append(ledger.emergency_stop.begin(NOW, "mia@shop").claimed))
         stopper.start()
         _wait_for_a_waiting_lock(ledger, stopper)
         go.set()

@@ -12,20 +12,20 @@ from tests.support.stocked_ledger import NOW
 def fail(ledger, count, code="invalid_parameters"):
     intents = []
     while len(intents) < count:
-        intents += ledger.claim_submits("main", NOW, lease=90, at_most=count - len(intents)).intents
+        intents += ledger.claims.submits("main", NOW, lease=90, at_most=count - len(intents)).intents
     told = {"at": NOW, "kind": Kind.PERMANENT, "code": code, "message": "no"}
-    ledger.record([SubmitRefused(attempt_id=intent.attempt_id, **told) for intent in intents], NOW)
+    ledger.facts.record([SubmitRefused(attempt_id=intent.attempt_id, **told) for intent in intents])
 
 
 def test_fifty_rows_that_failed_alike_pause_a_batch_and_say_why(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200))
     fail(ledger, 49)
-    assert ledger.pause_hopeless() == []
+    assert ledger.batches.pause_hopeless() == []
 
     fail(ledger, 1)
 
-    assert ledger.pause_hopeless() == [("spring", "invalid_parameters")]
-    batch = ledger.find_batch("spring")
+    assert ledger.batches.pause_hopeless() == [("spring", "invalid_parameters")]
+    batch = ledger.batches.find("spring")
     assert (batch.state, batch.reason) == (
         BatchState.PAUSED,
         "over half of the rows that ended failed with invalid_parameters",
@@ -35,12 +35,12 @@ def test_fifty_rows_that_failed_alike_pause_a_batch_and_say_why(ledger):
 def test_what_a_person_has_seen_does_not_pause_it_again(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(200))
     fail(ledger, 60)
-    ledger.pause_hopeless()
-    ledger.resume("spring", NOW)
+    ledger.batches.pause_hopeless()
+    ledger.batches.resume("spring", NOW)
 
-    assert ledger.pause_hopeless() == []
+    assert ledger.batches.pause_hopeless() == []
     fail(ledger, 50)
-    assert ledger.pause_hopeless() == [("spring", "invalid_parameters")]
+    assert ledger.batches.pause_hopeless() == [("spring", "invalid_parameters")]
 
 
 def test_failures_of_many_kinds_pause_nothing(ledger):
@@ -48,4 +48,4 @@ def test_failures_of_many_kinds_pause_nothing(ledger):
     for code in ("moderation", "invalid_parameters", "model_not_found"):
         fail(ledger, 20, code)
 
-    assert ledger.pause_hopeless() == []
+    assert ledger.batches.pause_hopeless() == []

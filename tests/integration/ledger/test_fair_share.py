@@ -11,10 +11,10 @@ from tests.support.stocked_ledger import NOW
 
 def stock_two(ledger, first=400, second=400, **weights):
     """Two batches at one account that takes ten at once."""
-    ledger.sync_accounts([stocked_ledger.account(max_in_flight=10)], NOW)
+    ledger.accounts.sync([stocked_ledger.account(max_in_flight=10)])
     for name, count in (("long", first), ("short", second)):
         batch = stocked_ledger.new_batch(name=name, weight=weights.get(name, 1.0))
-        ledger.record_manifest(batch, stocked_ledger.rows(count, prompt=name), now=NOW)
+        ledger.batches.record_manifest(batch, stocked_ledger.rows(count, prompt=name), now=NOW)
 
 
 def served(ledger, images, *, since=0, account="main"):
@@ -24,12 +24,12 @@ def served(ledger, images, *, since=0, account="main"):
         if whose.total() >= images:
             break
         now = NOW + turn
-        intents = ledger.claim_submits(account, now, lease=90, at_most=5).intents
+        intents = ledger.claims.submits(account, now, lease=90, at_most=5).intents
         whose.update(intent.request.prompt.split()[0] for intent in intents)
         ids = [intent.attempt_id for intent in intents]
-        ledger.record([_accepted(number, now) for number in ids], now)
-        ledger.record(
-            [TaskSucceeded(attempt_id=number, at=now, images=(stocked_ledger.made(),)) for number in ids], now
+        ledger.facts.record([_accepted(number, now) for number in ids])
+        ledger.facts.record(
+            [TaskSucceeded(attempt_id=number, at=now, images=(stocked_ledger.made(),)) for number in ids]
         )
     return whose
 
@@ -52,11 +52,15 @@ def test_a_batch_of_twice_the_weight_gets_two_thirds(ledger):
 
 
 def test_a_batch_that_comes_late_gets_its_share_from_then_on_and_no_more(ledger):
-    ledger.sync_accounts([stocked_ledger.account(max_in_flight=10)], NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(name="long"), stocked_ledger.rows(400, prompt="long"), now=NOW)
+    ledger.accounts.sync([stocked_ledger.account(max_in_flight=10)])
+    ledger.batches.record_manifest(
+        stocked_ledger.new_batch(name="long"), stocked_ledger.rows(400, prompt="long"), now=NOW
+    )
     assert served(ledger, 100) == {"long": 100}
 
-    ledger.record_manifest(stocked_ledger.new_batch(name="short"), stocked_ledger.rows(50, prompt="short"), now=NOW)
+    ledger.batches.record_manifest(
+        stocked_ledger.new_batch(name="short"), stocked_ledger.rows(50, prompt="short"), now=NOW
+    )
 
     assert served(ledger, 40, since=200) == {"long": 20, "short": 20}
 
@@ -66,7 +70,9 @@ def test_a_batch_that_had_nothing_to_do_for_a_while_has_no_claim_to_what_it_miss
     assert served(ledger, 20) == {"long": 10, "short": 10}
     assert served(ledger, 100, since=100) == {"long": 100}
 
-    ledger.record_manifest(stocked_ledger.new_batch(name="short"), stocked_ledger.rows(60, prompt="short"), now=NOW)
+    ledger.batches.record_manifest(
+        stocked_ledger.new_batch(name="short"), stocked_ledger.rows(60, prompt="short"), now=NOW
+    )
 
     assert served(ledger, 40, since=300) == {"long": 20, "short": 20}
 
@@ -75,7 +81,7 @@ def test_a_new_priority_of_a_batch_counts_from_then_on(ledger):
     stock_two(ledger)
     served(ledger, 20)
 
-    ledger.record_manifest(
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch(name="short", weight=4.0), stocked_ledger.rows(400, prompt="short"), now=NOW
     )
 
@@ -86,7 +92,7 @@ def test_a_batch_of_the_least_weight_that_gets_the_greatest_is_served_at_once(le
     stock_two(ledger, long=100.0, short=0.01)
     assert served(ledger, 20) == {"long": 19, "short": 1}
 
-    ledger.record_manifest(
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch(name="short", weight=100.0), stocked_ledger.rows(400, prompt="short"), now=NOW
     )
 
@@ -95,9 +101,9 @@ def test_a_batch_of_the_least_weight_that_gets_the_greatest_is_served_at_once(le
 
 def test_a_paused_account_costs_the_healthy_one_beside_it_nothing(ledger):
     both = [stocked_ledger.account(max_in_flight=10), stocked_ledger.account(name="other", max_in_flight=10)]
-    ledger.sync_accounts(both, NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(30, prompt="lamp"), now=NOW)
-    ledger.record([AccountPaused(account="other", at=NOW, until=NOW + 900, code="bad_key", message="no")], NOW)
+    ledger.accounts.sync(both)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(30, prompt="lamp"), now=NOW)
+    ledger.facts.record([AccountPaused(account="other", at=NOW, until=NOW + 900, code="bad_key", message="no")])
 
-    assert ledger.claim_submits("other", NOW, lease=90).intents == ()
+    assert ledger.claims.submits("other", NOW, lease=90).intents == ()
     assert served(ledger, 30) == {"lamp": 30}

@@ -25,16 +25,16 @@ from tests.support.stocked_ledger import NOW
 
 
 def keys(ledger):
-    return [result.key for result in ledger.results("spring")]
+    return [result.key for result in ledger.reports.results("spring")]
 
 
 def test_the_same_manifest_again_adds_nothing(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2500))
     stocked_ledger.claim(ledger, NOW, times=2)
 
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2500), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2500), now=NOW)
 
-    progress = ledger.progress("spring")
+    progress = ledger.reports.progress("spring")
     assert progress.images_total == 2500
     assert progress.jobs == {JobState.READY: 2500 - 128, JobState.WORKING: 128}
 
@@ -44,14 +44,14 @@ def test_added_rows_are_new_and_results_follow_the_newest_order(ledger):
 
     shuffled = [stocked_ledger.row(p, prompt=f"a lamp {p}") for p in (4, 2, 0, 1)]
     placed = [_at(position, row) for position, row in enumerate(shuffled)]
-    ledger.record_manifest(stocked_ledger.new_batch(), placed, now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), placed, now=NOW)
 
     assert keys(ledger) == ["k4", "k2", "k0", "k1"]
 
 
 def test_rows_left_out_of_the_newest_manifest_are_not_sent(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(1), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(1), now=NOW)
 
     assert stocked_ledger.claim(ledger, NOW) == 1
 
@@ -59,9 +59,9 @@ def test_rows_left_out_of_the_newest_manifest_are_not_sent(ledger):
 def test_a_row_nothing_was_paid_for_takes_a_new_request_freely(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(2))
 
-    ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2, prompt="a chair", n=2), now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2, prompt="a chair", n=2), now=NOW)
 
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
     assert [(intent.request.prompt, intent.n) for intent in intents] == [("a chair 0", 2), ("a chair 1", 2)]
 
 
@@ -71,15 +71,15 @@ def test_a_row_that_is_being_made_keeps_its_request_unless_it_is_to_be_redone(le
     changed = stocked_ledger.rows(1, prompt="a chair")
 
     with pytest.raises(ChangedRows):
-        ledger.record_manifest(stocked_ledger.new_batch(), changed, now=NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(), changed, keep_changed=True, now=NOW)
+        ledger.batches.record_manifest(stocked_ledger.new_batch(), changed, now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), changed, keep_changed=True, now=NOW)
     assert stocked_ledger.claim(ledger, NOW) == 0
-    assert row_values(ledger.story("spring", "k0").result, str)["lf_flags"] == ["kept"]
-    ledger.record_manifest(stocked_ledger.new_batch(), changed, redo_changed=True, now=NOW)
+    assert row_values(ledger.reports.story("spring", "k0").result, str)["lf_flags"] == ["kept"]
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), changed, redo_changed=True, now=NOW)
 
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
     assert intent.request.prompt == "a chair 0"
-    again = ledger.story("spring", "k0").result
+    again = ledger.reports.story("spring", "k0").result
     assert (again.revision, again.kept) == (2, False)
 
 
@@ -89,9 +89,9 @@ def test_a_manifest_that_breaks_in_the_middle_leaves_nothing(ledger):
         raise OSError("the file is gone")
 
     with pytest.raises(OSError, match="gone"):
-        ledger.record_manifest(stocked_ledger.new_batch(), breaks(), now=NOW)
+        ledger.batches.record_manifest(stocked_ledger.new_batch(), breaks(), now=NOW)
 
-    assert ledger.find_batch("spring") is None
+    assert ledger.batches.find("spring") is None
 
 
 def test_rows_that_are_no_jobs_are_told_in_their_place_and_may_share_a_key(ledger):
@@ -100,9 +100,9 @@ def test_rows_that_are_no_jobs_are_told_in_their_place_and_may_share_a_key(ledge
         ledger, [stocked_ledger.row(0), bad, _at(2, stocked_ledger.row(0), state=JobState.SKIPPED, request=None)]
     )
 
-    ledger.record_manifest(stocked_ledger.new_batch(), [stocked_ledger.row(0), bad], now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), [stocked_ledger.row(0), bad], now=NOW)
 
-    told = [(result.key, result.state) for result in ledger.results("spring")]
+    told = [(result.key, result.state) for result in ledger.reports.results("spring")]
     assert told == [("k0", JobState.READY), ("k0", JobState.INVALID)]
 
 
@@ -142,7 +142,7 @@ def test_a_killed_worker_leaves_its_submits_unknown_and_the_next_goes_on_at_once
         process.send_signal(signal.SIGKILL)
 
     with ledger.hold(NOW + 1):
-        assert len(ledger.unknown("spring")) == 2
+        assert len(ledger.unknowns.all("spring")) == 2
         assert stocked_ledger.claim(ledger, NOW + 1) == 3
     ledger.close()
 
@@ -150,13 +150,13 @@ def test_a_killed_worker_leaves_its_submits_unknown_and_the_next_goes_on_at_once
 def test_a_killed_workers_provider_tasks_are_polled_at_once(sqlite_ledger_url):
     ledger = open_ledger(sqlite_ledger_url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
     later = NOW + 500
     told = {"at": NOW, "task_id": "t", "poll_path": None, "next_poll_at": later}
-    ledger.record([SubmitAccepted(attempt_id=intent.attempt_id, **told)], NOW)
+    ledger.facts.record([SubmitAccepted(attempt_id=intent.attempt_id, **told)])
 
     with ledger.hold(NOW + 1):
-        assert len(ledger.claim_polls("main", NOW + 1, lease=60)[0]) == 1
+        assert len(ledger.claims.polls("main", NOW + 1, lease=60)[0]) == 1
     ledger.close()
 
 
@@ -240,37 +240,37 @@ def elsewhere(row, **route):
 
 def test_rows_that_wait_are_bought_on_the_route_and_at_the_price_that_the_newest_plan_told(ledger):
     """Planned long ago, before a cheaper route was known: what is agreed to now is what is set aside now."""
-    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")])
     planned = stocked_ledger.rows(3)
-    ledger.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
-    (bought,) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+    (bought,) = ledger.claims.submits("main", NOW, lease=90, at_most=1).intents
 
-    ledger.record_manifest(stocked_ledger.new_batch(), [elsewhere(row) for row in planned], now=NOW + 1)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), [elsewhere(row) for row in planned], now=NOW + 1)
 
-    intents = ledger.claim_submits("dev", NOW + 1, lease=90, at_most=9).intents
+    intents = ledger.claims.submits("dev", NOW + 1, lease=90, at_most=9).intents
     assert [(one.key, one.mode, one.price) for one in intents] == [(f"k{n}", "official-cheap", 5_435) for n in (1, 2)]
-    assert ledger.claim_submits("main", NOW + 1, lease=90, at_most=9).intents == ()
-    assert (bought.key, ledger.progress("spring").batch.reserved) == ("k0", stocked_ledger.PRICE + 2 * 5_435)
+    assert ledger.claims.submits("main", NOW + 1, lease=90, at_most=9).intents == ()
+    assert (bought.key, ledger.reports.progress("spring").batch.reserved) == ("k0", stocked_ledger.PRICE + 2 * 5_435)
 
 
 def test_a_row_that_was_moved_or_made_anew_stays_as_it_is_when_its_manifest_comes_again(ledger):
-    ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+    ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")])
     (moved,) = (elsewhere(row) for row in stocked_ledger.rows(1))
-    ledger.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), [moved], now=NOW)
-    ledger.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), stocked_ledger.rows(1), now=NOW)
-    assert [one.price for one in ledger.claim_submits("dev", NOW, lease=90).intents] == [5_435]
+    ledger.batches.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), [moved], now=NOW)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(failover=Failover.EQUAL), stocked_ledger.rows(1), now=NOW)
+    assert [one.price for one in ledger.claims.submits("dev", NOW, lease=90).intents] == [5_435]
 
-    ledger.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
-    ledger.redo("autumn", [("k0", None)], NOW, prices={"k0": 7})
-    ledger.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
-    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [7]
+    ledger.batches.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
+    ledger.batches.redo("autumn", [("k0", None)], NOW, prices={"k0": 7})
+    ledger.batches.record_manifest(stocked_ledger.new_batch("autumn"), stocked_ledger.rows(1, prompt="a vase"), now=NOW)
+    assert [one.price for one in ledger.claims.submits("main", NOW, lease=90).intents] == [7]
 
 
 def test_a_row_whose_price_was_agreed_to_does_not_go_where_nobody_knows_it(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
 
-    ledger.record_manifest(
+    ledger.batches.record_manifest(
         stocked_ledger.new_batch(), [elsewhere(row, price=None) for row in stocked_ledger.rows(1)], now=NOW
     )
 
-    assert [one.price for one in ledger.claim_submits("main", NOW, lease=90).intents] == [stocked_ledger.PRICE]
+    assert [one.price for one in ledger.claims.submits("main", NOW, lease=90).intents] == [stocked_ledger.PRICE]

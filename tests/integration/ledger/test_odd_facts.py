@@ -13,7 +13,7 @@ from tests.support.stocked_ledger import NOW, PRICE
 
 
 def claimed(ledger, count=1):
-    return ledger.claim_submits("main", NOW, lease=90, at_most=count).intents
+    return ledger.claims.submits("main", NOW, lease=90, at_most=count).intents
 
 
 def accepted(attempt_id, task):
@@ -29,18 +29,18 @@ def unclear(attempt_id):
 
 
 def charged(ledger):
-    return ledger.progress("spring").batch.charged
+    return ledger.reports.progress("spring").batch.charged
 
 
 def test_what_an_older_revision_met_does_not_end_the_row_that_is_made_anew(ledger):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = claimed(ledger)
-    ledger.record([accepted(intent.attempt_id, "t0")], NOW)
-    ledger.redo("spring", [("k0", None)], NOW)
+    ledger.facts.record([accepted(intent.attempt_id, "t0")])
+    ledger.batches.redo("spring", [("k0", None)], NOW)
 
-    ledger.record([failed(intent.attempt_id, Kind.MODERATION)], NOW)
+    ledger.facts.record([failed(intent.attempt_id, Kind.MODERATION)])
 
-    assert ledger.progress("spring").jobs == {JobState.READY: 1}
+    assert ledger.reports.progress("spring").jobs == {JobState.READY: 1}
     assert len(claimed(ledger)) == 1
 
 
@@ -51,11 +51,11 @@ def test_a_task_id_that_is_another_rows_is_never_taken_for_ones_own(ledger, apar
     facts = [accepted(first.attempt_id, "same"), accepted(second.attempt_id, "same")]
 
     for group in [[fact] for fact in facts] if apart else [facts]:
-        ledger.record(group, NOW)
-    ledger.record(facts[:1], NOW)  # told twice, it is still the first one's
+        ledger.facts.record(group)
+    ledger.facts.record(facts[:1])  # told twice, it is still the first one's
 
-    assert ledger.progress("spring").jobs == {JobState.WORKING: 1, JobState.HELD: 1}
-    (held,) = ledger.unknown("spring")
+    assert ledger.reports.progress("spring").jobs == {JobState.WORKING: 1, JobState.HELD: 1}
+    (held,) = ledger.unknowns.all("spring")
     assert (held.attempt_id, held.code, held.money) == (second.attempt_id, "task_id_taken", PRICE)
 
 
@@ -63,15 +63,15 @@ def test_a_task_id_that_is_another_rows_is_never_taken_for_ones_own(ledger, apar
 def test_an_abandoned_attempt_whose_late_task_fails_is_not_polled_for_ever(ledger, forgotten, costs):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = claimed(ledger)
-    ledger.record([unclear(intent.attempt_id)], NOW)
-    ledger.resolve_unknown([intent.attempt_id], "give-up", NOW)
-    ledger.record([accepted(intent.attempt_id, "late")], NOW)
+    ledger.facts.record([unclear(intent.attempt_id)])
+    ledger.unknowns.resolve([intent.attempt_id], "give-up", NOW)
+    ledger.facts.record([accepted(intent.attempt_id, "late")])
     assert charged(ledger) == PRICE
 
     for _ in range(2):
-        ledger.record([failed(intent.attempt_id, Kind.TRANSIENT, forgotten=forgotten)], NOW)
+        ledger.facts.record([failed(intent.attempt_id, Kind.TRANSIENT, forgotten=forgotten)])
 
-    assert ledger.claim_polls("main", NOW + 1e6, lease=30) == ([], None)
+    assert ledger.claims.polls("main", NOW + 1e6, lease=30) == ([], None)
     assert charged(ledger) == costs
 
 
@@ -79,16 +79,16 @@ def test_an_abandoned_attempt_whose_late_task_fails_is_not_polled_for_ever(ledge
 def test_a_submit_that_turns_out_to_have_stayed_here_after_it_was_resolved_costs_nothing(ledger, how):
     stocked_ledger.stock(ledger, stocked_ledger.rows(1))
     (intent,) = claimed(ledger)
-    ledger.sweep(NOW + 91)  # its process was stopped, and goes on below
-    ledger.resolve_unknown([intent.attempt_id], how, NOW + 92)
+    ledger.facts.sweep(NOW + 91)  # its process was stopped, and goes on below
+    ledger.unknowns.resolve([intent.attempt_id], how, NOW + 92)
     assert charged(ledger) == PRICE
 
     for _ in range(2):
-        ledger.record([not_sent(intent.attempt_id)], NOW + 200)
+        ledger.facts.record([not_sent(intent.attempt_id)])
 
     assert charged(ledger) == 0
-    assert ledger.progress("spring").jobs == {JobState.FAILED if how == "give-up" else JobState.READY: 1}
-    assert total(ledger.money("spring")).closes
+    assert ledger.reports.progress("spring").jobs == {JobState.FAILED if how == "give-up" else JobState.READY: 1}
+    assert total(ledger.reports.money("spring")).closes
 
 
 def not_sent(attempt_id):

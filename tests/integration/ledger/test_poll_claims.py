@@ -12,19 +12,19 @@ from tests.support.stocked_ledger import NOW
 def running(ledger, due_at, **limits):
     """Attempts whose polls are due so many seconds from now."""
     stocked_ledger.stock(ledger, stocked_ledger.rows(len(due_at)), limits=stocked_ledger.account(**limits))
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
     facts = [
         SubmitAccepted(
             attempt_id=i.attempt_id, at=NOW, task_id=f"t{i.attempt_id}", poll_path=None, next_poll_at=NOW + s
         )
         for i, s in zip(intents, due_at, strict=True)
     ]
-    ledger.record(facts, NOW)
+    ledger.facts.record(facts)
     return [intent.attempt_id for intent in intents]
 
 
 def claim(ledger, at=0.0, **terms):
-    return ledger.claim_polls("main", NOW + at, lease=30, **terms)[0]
+    return ledger.claims.polls("main", NOW + at, lease=30, **terms)[0]
 
 
 def sizes(due):
@@ -43,7 +43,7 @@ def test_one_request_asks_about_twenty_and_is_one_of_the_rate(ledger):
     due = claim(ledger, together=20)
 
     assert sizes(due) == [20, 20]  # two within the quarter of a second ahead
-    assert ledger.accounts()[0].polls_made == 2
+    assert ledger.accounts.all()[0].polls_made == 2
 
 
 def test_a_request_with_room_takes_the_tasks_that_are_due_next_and_none_that_is_due_much_later(ledger):

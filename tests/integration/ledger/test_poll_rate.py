@@ -13,11 +13,11 @@ from tests.support.stocked_ledger import NOW
 def running(ledger, count, *, declared=None):
     """So many tasks, all due to be asked about."""
     stocked_ledger.stock(ledger, stocked_ledger.rows(count), limits=stocked_ledger.account(polls_per_second=declared))
-    for intent in ledger.claim_submits("main", NOW, lease=90, at_most=count).intents:
+    for intent in ledger.claims.submits("main", NOW, lease=90, at_most=count).intents:
         accepted = SubmitAccepted(
             attempt_id=intent.attempt_id, at=NOW, task_id=f"t{intent.attempt_id}", poll_path=None, next_poll_at=NOW
         )
-        ledger.record([accepted], NOW)
+        ledger.facts.record([accepted])
 
 
 def asked(ledger, seconds, *, since=0.0):
@@ -25,15 +25,15 @@ def asked(ledger, seconds, *, since=0.0):
     count = 0
     for turn in range(int(seconds * 8)):
         now = NOW + since + turn / 8
-        due, _ = ledger.claim_polls("main", now, lease=0.0)
+        due, _ = ledger.claims.polls("main", now, lease=0.0)
         count += len(due)
     return count
 
 
 def throttled(ledger, at, rest):
-    (due, *_), _ = ledger.claim_polls("main", at, lease=0.0)
+    (due, *_), _ = ledger.claims.polls("main", at, lease=0.0)
     fact = TaskStillRunning(attempt_id=due.attempt_id, at=at, next_poll_at=at, code="rate_limited", rest=rest)
-    ledger.record([fact], at)
+    ledger.facts.record([fact])
 
 
 def test_polls_that_are_too_few_grow_until_they_suffice(ledger):
@@ -52,11 +52,11 @@ def test_a_429_to_a_poll_holds_all_polls_of_the_account_back_and_slows_them_once
     throttled_again = TaskStillRunning(
         attempt_id=1 << 40, at=NOW + 1.1, next_poll_at=NOW, code="rate_limited", rest=7.0
     )
-    ledger.record([throttled_again], NOW + 1.1)
+    ledger.facts.record([throttled_again])
 
     assert asked(ledger, 6.5, since=1.2) == 0
     assert asked(ledger, 5, since=9) > 0
-    assert ledger.accounts()[0].polls_per_second == pytest.approx(
+    assert ledger.accounts.all()[0].polls_per_second == pytest.approx(
         adaptive_limits.POLLS_CUT * (adaptive_limits.FIRST_POLLS_PER_SECOND + adaptive_limits.POLLS_STEP * 3), rel=0.1
     )
 
@@ -68,12 +68,12 @@ def test_a_key_that_a_poll_finds_refused_rests_the_account_before_another_submit
         attempt_id=1 << 40, at=NOW + 1, next_poll_at=NOW + 61, code="bad_key", message="unauthorized"
     )
 
-    ledger.record([refused], NOW + 1)
+    ledger.facts.record([refused])
 
-    (account,) = ledger.accounts()
+    (account,) = ledger.accounts.all()
     assert (account.paused_code, account.paused_message) == ("bad_key", "unauthorized")
-    assert ledger.claim_submits("main", NOW + 2, lease=90).intents == ()
-    assert len(ledger.claim_submits("main", account.paused_until, lease=90).intents) == 1  # the probe
+    assert ledger.claims.submits("main", NOW + 2, lease=90).intents == ()
+    assert len(ledger.claims.submits("main", account.paused_until, lease=90).intents) == 1  # the probe
 
 
 def test_a_declared_rate_of_polls_stays_what_it_is(ledger):
@@ -81,5 +81,5 @@ def test_a_declared_rate_of_polls_stays_what_it_is(ledger):
 
     throttled(ledger, NOW + 1, rest=1.0)
 
-    assert ledger.accounts()[0].polls_per_second == 5.0
+    assert ledger.accounts.all()[0].polls_per_second == 5.0
     assert asked(ledger, 10, since=5) <= 51

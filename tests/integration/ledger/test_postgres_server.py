@@ -47,9 +47,9 @@ def fail_over(ledger):
 
 def test_after_a_failover_submits_wait_for_a_word_and_polls_go_on(ledger, postgres_ledger_url):
     stocked_ledger.stock(ledger, stocked_ledger.rows(5))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90, at_most=1).intents
+    (intent,) = ledger.claims.submits("main", NOW, lease=90, at_most=1).intents
     accepted = SubmitAccepted(attempt_id=intent.attempt_id, at=NOW, task_id="t", poll_path=None, next_poll_at=NOW)
-    ledger.record([accepted], NOW)
+    ledger.facts.record([accepted])
     assert not ledger.has_moved()
 
     fail_over(ledger)
@@ -58,12 +58,12 @@ def test_after_a_failover_submits_wait_for_a_word_and_polls_go_on(ledger, postgr
     assert ledger.has_moved()
     assert again.has_moved()
     assert stocked_ledger.claim(ledger, NOW + 1) == stocked_ledger.claim(again, NOW + 1) == 0
-    assert len(ledger.claim_polls("main", NOW + 1, lease=30)[0]) == 1
+    assert len(ledger.claims.polls("main", NOW + 1, lease=30)[0]) == 1
 
     again.trust()
 
     assert not ledger.has_moved()
-    claimed = ledger.claim_submits("main", NOW + 2, lease=90).intents
+    claimed = ledger.claims.submits("main", NOW + 2, lease=90).intents
     assert len(claimed) == 4
     assert min(one.attempt_id for one in claimed) > intent.attempt_id + 1000  # a number that was never given before
     again.close()
@@ -72,8 +72,8 @@ def test_after_a_failover_submits_wait_for_a_word_and_polls_go_on(ledger, postgr
 def test_an_answer_to_an_attempt_that_was_forgotten_leaves_its_task_on_record(ledger):
     lost = SubmitAccepted(attempt_id=77, at=NOW, task_id="paid-for", poll_path=None, next_poll_at=NOW)
 
-    ledger.record([lost], NOW)
-    ledger.record([lost], NOW)
+    ledger.facts.record([lost])
+    ledger.facts.record([lost])
 
     assert ledger.tasks_of_nobody() == ["paid-for"]
 
@@ -126,7 +126,7 @@ def test_a_standby_that_takes_over_is_noticed_at_once(standby):
 
         assert follower.has_moved()
         assert stocked_ledger.claim(follower, NOW) == 0
-        assert follower.progress("spring").moved
+        assert follower.reports.progress("spring").moved
         follower.trust()
         assert stocked_ledger.claim(follower, NOW) == 3
 

@@ -21,7 +21,7 @@ from jobs.ledger import open_ledger
 from tests.support import stocked_ledger
 ledger = open_ledger(sys.argv[1])
 with ledger.hold(stocked_ledger.NOW):
-    claim = ledger.claim_submits("main", stocked_ledger.NOW, lease=90, at_most=3, ahead=9, holder="crew 1")
+    claim = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=3, ahead=9, holder="crew 1")
     ledger.departs(claim.intents[0].attempt_id)
     print("sent", flush=True)
     sys.stdin.read()
@@ -47,10 +47,10 @@ def ledger(sqlite_ledger_url):
 def test_a_killed_workers_unsent_submits_are_free_again_and_only_the_sent_one_is_unknown(ledger):
     for _ in range(2):  # the second crew dies before it does anything
         with ledger.hold(NOW + 1):
-            assert [one.key for one in ledger.unknown("spring")] == ["k0"]
+            assert [one.key for one in ledger.unknowns.all("spring")] == ["k0"]
 
     with ledger.hold(NOW + 1):
-        again = ledger.claim_submits("main", NOW + 1, lease=90, ahead=9)
+        again = ledger.claims.submits("main", NOW + 1, lease=90, ahead=9)
     assert len(again.intents) == 4
 
 
@@ -77,7 +77,7 @@ def test_in_doubt_every_submit_may_have_left(ledger, monkeypatch, doubt):
     doubt(ledger.path.with_name(f"{ledger.path.name}.departures"), monkeypatch)
 
     with ledger.hold(NOW + 1):
-        assert len(ledger.unknown("spring")) == 3
+        assert len(ledger.unknowns.all("spring")) == 3
 
 
 def test_a_list_that_cannot_be_written_on_is_taken_away(tmp_path, monkeypatch):

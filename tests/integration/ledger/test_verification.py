@@ -12,17 +12,17 @@ from tests.support.stocked_ledger import NOW, made, new_batch, row, rows, stock
 def stored(ledger, count=3):
     """A batch with every image stored."""
     stock(ledger, rows(count))
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record(
-        [TaskSucceeded(attempt_id=each.attempt_id, at=NOW, images=(made(),), task_id=each.key) for each in intents], NOW
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record(
+        [TaskSucceeded(attempt_id=each.attempt_id, at=NOW, images=(made(),), task_id=each.key) for each in intents]
     )
-    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=64)
+    due, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=64)
     for each in due:
         facts = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
         path = f"spring/{each.key}/0.png"
-        ledger.record([ImageChecked(image_id=each.image_id, object_path=path, **facts)], NOW)
-    ledger.record([ImageStored(image_id=each.image_id, at=NOW) for each in due], NOW)
-    return {each.key: each for each in ledger.kept("spring")}
+        ledger.facts.record([ImageChecked(image_id=each.image_id, object_path=path, **facts)])
+    ledger.facts.record([ImageStored(image_id=each.image_id, at=NOW) for each in due])
+    return {each.key: each for each in ledger.images.stored("spring")}
 
 
 def test_every_stored_image_is_listed_with_what_it_should_be(ledger):
@@ -37,78 +37,78 @@ def test_every_stored_image_is_listed_with_what_it_should_be(ledger):
 
 def test_an_image_that_is_sent_back_is_copied_again_and_costs_nothing(ledger):
     kept = stored(ledger)
-    before = ledger.progress("spring").batch
+    before = ledger.reports.progress("spring").batch
 
-    assert ledger.copy_again({kept["k1"].image_id: "gone"}, NOW + 5) == 1
-    assert ledger.copy_again({kept["k1"].image_id: "gone"}, NOW + 5) == 0, "it is not stored any more"
+    assert ledger.images.copy_again({kept["k1"].image_id: "gone"}, NOW + 5) == 1
+    assert ledger.images.copy_again({kept["k1"].image_id: "gone"}, NOW + 5) == 0, "it is not stored any more"
 
-    counted = ledger.progress("spring")
+    counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.WORKING], counted.jobs[JobState.DONE], counted.images_generated) == (1, 2, 1)
     assert (counted.batch.charged, counted.batch.reserved) == (before.charged, before.reserved)
-    assert [event.name for event in ledger.story("spring", "k1").events][-1] == "copied_again"
-    ((due,), _) = ledger.claim_copies(NOW + 5, holder="me", lease=60, at_most=9)
+    assert [event.name for event in ledger.reports.story("spring", "k1").events][-1] == "copied_again"
+    ((due,), _) = ledger.claims.copies(NOW + 5, holder="me", lease=60, at_most=9)
     assert (due.key, due.recorded_sha256, due.url) == ("k1", "a" * 64, "https://cdn.example/0.png")
-    ledger.record([ImageStored(image_id=due.image_id, at=NOW + 6)], NOW + 6)
-    assert ledger.progress("spring").jobs[JobState.DONE] == 3
-    assert ledger.states_of_images([due.image_id]) == {ImageState.STORED: 1}
+    ledger.facts.record([ImageStored(image_id=due.image_id, at=NOW + 6)])
+    assert ledger.reports.progress("spring").jobs[JobState.DONE] == 3
+    assert ledger.images.states([due.image_id]) == {ImageState.STORED: 1}
 
 
 def waiting(ledger):
     """A batch of one row: paid, and its first copy met a page."""
     stock(ledger, rows(1))
-    (intent,) = ledger.claim_submits("main", NOW, lease=90).intents
-    ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(made(),), task_id="t")], NOW)
-    ((due,), _) = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(made(),), task_id="t")])
+    ((due,), _) = ledger.claims.copies(NOW, holder="me", lease=60, at_most=9)
     return due
 
 
 def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_paid_anew(ledger):
     due = waiting(ledger)
     told = ImageDelayed(image_id=due.image_id, at=NOW, next_copy_at=NOW + 9, code="not_an_image", message="a page")
-    ledger.record([told], NOW)
+    ledger.facts.record([told])
 
-    (one,) = ledger.awaited("spring", ["k0"], NOW)
+    (one,) = ledger.images.awaited("spring", ["k0"], NOW)
     assert (one.key, one.error_code, one.tries, one.is_being_copied) == ("k0", "not_an_image", 1, False)
-    assert ledger.give_up([one.image_id], NOW + 5) == 1
-    assert ledger.give_up([one.image_id], NOW + 5) == 0
+    assert ledger.images.give_up([one.image_id], NOW + 5) == 1
+    assert ledger.images.give_up([one.image_id], NOW + 5) == 0
 
-    counted = ledger.progress("spring")
+    counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.LOST], counted.lost_money, counted.batch.charged) == (1, 20_000, 20_000)
-    assert ledger.claim_copies(NOW + 99, holder="me", lease=60, at_most=9)[0] == []
-    story = ledger.story("spring", "k0")
+    assert ledger.claims.copies(NOW + 99, holder="me", lease=60, at_most=9)[0] == []
+    story = ledger.reports.story("spring", "k0")
     assert (story.result.error_code, story.events[-1].name) == ("given_up", "given_up")
     assert "a page" in story.result.message
-    assert ledger.retry("spring", NOW + 9) == 1
-    assert ledger.progress("spring").jobs[JobState.READY] == 1
+    assert ledger.batches.retry("spring", NOW + 9) == 1
+    assert ledger.reports.progress("spring").jobs[JobState.READY] == 1
 
 
 def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledger):
     due = waiting(ledger)
-    assert ledger.give_up([due.image_id], NOW + 5) == 0
-    assert ledger.give_up([due.image_id], NOW + 61) == 1, "its lease is over"
+    assert ledger.images.give_up([due.image_id], NOW + 5) == 0
+    assert ledger.images.give_up([due.image_id], NOW + 61) == 1, "its lease is over"
 
     facts = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
-    ledger.record([ImageChecked(image_id=due.image_id, object_path="spring/k0/0.png", **facts)], NOW + 62)
-    ledger.record([ImageStored(image_id=due.image_id, at=NOW + 62)], NOW + 62)
+    ledger.facts.record([ImageChecked(image_id=due.image_id, object_path="spring/k0/0.png", **facts)])
+    ledger.facts.record([ImageStored(image_id=due.image_id, at=NOW + 62)])
 
-    counted = ledger.progress("spring")
+    counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.DONE], counted.lost_money) == (1, 0)
-    (row,) = ledger.results("spring")
+    (row,) = ledger.reports.results("spring")
     assert (row.error_code, row.message) == (None, None)
 
 
 def test_what_many_images_are_is_recorded_with_one_statement(ledger):
     stock(ledger, rows(2))
-    intents = ledger.claim_submits("main", NOW, lease=90).intents
+    intents = ledger.claims.submits("main", NOW, lease=90).intents
     facts = [TaskSucceeded(attempt_id=each.attempt_id, at=NOW, images=(made(),), task_id=each.key) for each in intents]
-    ledger.record(facts, NOW)
-    due, _ = ledger.claim_copies(NOW, holder="me", lease=60, at_most=9)
+    ledger.facts.record(facts)
+    due, _ = ledger.claims.copies(NOW, holder="me", lease=60, at_most=9)
 
     same = {"object_path": "x", "sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
-    ledger.record([ImageChecked(image_id=each.image_id, **same) for each in due], NOW)
+    ledger.facts.record([ImageChecked(image_id=each.image_id, **same) for each in due])
 
-    ledger.record([ImageStored(image_id=each.image_id, at=NOW) for each in due], NOW)
-    assert [each.sha256[0] for each in ledger.kept("spring")] == ["a", "a"]
+    ledger.facts.record([ImageStored(image_id=each.image_id, at=NOW) for each in due])
+    assert [each.sha256[0] for each in ledger.images.stored("spring")] == ["a", "a"]
 
 
 def object_of(slot=0, revision=1, *, surplus=False):
@@ -123,51 +123,53 @@ def adopted(request_hash, *images, key="k0", revision=1):
 
 def test_an_adopted_row_is_done_and_the_manifest_completes_it_with_what_is_lacking(ledger):
     asked = row(0, n=3)
-    ledger.adopt(new_batch(), [adopted(asked.request_hash, object_of(0), object_of(2))], NOW)
-    counted = ledger.progress("spring")
+    ledger.batches.adopt(new_batch(), [adopted(asked.request_hash, object_of(0), object_of(2))], NOW)
+    counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.DONE], counted.images_stored, counted.batch.charged) == (1, 2, 0)
-    (known,) = ledger.known(counted.batch.id, ["k0"]).values()
+    (known,) = ledger.batches.known(counted.batch.id, ["k0"]).values()
     assert (known.adopted, known.fits(asked.request_hash), known.lacking(3)) == (True, True, 1)
 
     stock(ledger, [asked])
 
-    counted = ledger.progress("spring")
+    counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.READY], counted.images_ready, counted.remaining_money) == (1, 1, asked.price)
-    (result,) = ledger.results("spring")
+    (result,) = ledger.reports.results("spring")
     assert [(image.slot, image.state) for image in result.images] == [(0, "stored"), (1, "missing"), (2, "stored")]
     assert result.request == asked.request
-    (known,) = ledger.known(counted.batch.id, ["k0"]).values()
+    (known,) = ledger.batches.known(counted.batch.id, ["k0"]).values()
     assert (known.adopted, known.lacking(3)) == (False, 1)
 
 
 def test_an_adopted_row_that_nothing_tells_of_is_taken_at_its_key_once(ledger):
-    ledger.adopt(new_batch(), [adopted(None, object_of())], NOW)
+    ledger.batches.adopt(new_batch(), [adopted(None, object_of())], NOW)
 
     stock(ledger, [row(0)])
 
-    assert ledger.progress("spring").jobs[JobState.DONE] == 1
+    assert ledger.reports.progress("spring").jobs[JobState.DONE] == 1
     other = row(0, prompt="something else")
-    (known,) = ledger.known(ledger.find_batch("spring").id, ["k0"]).values()
+    (known,) = ledger.batches.known(ledger.batches.find("spring").id, ["k0"]).values()
     assert not known.fits(other.request_hash)
 
 
 def test_an_adopted_row_of_another_request_is_changed_and_made_beside_it_on_the_users_word(ledger):
-    ledger.adopt(new_batch(), [adopted("0" * 32, object_of(), object_of(0, surplus=True))], NOW)
-    (known,) = ledger.known(ledger.find_batch("spring").id, ["k0"]).values()
+    ledger.batches.adopt(new_batch(), [adopted("0" * 32, object_of(), object_of(0, surplus=True))], NOW)
+    (known,) = ledger.batches.known(ledger.batches.find("spring").id, ["k0"]).values()
     assert (known.fits(row(0).request_hash), known.touched) == (False, True)
 
-    ledger.record_manifest(new_batch(), [row(0)], redo_changed=True, now=NOW)
+    ledger.batches.record_manifest(new_batch(), [row(0)], redo_changed=True, now=NOW)
 
-    (result,) = ledger.results("spring")
+    (result,) = ledger.reports.results("spring")
     assert (result.revision, result.state) == (2, JobState.READY)
 
 
 def test_what_is_on_record_already_is_left_alone(ledger):
     stored(ledger)
 
-    rows_taken = ledger.adopt(new_batch(), [adopted("0" * 32, object_of()), adopted(None, object_of(), key="new")], NOW)
+    rows_taken = ledger.batches.adopt(
+        new_batch(), [adopted("0" * 32, object_of()), adopted(None, object_of(), key="new")], NOW
+    )
 
     assert rows_taken == 1
-    assert {each.key: each.sha256[0] for each in ledger.kept("spring")} == {
+    assert {each.key: each.sha256[0] for each in ledger.images.stored("spring")} == {
         "k0": "a", "k1": "a", "k2": "a", "new": "b",
     }  # fmt: skip

@@ -50,6 +50,7 @@ class Told:
     def __init__(self, *looks, workers=1, is_sqlite=False, is_held=False, **state):
         self._looks, self._account = itertools.cycle(looks), account(**state)
         self._workers, self.is_sqlite, self._held = workers, is_sqlite, is_held
+        self.reports = self.accounts = self.workers = self
 
     def clock_offset(self):
         return 0.0
@@ -57,11 +58,11 @@ class Told:
     def progress(self, _name, _now=None):
         return next(self._looks)
 
-    def accounts(self):
+    def all(self):
         return [self._account]
 
-    def workers_seen(self, _now, _within):
-        return self._workers
+    def seen(self, _now, _within):
+        return [None] * self._workers
 
     def is_held(self):
         return self._held
@@ -117,7 +118,7 @@ class Resting(Told):
         super().__init__(READY)
         self._clock = clock
 
-    def accounts(self):
+    def all(self):
         ends = self._clock.now - self._phase() + self.REST
         return [account(paused_until=ends, paused_code="throttled", paused_message="slow down")]
 

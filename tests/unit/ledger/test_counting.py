@@ -22,7 +22,7 @@ def steps(sqlite_ledger_url):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
     reader, asked = ledger._database.reader, []
     event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
-    ledger.progress("spring")
+    ledger.reports.progress("spring")
     found = []
     with reader.connect() as connection:
         for said, values in [one for one in asked if one[0].startswith("SELECT")]:
@@ -47,7 +47,7 @@ def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
     reader, asked = ledger._database.reader, []
     event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
-    ledger.made_elsewhere([row.request_hash for row in stocked_ledger.rows(9)], besides=7, sandbox=False)
+    ledger.batches.made_elsewhere([row.request_hash for row in stocked_ledger.rows(9)], besides=7, sandbox=False)
     with reader.connect() as connection:
         found = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[-1][0]}", asked[-1][1])]
     ledger.close()
@@ -60,7 +60,7 @@ def work_of_a_claim(ledger, now, account="main"):
     done = []
     with ledger._database.writing() as tx:  # the one connection that writes
         tx.connection.driver_connection.set_progress_handler(lambda: done.append(1), 100)
-    claimed = ledger.claim_submits(account, now, lease=90, at_most=2).intents
+    claimed = ledger.claims.submits(account, now, lease=90, at_most=2).intents
     with ledger._database.writing() as tx:
         tx.connection.driver_connection.set_progress_handler(None, 0)
     return claimed, len(done)
@@ -75,7 +75,7 @@ def test_rows_that_wait_for_images_to_be_stored_again_are_not_read_by_every_clai
         test_copy_failures.buy_and_fail(ledger, ENOUGH)
         if others:
             storable = stocked_ledger.rows(others, first=rows)
-            ledger.record_manifest(stocked_ledger.new_batch(), storable, append=True, now=NOW)
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), storable, append=True, now=NOW)
             _one_is_stored(ledger)
         claimed, work = work_of_a_claim(ledger, NOW + 1)
         found.append((len(claimed), work))
@@ -97,12 +97,14 @@ def test_what_waits_to_be_copied_for_another_account_is_not_read_by_every_claim(
     found = []
     for place, backlog in enumerate((100, 1_000)):
         ledger = open_ledger(f"{sqlite_ledger_url}.{place}")
-        ledger.sync_accounts([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")], NOW)
+        ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="dev", provider="maxapi.dev")])
         theirs = [
             dataclasses.replace(row, provider="maxapi.dev", key=f"d{row.position}") for row in stocked_ledger.rows(50)
         ]
-        ledger.record_manifest(stocked_ledger.new_batch("dev"), theirs, now=NOW)
-        ledger.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(backlog, prompt="a vase"), now=NOW)
+        ledger.batches.record_manifest(stocked_ledger.new_batch("dev"), theirs, now=NOW)
+        ledger.batches.record_manifest(
+            stocked_ledger.new_batch(), stocked_ledger.rows(backlog, prompt="a vase"), now=NOW
+        )
         test_copy_failures.buy_and_fail(ledger, BEGUN, account="dev")
         assert test_copy_failures.buy(ledger, backlog) == backlog
         claimed, work = work_of_a_claim(ledger, NOW + 1, account="dev")

@@ -19,6 +19,6 @@ def test_a_new_ledger_opens_although_another_process_begins_to_write_to_its_file
         monkeypatch.setattr(engine.time, "sleep", lambda seconds: waits.append(seconds) or other.execute("ROLLBACK"))
 
         with closing(open_ledger(f"sqlite:///{file}")) as ledger:
-            assert ledger.accounts() == []
+            assert ledger.accounts.all() == []
 
     assert len(waits) == 1

@@ -37,9 +37,9 @@ def weather(ledger, fact, *, seconds, since=NOW, in_flight=20, rows=4000):
     sent, air = [], []
     for turn in range(int(seconds / STEP)):
         now = since + turn * STEP
-        ledger.record([fact(intent, now) for at, intent in air if at + ANSWER <= now], now)
+        ledger.facts.record([fact(intent, now) for at, intent in air if at + ANSWER <= now])
         air = [(at, intent) for at, intent in air if at + ANSWER > now]
-        claimed = ledger.claim_submits("main", now, lease=90).intents
+        claimed = ledger.claims.submits("main", now, lease=90).intents
         sent += [now] * len(claimed)
         air += [(now, intent) for intent in claimed]
     return sent
@@ -68,8 +68,8 @@ def test_a_ten_minute_storm_of_503_holds_three_rows_and_a_few_probes(memory):
     sent = weather(memory, storm, seconds=600, in_flight=1)
 
     assert len(sent) == 8  # three that showed it, and probes after 15, 30, 60, 120, 240 s
-    assert memory.progress("spring").jobs[JobState.HELD] == 8
-    assert memory.progress("spring").jobs[JobState.READY] == 3992
+    assert memory.reports.progress("spring").jobs[JobState.HELD] == 8
+    assert memory.reports.progress("spring").jobs[JobState.READY] == 3992
     assert all(later >= 1.9 * earlier for earlier, later in itertools.pairwise(gaps(sent)[2:]))
 
 
@@ -83,13 +83,13 @@ def test_what_was_in_the_air_when_a_storm_began_is_all_that_follows_its_first_an
 
 def test_after_a_storm_the_first_accepted_probe_opens_the_account(memory):
     weather(memory, storm, seconds=120, in_flight=3)
-    until = memory.accounts()[0].paused_until
+    until = memory.accounts.all()[0].paused_until
 
-    (probe,) = memory.claim_submits("main", until, lease=90).intents
-    memory.record([accepts(probe, until + 1)], until + 1)
+    (probe,) = memory.claims.submits("main", until, lease=90).intents
+    memory.facts.record([accepts(probe, until + 1)])
 
-    assert len(memory.claim_submits("main", until + 2, lease=90, ahead=1.0).intents) > 1
-    assert memory.accounts()[0].paused_code is None
+    assert len(memory.claims.submits("main", until + 2, lease=90, ahead=1.0).intents) > 1
+    assert memory.accounts.all()[0].paused_code is None
 
 
 @pytest.mark.parametrize("code", ["no_balance", "bad_key"])
@@ -98,8 +98,8 @@ def test_an_account_without_balance_or_key_is_probed_with_growing_gaps_and_no_ro
 
     probes = gaps(sent)[2:]  # after those that were in the air together
     assert [round(gap, -1) for gap in probes] == [60, 120, 240, 480, 960]
-    assert memory.progress("spring").jobs == {JobState.READY: 4000}
-    assert memory.progress("spring").batch.reserved == 0
+    assert memory.reports.progress("spring").jobs == {JobState.READY: 4000}
+    assert memory.reports.progress("spring").batch.reserved == 0
 
 
 def test_a_provider_out_of_reach_is_tried_ever_less_often(memory):
@@ -111,16 +111,16 @@ def test_a_provider_out_of_reach_is_tried_ever_less_often(memory):
 
 def test_what_is_accepted_while_an_account_cools_down_does_not_cut_its_rest_short(memory):
     stocked_ledger.stock(memory, stocked_ledger.rows(20), limits=stocked_ledger.account(max_in_flight=20))
-    first, refused, late = memory.claim_submits("main", NOW, lease=90, at_most=3, ahead=10).intents
-    memory.record([refuses(Kind.THROTTLED, "rate_limited")(refused, NOW)], NOW)
+    first, refused, late = memory.claims.submits("main", NOW, lease=90, at_most=3, ahead=10).intents
+    memory.facts.record([refuses(Kind.THROTTLED, "rate_limited")(refused, NOW)])
 
-    memory.record([accepts(first, NOW + 0.1), accepts(late, NOW + 0.2)], NOW + 0.2)
+    memory.facts.record([accepts(first, NOW + 0.1), accepts(late, NOW + 0.2)])
 
-    assert memory.accounts()[0].paused_until == NOW + retry.THROTTLED_REST
+    assert memory.accounts.all()[0].paused_until == NOW + retry.THROTTLED_REST
     assert stocked_ledger.claim(memory, NOW + 0.3) == 0
-    (probe,) = memory.claim_submits("main", NOW + 0.6, lease=90).intents
-    memory.record([accepts(probe, NOW + 0.7)], NOW + 0.7)
-    assert memory.accounts()[0].paused_until is None
+    (probe,) = memory.claims.submits("main", NOW + 0.6, lease=90).intents
+    memory.facts.record([accepts(probe, NOW + 0.7)])
+    assert memory.accounts.all()[0].paused_until is None
 
 
 def test_a_rate_that_is_asked_for_too_late_to_be_used_does_not_grow(memory):
@@ -129,10 +129,10 @@ def test_a_rate_that_is_asked_for_too_late_to_be_used_does_not_grow(memory):
     )
 
     for turn in range(12):  # 1 a second is allowed; whoever asks every two seconds is not held up by it
-        for intent in memory.claim_submits("main", NOW + 2 * turn, lease=90, ahead=0.25).intents:
-            memory.record([accepts(intent, NOW + 2 * turn)], NOW + 2 * turn)
+        for intent in memory.claims.submits("main", NOW + 2 * turn, lease=90, ahead=0.25).intents:
+            memory.facts.record([accepts(intent, NOW + 2 * turn)])
 
-    assert memory.accounts()[0].submits_per_second == 1.0
+    assert memory.accounts.all()[0].submits_per_second == 1.0
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 0.01])
@@ -151,16 +151,16 @@ def test_a_row_refused_for_now_waits_longer_each_time_and_holds_up_no_other(memo
 
     assert len(sent) <= 9
     assert gaps(sent)[-1] > 60
-    assert memory.accounts()[0].paused_until is None
+    assert memory.accounts.all()[0].paused_until is None
 
 
 def test_what_died_with_its_process_says_nothing_about_the_account(memory):
     stocked_ledger.stock(memory, stocked_ledger.rows(20))
     assert stocked_ledger.claim(memory, NOW, at_most=10) == 10
 
-    memory.sweep(NOW + 1000)
+    memory.facts.sweep(NOW + 1000)
 
-    assert len(memory.unknown()) == 10
+    assert len(memory.unknowns.all()) == 10
     assert stocked_ledger.claim(memory, NOW + 1000, at_most=5) == 5
 
 
@@ -185,11 +185,11 @@ def test_a_provider_that_always_says_at_once_is_tried_ever_less_often_too(memory
 
 def test_a_submit_that_hangs_since_before_the_trouble_is_not_taken_for_the_probe(memory):
     stocked_ledger.stock(memory, stocked_ledger.rows(9), limits=stocked_ledger.account(max_in_flight=9))
-    hanging, refused = memory.claim_submits("main", NOW, lease=900, at_most=2).intents
-    memory.record([refuses(Kind.ACCOUNT, "no_balance")(refused, NOW + 1)], NOW + 1)
-    until = memory.accounts()[0].paused_until
+    hanging, refused = memory.claims.submits("main", NOW, lease=900, at_most=2).intents
+    memory.facts.record([refuses(Kind.ACCOUNT, "no_balance")(refused, NOW + 1)])
+    until = memory.accounts.all()[0].paused_until
 
-    probes = [len(memory.claim_submits("main", until + second, lease=900).intents) for second in range(3)]
+    probes = [len(memory.claims.submits("main", until + second, lease=900).intents) for second in range(3)]
 
     assert probes == [1, 0, 0]
     assert hanging.attempt_id
@@ -197,12 +197,12 @@ def test_a_submit_that_hangs_since_before_the_trouble_is_not_taken_for_the_probe
 
 def test_an_account_that_is_woken_asks_about_its_tasks_at_once(memory):
     stocked_ledger.stock(memory, stocked_ledger.rows(2))
-    for intent in memory.claim_submits("main", NOW, lease=90).intents:
-        memory.record([dataclasses.replace(accepts(intent, NOW), next_poll_at=NOW + 3600)], NOW)
+    for intent in memory.claims.submits("main", NOW, lease=90).intents:
+        memory.facts.record([dataclasses.replace(accepts(intent, NOW), next_poll_at=NOW + 3600)])
 
-    memory.wake_account("main", NOW + 5)
+    memory.accounts.wake("main", NOW + 5)
 
-    assert len(memory.claim_polls("main", NOW + 5, lease=30)[0]) == 2
+    assert len(memory.claims.polls("main", NOW + 5, lease=30)[0]) == 2
 
 
 def test_places_that_hold_an_account_up_grow_though_its_rate_is_slow(memory):
@@ -211,13 +211,13 @@ def test_places_that_hold_an_account_up_grow_though_its_rate_is_slow(memory):
     air = []
     for turn in range(400):  # tasks of 9 s: four places and one a second
         now = NOW + turn / 8
-        memory.record([_done(number, now) for at, number in air if at + 9 <= now], now)
+        memory.facts.record([_done(number, now) for at, number in air if at + 9 <= now])
         air = [(at, number) for at, number in air if at + 9 > now]
-        for intent in memory.claim_submits("main", now, lease=90).intents:
-            memory.record([accepts(intent, now)], now)
+        for intent in memory.claims.submits("main", now, lease=90).intents:
+            memory.facts.record([accepts(intent, now)])
             air.append((now, intent.attempt_id))
 
-    assert memory.accounts()[0].max_in_flight > 12
+    assert memory.accounts.all()[0].max_in_flight > 12
 
 
 def _done(attempt_id, at):

@@ -29,7 +29,7 @@ LAMPS = ["key,prompt,n", "a,red lamp,1", "b,blue lamp,2", "c,green lamp,1"]
 @pytest.fixture
 def ledger(sqlite_ledger_url):
     with contextlib.closing(open_ledger(sqlite_ledger_url)) as opened:
-        opened.sync_accounts([MAIN], NOW)
+        opened.accounts.sync([MAIN])
         yield opened
 
 
@@ -50,7 +50,7 @@ def take(tmp_path, ledger):
 
 
 def look(intake):
-    return survey(intake, intake.ledger.find_batch("spring"), [MAIN])
+    return survey(intake, intake.ledger.batches.find("spring"), [MAIN])
 
 
 def new_batch(seen):
@@ -65,11 +65,11 @@ def accept(intake):
 
 
 def results(ledger):
-    return {result.key: result for result in ledger.results("spring")}
+    return {result.key: result for result in ledger.reports.results("spring")}
 
 
 def submit(ledger, most=64):
-    return ledger.claim_submits("main", NOW + 1000, lease=90, at_most=most, ahead=60).intents
+    return ledger.claims.submits("main", NOW + 1000, lease=90, at_most=most, ahead=60).intents
 
 
 def make_all(ledger):
@@ -78,14 +78,14 @@ def make_all(ledger):
         images = tuple(
             MadeImage(link=Link(url="https://c.example/x"), spool=None, expires_at=NOW + 9e5) for _ in intent.slots
         )
-        ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=images, task_id="t")], NOW)
-    copies, _ = ledger.claim_copies(NOW + 1000, holder="me", lease=90, at_most=64)
+        ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=images, task_id="t")])
+    copies, _ = ledger.claims.copies(NOW + 1000, holder="me", lease=90, at_most=64)
     for copy in copies:
         checked = ImageChecked(
             image_id=copy.image_id, object_path=f"{copy.key}/{copy.slot}.png", sha256="0" * 64, bytes=9, width=1,
             height=1, format="png",
         )  # fmt: skip
-        ledger.record([checked, ImageStored(image_id=copy.image_id, at=NOW)], NOW)
+        ledger.facts.record([checked, ImageStored(image_id=copy.image_id, at=NOW)])
 
 
 # -- counting ------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_a_new_manifest_is_counted_and_nothing_is_written(take, ledger):
     ]
     assert str(seen.problems[0]).startswith("line 6, key e, column prompt is empty:")
     assert seen.columns == ("key", "prompt", "ratio", "resolution", "Title")
-    assert ledger.batches() == []
+    assert ledger.batches.all() == []
 
 
 def test_only_the_first_hundred_problems_are_kept_and_all_are_counted(take):
@@ -147,7 +147,7 @@ def test_a_row_left_out_may_repeat_a_key(take, ledger):
 
     accept(intake)
 
-    assert [(r.key, r.state) for r in ledger.results("spring")] == [
+    assert [(r.key, r.state) for r in ledger.reports.results("spring")] == [
         ("lamp", JobState.READY), ("lamp", JobState.SKIPPED), ("lamp", JobState.SKIPPED), ("rug", JobState.READY),
     ]  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_resuming_after_any_prefix_comes_to_the_same_plan(tmp_path_factory, prom
     def end(ledger, *steps):
         for upto in steps:
             accept(intake(ledger, upto))
-        return [(r.position, r.line, r.key, r.request, r.provider, r.carried) for r in ledger.results("spring")]
+        return [(r.position, r.line, r.key, r.request, r.provider, r.carried) for r in ledger.reports.results("spring")]
 
     with (
         contextlib.closing(open_ledger(f"sqlite:///{folder}/whole.db")) as whole,
@@ -262,7 +262,7 @@ def test_what_was_surveyed_is_recorded_bad_rows_included_when_they_may_be(take, 
 
     batch = accept(intake)
 
-    found = [(r.line, r.key, r.state, r.error_code) for r in ledger.results("spring")]
+    found = [(r.line, r.key, r.state, r.error_code) for r in ledger.reports.results("spring")]
     assert batch.columns == ("key", "prompt", "n")
     assert found == [
         (2, "a", JobState.READY, None), (3, "b", JobState.INVALID, "bad_row"), (4, "a", JobState.INVALID, "bad_row"),
@@ -280,7 +280,7 @@ def test_a_manifest_that_changes_between_the_passes_is_not_recorded(take, ledger
     with pytest.raises(BadInput, match="changed while it was read"):
         record(intake, seen, new_batch(seen), NOW)
 
-    assert ledger.batches() == []
+    assert ledger.batches.all() == []
 
 
 def test_a_row_that_turns_bad_between_the_passes_stops_the_recording(take, ledger):
@@ -291,7 +291,7 @@ def test_a_row_that_turns_bad_between_the_passes_stops_the_recording(take, ledge
     with pytest.raises(BadInput, match="line 3, key b, column prompt"):
         record(intake, seen, new_batch(seen), NOW)
 
-    assert ledger.batches() == []
+    assert ledger.batches.all() == []
 
 
 # -- refusing ------------------------------------------------------------------------------------------------------
@@ -378,9 +378,9 @@ def test_an_option_no_row_can_be_made_with_is_said_once(take):
 def test_a_cancelled_batch_takes_no_new_row_and_still_fetches_what_is_paid(take, ledger):
     accept(take(LAMPS))
     submit(ledger, most=1)
-    ledger.cancel("spring", NOW)
+    ledger.batches.cancel("spring")
 
-    assert look(take(LAMPS)).refuse_reasons(**STRICT, batch=ledger.find_batch("spring")) == []
-    (reason,) = look(take([*LAMPS, "d,new lamp,1"])).refuse_reasons(**STRICT, batch=ledger.find_batch("spring"))
+    assert look(take(LAMPS)).refuse_reasons(**STRICT, batch=ledger.batches.find("spring")) == []
+    (reason,) = look(take([*LAMPS, "d,new lamp,1"])).refuse_reasons(**STRICT, batch=ledger.batches.find("spring"))
 
     assert "batch spring is cancelled for good" in reason

@@ -30,12 +30,24 @@ async def _closed():
     await close_all()
 
 
+class Overlay:
+    """The same, but for what the test says."""
+
+    def __init__(self, real, **said):
+        self._real = real
+        self.__dict__.update(said)
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+
 class Backlogs:
     """A ledger whose backlog is what the test says."""
 
     def __init__(self, ledger):
         self._ledger = ledger
         self.now = Backlog()
+        self.destinations = Overlay(ledger.destinations, backlogs=self.backlogs)
 
     def __getattr__(self, name):
         return getattr(self._ledger, name)
@@ -77,7 +89,7 @@ async def look(services, backpressure, backlog):
     services.ledger.now = backlog
     await backpressure.mind()
     services.clock.at += LOOK_EVERY
-    return [trouble.kind for trouble in services.ledger.troubles(services.clock.at)]
+    return [trouble.kind for trouble in services.ledger.destinations.troubles(services.clock.at)]
 
 
 async def test_images_that_would_die_uncopied_stop_submits_and_a_better_pace_lets_them_go_on(tmp_path):
@@ -114,7 +126,7 @@ async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_pat
     await worker.run_lane("submit:main", 1.0)
 
     assert worker.open_submits == 0
-    (told,) = services.ledger.progress("b", services.clock.now()).troubles
+    (told,) = services.ledger.reports.progress("b", services.clock.now()).troubles
     assert (told.code, told.said_by) == ("bucket_denied", services.holder)
 
 

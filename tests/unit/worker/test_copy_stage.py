@@ -36,27 +36,26 @@ def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=N
     """An image whose copy is claimed."""
     stock(services, tmp_path, [row(0, **rows)], **(batch or {}))
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
     spool = services.spool.keep(intent.attempt_id, 0, b64) if b64 else None
     made = MadeImage(link=Link(url=None if b64 else url), spool=spool, expires_at=now + lives)
-    services.ledger.record(
+    services.ledger.facts.record(
         [
             SubmitAccepted(attempt_id=intent.attempt_id, at=now, task_id="t", poll_path=None, next_poll_at=now + 60),
             TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,)),
         ],
-        now,
     )
     return claimed(services)
 
 
 def claimed(services, *, later: float = 0.0):
     now = services.clock.now() + later
-    ((due,), _) = services.ledger.claim_copies(now, holder="me", lease=60.0, at_most=5)
+    ((due,), _) = services.ledger.claims.copies(now, holder="me", lease=60.0, at_most=5)
     return due
 
 
 def result(services):
-    (only,) = services.ledger.results("b")
+    (only,) = services.ledger.reports.results("b")
     return only
 
 
@@ -120,7 +119,7 @@ async def test_a_dead_link_is_lost_only_when_its_time_is_well_over(tmp_path, liv
 
     assert result(services).state is expected
     assert sum(services.http.polls.values()) == 1
-    assert services.ledger.progress("b").lost_money == (PRICE if expected is JobState.LOST else 0)
+    assert services.ledger.reports.progress("b").lost_money == (PRICE if expected is JobState.LOST else 0)
 
 
 @pytest.mark.parametrize(("lives", "expected"), [(-60.0, "generated"), (-7_200.0, "lost")])
@@ -183,7 +182,7 @@ async def test_a_disk_without_room_for_a_download_is_told_and_loses_nothing(tmp_
 
     await copy(services, generated(services, tmp_path))
 
-    assert services.ledger.progress("b").copy_errors == {"disk_full": 1}
+    assert services.ledger.reports.progress("b").copy_errors == {"disk_full": 1}
 
 
 # -- what a batch asks of its copies -------------------------------------------------------------------------------
@@ -195,13 +194,15 @@ async def test_under_strict_size_other_pixels_fail_the_row_and_what_was_paid_is_
     await copy(services, generated(services, tmp_path, batch={"strict_size": True}))
 
     row_ = result(services)
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert (row_.state, row_.error_code) == (JobState.FAILED, "wrong_pixels")
     assert (tmp_path / "dest/b/k0/0.png").read_bytes() == png(8, 2)
     assert (row_.cost, progress.batch.charged, progress.wrong_pixels) == (PRICE, PRICE, 1)
     assert (progress.images_stored, progress.errors) == (1, {"wrong_pixels": 1})
-    assert services.ledger.retry("b", services.clock.now()) == 0, "its slot is full; a redo makes another beside it"
-    assert services.ledger.redo("b", [("k0", None)], services.clock.now()) == 1
+    assert services.ledger.batches.retry("b", services.clock.now()) == 0, (
+        "its slot is full; a redo makes another beside it"
+    )
+    assert services.ledger.batches.redo("b", [("k0", None)], services.clock.now()) == 1
     assert result(services).state is JobState.READY
 
 
@@ -211,7 +212,7 @@ async def test_other_pixels_are_kept_flagged_and_counted_where_nobody_is_strict(
     await copy(services, generated(services, tmp_path))
 
     assert result(services).state is JobState.DONE
-    assert services.ledger.progress("b").wrong_pixels == 1
+    assert services.ledger.reports.progress("b").wrong_pixels == 1
 
 
 @pytest.mark.parametrize(("decode", "state"), [(True, "generated"), (False, "stored")])
@@ -400,7 +401,7 @@ async def test_while_a_destination_refuses_what_soon_dies_is_fetched_and_nothing
     await copy(services, due)
 
     (image,) = result(services).images
-    assert (image.state, services.ledger.progress("b").copy_errors) == ("generated", {"denied": 1})
+    assert (image.state, services.ledger.reports.progress("b").copy_errors) == ("generated", {"denied": 1})
     assert image.link_expires_at > services.clock.now() + 86_400
     assert len(list(services.spool.folder.iterdir())) == 1
 
@@ -500,7 +501,7 @@ def picky(services, refuses):
 async def copied_until_it_is_left_alone(services, due):
     for tries in range(1, 6):
         await copy(services, due)
-        again, next_at = services.ledger.claim_copies(services.clock.now() + 1e5, holder="me", lease=0.0, at_most=5)
+        again, next_at = services.ledger.claims.copies(services.clock.now() + 1e5, holder="me", lease=0.0, at_most=5)
         if not again:
             assert next_at is None
             return tries
@@ -524,12 +525,12 @@ async def test_what_no_time_mends_is_left_alone_and_its_row_is_held_with_the_rea
 
     tries = await copied_until_it_is_left_alone(services, generated(services, tmp_path))
 
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert tries == 3
     assert (result(services).state, result(services).error_code) == (JobState.HELD, "bucket_refused")
     assert (progress.images_generated, progress.images_stuck, progress.stuck_money) == (0, 1, PRICE)
     assert [(each.key, each.code) for each in progress.stuck] == [("k0", "bucket_refused")]
-    assert services.ledger.at_risk() == (1, PRICE)
+    assert services.ledger.reports.at_risk() == (1, PRICE)
     assert list(services.spool.folder.iterdir()), "its link may die while a person is asleep"
 
 
@@ -539,13 +540,13 @@ async def test_on_a_persons_word_it_is_tried_once_more_and_stored_where_that_was
     picky(services, lambda _: refuses)
     await copied_until_it_is_left_alone(services, generated(services, tmp_path))
 
-    services.ledger.resume("b", services.clock.now())
+    services.ledger.batches.resume("b", services.clock.now())
     assert result(services).state is JobState.WORKING
     assert await copied_until_it_is_left_alone(services, claimed(services, later=1.0)) == 1
     assert result(services).state is JobState.HELD
 
     refuses = False
-    services.ledger.try_again("b", services.clock.now())
+    services.ledger.batches.retry_copies("b", services.clock.now())
     await copy(services, claimed(services, later=1.0))
     stored(services, tmp_path)
     assert result(services).error_code is None
@@ -558,10 +559,10 @@ async def test_what_waits_for_a_person_can_be_given_up(tmp_path):
     await copied_until_it_is_left_alone(services, generated(services, tmp_path))
 
     now = services.clock.now() + 1e6
-    (waiting,) = services.ledger.awaited("b", ["k0"], now)
-    assert services.ledger.give_up([waiting.image_id], now) == 1
+    (waiting,) = services.ledger.images.awaited("b", ["k0"], now)
+    assert services.ledger.images.give_up([waiting.image_id], now) == 1
     assert result(services).state is JobState.LOST
-    assert services.ledger.progress("b").lost_money == PRICE
+    assert services.ledger.reports.progress("b").lost_money == PRICE
 
 
 async def test_base64_that_nobody_can_read_is_asked_for_anew_and_then_waits_for_a_person(tmp_path):
@@ -574,7 +575,7 @@ async def test_base64_that_nobody_can_read_is_asked_for_anew_and_then_waits_for_
     assert (result(services).state, result(services).error_code) == (JobState.HELD, "bytes_unreadable")
 
     provider.on_download = None
-    services.ledger.try_again("b", services.clock.now())
+    services.ledger.batches.retry_copies("b", services.clock.now())
     await copy(services, claimed(services, later=1.0))
     stored(services, tmp_path)
 
@@ -611,7 +612,7 @@ async def test_the_words_of_a_refusal_stay_with_the_image(tmp_path):
 
     (image,) = result(services).images
     assert 'answered 403: "error code: 1010"' in image.message
-    assert services.ledger.progress("b").copy_words == {"link_dead": image.message}
+    assert services.ledger.reports.progress("b").copy_words == {"link_dead": image.message}
 
 
 @pytest.mark.parametrize("code", ["forbidden_address", "too_large"])

@@ -80,7 +80,7 @@ async def test_what_a_run_began_goes_on_after_it(tmp_path):
     drained = await worker.drain(5)
 
     assert drained.unknown == 0
-    assert services.ledger.progress("b").images_in_flight == 1
+    assert services.ledger.reports.progress("b").images_in_flight == 1
 
 
 @virtual_time
@@ -102,7 +102,7 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(0)])
-    claims, claim = [], services.ledger.claim_submits
+    claims, claim = [], services.ledger.claims.submits
 
     def away(*args, **kwargs):
         claims.append(1)
@@ -110,7 +110,7 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
             raise OSError("connection refused")
         return claim(*args, **kwargs)
 
-    services.ledger.claim_submits = away
+    services.ledger.claims.submits = away
     worker = Worker(services)
     await worker.start()
 
@@ -125,17 +125,17 @@ async def test_a_claim_that_comes_back_after_the_worker_has_drained_begins_nothi
     fetched = []
     services = world(tmp_path, Provider(on_download=lambda url: fetched.append(url) or png()))
     stock(services, tmp_path, [row(0)])
-    now, claim, gate = services.clock.now(), services.ledger.claim_copies, Gate()
-    (intent,) = services.ledger.claim_submits("main", now, lease=60.0).intents
+    now, claim, gate = services.clock.now(), services.ledger.claims.copies, Gate()
+    (intent,) = services.ledger.claims.submits("main", now, lease=60.0).intents
     made = MadeImage(link=Link(url="https://cdn.test/0.png"), spool=None, expires_at=now + 86_400)
-    services.ledger.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))], now)
+    services.ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))])
 
     def slow(*args, **kwargs):
         claimed = claim(*args, **kwargs)
         gate.pass_through()
         return claimed
 
-    services.ledger.claim_copies = slow
+    services.ledger.claims.copies = slow
     worker = Worker(services)
     await worker.start()
     run_lane = asyncio.ensure_future(worker.run_lane("copy", 60.0))
@@ -155,13 +155,13 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
     services = world(tmp_path, Provider())
     services.wakeups.far = woken.append
     stock(services, tmp_path, [row(0), row(1)])
-    services.ledger.claim_submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
+    services.ledger.claims.submits("main", services.clock.now() - 60, lease=30.0, at_most=1)
 
     counts = await maintenance.run_once(services)
 
     assert counts.unknown == 1
     assert "submit:main" in woken
-    assert services.ledger.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
+    assert services.ledger.reports.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
 
 
 def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
@@ -177,7 +177,7 @@ def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
         caller.start()
 
     with open_again(tmp_path) as ledger:
-        until(lambda: ledger.progress("b").jobs == {JobState.DONE: 1})
+        until(lambda: ledger.reports.progress("b").jobs == {JobState.DONE: 1})
     assert worker.is_alive()
     assert worker.since_looks().keys() == set(lanes)
     assert worker.run_lane("copy") is False, "it runs already, and is only woken"
@@ -189,8 +189,8 @@ def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
     assert drained.unknown == 0
     assert not worker.is_alive()
     with open_again(tmp_path) as ledger:
-        assert ledger.progress("b").jobs == {JobState.DONE: 1}
-        assert ledger.workers_seen(4e9, within=4e9) == 1
+        assert ledger.reports.progress("b").jobs == {JobState.DONE: 1}
+        assert len(ledger.workers.seen(4e9, within=4e9)) == 1
 
 
 def stock_through(ledger, tmp_path):

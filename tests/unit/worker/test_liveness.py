@@ -28,7 +28,7 @@ async def test_a_run_whose_signs_of_life_fail_twice_is_not_taken_for_silent_by_o
     services = world(tmp_path, Provider(on_submit=lambda _: asyncio.Event().wait()))
     services.ledger.is_sqlite = False  # others may work on it too
     stock(services, tmp_path, [row(0)])
-    told, tries, touch, stop = [], [], services.ledger.touch_worker, StopSignal()
+    told, tries, touch, stop = [], [], services.ledger.workers.touch, StopSignal()
     loop = asyncio.get_running_loop()
 
     def touch_worker(name, now, looked_at=None):
@@ -43,7 +43,7 @@ async def test_a_run_whose_signs_of_life_fail_twice_is_not_taken_for_silent_by_o
             loop.call_soon_threadsafe(stop.interrupt)
         return touch(name, now, looked_at)
 
-    services.ledger.touch_worker = touch_worker
+    services.ledger.workers.touch = touch_worker
 
     await run_batch(services, "b", stop=stop)
 

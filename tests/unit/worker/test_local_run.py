@@ -106,7 +106,7 @@ async def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(tmp_
     open_submits = sum(services.http.submits.values())
     assert ending.exit_code == 130
     assert (ending.unknown, ending.money) == (open_submits, open_submits * PRICE)
-    assert len(services.ledger.unknown()) == open_submits
+    assert len(services.ledger.unknowns.all()) == open_submits
     assert f"${open_submits * 0.02:.2f}" in ending.message
 
 
@@ -270,7 +270,7 @@ async def test_a_cancelled_batch_ends_when_what_is_paid_is_stored(tmp_path):
     provider = Provider()
     services = world(tmp_path, provider, max_in_flight=1)
     stock(services, tmp_path, rows(3))
-    provider.on_submit = lambda _: services.ledger.cancel("b", services.clock.now()) and None
+    provider.on_submit = lambda _: services.ledger.batches.cancel("b") and None
 
     ending = await run_batch(services, "b")
 

@@ -34,10 +34,11 @@ class Told:
     """A ledger that knows this."""
 
     def __init__(self, durations: Durations) -> None:
-        self.known = durations
+        self.told = durations
+        self.accounts = self.hints = self
 
     def durations(self):
-        return {KIND: self.known}
+        return {KIND: self.told}
 
 
 def paced(tmp_path, durations: Durations, **changes) -> PollScheduler:
@@ -112,8 +113,8 @@ async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
     await poll_scheduler.refresh()
     assert poll_scheduler.first_wait(1, KIND, ROUTE) < 8
 
-    poll_scheduler.ledger.known = learn(
-        poll_scheduler.ledger.known, [Span(low=each, high=each) for each in [30.0] * 60], told=True
+    poll_scheduler.ledger.told = learn(
+        poll_scheduler.ledger.told, [Span(low=each, high=each) for each in [30.0] * 60], told=True
     )
     poll_scheduler._look_at = 0.0  # as after a few seconds
     await poll_scheduler.refresh()

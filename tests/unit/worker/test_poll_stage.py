@@ -41,26 +41,26 @@ async def accepted(services, tmp_path, *, ago: float = 0.0, n: int = 1):
     """A running attempt whose poll is due now."""
     stock(services, tmp_path, [row(0, n=n)])
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
-    services.ledger.record(
-        [SubmitAccepted(attempt_id=intent.attempt_id, at=now - ago, task_id="t", poll_path=None, next_poll_at=now)], now
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
+    services.ledger.facts.record(
+        [SubmitAccepted(attempt_id=intent.attempt_id, at=now - ago, task_id="t", poll_path=None, next_poll_at=now)]
     )
     return due(services)
 
 
 def due(services, *, later: float = 0.0):
-    ((found,), _) = services.ledger.claim_polls("main", services.clock.now() + later, lease=stage.LEASE)
+    ((found,), _) = services.ledger.claims.polls("main", services.clock.now() + later, lease=stage.LEASE)
     return found
 
 
 def next_poll(services):
     """Seconds until the next poll."""
-    _, next_at = services.ledger.claim_polls("main", services.clock.now(), lease=stage.LEASE)
+    _, next_at = services.ledger.claims.polls("main", services.clock.now(), lease=stage.LEASE)
     return next_at - services.clock.now()
 
 
 def jobs(services):
-    return services.ledger.progress("b").jobs
+    return services.ledger.reports.progress("b").jobs
 
 
 DAY, WEEK = 86_400.0, 604_800.0
@@ -85,7 +85,7 @@ async def test_an_image_dies_when_its_link_does(tmp_path, told, expected):
 
     await poll(services, await accepted(services, tmp_path, ago=5 * DAY))
 
-    ((image,), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
+    ((image,), _) = services.ledger.claims.copies(services.clock.now(), holder="me", lease=60, at_most=5)
     assert image.expires_at == pytest.approx(now + expected, abs=5)
 
 
@@ -128,11 +128,11 @@ async def test_a_provider_whose_clock_is_behind_loses_no_image_at_the_first_trou
     link = {"url": "https://cdn.test/t/0.png", "expires_at": round(services.clock.now() - behind * 3600)}
     provider.on_poll = lambda _: answer({"code": 0, "data": {"status": "SUCCESS", "result": {"images": [link]}}})
     await poll(services, await accepted(services, tmp_path))
-    ((due,), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
+    ((due,), _) = services.ledger.claims.copies(services.clock.now(), holder="me", lease=60, at_most=5)
 
     await copy(services, due)
 
-    (row_of_it,) = services.ledger.results("b")
+    (row_of_it,) = services.ledger.reports.results("b")
     assert row_of_it.images[0].state == "generated"
 
 
@@ -166,7 +166,7 @@ async def test_a_task_is_forgotten_only_after_a_day_of_saying_so(tmp_path):
     assert jobs(services) == {JobState.WORKING: 1}
 
     await poll(services, dataclasses.replace(first, not_found_since=now - TIMINGS.forgotten_after))
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert progress.errors == {"task_forgotten": 1}
     assert progress.lost_money  # it may have been paid
 
@@ -235,13 +235,13 @@ async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again_once
     first = await accepted(services, tmp_path, n=4)
 
     await poll(services, first)
-    asked_on = services.ledger.progress("b")
+    asked_on = services.ledger.reports.progress("b")
     await poll(services, said_before(dataclasses.replace(first, came=3), Doubt.SHORT, ago=60.0, answers=3))
 
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert (asked_on.images_generated, asked_on.images_in_flight, asked_on.jobs) == (3, 1, {JobState.WORKING: 1})
     assert (progress.images_generated, progress.jobs) == (3, {JobState.READY: 1})
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.charged, entry.money.in_flight, entry.money.closes) == (3 * PRICE, 0, True)
 
 
@@ -256,13 +256,13 @@ async def test_the_images_an_answer_left_out_are_taken_from_the_next_and_none_is
 
     await poll(services, due(services, later=10.0))
 
-    (found,) = services.ledger.results("b")
-    ((copies), _) = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=9)
+    (found,) = services.ledger.reports.results("b")
+    ((copies), _) = services.ledger.claims.copies(services.clock.now(), holder="me", lease=60, at_most=9)
     assert sorted(copy.url.partition("?")[0] for copy in copies) == [
         f"https://cdn.test/t/{place}.png" for place in range(4)
     ]
     assert (len(found.images), found.cost) == (4, 4 * PRICE)
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.charged, entry.money.surplus, entry.money.in_flight) == (4 * PRICE, 0, 0)
 
 
@@ -276,9 +276,9 @@ async def test_what_came_is_kept_and_paid_for_when_its_task_says_later_that_it_f
 
     await poll(services, due(services, later=10.0))
 
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.charged, entry.money.waiting, entry.money.closes) == (3 * PRICE, 3 * PRICE, True)
-    assert services.ledger.progress("b").images_generated == 3
+    assert services.ledger.reports.progress("b").images_generated == 3
 
 
 @pytest.mark.parametrize("result", [{"urls": []}, None, {"urls": ["no link"]}, "absent"])
@@ -292,9 +292,9 @@ async def test_a_picture_that_comes_with_the_next_answer_is_stored_and_paid_once
 
     await poll(services, due(services, later=10.0))
 
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert (progress.images_generated, progress.errors) == (1, {})
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.charged, entry.money.undelivered) == (PRICE, 0)
 
 
@@ -330,11 +330,11 @@ async def test_a_task_whose_answers_contradict_each_other_for_days_ends_and_its_
     while task is not None:
         polls += 1
         await poll(services, task)
-        (found, _) = services.ledger.claim_polls("main", services.clock.now() + 700.0 * polls, lease=stage.LEASE)
+        (found, _) = services.ledger.claims.polls("main", services.clock.now() + 700.0 * polls, lease=stage.LEASE)
         task = found[0] if found and polls < 300 else None
 
     assert 100 <= polls < 110
-    assert services.ledger.in_flight("b") == {}
+    assert services.ledger.reports.in_flight("b") == {}
 
 
 @pytest.mark.parametrize("state", ["FAILURE", "TIMEOUT", "CANCELLED"])
@@ -349,7 +349,7 @@ async def test_a_failure_for_no_reason_that_the_next_answer_takes_back_buys_noth
     await poll(services, due(services, later=10.0))
 
     assert doubted == {JobState.WORKING: 1}
-    assert services.ledger.progress("b").images_generated == 1
+    assert services.ledger.reports.progress("b").images_generated == 1
 
 
 async def test_a_failure_that_is_said_twice_is_believed_and_the_row_waits_no_longer_for_it(tmp_path):
@@ -363,7 +363,7 @@ async def test_a_failure_that_is_said_twice_is_believed_and_the_row_waits_no_lon
     await poll(services, due(services, later=10.0))
 
     assert again_in < FIRST_WAIT  # the row waits as long before its next attempt anyway
-    assert services.ledger.progress("b").next_at == pytest.approx(now + FIRST_WAIT, abs=2)
+    assert services.ledger.reports.progress("b").next_at == pytest.approx(now + FIRST_WAIT, abs=2)
 
 
 @pytest.mark.parametrize("reason", ["CONTENT_MODERATION", "INVALID_PARAMETERS", "INSUFFICIENT_POINTS"])
@@ -381,12 +381,12 @@ async def test_images_of_a_task_that_was_called_failed_are_kept_and_told(tmp_pat
     late = await accepted(services, tmp_path)
     now = services.clock.now()
     failed = TaskFailed(attempt_id=late.attempt_id, at=now, kind=Kind.TRANSIENT, code="provider_failed", message="no")
-    services.ledger.record([failed], now)
+    services.ledger.facts.record([failed])
     provider.on_poll = None
 
     await poll(services, late)
 
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.charged, entry.money.surplus, entry.money.closes) == (PRICE, PRICE, True)
 
 
@@ -409,9 +409,9 @@ async def test_a_task_called_done_without_an_image_for_minutes_counts_as_charged
     assert jobs(services) == {JobState.WORKING: 1}  # neither often nor long alone is enough
     await poll(services, said_before(first, Doubt.EMPTY, ago=300.0, answers=4))
 
-    (entry,) = services.ledger.money()
+    (entry,) = services.ledger.reports.money()
     assert (entry.money.undelivered, entry.money.charged, entry.money.in_flight) == (2 * PRICE, 2 * PRICE, 0)
-    assert services.ledger.progress("b").errors == {"no_images": 1}
+    assert services.ledger.reports.progress("b").errors == {"no_images": 1}
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ async def test_an_answer_about_another_task_stores_nothing_and_frees_nothing(tmp
     await poll(services, found)
 
     assert jobs(services) == {JobState.WORKING: 1}
-    assert "the answer is about another" in str(services.ledger.story("b", "k0"))
+    assert "the answer is about another" in str(services.ledger.reports.story("b", "k0"))
 
 
 async def test_a_task_whose_answers_write_its_id_without_the_prefix_is_ours(tmp_path):
@@ -450,12 +450,12 @@ async def test_a_hint_is_not_refuted_by_an_answer_about_another_task(tmp_path):
     services = world(tmp_path, said)
     stock(services, tmp_path, [row(0)])
     ledger, now = services.ledger, services.clock.now()
-    (intent,) = ledger.claim_submits("main", now, lease=900.0).intents
-    ledger.record([SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="outcome_unknown", message="cut")], now)
-    ledger.hear(ledger.callback_token(intent.attempt_id), "lost", now)
+    (intent,) = ledger.claims.submits("main", now, lease=900.0).intents
+    ledger.facts.record([SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="outcome_unknown", message="cut")])
+    ledger.hints.hear(ledger.hints.token(intent.attempt_id), "lost", now)
 
     for hours in (1, 2):
-        for heard in ledger.claim_hints("main", now + hours * 3600, lease=30):
+        for heard in ledger.hints.claim("main", now + hours * 3600, lease=30):
             await look_into(services, heard)
 
     assert jobs(services) == {JobState.WORKING: 1}

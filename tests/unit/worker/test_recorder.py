@@ -31,14 +31,15 @@ class FakeLedger:
     """Takes what `refuses` does not refuse."""
 
     def __init__(self) -> None:
+        self.facts = self.workers = self
         self.groups: list[list] = []
         self.down = 0  # writes that still fail
         self.says = OSError("ledger is away")
         self.bad = set()  # attempts whose facts never go in
         self.unlucky = {}  # attempt -> writes of its facts that still fail, while others work
 
-    def record(self, facts, _now):
-        self.touch_worker()
+    def record(self, facts):
+        self.touch()
         if any(getattr(fact, "attempt_id", 0) in self.bad for fact in facts):
             raise ValueError("bad fact")
         for fact in facts:
@@ -48,13 +49,13 @@ class FakeLedger:
         self.groups.append(list(facts))
         return RecordEffects(wakeups=frozenset({"copy"}))
 
-    def touch_worker(self, *_):
+    def touch(self, *_):
         if self.down:
             self.down -= 1
             raise self.says
 
     @property
-    def facts(self):
+    def told(self):
         return [fact for group in self.groups for fact in group]
 
 
@@ -95,7 +96,7 @@ def refused(number, message="no"):
 async def test_facts_that_come_while_one_write_runs_share_the_next(recorder, ledger):
     await asyncio.gather(*(recorder.record(accepted(number)) for number in range(100)))
 
-    assert len(ledger.facts) == 100
+    assert len(ledger.told) == 100
     assert len(ledger.groups) <= 2
 
 
@@ -104,8 +105,8 @@ async def test_a_bad_fact_costs_no_other_its_record_and_ends_in_the_rescue_file(
 
     await asyncio.gather(*(recorder.record(refused(number)) for number in range(6)), recorder.record(accepted(9)))
 
-    assert {fact.attempt_id for fact in ledger.facts} == {0, 1, 2, 4, 5, 9}
-    assert ledger.facts[0] == accepted(9)  # what was paid is written first
+    assert {fact.attempt_id for fact in ledger.told} == {0, 1, 2, 4, 5, 9}
+    assert ledger.told[0] == accepted(9)  # what was paid is written first
     assert recorder.healthy
     assert "SubmitRefused" in next(tmp_path.glob("lightfast-rescue-*.jsonl")).read_text()
 
@@ -115,7 +116,7 @@ async def test_a_fact_that_fails_by_chance_is_not_taken_for_a_bad_one(recorder, 
 
     await recorder.record(accepted(3))
 
-    assert ledger.facts == [accepted(3)]
+    assert ledger.told == [accepted(3)]
     assert not list(tmp_path.glob("*.jsonl"))
 
 
@@ -127,7 +128,7 @@ async def test_a_refused_record_says_in_the_log_that_the_ledger_is_read_only_onc
 
     told = [event["event"] for event in events]
     assert told.count("ledger_is_read_only") == told.count("ledger_takes_writes_again") == 1
-    assert ledger.facts == [accepted(1)]
+    assert ledger.told == [accepted(1)]
 
 
 async def test_a_log_that_is_gone_costs_no_fact_its_record(recorder, ledger, tmp_path):
@@ -140,7 +141,7 @@ async def test_a_log_that_is_gone_costs_no_fact_its_record(recorder, ledger, tmp
     finally:
         structlog.configure(**said)
 
-    assert {fact.attempt_id for fact in ledger.facts} == {0, 1, 2, 4, 5}
+    assert {fact.attempt_id for fact in ledger.told} == {0, 1, 2, 4, 5}
 
 
 async def test_while_the_ledger_is_away_nothing_new_is_submitted_and_facts_lie_in_a_file(recorder, ledger, tmp_path):
@@ -152,7 +153,7 @@ async def test_while_the_ledger_is_away_nothing_new_is_submitted_and_facts_lie_i
         await asyncio.sleep(0)
 
     assert (False, True) in seen
-    assert ledger.facts == [accepted(1)]
+    assert ledger.told == [accepted(1)]
     assert recorder.healthy
     assert not list(tmp_path.glob("*.jsonl"))
 

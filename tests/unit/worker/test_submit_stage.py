@@ -39,7 +39,7 @@ async def one(services, tmp_path, **changes):
     stock(services, tmp_path, [row(0)])
     boot, now = services.clock.boot(), services.clock.now()
     lease = stage.lease_for(services, "main")
-    (intent,) = services.ledger.claim_submits("main", now, lease=lease).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=lease).intents
     attempt = ClaimedSubmit(intent=intent, boot_until=boot + lease)
     for name, value in changes.items():
         setattr(attempt, name, value)
@@ -47,7 +47,7 @@ async def one(services, tmp_path, **changes):
 
 
 def state(services):
-    ((found, _),) = services.ledger.progress("b").jobs.items()
+    ((found, _),) = services.ledger.reports.progress("b").jobs.items()
     return found
 
 
@@ -60,7 +60,7 @@ async def test_a_request_that_never_left_frees_its_slots_and_rests_the_account(t
 
     assert (fact.kind, fact.code) == (Kind.TRANSIENT, "unreachable")
     assert state(services) is JobState.READY
-    assert services.ledger.accounts()[0].paused_code == "unreachable"
+    assert services.ledger.accounts.all()[0].paused_code == "unreachable"
 
 
 async def test_a_request_without_an_answer_is_held_with_its_money(tmp_path):
@@ -69,7 +69,7 @@ async def test_a_request_without_an_answer_is_held_with_its_money(tmp_path):
     await submit(services, await one(services, tmp_path))
 
     assert state(services) is JobState.HELD
-    (unknown,) = services.ledger.unknown()
+    (unknown,) = services.ledger.unknowns.all()
     assert unknown.money == PRICE
 
 
@@ -123,12 +123,12 @@ async def test_images_in_the_answer_itself_are_on_disk_before_they_are_on_record
     wanted = dataclasses.replace(row(0), provider="apimaster", provider_model="gpt-image-2")
     stock(services, tmp_path, [wanted])
     now, boot = services.clock.now(), services.clock.boot()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
     services.http.send = _plain_send(body)
 
     await submit(services, ClaimedSubmit(intent=intent, boot_until=boot + 900.0))
 
-    (due,), _ = services.ledger.claim_copies(services.clock.now(), holder="me", lease=60, at_most=5)
+    (due,), _ = services.ledger.claims.copies(services.clock.now(), holder="me", lease=60, at_most=5)
     assert due.spool
     assert [file.read_bytes() for file in services.spool.folder.iterdir()] == [b"hello"]
 
@@ -154,12 +154,12 @@ async def test_a_reference_that_cannot_be_read_fails_the_row_and_costs_nothing(t
         raise FetchError("reference_unreachable", "404", dead_link=True)
 
     provider.fetch_reference = gone
-    (intent,) = services.ledger.claim_submits("main", services.clock.now(), lease=900.0).intents
+    (intent,) = services.ledger.claims.submits("main", services.clock.now(), lease=900.0).intents
 
     await submit(services, ClaimedSubmit(intent=intent, boot_until=services.clock.boot() + 900.0))
 
     assert state(services) is JobState.FAILED
-    assert services.ledger.progress("b").errors == {"reference_unreachable": 1}
+    assert services.ledger.reports.progress("b").errors == {"reference_unreachable": 1}
     assert not provider.submits
 
 
@@ -167,7 +167,7 @@ async def test_a_bad_text_in_one_answer_costs_no_other_attempt_its_record(tmp_pa
     services = world(tmp_path, Provider())
     stock(services, tmp_path, [row(number) for number in range(4)])
     lease = stage.lease_for(services, "main")
-    intents = services.ledger.claim_submits("main", services.clock.now(), lease=lease).intents
+    intents = services.ledger.claims.submits("main", services.clock.now(), lease=lease).intents
     bad = [b'{"code":400,"msg":"a\\u0000b"}', b'{"code":400,"msg":"\\ud800"}', orjson.dumps({"msg": "x" * 10_000_000})]
     answers = {f"lamp {number}": answer(body, 400) for number, body in enumerate(bad)}
     services.http.on_submit = lambda wanted: answers.get(wanted["prompt"])
@@ -175,7 +175,7 @@ async def test_a_bad_text_in_one_answer_costs_no_other_attempt_its_record(tmp_pa
     boot = services.clock.boot() + lease
     await asyncio.gather(*(submit(services, ClaimedSubmit(intent=intent, boot_until=boot)) for intent in intents))
 
-    progress = services.ledger.progress("b")
+    progress = services.ledger.reports.progress("b")
     assert progress.jobs == {JobState.FAILED: 3, JobState.WORKING: 1}
     assert progress.images_in_flight == 1
 
@@ -184,14 +184,14 @@ async def test_what_is_claimed_when_all_is_stopped_is_given_back_and_not_sent(tm
     provider = Provider()
     services = world(tmp_path, provider)
     attempt = await one(services, tmp_path)
-    services.ledger.stop_all(services.clock.now(), "mia@shop")
+    services.ledger.emergency_stop.begin(services.clock.now(), "mia@shop")
 
     fact = await submit(services, attempt)
 
     assert (fact.code, fact.message) == ("not_sent", stage.STOPPED)
     assert not provider.submits
     assert state(services) is JobState.READY
-    assert services.ledger.fates([attempt.intent.attempt_id]).given_back == 1
+    assert services.ledger.emergency_stop.fates([attempt.intent.attempt_id]).given_back == 1
 
 
 async def test_a_stop_that_comes_while_a_submit_connects_keeps_it_here(tmp_path):
@@ -214,7 +214,7 @@ async def test_nothing_is_sent_while_the_ledger_cannot_say_whether_all_is_stoppe
     provider = Provider()
     services = world(tmp_path, provider)
     attempt = await one(services, tmp_path)
-    monkeypatch.setattr(services.ledger, "stopped", _away)
+    monkeypatch.setattr(services.ledger.emergency_stop, "current", _away)
 
     fact = await submit(services, attempt)
 

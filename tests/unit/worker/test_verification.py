@@ -39,12 +39,12 @@ def generated(services, tmp_path, batch):
     """The id of an image that waits to be copied."""
     stock(services, tmp_path, [row(0, path=f"{batch}/k0/{{index}}.{{ext}}")], name=batch)
     now = services.clock.now()
-    (intent,) = services.ledger.claim_submits("main", now, lease=900.0, only=batch).intents
+    (intent,) = services.ledger.claims.submits("main", now, lease=900.0, only=batch).intents
     made = MadeImage(link=Link(url=f"https://cdn.test/{batch}/0.png"), spool=None, expires_at=now + 3600)
     taken = {"attempt_id": intent.attempt_id, "at": now, "task_id": batch}
-    services.ledger.record([SubmitAccepted(**taken, poll_path=None, next_poll_at=now + 60)], now)
-    services.ledger.record([TaskSucceeded(**taken, images=(made,))], now)
-    ((due,), _) = services.ledger.claim_copies(now, holder="me", lease=0.0, at_most=1, only=batch)
+    services.ledger.facts.record([SubmitAccepted(**taken, poll_path=None, next_poll_at=now + 60)])
+    services.ledger.facts.record([TaskSucceeded(**taken, images=(made,))])
+    ((due,), _) = services.ledger.claims.copies(now, holder="me", lease=0.0, at_most=1, only=batch)
     return due.image_id
 
 
@@ -55,8 +55,8 @@ async def test_a_repair_copies_nothing_of_other_batches(tmp_path):
 
     await copy_now(services, "mine", [mine])
 
-    assert services.ledger.states_of_images([mine]) == {ImageState.STORED: 1}
-    assert services.ledger.states_of_images([other]) == {ImageState.GENERATED: 1}
+    assert services.ledger.images.states([mine]) == {ImageState.STORED: 1}
+    assert services.ledger.images.states([other]) == {ImageState.GENERATED: 1}
     assert not (tmp_path / "dest/other").exists()
 
 
@@ -70,5 +70,5 @@ async def test_a_repair_at_a_destination_that_takes_no_writes_ends(tmp_path):
 
     await copy_now(services, "mine", [mine])
 
-    assert services.ledger.states_of_images([mine]) == {ImageState.GENERATED: 1}
+    assert services.ledger.images.states([mine]) == {ImageState.GENERATED: 1}
     assert clock.time < 1_800_000_030.0

@@ -58,7 +58,7 @@ async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_kee
     assert (ending.exit_code, ending.reason) == (4, Reason.BUCKET_REFUSES)
     assert VERIFICATION_FAILED in ending.message
     assert provider.submits.total() < ROWS
-    stored = {line.key for line in services.ledger.results("b") if line.state is JobState.DONE}
+    stored = {line.key for line in services.ledger.reports.results("b") if line.state is JobState.DONE}
     assert stored <= whole(tmp_path), "nothing that is not there counts as stored"
 
     store.honest = 10**9
@@ -79,7 +79,7 @@ async def test_what_a_lying_bucket_may_not_have_kept_is_copied_again_though_the_
     store.honest = 25
     services.destinations.opener = lambda _: store
     stock(services, tmp_path, [row(number) for number in range(ROWS)])
-    copy_again, tries = services.ledger.copy_again, []
+    copy_again, tries = services.ledger.images.copy_again, []
 
     def away_at_first(reasons, now):
         tries.append(set(reasons))
@@ -87,11 +87,11 @@ async def test_what_a_lying_bucket_may_not_have_kept_is_copied_again_though_the_
             raise OperationalError("UPDATE", {}, Exception("gone"))
         return copy_again(reasons, now)
 
-    services.ledger.copy_again = away_at_first
+    services.ledger.images.copy_again = away_at_first
 
     await run_batch(services, "b", max_stall=30.0)
 
-    stored = {line.key for line in services.ledger.results("b") if line.state is JobState.DONE}
+    stored = {line.key for line in services.ledger.reports.results("b") if line.state is JobState.DONE}
     assert tries[0], "something was in doubt"
     assert stored <= whole(tmp_path), "nothing that is not there counts as stored"
 

@@ -1,0 +1,115 @@
+"""The ledger's verbs on accounts, workers, destinations and the emergency stop. Each is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from jobs.ledger.accounts import configured, daily_budgets, destinations, durations, emergency_stop, usage, workers
+from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
+from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
+from jobs.ledger.database.engine import Database
+from jobs.policy.copy_headroom import Backlog
+from jobs.policy.poll_schedule import Durations
+
+
+class AccountVerbs:
+    """`ledger.accounts`: what the settings declare, and how the accounts stand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.providers: dict[str, str] = {}  # by account, as this process was told last
+
+    def sync(self, declared: Sequence[AccountLimits], *, daily_budget: int | None = None) -> None:
+        """Takes over the accounts, limits and budgets of the settings; other accounts are no longer configured.
+
+        Raises:
+            BadInput: An account is gone, or is another provider's now, and paid work there is still open.
+        """
+        self._database.write(configured.sync_accounts, declared, daily_budget)
+        self.providers = {account.name: account.provider for account in declared}
+
+    def stranded(self, declared: Sequence[AccountLimits]) -> list[Stranded]:
+        """Accounts that paid work still needs and these settings do not have: no work may start."""
+        return self._database.read(configured.stranded, declared)
+
+    def all(self) -> list[Account]:
+        """The configured accounts as they stand, by name."""
+        return self._database.read(usage.all_accounts)
+
+    def usage(self, now: float) -> dict[str, Use]:
+        """How far each configured account uses what it may, and what waits for it."""
+        return self._database.read(usage.uses, now)
+
+    def durations(self) -> dict[TaskKind, Durations]:
+        """How long provider tasks took lately, by kind."""
+        return self._database.read(durations.known)
+
+    def daily_budgets(self, now: float) -> list[DayLimit]:
+        """Every daily budget, the overall one first, with what today has cost."""
+        return self._database.read(daily_budgets.every, now)
+
+    def wake(self, name: str, now: float) -> None:
+        """The account's next submit is tried at once, as a probe; its tasks are asked about at once, too."""
+        self._database.write(configured.wake, name, now)
+
+
+class WorkerVerbs:
+    """`ledger.workers`: the processes that work on this ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def touch(self, name: str, now: float, looked_at: float | None = None) -> None:
+        """Notes that a worker process lives, and when the laziest of its lanes last looked for work."""
+        self._database.write(workers.touch, name, now, looked_at)
+
+    def seen(self, now: float, within: float) -> list[WorkerProcess]:
+        """Worker processes that gave a sign of life within the last `within` seconds, by name."""
+        return self._database.read(workers.seen, now - within)
+
+
+class DestinationVerbs:
+    """`ledger.destinations`: what is wrong with the places that images are copied to, and what waits for them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def say_troubles(self, holder: str, troubles: Sequence[DestinationTrouble], now: float) -> None:
+        """What is wrong with destinations, as this process sees it now: nothing new is sent for these for a while."""
+        self._database.write(destinations.say, holder, troubles, now)
+
+    def troubles(self, now: float) -> tuple[DestinationTrouble, ...]:
+        """What is wrong with destinations, as any process says it."""
+        return self._database.read(destinations.heard, now)
+
+    def hasten_copies(self, dest: str, now: float) -> None:
+        """A destination takes writes again: what it refused is due now."""
+        self._database.write(destinations.hasten, dest, now)
+
+    def backlogs(self, now: float) -> dict[str, Backlog]:
+        """What waits to be copied to each destination, by when its links die, and how fast copies were."""
+        return self._database.read(destinations.backlogs, now)
+
+
+class EmergencyStopVerbs:
+    """`ledger.emergency_stop`: nobody claims a submit while it stands."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, now: float, by: str) -> emergency_stop.StopOutcome:
+        """When it returns, nobody claims a submit until `lift`. A second one changes nothing. `by`: USER@HOST."""
+        return self._database.write(emergency_stop.stop, now, by)
+
+    def lift(self) -> EmergencyStop | None:
+        """Ends the emergency stop, and nothing else; returns the one that stood."""
+        return self._database.write(emergency_stop.lift)
+
+    def current(self) -> EmergencyStop | None:
+        """The emergency stop, while there is one."""
+        return self._database.read(emergency_stop.standing)
+
+    def fates(self, attempt_ids: Collection[int]) -> emergency_stop.Fates:
+        """What became of attempts that were claimed before a stop."""
+        return self._database.read(emergency_stop.fates, attempt_ids)

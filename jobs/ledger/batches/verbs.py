@@ -1,0 +1,214 @@
+"""The ledger's verbs on batches, on unknown attempts and on paid images. Each is one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from jobs.ledger.batches import adopted, batches, failure_breaker, manifests, overlap, steering, unknowns, verification
+from jobs.ledger.batches.adopted_values import AdoptedRow
+from jobs.ledger.batches.values import Batch, KnownRow, MadeBefore, NewBatch, RecordedRow, Row, UnknownAttempt
+from jobs.ledger.claims import reuse
+from jobs.ledger.claims.reuse import ReuseOptions
+from jobs.ledger.database.engine import Database
+from jobs.policy.reuse import ReuseSource
+from jobs.policy.verification import AwaitedImage, StoredCopy
+from jobs.states import ImageState
+from providers.types import Request
+
+
+class BatchVerbs:
+    """`ledger.batches`: manifests on record, and what a person asks of a batch."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- what is on record
+
+    def find(self, name: str) -> Batch | None:
+        """The batch of that name."""
+        return self._database.read(batches.find_batch, name)
+
+    def all(self) -> list[Batch]:
+        """Every batch, newest first."""
+        return self._database.read(batches.all_batches)
+
+    def dest_of(self, batch_id: int) -> str:
+        """Where a batch's images go: bound to it when it is recorded."""
+        return self._database.read(batches.dest_of, batch_id)
+
+    def known(self, batch_id: int, keys: Sequence[str]) -> dict[str, KnownRow]:
+        """What the ledger already holds under these keys."""
+        return self._database.read(manifests.known, batch_id, keys)
+
+    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
+        """How often other batches than `besides` have made each of these requests."""
+        return self._database.read(overlap.made_elsewhere, hashes, besides=besides, sandbox=sandbox)
+
+    def reuse_sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
+        """Rows of other batches than `besides` whose images a row with such a request may take."""
+        return self._database.read(reuse.sources, hashes, batch_id=besides, sandbox=sandbox, here=False)
+
+    def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+        """The request's hash by key, of those of these rows that the batch has."""
+        return self._database.read(overlap.same_rows, batch_id, keys)
+
+    def count_rows(self, batch_id: int) -> int:
+        """Rows on record that stand for a job, in the newest manifest or not."""
+        return self._database.read(overlap.count_rows, batch_id)
+
+    def rows_on_record(self, batch_id: int) -> Iterator[RecordedRow]:
+        """All of these, by number; read page by page, so a run is not held up."""
+        after = 0
+        while page := self._database.read(overlap.on_record, batch_id, after):
+            yield from page
+            after = page[-1].id
+
+    # -- manifests
+
+    def record_manifest(  # noqa: PLR0913  the manifest, and how it is recorded
+        self,
+        new: NewBatch,
+        rows: Iterable[Row],
+        *,
+        redo_changed: bool = False,
+        keep_changed: bool = False,
+        append: bool = False,
+        reuse_images: ReuseOptions | None = None,
+        now: float,
+    ) -> Batch:
+        """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once.
+
+        Raises:
+            ChangedRows: Rows changed that were paid, and neither `redo_changed` nor `keep_changed` was said.
+        """
+        options = manifests.RecordOptions(
+            redo_changed=redo_changed, keep_changed=keep_changed, append=append, reuse=reuse_images
+        )
+        with self._database.writing() as tx:
+            return manifests.record_manifest(tx, new, rows, options, now)
+
+    def adopt(self, new: NewBatch, rows: Sequence[AdoptedRow], now: float) -> int:
+        """Records rows that are known from their objects alone, all or none; keys that are there are left alone."""
+        return self._database.write(adopted.adopt, new, rows, now)
+
+    # -- what a person asks
+
+    def pause(self, name: str, reason: str) -> None:
+        """No new submits until `resume`."""
+        self._database.write(steering.pause, name, reason)
+
+    def pause_hopeless(self) -> list[tuple[str, str]]:
+        """Pauses batches most of whose rows fail alike; their names, and the code."""
+        return self._database.write(failure_breaker.pause_hopeless)
+
+    def resume(self, name: str, now: float) -> None:
+        """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
+        self._database.write(steering.resume, name, now)
+
+    def retry_copies(self, name: str, now: float) -> None:
+        """Copies that failed are tried now, and once more those that waited for a person."""
+        self._database.write(steering.retry_copies, name, now)
+
+    def cancel(self, name: str) -> int:
+        """Ends new submits for good; returns how many rows will not be made."""
+        return self._database.write(steering.cancel, name)
+
+    def agree(self, name: str, agreed: int, budget: int | None) -> None:
+        """Notes the money the user has agreed to in all, and the budget, in micro-dollars."""
+        self._database.write(steering.agree, name, agreed, budget)
+
+    def retry(
+        self,
+        name: str,
+        now: float,
+        *,
+        only: str | None = None,
+        error: str | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> int:
+        """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many."""
+        return self._database.write(steering.retry, name, now, only=only, error=error, keys=keys)
+
+    def redo(
+        self,
+        name: str,
+        changes: Sequence[tuple[str, Request | None]],
+        now: float,
+        prices: Mapping[str, int] | None = None,
+    ) -> int:
+        """New images for these keys, beside the old; a request of None means the same request again.
+
+        `prices`: what one image costs at most now, in micro-dollars; a row that is not in it keeps its price.
+        """
+        return self._database.write(steering.redo, name, changes, prices or {}, now)
+
+
+class UnknownVerbs:
+    """`ledger.unknowns`: attempts whose outcome nobody can know, and what is decided about them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self, batch: str | None = None, key: str | None = None) -> list[UnknownAttempt]:
+        """The unknown attempts, of one batch or of one key; oldest first."""
+        return self._database.read(unknowns.unknown, batch, key)
+
+    def given_up(self, batch: str, key: str) -> list[UnknownAttempt]:
+        """A row's attempts that were given up or paid again, while no provider task of theirs is known."""
+        return self._database.read(unknowns.given_up, batch, key)
+
+    def resolve(
+        self,
+        attempt_ids: Sequence[int],
+        how: str,
+        now: float,
+        task_id: str | None = None,
+        poll_path: str | None = None,
+    ) -> int:
+        """What a person decided: "pay-again", "give-up", or "found" with the provider task's id, and where to ask.
+
+        Raises:
+            BadInput: The provider task is another attempt's.
+        """
+        found = unknowns.FoundTask(task_id=task_id, poll_path=poll_path) if task_id is not None else None
+        return self._database.write(unknowns.resolve, attempt_ids, how, now, found)
+
+    def pay_again(self, now: float, budget: int) -> int:
+        """The policy `pay-again`: settles what may be made anew within `budget` micro-dollars a batch."""
+        return self._database.write(unknowns.pay_again, now, budget)
+
+
+class ImageVerbs:
+    """`ledger.images`: paid images, stored or awaited."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def stored(self, name: str) -> Iterator[StoredCopy]:
+        """Every stored image of a batch; read page by page, so a run is not held up."""
+        after = -1
+        batch_id = self._database.read(batches.batch_id_of, name)
+        while page := self._database.read(verification.kept, batch_id, after):
+            yield from page
+            after = page[-1].image_id
+
+    def named(self, name: str) -> dict[str, int]:
+        """How many images of a batch are only named, by the destination where they lie: another batch's to look at."""
+        return self._database.read(verification.named, name)
+
+    def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
+        """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
+        return self._database.write(verification.copy_again, reasons, now)
+
+    def awaited(self, name: str, keys: Sequence[str], now: float) -> list[AwaitedImage]:
+        """The paid images of these rows that are not stored yet."""
+        return self._database.read(verification.awaited, name, keys, now)
+
+    def give_up(self, image_ids: Sequence[int], now: float) -> int:
+        """Paid images that cannot be had are lost on a person's word; returns how many. One that comes late counts."""
+        return self._database.write(verification.give_up, image_ids, now)
+
+    def states(self, image_ids: Sequence[int]) -> Counter[ImageState]:
+        """How many of these images are in which state."""
+        return self._database.read(verification.states, image_ids)

@@ -1,0 +1,76 @@
+"""What people ask the ledger. Each is one reading transaction, or one a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from jobs.ledger.batches import batches
+from jobs.ledger.claims import reuse
+from jobs.ledger.database import server
+from jobs.ledger.database.engine import Database
+from jobs.ledger.reports import money, reports
+from jobs.ledger.reports.books import AuditLine, Entry
+from jobs.ledger.reports.values import Learnt, Progress, Result, Story
+
+
+class ReportVerbs:
+    """`ledger.reports`: progress, results and money, as they stand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def progress(self, name: str, now: float | None = None) -> Progress:
+        """A batch, counted; with `now`, also the daily budgets that hold it up."""
+        counted = self._database.read(reports.progress, name, now)
+        moved = self._database.tells_origin and self._database.read(server.has_moved)
+        return replace(counted, moved=True) if moved else counted
+
+    def results(self, name: str) -> Iterator[Result]:
+        """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
+        after = -1
+        batch_id = self._database.read(batches.batch_id_of, name)
+        while page := self._database.read(reports.results_page, batch_id, after):
+            yield from page
+            after = page[-1].position
+
+    def story(self, name: str, key: str) -> Story | None:
+        """Everything that happened to one job."""
+        return self._database.read(reports.story, name, key)
+
+    def reused(self, batch: str | None = None) -> tuple[int, int]:
+        """Images that were taken from other rows, and what they would have cost in micro-dollars."""
+        return self._database.read(reuse.taken, batch)
+
+    def money(self, batch: str | None = None) -> list[Entry]:
+        """Where the money of one batch, or of all, is: by batch and account."""
+        return self._database.read(money.entries, batch)
+
+    def audit(
+        self,
+        batch: str | None = None,
+        account: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[AuditLine]:
+        """One line an attempt; read page by page, so a run is not held up."""
+        wish = money.AuditFilter(batch=batch, account=account, since=since, until=until)
+        numbers = self._database.read(money.audited, wish)
+        for start in range(0, len(numbers), money.PAGE):
+            yield from self._database.read(money.audit_lines, list(numbers[start : start + money.PAGE]))
+
+    def learnt(self) -> Learnt:
+        """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
+        return self._database.read(reports.learnt)
+
+    def first_death(self) -> float | None:
+        """When the first link dies that is not copied yet, of all batches; Unix seconds."""
+        return self._database.read(reports.first_death)
+
+    def in_flight(self, batch: str) -> dict[str, int]:
+        """A batch's open attempts, by the account they were sent with."""
+        return self._database.read(reports.in_flight_of, batch)
+
+    def at_risk(self, batch: str | None = None) -> tuple[int, int]:
+        """If everything died now: images, micro-dollars; of one batch, or of the whole ledger."""
+        return self._database.read(reports.at_risk, batch)
