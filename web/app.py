@@ -77,7 +77,7 @@ class WebLedger:
 
 
 def make_app(door: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
-    """The pages, and the path for callbacks. `ring`: wakes a lane."""
+    """The pages, and the path for callbacks. `wake`: wakes a lane."""
     buffer = CallbackBuffer(door.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(door) or _unwritable(door), least=PROBED)
     page = SharedAnswer(lambda: _page(door))
@@ -166,7 +166,7 @@ def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
 
 
 def _wake_of(settings: Settings) -> Callable[[str], object]:
-    """How lanes are woken: by bells on a cluster; on SQLite the one run looks for itself every few seconds."""
+    """How lanes are woken: by wakeups on a cluster; on SQLite the one run looks by itself every few seconds."""
     if settings.database_path is not None:
         return lambda _lane: None
     from worker.tasks import WAKEUPS  # noqa: PLC0415  Celery, only where there is a cluster

@@ -1,6 +1,6 @@
 """The binding to Celery: `celery -A worker worker` and `celery -A worker beat` find `app` here.
 
-A message is a bell: it carries a lane's name and nothing worth losing. So messages are acknowledged early, expire
+A message is a wakeup: it carries a lane's name and nothing worth losing. So messages are acknowledged early, expire
 soon, are never retried, and have no result, ETA or time limit; everything that counts is in the ledger.
 """
 
@@ -30,19 +30,19 @@ from worker.runtime import telemetry
 QUEUES = ("submit", "poll", "copy", "sweep")
 #: Every name in Redis begins with it, so that it can be shared.
 KEY_PREFIX = "lightfast:"
-#: A bell lives this long, in seconds by the sender's clock; sooner, clocks that differ would swallow all of them.
+#: Seconds by the sender's clock for which a wakeup is valid: were they fewer, clocks that differ would swallow it.
 WAKEUP_EXPIRES = 60
-#: Shifts end after about 20 s. A bell that a dead worker had not acknowledged rings again after this many seconds.
+#: Seconds after which Redis delivers a wakeup again that a dead worker had not acknowledged. Lane runs end after 20 s.
 VISIBILITY_TIMEOUT = 300
 
 
 def queue_of(lane: str) -> str:
-    """The queue of a lane's bells: "submit:main" rings in "submit"."""
+    """The queue of a lane's wakeups: that of "submit:main" is "submit"."""
     return lane.partition(":")[0]
 
 
 def route(_task: str, args: tuple[str, ...], *_: object, **__: object) -> dict[str, str]:
-    """Sends a bell to its lane's queue."""
+    """Sends a wakeup to its lane's queue."""
     return {"queue": queue_of(args[0])}
 
 
@@ -74,12 +74,12 @@ def configuration() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_publish_retry": False,
         "worker_pool": "threads",
-        "worker_concurrency": len(lanes) + 4,  # a bell for a running lane needs a thread to say so
+        "worker_concurrency": len(lanes) + 4,  # a wakeup for a running lane needs a thread, too
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # nothing is acknowledged late; the default warns
         "worker_enable_remote_control": False,
         "worker_redirect_stdouts": False,
-        "beat_scheduler": "celery.beat:Scheduler",  # no state: all bells every few seconds
+        "beat_scheduler": "celery.beat:Scheduler",  # no state: every wakeup every few seconds
         "beat_schedule": {
             f"wake {lane}": {
                 "task": "wake",

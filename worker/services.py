@@ -48,7 +48,7 @@ class Services:
     recorder: Recorder
     http: Http
     destinations: Destinations
-    spool: Staging
+    staging: Staging
     catalog: Catalog
     routes: TaskRoutes
     poll_batching: PollBatching
@@ -58,7 +58,7 @@ class Services:
     clock: Clock
     rng: random.Random
     wakeups: Wakeups
-    rescue: RescueFile
+    rescue_file: RescueFile
     timings: Timings = field(default_factory=Timings)
     holder: str  # this process, in leases and in lists of workers
     writes: LedgerWrites
@@ -76,7 +76,7 @@ class Services:
         """Ends the threads and connections; the ledger too."""
         await self.http.close()
         self.executors.close()
-        self.rescue.close()
+        self.rescue_file.close()
         self.ledger.close()
 
 
@@ -97,7 +97,7 @@ def build(
     wakeups = Wakeups(wake)
     home = ledger.path.parent if ledger.path else Path.cwd()
     poll_batching = PollBatching(accounts=settings.accounts, able=MANY_TASKS, clock=clock)
-    rescue = RescueFile(home, ledger.ledger_id)
+    rescue_file = RescueFile(home, ledger.ledger_id)
     writes = LedgerWrites()
     catalog = catalog_of(settings)
     ledger.facts.routes = _routes_of(settings, catalog)
@@ -106,7 +106,13 @@ def build(
         ledger=ledger,
         executors=executors,
         recorder=Recorder(
-            ledger=ledger, executors=executors, clock=clock, rescue=rescue, wake=wakeups.wake, rng=rng, writes=writes
+            ledger=ledger,
+            executors=executors,
+            clock=clock,
+            rescue_file=rescue_file,
+            wake=wakeups.wake,
+            rng=rng,
+            writes=writes,
         ),
         writes=writes,
         http=Http(
@@ -115,7 +121,7 @@ def build(
             user_agent=settings.user_agent,
         ),
         destinations=Destinations(),
-        spool=Staging(home / "lightfast-spool"),
+        staging=Staging(home / "lightfast-spool"),
         catalog=catalog,
         routes=TaskRoutes(catalog),
         poll_batching=poll_batching,
@@ -133,7 +139,7 @@ def build(
         clock=clock,
         rng=rng,
         wakeups=wakeups,
-        rescue=rescue,
+        rescue_file=rescue_file,
         timings=timings,
         holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
     )

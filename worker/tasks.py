@@ -1,4 +1,4 @@
-"""The one task, how bells are sent, and the life of the crew that answers them."""
+"""The one task, how wakeups are sent, and the life of the worker that answers them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NEEDS_POSTGRES = (
 
 @app.task(name="wake", ignore_result=True)
 def wake(lane: str) -> None:
-    """There may be work in `lane`: works one shift there, or wakes the one that is at work."""
+    """There may be work in `lane`: runs it for a while, or wakes it where it runs."""
     if PROCESS.answer(lane):
         WAKEUPS.wake(lane)
 
 
 def wake_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
-    """Rings, and waits so many seconds at most; False when Redis did not take the bells, which costs only time."""
+    """Sends wakeups, and waits `wait` seconds at most; False when Redis did not take them, which costs only time."""
     woken: Future[bool] = Future()
     publishing = threading.Thread(target=lambda: woken.set_result(_publish(tuple(lanes))), name="wakeups", daemon=True)
     publishing.start()
@@ -44,7 +44,7 @@ def wake_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
 
 
 def _publish(lanes: Iterable[str]) -> bool:
-    """Sends the bells. A Redis that hangs is given up after about half a minute, one that is away at once."""
+    """Sends the wakeups. A Redis that hangs is given up after about half a minute, one that is away at once."""
     connection = app.connection_for_write()
     try:
         for lane in lanes:
@@ -56,7 +56,7 @@ def _publish(lanes: Iterable[str]) -> bool:
 
 
 def wakeups_wait(redis_url: str, queues: Iterable[str]) -> bool:
-    """Whether bells lie in these queues now. A Redis that is away has none."""
+    """Whether wakeups wait in these queues now. A Redis that is away has none."""
     try:
         with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as asked:
             return any(asked.llen(KEY_PREFIX + queue) for queue in queues)
@@ -65,7 +65,7 @@ def wakeups_wait(redis_url: str, queues: Iterable[str]) -> bool:
 
 
 class WakeupPublisher:
-    """Rings from a thread of its own: a Redis that hangs holds up no shift. A lane waiting to be rung is rung once."""
+    """Sends wakeups from a thread of its own, so a Redis that hangs holds up no lane. Each lane waits once."""
 
     def __init__(self) -> None:
         self._waiting: set[str] = set()
@@ -73,7 +73,7 @@ class WakeupPublisher:
         self._thread: threading.Thread | None = None
 
     def wake(self, lane: str) -> None:
-        """Rings soon; returns at once."""
+        """Sends it soon; returns at once."""
         with self._changed:
             self._waiting.add(lane)
             self._changed.notify()
@@ -94,7 +94,7 @@ WAKEUPS = WakeupPublisher()
 
 @signals.worker_init.connect(weak=False)
 def start_worker(sender: Any, **_: object) -> None:
-    """Starts this process's crew before the broker is asked for, which may be away."""
+    """Starts this process's worker before the broker is asked for, which may be away."""
     settings = settings_or_exit()
     configure(settings.log)
     served = set(sender.app.amqp.queues.consume_from)
@@ -114,11 +114,11 @@ def start_worker(sender: Any, **_: object) -> None:
 
 @signals.worker_shutting_down.connect(weak=False)
 def drain_worker(**_: object) -> None:
-    """SIGTERM, however often: takes no more work and lets what is in the air come down."""
+    """SIGTERM, however often: takes no more work, and waits for what is on its way."""
     PROCESS.begin_drain()
 
 
 @signals.worker_shutdown.connect(weak=False)
 def await_worker(**_: object) -> None:
-    """The process ends when its crew has drained."""
+    """The process ends when its worker has drained."""
     PROCESS.finish_drain()

@@ -148,7 +148,7 @@ async def _copy_here(session: LedgerSession, batch: str, wanted: dict[int, str])
     finally:
         await services.http.close()
         services.executors.close()
-        services.rescue.close()  # the ledger stays open: it is asked what became of them
+        services.rescue_file.close()  # the ledger stays open: it is asked what became of them
 
 
 def _is_wrong(report: Report, mended: RepairResult | None) -> bool:

@@ -158,8 +158,8 @@ def too_much(
 ) -> AdaptiveLimits:
     """After a 429 to a submit that left at `sent_at`, with `flying` others in flight; the account rests so long.
 
-    One that left before the last cut was in the air with what caused it, and tells nothing new. A cut that lies further
-    ahead than any rest was said by a clock that has been set back.
+    One that left before the last cut was on its way together with what caused it, and tells nothing new. A cut that
+    lies further ahead than any cooldown was said by a clock that has been set back.
     """
     if known.cut_at is not None and sent_at < known.cut_at <= now + LONGEST_REST:
         return known

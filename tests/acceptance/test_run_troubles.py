@@ -118,7 +118,7 @@ def test_with_a_revoked_key_nothing_fails_and_with_a_good_one_the_batch_finishes
 def test_a_storm_of_503_holds_a_handful_of_rows_and_the_rest_is_made_by_itself_when_it_is_over(
     tmp_path, sandbox, start
 ):
-    storm = 3 + IN_FLIGHT + 2  # three until it is noticed, others in the air, two probes at the least
+    storm = 3 + IN_FLIGHT + 2  # three until it is noticed, others on their way, two probes at the least
     sandbox.play(**QUICK, rules=[{"trouble": "503", "after": 6, "times": storm}])
     process = start()
     until_paused(tmp_path, process, "server_error")

@@ -190,13 +190,13 @@ def test_a_wakeup_waits_in_its_lanes_queue(at_broker, redis_server):
     assert wakeups == {"copy": 1, "submit": 1, "poll": 0, "sweep": 0}
 
 
-def test_ringing_returns_soon_when_redis_is_away(at_broker):
+def test_waking_returns_soon_when_redis_is_away(at_broker):
     at_broker("redis://127.0.0.1:1/0")
 
     assert wake_lanes(["copy"], wait=2.0) is False  # it would wait for ever otherwise
 
 
-def test_ringing_returns_soon_when_redis_hangs(at_broker):
+def test_waking_returns_soon_when_redis_hangs(at_broker):
     with servers.valkey() as hanging:
         at_broker(hanging.url)
         hanging.freeze()

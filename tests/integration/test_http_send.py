@@ -45,9 +45,9 @@ async def send(http, url, call=SUBMIT, timeout=TIMEOUT):  # noqa: ASYNC109  hand
 
 async def send_in_vain(http, url, call=SUBMIT, *, until_seen=None):
     """Until its time is over, which is as soon as it has left, or something else has been seen."""
-    mark = SentFlag()
-    sending = asyncio.create_task(http.send(call, base_url=url, key=KEY, timeout=30.0, mark=mark))
-    await soon(until_seen or (lambda: mark.sent))
+    sent_flag = SentFlag()
+    sending = asyncio.create_task(http.send(call, base_url=url, key=KEY, timeout=30.0, sent_flag=sent_flag))
+    await soon(until_seen or (lambda: sent_flag.sent))
     skip(30.5)
     return await sending
 
@@ -226,31 +226,35 @@ async def test_an_idle_connection_that_was_closed_meanwhile_is_not_used_for_a_su
 
 async def test_the_mark_tells_a_caller_that_cancels(http):
     async with Server(hangs) as server:
-        mark = SentFlag()
-        task = asyncio.create_task(http.send(SUBMIT, base_url=server.url, key=KEY, timeout=TIMEOUT, mark=mark))
+        sent_flag = SentFlag()
+        task = asyncio.create_task(
+            http.send(SUBMIT, base_url=server.url, key=KEY, timeout=TIMEOUT, sent_flag=sent_flag)
+        )
         await server.busy.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert mark.sent
+        assert sent_flag.sent
 
 
 @pytest.mark.parametrize("call", [SUBMIT, POLL], ids=["body", "no body"])
 async def test_the_mark_is_set_before_the_first_byte_leaves(call, monkeypatch):
-    """A socket that records the mark at each write."""
+    """A socket that records the sent flag at each write."""
     http = Http(allow_private_hosts=False)
-    mark, at_write = SentFlag(), []
+    sent_flag, at_write = SentFlag(), []
     write = aiohttp.http_writer.StreamWriter._write
     many = aiohttp.http_writer.StreamWriter._writelines
     monkeypatch.setattr(
-        aiohttp.http_writer.StreamWriter, "_write", lambda self, c: (at_write.append(mark.sent), write(self, c))[1]
+        aiohttp.http_writer.StreamWriter, "_write", lambda self, c: (at_write.append(sent_flag.sent), write(self, c))[1]
     )
     monkeypatch.setattr(
-        aiohttp.http_writer.StreamWriter, "_writelines", lambda self, c: (at_write.append(mark.sent), many(self, c))[1]
+        aiohttp.http_writer.StreamWriter,
+        "_writelines",
+        lambda self, c: (at_write.append(sent_flag.sent), many(self, c))[1],
     )
     async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
-        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, mark=mark)
+        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, sent_flag=sent_flag)
     await http.close()
 
     assert at_write

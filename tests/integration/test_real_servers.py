@@ -66,14 +66,14 @@ def test_a_keeper_hears_that_it_shall_end_at_whatever_moment_of_its_wait_it_is_t
 def test_a_killed_server_comes_back_at_the_same_address_without_its_memory():
     with servers.valkey() as server:
         with redis.Redis.from_url(server.url) as client:
-            client.set("bell", "rung")
+            client.set("wakeup", "sent")
 
         server.kill()
         assert _refuses_within(AT_LAST, server.url)
         server.start()
 
         with redis.Redis.from_url(server.url) as client:
-            assert client.get("bell") is None
+            assert client.get("wakeup") is None
 
 
 def test_each_new_database_is_empty_and_its_own(postgres_server):

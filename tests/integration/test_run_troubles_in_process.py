@@ -34,9 +34,9 @@ async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_eve
         await asyncio.sleep(1.0)  # long enough to be seen at work
         return no_answer(sent=False)
 
-    async def send(self, call, *, mark=None, **more):
-        answered = await Provider.send(self, call, mark=mark, **more)
-        mark.sent = False
+    async def send(self, call, *, sent_flag=None, **more):
+        answered = await Provider.send(self, call, sent_flag=sent_flag, **more)
+        sent_flag.sent = False
         return answered
 
     monkeypatch.setattr(retry, "SHORT_REST", 0.5)

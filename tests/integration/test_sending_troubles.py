@@ -57,13 +57,13 @@ async def serving(said: bytes):
 
 async def test_a_right_that_ended_while_the_connection_was_made_sends_nothing():
     server, url, seen = await serving(b"{}")
-    http, mark = Http(allow_private_hosts=True), SentFlag(may_leave=lambda: False)
+    http, sent_flag = Http(allow_private_hosts=True), SentFlag(may_leave=lambda: False)
 
-    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST, mark=mark)
+    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST, sent_flag=sent_flag)
 
     await http.close()
     server.close()
-    assert (exchange.sent, exchange.response, mark.too_late) == (False, None, True)
+    assert (exchange.sent, exchange.response, sent_flag.too_late) == (False, None, True)
     assert bytes(seen) == b""
 
 
@@ -76,10 +76,10 @@ async def test_a_process_that_was_stopped_while_it_connected_gives_the_row_back(
             return SystemClock.boot(self) + self.for_seconds
 
     class Connecting(Provider):
-        async def send(self, call, *, mark=None, **_):
+        async def send(self, call, *, sent_flag=None, **_):
             clock.for_seconds = 1000.0  # SIGSTOP, and SIGCONT after the lease
-            mark.too_late = not mark.may_leave()
-            return await Provider.send(self, call, mark=None) if not mark.too_late else NOTHING
+            sent_flag.too_late = not sent_flag.may_leave()
+            return await Provider.send(self, call, sent_flag=None) if not sent_flag.too_late else NOTHING
 
     clock, http = Stopped(), Connecting()
     services = dataclasses.replace(world(tmp_path, http), clock=clock)
@@ -112,10 +112,10 @@ async def test_an_answer_that_came_while_the_process_was_stopped_beyond_its_time
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
-        http, mark = Http(allow_private_hosts=True), SentFlag()
+        http, sent_flag = Http(allow_private_hosts=True), SentFlag()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=30.0, mark=mark))
-        await soon(lambda: mark.sent)
+        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=30.0, sent_flag=sent_flag))
+        await soon(lambda: sent_flag.sent)
         stopped.set()  # as SIGSTOP would: the loop stands still, and goes on when its time is long over
         assert answered.wait(AT_LAST)
         skip(40.0)

@@ -180,7 +180,7 @@ class Watch:
             " AND resolution IS NULL",
             (account,),
         ).fetchall()
-        # Who gave no sign of life for long holds no places: its submits may be in the air all the same.
+        # Who gave no sign of life for long holds no places: its submits may be on their way all the same.
         silent = {row[0] for row in self.world.raw.execute(_SILENT, (self.world.true_now() - SILENT_AFTER,))}
         living = {process.name for process in self.world.processes} - self._excused - silent
         flying = [one for one, holder in rows if holder in living and self._flies(one, now)]

@@ -56,28 +56,28 @@ class Network(httpx2.AsyncBaseTransport):
         if rng.random() < 0.3:
             async with asyncio.timeout(CONNECT):
                 await asyncio.sleep(rng.uniform(0.01, 0.3))
-        mark = request.extensions[SENT_FLAG]
-        if mark.may_leave is not None and not mark.may_leave():
-            mark.too_late = True
+        sent_flag = request.extensions[SENT_FLAG]
+        if sent_flag.may_leave is not None and not sent_flag.may_leave():
+            sent_flag.too_late = True
             raise httpx2.ConnectError("TooLateError: the right to send ended while the connection was made")
-        mark.sent = True  # from here to the departure nothing is awaited, as on a kept connection
+        sent_flag.sent = True  # from here to the departure nothing is awaited, as on a kept connection
         loop = asyncio.get_running_loop()
         coming: asyncio.Future[Answer] = loop.create_future()
         if request.url.path.endswith("/tasks/batch"):
             asked = orjson.loads(request.read())["task_ids"]
             self._world.poll_departs(self._process, account, asked, coming)
         elif request.method == "POST":
-            self._world.submit_departs(self._process, account, mark, request.read(), coming)
+            self._world.submit_departs(self._process, account, sent_flag, request.read(), coming)
         else:
             self._world.poll_departs(self._process, account, request.url.path.rpartition("/")[2], coming)
-        return self._read(await coming, mark)
+        return self._read(await coming, sent_flag)
 
     @staticmethod
-    def _read(answer: Answer, mark: Any) -> httpx2.Response:
+    def _read(answer: Answer, sent_flag: Any) -> httpx2.Response:
         if not answer.status:
             raise httpx2.ReadError("ServerDisconnectedError: gone")
         if answer.cut is not None:
-            mark.partial = Response(status=answer.status, headers={}, body=answer.body[: answer.cut])
+            sent_flag.partial = Response(status=answer.status, headers={}, body=answer.body[: answer.cut])
             raise httpx2.ReadError("ClientPayloadError: cut off")
         return httpx2.Response(answer.status, headers=dict(answer.headers or {}), content=answer.body)
 
@@ -203,10 +203,10 @@ class Roads:
     """What happens between departure and answer. Mixed into the world: it goes on when the process has died."""
 
     def submit_departs(
-        self: World, process: Process, account: str, mark: Any, body: bytes, coming: asyncio.Future[Answer]
+        self: World, process: Process, account: str, sent_flag: Any, body: bytes, coming: asyncio.Future[Answer]
     ) -> None:
         """A POST leaves a process."""
-        intent = process.intent_of(mark)
+        intent = process.intent_of(sent_flag)
         self.watch.departs(process, account, intent)
         provider = self.settings.accounts[account].provider
         travel = self.rng.uniform(0.005, 0.3)

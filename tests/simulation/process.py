@@ -1,4 +1,4 @@
-"""A process on virtual time: the real stages, recorder, crew and ledger over a world that can stop it anywhere."""
+"""A process on virtual time: the real stages, recorder, worker and ledger over a world that can stop it anywhere."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class SimLedger(Ledger):
 
 
 class SimWakeups(Wakeups):
-    """Rings at the next turn of the loop, in an order that is the same in every run."""
+    """Wakes at the next turn of the loop, in an order that is the same in every run."""
 
     __slots__ = ("_pending", "_process")
 
@@ -209,13 +209,13 @@ class SimWakeups(Wakeups):
 
 
 class SimSubmitLane(SubmitLane):
-    """The real lane; the world learns whose mark is whose."""
+    """The real lane; the world learns whose sent flag is whose."""
 
     __slots__ = ("process",)
     process: Process
 
     def send(self, attempt: submit.ClaimedSubmit) -> None:
-        self.process.marks[id(attempt.mark)] = (attempt.mark, attempt.intent)
+        self.process.sent_flags[id(attempt.sent_flag)] = (attempt.sent_flag, attempt.intent)
         super().send(attempt)
 
 
@@ -243,18 +243,18 @@ class Process:
         self.alive = True
         self.born_at = world.timeline.now
         self.died_at: float | None = None
-        self.marks: dict[int, tuple[Any, Intent]] = {}
+        self.sent_flags: dict[int, tuple[Any, Intent]] = {}
         self.loop = Loop(world.timeline, world.loop_trouble)
         self.worker: SimWorker | None = None
-        self._hold: Any = None  # the lock of the one crew, until it ends in peace
+        self._hold: Any = None  # the lock of the one worker, until it ends in peace
         self._inside = False
         self._armed: list[list[Any]] = []
         self._pair = (self.loop, self._step)
         world.timeline.loops.append(self._pair)
         self._tasks = [self.loop.create_task(self._live())]
 
-    def intent_of(self, mark: Any) -> Intent:
-        return self.marks[id(mark)][1]
+    def intent_of(self, sent_flag: Any) -> Intent:
+        return self.sent_flags[id(sent_flag)][1]
 
     # -- its life --------------------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Process:
         world = self.world
         try:
             services = self._services()
-            self.rescue = services.rescue
+            self.rescue_file = services.rescue_file
             worker = SimWorker(services, only=world.only)
             worker.process = self
             if world.local:
@@ -284,8 +284,8 @@ class Process:
         executors = SimCalls(world)
         ledger = SimLedger(world, self, self.machine)
         wakeups = SimWakeups(self)
-        rescue = RescueFile(world.folder, ledger.ledger_id)
-        rescue._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
+        rescue_file = RescueFile(world.folder, ledger.ledger_id)
+        rescue_file._folders = (world.folder,)  # the machine's own temporary folder is no part of this world
         rng, writes = random.Random(world.rng.random()), LedgerWrites()
         accounts = world.settings.accounts
         poll_batching = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
@@ -297,7 +297,7 @@ class Process:
                 ledger=ledger,
                 executors=executors,
                 clock=clock,
-                rescue=rescue,
+                rescue_file=rescue_file,
                 wake=wakeups.wake,
                 rng=rng,
                 writes=writes,
@@ -305,7 +305,7 @@ class Process:
             writes=writes,
             http=SimHttp(self),
             destinations=Destinations(opener=world.buckets.__getitem__),
-            spool=Staging(world.folder / "spool"),
+            staging=Staging(world.folder / "spool"),
             catalog=world.catalog,
             routes=world.routes,
             poll_batching=poll_batching,
@@ -323,7 +323,7 @@ class Process:
             clock=clock,
             rng=rng,
             wakeups=wakeups,
-            rescue=rescue,
+            rescue_file=rescue_file,
             timings=world.timings,
             holder=self.name,
         )
@@ -409,7 +409,7 @@ class Process:
         self.alive = False
         self.died_at = self.world.timeline.now
         self.world.timeline.loops.remove(self._pair)
-        rescue = getattr(self, "rescue", None)
-        if rescue is not None and rescue._file is not None:
-            rescue._file.close()  # the system frees its lock
+        rescue_file = getattr(self, "rescue_file", None)
+        if rescue_file is not None and rescue_file._file is not None:
+            rescue_file._file.close()  # the system frees its lock
         self.world.died(self)

@@ -136,7 +136,7 @@ def _is_time(world: World) -> bool:
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[list[World]]:
-    """Shortened waits, chance without the system's, and ears for what the program says of itself."""
+    """Shortened waits, chance without the system's, and everything that the program logs is heard."""
     heard: list[World] = []
     before = [(module, name, getattr(module, name)) for module, name, _ in SHORTENED]
     names, said = rescue_file.secrets, structlog.get_config()

@@ -44,7 +44,7 @@ TELLING = (0, 2, 3, 15, 17, 35)
 
 @pytest.fixture(autouse=True)
 def leave_nothing_behind():
-    """What killed crews left is collected here, and not in somebody else's test."""
+    """What killed workers left is collected here, and not in somebody else's test."""
     yield
     gc.collect()
 

@@ -342,7 +342,7 @@ class World(Roads):
         self.say(process.name, f"freezes for {seconds:.0f} s")
         self.watch.froze(process)
         if self.local:
-            return  # the crew's lock is still held: nobody else may start
+            return  # the worker's lock is still held: nobody else may start
         # Somebody notices that a worker is silent, and starts another.
         self.processes.remove(process)
         self.processes.insert(0, process)
@@ -364,7 +364,7 @@ class World(Roads):
             process.arm(rng.choice(STOPS), int(rng.expovariate(1 / 3)) + 1, "freeze", seconds)
 
     def wake_far(self, process: Process) -> Callable[[str], None]:
-        """The broker: a bell reaches the others, perhaps twice, perhaps never."""
+        """The broker: a wakeup reaches the others, perhaps twice, perhaps never."""
 
         def wake(lane: str) -> None:
             if self.rng.random() < (0.0 if self.calm else 0.4):

@@ -20,7 +20,7 @@ from tests.soak.work import Batch, make_batch, scenario, write_settings
 
 FORMATION = {"web": 1, "worker": 2, "beat": 1}
 ROWS_A_SECOND = 12.0
-#: Answers take so long that many submits are in the air at any moment.
+#: Answers take so long that many submits are on their way at any moment.
 ANSWERS = {"answer_seconds": {"default": [1.0, 2.0]}}
 OUTAGE = 60.0  # seconds
 FULL = 20.0  # seconds

@@ -14,7 +14,7 @@ WORKERS = 16
 BUDGET, PRICE = 5_000_000, 20_000  # micro-dollars
 RATE = 40.0  # submits a second, so that many claim at once
 PATIENCE = 240.0  # seconds
-STILL = 5.0  # seconds without anything in the air: nobody claims any more
+STILL = 5.0  # seconds without anything on its way: nobody claims any more
 CALM = {"takes": {"default": [0.3, 1.5]}, "pictures": {"tiny": True}}
 
 

@@ -1,4 +1,4 @@
-"""A backlog of ten thousand images, shuffled: in which order a crew fetches them, and when one that dies sooner."""
+"""A backlog of ten thousand images, shuffled: in which order a worker fetches them, and when one that dies sooner."""
 
 from __future__ import annotations
 

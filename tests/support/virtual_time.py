@@ -2,7 +2,7 @@
 
 A test marked `virtual_time` runs on a `VirtualLoop`. Its clock stands still while anything is being done, by the loop
 or by a thread it has called, and jumps to the next timer when nothing is. So `max_stall=60.0` takes no time where
-nothing moves, and is never over too early on a slow machine. `crew_world.world` gives the worker the same clock.
+nothing moves, and is never over too early on a slow machine. `worker_world.world` gives the worker the same clock.
 
 Only for what stays in this process: of a socket nobody can tell whether something is still on its way to it. All other
 tests run on a `RealLoop`, and move its time themselves, with `skip`, once they have seen what they wait for.

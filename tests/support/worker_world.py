@@ -61,11 +61,11 @@ class Provider:
     sent: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     _ids: Any = dataclasses.field(default_factory=itertools.count)
 
-    async def send(self, call: Call, *, mark: Any = None, **_: Any) -> Exchange:
+    async def send(self, call: Call, *, sent_flag: Any = None, **_: Any) -> Exchange:
         wanted = orjson.loads(call.body)["input"]
         self.submits[wanted["prompt"]] += 1
-        if mark is not None:
-            mark.sent = True
+        if sent_flag is not None:
+            sent_flag.sent = True
         self.sent.set()
         said = await _maybe(self.on_submit(wanted)) if self.on_submit else None
         return said if said is not None else self.accept(wanted)

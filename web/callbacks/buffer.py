@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from jobs.ledger import Ledger, is_away
 from worker.runtime.telemetry import emit
 
-Ring = Callable[[str], object]
+Wake = Callable[[str], object]
 Hint = tuple[str, str]  # token, task id
 
 #: Hints that wait while the ledger is busy or away.
@@ -33,9 +33,9 @@ CALLS, WITHIN = 6, 10.0
 
 
 class CallbackBuffer:
-    """Takes hints at once, and tells the ledger soon. `ring`: wakes the lanes that have something to do."""
+    """Takes hints at once, and tells the ledger soon. `wake`: wakes the lanes that have something to do."""
 
-    def __init__(self, opened: Callable[[], Ledger], clock: Callable[[], float], wake: Ring) -> None:
+    def __init__(self, opened: Callable[[], Ledger], clock: Callable[[], float], wake: Wake) -> None:
         self._opened, self._clock, self._wake = opened, clock, wake
         self._waiting: dict[Hint, None] = {}
         self._calls: Counter[str] = Counter()
@@ -87,7 +87,7 @@ class CallbackBuffer:
         with self._changed:
             if self._thread is None:
                 self._started_at = self._clock()
-                self._thread = threading.Thread(target=self._listen, name="ears", daemon=True)
+                self._thread = threading.Thread(target=self._listen, name="callbacks", daemon=True)
                 self._thread.start()
 
     def _listen(self) -> None:

@@ -1,7 +1,7 @@
 """The one HTTP session of a process: calls to providers, and downloads of what they made.
 
 `Http.send` answers the question money asks: did it leave? `Exchange.sent` False means certainly not; True without a
-response means that nobody can know. Proxies in the environment are not used: behind one, neither the sent-mark nor the
+response means that nobody can know. Proxies in the environment are not used: behind one, neither the sent flag nor the
 address check would speak of the provider.
 """
 
@@ -147,22 +147,24 @@ class Http:
         key: SecretStr,
         timeout: float,  # noqa: ASYNC109  bounded by waiting, not by cancelling first
         files: Mapping[str, File] | None = None,
-        mark: SentFlag | None = None,
+        sent_flag: SentFlag | None = None,
     ) -> Exchange:
         """Makes a call that may cost money: once, without following anything. Never raises but when cancelled.
 
-        `files`: the bytes of every `ReferenceFile` in the call's form, by URL. `mark`: to be asked by a caller that
-        cancels.
+        `files`: the bytes of every `ReferenceFile` in the call's form, by URL. `sent_flag`: to be asked by a caller
+        that cancels.
         """
-        mark = mark or SentFlag()
+        sent_flag = sent_flag or SentFlag()
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
-            request = self._request(call, base_url, key, files or {}, mark)
+            request = self._request(call, base_url, key, files or {}, sent_flag)
             response = _without(key, await _bounded(self._answer(request), timeout))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, _BadCallError) as error:
-            problem, partial = _problem(error, key), mark.partial and _without(key, mark.partial)
-            return Exchange(sent=mark.sent, response=None, problem=problem, took=loop.time() - start, partial=partial)
+            problem, partial = _problem(error, key), sent_flag.partial and _without(key, sent_flag.partial)
+            return Exchange(
+                sent=sent_flag.sent, response=None, problem=problem, took=loop.time() - start, partial=partial
+            )
         return Exchange(sent=True, response=response, problem=None, took=loop.time() - start)
 
     async def get(
@@ -177,7 +179,7 @@ class Http:
         return await self.send(call, base_url=base_url, key=key, timeout=timeout)
 
     def _request(
-        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], mark: SentFlag
+        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], sent_flag: SentFlag
     ) -> httpx2.Request:
         if not call.path.startswith("/"):
             raise _BadCallError(
@@ -192,7 +194,7 @@ class Http:
             headers.append((b"Content-Type", b"application/json"))
         url = _url(base_url.rstrip("/") + call.path)
         return httpx2.Request(
-            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={SENT_FLAG: mark}
+            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={SENT_FLAG: sent_flag}
         )
 
     async def _answer(self, request: httpx2.Request) -> Response:

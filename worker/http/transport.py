@@ -31,7 +31,7 @@ ONE_WRITE = 1024 * 1024
 #: Characters of a problem.
 PROBLEM_LIMIT = 300
 
-SENT_FLAG = "lightfast.mark"  # where a request's extensions hold its mark
+SENT_FLAG = "lightfast.sent_flag"  # where a request's extensions hold its sent flag
 
 
 @dataclass(slots=True)
@@ -54,12 +54,12 @@ class AnswerTooLargeError(Exception):
 
 
 def tracing() -> aiohttp.TraceConfig:
-    """Sets the mark given as `trace_request_ctx`.
+    """Sets the sent flag given as `trace_request_ctx`.
 
     The hook runs at the top of the stream writer's `write`, before headers or body leave; a request without a body
     never gets there, so its headers count.
     """
-    config = aiohttp.TraceConfig(trace_config_ctx_factory=_context)  # type: ignore[arg-type]  # the mark is the context
+    config = aiohttp.TraceConfig(trace_config_ctx_factory=_context)  # type: ignore[arg-type]  # the sent flag is the context
     config.on_request_chunk_sent.append(_chunk_leaves)
     config.on_request_headers_sent.append(_headers_leave)
     return config
@@ -69,24 +69,24 @@ def _context(trace_request_ctx: SentFlag | None) -> SentFlag:
     return trace_request_ctx or SentFlag()
 
 
-async def _chunk_leaves(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
-    if isinstance(mark, SentFlag) and not mark.sent:
-        if mark.may_leave is not None and not mark.may_leave():
-            mark.too_late = True
+async def _chunk_leaves(_session: aiohttp.ClientSession, sent_flag: object, _params: object) -> None:
+    if isinstance(sent_flag, SentFlag) and not sent_flag.sent:
+        if sent_flag.may_leave is not None and not sent_flag.may_leave():
+            sent_flag.too_late = True
             raise TooLateError("the right to send ended while the connection was made")
-        mark.sent = True
+        sent_flag.sent = True
 
 
-async def _headers_leave(_session: aiohttp.ClientSession, mark: object, _params: object) -> None:
-    if isinstance(mark, SentFlag) and mark.bodyless:
-        mark.sent = True
+async def _headers_leave(_session: aiohttp.ClientSession, sent_flag: object, _params: object) -> None:
+    if isinstance(sent_flag, SentFlag) and sent_flag.bodyless:
+        sent_flag.sent = True
 
 
 class SessionTransport(httpx2.AsyncBaseTransport):
     """Sends a request once, follows nothing, and reads the whole answer. Raises `httpx2.TransportError` alone.
 
-    A request's mark is `request.extensions[MARK]`. POST is never repeated; aiohttp repeats a GET once on a kept
-    connection that proves dead.
+    A request's sent flag is `request.extensions[SENT_FLAG]`. POST is never repeated; aiohttp repeats a GET once on a
+    kept connection that proves dead.
     """
 
     def __init__(self, session: Callable[[], aiohttp.ClientSession], *, connect_timeout: float) -> None:
@@ -95,15 +95,15 @@ class SessionTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Sends, and reads the answer to its end."""
-        mark: SentFlag = request.extensions.setdefault(SENT_FLAG, SentFlag())
+        sent_flag: SentFlag = request.extensions.setdefault(SENT_FLAG, SentFlag())
         body = request.read()
-        mark.bodyless = not body
+        sent_flag.bodyless = not body
         try:
-            return await self._exchange(request, body, mark)
-        except Exception as error:  # whatever it is, the mark says whether it left
-            raise truthful(error, mark) from error
+            return await self._exchange(request, body, sent_flag)
+        except Exception as error:  # whatever it is, the sent flag says whether it left
+            raise truthful(error, sent_flag) from error
 
-    async def _exchange(self, request: httpx2.Request, body: bytes, mark: SentFlag) -> httpx2.Response:
+    async def _exchange(self, request: httpx2.Request, body: bytes, sent_flag: SentFlag) -> httpx2.Response:
         async with self._session().request(
             request.method,
             yarl.URL(str(request.url), encoded=True),
@@ -111,9 +111,9 @@ class SessionTransport(httpx2.AsyncBaseTransport):
             data=_payload(body),
             allow_redirects=False,
             timeout=self._timeout,
-            trace_request_ctx=mark,
+            trace_request_ctx=sent_flag,
         ) as answer:
-            content = await _read(answer, mark)
+            content = await _read(answer, sent_flag)
             headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in REWRITTEN]
             return httpx2.Response(answer.status, headers=headers, stream=httpx2.ByteStream(content))
 
@@ -127,7 +127,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
 REWRITTEN = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
-async def _read(answer: aiohttp.ClientResponse, mark: SentFlag) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, sent_flag: SentFlag) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
@@ -136,7 +136,7 @@ async def _read(answer: aiohttp.ClientResponse, mark: SentFlag) -> bytes:
             size += len(part)
             _demand_bounded(size)
     except BaseException:  # also when time is up: the part that came may hold the task id
-        mark.partial = Response(status=answer.status, headers={}, body=b"".join(parts)[:PARTIAL_LIMIT])
+        sent_flag.partial = Response(status=answer.status, headers={}, body=b"".join(parts)[:PARTIAL_LIMIT])
         raise
     return b"".join(parts) if len(parts) != 1 else parts[0]
 
@@ -171,9 +171,9 @@ SENT: tuple[tuple[type[Exception], Told], ...] = (
 )
 
 
-def truthful(error: Exception, mark: SentFlag) -> httpx2.TransportError:
-    """The httpx2 error that says what happened; its class agrees with the mark."""
-    table = SENT if mark.sent else NOT_SENT
+def truthful(error: Exception, sent_flag: SentFlag) -> httpx2.TransportError:
+    """The httpx2 error that says what happened; its class agrees with the sent flag."""
+    table = SENT if sent_flag.sent else NOT_SENT
     told = next(told for known, told in table if isinstance(error, known))
     return told(describe(error))
 

@@ -51,7 +51,7 @@ class CopyLane(Lane):
         services = self.services
         to = self._to.setdefault(due.dest, DeadlineSemaphore(services.timings.copies_at_once))
         to.resize(services.destinations.width(due.dest))
-        async with to.share(1, due.expires_at), self._running.share(1, due.expires_at):
+        async with to.acquire(1, due.expires_at), self._running.acquire(1, due.expires_at):
             await copy.copy(services, due)
         to.resize(services.destinations.width(due.dest))
 

@@ -83,7 +83,7 @@ async def _pause_hopeless(services: Services) -> None:
 
 async def replay(services: Services) -> int:
     """Records what dead processes could not; returns how many facts that were."""
-    return await services.executors.write(services.rescue.replay, lambda facts: _record(services, facts))
+    return await services.executors.write(services.rescue_file.replay, lambda facts: _record(services, facts))
 
 
 def _record(services: Services, facts: Sequence[Fact]) -> None:

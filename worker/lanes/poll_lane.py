@@ -26,8 +26,8 @@ class PollLane(Lane):
         """Claims polls that are due, a request's worth of tasks together, and starts them."""
         services = self.services
         most = services.timings.polls_at_once
-        room = most - len(self.on_its_way)
-        if room <= 0:
+        free = most - len(self.on_its_way)
+        if free <= 0:
             return None  # the first that comes back wakes the lane
         if services.accounts[self.account].webhook_base_url:
             hints = await services.executors.write(
@@ -41,7 +41,7 @@ class PollLane(Lane):
             self.account,
             services.clock.now(),
             lease=poll.LEASE,
-            at_most=room,
+            at_most=free,
             together=services.poll_batching.most(self.account),
             alone=services.poll_batching.alone,
         )

@@ -1,4 +1,4 @@
-"""The local run: one crew in this process, until the batch has ended or only a person can help."""
+"""The local run: one worker in this process, until the batch has ended or only a person can help."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _drain_seconds(services: Services, stop: StopSignal) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """A batch being watched while the crew works."""
+    """A batch being watched while the worker works."""
 
     services: Services
     name: str
@@ -167,7 +167,7 @@ class _Run:
             emit("ledger_takes_writes_again", level="warning")
 
     def _is_away_too_long(self) -> bool:
-        """A database that restarts is waited for; what is in the air is recorded when it is back."""
+        """A database that restarts is waited for; what is on its way is recorded when it is back."""
         max_stall, longest = self.stall.max_stall, self.services.timings.ledger_away
         longest = longest if max_stall is None else min(max_stall, longest)
         return self.services.clock.boot() - self.seen_at >= longest

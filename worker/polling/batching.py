@@ -44,7 +44,7 @@ class PollBatching:
         """Attempts that are asked about alone wherever they are."""
         return frozenset(self._alone)
 
-    def share(self, account: str) -> float:
+    def tasks_a_request(self, account: str) -> float:
         """The tasks one request asks about lately, on average."""
         return self._tasks.get(account, 1.0) if self.most(account) > 1 else 1.0
 

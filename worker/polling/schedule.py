@@ -87,7 +87,7 @@ class PollScheduler:
             self._plans[kind] = (aim, made)
 
     def _aim(self, kind: TaskKind) -> Aim:
-        if self.poll_batching.share(kind.account) >= SHARED:
+        if self.poll_batching.tasks_a_request(kind.account) >= SHARED:
             return poll_schedule.TOGETHER
         return poll_schedule.AIMS[self.accounts[kind.account].polling]
 

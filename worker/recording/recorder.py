@@ -62,7 +62,7 @@ class Recorder:
     ledger: Ledger
     executors: Executors
     clock: Clock
-    rescue: RescueFile
+    rescue_file: RescueFile
     wake: Callable[[str], None]
     rng: random.Random
     writes: LedgerWrites
@@ -103,7 +103,7 @@ class Recorder:
             await self._writer
         left = [entry for entry in (*self._writing, *self._waiting) if not entry.durable.done()]
         try:
-            self.rescue.save([fact for entry in left if not entry.rescued for fact in entry.facts])
+            self.rescue_file.save([fact for entry in left if not entry.rescued for fact in entry.facts])
         except OSError as full:
             emit("rescue_failed", level="error", problem=str(full))
         return sum(len(entry.facts) for entry in left)
@@ -177,7 +177,7 @@ class Recorder:
     async def _keep_safe(self, entries: list[_Entry]) -> None:
         fresh = [entry for entry in (*entries, *self._waiting) if not entry.rescued]
         try:
-            await self.executors.blocking(self.rescue.save, [fact for entry in fresh for fact in entry.facts])
+            await self.executors.blocking(self.rescue_file.save, [fact for entry in fresh for fact in entry.facts])
         except OSError as full:
             emit("rescue_failed", level="error", problem=str(full))
             return
@@ -201,7 +201,7 @@ class Recorder:
             return False
         self._set_aside = True
         _settle([entry])
-        emit("fact_set_aside", level="error", facts=[type(f).__name__ for f in entry.facts], file=self.rescue.name)
+        emit("fact_set_aside", level="error", facts=[type(f).__name__ for f in entry.facts], file=self.rescue_file.name)
         return True
 
     async def _ledger_takes_writes(self) -> bool:
@@ -218,8 +218,8 @@ class Recorder:
 
     def _tidy(self) -> None:
         """Removes the rescue file once all it holds is durable in the ledger."""
-        if self.rescue.name and not self._set_aside and not any(entry.rescued for entry in self._waiting):
-            self.rescue.clear()
+        if self.rescue_file.name and not self._set_aside and not any(entry.rescued for entry in self._waiting):
+            self.rescue_file.clear()
 
 
 def _settle(entries: Sequence[_Entry]) -> None:

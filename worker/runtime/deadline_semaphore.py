@@ -1,4 +1,4 @@
-"""A bounded amount of something, bytes or places, given to whoever's image dies first."""
+"""A semaphore over a bounded amount, bytes or places, that serves whoever has the nearest deadline."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from itertools import count
 
 @dataclass(slots=True)
 class Permit:
-    """What one holder has of a room."""
+    """What one holder has of a semaphore."""
 
-    room: DeadlineSemaphore
+    semaphore: DeadlineSemaphore
     held: int = 0
 
-    async def become(self, amount: int, before: float) -> None:
-        """Holds so much from now on. What it has is given back first, so that no two wait for each other."""
+    async def resize(self, amount: int, deadline: float) -> None:
+        """Changes the amount that this permit holds; waits when it grows.
+
+        To grow, it gives back what it has first, so that no two permits wait for each other.
+        """
         if amount > self.held:
             self.shrink(0)
-            self.held = await self.room.take(amount, before)
+            self.held = await self.semaphore.take(amount, deadline)
         else:
             self.shrink(amount)
 
     def shrink(self, amount: int) -> None:
-        """Holds no more than so much from now on."""
+        """Holds no more than `amount` from now on."""
         if amount < self.held:
-            self.room.give(self.held - amount)
+            self.semaphore.release(self.held - amount)
             self.held = amount
 
 
 @dataclass(slots=True, eq=False)
 class DeadlineSemaphore:
-    """Belongs to one event loop. One that asks for more than all gets all, alone."""
+    """Belongs to one event loop. Whoever asks for more than there is gets all of it, alone."""
 
     size: int
     used: int = 0
@@ -42,43 +45,43 @@ class DeadlineSemaphore:
     _waiting: list[tuple[float, int, int, asyncio.Future[None]]] = field(default_factory=list)
     _serial: count[int] = field(default_factory=count)
 
-    async def take(self, amount: int, before: float) -> int:
-        """Waits until there is room; returns what was taken. `before`: who has the least is served first."""
+    @contextlib.asynccontextmanager
+    async def acquire(self, amount: int, deadline: float) -> AsyncIterator[Permit]:
+        """A permit for `amount`, held while the block lasts. `deadline`: who has the nearest is served first."""
+        permit = Permit(self)
+        try:
+            await permit.resize(amount, deadline)
+            yield permit
+        finally:
+            permit.shrink(0)
+
+    async def take(self, amount: int, deadline: float) -> int:
+        """Waits until `amount` is free, or all of the semaphore where it is smaller; returns what was taken."""
         amount = min(amount, self.size)
         if not self._waiting and self._fits(amount):
             self._use(amount)
             return amount
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (before, next(self._serial), amount, turn))
+        heapq.heappush(self._waiting, (deadline, next(self._serial), amount, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give(amount)  # it was served and cancelled at once
+                self.release(amount)  # it was served and cancelled at once
             else:
                 self._serve()
             raise
         return amount
 
-    def give(self, amount: int) -> None:
+    def release(self, amount: int) -> None:
         """Gives back."""
         self.used -= amount
         self._serve()
 
     def resize(self, size: int) -> None:
-        """More room, or less from the next on."""
+        """Changes the amount there is. What is held already may exceed a smaller one until it is given back."""
         self.size = size
         self._serve()
-
-    @contextlib.asynccontextmanager
-    async def share(self, amount: int, before: float) -> AsyncIterator[Permit]:
-        """A part of the room for a while."""
-        share = Permit(self)
-        try:
-            await share.become(amount, before)
-            yield share
-        finally:
-            share.shrink(0)
 
     def _fits(self, amount: int) -> bool:
         return self.used + amount <= self.size or not self.used

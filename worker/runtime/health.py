@@ -1,7 +1,7 @@
 """Whether a worker process works, told from what it did: what a restart would mend, and nothing else.
 
 A ledger or a Redis that is away is no illness of the process: it goes on by itself when they are back, and a restart
-would only cost what is in the air. Pure.
+would only cut off what is on its way. Pure.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 #: Seconds after which a lane that was at work and did not come back hangs: longer than the ledger's own limits, of
 #: which waiting for a lock (60 s) and for a connection (30 s) are the longest.
 STUCK = 120.0
-#: Seconds without a bell after which waiting bells say that nobody here takes them; twelve beats.
+#: Seconds without a wakeup after which waiting wakeups say that nobody here takes them; twelve beats.
 DEAF = 120.0
-#: Looks in a row at which bells must be found waiting: a queue is never empty at every moment.
+#: Looks in a row at which wakeups must be found waiting: a queue is never empty at every moment.
 LOOKS = 3
 
 

@@ -19,7 +19,7 @@ class StopSignal:
     first: asyncio.Event = field(default_factory=asyncio.Event)
     second: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int = 0
-    open_submits: Callable[[], int] = lambda: 0  # submits on their way; the run puts its crew's count here
+    open_submits: Callable[[], int] = lambda: 0  # submits on their way; the run puts its worker's count here
 
     def interrupt(self) -> None:
         """Ctrl-C."""

@@ -1,4 +1,4 @@
-"""Bells say that there may be work in a lane. They carry nothing else, and losing one loses only time."""
+"""Wakeups say that there may be work in a lane. They carry nothing else, and losing one loses only time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Listener = Callable[[str], bool]
 
 @dataclass(slots=True)
 class Wakeups:
-    """Rings the crew of this process; where it does not work in the lane now, everyone else."""
+    """Wakes a lane of this process; where it does not run here now, the workers elsewhere."""
 
-    far: Callable[[str], None] | None = None  # never blocks: a broker that hangs must hold up no shift
+    far: Callable[[str], None] | None = None  # never blocks: a broker that hangs must hold up no lane
     _near: list[Listener] = field(default_factory=list)
 
     def hear(self, listener: Listener) -> None:
-        """From now on `listener` hears every bell."""
+        """From now on `listener` hears every wakeup."""
         self._near.append(listener)
 
     def wake(self, lane: str) -> None:

@@ -29,7 +29,7 @@ from worker.images.staging import Body
 from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages import reuse
-from worker.stages.copy_retry import LONGEST_STORE_WAIT, CopyDeferredError, delayed, later
+from worker.stages.copy_retry import LONGEST_STORE_WAIT, CopyDeferredError, defer, delayed
 from worker.stages.fetch import sound
 from worker.storage.base import PutResult, Store
 from worker.storage.write_verification import VERIFICATION_FAILED, verify
@@ -57,11 +57,11 @@ async def copy(services: Services, due: DueCopy) -> None:
     body = Body()
     services.destinations.verification.begins(due.image_id)
     try:
-        async with services.memory.share(IN_MEMORY, due.expires_at) as share:
-            body.on_disk = functools.partial(share.shrink, 0)
+        async with services.memory.acquire(IN_MEMORY, due.expires_at) as permit:
+            body.on_disk = functools.partial(permit.shrink, 0)
             stored = await _stored_before(services, due)
             if stored is None:
-                content, checked = await sound(services, due, body, share)
+                content, checked = await sound(services, due, body, permit)
                 stored = await _named_or_published(services, due, content, checked)
         if due.sidecar and not due.linked:
             await _put_sidecar(services, due, stored)
@@ -83,7 +83,7 @@ async def copy(services: Services, due: DueCopy) -> None:
     with contextlib.suppress(Exception):  # the copy lane, and the end of the worker, try again
         await record_images_in_doubt(services)
     if due.spool and isinstance(fact, ImageStored):
-        services.spool.drop(due.spool)
+        services.staging.drop(due.spool)
 
 
 async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | None:
@@ -120,7 +120,7 @@ async def _publish_or_keep(services: Services, due: DueCopy, content: bytes | Pa
     try:
         if _must_be_kept(services, due):
             trouble = services.destinations.troubles[due.dest]
-            later(services, due, trouble.code, trouble.message)
+            defer(services, due, trouble.code, trouble.message)
         return await _publish(services, due, content, checked)
     except CopyDeferredError as end:
         if not isinstance(end.fact, ImageDelayed) or due.spool:
@@ -140,7 +140,7 @@ def _must_be_kept(services: Services, due: DueCopy) -> bool:
 
 async def _kept(services: Services, due: DueCopy, fact: ImageDelayed, content: bytes | Path) -> ImageDelayed:
     try:
-        name = await services.executors.blocking(services.spool.save, due.image_id, content)
+        name = await services.executors.blocking(services.staging.save, due.image_id, content)
     except OSError as error:
         emit("image_not_kept", level="warning", image_id=due.image_id, problem=str(error))
         return fact
@@ -174,7 +174,7 @@ async def _publish_at(
             return named
         flags = (*(flag for flag in flags if flag != "path-conflict"), "path-conflict")
         emit("path_conflict", level="warning", batch=due.batch, key=due.key, path=name)
-    return later(services, due, "path-conflict", "other objects stand in its place")
+    return defer(services, due, "path-conflict", "other objects stand in its place")
 
 
 async def _record(services: Services, due: DueCopy, named: ImageChecked) -> None:
@@ -186,7 +186,7 @@ async def _record(services: Services, due: DueCopy, named: ImageChecked) -> None
     if _dies_soon(services, due):
         await asyncio.wait({recording}, timeout=services.timings.record_patience)
         if not recording.done():
-            later(services, due, "ledger_away", "the ledger takes no writes")
+            defer(services, due, "ledger_away", "the ledger takes no writes")
     await recording
 
 

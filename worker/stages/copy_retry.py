@@ -34,7 +34,7 @@ class CopyDeferredError(Exception):
         self.fact = fact
 
 
-def lose_or_wait(services: Services, due: DueCopy, link: Link | None, refusal: str) -> NoReturn:
+def lose_or_defer(services: Services, due: DueCopy, link: Link | None, refusal: str) -> NoReturn:
     """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever.
 
     `refusal`: what the CDN said; it may speak of us, and not of the link.
@@ -43,11 +43,11 @@ def lose_or_wait(services: Services, due: DueCopy, link: Link | None, refusal: s
     timings = services.timings
     dies = due.expires_at + (timings.unanswered_after if link is NO_WORD else timings.gone_after if link else 0.0)
     if services.clock.now() >= dies:
-        lost(services, due, "link_dead", f"the link is dead{said} and the provider gives no other")
-    later(services, due, "link_dead", f"the link does not work{said}, and the provider gives no other that does")
+        lose(services, due, "link_dead", f"the link is dead{said} and the provider gives no other")
+    defer(services, due, "link_dead", f"the link does not work{said}, and the provider gives no other that does")
 
 
-def lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
+def lose(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
     """For good, unless an earlier put may have worked, and its destination cannot be asked now."""
     trouble = services.destinations.troubles.get(due.dest)
     if trouble and due.recorded:
@@ -57,7 +57,7 @@ def lost(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
     raise CopyDeferredError(ImageLost(image_id=due.image_id, at=now, code=code, message=clean(message)))
 
 
-def later(
+def defer(
     services: Services,
     due: DueCopy,
     code: str,
@@ -68,7 +68,7 @@ def later(
 ) -> NoReturn:
     """Tried again. `gone_after`: seconds beyond its time after which nobody hopes for it any more."""
     if services.clock.now() >= due.expires_at + gone_after and not due.spool:
-        lost(services, due, code, message)
+        lose(services, due, code, message)
     raise CopyDeferredError(delayed(services, due, code, message, link))
 
 

@@ -67,7 +67,7 @@ async def _made(services: Services, attempt_id: int, index: int, link: Link, end
             if saved is not None:
                 return MadeImage(link=replace(link, b64=None), spool=saved, expires_at=now + LONGEST_LIFE)
         return MadeImage(link=replace(link, b64=None), spool=None, expires_at=dies_at)
-    spool = await services.executors.blocking(services.spool.keep, attempt_id, index, link.b64)
+    spool = await services.executors.blocking(services.staging.keep, attempt_id, index, link.b64)
     return MadeImage(link=replace(link, b64=None), spool=spool, expires_at=ends)
 
 
@@ -78,7 +78,7 @@ async def _saved(services: Services, attempt_id: int, index: int, url: str) -> s
         await services.http.download(url, body, limit=LIMIT, timeout=TIMEOUT)
         await services.executors.blocking(check, body.content())  # a CDN may give a page now, and the picture later
         name: str | None = await services.executors.blocking(
-            services.spool.save_result, attempt_id, index, body.content()
+            services.staging.save_result, attempt_id, index, body.content()
         )
     except (BadImage, FetchError, OSError) as error:
         emit("image_not_kept", level="warning", attempt_id=attempt_id, problem=str(error)[:300])

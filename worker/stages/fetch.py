@@ -21,7 +21,7 @@ from worker.images.staging import Body, decoded
 from worker.runtime.deadline_semaphore import Permit
 from worker.services import Services
 from worker.stages import reuse
-from worker.stages.copy_retry import NO_WORD, NOT_FOUND, later, lose_or_wait
+from worker.stages.copy_retry import NO_WORD, NOT_FOUND, defer, lose_or_defer
 from worker.stages.poll import TIMEOUT as POLL_TIMEOUT
 
 #: A full disk's errors.
@@ -36,17 +36,17 @@ LIMIT = 256 * 1024 * 1024
 SMALL = 512 * 1024
 
 
-async def sound(services: Services, due: DueCopy, body: Body, share: Permit) -> tuple[bytes | Path, Checked]:
+async def sound(services: Services, due: DueCopy, body: Body, permit: Permit) -> tuple[bytes | Path, Checked]:
     """The bytes, found to be a whole image."""
     content = await _fetch(services, due, body)
     try:
-        checked = await _check(services, due, content, share)
+        checked = await _check(services, due, content, permit)
     except BadImage as bad:
         if due.reused:
             reuse.gone(services, due, f"{bad.code}: {bad.message}")
         if due.spool and content == Path(due.spool):
-            return await _other_bytes(services, due, body, share, bad.message)
-        later(
+            return await _other_bytes(services, due, body, permit, bad.message)
+        defer(
             services,
             due,
             bad.code,
@@ -70,12 +70,12 @@ async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
             return await _download(services, due, due.url or "", body)
         except FetchError as error:
             if not error.dead_link:
-                later(services, due, error.code, error.message, gone_after=services.timings.unanswered_after)
+                defer(services, due, error.code, error.message, gone_after=services.timings.unanswered_after)
             return await _fetch_afresh(services, due, body, error.message)
     except OSError as error:
         if error.errno not in FULL:
             raise
-        later(services, due, "disk_full", f"no room for what is downloaded: {error.strerror}")
+        defer(services, due, "disk_full", f"no room for what is downloaded: {error.strerror}")
 
 
 async def _download(services: Services, due: DueCopy, url: str, body: Body) -> bytes | Path:
@@ -93,8 +93,8 @@ async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> b
     if due.url:  # kept while its destination refused; the link may live
         with contextlib.suppress(FetchError):
             return await _download(services, due, due.url, body)
-    if services.spool.is_elsewhere(name):
-        later(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
+    if services.staging.is_elsewhere(name):
+        defer(services, due, "bytes_elsewhere", f"another host holds the bytes: {name}")
     return await _fetch_afresh(services, due, body)
 
 
@@ -102,13 +102,13 @@ async def _fetch_afresh(services: Services, due: DueCopy, body: Body, refusal: s
     """The link is dead, as its `refusal` said: the provider is asked once for another."""
     link = await _fresh_link(services, due)
     if link is None or not (link.url or link.b64):
-        lose_or_wait(services, due, link, refusal)
+        lose_or_defer(services, due, link, refusal)
     try:
         return await _behind(services, due, link, body)
     except FetchError as error:
         if error.dead_link:
-            lose_or_wait(services, due, link, error.message)
-        later(services, due, error.code, error.message, link, gone_after=services.timings.unanswered_after)
+            lose_or_defer(services, due, link, error.message)
+        defer(services, due, error.code, error.message, link, gone_after=services.timings.unanswered_after)
 
 
 async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
@@ -140,17 +140,17 @@ def _same(outcome: Succeeded, due: DueCopy) -> Link | None:
 
 
 async def _other_bytes(
-    services: Services, due: DueCopy, body: Body, share: Permit, problem: str
+    services: Services, due: DueCopy, body: Body, permit: Permit, problem: str
 ) -> tuple[bytes | Path, Checked]:
     """What came as bytes has no link to be tried again: the provider is asked for others."""
     link = await _fresh_link(services, due)
     try:
         if link and (link.url or link.b64):
             other = await _behind(services, due, link, body)
-            return other, await _check(services, due, other, share)
+            return other, await _check(services, due, other, permit)
     except (BadImage, FetchError) as worse:
         problem = f"{problem}; asked again, the provider gives: {worse.message}"
-    return later(services, due, "bytes_unreadable", f"the image came as bytes, and they are none: {problem}")
+    return defer(services, due, "bytes_unreadable", f"the image came as bytes, and they are none: {problem}")
 
 
 async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> bytes | Path:
@@ -161,16 +161,16 @@ async def _behind(services: Services, due: DueCopy, link: Link, body: Body) -> b
     return body.content()
 
 
-async def _check(services: Services, due: DueCopy, content: bytes | Path, share: Permit) -> Checked:
-    await share.become(_held(content), due.expires_at)
+async def _check(services: Services, due: DueCopy, content: bytes | Path, permit: Permit) -> Checked:
+    await permit.resize(_held(content), due.expires_at)
     if isinstance(content, bytes) and len(content) <= SMALL:
         checked = check.check(content)
     else:
         checked = await services.executors.blocking(check.check, content)
     if due.decode:
-        await share.become(_held(content) + check.decoded_size(checked), due.expires_at)
+        await permit.resize(_held(content) + check.decoded_size(checked), due.expires_at)
         await services.executors.blocking(check.decode_fully, content)
-        share.shrink(_held(content))
+        permit.shrink(_held(content))
     return checked
 
 

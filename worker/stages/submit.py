@@ -54,8 +54,8 @@ class ClaimedSubmit:
 
     intent: Intent
     boot_until: float
-    mark: SentFlag = field(default_factory=SentFlag)
-    stopped: bool = False  # set by a crew that ends: what has not left shall stay
+    sent_flag: SentFlag = field(default_factory=SentFlag)
+    stopped: bool = False  # set by a worker that ends: what has not left shall stay
 
 
 async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
@@ -70,7 +70,7 @@ async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
         fact = await _read(services, attempt.intent, route, call, exchange)
     except _StayedHereError as stayed:
         fact = stayed.fact
-    except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001  after the mark even a bug is an outcome
+    except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001  after the sent flag even a bug is an outcome
         fact = _after_trouble(services, attempt, trouble)
         return await _recorded_last(services, fact, trouble)
     await services.recorder.record(fact)
@@ -84,7 +84,7 @@ def lease_for(services: Services, account: str) -> float:
 
 
 def given_back(intent: Intent, now: float) -> SubmitRefused:
-    """What becomes of a claim that came too late for its crew."""
+    """What becomes of a claim that came back when its worker had ended."""
     return SubmitRefused(
         attempt_id=intent.attempt_id,
         at=now,
@@ -171,16 +171,16 @@ async def _send(
     services: Services, attempt: ClaimedSubmit, call: Call, files: Mapping[str, File], route: Route
 ) -> Exchange:
     account = services.accounts[attempt.intent.account]
-    attempt.mark.may_leave = lambda: _may_leave(services, attempt)
+    attempt.sent_flag.may_leave = lambda: _may_leave(services, attempt)
     exchange = await services.http.send(
         call,
         base_url=account.base_url,
         key=account.api_key,
         timeout=route.submit_timeout,
         files=files,
-        mark=attempt.mark,
+        sent_flag=attempt.sent_flag,
     )
-    if attempt.mark.too_late:
+    if attempt.sent_flag.too_late:
         message = STOPPED if services.stop_check.is_stopped else TOO_LATE
         raise _StayedHereError(_not_sent(services, attempt.intent, message, retry_after=0.0))
     return exchange
@@ -298,12 +298,12 @@ def _not_sent(services: Services, intent: Intent, message: str, *, retry_after: 
 
 
 def _after_trouble(services: Services, attempt: ClaimedSubmit, trouble: BaseException) -> Fact:
-    """A bug, or a crew that waits no longer: the mark alone says whether money may have gone."""
+    """A bug, or a worker that waits no longer: the sent flag alone says whether money may have gone."""
     ended = isinstance(trouble, asyncio.CancelledError)
     message = "this process ended before the answer came" if ended else clean(repr(trouble))
     if not ended:
         emit("submit_failed", level="error", attempt_id=attempt.intent.attempt_id, problem=message, exc_info=trouble)
-    if not attempt.mark.sent:
+    if not attempt.sent_flag.sent:
         return _not_sent(services, attempt.intent, message, retry_after=0.0 if ended else LATER)
     return SubmitUnclear(
         attempt_id=attempt.intent.attempt_id, at=services.clock.now(), code=Silence.UNANSWERED.value, message=message

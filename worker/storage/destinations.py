@@ -17,7 +17,7 @@ from worker.storage.write_verification import VERIFICATION_FAILED, WriteVerifica
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 10.0
 #: Copies to one destination at once, where it does not ask for a slower pace. Each that it slows down takes a quarter
-#: off, at most once in so many seconds, since those in the air are all told alike; each that works adds a little.
+#: off, at most once in so many seconds, since those on their way are all told alike; each that works adds a little.
 WIDEST = 16
 NARROWED = 0.75
 NARROW_EVERY = 1.0

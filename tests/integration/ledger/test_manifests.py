@@ -1,4 +1,4 @@
-"""The same row is not paid again; a manifest is recorded whole or not at all; one crew at a time on SQLite."""
+"""The same row is not paid again; a manifest is recorded whole or not at all; one worker at a time on SQLite."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _at(position, row, **changes):
     return type(row)(**{**values, "position": position, **changes})
 
 
-# -- one crew, and what a dead one left ----------------------------------------------------------------------------
+# -- one worker, and what a dead one left ----------------------------------------------------------------------------
 
 
 def test_a_second_worker_is_told_who_holds_the_ledger(sqlite_ledger_url):

@@ -1,4 +1,4 @@
-"""A killed crew's submits: what had left is unknown, what had not is free again, and in doubt all may have left."""
+"""A killed worker's submits: what had left is unknown, what had not is free again, and in doubt all may have left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.ledger import open_ledger
 from tests.support import stocked_ledger
 ledger = open_ledger(sys.argv[1])
 with ledger.hold(stocked_ledger.NOW):
-    claim = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=3, ahead=9, holder="crew 1")
+    claim = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=3, ahead=9, holder="worker 1")
     ledger.departs(claim.intents[0].attempt_id)
     print("sent", flush=True)
     sys.stdin.read()
@@ -45,7 +45,7 @@ def ledger(sqlite_ledger_url):
 
 
 def test_a_killed_workers_unsent_submits_are_free_again_and_only_the_sent_one_is_unknown(ledger):
-    for _ in range(2):  # the second crew dies before it does anything
+    for _ in range(2):  # the second worker dies before it does anything
         with ledger.hold(NOW + 1):
             assert [one.key for one in ledger.unknowns.all("spring")] == ["k0"]
 
@@ -63,7 +63,7 @@ def without_a_list(path, monkeypatch):
 
 
 def with_a_list_of_another_process(path, monkeypatch):
-    path.write_text(path.read_text().replace("crew 1", "crew 2"))
+    path.write_text(path.read_text().replace("worker 1", "worker 2"))
 
 
 def with_a_torn_list(path, monkeypatch):
@@ -82,10 +82,10 @@ def test_in_doubt_every_submit_may_have_left(ledger, monkeypatch, doubt):
 
 def test_a_list_that_cannot_be_written_on_is_taken_away(tmp_path, monkeypatch):
     listed = SendJournal(path=tmp_path / "list")
-    listed.begin("crew")
+    listed.begin("worker")
     monkeypatch.setattr(os, "write", lambda *_: 1)  # a disk that filled up after the first byte
 
     listed.note(1)
-    listed.begin("crew")
+    listed.begin("worker")
 
     assert not (tmp_path / "list").exists()

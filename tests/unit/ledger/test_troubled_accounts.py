@@ -96,7 +96,7 @@ def test_after_a_storm_the_first_accepted_probe_opens_the_account(memory):
 def test_an_account_without_balance_or_key_is_probed_with_growing_gaps_and_no_row_fails(memory, code):
     sent = weather(memory, refuses(Kind.ACCOUNT, code), seconds=3600, in_flight=3)
 
-    probes = gaps(sent)[2:]  # after those that were in the air together
+    probes = gaps(sent)[2:]  # after those that were on their way together
     assert [round(gap, -1) for gap in probes] == [60, 120, 240, 480, 960]
     assert memory.reports.progress("spring").jobs == {JobState.READY: 4000}
     assert memory.reports.progress("spring").batch.reserved == 0

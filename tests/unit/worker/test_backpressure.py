@@ -166,16 +166,16 @@ def test_probes_of_a_bucket_that_refuses_come_ever_more_seldom():
     assert 5 <= len([at for at in probed if at > 40]) <= 7
 
 
-# -- room ----------------------------------------------------------------------------------------------------------
+# -- the semaphore -------------------------------------------------------------------------------------------------
 
 
 async def test_room_goes_to_whoever_dies_first_and_is_never_more_than_there_is():
-    room, order, most = DeadlineSemaphore(10), [], []
+    semaphore, order, most = DeadlineSemaphore(10), [], []
 
     async def work(amount, before):
-        async with room.share(amount, before):
+        async with semaphore.acquire(amount, before):
             order.append(before)
-            most.append(room.used)
+            most.append(semaphore.used)
             await asyncio.sleep(0)
 
     await asyncio.gather(*(work(6, before) for before in (5, 9, 1, 7)), work(99, 8), work(2, 6))
@@ -183,17 +183,17 @@ async def test_room_goes_to_whoever_dies_first_and_is_never_more_than_there_is()
     assert order[:4] == [5, 1, 6, 7]
     assert set(order) == {5, 9, 1, 7, 8, 6}
     assert max(most) <= 10
-    assert room.used == 0
+    assert semaphore.used == 0
 
 
 async def test_who_is_cancelled_while_waiting_leaves_the_room_to_the_others():
-    room = DeadlineSemaphore(1)
-    async with room.share(1, 0.0):
-        waits, next_ = (asyncio.ensure_future(room.take(1, before)) for before in (1.0, 2.0))
+    semaphore = DeadlineSemaphore(1)
+    async with semaphore.acquire(1, 0.0):
+        waits, next_ = (asyncio.ensure_future(semaphore.take(1, before)) for before in (1.0, 2.0))
         await asyncio.sleep(0)
         waits.cancel()
         await asyncio.sleep(0)
 
     assert await next_ == 1
-    room.give(1)
-    assert room.used == 0
+    semaphore.release(1)
+    assert semaphore.used == 0

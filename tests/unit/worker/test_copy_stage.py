@@ -37,7 +37,7 @@ def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=N
     stock(services, tmp_path, [row(0, **rows)], **(batch or {}))
     now = services.clock.now()
     (intent,) = services.ledger.claims.submits("main", now, lease=900.0).intents
-    spool = services.spool.keep(intent.attempt_id, 0, b64) if b64 else None
+    spool = services.staging.keep(intent.attempt_id, 0, b64) if b64 else None
     made = MadeImage(link=Link(url=None if b64 else url), spool=spool, expires_at=now + lives)
     services.ledger.facts.record(
         [
@@ -84,7 +84,7 @@ async def test_bytes_without_a_link_are_stored_from_their_file_which_is_then_gon
     await copy(services, due)
 
     assert stored(services, tmp_path).path == "b/k0/0.png"
-    assert not list(services.spool.folder.iterdir())
+    assert not list(services.staging.folder.iterdir())
 
 
 async def test_a_dead_link_is_asked_for_anew_and_the_fresh_one_of_the_same_image_is_used(tmp_path):
@@ -388,7 +388,7 @@ async def test_bytes_whose_destination_refuses_wait_on_our_disk_while_their_link
     await copy(services, claimed(services, later=7_200.0))
 
     stored(services, tmp_path)
-    assert not list(services.spool.folder.iterdir())
+    assert not list(services.staging.folder.iterdir())
 
 
 async def test_while_a_destination_refuses_what_soon_dies_is_fetched_and_nothing_is_put(tmp_path):
@@ -403,7 +403,7 @@ async def test_while_a_destination_refuses_what_soon_dies_is_fetched_and_nothing
     (image,) = result(services).images
     assert (image.state, services.ledger.reports.progress("b").copy_errors) == ("generated", {"denied": 1})
     assert image.link_expires_at > services.clock.now() + 86_400
-    assert len(list(services.spool.folder.iterdir())) == 1
+    assert len(list(services.staging.folder.iterdir())) == 1
 
 
 async def test_what_may_be_stored_already_is_not_lost_while_its_destination_cannot_be_asked(tmp_path):
@@ -531,7 +531,7 @@ async def test_what_no_time_mends_is_left_alone_and_its_row_is_held_with_the_rea
     assert (progress.images_generated, progress.images_stuck, progress.stuck_money) == (0, 1, PRICE)
     assert [(each.key, each.code) for each in progress.stuck] == [("k0", "bucket_refused")]
     assert services.ledger.reports.at_risk() == (1, PRICE)
-    assert list(services.spool.folder.iterdir()), "its link may die while a person is asleep"
+    assert list(services.staging.folder.iterdir()), "its link may die while a person is asleep"
 
 
 async def test_on_a_persons_word_it_is_tried_once_more_and_stored_where_that_was_mended(tmp_path):
@@ -550,7 +550,7 @@ async def test_on_a_persons_word_it_is_tried_once_more_and_stored_where_that_was
     await copy(services, claimed(services, later=1.0))
     stored(services, tmp_path)
     assert result(services).error_code is None
-    assert not list(services.spool.folder.iterdir())
+    assert not list(services.staging.folder.iterdir())
 
 
 async def test_what_waits_for_a_person_can_be_given_up(tmp_path):

@@ -1,4 +1,4 @@
-"""A crew: one shift a lane, bells that only wake, work that outlives its shift, and a thread to hold it all."""
+"""A worker: one run a lane, wakeups that only wake, work that outlives its run, and a thread to hold it all."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_a_claim_that_comes_back_after_the_worker_has_drained_begins_nothi
 
 
 @virtual_time
-async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_with_work(tmp_path):
+async def test_a_sweep_finds_the_submits_of_a_dead_process_and_wakes_the_lanes_with_work(tmp_path):
     woken: list[str] = []
     services = world(tmp_path, Provider())
     services.wakeups.far = woken.append
@@ -164,7 +164,7 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_rings_the_lanes_w
     assert services.ledger.reports.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
 
 
-def test_a_worker_in_a_thread_works_shifts_for_callers_without_a_loop(tmp_path):
+def test_a_worker_in_a_thread_runs_lanes_for_callers_without_a_loop(tmp_path):
     provider = Provider()
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     services = dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider)

@@ -218,7 +218,7 @@ async def test_a_bucket_that_refuses_stops_submits_until_it_takes_again(tmp_path
     ending = await run_batch(services, "b")
 
     assert ending.exit_code == 0
-    assert refused[-1] - refused[0] <= 2  # what was in the air when the first write was refused
+    assert refused[-1] - refused[0] <= 2  # what was on its way when the first write was refused
     assert len(files(tmp_path)) == 30
 
 

@@ -82,7 +82,7 @@ def recorder(ledger, rescue):
         "rng": rng,
         "writes": LedgerWrites(),
     }
-    return Recorder(ledger=ledger, rescue=rescue, **parts)
+    return Recorder(ledger=ledger, rescue_file=rescue, **parts)
 
 
 def accepted(number):

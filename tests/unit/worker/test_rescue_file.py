@@ -58,10 +58,10 @@ async def test_facts_whose_callers_were_cancelled_while_the_ledger_was_locked_ar
         "rng": random.Random(1),
         "writes": LedgerWrites(),
     }
-    recorder = Recorder(ledger=None, rescue=rescue, **parts)
+    recorder = Recorder(ledger=None, rescue_file=rescue, **parts)
     callers = [asyncio.create_task(recorder.record(accepted(number))) for number in range(3)]
     await asyncio.sleep(60)
-    for caller in callers:  # a crew that waits no longer
+    for caller in callers:  # a worker that waits no longer
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
 

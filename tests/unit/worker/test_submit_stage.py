@@ -35,7 +35,7 @@ class Moved(SystemClock):
 
 
 async def one(services, tmp_path, **changes):
-    """Claims one row's submit, and does what the crew does with it."""
+    """Claims one row's submit, and does what the worker does with it."""
     stock(services, tmp_path, [row(0)])
     boot, now = services.clock.boot(), services.clock.now()
     lease = stage.lease_for(services, "main")
@@ -54,7 +54,7 @@ def state(services):
 async def test_a_request_that_never_left_frees_its_slots_and_rests_the_account(tmp_path):
     services = world(tmp_path, Provider(on_submit=lambda _: no_answer(sent=False)))
     attempt = await one(services, tmp_path)
-    attempt.mark.sent = False
+    attempt.sent_flag.sent = False
 
     fact = await submit(services, attempt)
 
@@ -130,12 +130,12 @@ async def test_images_in_the_answer_itself_are_on_disk_before_they_are_on_record
 
     (due,), _ = services.ledger.claims.copies(services.clock.now(), holder="me", lease=60, at_most=5)
     assert due.spool
-    assert [file.read_bytes() for file in services.spool.folder.iterdir()] == [b"hello"]
+    assert [file.read_bytes() for file in services.staging.folder.iterdir()] == [b"hello"]
 
 
 def _plain_send(body):
-    async def send(call, *, mark=None, **_):
-        mark.sent = True
+    async def send(call, *, sent_flag=None, **_):
+        sent_flag.sent = True
         return answer(body)
 
     return send
@@ -198,9 +198,9 @@ async def test_a_stop_that_comes_while_a_submit_connects_keeps_it_here(tmp_path)
     services = world(tmp_path, Provider())
     attempt = await one(services, tmp_path)
 
-    async def connect(call, *, mark, **_):
+    async def connect(call, *, sent_flag, **_):
         services.stop_check.is_stopped = True  # another submit has just seen it
-        mark.too_late = not mark.may_leave()
+        sent_flag.too_late = not sent_flag.may_leave()
         return no_answer(sent=False)
 
     services.http.send = connect
