@@ -23,6 +23,9 @@ BASE_URLS: Mapping[str, str] = {
     "apimaster": "https://apimaster.ai",
 }
 
+#: The API's own path, which its dialect appends; people copy it along with the base URL, and settings take it off.
+API_PATHS: Mapping[str, str] = {"maxapi.io": "/api/v1", "maxapi.dev": "/v1", "apimaster": "/v1"}
+
 
 def key_variable(provider: str) -> str:
     """The variable that holds a provider's key: MAXAPI_IO_API_KEY."""

@@ -260,7 +260,7 @@ PollOutcome = Running | Succeeded | Failed | Empty | NotFound | Unreadable
 
 
 class Dialect(Protocol):
-    """One provider's way of speaking: `providers/<name>.py` has one instance, `DIALECT`."""
+    """One provider's way of speaking: `providers/dialects/NAME.py` has one instance, `DIALECT`."""
 
     @property
     def provider(self) -> str:

@@ -185,7 +185,9 @@ def _budgets(settings: Settings) -> Iterator[Diagnosis]:
 
 def _accounts(settings: Settings) -> Iterator[Diagnosis]:
     if not settings.accounts:
-        text = "none: set MAXAPI_IO_API_KEY, MAXAPI_DEV_API_KEY or APIMASTER_API_KEY, or try --sandbox"
+        from providers.registry import PROVIDERS, key_variable
+
+        text = f"none: set {' or '.join(map(key_variable, PROVIDERS))}, or try --sandbox"
         yield Diagnosis(what="accounts", verdict="problem", text=text)
         return
     outcomes = asyncio.run(_ask_all(settings))

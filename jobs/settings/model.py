@@ -10,11 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from providers.registry import BASE_URLS
-
-Provider = Literal["maxapi.io", "maxapi.dev", "apimaster"]
-#: The API's own path, which the dialect appends; people copy it along with the base URL.
-API_PATHS = {"maxapi.io": "/api/v1", "maxapi.dev": "/v1", "apimaster": "/v1"}
+from providers.registry import API_PATHS, BASE_URLS, PROVIDERS
 
 #: One in a day at least: of less, an interval has no end that a clock can hold.
 PerSecond = Annotated[float, Field(ge=1 / 86_400, le=10_000, allow_inf_nan=False)]
@@ -27,7 +23,7 @@ class AccountSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    provider: Provider
+    provider: str
     api_key: SecretStr
     base_url: str = ""
     submits_per_second: PerSecond | None = None
@@ -40,6 +36,13 @@ class AccountSettings(BaseModel):
     route_mode: str | None = None  # maxapi.dev's own route; unset: the cheapest that has a price
     webhook_base_url: str = ""
     prices: dict[str, dict[str, Dollars]] = Field(default_factory=dict)
+
+    @field_validator("provider")
+    @classmethod
+    def _is_known(cls, provider: str) -> str:
+        if provider not in PROVIDERS:
+            raise ValueError(f"should be one of {', '.join(PROVIDERS)}")
+        return provider
 
     @field_validator("api_key")
     @classmethod

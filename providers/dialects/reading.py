@@ -188,7 +188,11 @@ def _tokens(value: Json) -> int | None:
 
 
 def links(*places: Json) -> tuple[Link, ...]:
-    """Every image of the first place that has any; a link named twice is one image."""
+    """Every image of the first place that has any; a link named twice is one image.
+
+    A place is a link, an object with `url`, `urls` or `b64_json`, or a list of these. If a provider uses other names,
+    its dialect takes the links out of them first.
+    """
     for place in places:
         found = tuple(dict.fromkeys(_links(place)))
         if found:

@@ -10,6 +10,7 @@ import pytest
 from jobs.errors import BadInput
 from jobs.settings.model import AccountSettings
 from jobs.settings.sources import load_settings
+from providers.registry import PROVIDERS
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_what_kubernetes_injects_is_no_setting():
         ("LIGHTFAST_DATABASE_URL", "sqlite:///:memory:", "sqlite:///FILE or postgresql://"),
         ("LIGHTFAST_REDIS_URL", "http://h", "redis://"),
         ("LIGHTFAST_ACCOUNTS__MAIN__MAX_INFLIGHT", "3", "did you mean LIGHTFAST_ACCOUNTS__MAIN__MAX_IN_FLIGHT?"),
-        ("LIGHTFAST_ACCOUNTS__MAIN__PROVIDER", "maxapi.ai", "'maxapi.io', 'maxapi.dev' or 'apimaster'"),
+        ("LIGHTFAST_ACCOUNTS__MAIN__PROVIDER", "maxapi.ai", "one of maxapi.io, maxapi.dev, apimaster"),
         ("LIGHTFAST_ACCOUNTS__MAIN__MAX_IN_FLIGHT", "0", "greater than or equal to 1"),
         ("LIGHTFAST_ACCOUNTS__MAIN__SUBMITS_PER_SECOND", "nan", "finite number"),
         ("LIGHTFAST_ACCOUNTS__MAIN__BASE_URL", "ftp://h", "https://host"),
@@ -200,7 +201,7 @@ def test_the_sandbox_needs_no_key_and_has_its_own_ledger(folder):
 
     settings = load_settings(sandbox_url="http://127.0.0.1:8765")
 
-    assert {account.provider for account in settings.accounts.values()} == {"maxapi.io", "maxapi.dev", "apimaster"}
+    assert {account.provider for account in settings.accounts.values()} == set(PROVIDERS)
     assert all(account.base_url.startswith("http://127.0.0.1:8765") for account in settings.accounts.values())
     assert all(account.api_key.get_secret_value() != "real" for account in settings.accounts.values())
     assert settings.database_path == folder / "lightfast-sandbox.db"
