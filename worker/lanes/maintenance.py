@@ -47,7 +47,8 @@ async def run_once(services: Services) -> MaintenanceCounts:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
     await _pay_again(services)
     await _fail_over(services)
-    await _pause_hopeless(services)
+    if not services.ledger.is_sqlite:  # there the one run asks for it at its looks, which is sooner
+        await pause_failing(services)
     return MaintenanceCounts(unknown=swept.unknown, replayed=replayed, woken=len(swept.wakeups))
 
 
@@ -73,11 +74,9 @@ async def _fail_over(services: Services) -> None:
             services.wakeups.wake(f"submit:{account}")
 
 
-async def _pause_hopeless(services: Services) -> None:
-    """On SQLite the one run judges its batch itself, and sooner."""
-    if services.ledger.is_sqlite:
-        return
-    for batch, code in await services.executors.write(services.ledger.batches.pause_hopeless):
+async def pause_failing(services: Services, only: str | None = None) -> None:
+    """Pauses batches most of whose rows fail alike. `only`: that batch."""
+    for batch, code in await services.executors.write(services.ledger.batches.pause_failing, only):
         emit("batch_paused_itself", level="warning", batch=batch, code=code)
 
 

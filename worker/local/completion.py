@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
-from jobs.policy import failure_breaker
 from jobs.results.progress import images_failing, resting, rows_in_need
-from jobs.states import TRIED, BatchState, JobState, TroubleKind
+from jobs.states import BatchState, JobState, TroubleKind
 
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
@@ -54,11 +53,6 @@ def is_over(progress: Progress) -> bool:
     waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(JobState.READY, 0)
     going_on = waiting + progress.jobs.get(JobState.WORKING, 0)
     return not (going_on or progress.images_generated or progress.images_in_flight)
-
-
-def ended_rows(progress: Progress) -> int:
-    """Rows that were tried and ended."""
-    return sum(progress.jobs.get(state, 0) for state in TRIED)
 
 
 def finished(progress: Progress) -> Reason:
@@ -107,12 +101,6 @@ def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[
     if max_stall is None or reason is not None:
         return max_stall
     return max(max_stall, STUCK_AFTER)
-
-
-def common_failure(start: Progress, now: Progress) -> str | None:
-    """The code with which over half of the rows failed that ended since `start`, when those are enough to tell."""
-    fresh = {code: count - start.errors.get(code, 0) for code, count in now.errors.items()}
-    return failure_breaker.common_failure(ended_rows(now) - ended_rows(start), fresh)
 
 
 def _used_budget(progress: Progress, now: float) -> Reason | None:

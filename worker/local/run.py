@@ -24,10 +24,10 @@ from jobs.results.progress import (
     trouble_line,
     unwritable_line,
 )
-from jobs.states import BatchState
+from worker.lanes import maintenance
 from worker.lanes.liveness import show_life, watch_health
 from worker.lanes.worker import Drained, Worker, lanes_of
-from worker.local.completion import Reason, RunState, common_failure, finished, is_over
+from worker.local.completion import Reason, RunState, finished, is_over
 from worker.local.stall import StallDetector
 from worker.runtime.clock import timed
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
@@ -127,7 +127,6 @@ class _Run:
     seen_at: float = 0.0  # when the ledger was last read
     since_looks: Callable[[], Mapping[str, float]] = dict
     is_locked: bool = False  # and that was said
-    baseline: Progress | None = None
 
     async def until_something_ends(self) -> Reason:
         """Counts, shows and judges, again and again."""
@@ -152,7 +151,8 @@ class _Run:
         standing, cost = await self._look()
         self.seen_at = self.services.clock.boot()
         self.watcher(standing.progress, standing.accounts)
-        await self._pause_when_most_fail(standing.progress)
+        if standing.progress.fails_alike:
+            await maintenance.pause_failing(self.services, only=self.name)
         return self._judge(standing), cost
 
     def _tell_of_a_lock(self) -> None:
@@ -197,17 +197,6 @@ class _Run:
         if not self.stop.first.is_set():
             return None
         return Reason.TERMINATED if self.stop.exit_code == TERMINATED else Reason.INTERRUPTED
-
-    async def _pause_when_most_fail(self, progress: Progress) -> None:
-        services = self.services
-        if self.baseline is None or progress.batch.state is not BatchState.ACTIVE:
-            self.baseline = progress  # a person who resumes has seen these failures
-        code = common_failure(self.baseline, progress)
-        if code is None or is_over(progress):
-            return
-        emit("batch_paused_itself", level="warning", batch=self.name, code=code)
-        why = f"over half of the rows that ended failed with {code}"
-        await services.executors.write(services.ledger.batches.pause, self.name, why)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,25 +1,33 @@
-"""Batches most of whose rows fail alike pause themselves. What a person has seen before a `resume` counts no more."""
+"""Batches most of whose rows fail alike pause themselves: the same rule for a local run and for a cluster.
+
+A row that ended before a person last went on with the batch (recorded a manifest, resumed, retried or redid rows) is
+not counted: that person has seen it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, true, update
 
 from jobs.ledger.database.schema import batches, jobs
 from jobs.policy.failure_breaker import common_failure
 from jobs.states import TRIED, BatchState, JobState
 
 
-def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
-    """Pauses active batches with something left to spare; tells their names, and the code their rows failed with."""
+def pause_failing(tx: Connection, only: str | None = None) -> list[tuple[str, str]]:
+    """Pauses active batches with rows left to send; their names, and the code their rows failed with.
+
+    It counts all rows of each batch that it looks at. `only`: that batch.
+    """
     has_ready = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == JobState.READY).exists()
-    active = select(batches).where(batches.c.state == BatchState.ACTIVE, has_ready)
+    named = true() if only is None else batches.c.name == only
+    active = select(batches).where(batches.c.state == BatchState.ACTIVE, has_ready, named)
     paused: list[tuple[str, str]] = []
     for row in tx.execute(active.order_by(batches.c.id).with_for_update(key_share=True)).all():
-        code = _judge(row, counts(tx, row.id))
+        code = verdict(row.judged_from, _counts(tx, row.id))
         if code is not None:
             why = {"state": BatchState.PAUSED.value, "reason": f"over half of the rows that ended failed with {code}"}
             tx.execute(update(batches).where(batches.c.id == row.id).values(**why))
@@ -27,7 +35,24 @@ def pause_hopeless(tx: Connection) -> list[tuple[str, str]]:
     return paused
 
 
-def counts(tx: Connection, batch_id: int) -> dict[str, int]:
+def verdict(judged_from: str | None, ended: Mapping[str, int]) -> str | None:
+    """The code a batch's rows fail with, when that is reason to pause it.
+
+    `judged_from`: the batch's column of that name. `ended`: rows by error code, "" for those that went well.
+    """
+    seen = json.loads(judged_from) if judged_from else {}
+    fresh = {code: max(0, count - seen.get(code, 0)) for code, count in ended.items()}
+    errors = {code: count for code, count in fresh.items() if code}
+    return common_failure(sum(fresh.values()), errors)
+
+
+def judge_anew(tx: Connection, batch_id: int) -> None:
+    """A person goes on with the batch: only rows that end from here on are counted."""
+    seen = json.dumps(_counts(tx, batch_id))
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(judged_from=seen))
+
+
+def _counts(tx: Connection, batch_id: int) -> dict[str, int]:
     """Rows that were tried and ended, by error code; "" for those that went well."""
     ended = (jobs.c.batch_id == batch_id, jobs.c.state.in_(TRIED))
     told: Counter[str] = Counter()
@@ -37,18 +62,3 @@ def counts(tx: Connection, batch_id: int) -> dict[str, int]:
     for state, code, count in tx.execute(grouped):
         told["" if state == JobState.DONE else code or "outcome_unknown"] += count
     return dict(told)
-
-
-def forgive(tx: Connection, name: str) -> None:
-    """A person goes on with the batch: from here on it is judged anew."""
-    row = tx.execute(select(batches.c.id).where(batches.c.name == name)).first()
-    if row is not None:
-        seen = json.dumps(counts(tx, row.id))
-        tx.execute(update(batches).where(batches.c.id == row.id).values(judged_from=seen))
-
-
-def _judge(row: Any, now: dict[str, int]) -> str | None:
-    seen = json.loads(row.judged_from) if row.judged_from else {}
-    fresh = {code: count - seen.get(code, 0) for code, count in now.items()}
-    errors = {code: count for code, count in fresh.items() if code}
-    return common_failure(sum(fresh.values()), errors)

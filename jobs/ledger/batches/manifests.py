@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
-from jobs.ledger.batches import adopted
+from jobs.ledger.batches import adopted, failure_breaker
 from jobs.ledger.batches.batches import batch_of, number_jobs, upsert_batch
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
@@ -116,6 +116,7 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
         _record_chunk(tx, batch_id, chunk, options, now)
     if options.reuse:
         allot(tx, batch_id, options.reuse, now)
+    failure_breaker.judge_anew(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 

@@ -32,8 +32,9 @@ def resume(tx: Connection, name: str, now: float) -> None:
     """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
     paused = (batches.c.name == name, batches.c.state == BatchState.PAUSED)
     tx.execute(update(batches).where(*paused).values(state=BatchState.ACTIVE.value, reason=None))
-    failure_breaker.forgive(tx, name)
-    copy_failures.try_again(tx, batch_id_of(tx, name), now)
+    batch_id = batch_id_of(tx, name)
+    failure_breaker.judge_anew(tx, batch_id)
+    copy_failures.try_again(tx, batch_id, now)
 
 
 def retry_copies(tx: Connection, name: str, now: float) -> None:
@@ -60,6 +61,7 @@ def redo(
         (_again(job, wanted[job.key], prices.get(job.key, job.price)), job) for job in found if job.request is not None
     ]
     revise(tx, batch_id, rows, now)
+    failure_breaker.judge_anew(tx, batch_id)
     return len(rows)
 
 
@@ -101,6 +103,7 @@ def retry(
     chosen = list(tx.execute(wanted).scalars())
     for start in range(0, len(chosen), _CHUNK):
         _open_again(tx, chosen[start : start + _CHUNK])
+    failure_breaker.judge_anew(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
     return len(chosen)

@@ -98,9 +98,12 @@ class BatchVerbs:
         """No new submits until `resume`."""
         self._database.write(steering.pause, name, reason)
 
-    def pause_hopeless(self) -> list[tuple[str, str]]:
-        """Pauses batches most of whose rows fail alike; their names, and the code."""
-        return self._database.write(failure_breaker.pause_hopeless)
+    def pause_failing(self, only: str | None = None) -> list[tuple[str, str]]:
+        """Pauses batches most of whose rows fail alike; their names, and the code. `only`: that batch.
+
+        It counts every row. `Progress.fails_alike` tells whether it is worth a call.
+        """
+        return self._database.write(failure_breaker.pause_failing, only)
 
     def resume(self, name: str, now: float) -> None:
         """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, usage
+from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import as_batch
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
@@ -23,7 +24,7 @@ from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, att
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import AttemptStory, Event, Learnt, Progress, Result, StoredImage, Story, StuckImage
 from jobs.policy.reuse import NEVER_DIES
-from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, ImageState, JobState
+from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
 from providers.registry import PROVIDERS
 from providers.types import Request
 
@@ -45,7 +46,8 @@ def learnt(tx: Connection) -> Learnt:
 
 def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     """A batch, counted; of the rows that are not in the newest manifest, those that are done or going on."""
-    batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
+    row = tx.execute(select(batches).where(batches.c.name == name)).one()
+    batch = as_batch(row)
     images_counted = _image_counts(tx, batch.id)
     counted = images_counted.wanted
     money = _attempt_money(tx, batch.id)
@@ -53,6 +55,8 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     remaining, ready, next_at, unpriced = _remaining(tx, batch.id)
     copy_errors, copy_words = _copy_errors(tx, batch.id)
     images_stuck, stuck_money = _stuck_count(tx, batch.id)
+    errors = _errors(tx, batch.id)
+    ended = {"": rows.get(JobState.DONE, 0), **errors}
     return Progress(
         batch=batch,
         jobs=rows,
@@ -70,7 +74,8 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         lost_image_money=_lost_image_money(tx, batch.id) if counted[ImageState.LOST][0] else 0,
         remaining_money=remaining,
         in_flight_money=money["flying"][0],
-        errors=_errors(tx, batch.id),
+        errors=errors,
+        fails_alike=failure_breaker.verdict(row.judged_from, ended) if _goes_on(batch, rows) else None,
         least_expiry=_least_expiry(tx, batch.id),
         next_at=next_at,
         stored_at=_pace(tx, batch.id),
@@ -91,6 +96,10 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         has_unpriced=unpriced,
         budget_allows=None if now is None else _budget_allows(tx, batch, now),
     )
+
+
+def _goes_on(batch: Batch, rows: Mapping[JobState, int]) -> bool:
+    return batch.state is BatchState.ACTIVE and rows.get(JobState.READY, 0) > 0
 
 
 def _has_adopted(tx: Connection, batch: Batch) -> bool:

@@ -60,6 +60,7 @@ class Progress:
     images_aside: int = 0  # stored too: replaced by a redo, or more than was asked for
     rows_out: int = 0  # of the rows that are done: in the newest manifest no more
     images_out: int = 0  # of the stored images: of rows that are in the newest manifest no more
+    fails_alike: str | None = None  # the code that most rows fail with: reason to call `pause_failing`
     moved: bool = False  # the database was restored or failed over: submits wait for a word
     troubles: tuple[DestinationTrouble, ...] = ()  # of its destination, where asked for: submits wait
     failing: tuple[Failing, ...] = ()  # where asked for: submits wait, since nothing can be stored
