@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from cli.main import COMMANDS
+from jobs.manifest.raw_rows import KNOWN_COLUMNS
+from jobs.settings.model import AccountSettings, Settings, Storage
 from tests.support import ROOT
 from tests.support.patience import AT_LAST
 
@@ -62,3 +65,26 @@ def test_pages_use_the_fields_words():
         for page in pages
         for found in OLD_WORDS.finditer(page.read_text("utf-8"))
     ] == []
+
+
+def first_cells(page):
+    """The code words that begin a table's lines on a page of the reference."""
+    text = (ROOT / "docs" / "reference" / page).read_text("utf-8")
+    return re.findall(r"^\| (`[^|]*`) \|", text, flags=re.MULTILINE)
+
+
+def test_the_reference_has_every_command():
+    told = {word for cell in first_cells("commands.md") for word in re.findall(r"`([a-z-]+)", cell)}
+
+    assert told == set(COMMANDS)
+
+
+def test_the_reference_has_every_setting():
+    models = (Settings, AccountSettings, Storage)
+    fields = {f"`{name}`" for model in models for name in model.model_fields} - {"`accounts`", "`storage`"}
+
+    assert set(first_cells("settings.md")) == fields
+
+
+def test_the_reference_has_every_known_column():
+    assert set(first_cells("manifest.md")) == {f"`{name}`" for name in KNOWN_COLUMNS}
