@@ -170,9 +170,10 @@ def _tell(error: LightfastError) -> None:
 
 
 def _tell_bug(bug: Exception) -> None:
-    first = str(bug).partition("\n")[0]
+    from jobs.formatting import in_words
+
     sys.stderr.write(
-        f"error: {type(bug).__name__}: {first}\n"
+        f"error: {in_words(bug)}\n"
         "  That is our mistake, or the machine's. The ledger keeps what was paid; the same command goes on.\n"
-        "  LIGHTFAST_DEBUG=1 shows the traceback.\n"
+        f"  LIGHTFAST_DEBUG=1 shows the traceback ({type(bug).__name__}).\n"
     )

@@ -1,4 +1,4 @@
-"""How money, times, durations, sizes and counts are written: for people, for files and for documents. Pure.
+"""How money, times, durations, sizes, counts and errors are written: for people, files and documents. Pure.
 
 Money is an integer of micro-dollars everywhere; a moment is in seconds since 1970. No figure is rounded: money has two
 digits, four where cents do not say it, six where those do not either, so that what is shown adds up.
@@ -6,6 +6,7 @@ digits, four where cents do not say it, six where those do not either, so that w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import overload
@@ -130,3 +131,21 @@ def listed(counts: Mapping[str, int]) -> str:
     """31 moderation, 5 reference_unreachable: the largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{number:,} {name}" for name, number in ordered if number)
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong as a person reads it, in one line: the error's own text.
+
+    Where that says little, the kind of error stands before it: "key: 'width'"; where there is none, alone: "server
+    disconnected".
+    """
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"(?<=.)(Error|Exception)$", "", type(error).__name__)).lower()
+    system = error.strerror if isinstance(error, OSError) else None
+    text = " ".join((system or str(error)).split())
+    if isinstance(error, OSError) and system and error.filename is not None:
+        text += f": {error.filename}"
+    says_little = len(text.split()) < 2  # noqa: PLR2004  a key, a number
+    return f"{name}: {text}" if text and says_little else text or name

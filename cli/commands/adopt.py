@@ -199,7 +199,7 @@ def _done(done: list[Adopted], *, sandbox: bool) -> Iterator[Line]:
             yield f"  … {len(unreadable):,} in all (--json names them)", "red"
     yield "What they cost is not on record here, nor what was running when the old ledger was lost: look in your", ""
     yield "provider's console before you run rows that are missing. The same manifest goes on:", ""
-    yield from ((f"  {command(f'plan MANIFEST --batch {each.batch}', sandbox=sandbox)}", "") for each in done)
+    yield from ((f"  {command('plan', 'MANIFEST', '--batch', each.batch, sandbox=sandbox)}", "") for each in done)
 
 
 def _document(shelf: FoundObjects, where: str, done: list[Adopted]) -> dict[str, object]:

@@ -87,4 +87,4 @@ def _write_results(settings: Settings, output: Path, name: str) -> None:
 def _say_where(output: Path) -> None:
     note(f"results     {output / 'results.csv'}, one line a row")
     note(f"history     cd {output.name} && {called(output)} why catalog heron-lamp-brass --sandbox")
-    note(f"your own    {command('plan products.csv')} --to s3://bucket/prefix")
+    note(f"your own    {command('plan', 'products.csv', '--to', 's3://bucket/prefix')}")

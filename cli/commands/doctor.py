@@ -15,6 +15,7 @@ from cli.flow.session import show, show_json
 from cli.output import wording
 from jobs import formatting
 from jobs.errors import MOVED, BadInput, LightfastError
+from jobs.formatting import in_words
 
 if TYPE_CHECKING:
     from jobs.settings.model import AccountSettings, Settings
@@ -147,7 +148,7 @@ def _redis(settings: Settings) -> Diagnosis:
         with Redis.from_url(settings.redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as redis:
             redis.ping()
     except (RedisError, ValueError) as trouble:
-        text = f"does not answer ({type(trouble).__name__}); what is accepted goes on without it, only slower"
+        text = f"does not answer ({in_words(trouble)}); what is accepted goes on without it, only slower"
         return Diagnosis(what="redis", verdict="problem", text=text)
     return Diagnosis(what="redis", verdict="ok", text="answers")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, show, show_json
-from cli.output.commands import command
+from cli.output.commands import command, keyed
 from cli.output.wording import shorten
 from jobs.errors import BadInput
 from jobs.formatting import count, day_and_minute, money, usd
@@ -73,12 +72,11 @@ def _price(waiting: list[AwaitedImage]) -> int:
 def _tell(session: LedgerSession, batch: str, waiting: list[AwaitedImage], given_up: int, keys: list[str]) -> None:
     sandbox = find_batch(session.ledger, batch).sandbox
     if not waiting:
-        unknown = command(f"unknown {batch}", sandbox=sandbox)
+        unknown = command("unknown", batch, sandbox=sandbox)
         note(f"Nothing to give up: no paid image of these rows waits to be stored. Unknown outcomes:  {unknown}")
         return
     if busy := len(waiting) - given_up:
         note(f"{count(busy, 'image')} left alone: a copy is under way just now. Look again in a while.")
     if given_up:
-        these = " ".join(f"--key {shlex.quote(each)}" for each in keys)
-        retry = command(f"retry {batch} {these}", sandbox=sandbox)
+        retry = command("retry", batch, *keyed(*keys), sandbox=sandbox)
         note(f"{count(given_up, 'paid image')} given up, counted as lost. To make anew, and pay again:  {retry}")

@@ -59,7 +59,7 @@ def results(  # noqa: PLR0913  one parameter an option
         let_go_of_stdout()
         return 0
     if progress.rows_out:
-        note(f"{out_of_manifest(progress)}, and not listed here: {command(f'why {batch}', sandbox=found.sandbox)} KEY")
+        note(f"{out_of_manifest(progress)}, and not listed here: {command('why', batch, 'KEY', sandbox=found.sandbox)}")
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:

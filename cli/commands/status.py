@@ -94,7 +94,7 @@ def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
     rows = [_row(progress, f"${usd}") for progress, usd in zip(standing, charged, strict=True)]
     first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
     styles = (_style(progress) for progress in standing)
-    return [(first, "bold"), *zip(lines, styles, strict=True), *_risk_lines(risk)]
+    return [(first, "bold"), *zip(lines, styles, strict=True), *_in_columns(_risk_lines(risk))]
 
 
 def _row(progress: Progress, charged: str) -> tuple[str, ...]:
@@ -154,6 +154,7 @@ def _at_work(session: LedgerSession, figures: BatchFigures) -> Iterator[Line]:
 
 
 def _in_columns(told: list[Line]) -> list[Line]:
+    """Lines whose label ends with a tab, the labels in one column."""
     lines = aligned([tuple(text.split("\t", 1)) for text, _ in told])
     return [(line, style) for line, (_, style) in zip(lines, told, strict=True)]
 
@@ -228,8 +229,8 @@ def _copies(progress: Progress) -> Iterator[Line]:
         yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
         words = progress.copy_words.get(max(errors, key=errors.__getitem__), "")
         yield f"copies\tone was told: {shorten(words, 160)}", ""
-        end = command(f"give-up {progress.batch.name}", sandbox=progress.batch.sandbox)
-        yield f"copies\tif one cannot be had:  {end} --key KEY", ""
+        end = command("give-up", progress.batch.name, "--key", "KEY", sandbox=progress.batch.sandbox)
+        yield f"copies\tif one cannot be had:  {end}", ""
 
 
 def _paused(trouble: DestinationTrouble) -> Line:
@@ -281,16 +282,16 @@ def _next(figures: BatchFigures) -> Iterator[Line]:
     for account in figures.paused:
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, figures.now)}", "yellow"
     if progress.batch.state is BatchState.PAUSED:
-        yield f"next\t{command(f'resume {name}', sandbox=sandbox)}", ""
+        yield f"next\t{command('resume', name, sandbox=sandbox)}", ""
     yield from ((f"stuck\t{told}", "red") for told in stuck_lines(progress))
     if progress.images_unknown:
-        yield f"next\t{command(f'unknown {name}', sandbox=sandbox)}", ""
+        yield f"next\t{command('unknown', name, sandbox=sandbox)}", ""
     if progress.batch.state is BatchState.CANCELLED:
         return
     if bad := [state.value for state in NEEDS_A_PERSON if progress.jobs.get(state)]:
-        yield f"look\t{command(f'results {name}', sandbox=sandbox)} --only {','.join(bad)}", ""
+        yield f"look\t{command('results', name, '--only', ','.join(bad), sandbox=sandbox)}", ""
     if retried(progress.errors):
-        yield f"next\t{command(f'retry {name}', sandbox=sandbox)}", ""
+        yield f"next\t{command('retry', name, sandbox=sandbox)}", ""
     if refused := moderated(progress.errors):
         yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
     if odd := misshapen(name, progress.errors, sandbox=sandbox):

@@ -33,6 +33,7 @@ from cli.output.emergency_stop import told
 from cli.output.retries import nothing_to_retry
 from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy
+from jobs.formatting import in_words
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.progress import images_on_their_way
 
@@ -75,8 +76,8 @@ def pause(
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
         session.ledger.batches.pause(batch, "on your word")
-        again = command(f"resume {batch}", sandbox=found.sandbox)
-        _told(session, batch, f"{batch} is paused: nothing new is paid. {again}", json=json)
+        again = command("resume", batch, sandbox=found.sandbox)
+        _told(session, batch, f"{batch} is paused: nothing new is paid. To go on:  {again}", json=json)
     return 0
 
 
@@ -416,7 +417,7 @@ def _keys_of(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as trouble:
-        raise BadInput(f"--keys {file}: cannot be read ({type(trouble).__name__})") from None
+        raise BadInput(f"--keys {file}: cannot be read ({in_words(trouble)})") from None
     return [line.strip() for line in lines if line.strip()]
 
 

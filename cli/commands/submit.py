@@ -55,7 +55,7 @@ def submit(options: Submitting) -> int:
         wake(session)
         _warn_without_workers(session)
         to_make = count(recorded.images, "image")
-        note(f"{recorded.name} is on record: {to_make} to make. {command(f'watch {recorded.name}')}")
+        note(f"{recorded.name} is on record: {to_make} to make. {command('watch', recorded.name)}")
         if options.wait:
             limits = recorded.limits
             return _watch(session, recorded.name, limits, json=options.json, quiet=options.quiet, as_="submit")

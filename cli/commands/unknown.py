@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Yes
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
-from cli.output.commands import command
+from cli.output.commands import command, keyed
 from cli.output.wording import aligned
 from jobs.errors import BadInput, LightfastError
 from jobs.formatting import count, day_and_time, money, usd, utc
@@ -119,19 +119,16 @@ def _told(attempt: UnknownAttempt, *, sandbox: bool) -> list[Line]:
     ]
 
 
-def _command(attempt: UnknownAttempt, *, sandbox: bool) -> str:
-    return f"{command(f'unknown {attempt.batch}', sandbox=sandbox)} --key {shlex.quote(attempt.key)}"
-
-
 def _choices(attempt: UnknownAttempt, price: str, *, sandbox: bool) -> list[Line]:
     """Commands to paste, each on its own line."""
-    resolve = f"{_command(attempt, sandbox=sandbox)} --resolve"
+    which = ("unknown", attempt.batch, *keyed(attempt.key), "--resolve")
     ways = {
-        "its task is there, and has this id": "found --task-id ID",
-        f"make it again, and pay again ({price})": "pay-again",
-        "count it as paid and lost": "give-up",
+        "its task is there, and has this id": ("found", "--task-id", "ID"),
+        f"make it again, and pay again ({price})": ("pay-again",),
+        "count it as paid and lost": ("give-up",),
     }
-    return [line for why, way in ways.items() for line in ((f"    {why}:", ""), (f"      {resolve} {way}", ""))]
+    told = {why: command(*which, *way, sandbox=sandbox) for why, way in ways.items()}
+    return [line for why, what in told.items() for line in ((f"    {why}:", ""), (f"      {what}", ""))]
 
 
 def _price(attempt: UnknownAttempt) -> str:
@@ -154,8 +151,16 @@ def _summary(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
         (f"{total}. They may be paid; none is sent again by itself.", "yellow"),
         ("Look in your dashboard, then one of these, as for the first:", ""),
         *_choices(attempts[0], _price(attempts[0]), sandbox=sandbox),
-        ("Without --key your word counts for all of the batch, without BATCH for all of the ledger.", "dim"),
+        *_of_all(attempts, sandbox=sandbox),
     ]
+
+
+def _of_all(attempts: list[UnknownAttempt], *, sandbox: bool) -> Iterator[Line]:
+    """Without --key one word counts for all of a batch."""
+    for name, alike in Counter(attempt.batch for attempt in attempts).items():
+        if alike > 1:
+            yield f"The same for all {alike:,} of batch {name}, as to count them as paid and lost:", ""
+            yield f"      {command('unknown', name, '--resolve', 'give-up', sandbox=sandbox)}", ""
 
 
 def at_most(attempts: list[UnknownAttempt]) -> str:

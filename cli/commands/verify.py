@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import typer
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output import wording
-from cli.output.commands import command
+from cli.output.commands import command, keyed
 from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
 from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
@@ -190,9 +189,11 @@ def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator
     now = time.time()
     to_copy, to_redo = report.to_mend(now, Remedy.COPY), report.to_mend(now, Remedy.REDO)
     if mended and mended.sent_back:
-        yield _told_of(batch, mended), ""
+        yield _told_of(mended), ""
+        if mended.lost:
+            yield f"  to pay for the lost again:  {command('retry', batch.name, sandbox=batch.sandbox)}", ""
     elif to_copy and not mended:
-        again = command(f"verify {batch.name} --repair", sandbox=batch.sandbox)
+        again = command("verify", batch.name, "--repair", sandbox=batch.sandbox)
         yield f"  {formatting.count(len(to_copy), 'image')} can be copied again for nothing:  {again}", ""
     if to_redo:
         yield from _redone(batch, to_redo)
@@ -201,23 +202,21 @@ def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator
 def _redone(batch: Batch, findings: list[Finding]) -> Iterator[Line]:
     """What makes new images. A row of a lost ledger needs its manifest first, which tells what it asks for."""
     keys = list(dict.fromkeys(each.kept.key for each in findings))
-    named = " ".join(f"--key {shlex.quote(key)}" for key in keys[:FEW])
     yield f"  {formatting.count(len(findings), 'image')} only a new one can replace, which costs money:", ""
     if not all(each.kept.is_planned for each in findings):
-        again = command(f"run MANIFEST --batch {batch.name} --to {shlex.quote(batch.dest)}", sandbox=batch.sandbox)
+        again = command("run", "MANIFEST", "--batch", batch.name, "--to", batch.dest, sandbox=batch.sandbox)
         yield "    first its manifest again, since the ledger does not know yet what adopted rows ask for:", ""
         yield f"  {again}", ""
         yield "    then", ""
-    yield f"  {command(f'redo {batch.name} {named}', sandbox=batch.sandbox)}", ""
+    yield f"  {command('redo', batch.name, *keyed(*keys[:FEW]), sandbox=batch.sandbox)}", ""
     if len(keys) > FEW:
         yield f"    and so for {formatting.count(len(keys) - FEW, 'row')} more (--all names them)", ""
 
 
-def _told_of(batch: Batch, mended: RepairResult) -> str:
+def _told_of(mended: RepairResult) -> str:
     parts = [f"{mended.stored:,} stored again"]
     if mended.lost:
-        retry = command(f"retry {batch.name}", sandbox=batch.sandbox)
-        parts.append(f"{mended.lost:,} lost: no link lives; {retry} makes them anew, and pays")
+        parts.append(f"{mended.lost:,} lost, for no link lives")
     if mended.waiting:
         parts.append(f"{mended.waiting:,} wait for the next run or the cluster's workers")
     return f"  sent back to be copied: {', '.join(parts)}"

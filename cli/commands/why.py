@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 from cli.flow.options import BatchName, Config, Json, Sandbox
 from cli.flow.session import LedgerSession, demand_key, find_batch, open_session, show, show_json
 from cli.output import copy_stops
-from cli.output.commands import command
+from cli.output.commands import command, keyed
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.formatting import count, day_and_time, duration, money, size, usd, utc
 from jobs.results.progress import prices_of
@@ -302,9 +301,9 @@ def _next(story: Story, batch: Batch) -> Iterator[Line]:
 
 
 def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str:
-    result, key = story.result, shlex.quote(story.result.key)
-    again = f"{command(f'retry {batch}', sandbox=sandbox)} --key {key}"
-    look = f"{command(f'unknown {batch}', sandbox=sandbox)} --key {key}"
+    result, key = story.result, keyed(story.result.key)
+    again = command("retry", batch, *key, sandbox=sandbox)
+    look = command("unknown", batch, *key, sandbox=sandbox)
     if result.state is JobState.READY:
         return (
             f"it is sent again from {day_and_time(story.next_try_at)} on"
@@ -314,12 +313,12 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     if result.state is JobState.WORKING and any(attempt.state is AttemptState.SUBMITTING for attempt in story.attempts):
         return "the provider's answer to the submit is waited for"
     if result.state is JobState.WORKING:
-        end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
+        end = command("give-up", batch, *key, sandbox=sandbox)
         return "the provider's task is asked about until it ends" if running else _copying(result, end)
     held = f"nothing by itself. Look in the provider's dashboard, then  {look}"
     stuck = next((image for image in result.images if is_stuck(image)), None)
     if stuck is not None:
-        end = f"{command(f'give-up {batch}', sandbox=sandbox)} --key {key}"
+        end = command("give-up", batch, *key, sandbox=sandbox)
         held = (
             f"nothing by itself: image {stuck.slot} is paid, and no time will help. Mend what its last answer says and "
             f"run the same command, or end it unstored:  {end}"
@@ -332,7 +331,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
         JobState.INVALID: f"mend line {result.line} of the manifest, then run again",
     }
     if result.error_code == "wrong_pixels":
-        redo = f"{command(f'redo {batch}', sandbox=sandbox)} --key {key}"
+        redo = command("redo", batch, *key, sandbox=sandbox)
         return f"nothing by itself: its images are kept. To pay for new ones:  {redo}"
     if result.error_code == "moderation":
         return f"nothing by itself: the same prompt is refused again. Change line {result.line}, then run again"

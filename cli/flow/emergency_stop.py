@@ -85,7 +85,7 @@ def lift_stop(session: LedgerSession, *, json: bool) -> int:
 
 def lifting(session: LedgerSession) -> str:
     """The command that ends the stop."""
-    return command("resume --all", sandbox=session.settings.is_sandbox)
+    return command("resume", "--all", sandbox=session.settings.is_sandbox)
 
 
 def warn(ledger: Ledger | None, *, sandbox: bool) -> None:

@@ -227,7 +227,7 @@ def _held(progress: Progress) -> str:
     told = [f"{stuck}: not stored without you, see below"] if progress.images_stuck else []
     if progress.images_unknown or not told:
         money = formatting.money(progress.unknown_money)
-        look = command(f"unknown {progress.batch.name}", sandbox=progress.batch.sandbox)
+        look = command("unknown", progress.batch.name, sandbox=progress.batch.sandbox)
         told.append(f"outcome unknown, at most {money}:    {look}")
     return "; ".join(told)
 
@@ -248,7 +248,7 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
     sandbox = ended.progress.batch.sandbox
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
-        results = f"{command(f'results {name}', sandbox=sandbox)} --per image -o done.csv"
+        results = command("results", name, "--per", "image", "-o", "done.csv", sandbox=sandbox)
         yield f"{'next':{_LABEL}}{then or results}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
@@ -268,7 +268,7 @@ def _first(ended: RunOutcome) -> list[str]:
     if ended.ending.reason is Reason.BUDGET_USED:
         return [_raise(ended.progress)]
     if ended.ending.reason is Reason.ALL_PAUSED:
-        return [command("resume --all", sandbox=ended.progress.batch.sandbox)]
+        return [command("resume", "--all", sandbox=ended.progress.batch.sandbox)]
     return []
 
 
@@ -279,7 +279,7 @@ def _where_nothing_is_stored(progress: Progress) -> Iterator[str]:
         if failing.batch and failing.batch != name:
             yield copy_stops.helps(failing, name, sandbox=sandbox)
     if progress.images_generated:
-        yield f"{command(f'give-up {name}', sandbox=sandbox)} --key KEY  ends a row unstored"
+        yield f"to end a row unstored:  {command('give-up', name, '--key', 'KEY', sandbox=sandbox)}"
 
 
 def _for_bad_rows(progress: Progress) -> Iterator[str]:
@@ -288,7 +288,8 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
     if progress.batch.state is BatchState.CANCELLED:
         return
     if again := retried(progress.errors):
-        yield f"{command(f'retry {name}', sandbox=sandbox)}  pays for another try of {formatting.count(again, 'row')}"
+        rows = formatting.count(again, "row")
+        yield f"to pay for another try of {rows}:  {command('retry', name, sandbox=sandbox)}"
     yield from stuck_lines(progress)
     yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
 
@@ -297,7 +298,7 @@ def _raise(progress: Progress) -> str:
     """The budget that what is left would need, prices staying as they are."""
     batch = progress.batch
     cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
-    return f"{command(f'resume {batch.name}', sandbox=batch.sandbox)} --budget {formatting.dollars(cents * 10_000)}"
+    return command("resume", batch.name, "--budget", formatting.dollars(cents * 10_000), sandbox=batch.sandbox)
 
 
 def document(ended: RunOutcome, ledger: Ledger) -> dict[str, object]:

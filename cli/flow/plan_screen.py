@@ -16,7 +16,7 @@ from cli.output.accounts import is_paused, state_of
 from cli.output.commands import command
 from cli.output.retries import moderated, retried
 from jobs import formatting
-from jobs.planning.survey import RouteLine, Survey
+from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ Line = tuple[str, str]  # text, style
 
 #: Bad rows shown without --all.
 FEW = 10
+#: Routes that have a line each; more are grouped by model.
+MANY = 12
 _WIDTH = 13
 
 
@@ -35,7 +37,8 @@ def page(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
     yield from (_sample(preflight.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    yield from _routes(preflight.seen, width, sandbox=preflight.settings.is_sandbox)
+    everything, sandbox = preflight.options.all, preflight.settings.is_sandbox
+    yield from _routes(preflight.seen, width, everything=everything, sandbox=sandbox)
     yield from _resting(preflight)
     yield from _total(preflight)
     yield from _bad(preflight.seen, everything=preflight.options.all)
@@ -66,7 +69,7 @@ def _rows(preflight: Preflight) -> str:
 def _again(preflight: Preflight) -> str:
     """What helps rows that ended without all of their images."""
     errors = preflight.ledger.reports.progress(preflight.name).errors if preflight.ledger and preflight.batch else {}
-    again = command(f"retry {preflight.name}", sandbox=preflight.settings.is_sandbox)
+    again = command("retry", preflight.name, sandbox=preflight.settings.is_sandbox)
     told = [again] * bool(retried(errors)) + [text for text in (moderated(errors),) if text]
     return f" badly ({'; '.join(told)})" if told else " without images"
 
@@ -97,18 +100,33 @@ YOURS = (
 _HEADINGS = ("ROUTE", "", "IMAGES", "PIXELS", "EACH", "USD", "TIME", "BOUND BY")
 
 
-def _routes(seen: Survey, width: int | None, *, sandbox: bool) -> Iterator[Line]:
+def _routes(seen: Survey, width: int | None, *, everything: bool, sandbox: bool) -> Iterator[Line]:
+    """A line a route; where there are many, a line a model at a provider, unless all are asked for."""
     if not seen.routes:
         return
-    money = formatting.money_column([line.money for line in seen.routes])
-    rows = [_HEADINGS, *(_route(line, usd) for line, usd in zip(seen.routes, money, strict=True))]
-    head, *rest = _fitting(rows, width)
+    is_long = len(seen.routes) > MANY and not everything
+    groups = seen.groups if is_long else [_alone(line) for line in seen.routes]
+    amounts = formatting.money_column([_sum(group) for group in groups])
+    head, *rest = _fitting([_HEADINGS, *map(_row, groups, amounts)], width)
     yield head, "bold"
     yield from ((line, "") for line in rest)
     if any(line.price_is_yours for line in seen.routes):
         yield f"  * {YOURS[sandbox]}", "dim"
-    for assumed in dict.fromkeys(line.assumed for line in seen.routes if line.assumed):
-        yield f"  ~ billed by tokens; estimated: {assumed}", "dim"
+    assumed = list(dict.fromkeys(line.assumed for line in seen.routes if line.assumed))
+    for each in assumed[:1] if is_long else assumed:
+        yield f"  ~ billed by tokens; estimated: {each}{', and so on' if is_long and len(assumed) > 1 else ''}", "dim"
+    if is_long:
+        yield f"  {len(seen.routes):,} routes, in {formatting.count(len(groups), 'line')}; --all shows each", "dim"
+
+
+def _alone(line: RouteLine) -> RouteGroup:
+    return RouteGroup(lines=(line,), seconds=line.seconds, bound_by=line.bound_by, may_be_less=line.may_be_less)
+
+
+def _sum(group: RouteGroup) -> int | None:
+    """Its money; None where no price is known."""
+    known = [line.money for line in group.lines if line.money is not None]
+    return sum(known) if known else None
 
 
 def _resting(preflight: Preflight) -> Iterator[Line]:
@@ -128,21 +146,27 @@ def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
     return ["  " + line for line in wording.aligned([row[:-1] for row in rows], right=frozenset({2, 4, 5}))]
 
 
-def _route(line: RouteLine, usd: str) -> tuple[str, ...]:
+def _row(group: RouteGroup, usd: str) -> tuple[str, ...]:
+    first, *more = group.lines
+    shapes = f"{len(group.lines):,} shapes"
+    took = formatting.duration(group.seconds)
     return (
-        line.provider,
-        line.label,
-        f"{line.images:,}",
-        f"{line.pixels[0]}x{line.pixels[1]}" if line.pixels else "not known",
-        ("~" if line.assumed else "") + formatting.unit_price(line.price) + ("*" if line.price_is_yours else ""),
+        first.provider,
+        " ".join(filter(None, [first.model, first.mode if first.assumed else None])) if more else first.label,
+        f"{sum(line.images for line in group.lines):,}",
+        shapes if more else f"{first.pixels[0]}x{first.pixels[1]}" if first.pixels else "not known",
+        ("~" if first.assumed else "") + _each(group) + ("*" if first.price_is_yours else ""),
         usd,
-        _time(line),
-        line.bound_by,
+        f"up to {took}" if group.may_be_less else took,
+        group.bound_by,
     )
 
 
-def _time(line: RouteLine) -> str:
-    return f"up to {formatting.duration(line.seconds)}" if line.may_be_less else formatting.duration(line.seconds)
+def _each(group: RouteGroup) -> str:
+    """0.0400, or 0.0200-0.0600."""
+    prices = sorted({line.price for line in group.lines if line.price is not None})
+    ends = dict.fromkeys([*prices[:1], *prices[-1:]]) if prices else [None]
+    return "-".join(map(formatting.unit_price, ends))
 
 
 def _total(preflight: Preflight) -> Iterator[Line]:

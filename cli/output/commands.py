@@ -10,10 +10,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
-def command(words: str, *, sandbox: bool = False) -> str:
-    """`.venv/bin/lightfast status shop --sandbox`: as this one was called, and with its surroundings."""
+def command(*words: str, sandbox: bool = False) -> str:
+    """`.venv/bin/lightfast status shop --sandbox`: as this one was called, with its --sandbox and --config.
+
+    Each word is one argument, and is quoted where the shell needs it. A screen shows a command alone on its line or at
+    the end of it, so that it can be pasted.
+    """
     standin = ["--sandbox"] if sandbox and _brings_standin(sys.argv[1:]) else []
-    return " ".join([called(), words, *standin, *_config(sys.argv[1:])])
+    return " ".join([called(), *map(shlex.quote, [*words, *standin]), *_config(sys.argv[1:])])
+
+
+def keyed(*keys: str) -> list[str]:
+    """The options that name these rows; a key may look like an option itself."""
+    return [word for key in keys for word in ([f"--key={key}"] if key.startswith("-") else ["--key", key])]
 
 
 def repeated(*more: str, without: Iterable[str] = ()) -> str:

@@ -23,4 +23,4 @@ def helps(failing: Failing, own: str, *, sandbox: bool) -> str:
     """What tries at once, when that is mended, the images that this batch or the other that is to blame has paid."""
     name = failing.batch or own or "BATCH"
     whose = f", to try again what batch {name} has paid" if failing.batch and failing.batch != own else ""
-    return f"when that is mended{whose}:  {command(f'resume {name}', sandbox=sandbox)}"
+    return f"when that is mended{whose}:  {command('resume', name, sandbox=sandbox)}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def told(stop: EmergencyStop, *, sandbox: bool) -> str:
     """What every page says while it stands."""
-    return stop_line(stop, f" {command('resume --all', sandbox=sandbox)} ")
+    return f"{stop_line(stop)}; to go on:  {command('resume', '--all', sandbox=sandbox)}"
 
 
 def document(stop: EmergencyStop) -> dict[str, object]:

@@ -25,8 +25,8 @@ def moderated(errors: Mapping[str, int]) -> str:
 def misshapen(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
     """Rows whose images are stored with other pixels than asked for, under --strict-size; "" where there are none."""
     number = errors.get("wrong_pixels", 0)
-    redo = command(f"redo {batch} --error wrong_pixels", sandbox=sandbox)
-    return f"{redo}  pays for new images beside those of {count(number, 'row')} with other pixels" if number else ""
+    redo = command("redo", batch, "--error", "wrong_pixels", sandbox=sandbox)
+    return f"to pay for new images beside those of {count(number, 'row')} with other pixels:  {redo}" if number else ""
 
 
 def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli.output.commands import command
+from cli.output.commands import command, keyed
 from jobs import formatting
 
 if TYPE_CHECKING:
@@ -18,10 +17,8 @@ def stuck_lines(progress: Progress) -> Iterator[str]:
     name, sandbox = progress.batch.name, progress.batch.sandbox
     for each in progress.stuck:
         yield f"key {each.key}, image {each.slot} is paid and cannot be stored: {each.code}: {each.message}"
-        yield f"  mend that and run the same command, or end it:  {_give_up(name, each.key, sandbox=sandbox)}"
+        end = command("give-up", name, *keyed(each.key), sandbox=sandbox)
+        yield f"  mend that and run the same command, or end it:  {end}"
     if more := progress.images_stuck - len(progress.stuck):
-        yield f"and {formatting.count(more, 'image')} more:  {command(f'results {name}', sandbox=sandbox)} --only held"
-
-
-def _give_up(name: str, key: str, *, sandbox: bool) -> str:
-    return f"{command(f'give-up {name}', sandbox=sandbox)} --key {shlex.quote(key)}"
+        held = command("results", name, "--only", "held", sandbox=sandbox)
+        yield f"and {formatting.count(more, 'image')} more:  {held}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -31,7 +31,7 @@ from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, RowProblem, prepare
 from jobs.planning.references import References
-from jobs.planning.survey import NAMED, ChangedRow, RouteLine, Sample, Survey, tasks_for
+from jobs.planning.survey import NAMED, ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
 from jobs.policy.reuse import Reuse
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
@@ -296,7 +296,7 @@ class _Count:
         counts, manifest = self.counts, self.intake.manifest
         again = self.before.outcome(self.keys)
         self._take_off()
-        routes = tuple(_route_line(line, known_paces) for line in self.lines.values())
+        routes = {line.number: _route_line(line, known_paces) for line in self.lines.values()}
         seconds, may_be_less = self._seconds(known_paces)
         return Survey(
             manifest=manifest.name,
@@ -313,7 +313,8 @@ class _Count:
             problems=tuple(self.problems),
             samples=tuple(self.samples),
             hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
-            routes=tuple(sorted(routes, key=lambda line: -line.images)),
+            routes=tuple(sorted(routes.values(), key=_fewer_images)),
+            groups=self._groups(routes, known_paces),
             seconds=seconds,
             may_be_less=may_be_less,
             disputed=counts["disputed"],
@@ -326,6 +327,28 @@ class _Count:
             twins=twins,
             again=again,
         )
+
+    def _groups(self, routes: Mapping[int, RouteLine], known_paces: Paces) -> tuple[RouteGroup, ...]:
+        """The routes by provider, model and kind of price. Those of a group share the provider's accounts."""
+        alike: dict[tuple[object, ...], list[_Line]] = {}
+        for line in self.lines.values():
+            told = routes[line.number]
+            same = (told.provider, told.model, told.mode, told.price is None, told.price_is_yours, bool(told.assumed))
+            alike.setdefault(same, []).append(line)
+        groups = []
+        for lines in alike.values():
+            pace = known_paces.of(lines[0].route.provider)
+            tasks = sum(line.tasks for line in lines)
+            work = sum(line.tasks * known_paces.task_seconds(line.route) for line in lines)
+            groups.append(
+                RouteGroup(
+                    lines=tuple(sorted((routes[line.number] for line in lines), key=_fewer_images)),
+                    seconds=max(pace.seconds(tasks, work), *(routes[line.number].seconds for line in lines)),
+                    bound_by=pace.bound_by(tasks, work),
+                    may_be_less=pace.may_be_less(tasks, work),
+                )
+            )
+        return tuple(sorted(groups, key=lambda group: -sum(line.images for line in group.lines)))
 
     def _seconds(self, known_paces: Paces) -> tuple[float, bool]:
         """Providers work side by side; the routes of one share its accounts. And whether it may take less."""
@@ -344,6 +367,10 @@ def _fate(state: JobState) -> str:
     if state is JobState.DONE:
         return "done"
     return "open" if state in UNFINISHED else "ended"
+
+
+def _fewer_images(line: RouteLine) -> int:
+    return -line.images
 
 
 def _route_line(line: _Line, paces: Paces) -> RouteLine:

@@ -56,6 +56,16 @@ class RouteLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteGroup:
+    """The routes of one model at one provider, whatever their shapes; their prices are of one kind."""
+
+    lines: tuple[RouteLine, ...]
+    seconds: float  # from the first submit to the last image, were these the provider's only routes
+    bound_by: str
+    may_be_less: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """The finished prompt of a row that would be made or has changed, to be looked at before money is spent."""
 
@@ -91,6 +101,7 @@ class Survey:
     samples: tuple[Sample, ...]
     hints: tuple[str, ...]  # columns that look like known ones
     routes: tuple[RouteLine, ...]
+    groups: tuple[RouteGroup, ...]  # the same routes, each in one of them
     seconds: float  # until all is ready; providers work side by side
     may_be_less: bool  # these are the most it may take
     disputed: int  # changed rows that `--changed` decides

@@ -163,11 +163,11 @@ def unwritable_line(why: str) -> str:
     )
 
 
-def stop_line(stop: EmergencyStop, lift: str = "`resume --all`") -> str:
-    """The emergency stop: since when, by whom, and what lifts it."""
+def stop_line(stop: EmergencyStop) -> str:
+    """The emergency stop: since when, and by whom."""
     who = f" by {stop.by}" if stop.by else ""
     since = day_and_time(stop.since)
-    return f"all submits are stopped since {since}{who}, no batch pays for anything new; {lift} lifts it"
+    return f"all submits are stopped since {since}{who}, no batch pays for anything new"
 
 
 def day_budget_line(limit: DayLimit) -> str:

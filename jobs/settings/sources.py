@@ -20,6 +20,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from jobs.errors import BadInput
+from jobs.formatting import in_words
 from jobs.settings.model import AccountSettings, Settings, Storage
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
@@ -300,4 +301,4 @@ def _read_secret(path: Path, reference: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as trouble:
-        raise LookupError(f'"{reference}": {path} cannot be read ({type(trouble).__name__})') from None
+        raise LookupError(f'"{reference}": {path} cannot be read ({in_words(trouble)})') from None

@@ -20,6 +20,7 @@ import httpx2
 import yarl
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
+from jobs.formatting import in_words
 from providers.types import Response
 
 #: Bytes of one answer: four 4k images as base64 are about 130 MB; a paid answer should not be lost to a cap.
@@ -201,13 +202,11 @@ def describe(error: BaseException) -> str:
     text = re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(str(error).split()))
     if _is_bad_encoding(error):
         text = f"unreadable content encoding: {text}"
-    name = type(error).__name__
-    own = f"{name}: {text}" if text else name
+    own = text or in_words(error)
     if type(error) in (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
         own = f"{error.host}:{error.port}"  # type: ignore[attr-defined]  # its text says no more than the words do
     plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
-    is_ours = isinstance(error, TimeoutError) or type(error).__module__.startswith("worker.")
-    return (f"{plain}{_reason(error)} ({own})" if plain else text if text and is_ours else own)[:PROBLEM_LIMIT]
+    return (f"{plain}{_reason(error)} ({own})" if plain else own)[:PROBLEM_LIMIT]
 
 
 def _reason(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from jobs.errors import StoreError
 from jobs.facts import Fact, ImageChecked, ImageDelayed, ImageStored
+from jobs.formatting import in_words
 from jobs.ledger.claims.values import DueCopy
 from jobs.policy.copy_headroom import SAVED_BEFORE
 from worker.images import check
@@ -70,7 +71,7 @@ async def copy(services: Services, due: DueCopy) -> None:
         fact = end.fact
     except Exception as bug:  # noqa: BLE001  paid for: a bug delays it and is told, and never loses it
         emit("copy_failed", level="error", image_id=due.image_id, problem=repr(bug), exc_info=bug)
-        fact = delayed(services, due, "copy_failed", repr(bug))
+        fact = delayed(services, due, "copy_failed", in_words(bug))
     finally:
         body.close()
     if isinstance(fact, ImageDelayed) and fact.next_copy_at is None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from jobs.facts import Fact, PartDelivered, TaskFailed, TaskStillRunning, TaskSucceeded
+from jobs.formatting import in_words
 from jobs.ledger.claims.values import DuePoll
 from jobs.ledger.facts.interim import UNKNOWN_STATUS
 from jobs.policy import doubts
@@ -47,7 +48,7 @@ async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Fa
         emit("poll_failed", level="error", attempt_id=due.attempt_id, problem=repr(bug), exc_info=bug)
         return (
             still_running(
-                services, due, code="poll_failed", message=clean(repr(bug)), least=services.timings.poll_refused
+                services, due, code="poll_failed", message=clean(in_words(bug)), least=services.timings.poll_refused
             ),
         )
 

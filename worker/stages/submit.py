@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.facts import Fact, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.formatting import in_words
 from jobs.ledger import is_away
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.claims.values import Intent
@@ -300,7 +301,7 @@ def _not_sent(services: Services, intent: Intent, message: str, *, retry_after: 
 def _after_trouble(services: Services, attempt: ClaimedSubmit, trouble: BaseException) -> Fact:
     """A bug, or a worker that waits no longer: the sent flag alone says whether money may have gone."""
     ended = isinstance(trouble, asyncio.CancelledError)
-    message = "this process ended before the answer came" if ended else clean(repr(trouble))
+    message = "this process ended before the answer came" if ended else clean(in_words(trouble))
     if not ended:
         emit("submit_failed", level="error", attempt_id=attempt.intent.attempt_id, problem=message, exc_info=trouble)
     if not attempt.sent_flag.sent:

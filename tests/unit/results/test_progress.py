@@ -98,7 +98,7 @@ def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
 
     *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, code=4, seconds=3.0))
 
-    assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --sandbox --budget 1.29"
+    assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --budget 1.29 --sandbox"
     assert "then the same command goes on; 3 rows wait, at most $0.06" in last
 
 
@@ -115,8 +115,8 @@ def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_past
     assert "  failed          5 rows   3 moderation, 2 wrong_pixels" in alone
     assert "  failed          5 rows" in mixed
     assert "  reasons         6 rows   3 moderation, 2 wrong_pixels, 1 given_up" in mixed
-    assert any(line.strip().startswith("lightfast redo catalog --error wrong_pixels ") for line in alone)
-    assert any(line.strip().startswith("lightfast retry catalog ") for line in mixed)
+    assert any(line.endswith("with other pixels:  lightfast redo catalog --error wrong_pixels") for line in alone)
+    assert any(line.endswith("another try of 2 rows:  lightfast retry catalog") for line in mixed)
 
 
 def test_a_run_that_is_stopped_tells_what_is_reserved():

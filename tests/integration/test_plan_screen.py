@@ -1,0 +1,72 @@
+"""What `plan` shows: the day it names, one line a model where there are many routes, and nothing that hangs over."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cli.flow.plan_screen import MANY
+from tests.support.shop import call, document, open_shop
+
+RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "5:4", "4:5", "16:9", "9:16")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "key-of-a-test")
+    return tmp_path
+
+
+def write(rows):
+    lines = [f"k{number},A lamp,{ratio},{size}" for number, (ratio, size) in enumerate(rows)]
+    Path("m.csv").write_text("\n".join(["key,prompt,ratio,resolution", *lines]) + "\n")
+
+
+def table(text):
+    return [line for line in text.splitlines() if re.match(r"  maxapi\.io ", line)]
+
+
+def test_many_routes_of_one_model_are_one_line_whose_sums_are_theirs_and_all_shows_each():
+    write([(ratio, size) for ratio in RATIOS for size in ("1k", "2k")])
+
+    said, every, told = (
+        call("plan", "m.csv", "--to", "out").stdout,
+        call("plan", "m.csv", "--all").stdout,
+        document("plan", "m.csv"),
+    )
+
+    (line,) = table(said)
+    assert re.search(r"gpt-image-2 +18 +18 shapes +0\.0200-0\.0400 +0\.54 ", line)
+    assert "18 routes, in 1 line" in said
+    assert len(table(every)) == len(told["routes"]) == 18 > MANY
+    assert "shapes" not in every
+
+
+def test_a_few_routes_have_a_line_each():
+    write([(ratio, "1k") for ratio in RATIOS])
+
+    assert len(table(call("plan", "m.csv").stdout)) == len(RATIOS) <= MANY
+
+
+def test_the_time_when_all_is_ready_has_its_date():
+    write([("1:1", "1k")])
+
+    said = call("plan", "m.csv").stdout
+
+    day = datetime.fromtimestamp(time.time() + 120, UTC).strftime("%a %Y-%m-%d")
+    assert re.search(rf"ready about {day} \d\d:\d\dZ", said) or time.time() % 86_400 > 86_100
+
+
+def test_no_line_of_a_screen_ends_with_spaces(folder):
+    write([("1:1", "1k")])
+    open_shop(folder, folder / "out")
+    screens = ["plan m.csv", "status", "status shop", "status --money", "accounts", "unknown", "why shop sofa"]
+
+    for words in screens:
+        lines = call(*words.split()).stdout.splitlines()
+        assert [line for line in lines if line != line.rstrip() or "\t" in line] == [], words

@@ -1,0 +1,96 @@
+"""Commands that screens name are pasted into a shell as they stand, to the end of their line."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.commands.unknown import _page
+from cli.flow.execute import RunOutcome, summary
+from cli.main import COMMANDS, load
+from cli.output.commands import command, keyed
+from cli.output.progress import troubles
+from jobs.ledger.accounts.worker_values import EmergencyStop
+from jobs.ledger.batches.values import UnknownAttempt
+from jobs.ledger.reports.values import StuckImage
+from jobs.states import JobState
+from tests.support.shop import call, open_shop
+from tests.unit.results.test_contact_sheet import progress
+from worker.local.completion import Reason
+from worker.local.run import RunEnding
+
+ODD = "it's 50% off; -x $HOME `ls`"
+
+
+def pasted(lines):
+    """The commands in these lines, as a shell would start them; each is one that there is, with options it knows."""
+    found = []
+    for line in lines:
+        if match := re.search(rf"(?:^|\s)lightfast (?:{'|'.join(COMMANDS)})\b.*", line):
+            program, name, *words = shlex.split(match[0])
+            load(name).make_context(name, list(words))  # refuses words too many, and options that it does not have
+            found.append([program, name, *words])
+    return found
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), min_size=1))
+def test_every_key_reaches_the_command_as_it_is(keys):
+    (words,) = [shlex.split(command("retry", "shop", *keyed(*keys)))]
+
+    context = load("retry").make_context("retry", words[2:])
+
+    assert (words[:2], context.params["batch"], context.params["key"]) == (["lightfast", "retry"], "shop", keys)
+
+
+def attempts(number):
+    return [
+        UnknownAttempt(
+            attempt_id=at, batch="shop", key=f"{ODD} {at}", account="main", provider="maxapi.io",
+            provider_model="m", slots=(0,), sent_at=0.0, money=20_000, price_known=True, code=None, message=None,
+
+        )
+        for at in range(number)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_what_unknown_names_can_be_pasted(number):
+    commands = pasted(line for line, _ in _page(attempts(number), sandbox=False))
+
+    one = ["lightfast", "unknown", "shop", "--key", f"{ODD} 0", "--resolve"]
+    assert commands[:3] == [[*one, "found", "--task-id", "ID"], [*one, "pay-again"], [*one, "give-up"]]
+    assert commands[3:] == [["lightfast", "unknown", "shop", "--resolve", "give-up"]] * (number > 1)
+
+
+def test_what_a_run_names_at_its_end_can_be_pasted():
+    stuck = (StuckImage(key=ODD, slot=0, code="bytes_unreadable", message="no image", money=20_000),)
+    counted = progress(
+        jobs={JobState.DONE: 1, JobState.HELD: 2, JobState.FAILED: 3, JobState.READY: 1},
+        errors={"provider_failed": 1, "wrong_pixels": 1, "moderation": 1},
+        images_unknown=1, images_stuck=2, images_generated=1, stuck=stuck, stop=EmergencyStop(since=0.0, by="mia"),
+    )  # fmt: skip
+    told = [line for reason in Reason for line in _summary(counted, reason)]
+
+    named = {words[1] for words in pasted([*told, *troubles(counted, [])])}
+
+    assert named == {"results", "retry", "redo", "unknown", "give-up", "resume"}
+
+
+def _summary(counted, reason):
+    ending = RunEnding(exit_code=4, reason=reason, message="why.", progress=counted)
+    return (line for line, _ in summary(RunOutcome(ending=ending, code=4, seconds=1.0)))
+
+
+def test_what_status_and_why_name_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_shop(tmp_path, tmp_path / "out")
+    screens = [("status", "shop"), ("unknown",), *(("why", "shop", key) for key in ("lamp", "vase", "sofa", "desk"))]
+
+    lines = itertools.chain.from_iterable(call(*words).stdout.splitlines() for words in screens)
+
+    assert {words[1] for words in pasted(lines)} == {"results", "unknown"}
