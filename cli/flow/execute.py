@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cli.flow.options import WorkLimits
 from cli.flow.session import show, show_json
-from cli.output import copy_stops, wording
+from cli.output import copy_stops, events, wording
 from cli.output.commands import command
 from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
@@ -47,8 +48,9 @@ class OutputMode:
 def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode: OutputMode) -> int:
     """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
     started = time.monotonic()
-    screen = open_screen(quiet=mode.quiet or mode.json, sandbox=settings.is_sandbox)
-    log_events(settings)  # after the screen, which lets them through above its panel
+    is_quiet = mode.quiet or mode.json
+    screen = open_screen(quiet=is_quiet, sandbox=settings.is_sandbox)
+    log_events(settings, is_shown=not is_quiet)  # after the screen, which lets them through above its panel
     try:
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
@@ -58,9 +60,17 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode
     return ended.code
 
 
-def log_events(settings: Settings) -> None:
-    """Events go to stderr: as JSON for programs, and for people only those that warn."""
-    telemetry.configure(settings.log, level="info" if settings.log == "json" else "warning")
+def log_events(settings: Settings, *, is_shown: bool = False) -> None:
+    """Events go to stderr: as JSON for programs, and for people only those that warn, at a terminal in sentences.
+
+    `is_shown`: a screen tells beside them what holds the batch up.
+    """
+    if settings.log == "json":
+        telemetry.configure("json", level="info")
+    elif sys.stderr.isatty():
+        telemetry.configure(level="warning", told=events.said, untold=events.SHOWN if is_shown else ())
+    else:
+        telemetry.configure(level="warning")
 
 
 def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:

@@ -1,0 +1,61 @@
+"""Log events among what a person reads at a terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+import structlog
+
+from cli.flow.execute import log_events
+from cli.output import events
+from tests.support import ROOT
+from worker.runtime import telemetry
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+def told(monkeypatch, *, is_terminal, log="text", is_shown=True):
+    """What stderr gets of a ledger that is away, and of a destination that refuses writes."""
+    stderr = io.StringIO()
+    stderr.isatty = lambda: is_terminal
+    monkeypatch.setattr("sys.stderr", stderr)
+    log_events(SimpleNamespace(log=log), is_shown=is_shown)
+    telemetry.emit("ledger_is_away", level="warning", problem="connection refused")
+    telemetry.emit("destination_refuses", level="warning", dest="out", problem="AccessDenied")
+    telemetry.emit("worker_drained", unknown=0)
+    return stderr.getvalue()
+
+
+def test_at_a_terminal_an_event_is_a_sentence_and_what_the_screen_tells_is_not_told_twice(monkeypatch):
+    lines = told(monkeypatch, is_terminal=True).splitlines()
+
+    assert [re.sub(r"^\d\d:\d\d:\d\dZ ", "", line) for line in lines] == [
+        "warning: the ledger cannot be reached, and is tried again: connection refused"
+    ]
+
+
+def test_without_a_screen_beside_it_all_that_warns_is_told(monkeypatch):
+    assert "destination refuses: AccessDenied (dest out)" in told(monkeypatch, is_terminal=True, is_shown=False)
+
+
+@pytest.mark.parametrize("log", ["text", "json"])
+def test_a_log_that_no_person_watches_names_the_events(monkeypatch, log):
+    lines = told(monkeypatch, is_terminal=False, log=log)
+
+    assert "ledger_is_away" in lines
+    assert "destination_refuses" in lines
+    assert ("worker_drained" in lines) is (log == "json")
+
+
+def test_every_event_that_has_words_is_one_that_there_is():
+    sources = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+
+    assert [name for name in {*events.WORDS, *events.SHOWN} if f'"{name}"' not in sources] == []
