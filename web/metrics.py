@@ -95,7 +95,7 @@ def _accounts(ledger: Ledger, now: float) -> Iterator[Metric]:
 
 def _rest(account: Account, now: float) -> float:
     """Seconds an account still rests; infinite until a person helps."""
-    return (account.rests_until(now) or now) - now
+    return (account.cooldown_until(now) or now) - now
 
 
 _OF_ACCOUNTS: Sequence[tuple[str, str, Callable[[Account, Use, float], float]]] = (

@@ -211,7 +211,7 @@ def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
 
 
 def _document(account: Account, declared: Declared | None, use: Use | None, now: float) -> dict[str, object]:
-    until = account.rests_until(now)
+    until = account.cooldown_until(now)
     return {
         "name": account.name,
         "provider": account.provider,

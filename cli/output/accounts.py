@@ -48,14 +48,14 @@ def failing_document(failing: Failing) -> dict[str, object]:
 
 def is_paused(account: Account, now: float) -> bool:
     """Whether it takes no submits now."""
-    return account.rests_until(now) is not None
+    return account.cooldown_until(now) is not None
 
 
 def state_of(account: Account, now: float) -> str:
     """Awake, or until when and why it rests."""
     if not is_paused(account, now):
         return "awake"
-    until = account.rests_until(now) or now
+    until = account.cooldown_until(now) or now
     how_long = (
         "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {duration(until - now)} more"
     )

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from jobs.policy.retry import LONGEST_REST
+from jobs.policy.retry import LONGEST_COOLDOWN
 
 # -- the table of tuned figures; benchmarks/limits.py measures what they come to ------------------------------------
 
@@ -154,27 +154,29 @@ def accepted(known: AdaptiveLimits, count: int, *, bound: Bound, took: float | N
 
 
 def too_much(
-    known: AdaptiveLimits, *, bound: Bound, flying: int, sent_at: float, now: float, rest: float
+    known: AdaptiveLimits, *, bound: Bound, flying: int, sent_at: float, now: float, cooldown: float
 ) -> AdaptiveLimits:
-    """After a 429 to a submit that left at `sent_at`, with `flying` others in flight; the account rests so long.
+    """After a 429 to a submit that left at `sent_at`, with `flying` others in flight.
+
+    `cooldown`: seconds for which the account sends nothing now.
 
     One that left before the last cut was on its way together with what caused it, and tells nothing new. A cut that
     lies further ahead than any cooldown was said by a clock that has been set back.
     """
-    if known.cut_at is not None and sent_at < known.cut_at <= now + LONGEST_REST:
+    if known.cut_at is not None and sent_at < known.cut_at <= now + LONGEST_COOLDOWN:
         return known
     cut = _fewer_in_flight(known, flying) if bound is Bound.IN_FLIGHT else _less_a_second(known, now)
-    patience = _patience(known, cut, rest)
-    # Half of the rest counts as time in which the provider's bucket filled: how deep it is, nobody says.
-    return replace(cut, cut_at=now + rest / 2, since_cut=0, patience=patience)
+    patience = _patience(known, cut, cooldown)
+    # Half of the cooldown counts as time in which the provider's bucket filled: how deep it is, nobody says.
+    return replace(cut, cut_at=now + cooldown / 2, since_cut=0, patience=patience)
 
 
-def _patience(known: AdaptiveLimits, cut: AdaptiveLimits, rest: float) -> int:
+def _patience(known: AdaptiveLimits, cut: AdaptiveLimits, cooldown: float) -> int:
     tops = ((known.rate_top, cut.rate_top), (known.in_flight_top, cut.in_flight_top))
     same = all(
         old is not None and new is not None and abs(new - old) <= SAME_TOP * old for old, new in tops if old != new
     )
-    seconds = max(USUAL_PATIENCE_SECONDS if same else FIRST_PATIENCE_SECONDS, rest / COOLDOWN_PART)
+    seconds = max(USUAL_PATIENCE_SECONDS if same else FIRST_PATIENCE_SECONDS, cooldown / COOLDOWN_PART)
     count = min(MOST_PATIENCE, 2 * known.patience) if same else FIRST_PATIENCE
     return max(count, math.ceil(seconds * cut.rate))
 
@@ -183,7 +185,7 @@ def blamed(known: AdaptiveLimits, bound: Bound, flying: int) -> Bound:
     """Which limit a 429 speaks of, with `flying` others in flight: the one that held us up, since only that one grew.
 
     But fewer than were let through before do not speak of places; and a probe that is refused although the rate has
-    rested speaks of nothing else.
+    cooled down speaks of nothing else.
     """
     if known.cut_at is not None and known.since_cut == 0 and flying > 1:
         return Bound.IN_FLIGHT
@@ -280,7 +282,7 @@ def _timed(known: AdaptiveLimits, took: float | None) -> AdaptiveLimits:
 
 
 def _slowed(known: AdaptiveLimits, now: float) -> AdaptiveLimits:
-    if known.cut_at is not None and -LONGEST_REST <= now - known.cut_at < SLOW_CUT_EVERY:
+    if known.cut_at is not None and -LONGEST_COOLDOWN <= now - known.cut_at < SLOW_CUT_EVERY:
         return known
     return replace(
         known,

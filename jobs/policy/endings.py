@@ -1,7 +1,7 @@
 """Every ending of a submit has a class, and every class its reaction. Pure, and the only place that says so.
 
-A provider's own answers are classed by its dialect (`providers/*`, the tables at the top); what is classed here is the
-rest: no answer at all. docs/reference/endings.md shows the same tables.
+A provider's own answers are classed by its dialect (`providers/*`, the tables at the top); what is classed here is what
+remains: no answer at all. docs/reference/endings.md shows the same tables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RowOutcome(enum.StrEnum):
 
 
 class Cooldown(enum.StrEnum):
-    """What becomes of the account. After any rest it is probed with one submit at a time, until one is accepted."""
+    """What becomes of the account. After any cooldown it is probed with one submit at a time, until one is accepted."""
 
     NONE = "goes on"
     IF_UNREACHABLE = "rests shortly if it was not reached"
@@ -50,7 +50,7 @@ class Reaction:
 
     attempt: AttemptState  # the state it leads to; only `refused` gives back the money that was reserved
     row: RowOutcome
-    rest: Cooldown
+    cooldown: Cooldown
     elsewhere: bool = False  # whether --failover may make the row at another provider
 
 

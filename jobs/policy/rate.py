@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: Part of the time ahead that is left when a lane asks for the next permits: a claim that is late by less loses none,
+#: Seconds of permits that a claim takes at once.
+HORIZON = 0.25
+#: Where claims take long, the horizon is this many times the seconds of the last one, so that the next is made before
+#: the permits are used up.
+CLAIMS_A_HORIZON = 2.0
+#: Seconds of permits at most: what was claimed and not sent is held when a process dies.
+LONGEST_HORIZON = 2.0
+
+#: Part of the horizon that is left when a lane asks for the next permits: a claim that is late by less loses none,
 #: whoever makes it.
 _ASK_EARLY = 0.5
-
-#: Seconds of permits that a claim takes at once; more where claims take longer than that, so that the next one is made
-#: before they are used up: this many times the last claim's seconds, up to MOST_AHEAD, for what was claimed and not
-#: sent is held when a process dies.
-AHEAD, AHEAD_OF_CLAIMS, MOST_AHEAD = 0.25, 2.0, 2.0
 
 #: Seconds beyond its interval from which a next arrival is no limit any more: the clock was set back.
 CLOCKS_DIFFER = 60.0
@@ -21,21 +24,21 @@ CLOCKS_DIFFER = 60.0
 _ROUNDING = 1e-3
 
 
-def ahead(took: float) -> float:
-    """Seconds of permits to claim, where the last claim took so long."""
-    return min(MOST_AHEAD, max(AHEAD, AHEAD_OF_CLAIMS * took))
+def horizon_of(took: float) -> float:
+    """Seconds of permits to claim, where the last claim took `took` seconds."""
+    return min(LONGEST_HORIZON, max(HORIZON, CLAIMS_A_HORIZON * took))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permits:
-    """Requests that may leave in the coming `ahead` seconds: `count` of them, an `interval` apart from `start` on."""
+    """Requests that may leave in the coming `horizon` seconds: `count` of them, one each `interval` from `start` on."""
 
     start: float
     interval: float
     count: int
     short: bool  # fewer than the rate allows
     now: float
-    ahead: float
+    horizon: float
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -48,16 +51,17 @@ class Permits:
 
     def next_at(self, used: int) -> float:
         """When to ask for more: well before the last one taken has left."""
-        return max(self.now, self.tat(used) - _ASK_EARLY * self.ahead)
+        return max(self.now, self.tat(used) - _ASK_EARLY * self.horizon)
 
 
-def permits(*, tat: float, now: float, per_second: float, ahead: float, most: int) -> Permits:
-    """Permits for the coming `ahead` seconds, evenly spaced, at most `most` of them.
+def permits(*, tat: float, now: float, per_second: float, horizon: float, most: int) -> Permits:
+    """Permits for the coming `horizon` seconds, evenly spaced, at most `most` of them.
 
     `tat` is GCRA's theoretical arrival time: the earliest moment the next request may leave. A rate that was not used
     is not saved up, so a quiet account does not burst.
     """
     interval = 1.0 / per_second
     start = max(tat, now) if tat <= now + interval + CLOCKS_DIFFER else now
-    allowed = math.floor((now + ahead - start) / interval + _ROUNDING) + 1 if start <= now + ahead else 0
-    return Permits(start=start, interval=interval, count=min(most, allowed), short=most < allowed, now=now, ahead=ahead)
+    allowed = math.floor((now + horizon - start) / interval + _ROUNDING) + 1 if start <= now + horizon else 0
+    count, short = min(most, allowed), most < allowed
+    return Permits(start=start, interval=interval, count=count, short=short, now=now, horizon=horizon)

@@ -106,7 +106,7 @@ def _wait_of_rows(progress: Progress, accounts: Sequence[Account], now: float) -
         return 0.0
     due = max(0.0, progress.next_at - now) if progress.next_at is not None else 0.0
     rests = [
-        (account.rests_until(now) or now) - now
+        (account.cooldown_until(now) or now) - now
         for account in accounts
         if progress.waits_at is None or account.provider in progress.waits_at
     ]
@@ -118,7 +118,8 @@ def resting(progress: Progress, accounts: Sequence[Account], now: float) -> list
     return [
         account
         for account in accounts
-        if account.rests_until(now) is not None and (progress.waits_at is None or account.provider in progress.waits_at)
+        if account.cooldown_until(now) is not None
+        and (progress.waits_at is None or account.provider in progress.waits_at)
     ]
 
 

@@ -16,7 +16,7 @@ from tests.support.patience import until
 QUICK = {"takes": {"default": [0.1, 0.3]}, "answer_seconds": {"default": [0.02, 0.05]}, "pictures": {"tiny": True}}
 REST = 0.5  # seconds
 RESTS = dict.fromkeys(
-    (f"{first}{kind}_REST" for kind in ("LONG", "UNCLEAR", "SHORT") for first in ("", "LONGEST_")), REST
+    (f"{first}{kind}_COOLDOWN" for kind in ("LONG", "UNCLEAR", "SHORT") for first in ("", "LONGEST_")), REST
 )
 IN_FLIGHT = 4
 ROWS = 24

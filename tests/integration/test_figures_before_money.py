@@ -88,7 +88,7 @@ def two_batches(tmp_path):
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         ledger.accounts.sync([stocked_ledger.account()])
         ledger.batches.record_manifest(stocked_ledger.new_batch("busy"), stocked_ledger.rows(3), now=now)
-        assert stocked_ledger.claim(ledger, now, ahead=1.0) == 3
+        assert stocked_ledger.claim(ledger, now, horizon=1.0) == 3
         ledger.batches.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
 
 

@@ -254,7 +254,7 @@ def test_accounts_and_status_tell_how_far_limits_are_used_and_what_waits(tmp_pat
     ledger, now = open_ledger(f"sqlite:///{tmp_path}/lightfast.db"), time.time()
     limits = stocked_ledger.account(name="maxapi-io", submits_per_second=1.0, max_in_flight=4)
     stocked_ledger.stock(ledger, stocked_ledger.rows(80), limits=limits)
-    intents = ledger.claims.submits("maxapi-io", now, lease=90, ahead=60.0).intents
+    intents = ledger.claims.submits("maxapi-io", now, lease=90, horizon=60.0).intents
     ledger.close()
 
     (account,) = document("accounts")["accounts"]
@@ -313,7 +313,7 @@ def test_why_tells_why_a_paid_image_is_not_stored_yet_and_how_to_give_it_up(told
     now = time.time() + 60
     ledger = open_ledger(f"sqlite:///{told / 'lightfast.db'}")
     ledger.accounts.wake("main", now)
-    (intent,) = ledger.claims.submits("main", now, lease=60.0, ahead=9.0).intents
+    (intent,) = ledger.claims.submits("main", now, lease=60.0, horizon=9.0).intents
     made = MadeImage(link=Link(url="https://cdn.example/d.png"), spool=None, expires_at=now + 3600)
     ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,), task_id="t-desk")])
     (copy,), _ = ledger.claims.copies(now, holder="me", lease=60.0, at_most=1)

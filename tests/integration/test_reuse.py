@@ -70,7 +70,7 @@ def test_rows_that_are_there_cost_nothing_and_the_plan_says_so(shop):
     assert [(line.images, line.tasks) for line in seen.routes] == [(5, 5)]
     assert reused(shop, "summer") == {f"new{number}": f"k{number}" for number in range(30)}
     assert shop.ledger.reports.progress("summer").jobs == {JobState.WORKING: 30, JobState.READY: 5}
-    assert len(shop.ledger.claims.submits("main", NOW, lease=60.0, ahead=60.0).intents) == 5
+    assert len(shop.ledger.claims.submits("main", NOW, lease=60.0, horizon=60.0).intents) == 5
 
 
 def test_keys_that_were_rewritten_take_the_images_of_the_old(shop):

@@ -39,8 +39,8 @@ async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_eve
         sent_flag.sent = False
         return answered
 
-    monkeypatch.setattr(retry, "SHORT_REST", 0.5)
-    monkeypatch.setattr(retry, "LONGEST_SHORT_REST", 1.0)
+    monkeypatch.setattr(retry, "SHORT_COOLDOWN", 0.5)
+    monkeypatch.setattr(retry, "LONGEST_SHORT_COOLDOWN", 1.0)
     away = type("Away", (Provider,), {"send": send})(on_submit=slowly_refused)
     services = world(tmp_path, away)
     stock(services, tmp_path, [row(0)])

@@ -168,9 +168,9 @@ def test_a_clock_that_is_set_back_stands_still_and_one_that_is_set_forward_is_fo
 
 
 def test_a_rate_taken_before_the_clock_was_set_back_is_no_limit_an_hour_long():
-    taken = rate.permits(tat=0.0, now=5000.0, per_second=2.0, ahead=0.25, most=5)
-    after = rate.permits(tat=taken.tat(1), now=5000.0 - 3600, per_second=2.0, ahead=0.25, most=5)
-    soon = rate.permits(tat=taken.tat(1), now=5000.0, per_second=2.0, ahead=0.25, most=5)
+    taken = rate.permits(tat=0.0, now=5000.0, per_second=2.0, horizon=0.25, most=5)
+    after = rate.permits(tat=taken.tat(1), now=5000.0 - 3600, per_second=2.0, horizon=0.25, most=5)
+    soon = rate.permits(tat=taken.tat(1), now=5000.0, per_second=2.0, horizon=0.25, most=5)
 
     assert after.times == (1400.0,)
     assert not soon.times

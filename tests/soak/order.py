@@ -79,7 +79,7 @@ def _generate(services: Services, folder: Path, batch: str, places: list[int]) -
     rows = [dataclasses.replace(row(at), path=f"{batch}/k{at}/{{index}}.{{ext}}") for at in range(len(places))]
     stock(services, folder, rows, name=batch)
     waiting = iter(places)
-    while intents := services.ledger.claims.submits("main", now, lease=900.0, at_most=1000, ahead=1e6).intents:
+    while intents := services.ledger.claims.submits("main", now, lease=900.0, at_most=1000, horizon=1e6).intents:
         facts: list[SubmitAccepted | TaskSucceeded] = []
         for intent in intents:
             place = next(waiting)

@@ -68,7 +68,7 @@ def open_shop(folder, dest):
 def _live(ledger, dest, now):
     intents = {}
     while len(intents) < 4:  # one provider task makes one image here
-        claim = ledger.claims.submits("main", now, lease=60.0, at_most=1, ahead=5.0)
+        claim = ledger.claims.submits("main", now, lease=60.0, at_most=1, horizon=5.0)
         intents |= {(intent.key, intent.slots): intent for intent in claim.intents}
         now += 1.0
     for (key, slots), intent in sorted(intents.items()):

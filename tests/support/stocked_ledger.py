@@ -1,4 +1,4 @@
-"""A stocked ledger, and one claimer as a process: `python stock.py URL HOW_OFTEN NOW AHEAD`."""
+"""A stocked ledger, and one claimer as a process: `python stock.py URL HOW_OFTEN NOW HORIZON`."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def stock(ledger: Ledger, manifest: list[Row], *, limits: AccountLimits | None =
     return ledger.batches.record_manifest(new_batch(**batch), manifest, now=NOW)
 
 
-def claim(ledger: Ledger, now: float, *, times: int = 1, ahead: float = 0.25, at_most: int = 64) -> int:
+def claim(ledger: Ledger, now: float, *, times: int = 1, horizon: float = 0.25, at_most: int = 64) -> int:
     claimed = 0
     for _ in range(times):
-        claimed += len(ledger.claims.submits("main", now, lease=90, at_most=at_most, ahead=ahead).intents)
+        claimed += len(ledger.claims.submits("main", now, lease=90, at_most=at_most, horizon=horizon).intents)
     return claimed
 
 
@@ -71,5 +71,5 @@ if __name__ == "__main__":
     opened = open_ledger(sys.argv[1])
     sys.stdin.readline()  # all start together
     sys.stdout.write(
-        str(claim(opened, float(sys.argv[3]), times=int(sys.argv[2]), ahead=float(sys.argv[4]), at_most=3))
+        str(claim(opened, float(sys.argv[3]), times=int(sys.argv[2]), horizon=float(sys.argv[4]), at_most=3))
     )

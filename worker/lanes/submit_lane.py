@@ -47,7 +47,7 @@ class SubmitLane(Lane):
             now,
             lease=lease,
             at_most=services.timings.submits_at_once,
-            ahead=rate.ahead(self._took),
+            horizon=rate.horizon_of(self._took),
             only=self.only,
             holder=services.holder,
         )

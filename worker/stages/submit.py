@@ -45,8 +45,8 @@ REFERENCE_TRIES = 3
 LATER = 30.0
 TOO_LATE = "its time had passed"
 STOPPED = "all submits were stopped before it was sent"
-#: Seconds that a claim can be ahead of its requests, and more.
-LONGEST_AHEAD = 30.0
+#: Seconds that a claim can be ahead of its requests, and more: beyond them the clock was set meanwhile.
+LONGEST_HORIZON = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,7 +138,7 @@ async def _tried(services: Services, intent: Intent, reach: Callable[[], Awaitab
 
 async def _wait_for_its_moment(services: Services, intent: Intent) -> None:
     early = intent.send_at - services.clock.now()
-    if 0 < early < LONGEST_AHEAD:  # else the clock was set meanwhile
+    if 0 < early < LONGEST_HORIZON:
         await services.clock.sleep(early)
 
 

@@ -69,9 +69,9 @@ class Account:
     tasks_found: int = 0  # provider tasks that were found done
     lateness_sum: float = 0.0  # seconds in all from their ends to our finding them
 
-    def rests_until(self, now: float) -> float | None:
+    def cooldown_until(self, now: float) -> float | None:
         """When it sends again by itself (infinity: when a person helps); None: it does now."""
-        return retry.rests_until(self.paused_until, now)
+        return retry.cooldown_until(self.paused_until, now)
 
     @property
     def polls_per_task(self) -> float | None:

@@ -46,7 +46,7 @@ WAITS = (
     jobs.c.provider == bindparam("at_provider"),
     jobs.c.position.is_not(None),
 )
-_BEYOND_REASON = bindparam("moment", type_=Float) + (retry.LONGEST_REST + retry.CLOCKS_DIFFER)
+_BEYOND_REASON = bindparam("moment", type_=Float) + (retry.LONGEST_COOLDOWN + retry.CLOCKS_DIFFER)
 #: Jobs that may be sent now. A wait that ends beyond all reason was said by a clock that was wrong, and is over.
 IS_READY = (*WAITS, or_(jobs.c.ready_at <= bindparam("moment", type_=Float), jobs.c.ready_at > _BEYOND_REASON))
 

@@ -52,7 +52,9 @@ def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tupl
     account = lock_account(tx, name)
     if terms.provider not in (None, account.provider):
         return [], None
-    permits = rate.permits(tat=account.poll_tat, now=now, per_second=poll_rate(account), ahead=0.25, most=terms.at_most)
+    permits = rate.permits(
+        tat=account.poll_tat, now=now, per_second=poll_rate(account), horizon=0.25, most=terms.at_most
+    )
     requests = _requests(tx, account.id, now, permits.count, terms) if permits.count else []
     if requests:
         used = {"of_account": account.id, "tat": permits.tat(len(requests)), "more": len(requests)}

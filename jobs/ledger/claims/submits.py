@@ -37,7 +37,7 @@ from jobs.ledger.database import server
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
-from jobs.policy.retry import UNCLEAR_BEFORE_REST
+from jobs.policy.retry import UNCLEAR_BEFORE_COOLDOWN
 from jobs.states import AttemptState, ImageState, JobState
 from providers.types import Request
 
@@ -50,7 +50,7 @@ class Terms:
 
     lease: float  # seconds
     at_most: int
-    ahead: float  # seconds within which they can be sent
+    horizon: float  # seconds within which they can be sent
     only: str | None  # the one batch that may spend; None: every active batch, by fair share
     holder: str | None  # the process that claims
     provider: str | None = None  # where it thinks that the account is; None: it was not told
@@ -72,7 +72,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if room <= 0:
         return Claim(intents=())
     permits = rate.permits(
-        tat=account.submit_tat, now=now, per_second=submit_rate(account), ahead=terms.ahead, most=room
+        tat=account.submit_tat, now=now, per_second=submit_rate(account), horizon=terms.horizon, most=room
     )
     if not permits.count:
         return Claim(intents=(), next_at=permits.next_at(0))
@@ -101,7 +101,7 @@ _DEST = select(batches.c.dest).where(batches.c.id == bindparam("of_batch"))
 def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
     if provider not in (None, account.provider):
         return math.inf  # its name went to another provider since this process began
-    return retry.rests_until(account.paused_until, now)
+    return retry.cooldown_until(account.paused_until, now)
 
 
 def _room(tx: Connection, account: Row[Any], room: int, now: float) -> int:
@@ -110,7 +110,7 @@ def _room(tx: Connection, account: Row[Any], room: int, now: float) -> int:
 
 def _is_troubled(account: Row[Any]) -> bool:
     """After trouble there is one probe at a time."""
-    return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_REST
+    return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_COOLDOWN
 
 
 def _bound(account: Row[Any], permits: rate.Permits, taken: int, places: int) -> str:

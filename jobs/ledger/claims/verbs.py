@@ -27,16 +27,16 @@ class ClaimVerbs:
         *,
         lease: float,
         at_most: int = 64,
-        ahead: float = rate.AHEAD,
+        horizon: float = rate.HORIZON,
         only: str | None = None,
         holder: str | None = None,
     ) -> Claim:
-        """Claims what may be sent within `ahead` seconds, with its intent on record; `only`: for that batch."""
+        """Claims what may be sent within `horizon` seconds, with its intent on record; `only`: for that batch."""
         if holder:
             self._journal.begin(holder)
         at = self._accounts.providers.get(account)
         terms = submits.Terms(
-            lease=lease, at_most=at_most, ahead=ahead, only=only, holder=holder, provider=at,
+            lease=lease, at_most=at_most, horizon=horizon, only=only, holder=holder, provider=at,
             may_have_moved=self._database.tells_origin,
         )  # fmt: skip
         return self._database.write(submits.claim_submits, account, now, terms)

@@ -41,7 +41,7 @@ def tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> 
         if isinstance(fact, SubmitUnclear | SubmitRefused):
             news = {**news, **_bad_news(tx, account, fact, news)}
         elif isinstance(fact, TaskFailed) and fact.kind is Kind.ACCOUNT:
-            news = {**news, **_long_rest(account, fact, news)}
+            news = {**news, **_long_cooldown(account, fact, news)}
     ended = [fact.at for fact in facts if isinstance(fact, TaskSucceeded) or _has_failed(fact)]
     if ended and max(ended) > (account.answered_at or 0.0) + ANSWERED_EVERY:
         news = {**news, "answered_at": max(ended)}
@@ -69,7 +69,7 @@ def _of_polls(account: Any, of_account: Mapping[int, Sequence[TaskStillRunning]]
     facts = sorted(of_account[account.id], key=lambda fact: fact.at + (fact.rest or 0.0))
     for fact in facts:
         if fact.code == BAD_KEY:
-            news.update(_long_rest(account, fact, news))
+            news.update(_long_cooldown(account, fact, news))
     throttled = [fact for fact in facts if fact.rest is not None]
     return {**news, **(cooled(account, throttled[-1]) if throttled else {})}
 
@@ -102,23 +102,23 @@ def _opens(account: Any, fact: AttemptFact) -> bool:
 
     It does not cut a cool-down short: others were claimed before the 429 and are still taken here and there.
     """
-    return account.paused_code != THROTTLED[1] or retry.rests_until(account.paused_until, fact.at) is None
+    return account.paused_code != THROTTLED[1] or retry.cooldown_until(account.paused_until, fact.at) is None
 
 
 def _bad_news(
     tx: Connection, account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]
 ) -> dict[str, Any]:
-    rest = REACTIONS[fact.ending].rest
+    rest = REACTIONS[fact.ending].cooldown
     if fact.code in OUR_OWN:
         return {}
     if rest is Cooldown.AFTER_THREE:
         return _unclear_news(account, fact, news)
     if rest is Cooldown.LONG:
-        return _long_rest(account, fact, news)
+        return _long_cooldown(account, fact, news)
     if rest is Cooldown.SHORT and isinstance(fact, SubmitRefused):
         return _throttled(tx, account, fact, news)
     if rest is Cooldown.IF_UNREACHABLE and fact.code == Silence.UNREACHABLE:
-        return _short_rest(account, fact, news)
+        return _short_cooldown(account, fact, news)
     return {}
 
 
@@ -169,7 +169,7 @@ def _cut(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]
     known, flying = _learnt(account, news), in_flight(tx, account.id)
     sent_at, bound = fact.at - (fact.took or 0.0), _blamed(account, known, flying)
     return _columns(
-        adaptive_limits.too_much(known, bound=bound, flying=flying, sent_at=sent_at, now=fact.at, rest=rest)
+        adaptive_limits.too_much(known, bound=bound, flying=flying, sent_at=sent_at, now=fact.at, cooldown=rest)
     )
 
 
@@ -180,11 +180,11 @@ def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[
     """Answers that come in together were in the air together: they make the account rest once."""
     resting = _rests(account, fact.at, news)
     unclear = news.get("unclear", account.unclear) + (not resting)
-    if resting or unclear < retry.UNCLEAR_BEFORE_REST:
+    if resting or unclear < retry.UNCLEAR_BEFORE_COOLDOWN:
         return {"unclear": unclear}
     troubles = news.get("troubles", account.troubles) + 1
     told = replace(fact, message=f"{unclear} submits running whose outcome nobody can know, the last: {_said(fact)}")
-    return {"unclear": unclear, **_rest(account, told, troubles, fact.at + retry.unclear_rest(unclear))}
+    return {"unclear": unclear, **_rest(account, told, troubles, fact.at + retry.unclear_cooldown(unclear))}
 
 
 def _said(fact: SubmitUnclear | SubmitRefused) -> str:
@@ -196,26 +196,26 @@ def _throttled(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str
     if _rests(account, fact.at, news):
         return count  # the whole account cools down once, not once a request
     troubles = news.get("troubles", account.troubles) + 1
-    rest = retry.throttled_rest(troubles, fact.retry_after)
+    rest = retry.throttled_cooldown(troubles, fact.retry_after)
     return {**count, **_cut(tx, account, fact, news, rest), **_rest(account, fact, troubles, fact.at + rest)}
 
 
 def _rests(account: Any, at: float, news: dict[str, Any]) -> bool:
-    return retry.rests_until(news.get("paused_until", account.paused_until), at) is not None
+    return retry.cooldown_until(news.get("paused_until", account.paused_until), at) is not None
 
 
-def _short_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
+def _short_cooldown(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
     if _rests(account, fact.at, news):
         return {}
     troubles = news.get("troubles", account.troubles) + 1
-    return _rest(account, fact, troubles, fact.at + retry.short_rest(troubles))
+    return _rest(account, fact, troubles, fact.at + retry.short_cooldown(troubles))
 
 
-def _long_rest(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
+def _long_cooldown(account: Any, fact: Any, news: dict[str, Any]) -> dict[str, Any]:
     if _rests(account, fact.at, news) and news.get("paused_code", account.paused_code) == fact.code:
         return {}
     troubles = news.get("troubles", account.troubles) + 1
-    return _rest(account, fact, troubles, fact.at + retry.long_rest(troubles))
+    return _rest(account, fact, troubles, fact.at + retry.long_cooldown(troubles))
 
 
 def _rest(account: Any, fact: Any, troubles: int, until: float) -> dict[str, Any]:

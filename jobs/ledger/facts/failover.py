@@ -28,7 +28,7 @@ from sqlalchemy import (
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.schema import IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.policy.failover import PATIENCE, Failover, StuckRow, elsewhere, more
-from jobs.policy.retry import rests_until
+from jobs.policy.retry import cooldown_until
 from jobs.states import AttemptState, BatchState, ImageState
 from providers.dialects.answers import THROTTLED
 from providers.types import Request, Route
@@ -87,7 +87,7 @@ def _no_place_to_go(tx: Connection, now: float) -> set[str]:
 
 
 def _rests(row: Any, now: float) -> bool:
-    return rests_until(row.paused_until, now) is not None
+    return cooldown_until(row.paused_until, now) is not None
 
 
 def _was_busy(row: Any) -> bool:

@@ -350,7 +350,7 @@ def _try_again_or_close(tx: Connection, changes: Changes) -> None:
     told = {*changes.failures, *changes.delays}
     for job_id, at in changes.rebuffed.items():
         times = tx.execute(_REBUFFS, {"of_job": job_id}).scalar_one()
-        changes.delays[job_id] = max(changes.delays[job_id], at + retry.after_rebuff(times))
+        changes.delays[job_id] = max(changes.delays[job_id], at + retry.row_backoff(times))
     if told:
         verdicts = [_verdict(job, changes) for job in tx.execute(_THESE_JOBS, {"these": list(told)})]
         _many(tx, _VERDICT, verdicts)

@@ -44,7 +44,7 @@ def test_a_rest_within_reason_and_one_for_a_person_hold(ledger, until):
     paused(ledger, until)
 
     assert not ledger.claims.submits("main", NOW, lease=90).intents
-    assert ledger.accounts.all()[0].rests_until(NOW) == until
+    assert ledger.accounts.all()[0].cooldown_until(NOW) == until
 
 
 def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
@@ -53,7 +53,7 @@ def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
 
     page = _page(AccountsReport([account], [], NOW, ledger.accounts.usage(NOW)), Settings())
 
-    assert account.rests_until(NOW) is None
+    assert account.cooldown_until(NOW) is None
     assert any("awake" in line for line, _ in page)
     assert _document(account, None, None, NOW)["paused"] is False
     assert paused_line(account).startswith("account main")

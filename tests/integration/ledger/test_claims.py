@@ -25,7 +25,7 @@ from tests.support.stocked_ledger import NOW, PRICE
 SIXTEEN = 16
 
 
-def _claim_from_threads(url: str, *, ahead: float = 0.25, times: int = 8) -> int:
+def _claim_from_threads(url: str, *, horizon: float = 0.25, times: int = 8) -> int:
     """Sixteen claimers with connections of their own, all starting at one moment."""
     start = threading.Barrier(SIXTEEN)
     claimed: list[int] = []
@@ -33,7 +33,7 @@ def _claim_from_threads(url: str, *, ahead: float = 0.25, times: int = 8) -> int
     def claimer() -> None:
         ledger = open_ledger(url)
         start.wait()
-        claimed.append(stocked_ledger.claim(ledger, NOW, times=times, ahead=ahead, at_most=3))
+        claimed.append(stocked_ledger.claim(ledger, NOW, times=times, horizon=horizon, at_most=3))
         ledger.close()
 
     threads = [threading.Thread(target=claimer) for _ in range(SIXTEEN)]
@@ -44,8 +44,8 @@ def _claim_from_threads(url: str, *, ahead: float = 0.25, times: int = 8) -> int
     return sum(claimed)
 
 
-def _claim_from_processes(url: str, *, ahead: float = 0.25, times: int = 30) -> int:
-    command = [sys.executable, "-m", "tests.support.stocked_ledger", url, str(times), str(NOW), str(ahead)]
+def _claim_from_processes(url: str, *, horizon: float = 0.25, times: int = 30) -> int:
+    command = [sys.executable, "-m", "tests.support.stocked_ledger", url, str(times), str(NOW), str(horizon)]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)
     ]
@@ -75,7 +75,7 @@ def test_a_rate_is_used_fully_and_never_crossed(crowd):
     ledger = open_ledger(url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(300), limits=stocked_ledger.account(submits_per_second=20))
 
-    assert claim_at_once(url, ahead=1.0) == 21  # now, and every 50 ms for the coming second
+    assert claim_at_once(url, horizon=1.0) == 21  # now, and every 50 ms for the coming second
     ledger.close()
 
 

@@ -20,7 +20,7 @@ from tests.support.stocked_ledger import NOW
 ACCOUNTS = ("main", "second")
 CLAIMERS = 4  # of each account
 AFTER = 5  # claims that each makes after the stop
-SLOW = submits.Terms(lease=90, at_most=64, ahead=1.0, only=None, holder="slow")
+SLOW = submits.Terms(lease=90, at_most=64, horizon=1.0, only=None, holder="slow")
 
 
 class Crowd:

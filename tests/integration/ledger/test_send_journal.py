@@ -21,7 +21,7 @@ from jobs.ledger import open_ledger
 from tests.support import stocked_ledger
 ledger = open_ledger(sys.argv[1])
 with ledger.hold(stocked_ledger.NOW):
-    claim = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=3, ahead=9, holder="worker 1")
+    claim = ledger.claims.submits("main", stocked_ledger.NOW, lease=90, at_most=3, horizon=9, holder="worker 1")
     ledger.departs(claim.intents[0].attempt_id)
     print("sent", flush=True)
     sys.stdin.read()
@@ -50,7 +50,7 @@ def test_a_killed_workers_unsent_submits_are_free_again_and_only_the_sent_one_is
             assert [one.key for one in ledger.unknowns.all("spring")] == ["k0"]
 
     with ledger.hold(NOW + 1):
-        again = ledger.claims.submits("main", NOW + 1, lease=90, ahead=9)
+        again = ledger.claims.submits("main", NOW + 1, lease=90, horizon=9)
     assert len(again.intents) == 4
 
 

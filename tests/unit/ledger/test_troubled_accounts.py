@@ -88,7 +88,7 @@ def test_after_a_storm_the_first_accepted_probe_opens_the_account(memory):
     (probe,) = memory.claims.submits("main", until, lease=90).intents
     memory.facts.record([accepts(probe, until + 1)])
 
-    assert len(memory.claims.submits("main", until + 2, lease=90, ahead=1.0).intents) > 1
+    assert len(memory.claims.submits("main", until + 2, lease=90, horizon=1.0).intents) > 1
     assert memory.accounts.all()[0].paused_code is None
 
 
@@ -106,17 +106,17 @@ def test_a_provider_out_of_reach_is_tried_ever_less_often(memory):
     sent = weather(memory, refuses(Kind.TRANSIENT, "unreachable"), seconds=1200, in_flight=3)
 
     assert len(sent) <= 3 + 10
-    assert gaps(sent)[-1] == pytest.approx(retry.LONGEST_SHORT_REST, abs=2)
+    assert gaps(sent)[-1] == pytest.approx(retry.LONGEST_SHORT_COOLDOWN, abs=2)
 
 
 def test_what_is_accepted_while_an_account_cools_down_does_not_cut_its_rest_short(memory):
     stocked_ledger.stock(memory, stocked_ledger.rows(20), limits=stocked_ledger.account(max_in_flight=20))
-    first, refused, late = memory.claims.submits("main", NOW, lease=90, at_most=3, ahead=10).intents
+    first, refused, late = memory.claims.submits("main", NOW, lease=90, at_most=3, horizon=10).intents
     memory.facts.record([refuses(Kind.THROTTLED, "rate_limited")(refused, NOW)])
 
     memory.facts.record([accepts(first, NOW + 0.1), accepts(late, NOW + 0.2)])
 
-    assert memory.accounts.all()[0].paused_until == NOW + retry.THROTTLED_REST
+    assert memory.accounts.all()[0].paused_until == NOW + retry.THROTTLED_COOLDOWN
     assert stocked_ledger.claim(memory, NOW + 0.3) == 0
     (probe,) = memory.claims.submits("main", NOW + 0.6, lease=90).intents
     memory.facts.record([accepts(probe, NOW + 0.7)])
@@ -129,7 +129,7 @@ def test_a_rate_that_is_asked_for_too_late_to_be_used_does_not_grow(memory):
     )
 
     for turn in range(12):  # 1 a second is allowed; whoever asks every two seconds is not held up by it
-        for intent in memory.claims.submits("main", NOW + 2 * turn, lease=90, ahead=0.25).intents:
+        for intent in memory.claims.submits("main", NOW + 2 * turn, lease=90, horizon=0.25).intents:
             memory.facts.record([accepts(intent, NOW + 2 * turn)])
 
     assert memory.accounts.all()[0].submits_per_second == 1.0

@@ -69,7 +69,7 @@ def results(ledger):
 
 
 def submit(ledger, most=64):
-    return ledger.claims.submits("main", NOW + 1000, lease=90, at_most=most, ahead=60).intents
+    return ledger.claims.submits("main", NOW + 1000, lease=90, at_most=most, horizon=60).intents
 
 
 def make_all(ledger):

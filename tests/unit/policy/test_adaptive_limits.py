@@ -46,7 +46,7 @@ class Provider:
 
 @dataclass
 class Account:
-    """An account with endless work, as the ledger's claims treat one: permits ahead, a rest for all, then a probe.
+    """An account with endless work, as the ledger's claims treat one: permits ahead, a cooldown for all, then a probe.
 
     `stall`: seconds that the machine may be busy with other things, every two seconds; what should leave then leaves
     at the end of it, together. `claims_take`: seconds of each claim, while none other is made.
@@ -62,7 +62,7 @@ class Account:
     flying: int = 0
     air: int = 0
     tat: float = 0.0
-    rests_until: float = 0.0
+    cooldown_until: float = 0.0
     troubles: int = 0
     bound: Bound = Bound.WORK
     _events: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
@@ -86,9 +86,9 @@ class Account:
     def _claim(self, now: float) -> None:
         again = now + 0.05
         room = int(self.known.in_flight) - self.flying
-        ahead = rate.ahead(self.claims_take)
+        horizon = rate.horizon_of(self.claims_take)
         permits = rate.permits(
-            tat=self.tat, now=now, per_second=self.known.rate, ahead=ahead, most=self._may_start(now, room)
+            tat=self.tat, now=now, per_second=self.known.rate, horizon=horizon, most=self._may_start(now, room)
         )
         if room <= 0 and not self.troubles:
             self.bound = Bound.IN_FLIGHT
@@ -103,7 +103,7 @@ class Account:
 
     def _may_start(self, now: float, room: int) -> int:
         allowed = min(room, 1 - self.air) if self.troubles else room
-        return 0 if now < self.rests_until else max(0, allowed)
+        return 0 if now < self.cooldown_until else max(0, allowed)
 
     def _note_bound(self, permits: rate.Permits, room: int) -> None:
         if not self.troubles:
@@ -122,17 +122,17 @@ class Account:
         if end is not None:
             self._at(max(now, end + self.rng.random()), self._find)
             self.known = adaptive_limits.accepted(self.known, 1, bound=self.bound, took=now - sent, now=now)
-            self.troubles = self.troubles if now < self.rests_until else 0
+            self.troubles = self.troubles if now < self.cooldown_until else 0
             return
         self.flying -= 1
-        if now >= self.rests_until:
+        if now >= self.cooldown_until:
             self.troubles += 1
-            rest = retry.throttled_rest(self.troubles, self.provider.retry_after)
+            rest = retry.throttled_cooldown(self.troubles, self.provider.retry_after)
             blamed = adaptive_limits.blamed(self.known, self.bound, self.flying)
             self.known = adaptive_limits.too_much(
-                self.known, bound=blamed, flying=self.flying, sent_at=sent, now=now, rest=rest
+                self.known, bound=blamed, flying=self.flying, sent_at=sent, now=now, cooldown=rest
             )
-            self.rests_until = now + rest
+            self.cooldown_until = now + rest
 
     def _find(self, _now: float) -> None:
         self.flying -= 1
@@ -199,7 +199,7 @@ def test_a_provider_that_wants_its_submits_spaced_is_used_for_the_most_part():
 
 
 def test_a_first_refusal_by_bad_luck_is_soon_forgotten():
-    unlucky = adaptive_limits.too_much(AdaptiveLimits(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, rest=0.5)
+    unlucky = adaptive_limits.too_much(AdaptiveLimits(), bound=Bound.RATE, flying=1, sent_at=-2, now=-1, cooldown=0.5)
 
     found = meet(Provider(), 130, known=unlucky)
 
@@ -264,9 +264,11 @@ def test_answers_that_slow_down_with_load_stop_the_growth_before_anything_is_ref
 
 
 def test_refusals_that_were_in_the_air_together_cut_once():
-    known = adaptive_limits.too_much(AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, rest=0.5)
+    known = adaptive_limits.too_much(
+        AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=99, now=100, cooldown=0.5
+    )
 
-    again = adaptive_limits.too_much(known, bound=Bound.RATE, flying=5, sent_at=99.5, now=101, rest=0.5)
+    again = adaptive_limits.too_much(known, bound=Bound.RATE, flying=5, sent_at=99.5, now=101, cooldown=0.5)
 
     assert again == known
     assert known.rate < 10
@@ -274,10 +276,10 @@ def test_refusals_that_were_in_the_air_together_cut_once():
 
 def test_a_cut_by_a_clock_that_was_set_back_since_hides_no_refusal():
     ahead = adaptive_limits.too_much(
-        AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, rest=0.5
+        AdaptiveLimits(rate=10), bound=Bound.RATE, flying=5, sent_at=9e5, now=9e5, cooldown=0.5
     )
 
-    again = adaptive_limits.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, rest=0.5)
+    again = adaptive_limits.too_much(ahead, bound=Bound.RATE, flying=5, sent_at=100, now=101, cooldown=0.5)
 
     assert again.rate < ahead.rate
     assert again.cut_at < 200
@@ -303,7 +305,7 @@ def test_limits_stay_within_their_bounds_and_a_cut_never_raises_one(rate, in_fli
         if taken:
             known = adaptive_limits.accepted(known, count % 20, bound=bound, took=seconds, now=now)
         else:
-            known = adaptive_limits.too_much(known, bound=bound, flying=count, sent_at=now, now=now, rest=seconds)
+            known = adaptive_limits.too_much(known, bound=bound, flying=count, sent_at=now, now=now, cooldown=seconds)
             assert known.rate <= max(before.rate, adaptive_limits.LEAST_SUBMITS_PER_SECOND)
             assert known.in_flight <= max(before.in_flight, adaptive_limits.LEAST_IN_FLIGHT)
         assert (

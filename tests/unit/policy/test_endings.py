@@ -38,7 +38,7 @@ def test_the_page_tells_what_follows_each_class():
     told = [[bare(cell) for cell in row] for row in table("What follows")]
 
     assert told == [
-        [name, reaction.attempt, reaction.row, reaction.rest, "yes" if reaction.elsewhere else "no"]
+        [name, reaction.attempt, reaction.row, reaction.cooldown, "yes" if reaction.elsewhere else "no"]
         for name, reaction in REACTIONS.items()
     ]
 
