@@ -86,7 +86,7 @@ async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
 async def test_a_run_shows_life_where_others_work_on_the_ledger_too(tmp_path, postgres_ledger_url):
     services = world(tmp_path, Provider())
     shared = open_ledger(postgres_ledger_url)
-    services.ledger.is_sqlite, services.ledger.workers.touch = False, shared.touch_worker
+    services.ledger.is_sqlite, services.ledger.workers.touch = False, shared.workers.touch
     stock(services, tmp_path, [row(0)])
 
     await run_batch(services, "b")
@@ -156,7 +156,7 @@ async def test_a_ledger_whose_file_is_taken_away_ends_the_run_and_all_it_knew_is
     assert str(saved) in str(told.value)
     known = open_ledger(f"sqlite:///{saved}", create=False)
     try:
-        assert {line.task_id for line in known.audit()} == set(provider.tasks)
+        assert {line.task_id for line in known.reports.audit()} == set(provider.tasks)
     finally:
         known.close()
 
