@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: docs help setup demo test check format cluster bench soak constraints clean
+.PHONY: docs help setup demo test test-fast test-long simulate check format cluster bench soak constraints clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## build .venv with .venv/bin/lightfast
 
@@ -23,9 +23,18 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into ./demo-output
 	@$(BIN)/lightfast demo
 
+# The tests start many processes. Each would compile every module again where Python is told to keep no bytecode.
+test test-fast test-long: export PYTHONDONTWRITEBYTECODE :=
+
 # Four at a time on two cores: most of them wait for other processes.
-test: $(READY)  ## run the tests, with real servers from the package registry
+test: $(READY)  ## run the tests, with real servers from the package registry; five minutes
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+test-fast: $(READY)  ## run the tests that start no process and use no network; under a minute
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
+
+test-long: $(READY)  ## run what is long and statistical beside `make test`: benchmarks, soak, more examples
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m long --hypothesis-profile=long
 
 simulate: $(READY)  ## 5,000 small batches through hours of trouble, in virtual time
 	@$(BIN)/python -W ignore -m tests.simulation --seeds 5000

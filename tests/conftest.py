@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 import structlog
 
@@ -29,6 +30,14 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+# How many examples are tried does not depend on how fast the machine is. `--hypothesis-profile=long` tries more, where
+# a test gives no number of its own.
+for _name, _examples in (("short", 30), ("long", 1000)):
+    hypothesis.settings.register_profile(
+        _name, max_examples=_examples, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+hypothesis.settings.load_profile("short")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +166,10 @@ def postgres_ledger_url(postgres_server, ledger_template) -> str:
 
 @pytest.fixture
 def sqlite_ledger_url(tmp_path) -> str:
-    """A new file for a ledger."""
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
+    """A new file with an empty ledger in it."""
+    from tests.support.ledger_files import new_ledger  # noqa: PLC0415  most tests need no SQL
+
+    return new_ledger(tmp_path / "ledger.db")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,12 +9,14 @@ import pytest
 from benchmarks import copying, cpu, flood, plan, polling, start, webhooks
 
 
+@pytest.mark.long
 def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
     found = dict(plan.measure(20, 60))
 
     assert {name for name in found if "60 rows" in name} == {"plan: 60 rows", "record: 60 rows", "plan again: 60 rows"}
 
 
+@pytest.mark.long
 def test_both_sides_of_the_comparison_make_the_same_requests():
     found = dict(cpu.measure(2, 6))
 
@@ -22,10 +24,12 @@ def test_both_sides_of_the_comparison_make_the_same_requests():
     assert re.fullmatch(r"\d+\.\d\d", found["ratio, with the start"])
 
 
+@pytest.mark.long
 def test_starts_are_measured():
     assert [name for name, _ in start.measure(1)] == ["python -c pass", "lightfast --help", "lightfast status"]
 
 
+@pytest.mark.long
 def test_copying_is_measured_beside_a_bare_download_and_put():
     found = dict(copying.measure(2, 1_000_000))
 
@@ -33,6 +37,7 @@ def test_copying_is_measured_beside_a_bare_download_and_put():
     assert re.fullmatch(r"\d+\.\d\d", found["ratio of their times"])
 
 
+@pytest.mark.long
 def test_a_flood_of_wrong_callbacks_is_measured_beside_a_run():
     found = dict(flood.measure(0.3, 3))
 
@@ -40,6 +45,7 @@ def test_a_flood_of_wrong_callbacks_is_measured_beside_a_run():
     assert found["complaints in both logs"] == "none"
 
 
+@pytest.mark.long
 def test_the_lateness_of_finding_is_measured(monkeypatch):
     monkeypatch.setitem(webhooks.SCENARIO, "takes", {"default": [0.5, 1.0]})
 
@@ -51,6 +57,7 @@ def test_the_lateness_of_finding_is_measured(monkeypatch):
     ]
 
 
+@pytest.mark.long
 def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
     found = dict(polling.measure(20, 1))
 

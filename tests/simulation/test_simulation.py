@@ -77,6 +77,13 @@ def test_no_history_breaks_a_rule_and_all_together_come_upon_what_they_are_meant
         assert not missing
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(LAST, LAST + 400, 20))
+def test_no_history_of_many_more_breaks_a_rule(first):
+    for seed in range(first, first + 20):
+        come_upon(seed)
+
+
 def come_upon(seed):
     """What a history came upon; it may break no rule."""
     outcome = run_seed(seed)

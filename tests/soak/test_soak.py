@@ -1,4 +1,4 @@
-"""The soak, small: `make soak` is the same with 1,000 rows and 25 kills, and on a cluster. docs/explanation/soak.md."""
+"""The soak, small, in `make test-long`: `make soak` is the same with 1,000 rows and 25 kills, and on a cluster. docs/explanation/soak.md."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from tests.soak.judge import Findings, Look, after_the_kills, books, in_the_end
 from tests.soak.work import Batch
 
 
+@pytest.mark.long
 def test_killed_again_and_again_it_pays_nothing_twice_unasked_and_stores_all_in_the_end(tmp_path):
     found = local.soak(tmp_path / "small", rows=60, kills=3, seed=7)
 
     assert not found.faults, found.table()
 
 
+@pytest.mark.long
 def test_in_a_backlog_of_ten_thousand_the_images_about_to_expire_go_first(tmp_path):
     found = order.show_order(tmp_path, images=10_000, seed=7)
 
     assert not found.faults, found.table()
 
 
+@pytest.mark.long
 def test_every_image_is_stored_whole_through_a_cdn_and_a_bucket_that_fail_in_a_tenth_of_each_way(tmp_path):
     found = copying.soak_faults(tmp_path, rows=40, seed=7)
 
     assert not found.faults, found.table()
 
 
+@pytest.mark.long
 def test_a_bucket_that_is_away_stops_submits_and_loses_nothing(tmp_path):
     found = copying.soak_away(tmp_path, rows=30, seed=7, away=0.0, lives=600.0)
 
     assert not found.faults, found.table()
 
 
+@pytest.mark.long
 def test_killed_while_it_copies_it_writes_nothing_twice_and_loses_nothing(tmp_path):
     found = copying.soak_killed(tmp_path, rows=60, kills=2, seed=7)
 

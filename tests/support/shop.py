@@ -25,6 +25,7 @@ from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import NewBatch, Row
 from jobs.states import JobState
 from providers.types import Kind, Link, Request
+from tests.support.ledger_files import new_ledger
 
 PIXELS = (64, 48)
 
@@ -48,7 +49,7 @@ def a_row(position, key, **changes):
 def open_shop(folder, dest):
     """A ledger: lamp has two images, vase was refused, sofa is unknown, rug was skipped, desk waits."""
     now = time.time()
-    ledger = open_ledger(f"sqlite:///{folder / 'lightfast.db'}")
+    ledger = open_ledger(new_ledger(folder / "lightfast.db"))
     ledger.accounts.sync([AccountLimits(name="main", provider="maxapi.io", submits_per_second=50.0)])
     rows = [
         a_row(0, "lamp", n=2),

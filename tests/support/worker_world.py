@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from jobs.ledger.batches.values import NewBatch, Row
 from jobs.settings.model import AccountSettings, Settings
 from providers.types import Call, Request, Response
+from tests.support.ledger_files import new_ledger
 from tests.support.virtual_time import clock_here
 from worker.http.client import Download, Exchange, FetchError, File
 from worker.runtime.limits import limits_of
@@ -137,6 +138,8 @@ async def close_all() -> None:
 
 
 def world(tmp_path: Path, http: Provider, *, timings: Timings | None = None, **changes: Any) -> Services:
+    if not (file := tmp_path / "ledger.db").exists():
+        new_ledger(file)
     services = build(settings(tmp_path, **changes), clock=clock_here(), timings=timings)
     services.ledger.accounts.sync(limits_of(services.settings))
     _opened.append(dataclasses.replace(services, http=http))  # type: ignore[arg-type]

@@ -12,15 +12,13 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.errors import BadInput
-from jobs.ledger import open_ledger
+from tests.support.ledger_files import new_ledger
 from tests.support.lived_ledger import live
 
 
 @pytest.fixture(autouse=True)
 def ledger(tmp_path):
-    opened = open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")
-    live(opened)
-    opened.close()
+    new_ledger(tmp_path / "lightfast.db", live)
 
 
 def call(*words):

@@ -19,6 +19,7 @@ from jobs.planning.planner import PlanOptions
 from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.types import Link
+from tests.support.ledger_files import new_ledger
 
 NOW = 1_800_000_000.0
 MAIN = AccountLimits(name="main", provider="maxapi.io", submits_per_second=5.0, max_in_flight=10)
@@ -248,8 +249,8 @@ def test_resuming_after_any_prefix_comes_to_the_same_plan(tmp_path_factory, prom
         return [(r.position, r.line, r.key, r.request, r.provider, r.carried) for r in ledger.reports.results("spring")]
 
     with (
-        contextlib.closing(open_ledger(f"sqlite:///{folder}/whole.db")) as whole,
-        contextlib.closing(open_ledger(f"sqlite:///{folder}/parts.db")) as parts,
+        contextlib.closing(open_ledger(new_ledger(folder / "whole.db"))) as whole,
+        contextlib.closing(open_ledger(new_ledger(folder / "parts.db"))) as parts,
     ):
         assert end(parts, max(1, min(cut, len(lines))), len(lines)) == end(whole, len(lines))
 

@@ -10,6 +10,8 @@ from worker.recovery.adoption import look
 from worker.storage.disk import DiskStore
 from worker.storage.ownership_mark import claim_destination
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def folder(tmp_path):

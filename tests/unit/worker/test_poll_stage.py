@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +25,8 @@ from worker.stages.copy import copy
 from worker.stages.delivered_images import LONGEST_LIFE, made_of
 from worker.stages.hint import look_into
 from worker.stages.poll import is_forgotten, poll
+
+pytestmark = pytest.mark.virtual_time
 
 TIMINGS = Timings()
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
@@ -223,9 +224,9 @@ async def test_a_bug_in_reading_delays_the_answer_and_does_not_lose_it(tmp_path)
     assert next_poll(services) > 50
 
 
-def said_before(due, doubt, *, ago: float, answers: int):
+def said_before(services, due, doubt, *, ago: float, answers: int):
     """The poll as it is due once its task was said to be so for a while."""
-    return dataclasses.replace(due, doubted=Doubted(code=doubt, since=time.time() - ago, answers=answers))
+    return dataclasses.replace(due, doubted=Doubted(code=doubt, since=services.clock.now() - ago, answers=answers))
 
 
 async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again_once_that_is_believed(tmp_path):
@@ -236,7 +237,7 @@ async def test_fewer_images_than_asked_leave_their_slots_to_be_filled_again_once
 
     await poll(services, first)
     asked_on = services.ledger.reports.progress("b")
-    await poll(services, said_before(dataclasses.replace(first, came=3), Doubt.SHORT, ago=60.0, answers=3))
+    await poll(services, said_before(services, dataclasses.replace(first, came=3), Doubt.SHORT, ago=60.0, answers=3))
 
     progress = services.ledger.reports.progress("b")
     assert (asked_on.images_generated, asked_on.images_in_flight, asked_on.jobs) == (3, 1, {JobState.WORKING: 1})
@@ -404,10 +405,10 @@ async def test_a_task_called_done_without_an_image_for_minutes_counts_as_charged
     services = world(tmp_path, Provider(on_poll=lambda _: empty))
     first = await accepted(services, tmp_path, n=2)
 
-    await poll(services, said_before(first, Doubt.EMPTY, ago=290.0, answers=9))
-    await poll(services, said_before(first, Doubt.EMPTY, ago=400.0, answers=2))
+    await poll(services, said_before(services, first, Doubt.EMPTY, ago=290.0, answers=9))
+    await poll(services, said_before(services, first, Doubt.EMPTY, ago=400.0, answers=2))
     assert jobs(services) == {JobState.WORKING: 1}  # neither often nor long alone is enough
-    await poll(services, said_before(first, Doubt.EMPTY, ago=300.0, answers=4))
+    await poll(services, said_before(services, first, Doubt.EMPTY, ago=300.0, answers=4))
 
     (entry,) = services.ledger.reports.money()
     assert (entry.money.undelivered, entry.money.charged, entry.money.in_flight) == (2 * PRICE, 2 * PRICE, 0)
@@ -444,10 +445,11 @@ async def test_a_task_whose_answers_write_its_id_without_the_prefix_is_ours(tmp_
 
 async def test_a_hint_is_not_refuted_by_an_answer_about_another_task(tmp_path):
     echo = {"prompt": "lamp 0", "model": "gpt-image-2/text-to-image", "n": 1}
-    told = {"status": "PROCESSING", "created_at": datetime.now(UTC).isoformat(), "input": echo}
     answers = iter(["another", "lost"])
-    said = Provider(on_poll=lambda _: answer({"code": 0, "data": {**told, "taskId": next(answers)}}))
-    services = world(tmp_path, said)
+    services = world(tmp_path, provider := Provider())
+    begun = datetime.fromtimestamp(services.clock.now(), UTC).isoformat()
+    told = {"status": "PROCESSING", "created_at": begun, "input": echo}
+    provider.on_poll = lambda _: answer({"code": 0, "data": {**told, "taskId": next(answers)}})
     stock(services, tmp_path, [row(0)])
     ledger, now = services.ledger, services.clock.now()
     (intent,) = ledger.claims.submits("main", now, lease=900.0).intents

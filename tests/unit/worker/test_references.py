@@ -24,6 +24,8 @@ from worker.images.sidecar import _without_secrets
 from worker.references import Files, bring
 from worker.storage.opening import open_store
 
+pytestmark = pytest.mark.virtual_time
+
 EVERYONE = frozenset(PROVIDERS)
 
 

@@ -17,6 +17,8 @@ from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
 from worker.stages.submit import ClaimedSubmit, submit
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 async def _closed():

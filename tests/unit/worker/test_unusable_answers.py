@@ -8,6 +8,8 @@ import pytest
 from providers.registry import DIALECTS
 from providers.types import Accepted, Ambiguous, Response
 
+pytestmark = pytest.mark.virtual_time
+
 BASE = "https://api.test/base"
 SHAPES = {
     "maxapi.io": lambda task: {"code": 0, "data": {"taskId": task}},

@@ -14,6 +14,8 @@ from tests.support.worker_world import Provider, close_all, row, stock, world
 from worker.recovery.verification import copy_now
 from worker.storage.destinations import Destinations
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 async def _closed():
