@@ -65,8 +65,8 @@ def test_resume_after_restore_is_the_word_that_submits_wait_for(postgres_ledger_
     ledger.close()
 
 
-def test_tables_of_another_program_are_not_taken_for_a_ledgers(sqlite_ledger_url, postgres_url):
-    for url in (sqlite_ledger_url, postgres_url.replace("postgresql://", "postgresql+psycopg://")):
+def test_tables_of_another_program_are_not_taken_for_a_ledgers(tmp_path, postgres_url):
+    for url in (f"sqlite:///{tmp_path}/theirs.db", postgres_url.replace("postgresql://", "postgresql+psycopg://")):
         with contextlib.closing(create_engine(url, poolclass=NullPool).connect()) as theirs:
             theirs.execute(text("CREATE TABLE jobs (salary INTEGER)"))
             theirs.commit()

@@ -1,4 +1,4 @@
-"""The soak, small, in `make test-long`: `make soak` is the same with 1,000 rows and 25 kills, and on a cluster. docs/explanation/soak.md."""
+"""The soak, small, in `make test-long`: `make soak` has 1,000 rows and 25 kills, and a cluster. See soak.md."""
 
 from __future__ import annotations
 
