@@ -13,9 +13,9 @@ from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_session, show_json
 from cli.flow.settings import sandbox_mark
 from cli.output.commands import command
+from cli.output.sentences import out_of_manifest
 from jobs.errors import BadInput
 from jobs.formatting import count
-from jobs.results.progress import out_of_manifest
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch

@@ -17,23 +17,20 @@ from cli.output.accounts import day_line, state_of
 from cli.output.commands import command
 from cli.output.documents import BatchFigures, progress_document, read_figures, risk_document
 from cli.output.retries import misshapen, moderated, retried
+from cli.output.sentences import day_budget_line, out_of_manifest, trouble_line, unwritable_line
 from cli.output.stuck import stuck_lines
 from cli.output.wording import aligned, shorten
 from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.progress import (
     counted_by,
-    day_budget_line,
     images_per_second,
     images_to_come,
-    out_of_manifest,
     rows_going_on,
     rows_in_need,
     seconds_left,
     spent,
     state_of_batch,
-    trouble_line,
-    unwritable_line,
 )
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 

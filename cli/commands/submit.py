@@ -107,10 +107,12 @@ def _watch(
 
     screen = open_screen(quiet=quiet or json, sandbox=session.settings.is_sandbox)
     try:
-        ending = Watch(ledger=session.ledger, name=name, limits=limits, screen=screen).until_it_ends()
+        watched = Watch(ledger=session.ledger, name=name, limits=limits, screen=screen)
+        ending = watched.until_it_ends()
+        message = watched.message(ending)
     finally:
         screen.close()
-    ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=None, command=as_)
+    ended = RunOutcome(ending=ending, message=message, code=exit_code(ending, limits), seconds=None, command=as_)
     tell(ended, session.ledger, OutputMode(json=json, quiet=quiet))
     return ended.code
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli.flow.session import note
+from jobs.formatting import money
 from worker.runtime.budgets import Differing, differing
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ def unkept(settings: Settings, ledger: Ledger, now: float) -> Iterator[str]:
         return
     for one in differing(settings, ledger, now):
         if one.here is not None:
-            yield f"{one}. {_what_helps(one)}"
+            yield f"{_told(one)}. {_what_helps(one)}"
+
+
+def _told(one: Differing) -> str:
+    whose = f"account {one.account}" if one.account else "all accounts together"
+    here, kept = ("none" if micros is None else money(micros) for micros in (one.here, one.kept))
+    return f"daily_budget of {whose}: {here} in these settings, {kept} is what workers keep"
 
 
 def _what_helps(one: Differing) -> str:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from cli.flow.options import WorkLimits
 from cli.flow.session import show, show_json
-from cli.output import copy_stops, events, wording
+from cli.output import copy_stops, endings, events, wording
 from cli.output.commands import command
 from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import misshapen, moderated, retried
+from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
-from jobs.results.progress import counted_by, next_try_line, out_of_manifest, spent
+from jobs.results.progress import counted_by, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.runtime import telemetry
@@ -55,7 +56,8 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
         screen.close()
-    ended = RunOutcome(ending=ending, code=exit_code(ending, limits), seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    ended = RunOutcome(ending=ending, message=endings.message(ending), code=exit_code(ending, limits), seconds=seconds)
     tell(ended, ledger, mode)
     return ended.code
 
@@ -153,6 +155,7 @@ class RunOutcome:
 
     ending: RunEnding
     code: int
+    message: str  # why it ended
     seconds: float | None  # that it took; None: it was others' work, and only watched
     command: str = "run"
 
@@ -183,7 +186,7 @@ def _headline(ended: RunOutcome) -> str:
         if not needy:
             return f"{name}: ended, {formatting.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished{took}, {formatting.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
-    return f"{name}: {ended.ending.message or f'stopped ({ended.ending.reason})'}"
+    return f"{name}: {ended.message}"
 
 
 def _all_done(progress: Progress) -> str:
@@ -318,7 +321,7 @@ def document(ended: RunOutcome, ledger: Ledger) -> dict[str, object]:
         "command": ended.command,
         "exit_code": ended.code,
         "reason": ended.ending.reason.value,
-        "message": ended.ending.message,
+        "message": ended.message,
         "seconds": None if ended.seconds is None else round(ended.seconds, 1),
         "cut_off": {"submits": ended.ending.unknown, "usd": formatting.usd(ended.ending.money)},
         **progress_document(figures),

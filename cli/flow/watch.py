@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from cli.flow.options import WorkLimits
 from cli.flow.session import NOBODY
+from cli.output.endings import why
 from cli.output.progress import Screen, troubles
 from jobs.policy.liveness import SEEN_WITHIN
 from worker.local.completion import Reason, RunState, finished, is_over
-from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, RunEnding, told
+from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, RunEnding
 from worker.local.stall import StallDetector
 
 if TYPE_CHECKING:
@@ -68,15 +69,15 @@ class Watch:
 
     def _ending(self, reason: Reason, standing: RunState) -> RunEnding:
         code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
-        return RunEnding(
-            exit_code=code, reason=reason, message=self._told(reason, standing), progress=standing.progress
-        )
+        return RunEnding(exit_code=code, reason=reason, standing=standing)
 
-    def _told(self, reason: Reason, standing: RunState) -> str:
+    def message(self, ending: RunEnding) -> str:
+        """Why the watching ended, in words."""
+        reason, standing = ending.reason, ending.standing
         if reason is Reason.INTERRUPTED:
             return f"no longer watched; {self._who()}"
         if reason is not Reason.NOTHING_MOVES:
-            return told(reason, standing)
+            return why(reason, standing)
         held_up = "; ".join(troubles(standing.progress, standing.accounts))
         return held_up or f"nothing moves; {self._who() if self.ledger.is_sqlite else 'is a worker there?'}"
 

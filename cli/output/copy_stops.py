@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli.output.commands import command
-from jobs.results.progress import failing_line, next_try_line
+from cli.output.sentences import failing_line, next_try_line
 
 if TYPE_CHECKING:
     from jobs.ledger.claims.values import Failing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli.output.commands import command
+from cli.output.sentences import stop_line
 from jobs.formatting import utc
-from jobs.results.progress import stop_line
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.worker_values import EmergencyStop

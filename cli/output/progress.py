@@ -11,21 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli.output import copy_stops, emergency_stop, wording
+from cli.output.sentences import day_budget_line, failing_line, next_try_line, trouble_line, unwritable_line
 from jobs import formatting
 from jobs.errors import MOVED
-from jobs.results.progress import (
-    day_budget_line,
-    failing_line,
-    images_failing,
-    images_per_second,
-    images_to_come,
-    next_try_line,
-    resting,
-    seconds_left,
-    spent,
-    trouble_line,
-    unwritable_line,
-)
+from jobs.results.progress import images_failing, images_per_second, images_to_come, resting, seconds_left, spent
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:

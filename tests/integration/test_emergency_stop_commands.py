@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cli.flow import emergency_stop
+from cli.output.endings import message
 from jobs.ledger import open_ledger
 from jobs.results.progress import images_to_come, seconds_left
 from jobs.states import JobState
@@ -142,7 +143,7 @@ async def test_a_run_that_is_stopped_stores_what_is_paid_and_ends_with_4_after_m
     ending = await run_batch(services, "b", max_stall=0.0, on_progress=lambda progress, _: seen.append(progress))
 
     assert (ending.exit_code, ending.reason) == (4, Reason.ALL_PAUSED)
-    assert ending.message.startswith("all submits are stopped since ")
+    assert message(ending).startswith("all submits are stopped since ")
     sent = sum(provider.submits.values())
     assert ending.progress.images_stored == sent < 40
     assert ending.progress.jobs[JobState.READY] == 40 - sent

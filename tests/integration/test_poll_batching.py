@@ -7,6 +7,7 @@ import dataclasses
 import orjson
 import pytest
 
+from cli.output.endings import message
 from jobs.facts import SubmitAccepted
 from jobs.states import JobState
 from providers.registry import MANY_TASKS
@@ -251,7 +252,7 @@ async def made(tmp_path, sandbox, how):
     stock(services, tmp_path, rows)
     try:
         ending = await run_batch(services, "b", max_stall=20.0)
-        assert ending.exit_code == 0, ending.message
+        assert ending.exit_code == 0, message(ending)
         assert services.ledger.reports.progress("b").images_stored == 60
         return sandbox.stats()["providers"]["apimaster"]["polls"], services.poll_batching.most("main")
     finally:

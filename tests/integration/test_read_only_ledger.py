@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
+from cli.output.endings import message
 from jobs.facts import AccountPaused, MadeImage, TaskSucceeded
 from jobs.ledger import is_away, is_read_only, open_ledger
 from jobs.ledger.database import engine
@@ -204,7 +205,7 @@ async def test_a_run_on_a_ledger_that_stays_read_only_ends_with_4_after_max_stal
     ending, _ = await run_through(running, look, max_stall=0.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.LEDGER_TAKES_NO_WRITES)
-    assert "the ledger is read-only" in ending.message
+    assert "the ledger is read-only" in message(ending)
     server.let_new_sessions_write()
     with contextlib.closing(open_ledger(server.url)) as ledger:
         assert not ledger.unknowns.all(), "what was answered waits in the rescue file"

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
+from cli.output.endings import why
 from jobs.errors import LightfastError
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
 from jobs.ledger import open_ledger
@@ -26,7 +27,6 @@ from tests.support.overlap_world import MAIN, NOW, World, finish, rows
 from tests.support.shop import call, document, open_shop
 from tests.support.worker_world import Provider, close_all, png, row, stock, world
 from worker.local.completion import Reason, RunState
-from worker.local.run import told
 from worker.stages.copy import copy
 
 
@@ -355,7 +355,7 @@ async def test_a_run_that_waits_for_anothers_row_does_not_call_its_image_paid(tm
     await copy(services, due(services)[0])
 
     progress = services.ledger.reports.progress("c", now)
-    said = told(Reason.NOTHING_STORED, RunState(progress=progress, accounts=[], now=now))
+    said = why(Reason.NOTHING_STORED, RunState(progress=progress, accounts=[], now=now))
 
     assert said.startswith("1 image to be taken from other rows: the same request is being made for another row")
     assert "paid image" not in said

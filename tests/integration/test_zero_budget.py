@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.flow import budgets
 from cli.flow.options import RunOptions, read_limits
 from cli.main import app
+from cli.output.endings import message
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.settings.sources import load_settings
@@ -68,7 +69,7 @@ async def test_under_a_daily_budget_of_zero_nothing_is_sent_and_the_run_says_so(
     ending = await run_batch(services, "b", max_stall=0.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.DAY_BUDGET_USED)
-    assert "is $0.00: nothing may be spent" in ending.message
+    assert "is $0.00: nothing may be spent" in message(ending)
     assert not services.http.submits
 
 

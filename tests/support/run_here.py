@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from cli.output.endings import message
 from jobs.policy import retry
 from tests.support.worker_world import row, settings, stock
 from worker.local.run import RunEnding, StopSignal, run_batch
@@ -51,5 +52,5 @@ if __name__ == "__main__":
     for name, seconds in json.loads(os.environ.get("TEST_RESTS", "{}")).items():
         setattr(retry, name, seconds)
     ending = asyncio.run(run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))
-    sys.stderr.write(f"{ending.message}\n")
+    sys.stderr.write(f"{message(ending)}\n")
     sys.exit(ending.exit_code)

@@ -9,21 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.errors import MOVED
-from jobs.formatting import count, listed, money
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
-from jobs.policy.reuse import REUSE_WAITS
-from jobs.results.progress import (
-    day_budget_line,
-    failing_line,
-    resting,
-    rows_in_need,
-    stop_line,
-    trouble_line,
-    unwritable_line,
-)
 from worker.lanes import maintenance
 from worker.lanes.liveness import show_life, watch_health
 from worker.lanes.worker import Drained, Worker, lanes_of
@@ -53,10 +41,15 @@ class RunEnding:
 
     exit_code: int
     reason: Reason
-    message: str
-    progress: Progress
+    standing: RunState  # how everything stood then
     unknown: int = 0  # submits cut off without an answer
     money: int = 0  # micro-dollars they may have cost
+    rescued: int = 0  # answers in a rescue file, to be recorded at the next start
+
+    @property
+    def progress(self) -> Progress:
+        """The batch, counted at the end."""
+        return self.standing.progress
 
 
 async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
@@ -219,7 +212,7 @@ def _unwritable(services: Services) -> str | None:
     return services.writes.problem or (None if services.recorder.healthy else "takes no records")
 
 
-# -- what is said at the end ---------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained) -> RunEnding:
@@ -232,97 +225,8 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
     return RunEnding(
         exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
         reason=reason,
-        message=_message(reason, standing, drained),
-        progress=progress,
+        standing=standing,
         unknown=drained.unknown,
         money=drained.money,
+        rescued=drained.rescued,
     )
-
-
-def told(reason: Reason, standing: RunState) -> str:
-    """Why it ended, in a sentence."""
-    return _MESSAGES[reason](standing)
-
-
-def _message(reason: Reason, standing: RunState, drained: Drained) -> str:
-    said = told(reason, standing)
-    if drained.unknown:
-        several = f"{drained.unknown:,} submits were cut off before their answers: their outcomes are unknown"
-        one = "1 submit was cut off before its answer: its outcome is unknown"
-        said += f" {one if drained.unknown == 1 else several}, at most {money(drained.money)}."
-    if drained.rescued:
-        facts = count(drained.rescued, "answer")
-        said += f" {facts} saved in a rescue file beside the ledger, to be recorded at the next start."
-    return said
-
-
-def _account_paused(standing: RunState) -> str:
-    paused = resting(standing.progress, standing.accounts, standing.now)
-    told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in paused)
-    return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
-
-
-def _budget_used(standing: RunState) -> str:
-    batch = standing.progress.batch
-    return f"the budget of this batch is used: {money(batch.charged)} of {money(batch.budget or 0)}."
-
-
-def _day_budget_used(standing: RunState) -> str:
-    return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
-
-
-def _all_paused(standing: RunState) -> str:
-    stop = standing.progress.stop  # None: lifted while the run ended
-    return f"{stop_line(stop)}." if stop else "all submits were stopped."
-
-
-def _rows_need_you(standing: RunState) -> str:
-    rows, stuck = rows_in_need(standing.progress), standing.progress.images_stuck
-    kept = f" {count(stuck, 'paid image')} of them cannot be stored without you." if stuck else ""
-    return f"finished, {count(rows, 'row')} need{'s' if rows == 1 else ''} you.{kept}"
-
-
-def _nothing_stored(standing: RunState) -> str:
-    progress = standing.progress
-    told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
-    if not progress.images_generated:
-        return f"{told}. Nothing of this batch waits to be copied; its rows wait, and nothing is paid for them."
-    return f"{told}. What is paid stays on record, and is copied by the same command when that is mended."
-
-
-def _not_copied(progress: Progress) -> str:
-    waits = progress.copy_errors.get(REUSE_WAITS, 0)
-    errors = {code: number for code, number in progress.copy_errors.items() if code != REUSE_WAITS}
-    told = []
-    if paid := progress.images_generated - waits:
-        told.append(f"{count(paid, 'paid image')} cannot be copied: {listed(errors)}")
-    if waits:
-        told.append(f"{count(waits, 'image')} to be taken from other rows: {progress.copy_words[REUSE_WAITS]}")
-    return "; ".join(told)
-
-
-def _bucket_refuses(standing: RunState) -> str:
-    told = "; ".join(trouble_line(trouble) for trouble in standing.progress.troubles)
-    return f"{told}. {count(standing.progress.images_generated, 'paid image')} to be copied."
-
-
-_MESSAGES: dict[Reason, Callable[[RunState], str]] = {
-    Reason.DONE: lambda _: "finished.",
-    Reason.ROWS_NEED_YOU: _rows_need_you,
-    Reason.ACCOUNT_PAUSED: _account_paused,
-    Reason.BUDGET_USED: _budget_used,
-    Reason.DAY_BUDGET_USED: _day_budget_used,
-    Reason.BUCKET_REFUSES: _bucket_refuses,
-    Reason.NOTHING_STORED: _nothing_stored,
-    Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",
-    Reason.ALL_PAUSED: _all_paused,
-    Reason.BATCH_PAUSED: lambda standing: f"the batch is paused: {standing.progress.batch.reason or 'on your word'}.",
-    Reason.NOTHING_MOVES: lambda _: "nothing has moved for long; what is accepted goes on at the provider.",
-    Reason.LEDGER_TAKES_NO_WRITES: lambda standing: (
-        f"{unwritable_line(standing.progress.unwritable or 'took no writes')}."
-    ),
-    Reason.LEDGER_GONE: lambda _: "the ledger is gone.",
-    Reason.STOP_AFTER: lambda _: "stopped after the time you gave; what is accepted goes on at the provider.",
-    Reason.INTERRUPTED: lambda _: "stopped; what is accepted goes on at the provider.",
-    Reason.TERMINATED: lambda _: "stopped; what is accepted goes on at the provider.",
-}

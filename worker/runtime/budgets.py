@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.formatting import money
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -21,10 +20,6 @@ class Differing:
     here: int | None
     kept: int | None
 
-    def __str__(self) -> str:
-        whose = f"account {self.account}" if self.account else "all accounts together"
-        return f"daily_budget of {whose}: {_usd(self.here)} in these settings, {_usd(self.kept)} is what workers keep"
-
 
 def differing(settings: Settings, ledger: Ledger, now: float) -> list[Differing]:
     """Every daily budget that differs; none where no process has told the ledger of its settings yet."""
@@ -39,7 +34,3 @@ def differing(settings: Settings, ledger: Ledger, now: float) -> list[Differing]
         for whose, budget in here.items()
         if budget != kept.get(whose) and (whose is None or whose in known or budget is not None)
     ]
-
-
-def _usd(micros: int | None) -> str:
-    return "none" if micros is None else money(micros)

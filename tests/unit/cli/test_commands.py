@@ -21,7 +21,7 @@ from jobs.ledger.reports.values import StuckImage
 from jobs.states import JobState
 from tests.support.shop import call, open_shop
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import Reason
+from worker.local.completion import Reason, RunState
 from worker.local.run import RunEnding
 
 ODD = "it's 50% off; -x $HOME `ls`"
@@ -82,8 +82,8 @@ def test_what_a_run_names_at_its_end_can_be_pasted():
 
 
 def _summary(counted, reason):
-    ending = RunEnding(exit_code=4, reason=reason, message="why.", progress=counted)
-    return (line for line, _ in summary(RunOutcome(ending=ending, code=4, seconds=1.0)))
+    ending = RunEnding(exit_code=4, reason=reason, standing=RunState(progress=counted, accounts=(), now=0.0))
+    return (line for line, _ in summary(RunOutcome(ending=ending, message="why.", code=4, seconds=1.0)))
 
 
 def test_what_status_and_why_name_can_be_pasted(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from jobs.states import JobState, TroubleKind
 from tests.support import ROOT
 from tests.unit.cli.test_watch import BROKE, READY, account
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import Reason
+from worker.local.completion import Reason, RunState
 from worker.local.run import RunEnding
 
 PAGE = (ROOT / "docs" / "reference" / "json.md").read_text()
@@ -77,8 +77,8 @@ def fields_of(value, name=""):
 
 
 def ended(counted):
-    ending = RunEnding(exit_code=4, reason=Reason.ALL_PAUSED, message="stopped.", progress=counted)
-    return document(RunOutcome(ending=ending, code=4, seconds=3.0), Ledger())
+    ending = RunEnding(exit_code=4, reason=Reason.ALL_PAUSED, standing=RunState(progress=counted, accounts=(), now=0.0))
+    return document(RunOutcome(ending=ending, message="stopped.", code=4, seconds=3.0), Ledger())
 
 
 def test_the_page_names_exactly_the_fields_that_there_are():

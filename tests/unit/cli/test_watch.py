@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import NamedTuple
 
 import pytest
 
@@ -17,6 +18,7 @@ from jobs.ledger.claims.values import Failing
 from jobs.states import JobState
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.completion import STUCK_AFTER, Reason
+from worker.local.run import RunEnding
 
 BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}
 READY = progress(jobs={JobState.DONE: 3, JobState.READY: 5}, images_total=8, images_stored=3, images_ready=5)
@@ -98,7 +100,16 @@ def clock(monkeypatch):
 
 def watch(ledger, max_stall=60.0):
     screen = PlainScreen(now=lambda: 0.0)
-    return Watch(ledger=ledger, name="b", limits=WorkLimits(max_stall=max_stall), screen=screen).until_it_ends()
+    watched = Watch(ledger=ledger, name="b", limits=WorkLimits(max_stall=max_stall), screen=screen)
+    ending = watched.until_it_ends()
+    return Ended(ending, ending.exit_code, ending.reason, watched.message(ending))
+
+
+class Ended(NamedTuple):
+    ending: RunEnding
+    exit_code: int
+    reason: Reason
+    message: str
 
 
 def test_probes_of_an_account_without_balance_are_no_headway(clock):
@@ -214,7 +225,7 @@ def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_w
     waits = progress(jobs={JobState.READY: 5}, images_total=5, images_stored=0, images_ready=5, failing=(blamed,))
 
     ending = watch(Told(waits))
-    tell(RunOutcome(ending=ending, code=4, seconds=None), Told(waits), OutputMode())
+    tell(RunOutcome(ending=ending.ending, message=ending.message, code=4, seconds=None), Told(waits), OutputMode())
     told = capsys.readouterr().out
 
     assert ending.reason is Reason.NOTHING_STORED

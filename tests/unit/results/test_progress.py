@@ -15,6 +15,7 @@ from jobs.results.progress import seconds_left
 from jobs.states import BatchState, JobState
 from tests.unit.cli.test_watch import account
 from tests.unit.results.test_contact_sheet import progress
+from worker.local.completion import RunState
 from worker.local.run import Reason, RunEnding
 
 
@@ -94,17 +95,21 @@ def test_a_line_a_minute_shows_that_the_program_lives_where_nothing_changes(caps
 def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
     counts = {"jobs": {JobState.READY: 3}, "remaining_money": 60_000, "sandbox": True}
-    ending = RunEnding(exit_code=4, reason=Reason.BUDGET_USED, message="", progress=progress(**counts))
+    ending = RunEnding(exit_code=4, reason=Reason.BUDGET_USED, standing=standing(**counts))
 
-    *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, code=4, seconds=3.0))
+    *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, message="", code=4, seconds=3.0))
 
     assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --budget 1.29 --sandbox"
     assert "then the same command goes on; 3 rows wait, at most $0.06" in last
 
 
+def standing(**changes):
+    return RunState(progress=progress(**changes), accounts=(), now=0.0)
+
+
 def lines_of(**changes):
-    ending = RunEnding(exit_code=3, reason=changes.pop("reason"), message="", progress=progress(**changes))
-    return [line for line, _ in summary(RunOutcome(ending=ending, code=3, seconds=3.0))]
+    ending = RunEnding(exit_code=3, reason=changes.pop("reason"), standing=standing(**changes))
+    return [line for line, _ in summary(RunOutcome(ending=ending, message="", code=3, seconds=3.0))]
 
 
 def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_pasted():
@@ -127,9 +132,9 @@ def test_a_run_that_is_stopped_tells_what_is_reserved():
 
 def test_rows_left_out_on_the_users_word_are_not_called_done():
     rows = {JobState.DONE: 1, JobState.INVALID: 1, JobState.SKIPPED: 2}
-    ending = RunEnding(exit_code=0, reason=Reason.DONE, message="", progress=progress(jobs=rows))
+    ending = RunEnding(exit_code=0, reason=Reason.DONE, standing=standing(jobs=rows))
 
-    headline, *_ = summary(RunOutcome(ending=ending, code=0, seconds=3.0))
+    headline, *_ = summary(RunOutcome(ending=ending, message="", code=0, seconds=3.0))
 
     assert headline[0] == "catalog: finished in 3 s, 1 row done, 1 bad left out, 2 skipped"
 

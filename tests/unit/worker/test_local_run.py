@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli.output.endings import message
 from jobs.errors import LedgerBusy, StoreError
 from jobs.states import BatchState, JobState
 from providers.types import MICROS
@@ -107,7 +108,7 @@ async def test_a_second_ctrl_c_quits_at_once_and_counts_what_became_unknown(tmp_
     assert ending.exit_code == 130
     assert (ending.unknown, ending.money) == (open_submits, open_submits * PRICE)
     assert len(services.ledger.unknowns.all()) == open_submits
-    assert f"${open_submits * 0.02:.2f}" in ending.message
+    assert f"${open_submits * 0.02:.2f}" in message(ending)
 
 
 async def test_sigterm_drains_within_its_seconds_however_often_it_comes(tmp_path):
@@ -140,7 +141,7 @@ async def test_an_empty_account_fails_nothing_and_ends_with_four(tmp_path):
     assert (ending.exit_code, ending.reason) == (4, Reason.ACCOUNT_PAUSED)
     assert ending.progress.jobs == {JobState.DONE: 3, JobState.READY: 5}
     assert provider.submits.total() == 4
-    assert "maxapi.io" in ending.message
+    assert "maxapi.io" in message(ending)
 
 
 async def test_a_used_budget_ends_with_four_and_is_never_crossed(tmp_path):
@@ -162,7 +163,7 @@ async def test_a_used_daily_budget_ends_with_four_and_says_when_it_begins_anew(t
 
     assert (ending.exit_code, ending.reason) == (4, Reason.DAY_BUDGET_USED)
     assert ending.progress.jobs == {JobState.DONE: 4, JobState.READY: 6}
-    assert "daily budget of account main is used, $0.08 of $0.09; it begins anew at 2" in ending.message
+    assert "daily budget of account main is used, $0.08 of $0.09; it begins anew at 2" in message(ending)
 
 
 async def test_a_run_that_may_wait_goes_on_by_itself_on_the_next_day(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cli.output.endings import message
 from jobs.errors import StoreError
 from jobs.states import JobState
 from tests.support.worker_world import Provider, close_all, png, row, stock, world
@@ -56,7 +57,7 @@ async def test_a_bucket_that_begins_to_lie_stops_submits_and_what_it_did_not_kee
     ending = await run_batch(services, "b", max_stall=3.0)
 
     assert (ending.exit_code, ending.reason) == (4, Reason.BUCKET_REFUSES)
-    assert VERIFICATION_FAILED in ending.message
+    assert VERIFICATION_FAILED in message(ending)
     assert provider.submits.total() < ROWS
     stored = {line.key for line in services.ledger.reports.results("b") if line.state is JobState.DONE}
     assert stored <= whole(tmp_path), "nothing that is not there counts as stored"

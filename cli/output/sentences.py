@@ -1,0 +1,71 @@
+"""What holds a batch up, in sentences that every screen shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.formatting import count, day_and_minute, day_and_time, money, time_of_day
+from jobs.states import TroubleKind
+
+if TYPE_CHECKING:
+    from jobs.ledger.accounts.values import DayLimit
+    from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
+    from jobs.ledger.claims.values import Failing
+    from jobs.ledger.reports.values import Progress
+
+
+def out_of_manifest(progress: Progress) -> str:
+    """Rows whose images are there, and which the newest manifest does not list any more."""
+    number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"
+    return f"{number} no longer in the manifest"
+
+
+def trouble_line(trouble: DestinationTrouble) -> str:
+    """Why nothing new is sent for a destination, since when, and who says so."""
+    what = "refuses writes" if trouble.kind is TroubleKind.REFUSES else "is copied to too slowly"
+    since = time_of_day(trouble.since)
+    return f"{trouble.dest} {what} since {since} ({trouble.code}: {trouble.message}; said by {trouble.said_by})"
+
+
+def failing_line(failing: Failing) -> str:
+    """What cannot be stored, since when and why: whose images, how many, what they cost."""
+    whose = f"account {failing.account} ({failing.provider})" if failing.account else ""
+    model = f"{failing.provider_model}" if failing.provider_model else ""
+    where = f"to {failing.dest}" if failing.dest else ""
+    which = " ".join(part for part in (whose, model, where) if part)
+    cost = money(failing.money) if failing.money else "price not known"
+    paid = f"{count(failing.images, 'paid image')} ({cost})"
+    since = time_of_day(failing.since)
+    return f"nothing of {which} can be stored since {since}: {paid} failed in a row ({failing.code}: {failing.message})"
+
+
+def next_try_line(failing: Failing) -> str:
+    """What goes on by itself where nothing can be stored: one paid submit, now and then."""
+    at = "at once"
+    if failing.next_try_at is not None:
+        at = f"from {day_and_time(failing.next_try_at)} on"
+    return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
+
+
+def unwritable_line(why: str) -> str:
+    """The ledger can be read and not written."""
+    return (
+        f"the ledger {why}. Nothing new is sent, polled or copied until it takes writes; answers to what was sent are "
+        "kept, and recorded then"
+    )
+
+
+def stop_line(stop: EmergencyStop) -> str:
+    """The emergency stop: since when, and by whom."""
+    who = f" by {stop.by}" if stop.by else ""
+    since = day_and_time(stop.since)
+    return f"all submits are stopped since {since}{who}, no batch pays for anything new"
+
+
+def day_budget_line(limit: DayLimit) -> str:
+    """Which daily budget is used, and when it begins anew."""
+    whose = f"of account {limit.account}" if limit.account else "of all accounts"
+    if not limit.budget:
+        return f"the daily budget {whose} is $0.00: nothing may be spent until daily_budget is raised or left out"
+    spent = f"{money(limit.spent)} of {money(limit.budget)}"
+    return f"the daily budget {whose} is used, {spent}; it begins anew at {day_and_minute(limit.again_at)}"
