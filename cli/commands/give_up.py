@@ -47,9 +47,10 @@ def give_up(
         if waiting:
             confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
         given_up = session.ledger.images.give_up([each.image_id for each in waiting], now)
-        _tell(session, batch, waiting, given_up, key)
+        lost = [each for each in waiting if each.image_id in given_up]
+        _tell(session, batch, waiting, len(lost), key)
     if json:
-        show_json({"batch": batch, "given_up": given_up, "lost_usd": usd(_price(waiting))})
+        show_json({"batch": batch, "given_up": len(lost), "lost_usd": usd(_price(lost))})
     return 0
 
 

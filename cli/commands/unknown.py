@@ -61,10 +61,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
             mark = session.settings.is_sandbox
             show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
             return 0
-        if resolve == "found" and not attempts and batch is not None and key is not None:
-            attempts = session.ledger.unknowns.given_up(batch, key)[
-                :1
-            ]  # several are alike: the same request, sent again
+        if resolve == "found" and batch is not None and key is not None:
+            attempts += session.ledger.unknowns.given_up(batch, key)
         if key is not None and not attempts:
             raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
         settled = _resolve(session, attempts, resolve, task_id, yes=yes)
@@ -200,15 +198,16 @@ def _resolve(
     if not attempts:
         note("Nothing to resolve: nothing is unknown.")
         return 0
-    if how == "found" and len(attempts) > 1:
-        raise BadInput(
-            f"--resolve found adopts one task; {len(attempts)} attempts are unknown. Name one: BATCH --key K."
-        )
     poll_path = None
     if how == "pay-again":
         _consent(session, attempts, yes=yes)
     if task_id is not None:
-        poll_path = _ask_about(session, attempts[0], task_id, yes=yes)
+        if len({(attempt.batch, attempt.key) for attempt in attempts}) > 1:
+            raise BadInput(
+                f"--resolve found adopts one task; {len(attempts)} attempts are unknown. Name one: BATCH --key K."
+            )
+        found, poll_path = _ask_about(session, attempts, task_id, yes=yes)
+        attempts = [found]
     now = time.time() + session.ledger.clock_offset()
     settled = session.ledger.unknowns.resolve(
         [attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path
@@ -217,19 +216,42 @@ def _resolve(
     return settled
 
 
-def _ask_about(session: LedgerSession, attempt: UnknownAttempt, task_id: str, *, yes: bool) -> str | None:
-    """Adopts nothing that the provider does not know; returns where it is asked about, if not at the usual place."""
+def _ask_about(
+    session: LedgerSession, attempts: list[UnknownAttempt], task_id: str, *, yes: bool
+) -> tuple[UnknownAttempt, str | None]:
+    """The attempt whose provider knows the task, and where it is asked about, if not at the usual place.
+
+    A row's attempts at one account are alike: the same request, sent again. The first is taken.
+
+    Raises:
+        BadInput: No provider knows the task.
+        LightfastError: A provider could not be asked, and `yes` is False.
+    """
     from worker.recovery.provider_task import ask, call_for
 
-    said = asyncio.run(ask(session.settings, attempt, task_id))
-    if isinstance(said, NotFound):
-        raise BadInput(f"--task-id {task_id}: {attempt.provider} knows no such task. Nothing was changed.")
-    if isinstance(said, Unreadable) and not yes:
-        raise LightfastError(
-            f"--task-id {task_id}: {attempt.provider} could not be asked about it: {said.message or said.code}. "
-            "Nothing was changed. --yes adopts it unasked."
-        )
-    return call_for(session.settings, attempt, task_id).path if attempt.edits else None
+    at_account: dict[str, UnknownAttempt] = {}
+    for attempt in attempts:
+        at_account.setdefault(attempt.account, attempt)
+    unasked: list[tuple[UnknownAttempt, Unreadable]] = []
+    chosen: UnknownAttempt | None = None
+    for attempt in at_account.values():
+        said = asyncio.run(ask(session.settings, attempt, task_id))
+        if isinstance(said, Unreadable):
+            unasked.append((attempt, said))
+        elif not isinstance(said, NotFound):
+            chosen = attempt
+            break
+    if chosen is None and not unasked:
+        providers = " and ".join(sorted({attempt.provider for attempt in attempts}))
+        raise BadInput(f"--task-id {task_id}: {providers} knows no such task. Nothing was changed.")
+    if chosen is None:
+        chosen, problem = unasked[0]
+        if not yes:
+            raise LightfastError(
+                f"--task-id {task_id}: {chosen.provider} could not be asked about it: "
+                f"{problem.message or problem.code}. Nothing was changed. --yes adopts it unasked."
+            )
+    return chosen, call_for(session.settings, chosen, task_id).path if chosen.edits else None
 
 
 def _consent(session: LedgerSession, attempts: list[UnknownAttempt], *, yes: bool) -> None:

@@ -19,6 +19,7 @@ from jobs.errors import BadInput, LightfastError
 from jobs.facts import (
     ImageDelayed,
     MadeImage,
+    SubmitUnclear,
     TaskSucceeded,
 )
 from jobs.ledger import open_ledger
@@ -26,7 +27,7 @@ from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.reports.values import Event
 from jobs.states import TroubleKind
-from providers.types import Link
+from providers.types import Link, NotFound, Running
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST
 from tests.support.shop import call, document, open_shop
@@ -354,6 +355,47 @@ def test_a_task_is_adopted_only_when_the_provider_knows_it(told, sandbox, monkey
 
     assert unasked.value.exit_code == 1
     assert document("why", "shop", "sofa")["status"] == "held"
+
+
+def test_a_task_found_is_taken_for_the_given_up_attempt_whose_provider_knows_it(tmp_path, monkeypatch):
+    both = [
+        stocked_ledger.account(name="old", provider="apimaster"),
+        stocked_ledger.account(name="main", provider="maxapi.io"),
+    ]
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/lightfast.db")) as ledger:
+        ledger.accounts.sync(both)
+        elsewhere = dataclasses.replace(stocked_ledger.row(0), provider="apimaster")
+        for name, row in (("old", elsewhere), ("main", stocked_ledger.row(0))):
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), [row], now=stocked_ledger.NOW)
+            (sent,) = ledger.claims.submits(name, stocked_ledger.NOW, lease=90).intents
+            unclear = {"at": stocked_ledger.NOW, "code": "outcome_unknown", "message": "cut"}
+            ledger.facts.record([SubmitUnclear(attempt_id=sent.attempt_id, **unclear)])
+            ledger.unknowns.resolve([sent.attempt_id], "pay-again", stocked_ledger.NOW)
+
+    async def ask(_settings, attempt, _task_id):
+        return NotFound(message="no such task") if attempt.account == "old" else Running(status="generating")
+
+    monkeypatch.setattr("worker.recovery.provider_task.ask", ask)
+
+    call("unknown", "spring", "--key", "k0", "--resolve", "found", "--task-id", "T-1")
+
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/lightfast.db")) as ledger:
+        (left,) = ledger.unknowns.given_up("spring", "k0")
+    assert left.account == "old"
+
+
+def test_give_up_counts_the_money_of_what_is_lost_and_not_of_what_is_copied_just_now(tmp_path):
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/lightfast.db")) as ledger:
+        now = time.time()
+        stocked_ledger.stock(ledger, stocked_ledger.rows(2))
+        for intent in ledger.claims.submits("main", now, lease=90).intents:
+            done = {"at": now, "images": (stocked_ledger.made(expires_at=now + 900),), "task_id": intent.key}
+            ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, **done)])
+        ledger.claims.copies(now, holder="me", lease=600, at_most=1)
+
+    told = document("give-up", "spring", "--key", "k0", "--key", "k1", "--yes")
+
+    assert (told["given_up"], told["lost_usd"]) == (1, 0.02)
 
 
 def test_accounts_are_shown_before_the_first_run(tmp_path, monkeypatch):

@@ -392,7 +392,7 @@ async def test_giving_up_a_copy_that_waits_loses_no_money(tmp_path):
         number = tx.execute(select(images.c.id).where(images.c.source_id.is_not(None))).scalar_one()
 
     assert image.reused
-    assert services.ledger.images.give_up([number], services.clock.now()) == 1
+    assert services.ledger.images.give_up([number], services.clock.now()) == {number}
     assert (only(services).state, only(services).error_code) == (JobState.FAILED, "reuse_gone")
     assert services.ledger.reports.progress("c").lost_money == 0
 

@@ -26,9 +26,10 @@ def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budge
     if missing := stranded(tx, declared):
         raise BadInput([told(each) for each in missing])
     # Locked in order before anything is written: an update of all takes them in any order.
-    known = {
-        row.name: row for row in tx.execute(select(accounts).order_by(accounts.c.id).with_for_update(key_share=True))
-    }
+    tx.execute(select(accounts.c.id).order_by(accounts.c.id).with_for_update(key_share=True))
+    for aside, name in _taken_up(tx, declared).items():
+        tx.execute(update(accounts).where(accounts.c.name == aside).values(name=name))
+    known = {row.name: row for row in tx.execute(select(accounts))}
     tx.execute(update(accounts).values(configured=False))
     for account in declared:
         _take_over(tx, known.get(account.name), account)
@@ -81,6 +82,22 @@ def _own_name(name: str, provider: str) -> str:
     return name.removesuffix(_aside("", provider))
 
 
+def _taken_up(tx: Connection, declared: Sequence[AccountLimits]) -> dict[str, str]:
+    """Accounts whose name went to another provider and that these settings name anew: the name aside, the new one.
+
+    A new name with the same provider and the same key is that account, so the work it left can be asked about again.
+    """
+    rows = tx.execute(select(accounts.c.name, accounts.c.provider, accounts.c.key_mark)).all()
+    left = {(row.provider, row.key_mark): row.name for row in rows if row.name != _own_name(row.name, row.provider)}
+    on_record = {row.name for row in rows}
+    found = {
+        left.pop((account.provider, account.key_mark), None): account.name
+        for account in declared
+        if account.key_mark is not None and account.name not in on_record
+    }
+    return {aside: name for aside, name in found.items() if aside is not None}
+
+
 _FIRST: Mapping[str, Any] = {
     "learnt_rate": adaptive_limits.FIRST_SUBMITS_PER_SECOND,
     "learnt_in_flight": adaptive_limits.FIRST_IN_FLIGHT,
@@ -101,6 +118,7 @@ def _ask_afresh(tx: Connection, account_id: int) -> None:
 def stranded(tx: Connection, declared: Sequence[AccountLimits]) -> list[Stranded]:
     """Accounts with paid work in progress that these settings no longer have, or have at another provider."""
     now_at = {account.name: account.provider for account in declared}
+    taken_up = _taken_up(tx, declared)
     open_ = or_(attempts.c.state.in_([literal_column("'submitting'"), literal_column("'running'")]), _POLLED)
     counted = (
         select(accounts.c.name, accounts.c.provider, func.count().label("tasks"), func.sum(attempts.c.reserved))
@@ -111,8 +129,8 @@ def stranded(tx: Connection, declared: Sequence[AccountLimits]) -> list[Stranded
     )
     return [
         Stranded(account=name, provider=provider, tasks=tasks, money=int(money or 0), now_at=now_at.get(name))
-        for name, provider, tasks, money in ((_own_name(row[0], row[1]), *row[1:]) for row in tx.execute(counted))
-        if now_at.get(name) != provider
+        for aside, provider, tasks, money in tx.execute(counted)
+        if aside not in taken_up and now_at.get(name := _own_name(aside, provider)) != provider
     ]
 
 
@@ -125,10 +143,11 @@ def told(missing: Stranded) -> str:
     variable = key_variable(provider)
     gone = "is no longer configured" if missing.now_at is None else f"is at {missing.now_at} now"
     open_ = f"{missing.tasks} open provider task{'' if missing.tasks == 1 else 's'} worth {money(missing.money)}"
+    also = "" if missing.now_at is None else f" Or give {provider} another name, with the key it had."
     return (
         f"account {name} ({provider}) {gone}, and has {open_}: paid for, and nobody would ask about them. "
         f'Put it back ([accounts.{name}] with provider "{provider}", or its key in {variable}) until they have ended; '
-        "a new account takes another name. Nothing was sent."
+        f"a new account takes another name.{also} Nothing was sent."
     )
 
 

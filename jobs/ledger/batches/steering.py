@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, true, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import batch_id_of
@@ -119,9 +119,7 @@ def _has_room() -> Any:
 
 
 def _open_again(tx: Connection, job_ids: list[int]) -> None:
-    lost = current_slots(job_ids) & (images.c.state == ImageState.LOST)
-    tx.execute(_keep_the_lost(lost))
-    tx.execute(_lost_aside(lost))
+    _empty_lost_slots(tx, job_ids)
     tx.execute(
         update(jobs)
         .where(jobs.c.id.in_(job_ids))
@@ -130,22 +128,18 @@ def _open_again(tx: Connection, job_ids: list[int]) -> None:
     derive_jobs(tx, job_ids)
 
 
-def _keep_the_lost(lost: Any) -> Any:
-    """What was lost stays on record beside its slot, with what it cost."""
-    kept = [column for column in images.c if column.name not in ("id", "surplus")]
-    return insert(images).from_select([*kept, images.c.surplus], select(*kept, true()).where(lost))
+def _empty_lost_slots(tx: Connection, job_ids: list[int]) -> None:
+    """Makes a new image, missing, for each slot whose image is lost.
 
-
-def _lost_aside(lost: Any) -> Any:
-    """A lost image's slot is missing again."""
-    return (
-        update(images)
-        .where(lost)
-        .values(
-            state=ImageState.MISSING.value, attempt_id=None, url=None, spool=None, object_path=None, sha256=None,
-            expires_at=None, next_copy_at=None, tries=0, cost=None, error_code=None, message=None,
-        )
-    )  # fmt: skip
+    The lost image stays on record beside it under its own id, with what it cost. A copy of it may still be under way
+    and be reported by that id: it must not be taken for a copy of what is bought now.
+    """
+    of_slot = (images.c.batch_id, images.c.job_id, images.c.revision, images.c.slot)
+    lost = current_slots(job_ids) & (images.c.state == ImageState.LOST)
+    slots = [dict(row) for row in tx.execute(select(*of_slot).where(lost)).mappings()]
+    if slots:
+        tx.execute(update(images).where(lost).values(surplus=True))
+        tx.execute(insert(images), [{**slot, "state": ImageState.MISSING.value} for slot in slots])
 
 
 def cancel(tx: Connection, name: str) -> int:

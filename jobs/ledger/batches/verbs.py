@@ -208,8 +208,11 @@ class ImageVerbs:
         """The paid images of these rows that are not stored yet."""
         return self._database.read(verification.awaited, name, keys, now)
 
-    def give_up(self, image_ids: Sequence[int], now: float) -> int:
-        """Paid images that cannot be had are lost on a person's word; returns how many. One that comes late counts."""
+    def give_up(self, image_ids: Sequence[int], now: float) -> set[int]:
+        """Paid images that cannot be had are lost on a person's word, but for those that are being copied just now.
+
+        Returns the ids of those that are lost. One that is stored late all the same counts as stored.
+        """
         return self._database.write(verification.give_up, image_ids, now)
 
     def states(self, image_ids: Sequence[int]) -> Counter[ImageState]:

@@ -112,8 +112,8 @@ def _as_awaited(row: Any, now: float) -> AwaitedImage:
     )
 
 
-def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
-    """Paid images are lost on a person's word, but for those that are being copied just now. Returns how many."""
+def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> set[int]:
+    """Paid images are lost on a person's word, but for those that are being copied just now. Returns which."""
     free = images.c.lease_until.is_(None) | (images.c.lease_until <= now)
     wanted = select(images, attempts.c.id.label("of_attempt"))
     wanted = wanted.select_from(images.outerjoin(attempts, attempts.c.id == images.c.attempt_id))
@@ -122,7 +122,7 @@ def give_up(tx: Connection, image_ids: Sequence[int], now: float) -> int:
     ).all()
     record(tx, [_lost(row, now) for row in rows])
     write_events(tx, [job_event(GIVEN_UP, row.batch_id, row.job_id, now, {"image": row.slot}) for row in rows])
-    return len(rows)
+    return {row.id for row in rows}
 
 
 def _lost(row: Any, now: float) -> ImageLost | ReuseGone:

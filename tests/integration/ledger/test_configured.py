@@ -113,6 +113,28 @@ def test_what_is_found_at_the_provider_a_name_has_left_stops_the_start_until_it_
     assert [due.task_id for due in ledger.claims.polls("main", NOW, lease=1)[0]] == ["seen"]
 
 
+def test_work_found_where_a_name_was_before_goes_on_under_a_new_name_with_its_key_while_the_name_has_work_too(ledger):
+    before = stocked_ledger.account(key_mark="first")
+    now = stocked_ledger.account(provider="apimaster", key_mark="second")
+    elsewhere = [dataclasses.replace(row, provider="apimaster") for row in stocked_ledger.rows(1, first=5)]
+    stocked_ledger.stock(ledger, [*stocked_ledger.rows(1), *elsewhere], limits=before)
+    (unclear,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([SubmitUnclear(attempt_id=unclear.attempt_id, at=NOW, code="x", message="y")])
+    ledger.accounts.sync([now])
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([_accepted(intent), _accepted(unclear, NOW + 5)])
+    for either in (before, now):
+        with pytest.raises(BadInput, match=r"Or give|is at maxapi\.io now"):
+            ledger.accounts.sync([either])
+
+    ledger.accounts.sync([now, dataclasses.replace(before, name="second")])
+
+    due = {name: ledger.claims.polls(name, NOW + 5, lease=1)[0] for name in ("main", "second")}
+    assert [one.attempt_id for one in due["main"]] == [intent.attempt_id]
+    assert [one.attempt_id for one in due["second"]] == [unclear.attempt_id]
+    assert ledger.accounts.stranded([now, dataclasses.replace(before, name="second")]) == []
+
+
 def test_a_process_that_knows_an_account_at_another_provider_is_given_nothing_of_it(ledger, ledger_url):
     stocked_ledger.stock(ledger, [dataclasses.replace(row, provider="apimaster") for row in stocked_ledger.rows(3)])
     with contextlib.closing(open_ledger(ledger_url)) as other:

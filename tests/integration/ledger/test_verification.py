@@ -6,7 +6,8 @@ from jobs.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.policy.verification import StoredCopy
 from jobs.states import ImageState, JobState
-from tests.support.stocked_ledger import NOW, made, new_batch, row, rows, stock
+from tests.support.ledger_books import check_money
+from tests.support.stocked_ledger import NOW, PRICE, made, new_batch, row, rows, stock
 
 
 def stored(ledger, count=3):
@@ -69,8 +70,8 @@ def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_pa
 
     (one,) = ledger.images.awaited("spring", ["k0"], NOW)
     assert (one.key, one.error_code, one.tries, one.is_being_copied) == ("k0", "not_an_image", 1, False)
-    assert ledger.images.give_up([one.image_id], NOW + 5) == 1
-    assert ledger.images.give_up([one.image_id], NOW + 5) == 0
+    assert ledger.images.give_up([one.image_id], NOW + 5) == {one.image_id}
+    assert ledger.images.give_up([one.image_id], NOW + 5) == set()
 
     counted = ledger.reports.progress("spring")
     assert (counted.jobs[JobState.LOST], counted.lost_money, counted.batch.charged) == (1, 20_000, 20_000)
@@ -82,10 +83,29 @@ def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_pa
     assert ledger.reports.progress("spring").jobs[JobState.READY] == 1
 
 
+def test_a_copy_of_an_image_given_up_is_not_taken_for_the_one_that_was_bought_instead(ledger):
+    first = waiting(ledger)
+    ledger.images.give_up([first.image_id], NOW + 61)  # its lease is over; its copy goes on all the same
+    ledger.batches.retry("spring", NOW + 62)
+    (again,) = ledger.claims.submits("main", NOW + 63, lease=90).intents
+    anew = made("https://cdn.example/second.png")
+    ledger.facts.record([TaskSucceeded(attempt_id=again.attempt_id, at=NOW + 64, images=(anew,), task_id="second")])
+
+    told = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
+    ledger.facts.record([ImageChecked(image_id=first.image_id, object_path="spring/k0/0.png", **told)])
+    ledger.facts.record([ImageStored(image_id=first.image_id, at=NOW + 65)])
+
+    counted = ledger.reports.progress("spring")
+    assert (counted.images_stored, counted.images_generated, counted.images_aside) == (0, 1, 1)
+    ((due,), _) = ledger.claims.copies(NOW + 66, holder="me", lease=60, at_most=9)
+    assert due.url == "https://cdn.example/second.png"
+    assert (check_money(ledger).waiting, check_money(ledger).surplus) == (PRICE, PRICE)
+
+
 def test_a_copy_under_way_is_not_given_up_and_one_that_comes_late_is_stored(ledger):
     due = waiting(ledger)
-    assert ledger.images.give_up([due.image_id], NOW + 5) == 0
-    assert ledger.images.give_up([due.image_id], NOW + 61) == 1, "its lease is over"
+    assert ledger.images.give_up([due.image_id], NOW + 5) == set()
+    assert ledger.images.give_up([due.image_id], NOW + 61) == {due.image_id}, "its lease is over"
 
     facts = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png"}
     ledger.facts.record([ImageChecked(image_id=due.image_id, object_path="spring/k0/0.png", **facts)])

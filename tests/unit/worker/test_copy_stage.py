@@ -560,7 +560,7 @@ async def test_what_waits_for_a_person_can_be_given_up(tmp_path):
 
     now = services.clock.now() + 1e6
     (waiting,) = services.ledger.images.awaited("b", ["k0"], now)
-    assert services.ledger.images.give_up([waiting.image_id], now) == 1
+    assert services.ledger.images.give_up([waiting.image_id], now) == {waiting.image_id}
     assert result(services).state is JobState.LOST
     assert services.ledger.reports.progress("b").lost_money == PRICE
 
