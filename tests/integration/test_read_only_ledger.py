@@ -100,7 +100,7 @@ def test_a_server_that_takes_no_writes_is_away_and_not_healthy_until_it_does(ser
     assert is_away(refused.value)
     assert is_read_only(refused.value)
     assert "is read-only" in stocked.unwritable()
-    assert stocked.progress("spring").jobs == {JobState.READY: 19, JobState.WORKING: 1}, "it can be read"
+    assert stocked.reports.progress("spring").jobs == {JobState.READY: 19, JobState.WORKING: 1}, "it can be read"
 
     server.let_new_sessions_write()
     assert stocked.unwritable() is None
