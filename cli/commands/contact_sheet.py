@@ -39,7 +39,8 @@ def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Wr
     for text in notes:
         note(f"note: {text}")
     wanted = _wanted(session.ledger.reports.results(batch.name), wish)
-    cards = contact_sheet.cards(wanted, address, batch.name, unseen=_unseen(wish), sandbox=batch.sandbox)
+    unseen: frozenset[JobState] = frozenset() if wish.only else contact_sheet.UNSEEN
+    cards = contact_sheet.cards(wanted, address, batch.name, unseen=unseen, sandbox=batch.sandbox)
     lines, files = 0, []
     # Stdout is one stream, so it is one page.
     for name, page in contact_sheet.pages(
@@ -113,10 +114,6 @@ def _wanted(results: Iterable[Result], wish: OutputOptions) -> Iterator[Result]:
 def _words(result: Result) -> set[str]:
     of_images = (words_of(image_values(result, image, bare_address)) for image in slots_of(result))
     return words_of(row_values(result, bare_address)).union(*of_images)
-
-
-def _unseen(wish: OutputOptions) -> frozenset[JobState]:
-    return frozenset() if wish.only else contact_sheet.UNSEEN
 
 
 def _beside(where: str | None, name: str) -> str | None:

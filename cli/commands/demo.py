@@ -34,7 +34,7 @@ def demo(*, json: Json = False, quiet: Quiet = False) -> int:
 
     output = _fresh_output()
     with standin(output) as url:
-        settings = _settings(output, url)
+        settings = read_settings(None, sandbox_url=url).with_database(output / "lightfast-sandbox.db")
         manifest = _manifest(output, url)
         options = RunOptions(manifest=str(manifest), to=str(output), sandbox=True, yes=True, quiet=quiet, json=json)
         code = run_with(settings, options, then=f"open {(output / 'index.html').as_uri()}")
@@ -60,10 +60,6 @@ def _fresh_output() -> Path:
     output.mkdir(exist_ok=True)
     (output / MADE_BY_US).touch()
     return output
-
-
-def _settings(output: Path, url: str) -> Settings:
-    return read_settings(None, sandbox_url=url).with_database(output / "lightfast-sandbox.db")
 
 
 def _manifest(output: Path, url: str) -> Path:

@@ -45,7 +45,8 @@ def give_up(
         if waiting and not json:
             show(_told(waiting), sandbox=found.sandbox, stderr=True)
         if waiting:
-            confirm(_question(waiting), yes=yes, sandbox=found.sandbox, command="give-up")
+            question = f"Give up {count(len(waiting), 'paid image')}, {money(_price(waiting))}?"
+            confirm(question, yes=yes, sandbox=found.sandbox, command="give-up")
         given_up = session.ledger.images.give_up([each.image_id for each in waiting], now)
         lost = [each for each in waiting if each.image_id in given_up]
         _tell(session, batch, waiting, len(lost), key)
@@ -60,10 +61,6 @@ def _told(waiting: list[AwaitedImage]) -> Iterator[Line]:
         dies = f"; its link dies {day_and_minute(each.link_dies_at)}" if each.link_dies_at else ""
         tried = f"{count(each.tries, 'try').replace('trys', 'tries')}, the last: " if each.error_code else ""
         yield f"{each.key}, image {each.slot}: {tried}{shorten(last, 160)}{dies}", ""
-
-
-def _question(waiting: list[AwaitedImage]) -> str:
-    return f"Give up {count(len(waiting), 'paid image')}, {money(_price(waiting))}?"
 
 
 def _price(waiting: list[AwaitedImage]) -> int:

@@ -35,7 +35,6 @@ from jobs.results.progress import (
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:
-    from jobs.ledger.accounts.worker_values import DestinationTrouble
     from jobs.ledger.reports.values import Progress
 
 Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
@@ -166,21 +165,19 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     if progress.stop:
         yield f"stopped\t{emergency_stop.told(progress.stop, sandbox=batch.sandbox)}", "red"
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
-    yield f"rows\t{sum(progress.jobs.values()):,}: {_states(progress)}{out}", ""
+    states = ", ".join(f"{progress.jobs[state]:,} {state}" for state in ORDER if progress.jobs.get(state))
+    yield f"rows\t{sum(progress.jobs.values()):,}: {states}{out}", ""
     yield f"images\t{_images(progress)}", ""
     if progress.errors:
         yield f"errors\t{listed(progress.errors)}", "red"
     yield f"money\t{_money(progress)}", ""
     yield from _link(progress, now)
     yield from _copies(progress)
-    yield from (_paused(trouble) for trouble in progress.troubles)
+    for trouble in progress.troubles:
+        yield f"waits\tsubmits wait, and go on by themselves: {trouble_line(trouble)}", "red"
     for failing in progress.failing:
         told = copy_stops.lines(failing, sandbox=batch.sandbox, own=batch.name)
         yield from ((f"waits\t{line}", "red") for line in told)
-
-
-def _states(progress: Progress) -> str:
-    return ", ".join(f"{progress.jobs[state]:,} {state}" for state in ORDER if progress.jobs.get(state))
 
 
 def _images(progress: Progress) -> str:
@@ -228,10 +225,6 @@ def _copies(progress: Progress) -> Iterator[Line]:
         yield f"copies\tone was told: {shorten(words, 160)}", ""
         end = command("give-up", progress.batch.name, "--key", "KEY", sandbox=progress.batch.sandbox)
         yield f"copies\tif one cannot be had:  {end}", ""
-
-
-def _paused(trouble: DestinationTrouble) -> Line:
-    return f"waits\tsubmits wait, and go on by themselves: {trouble_line(trouble)}", "red"
 
 
 def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:

@@ -94,7 +94,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Submits go on: of one batch, with --budget here and now; with --all or --after-restore, what that held up."""
-    cap = _budget(budget)
+    cap = read_option("--budget", budget, read_money, None)
     if all_ and (batch or cap is not None or after_restore):
         raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
     if not (batch or all_) and (cap is not None or not after_restore):
@@ -455,7 +455,3 @@ def _told(session: LedgerSession, batch: str, text: str, *, json: bool, **more: 
     if json:
         found = find_batch(session.ledger, batch)
         show_json({"batch": batch, "state": str(found.state), **more})
-
-
-def _budget(text: str | None) -> int | None:
-    return read_option("--budget", text, read_money, None)

@@ -165,9 +165,14 @@ def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *,
     head = f"{batch.name}: {formatting.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
     yield f"{head}: {', '.join(bad)}", "bold red" if report.findings else "bold green"
     shown = report.findings if everything else report.findings[:FEW]
-    rows = [("  KEY", "IMAGE", "IS", "BECAUSE"), *(_row(each) for each in shown)]
-    if shown:
-        yield from ((line, "bold" if at == 0 else "") for at, line in enumerate(wording.aligned(rows)))
+    rows = [
+        (f"  {each.kept.key}", each.kept.name, each.condition.value, wording.shorten(each.reason, 100))
+        for each in shown
+    ]
+    if rows:
+        head, *lines = wording.aligned([("  KEY", "IMAGE", "IS", "BECAUSE"), *rows])
+        yield head, "bold"
+        yield from ((line, "") for line in lines)
     if len(report.findings) > len(shown):
         yield f"  … {len(report.findings):,} in all (--all shows them)", ""
     yield from _help(batch, report, mended)
@@ -179,10 +184,6 @@ def _named(named: dict[str, int]) -> Iterator[Line]:
             f"  not looked at: {formatting.count(number, 'image')} at {dest}, with the batch that stored them there",
             "",
         )
-
-
-def _row(finding: Finding) -> tuple[str, ...]:
-    return f"  {finding.kept.key}", finding.kept.name, finding.condition.value, wording.shorten(finding.reason, 100)
 
 
 def _help(batch: Batch, report: Report, mended: RepairResult | None) -> Iterator[Line]:

@@ -49,7 +49,7 @@ def _taken_out(preflight: Preflight) -> Iterator[str]:
         return
     images = f", {again.absent_with_images:,} of them with images" if again.absent_with_images else ""
     yield (
-        f"{formatting.count(again.absent, 'row')} on record {_is(again.absent)} not in this manifest"
+        f"{formatting.count(again.absent, 'row')} on record {'is' if again.absent == 1 else 'are'} not in this manifest"
         f"{', or bad in it' if preflight.seen.bad else ''}{images}: "
         "they are listed no more, and not bought; images stay where they are, and count as done"
     )
@@ -74,7 +74,7 @@ def _again(preflight: Preflight) -> Iterator[str]:
     cost = f" (up to {formatting.money(again.money)})" if again.money else ""
     yield (
         f"{again.rows:,} of {formatting.count(again.to_pay, 'row')} to be paid{cost} "
-        f"{_have(again.rows)} a request that was made already:"
+        f"{'has' if again.rows == 1 else 'have'} a request that was made already:"
     )
     if again.here:
         yield f"  {again.here:,} in this batch, under keys that are not in this manifest{_rewritten(preflight)}"
@@ -109,14 +109,6 @@ def _named(preflight: Preflight, place: OtherBatch) -> str:
 def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
     known = preflight.ledger.batches.all() if preflight.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
 
 
 def mistake(preflight: Preflight) -> str:

@@ -175,7 +175,10 @@ def _total(preflight: Preflight) -> Iterator[Line]:
     unpriced = f" and {formatting.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {formatting.money(budget)}" if budget is not None else ""
     of += (left := _left_by(preflight))
-    ready = f", ready {_when(seen)} if started now" if seen.images and not (left or _days(preflight)) else ""
+    when = formatting.weekday_and_minute(time.time() + seen.seconds)
+    sooner = " or sooner" if seen.may_be_less else ""
+    is_known = seen.images and not (left or _days(preflight))
+    ready = f", ready about {when}{sooner} if started now" if is_known else ""
     most = f" (set aside: {formatting.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
     yield f"{'total':{_WIDTH}}  {formatting.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
     daily = budget_of(preflight.settings.daily_budget)
@@ -199,12 +202,6 @@ def _left_by(preflight: Preflight) -> str:
     if images == preflight.seen.images:
         return ""
     return f", which leaves {'about ' if images else ''}{images:,} of them"
-
-
-def _when(seen: Survey) -> str:
-    return (
-        f"about {formatting.weekday_and_minute(time.time() + seen.seconds)}{' or sooner' if seen.may_be_less else ''}"
-    )
 
 
 def _days(preflight: Preflight) -> int:

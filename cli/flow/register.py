@@ -25,7 +25,6 @@ from worker.references import bring, place_of
 from worker.storage.ownership_mark import claim_destination
 
 if TYPE_CHECKING:
-    from jobs.ledger.batches.values import Batch
     from jobs.settings.model import Settings
     from worker.storage.base import Store
 
@@ -50,7 +49,8 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
     For `run` the ledger is held, so that a second one ends before it records anything.
     """
     with take(options, settings, counting(options, "rows read", 10_000)) as preflight:
-        _refuse(preflight)
+        if preflight.reasons:
+            raise BadInput(preflight.reasons)
         with _only_if_it_goes_on(preflight):
             store = probe(preflight.dest)
             if preflight.batch is None and not options.new_ledger:
@@ -77,11 +77,6 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             yield RegisteredBatch(
                 name=preflight.name, ledger=ledger, limits=preflight.limits, images=preflight.seen.images
             )
-
-
-def _refuse(preflight: Preflight) -> None:
-    if preflight.reasons:
-        raise BadInput(preflight.reasons)
 
 
 @contextlib.contextmanager
@@ -169,7 +164,7 @@ def _new_batch(preflight: Preflight, still: int) -> NewBatch:
         budget=_budget(preflight),
         allow_partial=preflight.options.partial or bool(batch and batch.allow_partial),
         sandbox=preflight.settings.is_sandbox,
-        agreed=_agreed(batch, still),
+        agreed=max(batch.agreed, batch.charged + batch.reserved + still) if batch else still,
         retries=preflight.settings.retries,
         failover=_failover(preflight),
         weight=preflight.limits.priority or (preflight.batch.weight if preflight.batch else 1.0),
@@ -192,7 +187,3 @@ def _source(preflight: Preflight) -> str:
     if not (preflight.batch and preflight.options.append) or name in preflight.batch.source.split(_AND):
         return preflight.batch.source if preflight.batch and preflight.options.append else name
     return wording.shorten(f"{preflight.batch.source}{_AND}{name}", _LONGEST_SOURCE)
-
-
-def _agreed(batch: Batch | None, money: int) -> int:
-    return max(batch.agreed, batch.charged + batch.reserved + money) if batch else money

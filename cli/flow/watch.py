@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cli.flow.options import WorkLimits
-from cli.flow.session import NOBODY
+from cli.flow.session import NOBODY, is_worked_on
 from cli.output.endings import why
 from cli.output.progress import Screen, troubles
-from jobs.policy.liveness import SEEN_WITHIN
 from worker.local.completion import Reason, RunState, finished, is_over
-from worker.local.run import EXIT_CODES, NEEDS_A_PERSON, RunEnding
+from worker.local.run import RunEnding
 from worker.local.stall import StallDetector
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ class Watch:
                 self.screen.show(standing.progress, standing.accounts)
                 reason = self._judge(standing)
                 if reason is not None:
-                    return self._ending(reason, standing)
+                    return RunEnding(reason=reason, standing=standing)
                 time.sleep(max(LOOK_EVERY, (time.monotonic() - before) / LOOKING_SHARE))
         except KeyboardInterrupt:
-            return self._ending(Reason.INTERRUPTED, self._look())
+            return RunEnding(reason=Reason.INTERRUPTED, standing=self._look())
 
     def _look(self) -> RunState:
         now = time.time() + self.ledger.clock_offset()
@@ -62,14 +61,7 @@ class Watch:
     def _judge(self, standing: RunState) -> Reason | None:
         if is_over(standing.progress):
             return finished(standing.progress)
-        return self._stall.judge(standing, time.monotonic(), lambda: self._is_alone(standing.now))
-
-    def _is_alone(self, now: float) -> bool:
-        return not (self.ledger.is_held() if self.ledger.is_sqlite else self.ledger.workers.seen(now, SEEN_WITHIN))
-
-    def _ending(self, reason: Reason, standing: RunState) -> RunEnding:
-        code = EXIT_CODES.get(reason, NEEDS_A_PERSON)
-        return RunEnding(exit_code=code, reason=reason, standing=standing)
+        return self._stall.judge(standing, time.monotonic(), lambda: not is_worked_on(self.ledger, standing.now))
 
     def message(self, ending: RunEnding) -> str:
         """Why the watching ended, in words."""

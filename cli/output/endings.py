@@ -48,10 +48,6 @@ def _budget_used(standing: RunState) -> str:
     return f"the budget of this batch is used: {money(batch.charged)} of {money(batch.budget or 0)}."
 
 
-def _day_budget_used(standing: RunState) -> str:
-    return f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}."
-
-
 def _all_paused(standing: RunState) -> str:
     stop = standing.progress.stop  # None: lifted while the run ended
     return f"{stop_line(stop)}." if stop else "all submits were stopped."
@@ -92,7 +88,7 @@ _MESSAGES: dict[Reason, Callable[[RunState], str]] = {
     Reason.ROWS_NEED_YOU: _rows_need_you,
     Reason.ACCOUNT_PAUSED: _account_paused,
     Reason.BUDGET_USED: _budget_used,
-    Reason.DAY_BUDGET_USED: _day_budget_used,
+    Reason.DAY_BUDGET_USED: lambda standing: f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}.",
     Reason.BUCKET_REFUSES: _bucket_refuses,
     Reason.NOTHING_STORED: _nothing_stored,
     Reason.AFTER_RESTORE: lambda _: f"{MOVED}.",

@@ -166,7 +166,7 @@ def head_of(progress: Progress, providers: Mapping[str, int], *, now: float, not
 
 def _counts(progress: Progress, providers: Mapping[str, int]) -> Iterator[Figure]:
     yield Figure(
-        label="rows", value=f"{sum(progress.jobs.values()):,}", note=_count(progress.jobs, JobState.DONE, "done")
+        label="rows", value=f"{sum(progress.jobs.values()):,}", note=f"{progress.jobs.get(JobState.DONE, 0):,} done"
     )
     note = f"of {progress.images_total:,}, {size(progress.bytes_stored)}"
     yield Figure(label="images", value=f"{progress.images_stored:,}", note=note)
@@ -201,10 +201,6 @@ def _troubles(progress: Progress) -> Iterator[Figure]:
     if beside := progress.lost_money - progress.lost_image_money:
         note = "counted as paid, and no image came or is wanted any more"
         yield Figure(label="paid for nothing", value=money(beside), note=note, tone="bad")
-
-
-def _count(jobs: Mapping[JobState, int], state: JobState, word: str) -> str:
-    return f"{jobs.get(state, 0):,} {word}"
 
 
 def _unseen(progress: Progress) -> str:

@@ -28,8 +28,8 @@ __all__ = ["Reason", "RunEnding", "StopSignal", "run_batch"]
 #: Seconds beyond a submit's own timeout that are waited for its record.
 MARGIN = 5.0
 
-NEEDS_A_PERSON = 4
-EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
+_NEEDS_A_PERSON = 4
+_EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
 
 #: Told every now and then how far the batch is, and how its accounts stand.
 Watcher = Callable[[Progress, Sequence[Account]], None]
@@ -39,12 +39,16 @@ Watcher = Callable[[Progress, Sequence[Account]], None]
 class RunEnding:
     """How a run ended."""
 
-    exit_code: int
     reason: Reason
     standing: RunState  # how everything stood then
     unknown: int = 0  # submits cut off without an answer
     money: int = 0  # micro-dollars they may have cost
     rescued: int = 0  # answers in a rescue file, to be recorded at the next start
+
+    @property
+    def exit_code(self) -> int:
+        """As a process ends that does nothing else."""
+        return _EXIT_CODES.get(self.reason, _NEEDS_A_PERSON)
 
     @property
     def progress(self) -> Progress:
@@ -223,7 +227,6 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
         reason = finished(progress)
     standing = RunState(progress=progress, accounts=accounts, now=services.clock.now())
     return RunEnding(
-        exit_code=EXIT_CODES.get(reason, NEEDS_A_PERSON),
         reason=reason,
         standing=standing,
         unknown=drained.unknown,

@@ -82,7 +82,7 @@ def test_what_a_run_names_at_its_end_can_be_pasted():
 
 
 def _summary(counted, reason):
-    ending = RunEnding(exit_code=4, reason=reason, standing=RunState(progress=counted, accounts=(), now=0.0))
+    ending = RunEnding(reason=reason, standing=RunState(progress=counted, accounts=(), now=0.0))
     return (line for line, _ in summary(RunOutcome(ending=ending, message="why.", code=4, seconds=1.0)))
 
 

@@ -77,7 +77,7 @@ def fields_of(value, name=""):
 
 
 def ended(counted):
-    ending = RunEnding(exit_code=4, reason=Reason.ALL_PAUSED, standing=RunState(progress=counted, accounts=(), now=0.0))
+    ending = RunEnding(reason=Reason.ALL_PAUSED, standing=RunState(progress=counted, accounts=(), now=0.0))
     return document(RunOutcome(ending=ending, message="stopped.", code=4, seconds=3.0), Ledger())
 
 

@@ -95,7 +95,7 @@ def test_a_line_a_minute_shows_that_the_program_lives_where_nothing_changes(caps
 def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", "--sandbox"])
     counts = {"jobs": {JobState.READY: 3}, "remaining_money": 60_000, "sandbox": True}
-    ending = RunEnding(exit_code=4, reason=Reason.BUDGET_USED, standing=standing(**counts))
+    ending = RunEnding(reason=Reason.BUDGET_USED, standing=standing(**counts))
 
     *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, message="", code=4, seconds=3.0))
 
@@ -108,7 +108,7 @@ def standing(**changes):
 
 
 def lines_of(**changes):
-    ending = RunEnding(exit_code=3, reason=changes.pop("reason"), standing=standing(**changes))
+    ending = RunEnding(reason=changes.pop("reason"), standing=standing(**changes))
     return [line for line, _ in summary(RunOutcome(ending=ending, message="", code=3, seconds=3.0))]
 
 
@@ -132,7 +132,7 @@ def test_a_run_that_is_stopped_tells_what_is_reserved():
 
 def test_rows_left_out_on_the_users_word_are_not_called_done():
     rows = {JobState.DONE: 1, JobState.INVALID: 1, JobState.SKIPPED: 2}
-    ending = RunEnding(exit_code=0, reason=Reason.DONE, standing=standing(jobs=rows))
+    ending = RunEnding(reason=Reason.DONE, standing=standing(jobs=rows))
 
     headline, *_ = summary(RunOutcome(ending=ending, message="", code=0, seconds=3.0))
 
