@@ -8,9 +8,10 @@ import ipaddress
 import json
 import os
 import socket
+import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,21 @@ def nobodys_settings(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def worlds_are_closed(request, monkeypatch):
+    """The workers that a test opened with `worker_world.world` end with it, on its loop, before patches are undone."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("close_worlds")
+
+
+@pytest.fixture
+async def close_worlds() -> AsyncIterator[None]:
+    """At its end, closes what `worker_world.world` has opened, if a test has imported it at all."""
+    yield
+    if (worker_world := sys.modules.get("tests.support.worker_world")) is not None:
+        await worker_world.close_all()
 
 
 @pytest.fixture(scope="session")

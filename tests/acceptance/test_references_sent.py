@@ -20,7 +20,7 @@ from jobs.states import JobState
 from providers.references import file_name
 from providers.types import Request
 from tests.support import any_server, command
-from tests.support.worker_world import Provider, answer, close_all, png, row, stock, world
+from tests.support.worker_world import Provider, answer, png, row, stock, world
 from worker import references
 from worker.references import Files, Recent, bring
 from worker.runtime.timings import Timings
@@ -30,12 +30,6 @@ from worker.stages.submit import ClaimedSubmit, submit
 from worker.storage.opening import open_store
 
 EVERYONE = frozenset(any_server.KEYS)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @pytest.fixture

@@ -15,18 +15,12 @@ from jobs.ledger import open_ledger
 from jobs.results.progress import images_to_come, seconds_left
 from jobs.states import JobState
 from tests.support.shop import call, document, open_shop
-from tests.support.worker_world import Provider, close_all, row, stock, world
+from tests.support.worker_world import Provider, row, stock, world
 from web.app import WebLedger, make_app
 from worker.local.run import Reason, run_batch
 from worker.runtime.timings import Timings
 
 SOON = Timings(count_every=0.02, idle=0.2)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from jobs.settings.model import AccountSettings
 from jobs.states import JobState
-from tests.support.worker_world import close_all, row, settings, stock
+from tests.support.worker_world import row, settings, stock
 from worker.local.run import run_batch
 from worker.runtime.limits import limits_of
 from worker.services import build
@@ -20,12 +18,6 @@ MODELS = {
 }
 #: What the answers say at first, by provider: APIMaster makes one image a task, so none can be left out.
 WORDS = ("poll none x2", "poll none null x1", "poll none absent x2", "poll status FAILURE x1")
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def at(provider: str, place: int, prompt: str, *, n: int = 1):

@@ -13,7 +13,7 @@ from jobs.states import JobState
 from providers.registry import MANY_TASKS
 from providers.types import Kind, Running, Succeeded
 from tests.support.dialect_shapes import answer as said
-from tests.support.worker_world import Provider, answer, close_all, no_answer, row, settings, stock, world
+from tests.support.worker_world import Provider, answer, no_answer, row, settings, stock, world
 from worker.local.run import run_batch
 from worker.polling.batching import OFF, TRIES
 from worker.runtime.limits import limits_of
@@ -128,12 +128,6 @@ def test_trouble_that_may_pass_is_no_reason_to_give_up(body, status, kind):
 
 
 # -- the stage -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 class Many(Provider):

@@ -25,15 +25,9 @@ from providers.types import Kind, Request
 from tests.support import stocked_ledger as shelf
 from tests.support.overlap_world import MAIN, NOW, World, finish, rows
 from tests.support.shop import call, document, open_shop
-from tests.support.worker_world import Provider, close_all, png, row, stock, world
+from tests.support.worker_world import Provider, png, row, stock, world
 from worker.local.completion import Reason, RunState
 from worker.stages.copy import copy
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from jobs.ledger import open_ledger
 from jobs.policy import retry
 from jobs.states import JobState
 from tests.support.virtual_time import Gate
-from tests.support.worker_world import Provider, close_all, no_answer, row, stock, world
+from tests.support.worker_world import Provider, no_answer, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local import run
 from worker.local.run import Reason, run_batch
@@ -21,12 +21,6 @@ from worker.runtime.timings import Timings
 from worker.storage.destinations import Destinations
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 async def test_probes_of_a_provider_that_is_away_do_not_keep_a_run_alive_for_ever(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from jobs.states import JobState
 from providers.types import Call
 from tests.support.patience import AT_LAST, soon
 from tests.support.virtual_time import skip
-from tests.support.worker_world import Provider, answer, close_all, row, stock, world
+from tests.support.worker_world import Provider, answer, row, stock, world
 from worker.http.client import Http
 from worker.http.transport import SentFlag
 from worker.runtime.clock import SystemClock
@@ -25,12 +25,6 @@ from worker.stages.submit import ClaimedSubmit, submit
 
 KEY = SecretStr("maxapi-very-secret")
 SUBMIT = Call(method="POST", path="/v1/images/generations", body=b'{"prompt":"a heron lamp"}')
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def claim(services, tmp_path):

@@ -17,15 +17,14 @@ from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import ledger as ledger_row
 from tests.support import stocked_ledger as shelf
 from tests.support.stocked_ledger import NOW
-from tests.support.worker_world import Provider, close_all, row, stock, world
+from tests.support.worker_world import Provider, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local.completion import Reason, RunState, waits_for
 
 
 @pytest.fixture(autouse=True)
-async def _closed():
+def log_is_reset():
     yield
-    await close_all()
     structlog.reset_defaults()  # a command of this process had set it up for a screen that is closed
 
 

@@ -25,7 +25,7 @@ from tests.support.dialect_shapes import answer
 from tests.support.ledger_books import check_money
 from tests.support.results_samples import a_result
 from tests.support.stocked_ledger import NOW
-from tests.support.worker_world import close_all, row, settings, stock
+from tests.support.worker_world import row, settings, stock
 from worker.local.completion import Reason, RunState, waits_for
 from worker.local.run import run_batch
 from worker.runtime.limits import limits_of
@@ -153,12 +153,6 @@ def test_usage_is_read_where_it_is_whole(told, usage):
 
 
 # -- a run against the stand-in ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def services_at(sandbox, tmp_path, **account):

@@ -19,17 +19,11 @@ from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
 from tests.support.shop import call, open_shop
 from tests.support.stocked_ledger import NOW
-from tests.support.worker_world import PRICE, Provider, close_all, row, stock, world
+from tests.support.worker_world import PRICE, Provider, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local.run import Reason, run_batch
 from worker.runtime.limits import budget_of, limits_of
 from worker.services import build
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ _opened: list[Services] = []
 
 
 async def close_all() -> None:
-    """For a fixture of each file that opens worlds."""
+    """Closes every world; the fixture `worlds_are_closed` calls it after each test."""
     while _opened:
         await _opened.pop().close()
 

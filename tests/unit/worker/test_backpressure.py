@@ -11,7 +11,7 @@ from jobs.errors import StoreError
 from jobs.policy import copy_headroom
 from jobs.policy.copy_headroom import Backlog
 from jobs.states import TroubleKind
-from tests.support.worker_world import Provider, close_all, row, stock, world
+from tests.support.worker_world import Provider, row, stock, world
 from worker.lanes.backpressure import LOOK_EVERY, BackpressureMonitor
 from worker.lanes.worker import Worker
 from worker.runtime.deadline_semaphore import DeadlineSemaphore
@@ -22,12 +22,6 @@ SLOW = StoreError(code="bucket_slow_down", message="503 SlowDown", retryable=Tru
 
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 class Overlay:

@@ -16,7 +16,7 @@ from jobs.errors import StoreError
 from jobs.facts import ImageStored, MadeImage, SubmitAccepted, TaskSucceeded
 from jobs.states import JobState
 from providers.types import Link, Request
-from tests.support.worker_world import PRICE, Provider, answer, close_all, png, row, stock, world
+from tests.support.worker_world import PRICE, Provider, answer, png, row, stock, world
 from worker.http.client import FetchError
 from worker.images.staging import MEMORY, Body, remove_stale_bodies
 from worker.recording.recorder import Recorder
@@ -24,12 +24,6 @@ from worker.stages.copy import copy
 from worker.storage.destinations import Destinations
 
 DEAD = FetchError("link_dead", "cdn answered 403", dead_link=True)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def generated(services, tmp_path, *, url="https://cdn.test/t/0.png?sig=1", b64=None, lives=3600.0, batch=None, **rows):

@@ -20,7 +20,7 @@ from jobs.states import JobState
 from providers.types import Link
 from tests.support.patience import AT_LAST, until
 from tests.support.virtual_time import Gate
-from tests.support.worker_world import Provider, close_all, png, row, settings, stock, world
+from tests.support.worker_world import Provider, png, row, settings, stock, world
 from worker.lanes import maintenance
 from worker.lanes.worker import Worker
 from worker.lanes.worker_thread import WorkerThread
@@ -34,12 +34,6 @@ from worker.storage.ownership_mark import claim_destination, look
 MOST_FRAMES = 13
 
 virtual_time = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @virtual_time

@@ -8,7 +8,7 @@ import itertools
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.worker_world import Provider, close_all, row, stock, world
+from tests.support.worker_world import Provider, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local.run import StopSignal, run_batch
 
@@ -16,12 +16,6 @@ from worker.local.run import StopSignal, run_batch
 SILENT = 20.0
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 async def test_a_run_whose_signs_of_life_fail_twice_is_not_taken_for_silent_by_others(tmp_path):

@@ -12,18 +12,12 @@ from cli.output.endings import message
 from jobs.errors import LedgerBusy, StoreError
 from jobs.states import BatchState, JobState
 from providers.types import MICROS
-from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
+from tests.support.worker_world import PRICE, Provider, answer, no_answer, row, stock, world
 from worker.lanes import liveness
 from worker.lanes import worker as worker_module
 from worker.local.run import Reason, StopSignal, run_batch
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def rows(count, **changes):

@@ -10,18 +10,12 @@ import pytest
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.policy.poll_schedule import Durations, Span, learn
 from providers.types import Route
-from tests.support.worker_world import Provider, close_all, world
+from tests.support.worker_world import Provider, world
 from worker.polling.schedule import PollScheduler
 
 KIND = TaskKind(account="main", provider_model="m", resolution="1k")
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, first_poll_after=8.0)
 UNDECLARED = {"first_poll_after": None, "poll_every": None}
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 def known(low: float, high: float, *, count: int = 400) -> Durations:

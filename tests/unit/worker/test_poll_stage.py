@@ -16,7 +16,7 @@ from jobs.policy.doubts import Doubt, Doubted
 from jobs.policy.retry import FIRST_WAIT
 from jobs.states import JobState
 from providers.types import Kind, Link, Route
-from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
+from tests.support.worker_world import PRICE, Provider, answer, no_answer, row, stock, world
 from worker.http.client import FetchError
 from worker.polling.schedule import DEADLINE, wait_until_next
 from worker.runtime.timings import Timings
@@ -30,12 +30,6 @@ pytestmark = pytest.mark.virtual_time
 
 TIMINGS = Timings()
 ROUTE = Route(provider="p", model="m", provider_model="m", pixels=None, max_n=1, price=None, poll_every=5.0)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 async def accepted(services, tmp_path, *, ago: float = 0.0, n: int = 1):

@@ -11,19 +11,13 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.states import JobState
 from providers.types import Kind
-from tests.support.worker_world import PRICE, Provider, answer, close_all, no_answer, row, stock, world
+from tests.support.worker_world import PRICE, Provider, answer, no_answer, row, stock, world
 from worker.http.client import FetchError
 from worker.runtime.clock import SystemClock
 from worker.stages import submit as stage
 from worker.stages.submit import ClaimedSubmit, submit
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 @dataclasses.dataclass

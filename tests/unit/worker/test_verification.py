@@ -10,17 +10,11 @@ from jobs.errors import StoreError
 from jobs.facts import MadeImage, SubmitAccepted, TaskSucceeded
 from jobs.states import ImageState
 from providers.types import Link
-from tests.support.worker_world import Provider, close_all, row, stock, world
+from tests.support.worker_world import Provider, row, stock, world
 from worker.recovery.verification import copy_now
 from worker.storage.destinations import Destinations
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 class Clock:

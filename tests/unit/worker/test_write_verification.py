@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 from cli.output.endings import message
 from jobs.errors import StoreError
 from jobs.states import JobState
-from tests.support.worker_world import Provider, close_all, png, row, stock, world
+from tests.support.worker_world import Provider, png, row, stock, world
 from worker.local.run import Reason, run_batch
 from worker.storage.base import PROBE, PutResult
 from worker.storage.destinations import Destinations
@@ -17,12 +17,6 @@ from worker.storage.write_verification import LOOK_EVERY, VERIFICATION_FAILED, L
 
 ROWS = 90
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await close_all()
 
 
 class Liar(DiskStore):
