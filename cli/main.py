@@ -27,7 +27,7 @@ COMMANDS = {
     ),
     "plan": CommandEntry("cli.commands.plan", "plan", "Say what a run would make, cost and take; spend nothing."),
     "run": CommandEntry("cli.commands.run", "run", "Plan, then do it here and now; the same command resumes."),
-    "submit": CommandEntry("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and ring them."),
+    "submit": CommandEntry("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and wake them."),
     "watch": CommandEntry("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
     "status": CommandEntry("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
     "results": CommandEntry("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
@@ -53,7 +53,7 @@ COMMANDS = {
     "accounts": CommandEntry("cli.commands.accounts", "accounts", "Limits, use and pauses of each account."),
     "doctor": CommandEntry("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
     "migrate": CommandEntry("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
-    "serve": CommandEntry("cli.commands.admin", "serve", "The web door: /livez, /readyz, /metrics, webhooks."),
+    "serve": CommandEntry("cli.commands.admin", "serve", "The web process: /livez, /readyz, /metrics, webhooks."),
     "sandbox": CommandEntry("cli.commands.admin", "sandbox", "The stand-in for the three providers, alone."),
 }
 
@@ -136,7 +136,9 @@ def _version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
 )
 def lightfast(
     *,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Turn a manifest of prompts into images in your own bucket: nothing paid twice, nothing paid lost."""
 

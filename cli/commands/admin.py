@@ -15,7 +15,9 @@ from jobs.errors import BadInput
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
-Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="Trouble on order; see docs/reference/sandbox.md.")]
+Scenario = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What trouble to make; see docs/reference/sandbox.md.")
+]
 
 
 def migrate(*, json: Json = False, config: Config = None) -> int:

@@ -30,7 +30,7 @@ FEW = 10
 #: Objects between two words of progress.
 STEP = 20
 
-Dest = Annotated[str, typer.Argument(metavar="DEST", help="Where the images lie.", show_default=False)]
+Dest = Annotated[str, typer.Argument(metavar="DEST", help="Where the images are.", show_default=False)]
 Only = Annotated[str, typer.Option("--batch", metavar="NAME", help="Only this batch.")]
 
 

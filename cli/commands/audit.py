@@ -52,15 +52,17 @@ COLUMNS = [
 ]
 
 Line = tuple[str, str]
-Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
+Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; all if not given.", show_default=False)]
 AccountName = Annotated[str | None, typer.Option("--account", metavar="A", help="Only of this account.")]
 Since = Annotated[str, typer.Option(metavar="DAY", help="Sent on this UTC day or later: 2026-05-01.")]
 Until = Annotated[str, typer.Option(metavar="DAY", help="Sent before this UTC day.")]
 Invoice = Annotated[
     str | None, typer.Option(metavar="USD", help="What the provider asks for: the difference is explained.")
 ]
-Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet; else as FILE's name ends.")]
-Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
+Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet; by FILE's ending if not given.")]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Where to write; stdout if not given.")
+]
 
 
 def audit(  # noqa: PLR0913  one parameter an option

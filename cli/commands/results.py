@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "jsonl", "parquet", "html")
 
-Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or html; else as FILE's name ends.")]
-Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Else stdout.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv, jsonl, parquet or html; by FILE's ending if not given.")
+]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Where to write; stdout if not given.")
+]
 Per = Annotated[str, typer.Option("--per", help="A line for each row, or for each image.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
-Presign = Annotated[str | None, typer.Option("--presign", metavar="7d", help="Addresses anyone can open for so long.")]
+Presign = Annotated[
+    str | None, typer.Option("--presign", metavar="7d", help="Sign addresses: everybody can open them for this time.")
+]
 
 
 def results(  # noqa: PLR0913  one parameter an option

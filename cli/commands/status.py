@@ -37,8 +37,8 @@ from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress
 
-Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; else all.", show_default=False)]
-Money = Annotated[bool, typer.Option("--money", help="Where every cent is, in sums that come out.")]
+Name = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; all if not given.", show_default=False)]
+Money = Annotated[bool, typer.Option("--money", help="Where each cent is, with the sums.")]
 Line = tuple[str, str]
 
 #: The order in which people ask about rows.

@@ -45,10 +45,12 @@ if TYPE_CHECKING:
 
 EveryBatch = Annotated[bool, typer.Option("--all", help="The emergency stop: every batch of this ledger.")]
 MaybeBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
-AfterRestore = Annotated[bool, typer.Option("--after-restore", help="The database as it is now is to be trusted.")]
-Budget = Annotated[str | None, typer.Option(metavar="USD", help="A new cap of all this batch ever spends.")]
+AfterRestore = Annotated[bool, typer.Option("--after-restore", help="Trust the database as it is now, and go on.")]
+Budget = Annotated[
+    str | None, typer.Option(metavar="USD", help="The most that this batch may ever spend, from now on.")
+]
 Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
-ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with it.")]
+ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with this code.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Only this row. May be repeated.")]
 KeyFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="A file with one key a line.")]
 Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]

@@ -78,10 +78,10 @@ def watch(  # noqa: PLR0913  one parameter an option
     batch: BatchName,
     *,
     max_stall: Annotated[
-        str | None, typer.Option(metavar="15m", help="Wait so long where only a person can help.")
+        str | None, typer.Option(metavar="15m", help="How long to wait when only a person can help.")
     ] = None,
     allow_failed: Annotated[
-        str | None, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")
+        str | None, typer.Option(metavar="2%", help="Exit with 0 if no more rows than this have failed.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

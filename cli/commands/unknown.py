@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
 Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Only of this batch.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", metavar="K", help="Only of this row.")]
-Resolve = Annotated[str | None, typer.Option("--resolve", metavar="pay-again|give-up|found", help="Your word on them.")]
-TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="With `found`: the task in the console.")]
+Resolve = Annotated[
+    str | None, typer.Option("--resolve", metavar="pay-again|give-up|found", help="What you decide about them.")
+]
+TaskId = Annotated[
+    str | None, typer.Option("--task-id", metavar="ID", help="With `found`: the task's id in the provider's console.")
+]
 Line = tuple[str, str]
 
 WAYS = ("pay-again", "give-up", "found")

@@ -31,9 +31,9 @@ FEW = 20
 #: Images between two words of progress.
 STEP = 20
 
-Quick = Annotated[bool, typer.Option("--quick", help="Only whether each object is there, with its size and its name.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Check only that each object is there, with its size and name.")]
 Deep = Annotated[bool, typer.Option("--deep", help="Hash each object, and decode it fully.")]
-Repair = Annotated[bool, typer.Option("--repair", help="Copy again what is gone, from links that live. Never pays.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Copy missing images again, from living links. Never pays.")]
 All = Annotated[bool, typer.Option("--all", help="Show every finding.")]
 
 

@@ -19,11 +19,11 @@ from jobs.policy.failover import Failover
 from providers.types import MICROS
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Use this lightfast.toml.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Over a file that Lightfast wrote; never over any other.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that Lightfast wrote; never any other.")]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use the stand-in: no keys, no money, a ledger of its own.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only what is wrong and how it ended.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the cost beforehand.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the cost without being asked.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 
 
@@ -53,25 +53,29 @@ class RunOptions:
             metavar="KNOWN=COLUMN", help="Take a known column from one of yours: key=Handle. May be repeated."
         ),
     ] = None
-    skip_empty: Annotated[str, typer.Option(metavar="COLUMN", help="Leave out rows where it is empty.")] = ""
+    skip_empty: Annotated[str, typer.Option(metavar="COLUMN", help="Leave out rows in which this column is empty.")] = (
+        ""
+    )
     strict_size: Annotated[
-        bool, typer.Option("--strict-size", help="Images with other pixels than asked for fail their row.")
+        bool, typer.Option("--strict-size", help="A row fails if its images have other pixels than asked for.")
     ] = False
     verify: Annotated[str, typer.Option(metavar="decode", help="Decode every pixel before an image counts.")] = ""
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="A JSON beside each image: how it was made.")] = False
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Make the good rows, report the bad.")] = False
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Write a JSON file beside each image: how it was made.")
+    ] = False
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Make the good rows, and report the bad ones.")] = False
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
-    delimiter: Annotated[str, typer.Option(help="Of a CSV; else found from its header.")] = ""
-    encoding: Annotated[str, typer.Option(help="Of the manifest; else UTF-8.")] = ""
+    delimiter: Annotated[str, typer.Option(help="The CSV's delimiter; found from its header if not given.")] = ""
+    encoding: Annotated[str, typer.Option(help="The manifest's encoding; UTF-8 if not given.")] = ""
     check_urls: Annotated[
-        bool, typer.Option("--check-urls", help="Look at each reference's link before anything is paid.")
+        bool, typer.Option("--check-urls", help="Check each reference's link before anything is paid.")
     ] = False
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None
-    budget: Annotated[str | None, typer.Option(metavar="USD", help="Caps all this batch ever spends.")] = None
-    partial: Annotated[bool, typer.Option("--partial", help="Work until the budget is used.")] = False
-    changed: Annotated[str, typer.Option(metavar="error|keep|redo", help="Rows paid for whose request changed.")] = (
-        "error"
-    )
+    budget: Annotated[str | None, typer.Option(metavar="USD", help="The most that this batch may ever spend.")] = None
+    partial: Annotated[bool, typer.Option("--partial", help="Make as many rows as the budget allows.")] = False
+    changed: Annotated[
+        str, typer.Option(metavar="error|keep|redo", help="What to do with paid rows whose request has changed.")
+    ] = "error"
     append: Annotated[
         bool, typer.Option("--append", help="Add these rows to the batch; its other rows stay in it.")
     ] = False
@@ -92,12 +96,16 @@ class RunOptions:
     priority: Annotated[
         str | None, typer.Option(metavar="N", help="Share of an account beside other batches: 2 is twice that of 1.")
     ] = None
-    allow_failed: Annotated[str | None, typer.Option(metavar="2%", help="End with 0 up to so many failed rows.")] = None
-    max_stall: Annotated[str | None, typer.Option(metavar="15m", help="Wait so long where only a person can help.")] = (
-        None
-    )
-    stop_after: Annotated[str | None, typer.Option(metavar="6h", help="Stop by itself after so long.")] = None
-    new_ledger: Annotated[bool, typer.Option("--new-ledger", help="Override another ledger's mark at DEST.")] = False
+    allow_failed: Annotated[
+        str | None, typer.Option(metavar="2%", help="Exit with 0 if no more rows than this have failed.")
+    ] = None
+    max_stall: Annotated[
+        str | None, typer.Option(metavar="15m", help="How long to wait when only a person can help.")
+    ] = None
+    stop_after: Annotated[str | None, typer.Option(metavar="6h", help="Stop by itself after this time.")] = None
+    new_ledger: Annotated[
+        bool, typer.Option("--new-ledger", help="Replace another ledger's ownership mark at DEST.")
+    ] = False
     all: Annotated[bool, typer.Option("--all", help="Show every bad row and every legal value.")] = False
     config: Config = None
     sandbox: Sandbox = False
