@@ -1,4 +1,4 @@
-"""One answer for all who ask at the same time: however many there are, one thread works for them."""
+"""One answer for all who ask at the same time: one thread works for all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: An answer that took a second is given for so many: asking takes this share of one core at most.
-SHARE = 0.1
+#: Part of one core that finding answers may take: one that took a second is given for ten.
+CPU_PART = 0.1
 
 
 class SharedAnswer(Generic[T]):
@@ -28,7 +28,7 @@ class SharedAnswer(Generic[T]):
         """The answer.
 
         Raises:
-            TimeoutError: It was not found within so many seconds. It is looked for on.
+            TimeoutError: It was not found within `patience` seconds. The thread goes on looking for it.
         """
         if self._finding is None or (self._finding.done() and time.monotonic() >= self._fresh_until):
             self._finding = asyncio.get_running_loop().run_in_executor(self._thread, self._find_and_time)
@@ -44,4 +44,4 @@ class SharedAnswer(Generic[T]):
             return self._find()
         finally:
             ended = time.monotonic()
-            self._fresh_until = ended + max(self._least, (ended - began) / SHARE)
+            self._fresh_until = ended + max(self._least, (ended - began) / CPU_PART)

@@ -114,7 +114,7 @@ def start_worker(sender: Any, **_: object) -> None:
 
 @signals.worker_shutting_down.connect(weak=False)
 def drain_worker(**_: object) -> None:
-    """SIGTERM, however often: takes no more work, and waits for what is on its way."""
+    """SIGTERM, once or several times: takes no more work, and waits for what is on its way."""
     PROCESS.begin_drain()
 
 

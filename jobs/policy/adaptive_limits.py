@@ -139,7 +139,7 @@ class AdaptiveLimits:
     usual: float | None = None  # seconds, the newest weighing most
 
     def slower_than(self, times: float, more: float) -> bool:
-        """Whether answers usually take so many times the quickest, and `more` seconds."""
+        """Whether answers usually take more than `times` the quickest and `more` seconds."""
         return self.usual is not None and self.quickest is not None and self.usual > times * self.quickest + more
 
 
@@ -150,7 +150,11 @@ def accepted(known: AdaptiveLimits, count: int, *, bound: Bound, took: float | N
         return _slowed(known, now)
     if bound is Bound.WORK or known.slower_than(SLOW, SLOW_BY):
         return known
-    return _more_a_second(known, count) if bound is Bound.RATE else _more_in_flight(known, count)
+    if bound is Bound.RATE:
+        grown = _grown(known, known.rate, known.rate_top, count, _A_SECOND)
+        return replace(known, rate=min(MOST_SUBMITS_PER_SECOND, grown))
+    grown = _grown(known, known.in_flight, known.in_flight_top, count, _IN_FLIGHT)
+    return replace(known, in_flight=min(MOST_IN_FLIGHT, grown))
 
 
 def too_much(
@@ -219,16 +223,6 @@ _A_SECOND = _Kind(RATE_STEP, lambda top: USED_PART * top)
 _IN_FLIGHT = _Kind(
     PLACES_STEP, lambda top: max(USED_PART * top, math.floor(top)) if top < FEW_PLACES else USED_PART * top
 )
-
-
-def _more_a_second(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
-    rate = min(MOST_SUBMITS_PER_SECOND, _grown(known, known.rate, known.rate_top, count, _A_SECOND))
-    return replace(known, rate=rate)
-
-
-def _more_in_flight(known: AdaptiveLimits, count: int) -> AdaptiveLimits:
-    most = min(MOST_IN_FLIGHT, _grown(known, known.in_flight, known.in_flight_top, count, _IN_FLIGHT))
-    return replace(known, in_flight=most)
 
 
 def _grown(known: AdaptiveLimits, limit: float, top: float | None, count: int, kind: _Kind) -> float:

@@ -79,7 +79,8 @@ PERSON_AFTER = 3
 
 #: Images that fail in a row, with none stored between them, until nothing more is bought for what they share.
 ENOUGH = 20
-#: From so many on, what is paid and was not tried yet counts as if it had failed: more is bought when it is known.
+#: Failures in a row from which on paid images that were not tried yet count as if they had failed: more is bought when
+#: they have been tried.
 BEGUN = 2
 #: Seconds until one submit tries whether images can be stored again, doubled up to the longest: each is paid, while
 #: copies that are tried again cost nothing and mostly tell it sooner.
@@ -94,12 +95,12 @@ def failure_of(code: str) -> CopyFailure:
 
 
 def needs_person(code: str, tries: int) -> bool:
-    """Whether an image that was tried so often, the last time with this code, waits for a person from now on."""
+    """Whether an image waits for a person, after `tries` tries of which the last ended with this code."""
     return failure_of(code).waits_for is WaitsFor.PERSON and tries >= PERSON_AFTER
 
 
 def is_stopped(failed: int, untried: int) -> bool:
-    """Whether nothing more is bought where so many failed since the last stored one, and so many wait untried."""
+    """Whether nothing more is bought: `failed` images since the last stored one, `untried` ones that wait."""
     return failed >= ENOUGH or (failed >= BEGUN and failed + untried >= ENOUGH)
 
 

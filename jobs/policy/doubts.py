@@ -1,6 +1,6 @@
-"""When a provider's word that ends something paid is believed: said again, over some time. Pure.
+"""When an answer that ends something paid is believed: when it was repeated, over some time. Pure.
 
-One odd answer is no verdict: providers answer from caches and replicas, and write a task's state before its images.
+One odd answer decides nothing: providers answer from caches and replicas, and write a task's state before its images.
 How often and since when it was said stands with the attempt, so that a restart goes on counting. The same table
 stands in docs/explanation/polling.md.
 """
@@ -35,8 +35,8 @@ PATIENCE: dict[Doubt, Patience] = {
     # Said once more within the time that the row waits anyway before its next attempt.
     Doubt.FAILED: Patience(answers=2, seconds=0.0),
 }
-#: A task whose answers contradict each other must not hold its place for ever: asked about so often, so long after it
-#: was accepted, the next word that ends it is believed.
+#: A task whose answers contradict each other must not hold its place for ever: after this many polls, and this many
+#: seconds after it was accepted, the next answer that ends it is believed.
 AT_LAST = Patience(answers=100, seconds=3 * 86_400.0)
 #: Seconds between two such questions: the catalogue's cadence at first, then as long as it has been in doubt.
 FIRST_WAIT, LONGEST_WAIT = 4.0, 60.0

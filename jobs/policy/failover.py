@@ -42,7 +42,7 @@ def elsewhere(stuck: StuckRow, policy: Failover, routes: Iterable[Route], spare:
         return None
     model = stuck.request.model
     for route in routes:
-        same = route.model == model and (policy is Failover.ANY_SIZE or _equal(route.pixels, stuck.pixels))
+        same = route.model == model and (policy is Failover.ANY_SIZE or _is_same_size(route, stuck))
         if same and _is_open(route.provider, stuck) and _is_affordable(_price(route, stuck), stuck, spare):
             return route
     return None
@@ -57,9 +57,9 @@ def _price(route: Route, stuck: StuckRow) -> int | None:
     return route.price_of(stuck.request.prompt)
 
 
-def _equal(pixels: tuple[int, int] | None, planned: tuple[int, int] | None) -> bool:
-    """What is not known is equal to nothing."""
-    return pixels is not None and pixels == planned
+def _is_same_size(route: Route, stuck: StuckRow) -> bool:
+    """A size that nobody knows equals no other."""
+    return route.pixels is not None and route.pixels == stuck.pixels
 
 
 def _is_open(provider: str, stuck: StuckRow) -> bool:

@@ -192,7 +192,7 @@ def is_young(known: Durations) -> bool:
 
 
 def with_running(known: Durations, ran: Iterable[float]) -> Durations:
-    """The same with tasks that were seen running so many seconds after their acceptance: those last longer.
+    """The same with tasks that were seen running, `ran` seconds after their acceptance: they last longer than that.
 
     Without them the first that end, the quickest of all, would stand for all. They are counted in for a plan only.
     """
@@ -357,7 +357,9 @@ class _Chances:
     @classmethod
     def of(cls, known: Durations) -> _Chances:
         """Smoothed a little, and no finer than a plan can be."""
-        smooth = _smoothed(believed(known))
+        weights = believed(known)
+        spread = {width: _spread(weights, width) for width in SPREADS}
+        smooth = spread[max(SPREADS, key=lambda width: _likelihood(weights, spread[width], width))]
         first, last, total = min(smooth), max(smooth), sum(smooth.values())
         reached = [0.0, *accumulate(smooth.get(place, 0.0) / total for place in range(first, last + 1))]
         steps = min(STEPS, (last - first + 1) * FINER)
@@ -458,11 +460,6 @@ def _mixed(few: Plan, enough: Plan) -> Plan:
         polls=few.polls + part * (enough.polls - few.polls),
         in_time=few.in_time + part * gap,
     )
-
-
-def _smoothed(weights: Mapping[int, float]) -> dict[int, float]:
-    spread = {width: _spread(weights, width) for width in SPREADS}
-    return spread[max(SPREADS, key=lambda width: _likelihood(weights, spread[width], width))]
 
 
 def _likelihood(weights: Mapping[int, float], smooth: Mapping[int, float], width: int) -> float:

@@ -11,13 +11,13 @@ from jobs.ledger import open_ledger
 from tests.support.virtual_time import Gate
 from tests.support.worker_world import Provider, close_all, world
 from worker.lanes.worker import Worker
-from worker.runtime.health import DEAF, LOOKS, STUCK, HealthSigns, illness
+from worker.runtime.health import DEAF, LOOKS, STUCK, HealthSigns, unhealthy_reason
 
 WELL = {"turns": True, "since_looks": {"copy": 3.0}, "since_run": 0.0, "since_wakeup": 5.0, "wakeups_waited": 0}
 
 
 def ill(*, answers: bool = True, **signs) -> str | None:
-    return illness(HealthSigns(**{**WELL, **signs}), lambda: answers)
+    return unhealthy_reason(HealthSigns(**{**WELL, **signs}), lambda: answers)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ BREATH = 0.02
 OPENING = 5.0
 #: Seconds after a write that failed, and at the end for the last one.
 REST = 1.0
-#: Times one address may be called within so many seconds. A task ends once; a leaked address is called for ever.
-CALLS, WITHIN = 6, 10.0
+#: Times that one address may be called within `WITHIN` seconds. A task ends once; a leaked address is called for ever.
+CALLS = 6
+WITHIN = 10.0
 
 
 class CallbackBuffer:

@@ -1,4 +1,4 @@
-"""Connections of strangers: each has so long to say what it wants, and when the house is full the idlest leaves."""
+"""Limits of connections from strangers: time and bytes for each, and a number, beyond which the idlest is closed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 400
 #: Seconds for one request to come in whole, and between two requests.
 PATIENCE = 10.0
-#: Times PATIENCE that its answer may take; a caller that does not read it is no reason to keep it longer.
+#: How many times `PATIENCE` its answer may take: a caller that does not read it is not waited for any longer.
 ANSWER_TURNS = 6
 #: Bytes that one request may send, what is not read of it included.
 MOST_BYTES = 16 * 1024 * 1024
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's connection. By itself it waits for ever for the rest of a request, of as many callers as come."""
+    """uvicorn's connection with limits: by itself it waits for ever for the rest of a request, and takes any number."""
 
     since = 0.0  # loop time at which it began to wait for a request
     _turns = 0
@@ -25,7 +25,7 @@ class LimitedConnection(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Comes in; where that is one too many, whoever has waited longest for a request of its own goes."""
+        """A connection is made. Where that is one too many, the one that waits longest for a request is closed."""
         super().connection_made(transport)
         self._begin()
         if len(self.connections) > MOST:
@@ -33,13 +33,13 @@ class LimitedConnection(H11Protocol):
             min(waiting, key=lambda one: one.since, default=self).leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Is gone."""
+        """The connection is lost."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Says something."""
+        """Bytes have come in."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             self.leave()
@@ -47,7 +47,7 @@ class LimitedConnection(H11Protocol):
             super().data_received(data)
 
     def on_response_complete(self) -> None:
-        """Has its answer; the time for the next request begins."""
+        """The answer is complete; the time for the next request begins."""
         self._begin()
         super().on_response_complete()
 
@@ -58,7 +58,7 @@ class LimitedConnection(H11Protocol):
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def leave(self) -> None:
-        """Ends the connection, whatever it was about to say."""
+        """Closes the connection at once."""
         self.transport.abort()
 
     def _begin(self) -> None:

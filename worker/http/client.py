@@ -41,9 +41,12 @@ KEEPALIVE = 4.0
 CONNECT_TIMEOUT = 15.0
 #: Seconds a cancelled exchange gets to close its connection.
 GRACE = 1.0
-#: Seconds for what has arrived already when time is up; and more where the process has stood still beyond its time,
-#: by so many seconds: an answer to something paid lies in the socket then.
-LAST_LOOK, AFTER_STOP, STOPPED = 0.05, 5.0, 1.0
+#: Seconds after the deadline in which an answer that has arrived already is still read.
+LAST_LOOK = 0.05
+#: Grace after the deadline, in seconds. If the process was suspended for more than `SUSPENDED` seconds, a paid answer
+#: may already be in the socket: wait `AFTER_SUSPENSION` for it.
+SUSPENDED = 1.0
+AFTER_SUSPENSION = 5.0
 #: Seconds a download's server may say nothing at all; a slow one is bounded by the whole body's time.
 SILENCE = 60.0
 REDIRECTS = 5
@@ -300,7 +303,7 @@ async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():  # a process that was stopped finds its time over and the answer unread
-            await asyncio.wait({task}, timeout=AFTER_STOP if loop.time() - end > STOPPED else LAST_LOOK)
+            await asyncio.wait({task}, timeout=AFTER_SUSPENSION if loop.time() - end > SUSPENDED else LAST_LOOK)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=GRACE)

@@ -24,7 +24,7 @@ __all__ = ["USUAL", "BadImage", "Checked", "check", "decode_fully", "decoded_siz
 
 #: An image of more pixels is refused: 4k has 8 million, 8k 33. Decoded, each takes 4 bytes of memory.
 PIXELS = 64_000_000
-#: A byte of PNG's compressed data makes no more than so many: what claims more than its bytes can hold is no image.
+#: Bytes that one byte of PNG's compressed data can make at most. A file that claims more than that is no image.
 DEFLATE_AT_MOST = 1_032
 #: A pixel's samples by PNG's colour type.
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

@@ -1,4 +1,4 @@
-"""No new submits for a destination that refuses, or where paid images would die uncopied; and everybody is told why.
+"""Backpressure: no new submits for a destination that refuses, or where paid images would die before they are copied.
 
 Each process judges by itself and says so in the ledger, where every claim of submits reads it. What it says is
 forgotten unless repeated, so a process that dies holds nothing up.
@@ -16,16 +16,17 @@ from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
-#: Seconds between two looks at what waits; a look may take no more than so much of the time.
+#: Seconds between two looks at what waits.
 LOOK_EVERY = 5.0
-LOOKING_SHARE = 0.02
+#: Part of the time that these looks may take.
+LOOKING_PART = 0.02
 #: Seconds after which what still holds is said again; the ledger forgets it after `SAID_FOR`.
 REPEAT_EVERY = 10.0
 
 
 @dataclass(slots=True, eq=False)
 class BackpressureMonitor:
-    """What this process thinks of its destinations, and what it has said of them."""
+    """How this process judges its destinations, and what it has told the ledger of them."""
 
     services: Services
     _judged: dict[str, HeadroomState] = field(default_factory=dict)
@@ -35,17 +36,17 @@ class BackpressureMonitor:
     _said: tuple[DestinationTrouble, ...] = ()
     _said_at: float = 0.0
 
-    async def mind(self) -> None:
-        """Looks and tells, whatever of it is due; cheap when nothing is."""
+    async def refresh(self) -> None:
+        """Refreshes the backlog estimate and publishes troubles, when due; cheap when nothing is."""
         services = self.services
         for dest in services.destinations.recovered():
             await services.executors.write(services.ledger.destinations.hasten_copies, dest, services.clock.now())
         if services.clock.now() >= self._next_look:
             await self._look()
-        await self.tell()
+        await self.publish()
 
-    async def tell(self) -> None:
-        """Says in the ledger what is wrong, when that is new or has not been said for a while."""
+    async def publish(self) -> None:
+        """Tells the ledger what is wrong, when that is new or has not been told for a while."""
         services = self.services
         now = services.clock.now()
         wrong = tuple(sorted([*self._refusing(), *self._behind.values()], key=lambda one: (one.dest, one.kind)))
@@ -75,7 +76,7 @@ class BackpressureMonitor:
         backlogs, took = await services.executors.read(
             timed, services.clock, lambda: services.ledger.destinations.backlogs(now)
         )
-        self._next_look = now + max(LOOK_EVERY, took / LOOKING_SHARE)
+        self._next_look = now + max(LOOK_EVERY, took / LOOKING_PART)
         for dest in {*backlogs, *self._judged}:
             self._judge(dest, backlogs.get(dest, Backlog()), now)
 

@@ -27,7 +27,7 @@ class CopyLane(Lane):
         services, timings = self.services, self.services.timings
         destinations, enough = services.destinations, 2 * timings.copies_at_once
         await copy.record_images_in_doubt(services)  # where the ledger did not take them before
-        await self.backpressure.mind()
+        await self.backpressure.refresh()
         for dest in destinations.to_probe(services.clock.now()):
             self.start(self._probe(dest), most=enough)
         if len(self.on_its_way) >= enough:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from worker.lanes.worker import Worker
-from worker.runtime.health import HealthSigns, illness
+from worker.runtime.health import HealthSigns, unhealthy_reason
 from worker.runtime.telemetry import emit
 
 #: Seconds for which the ledger is asked whether it answers others.
@@ -49,9 +49,9 @@ def beat(file: str, signs: HealthSigns, ledger_answers: Callable[[], bool]) -> N
 
     `file`: its path; "": there is none. `ledger_answers`: asks the ledger on a connection of its own.
     """
-    problem = illness(signs, lambda: _answers_in_time(ledger_answers))
+    problem = unhealthy_reason(signs, lambda: _answers_in_time(ledger_answers))
     if problem is not None:
-        emit("worker_is_ill", level="error", pid=os.getpid(), problem=problem)
+        emit("worker_unhealthy", level="error", pid=os.getpid(), problem=problem)
     elif file:
         with contextlib.suppress(OSError):
             Path(file).touch()

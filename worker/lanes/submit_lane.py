@@ -29,7 +29,7 @@ class SubmitLane(Lane):
         services = self.services
         if not services.recorder.healthy:
             return services.clock.now() + services.timings.claim_backoff
-        await self.backpressure.tell()  # of a destination that has just refused, before more is claimed for it
+        await self.backpressure.publish()  # of a destination that has just refused, before more is claimed for it
         lease = submit.lease_for(services, self.account)
         boot = services.clock.boot()
         claim = await services.executors.write(self._claim_or_give_back, services.clock.now(), lease)

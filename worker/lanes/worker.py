@@ -81,7 +81,7 @@ class Worker:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     async def run_lane(self, name: str, seconds: float = math.inf) -> bool:
-        """Works in a lane for so many seconds, or until the worker stops; True when work is left.
+        """Works in a lane for `seconds`, or until the worker stops; True when work is left.
 
         Where the lane runs already, it is only woken.
         """
@@ -141,7 +141,7 @@ class Worker:
         return min(timings.longest_claim_backoff, timings.claim_backoff * 2.0 ** min(lane.failures - 1, 10))
 
     async def _pause(self, lane: Lane, seconds: float) -> None:
-        """Waits for a wakeup, so many seconds at most; a wakeup does not shorten the pause between two claims."""
+        """Waits for a wakeup, `seconds` at most; a wakeup does not shorten the pause between two claims."""
         if lane.pause:
             await self.services.clock.sleep(lane.pause)
         if seconds <= lane.pause or self.stopping:

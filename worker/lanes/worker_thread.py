@@ -33,7 +33,7 @@ class WorkerThread:
             raise
 
     def run_lane(self, lane: str, seconds: float | None = None) -> bool:
-        """Works in the lane for so many seconds, or wakes it where it runs; True when work is left. Blocks.
+        """Works in the lane for `seconds`, or wakes it where it runs; True when work is left. Blocks.
 
         `seconds`: None: as the timings say.
         """

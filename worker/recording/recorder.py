@@ -153,12 +153,16 @@ class Recorder:
         wait = FIRST_WAIT
         while entries := [entry for entry in entries if not await self._written_alone(entry)]:
             await self._keep_safe(entries)
-            entries = await self._without_bad_ones(entries)
+            # What is refused again and again while the ledger takes other writes is left to the rescue file.
+            entries = [entry for entry in entries if not await self._is_bad(entry)]
+            entries = [entry for entry in entries if not entry.durable.done()]
             if not entries:
                 break
             await self.clock.sleep(wait * self.rng.uniform(0.8, 1.2))
             wait = min(LONGEST_WAIT, wait * 2)
-        self._recovered()
+        self._has_trouble = False
+        self.writes.worked()
+        self._tidy()
 
     async def _written_alone(self, entry: _Entry) -> bool:
         """Writes one entry; its plain form, when it is refused as it is."""
@@ -184,11 +188,6 @@ class Recorder:
         for entry in fresh:
             entry.rescued = True
 
-    async def _without_bad_ones(self, entries: list[_Entry]) -> list[_Entry]:
-        """Leaves to the rescue file what is refused again and again while the ledger takes other writes."""
-        left = [entry for entry in entries if not await self._is_bad(entry)]
-        return [entry for entry in left if not entry.durable.done()]
-
     async def _is_bad(self, entry: _Entry) -> bool:
         if entry.tries < TRIES_OF_A_BAD_FACT or not entry.rescued:
             return False
@@ -210,11 +209,6 @@ class Recorder:
         except Exception:  # noqa: BLE001  any failure is a no
             return False
         return True
-
-    def _recovered(self) -> None:
-        self._has_trouble = False
-        self.writes.worked()
-        self._tidy()
 
     def _tidy(self) -> None:
         """Removes the rescue file once all it holds is durable in the ledger."""

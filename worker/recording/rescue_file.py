@@ -128,7 +128,11 @@ def _write(file: IO[bytes], lines: bytes) -> None:
 
 
 def _recorded(line: bytes, record: Callable[[Sequence[Fact]], object]) -> bool:
-    """Whether the line's fact is in the ledger now. A ledger that is away is no reason to set a fact aside."""
+    """Whether the line's fact is in the ledger now. A fact is not set aside because the ledger is away.
+
+    Raises:
+        Exception: The ledger is away.
+    """
     fact = _read(line)
     if fact is None:
         return False

@@ -34,7 +34,7 @@ class Clock(Protocol):
 
 
 def timed(clock: Clock, work: Callable[[], T]) -> tuple[T, float]:
-    """The work's result and its own seconds of CPU: waiting for a busy machine is no reason to do it less often."""
+    """The result of `work`, and the seconds of CPU that it took. Waiting for a busy machine does not count."""
     before = clock.cpu()
     return work(), clock.cpu() - before
 

@@ -87,7 +87,7 @@ class InlineExecutors:
 
 
 def side_by_side(work: Callable[[Item], T], items: Iterator[Item], at_once: int) -> Iterator[T]:
-    """What the work makes of each item, as it is done; so many at once, and no item is taken long before its turn."""
+    """The result of `work` for each item, as it is done; `at_once` run at a time, and items are taken no sooner."""
     with ThreadPoolExecutor(at_once) as threads:
         running: set[Future[T]] = {threads.submit(work, item) for item in islice(items, at_once)}
         while running:

@@ -1,7 +1,7 @@
-"""Whether a worker process works, told from what it did: what a restart would mend, and nothing else.
+"""Whether a worker process is healthy, judged by what it did: what a restart would mend, and nothing else.
 
-A ledger or a Redis that is away is no illness of the process: it goes on by itself when they are back, and a restart
-would only cut off what is on its way. Pure.
+A process whose ledger or Redis is away is healthy: it goes on by itself when they are back, and a restart would only
+cut off what is on its way. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-#: Seconds after which a lane that was at work and did not come back hangs: longer than the ledger's own limits, of
+#: Seconds after which a lane hangs whose look for work has not come back: longer than the ledger's own limits, of
 #: which waiting for a lock (60 s) and for a connection (30 s) are the longest.
 STUCK = 120.0
 #: Seconds without a wakeup after which waiting wakeups say that nobody here takes them; twelve beats.
@@ -20,7 +20,7 @@ LOOKS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthSigns:
-    """What is seen of a process. Seconds, all of them."""
+    """What is seen of a process, in seconds."""
 
     since_looks: Mapping[str, float]  # in each lane that runs: since a look for work last came back
     turns: bool = True  # its event loop
@@ -29,7 +29,7 @@ class HealthSigns:
     wakeups_waited: int = 0  # looks in a row at which wakeups of its lanes waited in Redis
 
 
-def illness(signs: HealthSigns, ledger_answers: Callable[[], bool]) -> str | None:
+def unhealthy_reason(signs: HealthSigns, ledger_answers: Callable[[], bool]) -> str | None:
     """Why the process should be started again; None: it works, or does what it can."""
     if not signs.turns:
         return "its event loop does not turn"

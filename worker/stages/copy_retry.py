@@ -74,7 +74,7 @@ def defer(
 
 @functools.cache
 def _tell_once(batch: str, message: str) -> None:
-    """Paid images wait, and no time will help: only whoever runs this can say that such a server is meant."""
+    """Paid images wait until the user says that downloads from private addresses are meant."""
     help_ = "if you trust it, LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 and the same command"
     emit("paid_images_wait", level="warning", batch=batch, problem=message, help=help_)
 
@@ -99,6 +99,7 @@ def delayed(
         wait = min(wait, max(SHORTEST_WAIT, PATIENCE * (due.expires_at - now)))
     wait *= services.rng.uniform(0.8, 1.2)
     fresh = link is not None and link.url not in (None, due.url)
+    life = services.routes.of_task(due.provider, due.provider_model).link_life or services.timings.unknown_link_life
     is_stuck = needs_person(code, due.tries + 1) and not fresh
     return ImageDelayed(
         image_id=due.image_id,
@@ -107,10 +108,5 @@ def delayed(
         code=code,
         message=clean(message),
         url=link.url if link else None,
-        expires_at=(death_of(link, now) or now + _life(services, due)) if link and fresh else None,
+        expires_at=(death_of(link, now) or now + life) if link and fresh else None,
     )
-
-
-def _life(services: Services, due: DueCopy) -> float:
-    """Seconds that a link of its provider lives."""
-    return services.routes.of_task(due.provider, due.provider_model).link_life or services.timings.unknown_link_life

@@ -18,7 +18,6 @@ from jobs.policy.adaptive_limits import POLL_COOLDOWN
 from jobs.policy.doubts import Doubt
 from providers.dialects.answers import about
 from providers.types import Empty, Failed, Kind, NotFound, PollOutcome, Running, Succeeded, Unreadable, clean
-from worker.http.client import Exchange
 from worker.runtime.telemetry import emit
 from worker.runtime.timings import Timings
 from worker.services import Services
@@ -37,7 +36,7 @@ LONGEST_WISH = 600.0
 
 async def poll(services: Services, due: DuePoll) -> None:
     """Asks, reads, records."""
-    await services.recorder.record(*await whatever_comes(services, due, _asked(services, due)))
+    await services.recorder.record(*await whatever_comes(services, due, _look(services, due)))
 
 
 async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Facts]) -> Facts:
@@ -53,25 +52,16 @@ async def whatever_comes(services: Services, due: DuePoll, looking: Awaitable[Fa
         )
 
 
-async def _asked(services: Services, due: DuePoll) -> Facts:
-    return await facts_of(services, due, _read(services, due, await _ask(services, due)))
-
-
-# -- the steps -----------------------------------------------------------------------------------------------------
-
-
-async def _ask(services: Services, due: DuePoll) -> Exchange:
+async def _look(services: Services, due: DuePoll) -> Facts:
     account = services.accounts[due.account]
+    dialect = services.dialects[account.provider]
     route = services.routes.of_task(account.provider, due.provider_model)
-    call = services.dialects[account.provider].poll(due.task_id, route, due.poll_path)
-    return await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
-
-
-def _read(services: Services, due: DuePoll, exchange: Exchange) -> PollOutcome:
+    call = dialect.poll(due.task_id, route, due.poll_path)
+    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
     if exchange.response is None:
-        return Unreadable(code="unreachable", message=clean(exchange.problem or ""))
-    outcome = services.dialects[services.accounts[due.account].provider].read_poll(exchange.response)
-    return about(due.task_id, exchange.response, outcome)
+        return await facts_of(services, due, Unreadable(code="unreachable", message=clean(exchange.problem or "")))
+    outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
+    return await facts_of(services, due, outcome)
 
 
 async def facts_of(services: Services, due: DuePoll, outcome: PollOutcome) -> Facts:
@@ -92,7 +82,10 @@ def _without_images(
         return _not_found(services, due, outcome)
     if isinstance(outcome, Unreadable):
         return _unreadable(services, due, outcome)
-    return _running(services, due, outcome)
+    if outcome.known:
+        return still_running(services, due)
+    message = f"status {clean(outcome.status, 80)}"
+    return still_running(services, due, code=UNKNOWN_STATUS, message=message, raw=outcome.raw)
 
 
 # -- what it says --------------------------------------------------------------------------------------------------
@@ -199,14 +192,6 @@ def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     )
     fact = still_running(services, due, code=outcome.code, message=outcome.message, raw=outcome.raw, least=least)
     return replace(fact, rest=outcome.retry_after or POLL_COOLDOWN) if outcome.kind is Kind.THROTTLED else fact
-
-
-def _running(services: Services, due: DuePoll, outcome: Running) -> Fact:
-    if outcome.known:
-        return still_running(services, due)
-    return still_running(
-        services, due, code=UNKNOWN_STATUS, message=f"status {clean(outcome.status, 80)}", raw=outcome.raw
-    )
 
 
 def still_running(  # noqa: PLR0913  the fact's own fields

@@ -19,16 +19,12 @@ NOT_TOLD = "not_told_together"
 
 async def poll_many(services: Services, dues: Sequence[DuePoll]) -> None:
     """Asks once, reads, notes how it went, and records what was told of each."""
-    exchange = await _ask(services, dues)
+    account = services.accounts[dues[0].account]
+    call = MANY_TASKS[account.provider].poll_many([due.task_id for due in dues])
+    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=poll.TIMEOUT)
     told = _read(services, dues, exchange)
     _note(services, dues, told)
     await asyncio.gather(*(_record(services, due, told) for due in dues))
-
-
-async def _ask(services: Services, dues: Sequence[DuePoll]) -> Exchange:
-    account = services.accounts[dues[0].account]
-    call = MANY_TASKS[account.provider].poll_many([due.task_id for due in dues])
-    return await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=poll.TIMEOUT)
 
 
 def _read(services: Services, dues: Sequence[DuePoll], exchange: Exchange) -> ManyTold:

@@ -52,10 +52,13 @@ async def within_reach(services: Services, intent: Intent, route: Route) -> Requ
     if route.references_by is ReferencesBy.FILE or all(map(is_link, request.references)):
         return request
     files = await _as_data(services, intent, route)
-    reached = [
-        _data_uri(each, files[each]) if each in files else await _address(services, intent, each)
-        for each in request.references
-    ]
+    reached = []
+    for each in request.references:
+        if each in files:
+            kind = content_type_of(file_name(each) or "")
+            reached.append(f"data:{kind};base64,{base64.b64encode(files[each]).decode()}")
+        else:
+            reached.append(await _address(services, intent, each))
     return replace(request, references=tuple(reached))
 
 
@@ -75,10 +78,6 @@ async def _size(services: Services, intent: Intent, reference: str) -> int:
     place, dest = place_of(file_name(reference) or ""), await _dest(services, intent)
     found = await _at(services, dest, reference, lambda store: store.look(place))
     return found.size if found else 0
-
-
-def _data_uri(reference: str, content: bytes) -> str:
-    return f"data:{content_type_of(file_name(reference) or '')};base64,{base64.b64encode(content).decode()}"
 
 
 async def _address(services: Services, intent: Intent, reference: str) -> str:
@@ -138,15 +137,11 @@ async def _content(services: Services, intent: Intent, reference: str) -> bytes:
     content = services.recent.get(name)
     if content is None:
         content = await _read(services, await _dest(services, intent), place_of(name), reference)
-        if not has_hash(name, await services.executors.blocking(_sha256, content)):
+        if not has_hash(name, await services.executors.blocking(lambda: hashlib.sha256(content).hexdigest())):
             message = f"the reference {_shown(reference)} has other bytes at {place_of(name)}: delete that"
             raise Unreachable("reference_unreadable", message, later=False)
         services.recent.keep(name, content)
     return content
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 async def _read(services: Services, bucket: str, key: str, reference: str) -> bytes:

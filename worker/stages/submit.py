@@ -62,18 +62,25 @@ class ClaimedSubmit:
 async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
     """One paid try: every step in order, none of them twice. However it ends, it ends as one fact on record."""
     try:
-        route = _route(services, attempt.intent)
-        call, files = await _prepare(services, attempt.intent, route)
-        await _wait_for_its_moment(services, attempt.intent)
-        await _demand_no_stop(services, attempt.intent)
+        intent = attempt.intent
+        provider = services.accounts[intent.account].provider
+        route = services.catalog.route_of(provider, intent.provider_model, intent.request, intent.mode)
+        call, files = await _prepare(services, intent, route)
+        early = intent.send_at - services.clock.now()
+        if 0 < early < LONGEST_HORIZON:
+            await services.clock.sleep(early)
+        await _demand_no_stop(services, intent)
         _demand_still_allowed(services, attempt, route)
         exchange = await _send(services, attempt, call, files, route)
-        fact = await _read(services, attempt.intent, route, call, exchange)
+        fact = await _read(services, intent, route, call, exchange)
     except _StayedHereError as stayed:
         fact = stayed.fact
     except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001  after the sent flag even a bug is an outcome
         fact = _after_trouble(services, attempt, trouble)
-        return await _recorded_last(services, fact, trouble)
+        written = services.recorder.put(fact)
+        if not isinstance(trouble, asyncio.CancelledError):
+            await written
+        return fact
     await services.recorder.record(fact)
     return fact
 
@@ -97,11 +104,6 @@ def given_back(intent: Intent, now: float) -> SubmitRefused:
 
 
 # -- the steps -----------------------------------------------------------------------------------------------------
-
-
-def _route(services: Services, intent: Intent) -> Route:
-    account = services.accounts[intent.account]
-    return services.catalog.route_of(account.provider, intent.provider_model, intent.request, intent.mode)
 
 
 async def _prepare(services: Services, intent: Intent, route: Route) -> tuple[Call, Mapping[str, File]]:
@@ -134,12 +136,6 @@ async def _tried(services: Services, intent: Intent, reach: Callable[[], Awaitab
                 raise _StayedHereError(_refused(services, intent, Kind.PERMANENT, error.code, error.message)) from error
         await services.clock.sleep(services.timings.reference_retry)
     raise AssertionError("unreachable")
-
-
-async def _wait_for_its_moment(services: Services, intent: Intent) -> None:
-    early = intent.send_at - services.clock.now()
-    if 0 < early < LONGEST_HORIZON:
-        await services.clock.sleep(early)
 
 
 async def _demand_no_stop(services: Services, intent: Intent) -> None:
@@ -210,17 +206,9 @@ def _silent(services: Services, intent: Intent, exchange: Exchange) -> Fact:
     silence, problem = unanswered(sent=exchange.sent), clean(exchange.problem or "")
     if SILENCES[silence] is Ending.REFUSED:
         return _refused(services, intent, Kind.TRANSIENT, silence.value, problem)
-    return SubmitUnclear(
-        attempt_id=intent.attempt_id,
-        at=services.clock.now(),
-        code=silence.value,
-        message=problem,
-        raw=_came(exchange),
-    )
-
-
-def _came(exchange: Exchange) -> str:
-    return exchange.partial.body.decode("utf-8", "replace")[:4000] if exchange.partial else ""
+    came = exchange.partial.body.decode("utf-8", "replace")[:4000] if exchange.partial else ""
+    now = services.clock.now()
+    return SubmitUnclear(attempt_id=intent.attempt_id, at=now, code=silence.value, message=problem, raw=came)
 
 
 # -- what a submit ended in ----------------------------------------------------------------------------------------
@@ -309,10 +297,3 @@ def _after_trouble(services: Services, attempt: ClaimedSubmit, trouble: BaseExce
     return SubmitUnclear(
         attempt_id=attempt.intent.attempt_id, at=services.clock.now(), code=Silence.UNANSWERED.value, message=message
     )
-
-
-async def _recorded_last(services: Services, fact: Fact, trouble: BaseException) -> Fact:
-    written = services.recorder.put(fact)
-    if not isinstance(trouble, asyncio.CancelledError):
-        await written
-    return fact

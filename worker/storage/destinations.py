@@ -16,12 +16,13 @@ from worker.storage.write_verification import VERIFICATION_FAILED, WriteVerifica
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 10.0
-#: Copies to one destination at once, where it does not ask for a slower pace. Each that it slows down takes a quarter
-#: off, at most once in so many seconds, since those on their way are all told alike; each that works adds a little.
+#: Copies to one destination at once, where it does not ask for a slower pace. Each that works adds a little.
 WIDEST = 16
+#: Part of them that is left after the destination asked for a slower pace.
 NARROWED = 0.75
+#: Seconds between two such cuts: those on their way at the same time are all answered alike.
 NARROW_EVERY = 1.0
-#: It asks for a slower pace: no reason to pay for nothing more. If its pace is too slow, the slack will say so.
+#: The destination asks for a slower pace. That stops no submits; if copies fall behind, the copy headroom does.
 SLOW_DOWN = "bucket_slow_down"
 
 

@@ -20,7 +20,7 @@ from worker.storage.base import NO_METADATA, OWN, PROBE, ObjectInfo, PutResult, 
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
-#: Seconds after which such a file is nobody's.
+#: Seconds after which such a file belongs to a process that is dead.
 STALE_PART = 24 * 3600.0
 
 CODES = {

@@ -81,7 +81,7 @@ def waiting(services, count, *, lives, stored):
 
 async def look(services, backpressure, backlog):
     services.ledger.now = backlog
-    await backpressure.mind()
+    await backpressure.refresh()
     services.clock.at += LOOK_EVERY
     return [trouble.kind for trouble in services.ledger.destinations.troubles(services.clock.at)]
 
@@ -113,7 +113,7 @@ async def test_a_bucket_that_refuses_one_worker_stops_the_submits_of_all(tmp_pat
     stock(services, tmp_path, [row(0)])
     dest = str(tmp_path / "dest")
     services.destinations.refused(dest, DENIED, services.clock.now())
-    await BackpressureMonitor(services).tell()
+    await BackpressureMonitor(services).publish()
     other = dataclasses.replace(services, destinations=Destinations(), holder="other")
 
     worker = Worker(other)

@@ -53,6 +53,6 @@ async def test_a_run_without_a_heartbeat_file_tells_of_a_lane_that_hangs_as_a_wo
     with capture_logs() as said:
         await run_batch(services, "b", stop_after=30.0)
 
-    assert {event["problem"] for event in said if event["event"] == "worker_is_ill"} == {
+    assert {event["problem"] for event in said if event["event"] == "worker_unhealthy"} == {
         "no look for work came back, though the ledger answers others: copy for 130 s"
     }

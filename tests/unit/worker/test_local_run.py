@@ -278,7 +278,7 @@ async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_whe
     monkeypatch.setattr(liveness, "Path", lambda file: touch if file == "beat" else None)
 
     def emit(name, **fields):
-        if name == "worker_is_ill":
+        if name == "worker_unhealthy":
             said.append((fields["problem"], touched.is_set()))
             ill.set()
 
