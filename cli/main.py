@@ -14,7 +14,7 @@ from jobs.errors import BadInput, LightfastError
 
 
 class CommandEntry(NamedTuple):
-    """Where a command's function stands, and its one sentence."""
+    """Where a command's function is, and its sentence for `--help`."""
 
     module: str
     function: str
@@ -63,10 +63,10 @@ CONSENTS = ("--yes", "--buy-again", "--overwrite", "--skip-bad", "--partial", "-
 
 
 class Command(TyperCommand):
-    """One whose option `--reuse` may stand alone."""
+    """A command whose option `--reuse` may have no value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Its value is the next word only where that is one of its values, and never the manifest."""
+        """Takes the next word as the value of `--reuse` only if it is a legal value; else it is the manifest."""
         words = list(args)
         for at, word in enumerate(args):
             if word == "--reuse":
@@ -158,7 +158,7 @@ def main() -> None:
 
 
 def _tell(error: LightfastError) -> None:
-    """What went wrong, on stderr; and as a document on stdout where one was asked for."""
+    """Writes what went wrong to stderr and, with --json, a document to stdout."""
     from cli.flow.settings import SCHEMA, sandbox_mark
 
     problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]

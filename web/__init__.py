@@ -1,1 +1,1 @@
-"""The web door."""
+"""The web server."""

@@ -1,4 +1,4 @@
-"""The web door: is it alive, is it ready, what does it count. Started by `lightfast serve`.
+"""The web server: is it alive, is it ready, what does it count. Started by `lightfast serve`.
 
 Its port may be open to the world, since providers call back: whoever comes, and however many, it stays small.
 """

@@ -71,7 +71,7 @@ class AccountsReport(NamedTuple):
 
 
 def _declared(settings: Settings) -> list[Account]:
-    """The accounts of the settings, before the first run has brought them to a ledger."""
+    """The accounts of the settings, for a ledger that no run has made yet."""
     from jobs.ledger.accounts.values import Account
     from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND
 
@@ -162,7 +162,7 @@ def _row(
 
 
 def _used(account: Account, use: Use) -> float:
-    """The part of a minute's submits that was sent in the last one."""
+    """Submits of the last minute, as a share of what the rate allows."""
     return use.sent / (60 * account.submits_per_second)
 
 
@@ -173,13 +173,13 @@ def _held_up(account: Account, use: Use | None, failing: Sequence[Failing]) -> s
 
 
 def _bound(use: Use) -> str:
-    """What keeps it from sending more, where anything waits."""
+    """Which limit keeps the account from sending more, if rows wait for it."""
     words = {"rate": ", held up by its rate", "in_flight": ", held up by what is in flight"}
     return words.get(use.bound_by, "") if use.waiting else ""
 
 
 def _found(known: list[Account], settings: Settings, standing: AccountsReport) -> list[Line]:
-    """How provider tasks were found done; nothing before the first was."""
+    """Polls a task, and how late ends of tasks were found. Nothing before the first task was found done."""
     rows = [_found_row(one, settings.accounts.get(one.name), standing) for one in known if one.polls_made]
     if not rows:
         return []

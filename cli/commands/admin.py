@@ -36,7 +36,7 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
 
 
 def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
-    """The web door, until SIGTERM."""
+    """The web server, until SIGTERM."""
     from cli.flow.environment import ledger_line
     from jobs.settings.sources import load_settings
 
@@ -48,7 +48,7 @@ def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) ->
 
 
 def sandbox(*, port: Port = 8765, scenario: Scenario = None) -> int:
-    """The stand-in alone, until Ctrl-C. This process becomes it."""
+    """Runs the stand-in until Ctrl-C, in place of this process."""
     if scenario is not None and not scenario.is_file():
         raise BadInput(f"--scenario {scenario}: there is no such file.")
     if sys.stderr.isatty():
@@ -60,7 +60,7 @@ def sandbox(*, port: Port = 8765, scenario: Scenario = None) -> int:
 
 
 def _say_how(port: int) -> None:
-    """How another terminal's commands reach it: --sandbox has a stand-in of its own."""
+    """Prints the variables with which another terminal's commands reach it; --sandbox starts another stand-in."""
     sys.stderr.write("In another terminal:  export LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 LIGHTFAST_SANDBOX=1\n")
     for provider in PROVIDERS:
         key, base = key_variable(provider), base_url_variable(provider)

@@ -107,7 +107,7 @@ def _unclear(shelf: FoundObjects, where: str) -> str:
 
 
 def _take(settings: Settings, store: Store, shelf: FoundObjects, where: str, tell: Tell | None) -> list[Adopted]:
-    """All of a batch's images are read, then recorded in one transaction; only then is the mark ours."""
+    """Reads all images of a batch, records them in one transaction, and then replaces the ownership mark."""
     from jobs.ledger import open_ledger
     from jobs.ledger.batches.values import NewBatch
     from jobs.planning.planner import DEFAULT_PATH
@@ -159,7 +159,7 @@ def _ledger(settings: Settings) -> str:
 
 
 def _page(shelf: FoundObjects, where: str) -> Iterator[Line]:
-    """What lies there, before anything is recorded."""
+    """What is at the destination, before anything is recorded."""
     found = shelf.found
     for name, rows in found.rows.items():
         images = sum(len(row.images) for row in rows)

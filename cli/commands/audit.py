@@ -198,7 +198,7 @@ def _open_questions(tally: Tally) -> Iterator[tuple[str, str, str]]:
 
 
 def _doubts(tally: Tally) -> Iterator[tuple[str, str, str]]:
-    """What should not be on an invoice, and what is though nobody asked for it."""
+    """What an invoice should not contain, and charges for images that no row asked for."""
     told = (
         ("failed tasks", tally.failed, "if the provider charges for tasks that fail; not counted"),
         ("short deliveries", tally.short, "if it charges for images that did not come; not counted"),

@@ -67,7 +67,7 @@ def _head(session: LedgerSession, batch: Batch) -> contact_sheet.Head:
 def _pictures(
     session: LedgerSession, batch: Batch, wish: OutputOptions, where: str | None
 ) -> tuple[Address, list[str]]:
-    """Addresses a browser can open, and what is to be said of them."""
+    """Addresses that a browser can open, and notes about them."""
     if wish.presign or session.settings.storage.public_url:
         return address_of(session, batch, wish.presign), []
     notes: dict[str, None] = {}
@@ -84,7 +84,7 @@ def _pictures(
 
 
 def _at(dest: str, where: str | None) -> tuple[Callable[[str], str], list[str]]:
-    """Addresses below a destination: the batch's own, or one where images lie that it has from another batch."""
+    """Addresses below a destination: the batch's own, or that of another batch whose images it reuses."""
     if is_folder(dest):
         return _beside_the_page(dest, where), []
     try:
@@ -96,7 +96,7 @@ def _at(dest: str, where: str | None) -> tuple[Callable[[str], str], list[str]]:
 
 
 def _beside_the_page(dest: str, where: str | None) -> Callable[[str], str]:
-    """Relative links where the page is a file on this machine too, so that the folder can be moved and sent."""
+    """Relative links if the page is a file on this machine too, so that the folder can be moved or sent."""
     folder = Path(unquote(urlsplit(dest).path) if dest.startswith("file://") else dest).absolute()
     if where is None or "://" in where:
         return lambda path: (folder / path).as_uri()

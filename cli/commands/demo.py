@@ -1,4 +1,4 @@
-"""`lightfast demo`: the whole main job with the stand-in, from examples/catalog.csv to ./demo-output."""
+"""`lightfast demo`: runs examples/catalog.csv with the stand-in, into ./demo-output."""
 
 from __future__ import annotations
 

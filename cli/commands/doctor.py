@@ -32,7 +32,7 @@ NO_SUCH_TASK = "00000000-0000-4000-8000-000000000000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """One thing that was checked, and the verdict."""
 
     what: str
     verdict: str  # "ok", "note", "problem"
@@ -213,7 +213,7 @@ async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
 
 
 async def _ask(http: Http, account: AccountSettings, dialect: Dialect) -> PollOutcome | str:
-    """Asks for a task that does not exist; text where there was no answer at all."""
+    """Asks a provider for a task that does not exist. Returns a text if there was no answer at all."""
     from providers.types import Route
 
     route = Route(provider=account.provider, model="", provider_model="", pixels=None, max_n=1, price=None)

@@ -135,7 +135,7 @@ def _one(session: LedgerSession, name: str, now: float, *, json: bool) -> None:
 
 
 def _at_work(session: LedgerSession, figures: BatchFigures) -> Iterator[Line]:
-    """How far the accounts that send use what they may, and this batch's part of it."""
+    """Each account that sends: its use of its limits, and this batch's share of it."""
     uses, mine = (
         session.ledger.accounts.usage(figures.now),
         session.ledger.reports.in_flight(figures.progress.batch.name),
@@ -243,7 +243,7 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
 
 
 def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
-    """A pace of before, and the time that it would take, would make people wait for ever."""
+    """Says that nobody works. A pace and a time left would make people wait for nothing."""
     if rows_going_on(progress):
         yield f"pace\t{nobody_works(session.ledger)}", "yellow"
 

@@ -68,7 +68,7 @@ def pause(
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """No new submits, of one batch or with --all of any; what is paid is polled, copied, stored."""
+    """Stops new submits of one batch, or of all with --all; what is paid is polled, copied and stored."""
     if bool(batch) is all_:
         raise BadInput("pause needs a BATCH; or, for every batch of this ledger at once, --all.")
     with open_session(config, sandbox=sandbox) as session:
@@ -95,7 +95,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """Submits go on: of one batch, with --budget here and now; with --all or --after-restore, what that held up."""
+    """Lets submits go on: of one batch (with --budget here and now), after `pause --all`, or after a restore."""
     cap = read_option("--budget", budget, read_money, None)
     if all_ and (batch or cap is not None or after_restore):
         raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
@@ -135,7 +135,7 @@ def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -
 
 
 def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
-    """Another budget: asks for what may now be spent beyond what was agreed to."""
+    """Sets another budget. Asks for consent to what may now be spent beyond what was agreed to."""
     spent = batch.charged + batch.reserved
     if cap < spent:
         so_far = f"{formatting.money(spent)} is spent or reserved already"
@@ -164,7 +164,7 @@ def _go_on_here(session: LedgerSession, batch: str, *, json: bool, quiet: bool) 
 
 
 def _trust(session: LedgerSession) -> None:
-    """The database as it is now is taken for the truth."""
+    """Records that the restored database is to be trusted as it is."""
     if not session.ledger.has_moved():
         note(
             "Nothing waited: this ledger is where it was" + (", as far as SQLite can tell." * session.ledger.is_sqlite)
@@ -295,7 +295,7 @@ class AgainCommand:
 
 
 def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
-    """States the cost, asks, makes the rows ready; then works them here, or rings the workers of the cluster."""
+    """States the cost, asks, makes the rows ready; then works them here, or wakes the workers of the cluster."""
     from cli.flow.environment import settings_for
 
     with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
@@ -394,7 +394,7 @@ def _price(catalog: Catalog, row: Result) -> int | None:
 
 
 def _prices(settings: Settings, rows: Sequence[Result]) -> dict[str, int]:
-    """What an image of each costs at most, as it was told; without those of which it is not known."""
+    """What an image of each row costs at most, in micro-dollars, as the user was told; without unknown prices."""
     from worker.services import catalog_of
 
     catalog = catalog_of(settings)
@@ -445,7 +445,7 @@ def _by_whom(session: LedgerSession) -> str:
 
 
 def _held_up(session: LedgerSession, name: str) -> str:
-    """What still keeps its rows waiting, where nothing can be stored, and what helps."""
+    """Why its rows still wait if nothing can be stored, and what helps."""
     progress = session.ledger.reports.progress(name, time.time() + session.ledger.clock_offset())
     sandbox = progress.batch.sandbox
     told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]

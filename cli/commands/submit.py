@@ -44,7 +44,7 @@ class Submitting(RunOptions):
 
 @takes(Submitting)
 def submit(options: Submitting) -> int:
-    """Records the batch and rings the workers; with --wait, watches too."""
+    """Records the batch and wakes the workers; with --wait, watches it too."""
     from cli.commands.steer import wake
     from cli.flow.register import recording
 
@@ -88,7 +88,7 @@ def watch(  # noqa: PLR0913  one parameter an option
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """Live progress until the batch is finished; Ctrl-C ends the watching only."""
+    """Shows live progress until the batch is finished. Ctrl-C ends only this command, not the work."""
     stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
     limits = WorkLimits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
     with open_session(config, sandbox=sandbox) as session:

@@ -55,7 +55,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """List attempts whose outcome nobody can know, and resolve them."""
     _check(resolve, task_id)
-    with _desk(config, sandbox=sandbox, asks=resolve == "found") as session:
+    with _open(config, sandbox=sandbox, asks=resolve == "found") as session:
         if batch is not None:
             find_batch(session.ledger, batch)
         if key is not None:
@@ -76,8 +76,8 @@ def unknown(  # noqa: PLR0913  one parameter an option
 
 
 @contextmanager
-def _desk(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[LedgerSession]:
-    """The ledger; `asks`: with a provider that answers, were it only the stand-in."""
+def _open(config: Path | None, *, sandbox: bool, asks: bool) -> Iterator[LedgerSession]:
+    """The ledger. `asks`: a provider will be asked, so --sandbox has to start the stand-in."""
     if not (sandbox and asks):
         with open_session(config, sandbox=sandbox) as session:
             yield session
@@ -158,7 +158,7 @@ def _summary(attempts: list[UnknownAttempt], *, sandbox: bool) -> list[Line]:
 
 
 def _of_all(attempts: list[UnknownAttempt], *, sandbox: bool) -> Iterator[Line]:
-    """Without --key one word counts for all of a batch."""
+    """The command that resolves all attempts of a batch alike."""
     for name, alike in Counter(attempt.batch for attempt in attempts).items():
         if alike > 1:
             yield f"The same for all {alike:,} of batch {name}, as to count them as paid and lost:", ""

@@ -1,4 +1,4 @@
-"""`lightfast verify`: the bucket read again against the ledger, and copied anew where something is gone."""
+"""`lightfast verify`: compares the bucket with the ledger, and copies again what is missing."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _repair(session: LedgerSession, batch: str, report: Report) -> RepairResult:
 
 
 def _copy_again(session: LedgerSession, batch: str, wanted: dict[int, str], now: float) -> int:
-    """Here and now on SQLite, unless a run is at work there; else by the cluster's workers."""
+    """Copies here and now on SQLite, unless a run is at work there; else the cluster's workers do."""
     if not session.ledger.is_sqlite:
         from cli.commands.steer import wake
 

@@ -222,18 +222,18 @@ def _images(slots: Sequence[int]) -> str:
 
 
 def _unclear(attempt: AttemptStory) -> str:
-    """What happened in plain words, and the machine's own beside it."""
+    """What happened in plain words, with the recorded message in brackets."""
     words, own = UNCLEAR.get(attempt.code or ""), _short(attempt.message or attempt.code or "no readable answer")
     return f"{words} ({own})" if words else own
 
 
 def _short(said: str) -> str:
-    """As much of a machine's words as a person reads; --json has all."""
+    """A message cut to `MOST_SAID` characters; --json has all of it."""
     return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}…"
 
 
 def _unknown_since(story: Story, attempt: AttemptStory) -> float | None:
-    """When its outcome became unknown, told once."""
+    """When the attempt's outcome became unknown, in seconds since 1970; None if it did not."""
     said = (e.at for e in story.events if e.name == "outcome_unknown" and e.attempt_id == attempt.attempt_id)
     return next(said, attempt.created_at if attempt.state == AttemptState.UNKNOWN else None)
 

@@ -1,4 +1,4 @@
-"""Daily budgets that are set here and kept nowhere: on a cluster the workers' settings count, not those of `submit`."""
+"""Warns of daily budgets that are set here and have no effect: on a cluster the workers' settings count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def unkept(settings: Settings, ledger: Ledger, now: float) -> Iterator[str]:
-    """What these settings ask for and nobody keeps, in words. A local run keeps its own."""
+    """A sentence for each daily budget of these settings that workers do not keep. A local run keeps its own."""
     if ledger.is_sqlite:
         return
     for one in differing(settings, ledger, now):
@@ -36,6 +36,6 @@ def _what_helps(one: Differing) -> str:
 
 
 def warn(settings: Settings, ledger: Ledger | None, now: float) -> None:
-    """Said before money is asked for."""
+    """Warns before money is asked for."""
     for text in unkept(settings, ledger, now) if ledger else ():
         note(f"warning: {text}.")

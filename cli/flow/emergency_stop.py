@@ -23,7 +23,7 @@ LOOK_EVERY = 0.2
 
 
 def stop_all(session: LedgerSession, *, json: bool) -> int:
-    """Stops the submits of every batch; returns when what had left is known apart from what will not leave."""
+    """Stops the submits of every batch. Returns when it is known which claimed submits were sent and which were not."""
     ledger = session.ledger
     stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), _me())
     fates = _settled(ledger, stopped.claimed)
@@ -45,7 +45,7 @@ def _me() -> str:
 
 
 def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:
-    """Waits a little while attempts that were claimed are answered or given back."""
+    """Waits up to `GIVEN_BACK_WITHIN` seconds for claimed attempts to be answered or given back."""
     until = time.monotonic() + GIVEN_BACK_WITHIN
     while (fates := ledger.emergency_stop.fates(claimed)).open and time.monotonic() < until:
         if ledger.is_sqlite and not ledger.is_held():
@@ -89,7 +89,7 @@ def lifting(session: LedgerSession) -> str:
 
 
 def warn(ledger: Ledger | None, *, sandbox: bool) -> None:
-    """Said before money is asked for: what is agreed to now waits."""
+    """Warns before money is asked for that the rows will wait."""
     stop = ledger.emergency_stop.current() if ledger else None
     if stop:
         note(f"warning: {told(stop, sandbox=sandbox)}")

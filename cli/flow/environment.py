@@ -1,4 +1,4 @@
-"""What a command needs around it: the stand-in for --sandbox, a destination that takes writes, its mark."""
+"""What a command needs: the stand-in for --sandbox, a destination that takes writes, its ownership mark."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def standin(folder: Path) -> Iterator[str]:
 
 
 def _port_for(folder: Path) -> int:
-    """The port of the last time, if it is free: links and tasks on record stay true."""
+    """The port of the last time if it is free, so that recorded links and tasks still work."""
     from sandbox.servers import free_port
 
     file = folder / SANDBOX_PORT_FILE
@@ -99,7 +99,7 @@ def probe(dest: str) -> Store:
         warning = store.probe()
     except StoreError as refused:
         text = f"{dest}: {refused.message} ({refused.code}). Nothing was spent."
-        if _is_weather(refused):
+        if _may_pass(refused):
             raise LightfastError(text) from None
         raise BadInput(text) from None
     if warning:
@@ -107,14 +107,14 @@ def probe(dest: str) -> Store:
     return store
 
 
-def _is_weather(refused: StoreError) -> bool:
-    """Likely to pass by itself, unlike a missing bucket or a missing right."""
+def _may_pass(refused: StoreError) -> bool:
+    """Whether it may pass by itself, unlike a missing bucket or a missing right."""
     return refused.retryable and not refused.denied and refused.code != "bucket_missing"
 
 
 @contextlib.contextmanager
 def trackless(dest: str) -> Iterator[None]:
-    """Takes away what a look at a folder made: the folder itself, where it was not there."""
+    """Removes at the end what a probe of a folder made, and the folder itself if it was not there."""
     folder = Path(dest) if dest and "://" not in dest else None
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)] if folder else []
     try:
@@ -126,7 +126,7 @@ def trackless(dest: str) -> Iterator[None]:
 
 
 def check_mark(store: Store, batch: str, ledger_id: str | None) -> None:
-    """Stops where another ledger has begun this batch. `ledger_id`: None for a ledger that is not there yet."""
+    """Raises `BadInput` if another ledger has begun this batch. `ledger_id`: None if our ledger does not exist yet."""
     from worker.storage.ownership_mark import another, look
 
     found = look(store, batch)

@@ -102,7 +102,7 @@ async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits
 
 
 def exit_code(ending: RunEnding, limits: WorkLimits) -> int:
-    """As the run ended; 0 where no more rows failed than --allow-failed lets pass."""
+    """The exit code of the run; 0 if no more rows failed than --allow-failed permits."""
     rows = ending.progress.jobs
     failed = sum(number for _, number in _states(ending.progress, NEEDS_A_PERSON))
     asked = sum(rows.values()) - ending.progress.rows_out
@@ -114,7 +114,7 @@ def exit_code(ending: RunEnding, limits: WorkLimits) -> int:
 
 
 def _listen(stop: StopSignal, screen: Screen) -> None:
-    """The first Ctrl-C stops calmly, the second at once; SIGTERM and a closed terminal, however often, calmly."""
+    """The first Ctrl-C drains, the second quits at once. SIGTERM and a closed terminal always drain."""
     loop = asyncio.get_running_loop()
     for number, act in stop.handlers().items():
         if number is signal.SIGHUP:
@@ -130,7 +130,7 @@ def _on_signal(stop: StopSignal, screen: Screen, act: Callable[[], None]) -> Non
 
 
 def _on_hang_up(act: Callable[[], None]) -> None:
-    """Nobody reads any more, and each write to a terminal that is gone would fail in the middle of the last records."""
+    """Sends output to nowhere: writes to a closed terminal would fail while the last facts are recorded."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         if stat.S_ISCHR(os.fstat(number).st_mode):  # of a terminal that is gone, isatty says no
@@ -139,7 +139,7 @@ def _on_hang_up(act: Callable[[], None]) -> None:
 
 
 def stopping_line(in_the_air: int) -> str:
-    """What the first Ctrl-C is answered with."""
+    """What is said after the first Ctrl-C."""
     if not in_the_air:
         return "stopping: no submit is in the air (Ctrl-C again quits at once)"
     submits = formatting.count(in_the_air, "submit")
@@ -190,7 +190,7 @@ def _headline(ended: RunOutcome) -> str:
 
 
 def _all_done(progress: Progress) -> str:
-    """Rows that were left out on the user's word are no failure, and not done either."""
+    """How many rows are done. Rows that the user left out have not failed, but are not done either."""
     bad, skipped = progress.jobs.get(JobState.INVALID, 0), progress.jobs.get(JobState.SKIPPED, 0)
     if not (bad or skipped):
         return "every row is done"
@@ -277,7 +277,7 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
 
 
 def _first(ended: RunOutcome) -> list[str]:
-    """The command that is needed before the same one helps; alone on its line, so that it can be pasted."""
+    """The command that is needed before the same command can go on."""
     if ended.ending.reason is Reason.BUDGET_USED:
         return [_raise(ended.progress)]
     if ended.ending.reason is Reason.ALL_PAUSED:
@@ -308,7 +308,7 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
 
 
 def _raise(progress: Progress) -> str:
-    """The budget that what is left would need, prices staying as they are."""
+    """The command that sets the budget which all that is left needs at today's prices."""
     batch = progress.batch
     cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
     return command("resume", batch.name, "--budget", formatting.dollars(cents * 10_000), sandbox=batch.sandbox)

@@ -122,7 +122,7 @@ class Allowed:
     rows: int = 0
 
     def covers(self, failed: int, total: int) -> bool:
-        """True when so many failed rows are no reason for exit code 3."""
+        """Whether this number of failed rows still means exit code 0."""
         return failed <= max(self.rows, self.share * total)
 
 
@@ -144,7 +144,7 @@ UNATTENDED_STALL = 15 * 60.0
 
 
 def read_limits(options: RunOptions, *, terminal: bool) -> WorkLimits:
-    """Every bounding option; all that is wrong at once."""
+    """Reads every option that bounds the work. Raises `BadInput` with all that is wrong at once."""
     reader = _Reader()
     limits = WorkLimits(
         budget=reader.read("--budget", options.budget, read_money, None),
@@ -231,7 +231,7 @@ def read_duration(text: str) -> float:
 
 
 def read_allowed(text: str) -> Allowed:
-    """2% of the rows, or so many."""
+    """Reads "2%" (of the rows) or "20" (rows)."""
     number = text.strip().removesuffix("%")
     if not re.fullmatch(r"\d+(\.\d+)?", number) or (text == number and "." in number):
         raise ValueError("a share such as 2%, or a number of rows")
@@ -271,5 +271,5 @@ def _signature(options: type[Any]) -> inspect.Signature:
 
 
 def is_terminal() -> bool:
-    """True when a person sees what we say and can answer."""
+    """Whether a person sees our output and can answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Where results are written, whole or not at all, and by which addresses they call the images."""
+"""Writes results, whole or not at all, and decides which addresses of images they contain."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Written:
 
 
 def address_of(session: LedgerSession, batch: Batch, presign: float | None) -> Address:
-    """How the batch's objects are called: signed, behind the public address, or as the destination names them."""
+    """Addresses of the batch's objects: signed, below the public URL, or as the destination names them."""
     from jobs.results.rows import plain_address, public_address
 
     storage = session.settings.storage
@@ -67,7 +67,7 @@ def address_of(session: LedgerSession, batch: Batch, presign: float | None) -> A
 
 
 def presigned(dest: str, seconds: float) -> Address:
-    """Addresses that anybody can open for so long."""
+    """Addresses that anybody can open for `seconds`, seven days at most."""
     from worker.storage.opening import open_store
 
     if is_folder(dest):

@@ -31,7 +31,7 @@ class LedgerSession(NamedTuple):
 
 @contextmanager
 def open_session(config: Path | None, *, sandbox: bool, works: bool = False) -> Iterator[LedgerSession]:
-    """The ledger of these settings. One that is not there is not made. `works`: the stand-in answers, where meant."""
+    """The ledger of these settings; it is not created. `works`: with --sandbox the stand-in runs meanwhile."""
     if works:
         from cli.flow.environment import settings_for
 
@@ -44,7 +44,7 @@ def open_session(config: Path | None, *, sandbox: bool, works: bool = False) -> 
 
 @contextmanager
 def session_of(settings: Settings) -> Iterator[LedgerSession]:
-    """The same, of settings that are read already."""
+    """The same, for settings that are read already."""
     from jobs.ledger import open_ledger
 
     path = settings.database_path
@@ -79,7 +79,7 @@ KEYS_LOOKED_AT = 10_000
 
 
 def demand_key(ledger: Ledger, batches: Sequence[str], key: str) -> None:
-    """Ends where none of these batches has a row of this key; near misses are named."""
+    """Raises `BadInput` if none of these batches has a row with this key; names similar keys."""
     from jobs.results.rows import near
 
     if any(ledger.reports.story(batch, key) for batch in batches):
@@ -100,7 +100,7 @@ def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: boo
 
     class Calm(Console):
         def on_broken_pipe(self) -> None:
-            """The command's own exit code stands; rich would end with 1, and the summary's rest is lost anyway."""
+            """Keeps the command's exit code; rich would end the process with 1."""
             let_go_of_stdout()
 
     console = Calm(highlight=False, stderr=stderr)
@@ -113,7 +113,7 @@ def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: boo
 
 
 def let_go_of_stdout() -> None:
-    """A reader that has seen enough (`| head`) is no mistake: what comes after, and at the end, goes nowhere."""
+    """Sends further output to nowhere: a reader that stops early (`| head`) is no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -127,7 +127,7 @@ def show_json(document: Mapping[str, object]) -> None:
 
 
 def note(text: str) -> None:
-    """Says something beside the data, on stderr."""
+    """Writes a line to stderr, so that stdout holds data only."""
     typer.echo(sandbox_mark() + text, err=True)
 
 
@@ -143,5 +143,5 @@ def is_worked_on(ledger: Ledger, now: float) -> bool:
 
 
 def nobody_works(ledger: Ledger) -> str:
-    """What is said where none is."""
+    """What is said if none is."""
     return NOBODY if ledger.is_sqlite else "no worker has shown life for a minute; it goes on when one does"

@@ -21,7 +21,7 @@ _standin: ContextVar[bool] = ContextVar("standin", default=False)
 
 
 def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
-    """The settings; whatever is said from here on is marked where they are a stand-in's, by whichever of their ways."""
+    """The settings. If they lead to the stand-in, all later output is marked SANDBOX."""
     from jobs.settings.sources import load_settings
 
     settings = load_settings(config, sandbox_url=sandbox_url)
@@ -30,5 +30,5 @@ def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Set
 
 
 def sandbox_mark() -> str:
-    """What every line says that is about the stand-in's pictures and money."""
+    """The mark of every line about the stand-in's pictures and money; "" otherwise."""
     return "SANDBOX " if "--sandbox" in sys.argv or _standin.get() else ""

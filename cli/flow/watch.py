@@ -1,4 +1,4 @@
-"""Watching a batch that others work on, and judging when there is no more to wait for."""
+"""Watches a batch that other processes work on, until it ends or waits for a person for too long."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Watch:
         self._stall = StallDetector(max_stall=self.limits.max_stall)
 
     def until_it_ends(self) -> RunEnding:
-        """Ctrl-C ends the watching, not the work."""
+        """Shows progress until the end. Ctrl-C ends this, not the work."""
         try:
             while True:
                 before = time.monotonic()

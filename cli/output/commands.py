@@ -26,7 +26,7 @@ def keyed(*keys: str) -> list[str]:
 
 
 def repeated(*more: str, without: Iterable[str] = ()) -> str:
-    """This very command with more words, as `run` where it was `plan`. `without`: options, with their values."""
+    """This command line with more words; `plan` becomes `run`. `without`: options to leave out, with their values."""
     verb, *rest = sys.argv[1:] or ["run"]
     words = ["run" if verb == "plan" else verb, *_without(rest, frozenset(without)), *more]
     return " ".join([called(), *map(shlex.quote, words)])
@@ -42,7 +42,7 @@ def _without(words: list[str], options: frozenset[str]) -> Iterator[str]:
 
 
 def called(folder: Path | None = None) -> str:
-    """How a shell finds this program: by its name, or by the path that was typed; as seen from `folder`."""
+    """How a shell finds this program: by name, or by the path that was typed, relative to `folder` if given."""
     typed = Path(sys.argv[0])
     if typed.name != "lightfast" or _by_name(typed):
         return "lightfast"
@@ -55,7 +55,7 @@ def _by_name(typed: Path) -> bool:
 
 
 def _brings_standin(arguments: list[str]) -> bool:
-    """False where the settings lead to a stand-in, as `make cluster` has them: --sandbox has another ledger."""
+    """Whether this command starts a stand-in. False if the settings lead to one: --sandbox has another ledger."""
     return "--sandbox" in arguments or arguments[:1] == ["demo"]
 
 

@@ -1,4 +1,4 @@
-"""What goes on by itself, and what helps, where nothing can be stored and submits wait."""
+"""What is said while submits wait because nothing can be stored: what happens by itself, and what helps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def lines(failing: Failing, *, sandbox: bool, own: str = "") -> Iterator[str]:
-    """Why, what is tried by itself and when, and the command for when it is mended. `own`: the batch that waits."""
+    """Why, when the next single submit tries it, and the command to use when it is mended. `own`: the waiting batch."""
     yield failing_line(failing)
     yield next_try_line(failing)
     yield helps(failing, own, sandbox=sandbox)
 
 
 def helps(failing: Failing, own: str, *, sandbox: bool) -> str:
-    """What tries at once, when that is mended, the images that this batch or the other that is to blame has paid."""
+    """The command that tries the paid images again at once: of this batch, or of the batch that is to blame."""
     name = failing.batch or own or "BATCH"
     whose = f", to try again what batch {name} has paid" if failing.batch and failing.batch != own else ""
     return f"when that is mended{whose}:  {command('resume', name, sandbox=sandbox)}"

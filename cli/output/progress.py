@@ -54,7 +54,7 @@ class Screen(Protocol):
 
 
 def open_screen(*, quiet: bool, sandbox: bool) -> Screen:
-    """The screen that fits where stderr goes."""
+    """A live panel if stderr is a terminal, else plain lines."""
     if quiet:
         return Silent()
     return LiveScreen(sandbox=sandbox) if sys.stderr.isatty() else PlainScreen(sandbox=sandbox)
@@ -116,7 +116,7 @@ class PlainScreen:
 
 
 def _without_figures(line: str) -> str:
-    """What a line tells but for its counts: one that only counts on is no news."""
+    """The line without digits, to compare: a line whose figures alone have changed is no news."""
     return re.sub(r"\d", "", line)
 
 
@@ -148,7 +148,7 @@ class LiveScreen:
 
 
 class Elapsed(NamedTuple):
-    """When this command began, and now: the pace of an earlier run is not its own."""
+    """When this command began, and now. Images that were stored before it began do not count for its pace."""
 
     began: float
     now: float

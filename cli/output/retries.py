@@ -1,4 +1,4 @@
-"""Which rows a retry takes, which it leaves alone, and what is said of both."""
+"""Which rows a retry takes and which it does not, and the sentences about both."""
 
 from __future__ import annotations
 

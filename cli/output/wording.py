@@ -8,7 +8,7 @@ from jobs.formatting import money
 
 
 def at_most(micros: int) -> str:
-    """Money that is set aside: what is asked for, and what waits. An estimate is less where tokens are counted."""
+    """Money that is set aside, as "at most $1.20". Where tokens are billed, the estimate is less."""
     return f"at most {money(micros)}"
 
 

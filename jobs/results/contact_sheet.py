@@ -28,7 +28,7 @@ from jobs.results.rows import (
 )
 from jobs.states import ImageState, JobState
 
-#: Cards of one page. A browser still scrolls and filters so many with ease.
+#: Cards of one page: a browser still scrolls and filters this many with ease.
 CARDS_A_PAGE = 2_000
 
 #: Rows that have nothing to show: they are counted in the header, and shown when `--only` asks for them.

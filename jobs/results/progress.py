@@ -1,4 +1,4 @@
-"""How fast a batch goes and how long it has left: arithmetic on what the ledger counted, nothing else."""
+"""How fast a batch goes and how long it has left. Pure arithmetic on what the ledger counted."""
 
 from __future__ import annotations
 

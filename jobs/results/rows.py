@@ -189,7 +189,7 @@ def image_values(result: Result, image: StoredImage | None, address: Address) ->
 
 
 def image_status(result: Result, image: StoredImage) -> str:
-    """The image's own end where it has one, else its row's: of one that is to be replaced, too."""
+    """The image's own status if it has ended, else its row's."""
     if image.revision != result.revision:
         return result.state.value
     if image.state == ImageState.STORED:
@@ -208,7 +208,7 @@ def is_stuck(image: StoredImage) -> bool:
 
 
 def error_of(result: Result) -> str | None:
-    """The row's stable code; a held row's is its own, for the ledger keeps the reason with the attempt."""
+    """The row's stable code. Held rows have `HELD_CODE`: the ledger keeps the reason with the attempt."""
     return result.error_code or (HELD_CODE if result.state is JobState.HELD else None)
 
 
@@ -331,7 +331,7 @@ def only(lines: Iterable[Values], wanted: frozenset[str]) -> Iterator[Values]:
 
 
 def words_of(line: Values) -> set[str]:
-    """What `--only` looks at."""
+    """The words that `--only` compares: status, code and flags."""
     flags = line["lf_flags"]
     words = {str(flag) for flag in flags} if isinstance(flags, list) else set()
     return words | {str(line["lf_status"]), str(line["lf_error"])}
@@ -356,7 +356,7 @@ def place_of(image: StoredImage, address: Address, path: str) -> str:
 
 
 def bare_address(path: str, elsewhere: str = "") -> str:  # noqa: ARG001  as every address
-    """For whoever looks at a row's other values."""
+    """Returns the path alone, for callers that do not need addresses."""
     return path
 
 
