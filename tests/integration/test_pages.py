@@ -88,3 +88,15 @@ def test_the_reference_has_every_setting():
 
 def test_the_reference_has_every_known_column():
     assert set(first_cells("manifest.md")) == {f"`{name}`" for name in KNOWN_COLUMNS}
+
+
+def test_every_file_that_a_page_names_is_there():
+    named = re.compile(r"`((?:benchmarks|cli|docs|examples|jobs|providers|sandbox|tests|web|worker)/[\w/.-]+)`")
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in BESIDE if name != "CHANGELOG.md")]
+
+    assert [
+        (page.relative_to(ROOT).as_posix(), path)
+        for page in pages
+        for path in named.findall(page.read_text("utf-8"))
+        if "_build" not in path and not re.search(r"NAME|NNNN", path) and not (ROOT / path).exists()
+    ] == []
