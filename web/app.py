@@ -76,11 +76,11 @@ class WebLedger:
             self._ledger.close()
 
 
-def make_app(door: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
+def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
     """The pages, and the path for callbacks. `wake`: wakes a lane."""
-    buffer = CallbackBuffer(door.opened, time.time, wake)
-    ready = SharedAnswer(lambda: _problem(door) or _unwritable(door), least=PROBED)
-    page = SharedAnswer(lambda: _page(door))
+    buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
+    ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
+    page = SharedAnswer(lambda: _page(web_ledger))
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -120,13 +120,15 @@ def make_app(door: WebLedger, wake: Callable[[str], object] = lambda _lane: None
 def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0", ledger: str = "") -> None:  # noqa: S104  a probe comes from outside
     """Serves the pages until SIGTERM. `ledger`: how people call it."""
     configure(settings.log)
-    door = WebLedger(lambda: open_ledger(settings.database_url))
+    web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
     try:
         with _listener(host, port) as listener:
             announce(host, port, ledger)
-            uvicorn.Server(server_of(make_app(door, _wake_of(settings)), port=port, host=host)).run(sockets=[listener])
+            uvicorn.Server(server_of(make_app(web_ledger, _wake_of(settings)), port=port, host=host)).run(
+                sockets=[listener]
+            )
     finally:
-        door.close()
+        web_ledger.close()
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -174,19 +176,19 @@ def _wake_of(settings: Settings) -> Callable[[str], object]:
     return WAKEUPS.wake
 
 
-def _page(door: WebLedger) -> bytes | str:
+def _page(web_ledger: WebLedger) -> bytes | str:
     """What Prometheus reads, or what keeps the ledger from answering."""
-    if problem := _problem(door):
+    if problem := _problem(web_ledger):
         return problem
     registry = CollectorRegistry()
-    registry.register(LedgerMetrics(door.opened))
+    registry.register(LedgerMetrics(web_ledger.opened))
     return generate_latest(registry)
 
 
-def _unwritable(door: WebLedger) -> str | None:
+def _unwritable(web_ledger: WebLedger) -> str | None:
     """Why the ledger takes no writes: work stands still and callbacks are lost, however well it is read."""
     try:
-        why = door.opened().unwritable()
+        why = web_ledger.opened().unwritable()
     except Exception as error:  # noqa: BLE001  as below
         emit("not_ready", level="warning", problem=type(error).__name__)
         return AWAY
@@ -196,10 +198,10 @@ def _unwritable(door: WebLedger) -> str | None:
     return f"not ready: the database {why}"
 
 
-def _problem(door: WebLedger) -> str | None:
+def _problem(web_ledger: WebLedger) -> str | None:
     """What keeps the ledger from answering; details go to the log, which strangers do not read."""
     try:
-        door.ledger()
+        web_ledger.ledger()
     except LightfastError as error:
         emit("not_ready", level="warning", problem=str(error))
         return f"not ready: {type(error).__name__}"

@@ -19,7 +19,7 @@ from worker.polling.batching import OFF, TRIES
 from worker.runtime.limits import limits_of
 from worker.services import build
 from worker.stages import poll as single
-from worker.stages.poll_batch import poll_many
+from worker.stages.poll_batch import poll_batch
 
 URL = "https://cdn.test/0.png"
 RUNS = {"task_id": "task_a", "status": "processing", "progress": 40}
@@ -175,7 +175,7 @@ async def test_an_answer_about_many_finds_each_of_them(tmp_path):
     http.says = done
     services = running(tmp_path, http)
 
-    await poll_many(services, claim(services, together=20))
+    await poll_batch(services, claim(services, together=20))
 
     assert services.ledger.reports.progress("b").images_generated == 3
 
@@ -186,7 +186,7 @@ async def test_whoever_is_left_out_is_due_at_once_and_asked_about_alone(tmp_path
     services = running(tmp_path, http)
     due = claim(services, together=20)
 
-    await poll_many(services, due)
+    await poll_batch(services, due)
 
     assert services.ledger.reports.progress("b").images_generated == 2
     assert services.poll_batching.alone == {due[0].attempt_id}
@@ -201,7 +201,7 @@ async def test_where_it_does_not_work_tasks_are_asked_about_one_by_one_for_a_goo
     http.says = lambda _: body
     services = running(tmp_path, http)
 
-    await poll_many(services, claim(services, together=services.poll_batching.most("main")))
+    await poll_batch(services, claim(services, together=services.poll_batching.most("main")))
 
     assert services.poll_batching.most("main") == 1
     assert len(claim(services)) == 3  # due at once
@@ -216,13 +216,13 @@ async def test_trouble_delays_and_gives_up_only_when_it_stays(tmp_path, body):
     services = running(tmp_path, http, poll_every=5.0)
     due = claim(services, together=20)
 
-    await poll_many(services, due)
+    await poll_batch(services, due)
 
     assert services.ledger.reports.progress("b").jobs == {JobState.WORKING: 3}
     assert claim(services, together=20) == []
     assert services.poll_batching.most("main") == 20
     for _ in range(TRIES - 1):
-        await poll_many(services, due)
+        await poll_batch(services, due)
     assert services.poll_batching.most("main") == 1
 
 

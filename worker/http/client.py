@@ -217,14 +217,22 @@ class Http:
         limit: int,
         timeout: float,  # noqa: ASYNC109  bounds the whole body's time
     ) -> Download:
-        """Fetches a link into `into`. Raises `FetchError`; what is in `into` is then worthless."""
+        """Fetches a link into `into`, `limit` bytes and `timeout` seconds at most.
+
+        Raises:
+            FetchError: It did not work; what is in `into` is then worthless.
+        """
         try:
             return await _bounded(self._follow(_link(url), into, limit), timeout)
         except TimeoutError:
             raise FetchError("download_timeout", f"not done within {timeout:g} s", retryable=True) from None
 
     async def fetch_reference(self, url: str, *, timeout: float = 60.0) -> File:  # noqa: ASYNC109  as in download
-        """The bytes behind a reference image, bounded; a failure is a `FetchError` "reference_unreachable"."""
+        """The bytes behind a reference image, `REFERENCE_LIMIT` at most.
+
+        Raises:
+            FetchError: It did not work: "reference_unreachable".
+        """
         body = io.BytesIO()
         try:
             done = await self.download(url, body, limit=REFERENCE_LIMIT, timeout=timeout)

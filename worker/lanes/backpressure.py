@@ -67,7 +67,7 @@ class BackpressureMonitor:
             for one in self.services.destinations.troubles.values()
         ]
 
-    # -- slack -----------------------------------------------------------------------------------------------------
+    # -- copy headroom -------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
         services = self.services

@@ -48,7 +48,7 @@ class PollLane(Lane):
         services.writes.worked()
         requests = [list(tasks) for _, tasks in groupby(due, key=lambda one: one.request)]
         for tasks in requests:
-            work = poll.poll(services, tasks[0]) if len(tasks) == 1 else poll_batch.poll_many(services, tasks)
+            work = poll.poll(services, tasks[0]) if len(tasks) == 1 else poll_batch.poll_batch(services, tasks)
             self.start(work, most=most)
         if requests:
             services.poll_batching.note(self.account, len(due), len(requests))

@@ -35,9 +35,13 @@ class CopyDeferredError(Exception):
 
 
 def lose_or_defer(services: Services, due: DueCopy, link: Link | None, refusal: str) -> NoReturn:
-    """A fresh link that is dead too moves no expiry: a file that is gone may be signed anew for ever.
+    """Ends a copy whose links are dead.
 
-    `refusal`: what the CDN said; it may speak of us, and not of the link.
+    A fresh link that is dead too moves no expiry, or a file that is gone could be signed anew for ever. `refusal`:
+    what the CDN said; it may speak of us, and not of the link.
+
+    Raises:
+        CopyDeferredError: Always.
     """
     said = f" ({refusal})" if refusal else ""
     timings = services.timings
@@ -48,7 +52,11 @@ def lose_or_defer(services: Services, due: DueCopy, link: Link | None, refusal: 
 
 
 def lose(services: Services, due: DueCopy, code: str, message: str) -> NoReturn:
-    """For good, unless an earlier put may have worked, and its destination cannot be asked now."""
+    """Loses the image for good, unless an earlier put may have worked and its destination cannot be asked now.
+
+    Raises:
+        CopyDeferredError: Always.
+    """
     trouble = services.destinations.troubles.get(due.dest)
     if trouble and due.recorded:
         raise CopyDeferredError(delayed(services, due, trouble.code, trouble.message, longest=LONGEST_STORE_WAIT))
@@ -66,7 +74,11 @@ def defer(
     *,
     gone_after: float = math.inf,
 ) -> NoReturn:
-    """Tried again. `gone_after`: seconds beyond its time after which nobody hopes for it any more."""
+    """Ends a copy that is tried again. `gone_after`: seconds beyond its time after which the image is lost instead.
+
+    Raises:
+        CopyDeferredError: Always.
+    """
     if services.clock.now() >= due.expires_at + gone_after and not due.spool:
         lose(services, due, code, message)
     raise CopyDeferredError(delayed(services, due, code, message, link))

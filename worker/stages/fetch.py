@@ -37,7 +37,11 @@ SMALL = 512 * 1024
 
 
 async def sound(services: Services, due: DueCopy, body: Body, permit: Permit) -> tuple[bytes | Path, Checked]:
-    """The bytes, found to be a whole image."""
+    """The bytes, found to be a whole image.
+
+    Raises:
+        CopyDeferredError: They are not to be had now, or are no image; its fact says when the next try comes.
+    """
     content = await _fetch(services, due, body)
     try:
         checked = await _check(services, due, content, permit)
@@ -65,7 +69,7 @@ async def _fetch(services: Services, due: DueCopy, body: Body) -> bytes | Path:
         if due.reused:
             return await reuse.fetch(services, due)
         if due.spool:
-            return await _spooled(services, due, due.spool, body)
+            return await _staged(services, due, due.spool, body)
         try:
             return await _download(services, due, due.url or "", body)
         except FetchError as error:
@@ -87,7 +91,7 @@ async def _download(services: Services, due: DueCopy, url: str, body: Body) -> b
     return body.content()
 
 
-async def _spooled(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
+async def _staged(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
     if os.path.exists(name):  # noqa: ASYNC240, PTH110  a local stat
         return Path(name)
     if due.url:  # kept while its destination refused; the link may live

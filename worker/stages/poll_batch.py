@@ -17,7 +17,7 @@ from worker.stages import poll
 NOT_TOLD = "not_told_together"
 
 
-async def poll_many(services: Services, dues: Sequence[DuePoll]) -> None:
+async def poll_batch(services: Services, dues: Sequence[DuePoll]) -> None:
     """Asks once, reads, notes how it went, and records what was told of each."""
     account = services.accounts[dues[0].account]
     call = MANY_TASKS[account.provider].poll_many([due.task_id for due in dues])

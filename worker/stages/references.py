@@ -47,7 +47,11 @@ class Unreachable(Exception):
 
 
 async def within_reach(services: Services, intent: Intent, route: Route) -> Request:
-    """The request as the provider can read it. A form's references stay as they are: their bytes go with it."""
+    """The request as the provider can read it. A form's references stay as they are: their bytes go with it.
+
+    Raises:
+        Unreachable: A reference cannot be read or signed.
+    """
     request = intent.request
     if route.references_by is ReferencesBy.FILE or all(map(is_link, request.references)):
         return request
@@ -105,7 +109,11 @@ def _signed(store: Store, place: str) -> str:
 
 
 async def file_of(services: Services, intent: Intent, reference: str, *, timeout: float) -> File:  # noqa: ASYNC109  handed on
-    """A reference's bytes, as a form carries them."""
+    """A reference's bytes, as a form carries them. `timeout`: seconds for a download.
+
+    Raises:
+        Unreachable: It cannot be read, or is no picture.
+    """
     if is_link(reference):
         try:
             found = await services.http.fetch_reference(reference, timeout=timeout)

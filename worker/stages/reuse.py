@@ -24,14 +24,22 @@ LONGEST_WAIT = 30.0
 
 
 def gone(services: Services, due: DueCopy, message: str) -> NoReturn:
-    """It cannot be taken: its row ends, and only a person has it bought."""
+    """Ends the row of an image that cannot be taken; only a person has it bought.
+
+    Raises:
+        CopyDeferredError: Always.
+    """
     emit("reuse_gone", level="warning", batch=due.batch, key=due.key, image_id=due.image_id, problem=message)
     now = services.clock.now()
     raise CopyDeferredError(ReuseGone(image_id=due.image_id, at=now, code=REUSE_GONE, message=clean(message)))
 
 
 def where_it_lies(services: Services, due: DueCopy) -> tuple[ReuseOrigin, str]:
-    """The image, and its path; one that may still be stored is waited for."""
+    """The image, and its path; one that may still be stored is waited for.
+
+    Raises:
+        CopyDeferredError: It is not stored yet, or never will be.
+    """
     origin = due.origin
     if origin is None:
         gone(services, due, "the row it was to be taken from is on record no more")
@@ -44,7 +52,11 @@ def where_it_lies(services: Services, due: DueCopy) -> tuple[ReuseOrigin, str]:
 
 
 async def fetch(services: Services, due: DueCopy) -> bytes:
-    """The bytes that are there now."""
+    """The bytes that are there now.
+
+    Raises:
+        CopyDeferredError: They cannot be read, now or for good.
+    """
     origin, path = where_it_lies(services, due)
     read = functools.partial(_read, services, origin.dest, path)
     try:
@@ -59,7 +71,11 @@ async def fetch(services: Services, due: DueCopy) -> bytes:
 
 
 def demand_same(services: Services, due: DueCopy, sha256: str) -> None:
-    """Ends the row where the object is no longer what was stored there, as the hash of its bytes tells."""
+    """Compares the object with what was stored there.
+
+    Raises:
+        CopyDeferredError: The hash of its bytes is another; the row ends.
+    """
     origin, path = where_it_lies(services, due)
     if sha256 != origin.sha256:
         gone(services, due, f"the object at {path} in {origin.dest} has other bytes than were stored there")
