@@ -72,7 +72,7 @@ def log_events(settings: Settings, *, is_shown: bool = False) -> None:
     elif sys.stderr.isatty():
         telemetry.configure(level="warning", told=events.said, untold=events.SHOWN if is_shown else ())
     else:
-        telemetry.configure(level="warning")
+        telemetry.configure(level="warning", told=events.logged)
 
 
 def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:

@@ -6,17 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+import structlog
+
 #: Told by the screen itself, with what helps, for as long as it lasts.
 SHOWN = frozenset(
     {
         "batch_paused_itself",
         "copies_fall_behind",
-        "copies_keep_up_again",
         "destination_refuses",
-        "destination_takes_again",
         "ledger_is_read_only",
         "ledger_takes_no_writes",
-        "ledger_takes_writes_again",
         "nothing_can_be_stored",
     }
 )
@@ -24,8 +23,10 @@ SHOWN = frozenset(
 WORDS = {
     "claim_failed": "the ledger could not be asked for work, and is asked again",
     "copy_failed": "a copy failed by a fault of Lightfast, and is tried again",
+    "copies_keep_up_again": "copies are fast enough again, and submits go on",
     "daily_budget_changes": "a daily budget changes",
     "destination_fails_verification": "the destination kept other bytes than it was given",
+    "destination_takes_again": "the destination takes writes again",
     "fact_set_aside": "an answer could not be recorded, and is kept in the rescue file",
     "group_not_recorded": "answers could not be recorded together, and are recorded one by one",
     "image_kept": "an image is kept on this disk until it can be stored",
@@ -34,7 +35,11 @@ WORDS = {
     "image_not_kept": "an image could not be kept on this disk",
     "images_are_stored_again": "images can be stored again",
     "ledger_is_away": "the ledger cannot be reached, and is tried again",
-    "ledger_is_locked": "the ledger takes no writes for now",
+    "ledger_is_locked": (
+        "another program writes to the ledger, perhaps a backup or a database shell: nothing new is sent until it has "
+        "finished, and answers that come meanwhile are recorded then"
+    ),
+    "ledger_takes_writes_again": "the ledger takes writes again",
     "path_conflict": "another object has an image's path; the image is stored beside it",
     "poll_failed": "a poll failed by a fault of Lightfast, and is tried again",
     "poll_refused": "a provider refuses polls",
@@ -46,6 +51,8 @@ WORDS = {
     "submits_became_unknown": "submits were cut off before their answers: their outcomes are unknown",
     "unknown_paid_again": "attempts whose outcomes are unknown are made again, as on_unknown says",
 }
+
+_PLAIN = structlog.dev.ConsoleRenderer(colors=False)
 
 
 def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -59,6 +66,13 @@ def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     line += f": {why}" if why else ""
     line += f" ({rest})" if rest else ""
     return f"{line}\n{traceback}" if traceback else line
+
+
+def logged(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+    """The line of a log that is read later: the event with its fields, and what it means if no problem is told."""
+    if "problem" not in event and event["event"] in WORDS:
+        event["problem"] = WORDS[event["event"]]
+    return _PLAIN(logger, method, event)
 
 
 def _rest(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -290,21 +290,21 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
 
 def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
     """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
-    key = shlex.quote(result.key)
+    key = shlex.quote(f"--key={result.key}") if result.key.startswith("-") else f"--key {shlex.quote(result.key)}"
     if status == JobState.HELD and any(map(is_stuck, result.images)):
         return (
             "Mend what it says, then run the same command; or end it unstored:",
-            f"lightfast give-up {batch} --key {key}",
+            f"lightfast give-up {batch} {key}",
         )
     if status == JobState.HELD:
         return (
             "Look in the provider's dashboard, then",
-            f"lightfast unknown {batch} --key {key}",
+            f"lightfast unknown {batch} {key}",
         )
     if error == "moderation":
         return f"The same prompt is refused again: change it in line {result.line} of the manifest, then run again.", ""
     if status == JobState.INVALID:
         return f"Mend line {result.line} of the manifest, then run again.", ""
     if status in {JobState.FAILED, JobState.LOST}:
-        return "To pay for a new try:", f"lightfast retry {batch} --key {key}"
+        return "To pay for a new try:", f"lightfast retry {batch} {key}"
     return "", ""

@@ -14,6 +14,7 @@ from jobs.formatting import (
     day_and_time,
     dollars,
     duration,
+    in_words,
     listed,
     money,
     money_column,
@@ -111,3 +112,16 @@ def test_durations_sizes_and_counts_for_people():
     ]  # fmt: skip
     assert [count(number, "image") for number in (1, 2, 11_951)] == ["1 image", "2 images", "11,951 images"]
     assert listed({"moderation": 31, "reference_unreachable": 5, "lost": 0}) == "31 moderation, 5 reference_unreachable"
+
+
+class ServerDisconnectedError(Exception):
+    """As a library names one."""
+
+
+def test_errors_are_told_without_names_of_classes_unless_nothing_else_is_there():
+    missing = FileNotFoundError(2, "No such file or directory", "keys.txt")
+
+    assert in_words(ServerDisconnectedError()) == "server disconnected"
+    assert in_words(ServerDisconnectedError("the server\nhung up")) == "the server hung up"
+    assert in_words(missing) == "No such file or directory: keys.txt"
+    assert in_words(KeyError("width")) == "key: 'width'"

@@ -159,7 +159,7 @@ class _Run:
             return
         self.is_locked = not self.is_locked
         if self.is_locked:
-            emit("ledger_is_locked", level="warning", seconds=round(waited), problem=_LOCKED)
+            emit("ledger_is_locked", level="warning", seconds=round(waited))
         else:
             emit("ledger_takes_writes_again", level="warning")
 
@@ -199,12 +199,6 @@ class _Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stop.first.wait()
-
-
-_LOCKED = (
-    "another program writes to it, a backup or a database shell perhaps: nothing new is sent until it lets go, and "
-    "what was answered meanwhile is recorded then"
-)
 
 
 def _count(ledger: Ledger, name: str, now: float) -> tuple[Progress, list[Account]]:

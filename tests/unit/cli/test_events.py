@@ -55,6 +55,17 @@ def test_a_log_that_no_person_watches_names_the_events(monkeypatch, log):
     assert ("worker_drained" in lines) is (log == "json")
 
 
+def test_a_log_says_what_an_event_means_that_tells_no_problem(monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stderr)
+    log_events(SimpleNamespace(log="text"))
+
+    telemetry.emit("ledger_is_locked", level="warning", seconds=16)
+
+    assert "ledger_is_locked" in stderr.getvalue()
+    assert "another program writes to the ledger" in stderr.getvalue()
+
+
 def test_every_event_that_has_words_is_one_that_there_is():
     sources = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
 
