@@ -106,7 +106,7 @@ class RunOptions:
     new_ledger: Annotated[
         bool, typer.Option("--new-ledger", help="Replace another ledger's ownership mark at DEST.")
     ] = False
-    all: Annotated[bool, typer.Option("--all", help="Show every bad row and every legal value.")] = False
+    all: Annotated[bool, typer.Option("--all", help="Show every bad row, every route and every legal value.")] = False
     config: Config = None
     sandbox: Sandbox = False
     json: Json = False
