@@ -33,8 +33,9 @@ test: $(READY)  ## run the tests, with real servers from the package registry; f
 test-fast: $(READY)  ## run the tests that start no process and use no network; under a minute
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
 
-test-long: $(READY)  ## run what is long and statistical beside `make test`: benchmarks, soak, more examples
-	@$(BIN)/python -m pytest -n 4 --dist worksteal -m long --hypothesis-profile=long
+test-long: $(READY)  ## run what is long or statistical: benchmarks, small soaks, more seeds and examples; half an hour
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m long
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=long tests/unit tests/contract
 
 simulate: $(READY)  ## 5,000 small batches through hours of trouble, in virtual time
 	@$(BIN)/python -W ignore -m tests.simulation --seeds 5000

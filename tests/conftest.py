@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
 import os
 import socket
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -21,7 +17,8 @@ import pytest
 import structlog
 
 from sandbox import cluster, servers
-from tests.support.patience import AT_LAST
+from tests.support.bucket import Bucket
+from tests.support.sandbox_process import Sandbox
 from tests.support.virtual_time import RealLoop, VirtualLoop
 
 # As the program's own: structlog's are drawn by rich, with the values of all variables, for seconds of CPU each.
@@ -39,78 +36,6 @@ for _name, _examples in (("short", 30), ("long", 1000)):
         _name, max_examples=_examples, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
 hypothesis.settings.load_profile("short")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """A bucket of its own at the S3 server; the AWS variables lead to it."""
-
-    server: servers.S3
-    name: str
-    client: Any
-
-    @property
-    def url(self) -> str:
-        return f"s3://{self.name}"
-
-    def keys(self, prefix: str = "") -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-    def read(self, key: str) -> bytes:
-        body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
-        return body
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
-    """The stand-in for the providers, and the other side of its counter."""
-
-    url: str
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The variables that lead to it."""
-        providers = {"MAXAPI_IO": "maxapi.io", "MAXAPI_DEV": "maxapi.dev", "APIMASTER": "apimaster"}
-        return {
-            "LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1",
-            **{f"{name}_API_KEY": "sandbox-key" for name in providers},
-            **{f"{name}_BASE_URL": f"{self.url}/{provider}" for name, provider in providers.items()},
-        }
-
-    def stats(self) -> Any:
-        """`total`: submits, accepted, charged_images, money …; the same in `providers`; `repeated_prompts`."""
-        return self._ask("stats")
-
-    def tasks(self, prompt: str = "") -> Any:
-        """Accepted tasks whose prompt holds that text."""
-        return self._ask(f"tasks?{urllib.parse.urlencode({'prompt': prompt})}")["tasks"]
-
-    def submits(self) -> Any:
-        """Every submit that arrived with a good key."""
-        return self._ask("submits")["submits"]
-
-    def play(self, **scenario: Any) -> None:
-        """Another scenario from now on: `play(pictures={"tiny": True}, rules=[…])`."""
-        self._ask("scenario", scenario)
-
-    def finish(self, prompt: str = "") -> None:
-        """Ends all tasks that run, stuck ones too, if their prompt has that part."""
-        self._ask("finish", {"prompt": prompt})
-
-    def answer(self) -> None:
-        """Gives the answers that hang; none hangs until the next scenario."""
-        self._ask("answer", {})
-
-    def reset(self) -> None:
-        """Forgets what happened."""
-        self._ask("reset", {})
-
-    def _ask(self, what: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(f"{self.url}/_control/{what}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=AT_LAST) as answer:
-            return json.load(answer)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

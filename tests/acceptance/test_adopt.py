@@ -24,24 +24,11 @@ from worker.storage.ownership_mark import claim_destination
 HASH = "0123456789abcdef" * 2
 
 
-@pytest.fixture(scope="module")
-def servers():
-    with any_server.serving() as books:
-        yield books
-
-
 @pytest.fixture
-def books(servers):
-    servers.forget()
-    return servers
-
-
-@pytest.fixture
-def lightfast(books, s3):
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment = plain | books.environment() | s3.server.environment | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
-    for account in any_server.VARIABLES.values():
-        environment |= {f"LIGHTFAST_ACCOUNTS__{account}__FIRST_POLL_AFTER": "0.2"}
+def lightfast(providers, s3):
+    environment = command.bare_environment() | providers.environment() | s3.server.environment
+    environment |= command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2)
+    environment |= {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
 
     return functools.partial(command.lightfast, environment=environment)
 
@@ -59,17 +46,17 @@ def lose_the_ledger():
         file.unlink()
 
 
-def paid(books):
-    return sum(order.n for order in books.orders)
+def paid(providers):
+    return sum(order.n for order in providers.orders)
 
 
-def test_after_a_lost_ledger_the_same_manifest_pays_only_for_what_is_not_there(lightfast, books, s3):
+def test_after_a_lost_ledger_the_same_manifest_pays_only_for_what_is_not_there(lightfast, providers, s3):
     dest = f"{s3.url}/spring"
     write(ROWS)
     assert lightfast("run", "shop.csv", "--to", dest, "--yes").returncode == 0
     s3.client.delete_object(Bucket=s3.name, Key=next(filter(lambda key: "heron lamp/1." in key, s3.keys())))
     s3.client.put_object(Bucket=s3.name, Key="spring/shop/cat.png", Body=b"a stranger's")
-    before = paid(books)
+    before = paid(providers)
     lose_the_ledger()
     assert lightfast("run", "shop.csv", "--to", dest, "--yes").returncode == 2, "the mark stops it"
 
@@ -88,7 +75,7 @@ def test_after_a_lost_ledger_the_same_manifest_pays_only_for_what_is_not_there(l
     done = lightfast("run", "shop.csv", "--to", dest, "--yes")
 
     assert done.returncode == 0, done.stderr
-    assert paid(books) == before + 1
+    assert paid(providers) == before + 1
     lines = list(csv.DictReader(lightfast("results", "shop").stdout.splitlines()))
     assert [(line["key"], line["lf_status"], line["lf_images"]) for line in lines] == [
         ("heron lamp", "done", "2"), ("oslo", "done", "1"), ("日本", "done", "1"),
@@ -96,28 +83,28 @@ def test_after_a_lost_ledger_the_same_manifest_pays_only_for_what_is_not_there(l
     assert lightfast("verify", "shop").returncode == 0
     assert lightfast("adopt", dest, "--yes").returncode == 0
     assert lightfast("run", "shop.csv", "--to", dest, "--yes").returncode == 0
-    assert paid(books) == before + 1
+    assert paid(providers) == before + 1
 
 
-def test_a_row_that_asks_for_something_else_by_now_has_changed(lightfast, books, s3):
+def test_a_row_that_asks_for_something_else_by_now_has_changed(lightfast, providers, s3):
     write(ROWS)
     assert lightfast("run", "shop.csv", "--to", s3.url, "--yes").returncode == 0
     lose_the_ledger()
     assert lightfast("adopt", s3.url, "--yes").returncode == 0
-    before = paid(books)
+    before = paid(providers)
 
     write([*ROWS[:2], ["oslo", "another prompt", "1"], ROWS[3]])
     refused = lightfast("run", "shop.csv", "--to", s3.url, "--yes")
 
-    assert (refused.returncode, paid(books)) == (2, before)
+    assert (refused.returncode, paid(providers)) == (2, before)
     assert "line 3, key oslo" in refused.stderr
     anew = lightfast("run", "shop.csv", "--to", s3.url, "--yes", "--changed", "redo")
     assert anew.returncode == 0, anew.stderr
-    assert paid(books) == before + 1
+    assert paid(providers) == before + 1
     assert "oslo/0.r2." in " ".join(s3.keys())
 
 
-def test_what_is_cut_is_left_out_and_said(lightfast, books, s3):
+def test_what_is_cut_is_left_out_and_said(lightfast, providers, s3):
     write(ROWS)
     assert lightfast("run", "shop.csv", "--to", s3.url, "--yes").returncode == 0
     (key,) = filter(lambda each: "oslo" in each, s3.keys())
@@ -134,12 +121,12 @@ def test_what_is_cut_is_left_out_and_said(lightfast, books, s3):
 
 
 @pytest.mark.parametrize("sidecar", [(), ("--sidecar",)])
-def test_a_folder_tells_by_paths_or_better_by_sidecars(lightfast, books, sidecar):
+def test_a_folder_tells_by_paths_or_better_by_sidecars(lightfast, providers, sidecar):
     write(ROWS)
     run = ("run", "shop.csv", "--to", "out", "--yes", "--path", "{batch}/{key}-{index}.{ext}", *sidecar)
     assert lightfast(*run).returncode == 0
     lose_the_ledger()
-    before = paid(books)
+    before = paid(providers)
 
     told = lightfast("adopt", "out", "--yes", "--json")
 
@@ -147,7 +134,7 @@ def test_a_folder_tells_by_paths_or_better_by_sidecars(lightfast, books, sidecar
     assert json.loads(told.stdout)["told_by"] == {("sidecar" if sidecar else "path"): 4}
     assert json.loads(told.stdout)["batches"][0]["rows_without_request"] == (0 if sidecar else 3)
     assert lightfast("run", "shop.csv", "--yes", *sidecar).returncode == 0
-    assert paid(books) == before
+    assert paid(providers) == before
     write([*ROWS[:2], ["oslo", "another prompt", "1"], ROWS[3]])
     assert lightfast("run", "shop.csv", "--yes").returncode == 2, "from now on a changed row is told"
 
@@ -161,7 +148,7 @@ def test_where_nothing_of_ours_lies_nothing_is_made(lightfast, s3):
     assert "no images of Lightfast; 1 other objects" in told.stderr
 
 
-def test_a_place_above_the_destination_is_not_taken_for_it(lightfast, books, s3):
+def test_a_place_above_the_destination_is_not_taken_for_it(lightfast, providers, s3):
     write(ROWS)
     assert lightfast("run", "shop.csv", "--to", f"{s3.url}/spring/a", "--yes").returncode == 0
     lose_the_ledger()

@@ -7,12 +7,10 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +23,11 @@ PROVIDERS = tuple(any_server.KEYS)
 COLUMNS = ("key", "Title", "prompt", "model", "provider", "ratio", "resolution", "size", "n", "image_urls")
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[any_server.Books]:
-    with any_server.serving() as books:
-        yield books
-
-
-@pytest.fixture
-def books(servers) -> any_server.Books:
-    servers.forget()
-    return servers
-
-
 class Shell:
     """A stranger's terminal: an empty folder, no TTY, and nothing in the environment that is not said here."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        plain = command.bare_environment()
         self.environment = plain | environment
 
     def start(self, *arguments: str, cwd: Path | None = None) -> command.Started:
@@ -70,8 +56,8 @@ ELSEWHERE = {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}  # the pictures are on anothe
 
 
 @pytest.fixture
-def quick(books) -> Shell:
-    return Shell(books.environment() | QUICK | ELSEWHERE)
+def quick(providers) -> Shell:
+    return Shell(providers.environment() | QUICK | ELSEWHERE)
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:
@@ -85,11 +71,11 @@ def plain_rows(count: int) -> list[dict[str, Any]]:
     return [{"key": f"k{n}", "prompt": f"p {n}", "provider": PROVIDERS[n % 3]} for n in range(count)]
 
 
-def wait_for(books: any_server.Books, posts: int, process: command.Started) -> None:
+def wait_for(providers: any_server.Providers, posts: int, process: command.Started) -> None:
     def lives() -> None:
         assert process.poll() is None, process.communicate()
 
-    until(lambda: len(books.posts) >= posts, meanwhile=lives)
+    until(lambda: len(providers.posts) >= posts, meanwhile=lives)
 
 
 # -- everything a provider makes ---------------------------------------------------------------------------------------
@@ -122,50 +108,50 @@ def hashes(pictures: list[bytes]) -> Counter[str]:
     return Counter(hashlib.sha256(picture).hexdigest() for picture in pictures)
 
 
-def test_a_batch_of_everything_is_paid_once_stored_whole_and_goes_on_as_the_manifest_grows(books, s3, tmp_path):
-    lightfast = Shell(books.environment() | s3.server.environment | ELSEWHERE)
-    rows = every_kind(books.ports["cdn"])
+def test_a_batch_of_everything_is_paid_once_stored_whole_and_goes_on_as_the_manifest_grows(providers, s3, tmp_path):
+    lightfast = Shell(providers.environment() | s3.server.environment | ELSEWHERE)
+    rows = every_kind(providers.ports["cdn"])
     write("all.csv", rows)
     run = ("run", "all.csv", "--to", f"{s3.url}/spring", "--yes")
 
     done = lightfast(*run, "--json")
 
-    assert (done.returncode, books.complaints) == (0, []), done.stderr
+    assert (done.returncode, providers.complaints) == (0, []), done.stderr
     assert json.loads(done.stdout)["rows"] == {"done": len(rows)}
-    assert_each_was_paid_and_stored(books, s3, rows)
+    assert_each_was_paid_and_stored(providers, s3, rows)
     assert_results_are_the_manifest_and_more(lightfast, s3, rows)
     assert json.loads(s3.read("spring/.lightfast/all.json"))
 
-    paid = len(books.orders)
+    paid = len(providers.orders)
     assert lightfast(*run).returncode == 0
     assert_another_folder_stops_at_the_mark(lightfast, run, tmp_path)
-    assert len(books.orders) == paid
+    assert len(providers.orders) == paid
 
     lightfast.environment |= QUICK
     write("all.csv", [*rows, *({"key": f"new {n}", "prompt": f"new {n}"} for n in range(10))])
     assert lightfast(*run).returncode == 0
-    assert [order.prompt[:3] for order in books.orders[paid:]] == ["new"] * 10
+    assert [order.prompt[:3] for order in providers.orders[paid:]] == ["new"] * 10
 
     write("all.csv", [*rows[:3], rows[3] | {"prompt": "another"}, *rows[4:]])
     changed = lightfast(*run)
-    assert (changed.returncode, changed.stdout, len(books.orders)) == (2, "", paid + 10)
+    assert (changed.returncode, changed.stdout, len(providers.orders)) == (2, "", paid + 10)
     assert "line 6, key sku 3\n" in changed.stderr  # where it begins: a title before it takes two lines
     assert "--changed redo makes 6 images anew for $0.0060" in changed.stderr
 
 
-def assert_each_was_paid_and_stored(books, s3, rows):
+def assert_each_was_paid_and_stored(providers, s3, rows):
     for row in rows:
-        orders = [order for order in books.orders if order.prompt == row["prompt"]]
+        orders = [order for order in providers.orders if order.prompt == row["prompt"]]
         keys = s3.keys(f"spring/all/{row['key']}/")
         wanted = row.get("n", 1)
         assert sum(order.n for order in orders) == wanted
         assert {Path(key).stem for key in keys} == {str(index) for index in range(wanted)}
-        assert hashes([s3.read(key) for key in keys]) == hashes(books.images_of(row["prompt"]))
+        assert hashes([s3.read(key) for key in keys]) == hashes(providers.images_of(row["prompt"]))
         for key in keys:
             told = s3.client.head_object(Bucket=s3.name, Key=key)
             kind = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}[key.rpartition(".")[2]]
             assert (told["ContentType"], told["Metadata"]["lightfast-index"]) == (kind, Path(key).stem)
-    fan = [order.n for order in books.orders if order.prompt == "kind 11 图"]
+    fan = [order.n for order in providers.orders if order.prompt == "kind 11 图"]
     assert fan == [1, 1, 1]
 
 
@@ -195,58 +181,58 @@ def assert_another_folder_stops_at_the_mark(lightfast, run, tmp_path):
     assert [path.name for path in other.iterdir()] == ["all.csv"]
 
 
-def test_pictures_at_the_address_the_user_named_need_no_leave(books, monkeypatch):
-    monkeypatch.setitem(books.ports, "cdn", books.ports["maxapi.io"])
+def test_pictures_at_the_address_the_user_named_need_no_leave(providers, monkeypatch):
+    monkeypatch.setitem(providers.ports, "cdn", providers.ports["maxapi.io"])
     write("m.csv", [{"key": "k", "prompt": "one", "provider": "maxapi.io"}])
 
-    done = Shell(books.environment() | QUICK)("run", "m.csv", "--to", "out", "--yes")
+    done = Shell(providers.environment() | QUICK)("run", "m.csv", "--to", "out", "--yes")
 
     assert done.returncode == 0, done.stderr
-    assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == books.images_of("one")
+    assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == providers.images_of("one")
 
 
-def test_pictures_elsewhere_on_this_machine_wait_for_the_users_leave_and_say_so(books):
+def test_pictures_elsewhere_on_this_machine_wait_for_the_users_leave_and_say_so(providers):
     write("m.csv", [{"key": "k", "prompt": "one", "provider": "maxapi.io"}])
     run = ("run", "m.csv", "--to", "out", "--yes")
 
-    refused = Shell(books.environment() | QUICK)(*run, "--stop-after", "2s")
-    allowed = Shell(books.environment() | QUICK | ELSEWHERE)(*run)
+    refused = Shell(providers.environment() | QUICK)(*run, "--stop-after", "2s")
+    allowed = Shell(providers.environment() | QUICK | ELSEWHERE)(*run)
 
     assert (refused.returncode, allowed.returncode) == (4, 0)
     assert "127.0.0.1 is a loopback address" in refused.stderr
     assert "LIGHTFAST_ALLOW_PRIVATE_HOSTS=1" in refused.stderr
-    assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == books.images_of("one")
-    assert books.paid() == {"one": 1}
+    assert [path.read_bytes() for path in Path("out/m").rglob("*.png")] == providers.images_of("one")
+    assert providers.paid() == {"one": 1}
 
 
 # -- killed and stopped ------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_at_once_and_holds_only_what_was_in_the_air(books, quick):
-    books.manners.forms = False
+def test_a_killed_run_goes_on_at_once_and_holds_only_what_was_in_the_air(providers, quick):
+    providers.manners.forms = False
     order, let_go = itertools.count(), threading.Event()
     # Accepted and paid; the first ten are answered at once, the others not yet.
-    books.manners.answer = lambda _order: None if next(order) < 10 else held_until(let_go)
+    providers.manners.answer = lambda _order: None if next(order) < 10 else held_until(let_go)
     write("m.csv", plain_rows(60))
     killed = quick.start("run", "m.csv", "--to", "out", "--yes")
-    wait_for(books, 30, killed)
+    wait_for(providers, 30, killed)
     killed.kill()
     quick.end(killed)
     let_go.set()
-    books.settle()
-    sent = set(books.paid())
+    providers.settle()
+    sent = set(providers.paid())
 
     again = quick("run", "m.csv", "--to", "out", "--yes", "--json")
 
     assert again.returncode == 3, again.stderr
-    assert max(books.paid().values()) == 1
+    assert max(providers.paid().values()) == 1
     held = {one["key"] for one in json.loads(quick("unknown", "m", "--json").stdout)["unknown"]}
     rows = json.loads(again.stdout)["rows"]
     assert rows == {"done": 60 - len(held), "held": len(held)}
     prompts = {f"p {key[1:]}" for key in held}
     assert prompts <= sent  # what was claimed and had not left is no mystery
     assert len(held) < len(sent)  # nor what was answered
-    assert set(books.paid()) == {f"p {n}" for n in range(60)}
+    assert set(providers.paid()) == {f"p {n}" for n in range(60)}
     assert prompts.isdisjoint(prompts_stored())
 
 
@@ -260,12 +246,12 @@ def prompts_stored() -> set[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_waits_for_the_answers_and_leaves_nothing_unknown(books, quick, number, code):
+def test_a_signal_waits_for_the_answers_and_leaves_nothing_unknown(providers, quick, number, code):
     let_go = threading.Event()
-    books.manners.answer = lambda _order: held_until(let_go)
+    providers.manners.answer = lambda _order: held_until(let_go)
     write("m.csv", plain_rows(100))
     process = quick.start("run", "m.csv", "--to", "out", "--yes")
-    wait_for(books, 12, process)
+    wait_for(providers, 12, process)
     process.send_signal(number)
     until(lambda: "stopping" in process.says())
     let_go.set()
@@ -273,17 +259,17 @@ def test_a_signal_waits_for_the_answers_and_leaves_nothing_unknown(books, quick,
     stopped = quick.end(process)
 
     assert stopped.returncode == code
-    assert len(books.posts) <= 60  # as many as may be in flight at three accounts: nothing was sent after the signal
+    assert len(providers.posts) <= 60  # in flight at three accounts at most: nothing was sent after the signal
     assert json.loads(quick("unknown", "m", "--json").stdout)["unknown"] == []
     assert "the same command goes on" in stopped.stdout
 
 
-def test_a_second_ctrl_c_quits_at_once_and_says_what_became_unknown(books, quick):
+def test_a_second_ctrl_c_quits_at_once_and_says_what_became_unknown(providers, quick):
     let_go = threading.Event()
-    books.manners.answer = lambda _order: held_until(let_go)
+    providers.manners.answer = lambda _order: held_until(let_go)
     write("m.csv", [{"key": f"k{n}", "prompt": f"p {n}", "provider": "maxapi.io"} for n in range(5)])
     process = quick.start("run", "m.csv", "--to", "out", "--yes")
-    wait_for(books, 5, process)
+    wait_for(providers, 5, process)
     process.send_signal(signal.SIGINT)
     until(lambda: "stopping" in process.says())
     process.send_signal(signal.SIGINT)
@@ -330,12 +316,12 @@ POLLS = {
 ACCEPTED = ("nul", "surrogate", "no utf-8", "big", *POLLS, "fine")
 
 
-def test_a_nul_a_lone_surrogate_and_ten_megabytes_cost_no_other_attempt_its_record(books, quick):
+def test_a_nul_a_lone_surrogate_and_ten_megabytes_cost_no_other_attempt_its_record(providers, quick):
     kinds = (*ANSWERS, *POLLS, "fine")
     write("m.csv", [{"key": f"{k}-{p}", "prompt": f"{k}/{p}", "provider": p} for k in kinds for p in PROVIDERS])
-    books.manners.forms = False
-    books.manners.answer = lambda order: ANSWERS.get(order.prompt.partition("/")[0], lambda _order: None)(order)
-    books.manners.poll = poll_badly_at_first(books)
+    providers.manners.forms = False
+    providers.manners.answer = lambda order: ANSWERS.get(order.prompt.partition("/")[0], lambda _order: None)(order)
+    providers.manners.poll = poll_badly_at_first(providers)
 
     done = quick("run", "m.csv", "--to", "out", "--yes")
 
@@ -345,12 +331,12 @@ def test_a_nul_a_lone_surrogate_and_ten_megabytes_cost_no_other_attempt_its_reco
         f"{kind}-{provider}": "done" for kind in ACCEPTED for provider in PROVIDERS
     }
     assert set(told.values()) <= {"done", "held", "failed"}
-    assert max(books.paid().values()) == 1
+    assert max(providers.paid().values()) == 1
 
 
-def poll_badly_at_first(books: any_server.Books):
+def poll_badly_at_first(providers: any_server.Providers):
     def poll(order: any_server.Order) -> bytes | None:
-        books.turns[order.task] += 1
-        return POLLS.get(order.prompt.partition("/")[0]) if books.turns[order.task] == 1 else None
+        providers.turns[order.task] += 1
+        return POLLS.get(order.prompt.partition("/")[0]) if providers.turns[order.task] == 1 else None
 
     return poll

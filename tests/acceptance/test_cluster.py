@@ -15,8 +15,9 @@ from celery import Celery
 from jobs.ledger import open_ledger
 from jobs.states import JobState
 from sandbox.cluster import BUCKET, Cluster, cluster
-from tests.conftest import Bucket, Sandbox
+from tests.support.bucket import Bucket
 from tests.support.patience import until
+from tests.support.sandbox_process import Sandbox
 from worker.celery import KEY_PREFIX, QUEUES, queue_of
 from worker.tasks import wakeups_wait
 
@@ -70,12 +71,12 @@ def test_a_worker_killed_and_a_redis_flushed_in_the_middle_lose_nothing_and_pay_
     until(lambda: is_done_but_for(ledger.reports.progress("killed"), IN_THE_AIR))
     wait_until_nothing_moves(ledger, "killed")
 
-    books, progress = sandbox.stats(), ledger.reports.progress("killed")
+    told, progress = sandbox.stats(), ledger.reports.progress("killed")
     assert is_done_but_for(progress, IN_THE_AIR)
     assert running.workers[0].starts == 2, "\n".join(SAID)
-    assert books["repeated"] == {}
+    assert told["repeated"] == {}
     held = progress.images_in_flight + progress.images_unknown + progress.images_generated
-    assert 0 <= books["total"]["charged_images"] - progress.images_stored <= held
+    assert 0 <= told["total"]["charged_images"] - progress.images_stored <= held
     assert progress.images_stored <= len(stored_keys(running, "killed")) <= progress.images_stored + held
 
 
@@ -94,8 +95,8 @@ def test_workers_of_a_cluster_buy_no_more_where_nothing_can_be_stored_and_store_
     sandbox.play(pictures={"tiny": True}, takes={"default": [1.0, 3.0]})
     until(lambda: is_done_but_for(ledger.reports.progress("pages"), 0))
 
-    books = sandbox.stats()
-    assert (books["total"]["charged_images"], books["repeated"]) == (600, {})
+    told = sandbox.stats()
+    assert (told["total"]["charged_images"], told["repeated"]) == (600, {})
     assert ledger.claims.failing(time.time()) == ()
 
 
@@ -124,8 +125,8 @@ def test_with_redis_gone_for_good_work_is_recorded_found_and_finished(running, s
     submit(running, manifest(tmp_path, "unheard"))
     until(lambda: is_done_but_for(ledger.reports.progress("unheard"), 0))
 
-    books = sandbox.stats()
-    assert (books["total"]["charged_images"], books["repeated"]) == (2 * ROWS, {})
+    told = sandbox.stats()
+    assert (told["total"]["charged_images"], told["repeated"]) == (2 * ROWS, {})
     assert len(stored_keys(running, "silent")) == len(stored_keys(running, "unheard")) == ROWS
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ GOOD = HEADER + "a,A brass lamp,,,,,,\n"
 
 
 def lightfast(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    plain = command.bare_environment()
     nobodys = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
     return command.lightfast(*arguments, environment=plain | nobodys | environment, stdin=stdin)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ ROWS = 4
 @pytest.fixture
 def lightfast(sandbox):
     sandbox.play(takes={"default": [0.05, 0.1]}, rules=[{"trouble": "fail", "provider": "maxapi.dev"}])
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    quick = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "50"}
-    named = {f"LIGHTFAST_ACCOUNTS__{who}__{name}": quick[name] for who in ("MAXAPI_IO", "MAXAPI_DEV") for name in quick}
+    plain = command.bare_environment()
+    quick = {"first_poll_after": 0.2, "poll_every": 0.2, "submits_per_second": 50, "max_in_flight": 50}
+    named = command.account_settings("MAXAPI_IO", "MAXAPI_DEV", **quick)
     keys = {name: value for name, value in sandbox.settings.items() if not name.startswith("APIMASTER")}
     mode = {"LIGHTFAST_ACCOUNTS__MAXAPI_DEV__ROUTE_MODE": "mix"}
     environment = plain | keys | named | mode | {"LIGHTFAST_RETRIES": "0"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -32,13 +31,9 @@ pytestmark = pytest.mark.timeout(600)  # real processes, hundreds of rows
 
 @pytest.fixture
 def lightfast(sandbox):
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    limits = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "20"}
-    accounts = {
-        f"LIGHTFAST_ACCOUNTS__{account}__{name}": value
-        for account in ("MAXAPI_IO", "MAXAPI_DEV", "APIMASTER")
-        for name, value in limits.items()
-    }
+    plain = command.bare_environment()
+    limits = {"first_poll_after": 0.2, "poll_every": 0.2, "submits_per_second": 50, "max_in_flight": 20}
+    accounts = command.account_settings("MAXAPI_IO", "MAXAPI_DEV", "APIMASTER", **limits)
     return functools.partial(command.lightfast, environment=plain | sandbox.settings | accounts, timeout=280)
 
 

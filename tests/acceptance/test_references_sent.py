@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,25 +175,10 @@ def test_a_row_with_a_file_is_not_moved_to_a_provider_that_needs_an_address(tmp_
 # -- the whole command ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def servers():
-    with any_server.serving() as books:
-        yield books
-
-
-@pytest.fixture
-def books(servers):
-    servers.forget()
-    return servers
-
-
 def shell(environment, *arguments):
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    quick = {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
-    for account in any_server.VARIABLES.values():
-        quick |= {f"LIGHTFAST_ACCOUNTS__{account}__FIRST_POLL_AFTER": "0.2"}
-        quick |= {f"LIGHTFAST_ACCOUNTS__{account}__POLL_EVERY": "0.2"}
-    return command.lightfast(*arguments, environment=plain | quick | environment)
+    quick = command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2, poll_every=0.2)
+    allowed = command.bare_environment() | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
+    return command.lightfast(*arguments, environment=allowed | quick | environment)
 
 
 def write(name, *rows):
@@ -216,41 +200,41 @@ def seen_by(order):
                 yield found.read()
 
 
-def test_each_provider_is_given_the_very_bytes_of_a_local_file_and_of_an_object(books, s3, photo, tmp_path):
+def test_each_provider_is_given_the_very_bytes_of_a_local_file_and_of_an_object(providers, s3, photo, tmp_path):
     s3.client.put_object(Bucket=s3.name, Key="refs/own.png", Body=(own := png(colour=3)))
     cell = json.dumps(["photos/lamp 1.png", f"{s3.url}/refs/own.png"])
     write(
         "refs.csv", *({"key": name, "prompt": f"p {name}", "provider": name, "image_urls": cell} for name in EVERYONE)
     )
-    environment = books.environment() | s3.server.environment
+    environment = providers.environment() | s3.server.environment
     run = ("run", "refs.csv", "--to", f"{s3.url}/spring", "--yes", "--check-urls", "--json")
 
     done = shell(environment, *run)
 
-    assert (done.returncode, books.complaints) == (0, []), done.stderr
-    assert {order.provider for order in books.orders} == EVERYONE
-    for order in books.orders:
+    assert (done.returncode, providers.complaints) == (0, []), done.stderr
+    assert {order.provider for order in providers.orders} == EVERYONE
+    for order in providers.orders:
         assert list(seen_by(order)) == [photo.read_bytes(), own]
     held = [key for key in s3.keys("spring/.lightfast/references/") if key]
     assert held == [f"spring/.lightfast/references/{hashlib.sha256(photo.read_bytes()).hexdigest()}.png"]
 
     assert shell(environment, *run).returncode == 0
-    assert len(books.orders) == 3, "the same rows, under addresses that are signed anew, are not paid again"
+    assert len(providers.orders) == 3, "the same rows, under addresses that are signed anew, are not paid again"
     photo.write_bytes(png(colour=4))
     changed = shell(environment, *run)
-    assert (changed.returncode, len(books.orders)) == (2, 3)
+    assert (changed.returncode, len(providers.orders)) == (2, 3)
     assert "3 rows have changed" in changed.stderr
 
 
-def test_links_that_do_not_work_are_found_by_check_urls_and_each_is_asked_once(books, tmp_path):
-    good, gone = f"{books.ports['cdn']}/ref.png", f"{books.ports['cdn']}/gone.png"
-    page = f"{books.ports['cdn']}/page.png"
-    books.files["/page.png"] = b"<html>here was a picture</html>" * 10
+def test_links_that_do_not_work_are_found_by_check_urls_and_each_is_asked_once(providers, tmp_path):
+    good, gone = f"{providers.ports['cdn']}/ref.png", f"{providers.ports['cdn']}/gone.png"
+    page = f"{providers.ports['cdn']}/page.png"
+    providers.files["/page.png"] = b"<html>here was a picture</html>" * 10
     rows = [{"key": f"k{n}", "prompt": "p", "image_urls": [good, gone, page][n % 3]} for n in range(9)]
     write("refs.csv", *rows)
 
-    plain = shell(books.environment(), "plan", "refs.csv", "--to", "out", "--json")
-    looked = shell(books.environment(), "plan", "refs.csv", "--to", "out", "--json", "--check-urls")
+    plain = shell(providers.environment(), "plan", "refs.csv", "--to", "out", "--json")
+    looked = shell(providers.environment(), "plan", "refs.csv", "--to", "out", "--json", "--check-urls")
 
     assert plain.returncode == 0
     assert looked.returncode == 2
@@ -260,15 +244,15 @@ def test_links_that_do_not_work_are_found_by_check_urls_and_each_is_asked_once(b
     ]
     assert "404" in bad[0]["legal"]
     assert bad[1]["legal"] == "gives no PNG, JPEG or WebP"
-    assert books.posts == []
+    assert providers.posts == []
 
 
-def test_a_missing_file_ends_with_2_before_anything_is_written(books, tmp_path):
+def test_a_missing_file_ends_with_2_before_anything_is_written(providers, tmp_path):
     write("refs.csv", {"key": "a", "prompt": "p", "image_urls": "photos/gone.png"})
 
-    refused = shell(books.environment(), "run", "refs.csv", "--to", "out", "--yes")
+    refused = shell(providers.environment(), "run", "refs.csv", "--to", "out", "--yes")
 
-    assert (refused.returncode, books.posts) == (2, [])
+    assert (refused.returncode, providers.posts) == (2, [])
     assert 'line 2, key a, column image_urls: "photos/gone.png". no such file: ' in refused.stderr
     assert not Path("out").exists()
     assert not Path("lightfast.db").exists()

@@ -42,12 +42,13 @@ def box(provider) -> Box:
 
 @pytest.fixture
 def environment(box) -> dict[str, str]:
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    account = {"FIRST_POLL_AFTER": "0.2", "POLL_EVERY": "0.2", "SUBMITS_PER_SECOND": "50", "MAX_IN_FLIGHT": "50"}
+    plain = command.bare_environment()
     return (
         plain
         | {"MAXAPI_IO_API_KEY": "key-of-a-test", "MAXAPI_IO_BASE_URL": f"{box.url}/maxapi.io"}
-        | {f"LIGHTFAST_ACCOUNTS__MAXAPI_IO__{name}": value for name, value in account.items()}
+        | command.account_settings(
+            "MAXAPI_IO", first_poll_after=0.2, poll_every=0.2, submits_per_second=50, max_in_flight=50
+        )
         | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
     )
 

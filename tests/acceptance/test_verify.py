@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -18,25 +17,17 @@ from worker.runtime.executors import side_by_side
 NOW = 1_000_000.0
 
 
-@pytest.fixture(scope="module")
-def servers():
-    with any_server.serving() as books:
-        yield books
+@pytest.fixture
+def providers(providers):
+    providers.manners.forms = False  # every image has a link
+    return providers
 
 
 @pytest.fixture
-def books(servers):
-    servers.forget()
-    servers.manners.forms = False  # every image has a link
-    return servers
-
-
-@pytest.fixture
-def lightfast(books):
-    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment = plain | books.environment() | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
-    for account in any_server.VARIABLES.values():
-        environment |= {f"LIGHTFAST_ACCOUNTS__{account}__FIRST_POLL_AFTER": "0.2"}
+def lightfast(providers):
+    accounts = command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2)
+    environment = command.bare_environment() | providers.environment() | accounts
+    environment |= {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
 
     def call(*arguments, **more):
         return command.lightfast(*arguments, environment=environment | more)
@@ -67,9 +58,9 @@ def test_what_is_there_as_it_was_left_is_sound(lightfast, how):
     }  # fmt: skip
 
 
-def test_in_a_folder_what_is_gone_or_other_is_found_and_copied_again_without_paying(lightfast, books):
+def test_in_a_folder_what_is_gone_or_other_is_found_and_copied_again_without_paying(lightfast, providers):
     made(lightfast, "out")
-    paid = len(books.orders)
+    paid = len(providers.orders)
     images = {n: next(Path("out/shop", f"k{n}").iterdir()) for n in range(6)}
     good = {n: file.read_bytes() for n, file in images.items()}
     images[1].unlink()
@@ -90,17 +81,17 @@ def test_in_a_folder_what_is_gone_or_other_is_found_and_copied_again_without_pay
 
     assert mended.returncode == 0, mended.stderr
     assert json.loads(mended.stdout)["repaired"] == {"sent_back": 3, "stored": 3, "lost": 0, "waiting": 0}
-    assert len(books.orders) == paid
+    assert len(providers.orders) == paid
     assert images[1].read_bytes() == good[1]
     assert images[2].read_bytes() == good[3], "what somebody put there is left alone"
     assert images[2].with_stem("0~2").read_bytes() == good[2]
     assert lightfast("verify", "shop").returncode == 0
     assert lightfast("run", "shop.csv", "--to", "out", "--yes").returncode == 0
-    assert len(books.orders) == paid
+    assert len(providers.orders) == paid
     assert "copied again" in lightfast("why", "shop", "k1").stdout
 
 
-def test_in_a_bucket_a_quick_look_sees_what_is_gone_cut_or_another_image(lightfast, books, s3):
+def test_in_a_bucket_a_quick_look_sees_what_is_gone_cut_or_another_image(lightfast, providers, s3):
     dest = f"{s3.url}/spring"
     made(lightfast, dest, **s3.server.environment)
     first, second, third = (s3.keys(f"spring/shop/k{n}/")[0] for n in range(3))
@@ -118,12 +109,12 @@ def test_in_a_bucket_a_quick_look_sees_what_is_gone_cut_or_another_image(lightfa
     assert "3 stored again" in mended.stdout
 
 
-def test_an_image_whose_link_is_dead_everywhere_is_lost_and_the_command_that_remakes_it_is_told(lightfast, books):
+def test_an_image_whose_link_is_dead_everywhere_is_lost_and_the_command_that_remakes_it_is_told(lightfast, providers):
     made(lightfast, "out", 3)
     next(Path("out/shop/k1").iterdir()).unlink()
     next(Path("out/shop/k2").iterdir()).write_bytes(b"drawn over by a person")
-    paid = len(books.orders)
-    books.files.clear()
+    paid = len(providers.orders)
+    providers.files.clear()
     with sqlite3.connect("lightfast.db") as ledger:  # eight days later
         ledger.execute("UPDATE images SET expires_at = 1000")
 
@@ -133,23 +124,23 @@ def test_an_image_whose_link_is_dead_everywhere_is_lost_and_the_command_that_rem
     assert "1 lost, for no link lives" in told.stdout
     assert "to pay for the lost again:  lightfast retry shop" in told.stdout
     assert "redo shop --key k2" in told.stdout
-    assert len(books.orders) == paid
+    assert len(providers.orders) == paid
     states = Counter(row["lf_status"] for row in csv.DictReader(lightfast("results", "shop").stdout.splitlines()))
     assert states == {"done": 2, "lost": 1}
 
 
-def test_a_repair_submits_nothing_that_waits(lightfast, books):
+def test_a_repair_submits_nothing_that_waits(lightfast, providers):
     made(lightfast, "out", 2)
     with Path("shop.csv").open("a", encoding="utf-8") as file:
         file.write("k9,waits\n")
     stopped = lightfast("run", "shop.csv", "--to", "out", "--yes", "--stop-after", "0s")
     next(Path("out/shop/k1").iterdir()).unlink()
-    paid = len(books.orders)
+    paid = len(providers.orders)
 
     mended = lightfast("verify", "shop", "--repair")
 
     assert (stopped.returncode, mended.returncode) == (4, 0), stopped.stderr
-    assert len(books.orders) == paid
+    assert len(providers.orders) == paid
 
 
 def test_a_bucket_that_is_gone_says_so_and_calls_no_image_missing(lightfast, s3):

@@ -44,7 +44,7 @@ class Manners:
     forms: bool = True  # take turns through the shapes the pages leave open
 
 
-class Books:
+class Providers:
     """What all four ports know."""
 
     def __init__(self) -> None:
@@ -157,19 +157,19 @@ class Answering(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    books: Books
+    providers: Providers
 
     def setup(self) -> None:
-        with self.books.lock:
-            self.books.open += 1
+        with self.providers.lock:
+            self.providers.open += 1
         super().setup()
 
     def finish(self) -> None:
         try:
             super().finish()
         finally:
-            with self.books.lock:
-                self.books.open -= 1
+            with self.providers.lock:
+                self.providers.open -= 1
 
     def say(self, body: Any, status: int = 200, kind: str = "application/json") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -197,27 +197,27 @@ class Desk(Answering, abc.ABC):
                 return self.say(asked)
             order = self.read_order(body)
         except RefusedError as why:
-            self.books.complaints.append(f"{self.provider} {self.path}: {why} in {body[:300]!r}")
+            self.providers.complaints.append(f"{self.provider} {self.path}: {why} in {body[:300]!r}")
             return self.refuse(400, str(why))
-        with self.books.lock:
-            self.books.posts.append((self.provider, order.prompt))
-        self.books.take(order)
+        with self.providers.lock:
+            self.providers.posts.append((self.provider, order.prompt))
+        self.providers.take(order)
         return self.answer(order)
 
     def do_GET(self) -> None:
-        with self.books.lock:
-            self.books.polls[self.provider] += 1
+        with self.providers.lock:
+            self.providers.polls[self.provider] += 1
         path = self.path.partition("?")[0]
-        if path in self.books.files:  # a provider may hand out pictures itself
-            return self.say(self.books.files[path], 200, "image/png")
-        order = self.books.order(path.rpartition("/")[2])
+        if path in self.providers.files:  # a provider may hand out pictures itself
+            return self.say(self.providers.files[path], 200, "image/png")
+        order = self.providers.order(path.rpartition("/")[2])
         try:
             self.require_key()
             require(order is not None and self.is_poll(path, order), f"no such task: {self.path}")
         except RefusedError as why:
-            self.books.complaints.append(f"{self.provider} GET {self.path}: {why}")
+            self.providers.complaints.append(f"{self.provider} GET {self.path}: {why}")
             return self.refuse(404, str(why))
-        special = self.books.manners.poll(order)  # type: ignore[arg-type]
+        special = self.providers.manners.poll(order)  # type: ignore[arg-type]
         return self.say(special if special is not None else self.state(order))  # type: ignore[arg-type]
 
     def asked_together(self, _body: bytes) -> Any:
@@ -234,7 +234,7 @@ class Desk(Answering, abc.ABC):
             raise RefusedError("no JSON") from None
 
     def answer(self, order: Order) -> None:
-        special = self.books.manners.answer(order)
+        special = self.providers.manners.answer(order)
         if special == "cut":
             self.close_connection = True
             return None
@@ -281,9 +281,13 @@ class IoDesk(Desk):
     def state(self, order: Order) -> Any:
         data = {"taskId": order.task, "status": "SUCCESS", "input": order.asked}
         if not self.is_done(order):
-            late = ("PENDING", "PROCESSING", "SUBMITTED")[self.books.turn("io state", 3)]
+            late = ("PENDING", "PROCESSING", "SUBMITTED")[self.providers.turn("io state", 3)]
             return {"code": 0, "msg": "ok", "data": data | {"status": late, "result": None}}
-        return {"code": 0, "msg": "ok", "data": data | {"result": {"type": "image", "urls": self.books.links(order)}}}
+        return {
+            "code": 0,
+            "msg": "ok",
+            "data": data | {"result": {"type": "image", "urls": self.providers.links(order)}},
+        }
 
 
 class DevDesk(Desk):
@@ -298,8 +302,8 @@ class DevDesk(Desk):
         return dev_order(self.read_json(body))
 
     def accepted(self, order: Order) -> Any:
-        place = f"{self.books.ports[self.provider]}{self.path}/{order.task}"
-        elsewhere = f"{self.books.ports['cdn']}/steal-the-key/{order.task}"
+        place = f"{self.providers.ports[self.provider]}{self.path}/{order.task}"
+        elsewhere = f"{self.providers.ports['cdn']}/steal-the-key/{order.task}"
         answers = (
             lambda: {"task_id": order.task, "poll_url": place},
             lambda: {"id": order.task, "status": "queued"},
@@ -307,15 +311,18 @@ class DevDesk(Desk):
             lambda: {"task_id": order.task, "poll_url": elsewhere},
             lambda: {"created": 1, "data": self.bytes_of(order)},
         )
-        return answers[self.books.turn("dev accepted", 5)]()
+        return answers[self.providers.turn("dev accepted", 5)]()
 
     def is_poll(self, path: str, order: Order) -> bool:
         return path == f"/v1/images/{'edits' if order.references else 'generations'}/{order.task}"
 
     def state(self, order: Order) -> Any:
         if not self.is_done(order):
-            return {"id": order.task, "status": ("queued", "processing", "dreaming")[self.books.turn("dev state", 3)]}
-        urls = [{"url": url} for url in self.books.links(order)]
+            return {
+                "id": order.task,
+                "status": ("queued", "processing", "dreaming")[self.providers.turn("dev state", 3)],
+            }
+        urls = [{"url": url} for url in self.providers.links(order)]
         answers = (
             lambda: {"status": "succeeded", "data": urls},
             lambda: {"status": "completed", "result": {"data": self.bytes_of(order)}},
@@ -323,10 +330,10 @@ class DevDesk(Desk):
             lambda: {"status": "SUCCEEDED", "images": [{"url": [each["url"]]} for each in urls]},
             lambda: {"data": {"task_id": order.task, "status": "succeeded", "output": self.bytes_of(order)}},
         )
-        return answers[self.books.turn("dev done", 5)]()
+        return answers[self.providers.turn("dev done", 5)]()
 
     def bytes_of(self, order: Order) -> Any:
-        return [{"b64_json": base64.b64encode(self.books.files[path]).decode()} for path in order.files]
+        return [{"b64_json": base64.b64encode(self.providers.files[path]).decode()} for path in order.files]
 
 
 class AmDesk(Desk):
@@ -339,8 +346,8 @@ class AmDesk(Desk):
         return am_order(self.read_json(body))
 
     def accepted(self, order: Order) -> Any:
-        if self.books.turn("am accepted", 4) == 3:
-            return {"created": 1, "data": [{"url": url} for url in self.books.links(order)]}
+        if self.providers.turn("am accepted", 4) == 3:
+            return {"created": 1, "data": [{"url": url} for url in self.providers.links(order)]}
         return {"code": 200, "data": [{"status": "submitted", "task_id": order.task}]}
 
     def asked_together(self, body: bytes) -> Any:
@@ -348,11 +355,11 @@ class AmDesk(Desk):
         if self.path != "/v1/tasks/batch":
             return None
         asked = fields(self.read_json(body), "task_ids")["task_ids"]
-        orders = [order for task in reversed(asked) if (order := self.books.order(task)) is not None]
+        orders = [order for task in reversed(asked) if (order := self.providers.order(task)) is not None]
         require(len(orders) == len(asked) <= 20, "tasks that are not known here, or too many")
-        with self.books.lock:
-            self.books.polls[self.provider] += 1
-        told = orders[: -1 if len(orders) > 1 and self.books.turn("am together", 2) else None]
+        with self.providers.lock:
+            self.providers.polls[self.provider] += 1
+        told = orders[: -1 if len(orders) > 1 and self.providers.turn("am together", 2) else None]
         return {"code": 200, "data": [self.state(order)["data"] for order in told]}
 
     def is_poll(self, path: str, order: Order) -> bool:
@@ -361,8 +368,8 @@ class AmDesk(Desk):
     def state(self, order: Order) -> Any:
         if not self.is_done(order):
             return {"code": 200, "data": {"id": order.task, "status": "processing", "progress": "45%"}}
-        (url,) = self.books.links(order)
-        images = ({"url": [url]}, {"url": url})[self.books.turn("am done", 2)]
+        (url,) = self.providers.links(order)
+        images = ({"url": [url]}, {"url": url})[self.providers.turn("am done", 2)]
         return {"code": 200, "data": {"id": order.task, "status": "completed", "result": {"images": [images]}}}
 
 
@@ -373,9 +380,9 @@ class Cdn(Answering):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        data = self.books.files.get(path)
+        data = self.providers.files.get(path)
         if "Authorization" in self.headers or "steal" in path or (query and "sig=a%2Fb%3D%3d+~c" not in query):
-            self.books.complaints.append(f"cdn {self.path}: {self.headers.items()}")
+            self.providers.complaints.append(f"cdn {self.path}: {self.headers.items()}")
             return self.say(b"no", 400, "text/plain")
         if data is None:
             return self.say(b"<html>not here</html>", 404, "text/html")
@@ -393,16 +400,16 @@ class Port(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Books]:
-    """Four ports, and the books they keep together."""
-    books = Books()
+def serving() -> Iterator[Providers]:
+    """Four ports, and the providers they keep together."""
+    providers = Providers()
     with contextlib.ExitStack() as stack:
         for desk in (IoDesk, DevDesk, AmDesk, Cdn):
-            handler = type(desk.__name__, (desk,), {"books": books})
+            handler = type(desk.__name__, (desk,), {"providers": providers})
             port = stack.enter_context(Port(("127.0.0.1", 0), handler))
             threading.Thread(target=port.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
             stack.callback(port.shutdown)
-            books.ports[desk.provider] = f"http://127.0.0.1:{port.server_address[1]}"
-        books.files["/ref.png"] = png((640, 480), "a reference")
-        books.files["/ref2.png"] = png((480, 640), "another")
-        yield books
+            providers.ports[desk.provider] = f"http://127.0.0.1:{port.server_address[1]}"
+        providers.files["/ref.png"] = png((640, 480), "a reference")
+        providers.files["/ref2.png"] = png((480, 640), "another")
+        yield providers

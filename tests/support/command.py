@@ -91,6 +91,20 @@ class Started:
         return self._said
 
 
+def bare_environment() -> dict[str, str]:
+    """What of this process's environment a user's terminal has at least."""
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
+def account_settings(*accounts: str, **values: object) -> dict[str, str]:
+    """The variables of these settings of each account, named as in variables: `MAXAPI_IO`, `first_poll_after=0.2`."""
+    return {
+        f"LIGHTFAST_ACCOUNTS__{account}__{name.upper()}": str(value)
+        for account in accounts
+        for name, value in values.items()
+    }
+
+
 def lightfast(
     *arguments: str,
     environment: Mapping[str, str],
