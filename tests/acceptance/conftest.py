@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import any_server
+from tests.support import provider_servers
 
 
 @pytest.fixture(scope="session")
-def provider_servers() -> Iterator[any_server.Providers]:
-    with any_server.serving() as served:
+def all_providers() -> Iterator[provider_servers.Providers]:
+    with provider_servers.serving() as served:
         yield served
 
 
 @pytest.fixture
-def providers(provider_servers) -> any_server.Providers:
+def providers(all_providers) -> provider_servers.Providers:
     """The three providers, with no order yet."""
-    provider_servers.forget()
-    return provider_servers
+    all_providers.forget()
+    return all_providers

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.manifest.templates import parse_path
 from jobs.planning.adoption import Found, SaidBy, by_metadata, by_sidecar, inventory, path_of, paths_of
-from tests.support import any_server, command
+from tests.support import command, provider_servers
 from worker.recovery.adoption import look
 from worker.storage.disk import DiskStore
 from worker.storage.ownership_mark import claim_destination
@@ -27,7 +27,7 @@ HASH = "0123456789abcdef" * 2
 @pytest.fixture
 def lightfast(providers, s3):
     environment = command.bare_environment() | providers.environment() | s3.server.environment
-    environment |= command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2)
+    environment |= command.account_settings(*provider_servers.VARIABLES.values(), first_poll_after=0.2)
     environment |= {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
 
     return functools.partial(command.lightfast, environment=environment)

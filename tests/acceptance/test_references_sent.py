@@ -18,7 +18,7 @@ from jobs.facts import SubmitRefused
 from jobs.states import JobState
 from providers.references import file_name
 from providers.types import Request
-from tests.support import any_server, command
+from tests.support import command, provider_servers
 from tests.support.worker_world import Provider, answer, png, row, stock, world
 from worker import references
 from worker.references import Files, Recent, bring
@@ -28,7 +28,7 @@ from worker.stages import submit as submit_stage
 from worker.stages.submit import ClaimedSubmit, submit
 from worker.storage.opening import open_store
 
-EVERYONE = frozenset(any_server.KEYS)
+EVERYONE = frozenset(provider_servers.KEYS)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_row_with_a_file_is_not_moved_to_a_provider_that_needs_an_address(tmp_
 
 
 def shell(environment, *arguments):
-    quick = command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2, poll_every=0.2)
+    quick = command.account_settings(*provider_servers.VARIABLES.values(), first_poll_after=0.2, poll_every=0.2)
     allowed = command.bare_environment() | {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
     return command.lightfast(*arguments, environment=allowed | quick | environment)
 

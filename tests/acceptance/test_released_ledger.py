@@ -17,7 +17,7 @@ from jobs.ledger import open_ledger
 from jobs.ledger.database.engine import HEAD
 from jobs.states import JobState
 from tests.support import ROOT
-from tests.support.shop import call, document
+from tests.support.shop_ledger import call, document
 
 RELEASED = ROOT / "tests" / "support" / "files" / "ledger-0.1.0.db.gz"
 ROWS = {

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import any_server, command
+from tests.support import command, provider_servers
 from tests.support.patience import AT_LAST, until
 
-PROVIDERS = tuple(any_server.KEYS)
+PROVIDERS = tuple(provider_servers.KEYS)
 COLUMNS = ("key", "Title", "prompt", "model", "provider", "ratio", "resolution", "size", "n", "image_urls")
 
 
@@ -44,7 +44,7 @@ class Shell:
 #: Cadence and limits for tests of something else.
 QUICK = {
     f"LIGHTFAST_ACCOUNTS__{account}__{name}": value
-    for account in any_server.VARIABLES.values()
+    for account in provider_servers.VARIABLES.values()
     for name, value in {
         "FIRST_POLL_AFTER": "0.3",
         "POLL_EVERY": "0.3",
@@ -71,7 +71,7 @@ def plain_rows(count: int) -> list[dict[str, Any]]:
     return [{"key": f"k{n}", "prompt": f"p {n}", "provider": PROVIDERS[n % 3]} for n in range(count)]
 
 
-def wait_for(providers: any_server.Providers, posts: int, process: command.Started) -> None:
+def wait_for(providers: provider_servers.Providers, posts: int, process: command.Started) -> None:
     def lives() -> None:
         assert process.poll() is None, process.communicate()
 
@@ -287,7 +287,7 @@ def test_a_second_ctrl_c_quits_at_once_and_says_what_became_unknown(providers, q
 BIG = "y" * 10_000_000
 
 
-def envelope(order: any_server.Order, **extra: Any) -> bytes:
+def envelope(order: provider_servers.Order, **extra: Any) -> bytes:
     """An acceptance with something more in it."""
     whole = {"code": 0, "data": {"taskId": order.task}}
     if order.provider == "maxapi.dev":
@@ -334,8 +334,8 @@ def test_a_nul_a_lone_surrogate_and_ten_megabytes_cost_no_other_attempt_its_reco
     assert max(providers.paid().values()) == 1
 
 
-def poll_badly_at_first(providers: any_server.Providers):
-    def poll(order: any_server.Order) -> bytes | None:
+def poll_badly_at_first(providers: provider_servers.Providers):
+    def poll(order: provider_servers.Order) -> bytes | None:
         providers.turns[order.task] += 1
         return POLLS.get(order.prompt.partition("/")[0]) if providers.turns[order.task] == 1 else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, judge_entry, remedy
-from tests.support import any_server, command
+from tests.support import command, provider_servers
 from worker.runtime.executors import side_by_side
 
 NOW = 1_000_000.0
@@ -25,7 +25,7 @@ def providers(providers):
 
 @pytest.fixture
 def lightfast(providers):
-    accounts = command.account_settings(*any_server.VARIABLES.values(), first_poll_after=0.2)
+    accounts = command.account_settings(*provider_servers.VARIABLES.values(), first_poll_after=0.2)
     environment = command.bare_environment() | providers.environment() | accounts
     environment |= {"LIGHTFAST_ALLOW_PRIVATE_HOSTS": "1"}
 

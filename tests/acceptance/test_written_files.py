@@ -17,7 +17,7 @@ from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.database import migrations
 from jobs.ledger.database.engine import HEAD
-from tests.support.shop import call, open_shop
+from tests.support.shop_ledger import call, open_shop
 
 NEVER = "never written over"
 

@@ -12,7 +12,7 @@ from jobs.ledger import open_ledger
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.ledger.batches.values import NewBatch
 from tests.support import stocked_ledger
-from tests.support.shop import a_row, call, document
+from tests.support.shop_ledger import a_row, call, document
 
 KEY = "heron lamp"
 

@@ -14,7 +14,7 @@ from cli.output.endings import message
 from jobs.ledger import open_ledger
 from jobs.results.progress import images_to_come, seconds_left
 from jobs.states import JobState
-from tests.support.shop import call, document, open_shop
+from tests.support.shop_ledger import call, document, open_shop
 from tests.support.worker_world import Provider, row, stock, world
 from web.app import WebLedger, make_app
 from worker.local.run import Reason, run_batch

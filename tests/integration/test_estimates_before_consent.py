@@ -26,8 +26,8 @@ from providers.catalog.models import Catalog
 from providers.types import Request
 from tests.integration.ledger.test_copy_failures import store
 from tests.support import stocked_ledger
-from tests.support.lived_ledger import accepted, failed, succeeded
-from tests.support.shop import call, document, open_shop
+from tests.support.money_history import accepted, failed, succeeded
+from tests.support.shop_ledger import call, document, open_shop
 
 SANDBOX = {
     "LIGHTFAST_SANDBOX": "1",

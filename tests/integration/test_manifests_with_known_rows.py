@@ -19,7 +19,7 @@ from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import batches
 from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
-from tests.support.overlap_world import MAIN, NOW, World, finish, rows
+from tests.support.manifest_world import MAIN, NOW, World, finish, rows
 
 BEFORE = ["000000001012,heron", "000000001013,lamp", "102.50,vase", "1-2,chair", "MAR-1,bench"]
 AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"]

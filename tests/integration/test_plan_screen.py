@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.flow.plan_screen import MANY
-from tests.support.shop import call, document, open_shop
+from tests.support.shop_ledger import call, document, open_shop
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "5:4", "4:5", "16:9", "9:16")
 

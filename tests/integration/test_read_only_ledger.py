@@ -27,7 +27,7 @@ from providers.types import Link
 from sandbox import servers
 from tests.support import stocked_ledger as shelf
 from tests.support.patience import until
-from tests.support.shop import call
+from tests.support.shop_ledger import call
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, settings, stock, world
 from web.app import WebLedger, make_app

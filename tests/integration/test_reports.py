@@ -30,7 +30,7 @@ from jobs.states import TroubleKind
 from providers.types import Link, NotFound, Running
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST
-from tests.support.shop import call, document, open_shop
+from tests.support.shop_ledger import call, document, open_shop
 
 
 @pytest.fixture

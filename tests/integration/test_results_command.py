@@ -13,7 +13,7 @@ from cli.commands.results import write_results
 from cli.flow.outputs import OutputOptions
 from cli.flow.session import open_session
 from jobs.errors import BadInput
-from tests.support.shop import call, open_shop
+from tests.support.shop_ledger import call, open_shop
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from jobs.results.rows import plain_address, row_values
 from jobs.states import ImageState, JobState
 from providers.types import Kind, Request
 from tests.support import stocked_ledger as shelf
-from tests.support.overlap_world import MAIN, NOW, World, finish, rows
-from tests.support.shop import call, document, open_shop
+from tests.support.manifest_world import MAIN, NOW, World, finish, rows
+from tests.support.shop_ledger import call, document, open_shop
 from tests.support.worker_world import Provider, png, row, stock, world
 from worker.local.completion import Reason, RunState
 from worker.stages.copy import copy

@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from jobs.errors import StoreError
 from sandbox import servers
-from tests.support.clouds import cloud, store_in
+from tests.support.cloud_storage_servers import cloud, store_in
 from worker.storage.base import PutResult
 from worker.storage.opening import open_store
 

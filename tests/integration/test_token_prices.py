@@ -22,7 +22,7 @@ from providers.types import MICROS, Request
 from tests.integration.ledger.test_copy_failures import store
 from tests.support import stocked_ledger as ledger_stock
 from tests.support.dialect_shapes import answer
-from tests.support.ledger_books import check_money
+from tests.support.ledger_sums import check_money
 from tests.support.results_samples import a_result
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import row, settings, stock

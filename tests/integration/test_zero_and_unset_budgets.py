@@ -17,7 +17,7 @@ from jobs.ledger import open_ledger
 from jobs.settings.sources import load_settings
 from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
-from tests.support.shop import call, open_shop
+from tests.support.shop_ledger import call, open_shop
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import PRICE, Provider, row, stock, world
 from worker.lanes.worker import Worker

@@ -27,8 +27,8 @@ from typing import Any
 
 from PIL import Image
 
-from tests.support.any_orders import Order, RefusedError, am_order, dev_order, fields, form, io_order, require
 from tests.support.patience import until
+from tests.support.random_orders import Order, RefusedError, am_order, dev_order, fields, form, io_order, require
 
 KEYS = {"maxapi.io": "io-secret", "maxapi.dev": "dev-secret", "apimaster": "am-secret"}
 VARIABLES = {"maxapi.io": "MAXAPI_IO", "maxapi.dev": "MAXAPI_DEV", "apimaster": "APIMASTER"}

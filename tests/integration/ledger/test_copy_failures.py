@@ -15,7 +15,7 @@ from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.database.schema import accounts, copy_failures
 from jobs.policy.copy_failures import BEGUN, ENOUGH, FIRST_PROBE
 from jobs.states import TroubleKind
-from tests.support import lived_ledger, stocked_ledger
+from tests.support import money_history, stocked_ledger
 from tests.support.patience import AT_LAST, until
 from tests.support.stocked_ledger import NOW
 
@@ -31,9 +31,9 @@ def buy(ledger, count, *, account="main", now=NOW, only=None):
         if not claimed:
             break
         intents += claimed
-    taken = [dataclasses.replace(lived_ledger.accepted(one), task_id=f"task-{one.attempt_id}") for one in intents]
+    taken = [dataclasses.replace(money_history.accepted(one), task_id=f"task-{one.attempt_id}") for one in intents]
     ledger.facts.record(taken)
-    ledger.facts.record([lived_ledger.succeeded(intent) for intent in intents])
+    ledger.facts.record([money_history.succeeded(intent) for intent in intents])
     return len(intents)
 
 

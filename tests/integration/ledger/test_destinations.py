@@ -13,7 +13,7 @@ from jobs.ledger.accounts import destinations
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.policy.copy_headroom import ENOUGH_WAITING, SAVED_BEFORE
 from jobs.states import TroubleKind
-from tests.support import lived_ledger, stocked_ledger
+from tests.support import money_history, stocked_ledger
 from tests.support.stocked_ledger import NOW
 
 REFUSES = DestinationTrouble(dest="/tmp/dest", kind=TroubleKind.REFUSES, since=NOW, code="bucket_denied", message="403")
@@ -26,9 +26,9 @@ def generated(ledger, lives, **batch):
     intents = []
     while more := ledger.claims.submits("main", NOW, lease=90, at_most=1000).intents:
         intents += more
-    ledger.facts.record([lived_ledger.accepted(intent) for intent in intents])
+    ledger.facts.record([money_history.accepted(intent) for intent in intents])
     done = [
-        dataclasses.replace(lived_ledger.succeeded(intent), images=(stocked_ledger.made(expires_at=NOW + life),))
+        dataclasses.replace(money_history.succeeded(intent), images=(stocked_ledger.made(expires_at=NOW + life),))
         for intent, life in zip(intents, lives, strict=True)
     ]
     ledger.facts.record(done)
@@ -127,7 +127,7 @@ def test_what_waits_is_counted_by_destination_and_by_when_its_links_die(ledger):
     assert all(sum(life <= dies - NOW for life in lives) == k for k, dies in spring.deaths)
     assert max(dies for _, dies in spring.deaths) == NOW + max(lives)
     assert found["/tmp/other"].deaths == ((1, NOW + 50.0),)
-    lived_ledger.end_copies(ledger, 4, stored=True)
+    money_history.end_copies(ledger, 4, stored=True)
     soon, later = (
         ledger.destinations.backlogs(NOW + 5)["/tmp/dest"],
         ledger.destinations.backlogs(NOW + 30)["/tmp/dest"],

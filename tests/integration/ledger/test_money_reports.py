@@ -6,8 +6,8 @@ import pytest
 
 from jobs.ledger.reports.books import Tally
 from tests.support import stocked_ledger
-from tests.support.ledger_books import IDENTITIES, check_money
-from tests.support.lived_ledger import accepted, end_copies, live, succeeded
+from tests.support.ledger_sums import IDENTITIES, check_money
+from tests.support.money_history import accepted, end_copies, live, succeeded
 from tests.support.stocked_ledger import NOW, PRICE
 
 

@@ -34,7 +34,7 @@ from jobs.results.progress import images_to_come
 from jobs.states import AttemptState, ImageState, JobState
 from providers.types import Kind, Request
 from tests.support import stocked_ledger
-from tests.support.ledger_books import check_money
+from tests.support.ledger_sums import check_money
 from tests.support.stocked_ledger import NOW, PRICE
 
 

@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import BadInput
 from jobs.facts import SubmitUnclear, TaskSucceeded
 from jobs.states import JobState
-from tests.support.ledger_books import check_money
+from tests.support.ledger_sums import check_money
 from tests.support.stocked_ledger import NOW, PRICE, made, rows, stock
 
 

@@ -6,7 +6,7 @@ from jobs.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
 from jobs.policy.verification import StoredCopy
 from jobs.states import ImageState, JobState
-from tests.support.ledger_books import check_money
+from tests.support.ledger_sums import check_money
 from tests.support.stocked_ledger import NOW, PRICE, made, new_batch, row, rows, stock
 
 

@@ -19,7 +19,7 @@ from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.reports.values import StuckImage
 from jobs.states import JobState
-from tests.support.shop import call, open_shop
+from tests.support.shop_ledger import call, open_shop
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.completion import Reason, RunState
 from worker.local.run import RunEnding

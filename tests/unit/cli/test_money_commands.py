@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from jobs.errors import BadInput
 from tests.support.ledger_files import new_ledger
-from tests.support.lived_ledger import live
+from tests.support.money_history import live
 
 
 @pytest.fixture(autouse=True)

@@ -130,7 +130,7 @@ def test_a_limit_takes_the_first_rows(take):
     assert look(take(LAMPS, limit=2)).rows == 2
 
 
-def test_twins_by_key_and_by_path_are_bad_and_named(take):
+def test_rows_with_the_same_key_or_path_are_bad_and_named(take):
     by_key = look(take(["key,prompt", "a,x", "b,x", "a,y", "a,z"]))
     by_path = look(take(["key,prompt,T", "a,x,same", "b,x,other", "c,x,same"], path="{T}/{index}.{ext}"))
 

@@ -495,7 +495,7 @@ def test_a_bad_value_is_told_where_the_user_wrote_it(tmp_path, content, options,
     assert says in str(planned.problems[0])
 
 
-# -- twins ---------------------------------------------------------------------------------------------------------
+# -- rows with the same key or path ----------------------------------------------------------------------------
 
 
 def test_buckets_find_exactly_what_came_twice():
@@ -510,9 +510,9 @@ def test_buckets_find_exactly_what_came_twice():
 
 def test_a_shared_hash_alone_makes_no_twin(tmp_path):
     one, two, again = plan(tmp_path, "key,prompt\na,x\nb,y\na,z\n")
-    twins = DuplicateRows(keys=frozenset({hash64("a"), hash64("b")}))
+    duplicates = DuplicateRows(keys=frozenset({hash64("a"), hash64("b")}))
 
-    judged = [twins.judge(planned) for planned in (one, two, again)]
+    judged = [duplicates.judge(planned) for planned in (one, two, again)]
 
     assert [planned.row.state for planned in judged] == [JobState.READY, JobState.READY, JobState.INVALID]
     assert (
