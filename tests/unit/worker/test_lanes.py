@@ -31,7 +31,7 @@ from worker.storage.opening import open_store
 from worker.storage.ownership_mark import claim_destination, look
 
 #: From the loop of a lane to the statement of its claim that lies deepest.
-MOST_FRAMES = 13
+MOST_FRAMES = 11
 
 virtual_time = pytest.mark.virtual_time
 
