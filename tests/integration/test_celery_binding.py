@@ -203,6 +203,9 @@ def test_waking_returns_soon_when_redis_hangs(at_broker):
 
         assert wake_lanes(["copy"], wait=1.0) is False  # it would wait for ever otherwise
         hanging.thaw()
+        for thread in threading.enumerate():  # the one that publishes ends here, and not in somebody else's test
+            if thread.name == "wakeups":
+                thread.join(AT_LAST)
 
 
 @pytest.fixture
