@@ -181,17 +181,6 @@ class ReuseGone:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountPaused:
-    """An account rests until `until` (infinity: until a person or a probe helps)."""
-
-    account: str
-    at: float
-    until: float
-    code: str
-    message: str
-
-
 #: Facts that end a submit or a provider task.
 AttemptFact = SubmitAccepted | SubmitRefused | SubmitUnclear | TaskSucceeded | PartDelivered | TaskFailed
 
@@ -208,7 +197,6 @@ Fact = (
     | ImageDelayed
     | ImageLost
     | ReuseGone
-    | AccountPaused
 )
 
 

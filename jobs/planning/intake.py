@@ -2,7 +2,7 @@
 
 intake = Intake(manifest=manifest, options=options, catalog=catalog, ledger=ledger)
 seen = survey(intake, batch, limits)        # spends and writes nothing
-seen.refuse(skip_bad=…, budget=…, partial=…, changed=…, batch=batch)
+seen.refuse_reasons(skip_bad=…, budget=…, partial=…, changed=…, batch=batch)   # none: go on
 batch = record(intake, seen, new_batch, now)
 """
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.errors import BadInput
 from jobs.formatting import count, money
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
@@ -158,14 +157,6 @@ class Survey:
             else None,
         ]
         return [reason for reason in reasons if reason]
-
-    def refuse(
-        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
-    ) -> None:
-        """Raises `BadInput` with all reasons at once."""
-        reasons = self.refuse_reasons(skip_bad=skip_bad, budget=budget, partial=partial, changed=changed, batch=batch)
-        if reasons:
-            raise BadInput(reasons)
 
     def _cancelled(self, batch: Batch | None) -> str | None:
         """A cancelled batch takes nothing new; what was paid for its rows is still fetched."""

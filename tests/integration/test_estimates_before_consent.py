@@ -12,7 +12,7 @@ import pytest
 
 from cli.commands import status, why
 from jobs.errors import BadInput
-from jobs.facts import AccountPaused, ImageLost
+from jobs.facts import ImageLost, SubmitRefused
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.values import AccountLimits, LearntLimits
@@ -23,7 +23,7 @@ from jobs.policy import poll_schedule
 from jobs.results import contact_sheet
 from jobs.results.rows import bare_address, image_lines, row_values
 from providers.catalog.models import Catalog
-from providers.types import Request
+from providers.types import Kind, Request
 from tests.integration.ledger.test_copy_failures import store
 from tests.support import stocked_ledger
 from tests.support.money_history import accepted, failed, succeeded
@@ -127,8 +127,11 @@ def test_status_of_a_batch_names_no_account_that_its_rows_do_not_wait_for(tmp_pa
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         ledger.accounts.sync([stocked_ledger.account(), stocked_ledger.account(name="other", provider="apimaster")])
         ledger.batches.record_manifest(stocked_ledger.new_batch("quiet"), stocked_ledger.rows(2), now=now)
-        pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
-        ledger.facts.record([AccountPaused(account="other", at=now, **pause)])
+        elsewhere = dataclasses.replace(stocked_ledger.row(0), provider="apimaster")
+        ledger.batches.record_manifest(stocked_ledger.new_batch("busy"), [elsewhere], now=now)
+        (intent,) = ledger.claims.submits("other", now, lease=90).intents
+        empty = {"kind": Kind.ACCOUNT, "code": "no_balance", "message": "no balance (402)"}
+        ledger.facts.record([SubmitRefused(attempt_id=intent.attempt_id, at=now, **empty)])
 
     assert document("status", "quiet")["paused_accounts"] == []
     assert "no balance" not in call("status", "quiet").stdout

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.testclient import TestClient
 
 from cli.output.endings import message
-from jobs.facts import AccountPaused, MadeImage, TaskSucceeded
+from jobs.facts import ImageDelayed, MadeImage, TaskSucceeded
 from jobs.ledger import is_away, is_read_only, open_ledger
 from jobs.ledger.database import engine
 from jobs.results.progress import seconds_left
@@ -259,7 +259,7 @@ async def test_a_copy_under_way_keeps_its_bytes_on_disk_while_its_link_dies(here
 async def test_an_answer_that_cannot_be_recorded_has_its_dying_images_on_disk(here):
     services, intent, refuses, refuse = here
     refuse()
-    waiting = services.recorder.put(AccountPaused(account="main", at=0.0, until=None, code="x", message=""))
+    waiting = services.recorder.put(ImageDelayed(image_id=0, at=0.0, next_copy_at=1.0, code="x", message=""))
     await _until(lambda: not services.recorder.healthy)
     now = services.clock.now()
     soon, late = (Link(url=f"https://cdn.test/t/{n}.png", expires_at=now + life) for n, life in enumerate((60, 9000)))
@@ -276,7 +276,7 @@ async def test_what_a_link_gives_instead_of_a_picture_is_not_kept_for_one(here, 
     services, intent, refuses, refuse = here
     monkeypatch.setattr(Provider, "picture", staticmethod(lambda _url: b"<html>Please wait a moment"))
     refuse()
-    waiting = services.recorder.put(AccountPaused(account="main", at=0.0, until=None, code="x", message=""))
+    waiting = services.recorder.put(ImageDelayed(image_id=0, at=0.0, next_copy_at=1.0, code="x", message=""))
     await _until(lambda: not services.recorder.healthy)
     now = services.clock.now()
     soon = Link(url="https://cdn.test/t/0.png", expires_at=now + 60)

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.facts import (
-    AccountPaused,
     ImageChecked,
     ImageStored,
     MadeImage,
@@ -79,8 +78,9 @@ def _live(ledger, dest, now):
     vase, sofa = intents["vase", (0,)].attempt_id, intents["sofa", (0,)].attempt_id
     ledger.facts.record([SubmitRefused(attempt_id=vase, at=now, **refused)])
     ledger.facts.record([SubmitUnclear(attempt_id=sofa, at=now, code="outcome_unknown", message="it broke [red]")])
-    pause = {"until": float("inf"), "code": "no_balance", "message": "no balance (402)"}
-    ledger.facts.record([AccountPaused(account="main", at=now, **pause)])
+    (desk,) = ledger.claims.submits("main", now, lease=60.0, at_most=1, horizon=5.0).intents
+    empty = {"kind": Kind.ACCOUNT, "code": "no_balance", "message": "no balance (402)"}
+    ledger.facts.record([SubmitRefused(attempt_id=desk.attempt_id, at=now, **empty)])
 
 
 def _store(ledger, dest, intent, slot, now):

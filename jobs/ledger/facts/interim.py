@@ -1,4 +1,4 @@
-"""Facts that end nothing: a task still runs, bytes are checked, a copy waits, an account rests."""
+"""Facts that end nothing: a task still runs, bytes are checked, a copy waits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, select, update
 
-from jobs.facts import AccountPaused, ImageChecked, ImageDelayed, TaskStillRunning
+from jobs.facts import ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
-from jobs.ledger.database.schema import accounts, attempts, images
+from jobs.ledger.database.schema import attempts, images
 from jobs.states import ImageState
 from providers.types import RAW_LIMIT, clean
 
@@ -157,9 +157,3 @@ def keep_delays(tx: Connection, facts: Sequence[ImageDelayed]) -> None:
     ]
     if values:
         tx.execute(_DELAYED, values)
-
-
-def keep_pause(tx: Connection, fact: AccountPaused) -> None:
-    """An account rests on the word of a stage."""
-    rest = {"paused_until": fact.until, "paused_code": fact.code, "paused_message": clean(fact.message)}
-    tx.execute(update(accounts).where(accounts.c.name == fact.account).values(**rest))

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
 
 from jobs.facts import (
-    AccountPaused,
     AttemptFact,
     Fact,
     ImageChecked,
@@ -35,7 +34,7 @@ from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts,
 from jobs.ledger.database.server import FOR_NOBODY
 from jobs.ledger.facts import failover
 from jobs.ledger.facts.account_limits import tell_account, tell_of_polls
-from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_pause, keep_running
+from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_running
 from jobs.ledger.facts.transitions import Changes, ImageEnd, JobFailure, apply, apply_copy, place_of
 from jobs.policy import retry
 from jobs.policy.endings import Silence
@@ -56,8 +55,6 @@ def record(tx: Connection, facts: Sequence[Fact], routes: failover.Routes | None
     keep_running(tx, _of(facts, TaskStillRunning))
     keep_checks(tx, _of(facts, ImageChecked))
     keep_delays(tx, _of(facts, ImageDelayed))
-    for pause in _of(facts, AccountPaused):
-        keep_pause(tx, pause)
     ends = [fact for fact in facts if isinstance(fact, AttemptFact)]
     copies: list[ImageEnd | ImageDelayed] = [fact for fact in facts if isinstance(fact, ImageEnd)]
     copies += [fact for fact in _of(facts, ImageDelayed) if fact.next_copy_at is None]  # its row is held

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from jobs.facts import AccountPaused, SubmitAccepted, TaskSucceeded
+from jobs.facts import SubmitAccepted, SubmitRefused, TaskSucceeded
+from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW
 
@@ -103,7 +104,9 @@ def test_a_paused_account_costs_the_healthy_one_beside_it_nothing(ledger):
     both = [stocked_ledger.account(max_in_flight=10), stocked_ledger.account(name="other", max_in_flight=10)]
     ledger.accounts.sync(both)
     ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(30, prompt="lamp"), now=NOW)
-    ledger.facts.record([AccountPaused(account="other", at=NOW, until=NOW + 900, code="bad_key", message="no")])
+    (intent,) = ledger.claims.submits("other", NOW, lease=90, at_most=1).intents
+    refused = {"kind": Kind.ACCOUNT, "code": "bad_key", "message": "no"}
+    ledger.facts.record([SubmitRefused(attempt_id=intent.attempt_id, at=NOW, **refused)])
 
     assert ledger.claims.submits("other", NOW, lease=90).intents == ()
     assert served(ledger, 30) == {"lamp": 30}

@@ -9,8 +9,8 @@ from sqlalchemy import update
 
 from cli.commands.accounts import AccountsReport, _document, _page
 from cli.output.progress import paused_line
-from jobs.facts import AccountPaused, SubmitAccepted
-from jobs.ledger.database.schema import jobs
+from jobs.facts import SubmitAccepted
+from jobs.ledger.database.schema import accounts, jobs
 from jobs.policy import retry
 from jobs.settings.model import Settings
 from providers.dialects.answers import THROTTLED
@@ -23,7 +23,9 @@ YEAR_33715 = 1e12
 
 def paused(ledger, until, count=2):
     stock(ledger, rows(count))
-    ledger.facts.record([AccountPaused(account="main", at=NOW, until=until, code=THROTTLED[1], message="429")])
+    rest = {"paused_until": until, "paused_code": THROTTLED[1], "paused_message": "429"}
+    with ledger._database.writing() as tx:
+        tx.execute(update(accounts).values(**rest))
 
 
 @pytest.mark.parametrize("until", [YEAR_33715, NOW + 2 * 86_400])

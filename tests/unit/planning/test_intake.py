@@ -61,7 +61,8 @@ def new_batch(seen):
 def accept(intake):
     """Surveys and records, as `run` does."""
     seen = look(intake)
-    seen.refuse(**{**STRICT, "changed": intake.changed, "skip_bad": intake.skip_bad})
+    if reasons := seen.refuse_reasons(**{**STRICT, "changed": intake.changed, "skip_bad": intake.skip_bad}):
+        raise BadInput(reasons)
     return record(intake, seen, new_batch(seen), NOW)
 
 

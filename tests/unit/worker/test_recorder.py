@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import structlog
 
-from jobs.facts import AccountPaused, MadeImage, SubmitAccepted, SubmitRefused, TaskSucceeded
+from jobs.facts import ImageDelayed, MadeImage, SubmitAccepted, SubmitRefused, TaskSucceeded
 from jobs.ledger import RecordEffects
 from providers.types import Kind, Link
 from worker.recording.recorder import Recorder
@@ -164,7 +164,7 @@ async def test_what_is_not_durable_at_the_end_is_replayed_at_the_next_start(reco
         TaskSucceeded(
             attempt_id=2, at=1.0, images=(MadeImage(link=Link(url="https://x/\ud800"), spool=None, expires_at=3.0),)
         ),
-        AccountPaused(account="main", at=1.0, until=math.inf, code="no_balance", message="empty"),
+        ImageDelayed(image_id=4, at=1.0, next_copy_at=None, code="not_an_image", message="a page"),
         refused(3),
     ]
     ledger.down = math.inf
