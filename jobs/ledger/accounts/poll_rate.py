@@ -17,7 +17,7 @@ def poll_rate(account: Row[Any]) -> float:
 
 
 def after_use(account: Row[Any], permits: Permits, used: int, now: float) -> float:
-    """The learnt rate after a claim took so many of its permits."""
+    """The learnt rate after a claim took `used` of its permits."""
     bound = used == permits.count and not permits.short
     calm = account.polls_cut_at is None or abs(now - account.polls_cut_at) >= adaptive_limits.POLLS_CALM
     return adaptive_limits.more_polls(account.learnt_polls, used) if bound and calm else float(account.learnt_polls)

@@ -101,6 +101,6 @@ def first_number(batch_id: int) -> int:
 
 
 def number_jobs(tx: Connection, batch_id: int, count: int) -> int:
-    """Numbers for so many more jobs of the batch: the first of them."""
+    """Reserves `count` numbers for new jobs of the batch; returns the first."""
     made = update(batches).where(batches.c.id == batch_id).values(jobs_made=batches.c.jobs_made + count)
     return first_number(batch_id) + int(tx.execute(made.returning(batches.c.jobs_made)).scalar_one()) - count

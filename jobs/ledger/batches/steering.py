@@ -96,8 +96,9 @@ def retry(
     batch_id = batch_id_of(tx, name)
     states: Sequence[str] = [only] if only else ENDED_BADLY
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
-    wanted = wanted.where(_has_room())
-    wanted = wanted.where(jobs.c.error_code == error) if error else wanted.where(_not_moderated())
+    failed_with = func.coalesce(jobs.c.error_code, "")
+    # Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid.
+    wanted = wanted.where(failed_with != WRONG_PIXELS, failed_with == error if error else failed_with != "moderation")
     if keys is not None:
         wanted = wanted.where(jobs.c.key.in_(keys))
     chosen = list(tx.execute(wanted).scalars())
@@ -107,15 +108,6 @@ def retry(
     copy_failures.try_again(tx, batch_id, now)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
     return len(chosen)
-
-
-def _not_moderated() -> Any:
-    return func.coalesce(jobs.c.error_code, "") != "moderation"
-
-
-def _has_room() -> Any:
-    """Images of other pixels fill their slots: such a row is made anew by a redo, beside what was paid."""
-    return func.coalesce(jobs.c.error_code, "") != WRONG_PIXELS
 
 
 def _open_again(tx: Connection, job_ids: list[int]) -> None:

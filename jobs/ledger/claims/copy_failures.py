@@ -2,7 +2,7 @@
 
 A row counts, for what its images share (`_scopes`), those that failed one after the other with none stored between
 them. The first stored image sets it to nothing. It is written in the transaction that records how copies ended, last
-of all and in one order, so that writers never wait for each other in a ring; claims only read it.
+of all and in one order, so that writers never deadlock; claims only read it.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def _submit_lanes(tx: Connection, scope: Scope) -> set[str]:
 
 
 def _hasten(tx: Connection, scope: Scope) -> None:
-    """What failed there is tried now. Whoever is just being written is passed over: waiting for it may be a ring."""
+    """What failed there is tried now. Images that another transaction holds are passed over: waiting may deadlock."""
     wanted = select(images.c.id).where(
         *waiting_images(scope), images.c.error_code.is_not(None), images.c.next_copy_at.is_not(None)
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, literal_column, or_, select, update
@@ -77,15 +77,18 @@ def with_work(
     `which`: only such rows count as work; None: all.
     """
     wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
-    open_shares = [BatchShare(row, _tag(row, account.share_floor)) for row in tx.execute(_WITH_WORK, wanted).all()]
-    if which is None:
-        return open_shares
-    found = [replace(one, models=_models(tx, one.batch, account.provider, which)) for one in open_shares]
-    return [share for share in found if share.models]
-
-
-def _models(tx: Connection, batch: Row[Any], provider: str, which: Which) -> tuple[str, ...]:
-    return tuple(model for model in _waiting_models(tx, batch.id, provider) if which(model, batch.dest))
+    floor = account.share_floor
+    open_shares: list[BatchShare] = []
+    for batch in tx.execute(_WITH_WORK, wanted).all():
+        models = None
+        if which is not None:
+            waiting = _waiting_models(tx, batch.id, account.provider)
+            models = tuple(model for model in waiting if which(model, batch.dest))
+        # Who is served was the lowest, so no tag is further from it than one submit: more is an old weight's debt.
+        tag = min(max(batch.tag or floor, floor), floor + 1 / float(batch.weight))
+        if models != ():
+            open_shares.append(BatchShare(batch, tag, models))
+    return open_shares
 
 
 def _waiting_models(tx: Connection, batch_id: int, provider: str) -> Iterator[str]:
@@ -101,11 +104,6 @@ _NEXT_MODEL = (
     .order_by(jobs.c.provider_model)
     .limit(1)
 )
-
-
-def _tag(batch: Row[Any], floor: float) -> float:
-    """Who is served was the lowest, so no tag is further from it than one submit: more is an old weight's debt."""
-    return min(max(batch.tag or floor, floor), floor + 1 / float(batch.weight))
 
 
 def divide(open_shares: Sequence[BatchShare], most: int) -> list[tuple[BatchShare, int]]:

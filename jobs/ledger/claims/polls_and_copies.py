@@ -62,12 +62,14 @@ def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tupl
         asked_about = [row.id for rows in requests for row in rows]
         tx.execute(_POLLED, {"asked_about": asked_about, "until": now + terms.lease})
     due = [_due_poll(row, account, number) for number, rows in enumerate(requests) for row in rows]
-    return due, _next_poll(tx, account.id, permits.next_at(len(requests)))
+    next_poll = tx.execute(_NEXT_POLL, {"of_account": account.id}).scalar()
+    return due, None if next_poll is None else max(next_poll, permits.next_at(len(requests)))
 
 
 def _requests(tx: Connection, account_id: int, now: float, permitted: int, terms: PollTerms) -> list[list[Row[Any]]]:
     """Due tasks by the request that asks about them. A request that has room takes those that are due next, too."""
-    rows = _due_polls(tx, account_id, now, permitted * terms.together)
+    wanted = {"of_account": account_id, "moment": now, "most": permitted * terms.together}
+    rows = tx.execute(_DUE_POLLS, wanted).all()
     requests, shared = _dealt(rows, permitted, terms)
     room = terms.together - len(shared) if shared else 0
     if room > 0:
@@ -110,10 +112,6 @@ _POLLED = (
 )
 
 
-def _due_polls(tx: Connection, account_id: int, now: float, most: int) -> Sequence[Row[Any]]:
-    return tx.execute(_DUE_POLLS, {"of_account": account_id, "moment": now, "most": most}).all()
-
-
 _DUE_POLLS = (
     select(attempts)
     .where(attempts.c.account_id == bindparam("of_account"), attempts.c.next_poll_at <= bindparam("moment"))
@@ -137,11 +135,6 @@ _SOON_DUE = (
     .limit(bindparam("most", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-
-
-def _next_poll(tx: Connection, account_id: int, not_before: float) -> float | None:
-    found = tx.execute(_NEXT_POLL, {"of_account": account_id}).scalar()
-    return None if found is None else max(found, not_before)
 
 
 _NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
@@ -195,7 +188,8 @@ def claim_copies(  # noqa: PLR0913  as the ledger's
         tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     lie_at = origins(tx, [row.source_id for row in due if _is_reused(row)])
     # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
-    return [_due_copy(row, lie_at) for row in due], now if len(due) == at_most else _next_copy(tx, wanted, only)
+    next_at = now if len(due) == at_most else tx.execute(_of(_NEXT_COPY, only), wanted).scalar()
+    return [_due_copy(row, lie_at) for row in due], next_at
 
 
 _LEASE = (
@@ -263,11 +257,6 @@ def _of(images_: Select[Any], batch: str | None) -> Select[Any]:
     return images_ if batch is None else images_.where(_MINE)
 
 
-def _next_copy(tx: Connection, wanted: Mapping[str, object], only: str | None) -> float | None:
-    found = tx.execute(_of(_NEXT_COPY, only), wanted).scalar()
-    return None if found is None else float(found)
-
-
 _BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
 #: The later of lease and delay, in portable SQL.
 _FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
@@ -280,6 +269,7 @@ def _is_reused(row: Row[Any]) -> bool:
 
 def _due_copy(row: Row[Any], lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
     asked = (row.asked_width, row.asked_height) if row.asked_width else None
+    slots = json.loads(row.slots or "[]")
     return DueCopy(
         image_id=row.id,
         attempt_id=row.attempt_id or 0,
@@ -298,7 +288,7 @@ def _due_copy(row: Row[Any], lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
         account=row.account or "",
         task_id=row.task_id,
         poll_path=row.poll_path,
-        nth=_place(row.slot, json.loads(row.slots or "[]")),
+        nth=slots.index(row.slot) if row.slot in slots else 0,  # a surplus image has no slot of its own
         url=row.url,
         spool=row.spool,
         expires_at=row.expires_at,
@@ -331,8 +321,3 @@ def _recorded(row: Row[Any]) -> ImageChecked | None:
         format=row.format,
         flags=tuple(json.loads(row.flags)) if row.flags else (),
     )
-
-
-def _place(slot: int, slots: list[int]) -> int:
-    """A surplus image has no slot of its own; it is taken for the first."""
-    return slots.index(slot) if slot in slots else 0

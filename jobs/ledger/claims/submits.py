@@ -66,8 +66,10 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     if rest is not None:
         return Claim(intents=(), next_at=rest if math.isfinite(rest) else None)
     places = most_in_flight(account) - in_flight(tx, account.id, now, terms.holder)
-    room = _room(tx, account, min(terms.at_most, places), now)
-    if places <= 0 and not _is_troubled(account):
+    room = min(terms.at_most, places)
+    if _is_troubled(account):
+        room = min(room, 1 - _probes(tx, account, now))
+    elif places <= 0:
         _note_bound(tx, account, Bound.IN_FLIGHT)
     if room <= 0:
         return Claim(intents=())
@@ -102,10 +104,6 @@ def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
     if provider not in (None, account.provider):
         return math.inf  # its name went to another provider since this process began
     return retry.cooldown_until(account.paused_until, now)
-
-
-def _room(tx: Connection, account: Row[Any], room: int, now: float) -> int:
-    return min(room, 1 - _probes(tx, account, now)) if _is_troubled(account) else room
 
 
 def _is_troubled(account: Row[Any]) -> bool:
@@ -179,7 +177,13 @@ class _Wish:
 def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
     open_shares = fair_share.with_work(tx, account, wish.now, wish.only, wish.which) if wish.most > 0 else []
     while open_shares:
-        picked = _share_out(tx, account.provider, open_shares, wish)
+        picked: dict[int, list[_Try]] = {}
+        today = wish.today
+        for share, count in fair_share.divide(open_shares, wish.most):
+            tries = _cut_into_tries(tx, _ready_jobs(tx, share, account.provider, count, wish.now), count)
+            budgets = [budget for budget in (_left(share.batch), today) if budget is not None]
+            picked[share.batch.id] = allowed = _within(min(budgets), tries) if budgets else tries
+            today = None if today is None else today - _cost(allowed)
         idle = {batch_id for batch_id, tries in picked.items() if not tries}
         if not idle:
             fair_share.note(tx, account, open_shares, {batch_id: len(tries) for batch_id, tries in picked.items()})
@@ -187,17 +191,6 @@ def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
         # Whose budget is used up starts nothing: what would be its share goes to the others.
         open_shares = [share for share in open_shares if share.batch.id not in idle]
     return []
-
-
-def _share_out(tx: Connection, provider: str, open_shares: Sequence[BatchShare], wish: _Wish) -> dict[int, list[_Try]]:
-    picked: dict[int, list[_Try]] = {}
-    today = wish.today
-    for share, count in fair_share.divide(open_shares, wish.most):
-        batch = share.batch
-        ready = _ready_jobs(tx, share, provider, count, wish.now)
-        picked[batch.id] = allowed = _within(_least(_left(batch), today), _cut_into_tries(tx, ready, count))
-        today = None if today is None else today - _cost(allowed)
-    return picked
 
 
 def _ready_jobs(tx: Connection, share: BatchShare, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
@@ -255,18 +248,12 @@ def _left(batch: Row[Any]) -> int | None:
     return None if batch.budget is None else batch.budget - batch.reserved - batch.charged
 
 
-def _least(*budgets: int | None) -> int | None:
-    return min((budget for budget in budgets if budget is not None), default=None)
-
-
 def _cost(tries: Iterable[_Try]) -> int:
     return sum(one.cost for one in tries)
 
 
-def _within(left: int | None, tries: list[_Try]) -> list[_Try]:
+def _within(left: int, tries: list[_Try]) -> list[_Try]:
     """The tries that `left` micro-dollars allow, in manifest order; the last may get fewer slots than it asked for."""
-    if left is None:
-        return tries
     allowed: list[_Try] = []
     for wanted in tries:
         part = _affordable(wanted, left)
@@ -318,9 +305,21 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
         _NEW_ATTEMPTS,
         [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered],
     )
-    tx.execute(_TAKE_SLOT, [_slot(number, one, slot) for number, one in numbered for slot in one.slots])
-    _leave_ready(tx, tries)
-    _reserve(tx, tries)
+    taken_slots = [
+        {"of_job": one.job.id, "of_revision": one.job.revision, "of_slot": slot, "taken_by": number}
+        for number, one in numbered
+        for slot in one.slots
+    ]
+    tx.execute(_TAKE_SLOT, taken_slots)
+    # Jobs without a free slot left are `working` now; the others stay ready for the next claim.
+    picked = {one.job.id: one.job for one in tries}
+    still_free = _free_slots(tx, list(picked.values()))
+    if full := [job_id for job_id in picked if not still_free[job_id]]:
+        tx.execute(_WORKING, {"of_jobs": full})
+    cost: Counter[int] = Counter()
+    for one in tries:
+        cost[one.job.batch_id] += one.cost
+    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
     daily_budgets.move(tx, {(daily_budgets.day_of(now), account.id): _cost(tries)})
     taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
     tx.execute(_TAKE_RATE, taken)
@@ -376,27 +375,7 @@ _TAKE_SLOT = (
 )
 
 
-def _slot(number: int, one: _Try, slot: int) -> dict[str, int]:
-    return {"of_job": one.job.id, "of_revision": one.job.revision, "of_slot": slot, "taken_by": number}
-
-
-def _leave_ready(tx: Connection, tries: list[_Try]) -> None:
-    """Jobs without a free slot left are `working` now; the others stay ready for the next claim."""
-    picked = {one.job.id: one.job for one in tries}
-    still = _free_slots(tx, list(picked.values()))
-    full = [job_id for job_id in picked if not still[job_id]]
-    if full:
-        tx.execute(_WORKING, {"of_jobs": full})
-
-
 _WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=JobState.WORKING.value)
-
-
-def _reserve(tx: Connection, tries: list[_Try]) -> None:
-    cost: Counter[int] = Counter()
-    for one in tries:
-        cost[one.job.batch_id] += one.cost
-    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
 
 
 _RESERVE = (

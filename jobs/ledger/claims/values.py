@@ -31,7 +31,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Claimed submits, and when to ask again (None: when a bell rings)."""
+    """Claimed submits, and when to ask again (None: when a wakeup comes)."""
 
     intents: tuple[Intent, ...]
     next_at: float | None = None

@@ -1,4 +1,4 @@
-"""Connections, transactions, the birth and upgrade of a ledger, and the lock of the one crew on SQLite."""
+"""Connections and transactions, how a ledger is made and upgraded, and the lock of the one worker on SQLite."""
 
 from __future__ import annotations
 
@@ -452,7 +452,7 @@ def clock_offset(database: Database) -> float:
         return float(theirs) - (before + time.time()) / 2
 
 
-# -- one crew at a time --------------------------------------------------------------------------------------------
+# -- one worker at a time ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -183,12 +183,9 @@ def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[
     if resting or unclear < retry.UNCLEAR_BEFORE_COOLDOWN:
         return {"unclear": unclear}
     troubles = news.get("troubles", account.troubles) + 1
-    told = replace(fact, message=f"{unclear} submits running whose outcome nobody can know, the last: {_said(fact)}")
+    last = ": ".join(part for part in (fact.code, fact.message) if part)
+    told = replace(fact, message=f"{unclear} submits running whose outcome nobody can know, the last: {last}")
     return {"unclear": unclear, **_rest(account, told, troubles, fact.at + retry.unclear_cooldown(unclear))}
-
-
-def _said(fact: SubmitUnclear | SubmitRefused) -> str:
-    return ": ".join(part for part in (fact.code, fact.message) if part)
 
 
 def _throttled(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def move_waiting(tx: Connection, now: float, routes: Routes, begin_at: dict[int,
 
     `begin_at`: where the last look at a batch ended, so that rows that may not move hide no others.
     """
-    troubled = _in_long_trouble(tx, now)
+    since = now - PATIENCE
+    troubled = _where_all(tx, lambda row: row.troubled_since is not None and row.troubled_since <= since)
     moved = 0
     for batch in tx.execute(_WITH_FAILOVER).all() if troubled else ():
         after = begin_at.get(batch.id, -1)
@@ -76,25 +77,15 @@ def _jobs(tx: Connection, which: Any) -> Sequence[Any]:
     ).all()
 
 
-def _in_long_trouble(tx: Connection, now: float) -> set[str]:
-    """Providers all of whose accounts have taken nothing for long."""
-    return _where_all(tx, lambda row: row.troubled_since is not None and row.troubled_since <= now - PATIENCE)
-
-
-def _no_place_to_go(tx: Connection, now: float) -> set[str]:
-    """Providers all of whose accounts rest, or were last known to be without balance, key or health."""
-    return _where_all(tx, lambda row: row.troubled_since is not None and (_rests(row, now) or not _was_busy(row)))
-
-
-def _rests(row: Any, now: float) -> bool:
-    return cooldown_until(row.paused_until, now) is not None
-
-
-def _was_busy(row: Any) -> bool:
-    return bool(row.paused_code == THROTTLED[1])
+def _is_closed(account: Any, now: float) -> bool:
+    """Whether an account rests, or was last known to be without balance, key or health."""
+    if account.troubled_since is None:
+        return False
+    return cooldown_until(account.paused_until, now) is not None or account.paused_code != THROTTLED[1]
 
 
 def _where_all(tx: Connection, holds: Callable[[Any], bool]) -> set[str]:
+    """Providers all of whose accounts are so."""
     by_provider: dict[str, list[bool]] = defaultdict(list)
     for row in tx.execute(select(accounts).where(accounts.c.configured)):
         by_provider[row.provider].append(holds(row))
@@ -109,7 +100,7 @@ def _move(tx: Connection, found: Sequence[Any], at: float, routes: Routes, *, be
     found = [job for job in found if _may_move(job, policies[job.batch_id])]
     if not found:
         return 0
-    in_trouble = _no_place_to_go(tx, at)
+    in_trouble = _where_all(tx, lambda account: _is_closed(account, at))
     histories = _histories(tx, [job.id for job in found])
     spare = {batch_id: _spare(tx, policies[batch_id]) for batch_id in {job.batch_id for job in found}}
     moves = []
@@ -123,7 +114,9 @@ def _move(tx: Connection, found: Sequence[Any], at: float, routes: Routes, *, be
         if route:
             spare[job.batch_id] -= anew + more(route, stuck)
             moves.append((job, route))
-    _write(tx, moves, at, because)
+    if moves:
+        tx.execute(_MOVED, [_moved(job, route, at) for job, route in moves])
+        write_events(tx, [_event(job, route, at, because) for job, route in moves])
     return len(moves)
 
 
@@ -207,13 +200,6 @@ _PLANNED = (
         _IS_FREE,
     )
 )
-
-
-def _write(tx: Connection, moves: Sequence[tuple[Any, Route]], at: float, because: str) -> None:
-    if not moves:
-        return
-    tx.execute(_MOVED, [_moved(job, route, at) for job, route in moves])
-    write_events(tx, [_event(job, route, at, because) for job, route in moves])
 
 
 _MOVED = (

@@ -17,8 +17,8 @@ from providers.types import RAW_LIMIT, clean
 #: The code of a poll whose answer names a state nobody documents: the task is there. Any other code says nothing of it.
 UNKNOWN_STATUS = "status_not_known"
 
-#: A provider may call back before its own answers know. For so many seconds after a callback a task that is said to run
-#: is asked about again after so many.
+#: A provider may call back before its own answers know. Within `HINT_LASTS` seconds of a callback, a task that is said
+#: to run is asked about again after `AGAIN` seconds.
 HINT_LASTS, AGAIN = 10.0, 2.0
 
 _SAID_AGAIN = attempts.c.doubt == bindparam("new_doubt", type_=Text)

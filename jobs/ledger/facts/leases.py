@@ -1,4 +1,4 @@
-"""What a dead holder left: leases that ended without a word, and lanes nobody was rung for."""
+"""What a dead holder left: leases that ended without a word, and lanes with work that nobody woke."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class SweepResult:
 
 def sweep(tx: Connection, now: float) -> SweepResult:
     """Submits whose lease ended without an outcome become unknown; tells which lanes have work."""
-    gone = _expired_submits(tx, now)
+    expired = select(attempts.c.id).where(
+        attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
+    )
+    gone = list(tx.execute(expired).scalars())
     wakeups = record.record(tx, [_died(attempt_id, now) for attempt_id in gone]).wakeups if gone else set()
     return SweepResult(unknown=len(gone), wakeups=frozenset({*wakeups, *_lanes_with_work(tx, now)}))
 
@@ -50,14 +53,6 @@ def _stayed(attempt_id: int, now: float) -> SubmitRefused:
     )
 
 
-def _expired_submits(tx: Connection, now: float) -> list[int]:
-    """Attempts whose right to send has ended without a record of what came of it."""
-    gone = select(attempts.c.id).where(
-        attempts.c.state == literal_column("'submitting'"), attempts.c.lease_until <= now
-    )
-    return list(tx.execute(gone).scalars())
-
-
 def _end_leases(tx: Connection, now: float) -> list[tuple[int, str | None]]:
     """The submits that were open, and who held each."""
     tx.execute(update(attempts).where(attempts.c.next_poll_at.is_not(None)).values(next_poll_at=now))
@@ -77,7 +72,7 @@ def _lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
     """Lanes that may have something to do now."""
     names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
     for row in names.values():
-        if _batches_ready(tx, row.provider, now):
+        if tx.execute(_ANY_READY, {"at_provider": row.provider, "moment": now, "only": None}).first() is not None:
             yield f"submit:{row.name}"
     polled = select(attempts.c.account_id).where(attempts.c.next_poll_at <= now).distinct()
     for account_id in tx.execute(polled).scalars():
@@ -87,10 +82,6 @@ def _lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
     generated = select(images.c.id).where(images.c.state == literal_column("'generated'"))
     if tx.execute(generated.order_by(images.c.expires_at).limit(1)).first():
         yield "copy"
-
-
-def _batches_ready(tx: Connection, provider: str, now: float) -> bool:
-    return tx.execute(_ANY_READY, {"at_provider": provider, "moment": now, "only": None}).first() is not None
 
 
 _ANY_READY = select(jobs.c.id).where(*IS_READY, jobs.c.batch_id.in_(select(batches.c.id).where(MAY_SPEND))).limit(1)

@@ -1,7 +1,7 @@
 """Facts become rows. Facts stand above leases: each is recorded by id, whatever the lease or the state says by then.
 
 One transaction takes a group of facts. It locks accounts, then batches, each in order, and only then reads the
-attempts and images, so two groups never wait for each other in a ring. A fact that the state does not allow any more
+attempts and images, so two groups never deadlock. A fact that the state does not allow any more
 (told twice, or overtaken) changes nothing but is kept as an event. Recording the same group again is harmless.
 """
 

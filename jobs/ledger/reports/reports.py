@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     images_stuck, stuck_money = _stuck_count(tx, batch.id)
     errors = _errors(tx, batch.id)
     ended = {"": rows.get(JobState.DONE, 0), **errors}
+    goes_on = batch.state is BatchState.ACTIVE and rows.get(JobState.READY, 0) > 0
     return Progress(
         batch=batch,
         jobs=rows,
@@ -75,7 +76,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         remaining_money=remaining,
         in_flight_money=money["flying"][0],
         errors=errors,
-        fails_alike=failure_breaker.verdict(row.judged_from, ended) if _goes_on(batch, rows) else None,
+        fails_alike=failure_breaker.verdict(row.judged_from, ended) if goes_on else None,
         least_expiry=_least_expiry(tx, batch.id),
         next_at=next_at,
         stored_at=_pace(tx, batch.id),
@@ -96,10 +97,6 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         has_unpriced=unpriced,
         budget_allows=None if now is None else _budget_allows(tx, batch, now),
     )
-
-
-def _goes_on(batch: Batch, rows: Mapping[JobState, int]) -> bool:
-    return batch.state is BatchState.ACTIVE and rows.get(JobState.READY, 0) > 0
 
 
 def _has_adopted(tx: Connection, batch: Batch) -> bool:
