@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,7 +180,8 @@ def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
         picked: dict[int, list[_Try]] = {}
         today = wish.today
         for share, count in fair_share.divide(open_shares, wish.most):
-            tries = _cut_into_tries(tx, _ready_jobs(tx, share, account.provider, count, wish.now), count)
+            ready = _ready_jobs(tx, share, account.provider, count, wish.now)
+            tries = _cut_into_tries(ready, _free_slots(tx, ready))[:count]
             budgets = [budget for budget in (_left(share.batch), today) if budget is not None]
             picked[share.batch.id] = allowed = _within(min(budgets), tries) if budgets else tries
             today = None if today is None else today - _cost(allowed)
@@ -212,15 +213,14 @@ _READY = (
 _READY_OF_MODEL = _READY.where(jobs.c.provider_model == bindparam("model"))
 
 
-def _cut_into_tries(tx: Connection, ready: Sequence[Row[Any]], most: int) -> list[_Try]:
-    free = _free_slots(tx, ready)
+def _cut_into_tries(ready: Sequence[Row[Any]], free: Mapping[int, Sequence[int]]) -> list[_Try]:
     tries: list[_Try] = []
     for job in ready:
         slots, request = free[job.id], Request.from_json(job.request)
         for start in range(0, len(slots), job.max_n):
             part = tuple(slots[start : start + job.max_n])
             tries.append(_Try(job=job, request=request, slots=part, cost=(job.price or 0) * len(part)))
-    return tries[:most]
+    return tries
 
 
 def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int]]:

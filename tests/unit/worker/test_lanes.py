@@ -31,7 +31,7 @@ from worker.storage.opening import open_store
 from worker.storage.ownership_mark import claim_destination, look
 
 #: From the loop of a lane to the statement of its claim that lies deepest.
-MOST_FRAMES = 11
+MOST_FRAMES = 9
 
 virtual_time = pytest.mark.virtual_time
 
