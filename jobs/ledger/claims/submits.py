@@ -134,7 +134,7 @@ _BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values
 
 
 def _probes(tx: Connection, account: Row[Any], now: float) -> int:
-    """Submits in the air that began after the rest; one that hangs since before the trouble is no probe."""
+    """Submits on their way that began after the cooldown; one that hangs since before the trouble is no probe."""
     until = account.paused_until
     ended = until if until is not None and until <= now else None  # one beyond all reason has no end to count from
     since = ended or account.troubled_since or 0.0

@@ -177,7 +177,7 @@ def _cut(tx: Connection, account: Any, fact: SubmitRefused, news: dict[str, Any]
 
 
 def _unclear_news(account: Any, fact: SubmitUnclear | SubmitRefused, news: dict[str, Any]) -> dict[str, Any]:
-    """Answers that come in together were in the air together: they make the account rest once."""
+    """Answers that come in together were on their way together: they make the account cool down once."""
     resting = _rests(account, fact.at, news)
     unclear = news.get("unclear", account.unclear) + (not resting)
     if resting or unclear < retry.UNCLEAR_BEFORE_COOLDOWN:
