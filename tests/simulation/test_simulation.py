@@ -38,8 +38,15 @@ MEANT = (
     "submits_became_unknown",
     "unknown_paid_again",
 )
-#: Those that noticed a mutation when last looked at; they go first.
-TELLING = (0, 2, 3, 15, 17, 35)
+#: The seed that noticed a mutation when last looked at goes first. Any change of the program makes other histories.
+TELLING = {
+    "without_facts_above_leases": 48,
+    "without_heed_to_destinations": 35,
+    "without_heed_to_the_stop": 41,
+    "without_lease_check": 15,
+    "without_turns": 22,
+    "with_unclear_taken_for_refused": 35,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +102,7 @@ def come_upon(seed):
 def test_a_safeguard_that_is_taken_out_is_missed(take_out, monkeypatch):
     take_out(monkeypatch)
 
-    order = dict.fromkeys((*TELLING, *range(SOON)))
+    order = dict.fromkeys((TELLING.get(take_out.__name__, 0), *range(LAST)))
     noticed = next((outcome for seed in order if (outcome := run_seed(seed)).faults), None)
 
     assert noticed is not None
