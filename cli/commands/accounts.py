@@ -207,7 +207,7 @@ def _limit(used: float, declared: float | None) -> str:
 
 def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
     paused = [account.name for account in known if is_paused(account, now)]
-    return [(f"When it is mended:  {command('accounts', '--probe', name, sandbox=sandbox)}", "") for name in paused]
+    return [(f"When it is fixed:  {command('accounts', '--probe', name, sandbox=sandbox)}", "") for name in paused]
 
 
 def _document(account: Account, declared: Declared | None, use: Use | None, now: float) -> dict[str, object]:

@@ -267,6 +267,6 @@ def _tell(findings: list[Diagnosis], *, json: bool, sandbox: bool) -> None:
         show_json({"command": "doctor", "healthy": not problems, "findings": listed})
         return
     lines = wording.aligned([(each.what, each.verdict, each.text) for each in findings])
-    verdict = f"{formatting.count(problems, 'problem')} to mend." if problems else "Ready: nothing stands in the way."
+    verdict = f"{formatting.count(problems, 'problem')} to fix." if problems else "Ready: nothing stands in the way."
     styled = [(line, _STYLES[each.verdict]) for line, each in zip(lines, findings, strict=True)]
     show([*styled, (verdict, "bold")], sandbox=sandbox)

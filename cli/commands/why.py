@@ -320,7 +320,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     if stuck is not None:
         end = command("give-up", batch, *key, sandbox=sandbox)
         held = (
-            f"nothing by itself: image {stuck.slot} is paid, and no time will help. Mend what its last answer says and "
+            f"nothing by itself: image {stuck.slot} is paid, and no time will help. Fix what its last answer says and "
             f"run the same command, or end it unstored:  {end}"
         )
     words: dict[JobState, str] = {
@@ -328,7 +328,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
         JobState.HELD: held,
         JobState.CANCELLED: "nothing; the batch was cancelled",
         JobState.SKIPPED: "nothing; the row was left out on your word",
-        JobState.INVALID: f"mend line {result.line} of the manifest, then run again",
+        JobState.INVALID: f"fix line {result.line} of the manifest, then run again",
     }
     if result.error_code == "wrong_pixels":
         redo = command("redo", batch, *key, sandbox=sandbox)

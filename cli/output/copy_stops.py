@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def lines(failing: Failing, *, sandbox: bool, own: str = "") -> Iterator[str]:
-    """Why, when the next single submit tries it, and the command to use when it is mended. `own`: the waiting batch."""
+    """Why, when the next single submit tries it, and the command to use when it is fixed. `own`: the waiting batch."""
     yield failing_line(failing)
     yield next_try_line(failing)
     yield helps(failing, own, sandbox=sandbox)
@@ -23,4 +23,4 @@ def helps(failing: Failing, own: str, *, sandbox: bool) -> str:
     """The command that tries the paid images again at once: of this batch, or of the batch that is to blame."""
     name = failing.batch or own or "BATCH"
     whose = f", to try again what batch {name} has paid" if failing.batch and failing.batch != own else ""
-    return f"when that is mended{whose}:  {command('resume', name, sandbox=sandbox)}"
+    return f"when that is fixed{whose}:  {command('resume', name, sandbox=sandbox)}"

@@ -64,7 +64,7 @@ def _nothing_stored(standing: RunState) -> str:
     told = "; ".join(map(failing_line, progress.failing)) or _not_copied(progress)
     if not progress.images_generated:
         return f"{told}. Nothing of this batch waits to be copied; its rows wait, and nothing is paid for them."
-    return f"{told}. What is paid stays on record, and is copied by the same command when that is mended."
+    return f"{told}. What is paid stays on record, and is copied by the same command when that is fixed."
 
 
 def _not_copied(progress: Progress) -> str:

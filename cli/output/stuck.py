@@ -18,7 +18,7 @@ def stuck_lines(progress: Progress) -> Iterator[str]:
     for each in progress.stuck:
         yield f"key {each.key}, image {each.slot} is paid and cannot be stored: {each.code}: {each.message}"
         end = command("give-up", name, *keyed(each.key), sandbox=sandbox)
-        yield f"  mend that and run the same command, or end it:  {end}"
+        yield f"  fix that and run the same command, or end it:  {end}"
     if more := progress.images_stuck - len(progress.stuck):
         held = command("results", name, "--only", "held", sandbox=sandbox)
         yield f"and {formatting.count(more, 'image')} more:  {held}"

@@ -169,8 +169,8 @@ class Survey:
             return None
         told = list(dict.fromkeys(str(problem) for problem in self.problems))
         lines = _first(told, len(told) if self.problems[0].is_option else self.bad)
-        mend = "Mend it" if len(told) == 1 else "Mend them"
-        rest = f"{mend}, or --skip-bad makes the other {self.good:,}." if self.good else f"{mend}."
+        fix = "Fix it" if len(told) == 1 else "Fix them"
+        rest = f"{fix}, or --skip-bad makes the other {self.good:,}." if self.good else f"{fix}."
         return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
 
     def _disputes(self) -> str | None:

@@ -293,7 +293,7 @@ def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, 
     key = shlex.quote(f"--key={result.key}") if result.key.startswith("-") else f"--key {shlex.quote(result.key)}"
     if status == JobState.HELD and any(map(is_stuck, result.images)):
         return (
-            "Mend what it says, then run the same command; or end it unstored:",
+            "Fix what it says, then run the same command; or end it unstored:",
             f"lightfast give-up {batch} {key}",
         )
     if status == JobState.HELD:
@@ -304,7 +304,7 @@ def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, 
     if error == "moderation":
         return f"The same prompt is refused again: change it in line {result.line} of the manifest, then run again.", ""
     if status == JobState.INVALID:
-        return f"Mend line {result.line} of the manifest, then run again.", ""
+        return f"Fix line {result.line} of the manifest, then run again.", ""
     if status in {JobState.FAILED, JobState.LOST}:
         return "To pay for a new try:", f"lightfast retry {batch} {key}"
     return "", ""

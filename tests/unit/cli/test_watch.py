@@ -232,7 +232,7 @@ def test_a_batch_that_another_holds_up_is_told_which_when_one_submit_tries_and_w
     assert "What is paid" not in ending.message
     assert "Nothing of this batch waits to be copied" in ending.message
     assert "one that tries it from 1970-01-01 00:05:00Z on" in told
-    assert "when that is mended, to try again what batch html has paid:  lightfast resume html" in told
+    assert "when that is fixed, to try again what batch html has paid:  lightfast resume html" in told
     assert "give-up" not in told
     assert "lightfast resume html" in next(iter(troubles(waits, [])))
 

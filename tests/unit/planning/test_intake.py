@@ -374,7 +374,7 @@ def test_an_option_no_row_can_be_made_with_is_said_once(take):
 
     assert reason.count("--ratio") == 1
     assert "3 rows are bad, of 3" in reason
-    assert "Mend it." in reason
+    assert "Fix it." in reason
 
 
 def test_a_cancelled_batch_takes_no_new_row_and_still_fetches_what_is_paid(take, ledger):

@@ -145,7 +145,7 @@ def test_what_comes_from_outside_is_escaped():
             "lightfast retry catalog --key x",
         ),
         (A_FAILED, "change it in line 2"),
-        (a_result("x", state=JobState.INVALID, request=None, images=(), error_code="bad_row"), "Mend line 2"),
+        (a_result("x", state=JobState.INVALID, request=None, images=(), error_code="bad_row"), "Fix line 2"),
     ],
 )
 def test_a_row_without_its_image_says_what_helps(result, help_text):
