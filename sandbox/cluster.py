@@ -212,7 +212,7 @@ def main() -> int:
     ) as running:
         _explain(running)
         stopped.wait()
-        _say("stopping: workers finish what is in the air ...")
+        _say("stopping: workers finish what is on its way ...")
     _say("stopped; the servers and what they held are gone, .cluster/ is only text")
     return 0
 

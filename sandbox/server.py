@@ -76,7 +76,7 @@ class SandboxServer:
             self.world.settle()
 
     async def close(self) -> None:
-        """Ends what is in the air."""
+        """Ends what is on its way."""
         await self._webhooks.close()
 
     # -- requests ------------------------------------------------------------------------------------------------

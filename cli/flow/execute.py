@@ -141,9 +141,9 @@ def _on_hang_up(act: Callable[[], None]) -> None:
 def stopping_line(in_the_air: int) -> str:
     """What is said after the first Ctrl-C."""
     if not in_the_air:
-        return "stopping: no submit is in the air (Ctrl-C again quits at once)"
+        return "stopping: no submit is on its way (Ctrl-C again quits at once)"
     submits = formatting.count(in_the_air, "submit")
-    return f"stopping: {submits} in the air, waiting for the answers (Ctrl-C again quits at once)"
+    return f"stopping: {submits} on the way, waiting for the answers (Ctrl-C again quits at once)"
 
 
 # -- the summary ---------------------------------------------------------------------------------------------------

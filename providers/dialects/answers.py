@@ -29,6 +29,7 @@ from providers.types import (
     PollOutcome,
     Refused,
     Response,
+    Running,
     Succeeded,
     Unreadable,
     clean,
@@ -160,6 +161,11 @@ def failed(response: Response, meaning: Meaning, message: str) -> Failed:
     """The task ended without images."""
     kind, code = meaning
     return Failed(kind=kind, code=code, message=message or _status_line(response), raw=raw_of(response))
+
+
+def running(response: Response, status: str, *, known: bool) -> Running:
+    """The task goes on. An answer with a state that is not documented is kept raw."""
+    return Running(status=status, known=known, raw="" if known else raw_of(response))
 
 
 def no_images(response: Response, status: str) -> Empty:

@@ -22,7 +22,6 @@ from providers.dialects.reading import (
     first,
     links,
     mapping,
-    raw_of,
     read_json,
     span_of,
     task_id,
@@ -242,8 +241,7 @@ def _read_state(response: Response, task: Mapping[str, Json], state: str) -> Pol
         return _read_success(response, task, state)
     if state in FAILURE or state in CANCELLED:
         return _read_failure(response, task, state)
-    known = state in RUNNING
-    return Running(status=words(state), known=known, raw="" if known else raw_of(response))
+    return answers.running(response, words(state), known=state in RUNNING)
 
 
 def _read_success(response: Response, task: Mapping[str, Json], state: str) -> PollOutcome:

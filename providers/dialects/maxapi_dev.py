@@ -22,7 +22,6 @@ from providers.dialects.reading import (
     links,
     mapping,
     own_path,
-    raw_of,
     read_json,
     task_id,
     text,
@@ -42,7 +41,6 @@ from providers.types import (
     Request,
     Response,
     Route,
-    Running,
     SubmitOutcome,
     Succeeded,
 )
@@ -210,8 +208,7 @@ def _read_state(response: Response, body: Mapping[str, Json], state: str) -> Pol
         return _read_success(response, body, state)
     if state in FAILURE or state in CANCELLED:
         return _read_failure(response, body, state)
-    known = state in RUNNING
-    return Running(status=words(state), known=known, raw="" if known else raw_of(response))
+    return answers.running(response, words(state), known=state in RUNNING)
 
 
 def _read_success(response: Response, body: Mapping[str, Json], state: str) -> PollOutcome:

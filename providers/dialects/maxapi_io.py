@@ -20,7 +20,6 @@ from providers.dialects.reading import (
     code_of,
     links,
     mapping,
-    raw_of,
     read_json,
     span_of,
     task_id,
@@ -37,7 +36,6 @@ from providers.types import (
     Request,
     Response,
     Route,
-    Running,
     SubmitOutcome,
     Succeeded,
 )
@@ -160,8 +158,7 @@ def _read_state(response: Response, task: Mapping[str, Json], state: str, messag
         return _read_success(response, task, state)
     if state in FAILURES:
         return _read_failure(response, task, state, message)
-    known = state in RUNNING
-    return Running(status=words(task.get("status")), known=known, raw="" if known else raw_of(response))
+    return answers.running(response, words(task.get("status")), known=state in RUNNING)
 
 
 def _read_success(response: Response, task: Mapping[str, Json], state: str) -> PollOutcome:

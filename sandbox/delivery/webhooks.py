@@ -14,7 +14,7 @@ from sandbox.world import World
 
 HERE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)  # seconds
-AT_ONCE: Final = 32  # webhooks in the air
+AT_ONCE: Final = 32  # webhooks on their way
 
 
 class Webhooks:
@@ -43,7 +43,7 @@ class Webhooks:
             await self._post(task, {})
 
     async def close(self) -> None:
-        """Ends what is in the air."""
+        """Ends what is on its way."""
         for running in self._running:
             running.cancel()
         if self._session is not None:

@@ -178,12 +178,12 @@ def test_a_signal_waits_for_the_submits_in_the_air_and_the_same_command_goes_on(
     _until_sent(box, 3, process)
 
     process.send_signal(number)
-    until(lambda: "stopping: 3 submits in the air" in process.says())
+    until(lambda: "stopping: 3 submits on the way" in process.says())
     box.answer()
     _, said = process.communicate()
 
     assert process.returncode == code
-    assert "stopping: 3 submits in the air" in said
+    assert "stopping: 3 submits on the way" in said
     assert json.loads(lightfast("status", "m", "--json").stdout)["images"]["unknown"] == 0
     finished = lightfast(*RUN)
     assert (finished.returncode, round(spent(finished), 2)) == (0, 0.06)

@@ -22,6 +22,7 @@ from tests.support.sandbox_client import (
     AM,
     DEV,
     IO,
+    QUICK,
     am_body,
     call,
     dev_body,
@@ -35,21 +36,7 @@ from tests.support.sandbox_client import (
     post_io,
 )
 
-QUICK = {"takes": {"default": [0.0, 0.0]}}
 EDIT = {"model": "openai/gpt-image-2-beta", "prompt": "recolour", "n": "1", "async": "true", "size": "1024x1024"}
-
-
-@pytest.fixture(scope="module")
-def one_box():
-    with running() as box:
-        yield box
-
-
-@pytest.fixture
-def box(one_box):
-    one_box.arrange(QUICK)
-    one_box.reset()
-    return one_box
 
 
 # -- the documented way through ------------------------------------------------------------------------------------

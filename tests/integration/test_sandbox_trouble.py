@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from sandbox.launch import running
 from sandbox.troubles.scenario import read_scenario
 from sandbox.troubles.words import WORDS, in_prompt, read_trouble
 from tests.support import ROOT
@@ -20,6 +19,7 @@ from tests.support.sandbox_client import (
     AM,
     DEV,
     IO,
+    QUICK,
     am_body,
     call,
     dev_body,
@@ -31,22 +31,8 @@ from tests.support.sandbox_client import (
     post_io,
 )
 
-QUICK = {"takes": {"default": [0.0, 0.0]}}
 DOCS = ROOT / "docs" / "reference" / "sandbox.md"
 SCENARIOS = ROOT / "examples" / "scenarios"
-
-
-@pytest.fixture(scope="module")
-def one_box():
-    with running() as box:
-        yield box
-
-
-@pytest.fixture
-def box(one_box):
-    one_box.arrange(QUICK)
-    one_box.reset()
-    return one_box
 
 
 def accepted(box):

@@ -15,6 +15,8 @@ from tests.support.patience import AT_LAST
 
 KEY = "sandbox-key"
 IO, DEV, AM = "/maxapi.io/api/v1/task", "/maxapi.dev/v1/images", "/apimaster/v1"
+#: A scenario in which every task is done at once.
+QUICK = {"takes": {"default": [0.0, 0.0]}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from worker.services import Services
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Lane:
+class Lane(abc.ABC):
     """One lane of this process; belongs to its event loop.
 
     What it has started goes on when its run ends, keeps its lease, and is waited for when the worker drains.
@@ -33,9 +34,9 @@ class Lane:
         """Seconds after which it looks for work though no wakeup came."""
         return self.services.timings.idle
 
+    @abc.abstractmethod
     async def claim(self) -> float | None:
         """Claims what may be started now and starts it; when the next may be, in Unix seconds, where that is known."""
-        raise NotImplementedError
 
     def start(self, work: Coroutine[Any, Any, None], *, most: int) -> None:
         """Starts work. When it ends, and `most` were on their way, there is room again: the lane looks for more."""
