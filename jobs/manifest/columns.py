@@ -92,7 +92,7 @@ def field_problems(manifest: Manifest, option: str, template: Template, more: tu
     if manifest.format == "openai-jsonl":
         return
     for each in template.fields:
-        sparse = manifest.format == "jsonl" and each.default is not None  # may come in a later row
+        sparse = manifest.is_sparse and each.default is not None  # may come in a later row
         if each.name not in manifest.columns and each.name not in more and not sparse:
             yield f"{option} {{{each.name}}}: {_no_column(manifest, each.name)}"
 

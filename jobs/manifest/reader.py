@@ -13,8 +13,9 @@ from __future__ import annotations
 import codecs
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jobs.errors import BadInput
@@ -48,33 +49,30 @@ class ReadOptions:
 class Manifest:
     """A file that was looked at once, and can be read any number of times."""
 
-    file: TextFile
+    path: Path
+    name: str  # as the user named it
     format: str  # "csv", "jsonl", "openai-jsonl"
-    delimiter: str  # of a CSV; else ""
+    looks: str  # how the file is read, for a person: "comma, UTF-8"
+    delimiter: str = ""  # of a CSV
+    _read: Callable[[], Iterator[RawRow]]  # one pass over the file, from its beginning
     _columns: dict[str, None]
 
     @property
-    def name(self) -> str:
-        """As the user named it."""
-        return self.file.name
-
-    @property
     def columns(self) -> tuple[str, ...]:
-        """The row's own columns, in order. Of JSONL: those seen so far, all of them after one whole pass."""
+        """The row's own columns, in order. Of JSON: those seen so far, all of them after one whole pass."""
         return tuple(self._columns)
 
     @property
-    def looks(self) -> str:
-        """How the file is read, for a person: "comma, UTF-8"."""
-        shape = _DELIMITERS.get(self.delimiter, self.delimiter) or self.format
-        return f"{shape}, {'UTF-8' if self.file.encoding == 'utf-8-sig' else self.file.encoding}"
+    def is_sparse(self) -> bool:
+        """Whether a row names its columns itself, so that a later one may have more of them."""
+        return self.format in {"jsonl", "openai-jsonl"}
 
     def rows(self) -> Iterator[RawRow]:
         """One pass over the file; memory does not grow with it."""
-        return csv_rows(self.file, self.delimiter) if self.format == "csv" else self._json_rows()
+        return self._growing() if self.is_sparse else self._read()
 
-    def _json_rows(self) -> Iterator[RawRow]:
-        for row in json_rows(self.file, openai=self.format == "openai-jsonl"):
+    def _growing(self) -> Iterator[RawRow]:
+        for row in self._read():
             if not row.cells.keys() <= self._columns.keys():
                 self._add_columns(row)
             yield row
@@ -135,11 +133,22 @@ def _json_manifest(file: TextFile) -> Manifest:
     first = first_object(file)
     if first is None:
         raise BadInput(f"{file.name} is empty; a JSONL file has one object a line.")
-    kind = "openai-jsonl" if is_openai_line(first) else "jsonl"
-    manifest = Manifest(file=file, format=kind, delimiter="", _columns={})
+    is_openai = is_openai_line(first)
+    manifest = Manifest(
+        path=file.path,
+        name=file.name,
+        format="openai-jsonl" if is_openai else "jsonl",
+        looks=_looks("openai-jsonl" if is_openai else "jsonl", file),
+        _read=partial(json_rows, file, openai=is_openai),
+        _columns={},
+    )
     for _ in itertools.islice(manifest.rows(), SCANNED_ROWS):
         pass
     return manifest
+
+
+def _looks(shape: str, file: TextFile) -> str:
+    return f"{shape}, {'UTF-8' if file.encoding == 'utf-8-sig' else file.encoding}"
 
 
 def _csv_manifest(file: TextFile, asked: str | None) -> Manifest:
@@ -149,8 +158,15 @@ def _csv_manifest(file: TextFile, asked: str | None) -> Manifest:
     if repeated:
         shown = ", ".join(f'"{name}"' for name in repeated)
         raise BadInput(f"{file.name}, line 1: column {shown} is named more than once; each needs its own name.")
-    own = dict.fromkeys(name for name in names if not name.startswith(OWN_PREFIX))
-    return Manifest(file=file, format="csv", delimiter=delimiter, _columns=own)
+    return Manifest(
+        path=file.path,
+        name=file.name,
+        format="csv",
+        looks=_looks(_DELIMITERS.get(delimiter, delimiter), file),
+        delimiter=delimiter,
+        _read=partial(csv_rows, file, delimiter),
+        _columns=dict.fromkeys(name for name in names if not name.startswith(OWN_PREFIX)),
+    )
 
 
 def _delimiter(asked: str) -> str:

@@ -277,7 +277,7 @@ def test_what_was_surveyed_is_recorded_bad_rows_included_when_they_may_be(take, 
 def test_a_manifest_that_changes_between_the_passes_is_not_recorded(take, ledger, later):
     intake = take(LAMPS)
     seen = look(intake)
-    intake.manifest.file.path.write_text(later)
+    intake.manifest.path.write_text(later)
 
     with pytest.raises(BadInput, match="changed while it was read"):
         record(intake, seen, new_batch(seen), NOW)
@@ -288,7 +288,7 @@ def test_a_manifest_that_changes_between_the_passes_is_not_recorded(take, ledger
 def test_a_row_that_turns_bad_between_the_passes_stops_the_recording(take, ledger):
     intake = take(LAMPS)
     seen = look(intake)
-    intake.manifest.file.path.write_text("key,prompt,n\na,red lamp,1\nb,,2\n")
+    intake.manifest.path.write_text("key,prompt,n\na,red lamp,1\nb,,2\n")
 
     with pytest.raises(BadInput, match="line 3, key b, column prompt"):
         record(intake, seen, new_batch(seen), NOW)
