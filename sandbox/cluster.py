@@ -231,7 +231,7 @@ def _environment(folder: Path, settings: str, store: servers.S3, sandbox: str, *
     """Writes the settings and the lines to paste; returns the whole environment of a process."""
     file = folder.absolute() / "lightfast.toml"
     file.write_text(settings)
-    port = str(servers.free_port())
+    port, metrics_port = str(servers.free_port()), str(servers.free_port())
     hooks = {"LIGHTFAST_ACCOUNTS__MAXAPI_IO__WEBHOOK_BASE_URL": f"http://127.0.0.1:{port}"} if callbacks else {}
     ours = {"LIGHTFAST_CONFIG": str(file), **store.environment}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
@@ -240,7 +240,8 @@ def _environment(folder: Path, settings: str, store: servers.S3, sandbox: str, *
     (folder / "catalog.csv").write_text(example.replace("{sandbox}", sandbox))
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **ours, "PATH": path, "PORT": port, **hooks, **QUIET}
+    ports = {"WEB_HOST": "127.0.0.1", "PORT": port, "METRICS_PORT": metrics_port}
+    return {**os.environ, **ours, "PATH": path, **ports, **hooks, **QUIET}
 
 
 def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:
@@ -275,7 +276,7 @@ In another terminal, in this folder:
   .venv/bin/lightfast submit {FOLDER}/catalog.csv --to s3://{BUCKET} --yes
   .venv/bin/lightfast watch catalog
 
-counts: http://127.0.0.1:{running.environment["PORT"]}/metrics     end it: Ctrl-C
+counts: http://127.0.0.1:{running.environment["METRICS_PORT"]}/metrics     end it: Ctrl-C
 """
     )
 

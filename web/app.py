@@ -1,6 +1,7 @@
 """The web server: is it alive, is it ready, what does it count. Started by `lightfast serve`.
 
-Its port may be open to the world, since providers call back: whoever comes, and however many, it stays small.
+Its port may be open to the world, since providers call back: whoever comes, and however many, it stays small. The
+metrics name batches and money, so they have a listener of their own (docs/decisions/metrics_port.md).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -34,14 +35,15 @@ PROBED = 1.0
 PROBE_PATIENCE = 5.0
 #: Seconds that a scrape is kept waiting at most. Prometheus gives up after ten.
 SCRAPE_PATIENCE = 9.0
+LOOPBACK = "127.0.0.1"
 ANY = ("0.0.0.0", "::")  # noqa: S104  only compared
-#: What is served, and for whom.
+#: What is served on the main port, and for whom.
 SERVED = {
     "/livez": "answers while it lives",
     "/readyz": "answers 200 while the database does, and takes writes",
-    "/metrics": "counts, for Prometheus",
     "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
 }
+ELSEWHERE = "the metrics have a port of their own: lightfast serve --metrics-port PORT"
 AWAY = "not ready: the database does not answer"
 
 
@@ -77,19 +79,17 @@ class WebLedger:
 
 
 def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
-    """The pages, and the path for callbacks. `wake`: wakes a lane."""
+    """What the main port answers: probes, and callbacks. `wake`: wakes a lane."""
     buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
-    page = SharedAnswer(lambda: _page(web_ledger))
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
         buffer.close()
         ready.close()
-        page.close()
 
-    app = FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    app = _bare_app(life)
 
     @app.get("/livez")
     async def livez() -> PlainTextResponse:
@@ -104,6 +104,25 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
         return PlainTextResponse(f"{problem or 'ready'}\n", status_code=503 if problem else 200)
 
     @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(f"{ELSEWHERE}\n", status_code=404)
+
+    add_hooks(app, buffer)
+    return app
+
+
+def make_metrics_app(web_ledger: WebLedger) -> FastAPI:
+    """What the metrics port answers."""
+    page = SharedAnswer(lambda: _page(web_ledger))
+
+    @contextlib.asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        page.close()
+
+    app = _bare_app(life)
+
+    @app.get("/metrics")
     async def metrics() -> Response:
         try:
             told = await page.answer(SCRAPE_PATIENCE)
@@ -113,43 +132,76 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
             return PlainTextResponse(f"{told}\n", status_code=503)
         return Response(told, media_type=CONTENT_TYPE_LATEST)
 
-    add_hooks(app, buffer)
     return app
 
 
-def serve(settings: Settings, *, port: int = 8000, host: str = "0.0.0.0", ledger: str = "") -> None:  # noqa: S104  a probe comes from outside
-    """Serves the pages until SIGTERM. `ledger`: how people call it."""
+def _bare_app(life: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]) -> FastAPI:
+    return FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+
+
+def serve(
+    settings: Settings,
+    *,
+    port: int = 8000,
+    host: str = LOOPBACK,
+    metrics_port: int | None = None,
+    metrics_host: str = LOOPBACK,
+    ledger: str = "",
+) -> None:
+    """Serves until SIGTERM. `metrics_port`: None: the metrics are not served. `ledger`: how people call it."""
     configure(settings.log)
     web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
-    try:
-        with _listener(host, port) as listener:
-            announce(host, port, ledger)
-            uvicorn.Server(server_of(make_app(web_ledger, _wake_of(settings)), port=port, host=host)).run(
-                sockets=[listener]
-            )
-    finally:
-        web_ledger.close()
+    with contextlib.ExitStack() as opened:
+        opened.callback(web_ledger.close)
+        listener = opened.enter_context(_listener(host, port, "--port"))
+        served = {address_of(host, port): SERVED}
+        if metrics_port is not None:
+            opened.enter_context(_beside(make_metrics_app(web_ledger), metrics_host, metrics_port))
+            served[address_of(metrics_host, metrics_port)] = {"/metrics": "counts, for Prometheus"}
+        announce(served, ledger)
+        server = uvicorn.Server(server_of(make_app(web_ledger, _wake_of(settings)), port=port, host=host))
+        server.run(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+@contextlib.contextmanager
+def _beside(app: FastAPI, host: str, port: int) -> Iterator[None]:
+    """Serves an app in a thread of its own: signals are the main server's."""
+    with _listener(host, port, "--metrics-port") as listener:
+        server = uvicorn.Server(server_of(app, port=port, host=host))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="metrics")
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _listener(host: str, port: int, option: str) -> socket.socket:
     """A socket that listens. Where the port is taken, uvicorn would end with a code that means something else."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise LightfastError(f"cannot listen on {host} port {port}: {reason}. --port takes another.") from error
+        raise LightfastError(f"cannot listen on {host} port {port}: {reason}. {option} takes another.") from error
 
 
-def announce(host: str, port: int, ledger: str) -> None:
-    """Says where it listens, and what is there: to a person at a terminal in lines, else as an event."""
-    if not sys.stderr.isatty():
-        emit("listening", host=host, port=port, paths=" ".join(SERVED))
-        return
-    everywhere = f"http://localhost:{port}, and on every address of this machine"
-    lines = {**SERVED, "ledger": ledger}
-    sys.stderr.write(f"listening on {everywhere if host in ANY else f'http://{host}:{port}'}\n")
-    sys.stderr.writelines(f"  {name:10}  {what}\n" for name, what in lines.items())
-    sys.stderr.write("Ctrl-C ends it.\n")
+def address_of(host: str, port: int) -> str:
+    """Where a listener can be reached, as people write it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def announce(served: Mapping[str, Mapping[str, str]], ledger: str) -> None:
+    """Says where it listens, and what is there: to a person at a terminal in lines, else as events."""
+    for address, paths in served.items():
+        if not sys.stderr.isatty():
+            emit("listening", address=address, paths=" ".join(paths))
+            continue
+        everywhere = any(address.startswith(address_of(host, 0).removesuffix("0")) for host in ANY)
+        sys.stderr.write(f"listening on {address}{', every address of this machine' if everywhere else ''}\n")
+        sys.stderr.writelines(f"  {name:10}  {what}\n" for name, what in paths.items())
+    if sys.stderr.isatty():
+        sys.stderr.write(f"ledger        {ledger}\nCtrl-C ends it.\n")
 
 
 def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:

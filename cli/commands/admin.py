@@ -15,6 +15,14 @@ from jobs.errors import BadInput
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
+Host = Annotated[str, typer.Option(help="The address it listens on. 0.0.0.0: every one of this machine.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Serves /metrics there, and nowhere else.", show_default=False),
+]
+MetricsHost = Annotated[
+    str | None, typer.Option(help="The address of --metrics-port (default: 127.0.0.1).", show_default=False)
+]
 Scenario = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What trouble to make; see docs/reference/sandbox.md.")
 ]
@@ -35,15 +43,31 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
     return 0
 
 
-def serve(*, port: Port = 8000, host: str = "0.0.0.0", config: Config = None) -> int:  # noqa: S104  probes come from outside
+def serve(
+    *,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    config: Config = None,
+) -> int:
     """The web server, until SIGTERM."""
     from cli.flow.environment import ledger_line
     from jobs.settings.sources import load_settings
 
+    if metrics_host is not None and metrics_port is None:
+        raise BadInput("--metrics-host says where --metrics-port listens, which is not given: no metrics are served.")
     settings = load_settings(config)
     import web.app
 
-    web.app.serve(settings, port=port, host=host, ledger=ledger_line(settings))
+    web.app.serve(
+        settings,
+        port=port,
+        host=host,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host or web.app.LOOPBACK,
+        ledger=ledger_line(settings),
+    )
     return 0
 
 

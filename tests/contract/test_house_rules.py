@@ -71,6 +71,17 @@ def test_compose_starts_what_the_procfile_starts_and_checks_the_health_of_what_h
     )
 
 
+def test_the_web_process_is_open_to_the_world_only_where_somebody_said_so():
+    """Beside containers, whose network is their own, nothing listens on every address by itself."""
+    web = read_procfile(ROOT / "Procfile")["web"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    assert "--host ${WEB_HOST:-127.0.0.1} ${METRICS_PORT:+--metrics-port $METRICS_PORT}" in web
+    assert [
+        port for service in compose.values() for port in service.get("ports", []) if port[:10] != "127.0.0.1:"
+    ] == []
+
+
 def test_a_worker_has_longer_to_end_than_it_drains():
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 

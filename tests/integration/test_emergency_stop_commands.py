@@ -16,7 +16,7 @@ from jobs.results.progress import images_to_come, seconds_left
 from jobs.states import JobState
 from tests.support.shop_ledger import call, document, open_shop
 from tests.support.worker_world import Provider, row, stock, world
-from web.app import WebLedger, make_app
+from web.app import WebLedger, make_metrics_app
 from worker.local.run import Reason, run_batch
 from worker.runtime.timings import Timings
 
@@ -90,7 +90,7 @@ def test_every_page_tells_of_the_stop(shop, monkeypatch):
     assert document("accounts")["stopped"] == document("status", "shop")["stopped"]
     findings = json.loads(call("doctor", "--json", code=1).stdout)["findings"]
     assert [one["verdict"] for one in findings if one["what"] == "stop"] == ["problem"]
-    with TestClient(make_app(WebLedger(lambda: open_ledger(f"sqlite:///{shop / 'lightfast.db'}")))) as client:
+    with TestClient(make_metrics_app(WebLedger(lambda: open_ledger(f"sqlite:///{shop / 'lightfast.db'}")))) as client:
         assert "lightfast_stopped 1.0" in client.get("/metrics").text
     call("resume", "--all")
     assert said not in call("status").stdout + call("accounts").stdout

@@ -30,7 +30,7 @@ from tests.support.patience import until
 from tests.support.shop_ledger import call
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, close_all, row, settings, stock, world
-from web.app import WebLedger, make_app
+from web.app import WebLedger, make_app, make_metrics_app
 from worker.local.run import Reason, run_batch
 from worker.runtime.limits import limits_of
 from worker.runtime.timings import Timings
@@ -109,19 +109,27 @@ def test_a_server_that_takes_no_writes_is_away_and_not_healthy_until_it_does(ser
 
 def test_ready_means_that_the_ledger_takes_writes(server, stocked, monkeypatch):
     door = WebLedger(lambda: open_ledger(server.url))
-    with contextlib.closing(door), TestClient(make_app(door)) as client:
+    with (
+        contextlib.closing(door),
+        TestClient(make_app(door)) as client,
+        TestClient(make_metrics_app(door)) as scraper,
+    ):
         monkeypatch.setattr("web.app.PROBED", 0.0)
         server.turn_sessions_read_only(new_ones=True)
-        assert "lightfast_ledger_writable 0.0" in client.get("/metrics").text
+        assert "lightfast_ledger_writable 0.0" in scraper.get("/metrics").text
         told = client.get("/readyz")
         assert (told.status_code, "read-only" in told.text) == (503, True)
 
     server.let_new_sessions_write()
     door = WebLedger(lambda: open_ledger(server.url))
-    with contextlib.closing(door), TestClient(make_app(door)) as client:
+    with (
+        contextlib.closing(door),
+        TestClient(make_app(door)) as client,
+        TestClient(make_metrics_app(door)) as scraper,
+    ):
         assert client.get("/readyz").status_code == 200
         server.turn_sessions_read_only(new_ones=False)
-        assert "lightfast_ledger_writable 1.0" in client.get("/metrics").text, "a new session writes"
+        assert "lightfast_ledger_writable 1.0" in scraper.get("/metrics").text, "a new session writes"
 
 
 def test_status_and_doctor_say_that_the_ledger_is_read_only(server, stocked, monkeypatch):

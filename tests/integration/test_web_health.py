@@ -8,27 +8,39 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
+from cli.commands import admin
 from cli.commands.doctor import durability
-from jobs.errors import LightfastError, WrongSchema
+from jobs.errors import BadInput, LightfastError, WrongSchema
 from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.settings.model import Settings
 from jobs.states import TroubleKind
+from sandbox.servers import free_port
 from tests.support import stocked_ledger
-from tests.support.patience import AT_LAST
-from web.app import WebLedger, announce, make_app, serve
+from tests.support.patience import AT_LAST, until
+from web.app import SERVED, WebLedger, announce, make_app, make_metrics_app, serve
 
 
 @contextlib.contextmanager
 def opened(url):
     door = WebLedger(lambda: open_ledger(url))
     with contextlib.closing(door), TestClient(make_app(door)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def scraped(url):
+    door = WebLedger(lambda: open_ledger(url))
+    with contextlib.closing(door), TestClient(make_metrics_app(door)) as client:
         yield client
 
 
@@ -39,7 +51,7 @@ def test_ready_with_a_ledger_on_either_database(ledger_url):
 
 
 def test_metrics_count_jobs_money_and_flight(sqlite_ledger_url):
-    with opened(sqlite_ledger_url) as client:
+    with scraped(sqlite_ledger_url) as client:
         page = client.get("/metrics")
 
     assert page.headers["content-type"].startswith("text/plain")
@@ -58,7 +70,7 @@ def test_metrics_tell_what_accounts_may_use_and_wait_for_and_how_early_results_a
         ledger.claims.polls("main", now, lease=30)
         ledger.workers.touch("here:1", now, now - 40)
 
-    with opened(ledger_url) as client:
+    with scraped(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
 
     of_main = {name.removesuffix('{account="main"}'): float(value) for name, value in told.items() if "main" in name}
@@ -85,7 +97,7 @@ def test_metrics_tell_where_submits_wait_and_what_the_tightest_image_has_to_spar
         behind = {"kind": TroubleKind.BEHIND, "since": now, "code": "copies_behind", "message": "slow"}
         ledger.destinations.say_troubles("me", [DestinationTrouble(dest="/tmp/dest", **behind)], now)
 
-    with opened(ledger_url) as client:
+    with scraped(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
 
     assert told['lightfast_submits_wait{dest="/tmp/dest",kind="behind"}'] == "1.0"
@@ -102,7 +114,7 @@ def test_the_first_link_to_die_is_told_of_whichever_batch_it_is(ledger_url, monk
         ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=now, images=(made,))])
         ledger.batches.record_manifest(stocked_ledger.new_batch("new"), stocked_ledger.rows(1), now=now + 1)
 
-    with opened(ledger_url) as client:
+    with scraped(ledger_url) as client:
         told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
 
     assert 900 < float(told["lightfast_least_link_seconds"]) < 1000
@@ -138,8 +150,12 @@ def test_a_ledger_that_hangs_keeps_nobody_waiting_for_ever(sqlite_ledger_url, mo
         assert let_go.wait(AT_LAST)
         return open_ledger(sqlite_ledger_url)
 
-    with contextlib.closing(WebLedger(hanging)) as door, TestClient(make_app(door)) as client:
-        assert client.get("/readyz").status_code == client.get("/metrics").status_code == 503
+    with (
+        contextlib.closing(WebLedger(hanging)) as door,
+        TestClient(make_app(door)) as client,
+        TestClient(make_metrics_app(door)) as scraper,
+    ):
+        assert client.get("/readyz").status_code == scraper.get("/metrics").status_code == 503
         assert client.get("/livez").status_code == 200
         let_go.set()
 
@@ -174,20 +190,82 @@ def test_a_person_is_told_where_it_listens_and_what_is_there(monkeypatch):
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
 
-    announce("0.0.0.0", 8000, "/shop/lightfast.db")
+    announce({"http://0.0.0.0:8000": SERVED, "http://127.0.0.1:9464": {"/metrics": "counts"}}, "/shop/lightfast.db")
 
-    for words in ("http://localhost:8000, and on every", "/metrics", "/hooks/", "/shop/lightfast.db", "Ctrl-C ends it"):
-        assert words in terminal.getvalue()
+    said = terminal.getvalue()
+    for words in (
+        "http://0.0.0.0:8000, every address of this machine\n",
+        "http://127.0.0.1:9464\n",
+        "/metrics",
+        "/hooks/",
+    ):
+        assert words in said
+    assert "/shop/lightfast.db" in said
+    assert said.endswith("Ctrl-C ends it.\n")
+
+
+@contextlib.contextmanager
+def started(settings, **options):
+    """`lightfast serve` in a thread, with the addresses that it says it listens on."""
+    said, servers = [], []
+
+    class Server(uvicorn.Server):
+        def __init__(self, config):
+            super().__init__(config)
+            servers.append(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("web.app.uvicorn.Server", Server)
+        patched.setattr("web.app.emit", lambda _name, *, address, **_: said.append(address))
+        thread = threading.Thread(target=serve, args=(settings,), kwargs=options)
+        thread.start()
+        count = 1 + ("metrics_port" in options)
+        until(lambda: len(said) == count and [one.started for one in servers] == [True] * count)
+        try:
+            yield said
+        finally:
+            for one in servers:
+                one.should_exit = True
+            thread.join()
+
+
+def status(address):
+    try:
+        with urllib.request.urlopen(address, timeout=AT_LAST) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def test_serve_listens_on_loopback_and_the_port_for_callbacks_tells_no_counts(sqlite_ledger_url):
+    with started(Settings(database_url=sqlite_ledger_url), port=free_port()) as (address,):
+        assert address.startswith("http://127.0.0.1:")
+        assert (status(f"{address}/livez"), status(f"{address}/metrics")) == (200, 404)
+
+
+def test_metrics_have_a_port_of_their_own_where_nothing_else_is(sqlite_ledger_url):
+    ports = {"port": free_port(), "metrics_port": free_port()}
+    with started(Settings(database_url=sqlite_ledger_url), **ports) as (main, metrics):
+        assert metrics == f"http://127.0.0.1:{ports['metrics_port']}"
+        assert (status(f"{metrics}/metrics"), status(f"{main}/metrics")) == (200, 404)
+        assert status(f"{metrics}/livez") == status(f"{metrics}/hooks/maxapi.io/1") == 404
+
+
+def test_a_host_for_metrics_without_their_port_is_refused_in_words():
+    with pytest.raises(BadInput, match="--metrics-port listens, which is not given"):
+        admin.serve(metrics_host="0.0.0.0")
 
 
 def test_a_port_that_is_taken_is_said_plainly(sqlite_ledger_url):
+    settings = Settings(database_url=sqlite_ledger_url)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
+        taken = f"cannot listen on 127.0.0.1 port {port}: address already in use."
 
-        with pytest.raises(
-            LightfastError, match=f"cannot listen on 127.0.0.1 port {port}: address already in use. --port"
-        ):
-            serve(Settings(database_url=sqlite_ledger_url), port=port, host="127.0.0.1")
+        with pytest.raises(LightfastError, match=f"{taken} --port"):
+            serve(settings, port=port)
+        with pytest.raises(LightfastError, match=f"{taken} --metrics-port"):
+            serve(settings, port=free_port(), metrics_port=port)
 
 
 def test_doctor_minds_no_loose_database_where_the_ledger_is_a_sandboxes(postgres_url):
