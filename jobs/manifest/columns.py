@@ -27,7 +27,7 @@ def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str
     if manifest.format == "openai-jsonl":
         return {name: name for name in KNOWN_COLUMNS}  # the reader has named them already
     owns = {name: name for name in KNOWN_COLUMNS if name in manifest.columns}
-    if manifest.format == "jsonl" and "key" not in owns and "custom_id" in manifest.columns:
+    if manifest.is_sparse and "key" not in owns and "custom_id" in manifest.columns:
         owns["key"] = "custom_id"
     owns.update(mapping)
     return {known: own for known, own in owns.items() if own}

@@ -1,53 +1,231 @@
-"""The rows of JSONL, one at a time: an object a line, the row itself or a request in OpenAI's batch format."""
+"""The rows of JSON, one at a time: an object a line (JSONL), a list of objects, or objects one after the other.
+
+A list may stand in an object, {"data": [...]}, if it is the only list of objects there. An object is the row itself or
+a request in OpenAI's batch format. A list of texts is a list of prompts.
+"""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 
 import orjson
 
 from jobs.errors import BadInput
-from jobs.manifest.openai_rows import openai_row
-from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
+from jobs.manifest.json_text import JsonText
+from jobs.manifest.openai_rows import is_openai_line, openai_row
+from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, WHOLE_ROW, Cell, RawRow, as_text
 from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
 
-
-def json_rows(file: TextFile, *, openai: bool) -> Iterator[RawRow]:
-    """One pass over the file. `openai`: each line is one of OpenAI's batch requests."""
-    read = openai_row if openai else _json_row
-    for position, (line, values) in enumerate(_objects(file)):
-        yield read(position, line, values)
-
-
-def first_object(file: TextFile) -> dict[str, object] | None:
-    """What stands on the first line that is not blank."""
-    return next((values for _, values in _objects(file)), None)
+#: An object with one of these names is a row, and wraps none.
+_ROW_NAMES = frozenset({*KNOWN_COLUMNS, "custom_id"})
+#: Lists of objects that are looked for in an object that holds everything; more than one leave the choice open.
+_ENOUGH = 3
+#: Objects in objects in which such a list is looked for.
+_LEVELS = 8
 
 
-def _objects(file: TextFile) -> Iterator[tuple[int, dict[str, object]]]:
-    line = 0
-    with file.open() as text:
-        try:
-            for line, content in enumerate(text, 1):
-                if content.strip():
-                    yield line, _object(content, file.name, line)
-        except LongLine:
-            raise too_long(file.name, line + 1) from None
+class Layout(enum.Enum):
+    """How the rows lie in their file."""
+
+    LINES = enum.auto()  # JSONL
+    LIST = enum.auto()  # the elements of a list
+    SEQUENCE = enum.auto()  # objects one after the other, each on several lines
 
 
-def _object(content: str, name: str, line: int) -> dict[str, object]:
-    try:
-        values = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(f"{name}, line {line}, character {error.colno}: broken JSON: {error.msg}.") from error
-    if not isinstance(values, dict):
-        raise BadInput(f"{name}, line {line}: not a JSON object; each line of JSONL is one {{…}}.")
-    if len(content) > CELL_LIMIT and any(len(as_text(value)) > CELL_LIMIT for value in values.values()):
-        raise too_long(name, line)
-    return values
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonShape:
+    """How a file is to be read; found by `json_shape`."""
+
+    layout: Layout
+    inside: tuple[str, ...] = ()  # where the list stands in the object that holds everything
+    is_openai: bool = False
+    has_lines: bool = True  # False: rows stand on one line, so that their numbers say more
+
+    @property
+    def looks(self) -> str:
+        """For a person: `jsonl`, `JSON list "data"`."""
+        name = f' "{".".join(self.inside)}"' if self.inside else ""
+        shape = {Layout.LINES: "jsonl", Layout.LIST: f"JSON list{name}", Layout.SEQUENCE: "JSON objects"}[self.layout]
+        named = f"openai-{shape}" if self.layout is Layout.LINES else f"{shape} of OpenAI requests"
+        return named if self.is_openai else shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A line that is no JSON."""
+
+    why: str
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def json_rows(file: TextFile, shape: JsonShape) -> Iterator[RawRow]:
+    """One pass over the file."""
+    read = openai_row if shape.is_openai else _json_row
+    values = _lines(file) if shape.layout is Layout.LINES else _values(file, shape)
+    for position, (line, value) in enumerate(values):
+        at = line if shape.has_lines else position + 1
+        if isinstance(value, dict):
+            yield read(position, at, value)
+        elif isinstance(value, str) and shape.layout is Layout.LIST:
+            yield _json_row(position, at, {"prompt": value})
+        else:
+            why = value.why if isinstance(value, _Broken) else f"not a JSON object, but {as_text(value)[:60] or 'null'}"
+            yield RawRow(position, at, {}, {}, wrong=(Cell(WHOLE_ROW, "", why),))
 
 
 def _json_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
     own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
     cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
     return RawRow(position, line, cells, cells, typed=own)
+
+
+def _lines(file: TextFile) -> Iterator[tuple[int, object]]:
+    line = 0
+    with file.open() as text:
+        try:
+            for line, content in enumerate(text, 1):
+                if content.strip():
+                    yield line, _bounded(_parsed(content), len(content), file.name, line)
+        except LongLine:
+            raise too_long(file.name, line + 1) from None
+
+
+def _parsed(content: str) -> object:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        return _Broken(f"broken JSON at character {error.colno}: {error.msg}")
+
+
+def _values(file: TextFile, shape: JsonShape) -> Iterator[tuple[int, object]]:
+    with file.open(any_length=True) as text:
+        json = JsonText(text, file.name)
+        for line, value, length in _sequence(json) if shape.layout is Layout.SEQUENCE else _lists(json, shape.inside):
+            try:
+                orjson.dumps(value)
+            except TypeError:  # half a surrogate pair, which no text can hold
+                yield line, _Broken("broken JSON: a \\ud… that stands for half a character")
+                continue
+            yield line, _bounded(value, length, file.name, line)
+
+
+def _sequence(json: JsonText) -> Iterator[tuple[int, object, int]]:
+    while json.peek():
+        line = json.line
+        yield line, json.value(), json.length
+
+
+def _lists(json: JsonText, inside: tuple[str, ...]) -> Iterator[tuple[int, object, int]]:
+    """The elements of a list; of several, where pages of answers were written one after the other."""
+    while json.peek():
+        yield from _listed(json, inside)
+
+
+def _listed(json: JsonText, inside: tuple[str, ...]) -> Iterator[tuple[int, object, int]]:
+    """The elements of one list. What stands behind it in an object is read too: perhaps the file breaks off there."""
+    if not inside:
+        for line, value in json.elements():
+            yield line, value, json.length
+    for name in json.members() if inside else ():
+        if name == inside[0]:
+            yield from _listed(json, inside[1:])
+        else:
+            json.skip()
+
+
+def _bounded(value: object, length: int, name: str, line: int) -> object:
+    """The value; `BadInput` for a cell that is too long."""
+    cells = value.values() if length > CELL_LIMIT and isinstance(value, dict) else ()
+    if any(len(as_text(each)) > CELL_LIMIT for each in cells):
+        raise too_long(name, line)
+    return value
+
+
+# -- shapes --------------------------------------------------------------------------------------------------------
+
+
+def json_shape(file: TextFile, *, is_lines: bool = False) -> JsonShape:
+    """Looks at the beginning; at all of it where one object holds everything. `BadInput` where no rows are found.
+
+    `is_lines`: the file's name says that it has an object a line.
+    """
+    with file.open(any_length=True) as text:
+        json = JsonText(text, file.name)
+        start = json.peek()
+        if start == "[":
+            return _list_shape(list(islice(json.elements(), 2)), file.name)
+    first = next((value for _, value in _lines(file)), None) if is_lines else None
+    if isinstance(first, dict):
+        return JsonShape(layout=Layout.LINES, is_openai=is_openai_line(first))
+    return _object_shape(file)
+
+
+def _object_shape(file: TextFile) -> JsonShape:
+    """Of a file that begins with an object."""
+    with file.open(any_length=True) as text:
+        json = JsonText(text, file.name)
+        if json.peek() != "{":
+            raise BadInput(f"{file.name} has no rows: JSON is read as a list of objects, or as an object a line.")
+        begins, names, lists = json.line, set[str](), dict[tuple[str, ...], _Head]()
+        for name in json.members():
+            names.add(name)
+            _find_lists(json, (name,), lists)
+        ends = json.line
+        is_alone = not json.peek()
+    objects = {inside: head for inside, head in lists.items() if isinstance(head[0][1], dict)}
+    found = objects or lists
+    if is_alone and found and not _ROW_NAMES.intersection(names):
+        if len(found) > 1:
+            several = ", ".join(f'"{".".join(each)}"' for each in found)
+            raise BadInput(
+                f"{file.name} is one JSON object with several lists ({several}), and nothing tells which of them has "
+                "the rows. Write that list alone into a file."
+            )
+        inside, head = next(iter(found.items()))
+        return _list_shape(head, file.name, inside)
+    with file.open(any_length=True) as text:
+        first = JsonText(text, file.name).value()
+    if is_alone and isinstance(first, dict) and all(isinstance(each, dict) and "0" in each for each in first.values()):
+        raise BadInput(
+            f"{file.name} is one JSON object of columns, as pandas writes it by default; "
+            'write its rows: to_json(path, orient="records").'
+        )
+    layout = Layout.LINES if begins == ends else Layout.SEQUENCE
+    return JsonShape(layout=layout, is_openai=isinstance(first, dict) and is_openai_line(first))
+
+
+#: The first elements of a list, each with its line.
+_Head = list[tuple[int, object]]
+
+
+def _find_lists(json: JsonText, inside: tuple[str, ...], lists: dict[tuple[str, ...], _Head]) -> None:
+    """Reads over a value, and notes the lists of objects or texts in it."""
+    start = json.peek()
+    if start == "[":
+        head: _Head = []
+        for element in json.elements():
+            head.extend([element] * (len(head) < 2))  # noqa: PLR2004  two tell whether each has its own line
+        if head and isinstance(head[0][1], dict | str) and len(lists) < _ENOUGH:
+            lists[inside] = head
+    elif start == "{" and len(inside) < _LEVELS:
+        for name in json.members():
+            _find_lists(json, (*inside, name), lists)
+    else:
+        json.value()
+
+
+def _list_shape(head: _Head, name: str, inside: tuple[str, ...] = ()) -> JsonShape:
+    if not head:
+        raise BadInput(f"{name} has no rows: its JSON list is empty.")
+    (line, first), *more = head
+    return JsonShape(
+        layout=Layout.LIST,
+        inside=inside,
+        is_openai=isinstance(first, dict) and is_openai_line(first),
+        has_lines=all(after != line for after, _ in more),
+    )

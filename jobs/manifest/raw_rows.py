@@ -23,6 +23,8 @@ KNOWN_COLUMNS = (
 )
 #: Columns of this beginning are Lightfast's own results; a results file read as a manifest goes without them.
 OWN_PREFIX = "lf_"
+#: Where a problem is with the row and no column of it.
+WHOLE_ROW = "(row)"
 
 
 class Cell(NamedTuple):

@@ -1,4 +1,4 @@
-"""Reads a manifest: CSV, JSONL or OpenAI's batch format, plain or gzipped, one row at a time.
+"""Reads a manifest: CSV, JSON or OpenAI's batch format, plain or gzipped, one row at a time.
 
     manifest = open_manifest(Path("products.csv"), name="products.csv", options=ReadOptions())
     for raw in manifest.rows():     # again and again: each call is a new pass over the file
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,17 +21,18 @@ from pathlib import Path
 
 from jobs.errors import BadInput
 from jobs.manifest.csv_rows import csv_rows, header
-from jobs.manifest.json_rows import first_object, json_rows
-from jobs.manifest.openai_rows import is_openai_line
+from jobs.manifest.json_rows import json_rows, json_shape
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
 
-#: Rows of JSONL that are looked through for column names when the file is opened.
+#: Rows of JSON that are looked through for column names when the file is opened.
 SCANNED_ROWS = 1_000
-#: Different column names of one JSONL file: beyond it the names are data.
+#: Different column names of one JSON file: beyond it the names are data.
 COLUMN_LIMIT = 2_000
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_JSON_LIST = re.compile(r"\[\s*[\[{\"\]]")
 _NOT_TEXT = {
     b"PK\x03\x04": "looks like a spreadsheet (.xlsx) or a zip file: export it as CSV",
     b"PAR1": "is a Parquet file: export it as CSV or JSONL",
@@ -51,7 +53,7 @@ class Manifest:
 
     path: Path
     name: str  # as the user named it
-    format: str  # "csv", "jsonl", "openai-jsonl"
+    format: str  # "csv", "json", "openai-jsonl"
     looks: str  # how the file is read, for a person: "comma, UTF-8"
     delimiter: str = ""  # of a CSV
     _read: Callable[[], Iterator[RawRow]]  # one pass over the file, from its beginning
@@ -65,7 +67,7 @@ class Manifest:
     @property
     def is_sparse(self) -> bool:
         """Whether a row names its columns itself, so that a later one may have more of them."""
-        return self.format in {"jsonl", "openai-jsonl"}
+        return self.format in {"json", "openai-jsonl"}
 
     def rows(self) -> Iterator[RawRow]:
         """One pass over the file; memory does not grow with it."""
@@ -97,7 +99,7 @@ def _check_file(path: Path, name: str) -> None:
     except FileNotFoundError:
         raise BadInput(f"{name}: there is no such file.") from None
     except IsADirectoryError:
-        raise BadInput(f"{name} is a folder; a manifest is one CSV or JSONL file.") from None
+        raise BadInput(f"{name} is a folder; a manifest is one file, such as a CSV.") from None
     except OSError as error:
         raise BadInput(f"{name} cannot be read: {error.strerror}.") from error
     if not head:
@@ -117,29 +119,23 @@ def _encoding(asked: str | None) -> str:
 
 
 def _is_json(file: TextFile) -> bool:
-    name = file.name
-    if name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+    if file.name.lower().removesuffix(".gz").endswith((*_JSON_LINES, ".json")):
         return True
     with file.open() as text:
         start = text.read(4096).lstrip()
     if not start:
-        raise BadInput(f"{name} is empty; the first line of a CSV names its columns.")
-    if start.startswith(("[{", "[\n", "[\r", "[ ")):
-        raise BadInput(f"{name} is one JSON array; write one object a line (JSONL), or a CSV.")
-    return start.startswith("{")
+        raise BadInput(f"{file.name} is empty; the first line of a CSV names its columns.")
+    return start.startswith("{") or _JSON_LIST.match(start) is not None
 
 
 def _json_manifest(file: TextFile) -> Manifest:
-    first = first_object(file)
-    if first is None:
-        raise BadInput(f"{file.name} is empty; a JSONL file has one object a line.")
-    is_openai = is_openai_line(first)
+    shape = json_shape(file, is_lines=file.name.lower().removesuffix(".gz").endswith(_JSON_LINES))
     manifest = Manifest(
         path=file.path,
         name=file.name,
-        format="openai-jsonl" if is_openai else "jsonl",
-        looks=_looks("openai-jsonl" if is_openai else "jsonl", file),
-        _read=partial(json_rows, file, openai=is_openai),
+        format="openai-jsonl" if shape.is_openai else "json",
+        looks=_looks(shape.looks, file),
+        _read=partial(json_rows, file, shape),
         _columns={},
     )
     for _ in itertools.islice(manifest.rows(), SCANNED_ROWS):

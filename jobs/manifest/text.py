@@ -32,12 +32,16 @@ class TextFile:
     encoding: str
 
     @contextmanager
-    def open(self) -> Iterator[IO[str]]:
-        """From the beginning. `BadInput` where it is no such text; `LongLine` where a line is too long."""
+    def open(self, *, any_length: bool = False) -> Iterator[IO[str]]:
+        """From the beginning. `BadInput` where it is no such text; `LongLine` where a line is too long.
+
+        `any_length`: for who reads no lines.
+        """
         with _open_bytes(self.path) as raw:
             try:
                 # Line ends stay as they are: inside quotes they belong to the cell.
-                yield io.TextIOWrapper(cast("IO[bytes]", _BoundedLines(raw)), encoding=self.encoding, newline="")
+                lines = raw if any_length else cast("IO[bytes]", _BoundedLines(raw))
+                yield io.TextIOWrapper(lines, encoding=self.encoding, newline="")
             except UnicodeError as error:
                 raise BadInput(_bad_text(self)) from error
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -36,7 +36,7 @@ def plan(tmp_path, content, name="m.csv", **options):
     return [planner.plan(raw) for raw in manifest.rows()]
 
 
-def refused(tmp_path, content, **options):
+def refused(tmp_path, content, name="m.csv", **options):
     with pytest.raises(BadInput) as caught:
-        plan(tmp_path, content, **options)
+        plan(tmp_path, content, name, **options)
     return str(caught.value)

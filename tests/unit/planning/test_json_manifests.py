@@ -1,0 +1,158 @@
+"""JSON as people have it: lists, lists in an object, objects on several lines, and one broken line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+
+import pytest
+
+from jobs.manifest import json_text
+from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.states import JobState
+from tests.support.planned_rows import manifest_of, plan, refused
+
+TWO = [{"id": 1, "prompt": "a cow"}, {"id": 2, "prompt": "a dog"}]
+
+
+def rows_of(tmp_path, content, name="m.json"):
+    return [(raw.line, dict(raw.cells)) for raw in manifest_of(tmp_path, content, name).rows()]
+
+
+@pytest.mark.parametrize("name", ["m.json", "m", "m.jsonl", "m.csv"])
+def test_a_list_of_objects_is_a_row_each_whatever_the_file_is_called(tmp_path, name):
+    content = '[\n {"id": 1, "prompt": "a cow"},\n {"id": 2, "prompt": "a dog"}\n]\n'
+
+    assert rows_of(tmp_path, content, name) == [
+        (2, {"id": "1", "prompt": "a cow"}),
+        (3, {"id": "2", "prompt": "a dog"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "looks"),
+    [
+        (json.dumps(TWO), "JSON list, UTF-8"),
+        (json.dumps(TWO, indent=2), "JSON list, UTF-8"),
+        (json.dumps(TWO) + "\n" + json.dumps([]), "JSON list, UTF-8"),  # pages of an API, one after the other
+        (json.dumps({"count": 2, "data": TWO, "next": None, "tags": [1]}), 'JSON list "data", UTF-8'),
+        (json.dumps({"data": {"items": TWO, "info": {"more": False}}}, indent=1), 'JSON list "data.items", UTF-8'),
+        ("\n".join(json.dumps(row, indent=2) for row in TWO), "JSON objects, UTF-8"),  # as jq writes them
+        ("\n".join(map(json.dumps, TWO)), "jsonl, UTF-8"),
+    ],
+)
+def test_the_rows_are_found_however_json_is_laid_out(tmp_path, content, looks):
+    manifest = manifest_of(tmp_path, content, "m.json")
+
+    assert manifest.looks == looks
+    assert [dict(raw.carried) for raw in manifest.rows()] == TWO
+
+
+def test_a_list_on_one_line_numbers_its_rows_and_one_on_many_lines_names_the_line(tmp_path):
+    assert [line for line, _ in rows_of(tmp_path, json.dumps(TWO))] == [1, 2]
+    assert [line for line, _ in rows_of(tmp_path, json.dumps(TWO, indent=1))] == [2, 6]
+
+
+def test_a_list_of_texts_is_a_list_of_prompts(tmp_path):
+    planned = plan(tmp_path, '["a cow", "a dog"]', name="m.json")
+
+    assert [(each.row.key, each.row.request.prompt) for each in planned] == [("1", "a cow"), ("2", "a dog")]
+
+
+def test_a_list_of_batch_requests_is_read_as_their_lines_are(tmp_path):
+    body = {"model": "gpt-image-2", "prompt": "a lamp"}
+    request = {"custom_id": "r-1", "method": "POST", "url": "/v1/images/generations", "body": body}
+
+    (planned,) = plan(tmp_path, json.dumps([request]), name="m.json")
+
+    assert (planned.row.key, planned.row.request.prompt) == ("r-1", "a lamp")
+
+
+def test_one_object_that_is_a_row_stays_one_though_it_has_a_list(tmp_path):
+    row = {"prompt": "a ring", "variants": [{"sku": 1}, {"sku": 2}]}
+
+    assert [cells["prompt"] for _, cells in rows_of(tmp_path, json.dumps(row))] == ["a ring"]
+
+
+def test_other_compressions_and_encodings_hold_for_json_too(tmp_path):
+    (tmp_path / "m.json.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + json.dumps(TWO).encode()))
+
+    manifest = open_manifest(tmp_path / "m.json.gz", name="m.json.gz", options=ReadOptions())
+
+    assert len(list(manifest.rows())) == 2
+
+
+# -- what is wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('[{"a": 1},\n {"a": 2 "b": 3}]', "line 2, character 10: broken JSON"),
+        ('[{"a": 1}\n {"a": 2}]', "line 2, character 2: broken JSON: expected a comma"),
+        ('[{"a": 1},\n {"a": 2},\n]', "line 3, character 1: broken JSON: the comma before ] is one too many"),
+        ('[{"a": 1},\n {"a": ', "line 2, character 8: broken JSON: the file ends in the middle"),
+        ('[{"a": 1}\n', "broken JSON: the file ends in the middle"),
+        ('{"data": [{"a": 1}], "next": ', "broken JSON: the file ends in the middle"),
+        ("[]", "its JSON list is empty"),
+        ("3", "has no rows"),
+        ('{"data": [{"a": 1}], "included": [{"a": 2}]}', 'several lists ("data", "included")'),
+        ('{"prompt": {"0": "a", "1": "b"}, "key": {"0": "x", "1": "y"}}', 'orient="records"'),
+    ],
+)
+def test_a_file_that_is_no_list_of_rows_is_refused_with_the_place(tmp_path, content, says):
+    assert says in refused(tmp_path, content, name="m.json")
+
+
+def test_the_place_is_right_behind_the_first_megabyte(tmp_path):
+    good = ",\n".join(json.dumps({"prompt": "x" * 100}) for _ in range(20_000))
+
+    assert "line 20001, character 12: broken JSON" in refused(tmp_path, f'[{good},\n"x", {{"a": }}]', name="m.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "says"),
+    [
+        ('{"prompt": "a"}\n{"prompt": "b",}\n{"prompt": "c"}\n', 2, "broken JSON"),
+        ('{"prompt": "a"}\n[1]\n{"prompt": "c"}\n', 2, "not a JSON object, but [1]"),
+        ('[{"prompt": "a"},\nnull,\n{"prompt": "c"}]', 2, "not a JSON object, but null"),
+        ('[{"prompt": "a"},\n{"prompt": "\\ud83d"},\n{"prompt": "c"}]', 2, "half a character"),
+    ],
+)
+def test_what_is_wrong_with_one_row_costs_that_row_alone(tmp_path, content, line, says):
+    planned = plan(tmp_path, content, name="m.json")
+
+    assert [each.row.state for each in planned] == [JobState.READY, JobState.INVALID, JobState.READY]
+    assert planned[1].row.line == line
+    assert says in planned[1].problems[0].legal
+
+
+def test_a_row_that_is_broken_is_not_skipped_for_an_empty_column(tmp_path):
+    planned = plan(tmp_path, '{"prompt": "a"}\n{"prompt": "b",}\n', name="m.jsonl", skip_empty="prompt")
+
+    assert [each.row.state for each in planned] == [JobState.READY, JobState.INVALID]
+
+
+def test_numbers_that_no_computer_word_holds_keep_their_digits(tmp_path):
+    digits = "123456789012345678901234567890"
+
+    assert rows_of(tmp_path, f'[{{"ean": {digits}, "none": NaN, "deep": {{"big": {digits}}}}}]') == [
+        (1, {"ean": digits, "none": "", "deep": f'{{"big":"{digits}"}}'})
+    ]
+
+
+def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_text, "_CHUNK", 1 << 10)
+    row = json.dumps({"prompt": "a lamp on a table"})
+
+    def peak(rows):
+        manifest = manifest_of(tmp_path, f"[{','.join([row] * rows)}]", "m.json")
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in manifest.rows()) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(20_000) < peak(200) + 100_000
