@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -16,52 +19,131 @@ from cli.flow.outputs import (
     Written,
     address_of,
     is_folder,
+    is_opened_for_us,
     opened,
     presigned,
     target_of,
 )
 from cli.flow.session import LedgerSession, note
-from jobs.errors import LightfastError
+from jobs.errors import BadInput, LightfastError
 from jobs.results import contact_sheet
 from jobs.results.rows import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
 from jobs.states import JobState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
-    from jobs.ledger.reports.values import Result
+    from jobs.ledger.reports.values import Result, StoredImage
+    from worker.storage.base import Store
+
+#: Of small copies, beside the sheet; in Lightfast's own folder, so that nothing else counts them as images.
+FOLDER = ".lightfast/thumbnails"
 
 
 def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     """Writes the sheet: one page, or several beside each other when the batch is long."""
     where = target_of(wish, "index.html")
-    head = _head(session, batch)
     address, notes = _pictures(session, batch, wish, where)
+    small = _small_copies(batch, wish, where)
     for text in notes:
         note(f"note: {text}")
-    wanted = _wanted(session.ledger.reports.results(batch.name), wish)
-    unseen: frozenset[JobState] = frozenset() if wish.only else contact_sheet.UNSEEN
-    cards = contact_sheet.cards(wanted, address, batch.name, unseen=unseen, sandbox=batch.sandbox)
-    lines, files = 0, []
+
+    def cards() -> Iterator[contact_sheet.Card]:
+        wanted = _wanted(session.ledger.reports.results(batch.name), wish)
+        unseen: frozenset[JobState] = frozenset() if wish.only else contact_sheet.UNSEEN
+        told = {"sandbox": batch.sandbox, "thumbnail": small.address} if small else {"sandbox": batch.sandbox}
+        return contact_sheet.cards(wanted, address, batch.name, unseen=unseen, **told)
+
+    made_by, count = _count(cards())
+    head = contact_sheet.head_of(session.ledger.reports.progress(batch.name), made_by, now=time.time())
     # Stdout is one stream, so it is one page.
-    for name, page in contact_sheet.pages(
-        cards, where or "index.html", size=contact_sheet.CARDS_A_PAGE if where else None
-    ):
-        target = _beside(where, name)
-        with opened(target, wish.format, overwrite=wish.overwrite) as file:
-            file.writelines(piece.encode("utf-8", "replace") for piece in contact_sheet.html(head, page))
-        lines += len(page.cards)
-        files += [target] if target else []
+    size = contact_sheet.CARDS_A_PAGE if where else None
+    lines, files = 0, []
+    with contextlib.ExitStack() as stack:
+        search = None
+        for page in contact_sheet.pages(cards(), where or "index.html", count=count, size=size):
+            if small:
+                small.make(page.cards)
+            target = _beside(where, page.links[page.number - 1])
+            with opened(target, wish.format, overwrite=wish.overwrite) as file:
+                file.writelines(piece.encode("utf-8", "replace") for piece in contact_sheet.html(head, page))
+            if page.search and search is None:
+                search = stack.enter_context(opened(_beside(where, page.search), "js", overwrite=wish.overwrite))
+            if search:
+                search.writelines(contact_sheet.search_lines(page))
+            lines += len(page.cards)
+            files += [target] if target else []
     return Written(lines=lines, files=tuple(files))
 
 
-def _head(session: LedgerSession, batch: Batch) -> contact_sheet.Head:
-    made_by = Counter(
-        image.provider or ""
-        for result in session.ledger.reports.results(batch.name)
-        for image in result.images
-        if contact_sheet.has_picture(image)
-    )
-    return contact_sheet.head_of(session.ledger.reports.progress(batch.name), made_by, now=time.time())
+def _count(cards: Iterable[contact_sheet.Card]) -> tuple[Counter[str], int]:
+    """Stored images of each provider, and how many cards there are."""
+    made_by: Counter[str] = Counter()
+    count = 0
+    for count, card in enumerate(cards, 1):  # noqa: B007  the last is the number of all
+        if card.picture:
+            made_by[card.picture.image.provider or ""] += 1
+    return made_by, count
+
+
+# -- small copies of the pictures ------------------------------------------------------------------------------------
+
+
+class _SmallCopies:
+    """The sheet's thumbnails, in a folder beside it."""
+
+    def __init__(self, batch: Batch, where: str, *, bar: bool) -> None:
+        from worker.images.thumbnails import Thumbnails
+
+        self._bar = bar
+        self._folder = Path(where).absolute().parent / FOLDER
+        self._kept = Thumbnails(self._folder)
+        self._dest = batch.dest
+        self._stores: dict[str, Store] = {}
+
+    def address(self, image: StoredImage) -> str | None:
+        """Relative to the page."""
+        return f"{FOLDER}/{self._kept.name(image.sha256)}" if image.sha256 else None
+
+    def make(self, cards: Sequence[contact_sheet.Card]) -> None:
+        """Makes those that these cards lack. A picture without one is shown itself."""
+        pictures = [each for card in cards for each in (card.picture, card.replaced) if each]
+        lacking = {
+            each.image.sha256: each.image
+            for each in pictures
+            if each.image.sha256 and self._kept.missing(each.image.sha256)
+        }
+        wanted = [(self._kept.name(sha256), functools.partial(self._read, image)) for sha256, image in lacking.items()]
+        with _bar("small copies of pictures", of=len(wanted), shown=self._bar) as told:
+            self._kept.make(wanted, told)
+
+    def _read(self, image: StoredImage) -> bytes | None:
+        from worker.storage.opening import open_store
+
+        dest = image.dest or self._dest
+        if dest not in self._stores:
+            self._stores[dest] = open_store(dest)
+        return self._stores[dest].read(image.path or "")
+
+
+def _small_copies(batch: Batch, wish: OutputOptions, where: str | None) -> _SmallCopies | None:
+    """None: the page shows the pictures themselves."""
+    here = where is not None and "://" not in where and not is_opened_for_us(where)
+    if wish.thumbnails and not here:
+        raise BadInput("--thumbnails: they lie beside the sheet, so it is written to a file: -o FILE.html")
+    wanted = is_folder(batch.dest) if wish.thumbnails is None else wish.thumbnails
+    return _SmallCopies(batch, str(where), bar=wish.progress and sys.stderr.isatty()) if wanted and here else None
+
+
+@contextlib.contextmanager
+def _bar(what: str, *, of: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that is gone when it is full, for a person who waits at a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not (shown and of)) as progress:
+        task = progress.add_task(what, total=of)
+        yield lambda through: progress.update(task, completed=through)
 
 
 def _pictures(

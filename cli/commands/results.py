@@ -34,6 +34,14 @@ Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE",
 Presign = Annotated[
     str | None, typer.Option("--presign", metavar="7d", help="Sign addresses: everybody can open them for this time.")
 ]
+Thumbnails = Annotated[
+    bool | None,
+    typer.Option(
+        "--thumbnails/--no-thumbnails",
+        help="Small copies for the contact sheet; on for folders. For a bucket each image is read once.",
+        show_default=False,
+    ),
+]
 
 
 def results(  # noqa: PLR0913  one parameter an option
@@ -45,13 +53,21 @@ def results(  # noqa: PLR0913  one parameter an option
     columns: Columns = None,
     only: Only = None,
     presign: Presign = None,
+    thumbnails: Thumbnails = None,
     overwrite: Overwrite = False,
     json: Json = False,
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
     """One line for each manifest row, in the manifest's order. Works at any time."""
-    wish = replace(_wish(format, output, per, columns, only or [], presign), overwrite=overwrite)
+    wish = replace(
+        _wish(format, output, per, columns, only or [], presign),
+        overwrite=overwrite,
+        thumbnails=thumbnails,
+        progress=not json,
+    )
+    if thumbnails is not None and wish.format != "html":
+        raise BadInput("--thumbnails: only a contact sheet (--format html) has pictures.")
     if json and wish.output is None:
         raise BadInput(
             "--json tells what was written where, so it needs -o FILE; for lines of JSON use --format jsonl."

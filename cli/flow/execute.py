@@ -263,6 +263,8 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
         results = command("results", name, "--per", "image", "-o", "done.csv", sandbox=sandbox)
         yield f"{'next':{_LABEL}}{then or results}", ""
+        if not then and ended.progress.images_stored:
+            yield f"{'':{_LABEL}}{command('results', name, '-o', f'{name}.html', sandbox=sandbox)}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
         left = ended.progress.jobs.get(JobState.READY, 0)

@@ -30,6 +30,7 @@ CONTENT_TYPES = {
     "jsonl": "application/jsonl; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
     "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
 }
 
 
@@ -44,6 +45,8 @@ class OutputOptions:
     only: frozenset[str] = frozenset()
     presign: float | None = None  # seconds
     overwrite: bool = False  # a file that Lightfast wrote
+    thumbnails: bool | None = None  # of the contact sheet; None: where the images are on this machine
+    progress: bool = False  # shown while it takes long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +178,7 @@ class _File:
     """A file of this machine. A link is followed, so that it stays one."""
 
     def __init__(self, where: str) -> None:
-        self.is_a_pipe = _is_opened_for_us(where)
+        self.is_a_pipe = is_opened_for_us(where)
         self._path = Path(os.path.realpath(where))
         self._record = self._path.parent / OWN / WRITTEN / f"{self._path.name}.sha256"
         self.folder = self._path.parent
@@ -266,7 +269,8 @@ class _Object:
 _OPENED = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 
 
-def _is_opened_for_us(where: str) -> bool:
+def is_opened_for_us(where: str) -> bool:
+    """Whether it is a pipe, a device, or what the shell has opened: no file that others could lie beside."""
     path = Path(where)
     if _OPENED.fullmatch(where):
         return True

@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from jobs.formatting import count, listed, money, size, utc
 from jobs.ledger.reports.values import Progress, Result, StoredImage
@@ -31,6 +33,9 @@ from jobs.states import ImageState, JobState
 #: Cards of one page: a browser still scrolls and filters this many with ease.
 CARDS_A_PAGE = 2_000
 
+#: Characters of a card's words that other pages search.
+SEARCHED = 300
+
 #: Rows that have nothing to show: they are counted in the header, and shown when `--only` asks for them.
 UNSEEN = frozenset({JobState.READY, JobState.SKIPPED})
 
@@ -42,6 +47,25 @@ UNKNOWN_PIXELS = (1024, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A stored image, and where a page finds it."""
+
+    image: StoredImage
+    address: str
+    thumbnail: str | None = None  # address of a small copy; None: the page shows the image itself
+
+    @property
+    def width(self) -> int:
+        """In pixels, as it is shown."""
+        return self.image.width or UNKNOWN_PIXELS[0]
+
+    @property
+    def height(self) -> int:
+        """In pixels, as it is shown."""
+        return self.image.height or UNKNOWN_PIXELS[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """One picture, or one row that has none and why."""
 
@@ -49,10 +73,11 @@ class Card:
     line: int
     prompt: str
     status: str
+    key_option: str  # as redo, retry and others take it, quoted for the shell
+    anchor: str  # of the card in its page
     place: str = ""  # "2 of 4", where a row has several images
-    picture: str | None = None  # address
-    width: int = UNKNOWN_PIXELS[0]
-    height: int = UNKNOWN_PIXELS[1]
+    picture: Picture | None = None
+    replaced: Picture | None = None  # what this one was made anew for
     pixels: str = ""  # width and height
     size: str = ""  # "1.4 MB"
     provider: str = ""
@@ -87,6 +112,7 @@ class Head:
     source: str
     made_at: str
     sandbox: bool
+    redo: str  # the command that makes rows anew, before its keys
     figures: tuple[Figure, ...]
     unseen: str = ""  # "8,405 rows were skipped …"
     notes: tuple[str, ...] = field(default=())
@@ -94,35 +120,54 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page of the sheet; `previous` and `next` are relative links."""
+    """One page of the sheet, and the relative links to all of them."""
 
     number: int
     cards: Sequence[Card]
-    previous: str | None = None
-    next: str | None = None
+    links: tuple[str, ...]
+    search: str | None = None  # relative link to the cards of all pages, where there are several
+
+    @property
+    def near(self) -> list[int]:
+        """The numbers that its row of links shows: the first, the last, and those around it; 0 is a gap."""
+        last = len(self.links)
+        shown = sorted({1, last, *range(max(1, self.number - 2), min(last, self.number + 2) + 1)})
+        return [
+            each
+            for at, number in enumerate(shown)
+            for each in ([0, number] if at and number - shown[at - 1] > 1 else [number])
+        ]
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------
 
 
-def pages(cards: Iterable[Card], name: str, *, size: int | None = CARDS_A_PAGE) -> Iterator[tuple[str, Page]]:
-    """The sheet's pages, each with its file name: `name`, then `name-2`, `name-3` and so on. `size` None: one page."""
+def pages(cards: Iterable[Card], name: str, *, count: int, size: int | None = CARDS_A_PAGE) -> Iterator[Page]:
+    """The sheet's pages: `name`, then `name-2`, `name-3` and so on. `size` None: one page.
+
+    `count`: of the cards, from a first pass. Cards that have come since are on the last page.
+    """
     cards = iter(cards)
-    group, number = list(itertools.islice(cards, size)), 1
-    while True:
-        after = list(itertools.islice(cards, size))
-        yield (
-            page_name(name, number),
-            Page(
-                number=number,
-                cards=group,
-                previous=page_name(name, number - 1) if number > 1 else None,
-                next=page_name(name, number + 1) if after else None,
-            ),
-        )
-        if not after:
-            return
-        group, number = after, number + 1
+    number_of_pages = max(1, -(-count // size)) if size else 1
+    links = tuple(page_name(name, number) for number in range(1, number_of_pages + 1))
+    search = search_name(name) if number_of_pages > 1 else None
+    for number in range(1, number_of_pages + 1):
+        group = list(itertools.islice(cards, size if number < number_of_pages else None))
+        yield Page(number=number, cards=group, links=links, search=search)
+
+
+def search_name(name: str) -> str:
+    """index-search.js: what is searched when the page itself has too few."""
+    return f"{Path(name).stem}-search.js"
+
+
+def search_lines(page: Page) -> Iterator[bytes]:
+    """The page's cards as the script of another page searches them; the first page begins the list."""
+    if page.number == 1:
+        yield b"window.lightfastCards = [];\n"
+    for card in page.cards:
+        told = [page.number, card.anchor, card.key, card.status, card.words[:SEARCHED]]
+        yield b"lightfastCards.push(" + orjson.dumps(told) + b");\n"
 
 
 def page_name(name: str, number: int) -> str:
@@ -158,6 +203,7 @@ def head_of(progress: Progress, providers: Mapping[str, int], *, now: float, not
         source=batch.source,
         made_at=utc(now),
         sandbox=batch.sandbox,
+        redo=f"lightfast redo {_named(batch.name, sandbox=batch.sandbox)}",
         figures=(*_counts(progress, providers), *_money(progress), *_troubles(progress)),
         unseen=_unseen(progress),
         notes=tuple(notes),
@@ -213,6 +259,9 @@ def _unseen(progress: Progress) -> str:
 # -- cards ---------------------------------------------------------------------------------------------------------
 
 
+Thumbnail = Callable[[StoredImage], str | None]
+
+
 def cards(
     results: Iterable[Result],
     address: Address,
@@ -220,14 +269,15 @@ def cards(
     *,
     unseen: frozenset[JobState] = UNSEEN,
     sandbox: bool = False,
+    thumbnail: Thumbnail = lambda _: None,
 ) -> Iterator[Card]:
-    """Every picture, and a card for what a row still lacks."""
-    told = shlex.quote(batch) + (" --sandbox" if sandbox else "")
+    """Every picture, and a card for what a row still lacks. `thumbnail`: the address of an image's small copy."""
+    told = _named(batch, sandbox=sandbox)
     for result in results:
         pictures = [image for image in listed_images(result) if has_picture(image)]
         if result.state in unseen and not pictures:
             continue
-        yield from (_picture(result, image, address) for image in pictures)
+        yield from (_picture(result, image, address, thumbnail) for image in pictures)
         lacking = [image for image in result.images or (None,) if not has_picture(image)]
         if lacking and not (result.before and result.state in _HAS_TIME):
             yield _gap(result, lacking, told)
@@ -238,15 +288,22 @@ def has_picture(image: StoredImage | None) -> bool:
     return image is not None and image.state == ImageState.STORED
 
 
-def _picture(result: Result, image: StoredImage, address: Address) -> Card:
-    width, height = image.width or UNKNOWN_PIXELS[0], image.height or UNKNOWN_PIXELS[1]
+def _named(batch: str, *, sandbox: bool) -> str:
+    return shlex.quote(batch) + (" --sandbox" if sandbox else "")
+
+
+def _picture(result: Result, image: StoredImage, address: Address, thumbnail: Thumbnail) -> Card:
+    def at(shown: StoredImage | None) -> Picture | None:
+        if shown is None or shown.path is None:
+            return None
+        return Picture(image=shown, address=place_of(shown, address, shown.path), thumbnail=thumbnail(shown))
+
     return Card(
         **_common(result, image),
         status=image_status(result, image),
         place=f"{image.slot + 1} of {len(shown)}" if len(shown := listed_images(result)) > 1 else "",
-        picture=place_of(image, address, image.path) if image.path else None,
-        width=width,
-        height=height,
+        picture=at(image),
+        replaced=at(next((older for older in result.replaced if older.slot == image.slot), None)),
         pixels=f"{image.width} × {image.height}" if image.width else "",  # noqa: RUF001  the sign for pixels
         size=size(image.bytes or 0),
         price=money(image.cost) if image.cost is not None else "price not known",
@@ -279,6 +336,8 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
     provider_model = (image.provider_model if image else None) or result.provider_model or ""
     return {
         "key": result.key,
+        "key_option": key_option(result.key),
+        "anchor": f"row-{result.position}" + (f"-{image.slot}" if image and image.slot else ""),
         "line": result.line,
         "prompt": prompt,
         "provider": made_by,
@@ -288,9 +347,14 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
     }
 
 
+def key_option(key: str) -> str:
+    """The option that names a row, as it is pasted into a shell; a key may look like an option itself."""
+    return shlex.quote(f"--key={key}") if key.startswith("-") else f"--key {shlex.quote(key)}"
+
+
 def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
     """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
-    key = shlex.quote(f"--key={result.key}") if result.key.startswith("-") else f"--key {shlex.quote(result.key)}"
+    key = key_option(result.key)
     if status == JobState.HELD and any(map(is_stuck, result.images)):
         return (
             "Fix what it says, then run the same command; or end it unstored:",

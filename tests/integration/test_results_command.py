@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_the_contact_sheet_finds_its_pictures_by_relative_paths(told):
     call("results", "shop", "-o", "sheets/shop.html")
 
     page = (told / "sheets/shop.html").read_text()
-    assert 'src="../out/shop/lamp/0.png"' in page
+    assert 'href="../out/shop/lamp/0.png"' in page
     assert (told / "sheets/../out/shop/lamp/0.png").exists()
     assert "lightfast unknown shop --key sofa" in page
 
@@ -94,3 +95,43 @@ def test_the_sheet_of_a_bucket_signs_its_pictures_and_says_so(told, s3, capsys):
 
     assert "X-Amz-Signature" in (told / "shop.html").read_text()
     assert "for 7 days" in capsys.readouterr().err
+
+
+def test_the_sheet_of_a_folder_shows_small_copies_that_are_made_once(told):
+    for words in ("-o shop.html", "-o shop.html --overwrite"):
+        call("results", "shop", *words.split())
+        copies = {path.name: path.stat().st_mtime_ns for path in (told / ".lightfast/thumbnails").iterdir()}
+        told.joinpath(f"seen-{len(list(told.glob('seen-*')))}").write_text(json.dumps(copies))
+
+    first, second = (json.loads(path.read_text()) for path in sorted(told.glob("seen-*")))
+    shown = re.findall(r'src="(\.lightfast/thumbnails/[^"]+)"', (told / "shop.html").read_text())
+    assert first == second
+    assert {path.rpartition("/")[2] for path in shown} == set(first)
+
+
+def test_a_picture_that_is_gone_does_not_stop_the_sheet(told, dest):
+    (dest / "shop/lamp/0.png").unlink()
+
+    call("results", "shop", "-o", "shop.html")
+
+    assert 'href="out/shop/lamp/0.png"' in (told / "shop.html").read_text()
+
+
+def test_small_copies_of_a_bucket_are_made_when_they_are_asked_for(told, s3):
+    with open_session(None, sandbox=False) as session:
+        in_bucket = dataclasses.replace(session.ledger.batches.find("shop"), dest=s3.url)
+        for slot in (0, 1):
+            data = (told / f"out/shop/lamp/{slot}.png").read_bytes()
+            s3.client.put_object(Bucket=s3.name, Key=f"shop/lamp/{slot}.png", Body=data)
+        for name, wish in (("full", None), ("small", True)):
+            write_results(session, in_bucket, OutputOptions(format="html", output=f"{name}.html", thumbnails=wish))
+
+    full, small = ((told / f"{name}.html").read_text() for name in ("full", "small"))
+    assert "thumbnails/" not in full
+    assert small.count('src=".lightfast/thumbnails/') == 2
+
+
+@pytest.mark.parametrize("words", ["-o done.csv --thumbnails", "--format html --thumbnails"])
+def test_small_copies_need_a_sheet_that_is_a_file(told, words):
+    with pytest.raises(BadInput, match="--thumbnails"):
+        call("results", "shop", *words.split())

@@ -417,6 +417,7 @@ def _costs(tx: Connection, job_ids: list[int]) -> dict[int, _Cost]:
 def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
     """`cost`: None where it has no attempts."""
     micros = cost.micros if cost else 0 if any(map(_is_reused, slots)) else None
+    older, has_own = _older(row, slots)
     return Result(
         position=-1 if row.position is None else row.position,
         line=row.line,
@@ -428,7 +429,8 @@ def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
         provider=row.provider,
         provider_model=row.provider_model,
         images=tuple(_as_stored(slot) for slot in slots if slot.revision == row.revision),
-        before=_before(row, slots),
+        before=() if has_own else older,
+        replaced=older if has_own else (),
         error_code=row.error_code,
         message=row.message,
         done_at=row.done_at,
@@ -439,11 +441,12 @@ def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
     )
 
 
-def _before(row: Any, slots: list[Any]) -> tuple[StoredImage, ...]:
-    """What the row was given before it was to be made anew, until an image of the new revision is stored."""
+def _older(row: Any, slots: list[Any]) -> tuple[tuple[StoredImage, ...], bool]:
+    """What the row was given before it was made anew, and whether an image of the new revision is stored by now."""
     stored = [slot for slot in slots if slot.state == ImageState.STORED]
-    newest = max((slot.revision for slot in stored), default=row.revision)
-    return tuple(_as_stored(slot) for slot in stored if slot.revision == newest < row.revision)
+    newest = max((slot.revision for slot in stored if slot.revision < row.revision), default=None)
+    has_own = any(slot.revision == row.revision for slot in stored)
+    return tuple(_as_stored(slot) for slot in stored if slot.revision == newest), has_own
 
 
 def _is_reused(slot: Any) -> bool:

@@ -123,6 +123,8 @@ class Result:
     estimated: bool = False  # a part of the cost is what was set aside: the provider told no usage
     #: Of the newest revision before it that has any: stored, and what the row has while it has none of its own.
     before: tuple[StoredImage, ...] = ()
+    #: Of the newest revision that an image of the current one has taken the place of: stored, and still there.
+    replaced: tuple[StoredImage, ...] = ()
 
     @property
     def texts(self) -> dict[str, str]:

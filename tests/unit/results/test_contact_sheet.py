@@ -82,11 +82,9 @@ def progress(**changes):
 
 def pages_of(results, *, size=None, unseen=contact_sheet.UNSEEN, **changes):
     head = contact_sheet.head_of(progress(**changes), {"maxapi.io": 1}, now=0.0)
-    cards = contact_sheet.cards(results, lambda path: f"out/{path}", "catalog", unseen=unseen)
-    return {
-        name: "".join(contact_sheet.html(head, page))
-        for name, page in contact_sheet.pages(cards, "index.html", size=size)
-    }
+    cards = list(contact_sheet.cards(results, lambda path: f"out/{path}", "catalog", unseen=unseen))
+    pages = contact_sheet.pages(cards, "index.html", count=len(cards), size=size)
+    return {page.links[page.number - 1]: "".join(contact_sheet.html(head, page)) for page in pages}
 
 
 def page_of(*results, **changes):
@@ -192,10 +190,40 @@ def test_a_sandbox_says_so(sandbox):
     assert ("SANDBOX" in page_of(sandbox=sandbox).text) is sandbox
 
 
-def test_a_long_batch_becomes_pages_that_lead_to_each_other():
+def test_a_long_batch_becomes_pages_that_lead_to_each_other_from_their_top_and_end():
     pages = pages_of([a_result(f"k{number}") for number in range(5)], size=2)
 
     assert list(pages) == ["index.html", "index-2.html", "index-3.html"]
     links = [[a["href"] for a in Page(text).of("a") if a["href"].endswith(".html")] for text in pages.values()]
-    assert links == [["index-2.html"], ["index.html", "index-3.html"], ["index-2.html"]]
+    first, second, third = pages
+    assert links == [[second, third, second] * 2, [first, first, third, third] * 2, [second, first, second] * 2]
     assert [len(Page(text).of("article")) for text in pages.values()] == [2, 2, 1]
+
+
+def test_of_many_pages_the_first_the_last_and_those_around_are_linked():
+    links = tuple(f"{number}.html" for number in range(1, 41))
+
+    def near(number):
+        return contact_sheet.Page(number=number, cards=[], links=links).near
+
+    assert near(1) == [1, 2, 3, 0, 40]
+    assert near(20) == [1, 0, 18, 19, 20, 21, 22, 0, 40]
+    assert near(40) == [1, 0, 38, 39, 40]
+
+
+def test_rows_that_have_come_since_they_were_counted_are_on_the_last_page():
+    cards = list(contact_sheet.cards([a_result(f"k{number}") for number in range(5)], str, "catalog"))
+
+    assert [len(page.cards) for page in contact_sheet.pages(cards, "index.html", count=3, size=2)] == [2, 3]
+    assert [len(page.cards) for page in contact_sheet.pages(cards[:1], "index.html", count=3, size=2)] == [1, 0]
+
+
+def test_a_picture_that_was_made_anew_has_the_one_before_beside_it():
+    newer, older = an_image(revision=2, path="catalog/lamp/0.r2.png"), an_image(path="catalog/lamp/0.png")
+
+    page = page_of(a_result(revision=2, images=(newer,), replaced=(older,)))
+
+    assert [image["src"] for image in page.of("img")] == ["out/catalog/lamp/0.r2.png"]
+    (compare,) = [button for button in page.of("button") if button.get("class") == "compare"]
+    assert compare["data-picture"] == "out/catalog/lamp/0.png"
+    assert "the picture before" in page.text
