@@ -424,7 +424,7 @@ def linked(tmp_path):
 def test_a_contact_sheet_shows_images_that_lie_elsewhere(linked, more):
     call("results", "shop", "--format", "html", "-o", "sheet.html", *more)
 
-    assert 'src="spring/shop/lamp/0.png"' in (linked / "sheet.html").read_text()
+    assert 'href="spring/shop/lamp/0.png"' in (linked / "sheet.html").read_text()
 
 
 @pytest.mark.usefixtures("linked")
