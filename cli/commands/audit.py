@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.ledger.reports.books import AuditLine
     from jobs.results.rows import Values
 
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 _TIME, _INTEGER, _MONEY, _TEXT = Type.TIME, Type.INTEGER, Type.MONEY, Type.TEXT
 #: Columns of the file, with the field of an audit line each shows.
 COLUMNS = [
@@ -59,7 +59,7 @@ Until = Annotated[str, typer.Option(metavar="DAY", help="Sent before this UTC da
 Invoice = Annotated[
     str | None, typer.Option(metavar="USD", help="What the provider asks for: the difference is explained.")
 ]
-Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet; by FILE's ending if not given.")]
+Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or xlsx; by FILE's ending if not given.")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Where to write; stdout if not given.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,10 @@ from jobs.formatting import count
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
 
-FORMATS = ("csv", "jsonl", "parquet", "html")
+FORMATS = ("csv", "jsonl", "parquet", "xlsx", "html")
 
 Format = Annotated[
-    str | None, typer.Option("--format", help="csv, jsonl, parquet or html; by FILE's ending if not given.")
+    str | None, typer.Option("--format", help="csv, jsonl, parquet, xlsx or html; by FILE's ending if not given.")
 ]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Where to write; stdout if not given.")
@@ -31,6 +32,10 @@ Output = Annotated[
 Per = Annotated[str, typer.Option("--per", help="A line for each row, or for each image.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
+Excel = Annotated[
+    bool, typer.Option("--excel", help="A CSV for Excel: with a byte order mark, and the manifest's delimiter.")
+]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="The CSV's delimiter; a comma if not given.")]
 Presign = Annotated[
     str | None, typer.Option("--presign", metavar="7d", help="Sign addresses: everybody can open them for this time.")
 ]
@@ -54,6 +59,8 @@ def results(  # noqa: PLR0913  one parameter an option
     only: Only = None,
     presign: Presign = None,
     thumbnails: Thumbnails = None,
+    excel: Excel = False,
+    delimiter: Delimiter = None,
     overwrite: Overwrite = False,
     json: Json = False,
     config: Config = None,
@@ -65,7 +72,9 @@ def results(  # noqa: PLR0913  one parameter an option
         overwrite=overwrite,
         thumbnails=thumbnails,
         progress=not json,
+        excel=excel,
     )
+    wish = replace(wish, delimiter=_delimiter(delimiter, wish))
     if thumbnails is not None and wish.format != "html":
         raise BadInput("--thumbnails: only a contact sheet (--format html) has pictures.")
     if json and wish.output is None:
@@ -124,6 +133,19 @@ def _format(asked: str | None, output: str | None) -> str:
     return meant
 
 
+def _delimiter(asked: str | None, wish: OutputOptions) -> str | None:
+    """The delimiter as a character. Both options are for CSV; .xlsx is for Excel as it is."""
+    if wish.excel and wish.format not in {"csv", "xlsx"}:
+        raise BadInput(f"--excel is for csv and xlsx, not for {wish.format}.")
+    if asked is None:
+        return None
+    if wish.format != "csv":
+        raise BadInput(f"--delimiter is for csv, not for {wish.format}.")
+    from jobs.manifest.reader import delimiter_of
+
+    return delimiter_of(asked)
+
+
 def parse_span(text: str) -> float:
     """Seconds of `7d`, `12h`, `30m`; at most seven days."""
     try:
@@ -149,7 +171,8 @@ def write_results(session: LedgerSession, batch: Batch, wish: OutputOptions) -> 
 
 def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     from jobs.results import rows as lines_of
-    from jobs.results.writers import WRITERS
+    from jobs.results.spreadsheet import Excel, check_size
+    from jobs.results.writers import WRITERS, write_csv
 
     columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
     address = address_of(session, batch, wish.presign)
@@ -157,6 +180,14 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
     lines = make(session.ledger.reports.results(batch.name), address)
     wanted = lines_of.only(lines, wish.only) if wish.only else lines
     where = target_of(wish, f"{batch.name}.{wish.format}")
+    if wish.format == "xlsx" and not wish.only:
+        check_size(sum(session.ledger.reports.progress(batch.name).jobs.values()), len(columns))
+    excel, writer = Excel(), WRITERS[wish.format]
+    if wish.format == "csv":
+        delimiter = wish.delimiter or (batch.delimiter if wish.excel else None) or ","
+        writer = partial(write_csv, delimiter=delimiter, mark=wish.excel)
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
-        count = WRITERS[wish.format](file, columns, wanted)
+        count = writer(file, columns, excel.watch(columns, wanted) if wish.excel else wanted)
+    if wish.format == "csv" and excel.note:
+        note(excel.note)
     return Written(lines=count, files=(where,) if where else ())

@@ -29,6 +29,7 @@ CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/jsonl; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
 }
@@ -47,6 +48,8 @@ class OutputOptions:
     overwrite: bool = False  # a file that Lightfast wrote
     thumbnails: bool | None = None  # of the contact sheet; None: where the images are on this machine
     progress: bool = False  # shown while it takes long
+    excel: bool = False  # a CSV that Excel opens by a double click
+    delimiter: str | None = None  # of a CSV; None: a comma, and for Excel the manifest's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,7 @@ def _new_batch(preflight: Preflight, still: int) -> NewBatch:
         strict_size=preflight.options.strict_size or bool(batch and batch.strict_size),
         decode=preflight.options.verify == "decode" or bool(batch and batch.decode),
         sidecar=preflight.options.sidecar or bool(batch and batch.sidecar),
+        delimiter=preflight.manifest.delimiter or None,
     )
 
 

@@ -148,7 +148,7 @@ def _looks(shape: str, file: TextFile) -> str:
 
 
 def _csv_manifest(file: TextFile, asked: str | None) -> Manifest:
-    delimiter = _delimiter(asked) if asked else max(_DELIMITERS, key=lambda each: _score(file, each))
+    delimiter = delimiter_of(asked) if asked else max(_DELIMITERS, key=lambda each: _score(file, each))
     names = header(file, delimiter)
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
@@ -165,7 +165,8 @@ def _csv_manifest(file: TextFile, asked: str | None) -> Manifest:
     )
 
 
-def _delimiter(asked: str) -> str:
+def delimiter_of(asked: str) -> str:
+    """The character that `--delimiter` means."""
     delimiter = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(asked, asked)
     if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
         raise BadInput(f'--delimiter "{asked}" is not possible; it is one character, such as , ; | or the word tab.')

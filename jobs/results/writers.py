@@ -1,7 +1,8 @@
-"""Result lines as CSV, JSONL or Parquet, written as they come: a million rows take no more memory than a thousand."""
+"""Result lines as CSV, JSONL, Parquet or .xlsx, written as they come: a million rows take no more memory than a thousand."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from jobs.errors import LightfastError
 from jobs.formatting import dollars, usd, utc
 from jobs.manifest.raw_rows import as_text as raw_text
 from jobs.results.rows import Column, Type, Value, Values
+from jobs.results.spreadsheet import write_xlsx
 
 #: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
 ROW_GROUP = 10_000
@@ -20,9 +22,16 @@ ROW_GROUP = 10_000
 Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
 
-def write_csv(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
-    """UTF-8 with a header row; lists as JSON. Returns the lines written."""
-    table = csv.writer(_Utf8(file), lineterminator="\n")
+def write_csv(
+    file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values], *, delimiter: str = ",", mark: bool = False
+) -> int:
+    """UTF-8 with a header row; lists as JSON. Returns the lines written.
+
+    `mark`: a byte order mark, without which Excel takes the file for another encoding.
+    """
+    if mark:
+        file.write(codecs.BOM_UTF8)
+    table = csv.writer(_Utf8(file), delimiter=delimiter, lineterminator="\n")
     table.writerow([column.name for column in columns])
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
@@ -60,7 +69,12 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Va
     return count
 
 
-WRITERS: dict[str, Writer] = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
+WRITERS: dict[str, Writer] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+    "xlsx": write_xlsx,
+}
 
 
 # -- one value -----------------------------------------------------------------------------------------------------

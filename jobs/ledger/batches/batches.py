@@ -66,6 +66,7 @@ def as_batch(row: Any) -> Batch:
         strict_size=row.strict_size,
         decode=row.decode,
         sidecar=row.sidecar,
+        delimiter=row.delimiter,
     )
 
 
@@ -85,6 +86,7 @@ def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
         "strict_size": new.strict_size,
         "decode": new.decode,
         "sidecar": new.sidecar,
+        "delimiter": new.delimiter,
     }
     if found is not None:
         tx.execute(update(batches).where(batches.c.id == found).values(**changing))

@@ -30,6 +30,7 @@ class NewBatch:
     strict_size: bool = False  # other pixels than asked for are a failure
     decode: bool = False  # every pixel is decoded before an image counts as whole
     sidecar: bool = False  # a JSON of provenance beside each image
+    delimiter: str | None = None  # of a CSV manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Batch:
     strict_size: bool = False
     decode: bool = False
     sidecar: bool = False
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,7 @@ batches = Table(
     Column("strict_size", Boolean, nullable=False, server_default=false()),  # --strict-size
     Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
     Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
+    Column("delimiter", Text),  # of a CSV manifest
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
     Column("created_at", Time, nullable=False),
