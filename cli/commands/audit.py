@@ -59,7 +59,9 @@ Until = Annotated[str, typer.Option(metavar="DAY", help="Sent before this UTC da
 Invoice = Annotated[
     str | None, typer.Option(metavar="USD", help="What the provider asks for: the difference is explained.")
 ]
-Format = Annotated[str | None, typer.Option("--format", help="csv, jsonl, parquet or xlsx; by FILE's ending if not given.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv, jsonl, parquet or xlsx; by FILE's ending if not given.")
+]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE|DEST", help="Where to write; stdout if not given.")
 ]

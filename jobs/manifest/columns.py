@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from jobs.manifest.cells import shape_request, shown
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, Cell
 from jobs.manifest.reader import Manifest
-from jobs.manifest.templates import Template
+from jobs.manifest.templates import Template, parse
 
 #: Known names that shops use for columns of their own.
 CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
@@ -68,8 +68,19 @@ def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator
             yield f"--map {known}={own}: lines of OpenAI's batch format name their fields themselves."
         elif known not in KNOWN_COLUMNS:
             yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
-        elif own and own not in manifest.columns:
+        elif known == "key" and (template := key_template(manifest, mapping)):
+            yield from field_problems(manifest, "--map key", template, ())
+        elif "{" in own and not manifest.has(own):
+            hint = " For the prompt it is --prompt." if known == "prompt" else ""
+            yield f"--map {known}={own}: only the key can be made of several columns.{hint}"
+        elif own and not manifest.has(own):
             yield f"--map {known}={own}: {_no_column(manifest, own)}"
+
+
+def key_template(manifest: Manifest, mapping: Mapping[str, str]) -> Template | None:
+    """The template of `--map 'key={category}-{id}'`; None where the key is one column, or the row's number."""
+    own = mapping.get("key", "")
+    return parse(own, "--map key") if "{" in own and own not in manifest.columns else None
 
 
 def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Template | None) -> Iterator[str]:
@@ -93,18 +104,18 @@ def field_problems(manifest: Manifest, option: str, template: Template, more: tu
         return
     for each in template.fields:
         sparse = manifest.is_sparse and each.default is not None  # may come in a later row
-        if each.name not in manifest.columns and each.name not in more and not sparse:
+        if each.name not in more and not sparse and not manifest.has(each.name):
             yield f"{option} {{{each.name}}}: {_no_column(manifest, each.name)}"
 
 
 def skip_problems(manifest: Manifest, column: str | None) -> Iterator[str]:
     """A --skip-empty that names no column."""
-    if column is not None and manifest.format != "openai-jsonl" and column not in manifest.columns:
+    if column is not None and manifest.format != "openai-jsonl" and not manifest.has(column):
         yield f"--skip-empty {column}: {_no_column(manifest, column)}"
 
 
 def _no_column(manifest: Manifest, name: str) -> str:
-    near = near_misses(name, manifest.columns)
+    near = near_misses(name, (*manifest.columns, *manifest.dotted_names()))
     meant = f" Perhaps {' or '.join(shown(each) for each in near)}?" if near else ""
     return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}."
 

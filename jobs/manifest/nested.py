@@ -41,9 +41,28 @@ def reach(values: object, name: str) -> object:
 
 def reaching(raw: RawRow, names: Sequence[str]) -> RawRow:
     """The row with fields of these dotted names."""
-    found = {name: reach(raw.carried, name) for name in names if name not in raw.fields}
+    found = {name: reach(raw.carried, name) for name in names if name not in raw.fields} if names else {}
     more = {name: as_text(value) for name, value in found.items() if value is not MISSING}
     return raw._replace(fields={**raw.fields, **more}) if more else raw
+
+
+class Texts(Mapping[str, str]):
+    """A row's columns as templates see them; dotted names lead into them."""
+
+    def __init__(self, carried: Mapping[str, object]) -> None:
+        self._carried = carried
+
+    def __getitem__(self, name: str) -> str:
+        value = reach(self._carried, name)
+        if value is MISSING:
+            raise KeyError(name)
+        return as_text(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._carried)
+
+    def __len__(self) -> int:
+        return len(self._carried)
 
 
 def dotted_names(values: Mapping[str, object]) -> Iterator[str]:

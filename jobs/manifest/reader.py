@@ -22,6 +22,7 @@ from pathlib import Path
 from jobs.errors import BadInput
 from jobs.manifest.csv_rows import csv_rows, header
 from jobs.manifest.json_rows import json_rows, json_shape
+from jobs.manifest.nested import MISSING, dotted_names, reach
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
 
@@ -68,6 +69,18 @@ class Manifest:
     def is_sparse(self) -> bool:
         """Whether a row names its columns itself, so that a later one may have more of them."""
         return self.format in {"json", "openai-jsonl"}
+
+    def has(self, name: str) -> bool:
+        """Whether a column has this name, or a dotted name leads to something in the first rows."""
+        if name in self._columns or "." not in name:
+            return name in self._columns
+        return any(reach(raw.carried, name) is not MISSING for raw in itertools.islice(self._read(), SCANNED_ROWS))
+
+    def dotted_names(self) -> tuple[str, ...]:
+        """What can be reached in the objects and lists of the first rows."""
+        rows = itertools.islice(self._read(), SCANNED_ROWS)
+        names = itertools.chain.from_iterable(dotted_names(raw.carried) for raw in rows)
+        return tuple(dict.fromkeys(itertools.islice(names, COLUMN_LIMIT * SCANNED_ROWS)))[:COLUMN_LIMIT]
 
     def rows(self) -> Iterator[RawRow]:
         """One pass over the file; memory does not grow with it."""

@@ -41,8 +41,8 @@ class Sheet:
         """A cell among the first rows whose formula has no value: a program wrote it, and Excel never saw it."""
         with _workbook(self.path, self.name) as values, _workbook(self.path, self.name, formulas=True) as formulas:
             pairs = zip(_cells(values[self.title]), _cells(formulas[self.title]), strict=False)
-            found = (str(formula.coordinate) for value, formula in pairs if formula.data_type == "f" and value.value is None)
-            return next(found, None)
+            empty = (formula for value, formula in pairs if formula.data_type == "f" and value.value is None)
+            return next((str(formula.coordinate) for formula in empty), None)
 
 
 def find_sheet(path: Path, name: str, asked: str | None) -> Sheet:
@@ -77,7 +77,7 @@ def _workbook(path: Path, name: str, *, formulas: bool = False) -> Iterator[Any]
                 yield book
             finally:
                 book.close()
-        except (zipfile.BadZipFile, InvalidFileException, ParseError, KeyError, EOFError, ValueError, TypeError) as error:
+        except (zipfile.BadZipFile, InvalidFileException, ParseError, LookupError, ValueError, TypeError) as error:
             raise BadInput(f"{name} is a damaged .xlsx file, or none: {error}") from error
 
 
@@ -85,7 +85,7 @@ def _rows(sheet: Any) -> Iterator[SheetRow]:
     sheet.reset_dimensions()  # what a file says of its own size is wrong in some
     for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
         values = [_as_json(value) for value in cells]
-        if any(value is not None and value != "" and not (isinstance(value, str) and value.isspace()) for value in values):
+        if not all(value is None or (isinstance(value, str) and not value.strip()) for value in values):
             yield number, values
 
 
@@ -107,5 +107,3 @@ def _as_json(value: object) -> object:
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     return str(value)
-
-

@@ -6,6 +6,7 @@ planned = planner.plan(raw)                         # READY, SKIPPED, or INVALID
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,13 @@ from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, 
 from jobs.manifest.columns import (
     CLASHING,
     field_problems,
+    key_template,
     mapping_problems,
     own_columns,
     prompt_problems,
     skip_problems,
 )
+from jobs.manifest.nested import reaching
 from jobs.manifest.raw_rows import Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
@@ -153,7 +156,9 @@ def prepare(
         prompt=prompt,
         path=path,
         references=files,
+        key=key_template(manifest, options.mapping),
         has_own_columns=manifest.format != "openai-jsonl",
+        columns=frozenset(manifest.columns),
     )
 
 
@@ -183,15 +188,23 @@ class Planner:
     prompt: Template | None
     path: PathTemplate
     references: References
+    key: Template | None = None  # of a key that is made of several columns
+    columns: frozenset[str] = frozenset()  # the manifest's, as far as they are known
     has_own_columns: bool = True  # False: the names of columns are not the user's choice
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
+    _reached: tuple[str, ...] = ()  # dotted names that lead into a column
 
     def __post_init__(self) -> None:
         self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
+        templates = [each for each in (self.prompt, self.path.template, self.key) if each]
+        names = [*self.owns.values(), *(each.name for template in templates for each in template.fields)]
+        names += [self.options.skip_empty] if self.options.skip_empty else []
+        self._reached = tuple(name for name in dict.fromkeys(names) if "." in name and name not in self.columns)
 
     def plan(self, raw: RawRow) -> Planned:
         """The row, READY, SKIPPED or INVALID."""
+        raw = reaching(raw, self._reached)
         if raw.wrong:
             return self._invalid(raw, raw.wrong)
         if self._is_skipped(raw):
@@ -217,7 +230,12 @@ class Planner:
         return skip is not None and not raw.fields.get(skip, "").strip()
 
     def key_of(self, raw: RawRow) -> str:
-        """The row's key; without a column for it, the row's number."""
+        """The row's key; without a column for it, the row's number. Empty where its template lacks something."""
+        if self.key is not None:
+            parts = {each.name: raw.fields.get(each.name, "").strip() for each in self.key.fields}
+            with contextlib.suppress(Missing):
+                return self.key.render(parts)
+            return ""
         own = self.owns.get("key")
         return str(raw.position + 1) if own is None else raw.fields.get(own, "").strip()
 
@@ -236,6 +254,7 @@ class Planner:
 
     def words_of(self, raw: RawRow) -> tuple[str, ...]:
         """The row's references as they are written. ValueError says what is legal."""
+        raw = reaching(raw, self._reached)
         own = self.owns.get("image_urls")
         text = raw.fields.get(own, "").strip() if own and not self._is_skipped(raw) else ""
         return references(text) if text else ()
@@ -253,6 +272,9 @@ class Planner:
 
     def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
         wrong = bad_key(key)
+        if wrong and self.key is not None and not key:
+            cells.append(self._lacking_of_key(self.key, raw))
+            return ""
         if wrong:
             cells.append(Cell("key", key, wrong))
             return ""
@@ -263,6 +285,11 @@ class Planner:
         except Missing as missing:
             cells.append(Cell(missing.column, "", f"--path needs it: give a default, {{{missing.column}|…}}"))
         return ""
+
+    def _lacking_of_key(self, template: Template, raw: RawRow) -> Cell:
+        empty = [each.name for each in template.fields if not raw.fields.get(each.name, "").strip()]
+        name = empty[0] if empty else "key"
+        return Cell(name, "", f"the key {template.source} needs it: give a default, {{{name}|…}}, or --skip-empty")
 
     def _index_problems(self, shape: _Shape) -> list[Cell]:
         if shape.request is None or shape.request.n == 1:

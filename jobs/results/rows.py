@@ -10,6 +10,7 @@ import csv
 import difflib
 import enum
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from jobs.errors import BadInput
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.ledger.reports.values import Result, StoredImage
+from jobs.manifest.nested import MISSING, reach
 from jobs.states import ImageState, JobState
 
 
@@ -51,6 +53,8 @@ class Column:
     def of(self, line: Values) -> tuple[Type, Value]:
         """What a line has in this column, and what it is."""
         value = line.get(self.source)
+        if value is None and "." in self.source and (found := reach(line, self.source)) is not MISSING:
+            value = found
         if self.instead_of is not None and value in (None, "", []):
             return Type.OWN, line.get(self.instead_of)
         return self.type, value
@@ -289,16 +293,25 @@ def _terms(asked: str) -> list[str]:
 def _apply(term: str, picked: dict[str, Column], shown: Mapping[str, Type], known: Mapping[str, Type]) -> None:
     if term in known:
         picked[term] = Column(name=term, source=term, type=known[term])
+    elif _leads_into(term, known):
+        picked[term] = Column(name=term, source=term, type=Type.OWN)
     elif term.startswith("-"):
         for name in _matching(term[1:], picked):
             del picked[name]
     elif "=" in term:
         name, _, source = (part.strip() for part in term.partition("="))
-        source = source if source in known else _matching(source, known)[0]
+        is_dotted = _leads_into(source, known)
+        source = source if source in known or is_dotted else _matching(source, known)[0]
         mine = name if known.get(name) is Type.OWN and name != source else None
-        picked[name] = Column(name=name, source=source, type=known[source], instead_of=mine)
+        picked[name] = Column(name=name, source=source, type=known.get(source, Type.OWN), instead_of=mine)
     else:
         picked.update({name: Column(name=name, source=name, type=shown[name]) for name in _matching(term, shown)})
+
+
+def _leads_into(name: str, known: Mapping[str, Type]) -> bool:
+    """Whether it is no column, but a dotted name of what stands in an own one."""
+    heads = (name[: dot.start()] for dot in re.finditer(r"\.", name))
+    return name not in known and any(known.get(head) is Type.OWN for head in heads)
 
 
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:

@@ -55,10 +55,14 @@ def write_xlsx(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Value
 
     sheet.append([cell(escaped(column.name)) for column in columns])
     number = 0
-    for number, line in enumerate(lines, start=1):
-        if number >= MOST_ROWS:
-            check_size(number, len(columns))
-        sheet.append([cell(_value(column, line)) for column in columns])
+    try:
+        for number, line in enumerate(lines, start=1):
+            if number >= MOST_ROWS:
+                check_size(number, len(columns))
+            sheet.append([cell(_value(column, line)) for column in columns])
+    except BaseException:
+        sheet.close()  # its file is open, and is removed when this process ends
+        raise
     book.save(file)
     return number
 
@@ -115,5 +119,3 @@ class Excel:
             f"Excel takes {count(self._cells, 'cell')} for a formula or a number when it opens a CSV "
             f"(the first: {self._first}). -o FILE.xlsx keeps all as it is."
         )
-
-

@@ -1,4 +1,4 @@
-"""Result lines as CSV, JSONL, Parquet or .xlsx, written as they come: a million rows take no more memory than a thousand."""
+"""Result lines as CSV, JSONL or Parquet, written as they come: a million rows take no more memory than a thousand."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import io
 import json
 import re
 
+import openpyxl
 import pytest
 
 from cli.commands.results import write_results
@@ -61,6 +62,42 @@ def test_results_that_fail_leave_the_old_file(told):
 
     assert (told / "done.csv").read_text() == "old"
     assert not list(told.glob(".lightfast-*"))
+
+
+def test_a_csv_for_excel_has_a_mark_the_manifests_delimiter_and_the_images_paths(told):
+    outcome = call("results", "shop", "--excel", "-o", "for-excel.csv", "--columns", "key,Title,lf_path")
+
+    assert (
+        (told / "for-excel.csv").read_bytes().startswith(b"\xef\xbb\xbfkey;Title;lf_path\nlamp;Lamp;shop/lamp/0.png\n")
+    )
+    assert "Excel" not in outcome.stderr
+    text = call("results", "shop", "--delimiter", "tab", "--columns", "key,Title").stdout
+    assert text.startswith("key\tTitle\nlamp\tLamp\n")
+
+
+def test_a_workbook_appears_whole_and_is_replaced_only_when_asked(told):
+    outcome = call("results", "shop", "-o", "shop.xlsx")
+
+    assert "5 lines -> shop.xlsx" in outcome.stderr
+    rows = list(openpyxl.load_workbook(told / "shop.xlsx").active.iter_rows(values_only=True))
+    assert rows[0][:4] == ("key", "Title", "lf_key", "lf_status")
+    assert [row[3] for row in rows[1:]] == ["done", "failed", "held", "skipped", "ready"]
+    with pytest.raises(BadInput, match="--overwrite writes it anew"):
+        call("results", "shop", "-o", "shop.xlsx")
+    call("results", "shop", "-o", "shop.xlsx", "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--excel", "--format", "jsonl"], "--excel is for csv and xlsx"),
+        (["--delimiter", ";", "-o", "x.xlsx"], "--delimiter is for csv"),
+        (["-o", "x.xls"], 'no format ends with ".xls"'),
+    ],
+)
+def test_what_is_for_other_formats_is_refused(told, options, says):
+    with pytest.raises(BadInput, match=says):
+        call("results", "shop", *options)
 
 
 def test_results_go_to_a_bucket_with_addresses_people_can_open(told, s3):

@@ -58,7 +58,13 @@ def open_shop(folder, dest):
         a_row(4, "desk"),
     ]
     batch = NewBatch(
-        name="shop", dest=str(dest), path="", columns=("key", "Title"), source="shop.csv", budget=1_000_000
+        name="shop",
+        dest=str(dest),
+        path="",
+        columns=("key", "Title"),
+        source="shop.csv",
+        budget=1_000_000,
+        delimiter=";",
     )
     ledger.batches.record_manifest(batch, rows, now=now)
     _live(ledger, dest, now)

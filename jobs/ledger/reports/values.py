@@ -10,7 +10,7 @@ from jobs.ledger.accounts.values import DayLimit, LearntLimits
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims.values import Failing, TakenFrom
-from jobs.manifest.raw_rows import as_text
+from jobs.manifest.nested import Texts
 from jobs.policy.poll_schedule import Durations
 from jobs.policy.token_costs import Cost, CostKind
 from jobs.states import JobState
@@ -127,9 +127,9 @@ class Result:
     replaced: tuple[StoredImage, ...] = ()
 
     @property
-    def texts(self) -> dict[str, str]:
-        """The own columns as templates see them."""
-        return {name: as_text(value) for name, value in self.carried.items()}
+    def texts(self) -> Mapping[str, str]:
+        """The own columns as templates see them, and what dotted names lead to in them."""
+        return Texts(self.carried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

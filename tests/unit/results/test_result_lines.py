@@ -123,6 +123,17 @@ def test_a_column_in_anothers_place_keeps_the_old_value_where_there_is_no_new_on
     assert (failed["prompt"], skipped["prompt"]) == ("A lamp", "A lamp")
 
 
+def test_a_column_is_taken_from_an_object_by_its_dotted_name():
+    columns = choose_columns("Title=input.title,input.n,input.gone", ["input"])
+    line = {"input": {"title": "Ruby ring", "n": 2}}
+
+    assert [(each.name, each.of(line)[1]) for each in columns] == [
+        ("Title", "Ruby ring"), ("input.n", 2), ("input.gone", None),
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"no column 'inptu\.title'"):
+        choose_columns("inptu.title", ["input"])
+
+
 def test_a_parquet_column_in_anothers_place_is_text():
     parquet = pytest.importorskip("pyarrow.parquet")
     file = io.BytesIO()
