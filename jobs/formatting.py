@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import overload
 
 from providers.types import MICROS
@@ -75,6 +75,13 @@ def moment(at: float) -> datetime:
 def utc(at: float) -> str:
     """A time for files and documents: 2026-05-14T02:14:07Z."""
     return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def as_stands(value: date | time) -> str:
+    """A date or a time of a sheet's or a table's cell: 2026-05-14, 2026-05-14 02:14:07, 16:09:00."""
+    if isinstance(value, datetime) and value.tzinfo is None and value.time() == time():
+        value = value.date()
+    return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
 
 
 def day_and_time(at: float) -> str:

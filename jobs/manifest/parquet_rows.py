@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import BadInput, LightfastError
+from jobs.formatting import as_stands
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
 
 #: Rows held at once.
@@ -147,7 +148,7 @@ def _pairs(value: Any) -> dict[str, object]:
 
 _OTHERS: dict[type, Callable[[Any], str]] = {
     bytes: lambda value: value.decode("utf-8", "replace"),
-    dt.datetime: lambda value: value.isoformat(sep=" "),
-    dt.date: lambda value: value.isoformat(),
-    dt.time: lambda value: value.isoformat(),
+    dt.datetime: as_stands,
+    dt.date: as_stands,
+    dt.time: as_stands,
 }

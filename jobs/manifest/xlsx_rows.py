@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from jobs.errors import BadInput
+from jobs.formatting import as_stands
 from jobs.manifest.xlsx_text import unescaped
 
 #: Rows in which formulas are looked for that nobody has calculated.
@@ -103,7 +104,5 @@ def _as_json(value: object) -> object:
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, dt.datetime):
-        return value.date().isoformat() if value.time() == dt.time() else value.isoformat(sep=" ", timespec="seconds")
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    return str(value)
+        return as_stands(value.replace(microsecond=0))  # what a day's fraction is not exact in
+    return as_stands(value) if isinstance(value, dt.date | dt.time) else str(value)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import IO
 
 from jobs.errors import BadInput
-from jobs.formatting import count, usd
+from jobs.formatting import count, moment, usd
 from jobs.manifest.raw_rows import as_text
 from jobs.manifest.xlsx_text import escaped
 from jobs.results.rows import Column, Type, Values
@@ -73,7 +72,7 @@ def _value(column: Column, line: Values) -> object:
     if kind is Type.MONEY and isinstance(value, int):
         return usd(value)
     if kind is Type.TIME and isinstance(value, int | float):
-        return datetime.fromtimestamp(math.floor(value), UTC).replace(tzinfo=None)  # Excel knows no time zones
+        return moment(math.floor(value)).replace(tzinfo=None)  # Excel knows no time zones
     if value is None or value == [] or isinstance(value, bool):
         return None if value == [] else value
     if isinstance(value, int | float) and _is_kept(value):
