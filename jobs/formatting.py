@@ -7,6 +7,7 @@ digits, four where cents do not say it, six where those do not either, so that w
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import overload
@@ -132,6 +133,11 @@ def size(number: int) -> str:
 def count(number: int, thing: str) -> str:
     """1 image, 2 images, 11,951 images."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def option(name: str, value: str) -> str:
+    """An option as it can be pasted: `--map 'prompt=Image Src'`, quoted where the shell needs it."""
+    return f"{name} {shlex.quote(value)}"
 
 
 def listed(counts: Mapping[str, int]) -> str:

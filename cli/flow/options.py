@@ -66,7 +66,10 @@ class RunOptions:
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Make the good rows, and report the bad ones.")] = False
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
     delimiter: Annotated[str, typer.Option(help="The CSV's delimiter; found from its header if not given.")] = ""
-    encoding: Annotated[str, typer.Option(help="The manifest's encoding; UTF-8 if not given.")] = ""
+    encoding: Annotated[str, typer.Option(help="The manifest's encoding; its mark's or UTF-8 if not given.")] = ""
+    header_row: Annotated[
+        int | None, typer.Option("--header-row", min=1, metavar="N", help="The line that the column names stand on.")
+    ] = None
     check_urls: Annotated[
         bool, typer.Option("--check-urls", help="Check each reference's link before anything is paid.")
     ] = False

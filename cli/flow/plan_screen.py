@@ -63,7 +63,8 @@ def _rows(preflight: Preflight) -> str:
     parts += [f"{seen.open:,} going on"] if seen.open else []
     parts += [f"{seen.ended:,} ended{_again(preflight)}"] if seen.ended else []
     parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
-    return f"{formatting.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}"
+    empty = f"; {formatting.count(seen.empty, 'empty row')} left out" if seen.empty else ""
+    return f"{formatting.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}{empty}"
 
 
 def _again(preflight: Preflight) -> str:
@@ -227,6 +228,7 @@ def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
     return {
         "command": "plan",
         "manifest": seen.manifest,
+        "read_as": preflight.manifest.looks,
         "batch": preflight.name,
         "batch_is_new": preflight.batch is None,
         "dest": preflight.dest or None,
@@ -242,6 +244,7 @@ def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
             "ended": seen.ended,
             "skipped": seen.skipped,
             "bad": seen.bad,
+            "empty": seen.empty,
             "with_local_files": seen.files,
         },
         "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],

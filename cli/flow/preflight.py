@@ -16,7 +16,9 @@ from jobs.errors import BadInput
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
 from jobs.ledger.batches.values import Batch
+from jobs.manifest.names import clean_name
 from jobs.manifest.reader import Manifest, ReadOptions, open_manifest
+from jobs.manifest.templates import field_names
 from jobs.planning.intake import Intake, survey, words_of_references
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
 from jobs.planning.survey import Survey
@@ -109,7 +111,12 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
     catalog = _catalog(settings)
     source_of = local_source(options.manifest, allow_private_hosts=settings.allow_private_hosts)
     with source_of as source, _existing_ledger(settings) as ledger:
-        shape = ReadOptions(delimiter=options.delimiter or None, encoding=options.encoding or None)
+        shape = ReadOptions(
+            delimiter=options.delimiter or None,
+            encoding=options.encoding or None,
+            header_row=options.header_row,
+            names=_named_columns(options),
+        )
         manifest = open_manifest(source.path, name=source.name, options=shape)
         batch = ledger.batches.find(name) if ledger else None
         dest, path = _bound(options, settings, batch)
@@ -208,7 +215,7 @@ def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str,
         prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
         prompt=options.prompt or None,
         mapping=_mapping(options.map or []),
-        skip_empty=options.skip_empty or None,
+        skip_empty=clean_name(options.skip_empty) or None,
         model=options.model or None,
         ratio=options.ratio or None,
         resolution=options.resolution or None,
@@ -218,6 +225,15 @@ def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str,
         limit=options.limit,
         has_addresses=not dest or "://" in dest or bool(settings.storage.public_url),
     )
+
+
+def _named_columns(options: RunOptions) -> frozenset[str]:
+    """The columns that the options name. Without a template or another name for it, that is `prompt` too."""
+    mapping = _mapping(options.map or [])
+    texts = [options.prompt, options.path, *(own for own in mapping.values() if "{" in own)]
+    named = {*field_names(*texts), *(own for own in mapping.values() if "{" not in own), options.skip_empty}
+    needed = {"prompt"} if not options.prompt and "prompt" not in mapping else set()
+    return frozenset((named | needed) - {"", "key", "batch", "index", "ext"} | (named & set(mapping.values())))
 
 
 def _look_at_references(intake: Intake, settings: Settings, options: RunOptions) -> dict[int, str]:
@@ -243,7 +259,8 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise BadInput([f'--map: "{pair}": expected KNOWN=COLUMN, such as key=Handle' for pair in wrong])
-    return dict(pair.split("=", 1) for pair in pairs)
+    halves = (pair.partition("=") for pair in pairs)
+    return {known.strip(): own if "{" in own else clean_name(own) for known, _, own in halves}
 
 
 def _n(text: str) -> int | None:

@@ -91,7 +91,8 @@ def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Templat
         hints = [hint for hint in column_hints(manifest, {}) if '"prompt"' in hint]
         yield ". ".join(
             [
-                f'{manifest.name}, line 1: no column "prompt". Columns: {_listed(manifest.columns)}',
+                f'{_header(manifest)}: no column "prompt". Columns: {_listed(manifest.columns)}',
+                *_lower_header(manifest),
                 *hints,
                 'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
             ]
@@ -114,10 +115,33 @@ def skip_problems(manifest: Manifest, column: str | None) -> Iterator[str]:
         yield f"--skip-empty {column}: {_no_column(manifest, column)}"
 
 
+def repeated_problems(manifest: Manifest, used: Iterable[str]) -> Iterator[str]:
+    """Names of several columns, where one of them is used."""
+    for name in dict.fromkeys(used):
+        if others := manifest.repeated.get(name):
+            first, *more = others
+            also = ", ".join(shown(each) for each in more)
+            yield (
+                f"{_header(manifest)}: {len(others)} columns are named {shown(first)}, so nobody knows which is meant. "
+                f"Rename all but one, or take another of them: {also} here."
+            )
+
+
 def _no_column(manifest: Manifest, name: str) -> str:
     near = near_misses(name, (*manifest.columns, *manifest.dotted_names()))
     meant = f" Perhaps {' or '.join(shown(each) for each in near)}?" if near else ""
-    return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}."
+    lower = "".join(f" {each}." for each in _lower_header(manifest))
+    return f"the manifest has no column {shown(name)}.{meant} Columns: {_listed(manifest.columns)}.{lower}"
+
+
+def _header(manifest: Manifest) -> str:
+    return f"{manifest.name}, line {manifest.header_line}"
+
+
+def _lower_header(manifest: Manifest) -> list[str]:
+    """Where the first row holds so little that it may be a title."""
+    lower, line = manifest.lower_header, manifest.header_line
+    return [f"Line {lower} looks more like a header than line {line}: --header-row {lower}"] if lower else []
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -15,9 +15,10 @@ import orjson
 
 from jobs.errors import BadInput
 from jobs.manifest.json_text import JsonText
+from jobs.manifest.names import clean_name
 from jobs.manifest.openai_rows import is_openai_line, openai_row
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, WHOLE_ROW, Cell, RawRow, as_text
-from jobs.manifest.text import CELL_LIMIT, LongLine, TextFile, too_long
+from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, TextFile, bounded_lines
 
 #: An object with one of these names is a row, and wraps none.
 _ROW_NAMES = frozenset({*KNOWN_COLUMNS, "custom_id"})
@@ -79,23 +80,25 @@ def json_rows(file: TextFile, shape: JsonShape) -> Iterator[RawRow]:
 
 
 def _json_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
-    own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
+    own: dict[str, object] = {}
+    for raw, value in values.items():
+        name = clean_name(raw)
+        if not name.startswith(OWN_PREFIX):
+            own[raw if name in own else name] = value
     cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
     return RawRow(position, line, cells, cells, typed=own)
 
 
 def _lines(file: TextFile) -> Iterator[tuple[int, object]]:
-    line = 0
     with file.open() as text:
-        try:
-            for line, content in enumerate(text, 1):
-                if content.strip():
-                    yield line, _bounded(_parsed(content), len(content), file.name, line)
-        except LongLine:
-            raise too_long(file.name, line + 1) from None
+        for line, content in enumerate(bounded_lines(text), 1):
+            if content.strip():
+                yield line, _bounded(_parsed(content), len(content))
 
 
 def _parsed(content: str) -> object:
+    if len(content) >= LINE_LIMIT:
+        return _Broken(TOO_LONG)
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -103,7 +106,7 @@ def _parsed(content: str) -> object:
 
 
 def _values(file: TextFile, shape: JsonShape) -> Iterator[tuple[int, object]]:
-    with file.open(any_length=True) as text:
+    with file.open() as text:
         json = JsonText(text, file.name)
         for line, value, length in _sequence(json) if shape.layout is Layout.SEQUENCE else _lists(json, shape.inside):
             try:
@@ -111,7 +114,7 @@ def _values(file: TextFile, shape: JsonShape) -> Iterator[tuple[int, object]]:
             except TypeError:  # half a surrogate pair, which no text can hold
                 yield line, _Broken("broken JSON: a \\ud… that stands for half a character")
                 continue
-            yield line, _bounded(value, length, file.name, line)
+            yield line, _bounded(value, length)
 
 
 def _sequence(json: JsonText) -> Iterator[tuple[int, object, int]]:
@@ -138,11 +141,11 @@ def _listed(json: JsonText, inside: tuple[str, ...]) -> Iterator[tuple[int, obje
             json.skip()
 
 
-def _bounded(value: object, length: int, name: str, line: int) -> object:
-    """The value; `BadInput` for a cell that is too long."""
+def _bounded(value: object, length: int) -> object:
+    """The value, unless a cell of it is too long."""
     cells = value.values() if length > CELL_LIMIT and isinstance(value, dict) else ()
     if any(len(as_text(each)) > CELL_LIMIT for each in cells):
-        raise too_long(name, line)
+        return _Broken(TOO_LONG)
     return value
 
 
@@ -154,7 +157,7 @@ def json_shape(file: TextFile, *, is_lines: bool = False) -> JsonShape:
 
     `is_lines`: the file's name says that it has an object a line.
     """
-    with file.open(any_length=True) as text:
+    with file.open() as text:
         json = JsonText(text, file.name)
         start = json.peek()
         if start == "[":
@@ -167,7 +170,7 @@ def json_shape(file: TextFile, *, is_lines: bool = False) -> JsonShape:
 
 def _object_shape(file: TextFile) -> JsonShape:
     """Of a file that begins with an object."""
-    with file.open(any_length=True) as text:
+    with file.open() as text:
         json = JsonText(text, file.name)
         if json.peek() != "{":
             raise BadInput(f"{file.name} has no rows: JSON is read as a list of objects, or as an object a line.")
@@ -188,7 +191,7 @@ def _object_shape(file: TextFile) -> JsonShape:
             )
         inside, head = next(iter(found.items()))
         return _list_shape(head, file.name, inside)
-    with file.open(any_length=True) as text:
+    with file.open() as text:
         first = JsonText(text, file.name).value()
     if is_alone and isinstance(first, dict) and all(isinstance(each, dict) and "0" in each for each in first.values()):
         raise BadInput(

@@ -4,26 +4,29 @@
     for raw in manifest.rows():     # again and again: each call is a new pass over the file
         raw.line, raw.cells["Title"]
 
-What is wrong with the file as a whole (bad UTF-8, an unclosed quote, broken JSON) is a `BadInput` that names the line;
-what is wrong with one row only (too many cells) is the row's `fault`, for the planner to report.
+What is wrong with the file as a whole (bytes that are no text) is a `BadInput` that names the line; what is wrong with
+one row only (too many cells, an unclosed quote, broken JSON) is the row's `fault`, for the planner to report. Rows in
+which nothing stands are left out, and counted.
 """
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from jobs.errors import BadInput
-from jobs.manifest.csv_rows import csv_rows, header
+from jobs.manifest.csv_layout import find_layout
+from jobs.manifest.csv_rows import csv_rows
+from jobs.manifest.encodings import encoding_of
 from jobs.manifest.json_rows import json_rows, json_shape
+from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, dotted_names, reach
-from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, RawRow
+from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
 
 #: Rows of JSON that are looked through for column names when the file is opened.
@@ -31,7 +34,6 @@ SCANNED_ROWS = 1_000
 #: Different column names of one JSON file: beyond it the names are data.
 COLUMN_LIMIT = 2_000
 
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_LIST = re.compile(r"\[\s*[\[{\"\]]")
 _NOT_TEXT = {
@@ -45,7 +47,9 @@ class ReadOptions:
     """How to read the file, where the file itself does not tell."""
 
     delimiter: str | None = None  # one character, or "tab"; None: found from the header
-    encoding: str | None = None  # None: UTF-8
+    encoding: str | None = None  # None: UTF-8, or as a byte order mark says
+    header_row: int | None = None  # the header's line, from 1; None: found
+    names: frozenset[str] = frozenset()  # columns that the user names, by which delimiter and header are found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +63,24 @@ class Manifest:
     delimiter: str = ""  # of a CSV
     _read: Callable[[], Iterator[RawRow]]  # one pass over the file, from its beginning
     _columns: dict[str, None]
+    _order: tuple[str, ...] = ()  # of a CSV: its own columns, those without a name included
+    header_line: int = 1
+    lower_header: int | None = None  # a line that looks more like the header, where the first row may be a title
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> the columns that share it
+    _passed: Counter[str] = field(default_factory=Counter)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The row's own columns, in order. Of JSON: those seen so far, all of them after one whole pass."""
-        return tuple(self._columns)
+        """The row's own columns, in order.
+
+        Of JSON, and of columns without a name: those seen so far to hold something, all of them after one whole pass.
+        """
+        return tuple(name for name in self._order if name in self._columns) or tuple(self._columns)
+
+    @property
+    def empty_rows(self) -> int:
+        """Rows in which nothing stands, so far in the newest pass."""
+        return self._passed["empty"]
 
     @property
     def is_sparse(self) -> bool:
@@ -72,8 +89,10 @@ class Manifest:
 
     def has(self, name: str) -> bool:
         """Whether a column has this name, or a dotted name leads to something in the first rows."""
-        if name in self._columns or "." not in name:
-            return name in self._columns
+        if name in self._columns or name in self._order:
+            return True
+        if "." not in name:
+            return False
         return any(reach(raw.carried, name) is not MISSING for raw in itertools.islice(self._read(), SCANNED_ROWS))
 
     def dotted_names(self) -> tuple[str, ...]:
@@ -84,11 +103,17 @@ class Manifest:
 
     def rows(self) -> Iterator[RawRow]:
         """One pass over the file; memory does not grow with it."""
-        return self._growing() if self.is_sparse else self._read()
-
-    def _growing(self) -> Iterator[RawRow]:
+        self._passed.clear()
+        is_growing = self.is_sparse or len(self._columns) < len(self._order)
         for row in self._read():
-            if not row.cells.keys() <= self._columns.keys():
+            for text in row.cells.values():
+                if text and not text.isspace():
+                    break
+            else:
+                if row.fault is None and not row.wrong:
+                    self._passed["empty"] += 1
+                    continue
+            if is_growing and not row.cells.keys() <= self._columns.keys():
                 self._add_columns(row)
             yield row
 
@@ -101,8 +126,8 @@ class Manifest:
 def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
     """Looks at the file's beginning: format, encoding, delimiter, columns."""
     _check_file(path, name)
-    file = TextFile(path=path, name=name, encoding=_encoding(options.encoding))
-    return _json_manifest(file) if _is_json(file) else _csv_manifest(file, options.delimiter)
+    file = TextFile(path=path, name=name, encoding=encoding_of(path, name, options.encoding))
+    return _json_manifest(file) if _is_json(file) else _csv_manifest(file, options)
 
 
 def _check_file(path: Path, name: str) -> None:
@@ -122,20 +147,11 @@ def _check_file(path: Path, name: str) -> None:
             raise BadInput(f"{name} {what}.")
 
 
-def _encoding(asked: str | None) -> str:
-    try:
-        name = codecs.lookup(asked or "utf-8").name
-        "".encode(name)  # refuses what is a codec and no text, such as base64
-    except (LookupError, UnicodeError):  # Python's own "undefined" refuses everything
-        raise BadInput(f'--encoding "{asked}" is not known; for example utf-8, cp1252, utf-16.') from None
-    return "utf-8-sig" if name == "utf-8" else name
-
-
 def _is_json(file: TextFile) -> bool:
     if file.name.lower().removesuffix(".gz").endswith((*_JSON_LINES, ".json")):
         return True
     with file.open() as text:
-        start = text.read(4096).lstrip()
+        start = text.read(4096).lstrip("\ufeff \t\r\n")
     if not start:
         raise BadInput(f"{file.name} is empty; the first line of a CSV names its columns.")
     return start.startswith("{") or _JSON_LIST.match(start) is not None
@@ -157,39 +173,35 @@ def _json_manifest(file: TextFile) -> Manifest:
 
 
 def _looks(shape: str, file: TextFile) -> str:
-    return f"{shape}, {'UTF-8' if file.encoding == 'utf-8-sig' else file.encoding}"
+    return f"{shape}, {file.encoding}"
 
 
-def _csv_manifest(file: TextFile, asked: str | None) -> Manifest:
-    delimiter = delimiter_of(asked) if asked else max(_DELIMITERS, key=lambda each: _score(file, each))
-    names = header(file, delimiter)
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        shown = ", ".join(f'"{name}"' for name in repeated)
-        raise BadInput(f"{file.name}, line 1: column {shown} is named more than once; each needs its own name.")
+def _csv_manifest(file: TextFile, options: ReadOptions) -> Manifest:
+    layout = find_layout(
+        file,
+        delimiter=delimiter_of(options.delimiter) if options.delimiter else None,
+        header_row=options.header_row,
+        wanted=frozenset(map(clean_name, options.names)),
+    )
     return Manifest(
         path=file.path,
         name=file.name,
         format="csv",
-        looks=_looks(_DELIMITERS.get(delimiter, delimiter), file),
-        delimiter=delimiter,
-        _read=partial(csv_rows, file, delimiter),
-        _columns=dict.fromkeys(name for name in names if not name.startswith(OWN_PREFIX)),
+        looks=_looks(str(layout), file),
+        delimiter=layout.delimiter,
+        header_line=layout.line,
+        lower_header=layout.perhaps,
+        repeated=layout.header.repeated,
+        _read=partial(csv_rows, file, layout),
+        _columns=dict.fromkeys(layout.header.own),
+        _order=tuple(name for name in layout.header.names if not name.startswith(OWN_PREFIX)),
     )
 
 
 def delimiter_of(asked: str) -> str:
     """The character that `--delimiter` means."""
-    delimiter = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(asked, asked)
+    words = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    delimiter = words.get(asked, asked)
     if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
         raise BadInput(f'--delimiter "{asked}" is not possible; it is one character, such as , ; | or the word tab.')
     return delimiter
-
-
-def _score(file: TextFile, delimiter: str) -> tuple[int, int]:
-    """The delimiter that shows more known columns, then more columns at all."""
-    try:
-        names = header(file, delimiter)
-    except BadInput:  # with this one the header is no CSV
-        return -1, 0
-    return sum(name in KNOWN_COLUMNS for name in names), len(names)

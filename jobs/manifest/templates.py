@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jobs.errors import BadInput
+from jobs.manifest.names import clean_name
 
 #: Literal text, a doubled brace, or a field with its default.
 _TOKEN = re.compile(r"(?P<text>[^{}]+)|(?P<brace>\{\{|\}\})|\{(?P<name>[^{}|]+)(?P<bar>\|(?P<default>[^{}]*))?\}")
@@ -50,6 +51,11 @@ def parse(source: str, option: str) -> Template:
     return Template(source=source, parts=tuple(_parts(source, option)))
 
 
+def field_names(*sources: str) -> frozenset[str]:
+    """The fields of all these templates, those with a mistake included."""
+    return frozenset(token["name"] for source in sources for token in _TOKEN.finditer(source) if token["name"])
+
+
 def _parts(source: str, option: str) -> Iterator[str | Field]:
     position = 0
     while position < len(source):
@@ -65,7 +71,7 @@ def _parts(source: str, option: str) -> Iterator[str | Field]:
 
 def _part(token: re.Match[str]) -> str | Field:
     if token["name"] is not None:
-        return Field(name=token["name"], default=token["default"] if token["bar"] else None)
+        return Field(name=clean_name(token["name"]), default=token["default"] if token["bar"] else None)
     return token["text"] or token["brace"][0]
 
 

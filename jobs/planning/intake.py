@@ -323,6 +323,7 @@ class _Count:
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],
             digest=self.digest,
+            empty=manifest.empty_rows,
             files=counts["files"],
             twins=twins,
             again=again,

@@ -24,6 +24,7 @@ from jobs.manifest.columns import (
     mapping_problems,
     own_columns,
     prompt_problems,
+    repeated_problems,
     skip_problems,
 )
 from jobs.manifest.nested import reaching
@@ -144,6 +145,7 @@ def prepare(
         *prompt_problems(manifest, owns, prompt),
         *field_problems(manifest, "--path", path.template, ("key",)),
         *skip_problems(manifest, options.skip_empty),
+        *repeated_problems(manifest, _used(options, owns, prompt, path)),
         *_option_problems(options),
     ]
     if problems:
@@ -160,6 +162,13 @@ def prepare(
         has_own_columns=manifest.format != "openai-jsonl",
         columns=frozenset(manifest.columns),
     )
+
+
+def _used(options: PlanOptions, owns: Mapping[str, str], prompt: Template | None, path: PathTemplate) -> list[str]:
+    """The manifest's columns that decide anything."""
+    known = (own for name, own in owns.items() if name != "prompt" or prompt is None)
+    fields = (*(prompt.fields if prompt else ()), *path.template.fields)
+    return [*known, *(each.name for each in fields if each.name != "key"), options.skip_empty or ""]
 
 
 def _option_problems(options: PlanOptions) -> Iterator[str]:

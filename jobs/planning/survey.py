@@ -111,6 +111,7 @@ class Survey:
     files: int  # rows made from local files
     twins: DuplicateRows  # keys and paths that are there twice
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
+    empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
         default_factory=Overlap
     )  # what would be paid again, and what is not in the manifest any more

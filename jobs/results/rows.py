@@ -19,6 +19,7 @@ from urllib.parse import quote
 from jobs.errors import BadInput
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.ledger.reports.values import Result, StoredImage
+from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, reach
 from jobs.states import ImageState, JobState
 
@@ -299,7 +300,7 @@ def _apply(term: str, picked: dict[str, Column], shown: Mapping[str, Type], know
         for name in _matching(term[1:], picked):
             del picked[name]
     elif "=" in term:
-        name, _, source = (part.strip() for part in term.partition("="))
+        name, _, source = (part if part in known else clean_name(part) for part in term.partition("="))
         is_dotted = _leads_into(source, known)
         source = source if source in known or is_dotted else _matching(source, known)[0]
         mine = name if known.get(name) is Type.OWN and name != source else None
@@ -316,7 +317,10 @@ def _leads_into(name: str, known: Mapping[str, Type]) -> bool:
 
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:
     names = list(names)
-    matching = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    clean = clean_name(pattern)
+    matching = [
+        name for name in names if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(clean_name(name), clean)
+    ]
     if not matching:
         raise BadInput(f"--columns: no column {pattern!r}. {near(pattern, names)}")
     return matching

@@ -70,3 +70,17 @@ def test_no_line_of_a_screen_ends_with_spaces(folder):
     for words in screens:
         lines = call(*words.split()).stdout.splitlines()
         assert [line for line in lines if line != line.rstrip() or "\t" in line] == [], words
+
+
+def test_a_plan_says_how_the_file_is_read_and_how_many_empty_rows_it_has():
+    Path("m.csv").write_text('"PRICE LIST";;\n;;\nCODE;;NAME\n001;;oak table\n;;\n;;\n')
+    options = ["m.csv", "--map", "key= CODE", "--prompt", "Photo of {NAME }"]
+
+    said, told = call("plan", *options).stdout, document("plan", *options)
+    named = document("plan", *options, "--header-row", "3")
+
+    assert (
+        "1 row: 1 new, 0 changed, 0 done, 0 bad; 2 empty rows left out      semicolon, header on line 3, UTF-8" in said
+    )
+    assert (told["rows"]["all"], told["rows"]["empty"]) == (1, 2)
+    assert told["read_as"] == named["read_as"] == "semicolon, header on line 3, UTF-8"

@@ -108,7 +108,7 @@ def test_a_known_column_can_be_taken_from_another_or_switched_off(tmp_path):
 
 
 def test_rows_left_out_on_the_users_word_need_nothing_else(tmp_path):
-    (planned,) = plan(tmp_path, table({"key": "", "prompt": "", "Title": " "}), skip_empty="Title")
+    (planned,) = plan(tmp_path, table({"key": "", "prompt": "", "Title": " ", "Price": "9"}), skip_empty="Title")
 
     assert (planned.row.state, planned.row.error_code, planned.row.request) == (JobState.SKIPPED, "empty_column", None)
 
@@ -306,3 +306,52 @@ def test_a_shared_hash_alone_makes_no_twin(tmp_path):
     assert (
         str(judged[2].problems[0]) == 'line 4, key a, column key: "a". line 2 has the same key; each row needs its own'
     )
+
+
+# -- columns that nobody can name ----------------------------------------------------------------------------------
+
+
+def test_columns_that_share_a_name_matter_only_where_they_are_used(tmp_path):
+    text = "key,prompt,Tag,Tag,size,size\na,A lamp,x,y,XL,L\n"
+
+    (planned,) = plan(tmp_path, text, mapping={"size": ""})
+
+    assert orjson.loads(planned.row.carried) == {
+        "key": "a", "prompt": "A lamp", "Tag": "x", "Tag_2": "y", "size": "XL", "size_2": "L",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mapping": {"size": "Tag"}}, {"mapping": {"size": ""}, "path": "{Tag}/{index}.{ext}"},
+     {"mapping": {"size": ""}, "prompt": "Photo of {Tag}"}, {"mapping": {"size": ""}, "skip_empty": "Tag"}],
+)  # fmt: skip
+def test_a_column_that_is_used_has_a_name_of_its_own(tmp_path, options):
+    text = "key,prompt,Tag,Tag,size,size\na,A lamp,x,y,1x1,2x2\n"
+
+    told = refused(tmp_path, text, **options)
+
+    name = "Tag" if options.get("mapping", {"size": ""}).get("size", "") == "Tag" or len(options) > 1 else "size"
+    assert f'line 1: 2 columns are named "{name}"' in told
+    assert f'"{name}_2" here' in told
+
+
+def test_the_second_column_of_a_name_can_be_taken(tmp_path):
+    (planned,) = plan(tmp_path, "key,Tag,Tag\na,x,A lamp\n", mapping={"prompt": "Tag_2"})
+
+    assert planned.row.request.prompt == "A lamp"
+
+
+def test_what_nobody_sees_of_a_name_does_not_matter_in_a_template(tmp_path):
+    (planned,) = plan(
+        tmp_path, "key,Image\u00a0Alt\na,oak\n", prompt="Photo of { Image Alt }", path="{key }/{index}.{ext}"
+    )
+
+    assert planned.row.request.prompt == "Photo of oak"
+
+
+def test_a_title_above_the_header_is_told_with_the_line_of_the_header(tmp_path):
+    text = "PRICE LIST;;;\n;;;\nCODE;NAME;SIZE;PRICE\n1;oak;XL;9\n"
+
+    assert "Line 3 looks more like a header than line 1: --header-row 3" in refused(tmp_path, text)
+    assert "--header-row 3" in refused(tmp_path, text, mapping={"key": "Code"}, prompt="{Name}")

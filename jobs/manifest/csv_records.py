@@ -1,0 +1,196 @@
+"""The records of a CSV, one at a time; one that breaks costs one row, whatever follows it.
+
+The file is read strictly, so that a stray quote is noticed where a lenient reader would swallow rows. When a record
+breaks, its first physical line alone is read in another way or given up, and strict reading goes on with the line after
+it. A record that is whole and fits the header is believed; only between tabs, which nobody writes inside quotes, lines
+that could each be a row are rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
+
+#: The line that a record begins on, its cells, and why it can be no row.
+Record = tuple[int, list[str], str | None]
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+#: Characters of a line that is given up that are kept, to name it by.
+_KEPT = 2_000
+
+
+class RecordReader:
+    """Iterates over records. Blank lines are left out.
+
+    `width`: cells of the header, None while it is being looked for; `least`: of these, those that each row has; `skip`:
+    physical lines above the first record.
+    """
+
+    def __init__(
+        self, text: IO[str], delimiter: str, width: int | None = None, least: int = 0, *, skip: int = 0
+    ) -> None:
+        csv.field_size_limit(CELL_LIMIT)
+        self._delimiter = delimiter
+        self._width = width
+        self._least = least
+        self._text = text
+        self._skip = skip
+        self._taken: list[str] = []  # physical lines of the present record
+        self._again: deque[str] = deque()  # lines of a record that broke, to be read as records of their own
+
+    def __iter__(self) -> Iterator[Record]:
+        line = 1 + sum(1 for _ in itertools.islice(bounded_lines(self._text), self._skip))
+        taken, width = self._taken, self._width
+        is_tabbed = self._delimiter == "\t"
+        reader = self._strict()
+        while True:
+            taken.clear()
+            fault = None
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                values, fault = self._broken(line, error)
+                reader = self._strict()
+            else:
+                if width is not None and values and (len(values) != width or (len(taken) > 1 and is_tabbed)):
+                    values, fault = self._misfit(line, values)
+                    reader = self._strict() if self._again else reader
+            if values:
+                yield line, values, fault
+            line += len(taken)
+
+    def _strict(self) -> Iterator[list[str]]:
+        return csv.reader(self._source(), delimiter=self._delimiter, strict=True)
+
+    def _source(self) -> Iterator[str]:
+        again, take, readline = self._again, self._taken.append, self._text.readline
+        while again:
+            take(again[0])
+            yield again.popleft()
+        while line := readline(LINE_LIMIT):
+            if len(line) == LINE_LIMIT:
+                leave_line(self._text, line)
+            take(line)
+            yield line
+
+    def _fitting(self, values: list[str]) -> list[str] | None:
+        """The cells, as many as the header's: empty ones beyond it go, those of nameless columns may be missing."""
+        width = self._width
+        if width is None:
+            return values
+        if len(values) < self._least or any(map(str.strip, values[width:])):
+            return None
+        return values[:width] + [""] * (width - len(values))
+
+    def _misfit(self, line: int, values: list[str]) -> tuple[list[str], str | None]:
+        """A record that is whole, with more or fewer cells than the header; or of several lines, with tabs."""
+        taken = self._taken
+        fitting = self._fitting(values)
+        if fitting is not None and not (self._delimiter == "\t" and len(taken) > 1 and all(map(self._is_row, taken))):
+            return fitting, None
+        if not any(map(str.strip, values)):
+            return values, None
+        fault = f"{len(values)} cells where the header has {self._width}"
+        if len(taken) > 1 and all(map(self._is_row, taken)):
+            fault = f'a quote (") that opens here closes on line {line + len(taken) - 1}, which makes {fault}. {_TWICE}'
+            return self._first_line(fault, is_open=True)
+        if len(taken) == 1 and (escaped := self._escaped(taken[0])) is not None:
+            return escaped, None
+        is_more = len(values) > (self._width or 0)
+        return values, f"{fault}{'; a cell that holds the delimiter must stand in quotes' if is_more else ''}"
+
+    def _is_row(self, line: str) -> bool:
+        """Whether a physical line could be a row of its own."""
+        return any(self._fitting(cells) is not None for cells in (self._literal(line), self._lenient(line)))
+
+    def _broken(self, line: int, error: csv.Error) -> tuple[list[str], str | None]:
+        """A record that ends at a quote, at the file's end, or where a cell is too long."""
+        why = str(error)
+        is_open = len(self._taken) > 1 or "unexpected end" in why
+        fault = TOO_LONG if "field larger" in why else self._quote_problem(line)
+        return self._first_line(fault, is_open=is_open)
+
+    def _quote_problem(self, line: int) -> str:
+        """Names the line where the quote opens, which may be far above the one that breaks."""
+        opened, closed = _last_quote(self._taken, self._delimiter)
+        where = "here" if not opened else f"on line {line + opened}"
+        if closed is None:
+            return f'a quote (") that opens {where} is never closed. {_TWICE}'
+        ends = "" if closed == opened else f" on line {line + closed}"
+        return f'the quote (") that opens {where} closes{ends} in the middle of a cell. {_TWICE}'
+
+    # -- one line alone -------------------------------------------------------------------------------------------
+
+    def _first_line(self, fault: str, *, is_open: bool) -> tuple[list[str], str | None]:
+        """Gives the other lines back. `is_open`: a quote that opens on the first line does not close on it."""
+        first, *rest = self._taken
+        del self._taken[1:]
+        self._again.extendleft(reversed(rest))
+        after = rest[0] if rest else None
+        values = self._otherwise(first, after, is_open=is_open) if len(first) <= CELL_LIMIT else None
+        return (self._lenient(first[:_KEPT]) or [""], fault) if values is None else (values, None)
+
+    def _otherwise(self, first: str, after: str | None, *, is_open: bool) -> list[str] | None:
+        """The line read in another way, if it then fits the header.
+
+        Files with tabs often know no quotes. A line that a quoted cell of several lines begins on looks the same, and
+        is told by the line after it. Elsewhere a quote that stays open may hold anything, and is not guessed at.
+        """
+        if self._delimiter == "\t":
+            literal = self._fitting(self._literal(first))
+            is_alone = not is_open or after is None or self._fitting(self._literal(after)) is not None
+            if literal is not None and is_alone:
+                return literal
+        if (escaped := self._escaped(first)) is not None:
+            return escaped
+        if is_open:
+            return self._literal(first) if self._width is None else None
+        return self._fitting(self._lenient(first))
+
+    def _literal(self, line: str) -> list[str]:
+        return line.rstrip("\r\n").split(self._delimiter)
+
+    def _lenient(self, line: str) -> list[str]:
+        """As spreadsheets and pandas take it."""
+        return next(csv.reader([line.rstrip("\r\n")[:CELL_LIMIT]], delimiter=self._delimiter), [])
+
+    def _escaped(self, line: str) -> list[str] | None:
+        r"""As databases export it: a quote inside quotes is \"."""
+        if '\\"' not in line:
+            return None
+        try:
+            cells = next(csv.reader([line], delimiter=self._delimiter, escapechar="\\", strict=True))
+        except csv.Error:
+            return None
+        return self._fitting(cells)
+
+
+_TWICE = 'Inside quotes a quote is written twice ("").'
+
+
+def _last_quote(lines: Sequence[str], delimiter: str) -> tuple[int, int | None]:
+    """The lines, from 0, where the last quoted cell opens and where it closes (None: never), up to where it breaks."""
+    opened: int = 0
+    closed: int | None = None
+    inside, fresh = False, True  # fresh: at a cell's beginning
+    for number, text in enumerate(lines):
+        for char in text:
+            if inside:
+                if char == '"':
+                    inside, closed = False, number
+            elif char == '"' and (fresh or closed is not None):
+                inside, opened, closed = True, (number if fresh else opened), None
+            elif char == delimiter or char in "\r\n":
+                fresh, closed = True, None
+                continue
+            elif closed is not None:
+                return opened, closed
+            fresh = False
+    return opened, closed
