@@ -140,12 +140,13 @@ def prepare(
     owns = own_columns(manifest, options.mapping)
     prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
     path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
+    key = key_template(manifest, options.mapping)
     problems = [
         *mapping_problems(manifest, options.mapping),
         *prompt_problems(manifest, owns, prompt),
         *field_problems(manifest, "--path", path.template, ("key",)),
         *skip_problems(manifest, options.skip_empty),
-        *repeated_problems(manifest, _used(options, owns, prompt, path)),
+        *repeated_problems(manifest, _used(options, owns, [prompt, path.template, key])),
         *_option_problems(options),
     ]
     if problems:
@@ -158,17 +159,18 @@ def prepare(
         prompt=prompt,
         path=path,
         references=files,
-        key=key_template(manifest, options.mapping),
+        key=key,
         has_own_columns=manifest.format != "openai-jsonl",
         columns=frozenset(manifest.columns),
     )
 
 
-def _used(options: PlanOptions, owns: Mapping[str, str], prompt: Template | None, path: PathTemplate) -> list[str]:
+def _used(options: PlanOptions, owns: Mapping[str, str], templates: Sequence[Template | None]) -> list[str]:
     """The manifest's columns that decide anything."""
-    known = (own for name, own in owns.items() if name != "prompt" or prompt is None)
-    fields = (*(prompt.fields if prompt else ()), *path.template.fields)
-    return [*known, *(each.name for each in fields if each.name != "key"), options.skip_empty or ""]
+    prompt, _, key = templates
+    known = [own for name, own in owns.items() if not (name == "prompt" and prompt) and not (name == "key" and key)]
+    fields = [each.name for template in templates if template for each in template.fields if each.name != "key"]
+    return [*known, *fields, options.skip_empty or ""]
 
 
 def _option_problems(options: PlanOptions) -> Iterator[str]:
