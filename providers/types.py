@@ -278,6 +278,12 @@ class Dialect(Protocol):
     def read_poll(self, response: Response) -> PollOutcome:
         """Reads the answer to a poll."""
 
+    def task_of(self, response: Response) -> str | None:
+        """The id of the task that a poll's answer is about; None where it names none.
+
+        An answer about another task than was asked about is not believed (`answers.about`).
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManyTold:

@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import structlog
 
+from providers.registry import PROVIDERS, key_variable
 from sandbox import cluster, servers
 from tests.support.bucket import Bucket
 from tests.support.sandbox_process import Sandbox
@@ -187,5 +188,6 @@ def _is_here(host: str) -> bool:
 
 
 def _names_of_settings() -> list[str]:
-    mine = ("LIGHTFAST_", "AWS_", "MAXAPI_", "APIMASTER_", "PORT")
+    providers = (key_variable(provider).removesuffix("API_KEY") for provider in PROVIDERS)
+    mine = ("LIGHTFAST_", "AWS_", "PORT", *providers)
     return [name for name in os.environ if name.startswith(mine)]

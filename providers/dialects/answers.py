@@ -1,4 +1,4 @@
-"""The outcomes that all dialects make alike; which code asks for what is each dialect's own table."""
+"""The outcomes that all dialects make alike. What a status means stands here; a dialect says only where it differs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from providers.dialects.reading import (
     PARAMETER_WORDS,
     POLICY_WORDS,
     Json,
-    first,
     mapping,
     raw_of,
-    read_json,
     retry_after,
-    task_id,
     text,
     words,
 )
 from providers.types import (
     Ambiguous,
+    Dialect,
     Empty,
     Failed,
     Kind,
@@ -43,7 +41,19 @@ INVALID: Final[Meaning] = (Kind.PERMANENT, "invalid_parameters")
 NO_BALANCE: Final[Meaning] = (Kind.ACCOUNT, "no_balance")
 BAD_KEY: Final[Meaning] = (Kind.ACCOUNT, "bad_key")
 FORBIDDEN: Final[Meaning] = (Kind.ACCOUNT, "no_permission")
+NO_MODEL: Final[Meaning] = (Kind.PERMANENT, "model_not_found")
 THROTTLED: Final[Meaning] = (Kind.THROTTLED, "rate_limited")
+#: What a refusing HTTP status means where a provider's page says nothing else, or does not name it: a key or a balance
+#: is the account's matter, and its rows wait. Every other 4xx is the request's own fault (`INVALID`).
+STATUSES: Final[Mapping[int, Meaning]] = {
+    401: BAD_KEY,
+    402: NO_BALANCE,
+    403: FORBIDDEN,
+    404: NO_MODEL,
+    429: THROTTLED,
+}
+#: A dialect that differs nowhere.
+NOWHERE: Final[Mapping[int, Meaning]] = {}
 #: A redirect is a wrong base URL: every row would meet it, so the account rests and no job fails.
 REDIRECTED: Final[Meaning] = (Kind.ACCOUNT, "redirected")
 
@@ -82,11 +92,11 @@ def refused(response: Response, meaning: Meaning, message: str) -> Refused:
     )
 
 
-def meaning_of(status: int, refusals: Mapping[int, Meaning]) -> Meaning:
-    """What a refusing status means; one that is in no table is the request's fault."""
+def meaning_of(status: int, own: Mapping[int, Meaning] = NOWHERE) -> Meaning:
+    """What a refusing status means. `own`: where this provider means something else than `STATUSES`."""
     if is_redirect(status):
         return REDIRECTED
-    return refusals.get(status, INVALID)
+    return own.get(status) or STATUSES.get(status, INVALID)
 
 
 def ambiguous(response: Response, code: str, message: str = "") -> Ambiguous:
@@ -106,9 +116,9 @@ def ambiguous_status(response: Response, message: str = "") -> Ambiguous:
 # -- polls ---------------------------------------------------------------------------------------------------------
 
 
-def unreadable(response: Response, refusals: Mapping[int, Meaning], status: int, message: str = "") -> Unreadable:
+def unreadable(response: Response, status: int, message: str = "", own: Mapping[int, Meaning] = NOWHERE) -> Unreadable:
     """A poll without a usable answer. It says nothing about the task; `status` may be the body's own code."""
-    kind, code = _poll_meaning(status, refusals)
+    kind, code = _poll_meaning(status, own)
     return Unreadable(
         code=code,
         message=message or _status_line(response),
@@ -118,32 +128,25 @@ def unreadable(response: Response, refusals: Mapping[int, Meaning], status: int,
     )
 
 
-def _poll_meaning(status: int, refusals: Mapping[int, Meaning]) -> Meaning:
-    kind, code = refusals.get(status, INVALID)
-    if kind in (Kind.ACCOUNT, Kind.THROTTLED):
-        return kind, code
+def _poll_meaning(status: int, own: Mapping[int, Meaning]) -> Meaning:
     if is_redirect(status):
         return Kind.TRANSIENT, "redirected"
+    kind, code = meaning_of(status, own)
+    if kind in (Kind.ACCOUNT, Kind.THROTTLED):
+        return kind, code
     return Kind.TRANSIENT, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "unreadable_answer"
 
 
-def about(asked: str, response: Response, outcome: PollOutcome) -> PollOutcome:
+def about(dialect: Dialect, asked: str, response: Response, outcome: PollOutcome) -> PollOutcome:
     """The outcome, unless the answer names another task than was asked about: then it says nothing of ours.
 
     A cache or a gateway that mixes answers up would put another row's picture under this row's key, or end a task that
     runs, whose slots would be bought again.
     """
-    named = _named(response) if isinstance(outcome, Succeeded | Failed | Empty) else None
+    named = dialect.task_of(response) if isinstance(outcome, Succeeded | Failed | Empty) else None
     if named is None or _is_same(named, asked):
         return outcome
     return Unreadable(code="another_task", message=f"the answer is about {named}", raw=raw_of(response))
-
-
-def _named(response: Response) -> str | None:
-    """The task an answer names, by the names that a submit's answer gives it."""
-    body = mapping(read_json(response.body))
-    places = (body, first(body.get("data")))
-    return task_id(*(place.get(word) for place in places for word in ("taskId", "task_id")))
 
 
 def _is_same(named: str, asked: str) -> bool:

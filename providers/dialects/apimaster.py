@@ -15,7 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from providers.dialects import answers
-from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
+from providers.dialects.answers import BAD_KEY, INVALID, MODERATED, NO_BALANCE, NO_MODEL, THROTTLED, Meaning
 from providers.dialects.reading import (
     Json,
     code_of,
@@ -46,15 +46,9 @@ from providers.types import (
     Succeeded,
 )
 
-#: HTTP status, or a body's `code`, of a refused submit.
-REFUSALS: Final[Mapping[int, Meaning]] = {
-    400: INVALID,
-    401: BAD_KEY,
-    402: NO_BALANCE,
-    403: FORBIDDEN,  # or balance: an account's matter either way
-    404: (Kind.PERMANENT, "model_not_found"),
-    429: THROTTLED,
-}
+#: A body's `code` that is a refusal, and means what the same HTTP status means. 403 may be balance, too: an account's
+#: matter either way.
+REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 429})
 #: `error.code` or `error.type`, where it says more than the status.
 ERRORS: Final[Mapping[str, Meaning]] = {
     "moderation_blocked": MODERATED,
@@ -63,7 +57,7 @@ ERRORS: Final[Mapping[str, Meaning]] = {
     "insufficient_user_quota": NO_BALANCE,
     "invalid_api_key": BAD_KEY,
     "rate_limit_exceeded": THROTTLED,
-    "model_not_found": (Kind.PERMANENT, "model_not_found"),
+    "model_not_found": NO_MODEL,
 }
 #: A 500 that says the request could not even be built: nothing was sent upstream.
 NOT_BUILT: Final = "build_request_failed"
@@ -126,6 +120,11 @@ class ApiMaster:
         """The state needs 2xx, and a `code` of 200 where there is one."""
         return _read_task(response, mapping(read_json(response.body)))
 
+    def task_of(self, response: Response) -> str | None:
+        """`task_id`; a plain `id` may be a number of the gateway's own."""
+        body = mapping(read_json(response.body))
+        return task_id(first(body.get("data")).get("task_id"), body.get("task_id"))
+
     def poll_many(self, task_ids: Sequence[str]) -> Call:
         """POST /v1/tasks/batch."""
         return Call(method="POST", path="/v1/tasks/batch", body=orjson.dumps({"task_ids": list(task_ids)}))
@@ -156,14 +155,14 @@ def _read_task(response: Response, body: Mapping[str, Json]) -> PollOutcome:
     state = text(task.get("status")).strip().lower()
     if isinstance(status, int) and status in (response.status, 200) and answers.is_success(response) and state:
         return _read_state(response, task, state)
-    return answers.unreadable(response, REFUSALS, status if isinstance(status, int) else 0, message)
+    return answers.unreadable(response, status if isinstance(status, int) else 0, message)
 
 
 def _read_no_batch(response: Response, body: Mapping[str, Json], status: int) -> ManyTold:
     """A refusal of the question itself, or trouble that may pass."""
     if status in NO_BATCH:
         return ManyTold(offered=False)
-    return ManyTold(trouble=answers.unreadable(response, REFUSALS, status, answers.error_words(response, body)))
+    return ManyTold(trouble=answers.unreadable(response, status, answers.error_words(response, body)))
 
 
 def _entries(body: Json, wanted: frozenset[str]) -> dict[str, Mapping[str, Json]]:
@@ -214,7 +213,7 @@ def _read_accepted(response: Response, body: Mapping[str, Json], found: str | No
 
 
 def _refusal(status: int, body: Mapping[str, Json], message: str) -> Meaning:
-    meaning = answers.meaning_of(status, REFUSALS)
+    meaning = answers.meaning_of(status)
     return answers.by_wording(meaning, answers.error_code(body.get("error")), message, ERRORS)
 
 

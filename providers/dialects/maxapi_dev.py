@@ -15,7 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from providers.dialects import answers
-from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
+from providers.dialects.answers import BAD_KEY, MODERATED, NO_BALANCE, NO_MODEL, THROTTLED, Meaning
 from providers.dialects.reading import (
     Json,
     first,
@@ -48,18 +48,11 @@ from providers.types import (
 GENERATIONS: Final = "/v1/images/generations"
 EDITS: Final = "/v1/images/edits"
 
-#: HTTP status of a refused submit. None is documented: OpenAI's meanings.
+#: Statuses of a submit that was refused for the moment. No status is documented: OpenAI's meanings.
 REFUSALS: Final[Mapping[int, Meaning]] = {
-    400: INVALID,
-    401: BAD_KEY,
-    402: NO_BALANCE,
-    403: FORBIDDEN,
-    404: (Kind.PERMANENT, "model_not_found"),
     409: (Kind.TRANSIENT, "conflict"),
-    422: INVALID,
     423: (Kind.TRANSIENT, "conflict"),
     425: (Kind.TRANSIENT, "conflict"),
-    429: THROTTLED,
 }
 #: OpenAI's `error.code` or `error.type`, where it says more than the status.
 ERRORS: Final[Mapping[str, Meaning]] = {
@@ -71,7 +64,7 @@ ERRORS: Final[Mapping[str, Meaning]] = {
     "billing_not_active": NO_BALANCE,
     "invalid_api_key": BAD_KEY,
     "rate_limit_exceeded": THROTTLED,
-    "model_not_found": (Kind.PERMANENT, "model_not_found"),
+    "model_not_found": NO_MODEL,
 }
 
 RUNNING: Final = frozenset({"queued", "pending", "submitted", "processing", "in_progress", "running"})
@@ -116,7 +109,12 @@ class MaxApiDev:
         state = _state(body)
         if answers.is_success(response) and (state or _finished(body)):
             return _read_state(response, body, state)
-        return answers.unreadable(response, REFUSALS, response.status, message)
+        return answers.unreadable(response, response.status, message)
+
+    def task_of(self, response: Response) -> str | None:
+        """`task_id`; a plain `id` may be the answer's own."""
+        body = mapping(read_json(response.body))
+        return task_id(body.get("task_id"), first(body.get("data")).get("task_id"))
 
 
 DIALECT = MaxApiDev()

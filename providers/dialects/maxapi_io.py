@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from providers.dialects import answers
-from providers.dialects.answers import BAD_KEY, FORBIDDEN, INVALID, MODERATED, NO_BALANCE, THROTTLED, Meaning
+from providers.dialects.answers import INVALID, MODERATED, NO_BALANCE, Meaning
 from providers.dialects.reading import (
     Json,
     code_of,
@@ -40,16 +40,9 @@ from providers.types import (
     Succeeded,
 )
 
-#: A body's `code`, or the HTTP status, of a refused submit.
-REFUSALS: Final[Mapping[int, Meaning]] = {
-    400: INVALID,  # or moderation before submission, told by `data.flagged`
-    401: BAD_KEY,
-    402: NO_BALANCE,
-    403: FORBIDDEN,
-    429: THROTTLED,
-}
-#: HTTP statuses that are refusals too, but no documented `code`.
-HTTP_REFUSALS: Final[Mapping[int, Meaning]] = {**REFUSALS, 404: (Kind.PERMANENT, "model_not_found")}
+#: A body's `code` that is a refusal, and means what the same HTTP status means. 400 may also be moderation before
+#: submission, told by `data.flagged`.
+REFUSALS: Final = frozenset({400, 401, 402, 403, 429})
 
 RUNNING: Final = frozenset({"PENDING", "PROCESSING", "SUBMITTED"})
 SUCCESS: Final = frozenset({"SUCCESS", "SUCCEEDED", "COMPLETED"})
@@ -121,7 +114,11 @@ class MaxApiIo:
         task, state = mapping(body.get("data")), text(mapping(body.get("data")).get("status")).strip().upper()
         if status == 0 and state:
             return _read_state(response, task, state, message)
-        return answers.unreadable(response, REFUSALS, status if isinstance(status, int) else 0, message)
+        return answers.unreadable(response, status if isinstance(status, int) else 0, message)
+
+    def task_of(self, response: Response) -> str | None:
+        """`data.taskId`."""
+        return task_id(mapping(mapping(read_json(response.body)).get("data")).get("taskId"))
 
 
 DIALECT = MaxApiIo()
@@ -132,16 +129,16 @@ def _read_code(response: Response, body: Mapping[str, Json], message: str) -> Su
     if code == 0:
         return Accepted(task_id=found) if found else answers.ambiguous(response, "no_task_id", message)
     if isinstance(code, int) and code in REFUSALS and not found:
-        return answers.refused(response, _moderated(REFUSALS[code], body), message)
+        return answers.refused(response, _moderated(answers.meaning_of(code), body), message)
     # With a task id beside a refusing code, or a code nobody documents, the order may stand.
     return answers.ambiguous(response, "unreadable_answer" if code is None else "unexpected_code", message)
 
 
 def _refusal(status: int, body: Mapping[str, Json]) -> Meaning:
     code = code_of(body.get("code"))
-    by_status = answers.meaning_of(status, HTTP_REFUSALS)
+    by_status = answers.meaning_of(status)
     if by_status[0] is Kind.PERMANENT and isinstance(code, int) and code in REFUSALS:
-        by_status = REFUSALS[code]
+        by_status = answers.meaning_of(code)
     return _moderated(by_status, body)
 
 

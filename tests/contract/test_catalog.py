@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,9 @@ import pytest
 from jobs.errors import CODES as ALL_CODES
 from providers.catalog.models import Catalog, Unmakeable
 from providers.codes import CODES
-from providers.dialects import answers, apimaster, maxapi_dev, maxapi_io
+from providers.dialects import answers
 from providers.registry import BASE_URLS, DIALECTS, PROVIDERS
-from providers.types import Request, Route
+from providers.types import Kind, Request, Route
 
 CATALOG = Catalog.load()
 
@@ -309,12 +310,12 @@ def test_what_is_remembered_stays_small_and_is_no_ones_to_change():
 
 
 def test_every_code_a_dialect_can_give_is_explained():
-    tables = [
-        *(maxapi_io.HTTP_REFUSALS, maxapi_io.FAILURES, maxapi_io.REASONS),
-        *(maxapi_dev.REFUSALS, maxapi_dev.ERRORS, apimaster.REFUSALS, apimaster.ERRORS),
-    ]
-    given = {code for table in tables for _, code in table.values()} | {answers.REDIRECTED[1]}
+    modules = [answers, *(importlib.import_module(type(dialect).__module__) for dialect in DIALECTS.values())]
+    values = [value for module in modules for value in vars(module).values()]
+    tables = [each for value in values if isinstance(value, dict) for each in value.values()]
+    given = {each[1] for each in (*values, *tables) if isinstance(each, tuple) and each and isinstance(each[0], Kind)}
 
+    assert len(given) > 8
     assert given <= set(CODES)
     assert list(CODES) == sorted(CODES)
     assert set(CODES) <= set(ALL_CODES)

@@ -20,14 +20,23 @@ from providers.types import (
     SubmitOutcome,
     Succeeded,
 )
+from tests.support.dialect_shapes import SHAPES
 
-WORDS = st.sampled_from(
-    [
-        *("code", "data", "msg", "message", "error", "status", "result", "images", "url", "urls", "b64_json", "output"),
-        *("taskId", "task_id", "id", "poll_url", "failure_reason", "failReason", "updated_at", "created", "completed"),
-        *("expires_at", "type", "flagged", "categories", "detail"),
-    ]
-)
+
+def words_of(value: object, *, keys: bool) -> set[str]:
+    """The field names of a sample, or its texts: states, ids, codes."""
+    if isinstance(value, dict):
+        own = set(value) if keys else set()
+        return own.union(*(words_of(item, keys=keys) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(words_of(item, keys=keys) for item in value))
+    return {value} if isinstance(value, str) and not keys else set()
+
+
+SAMPLES = [sample for shapes in SHAPES.values() for sample in shapes.all()]
+#: Names that no sample has, and dialects look for all the same.
+UNSEEN = ("message", "images", "urls", "b64_json", "output", "task_id", "failReason", "expires_at", "detail")
+WORDS = st.sampled_from(sorted({*UNSEEN, *(word for sample in SAMPLES for word in words_of(sample, keys=True))}))
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -38,13 +47,8 @@ SCALARS = st.one_of(
     st.sampled_from(
         [
             *(
-                "SUCCESS",
-                "completed",
-                "succeeded",
-                "FAILURE",
-                "failed",
+                *sorted({word for sample in SAMPLES for word in words_of(sample, keys=False)}),
                 "cancelled",
-                "pending",
                 "200",
                 "٣",
                 "²",
@@ -61,7 +65,23 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=6),
     max_leaves=24,
 )
-BODIES = st.one_of(st.binary(max_size=64), st.builds(lambda value: json.dumps(value).encode(), JSON))
+
+
+def altered(sample: object) -> st.SearchStrategy[object]:
+    """The sample, with anything in the place of some of its values."""
+    if isinstance(sample, dict):
+        whole = st.fixed_dictionaries({name: altered(value) for name, value in sample.items()})
+    elif isinstance(sample, list):
+        whole = st.tuples(*map(altered, sample)).map(list)
+    else:
+        whole = st.just(sample)
+    return st.one_of(whole, whole, whole, JSON)
+
+
+BODIES = st.one_of(
+    st.binary(max_size=64),
+    *(st.builds(lambda value: json.dumps(value).encode(), each) for each in (JSON, *map(altered, SAMPLES))),
+)
 STATUSES = st.sampled_from([200, 200, 200, 202, 204, 302, 400, 404, 408, 429, 500, 0, -1, 999])
 HEADERS = st.fixed_dictionaries(
     {},

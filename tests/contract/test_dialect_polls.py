@@ -2,16 +2,49 @@ from __future__ import annotations
 
 import pytest
 
-from providers.registry import DIALECTS
+from providers.dialects.answers import about
+from providers.registry import DIALECTS, PROVIDERS
 from providers.types import Empty, Failed, Kind, Link, NotFound, Running, Succeeded, Unreadable
-from tests.support.dialect_shapes import REFERENCE, TASK, answer, io_task, read_poll, route
+from tests.support.dialect_shapes import IMAGE, REFERENCE, SHAPES, TASK, answer, io_task, read_poll, route
 
-PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 A, B = "https://cdn.example/image-0.png", "https://cdn.example/image-1.png"
 
 
 def am_task(status: str, **more):
     return {"code": 200, "data": {"id": "task_01K", "status": status, **more}}
+
+
+# -- what every provider keeps -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_task_runs_fails_and_is_done_as_the_providers_page_shows(provider):
+    shapes = SHAPES[provider]
+
+    running, failed, done = (
+        read_poll(provider, answer(body)) for body in (shapes.running, shapes.failed, shapes.done(IMAGE))
+    )
+
+    assert isinstance(running, Running)
+    assert running.known
+    assert isinstance(failed, Failed)
+    assert failed.message
+    assert isinstance(done, Succeeded)
+    assert done.links == (Link(url=IMAGE),)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("end", ["done", "without pictures", "failed"])
+def test_an_answer_about_another_task_is_never_taken_for_the_end_of_ours(provider, end):
+    shapes, dialect = SHAPES[provider], DIALECTS[provider]
+    body = {"done": shapes.done(IMAGE), "without pictures": shapes.without([]), "failed": shapes.failed}[end]
+    said = answer(body)
+    outcome = dialect.read_poll(said)
+
+    assert about(dialect, TASK, said, outcome) == outcome
+    taken = about(dialect, "0000-another", said, outcome)
+    assert isinstance(taken, Unreadable)
+    assert (taken.code, TASK in taken.message) == ("another_task", True)
 
 
 # -- asking --------------------------------------------------------------------------------------------------------
@@ -155,30 +188,25 @@ def test_maxapi_dev_results_are_found_wherever_they_may_be(body):
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("urls", [[], None, [""], [None], ["ftp://a.example/x"], ["https://"], ["http://a\x00b/"], 7])
-def test_success_without_any_url_is_told_apart_from_a_failure_so_that_it_can_be_asked_again(provider, urls):
-    body = {
-        "maxapi.io": io_task("SUCCESS", result={"urls": urls}),
-        "maxapi.dev": {"status": "succeeded", "data": urls},
-        "apimaster": am_task("completed", result={"images": [{"url": urls}]}),
-    }[provider]
-
-    outcome = read_poll(provider, answer(body))
+@pytest.mark.parametrize("link", [[], None, "", [None], "ftp://a.example/x", "https://", "http://a\x00b/", 7])
+def test_success_without_any_url_is_told_apart_from_a_failure_so_that_it_can_be_asked_again(provider, link):
+    outcome = read_poll(provider, answer(SHAPES[provider].done(link)))
 
     assert isinstance(outcome, Empty)
     assert outcome.raw
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("said", [{"data": []}, {"data": None}, {}], ids=["empty", "null", "absent"])
-def test_done_with_its_images_not_there_yet_is_no_end_in_any_shape(provider, said):
-    result = {"result": {"urls": said["data"], "images": said["data"]} if said else said.get("data")}
-    body = {
-        "maxapi.io": io_task("SUCCESS", **(result if said else {})),
-        "maxapi.dev": {"status": "completed", **said},
-        "apimaster": am_task("completed", **(result if said else {})),
-    }[provider]
+@pytest.mark.parametrize("pictures", [[], None, [""], [None], {}, 7])
+def test_done_with_its_images_not_there_yet_is_no_end_in_any_shape(provider, pictures):
+    assert isinstance(read_poll(provider, answer(SHAPES[provider].without(pictures))), Empty)
 
+
+@pytest.mark.parametrize(
+    ("provider", "body"),
+    [("maxapi.io", io_task("SUCCESS")), ("maxapi.dev", {"status": "completed"}), ("apimaster", am_task("completed"))],
+)
+def test_done_without_a_place_for_images_is_no_end_either(provider, body):
     assert isinstance(read_poll(provider, answer(body)), Empty)
 
 

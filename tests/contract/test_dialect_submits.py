@@ -4,10 +4,10 @@ import orjson
 import pytest
 
 from providers.dialects.reading import own_path
+from providers.registry import PROVIDERS
 from providers.types import Accepted, Ambiguous, Delivered, Kind, Link, ReferenceFile, Refused
-from tests.support.dialect_shapes import REFERENCE, TASK, answer, read_submit, sent, submit
+from tests.support.dialect_shapes import REFERENCE, SHAPES, TASK, answer, read_submit, route, sent, submit
 
-PROVIDERS = ("maxapi.io", "maxapi.dev", "apimaster")
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
 
 # -- what is sent --------------------------------------------------------------------------------------------------
@@ -103,13 +103,27 @@ def test_apimaster_is_asked_by_ratio_and_by_size():
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_n_is_always_a_json_integer(provider):
-    made = sent(provider)
+def test_the_number_of_images_is_a_json_integer_where_a_task_can_make_several(provider):
+    n = min(3, route(provider)[1].max_n)
 
-    assert made.get("n", made.get("input", {}).get("n")) == 1
+    assert n in numbers(sent(provider, n)) or n == 1
+
+
+def numbers(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [value] if type(value) is int else [number for item in inner for number in numbers(item)]
 
 
 # -- accepted ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_task_is_accepted_as_the_providers_page_shows(provider, status):
+    outcome = read_submit(provider, answer(SHAPES[provider].accepted, status))
+
+    assert isinstance(outcome, Accepted)
+    assert outcome.task_id == TASK
 
 
 @pytest.mark.parametrize(

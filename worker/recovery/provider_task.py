@@ -39,4 +39,5 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
         await http.close()
     if exchange.response is None:
         return Unreadable(code="unreachable", message=clean(exchange.problem or "no answer"))
-    return about(task_id, exchange.response, DIALECTS[attempt.provider].read_poll(exchange.response))
+    dialect = DIALECTS[attempt.provider]
+    return about(dialect, task_id, exchange.response, dialect.read_poll(exchange.response))

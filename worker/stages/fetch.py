@@ -127,7 +127,7 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
     exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
     if exchange.response is None:
         return NO_WORD
-    outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
+    outcome = about(dialect, due.task_id, exchange.response, dialect.read_poll(exchange.response))
     if isinstance(outcome, Succeeded):
         return _same(outcome, due) or NOT_FOUND
     # One answer by which a task that had this image never made it is no verdict on it.

@@ -60,7 +60,7 @@ async def _look(services: Services, due: DuePoll) -> Facts:
     exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
     if exchange.response is None:
         return await facts_of(services, due, Unreadable(code="unreachable", message=clean(exchange.problem or "")))
-    outcome = about(due.task_id, exchange.response, dialect.read_poll(exchange.response))
+    outcome = about(dialect, due.task_id, exchange.response, dialect.read_poll(exchange.response))
     return await facts_of(services, due, outcome)
 
 
