@@ -127,11 +127,8 @@ def durability(settings: Settings) -> Iterator[Diagnosis]:
     except LightfastError:
         return  # told as the database's problem
     try:
-        for verdict, text in remarks(ledger.durability()):
-            if settings.is_sandbox and verdict == "problem":
-                yield Diagnosis(what="durability", verdict="note", text=f"no matter in a sandbox's ledger: {text}")
-            else:
-                yield Diagnosis(what="durability", verdict=verdict, text=text)
+        for verdict, text in remarks(ledger.durability(), sandbox=settings.is_sandbox):
+            yield Diagnosis(what="durability", verdict=verdict, text=text)
         if ledger.has_moved():
             yield Diagnosis(what="durability", verdict="problem", text=MOVED)
         if tasks := ledger.tasks_of_nobody():

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from cli.flow.settings import read_settings
 from jobs.errors import BadInput, LightfastError, StoreError
@@ -141,5 +142,6 @@ def ledger_line(settings: Settings) -> str:
     """Where the ledger is, and whether it is new."""
     path = settings.database_path
     if path is None:
-        return settings.database_url.partition("@")[2] or settings.database_url.partition("?")[0]
+        address = urlsplit(settings.database_url)  # the query may hold a password, too
+        return f"{address.netloc.rpartition('@')[2]}{address.path}"
     return f"{path}{'' if path.exists() else ' (new)'}"

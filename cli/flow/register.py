@@ -59,6 +59,8 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             if page := list(overlap_screen.lines(preflight) if short else plan_screen.page(preflight, probed=True)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
             emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
+            for risk in preflight.ledger.risks(sandbox=settings.is_sandbox) if preflight.ledger else ():
+                note(f"warning: {risk}.")
             if command == "submit":  # a run tells the ledger of its own settings
                 budgets.warn(settings, preflight.ledger, time.time())
             still = _at_most(preflight)

@@ -14,6 +14,7 @@ SHOWN = frozenset(
         "batch_paused_itself",
         "copies_fall_behind",
         "destination_refuses",
+        "ledger_at_risk",
         "ledger_is_read_only",
         "ledger_takes_no_writes",
         "nothing_can_be_stored",
@@ -34,6 +35,7 @@ WORDS = {
     "image_needs_a_person": "a paid image cannot be stored without you",
     "image_not_kept": "an image could not be kept on this disk",
     "images_are_stored_again": "images can be stored again",
+    "ledger_at_risk": "a setting of the database server puts what is paid at risk",
     "ledger_is_away": "the ledger cannot be reached, and is tried again",
     "ledger_is_locked": (
         "another program writes to the ledger, perhaps a backup or a database shell: nothing new is sent until it has "

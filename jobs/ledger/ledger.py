@@ -11,6 +11,7 @@ from jobs.ledger.accounts.verbs import AccountVerbs, DestinationVerbs, Emergency
 from jobs.ledger.batches.verbs import BatchVerbs, ImageVerbs, UnknownVerbs
 from jobs.ledger.claims.verbs import ClaimVerbs, HintVerbs
 from jobs.ledger.database import engine, ledger_file, server
+from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
 from jobs.ledger.facts.verbs import FactVerbs
@@ -85,6 +86,10 @@ class Ledger:
     def durability(self) -> dict[str, str]:
         """The server's settings that money depends on; see `jobs.ledger.database.durability`."""
         return server.durability(self._database)
+
+    def risks(self, *, sandbox: bool) -> list[str]:
+        """What is wrong with the server's settings, in words: `run`, `submit`, workers and `doctor` say the same."""
+        return [text for verdict, text in remarks(self.durability(), sandbox=sandbox) if verdict == "problem"]
 
     def has_moved(self) -> bool:
         """Whether submits wait: the server is not the one on record, and may have forgotten the newest."""

@@ -65,10 +65,16 @@ class Worker:
         services.clock.offset = await services.executors.read(services.ledger.clock_offset)
         now = services.clock.now()
         settings = services.settings
+        await self._tell_of_risks()
         await self._tell_of_other_budgets(now)
         daily_budget = budget_of(settings.daily_budget)
         await services.executors.write(services.ledger.accounts.sync, limits_of(settings), daily_budget=daily_budget)
         await maintenance.replay(services)
+
+    async def _tell_of_risks(self) -> None:
+        services = self.services
+        for risk in await services.executors.read(services.ledger.risks, sandbox=services.settings.is_sandbox):
+            emit("ledger_at_risk", level="warning", problem=risk)
 
     async def _tell_of_other_budgets(self, now: float) -> None:
         """Workers keep the budgets of the last start: what differs here changes for all of them."""

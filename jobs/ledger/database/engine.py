@@ -38,7 +38,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.formatting import utc
-from jobs.ledger.database import schema
+from jobs.ledger.database import pooler, schema
 
 #: The newest step in migrations/versions; a test holds it to that.
 HEAD = "0018"
@@ -203,6 +203,14 @@ def _throw_useless_away(engine: Engine) -> None:
             context.is_disconnect = True
 
 
+#: How a PostgreSQL transaction begins. What the ledger needs of the server is set in each one, in the same message: a
+#: pooler may give every transaction another session, and may drop what was asked for at the start of one.
+#: synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
+_BEGIN_WRITING = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '60s'"
+#: Sums of several statements come out only in one view of the rows.
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '60s'"
+
+
 def _postgresql(url: URL) -> Database:
     engine = create_engine(
         url,
@@ -210,22 +218,33 @@ def _postgresql(url: URL) -> Database:
         max_overflow=8,
         pool_pre_ping=True,
         hide_parameters=True,
-        # synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
+        isolation_level="AUTOCOMMIT",  # the driver must not open transactions of its own kind
+        use_native_hstore=False,  # a question at each start, to which no column of ours needs an answer
         connect_args={
-            "connect_timeout": 10,
-            "options": "-c synchronous_commit=on -c lock_timeout=60s",
+            **_connect_args(url, seconds=10),
             # A connection whose other end is gone without a word fails within a minute instead of a quarter of an hour.
             "keepalives_idle": 20,
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 45_000,
-            **_which_of(url),
         },
     )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begins_with", _BEGIN_WRITING))
+
     _throw_useless_away(engine)
-    # Sums of several statements come out only in one view of the rows.
-    reader = engine.execution_options(isolation_level="REPEATABLE READ")
+    reader = engine.execution_options(begins_with=_BEGIN_READING)
     return Database(url=url, writer=engine, reader=reader, path=None)
+
+
+def _connect_args(url: URL, *, seconds: int) -> dict[str, Any]:
+    """What every connection to this PostgreSQL server needs. `seconds`: that it may take to come about.
+
+    No prepared statements: behind a pooler the next transaction may run in a session that does not know them.
+    """
+    return {"connect_timeout": seconds, "prepare_threshold": None, **_which_of(url)}
 
 
 def _which_of(url: URL) -> dict[str, str]:
@@ -235,13 +254,17 @@ def _which_of(url: URL) -> dict[str, str]:
     return {"target_session_attrs": "read-write"} if several and "target_session_attrs" not in url.query else {}
 
 
+def _fresh(database: Database) -> Engine:
+    """Connections to a PostgreSQL server that share nothing with those of the pool."""
+    return create_engine(database.url, poolclass=NullPool, connect_args=_connect_args(database.url, seconds=_ANEW))
+
+
 def answers(database: Database) -> bool:
     """Whether the database answers on a new connection, which shares nothing with those that may hang."""
     if database.is_sqlite:
         return True
-    fresh = create_engine(database.url, poolclass=NullPool, connect_args={"connect_timeout": _ANEW})
     try:
-        with fresh.connect() as connection:
+        with _fresh(database).connect() as connection:
             return connection.execute(text("SELECT 1")).scalar() == 1
     except (DBAPIError, OSError):
         return False
@@ -258,8 +281,7 @@ def unwritable(database: Database) -> str | None:
         found = _standing(connection)
     if found is None:
         return None
-    fresh = create_engine(database.url, poolclass=NullPool, connect_args={"connect_timeout": _ANEW})
-    with fresh.connect() as connection:
+    with _fresh(database).connect() as connection:
         found = _standing(connection)
     if found is None:
         database.writer.dispose()
@@ -341,10 +363,13 @@ def prepare(database: Database, *, create: bool, upgrade: bool) -> None:
         where, said = shown(database.url), str(error.orig)
         if database.is_sqlite and any(word in said for word in _DAMAGED):
             raise LightfastError(f"the ledger at {where} is damaged: {said}. {_OF_THE_DAMAGED}") from error
-        raise LightfastError(f"the ledger at {where} cannot be opened: {said}") from error
+        remedy = next((f". {words}" for mark, words in pooler.REMEDIES if mark in said), "")
+        raise LightfastError(f"the ledger at {where} cannot be opened: {said.strip()}{remedy}") from error
 
 
 def _prepare_schema(database: Database, *, create: bool, upgrade: bool) -> None:
+    if not database.is_sqlite:
+        _demand_options(database)
     with database.reading() as connection:
         found = revision(connection)
     if found == HEAD:
@@ -355,6 +380,24 @@ def _prepare_schema(database: Database, *, create: bool, upgrade: bool) -> None:
         _upgrade(database)
     else:
         _refuse(database, found)
+
+
+def _demand_options(database: Database) -> None:
+    """A pooler may drop the user's start-up options without a word: a search_path leads to other tables then."""
+    asked = pooler.options_of(database.url.query.get("options") or os.environ.get("PGOPTIONS", ""))
+    if not asked:
+        return
+    with database.reading() as connection:
+        dropped = [f"{name} = {value}" for name, value in asked.items() if not _holds(connection, name, value)]
+    if dropped:
+        raise LightfastError(f"the ledger at {shown(database.url)} cannot be opened: {pooler.dropped(dropped)}")
+
+
+def _holds(connection: Connection, name: str, value: str) -> bool:
+    """Whether a setting of this session is what was asked for, written as the server would write it."""
+    before = connection.execute(text("SELECT current_setting(:name, true)"), {"name": name}).scalar()
+    asked = text("SELECT set_config(:name, :value, true)")
+    return connection.execute(asked, {"name": name, "value": value}).scalar() == before
 
 
 def revision(connection: Connection) -> str | None:
@@ -432,7 +475,11 @@ def shown(url: URL) -> str:
     """A ledger's address for people: a full path, or a URL without its password."""
     if url.get_backend_name() == "sqlite" and url.database:
         return str(Path(url.database).absolute())
-    return url.render_as_string(hide_password=True)
+    return url.difference_update_query(_PASSWORDS).render_as_string(hide_password=True)
+
+
+#: Of libpq's parameters in a URL's query.
+_PASSWORDS = ("password", "sslpassword")
 
 
 def identity(database: Database) -> tuple[str, float, str]:

@@ -91,7 +91,7 @@ def durability(database: engine.Database) -> dict[str, str]:
     if database.is_sqlite:
         return {}
     names = ("fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names")
-    with database.reading() as tx:
+    with database.writing() as tx:  # they hold where something is written
         found = {name: str(tx.execute(text(f"SHOW {name}")).scalar_one()) for name in names}
         found["in_recovery"] = "on" if tx.execute(text("SELECT pg_is_in_recovery()")).scalar_one() else "off"
         found["standbys"] = str(tx.execute(text("SELECT count(*) FROM pg_stat_replication")).scalar_one())

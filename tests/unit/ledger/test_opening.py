@@ -1,12 +1,16 @@
-"""A SQLite ledger is opened while others open it, too."""
+"""A ledger is opened: a SQLite file while others open it, too, and an address that is shown."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 
+import pytest
+
+from cli.flow.environment import ledger_line
 from jobs.ledger import open_ledger
 from jobs.ledger.database import engine
+from jobs.settings.model import Settings
 
 
 def test_a_new_ledger_opens_although_another_process_begins_to_write_to_its_file_at_this_moment(tmp_path, monkeypatch):
@@ -22,3 +26,19 @@ def test_a_new_ledger_opens_although_another_process_begins_to_write_to_its_file
             assert ledger.accounts.all() == []
 
     assert len(waits) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://mia:tellnobody@db.test/shop",
+        "postgresql://mia@db.test/shop?password=tellnobody",
+        "postgresql://db.test/shop?sslpassword=tellnobody&application_name=a@b",
+    ],
+)
+def test_the_ledgers_address_is_shown_without_its_password_wherever_it_stands(url):
+    settings = Settings(database_url=url)
+
+    for line in (engine.shown(engine.normalized(url)), ledger_line(settings)):
+        assert "db.test/shop" in line
+        assert "tellnobody" not in line
