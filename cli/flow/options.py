@@ -33,7 +33,10 @@ class RunOptions:
 
     manifest: Annotated[
         str,
-        typer.Argument(metavar="MANIFEST", help="CSV or JSONL, also .gz: a path, - (with --batch), s3://…, https://…"),
+        typer.Argument(
+            metavar="MANIFEST",
+            help="CSV, .xlsx, JSON, Parquet or text (--text): a path, - (with --batch), s3://…, https://…",
+        ),
     ]
     to: Annotated[
         str, typer.Option(metavar="DEST", help="s3://bucket/prefix, gs://…, az://…, file:///… or a folder.")
@@ -67,6 +70,12 @@ class RunOptions:
     path: Annotated[str, typer.Option(metavar="TEMPLATE", help='"{batch}/{key}/{index}.{ext}", any column too.')] = ""
     delimiter: Annotated[str, typer.Option(help="The CSV's delimiter; found from its header if not given.")] = ""
     encoding: Annotated[str, typer.Option(help="The manifest's encoding; its mark's or UTF-8 if not given.")] = ""
+    text: Annotated[bool, typer.Option("--text", help="Each line of the manifest is a prompt; it has no header.")] = (
+        False
+    )
+    sheet: Annotated[
+        str, typer.Option(metavar="NAME", help="The sheet of an .xlsx; the first with rows if not given.")
+    ] = ""
     header_row: Annotated[
         int | None, typer.Option("--header-row", min=1, metavar="N", help="The line that the column names stand on.")
     ] = None

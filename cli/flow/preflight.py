@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: An address that lacks a slash or its colon: it would be taken for a folder.
 _MISTYPED = re.compile(r"(s3|gs|az|file)(:/?(?!/)|//)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
+_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +115,8 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
             delimiter=options.delimiter or None,
             encoding=options.encoding or None,
             header_row=options.header_row,
+            text=options.text,
+            sheet=options.sheet or None,
             names=_named_columns(options),
         )
         manifest = open_manifest(source.path, name=source.name, options=shape)

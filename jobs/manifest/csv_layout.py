@@ -13,8 +13,8 @@ from jobs.manifest.names import Header, clean_name, header_of
 from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.manifest.text import TextFile, bounded_lines
 
-#: Rows from the top among which a header is looked for, and rows below that tell whether it fits them.
-_HEADERS, _BELOW = 20, 20
+#: Rows from the top among which a header is looked for, and those that tell whether it fits.
+_HEADERS, LOOKED_AT = 20, 40
 #: Excel's own first line, which says what stands between cells; saved again, it has them behind it.
 _SEP = re.compile(r'"?sep=(?P<delimiter>[^\r\n"])"?[;,\t|]*[\r\n]*', re.IGNORECASE)
 
@@ -63,12 +63,10 @@ def _best(file: TextFile, delimiter: str, skip: int, wanted: Collection[str], *,
     """The header there is with this delimiter: the first row, unless a lower one has more of the wanted names."""
     with file.open() as text:
         records = RecordReader(text, delimiter, skip=skip)
-        rows = list(itertools.islice(_filled(records), _HEADERS + _BELOW))
+        rows = list(itertools.islice(_filled(records), LOOKED_AT))
     if not rows:
         return None
-    at = 0 if is_given else max(range(min(_HEADERS, len(rows))), key=lambda each: (_hits(rows[each][1], wanted), -each))
-    if _is_narrower(rows[at][1], rows[0][1]):
-        at = 0
+    at = 0 if is_given else header_among(rows, wanted)
     line, cells = rows[at]
     header = header_of(cells)
     layout = Layout(
@@ -76,12 +74,18 @@ def _best(file: TextFile, delimiter: str, skip: int, wanted: Collection[str], *,
         line=line,
         header=header,
         above=at if not is_given else skip,
-        perhaps=None if is_given else _wider(rows[at:]),
+        perhaps=None if is_given else wider_row(rows[at:]),
     )
     known = _hits(cells, {*wanted, *KNOWN_COLUMNS})
     named = len(header.names) - len(header.unnamed)
     fit = _share_that_fits(header, rows[at + 1 :])
     return _Candidate(layout=layout, score=(known, named > 1, fit, named, len(cells)))
+
+
+def header_among(rows: Sequence[tuple[int, list[str]]], wanted: Collection[str]) -> int:
+    """Which of the first rows names the columns: the first, unless a lower one has more of the wanted names."""
+    at = max(range(min(_HEADERS, len(rows))), key=lambda each: (_hits(rows[each][1], wanted), -each))
+    return 0 if _is_narrower(rows[at][1], rows[0][1]) else at
 
 
 def _filled(records: RecordReader) -> Iterator[tuple[int, list[str]]]:
@@ -97,7 +101,7 @@ def _is_narrower(cells: Collection[str], first: Collection[str]) -> bool:
     return _held(cells) < _held(first)
 
 
-def _wider(rows: Sequence[tuple[int, list[str]]]) -> int | None:
+def wider_row(rows: Sequence[tuple[int, list[str]]]) -> int | None:
     """The line of the first row that is as full as any; None where the first one is at least half as full."""
     most = max(_held(cells) for _, cells in rows)
     full = next(line for line, cells in rows if _held(cells) == most)

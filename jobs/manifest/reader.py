@@ -1,4 +1,4 @@
-"""Reads a manifest: CSV, JSON or OpenAI's batch format, plain or gzipped, one row at a time.
+"""Reads a manifest: CSV, JSON, OpenAI's batch format, .xlsx, Parquet or plain text, one row at a time.
 
     manifest = open_manifest(Path("products.csv"), name="products.csv", options=ReadOptions())
     for raw in manifest.rows():     # again and again: each call is a new pass over the file
@@ -24,10 +24,14 @@ from jobs.manifest.csv_layout import find_layout
 from jobs.manifest.csv_rows import csv_rows
 from jobs.manifest.encodings import encoding_of
 from jobs.manifest.json_rows import json_rows, json_shape
+from jobs.manifest.kinds import FileKind, kind_of
 from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, dotted_names, reach
+from jobs.manifest.parquet_rows import parquet_rows, parquet_shape
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
+from jobs.manifest.text_rows import COLUMN, text_rows
+from jobs.manifest.xlsx_rows import find_sheet, sheet_layout, xlsx_rows
 
 #: Rows of JSON that are looked through for column names when the file is opened.
 SCANNED_ROWS = 1_000
@@ -35,11 +39,8 @@ SCANNED_ROWS = 1_000
 COLUMN_LIMIT = 2_000
 
 _JSON_LINES = (".jsonl", ".ndjson")
+_KINDS = {FileKind.TEXT: "a text", FileKind.XLSX: "a workbook", FileKind.PARQUET: "a Parquet file"}
 _JSON_LIST = re.compile(r"\[\s*[\[{\"\]]")
-_NOT_TEXT = {
-    b"PK\x03\x04": "looks like a spreadsheet (.xlsx) or a zip file: export it as CSV",
-    b"PAR1": "is a Parquet file: export it as CSV or JSONL",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class ReadOptions:
     delimiter: str | None = None  # one character, or "tab"; None: found from the header
     encoding: str | None = None  # None: UTF-8, or as a byte order mark says
     header_row: int | None = None  # the header's line, from 1; None: found
+    text: bool = False  # each line is a prompt
+    sheet: str | None = None  # of a workbook; None: the first with rows
     names: frozenset[str] = frozenset()  # columns that the user names, by which delimiter and header are found
 
 
@@ -58,9 +61,11 @@ class Manifest:
 
     path: Path
     name: str  # as the user named it
-    format: str  # "csv", "json", "openai-jsonl"
+    format: str  # "csv", "json", "openai-jsonl", "text", "xlsx", "parquet"
     looks: str  # how the file is read, for a person: "comma, UTF-8"
     delimiter: str = ""  # of a CSV
+    unit: str = "line"  # what a row's number counts: "line", "row", "item"
+    notes: tuple[str, ...] = ()  # what a person should know of how it is read
     _read: Callable[[], Iterator[RawRow]]  # one pass over the file, from its beginning
     _columns: dict[str, None]
     _order: tuple[str, ...] = ()  # of a CSV: its own columns, those without a name included
@@ -125,26 +130,33 @@ class Manifest:
 
 def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
     """Looks at the file's beginning: format, encoding, delimiter, columns."""
-    _check_file(path, name)
+    kind = kind_of(path, name)
+    _check_options(kind, name, options)
+    if kind is FileKind.XLSX:
+        return _xlsx_manifest(path, name, options)
+    if kind is FileKind.PARQUET:
+        return _parquet_manifest(path, name)
     file = TextFile(path=path, name=name, encoding=encoding_of(path, name, options.encoding))
+    if options.text:
+        return _text_manifest(file)
     return _json_manifest(file) if _is_json(file) else _csv_manifest(file, options)
 
 
-def _check_file(path: Path, name: str) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except FileNotFoundError:
-        raise BadInput(f"{name}: there is no such file.") from None
-    except IsADirectoryError:
-        raise BadInput(f"{name} is a folder; a manifest is one file, such as a CSV.") from None
-    except OSError as error:
-        raise BadInput(f"{name} cannot be read: {error.strerror}.") from error
-    if not head:
-        raise BadInput(f"{name} is empty; the first line of a CSV names its columns.")
-    for magic, what in _NOT_TEXT.items():
-        if head.startswith(magic):
-            raise BadInput(f"{name} {what}.")
+def _check_options(kind: FileKind, name: str, options: ReadOptions) -> None:
+    """Refuses what says nothing about a file of this kind."""
+    given = {
+        "--text": options.text,
+        "--delimiter": options.delimiter,
+        "--header-row": options.header_row,
+        "--encoding": options.encoding,
+        "--sheet": options.sheet,
+    }
+    legal = {FileKind.XLSX: ("--sheet", "--header-row"), FileKind.PARQUET: ()}.get(kind)
+    if legal is None:
+        legal = ("--text", "--encoding") if options.text else ("--delimiter", "--header-row", "--encoding")
+    for option in (each for each, value in given.items() if value and each not in legal):
+        what = "--text has no columns" if options.text and kind is FileKind.TEXT else f"{name} is {_KINDS[kind]}"
+        raise BadInput(f"{option} is not possible here: {what}.")
 
 
 def _is_json(file: TextFile) -> bool:
@@ -164,6 +176,7 @@ def _json_manifest(file: TextFile) -> Manifest:
         name=file.name,
         format="openai-jsonl" if shape.is_openai else "json",
         looks=_looks(shape.looks, file),
+        unit="line" if shape.has_lines else "item",
         _read=partial(json_rows, file, shape),
         _columns={},
     )
@@ -174,6 +187,56 @@ def _json_manifest(file: TextFile) -> Manifest:
 
 def _looks(shape: str, file: TextFile) -> str:
     return f"{shape}, {file.encoding}"
+
+
+def _text_manifest(file: TextFile) -> Manifest:
+    return Manifest(
+        path=file.path,
+        name=file.name,
+        format="text",
+        looks=_looks("a prompt a line", file),
+        _read=partial(text_rows, file),
+        _columns={COLUMN: None},
+    )
+
+
+def _xlsx_manifest(path: Path, name: str, options: ReadOptions) -> Manifest:
+    sheet = find_sheet(path, name, options.sheet)
+    layout = sheet_layout(sheet, header_row=options.header_row, wanted=frozenset(map(clean_name, options.names)))
+    empty = sheet.uncalculated()
+    note = (
+        f'cell {empty} of sheet "{sheet.title}" has a formula without a value, and is taken for empty: '
+        "open the file in Excel or LibreOffice and save it, so that it is calculated"
+    )
+    return Manifest(
+        path=path,
+        name=name,
+        format="xlsx",
+        looks=str(layout),
+        unit="row",
+        notes=(note,) if empty else (),
+        header_line=layout.line,
+        lower_header=layout.perhaps,
+        repeated=layout.header.repeated,
+        _read=partial(xlsx_rows, layout),
+        _columns=dict.fromkeys(layout.header.own),
+        _order=tuple(name for name in layout.header.names if not name.startswith(OWN_PREFIX)),
+    )
+
+
+def _parquet_manifest(path: Path, name: str) -> Manifest:
+    shape = parquet_shape(path, name)
+    left_out = ", ".join(shape.left_out)
+    return Manifest(
+        path=path,
+        name=name,
+        format="parquet",
+        looks="parquet",
+        unit="row",
+        notes=(f"bytes are not read, and are not in the results: {left_out}",) if left_out else (),
+        _read=partial(parquet_rows, path, name, shape),
+        _columns=dict.fromkeys(shape.columns),
+    )
 
 
 def _csv_manifest(file: TextFile, options: ReadOptions) -> Manifest:

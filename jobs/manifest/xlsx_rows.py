@@ -6,7 +6,7 @@ import datetime as dt
 import itertools
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from xml.etree.ElementTree import ParseError
 
 from jobs.errors import BadInput
 from jobs.formatting import as_stands
+from jobs.manifest.csv_layout import LOOKED_AT, header_among, wider_row
+from jobs.manifest.names import Header, header_of
+from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
 from jobs.manifest.xlsx_text import unescaped
 
 #: Rows in which formulas are looked for that nobody has calculated.
@@ -44,6 +47,53 @@ class Sheet:
             pairs = zip(_cells(values[self.title]), _cells(formulas[self.title]), strict=False)
             empty = (formula for value, formula in pairs if formula.data_type == "f" and value.value is None)
             return next((str(formula.coordinate) for formula in empty), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetLayout:
+    """Where the table of a sheet begins."""
+
+    sheet: Sheet
+    line: int  # the header's row in the sheet, from 1
+    header: Header
+    perhaps: int | None  # a lower row that looks more like a header
+
+    def __str__(self) -> str:
+        """As a person knows it: `xlsx, sheet "Products" (1 of 3), header on row 3`."""
+        among = f" of {self.sheet.others + 1}" if self.sheet.others else ""
+        lower = f", header on row {self.line:,}" if self.line > 1 else ""
+        return f'xlsx, sheet "{self.sheet.title}"{among}{lower}'
+
+
+def sheet_layout(sheet: Sheet, *, header_row: int | None, wanted: Collection[str]) -> SheetLayout:
+    """Finds the header as in a CSV. `wanted`: columns that the user names. `header_row`: its row, where it is given."""
+    below = itertools.dropwhile(lambda row: row[0] < (header_row or 1), sheet.rows())
+    rows = [(number, list(map(as_text, cells))) for number, cells in itertools.islice(below, LOOKED_AT)]
+    if not rows or (header_row and rows[0][0] != header_row):
+        raise BadInput(f'{sheet.name}, sheet "{sheet.title}": nothing stands in row {header_row}.')
+    at = 0 if header_row else header_among(rows, wanted)
+    line, names = rows[at]
+    widest = max(len(cells) for _, cells in rows[at:])
+    return SheetLayout(
+        sheet=sheet,
+        line=line,
+        header=header_of([*names, *[""] * (widest - len(names))]),
+        perhaps=None if header_row else wider_row(rows[at:]),
+    )
+
+
+def xlsx_rows(layout: SheetLayout) -> Iterator[RawRow]:
+    """One pass over the sheet, from below the header."""
+    header = layout.header
+    names = [None if name.startswith(OWN_PREFIX) else name for name in header.names]
+    rows = (row for row in layout.sheet.rows() if row[0] > layout.line)
+    for position, (line, values) in enumerate(rows):
+        padded = itertools.zip_longest(names, values[: len(names)])
+        own = {name: value for name, value in padded if name and (value is not None or name not in header.unnamed)}
+        cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
+        too_many = any(value is not None for value in values[len(names) :])
+        fault = f"{len(values)} cells where the header has {len(names)}" if too_many else None
+        yield RawRow(position, line, cells, cells, fault, typed=own)
 
 
 def find_sheet(path: Path, name: str, asked: str | None) -> Sheet:
