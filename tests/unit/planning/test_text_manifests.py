@@ -1,0 +1,46 @@
+"""One prompt a line, without a header."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from jobs.errors import BadInput
+from jobs.manifest.reader import ReadOptions, open_manifest
+
+LINES = 'A red cow in a field\n\nA blue dog, running\r\n  "quoted" cat \n'
+
+
+def read(tmp_path, content, name="m.txt", **options):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return open_manifest(path, name=name, options=ReadOptions(**{"text": True, **options}))
+
+
+@pytest.mark.parametrize("content", [LINES, b"\xef\xbb\xbf" + LINES.encode(), gzip.compress(LINES.encode())])
+def test_each_line_that_is_not_blank_is_a_prompt_as_it_stands(tmp_path, content):
+    manifest = read(tmp_path, content)
+
+    assert manifest.looks == "a prompt a line, UTF-8"
+    assert manifest.columns == ("prompt",)
+    assert [(raw.position, raw.line, raw.cells["prompt"]) for raw in manifest.rows()] == [
+        (0, 1, "A red cow in a field"), (1, 3, "A blue dog, running"), (2, 4, '"quoted" cat'),
+    ]  # fmt: skip
+
+
+def test_a_line_that_begins_like_json_is_a_prompt_too(tmp_path):
+    assert [raw.cells["prompt"] for raw in read(tmp_path, "[a] cow\n{b} dog\n").rows()] == ["[a] cow", "{b} dog"]
+
+
+def test_other_encodings(tmp_path):
+    assert [raw.cells["prompt"] for raw in read(tmp_path, "Stühle\n".encode("cp1252"), encoding="cp1252").rows()] == [
+        "Stühle"
+    ]
+
+
+def test_a_text_has_no_delimiter_and_no_header(tmp_path):
+    with pytest.raises(BadInput, match="--delimiter is not possible here: --text has no columns"):
+        read(tmp_path, LINES, delimiter=";")
+    with pytest.raises(BadInput, match="--header-row is not possible here"):
+        read(tmp_path, LINES, header_row=2)
