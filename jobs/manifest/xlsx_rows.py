@@ -83,17 +83,17 @@ def sheet_layout(sheet: Sheet, *, header_row: int | None, wanted: Collection[str
 
 
 def xlsx_rows(layout: SheetLayout) -> Iterator[RawRow]:
-    """One pass over the sheet, from below the header."""
+    """One pass over the sheet, from below the header. Rows keep their number where empty ones stand between them."""
     header = layout.header
     names = [None if name.startswith(OWN_PREFIX) else name for name in header.names]
     rows = (row for row in layout.sheet.rows() if row[0] > layout.line)
-    for position, (line, values) in enumerate(rows):
+    for line, values in rows:
         padded = itertools.zip_longest(names, values[: len(names)])
         own = {name: value for name, value in padded if name and (value is not None or name not in header.unnamed)}
         cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
         too_many = any(value is not None for value in values[len(names) :])
         fault = f"{len(values)} cells where the header has {len(names)}" if too_many else None
-        yield RawRow(position, line, cells, cells, fault, typed=own)
+        yield RawRow(line - layout.line - 1, line, cells, cells, fault, typed=own)
 
 
 def find_sheet(path: Path, name: str, asked: str | None) -> Sheet:

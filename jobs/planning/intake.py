@@ -312,7 +312,7 @@ class _Count:
             bad=counts[JobState.INVALID],
             problems=tuple(self.problems),
             samples=tuple(self.samples),
-            hints=tuple(column_hints(manifest, self.intake.options.mapping, self.seen)),
+            hints=(*manifest.notes, *column_hints(manifest, self.intake.options.mapping, self.seen)),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),
             groups=self._groups(routes, known_paces),
             seconds=seconds,

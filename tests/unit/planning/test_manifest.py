@@ -155,7 +155,7 @@ def test_a_manifest_is_read_again_and_again(tmp_path):
         (b"prompt\n" + b"\n".join([b"ok"] * 40_000) + b"\n\xff\n", ["line 40002", "0xff"]),
         ("prompt\nok\n".encode("utf-16-le"), ["UTF-16-LE without a byte order mark", "--encoding utf-16-le"]),
         ("prompt\nok\n".encode("utf-16-be"), ["UTF-16-BE without a byte order mark", "--encoding utf-16-be"]),
-        (b"PK\x03\x04....", ["spreadsheet", "CSV"]),
+        (b"PK\x03\x04....", [".xlsx", "damaged"]),
         (gzip.compress(b"prompt\na\n" * 1000, mtime=0)[:-20], ["damaged gzip"]),
         (b'{"prompt": "a"}\n{"prompt": "\xff"}\n', ["line 2", "0xff is not UTF-8"]),
     ],

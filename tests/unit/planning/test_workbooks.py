@@ -62,7 +62,7 @@ def test_rows_are_planned_by_their_number_in_the_sheet_and_errors_of_formulas_st
 
     planned = [planner.plan(raw) for raw in manifest.rows()]
 
-    assert [(each.row.line, each.row.key, each.row.position) for each in planned] == [(2, "1", 0), (5, "2", 1)]
+    assert [(each.row.line, each.row.key, each.row.position) for each in planned] == [(2, "1", 0), (5, "2", 3)]
     assert [dict(raw.cells) for raw in manifest.rows()][1]["prompt"] == "#NAME?"
     assert manifest.unit == "row"
 
