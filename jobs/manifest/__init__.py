@@ -1,1 +1,1 @@
-"""Manifests, as files have them: rows out of CSV, .xlsx, JSON, Parquet, text and batch files, their columns and their templates."""
+"""Manifests, as files have them: rows out of CSV, .xlsx, JSON, Parquet and text, their columns and their templates."""
