@@ -80,6 +80,7 @@ OWN_CODES: dict[str, str] = {
     "bucket_busy": "The bucket was writing the same object. Tried again by itself.",
     "bucket_denied": "The bucket refuses access (key, right or token; see lf_message). Correct it; paid images wait.",
     "bucket_failing": "The bucket answers with 5xx. Paid images wait, and are copied by themselves.",
+    "bucket_misconfigured": "A setting for the bucket cannot be obeyed; see lf_message. Correct it; paid images wait.",
     "bucket_missing": "There is no such bucket. Create it, or correct --to; paid images wait.",
     "bucket_no_credentials": "No credentials were found where the cloud's own tools look. Set them, run again.",
     "bucket_refused": "The bucket refuses the object; see lf_message. Correct the cause and run again, or give it up.",

@@ -139,7 +139,7 @@ class S3(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3 needs to find it."""
+        """What an AWS client needs to find it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": KEYS[0],

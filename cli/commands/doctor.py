@@ -248,10 +248,11 @@ def _bucket(settings: Settings, to: str) -> Diagnosis:
         return Diagnosis(what="bucket", verdict="note", text="not looked at: give --to DEST or [storage] to")
     with trackless(dest):
         try:
-            probe(dest)
+            _, probed = probe(dest, tell=False)
         except LightfastError as refused:
             return Diagnosis(what="bucket", verdict="problem", text=str(refused))
-    return Diagnosis(what="bucket", verdict="ok", text=f"{dest}: written, read, deleted")
+    text = ". ".join([f"{dest}: {probed.words}", *probed.warnings])
+    return Diagnosis(what="bucket", verdict="note" if probed.warnings else "ok", text=text)
 
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}

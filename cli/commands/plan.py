@@ -28,14 +28,14 @@ def plan(options: RunOptions) -> int:
         take(options, settings) as preflight,
     ):
         with trackless(preflight.dest):
-            store = probe(preflight.dest) if preflight.dest else None
+            store, probed = probe(preflight.dest) if preflight.dest else (None, None)
             if store is not None and preflight.batch is None and not options.new_ledger:
                 check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
         reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
         if options.json:
-            show_json(plan_screen.document(preflight, probed=store is not None) | {"reasons": reasons})
+            show_json(plan_screen.document(preflight, probed) | {"reasons": reasons})
         else:
-            show(plan_screen.page(preflight, probed=store is not None), sandbox=settings.is_sandbox)
+            show(plan_screen.page(preflight, probed), sandbox=settings.is_sandbox)
             sys.stdout.flush()
         emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
         return _verdict(reasons, preflight.seen, to=preflight.dest)

@@ -17,7 +17,7 @@ from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
-    from worker.storage.base import Store
+    from worker.storage.base import Probed, Store
 
 #: Beside the sandbox's ledger: its port and what it accepted, so that a later run finds the same stand-in.
 SANDBOX_PORT_FILE = "lightfast-sandbox.port"
@@ -91,21 +91,21 @@ def _listens(port: int) -> bool:
 # -- the destination -----------------------------------------------------------------------------------------------
 
 
-def probe(dest: str) -> Store:
-    """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input."""
+def probe(dest: str, *, tell: bool = True) -> tuple[Store, Probed]:
+    """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input. `tell`: writes warnings."""
     from worker.storage.opening import open_store
 
     try:
         store = open_store(dest)
-        warning = store.probe()
+        probed = store.probe()
     except StoreError as refused:
         text = f"{dest}: {refused.message} ({refused.code}). Nothing was spent."
         if _may_pass(refused):
             raise LightfastError(text) from None
         raise BadInput(text) from None
-    if warning:
+    for warning in probed.warnings if tell else ():
         sys.stderr.write(f"warning: {warning}\n")
-    return store
+    return store, probed
 
 
 def _may_pass(refused: StoreError) -> bool:

@@ -21,6 +21,7 @@ from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
     from cli.flow.preflight import Preflight
+    from worker.storage.base import Probed
 
 Line = tuple[str, str]  # text, style
 
@@ -31,9 +32,9 @@ MANY = 12
 _WIDTH = 13
 
 
-def page(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
+def page(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     """Every line of the plan, with its style."""
-    yield from _head(preflight, probed=probed)
+    yield from _head(preflight, probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
     yield from (_sample(preflight.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -45,11 +46,11 @@ def page(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
     yield from overlap_screen.lines(preflight)
 
 
-def _head(preflight: Preflight, *, probed: bool) -> Iterator[Line]:
+def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     seen = preflight.seen
     yield f"{seen.manifest:{_WIDTH}}  {_rows(preflight)}      {preflight.manifest.looks}", ""
     new = " (new)" if preflight.batch is None else ""
-    bucket = "      bucket: written, read, deleted" if probed else ""
+    bucket = f"      bucket: {probed.words}" if probed else ""
     yield f"{'batch':{_WIDTH}}  {preflight.name}{new} -> {_example_path(preflight)}{bucket}", ""
     yield f"{'ledger':{_WIDTH}}  {ledger_line(preflight.settings)}", ""
     if seen.files:
@@ -222,7 +223,7 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
 
 
-def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
+def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
     """The plan for programs."""
     seen = preflight.seen
     return {
@@ -232,7 +233,7 @@ def document(preflight: Preflight, *, probed: bool) -> dict[str, object]:
         "batch": preflight.name,
         "batch_is_new": preflight.batch is None,
         "dest": preflight.dest or None,
-        "bucket_probed": probed,
+        "bucket_probed": probed is not None,
         "ledger": ledger_line(preflight.settings).removesuffix(" (new)"),
         "ledger_is_new": preflight.ledger is None,
         "rows": {

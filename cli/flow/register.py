@@ -52,11 +52,11 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
         if preflight.reasons:
             raise BadInput(preflight.reasons)
         with _only_if_it_goes_on(preflight):
-            store = probe(preflight.dest)
+            store, probed = probe(preflight.dest)
             if preflight.batch is None and not options.new_ledger:
                 check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
             short = options.quiet or options.json
-            if page := list(overlap_screen.lines(preflight) if short else plan_screen.page(preflight, probed=True)):
+            if page := list(overlap_screen.lines(preflight) if short else plan_screen.page(preflight, probed)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
             emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
             for risk in preflight.ledger.risks(sandbox=settings.is_sandbox) if preflight.ledger else ():

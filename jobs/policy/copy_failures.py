@@ -43,6 +43,7 @@ FAILURES: dict[str, CopyFailure] = {
     "bucket_busy": _PACE,
     "bucket_denied": _ITS_DESTINATION,
     "bucket_failing": _ITS_DESTINATION,
+    "bucket_misconfigured": _ITS_DESTINATION,
     "bucket_missing": _ITS_DESTINATION,
     "bucket_no_credentials": _ITS_DESTINATION,
     "bucket_slow_down": _PACE,

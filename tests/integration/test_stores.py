@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from jobs.errors import StoreError
 from sandbox import servers
 from tests.support.cloud_storage_servers import cloud, store_in
-from worker.storage.base import PutResult
+from worker.storage.base import Probed, PutResult
 from worker.storage.opening import open_store
 
 PNG = "image/png"
@@ -154,10 +154,11 @@ def test_odd_keys_arrive_as_given(store, path):
 
 
 def test_a_probe_leaves_nothing_behind_and_tells_of_a_store_that_ignores_conditions(store, request, tmp_path):
-    warning = store.probe()
+    probed = store.probe()
 
-    assert (warning is None) != (kind_of(request) == "rclone")
-    assert "ignores If-None-Match" in (warning or "ignores If-None-Match")
+    assert bool(probed.warnings) == (kind_of(request) == "rclone")
+    assert all("ignores If-None-Match" in warning for warning in probed.warnings)
+    assert probed.words == "written, read, deleted"
     if kind_of(request) == "folder":
         assert not (tmp_path / "out put").exists()
     else:
@@ -308,20 +309,7 @@ def test_credentials_and_endpoint_come_from_a_profile_as_the_aws_cli_finds_them(
     (tmp_path / "aws.config").write_text(f"[profile shop]\n{profile}")
     monkeypatch.setenv("AWS_PROFILE", "shop")
 
-    assert open_store(f"s3://{name}").probe() is None
-
-
-def test_renewed_credentials_are_used(bucket, monkeypatch):
-    _, name = bucket
-    store = open_store(f"s3://{name}")
-    opened = store._open_with.__self__
-    before = store._store()
-    assert store._store() is before
-
-    opened._credentials.secret_key = "renewed"
-
-    assert store._store() is not before
-    assert store.probe() is None
+    assert open_store(f"s3://{name}").probe() == Probed()
 
 
 def fails(call):

@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import json
 import re
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -22,8 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from obstore.store import AzureStore, GCSStore
 
-from worker.storage.object_store import BucketStore
-from worker.storage.object_store_options import RETRY, client_options
+from worker.storage.object_store import RETRY, BucketStore, client_options
 
 WHEN = 1_800_000_000.0
 
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     cloud: Cloud
 
     def handle_one_request(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             super().handle_one_request()
 
     def _take(self) -> tuple[str, bytes]:
@@ -158,13 +158,15 @@ def _az_page(found: list[tuple[str, bytes]]) -> bytes:
 
 
 @contextlib.contextmanager
-def cloud(kind: str) -> Iterator[Cloud]:
-    """One bucket, or container, named "bucket"."""
+def cloud(kind: str, *, tls: ssl.SSLContext | None = None) -> Iterator[Cloud]:
+    """One bucket, or container, named "bucket". `tls`: speaks TLS as "localhost"."""
     made = Cloud(kind)
     handler = type("Handler", (_Handler,), {"cloud": made})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made.url = f"http://127.0.0.1:{server.server_port}"
+        made.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{server.server_port}"
         try:
             yield made
         finally:

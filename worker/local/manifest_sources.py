@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from jobs.errors import BadInput, LightfastError
+from jobs.errors import BadInput, LightfastError, StoreError
 from worker.http.client import FetchError, Http
 
 #: Bytes of a manifest that is fetched: a million rows of the longest prompts, and then some.
@@ -67,16 +67,17 @@ def _fetch(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None
 
 
 def _fetch_s3(manifest: str, file: IO[bytes]) -> None:
-    import boto3  # noqa: PLC0415  slow to import, rarely used
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  the same
+    """With the same access as a destination: one AWS configuration, and the same words for what is refused."""
+    from worker.storage.s3 import download  # noqa: PLC0415  slow to import, rarely used
 
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     try:
-        boto3.client("s3").download_fileobj(bucket, key, file)
-    except ClientError as refused:
-        raise BadInput(f"{manifest} cannot be read: {refused.response['Error'].get('Code', 'refused')}") from None
-    except (BotoCoreError, ValueError) as trouble:
-        raise LightfastError(f"{manifest} cannot be read: {trouble}") from None
+        found = download(bucket, key, file)
+    except StoreError as refused:
+        text = f"{manifest} cannot be read: {refused.message}"
+        raise (LightfastError(text) if refused.retryable and not refused.denied else BadInput(text)) from None
+    if not found:
+        raise BadInput(f"{manifest} cannot be read: there is no such object")
 
 
 async def _fetch_http(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None:

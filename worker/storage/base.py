@@ -6,7 +6,9 @@ ignore the condition. The caller reads what is there and compares it with the ha
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import mmap
 import os
 import string
 import uuid
@@ -45,8 +47,24 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)  # as it was put; folders keep none
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a probe found: it was written and read, or there would be an error."""
+
+    left: str = ""  # the address of the probe's object, where it could not be deleted
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What may be said of it, and no more."""
+        return "written, read, not deleted" if self.left else "written, read, deleted"
+
+
 class Store(ABC):
     """A destination. Paths are below it, with slashes, and arrive as they are given. Raises `StoreError` alone."""
+
+    #: Where the object of a probe stays that could not be deleted: the next ones of this process write over it.
+    _probe_left: str = ""
 
     @abstractmethod
     def put_new(
@@ -88,21 +106,38 @@ class Store(ABC):
     def url_of(self, path: str) -> str:
         """The object's address: "s3://bucket/prefix/path", "file:///folder/path"."""
 
-    def probe(self, size: int = PROBE) -> str | None:
-        """Writes, reads, deletes an object. Returns a warning when only the last is refused: a run can bear that."""
-        path, data = f"{OWN}/probe-{uuid.uuid4().hex[:8]}", os.urandom(size)
-        self.put_new(path, data, content_type="application/octet-stream")
-        self._demand_same(path, data)
-        try:
-            self.delete(path)
-        except StoreError as error:
-            return f"{self.url_of(path)} could not be deleted: {error.message}"
-        return None
+    def hurried(self) -> Store:
+        """The same, and quicker to give up: somebody waits for it."""
+        return self
 
-    def _demand_same(self, path: str, data: bytes) -> None:
-        if self.read(path) != data:
+    def probe(self, size: int = PROBE) -> Probed:
+        """Writes, reads, deletes an object. That the last is refused is told: a run can bear it."""
+        store = self.hurried() if size <= PROBE else self
+        path, data = self._probe_left or f"{OWN}/probe-{uuid.uuid4().hex[:8]}", os.urandom(size)
+        put = store.put if self._probe_left else store.put_new
+        put(path, data, content_type="application/octet-stream")
+        if store.read(path) != data:
             message = f"{self.url_of(path)} was written, and reads differently"
             raise StoreError(code="bucket_unfaithful", message=message, retryable=False)
+        try:
+            store.delete(path)
+        except StoreError as error:
+            self._probe_left = path
+            warning = f"the probe's object stays there, for it could not be deleted: {error.message}"
+            return Probed(left=self.url_of(path), warnings=(warning,))
+        self._probe_left = ""
+        return Probed()
+
+
+@contextlib.contextmanager
+def mapped(data: bytes | Path) -> Iterator[bytes | mmap.mmap]:
+    """A file as the kernel's own pages, so that no library reads all of it into memory."""
+    if isinstance(data, bytes):
+        yield data
+        return
+    with data.open("rb") as file:
+        # Not closed here: what a library holds of it ends with its last reference.
+        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def plain_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

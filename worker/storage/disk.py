@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import StoreError
-from worker.storage.base import NO_METADATA, OWN, PROBE, ObjectInfo, PutResult, Store
+from worker.storage.base import NO_METADATA, OWN, PROBE, ObjectInfo, Probed, PutResult, Store
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
@@ -112,13 +112,13 @@ class DiskStore(Store):
         """The file's address."""
         return self._target(path).as_uri()
 
-    def probe(self, size: int = PROBE) -> str | None:
+    def probe(self, size: int = PROBE) -> Probed:
         """As every store's; leaves no folder behind that was not there."""
-        warning = super().probe(size)
+        probed = super().probe(size)
         for folder in (PARTS, OWN, "."):
             with contextlib.suppress(OSError):  # it is not empty
                 (self._root / folder).rmdir()
-        return warning
+        return probed
 
     # -- how -------------------------------------------------------------------------------------------------------
 

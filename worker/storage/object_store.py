@@ -1,4 +1,4 @@
-"""Buckets by obstore: S3 with boto3's credentials, Google Cloud Storage, Azure.
+"""Google Cloud Storage and Azure by obstore, with the credentials that each cloud's own tools find.
 
 obstore's synchronous functions only: a process that ends soon after one of its `*_async` functions may crash.
 """
@@ -7,74 +7,49 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import AzureStore, GCSStore, S3Store
+from obstore.store import AzureStore, GCSStore
 
 from jobs.errors import StoreError
-from worker.storage.base import NO_METADATA, PROBE, ObjectInfo, PutResult, Store, plain_metadata, told_metadata
-from worker.storage.object_store_options import RETRY, client_options
+from worker.storage.answers import SAID_LIMIT, refused, unreachable
+from worker.storage.base import (
+    NO_METADATA,
+    ObjectInfo,
+    PutResult,
+    Store,
+    mapped,
+    plain_metadata,
+    told_metadata,
+)
+from worker.storage.causes import cause_in_text
 
-Opened = S3Store | GCSStore | AzureStore
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+Opened = GCSStore | AzureStore
 
 #: One put of 25 MB over a slow line; a bucket that takes a connection and says nothing is given up after as long.
 REQUEST_TIMEOUT = timedelta(seconds=60)
 #: The probe's objects are tiny; a person waits.
 PROBE_TIMEOUT = timedelta(seconds=6)
+CONNECT_TIMEOUT = timedelta(seconds=3)
 CHUNK = 1024 * 1024
-MESSAGE_LIMIT = 200
-
-#: What a store's own code or status means: our code, and whether it is a matter of rights. Most specific first.
-MEANINGS: Mapping[str, tuple[str, bool]] = {
-    "NoSuchBucket": ("bucket_missing", False),
-    "ContainerNotFound": ("bucket_missing", False),
-    "ExpiredToken": ("bucket_denied", True),
-    "InvalidToken": ("bucket_denied", True),
-    "InvalidAccessKeyId": ("bucket_denied", True),
-    "SlowDown": ("bucket_slow_down", False),
-    "ServerBusy": ("bucket_slow_down", False),
-    "ConditionalRequestConflict": ("bucket_busy", False),
-    "RequestTimeout": ("bucket_unreachable", False),
-    "AuthorizationHeaderMalformed": ("bucket_wrong_region", False),
-    "401": ("bucket_denied", True),
-    "403": ("bucket_denied", True),
-    "404": ("bucket_missing", False),
-    "408": ("bucket_unreachable", False),
-    "409": ("bucket_busy", False),
-    "429": ("bucket_slow_down", False),
-    "503": ("bucket_slow_down", False),
-    "5xx": ("bucket_failing", False),
-    "4xx": ("bucket_refused", False),
+RETRY: RetryConfig = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=10),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
 }
-#: The right a verb needs at S3.
-ACTIONS = {
-    "write": "s3:PutObject",
-    "read": "s3:GetObject",
-    "delete": "s3:DeleteObject",
-    "sign": "s3:GetObject",
-    "list": "s3:ListBucket",
-}
-#: What is said of a store that replaces objects though it is told not to.
-IGNORES = (
-    " ignores If-None-Match: Lightfast looks before it writes instead, and cannot tell two processes apart that write "
-    "one path at the same moment"
-)
-#: The same call will not work later.
-FINAL = frozenset({"bucket_refused", "bad_path"})
 
 
 class BucketStore(Store):
-    """One bucket and prefix. `open_with(timeout)` gives an obstore store that has valid credentials now.
-
-    `honours`: whether the store keeps a conditional put's condition; None: it is to be found out. Some replace the
-    object and call that success.
-    """
+    """One bucket and prefix. `open_with(timeout)` gives an obstore store that waits so long for an answer."""
 
     def __init__(
         self,
@@ -83,40 +58,24 @@ class BucketStore(Store):
         bucket: str,
         prefix: str,
         open_with: Callable[[timedelta], Opened],
-        honours: bool | None = True,
+        timeout: timedelta = REQUEST_TIMEOUT,
     ) -> None:
         self._scheme = scheme
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._open_with = open_with
-        self._timeout = REQUEST_TIMEOUT
-        self._honours = honours
+        self._timeout = timeout
 
     def put_new(
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
     ) -> PutResult:
-        """Writes an object unless one is there (If-None-Match). Where that is ignored, a look before has to do."""
-        if not self._honours and self.look(path) is not None:
-            return PutResult.EXISTS
+        """Writes an object unless one is there: both clouds keep that condition."""
         attributes = self._attributes(content_type, metadata)
-        done = self._create(path, data, attributes)
-        if self._honours is None and done is PutResult.STORED:
-            self._learn(path, data, attributes)
-        return done
-
-    def _learn(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> None:
-        """The same bytes once more, in their own place: to replace them does no harm, and tells."""
-        with contextlib.suppress(StoreError):  # not told now; the next put asks again
-            self._honours = self._create(path, data, attributes) is PutResult.EXISTS
-
-    def _create(self, path: str, data: bytes | Path, attributes: dict[str, str]) -> PutResult:
-        with self._told(path, "write"), _mapped(data) as content:
+        with self._told(path, "write"), mapped(data) as content:
             try:
                 # One request, whatever its size: multipart uploads take no condition, so obstore makes none here.
                 obstore.put(self._store(), self._key(path), content, attributes=attributes, mode="create")
-            except AlreadyExistsError as error:
-                if "ConditionalRequestConflict" in str(error):  # another put runs; there may be nothing yet
-                    raise
+            except AlreadyExistsError:
                 return PutResult.EXISTS
         return PutResult.STORED
 
@@ -125,7 +84,7 @@ class BucketStore(Store):
     ) -> None:
         """Writes an object over whatever is there."""
         attributes = self._attributes(content_type, metadata)
-        with self._told(path, "write"), _mapped(data) as content:
+        with self._told(path, "write"), mapped(data) as content:
             obstore.put(self._store(), self._key(path), content, attributes=attributes, use_multipart=False)
 
     def read(self, path: str) -> bytes | None:
@@ -172,19 +131,12 @@ class BucketStore(Store):
         """The object's address."""
         return f"{self._scheme}://{self._bucket}/{self._key(path)}"
 
-    def probe(self, size: int = PROBE) -> str | None:
-        """As every store's, and quicker to give up."""
-        hasty = BucketStore(
-            scheme=self._scheme,
-            bucket=self._bucket,
-            prefix=self._prefix.rstrip("/"),
-            open_with=self._open_with,
-            honours=self._honours,
+    def hurried(self) -> BucketStore:
+        """As every store's."""
+        bucket, prefix = self._bucket, self._prefix.rstrip("/")
+        return BucketStore(
+            scheme=self._scheme, bucket=bucket, prefix=prefix, open_with=self._open_with, timeout=PROBE_TIMEOUT
         )
-        hasty._timeout = PROBE_TIMEOUT if size <= PROBE else self._timeout
-        warning = super(BucketStore, hasty).probe(size)
-        self._honours = hasty._honours
-        return warning if warning or self._honours is not False else f"{self.url_of('')}{IGNORES}"
 
     def _store(self) -> Opened:
         return self._open_with(self._timeout)
@@ -203,22 +155,10 @@ class BucketStore(Store):
         try:
             yield
         except (BaseError, FileNotFoundError) as error:
-            action = ACTIONS[verb] if self._scheme == "s3" else verb
-            raise problem(self.url_of(path), action, str(error)) from error
+            raise problem(self.url_of(path), verb, str(error)) from error
         except ValueError as error:  # a path no store takes
-            message = f"{self.url_of(path)!r}: {error}"[:MESSAGE_LIMIT]
+            message = f"{self.url_of(path)!r}: {error}"[:SAID_LIMIT]
             raise StoreError(code="bad_path", message=message, retryable=False) from error
-
-
-@contextlib.contextmanager
-def _mapped(data: bytes | Path) -> Iterator[bytes | mmap.mmap]:
-    """A file as the kernel's own pages: given a path, obstore reads all of it into memory, and then some."""
-    if isinstance(data, bytes):
-        yield data
-        return
-    with data.open("rb") as file:
-        # Not closed here: what obstore holds of it ends with its last reference.
-        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @contextlib.contextmanager
@@ -236,33 +176,15 @@ def _missing_is_none() -> Iterator[None]:
 
 def problem(url: str, action: str, said: str) -> StoreError:
     """An obstore error's text as a `StoreError`: where, what the store answered to what, and what that means."""
-    said = said.partition("\n\nDebug source")[0]
-    status = _found(r"status code: (\d{3})", said)
-    own_code = _own_code(said)
-    code, denied = _meaning(status, own_code, said)
-    answer = " ".join(part for part in (status, own_code) if part) or _cause(said)
-    told = ", ".join(part for part in (answer, action, _own_message(said)) if part)
-    return StoreError(code=code, message=f"{url}: {told}", retryable=code not in FINAL, denied=denied)
-
-
-def _meaning(status: str, own_code: str, said: str) -> tuple[str, bool]:
-    for sign in (own_code, status, f"{status[:1]}xx"):
-        if sign in MEANINGS:
-            return MEANINGS[sign]
-    return ("bucket_wrong_region", False) if "configured region" in said else ("bucket_unreachable", False)
+    text = said.partition("\n\nDebug source")[0]
+    status, own_code = _found(r"status code: (\d{3})", text), _own_code(text)
+    if not (status or own_code):
+        return unreachable(url, action, cause_in_text(said))
+    return refused(url, action, status=status, own_code=own_code, said=_found(r"<Message>([^<]*)", text))
 
 
 def _own_code(said: str) -> str:
     return _found(r"<Code>([A-Za-z0-9.]+)</Code>", said)
-
-
-def _own_message(said: str) -> str:
-    return _found(r"<Message>([^<]*)", said)[:MESSAGE_LIMIT].partition("\n")[0]
-
-
-def _cause(said: str) -> str:
-    """Without addresses: a signed one is a secret."""
-    return re.sub(r"https?://\S+", "…", said).rpartition(" - ")[2][:MESSAGE_LIMIT]
 
 
 def _found(pattern: str, said: str) -> str:
@@ -275,16 +197,13 @@ def _found(pattern: str, said: str) -> str:
 
 def open_bucket(scheme: str, bucket: str, prefix: str) -> Store:
     """Opens a bucket; credentials as each cloud's own tools find them."""
-    if not bucket:
-        raise StoreError(code="bad_destination", message=f"{scheme}://: no bucket is named", retryable=False)
-    if scheme == "s3":
-        from worker.storage.s3 import S3Access  # noqa: PLC0415  boto3 takes long to load; other clouds do without
-
-        opened = S3Access(bucket)
-        honours = True if opened.is_amazons else None
-        return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=opened.open_with, honours=honours)
     open_with = _gcs(bucket) if scheme == "gs" else _azure(bucket)
     return BucketStore(scheme=scheme, bucket=bucket, prefix=prefix, open_with=open_with)
+
+
+def client_options(timeout: timedelta, *, allow_http: bool = False) -> ClientConfig:
+    """How both clouds are spoken to. Proxies are the environment's, and so are certificates (SSL_CERT_FILE)."""
+    return {"timeout": timeout, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
 
 
 def _gcs(bucket: str) -> Callable[[timedelta], Opened]:
@@ -307,6 +226,6 @@ def _kept(make: Callable[[timedelta], Opened]) -> Callable[[timedelta], Opened]:
     try:
         open_with(REQUEST_TIMEOUT)
     except (BaseError, ValueError) as error:
-        message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:MESSAGE_LIMIT]
+        message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:SAID_LIMIT]
         raise StoreError(code="bucket_no_credentials", message=message, retryable=False, denied=True) from error
     return open_with

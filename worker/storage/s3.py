@@ -1,126 +1,353 @@
-"""S3 as the aws cli would find it: boto3 tells credentials, endpoint and region, and whether the bucket is there.
-
-obstore reads no AWS profile; boto3 is slow at moving bytes. So one finds and the other carries.
-"""
+"""S3, and what speaks like it: botocore carries the bytes, so that every setting of the AWS configuration is obeyed."""
 
 from __future__ import annotations
 
-import threading
-from datetime import timedelta
-from typing import Any
-from urllib.parse import urlsplit
+import base64
+import contextlib
+import hashlib
+import mmap
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Any
 
-import boto3.session
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004  botocore's own tree
-    HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
-)
-from obstore.store import S3Store
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from jobs.errors import StoreError
-from worker.storage.object_store_options import RETRY, client_options, configured, is_plain_http
+from worker.storage.base import (
+    NO_METADATA,
+    PROBE,
+    ObjectInfo,
+    Probed,
+    PutResult,
+    Store,
+    mapped,
+    plain_metadata,
+    told_metadata,
+)
+from worker.storage.s3_access import Patience, S3Access
 
-#: A person waits for the first look at a bucket.
-LOOK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
-DEFAULT_REGION = "us-east-1"
-AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
+CHUNK = 1024 * 1024
+#: Seconds for which S3 signs at most.
+LONGEST_SIGNED = 7 * 86_400
+#: The right a verb needs.
+ACTIONS = {
+    "write": "s3:PutObject",
+    "read": "s3:GetObject",
+    "delete": "s3:DeleteObject",
+    "sign": "s3:GetObject",
+    "list": "s3:ListBucket",
+}
+#: What is said of a store that replaces objects though it is told not to, or does not take the condition at all.
+NO_CONDITIONS = (
+    " ignores If-None-Match or refuses it. Lightfast looks before it writes instead, and cannot tell two processes "
+    "apart that write one path at the same moment"
+)
+ENCRYPTION_HELP = (
+    ". If the bucket's policy asks for encryption: AWS_SERVER_SIDE_ENCRYPTION=aws:kms (or AES256), and "
+    "AWS_SSE_KMS_KEY_ID for a key of your own"
+)
+#: Tries of a download that is cut off in its middle.
+DOWNLOADS = 3
+#: Tries of one put with other headers each: more kinds of header than can be dropped or added do not exist here.
+MANNERS = 5
 
 
-class S3Access:
-    """One bucket's whereabouts and credentials. Temporary credentials are renewed by botocore as they age."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutHeaders:
+    """Which headers that not every store knows go with a put."""
 
-    def __init__(self, bucket: str) -> None:
+    #: Whether the store keeps the condition not to replace; None: it is to be found out.
+    condition: bool | None
+    checksum: str  # "CRC32", "SHA256", or "": none
+    md5: bool = False
+
+    def fields(self, content: bytes | mmap.mmap, *, create: bool) -> dict[str, str]:
+        """As botocore names them."""
+        given = {"IfNoneMatch": "*"} if create and self.condition is not False else {}
+        if self.checksum == "CRC32":
+            given["ChecksumCRC32"] = _b64(zlib.crc32(content).to_bytes(4, "big"))
+        if self.checksum == "SHA256":
+            given["ChecksumSHA256"] = _b64(hashlib.sha256(content).digest())
+        if self.md5:
+            given["ContentMD5"] = _b64(hashlib.md5(content, usedforsecurity=False).digest())
+        return given
+
+    def after(self, error: ClientError, *, create: bool) -> PutHeaders | None:
+        """What to send instead where a store refused a header, or demands one; None where it refused something else."""
+        status = _status(error)
+        said = " ".join(str(value) for value in error.response.get("Error", {}).values()).lower()
+        if (
+            status == HTTPStatus.BAD_REQUEST
+            and "required" in said
+            and ("content-md5" in said or "x-amz-checksum" in said)
+        ):
+            return self._with_checksum()
+        if not _is_unknown_header(status, said):
+            return None
+        if create and self.condition is not False and "checksum" not in said:
+            return replace(self, condition=False)
+        if self.checksum and "if-none-match" not in said:
+            asked_blindly = self.condition is False and "checksum" not in said
+            return replace(self, checksum="", condition=None if asked_blindly else self.condition)
+        return None
+
+    def _with_checksum(self) -> PutHeaders | None:
+        """Buckets with Object Lock demand one; those of older servers know only MD5."""
+        if not self.checksum:
+            return replace(self, checksum="CRC32")
+        return None if self.md5 else replace(self, md5=True)
+
+
+def _is_unknown_header(status: int, said: str) -> bool:
+    """501 and 405, or a 400 that speaks of a header: the store does not know what was asked, and never will."""
+    if status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
+        return True
+    unknown = "implement" in said or "support" in said
+    named = "header" in said or "if-none-match" in said or "checksum" in said or "notimplemented" in said
+    return status == HTTPStatus.BAD_REQUEST and unknown and named
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _b64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What the server's answers have taught; shared by the stores of one destination."""
+
+    headers: PutHeaders
+
+
+class S3Store(Store):
+    """One bucket and prefix."""
+
+    def __init__(self, bucket: str, prefix: str, access: S3Access, learnt: Learnt, patience: Patience) -> None:
         self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._access = access
+        self._settings = access.settings
+        self._learnt = learnt
+        self._patience = patience
+
+    def put_new(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> PutResult:
+        """Writes an object unless one is there (If-None-Match). Where that is not kept, a look before has to do."""
+        fields = self._fields(path, content_type, metadata)
+        with self._told(path, "write"), mapped(data) as content:
+            done = self._put(path, content, fields, create=True)
+            if self._learnt.headers.condition is None and done is PutResult.STORED:
+                self._learn(content, fields)
+        return done
+
+    def put(
+        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> None:
+        """Writes an object over whatever is there."""
+        fields = self._fields(path, content_type, metadata)
+        with self._told(path, "write"), mapped(data) as content:
+            self._put(path, content, fields, create=False)
+
+    def read(self, path: str) -> bytes | None:
+        """An object's bytes; None when there is none."""
+        with self._told(path, "read"), _missing_is_none():
+            found: bytes = self._client().get_object(**self._place(path))["Body"].read()
+            return found
+        return None
+
+    def look(self, path: str) -> ObjectInfo | None:
+        """What the store says of an object; None when there is none."""
+        with self._told(path, "read"), _missing_is_none():
+            found = self._head(path)
+            return ObjectInfo(
+                size=found["ContentLength"],
+                etag=found.get("ETag", ""),
+                modified=found["LastModified"].timestamp() if "LastModified" in found else 0.0,
+                metadata=told_metadata(found.get("Metadata", {})),
+            )
+        return None
+
+    def _head(self, path: str) -> dict[str, Any]:
         try:
-            session = boto3.session.Session()
-            self._credentials = self._credentials_of(session)
-            client = session.client("s3", config=LOOK)
-            region = self._look(client)
-            self._endpoint = _own_endpoint(client.meta.endpoint_url)
-        except BotoCoreError as error:
-            raise self._problem(error) from error
-        self._region = region or session.region_name or DEFAULT_REGION
-        self._lock = threading.Lock()
-        self._made: dict[timedelta, tuple[object, S3Store]] = {}
-
-    @property
-    def is_amazons(self) -> bool:
-        """Whether it is Amazon's own S3, and not something that speaks like it."""
-        return not self._endpoint
-
-    def open_with(self, timeout: timedelta) -> S3Store:
-        """A store with credentials that are valid now: a new one when they have changed, else the one before."""
-        try:
-            frozen = self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
-            raise self._problem(error) from error
-        with self._lock:
-            known, store = self._made.get(timeout, (None, None))
-            if store is None or known != frozen:
-                store = self._make(frozen, timeout)
-                self._made[timeout] = (frozen, store)
-            return store
-
-    def _make(self, frozen: Any, timeout: timedelta) -> S3Store:
-        values = {
-            "endpoint": self._endpoint,
-            "region": self._region,
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "session_token": frozen.token,
-        }
-        options = client_options(timeout, allow_http=is_plain_http(self._endpoint))
-        return S3Store(self._bucket, config=configured(values), client_options=options, retry_config=RETRY)  # type: ignore[arg-type]
-
-    def _credentials_of(self, session: Any) -> Any:
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise NoCredentialsError
-        return credentials
-
-    def _look(self, client: Any) -> str | None:
-        """The bucket's region. 403 is let pass: who may only put may not look, and the probe says what is refused."""
-        try:
-            region: str | None = client.head_bucket(Bucket=self._bucket).get("BucketRegion")
+            found: dict[str, Any] = self._client().head_object(**self._place(path))
         except ClientError as error:
-            answer = error.response.get("ResponseMetadata", {})
-            if answer.get("HTTPStatusCode") != 403:  # noqa: PLR2004  as the docstring says
-                raise self._problem(error) from error
-            region = answer.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        return region
+            if _status(error) != HTTPStatus.NOT_FOUND:
+                self._client().get_object(**self._place(path), Range="bytes=0-0")  # the answer to a HEAD has no reason
+            raise
+        return found
 
-    def _problem(self, error: BotoCoreError | ClientError) -> StoreError:
-        where = f"s3://{self._bucket}"
-        if isinstance(error, ClientError):
-            return self._answered(where, error)
-        if isinstance(error, (ConnectionError, HTTPClientError)):
-            return StoreError(code="bucket_unreachable", message=f"{where}: {_line(error)}", retryable=True)
-        if isinstance(error, ParamValidationError):
-            return StoreError(code="bad_destination", message=f"{where}: no legal bucket name", retryable=False)
-        message = (
-            f"{where}: {_line(error)}. Credentials are looked for as the aws cli does (environment, AWS_PROFILE, …)"
-        )
-        return StoreError(code="bucket_no_credentials", message=message, retryable=False, denied=True)
+    def sha256_of(self, path: str) -> str | None:
+        """The hash of an object's bytes, read now; None when there is none."""
+        digest = hashlib.sha256()
+        with self._told(path, "read"), _missing_is_none():
+            for part in self._client().get_object(**self._place(path))["Body"].iter_chunks(CHUNK):
+                digest.update(part)
+            return digest.hexdigest()
+        return None
 
-    def _answered(self, where: str, error: ClientError) -> StoreError:
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if status == 404:  # noqa: PLR2004  a HEAD has no body to say more
-            return StoreError(code="bucket_missing", message=f"{where}: there is no such bucket", retryable=True)
-        denied = status in {401, 403}
-        code = "bucket_denied" if denied else "bucket_failing"
-        return StoreError(code=code, message=f"{where}: {_line(error)}", retryable=True, denied=denied)
+    def objects(self, below: str = "") -> Iterator[str]:
+        """The paths of all objects below a prefix."""
+        prefix = f"{self._prefix}{below}/" if below else self._prefix
+        with self._told(below, "list"):
+            pages = self._client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, **self._settings.payer):
+                keys = (found["Key"] for found in page.get("Contents", []))
+                yield from (key.removeprefix(self._prefix) for key in keys if not key.endswith("/"))
+
+    def delete(self, path: str) -> None:
+        """Deletes an object, if there is one."""
+        with self._told(path, "delete"), _missing_is_none():
+            self._client().delete_object(**self._place(path))
+
+    def presign(self, path: str, seconds: float) -> str:
+        """A signed address, for seven days at most."""
+        signed_for = min(round(seconds), LONGEST_SIGNED)
+        with self._told(path, "sign"):
+            signer = self._access.client(Patience.SIGN)
+            place = {"Bucket": self._bucket, "Key": self._key(path)}
+            address: str = signer.generate_presigned_url("get_object", Params=place, ExpiresIn=signed_for)
+            return address
+
+    def url_of(self, path: str) -> str:
+        """The object's address."""
+        return f"s3://{self._bucket}/{self._prefix}{path}"
+
+    def hurried(self) -> S3Store:
+        """As every store's; what it learns of the server, this one knows too."""
+        return S3Store(self._bucket, self._prefix.rstrip("/"), self._access, self._learnt, Patience.PERSON)
+
+    def probe(self, size: int = PROBE) -> Probed:
+        """As every store's, and tells of a server without conditional writes."""
+        probed = super().probe(size)
+        if self._learnt.headers.condition is not False:
+            return probed
+        return replace(probed, warnings=(*probed.warnings, f"{self.url_of('')}{NO_CONDITIONS}"))
+
+    # -- how -------------------------------------------------------------------------------------------------------
+
+    def _put(self, path: str, content: bytes | mmap.mmap, fields: Mapping[str, Any], *, create: bool) -> PutResult:
+        """One request, whatever its size: multipart uploads take no condition.
+
+        It is repeated with other headers where the store does not know those that were sent, or demands some. What was
+        learnt holds for all later puts.
+        """
+        before = self._learnt.headers
+        for tries_left in reversed(range(MANNERS)):
+            headers = self._learnt.headers
+            if create and not headers.condition and self.look(path) is not None:
+                return PutResult.EXISTS
+            try:
+                self._send(content, fields, headers, create=create)
+            except ClientError as error:
+                if create and _status(error) == HTTPStatus.PRECONDITION_FAILED:
+                    return PutResult.EXISTS
+                other = headers.after(error, create=create) if tries_left else None
+                if other is None:
+                    self._learnt.headers = before
+                    raise
+                self._learnt.headers = other
+            else:
+                return PutResult.STORED
+        raise AssertionError("the last try raises, or ends well")
+
+    def _learn(self, content: bytes | mmap.mmap, fields: Mapping[str, Any]) -> None:
+        """The same bytes once more, in their own place: to replace them does no harm, and tells."""
+        headers = replace(self._learnt.headers, condition=True)
+        with contextlib.suppress(BotoCoreError):  # not told now; the next put asks again
+            try:
+                self._send(content, fields, headers, create=True)
+            except ClientError as error:
+                if _status(error) == HTTPStatus.PRECONDITION_FAILED:
+                    self._learnt.headers = headers
+                return
+            self._learnt.headers = replace(headers, condition=False)
+
+    def _send(
+        self, content: bytes | mmap.mmap, fields: Mapping[str, Any], headers: PutHeaders, *, create: bool
+    ) -> None:
+        if isinstance(content, mmap.mmap):
+            content.seek(0)  # where an earlier put has left it
+        self._client().put_object(Body=content, **fields, **headers.fields(content, create=create))
+
+    def _client(self) -> Any:
+        return self._access.client(self._patience)
+
+    def _place(self, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._key(path), **self._settings.payer}
+
+    def _key(self, path: str) -> str:
+        key = self._prefix + path
+        if any(part in {"", ".", ".."} for part in key.split("/")) or any(c < " " for c in key):
+            rule = "no part of a path is empty, '.' or '..', or has control characters"
+            message = f"{self.url_of(path)!r}: {rule}"
+            raise StoreError(code="bad_path", message=message, retryable=False)
+        return key
+
+    def _fields(self, path: str, content_type: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+        described = {"ContentType": content_type, "Metadata": plain_metadata(metadata)}
+        return {**self._place(path), **described, **self._settings.encryption}
+
+    @contextlib.contextmanager
+    def _told(self, path: str, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            is_encrypted = verb != "write" or self._settings.encryption
+            help_ = "" if is_encrypted or not _is_denied_by_policy(error) else ENCRYPTION_HELP
+            raise self._access.problem(error, self.url_of(path), ACTIONS[verb], help_) from error
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
+def _is_denied_by_policy(error: Exception) -> bool:
+    return isinstance(error, ClientError) and "explicit deny" in str(error)
 
 
-def _own_endpoint(url: str) -> str:
-    """An endpoint that is not Amazon's; theirs follows from the region."""
-    host = urlsplit(url).hostname or ""
-    return "" if host.endswith(AWS_HOSTS) else url
+@contextlib.contextmanager
+def _missing_is_none() -> Iterator[None]:
+    """Lets a missing object pass, not a missing bucket."""
+    try:
+        yield
+    except ClientError as error:
+        missing = _status(error) == HTTPStatus.NOT_FOUND
+        if not missing or error.response.get("Error", {}).get("Code") == "NoSuchBucket":
+            raise
+
+
+def open_s3(bucket: str, prefix: str) -> S3Store:
+    """Opens a bucket, with what the AWS configuration says."""
+    access = S3Access(bucket)
+    condition = True if access.is_amazons else None  # Amazon's keeps it
+    headers = PutHeaders(condition=condition, checksum=access.settings.checksum)
+    return S3Store(bucket, prefix, access, Learnt(headers), Patience.WORK)
+
+
+def download(bucket: str, key: str, file: IO[bytes]) -> bool:
+    """Fetches an object into a file, from its beginning; False when there is none.
+
+    Raises:
+        StoreError: The store refused, or gave no answer.
+    """
+    access = S3Access(bucket)
+    for tries_left in reversed(range(DOWNLOADS)):
+        file.seek(0)
+        file.truncate()
+        try:
+            with _missing_is_none():
+                found = access.client(Patience.WORK).get_object(Bucket=bucket, Key=key, **access.settings.payer)
+                for part in found["Body"].iter_chunks(CHUNK):
+                    file.write(part)
+                return True
+        except (BotoCoreError, ClientError) as error:
+            if not tries_left or not isinstance(
+                error, HTTPClientError
+            ):  # botocore repeats only the request's beginning
+                raise access.problem(error, f"s3://{bucket}/{key}", ACTIONS["read"]) from error
+        else:
+            break
+    return False
