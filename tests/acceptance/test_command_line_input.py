@@ -280,7 +280,18 @@ def test_a_refusal_is_one_document_where_one_is_asked_for():
 
 
 def test_help_and_version_import_nothing_heavy():
-    heavy = ("sqlalchemy", "pydantic", "aiohttp", "botocore", "rich", "alembic", "celery", "obstore", "orjson", "asyncio")
+    heavy = (
+        "sqlalchemy",
+        "pydantic",
+        "aiohttp",
+        "botocore",
+        "rich",
+        "alembic",
+        "celery",
+        "obstore",
+        "orjson",
+        "asyncio",
+    )
     code = (
         "import sys; sys.argv = ['lightfast', '--help']\n"
         "from cli.main import main\n"
