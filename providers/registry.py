@@ -38,4 +38,4 @@ def base_url_variable(provider: str) -> str:
 
 
 def _in_capitals(provider: str) -> str:
-    return provider.upper().replace(".", "_")
+    return provider.upper().replace(".", "_").replace("-", "_")

@@ -1,1 +1,1 @@
-"""A stand-in for the three providers and their CDN. Imports nothing of ours."""
+"""A stand-in for the providers and their CDN. Imports nothing of ours."""

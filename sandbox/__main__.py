@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from sandbox.apis.registry import check_rules
 from sandbox.memory import Memory
 from sandbox.server import SandboxServer
 from sandbox.troubles.scenario import BadScenario, Scenario, read_scenario
@@ -22,6 +23,7 @@ def main() -> int:
     options = _options()
     try:
         scenario = read_scenario(options.scenario) if options.scenario else Scenario()
+        check_rules(scenario)
     except BadScenario as wrong:
         sys.stderr.writelines(f"error: {options.scenario}: {line}\n" for line in wrong.lines)
         return 2

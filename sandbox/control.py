@@ -10,9 +10,10 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
+from sandbox.apis.registry import check_rules
 from sandbox.delivery.answers import HANGING, give
 from sandbox.delivery.cdn import Cdn
-from sandbox.troubles.scenario import Scenario
+from sandbox.troubles.scenario import BadScenario, Scenario
 from sandbox.values import Answer
 from sandbox.world import World, task_document
 
@@ -45,7 +46,7 @@ class Control:
             text = await request.read()
             body = orjson.loads(text) if text else {}
             return (await give(request, Answer.of(answer(request, body))))[0]
-        except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError, ValueError, BadScenario) as error:
             return (await give(request, Answer.of({"error": str(error)}, 400)))[0]
 
     def _stats(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same shape for all
@@ -76,12 +77,16 @@ class Control:
         return self._world.scenario.model_dump(mode="json")
 
     def _arrange(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:
-        self._world.arrange(Scenario.model_validate(body))
+        scenario = Scenario.model_validate(body)
+        check_rules(scenario)
+        self._world.arrange(scenario)
         HANGING.hold_again()
         return self._scenario(request, body)
 
     def _top_up(self, request: web.BaseRequest, body: dict[str, Any]) -> Any:  # noqa: ARG002  the same
         provider, key = body["provider"], body.get("key", "sandbox-key")
+        if provider not in self._world.providers:
+            raise ValueError(f"no provider {provider!r}; known: {', '.join(self._world.providers)}")
         self._world.top_up(provider, key, float(body["usd"]))
         return {"balance": self._world.purse(provider, key).balance / 1_000_000}
 

@@ -1,4 +1,4 @@
-"""The values the three APIs share: an order, a task, a refusal, an answer."""
+"""The values all APIs share: an order, a task, a refusal, an answer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
-from aiohttp import web
 
 MICROS: Final = 1_000_000  # micro-dollars in a dollar
 #: Micro-dollars for a million tokens: text and image in, image out (seed 002).
 TOKEN_PRICES: Final = (350_000, 350_000, 700_000)
-MAXAPI_IO: Final = "maxapi.io"
-MAXAPI_DEV: Final = "maxapi.dev"
-APIMASTER: Final = "apimaster"
 JSON: Final = "application/json"
 
 Json = Mapping[str, Any]
@@ -32,12 +28,12 @@ class Order:
     n: int
     pixels: tuple[int, int]
     price: int  # micro-dollars an image; where it is billed by tokens, about
-    echo: Json  # what the provider shows of it
+    echo: Json  # the request's own fields, as `GET /_control/tasks` tells them (`params`)
     format: str = "png"
     callback: str | None = None
     place: str = "generations"  # or "edits"; where maxapi.dev polls it
-    waits: bool = False  # answered with the image
-    b64: bool = False
+    waits: bool = False  # whoever asks waits: the submit is answered with the finished images, not with a task
+    b64: bool = False  # the images come as base64, not as links
     tokens: tuple[int, int, int] | None = None  # of one image: text and image in, image out; None: billed by the image
 
     def cost(self, images: int, times: float = 1.0) -> int:
@@ -63,7 +59,7 @@ class Task:
     delivered: int = 0  # images it will make
     pixels: tuple[int, int] = (0, 0)
     format: str = "png"
-    link_life: float = 604_800.0  # seconds
+    link_life: float  # seconds
     b64: bool = False
     garbled: bool = False  # its base64 is none
     answered: bool = False  # the whole answer to the submit was written
@@ -144,27 +140,3 @@ class Links:
     urls: tuple[str, ...]
     expires_at: float
     bytes_of: tuple[str, ...] = ()  # base64, when the task gives bytes
-
-
-class Api(Protocol):
-    """One provider's API: what it takes, and its words for everything."""
-
-    name: str
-
-    def new_id(self, order: Order) -> str:
-        """A task's id."""
-
-    async def read_order(self, request: web.BaseRequest, place: str) -> Order:
-        """Checks a submit; raises Refusal."""
-
-    def refused(self, refusal: Refusal) -> Answer:
-        """An error."""
-
-    def accepted(self, task: Task, base: str) -> Json:
-        """The answer to a submit that was taken."""
-
-    def finished(self, task: Task, links: Links) -> Json:
-        """The answer to a submit that waits for its images."""
-
-    def shown(self, task: Task, now: float, links: Links | None) -> Json:
-        """The answer to a poll. `links` when it succeeded."""

@@ -8,13 +8,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sandbox.troubles.scenario import Scenario
 from sandbox.troubles.strikes import Troubles
 from sandbox.troubles.words import Trouble
-from sandbox.values import APIMASTER, MAXAPI_DEV, MAXAPI_IO, MICROS, Order, Refusal, Task
+from sandbox.values import MICROS, Order, Refusal, Task
 
 SUBMITS_KEPT = 400_000  # the newest; older ones are counted only
 
@@ -87,9 +87,10 @@ class Bucket:
 
 
 class World:
-    """The state behind the three APIs. `on_end` hears of each task that ended."""
+    """The state behind all APIs. `on_end` hears of each task that ended."""
 
-    def __init__(self, scenario: Scenario, *, seed: int | None = None) -> None:
+    def __init__(self, scenario: Scenario, providers: Iterable[str], *, seed: int | None = None) -> None:
+        self.providers = tuple(providers)
         self.on_end: Callable[[Task], None] = lambda _task: None
         self.on_accept: Callable[[Task], None] = lambda _task: None
         self._seed = seed
@@ -102,7 +103,7 @@ class World:
         self._revoked.clear()
         self.tasks: dict[str, Task] = {}
         self.submits: deque[Submit] = deque(maxlen=SUBMITS_KEPT)
-        self.counts = {name: Counts() for name in (MAXAPI_IO, MAXAPI_DEV, APIMASTER)}
+        self.counts = {name: Counts() for name in self.providers}
         self.strange = 0  # requests to paths nobody documents
         self._purses: dict[tuple[str, str], Purse] = {}
         self._ends: list[tuple[float, int, Task]] = []
@@ -248,7 +249,8 @@ class World:
         providers = {
             name: {**asdict(counts), "money": counts.money_micros / MICROS} for name, counts in self.counts.items()
         }
-        total = {name: sum(values[name] for values in providers.values()) for name in providers[MAXAPI_IO]}
+        names = (field.name for field in fields(Counts))
+        total = {name: sum(values[name] for values in providers.values()) for name in names}
         repeats = self.repeats()
         return {
             "providers": providers,

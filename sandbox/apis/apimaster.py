@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
+from collections.abc import Awaitable
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 
+from sandbox.apis.api import Api, Service
 from sandbox.apis.fields import Fields, read_body, shortened
+from sandbox.delivery.answers import give
 from sandbox.images import pixels
 from sandbox.images.references import size_of_reference
-from sandbox.values import APIMASTER, Answer, Json, Links, Order, Refusal, Task, spoken
-from sandbox.world import World
+from sandbox.values import Answer, Json, Links, Order, Refusal, Task, spoken
 
 STANDARD: Final = "gpt-image-2"
 OFFICIAL: Final = "gpt-image-2-official"
@@ -40,15 +44,39 @@ REASONS: Final = {
 }
 MESSAGES: Final = {"moderation": "the prompt was rejected by our content policy"}
 OUTCOMES: Final = {"success": "completed", "fail": "failed", "timeout": "failed", "cancelled": "cancelled"}
+#: Answers to a batch query that tell of no task.
+BATCHES: Final = {
+    "404": Answer.of({"error": {"message": "no such path", "code": "not_found"}}, 404),
+    "garbage": Answer.of({"object": "list", "url": "/v1/tasks/batch"}),
+}
+BATCH_LIMIT: Final = 100  # tasks in one batch query; the real limit is not documented
 
 
-class ApimasterApi:
+class ApimasterApi(Api):
     """APIMaster's words."""
 
-    name = APIMASTER
+    name = "apimaster"
+    link_life = 86_400.0  # 24 hours, as a lookalike's
+    task_at = ("data",)
+    images_at = ("result", "images")
+    plays = frozenset({"sync", "b64"})
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def find(
+        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+    ) -> Awaitable[web.StreamResponse] | None:
+        """Below /v1: images, tasks, models."""
+        match parts:
+            case ("POST", "v1", "images", "generations"):
+                return service.submit(request)
+            case ("POST", "v1", "images", "generations", "async"):
+                return service.submit(request, "async")
+            case ("GET", "v1", "tasks", task_id):
+                return service.poll(request, task_id)
+            case ("POST", "v1", "tasks", "batch"):
+                return self._poll_many(service, request)
+            case ("GET", "v1", "models"):
+                return self._models(service, request)
+        return None
 
     def new_id(self, order: Order) -> str:  # noqa: ARG002  the same for all
         """`task_` and 26 letters."""
@@ -94,9 +122,9 @@ class ApimasterApi:
 
     def shown(self, task: Task, now: float, links: Links | None) -> Json:
         """The state of a task."""
-        return {"code": 200, "data": self.data(task, now, links)}
+        return {"code": 200, "data": self._data(task, now, links)}
 
-    def data(self, task: Task, now: float, links: Links | None) -> dict[str, Any]:
+    def _data(self, task: Task, now: float, links: Links | None) -> dict[str, Any]:
         """One task; a batch query answers with several."""
         data: dict[str, Any] = {
             "task_id": task.id,
@@ -113,9 +141,61 @@ class ApimasterApi:
     def _images(self, task: Task, links: Links) -> list[dict[str, Any]]:
         if task.b64:
             return [{"b64_json": text} for text in links.bytes_of]
-        told = self._world.scenario.life_of_link(APIMASTER) is not None
+        told = self._world.scenario.life_of_link(self.name) is not None
         expiry = {"expires_at": math.floor(links.expires_at)} if told else {}
         return [{"url": [url], **expiry} for url in links.urls]
+
+    # -- what only it has ----------------------------------------------------------------------------------------
+
+    async def _poll_many(self, service: Service, request: web.BaseRequest) -> web.StreamResponse:
+        """The batch query. Its answer is not documented: here newest first, without those not known."""
+        world, how, counts = self._world, self._world.scenario.apimaster_batch, self._world.counts[self.name]
+        counts.polls += 1
+        try:
+            key = service.check_key(request)
+            ids = _task_ids(await request.read())
+            world.check_rate(self.name, key, "poll")
+        except Refusal as refusal:
+            return (await give(request, self.refused(refusal)))[0]
+        if how in BATCHES:
+            return (await give(request, BATCHES[how]))[0]
+        tasks = [world.tasks[name] for name in self._in_order(ids) if name in world.tasks]
+        counts.tasks_polled += len(ids)
+        told = [
+            await self._told(service, task, request) for task in tasks if (task.key, task.provider) == (key, self.name)
+        ]
+        return (await give(request, Answer.of({"code": 200, "data": told})))[0]
+
+    def _in_order(self, ids: list[str]) -> list[str]:
+        """Newest first, or as the scenario has it: in any order, or without a third of them."""
+        how = self._world.scenario.apimaster_batch
+        some = [name for name in reversed(ids) if how != "some" or zlib.crc32(name.encode()) % 3]
+        return self._world.chance.sample(some, len(some)) if how == "shuffled" else some
+
+    async def _told(self, service: Service, task: Task, request: web.BaseRequest) -> dict[str, Any]:
+        now = self._world.now()
+        told = self._data(task, now, await service.links_of(task, f"http://{request.host}"))
+        if trouble := service.undelivered(task, now):
+            self.leave_out(told, trouble)
+        return told
+
+    async def _models(self, service: Service, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            service.check_key(request)
+        except Refusal as refusal:
+            return (await give(request, self.refused(refusal)))[0]
+        data = [{"id": name, "object": "model", "created": 1_776_000_000, "owned_by": "openai"} for name in MODELS]
+        return (await give(request, Answer.of({"object": "list", "data": data})))[0]
+
+
+def _task_ids(text: bytes) -> list[str]:
+    try:
+        ids = orjson.loads(text)["task_ids"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Refusal("invalid", "task_ids is required") from None
+    if not isinstance(ids, list) or not 1 <= len(ids) <= BATCH_LIMIT or not all(isinstance(name, str) for name in ids):
+        raise Refusal("invalid", f"task_ids must be an array of 1 to {BATCH_LIMIT} ids")
+    return ids
 
 
 def _status(task: Task, now: float) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sandbox.values import Refusal
 
-PROMPT_LIMIT = 32_000  # characters; OpenAI's, taken for all three
+PROMPT_LIMIT = 32_000  # characters; OpenAI's, taken for every provider
 
 
 async def read_body(request: web.BaseRequest) -> Fields:

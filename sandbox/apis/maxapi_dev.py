@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from aiohttp import web
 
+from sandbox.apis.api import Api, Service
 from sandbox.apis.fields import Fields, picture_size, read_body
 from sandbox.images import pixels
-from sandbox.values import MAXAPI_DEV, Answer, Json, Links, Order, Refusal, Task, spoken
-from sandbox.world import World
+from sandbox.values import Answer, Json, Links, Order, Refusal, Task, spoken
 
 MODEL: Final = "openai/gpt-image-2-beta"
 #: Micro-dollars an image. `mix` is documented, `official` is not; `official-cheap` is billed by tokens.
@@ -39,13 +40,24 @@ MESSAGES: Final = {"moderation": "Your request was rejected by the safety system
 OUTCOMES: Final = {"success": "succeeded", "fail": "failed", "timeout": "failed", "cancelled": "canceled"}
 
 
-class DevApi:
+class DevApi(Api):
     """MaxAPI.dev's words."""
 
-    name = MAXAPI_DEV
+    name = "maxapi.dev"
+    link_life = 604_800.0  # 7 days
+    images_at = ("data",)
+    plays = frozenset({"sync", "b64", "usage"})
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def find(
+        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+    ) -> Awaitable[web.StreamResponse] | None:
+        """Below /v1/images; an edit is asked about below edits."""
+        match parts:
+            case ("POST", "v1", "images", ("generations" | "edits") as place):
+                return service.submit(request, place)
+            case ("GET", "v1", "images", ("generations" | "edits") as place, task_id):
+                return service.poll(request, task_id, place)
+        return None
 
     def new_id(self, order: Order) -> str:
         """Its look is not documented."""

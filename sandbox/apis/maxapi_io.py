@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from sandbox.apis.api import Api, Service
 from sandbox.apis.fields import Fields, read_body, shortened
 from sandbox.images import pixels
 from sandbox.images.references import size_of_reference
-from sandbox.values import MAXAPI_IO, Answer, Json, Links, Order, Refusal, Task, spoken
-from sandbox.world import World
+from sandbox.values import Answer, Json, Links, Order, Refusal, Task, spoken
 
 TEXT_TO_IMAGE: Final = "gpt-image-2/text-to-image"
 IMAGE_TO_IMAGE: Final = "gpt-image-2/image-to-image"
@@ -30,13 +31,27 @@ OUTCOMES: Final = {"success": "SUCCESS", "fail": "FAILURE", "timeout": "TIMEOUT"
 WORDS_OF_PROGRESS: Final = ((0.2, "PENDING"), (0.5, "PROCESSING"))
 
 
-class IoApi:
+class IoApi(Api):
     """MaxAPI.io's words."""
 
-    name = MAXAPI_IO
+    name = "maxapi.io"
+    link_life = 604_800.0  # 7 days
+    task_at = ("data",)
+    images_at = ("result", "urls")
+    plays = frozenset({"webhook"})
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def find(
+        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+    ) -> Awaitable[web.StreamResponse] | None:
+        """Below /api/v1/task."""
+        match parts:
+            case ("POST", "api", "v1", "task", "submit"):
+                return service.submit(request)
+            case ("GET", "api", "v1", "task", task_id):
+                return service.poll(request, task_id)
+            case ("POST", "api", "v1", "task", task_id, "cancel"):
+                return service.cancel(request, task_id)
+        return None
 
     def new_id(self, order: Order) -> str:  # noqa: ARG002  the same for all
         """A UUID."""
@@ -69,15 +84,19 @@ class IoApi:
         """The task's id, and nothing else."""
         return {"code": 0, "msg": "ok", "data": {"taskId": task.id}}
 
-    def finished(self, task: Task, links: Links) -> Json:
-        """It never answers so; the same as a poll."""
-        return self.shown(task, self._world.now(), links)
-
     def shown(self, task: Task, now: float, links: Links | None) -> Json:
         """The state of a task."""
-        return {"code": 0, "msg": "ok", "data": self.data(task, now, links)}
+        return {"code": 0, "msg": "ok", "data": self._data(task, now, links)}
 
-    def data(self, task: Task, now: float, links: Links | None) -> dict[str, Any]:
+    def webhook(self, task: Task, now: float, links: Links | None) -> Json:
+        """As a poll, without `msg`."""
+        return {"code": 0, "data": self._data(task, now, links)}
+
+    def fails_without_balance(self) -> bool:
+        """The page has INSUFFICIENT_POINTS among the reasons of a failed task, and 402 among the errors of a submit."""
+        return self._world.scenario.io_broke == "points"
+
+    def _data(self, task: Task, now: float, links: Links | None) -> dict[str, Any]:
         """What a poll and a webhook tell of a task."""
         failed = task.is_over(now) and task.outcome == "fail"
         result = {"type": "image", "urls": list(links.urls)} if links else None

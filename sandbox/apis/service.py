@@ -1,28 +1,26 @@
-"""What the three APIs have in common: taking a submit, answering a poll, cancelling."""
+"""What all APIs have in common: taking a submit, answering a poll, cancelling."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from sandbox.apis.api import SPECIAL, Api
 from sandbox.delivery.answers import give
 from sandbox.delivery.cdn import Cdn
 from sandbox.delivery.webhooks import Webhooks
 from sandbox.images.pictures import CONTENT_TYPES
 from sandbox.images.pixels import read_size
-from sandbox.troubles.words import NONE, UNDELIVERED, Subject, Trouble
-from sandbox.values import APIMASTER, MAXAPI_IO, TEXTS, Answer, Api, Links, Order, Refusal, Task, spoken
+from sandbox.troubles.words import NONE, UNDELIVERED, Subject, Trouble, in_prompt
+from sandbox.values import TEXTS, Answer, Json, Links, Order, Refusal, Task, spoken
 from sandbox.world import Submit, World, retry_after_of
 
-#: Seconds a link lives where the scenario says nothing: 7 days are documented, but for APIMaster.
-LINK_LIFE: Final = {APIMASTER: 86_400.0}
-A_WEEK: Final = 604_800.0
 OUTCOMES: Final = ("fail", "timeout", "cancelled")
 #: How long a task takes where a word says so.
 SPANS: Final[dict[str, Callable[[Trouble], float]]] = {
@@ -31,6 +29,8 @@ SPANS: Final[dict[str, Callable[[Trouble], float]]] = {
 }
 GARBLED: Final = "no base64: {an error of ours}"
 MOST_PIXELS: Final = 20_000_000
+#: Troubles of a poll that change what its answer says.
+ALTERED: Final = frozenset({"status", *UNDELIVERED})
 #: Troubles of a submit that come before it is accepted.
 BEFORE: Final = frozenset({"reset", "refuse", "redirect"})
 KINDS: Final = {
@@ -54,6 +54,15 @@ class Service:
         self._cdn = cdn
         self._webhooks = webhooks
         self._provider = api.name
+        self._beyond = SPECIAL - api.plays  # words that it cannot play: a rule for all providers leaves it out
+
+    def find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> Awaitable[web.StreamResponse] | None:
+        """Answers a request; None: this provider has no such path."""
+        return self._api.find(self, request, parts)
+
+    async def webhook(self, task: Task, base: str) -> Json:
+        """The body of a task's webhook."""
+        return self._api.webhook(task, self._world.now(), await self.links_of(task, base))
 
     # -- submit --------------------------------------------------------------------------------------------------
 
@@ -76,10 +85,14 @@ class Service:
         early = world.troubles.needs_no_body("submit", Subject(provider=note.provider, key=note.key), note.at)
         if early:
             return await self._turn_away(request, note, early)
-        self.check_key(note.key)
+        self.check_key(request)
         order = await self._api.read_order(request, place)
         note.model, note.prompt, note.n = order.model, order.prompt, order.n
-        trouble = world.troubles.strike("submit", self._subject(note.key, order), world.now())
+        for word in in_prompt(order.prompt):
+            if problem := self._api.cannot_play(word):
+                raise Refusal("invalid", problem)
+        subject = self._subject(note.key, order)
+        trouble = world.troubles.strike("submit", subject, world.now(), but=self._beyond)
         note.trouble = trouble.kind if trouble and not trouble.status else str(trouble.status) if trouble else None
         if trouble and _is_before(trouble):
             return await self._turn_away(request, note, trouble)
@@ -108,18 +121,21 @@ class Service:
         text = spoken(word, TEXTS) or word
         return Refusal(word if word in ("moderation", "balance", "key", "model") else "invalid", f"refused: {text}")
 
-    def check_key(self, key: str) -> None:
-        """Raises the refusal of a key that is missing or revoked."""
+    def check_key(self, request: web.BaseRequest) -> str:
+        """The request's key. Raises the refusal of a key that is missing or revoked."""
+        key = key_of(request)
         if not self._world.knows(key):
             raise Refusal("key", "invalid API key")
+        return key
 
     def _accept(self, key: str, order: Order) -> Task:
         task = self._new_task(key, order)
         if not self._world.can_pay(self._provider, key, order):
-            if self._provider != MAXAPI_IO or self._world.scenario.io_broke == "402":
+            if not self._api.fails_without_balance():
                 raise Refusal("balance", "insufficient balance")
             task.outcome, task.reason = "fail", "points"
-        for trouble in self._world.troubles.all_that_strike("task", self._subject(key, order), task.created_at):
+        subject = self._subject(key, order)
+        for trouble in self._world.troubles.all_that_strike("task", subject, task.created_at, but=self._beyond):
             _befall(task, trouble)
         self._world.accept(task)
         return task
@@ -127,7 +143,7 @@ class Service:
     def _new_task(self, key: str, order: Order) -> Task:
         world, now = self._world, self._world.now()
         took = world.scenario.seconds_of_task(self._provider, order.model, world.chance)
-        life = world.scenario.life_of_link(self._provider) or LINK_LIFE.get(self._provider, A_WEEK)
+        life = world.scenario.life_of_link(self._provider) or self._api.link_life
         return Task(
             id=self._api.new_id(order),
             provider=self._provider,
@@ -167,13 +183,13 @@ class Service:
 
     async def _answer_of(self, request: web.BaseRequest, task: Task, trouble: Trouble | None) -> Answer:
         if trouble and trouble.kind == "no-id":
-            return Answer.of({"code": {MAXAPI_IO: 0}.get(self._provider, 200), "msg": "ok", "data": {}})
+            return Answer.of(_without(self._api.accepted(task, base_of(request)), task.id), self._api.accepted_status)
         if trouble and trouble.status:
             return self._api.refused(self._refusal_of(trouble))
         if task.order.waits or (trouble and trouble.kind == "sync"):
             task.b64 |= bool(trouble and trouble.has("b64"))
             return await self._wait_for(request, task)
-        return Answer.of(self._api.accepted(task, base_of(request)))
+        return Answer.of(self._api.accepted(task, base_of(request)), self._api.accepted_status)
 
     async def _wait_for(self, request: web.BaseRequest, task: Task) -> Answer:
         """The synchronous way: the answer has the images."""
@@ -189,12 +205,12 @@ class Service:
 
     async def poll(self, request: web.BaseRequest, task_id: str, place: str | None = None) -> web.StreamResponse:
         """A task's state. `place`: an edit is asked about below edits."""
-        world, counts, key = self._world, self._world.counts[self._provider], key_of(request)
+        counts = self._world.counts[self._provider]
         counts.polls += 1
         counts.tasks_polled += 1
         try:
-            task = self._find(task_id, key, place)
-            world.check_rate(self._provider, key, "poll")
+            task = self._find(request, task_id, place)
+            self._world.check_rate(self._provider, task.key, "poll")
             return await self._tell(request, task)
         except Refusal as refusal:
             counts.refused_429 += refusal.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -207,8 +223,10 @@ class Service:
         trouble = self._world.troubles.strike("poll", subject, self._world.now(), but=but)
         if trouble and trouble.status:
             raise self._refusal_of(trouble)
-        answer = Answer.of(self._api.shown(task, self._world.now(), links))
-        return (await give(request, answer, trouble))[0]
+        shown = self._api.shown(task, self._world.now(), links)
+        if trouble and trouble.kind in ALTERED:
+            shown = self._api.altered(shown, trouble)
+        return (await give(request, Answer.of(shown), trouble))[0]
 
     def undelivered(self, task: Task, now: float) -> Trouble | None:
         """What a question about many tasks leaves out of a task that has ended well."""
@@ -236,22 +254,21 @@ class Service:
         """Ends a task that runs; pages contradict each other in which states, here in all."""
         world = self._world
         try:
-            task = self._find_running(task_id, key_of(request))
+            task = self._find_running(request, task_id)
         except Refusal as refusal:
             return (await give(request, self._api.refused(refusal)))[0]
         world.counts[self._provider].cancels += 1
         world.end_now(task, "cancelled")
         return (await give(request, Answer.of({"code": 0, "msg": "ok"})))[0]
 
-    def _find(self, task_id: str, key: str, place: str | None = None) -> Task:
-        self.check_key(key)
-        task = self._world.task_of(task_id, self._provider, key)
+    def _find(self, request: web.BaseRequest, task_id: str, place: str | None = None) -> Task:
+        task = self._world.task_of(task_id, self._provider, self.check_key(request))
         if place not in (None, task.order.place):
             raise Refusal("not_found", "task not found")
         return task
 
-    def _find_running(self, task_id: str, key: str) -> Task:
-        task = self._find(task_id, key)
+    def _find_running(self, request: web.BaseRequest, task_id: str) -> Task:
+        task = self._find(request, task_id)
         if task.is_over(self._world.now()):
             raise Refusal("invalid", "the task has ended and cannot be cancelled")
         return task
@@ -271,6 +288,14 @@ def key_of(request: web.BaseRequest) -> str:
 def base_of(request: web.BaseRequest) -> str:
     """The address the client knows us by."""
     return f"http://{request.host}"
+
+
+def _without(answer: Any, task_id: str) -> Any:
+    """The same answer, without each field that names the task."""
+    if isinstance(answer, dict):
+        kept = {name: value for name, value in answer.items() if not (isinstance(value, str) and task_id in value)}
+        return {name: _without(value, task_id) for name, value in kept.items()}
+    return [_without(item, task_id) for item in answer] if isinstance(answer, list) else answer
 
 
 def _is_before(trouble: Trouble) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -117,37 +116,6 @@ def _typed(answer: Answer, trouble: Trouble) -> Answer:
     return dataclasses.replace(answer, content_type=(trouble.arguments or ("text/plain",))[0])
 
 
-def _stateless(answer: Answer, trouble: Trouble) -> Answer:
-    """The same, as if it ran and its state had another name."""
-    body = json.loads(answer.body)
-    inner = body["data"] if isinstance(body.get("data"), dict) else body
-    inner.update(status=(trouble.arguments or ("dreaming",))[0], result=None)
-    if inner is body:
-        body.pop("data", None)
-    return Answer.of(body)
-
-
-def _undelivered(answer: Answer, trouble: Trouble) -> Answer:
-    """The same, called done without its images, or without the last of them."""
-    body = json.loads(answer.body)
-    leave_out(body["data"] if isinstance(body.get("data"), dict) else body, trouble)
-    return Answer.of(body)
-
-
-def leave_out(task: dict[str, Any], trouble: Trouble) -> None:
-    """Takes images out of a task as its provider shows it: `data`, `result.urls` or `result.images`."""
-    place = task["result"] if isinstance(task.get("result"), dict) else task
-    name = next(name for name in ("urls", "images", "data") if isinstance(place.get(name), list))
-    if trouble.kind == "short":
-        place[name] = place[name][: max(0, len(place[name]) - round(trouble.number(1)))]
-    elif trouble.has("absent"):
-        task.pop("result" if place is not task else name)
-    elif trouble.has("null"):
-        task["result" if place is not task else name] = None
-    else:
-        place[name] = []
-
-
 CHANGES: Final[dict[str, Callable[[Answer, Trouble], Answer]]] = {
     "html": _page,
     "truncated": _half,
@@ -160,9 +128,6 @@ CHANGES: Final[dict[str, Callable[[Answer, Trouble], Answer]]] = {
     "headers": _long_header,
     "corrupt": _corrupt,
     "type": _typed,
-    "status": _stateless,
-    "none": _undelivered,
-    "short": _undelivered,
 }
 
 

@@ -1,4 +1,4 @@
-"""The CDN of all three: signed links that expire, images drawn when they are first asked for."""
+"""The CDN of all providers: signed links that expire, images drawn when they are first asked for."""
 
 from __future__ import annotations
 

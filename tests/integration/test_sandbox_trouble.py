@@ -139,6 +139,15 @@ def test_refusals_in_the_providers_words(box):
     assert accepted(box) == 0
 
 
+def test_a_word_that_means_nothing_at_the_provider_is_refused_with_the_reason(box):
+    said = post_io(box, "a [b64]")
+
+    assert (said.status, accepted(box)) == (400, 0)
+    assert said.json["msg"] == "the sandbox cannot play [b64] for maxapi.io"
+    box.arrange({**QUICK, "rules": [{"trouble": "b64"}]})
+    assert post_io(box, "a").status == 200  # a rule for all providers concerns those that can
+
+
 def test_apimaster_may_answer_with_the_image_at_once(box):
     by_word = call(box, f"{AM}/images/generations", am_body("a [sync]")).json
     with_bytes = call(box, f"{AM}/images/generations", am_body("a [sync b64]")).json
