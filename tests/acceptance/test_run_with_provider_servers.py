@@ -116,7 +116,7 @@ def test_a_batch_of_everything_is_paid_once_stored_whole_and_goes_on_as_the_mani
 
     done = lightfast(*run, "--json")
 
-    assert (done.returncode, providers.complaints) == (0, []), done.stderr
+    assert (done.returncode, providers.complaints) == (0, []), done.stdout + done.stderr
     assert json.loads(done.stdout)["rows"] == {"done": len(rows)}
     assert_each_was_paid_and_stored(providers, s3, rows)
     assert_results_are_the_manifest_and_more(lightfast, s3, rows)
@@ -230,9 +230,11 @@ def test_a_killed_run_goes_on_at_once_and_holds_only_what_was_in_the_air(provide
     rows = json.loads(again.stdout)["rows"]
     assert rows == {"done": 60 - len(held), "held": len(held)}
     prompts = {f"p {key[1:]}" for key in held}
-    assert prompts <= sent  # what was claimed and had not left is no mystery
-    assert len(held) < len(sent)  # nor what was answered
-    assert set(providers.paid()) == {f"p {n}" for n in range(60)}
+    # What was claimed and had not left is no mystery; but the kill may come between the note that one leaves and its
+    # first byte.
+    assert len(prompts - sent) <= 1
+    assert len(held) < len(sent)  # nor is what was answered
+    assert set(providers.paid()) == {f"p {n}" for n in range(60)} - (prompts - sent)
     assert prompts.isdisjoint(prompts_stored())
 
 
