@@ -1,4 +1,4 @@
-"""What a manifest would buy again and what it takes out of its batch, told before anybody pays; and what is free."""
+"""What a manifest would buy twice or again, what it takes out of its batch, and what is free: told before money."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cli.output import wording
 from cli.output.commands import repeated
 from jobs import formatting
 
@@ -36,6 +37,7 @@ def lines(preflight: Preflight) -> Iterator[Line]:
         ("taken out", _taken_out(preflight)),
         ("reused", _reused(preflight)),
         ("again", _again(preflight)),
+        ("same", _same(preflight)),
     ):
         yield from ((f"{'' if at else name:{_WIDTH}}  {text}", "bold yellow") for at, text in enumerate(told))
     for way in ways(preflight):
@@ -84,6 +86,21 @@ def _again(preflight: Preflight) -> Iterator[str]:
         yield f"  … in {len(again.places):,} batches in all"
     if again.many:
         yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
+
+
+def _same(preflight: Preflight) -> Iterator[str]:
+    """Rows under different keys that come to one request."""
+    same = preflight.seen.same
+    if not same.rows:
+        return
+    cost = f" (up to {formatting.money(same.money)})" if same.money else ""
+    lines = f"lines {', '.join(f'{line:,}' for line in same.lines)}{' …' if same.most > len(same.lines) else ''}"
+    yield (
+        f"{same.rows:,} of {formatting.count(preflight.seen.again.to_pay, 'row')} to be paid{cost} "
+        f"{'asks' if same.rows == 1 else 'ask'} for exactly what another row asks for; "
+        f'{same.most:,} say "{wording.shorten(same.prompt, 100)}": {lines}'
+    )
+    yield "  If the pictures should differ, --prompt needs a column that does; for several of one request there is n"
 
 
 def _rewritten(preflight: Preflight) -> str:
@@ -188,6 +205,13 @@ def document(preflight: Preflight) -> dict[str, object]:
             ],
             "needs_buy_again": again.many,
             "instead": [way.command for way in ways(preflight)],
+        },
+        "same_requests": {
+            "rows": preflight.seen.same.rows,
+            "usd": formatting.usd(preflight.seen.same.money),
+            "most": preflight.seen.same.most,
+            "lines": list(preflight.seen.same.lines),
+            "prompt": preflight.seen.same.prompt,
         },
         "reused": {
             "rows": again.reused,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Line = tuple[str, str]  # text, style
 
-#: Bad rows shown without --all.
-FEW = 10
+#: Causes of bad rows shown without --all, and the characters of each.
+FEW, _LONG = 10, 240
 #: Routes that have a line each; more are grouped by model.
 MANY = 12
 _WIDTH = 13
@@ -213,13 +213,15 @@ def _days(preflight: Preflight) -> int:
 
 
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
-    told = list({str(problem): problem for problem in seen.problems}.values())
-    shown = told if everything else told[:FEW]
-    for at, problem in enumerate(shown):
+    """What is wrong, each cause once with its rows; with --all each row."""
+    rows = list(dict.fromkeys(str(problem) for problem in seen.problems))
+    causes = [f"{wording.shorten(str(cause.first), _LONG)}{cause.more}" for cause in seen.causes]
+    told = rows if everything else causes[:FEW]
+    for at, text in enumerate(told):
         label = f"bad ({seen.bad:,})" if at == 0 else ""
-        text = str(problem) if everything else wording.shorten(str(problem), 240)
         yield f"{label:{_WIDTH}}  {text}", "red"
-    if len(shown) < (len(told) if told and told[0].is_option else seen.bad):
+    named = len(causes) if not everything else 0 if seen.problems and seen.problems[0].is_option else seen.bad
+    if len(told) < named:
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
 
 
@@ -259,6 +261,16 @@ def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
         "bad": [
             {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
             for each in seen.problems
+        ],
+        "bad_causes": [
+            {
+                "rows": each.rows,
+                "lines": [row.line for row in (each.first, *each.also)],
+                "column": each.first.column,
+                "value": each.first.value,
+                "legal": each.first.legal,
+            }
+            for each in seen.causes
         ],
         **overlap_screen.document(preflight),
         "reasons": preflight.reasons,

@@ -25,7 +25,15 @@ _NEXT_FILE = re.compile(
     r"^[^?#]*\.(png|jpe?g|webp|gif|avif)\s*[,;][^,;?#]*\.(png|jpe?g|webp|gif|avif)\b", re.IGNORECASE
 )
 SEVERAL = 'several references are separated by |, or are a JSON list: ["https://…", "https://…"]'
+#: No provider makes a picture whose longer edge is shorter.
+LEAST_EDGE = 512
 _SIZE = re.compile(r"(\d{1,5})\s*[xX\u00d7*]\s*(\d{1,5})")
+
+
+def is_picture_size(text: str) -> bool:
+    """Whether a text can be meant as a picture's pixels; a carpet's 160x230 and a shirt's XL cannot."""
+    size = _SIZE.fullmatch(text.strip())
+    return size is not None and max(int(size[1]), int(size[2])) >= LEAST_EDGE
 
 
 def shown(value: str) -> str:

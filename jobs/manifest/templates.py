@@ -176,7 +176,7 @@ def parse_path(source: str, *, batch: str, prefix: str) -> PathTemplate:
 def bad_key(key: str) -> str | None:
     """What is wrong with a key wherever it is used; None: nothing."""
     if not key:
-        return "a key is needed in every row"
+        return "a key is needed in every row; --map key=COLUMN takes another column, --map key= numbers the rows"
     if _CONTROL.search(key):
         return "a key has no control characters"
     if len(key) * 4 > KEY_LIMIT and len(key.encode()) > KEY_LIMIT:

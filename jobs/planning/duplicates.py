@@ -7,7 +7,8 @@ from bisect import bisect_left
 from itertools import pairwise
 
 from jobs.ledger.batches.values import Row
-from jobs.planning.planner import Planned, RowProblem
+from jobs.planning.planner import Planned
+from jobs.planning.problems import RowProblem
 from jobs.states import JobState
 
 BUCKETS = 256

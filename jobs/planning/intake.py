@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import orjson
@@ -29,9 +29,11 @@ from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
 from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
-from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, RowProblem, prepare
+from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
+from jobs.planning.problems import NAMED, Problems
 from jobs.planning.references import References
-from jobs.planning.survey import NAMED, ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
+from jobs.planning.same_requests import RequestCounter, SameRequests
+from jobs.planning.survey import ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
 from jobs.policy.reuse import Reuse
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
@@ -77,7 +79,17 @@ def survey(
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
     learnt = intake.ledger.reports.learnt() if intake.ledger else Learnt()
-    return count.survey(planner, twins, Paces(declared=limits, learnt=learnt))
+    same = count.requests.found()
+    if same.rows:
+        same = replace(same, prompt=_prompt_at(intake, planner, same.lines[0]))
+    return count.survey(planner, twins, same, Paces(declared=limits, learnt=learnt))
+
+
+def _prompt_at(intake: Intake, planner: Planner, line: int) -> str:
+    """The finished prompt of the good row that begins on this line."""
+    raw = next(each for each in intake.manifest.rows() if each.line == line)
+    request = planner.plan(raw).row.request
+    return request.prompt if request else ""
 
 
 def _planner(intake: Intake) -> Planner:
@@ -201,7 +213,7 @@ class _Count:
     before: Comparison
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    problems: list[RowProblem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     samples: list[Sample] = field(default_factory=list)
     lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
     disputed_rows: list[ChangedRow] = field(default_factory=list)
@@ -209,6 +221,7 @@ class _Count:
     seen: dict[str, str] = field(default_factory=dict)  # column -> its first value
     keys: RepeatedHashes = field(default_factory=RepeatedHashes)
     paths: RepeatedHashes = field(default_factory=RepeatedHashes)
+    requests: RequestCounter = field(default_factory=RequestCounter)
 
     def take(self, planned: Planned, known: KnownRow | None) -> None:
         """Counts one row."""
@@ -220,7 +233,7 @@ class _Count:
             self.seen = {name: text for name, text in own.items() if text} | self.seen
         if row.request is None or route is None:
             self.counts[row.state] += 1
-            self.problems.extend(problems[: NAMED - len(self.problems)])
+            self.problems.add(problems)
             return
         self.keys.add(row.key)
         self.counts["files"] += any(map(file_name, row.request.references))
@@ -231,6 +244,8 @@ class _Count:
         if images and not (known and known.tried) and self.before.takes(row, images):
             images = 0
         self.before.to_pay += images > 0
+        if images:
+            self.requests.add(row, images)
         line = self._add(route, row, images)
         if known is None:
             self.before.add(row, images, line)
@@ -291,7 +306,7 @@ class _Count:
             lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
         self.lines = {same: line for same, line in self.lines.items() if line.images}
 
-    def survey(self, planner: Planner, twins: DuplicateRows, known_paces: Paces) -> Survey:
+    def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
         again = self.before.outcome(self.keys)
@@ -310,7 +325,8 @@ class _Count:
             ended=counts["ended"],
             skipped=counts[JobState.SKIPPED],
             bad=counts[JobState.INVALID],
-            problems=tuple(self.problems),
+            problems=tuple(self.problems.first),
+            causes=self.problems.causes(),
             samples=tuple(self.samples),
             hints=(*manifest.notes, *column_hints(manifest, self.intake.options.mapping, self.seen)),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),
@@ -326,6 +342,7 @@ class _Count:
             empty=manifest.empty_rows,
             files=counts["files"],
             twins=twins,
+            same=same,
             again=again,
         )
 

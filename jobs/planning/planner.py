@@ -16,7 +16,7 @@ import orjson
 
 from jobs.errors import BadInput
 from jobs.ledger.batches.values import Row
-from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, references, shape_request, shown
+from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, is_picture_size, references, shape_request
 from jobs.manifest.columns import (
     CLASHING,
     field_problems,
@@ -31,14 +31,13 @@ from jobs.manifest.nested import reaching
 from jobs.manifest.raw_rows import Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
+from jobs.planning.problems import WHOLE_ROW, RowProblem
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import JobState
 from providers.catalog.models import Unmakeable
 from providers.registry import PROVIDERS, key_variable
 from providers.types import Request, Route, clean
 
-#: Where a problem is with the row and no column of it.
-WHOLE_ROW = "(row)"
 DEFAULT_PATH = "{batch}/{key}/{index}.{ext}"
 
 #: The columns that, with the number of references, decide legality, route and price.
@@ -83,35 +82,6 @@ class PlanOptions:
     configured: frozenset[str] = frozenset()  # providers that have an account
     limit: int | None = None  # the first rows only
     has_addresses: bool = True  # providers can be given addresses of what lies at DEST
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowProblem:
-    """What is wrong with one row: where, and what is legal."""
-
-    line: int
-    key: str
-    column: str
-    value: str
-    legal: str
-
-    def __str__(self) -> str:
-        """An option that no row can be made with is said once, without its rows."""
-        return self.what if self.is_option else f"line {self.line}, key {self.key or '(none)'}, {self.what}"
-
-    @property
-    def is_option(self) -> bool:
-        """Whether the value is not the row's own."""
-        return self.column.startswith("--")
-
-    @property
-    def what(self) -> str:
-        """Without the place: `column ratio: "7:5". gpt-image-2 takes 1:1 3:2 …`."""
-        if self.is_option:
-            return f"{self.column}: {shown(self.value)}. {self.legal}"
-        if self.column == WHOLE_ROW:
-            return self.legal
-        return f"column {self.column}{f': {shown(self.value)}.' if self.value else ' is empty:'} {self.legal}"
 
 
 class Planned(NamedTuple):
@@ -347,6 +317,8 @@ class Planner:
         if not is_own or WHOLE.fullmatch(cell.value):
             return cell
         hint = f"If this column is your own, --map {cell.column}= only carries it"
+        if cell.column == "size" and not is_picture_size(cell.value):
+            return cell._replace(legal=f"size is read as pixels, such as 1536x1024. {hint}")
         return cell._replace(legal=f"{cell.legal.rstrip('.')}{'' if cell.legal.endswith('?') else '.'} {hint}")
 
     def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:

@@ -10,13 +10,12 @@ from jobs.formatting import count, money
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
 from jobs.planning.overlap import Overlap
-from jobs.planning.planner import RowProblem
+from jobs.planning.problems import Cause, RowProblem
+from jobs.planning.same_requests import SameRequests
 from jobs.states import BatchState
 from providers.types import MICROS
 
-#: Bad rows and changed rows that are named; all are counted.
-NAMED = 100
-#: Of these, how many stand in one message.
+#: Causes and changed rows that stand in one message.
 _IN_MESSAGE = 10
 
 
@@ -97,6 +96,7 @@ class Survey:
     skipped: int
     bad: int
     problems: tuple[RowProblem, ...]  # the first; a bad row may have several
+    causes: tuple[Cause, ...]  # the same by what is wrong, of all bad rows
     samples: tuple[Sample, ...]
     hints: tuple[str, ...]  # columns that look like known ones
     routes: tuple[RouteLine, ...]
@@ -110,6 +110,7 @@ class Survey:
     digest: int  # of keys and requests, in order
     files: int  # rows made from local files
     twins: DuplicateRows  # keys and paths that are there twice
+    same: SameRequests = field(default_factory=SameRequests)  # rows that ask for what another row asks for
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
@@ -168,9 +169,9 @@ class Survey:
     def _bad_rows(self) -> str | None:
         if not self.bad:
             return None
-        told = list(dict.fromkeys(str(problem) for problem in self.problems))
-        lines = _first(told, len(told) if self.problems[0].is_option else self.bad)
-        fix = "Fix it" if len(told) == 1 else "Fix them"
+        told = [str(cause) for cause in self.causes]
+        lines = _first(told, len(told))
+        fix = "Fix it" if len(told) == 1 and (self.bad == 1 or self.causes[0].first.is_option) else "Fix them"
         rest = f"{fix}, or --skip-bad makes the other {self.good:,}." if self.good else f"{fix}."
         return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
 

@@ -84,3 +84,24 @@ def test_a_plan_says_how_the_file_is_read_and_how_many_empty_rows_it_has():
     )
     assert (told["rows"]["all"], told["rows"]["empty"]) == (1, 2)
     assert told["read_as"] == named["read_as"] == "semicolon, header on line 3, UTF-8"
+
+
+def test_what_is_wrong_with_many_rows_is_told_once_and_each_of_them_with_all():
+    Path("m.csv").write_text("key,prompt\n" + ",A lamp\n" * 133)
+
+    said, every = (call("plan", "m.csv", *more, code=2) for more in ([], ["--all"]))
+
+    (line,) = [line for line in said.stdout.splitlines() if "a key is needed" in line]
+    assert line.startswith("bad (133)")
+    assert line.endswith("(and 132 more rows: line 3, line 4, line 5 …)")
+    assert every.stdout.count("a key is needed") == 100
+    assert "… 133 in all" in every.stdout
+
+
+def test_rows_that_ask_for_the_same_are_told_before_money():
+    Path("m.csv").write_text("key,Title\n" + "".join(f"k{at},Lamp\n" for at in range(80)))
+
+    said = call("plan", "m.csv", "--prompt", "A {Title}").stdout
+
+    (line,) = [line for line in said.splitlines() if line.startswith("same ")]
+    assert line.endswith('(up to $1.58) ask for exactly what another row asks for; 80 say "A Lamp": lines 2, 3, 4 …')
