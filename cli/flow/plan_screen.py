@@ -16,6 +16,7 @@ from cli.output.accounts import is_paused, state_of
 from cli.output.commands import command
 from cli.output.retries import moderated, retried
 from jobs import formatting
+from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from worker.runtime.limits import budget_of
 
@@ -43,6 +44,16 @@ def page(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     yield from _resting(preflight)
     yield from _total(preflight)
     yield from _bad(preflight.seen, everything=preflight.options.all)
+    yield from before_money(preflight)
+
+
+def before_money(preflight: Preflight) -> Iterator[Line]:
+    """What may not be meant so, even for who wants to see nothing else."""
+    for at, cause in enumerate(preflight.seen.doubts[:FEW]):
+        yield (
+            f"{'' if at else 'look at':{_WIDTH}}  {wording.shorten(str(cause.first), _LONG)}{cause.more}",
+            "bold yellow",
+        )
     yield from overlap_screen.lines(preflight)
 
 
@@ -262,21 +273,24 @@ def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
             {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
             for each in seen.problems
         ],
-        "bad_causes": [
-            {
-                "rows": each.rows,
-                "lines": [row.line for row in (each.first, *each.also)],
-                "column": each.first.column,
-                "value": each.first.value,
-                "legal": each.first.legal,
-            }
-            for each in seen.causes
-        ],
+        "bad_causes": [_cause_document(each) for each in seen.causes],
+        "look_at": [_cause_document(each) for each in seen.doubts],
+        "hints": list(seen.hints),
         **overlap_screen.document(preflight),
         "reasons": preflight.reasons,
         "stopped": emergency_stop.document(stop)
         if (stop := preflight.ledger and preflight.ledger.emergency_stop.current())
         else None,
+    }
+
+
+def _cause_document(cause: Cause) -> dict[str, object]:
+    return {
+        "rows": cause.rows,
+        "lines": [row.line for row in (cause.first, *cause.also)],
+        "column": cause.first.column,
+        "value": cause.first.value,
+        "legal": cause.first.legal,
     }
 
 

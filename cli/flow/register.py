@@ -56,7 +56,7 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             if preflight.batch is None and not options.new_ledger:
                 check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
             short = options.quiet or options.json
-            if page := list(overlap_screen.lines(preflight) if short else plan_screen.page(preflight, probed)):
+            if page := list(plan_screen.before_money(preflight) if short else plan_screen.page(preflight, probed)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
             emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
             for risk in preflight.ledger.risks(sandbox=settings.is_sandbox) if preflight.ledger else ():

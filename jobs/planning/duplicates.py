@@ -7,6 +7,7 @@ from bisect import bisect_left
 from itertools import pairwise
 
 from jobs.ledger.batches.values import Row
+from jobs.manifest.ruined import why_no_key
 from jobs.planning.planner import Planned
 from jobs.planning.problems import RowProblem
 from jobs.states import JobState
@@ -80,7 +81,8 @@ class DuplicateRows:
 def _invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
     """A good row that repeats an earlier row's key or path."""
     row = planned.row
-    legal = f"line {first_line} has the same {column}; each row needs its own"
+    ruined = why_no_key(value) if column == "key" else None
+    legal = f"line {first_line} has the same {column}; {ruined or 'each row needs its own'}"
     problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
     bare = Row(
         position=row.position,

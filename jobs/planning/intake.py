@@ -214,6 +214,7 @@ class _Count:
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     problems: Problems = field(default_factory=Problems)
+    doubts: Problems = field(default_factory=Problems)
     samples: list[Sample] = field(default_factory=list)
     lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
     disputed_rows: list[ChangedRow] = field(default_factory=list)
@@ -225,7 +226,7 @@ class _Count:
 
     def take(self, planned: Planned, known: KnownRow | None) -> None:
         """Counts one row."""
-        row, route, problems = planned
+        row, route, problems, doubts = planned
         self.rows += 1
         self.digest = _digest(self.digest, row)
         if self.rows <= _LOOKED_AT:
@@ -246,6 +247,7 @@ class _Count:
         self.before.to_pay += images > 0
         if images:
             self.requests.add(row, images)
+            self.doubts.add(doubts)
         line = self._add(route, row, images)
         if known is None:
             self.before.add(row, images, line)
@@ -327,6 +329,7 @@ class _Count:
             bad=counts[JobState.INVALID],
             problems=tuple(self.problems.first),
             causes=self.problems.causes(),
+            doubts=self.doubts.causes(),
             samples=tuple(self.samples),
             hints=(*manifest.notes, *column_hints(manifest, self.intake.options.mapping, self.seen)),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),

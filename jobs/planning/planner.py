@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -30,8 +32,17 @@ from jobs.manifest.columns import (
 from jobs.manifest.nested import reaching
 from jobs.manifest.raw_rows import Cell, RawRow
 from jobs.manifest.reader import Manifest
+from jobs.manifest.ruined import (
+    LONGEST_WORD,
+    excerpt_of_mojibake,
+    is_doubtful,
+    why_no_key,
+    why_no_ratio,
+    why_no_text,
+)
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
 from jobs.planning.problems import WHOLE_ROW, RowProblem
+from jobs.planning.proposals import meant
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import JobState
 from providers.catalog.models import Unmakeable
@@ -48,6 +59,19 @@ _OPTIONS = frozenset({"model", "ratio", "resolution", "quality", "n"})
 _SHAPES_KEPT = 4096
 #: Characters of a prompt up to which its length matters to no provider, so that its shape can be kept.
 _SHORT_PROMPT = 4_000
+#: Bad shapes for which it is tried what was meant; a manifest with more has other troubles.
+_TRIED = 1_000
+#: Proposals that are made for one value.
+_PROPOSED = 3
+_MOJIBAKE = (
+    "the text was decoded wrongly, here (--encoding) or before it got into the file: export it again as UTF-8, "
+    "or the pictures are made of it as it stands"
+)
+_DOUBTFUL = (
+    "the prompt says this word; where it stands for nothing, leave the cell empty and give a default: {{{column}|…}}"
+)
+#: Columns that say the same thing in different words.
+_SIZES = ("ratio", "resolution", "size")
 _SOME_LINK = "https://example.com/reference.png"
 
 
@@ -61,6 +85,9 @@ class RouteCatalog(Protocol):
         self, request: Request, providers: Sequence[str] | None = None, *, among: Sequence[str] | None = None
     ) -> list[Route]:
         """Every legal route, best first; `Unmakeable` when there is none."""
+
+    def known(self, column: str) -> Sequence[str]:
+        """Every value that some route takes in a column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +117,7 @@ class Planned(NamedTuple):
     row: Row
     route: Route | None = None  # of READY rows
     problems: tuple[RowProblem, ...] = ()  # of INVALID rows
+    doubts: tuple[RowProblem, ...] = ()  # of READY rows: what may be another thing than was meant
 
 
 class _Shape(NamedTuple):
@@ -98,6 +126,10 @@ class _Shape(NamedTuple):
     problems: tuple[Cell, ...]
     request: Request | None  # its prompt and references are some row's
     route: Route | None
+
+
+#: What becomes of a row with these values.
+Judge = Callable[[Mapping[str, str]], _Shape]
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -175,8 +207,12 @@ class Planner:
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
     _reached: tuple[str, ...] = ()  # dotted names that lead into a column
+    _prompt_columns: tuple[str, ...] = ()  # whose cells a prompt is made of
+    _bad_shapes: int = 0
 
     def __post_init__(self) -> None:
+        fields = [each.name for each in self.prompt.fields] if self.prompt else [self.owns.get("prompt", "")]
+        self._prompt_columns = tuple(dict.fromkeys(fields))
         self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
         templates = [each for each in (self.prompt, self.path.template, self.key) if each]
         names = [*self.owns.values(), *(each.name for template in templates for each in template.fields)]
@@ -204,7 +240,9 @@ class Planner:
             cells.extend(self._index_problems(shape))
         if cells or shape.request is None or shape.route is None:
             return self._invalid(raw, cells)
-        return Planned(_ready(raw, key, path, _request(shape.request, prompt, links), shape.route), shape.route)
+        row = _ready(raw, key, path, _request(shape.request, prompt, links), shape.route)
+        doubts = tuple(self._problem(raw, key, cell) for cell in self._doubts(raw, key, prompt))
+        return Planned(row, shape.route, doubts=doubts)
 
     def _is_skipped(self, raw: RawRow) -> bool:
         skip = self.options.skip_empty
@@ -227,11 +265,30 @@ class Planner:
             legal = f"the prompt's template needs it: give a default, {{{missing.column}|…}}, or --skip-empty"
             cells.append(Cell(missing.column, "", legal))
             return ""
+        cells.extend(self._no_texts(raw))
         if not prompt.strip():
             cells.append(Cell("prompt", prompt, "a prompt is needed; --skip-empty COLUMN leaves such rows out"))
         elif "\0" in prompt:
             cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
         return prompt
+
+    def _no_texts(self, raw: RawRow) -> Iterator[Cell]:
+        """Cells that a prompt is made of and that hold no text: a picture of `#NAME?` is bought for nothing."""
+        own = self.owns.get("prompt")
+        for column in self._prompt_columns:
+            text = raw.fields.get(column, "")
+            if len(text) <= LONGEST_WORD and (why := why_no_text(text, whole=column == own)):
+                yield Cell("prompt" if column == own else column, text, why)
+
+    def _doubts(self, raw: RawRow, key: str, prompt: str) -> Iterator[Cell]:
+        """What a person should look at before the row is paid for."""
+        if why := why_no_key(key):
+            yield Cell("key", key, why)
+        if not prompt.isascii() and (found := excerpt_of_mojibake(prompt)):
+            yield Cell("prompt", found, _MOJIBAKE)
+        for column in self._prompt_columns:
+            if column != self.owns.get("prompt") and is_doubtful(raw.fields.get(column, "")):
+                yield Cell(column, raw.fields[column], _DOUBTFUL.format(column=column))
 
     def words_of(self, raw: RawRow) -> tuple[str, ...]:
         """The row's references as they are written. ValueError says what is legal."""
@@ -252,7 +309,7 @@ class Planner:
         return found
 
     def _path(self, raw: RawRow, key: str, cells: list[Cell]) -> str:
-        wrong = bad_key(key)
+        wrong = bad_key(key) or why_no_text(key)
         if wrong and self.key is not None and not key:
             cells.append(self._lacking_of_key(self.key, raw))
             return ""
@@ -292,17 +349,60 @@ class Planner:
         return shape
 
     def _new_shape(self, given: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
+        judge = partial(self._judge, prompt=prompt, links=links, form=form)
+        asked = self._with_defaults(given)
+        shape = judge(asked)
+        if not shape.problems:
+            return shape
+        self._bad_shapes += 1
+        told = {cell.column: self._meant(cell.column, asked, shape, judge) for cell in shape.problems}
+        cells = [
+            cell._replace(legal=f"{told[cell.column]} {cell.legal}")
+            if told[cell.column]
+            else self._with_hint(cell)
+            if cell.column in given
+            else cell
+            for cell in shape.problems
+        ]
+        return shape._replace(problems=tuple(cells))
+
+    def _judge(self, asked: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
         cells: list[Cell] = []
-        request = shape_request(self._with_defaults(given), cells)
+        request = shape_request(asked, cells)
         if cells:
-            return _Shape(tuple(self._with_hint(cell) for cell in cells), None, None)
+            return _Shape(tuple(cells), None, None)
         # Kept for all rows of this shape, so nothing of this row's own text may decide.
         text = prompt if len(prompt) > _SHORT_PROMPT else "-"
         request = self.catalog.complete(replace(request, prompt=text, references=(_SOME_LINK,) * links))
         route = _choose(request, form, self.options, self.catalog)
-        if isinstance(route, Route):
-            return _Shape((), request, route)
-        return _Shape(tuple(self._with_hint(cell) if cell.column in given else cell for cell in route), None, None)
+        return _Shape((), request, route) if isinstance(route, Route) else _Shape(tuple(route), None, None)
+
+    def _meant(self, column: str, asked: Mapping[str, str], shape: _Shape, judge: Judge) -> str:
+        """What was perhaps meant; each proposal is planned first, and is accepted. Empty: nobody can tell."""
+        value = asked.get(column)
+        if value is None or self._bad_shapes > _TRIED:
+            return ""
+        others = {each.column for each in shape.problems} - {column}
+        accepted: dict[str, str] = {}
+        for each, why in meant(column, value, self.catalog.known):
+            tried = {problem.column for problem in judge({**asked, column: each}).problems}
+            if each != value and column not in tried and tried <= others:
+                accepted.setdefault(each, why)
+        if accepted:
+            return _did_you_mean(accepted)
+        why_not = why_no_text(value, whole=True) or (why_no_ratio(value) if column == "ratio" else "")
+        return f"{why_not}." if why_not else self._elsewhere(column, asked, judge)
+
+    def _elsewhere(self, column: str, asked: Mapping[str, str], judge: Judge) -> str:
+        """What reads a size that stands in `ratio`, or a ratio in `size`: both are legal, but not there."""
+        rest = {known: text for known, text in asked.items() if known != column}
+        for other in _SIZES if column in _SIZES else ():
+            if other not in asked and not judge({**rest, other: asked[column]}).problems:
+                if self.has_own_columns:
+                    own = shlex.quote(f"{other}={self.owns.get(column, column)}")
+                    return f"this is a {other}: --map {own} --map {column}= reads it as one."
+                return f"this is a {other}, and {other} is the field for it."
+        return ""
 
     def _with_defaults(self, given: Mapping[str, str]) -> dict[str, str]:
         options = self.options
@@ -323,12 +423,12 @@ class Planner:
 
     def _invalid(self, raw: RawRow, cells: Sequence[Cell]) -> Planned:
         key = self.key_of(raw)
-        problems = tuple(
-            RowProblem(line=raw.line, key=key, column=self._where(raw, cell), value=cell.value, legal=cell.legal)
-            for cell in cells
-        )
+        problems = tuple(self._problem(raw, key, cell) for cell in cells)
         message = "; ".join(problem.what for problem in problems)
         return Planned(self._left_out(raw, JobState.INVALID, "bad_row", message), problems=problems)
+
+    def _problem(self, raw: RawRow, key: str, cell: Cell) -> RowProblem:
+        return RowProblem(line=raw.line, key=key, column=self._where(raw, cell), value=cell.value, legal=cell.legal)
 
     def _where(self, raw: RawRow, cell: Cell) -> str:
         """Where the user wrote the value: a column of the manifest, by its own name, or an option."""
@@ -390,6 +490,14 @@ def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
         options=shape.options,
         provider=shape.provider,
     )
+
+
+def _did_you_mean(accepted: Mapping[str, str]) -> str:
+    """What is proposed, such as `a spreadsheet has made a time of it; did you mean 16:9?`."""
+    first = next(iter(accepted.values()))
+    names = [each for each, why in accepted.items() if why == first][:_PROPOSED]
+    told = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{first}{'; ' if first else ''}did you mean {told}?"
 
 
 # -- routes --------------------------------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ class Survey:
     bad: int
     problems: tuple[RowProblem, ...]  # the first; a bad row may have several
     causes: tuple[Cause, ...]  # the same by what is wrong, of all bad rows
+    doubts: tuple[Cause, ...]  # what may be another thing than was meant, in rows that are to be paid
     samples: tuple[Sample, ...]
     hints: tuple[str, ...]  # columns that look like known ones
     routes: tuple[RouteLine, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -46,6 +45,20 @@ class Catalog:
     def models(self) -> list[str]:
         """The names users write."""
         return list(self._models)
+
+    def known(self, column: str) -> tuple[str, ...]:
+        """Every value that some offer takes in a column: model, provider, ratio, resolution, size, quality, options."""
+        values: Mapping[str, Callable[[Offer], Iterable[str]]] = {
+            "provider": lambda offer: [offer.provider],
+            "ratio": lambda offer: offer.ratios,
+            "resolution": lambda offer: offer.resolutions,
+            "size": lambda offer: (f"{width}x{height}" for width, height in offer.by_pixels),
+            "quality": lambda offer: offer.qualities,
+            "options": lambda offer: offer.options,
+        }
+        if column == "model":
+            return tuple(self._models)
+        return tuple(dict.fromkeys(value for offer in self._offers for value in values[column](offer)))
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -179,7 +192,7 @@ class Catalog:
         if request.provider is not None and request.provider not in names:
             return [_problem("provider", request.provider, f"one of {' '.join(names)}")]
         if not own:
-            return [_problem("model", request.model, self._known_models(request.model))]
+            return [_problem("model", request.model, f"one of {' '.join(self._models)}")]
         if allowed:
             return []
         makers = " ".join(dict.fromkeys(offer.provider for offer in own))
@@ -206,11 +219,6 @@ class Catalog:
             more = f"; {' and '.join(dict.fromkeys(makers))} can make this row"
             problems[0] = replace(problems[0], legal=problems[0].legal + more)
         return problems
-
-    def _known_models(self, name: str) -> str:
-        """Others put their own name before a model's (openai/gpt-image-2); a provider's own id needs `provider`."""
-        near = difflib.get_close_matches(name[:SHOWN].rpartition("/")[2].casefold(), list(self._models), n=1)
-        return f"one of {' '.join(self._models)}{f'; did you mean {near[0]}?' if near else ''}"
 
     def _names_at(self, provider: str) -> str:
         own = [offer for offer in self._offers if offer.provider == provider]
