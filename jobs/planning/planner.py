@@ -30,7 +30,7 @@ from jobs.manifest.columns import (
     skip_problems,
 )
 from jobs.manifest.nested import reaching
-from jobs.manifest.raw_rows import Cell, RawRow
+from jobs.manifest.raw_rows import WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import (
     LONGEST_WORD,
@@ -41,7 +41,7 @@ from jobs.manifest.ruined import (
     why_no_text,
 )
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
-from jobs.planning.problems import WHOLE_ROW, RowProblem
+from jobs.planning.problems import RowProblem
 from jobs.planning.proposals import meant
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import JobState

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from jobs.formatting import count
 from jobs.manifest.cells import shown
+from jobs.manifest.raw_rows import WHOLE_ROW
 
-#: Where a problem is with the row and no column of it.
-WHOLE_ROW = "(row)"
 #: Problems, causes and changed rows that are kept by name; all are counted.
 NAMED = 100
 #: Rows of one cause that are named after its first one.
