@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from jobs.manifest.cells import shape_request, shown
-from jobs.manifest.raw_rows import KNOWN_COLUMNS, Cell
+from jobs.manifest.cells import shown
+from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import Template, parse
 
 #: Known names that shops use for columns of their own.
 CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
-#: What others call a known column.
-_ELSEWHERE = {
-    "aspect_ratio": "ratio",
-    "aspect ratio": "ratio",
-    **dict.fromkeys(("image", "images", "image[]", "reference_image", "reference_images"), "image_urls"),
-}
 #: Strict enough that a shop's "Quantity" is not taken for `quality`.
 _HINT_CUTOFF = 0.85
 
@@ -33,32 +28,11 @@ def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str
     return {known: own for known, own in owns.items() if own}
 
 
-def column_hints(manifest: Manifest, mapping: Mapping[str, str], seen: Mapping[str, str] | None = None) -> list[str]:
-    """Columns that look like a known one and are only carried. `seen`: a value of each; strange ones need no hint."""
-    if manifest.format == "openai-jsonl":
-        return []
-    owns = own_columns(manifest, mapping)
-    free = [name for name in KNOWN_COLUMNS if name not in owns and name not in mapping and len(name) > 1]
-    strange = [name for name in manifest.columns if name not in owns.values()]
-    pairs = [(own, known) for own in strange for known in _meant(own, free) if _fits(known, (seen or {}).get(own, ""))]
-    return [
-        f'column "{own}" looks like "{known}" and is only carried; --map {known}={own} uses it' for own, known in pairs
-    ]
-
-
-def _meant(own: str, known: Sequence[str]) -> list[str]:
-    """The known column it looks like; two letters that changed places count for more than difflib gives them."""
+def looks_like(own: str, known: Sequence[str]) -> list[str]:
+    """The known column whose name it nearly has; two letters that changed places count for more than difflib gives."""
     swapped = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
     near = near_misses(own, known, _HINT_CUTOFF) or [name for name in known if name in swapped]
-    return (near or [name for name in known if name == _ELSEWHERE.get(own.casefold())])[:1]
-
-
-def _fits(known: str, value: str) -> bool:
-    """False for a shop's own "Size" that holds XL."""
-    cells: list[Cell] = []
-    if known in CLASHING and value:
-        shape_request({known: value}, cells)
-    return not cells
+    return near[:1]
 
 
 def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
@@ -88,12 +62,12 @@ def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Templat
     if prompt is not None:
         yield from field_problems(manifest, "--prompt", prompt, ())
     elif "prompt" not in owns:
-        hints = [hint for hint in column_hints(manifest, {}) if '"prompt"' in hint]
+        near = [own for own in manifest.columns if looks_like(own, ["prompt"])]
         yield ". ".join(
             [
                 f'{_header(manifest)}: no column "prompt". Columns: {_listed(manifest.columns)}',
                 *_lower_header(manifest),
-                *hints,
+                *(f'Column "{own}" looks like "prompt": --map {shlex.quote(f"prompt={own}")} uses it' for own in near),
                 'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
             ]
         )

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-import orjson
-
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import AccountLimits
@@ -23,10 +21,9 @@ from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import Learnt
-from jobs.manifest.columns import column_hints
-from jobs.manifest.raw_rows import as_text
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
+from jobs.planning.hints import hints
 from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
@@ -44,8 +41,6 @@ from providers.types import Request, Route
 CHUNK = 1_000
 #: Finished prompts that are shown.
 _SAMPLES = 3
-#: Rows whose values tell what a column with a well-known name holds.
-_LOOKED_AT = 20
 
 Progress = Callable[[int], None]  # rows so far
 
@@ -219,7 +214,6 @@ class _Count:
     lines: dict[tuple[object, ...], _Line] = field(default_factory=dict)
     disputed_rows: list[ChangedRow] = field(default_factory=list)
     digest: int = 0
-    seen: dict[str, str] = field(default_factory=dict)  # column -> its first value
     keys: RepeatedHashes = field(default_factory=RepeatedHashes)
     paths: RepeatedHashes = field(default_factory=RepeatedHashes)
     requests: RequestCounter = field(default_factory=RequestCounter)
@@ -229,9 +223,6 @@ class _Count:
         row, route, problems, doubts = planned
         self.rows += 1
         self.digest = _digest(self.digest, row)
-        if self.rows <= _LOOKED_AT:
-            own = {name: as_text(value) for name, value in orjson.loads(row.carried).items()}
-            self.seen = {name: text for name, text in own.items() if text} | self.seen
         if row.request is None or route is None:
             self.counts[row.state] += 1
             self.problems.add(problems)
@@ -331,7 +322,10 @@ class _Count:
             causes=self.problems.causes(),
             doubts=self.doubts.causes(),
             samples=tuple(self.samples),
-            hints=(*manifest.notes, *column_hints(manifest, self.intake.options.mapping, self.seen)),
+            hints=(
+                *manifest.notes,
+                *hints(manifest, self.intake.options, self.intake.catalog, self.intake.references),
+            ),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),
             groups=self._groups(routes, known_paces),
             seconds=seconds,

@@ -99,7 +99,7 @@ class Survey:
     causes: tuple[Cause, ...]  # the same by what is wrong, of all bad rows
     doubts: tuple[Cause, ...]  # what may be another thing than was meant, in rows that are to be paid
     samples: tuple[Sample, ...]
-    hints: tuple[str, ...]  # columns that look like known ones
+    hints: tuple[str, ...]  # columns that would change the picture, and are only carried
     routes: tuple[RouteLine, ...]
     groups: tuple[RouteGroup, ...]  # the same routes, each in one of them
     seconds: float  # until all is ready; providers work side by side

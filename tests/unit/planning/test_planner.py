@@ -7,10 +7,9 @@ from itertools import product
 import orjson
 import pytest
 
-from jobs.manifest.columns import column_hints
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes, hash64
 from jobs.states import JobState
-from tests.support.planned_rows import manifest_of, plan, refused, table
+from tests.support.planned_rows import plan, refused, table
 
 # -- good rows -----------------------------------------------------------------------------------------------------
 
@@ -214,7 +213,7 @@ def test_a_ragged_row_is_bad(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "says"),
     [
-        ("Promt,a\nx,1\n", {}, ['no column "prompt"', 'column "Promt" looks like "prompt"', "--map prompt=Promt"]),
+        ("Promt,a\nx,1\n", {}, ['no column "prompt"', 'Column "Promt" looks like "prompt"', "--map prompt=Promt"]),
         ("Title\nx\n", {"prompt": "{Titel}"}, ["--prompt {Titel}", 'Perhaps "Title"?']),
         ("Title\nx\n", {"prompt": "{Title"}, ["--prompt", "character 1", "no partner"]),
         ("prompt\nx\n", {"path": "{Shelf}/{index}.{ext}"}, ["--path {Shelf}", "Columns: prompt"]),
@@ -238,34 +237,6 @@ def test_a_sparse_field_of_jsonl_needs_a_default_only(tmp_path):
     (planned,) = plan(tmp_path, '{"Title": "Lamp"}\n', name="m.jsonl", prompt="{Title} in {Color|grey}")
 
     assert planned.row.request.prompt == "Lamp in grey"
-
-
-def test_columns_that_look_like_known_ones_are_told(tmp_path):
-    manifest = manifest_of(tmp_path, "prompt,Image URLs,ration,aspect_ratio,Title,Quantity\n")
-
-    hints = column_hints(manifest, {})
-
-    assert [hint.split(" is only")[0] for hint in hints] == [
-        'column "Image URLs" looks like "image_urls" and',
-        'column "ration" looks like "ratio" and',
-        'column "aspect_ratio" looks like "ratio" and',
-    ]
-
-
-def test_a_column_of_pictures_that_would_be_left_out_is_told(tmp_path):
-    manifest = manifest_of(tmp_path, '{"prompt": "Make it blue", "image": "https://a.example/1.png"}\n', "m.jsonl")
-
-    (hint,) = column_hints(manifest, {})
-
-    assert "only carried; --map image_urls=image uses it" in hint
-
-
-def test_swapped_letters_are_hinted_and_a_shops_own_sizes_are_not(tmp_path):
-    manifest = manifest_of(tmp_path, "prompt,raito,Size,Quality\n")
-
-    hints = column_hints(manifest, {}, {"raito": "7:5", "Size": "XL", "Quality": "high"})
-
-    assert [hint.split()[1] for hint in hints] == ['"raito"', '"Quality"']
 
 
 @pytest.mark.parametrize(

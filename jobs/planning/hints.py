@@ -1,0 +1,167 @@
+"""Columns that look as if they changed the picture and are only carried: a line each, with a value and what helps.
+
+What a line proposes is planned first, with rows of the manifest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from jobs.errors import BadInput
+from jobs.manifest.cells import shown
+from jobs.manifest.columns import CLASHING, looks_like, own_columns
+from jobs.manifest.near_names import ASIDE, OPTIONS, PERHAPS, SURE, Aside, fits, is_of_kind, plain_name
+from jobs.manifest.raw_rows import KNOWN_COLUMNS, RawRow, as_text
+from jobs.manifest.reader import Manifest
+from jobs.manifest.templates import parse
+from jobs.planning.planner import PlanOptions, RouteCatalog, prepare
+from jobs.planning.references import References
+from jobs.states import JobState
+from providers.catalog.models import Unmakeable
+from providers.types import Request
+
+#: Rows whose values are looked at, and of these the ones that a proposal is tried with.
+_LOOKED_AT, _TRIED = 1_000, 20
+#: Pixels of an edge from which on a width may be a picture's.
+_LEAST_EDGE, _MOST_EDGE = 256, 8_192
+
+
+def hints(
+    manifest: Manifest, options: PlanOptions, catalog: RouteCatalog, references: References | None = None
+) -> tuple[str, ...]:
+    """One line for each column that would change the picture if it were named otherwise."""
+    if manifest.format == "openai-jsonl":  # each field of a line is read, or makes its row bad
+        return ()
+    rows = list(islice(manifest.rows(), _LOOKED_AT if options.limit is None else min(options.limit, _LOOKED_AT)))
+    return tuple(_Look(manifest, options, catalog, references, rows).lines())
+
+
+@dataclass(slots=True)
+class _Look:
+    """The first rows of a manifest, and what each of its columns may be meant for."""
+
+    manifest: Manifest
+    options: PlanOptions
+    catalog: RouteCatalog
+    references: References | None
+    rows: list[RawRow]
+    values: dict[str, list[str]] = field(default_factory=dict)  # of columns that are only carried; no empty ones
+    aside: list[str] = field(default_factory=list)  # columns that nothing helps, each with a value
+
+    def lines(self) -> Iterator[str]:
+        """In the manifest's order; those that nothing helps come last, in one line."""
+        used = self._used()
+        for raw in self.rows:
+            for name, text in raw.cells.items():
+                if text.strip() and name not in used:
+                    self.values.setdefault(name, []).append(text)
+        for own in [name for name in self.manifest.columns if name in self.values]:
+            yield from self._line(own)
+        if self.aside:
+            many = len(self.aside) > 1
+            yield (
+                f"column{'s' * many} {', '.join(self.aside)} {'are' if many else 'is'} carried and "
+                f"change{'s' * (not many)} nothing: no provider takes {'them' if many else 'it'}"
+            )
+
+    def _used(self) -> set[str]:
+        """Columns that mean something already, and those that the user has put to use."""
+        templates = [parse(text, "") for text in (self.options.prompt or "", self.options.path)]
+        named = {each.name for template in templates for each in template.fields}
+        return {*own_columns(self.manifest, self.options.mapping).values(), *named}
+
+    def _line(self, own: str) -> Iterator[str]:
+        name, values = plain_name(own), self.values[own]
+        known = self._known(own)
+        aside = ASIDE.get(name)
+        option = name if name in self.catalog.known("options") else OPTIONS.get(name, "")
+        if known:
+            yield f'{self._told(own)}; it looks like "{known}"{self._use(known, own)}'
+        elif aside and all(is_of_kind(aside.kind, text) for text in values):
+            yield from self._beside(own, aside)
+        elif option and (taken := self._as_option(option, values[0])):
+            yield f"{self._told(own)}; a column options with {taken} uses it"
+        elif name == "width":
+            yield from self._edges(own)
+
+    def _told(self, own: str) -> str:
+        return f'column "{own}" ({shown(self.values[own][0])}) is carried and changes nothing'
+
+    def _known(self, own: str) -> str:
+        """The known column that it may be meant for; empty: none that is free."""
+        taken = {*own_columns(self.manifest, self.options.mapping), *self.options.mapping}
+        free = [name for name in KNOWN_COLUMNS if name not in taken]
+        name, values = plain_name(own), self.values[own]
+        near = looks_like(own, [name for name in free if len(name) > 1])
+        sure = [
+            each for each in (*SURE.get(name, ()), *(near if not CLASHING.intersection(near) else ())) if each in free
+        ]
+        perhaps = [each for each in (*sure, *near, *PERHAPS.get(name, ())) if each in free]
+        fitting = [each for each in perhaps if all(fits(each, text, self.catalog.known) for text in values)]
+        return next(iter([*fitting, *sure]), "")
+
+    def _use(self, known: str, own: str) -> str:
+        """The option that reads it; where that would cost rows, why."""
+        mapping = {**self.options.mapping, known: own}
+        refused = self._refused(replace(self.options, mapping=mapping), own)
+        if refused:
+            return f", where {refused}"
+        self.options = replace(self.options, mapping=mapping)  # what is proposed next has to go with it
+        return f": --map {shlex.quote(f'{known}={own}')} uses it"
+
+    def _refused(self, options: PlanOptions, own: str) -> str:
+        """Why a row with a value there could not be made any more; empty: all of them can."""
+        before = prepare(self.manifest, self.options, self.catalog, self.references)
+        try:
+            after = prepare(self.manifest, options, self.catalog, self.references)
+        except BadInput as error:
+            return str(error)
+        for raw in [each for each in self.rows if each.cells.get(own, "").strip()][:_TRIED]:
+            planned = after.plan(raw)
+            if planned.problems and before.plan(raw).row.state is JobState.READY:
+                problem = planned.problems[0]
+                return f"{shown(problem.value)} is refused: {problem.legal}"
+        return ""
+
+    def _beside(self, own: str, aside: Aside) -> Iterator[str]:
+        """What no provider takes, and a prompt may say."""
+        prompt = self.options.prompt
+        column = own_columns(self.manifest, self.options.mapping).get("prompt")
+        if not aside.words or any(sign in own for sign in "{}|") or not (prompt or column):
+            self.aside.append(f'"{own}" ({shown(self.values[own][0])})')
+            return
+        gaps = len(self.values[own]) < len(self.rows)
+        words = aside.words.format(f"{{{own}{'|' * gaps}}}")
+        template = shlex.quote(f"{prompt or f'{{{column}}}'}{words}")
+        yield f"{self._told(own)}; no provider takes {aside.what}, but the prompt may say it: --prompt {template}"
+
+    def _as_option(self, option: str, value: str) -> str:
+        """The cell of `options` that asks for it; empty where no provider takes this value."""
+        said = {"jpg": "jpeg"}.get(value.strip().casefold(), value.strip().casefold())
+        for typed in (said, {"true": True, "false": False}.get(said), int(said[:9]) if said.isdecimal() else None):
+            if typed is not None and self._is_taken({option: typed}):
+                return as_text({option: typed})
+        return ""
+
+    def _is_taken(self, options: dict[str, object]) -> bool:
+        request = self.catalog.complete(Request(prompt="a", model=self.options.model or "", options=options))
+        try:
+            self.catalog.routes(request, self.options.providers or None, among=sorted(self.options.configured))
+        except Unmakeable:
+            return False
+        return True
+
+    def _edges(self, width: str) -> Iterator[str]:
+        """A width and a height of pixels, which no option can put together."""
+        height = next((name for name in self.values if plain_name(name) == "height"), None)
+        edges = self.values[width] + self.values.get(height or "", [])
+        is_pixels = all(text.strip().isdecimal() and _LEAST_EDGE <= int(text[:9]) <= _MOST_EDGE for text in edges)
+        if height and is_pixels:
+            first = f"{self.values[width][0].strip()}x{self.values[height][0].strip()}"
+            yield (
+                f'columns "{width}" and "{height}" ({shown(first)}) are carried and change nothing; '
+                f"one column size with {first} is read, or --ratio and --resolution for all rows"
+            )
