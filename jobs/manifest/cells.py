@@ -45,11 +45,11 @@ def references(text: str) -> tuple[str, ...]:
     """The words of `image_urls`: a JSON list, or separated by `|`. ValueError says what is legal."""
     if text.startswith("["):
         return tuple(each for each in _json_list(text) if each)
-    return tuple(word for each in text.split("|") if each.strip() for word in _apart(each.strip()))
+    return tuple(word for each in text.split("|") if each.strip() for word in apart(each.strip()))
 
 
-def _apart(words: str) -> list[str]:
-    """Links that a spreadsheet joined by commas, semicolons, blanks or new lines. In doubt nothing is bought."""
+def apart(words: str) -> list[str]:
+    """Links that a spreadsheet joined by commas, semicolons, blanks or new lines. ValueError: it cannot be told."""
     links = _JOINED.split(words)
     in_a_query = len(links) > 1 and any("?" in link or "#" in link for link in links[:-1])
     if in_a_query or any("://" in link and (_NEXT_FILE.match(link) or link[-1] in ",;") for link in links):

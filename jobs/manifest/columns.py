@@ -13,15 +13,16 @@ from jobs.manifest.templates import Template, parse
 
 #: Known names that shops use for columns of their own.
 CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
+#: Fields of a batch file without which another picture would be bought: an edit without its picture.
+_NEEDED = frozenset({"image_urls"})
 #: Strict enough that a shop's "Quantity" is not taken for `quality`.
 _HINT_CUTOFF = 0.85
 
 
 def own_columns(manifest: Manifest, mapping: Mapping[str, str]) -> dict[str, str]:
     """Known column -> the manifest's own column it is taken from."""
-    if manifest.format == "openai-jsonl":
-        return {name: name for name in KNOWN_COLUMNS}  # the reader has named them already
-    owns = {name: name for name in KNOWN_COLUMNS if name in manifest.columns}
+    is_batch = manifest.format == "openai-jsonl"  # the reader has named its fields already
+    owns = {name: name for name in KNOWN_COLUMNS if is_batch or name in manifest.columns}
     if manifest.is_sparse and "key" not in owns and "custom_id" in manifest.columns:
         owns["key"] = "custom_id"
     owns.update(mapping)
@@ -38,10 +39,14 @@ def looks_like(own: str, known: Sequence[str]) -> list[str]:
 def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator[str]:
     """What cannot be meant by --map."""
     for known, own in mapping.items():
-        if manifest.format == "openai-jsonl" and (known, own) != ("key", "custom_id"):
-            yield f"--map {known}={own}: lines of OpenAI's batch format name their fields themselves."
-        elif known not in KNOWN_COLUMNS:
+        if known not in KNOWN_COLUMNS:
             yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
+        elif manifest.format == "openai-jsonl" and known != "key" and (own or known in _NEEDED):
+            leave_out = "" if known in _NEEDED else f", and --map {known}= leaves it out"
+            yield (
+                f"--map {known}={own}: a batch file's lines are read by the field names of OpenAI and xAI. "
+                f"--map key=FIELD takes another field for the key{leave_out}."
+            )
         elif known == "key" and (template := key_template(manifest, mapping)):
             yield from field_problems(manifest, "--map key", template, ())
         elif "{" in own and not manifest.has(own):

@@ -18,9 +18,8 @@ Known = Callable[[str], Sequence[str]]
 
 
 class Aside(NamedTuple):
-    """What no provider takes as a field of its own."""
+    """What no provider takes as a field."""
 
-    what: str  # "a seed"
     kind: str  # of the value: "whole", "number", "word", "text", "link"
     words: str = ""  # how a prompt can say it, after the prompt; {} is the column
 
@@ -60,19 +59,15 @@ PERHAPS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: Names of what no provider takes.
 ASIDE = {
-    **dict.fromkeys(
-        ("negative_prompt", "negative", "neg_prompt"), Aside("a negative prompt", "text", ". Leave out: {}")
-    ),
-    **dict.fromkeys(("style", "style_preset", "style_type", "art_style"), Aside("a style", "word", ", {}")),
-    **dict.fromkeys(("seed", "random_seed", "noise_seed"), Aside("a seed", "whole")),
-    **dict.fromkeys(("steps", "num_inference_steps", "inference_steps", "sampling_steps"), Aside("steps", "whole")),
-    **dict.fromkeys(
-        ("cfg", "cfg_scale", "guidance", "guidance_scale", "prompt_strength"), Aside("a guidance scale", "number")
-    ),
-    **dict.fromkeys(("sampler", "sampler_name", "scheduler"), Aside("a sampler", "word")),
-    **dict.fromkeys(("strength", "image_strength", "denoising_strength", "denoise"), Aside("a strength", "number")),
-    **dict.fromkeys(("mask", "mask_url", "mask_image"), Aside("a mask", "link")),
-    **dict.fromkeys(("lora", "loras", "lora_weights"), Aside("a LoRA", "text")),
+    **dict.fromkeys(("negative_prompt", "negative", "neg_prompt"), Aside("text", ". Leave out: {}")),
+    **dict.fromkeys(("style", "style_preset", "style_type", "art_style"), Aside("word", ", {}")),
+    **dict.fromkeys(("seed", "random_seed", "noise_seed"), Aside("whole")),
+    **dict.fromkeys(("steps", "num_inference_steps", "inference_steps", "sampling_steps"), Aside("whole")),
+    **dict.fromkeys(("cfg", "cfg_scale", "guidance", "guidance_scale", "prompt_strength"), Aside("number")),
+    **dict.fromkeys(("sampler", "sampler_name", "scheduler"), Aside("word")),
+    **dict.fromkeys(("strength", "image_strength", "denoising_strength", "denoise"), Aside("number")),
+    **dict.fromkeys(("mask", "mask_url", "mask_image"), Aside("link")),
+    **dict.fromkeys(("lora", "loras", "lora_weights"), Aside("text")),
 }
 #: Other names of provider options.
 OPTIONS = {"image_format": "output_format", "file_format": "output_format", "format": "output_format"}

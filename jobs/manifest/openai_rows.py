@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from jobs.manifest.cells import apart
+from jobs.manifest.near_names import SURE, plain_name
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, Cell, RawRow, as_text
 
 _GENERATIONS, _EDITS = "/images/generations", "/images/edits"
@@ -19,6 +21,9 @@ _OF_THE_ANSWER = frozenset({"response_format", "stream", "partial_images", "user
 _PICTURES = ("images", "image", "image[]", "image_url", "reference_images", "image_urls")
 #: Members of a picture that say no more than that it is one.
 _KIND_OF_PICTURE = frozenset({"image_url", "input_image", "image"})
+
+#: What others say in place of a size.
+_EDGES = {"width": ("size",), "height": ("size",)}
 
 _LINK_LEGAL = 'a link, {"url": link}, {"image_url": link}, or a list of these'
 
@@ -34,7 +39,8 @@ def openai_row(position: int, line: int, values: Mapping[str, object]) -> RawRow
     """The row that a line asks for, or what is wrong with it. Null says nothing, as everywhere in OpenAI's API."""
     own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
     cells = {name: as_text(value) for name, value in own.items()}
-    fields = {"key": cells.get("custom_id", "")}
+    fields = {name: text for name, text in cells.items() if name not in KNOWN_COLUMNS}
+    fields["key"] = cells.get("custom_id", "")
     body = values.get("body")
     wrong = tuple(_wrong_request(values))
     if wrong or not isinstance(body, dict):
@@ -80,6 +86,9 @@ def _wrong_fields(said: Mapping[str, object]) -> Iterator[Cell]:
         yield Cell("body.key", as_text(said["key"]), "custom_id is the row's key")
     if as_text(said.get("ratio", said.get("aspect_ratio"))) != as_text(said.get("aspect_ratio", said.get("ratio"))):
         yield Cell("body.aspect_ratio", as_text(said["aspect_ratio"]), f"ratio says {as_text(said['ratio'])}")
+    for name in _rest(said):
+        if meant := SURE.get(plain_name(name)) or _EDGES.get(name):
+            yield Cell(f"body.{name}", as_text(said[name]), f"{meant[0]} is the field that is read")
     options = said.get("options", {})
     if not isinstance(options, dict):
         yield Cell("body.options", as_text(options), 'an object of provider fields, such as {"background": "opaque"}')
@@ -118,8 +127,12 @@ def _wrong_pictures(pictures: Mapping[str, object], *, needed: bool) -> Iterator
         yield Cell("body.images", "", f"an edit needs its picture: {_LINK_LEGAL}")
     for name, value in given.items():
         for each in value if isinstance(value, list) else [value]:
-            if _link(each) is None:
+            link = _link(each)
+            if link is None:
                 yield Cell(f"body.{name}", as_text(each), _why_not(each))
+                break
+            if name != "image_urls" and _is_several(link):
+                yield Cell(f"body.{name}", link, "several pictures are a list of links")
                 break
 
 
@@ -144,6 +157,14 @@ def _link(picture: object) -> str | None:
     if said.pop("type", "image") not in _KIND_OF_PICTURE or len(said) != 1 or not said.keys() <= {"url", "image_url"}:
         return None
     return _link(next(iter(said.values()))) or None
+
+
+def _is_several(link: str) -> bool:
+    """Whether a text may be more than one link: it would be bought as one."""
+    try:
+        return len(apart(link)) > 1
+    except ValueError:
+        return True
 
 
 def _why_not(picture: object) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 #: #NAME? #REF! #N/A #DIV/0! #VALUE!; German #BEZUG! #NV, Spanish #¿NOMBRE?; ##### in a narrow column; Err:502.
 _ERROR = re.compile(r"#[¡¿]?[A-ZÀ-Ý/0]{3,12}[!?]|#N/?[AVD]|#{3,}|Err:\d{3}")
+_ERROR_STARTS = frozenset("#e")
 #: What programs write for a missing value; nobody means a picture, or a key, of these.
 _MISSING = frozenset({"nan", "null", "undefined", "<na>", "nat", "[object object]"})
 #: Missing values too, most often; but a colour may be None, and NA is Namibia.
@@ -26,6 +27,7 @@ _TIME = re.compile(r"(?:.*[ T])?(\d{1,2}):(\d{2})(?::00(?:\.0+)?)?(?: ?([AaPp])\
 _NUMBER = re.compile(r"\d*[.,]?\d+")
 _PAIR = re.compile(r"(\d{1,5})\s*(?:[:x×∶/_,.;–-]|to|by)\s*(\d{1,5})", re.IGNORECASE)  # noqa: RUF001  as people write it
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{1,3}", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[-+. ]")
 _MONTHS = (
     r"jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|mrz|mär|mai|okt|dez"
     r"|janv|févr|mars|avr|juin|juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|mrt|mei|fev|out"
@@ -69,10 +71,10 @@ def why_no_text(text: str, *, whole: bool = False) -> str | None:
     """
     if len(text) > LONGEST_WORD:
         return None
-    plain = text.strip()
-    if _ERROR.fullmatch(plain):
+    word = text.strip().casefold()
+    if word[:1] in _ERROR_STARTS and _ERROR.fullmatch(text.strip()):
         return "a spreadsheet's error stands here, and no text: correct it in the file"
-    if plain.casefold() in _MISSING or (whole and is_doubtful(plain)):
+    if word in _MISSING or (whole and word in _DOUBTFUL):
         return "this stands for a missing value, and is no text: fill it in, or leave the cell empty"
     return None
 
@@ -84,7 +86,7 @@ def is_doubtful(text: str) -> bool:
 
 def why_no_key(key: str) -> str | None:
     """What a spreadsheet seems to have made of a key; None: nothing."""
-    if len(key) > LONGEST_WORD:
+    if len(key) > LONGEST_WORD or not _SEPARATOR.search(key):
         return None
     if _EXPONENT.fullmatch(key):
         return "this looks like a long number that a spreadsheet has rounded; export that column as text"

@@ -98,12 +98,10 @@ _LATER = 12
 RESERVED = ".lightfast"
 
 _LATE_FIELDS = ("index", "ext")
-_NO_SLASH = "what stands in a path has no slash and no control character; take another column in --path"
-_NO_SLASH_IN_KEY = (
-    "a key names a folder, so it has no slash. Take another column for it (--map key=COLUMN), number the rows "
-    '(--map key=), or keep it and name the folders otherwise (--path "{batch}/{COLUMN}/{index}.{ext}")'
-)
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f/]")
+_NO_CONTROL = "what stands in a path has no control character; take another column in --path"
+#: A slash, and what would be taken for one that was written in a path.
+_SLASH = re.compile(r"/|%(?=(?:25)*2F)")
+_WRITTEN_SLASH = re.compile(r"%((?:25)*)2F")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_SEGMENT = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
@@ -173,6 +171,18 @@ def parse_path(source: str, *, batch: str, prefix: str) -> PathTemplate:
     )
 
 
+def as_name(value: str) -> str:
+    """A value as one name in a path: a slash is `%2F`. Two values never have one name; `from_name` reads it back."""
+    return (
+        _SLASH.sub(lambda found: "%2F" if found[0] == "/" else "%25", value) if "/" in value or "%" in value else value
+    )
+
+
+def from_name(name: str) -> str:
+    """The value that `as_name` wrote."""
+    return _WRITTEN_SLASH.sub(lambda found: f"%{found[1][2:]}2F" if found[1] else "/", name) if "%" in name else name
+
+
 def bad_key(key: str) -> str | None:
     """What is wrong with a key wherever it is used; None: nothing."""
     if not key:
@@ -206,6 +216,6 @@ def _path_part(field: str | Field, values: Mapping[str, str], key: str) -> str:
     value = _value(field, values, key)
     if not value and field.default is None:
         raise Missing(field.name)
-    if _UNSAFE.search(value):
-        raise BadPath(field.name, value, _NO_SLASH_IN_KEY if field.name == "key" else _NO_SLASH)
-    return _escaped(value)
+    if _CONTROL.search(value):
+        raise BadPath(field.name, value, _NO_CONTROL)
+    return _escaped(as_name(value))

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from jobs.manifest.templates import Field, bad_key, parse
+from jobs.manifest.templates import Field, bad_key, from_name, parse
 
 #: What stored images end with, and what a path ends with that may be an image of ours.
 EXTENSIONS = "png|jpg|webp|gif|bmp|tiff|avif|heic"
@@ -126,7 +126,7 @@ class Paths:
         index = told.get("index") or "0"
         return Found(
             batch=self.batch,
-            key=told["key"],
+            key=from_name(told["key"]),
             slot=0 if index.startswith("surplus") else int(index),
             revision=int(told.get("revision") or 1),
             surplus=index.startswith("surplus"),

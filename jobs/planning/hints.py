@@ -49,10 +49,10 @@ class _Look:
     references: References | None
     rows: list[RawRow]
     values: dict[str, list[str]] = field(default_factory=dict)  # of columns that are only carried; no empty ones
-    aside: list[str] = field(default_factory=list)  # columns that nothing helps, each with a value
+    aside: dict[str, Aside] = field(default_factory=dict)  # columns of what no provider takes
 
     def lines(self) -> Iterator[str]:
-        """In the manifest's order; those that nothing helps come last, in one line."""
+        """In the manifest's order; those that no provider takes come last, together."""
         used = self._used()
         for raw in self.rows:
             for name, text in raw.cells.items():
@@ -60,12 +60,7 @@ class _Look:
                     self.values.setdefault(name, []).append(text)
         for own in [name for name in self.manifest.columns if name in self.values]:
             yield from self._line(own)
-        if self.aside:
-            many = len(self.aside) > 1
-            yield (
-                f"column{'s' * many} {', '.join(self.aside)} {'are' if many else 'is'} carried and "
-                f"change{'s' * (not many)} nothing: no provider takes {'them' if many else 'it'}"
-            )
+        yield from self._beside()
 
     def _used(self) -> set[str]:
         """Columns that mean something already, and those that the user has put to use."""
@@ -79,16 +74,13 @@ class _Look:
         aside = ASIDE.get(name)
         option = name if name in self.catalog.known("options") else OPTIONS.get(name, "")
         if known:
-            yield f'{self._told(own)}; it looks like "{known}"{self._use(known, own)}'
+            yield f'{self._told([own])}; it looks like "{known}"{self._use(known, own)}'
         elif aside and all(is_of_kind(aside.kind, text) for text in values):
-            yield from self._beside(own, aside)
+            self.aside[own] = aside
         elif option and (taken := self._as_option(option, values[0])):
-            yield f"{self._told(own)}; a column options with {taken} uses it"
+            yield f"{self._told([own])}; a column options with {taken} uses it"
         elif name == "width":
             yield from self._edges(own)
-
-    def _told(self, own: str) -> str:
-        return f'column "{own}" ({shown(self.values[own][0])}) is carried and changes nothing'
 
     def _known(self, own: str) -> str:
         """The known column that it may be meant for; empty: none that is free."""
@@ -126,17 +118,27 @@ class _Look:
                 return f"{shown(problem.value)} is refused: {problem.legal}"
         return ""
 
-    def _beside(self, own: str, aside: Aside) -> Iterator[str]:
-        """What no provider takes, and a prompt may say."""
-        prompt = self.options.prompt
-        column = own_columns(self.manifest, self.options.mapping).get("prompt")
-        if not aside.words or any(sign in own for sign in "{}|") or not (prompt or column):
-            self.aside.append(f'"{own}" ({shown(self.values[own][0])})')
-            return
-        gaps = len(self.values[own]) < len(self.rows)
-        words = aside.words.format(f"{{{own}{'|' * gaps}}}")
-        template = shlex.quote(f"{prompt or f'{{{column}}}'}{words}")
-        yield f"{self._told(own)}; no provider takes {aside.what}, but the prompt may say it: --prompt {template}"
+    def _beside(self) -> Iterator[str]:
+        """What no provider takes: what a prompt may say, and what nothing helps."""
+        prompt = self.options.prompt or f"{{{own_columns(self.manifest, self.options.mapping).get('prompt', '')}}}"
+        in_words = {own: aside for own, aside in self.aside.items() if aside.words and not set("{}|") & set(own)}
+        for own in sorted(in_words, key=lambda each: in_words[each].words):  # ", …" before ". Leave out …"
+            gaps = len(self.values[own]) < len(self.rows)
+            prompt += in_words[own].words.format(f"{{{own}{'|' * gaps}}}")
+        if in_words:
+            them = "them" if len(in_words) > 1 else "it"
+            yield (
+                f"{self._told([*in_words])}: no provider takes {them}, but the prompt may say {them}: "
+                f"--prompt {shlex.quote(prompt)}"
+            )
+        if rest := [own for own in self.aside if own not in in_words]:
+            yield f"{self._told(rest)}: no provider takes {'them' if len(rest) > 1 else 'it'}"
+
+    def _told(self, columns: list[str]) -> str:
+        many = len(columns) > 1
+        names = ", ".join(f'"{own}" ({shown(self.values[own][0])})' for own in columns)
+        verbs = "are carried and change" if many else "is carried and changes"
+        return f"column{'s' * many} {names} {verbs} nothing"
 
     def _as_option(self, option: str, value: str) -> str:
         """The cell of `options` that asks for it; empty where no provider takes this value."""

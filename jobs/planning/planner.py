@@ -241,8 +241,8 @@ class Planner:
         if cells or shape.request is None or shape.route is None:
             return self._invalid(raw, cells)
         row = _ready(raw, key, path, _request(shape.request, prompt, links), shape.route)
-        doubts = tuple(self._problem(raw, key, cell) for cell in self._doubts(raw, key, prompt))
-        return Planned(row, shape.route, doubts=doubts)
+        doubts = self._doubts(raw, key, prompt)
+        return Planned(row, shape.route, (), tuple(self._problem(raw, key, cell) for cell in doubts) if doubts else ())
 
     def _is_skipped(self, raw: RawRow) -> bool:
         skip = self.options.skip_empty
@@ -272,23 +272,27 @@ class Planner:
             cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
         return prompt
 
-    def _no_texts(self, raw: RawRow) -> Iterator[Cell]:
+    def _no_texts(self, raw: RawRow) -> list[Cell]:
         """Cells that a prompt is made of and that hold no text: a picture of `#NAME?` is bought for nothing."""
-        own = self.owns.get("prompt")
+        cells, own = [], self.owns.get("prompt")
         for column in self._prompt_columns:
             text = raw.fields.get(column, "")
             if len(text) <= LONGEST_WORD and (why := why_no_text(text, whole=column == own)):
-                yield Cell("prompt" if column == own else column, text, why)
+                cells.append(Cell("prompt" if column == own else column, text, why))
+        return cells
 
-    def _doubts(self, raw: RawRow, key: str, prompt: str) -> Iterator[Cell]:
+    def _doubts(self, raw: RawRow, key: str, prompt: str) -> list[Cell]:
         """What a person should look at before the row is paid for."""
+        cells = []
         if why := why_no_key(key):
-            yield Cell("key", key, why)
+            cells.append(Cell("key", key, why))
         if not prompt.isascii() and (found := excerpt_of_mojibake(prompt)):
-            yield Cell("prompt", found, _MOJIBAKE)
-        for column in self._prompt_columns:
-            if column != self.owns.get("prompt") and is_doubtful(raw.fields.get(column, "")):
-                yield Cell(column, raw.fields[column], _DOUBTFUL.format(column=column))
+            cells.append(Cell("prompt", found, _MOJIBAKE))
+        words = (
+            (column, raw.fields.get(column, "")) for column in self._prompt_columns if column != self.owns.get("prompt")
+        )
+        cells.extend(Cell(column, word, _DOUBTFUL.format(column=column)) for column, word in words if is_doubtful(word))
+        return cells
 
     def words_of(self, raw: RawRow) -> tuple[str, ...]:
         """The row's references as they are written. ValueError says what is legal."""
@@ -382,7 +386,8 @@ class Planner:
         value = asked.get(column)
         if value is None or self._bad_shapes > _TRIED:
             return ""
-        others = {each.column for each in shape.problems} - {column}
+        rest = {known: text for known, text in asked.items() if known != column}
+        others = {each.column for each in (*shape.problems, *judge(rest).problems)} - {column}
         accepted: dict[str, str] = {}
         for each, why in meant(column, value, self.catalog.known):
             tried = {problem.column for problem in judge({**asked, column: each}).problems}
@@ -391,13 +396,13 @@ class Planner:
         if accepted:
             return _did_you_mean(accepted)
         why_not = why_no_text(value, whole=True) or (why_no_ratio(value) if column == "ratio" else "")
-        return f"{why_not}." if why_not else self._elsewhere(column, asked, judge)
+        return f"{why_not}." if why_not else self._elsewhere(column, value, rest, others, judge)
 
-    def _elsewhere(self, column: str, asked: Mapping[str, str], judge: Judge) -> str:
+    def _elsewhere(self, column: str, value: str, rest: Mapping[str, str], others: set[str], judge: Judge) -> str:
         """What reads a size that stands in `ratio`, or a ratio in `size`: both are legal, but not there."""
-        rest = {known: text for known, text in asked.items() if known != column}
         for other in _SIZES if column in _SIZES else ():
-            if other not in asked and not judge({**rest, other: asked[column]}).problems:
+            tried = {problem.column for problem in judge({**rest, other: value}).problems}
+            if other not in rest and other != column and tried <= others - {other}:
                 if self.has_own_columns:
                     own = shlex.quote(f"{other}={self.owns.get(column, column)}")
                     return f"this is a {other}: --map {own} --map {column}= reads it as one."
@@ -413,6 +418,10 @@ class Planner:
 
     def _with_hint(self, cell: Cell) -> Cell:
         """An own column of the same name explains most strange values."""
+        if cell.column == "options" and not self.has_own_columns:
+            return cell._replace(
+                legal=f"{cell.legal.rstrip('.')}. --map options= makes such rows without their options"
+            )
         is_own = self.has_own_columns and cell.column in CLASHING and self.owns.get(cell.column) == cell.column
         if not is_own or WHOLE.fullmatch(cell.value):
             return cell

@@ -119,6 +119,12 @@ def test_several_that_no_provider_takes_are_one_line(tmp_path):
             "{prompt}. Leave out: {negative_prompt|}",
             "a. Leave out: text",
         ),
+        (
+            [{"prompt": "a", "negative_prompt": "text", "style": "anime"}],
+            {},
+            "{prompt}, {style}. Leave out: {negative_prompt}",
+            "a, anime. Leave out: text",
+        ),
     ],
 )
 def test_what_a_prompt_can_say_is_told_with_the_template_that_says_it(tmp_path, rows, options, prompt, made):

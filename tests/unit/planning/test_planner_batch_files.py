@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from jobs.errors import BadInput
+from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.states import JobState
 from tests.support.planned_rows import plan
 
@@ -127,6 +128,72 @@ def test_a_wrong_line_is_not_left_out_as_an_empty_one(tmp_path):
     assert planned.row.state is JobState.INVALID
 
 
-def test_columns_of_a_batch_file_cannot_be_mapped(tmp_path):
-    with pytest.raises(BadInput, match="name their fields themselves"):
-        plan(tmp_path, batch_line({"prompt": "a"}), name="m.jsonl", mapping={"size": ""})
+@pytest.mark.parametrize("column", [each for each in KNOWN_COLUMNS if each != "key"])
+def test_a_field_of_a_batch_file_is_left_out_or_the_refusal_says_what_map_does_there(tmp_path, column):
+    line = batch_line({"prompt": "a", "size": "1024x1024", "n": 2})
+
+    with pytest.raises(BadInput, match="batch file's lines are read by the field names") as refused:
+        plan(tmp_path, line, name="m.jsonl", mapping={column: "custom_id"})
+
+    if column == "image_urls":
+        assert "leaves it out" not in str(refused.value)
+        with pytest.raises(BadInput, match="--map key=FIELD takes another field"):
+            plan(tmp_path, line, name="m.jsonl", mapping={column: ""})
+    else:
+        assert f"--map {column}= leaves it out" in str(refused.value)
+        prompt = {"prompt": "b"} if column == "prompt" else {}
+        (planned,) = plan(tmp_path, line, name="m.jsonl", mapping={column: ""}, **prompt)
+        assert planned.row.state is JobState.READY
+
+
+def test_fields_that_are_left_out_are_no_part_of_the_picture(tmp_path):
+    line = batch_line({"prompt": "a", "size": "1024x1024", "n": 2, "seed": 7})
+
+    (refused,) = plan(tmp_path, line, name="m.jsonl")
+    (planned,) = plan(tmp_path, line, name="m.jsonl", mapping=dict.fromkeys(("size", "n", "options"), ""))
+
+    assert "--map options= makes such rows without their options" in refused.row.message
+    assert (planned.row.request.size, planned.row.request.n, planned.row.request.options) == (None, 1, {})
+
+
+def test_the_key_of_a_batch_file_is_another_field_or_the_rows_number(tmp_path):
+    lines = batch_line({"prompt": "a"}, sku="lamp") + batch_line({"prompt": "b"}, sku="rug")
+
+    named = plan(tmp_path, lines, name="m.jsonl", mapping={"key": "sku"})
+    numbered = plan(tmp_path, lines, name="m.jsonl", mapping={"key": ""})
+
+    assert [each.row.key for each in named] == ["lamp", "rug"]
+    assert [each.row.key for each in numbered] == ["1", "2"]
+    with pytest.raises(BadInput, match="no column"):
+        plan(tmp_path, lines, name="m.jsonl", mapping={"key": "handle"})
+
+
+def test_what_stands_beside_the_body_is_no_part_of_the_request(tmp_path):
+    (planned,) = plan(tmp_path, batch_line({"prompt": "a"}, n=4, model="x", ratio="16:9"), name="m.jsonl")
+
+    assert (planned.row.request.n, planned.row.request.ratio) == (1, "1:1")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "column"),
+    [("num_images", 4, "n"), ("image_size", "1K", "size"), ("width", 1024, "size"), ("numberOfImages", 2, "n")],
+)
+def test_a_field_under_another_services_name_is_told_with_the_one_that_is_read(tmp_path, field, value, column):
+    (problem,) = plan_line(tmp_path, {"prompt": "a", field: value}).problems
+
+    assert (problem.column, problem.legal) == (f"body.{field}", f"{column} is the field that is read")
+
+
+@pytest.mark.parametrize("between", [",", ", ", " ", ";", "\n"])
+def test_links_joined_in_one_text_are_not_bought_as_one_link(tmp_path, between):
+    joined = f"{PICTURE}{between}{PICTURE.replace('1', '2')}"
+
+    for picture in (joined, {"url": joined}, [joined]):
+        (problem,) = plan_line(tmp_path, {"prompt": "a", "image": picture}, url="/v1/images/edits").problems
+        assert (problem.column, problem.legal) == ("body.image", "several pictures are a list of links")
+
+
+def test_a_custom_id_with_a_slash_is_a_key(tmp_path):
+    planned = plan_line(tmp_path, {"prompt": "a"}, custom_id="chairs/oak/1")
+
+    assert (planned.row.key, planned.row.path) == ("chairs/oak/1", "b/chairs%2Foak%2F1/{index}.{ext}")

@@ -60,10 +60,12 @@ def test_each_proposal_is_accepted_in_the_place_of_the_value(tmp_path_factory, r
     options = {"configured": frozenset(accounts)}
 
     before = planned_row(folder, values, **options)
+    without = planned_row(folder, {**values, column: ""}, **options)
 
     for each in proposed(before, column):
         after = planned_row(folder, {**values, column: each}, **options)
-        assert {problem.column for problem in after.problems} < {problem.column for problem in before.problems}
+        also_wrong = {problem.column for problem in (*before.problems, *without.problems)} - {column}
+        assert {problem.column for problem in after.problems} <= also_wrong
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,7 @@ def test_no_model_is_proposed_that_this_run_cannot_make(tmp_path):
         ({"provider": "maxapi-io"}, "did you mean maxapi.io"),
         ({"quality": "hd"}, "did you mean high?"),
         ({"n": "2 images"}, "did you mean 2?"),
+        ({"size": "16:9", "quality": "hd"}, "this is a ratio: --map ratio=size --map size= reads it as one"),
     ],
 )
 def test_other_ways_to_write_a_value_lead_to_the_one_that_is_read(tmp_path, row, said):
