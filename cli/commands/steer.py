@@ -34,6 +34,7 @@ from cli.output.retries import nothing_to_retry
 from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy
 from jobs.formatting import in_words
+from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.progress import images_on_their_way
 
@@ -417,7 +418,7 @@ def _with_prompt(result: Result, template: str) -> Result:
 
 def _keys_of(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = text_of(file.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as trouble:
         raise BadInput(f"--keys {file}: cannot be read ({in_words(trouble)})") from None
     return [line.strip() for line in lines if line.strip()]

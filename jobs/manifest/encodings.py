@@ -11,15 +11,8 @@ from pathlib import Path
 from jobs.errors import BadInput
 from jobs.formatting import option
 from jobs.manifest.packed import open_bytes
+from jobs.marks import marked
 
-#: The longest first: UTF-32's mark begins with that of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 #: What spreadsheets and databases export, the likelier first: a short text often makes sense in several.
 _LIKELY = (
     *("cp1252", "cp932", "gb18030", "big5", "cp949", "euc_jp", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255"),
@@ -51,10 +44,11 @@ def encoding_of(path: Path, name: str, asked: str | None) -> Encoding:
     wanted = _known(asked) if asked else ""
     with open_bytes(path, name) as raw:
         head = raw.read(_HEAD)
-    for mark, marked in _MARKS:
-        if head.startswith(mark):
-            is_text = marked == "utf-8-sig" and wanted and not wanted.startswith("utf")
-            return Encoding(name=wanted, mark=len(mark)) if is_text else Encoding(name=marked)
+    by_mark, length = marked(head)
+    if by_mark == "utf-8-sig" and wanted and not wanted.startswith("utf"):
+        return Encoding(name=wanted, mark=length)
+    if by_mark:
+        return Encoding(name=by_mark)
     order = _without_mark(head)
     if order and not wanted:
         raise BadInput(

@@ -7,6 +7,7 @@ variables and stop at the first broken one, and a start that fails must name eve
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from jobs.errors import BadInput
 from jobs.formatting import in_words
+from jobs.marks import text_of
 from jobs.settings.model import AccountSettings, Settings, Storage
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
@@ -71,7 +73,7 @@ def _read_toml(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(text_of(file.read_bytes()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise BadInput([f"{file}: not TOML: {broken}"]) from None
     except OSError as trouble:
@@ -81,11 +83,20 @@ def _read_toml(file: Path | None) -> dict[str, Any]:
 def _environment(folder: Path) -> dict[str, str]:
     """The environment over `.env`. What `.env` says of others (AWS_…) is put in place for their libraries."""
     file = folder / ".env"
-    beside = {name: value for name, value in dotenv_values(file).items() if value} if file.is_file() else {}
+    beside = {name: value for name, value in _read_variables(file).items() if value} if file.is_file() else {}
     for name, value in beside.items():
         if not name.startswith(PREFIX):
             os.environ.setdefault(name, value)
     return {**beside, **{name: value for name, value in os.environ.items() if value}}
+
+
+def _read_variables(file: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(stream=io.StringIO(text_of(file.read_bytes())))
+    except UnicodeDecodeError as wrong:
+        raise BadInput([f"{file}: not UTF-8: {wrong}"]) from None
+    except OSError as trouble:
+        raise BadInput([f"{file}: cannot be read: {trouble.strerror}"]) from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -299,6 +310,6 @@ def _resolve(value: str, environment: Mapping[str, str], folder: Path, *, is_des
 
 def _read_secret(path: Path, reference: str) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return text_of(path.read_bytes()).strip()
     except (OSError, UnicodeDecodeError) as trouble:
         raise LookupError(f'"{reference}": {path} cannot be read ({in_words(trouble)})') from None

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import time
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,15 @@ def test_made_up_money_is_not_asked_for(shop, monkeypatch):
     monkeypatch.setattr("cli.commands.steer._work", lambda *_args, **_kwargs: 0)
 
     assert call("redo", "shop", "--key", "lamp").stderr.startswith("SANDBOX redo: 1 row of shop")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_keys_is_read_as_its_byte_order_mark_says(shop, monkeypatch, encoding):
+    """PowerShell writes UTF-16."""
+    monkeypatch.setattr("cli.commands.steer._work", lambda *_args, **_kwargs: 0)
+    Path("keys.txt").write_bytes("lamp\r\n".encode(encoding))
+
+    assert call("redo", "shop", "--keys", "keys.txt").stderr.startswith("SANDBOX redo: 1 row of shop")
 
 
 def test_real_settings_say_nothing_of_a_sandbox(tmp_path, monkeypatch):

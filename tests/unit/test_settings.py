@@ -235,3 +235,22 @@ def test_an_account_that_names_no_base_url_has_the_one_in_the_environment(folder
     accounts = load_settings().accounts
 
     assert (accounts["main"].base_url, accounts["own"].base_url) == ("http://127.0.0.1:9", "https://own.example")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_settings_files_that_windows_wrote_with_a_byte_order_mark_are_read(folder, encoding):
+    account = '# für den Laden\n[accounts.main]\nprovider = "maxapi.io"\napi_key = "file:key.txt"\n'
+    (folder / "lightfast.toml").write_bytes(account.encode(encoding))
+    (folder / ".env").write_bytes("LIGHTFAST_DRAIN_SECONDS=7\n".encode(encoding))
+    (folder / "key.txt").write_bytes("secret\r\n".encode(encoding))
+
+    settings = load_settings()
+
+    assert settings.drain_seconds == 7
+    assert settings.accounts["main"].api_key.get_secret_value() == "secret"
+
+
+def test_a_file_of_variables_that_is_no_text_is_refused_by_name(folder):
+    (folder / ".env").write_bytes(b"MAXAPI_IO_API_KEY=caf\xe9\n")
+
+    assert ".env: not UTF-8" in problems()[0]
