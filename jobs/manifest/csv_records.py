@@ -11,9 +11,11 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
+from jobs.manifest.names import clean_name
 from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
 
 #: The line that a record begins on, its cells, and why it can be no row.
@@ -24,27 +26,31 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _KEPT = 2_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How records are written."""
+
+    delimiter: str
+    skip: int = 0  # physical lines above the first record
+    width: int | None = None  # cells of the header; None while it is being looked for
+    least: int = 0  # of these, those that each row has
+    spaced: bool = False  # blanks stand between a delimiter and the cell
+
+
 class RecordReader:
-    """Iterates over records. Blank lines are left out.
+    """Iterates over records. Blank lines are left out."""
 
-    `width`: cells of the header, None while it is being looked for; `least`: of these, those that each row has; `skip`:
-    physical lines above the first record.
-    """
-
-    def __init__(
-        self, text: IO[str], delimiter: str, width: int | None = None, least: int = 0, *, skip: int = 0
-    ) -> None:
+    def __init__(self, text: IO[str], form: Form) -> None:
         csv.field_size_limit(CELL_LIMIT)
-        self._delimiter = delimiter
-        self._width = width
-        self._least = least
         self._text = text
-        self._skip = skip
+        self._form = form
+        self._delimiter = form.delimiter
+        self._width = form.width
         self._taken: list[str] = []  # physical lines of the present record
         self._again: deque[str] = deque()  # lines of a record that broke, to be read as records of their own
 
     def __iter__(self) -> Iterator[Record]:
-        line = 1 + sum(1 for _ in itertools.islice(bounded_lines(self._text), self._skip))
+        line = 1 + sum(1 for _ in itertools.islice(bounded_lines(self._text), self._form.skip))
         taken, width = self._taken, self._width
         is_tabbed = self._delimiter == "\t"
         reader = self._strict()
@@ -67,7 +73,13 @@ class RecordReader:
             line += len(taken)
 
     def _strict(self) -> Iterator[list[str]]:
-        return csv.reader(self._source(), delimiter=self._delimiter, strict=True)
+        return self._reader(self._source(), strict=True)
+
+    def _reader(self, lines: Iterable[str], *, strict: bool, escape: str | None = None) -> Iterator[list[str]]:
+        form = self._form
+        return csv.reader(
+            lines, delimiter=form.delimiter, skipinitialspace=form.spaced, escapechar=escape, strict=strict
+        )
 
     def _source(self) -> Iterator[str]:
         again, take, readline = self._again, self._taken.append, self._text.readline
@@ -85,7 +97,7 @@ class RecordReader:
         width = self._width
         if width is None:
             return values
-        if len(values) < self._least or any(map(str.strip, values[width:])):
+        if len(values) < self._form.least or any(map(str.strip, values[width:])):
             return None
         return values[:width] + [""] * (width - len(values))
 
@@ -95,8 +107,8 @@ class RecordReader:
         fitting = self._fitting(values)
         if fitting is not None and not (self._delimiter == "\t" and len(taken) > 1 and all(map(self._is_row, taken))):
             return fitting, None
-        if not any(map(str.strip, values)):
-            return values, None
+        if not any(map(clean_name, values)):  # a DOS file's end, NULs of a disk that was full
+            return [""], None
         fault = f"{len(values)} cells where the header has {self._width}"
         if len(taken) > 1 and all(map(self._is_row, taken)):
             fault = f'a quote (") that opens here closes on line {line + len(taken) - 1}, which makes {fault}. {_TWICE}'
@@ -159,14 +171,14 @@ class RecordReader:
 
     def _lenient(self, line: str) -> list[str]:
         """As spreadsheets and pandas take it."""
-        return next(csv.reader([line.rstrip("\r\n")[:CELL_LIMIT]], delimiter=self._delimiter), [])
+        return next(self._reader([line.rstrip("\r\n")[:CELL_LIMIT]], strict=False), [])
 
     def _escaped(self, line: str) -> list[str] | None:
         r"""As databases export it: a quote inside quotes is \"."""
         if '\\"' not in line:
             return None
         try:
-            cells = next(csv.reader([line], delimiter=self._delimiter, escapechar="\\", strict=True))
+            cells = next(self._reader([line], strict=True, escape="\\"))
         except csv.Error:
             return None
         return self._fitting(cells)

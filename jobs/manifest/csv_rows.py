@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 from jobs.manifest.csv_layout import Layout
 from jobs.manifest.csv_records import RecordReader
+from jobs.manifest.names import header_of
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
+
+_MARK = "\ufeff"
+_AGAIN = "the header stands here again"
 
 
 def csv_rows(file: TextFile, layout: Layout) -> Iterator[RawRow]:
@@ -17,10 +21,13 @@ def csv_rows(file: TextFile, layout: Layout) -> Iterator[RawRow]:
     keep = [not name.startswith(OWN_PREFIX) for name in header.names]
     columns, all_own = list(itertools.compress(header.names, keep)), all(keep)
     with file.open() as text:
-        width = len(header.names)
-        records = iter(RecordReader(text, layout.delimiter, width, header.named, skip=layout.line - 1))
-        next(records)  # the header
-        for position, (line, values, fault) in enumerate(records):
+        records = iter(RecordReader(text, layout.form))
+        names = next(records)[1]
+        for position, (line, values, problem) in enumerate(records):
+            fault = problem
+            if values[0] == names[0] or values[0][:1] == _MARK:  # files that were put together
+                values[0] = values[0].removeprefix(_MARK)
+                fault = _AGAIN if len(names) > 1 and header_of(values) == header else problem
             own = values if all_own else list(itertools.compress(values, keep))
             cells = dict(zip(columns, own, strict=False))
             if header.unnamed:

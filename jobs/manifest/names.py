@@ -11,6 +11,8 @@ from jobs.manifest.raw_rows import OWN_PREFIX
 
 #: Format and control characters: byte order marks, zero-width characters, soft hyphens.
 _UNSEEN = frozenset({"Cf", "Cc"})
+#: A byte order mark of UTF-8 that a program read as cp1252 and wrote again.
+_MISREAD_MARK = "\u00ef\u00bb\u00bf"
 
 
 @lru_cache(maxsize=4096)
@@ -19,6 +21,7 @@ def clean_name(name: str) -> str:
 
     White space around it goes, and any run of white space inside it (no-break blanks, line breaks) is one blank.
     """
+    name = name.removeprefix(_MISREAD_MARK)
     seen = (char for char in name if char.isspace() or unicodedata.category(char) not in _UNSEEN)
     return unicodedata.normalize("NFC", " ".join("".join(seen).split()))
 

@@ -251,7 +251,7 @@ def _csv_manifest(file: TextFile, options: ReadOptions) -> Manifest:
         name=file.name,
         format="csv",
         looks=_looks(str(layout), file),
-        delimiter=layout.delimiter,
+        delimiter=layout.form.delimiter,
         header_line=layout.line,
         lower_header=layout.perhaps,
         repeated=layout.header.repeated,

@@ -195,6 +195,7 @@ def test_columns_that_share_a_name_come_back_under_different_ones(tmp_path):
     "name",
     [
         "\ufeffImage Src",
+        "\u00ef\u00bb\u00bfImage Src",
         " Image Src\t",
         "Image\u00a0Src",
         "Image\u200b Src\u200d",
@@ -252,9 +253,53 @@ def test_a_header_below_title_rows_may_be_named_by_its_line(tmp_path):
     assert manifest.looks == "semicolon, header on line 3, UTF-8"
 
 
+@pytest.mark.parametrize(
+    "above", ["Export 2026\n\n", "Export, of shop, 2026\n", '"Export\nof shop",,\n', "Supplier,ACME\nDate,2026\n"]
+)
+def test_titles_of_any_form_stand_above_a_header(tmp_path, above):
+    text = f"{above}key,prompt\na,lamp\n"
+
+    assert cells(tmp_path, text, names=frozenset({"prompt"})) == [{"key": "a", "prompt": "lamp"}]
+
+
+def test_a_cell_of_a_row_that_reads_like_a_column_makes_no_header(tmp_path):
+    text = "Handle,Title,Option\nlamp,Lamp,prompt\n"
+
+    assert read(tmp_path, text, names=frozenset({"prompt"})).columns == ("Handle", "Title", "Option")
+
+
+def test_prompts_with_commas_under_one_name_are_whole(tmp_path):
+    assert cells(tmp_path, "prompt\na lamp, red\na vase\n") == [{"prompt": "a lamp, red"}, {"prompt": "a vase"}]
+
+
+def test_blanks_behind_delimiters_do_not_hide_quotes(tmp_path):
+    assert rows(tmp_path, 'key, prompt\n1, "a lamp, oak"\n2, "vase"\n') == [["1", "a lamp, oak"], ["2", "vase"]]
+    assert rows(tmp_path, "key, prompt\n1, lamp\n") == [["1", " lamp"]]
+
+
+def test_of_files_that_were_put_together_the_second_header_is_no_row(tmp_path):
+    told = rows(tmp_path, "\ufeffkey,prompt\na,x\n\ufeffkey,prompt\n\ufeffb,y\n")
+
+    assert told == [["a", "x"], (3, "the header stands here again"), ["b", "y"]]
+
+
+@pytest.mark.parametrize("end", ["\x1a", "\0" * 60, "\0" * 60 + "\n"])
+def test_what_a_full_disk_or_dos_leaves_at_the_end_is_no_row(tmp_path, end):
+    assert rows(tmp_path, f"key,prompt\na,x\n{end}") == [["a", "x"]]
+
+
 def test_a_first_row_is_the_header_where_nothing_says_otherwise(tmp_path):
     assert read(tmp_path, "Option,Value\nprompt,x\n").columns == ("Option", "Value")
     assert read(tmp_path, "prompt,Title,x\nTitle,Color,\n", names=frozenset({"prompt", "Title"})).columns[0] == "prompt"
+
+
+@pytest.mark.parametrize("row", [None, 1, 2])
+def test_excels_own_first_line_is_never_the_header(tmp_path, row):
+    assert read(tmp_path, "sep=;\nkey;prompt\na;b\n", header_row=row).columns == ("key", "prompt")
+
+
+def test_a_file_in_which_nothing_stands_is_empty(tmp_path):
+    assert "is empty" in refused(tmp_path, ";;;\n;;;\n")
 
 
 def test_a_header_row_beyond_the_file_is_refused(tmp_path):
