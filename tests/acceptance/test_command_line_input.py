@@ -91,7 +91,7 @@ FILES = {
     "broken JSON": ("m.jsonl", b'{"prompt": "a"}\n' * 6 + b'{"prompt": \n', ["line 7", "broken JSON"]),
     "a field of 20 MB": ("m.csv", b"key,prompt\na," + b"x" * 20_000_000 + b"\n", ["line 2", "1,000,000"]),
     "damaged gzip": ("m.csv.gz", gzip.compress(b"key,prompt\n" + b"a,b\n" * 9)[:-9], ["damaged gzip"]),
-    "a spreadsheet": ("m.csv", b"PK\x03\x04 and so on", ["spreadsheet"]),
+    "a spreadsheet": ("m.csv", b"PK\x03\x04 and so on", [".xlsx", "damaged"]),
 }
 
 
