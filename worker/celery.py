@@ -20,6 +20,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from jobs.errors import LightfastError
+from jobs.log_events import Level
 from jobs.settings.model import Settings
 from jobs.settings.sources import load_settings
 from worker.lanes.celery_runtime import BEAT
@@ -118,7 +119,7 @@ class _Events(logging.Handler):
         )
 
 
-_LEVELS: dict[int, telemetry.Level] = {
+_LEVELS: dict[int, Level] = {
     logging.DEBUG: "debug",
     logging.WARNING: "warning",
     logging.ERROR: "error",

@@ -36,6 +36,7 @@ from jobs.errors import BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good
+from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def pause(
         found = find_batch(session.ledger, batch)
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
-        session.ledger.batches.pause(batch, "on your word")
+        session.ledger.batches.pause(batch, ON_YOUR_WORD)
         again = command("resume", batch, sandbox=found.sandbox)
         _told(session, batch, f"{batch} is paused: nothing new is paid. To go on:  {again}", json=json)
     return 0

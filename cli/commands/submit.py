@@ -118,7 +118,7 @@ def _watch(
 
 
 def _warn_without_a_run(session: LedgerSession, batch: str) -> None:
-    from worker.local.completion import is_over
+    from jobs.results.completion import is_over
 
     if (
         session.ledger.is_sqlite

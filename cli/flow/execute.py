@@ -69,10 +69,15 @@ def log_events(settings: Settings, *, is_shown: bool = False) -> None:
     """
     if settings.log == "json":
         telemetry.configure("json", level="info")
-    elif sys.stderr.isatty():
-        telemetry.configure(level="warning", told=events.said, untold=events.SHOWN if is_shown else ())
-    else:
-        telemetry.configure(level="warning", told=events.logged)
+        return
+    is_terminal = sys.stderr.isatty()
+    shown = events.SHOWN if is_terminal else events.SHOWN_IN_LINES
+    telemetry.configure(
+        level="warning",
+        told=events.said if is_terminal else events.logged,
+        untold=shown if is_shown else (),
+        always=events.GOOD_NEWS,
+    )
 
 
 def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:

@@ -10,7 +10,7 @@ from cli.flow.options import WorkLimits
 from cli.flow.session import NOBODY, is_worked_on
 from cli.output.endings import why
 from cli.output.progress import Screen, troubles
-from worker.local.completion import Reason, RunState, finished, is_over
+from jobs.results.completion import Reason, RunState, finished, is_over
 from worker.local.run import RunEnding
 from worker.local.stall import StallDetector
 

@@ -9,12 +9,12 @@ from cli.output.sentences import day_budget_line, failing_line, stop_line, troub
 from jobs.errors import MOVED
 from jobs.formatting import count, listed, money
 from jobs.policy.reuse import REUSE_WAITS
+from jobs.results.completion import Reason
 from jobs.results.progress import resting, rows_in_need
-from worker.local.completion import Reason
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress
-    from worker.local.completion import RunState
+    from jobs.results.completion import RunState
     from worker.local.run import RunEnding
 
 

@@ -8,53 +8,16 @@ from typing import Any
 
 import structlog
 
-#: Told by the screen itself, with what helps, for as long as it lasts.
-SHOWN = frozenset(
-    {
-        "batch_paused_itself",
-        "copies_fall_behind",
-        "destination_refuses",
-        "ledger_at_risk",
-        "ledger_is_read_only",
-        "ledger_takes_no_writes",
-        "nothing_can_be_stored",
-    }
-)
-#: The event in words; of one that is not here, its name.
-WORDS = {
-    "claim_failed": "the ledger could not be asked for work, and is asked again",
-    "copy_failed": "a copy failed by a fault of Lightfast, and is tried again",
-    "copies_keep_up_again": "copies are fast enough again, and submits go on",
-    "daily_budget_changes": "a daily budget changes",
-    "destination_fails_verification": "the destination kept other bytes than it was given",
-    "destination_takes_again": "the destination takes writes again",
-    "fact_set_aside": "an answer could not be recorded, and is kept in the rescue file",
-    "group_not_recorded": "answers could not be recorded together, and are recorded one by one",
-    "image_kept": "an image is kept on this disk until it can be stored",
-    "image_lost": "a paid image is lost",
-    "image_needs_a_person": "a paid image cannot be stored without you",
-    "image_not_kept": "an image could not be kept on this disk",
-    "images_are_stored_again": "images can be stored again",
-    "ledger_at_risk": "a setting of the database server puts what is paid at risk",
-    "ledger_is_away": "the ledger cannot be reached, and is tried again",
-    "ledger_is_locked": (
-        "another program writes to the ledger, perhaps a backup or a database shell: nothing new is sent until it has "
-        "finished, and answers that come meanwhile are recorded then"
-    ),
-    "ledger_takes_writes_again": "the ledger takes writes again",
-    "path_conflict": "another object has an image's path; the image is stored beside it",
-    "poll_failed": "a poll failed by a fault of Lightfast, and is tried again",
-    "poll_refused": "a provider refuses polls",
-    "polls_together_off": "a provider refuses to be asked about many tasks at once; each is asked about alone",
-    "recorder_failed": "the recorder failed by a fault of Lightfast",
-    "rescue_replayed": "answers that were kept in a file are recorded now",
-    "rows_moved": "rows go to another provider",
-    "submit_failed": "a submit failed by a fault of Lightfast",
-    "submits_became_unknown": "submits were cut off before their answers: their outcomes are unknown",
-    "unknown_paid_again": "attempts whose outcomes are unknown are made again, as on_unknown says",
-}
+from jobs.log_events import EVENTS, NEWS
 
-_PLAIN = structlog.dev.ConsoleRenderer(colors=False)
+#: Told although they go well: whoever looks at a run waits for them.
+GOOD_NEWS = frozenset({"copies_keep_up_again", "destination_takes_again"})
+#: Told by the panel of a terminal itself, with what helps, for as long as it lasts; or by the summary at its end.
+SHOWN = frozenset({*NEWS, "ledger_at_risk", "ledger_is_read_only", "ledger_takes_no_writes", "nothing_can_be_stored"}) - GOOD_NEWS
+#: The same of plain lines, which say each only once: a log of them also names what holds up a destination.
+SHOWN_IN_LINES = frozenset(NEWS) - GOOD_NEWS - {"copies_fall_behind", "destination_refuses"}
+
+_PLAIN = structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
 
 
 def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -64,7 +27,7 @@ def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     event.pop("exception", None)
     why = event.pop("problem", None) or event.pop("message", None)
     rest = ", ".join(_rest(event))
-    line = f"{at[11:19]}Z {level}: {WORDS.get(name, name.replace('_', ' '))}"
+    line = f"{at[11:19]}Z {level}: {EVENTS[name].means if name in EVENTS else name.replace('_', ' ')}"
     line += f": {why}" if why else ""
     line += f" ({rest})" if rest else ""
     return f"{line}\n{traceback}" if traceback else line
@@ -72,8 +35,8 @@ def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
 
 def logged(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
     """The line of a log that is read later: the event with its fields, and what it means if no problem is told."""
-    if "problem" not in event and event["event"] in WORDS:
-        event["problem"] = WORDS[event["event"]]
+    if "problem" not in event and event["event"] in EVENTS:
+        event["problem"] = EVENTS[event["event"]].means
     return _PLAIN(logger, method, event)
 
 

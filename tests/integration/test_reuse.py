@@ -19,6 +19,7 @@ from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.planning.intake import record, survey
 from jobs.policy.reuse import Allotment, Reuse, is_reusable
+from jobs.results.completion import Reason, RunState
 from jobs.results.rows import plain_address, row_values
 from jobs.states import ImageState, JobState
 from providers.types import Kind, Request
@@ -26,7 +27,6 @@ from tests.support import stocked_ledger as shelf
 from tests.support.manifest_world import MAIN, NOW, World, finish, rows
 from tests.support.shop_ledger import call, document, open_shop
 from tests.support.worker_world import Provider, png, row, stock, world
-from worker.local.completion import Reason, RunState
 from worker.stages.copy import copy
 
 

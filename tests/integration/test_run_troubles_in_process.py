@@ -101,7 +101,7 @@ def test_a_destination_that_refuses_is_told_of_when_it_begins_and_when_it_ends(m
     for _ in range(2):
         destinations.worked("out")
 
-    assert told == [("destination_refuses", "disk_full"), ("destination_takes_again", None)]
+    assert told == [("destination_refused_here", "disk_full"), ("destination_took_here", None)]
 
 
 async def test_a_claim_that_ends_after_the_worker_did_gives_its_rows_back(tmp_path):

@@ -15,11 +15,11 @@ from jobs.errors import BadInput, LightfastError, WrongSchema
 from jobs.facts import SubmitAccepted
 from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import ledger as ledger_row
+from jobs.results.completion import Reason, RunState, waits_for
 from tests.support import stocked_ledger as shelf
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import Provider, row, stock, world
 from worker.lanes.worker import Worker
-from worker.local.completion import Reason, RunState, waits_for
 
 
 @pytest.fixture(autouse=True)

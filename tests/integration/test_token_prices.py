@@ -13,6 +13,7 @@ from jobs.facts import ImageLost, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.reports.books import Tally
 from jobs.policy.token_costs import expected
+from jobs.results.completion import Reason, RunState, waits_for
 from jobs.settings.model import AccountSettings
 from jobs.states import JobState
 from providers.catalog.models import Catalog
@@ -26,7 +27,6 @@ from tests.support.ledger_sums import check_money
 from tests.support.results_samples import a_result
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import row, settings, stock
-from worker.local.completion import Reason, RunState, waits_for
 from worker.local.run import run_batch
 from worker.runtime.limits import limits_of
 from worker.services import build

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.policy.liveness import SILENT_AFTER
+from jobs.results.completion import Reason, RunState, is_over, waits_for
 from jobs.states import ImageState
 from providers.types import MICROS
-from worker.local.completion import Reason, RunState, is_over, waits_for
 
 from .claims import Claims
 

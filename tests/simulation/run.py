@@ -166,7 +166,7 @@ def _surroundings() -> Iterator[list[World]]:
     rescue_file.secrets = Numbers  # type: ignore[assignment]
     structlog.configure(
         processors=[hear],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )

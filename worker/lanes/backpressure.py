@@ -94,10 +94,10 @@ class BackpressureMonitor:
         after = self._judged[dest] = copy_headroom.judge(before, loaded)
         if after.paused and not before.paused and a_second is not None:
             self._behind[dest] = _behind(dest, backlog, a_second, now)
-            emit("copies_fall_behind", level="warning", dest=dest, problem=self._behind[dest].message)
+            emit("copies_are_behind_here", level="debug", dest=dest, problem=self._behind[dest].message)
         elif before.paused and not after.paused:
             del self._behind[dest]
-            emit("copies_keep_up_again", level="warning", dest=dest)
+            emit("copies_keep_up_here", level="debug", dest=dest)
         if after == HeadroomState():
             del self._judged[dest]
 

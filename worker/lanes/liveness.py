@@ -34,6 +34,14 @@ async def show_life(worker: Worker) -> None:
         await services.clock.sleep(wait)
 
 
+async def show_end(worker: Worker) -> None:
+    """Tells the ledger that this process has ended in order, so that nobody takes it for silent."""
+    services = worker.services
+    if not services.ledger.is_sqlite:
+        with contextlib.suppress(Exception):  # a ledger that is away: it will be called silent for a while
+            await services.executors.write(services.ledger.workers.leave, services.holder)
+
+
 async def watch_health(worker: Worker) -> None:
     """Keeps the heartbeat file of a local run fresh while its lanes look for work; until it is cancelled."""
     services = worker.services

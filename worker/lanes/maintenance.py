@@ -75,9 +75,8 @@ async def _fail_over(services: Services) -> None:
 
 
 async def pause_failing(services: Services, only: str | None = None) -> None:
-    """Pauses batches most of whose rows fail alike. `only`: that batch."""
-    for batch, code in await services.executors.write(services.ledger.batches.pause_failing, only):
-        emit("batch_paused_itself", level="warning", batch=batch, code=code)
+    """Pauses batches most of whose rows fail alike, which the news tell of. `only`: that batch."""
+    await services.executors.write(services.ledger.batches.pause_failing, only)
 
 
 async def replay(services: Services) -> int:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from worker.lanes.liveness import show_life
+from jobs.formatting import usd
+from worker.lanes.liveness import show_end, show_life
+from worker.lanes.news import News
 from worker.lanes.worker import Drained, Worker
 from worker.runtime.telemetry import emit
 from worker.services import Services
@@ -72,14 +74,17 @@ class WorkerThread:
     async def _start(self, build: Callable[[], Services]) -> Worker:
         worker = Worker(build())
         await worker.start()
-        self._life = asyncio.get_running_loop().create_task(show_life(worker))
+        loop = asyncio.get_running_loop()
+        self._beside = [loop.create_task(each) for each in (show_life(worker), News(worker.services).tell_for_ever())]
         return worker
 
     async def _end(self, seconds: float) -> Drained:
-        self._life.cancel()
+        for task in self._beside:
+            task.cancel()
         drained = await self._worker.drain(seconds)
+        await show_end(self._worker)
         await self._worker.services.close()
-        emit("worker_drained", unknown=drained.unknown, money=drained.money, rescued=drained.rescued)
+        emit("worker_drained", unknown=drained.unknown, unknown_usd=usd(drained.money), rescued=drained.rescued)
         return drained
 
     # -- the thread ------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from typing import Any
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
+from jobs.results.completion import Reason, RunState, finished, is_over
 from worker.lanes import maintenance
-from worker.lanes.liveness import show_life, watch_health
+from worker.lanes.liveness import show_end, show_life, watch_health
+from worker.lanes.news import News
 from worker.lanes.worker import Drained, Worker, lanes_of
-from worker.local.completion import Reason, RunState, finished, is_over
 from worker.local.stall import StallDetector
 from worker.runtime.clock import timed
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
@@ -85,7 +86,13 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         run.since_looks = worker.since_looks
         await worker.start()
         lanes = [worker.run_lane(lane) for lane in lanes_of(services.accounts)]
-        work: list[Coroutine[Any, Any, object]] = [*lanes, show_life(worker), watch_health(worker)]
+        news = News(services, only=name)
+        work: list[Coroutine[Any, Any, object]] = [
+            *lanes,
+            show_life(worker),
+            watch_health(worker),
+            news.tell_for_ever(),
+        ]
         tasks = [asyncio.create_task(each) for each in work]
         try:
             reason = await run.until_something_ends()
@@ -94,8 +101,11 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await show_end(worker)
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
+    with contextlib.suppress(Exception):  # a ledger that is away: the next start tells
+        await news.tell()
     return await _ending(services, name, reason, drained)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobs.results.completion import Reason, RunState, patience, waits_for
 from jobs.states import ENDED
-from worker.local.completion import Reason, RunState, patience, waits_for
 
 
 @dataclass(slots=True, kw_only=True)

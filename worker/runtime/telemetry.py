@@ -6,36 +6,50 @@ import contextlib
 import logging
 import sys
 from collections.abc import Container, MutableMapping
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
 
-#: Nothing is said of a single image at info: a million of them would cost more than they tell.
-Level = Literal["debug", "info", "warning", "error"]
+from jobs.log_events import Level
 
 
 def emit(event: str, *, level: Level = "info", **fields: object) -> None:
-    """Says that something happened: `emit("submit_unclear", attempt_id=7, code="outcome_unknown")`."""
+    """Says that something happened: `emit("image_lost", level="warning", image_id=7)`.
+
+    The event stands in `jobs/log_events.py`, with this level and these fields.
+    """
     # A terminal that is gone ends no work: whoever records what was paid must not fail over a line of its log.
     with contextlib.suppress(OSError, ValueError):
         getattr(structlog.get_logger("lightfast"), level)(event, **fields)
 
 
 def configure(
-    log: str = "text", *, level: Level = "info", told: Processor | None = None, untold: Container[str] = ()
+    log: str = "text",
+    *,
+    level: Level = "info",
+    told: Processor | None = None,
+    untold: Container[str] = (),
+    always: Container[str] = (),
 ) -> None:
     """Events go to stderr, as text or as JSON lines, with times in UTC.
 
-    `told`: makes the line of an event instead. `untold`: names of events that are left out.
+    `told`: makes the line of an event instead. `untold`, `always`: names of events that are left out, and that are told
+    at "info" too, whatever `level` is.
     """
+    least = getattr(logging, level.upper())
 
-    def chosen(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if event["event"] in untold:
+    def chosen(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        is_loud = getattr(logging, method.upper()) >= least or event["event"] in always
+        if event["event"] in untold or not is_loud:
             raise structlog.DropEvent
         return event
 
-    plain = structlog.processors.JSONRenderer() if log == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    plain = (
+        structlog.processors.JSONRenderer()
+        if log == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
+    )
     structlog.configure(
         processors=[
             chosen,
@@ -44,7 +58,7 @@ def configure(
             structlog.processors.format_exc_info,
             told or plain,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO)),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

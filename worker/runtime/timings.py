@@ -58,6 +58,14 @@ class Timings:
     #: Between two looks of a Celery worker process at its heartbeat and at how long no wakeup came.
     watch_every: float = 1.0
 
+    # -- what the log tells
+
+    #: Between two looks of all workers together at how things stand, and of a run that works alone.
+    news_every: float = 10.0
+    news_every_alone: float = 5.0
+    #: Part of the time that these looks may take.
+    news_part: float = 0.02
+
     # -- a local run
 
     #: Between two counts of its batch.

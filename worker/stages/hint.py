@@ -36,7 +36,7 @@ async def look_into(services: Services, due: DueHint) -> None:
         return  # not confirmed and not denied: looked at again later, a few times
     if _is_ours(origin, due):
         now = services.clock.now()
-        emit("attempt_found_by_callback", attempt_id=due.attempt_id, task_id=due.task_id)
+        emit("attempt_found_by_callback", level="debug", attempt_id=due.attempt_id, task_id=due.task_id)
         await services.recorder.record(
             SubmitAccepted(attempt_id=due.attempt_id, at=now, task_id=due.task_id, poll_path=None, next_poll_at=now)
         )

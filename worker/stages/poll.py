@@ -186,7 +186,7 @@ def _not_found(services: Services, due: DuePoll, outcome: NotFound) -> Fact:
 
 def _unreadable(services: Services, due: DuePoll, outcome: Unreadable) -> Fact:
     if outcome.kind is Kind.ACCOUNT:
-        emit("poll_refused", level="warning", account=due.account, code=outcome.code, message=outcome.message)
+        emit("poll_refused", level="debug", account=due.account, code=outcome.code, message=outcome.message)
     least = min(
         outcome.retry_after or (services.timings.poll_refused if outcome.kind is Kind.ACCOUNT else 0.0), LONGEST_WISH
     )

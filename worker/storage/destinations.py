@@ -89,7 +89,7 @@ class Destinations:
         told = _again(known, fresh) if known else replace(fresh, next_probe_at=now + FIRST_PROBE)
         self._troubles = {**self._troubles, dest: told}
         if known is None:
-            emit("destination_refuses", level="warning", dest=dest, code=error.code, problem=error.message[:300])
+            emit("destination_refused_here", level="debug", dest=dest, code=error.code, problem=error.message[:300])
 
     def worked(self, dest: str, *, began: float = math.inf, seen: bool = False) -> bool:
         """A write succeeded; True when it ended a trouble. `seen`: what was written was found there.
@@ -106,7 +106,7 @@ class Destinations:
             return False
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != dest}
         self._recovered.add(dest)
-        emit("destination_takes_again", level="warning", dest=dest)
+        emit("destination_took_here", level="debug", dest=dest)
         return True
 
     def recovered(self) -> list[str]:

@@ -43,6 +43,7 @@ def _as_account(row: Any, flying: int, found: tuple[int, float]) -> Account:
         polls_made=row.polls_made,
         tasks_found=found[0],
         lateness_sum=found[1],
+        troubled_since=row.troubled_since,
     )
 
 

@@ -68,6 +68,7 @@ class Account:
     polls_made: int = 0  # requests that asked about provider tasks; a batch request is one
     tasks_found: int = 0  # provider tasks that were found done
     lateness_sum: float = 0.0  # seconds in all from their ends to our finding them
+    troubled_since: float | None = None  # None: its last submit was taken
 
     def cooldown_until(self, now: float) -> float | None:
         """When it sends again by itself (infinity: when a person helps); None: it does now."""

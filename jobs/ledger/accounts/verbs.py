@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from jobs.ledger.accounts import configured, daily_budgets, destinations, durations, emergency_stop, usage, workers
+from jobs.ledger.accounts import (
+    conditions,
+    configured,
+    daily_budgets,
+    destinations,
+    durations,
+    emergency_stop,
+    usage,
+    workers,
+)
+from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
@@ -64,6 +74,10 @@ class WorkerVerbs:
         """Notes that a worker process lives, and when the laziest of its lanes last looked for work."""
         self._database.write(workers.touch, name, now, looked_at)
 
+    def leave(self, name: str) -> None:
+        """Notes that a worker process has ended in order: nobody waits for a sign of life of it."""
+        self._database.write(workers.leave, name)
+
     def seen(self, now: float, within: float) -> list[WorkerProcess]:
         """Worker processes that gave a sign of life within the last `within` seconds, by name."""
         return self._database.read(workers.seen, now - within)
@@ -90,6 +104,30 @@ class DestinationVerbs:
     def backlogs(self, now: float) -> dict[str, Backlog]:
         """What waits to be copied to each destination, by when its links die, and how fast copies were."""
         return self._database.read(destinations.backlogs, now)
+
+
+class ConditionVerbs:
+    """`ledger.conditions`: what the log has told of the state of things."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take_turn(self, now: float, every: float) -> bool:
+        """Whether it is this process's turn to look: nobody has for `every` seconds."""
+        return self._database.write(conditions.take_turn, now, every)
+
+    def batches_to_tell_of(self) -> list[str]:
+        """Batches that go on, and those whose end, or whose very name, has not been told."""
+        return self._database.read(conditions.batches_to_tell_of)
+
+    def told(self, batches: Sequence[str]) -> list[Condition]:
+        """What has been told and still holds; of these batches also that they have ended."""
+        found = [*self._database.read(conditions.told), *self._database.read(conditions.told_of_batches, batches)]
+        return list({(one.name, one.subject): one for one in found}.values())
+
+    def change(self, changes: Sequence[ConditionChange], now: float) -> list[ConditionChange]:
+        """Makes these changes where nobody else has; returns those that were made here, for this process to tell."""
+        return self._database.write(conditions.change, changes, now)
 
 
 class EmergencyStopVerbs:

@@ -17,6 +17,11 @@ def touch(tx: Connection, name: str, now: float, looked_at: float | None) -> Non
     tx.execute(insert(workers).values(name=name, seen_at=now, looked_at=looked_at))
 
 
+def leave(tx: Connection, name: str) -> None:
+    """Forgets one that has ended in order, and left nothing to take over."""
+    tx.execute(delete(workers).where(workers.c.name == name))
+
+
 def seen(tx: Connection, since: float) -> list[WorkerProcess]:
     """Those that gave a sign of life since then, by name."""
     alive = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.name)

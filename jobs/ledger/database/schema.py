@@ -390,6 +390,17 @@ workers = Table(
     Column("looked_at", Time),  # when the laziest of its lanes last looked for work; NULL: not told
 )
 
+conditions = Table(
+    "conditions",
+    metadata,
+    # What the log has told of the state of things (jobs/results/conditions.py): a batch, a pause, a limit.
+    Column("name", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("since", Time, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+)
+
 destination_troubles = Table(
     "destination_troubles",
     metadata,

@@ -18,10 +18,10 @@ from cli.output.progress import troubles
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.reports.values import StuckImage
+from jobs.results.completion import Reason, RunState
 from jobs.states import JobState
 from tests.support.shop_ledger import call, open_shop
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import Reason, RunState
 from worker.local.run import RunEnding
 
 ODD = "it's 50% off; -x $HOME `ls`"

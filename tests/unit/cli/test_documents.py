@@ -9,11 +9,11 @@ from jobs.ledger.accounts.values import DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.claims.values import Failing
 from jobs.ledger.reports.values import StuckImage
+from jobs.results.completion import Reason, RunState
 from jobs.states import JobState, TroubleKind
 from tests.support import ROOT
 from tests.unit.cli.test_watch import BROKE, READY, account
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import Reason, RunState
 from worker.local.run import RunEnding
 
 PAGE = (ROOT / "docs" / "reference" / "json.md").read_text()

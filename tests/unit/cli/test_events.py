@@ -11,7 +11,7 @@ import structlog
 
 from cli.flow.execute import log_events
 from cli.output import events
-from tests.support import ROOT
+from jobs.log_events import EVENTS
 from worker.runtime import telemetry
 
 
@@ -43,7 +43,10 @@ def test_at_a_terminal_an_event_is_a_sentence_and_what_the_screen_tells_is_not_t
 
 
 def test_without_a_screen_beside_it_all_that_warns_is_told(monkeypatch):
-    assert "destination refuses: AccessDenied (dest out)" in told(monkeypatch, is_terminal=True, is_shown=False)
+    assert (
+        ": a destination takes no writes: submits for it wait, and it is tried again by itself: AccessDenied (dest out)"
+        in told(monkeypatch, is_terminal=True, is_shown=False)
+    )
 
 
 @pytest.mark.parametrize("log", ["text", "json"])
@@ -66,7 +69,19 @@ def test_a_log_says_what_an_event_means_that_tells_no_problem(monkeypatch):
     assert "another program writes to the ledger" in stderr.getvalue()
 
 
-def test_every_event_that_has_words_is_one_that_there_is():
-    sources = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+def test_every_event_that_a_screen_tells_is_one_that_there_is():
+    assert {*events.SHOWN, *events.SHOWN_IN_LINES, *events.GOOD_NEWS} <= set(EVENTS)
 
-    assert [name for name in {*events.WORDS, *events.SHOWN} if f'"{name}"' not in sources] == []
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_a_screen_says_of_batches_and_accounts_is_not_said_again_by_the_log(monkeypatch, is_terminal):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: is_terminal
+    monkeypatch.setattr("sys.stderr", stderr)
+    log_events(SimpleNamespace(log="text"), is_shown=True)
+
+    telemetry.emit("account_paused", level="error", account="main", code="bad_key")
+    telemetry.emit("batch_needs_person", level="error", batch="b", reason="account_paused")
+    assert stderr.getvalue() == ""
+    telemetry.emit("destination_takes_again", dest="out")
+    assert "takes writes again" in stderr.getvalue(), "somebody waits for it"

@@ -15,9 +15,9 @@ from cli.flow.watch import Watch
 from cli.output.progress import PlainScreen, troubles
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.claims.values import Failing
+from jobs.results.completion import STUCK_AFTER, Reason
 from jobs.states import JobState
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import STUCK_AFTER, Reason
 from worker.local.run import RunEnding
 
 BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}

@@ -11,11 +11,11 @@ import pytest
 from cli.flow.execute import RunOutcome, summary
 from cli.flow.plan_screen import _fitting
 from cli.output.progress import PlainScreen
+from jobs.results.completion import RunState
 from jobs.results.progress import seconds_left
 from jobs.states import BatchState, JobState
 from tests.unit.cli.test_watch import account
 from tests.unit.results.test_contact_sheet import progress
-from worker.local.completion import RunState
 from worker.local.run import Reason, RunEnding
 
 
