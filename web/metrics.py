@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from jobs.errors import CODES
 from jobs.formatting import usd
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import Account, Use
@@ -16,8 +18,23 @@ from jobs.ledger.accounts.worker_values import WorkerProcess
 from jobs.ledger.reports.values import Progress
 from jobs.policy.copy_headroom import least_slack, pace
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
+from jobs.results.completion import Reason
+from jobs.results.conditions import batch_state
+from jobs.results.progress import rows_in_need
 
 BATCHES = 50  # the newest; a label for each batch that ever was would grow for ever
+#: Every reason is told, most of them as 0: an alert on a series that is not there yet would never fire.
+NEEDS = (
+    Reason.ACCOUNT_PAUSED,
+    Reason.AFTER_RESTORE,
+    Reason.ALL_PAUSED,
+    Reason.BATCH_PAUSED,
+    Reason.BUCKET_REFUSES,
+    Reason.BUDGET_USED,
+    Reason.NOTHING_STORED,
+    Reason.ROWS_NEED_YOU,
+)
+WAITS = (Reason.ACCOUNT_PAUSED, Reason.DAY_BUDGET_USED)
 
 
 class LedgerMetrics(Collector):
@@ -35,10 +52,14 @@ class LedgerMetrics(Collector):
         ledger = self._ledger()
         now = time.time() + ledger.clock_offset()
         newest = sorted(ledger.batches.all(), key=lambda batch: batch.created_at)[-BATCHES:]
-        progresses = [ledger.reports.progress(batch.name) for batch in newest]
+        progresses = [ledger.reports.progress(batch.name, now) for batch in newest]
         yield from _jobs(progresses)
+        yield from _failed(progresses)
         yield from _money(progresses)
+        older = set(ledger.conditions.batches_to_tell_of()) - {batch.name for batch in newest}
+        yield from _held_up(ledger, [*progresses, *(ledger.reports.progress(name, now) for name in older)], now)
         yield from _accounts(ledger, now)
+        yield from _daily_budgets(ledger, now)
         yield from _workers(ledger.workers.seen(now, LISTED_FOR), now)
         yield from _risk(ledger, now)
         yield from _destinations(ledger, now)
@@ -57,6 +78,49 @@ def _jobs(progresses: list[Progress]) -> Iterator[Metric]:
         for kind in ("stored", "generated", "in_flight", "unknown", "lost"):
             images.add_metric([progress.batch.name, kind], getattr(progress, f"images_{kind}"))
     yield from (jobs, images)
+
+
+def _failed(progresses: list[Progress]) -> Iterator[Metric]:
+    told = "Rows of the newest batches that ended without all of their images, by error code."
+    failed = GaugeMetricFamily("lightfast_failed_rows", told, labels=["code"])
+    counted: Counter[str] = Counter()
+    for progress in progresses:
+        for code, rows in progress.errors.items():
+            counted[code if code in CODES else "other"] += rows  # a label for each word of a provider has no bound
+    for code, rows in sorted(counted.items()):
+        failed.add_metric([code], rows)
+    yield failed
+
+
+def _held_up(ledger: Ledger, progresses: list[Progress], now: float) -> Iterator[Metric]:
+    """Batches that go on only when a person helps, and those that wait for what ends by itself; as the log tells it."""
+    accounts = ledger.accounts.all()
+    found: Counter[tuple[str, str]] = Counter()
+    for progress in progresses:
+        state, reason = batch_state(progress, accounts, now)
+        if state == "finished" and rows_in_need(progress):
+            state, reason = "needs", Reason.ROWS_NEED_YOU
+        found[state, reason or ""] += 1
+    for name, told, kind, reasons in (
+        ("batches_need_person", "Batches that a person must help, by reason.", "needs", NEEDS),
+        ("batches_wait", "Batches whose submits wait and go on by themselves, by reason.", "waits", WAITS),
+    ):
+        family = GaugeMetricFamily(f"lightfast_{name}", told, labels=["reason"])
+        for reason in reasons:
+            family.add_metric([reason], found[kind, reason])
+        yield family
+
+
+def _daily_budgets(ledger: Ledger, now: float) -> Iterator[Metric]:
+    """An empty account stands for all accounts together."""
+    told = "A daily budget; an empty label means all accounts together."
+    budget = GaugeMetricFamily("lightfast_daily_budget_usd", told, labels=["account"])
+    told = "What a daily budget still allows before the UTC day ends."
+    left = GaugeMetricFamily("lightfast_daily_budget_left_usd", told, labels=["account"])
+    for limit in ledger.accounts.daily_budgets(now):
+        budget.add_metric([limit.account or ""], usd(limit.budget))
+        left.add_metric([limit.account or ""], usd(limit.left))
+    yield from (budget, left)
 
 
 def _money(progresses: list[Progress]) -> Iterator[Metric]:
@@ -81,6 +145,13 @@ def _accounts(ledger: Ledger, now: float) -> Iterator[Metric]:
         for account in accounts:
             family.add_metric([account.name], of(account, uses[account.name], now))
         yield family
+    told = "1 while no submit of it was taken since it was refused or in trouble, with the code of the last."
+    trouble = GaugeMetricFamily("lightfast_account_trouble", told, labels=["account", "code"])
+    for account in accounts:
+        if account.paused_code is not None:
+            code = account.paused_code if account.paused_code in CODES else "other"
+            trouble.add_metric([account.name, code], 1)
+    yield trouble
     # Not by account: any of the provider's may take them, and in a sum over its accounts they would be counted again.
     waiting = GaugeMetricFamily("lightfast_waiting_rows", "Rows that could be sent to a provider.", labels=["provider"])
     for provider, rows in {account.provider: uses[account.name].waiting for account in accounts}.items():
