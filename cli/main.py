@@ -50,6 +50,7 @@ COMMANDS = {
     "audit": CommandEntry(
         "cli.commands.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."
     ),
+    "models": CommandEntry("cli.commands.models", "models", "What can be made: by whom, at what price, how soon."),
     "accounts": CommandEntry("cli.commands.accounts", "accounts", "Limits, use and pauses of each account."),
     "doctor": CommandEntry("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
     "migrate": CommandEntry("cli.commands.admin", "migrate", "Bring the database to the newest schema."),

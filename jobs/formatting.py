@@ -39,6 +39,11 @@ def unit_price(micros: int | None) -> str:
     return "not known" if micros is None else _in_digits(micros, max(4, _digits(micros)))
 
 
+def estimated_price(micros: int) -> str:
+    """What one image is likely to cost, without the sign, in four digits: 0.0026."""
+    return f"{micros / MICROS:.4f}"
+
+
 def dollars(micros: int) -> str:
     """Dollars for files and commands: 0.04, without sign and separators, and with no digit that says nothing."""
     whole, rest = divmod(abs(micros), MICROS)

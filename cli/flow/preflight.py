@@ -108,7 +108,7 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
     """Reads the whole manifest against the ledger. Spends and writes nothing."""
     limits = read_limits(options, terminal=is_terminal())
     name = batch_name(options)
-    catalog = _catalog(settings)
+    catalog = catalog_or_complaint(settings)
     source_of = local_source(options.manifest, allow_private_hosts=settings.allow_private_hosts)
     with source_of as source, _existing_ledger(settings) as ledger:
         shape = ReadOptions(
@@ -271,7 +271,8 @@ def _n(text: str) -> int | None:
     return int(text[:6]) if text else None
 
 
-def _catalog(settings: Settings) -> Catalog:
+def catalog_or_complaint(settings: Settings) -> Catalog:
+    """The catalogue with the prices of the settings; wrong ones are told with what is legal."""
     try:
         return catalog_of(settings)
     except ValueError as wrong:

@@ -82,6 +82,11 @@ class Paces:
 
     def task_seconds(self, route: Route) -> float:
         """How long one of the route's tasks takes: as they took lately, else as the catalogue says."""
+        learnt = self.learnt_seconds(route)
+        return route.typical_seconds if learnt is None else learnt
+
+    def learnt_seconds(self, route: Route) -> float | None:
+        """How long the route's tasks took lately; None: too few have ended to tell."""
         names = {name for name, known in self.learnt.limits.items() if known.provider == route.provider}
         kinds = [
             known
@@ -91,7 +96,7 @@ class Paces:
         ]
         count = sum(known.count for known in kinds)
         if count < ENOUGH:
-            return route.typical_seconds
+            return None
         return sum(mean(known) * known.count for known in kinds) / count
 
 

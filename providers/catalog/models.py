@@ -11,7 +11,7 @@ import orjson
 
 from providers.catalog import offers
 from providers.catalog.legality import SHOWN, Complaint, Fit, Problem, Unmakeable, check_reference, fit, merge
-from providers.catalog.offers import ANY, Contents, Offer
+from providers.catalog.offers import ANY, Contents, Model, Offer
 from providers.references import ReferencesBy
 from providers.token_prices import TokenPrices, assumed
 from providers.types import Request, Route, clean
@@ -22,6 +22,9 @@ DEFAULT_MODEL = "gpt-image-2"
 
 #: Shapes remembered; more than any honest manifest has, and a bound for the others.
 SHAPES = 4_096
+
+#: Stands for a reference where only their number matters.
+_ANY_LINK = "https://example.com/reference.png"
 
 Number = TypeVar("Number", int, float)
 
@@ -59,6 +62,28 @@ class Catalog:
         if column == "model":
             return tuple(self._models)
         return tuple(dict.fromkeys(value for offer in self._offers for value in values[column](offer)))
+
+    def model(self, name: str) -> Model:
+        """What a row may ask of a model, by the name that users write."""
+        return self._models[name]
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Every provider's models, with the prices and route modes of the settings."""
+        return self._offers
+
+    def routes_of(self, offer: Offer) -> list[Route]:
+        """Every ratio and resolution of an offer's table, by each of the provider's own routes, without free sizes.
+
+        With as few references as it takes, and at the dearest quality where the price depends on it.
+        """
+        links = (_ANY_LINK,) * offer.least_references
+        request = Request(prompt="", model=offer.model, provider=offer.provider, references=links)
+        shapes = [
+            Fit(ratio=ratio, resolution=resolution, pixels=pixels)
+            for ratio, row in offer.ratios.items()
+            for resolution, pixels in row.items()
+        ] or [Fit(ratio=None, resolution=None, pixels=None)]
+        return [_route(offer, shape, request, mode) for mode in offer.modes(None) for shape in shapes]
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
