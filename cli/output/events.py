@@ -13,7 +13,10 @@ from jobs.log_events import EVENTS, NEWS
 #: Told although they go well: whoever looks at a run waits for them.
 GOOD_NEWS = frozenset({"copies_keep_up_again", "destination_takes_again"})
 #: Told by the panel of a terminal itself, with what helps, for as long as it lasts; or by the summary at its end.
-SHOWN = frozenset({*NEWS, "ledger_at_risk", "ledger_is_read_only", "ledger_takes_no_writes", "nothing_can_be_stored"}) - GOOD_NEWS
+SHOWN = (
+    frozenset({*NEWS, "ledger_at_risk", "ledger_is_read_only", "ledger_takes_no_writes", "nothing_can_be_stored"})
+    - GOOD_NEWS
+)
 #: The same of plain lines, which say each only once: a log of them also names what holds up a destination.
 SHOWN_IN_LINES = frozenset(NEWS) - GOOD_NEWS - {"copies_fall_behind", "destination_refuses"}
 
