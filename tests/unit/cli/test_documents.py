@@ -16,7 +16,8 @@ from tests.unit.cli.test_watch import BROKE, READY, account
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.run import RunEnding
 
-PAGE = (ROOT / "docs" / "reference" / "json.md").read_text()
+#: Of a batch; what `models` writes is held by its own test.
+PAGE = (ROOT / "docs" / "reference" / "json.md").read_text().partition("## What can be made")[0]
 #: What is keyed by a state or a code: its keys are not fields.
 KEYED = {"rows": "STATE", "errors": "CODE", "copy_errors": "CODE", "copy_messages": "CODE"}
 
