@@ -28,6 +28,11 @@ Dest = Annotated[str, typer.Option("--to", metavar="DEST", help="Also write, rea
 PATIENCE = 10.0
 #: A task id no provider has given out: asking for it shows whether the key is taken, and costs nothing.
 NO_SUCH_TASK = "00000000-0000-4000-8000-000000000000"
+#: Two companies whose names differ in their last letters only, and whose keys are easily taken for each other.
+ALIKE = {
+    "maxapi.io": "maxapi.dev is another company, with keys of its own",
+    "maxapi.dev": "maxapi.io is another company, with keys of its own",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +233,8 @@ def _key(name: str, account: AccountSettings, outcome: PollOutcome | str) -> Dia
     if isinstance(outcome, str):
         return Diagnosis(what=what, verdict="problem", text=f"{where}: {outcome}")
     if isinstance(outcome, Unreadable) and outcome.kind is Kind.ACCOUNT:
-        text = f"{where} refuses the key: {outcome.message}. maxapi.io and maxapi.dev are two companies with two keys"
+        hint = f". {ALIKE[account.provider]}" if account.provider in ALIKE else ""
+        text = f"{where} refuses the key: {outcome.message}{hint}"
         return Diagnosis(what=what, verdict="problem", text=text)
     if isinstance(outcome, Unreadable):
         text = f"{where} answers, but not clearly whether it takes the key: {outcome.message}"

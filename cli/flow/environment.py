@@ -30,7 +30,8 @@ SANDBOX_STATE_FILE = "lightfast-sandbox.jsonl"
 @contextlib.contextmanager
 def settings_for(config: Path | None, *, sandbox: bool, traceless: bool = False) -> Iterator[Settings]:
     """The settings; with --sandbox, of a stand-in that lives as long as this command, and may leave no file behind."""
-    settings = read_settings(config)  # what is wrong ends the command before anything is started
+    # What is wrong ends the command before anything is started.
+    settings = read_settings(config, secrets_needed=not sandbox)
     if not sandbox:
         yield settings
         return

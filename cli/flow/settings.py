@@ -20,11 +20,11 @@ NOWHERE = "http://127.0.0.1:9"
 _standin: ContextVar[bool] = ContextVar("standin", default=False)
 
 
-def read_settings(config: Path | None, *, sandbox_url: str | None = None) -> Settings:
+def read_settings(config: Path | None, *, sandbox_url: str | None = None, secrets_needed: bool = True) -> Settings:
     """The settings. If they lead to the stand-in, all later output is marked SANDBOX."""
     from jobs.settings.sources import load_settings
 
-    settings = load_settings(config, sandbox_url=sandbox_url)
+    settings = load_settings(config, sandbox_url=sandbox_url, secrets_needed=secrets_needed)
     _standin.set(settings.is_sandbox)
     return settings
 

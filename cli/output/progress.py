@@ -163,6 +163,7 @@ def plain_line(progress: Progress, accounts: Sequence[Account], span: Elapsed) -
     if images_failing(progress):
         parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in NEEDS_A_PERSON]
+    parts += [f"account {account.name} paused" for account in resting(progress, accounts, span.now)]
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, accounts, span)])}"
 
 

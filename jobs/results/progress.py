@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Seconds without a stored image after which there is no pace to speak of.
 STALE = 300.0
+#: The last images on their way have refuted a time left that was this many times shorter than their delay so far, and
+#: seconds of delay in which nothing is refuted.
+REFUTED, PATIENT = 3.0, 10.0
 
 
 def spent(progress: Progress) -> str:
@@ -85,13 +88,15 @@ def seconds_left(progress: Progress, accounts: Sequence[Account], now: float, si
     The pace ends with the newest image that was stored, so that the figure does not grow while none is. Rests of
     accounts, and of rows, come on top. What waits for a person is not counted: a batch that is paused, or stopped
     with all others, sends no more. Nor is there a time where all that is left fails to be copied, or nothing can be
-    stored.
+    stored; or where only images on their way are left, and these take far longer than the pace said.
     """
     stored = _stored_of_late(progress, now, since)
     on_their_way = images_on_their_way(progress) - images_failing(progress)
     if not stored or progress.failing or progress.unwritable or on_their_way <= 0:
         return None
     pace = len(stored) / max(stored[-1] - stored[0], 0.5)
+    if not progress.images_ready and now - stored[-1] > max(PATIENT, REFUTED * on_their_way / pace):
+        return None
     wait = _wait_of_rows(progress, accounts, now)
     if progress.batch.state is not BatchState.ACTIVE or progress.stop is not None or math.isinf(wait):
         return on_their_way / pace

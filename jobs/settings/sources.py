@@ -36,8 +36,13 @@ OTHER_VARIABLES = frozenset({"LIGHTFAST_CONFIG", "LIGHTFAST_DEBUG"})
 KUBERNETES = re.compile(r"(_SERVICE_HOST|_SERVICE_PORT(_.*)?|_PORT|_PORT_\d+_.*)$")
 
 
-def load_settings(config: Path | None = None, *, sandbox_url: str | None = None) -> Settings:
+def load_settings(
+    config: Path | None = None, *, sandbox_url: str | None = None, secrets_needed: bool = True
+) -> Settings:
     """Reads and checks all sources. `sandbox_url`: the stand-in's address; its accounts replace all others.
+
+    `secrets_needed`: whether a key, or the address of a database or of Redis, that stands elsewhere (`env:`, `file:`)
+    has to be there. The stand-in needs none of them.
 
     Raises:
         BadInput: with every problem there is.
@@ -51,7 +56,7 @@ def load_settings(config: Path | None = None, *, sandbox_url: str | None = None)
         draft.use_sandbox(sandbox_url)
     draft.add_provider_accounts(environment)
     draft.add_base_urls(environment)
-    draft.resolve_references(environment, folder)
+    draft.resolve_references(environment, folder, secrets_needed=secrets_needed and sandbox_url is None)
     settings = draft.validate()
     return settings.placed(file, folder, sandbox=sandbox_url is not None)
 
@@ -144,7 +149,7 @@ class _Draft:
             if base and not account.get("base_url"):
                 account["base_url"] = base
 
-    def resolve_references(self, environment: Mapping[str, str], folder: Path) -> None:
+    def resolve_references(self, environment: Mapping[str, str], folder: Path, *, secrets_needed: bool) -> None:
         for table, name, path in _url_fields(self.values):
             value = table[name]
             if not isinstance(value, str):
@@ -152,8 +157,13 @@ class _Draft:
             try:
                 table[name] = _resolve(value, environment, folder, is_dest=path == ("storage", "to"))
             except LookupError as missing:
-                self.problems.append(f"{self._label(path)}: {missing.args[0]}")
-                del table[name]
+                if secrets_needed or name not in _SECRET:
+                    self.problems.append(f"{self._label(path)}: {missing.args[0]}")
+                    del table[name]
+                elif name == "api_key":
+                    table[name] = "unset"  # never sent
+                else:
+                    del table[name]
 
     def validate(self) -> Settings:
         try:

@@ -209,6 +209,22 @@ def test_the_sandbox_needs_no_key_and_has_its_own_ledger(folder):
     assert settings.is_sandbox
 
 
+def test_the_sandbox_starts_without_the_keys_that_a_file_names_and_tells_its_mistakes_all_the_same(folder):
+    account = '[accounts.main]\nprovider = "maxapi.io"\napi_key = "env:NOT_SET"\n'
+    (folder / "lightfast.toml").write_text(f'redis_url = "env:NOT_SET"\n{account}')
+
+    assert load_settings(secrets_needed=False).accounts["main"].provider == "maxapi.io"
+    assert set(load_settings(sandbox_url="http://127.0.0.1:8765").accounts) == {
+        name.replace(".", "-") for name in PROVIDERS
+    }
+    with pytest.raises(BadInput, match="the variable NOT_SET is not set"):
+        load_settings()
+
+    (folder / "lightfast.toml").write_text(f"{account}max_in_fligth = 4\n")
+    with pytest.raises(BadInput, match="max_in_fligth: unknown setting"):
+        load_settings(secrets_needed=False)
+
+
 def test_a_sandbox_that_is_declared_reaches_no_real_provider(folder):
     os.environ |= {"LIGHTFAST_SANDBOX": "true", "MAXAPI_IO_API_KEY": "k"}
     with pytest.raises(BadInput, match="account maxapi-io goes to the real provider"):

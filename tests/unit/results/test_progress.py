@@ -57,6 +57,29 @@ def test_the_time_left_never_counts_up_while_nothing_is_stored(rests, next_at):
     assert seconds_left(one, [account(**rests)], 1331.0) is None, "after five minutes there is no pace to speak of"
 
 
+def test_a_last_image_that_takes_far_longer_than_the_others_is_promised_for_no_moment():
+    """A task that is called done without its image is asked about for minutes, after a quick rush of the others."""
+    one = progress(stored_at=(1029.8, 1029.9, 1030.0), images_in_flight=1)
+
+    told = [seconds_left(one, [], now) for now in (1030.0, 1039.0, 1041.0, 1320.0)]
+
+    assert [left is not None for left in told] == [True, True, False, False]
+
+
+def test_each_line_says_that_an_account_is_paused(capsys):
+    clock = [1000.0]
+    screen = PlainScreen(now=lambda: clock[0])
+    paused = account(paused_until=math.inf, paused_message="insufficient balance")
+
+    for stored in (4, 5):
+        screen.show(progress(images_total=20, images_stored=stored, images_ready=5), (paused,))
+        clock[0] += 20.0
+
+    _, first, later = capsys.readouterr().err.splitlines()
+    assert "account main paused" in first
+    assert "account main paused" in later
+
+
 def test_a_rest_comes_on_top_of_the_time_left_unless_another_account_takes_the_rows():
     one = progress(stored_at=(1010.0, 1020.0, 1030.0), images_ready=6, images_in_flight=1)
     rests, until_a_person = account(paused_until=1330.0), account(paused_until=math.inf)
