@@ -27,10 +27,10 @@ demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into
 test test-fast test-long: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: most of them wait for other processes.
-test: $(READY)  ## run the tests, with real servers from the package registry; five minutes
+test: $(READY)  ## run the tests, with real servers from the package registry; five minutes on two idle cores
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-test-fast: $(READY)  ## run the tests that start no process and use no network; under a minute
+test-fast: $(READY)  ## run the tests that start no process and use no network; a minute on two idle cores
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
 
 test-long: $(READY)  ## run what is long or statistical: benchmarks, small soaks, more seeds and examples; half an hour

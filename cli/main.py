@@ -55,7 +55,7 @@ COMMANDS = {
     "doctor": CommandEntry("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
     "migrate": CommandEntry("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
     "serve": CommandEntry("cli.commands.admin", "serve", "The web process: probes, webhooks, metrics."),
-    "sandbox": CommandEntry("cli.commands.admin", "sandbox", "The stand-in for the three providers, alone."),
+    "sandbox": CommandEntry("cli.commands.admin", "sandbox", "The stand-in for the providers, alone."),
 }
 
 

@@ -71,19 +71,32 @@ class Api(ABC):
 
     @abstractmethod
     async def read_order(self, request: web.BaseRequest, place: str) -> Order:
-        """Checks a submit; raises Refusal. `place`: as `find` has given it to `service.submit`."""
+        """Checks a submit; raises Refusal. `place`: as `find` has given it to `service.submit`.
+
+        An order has the `model`, `prompt`, `n`, `pixels` (width, height), `price` (micro-dollars an image), and `echo`,
+        the request's own fields, for `GET /_control/tasks`. `waits=True`: whoever asks waits for the images.
+        """
 
     @abstractmethod
     def refused(self, refusal: Refusal) -> Answer:
-        """An error."""
+        """An error, in the provider's words for `refusal.kind` and `refusal.message`.
+
+        Kinds: invalid (400), key (401), balance (402), moderation (400), model and not_found (404), throttled (429),
+        server (503). `refusal.status` has that number, or another that a word of trouble asks for; `refusal.param` the
+        wrong field; `refusal.after` the text of Retry-After.
+        """
 
     @abstractmethod
     def accepted(self, task: Task, base: str) -> Json:
-        """The answer to a submit that was taken."""
+        """The answer to a submit that was taken: `task.id`. `base`: the sandbox's own address."""
 
     @abstractmethod
     def shown(self, task: Task, now: float, links: Links | None) -> Json:
-        """The answer to a poll. `links` when it succeeded."""
+        """The answer to a poll. `links.urls`: its images; None unless it succeeded.
+
+        `task.is_over(now)`, `task.progress(now)` (0 to 1), `task.outcome` (success, fail, timeout, cancelled), and
+        `task.reason` of a failure (moderation, invalid, points, or any text: `values.spoken` has the provider's words).
+        """
 
     def finished(self, task: Task, links: Links) -> Json:
         """The answer to a submit that waits for its images (`Order.waits`, or the word `sync`)."""

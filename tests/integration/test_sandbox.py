@@ -1,4 +1,4 @@
-"""The stand-in's three APIs: what they take, what they refuse, what they charge and deliver."""
+"""The stand-in's APIs: what they take, what they refuse, what they charge and deliver."""
 
 from __future__ import annotations
 

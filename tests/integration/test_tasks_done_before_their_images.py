@@ -1,4 +1,4 @@
-"""A task that is called done before its images are there: asked on, stored, and paid once, by all three dialects."""
+"""A task that is called done before its images are there: asked on, stored, and paid once, by all dialects."""
 
 from __future__ import annotations
 
