@@ -94,7 +94,8 @@ def _same(preflight: Preflight) -> Iterator[str]:
     if not same.rows:
         return
     cost = f" (up to {formatting.money(same.money)})" if same.money else ""
-    lines = f"lines {', '.join(f'{line:,}' for line in same.lines)}{' …' if same.most > len(same.lines) else ''}"
+    more = " …" if same.most > len(same.lines) else ""
+    lines = f"{preflight.seen.unit}s {', '.join(f'{line:,}' for line in same.lines)}{more}"
     yield (
         f"{same.rows:,} of {formatting.count(preflight.seen.again.to_pay, 'row')} to be paid{cost} "
         f"{'asks' if same.rows == 1 else 'ask'} for exactly what another row asks for; "

@@ -101,7 +101,7 @@ def _sample(seen: Survey) -> Iterator[Line]:
         yield f"  nothing new to make: {why}{going}", "dim"
     width = max((len(sample.key) for sample in seen.samples), default=0)
     for sample in seen.samples:
-        where = f"line {sample.line:,}"
+        where = f"{seen.unit} {sample.line:,}"
         yield f'  {where:{_WIDTH - 2}}  {sample.key:{width}}  "{wording.shorten(sample.prompt, 100)}"', "dim"
 
 

@@ -15,6 +15,8 @@ from jobs.manifest.templates import Template, parse
 CLASHING = frozenset({"model", "provider", "size", "n", "quality", "options"})
 #: Fields of a batch file without which another picture would be bought: an edit without its picture.
 _NEEDED = frozenset({"image_urls"})
+#: Words from which on a column's name is rather a sentence.
+_SENTENCE = 4
 #: Strict enough that a shop's "Quantity" is not taken for `quality`.
 _HINT_CUTOFF = 0.85
 
@@ -68,7 +70,7 @@ def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Templat
         yield from field_problems(manifest, "--prompt", prompt, ())
     elif "prompt" not in owns:
         near = [own for own in manifest.columns if looks_like(own, ["prompt"])]
-        yield ". ".join(
+        told = ". ".join(
             [
                 f'{_header(manifest)}: no column "prompt". Columns: {_listed(manifest.columns)}',
                 *_lower_header(manifest),
@@ -76,6 +78,27 @@ def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Templat
                 'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
             ]
         )
+        yield f"{told}{_perhaps_text(manifest)}"
+
+
+def header_hints(manifest: Manifest, owns: Mapping[str, str]) -> Iterator[str]:
+    """A first line that is used as the name of the prompts, and may be the first of them."""
+    own = owns.get("prompt", "")
+    if manifest.format == "csv" and len(own.split()) >= _SENTENCE:
+        yield (
+            f'{_header(manifest)} is taken for the header, so no picture is made of "{own}". '
+            "If it is a prompt like the others: --text, without --map"
+        )
+
+
+def _perhaps_text(manifest: Manifest) -> str:
+    """Of a file that may have no header: its first line is a prompt that nobody would miss until too late."""
+    is_text = manifest.name.lower().removesuffix(".gz").endswith(".txt") or len(manifest.columns) == 1
+    return (
+        " Or is each line a prompt, the first one too? Then --text reads it so."
+        if manifest.format == "csv" and is_text
+        else ""
+    )
 
 
 def field_problems(manifest: Manifest, option: str, template: Template, more: tuple[str, ...]) -> Iterator[str]:
@@ -114,13 +137,16 @@ def _no_column(manifest: Manifest, name: str) -> str:
 
 
 def _header(manifest: Manifest) -> str:
-    return f"{manifest.name}, line {manifest.header_line}"
+    has_header = manifest.format in {"csv", "xlsx"}
+    return f"{manifest.name}, {manifest.unit} {manifest.header_line}" if has_header else manifest.name
 
 
 def _lower_header(manifest: Manifest) -> list[str]:
     """Where the first row holds so little that it may be a title."""
-    lower, line = manifest.lower_header, manifest.header_line
-    return [f"Line {lower} looks more like a header than line {line}: --header-row {lower}"] if lower else []
+    lower, line, unit = manifest.lower_header, manifest.header_line, manifest.unit
+    return (
+        [f"{unit.title()} {lower} looks more like a header than {unit} {line}: --header-row {lower}"] if lower else []
+    )
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ a request in OpenAI's batch format. A list of texts is a list of prompts.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +16,7 @@ import orjson
 from jobs.errors import BadInput
 from jobs.manifest.json_text import JsonText
 from jobs.manifest.names import clean_name
+from jobs.manifest.nested import MISSING, reach
 from jobs.manifest.openai_rows import is_openai_line, openai_row
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, WHOLE_ROW, Cell, RawRow, as_text
 from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, TextFile, bounded_lines
@@ -152,10 +153,11 @@ def _bounded(value: object, length: int) -> object:
 # -- shapes --------------------------------------------------------------------------------------------------------
 
 
-def json_shape(file: TextFile, *, is_lines: bool = False) -> JsonShape:
+def json_shape(file: TextFile, *, is_lines: bool = False, wanted: Collection[str] = ()) -> JsonShape:
     """Looks at the beginning; at all of it where one object holds everything. `BadInput` where no rows are found.
 
-    `is_lines`: the file's name says that it has an object a line.
+    `is_lines`: the file's name says that it has an object a line. `wanted`: columns that the user names; a list
+    of objects that have one is taken, and else an object that has one is a row, whatever lists it has.
     """
     with file.open() as text:
         json = JsonText(text, file.name)
@@ -165,10 +167,10 @@ def json_shape(file: TextFile, *, is_lines: bool = False) -> JsonShape:
     first = next((value for _, value in _lines(file)), None) if is_lines else None
     if isinstance(first, dict):
         return JsonShape(layout=Layout.LINES, is_openai=is_openai_line(first))
-    return _object_shape(file)
+    return _object_shape(file, wanted)
 
 
-def _object_shape(file: TextFile) -> JsonShape:
+def _object_shape(file: TextFile, wanted: Collection[str]) -> JsonShape:
     """Of a file that begins with an object."""
     with file.open() as text:
         json = JsonText(text, file.name)
@@ -181,8 +183,10 @@ def _object_shape(file: TextFile) -> JsonShape:
         ends = json.line
         is_alone = not json.peek()
     objects = {inside: head for inside, head in lists.items() if isinstance(head[0][1], dict)}
-    found = objects or lists
-    if is_alone and found and not _ROW_NAMES.intersection(names):
+    named = {inside: head for inside, head in objects.items() if _has_one(head[0][1], wanted)}
+    row_names = _ROW_NAMES.union(wanted, (name.partition(".")[0] for name in wanted))
+    found = named or objects or lists
+    if is_alone and found and (named or names.isdisjoint(row_names)):
         if len(found) > 1:
             several = ", ".join(f'"{".".join(each)}"' for each in found)
             raise BadInput(
@@ -200,6 +204,10 @@ def _object_shape(file: TextFile) -> JsonShape:
         )
     layout = Layout.LINES if begins == ends else Layout.SEQUENCE
     return JsonShape(layout=layout, is_openai=isinstance(first, dict) and is_openai_line(first))
+
+
+def _has_one(values: object, names: Collection[str]) -> bool:
+    return any(reach(values, name) is not MISSING for name in names)
 
 
 #: The first elements of a list, each with its line.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,7 @@ def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
     file = TextFile(path=path, name=name, encoding=encoding_of(path, name, options.encoding))
     if options.text:
         return _text_manifest(file)
-    return _json_manifest(file) if _is_json(file) else _csv_manifest(file, options)
+    return _json_manifest(file, options.names) if _is_json(file) else _csv_manifest(file, options)
 
 
 def _check_options(kind: FileKind, name: str, options: ReadOptions) -> None:
@@ -169,8 +169,9 @@ def _is_json(file: TextFile) -> bool:
     return start.startswith("{") or _JSON_LIST.match(start) is not None
 
 
-def _json_manifest(file: TextFile) -> Manifest:
-    shape = json_shape(file, is_lines=file.name.lower().removesuffix(".gz").endswith(_JSON_LINES))
+def _json_manifest(file: TextFile, wanted: Collection[str]) -> Manifest:
+    is_lines = file.name.lower().removesuffix(".gz").endswith(_JSON_LINES)
+    shape = json_shape(file, is_lines=is_lines, wanted=wanted)
     manifest = Manifest(
         path=file.path,
         name=file.name,

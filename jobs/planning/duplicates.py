@@ -54,7 +54,7 @@ class DuplicateRows:
 
     def __init__(self, keys: frozenset[int] = frozenset(), paths: frozenset[int] = frozenset()) -> None:
         self._hashes = {"key": keys, "path": paths}
-        self._lines: dict[tuple[str, str], int] = {}
+        self._first: dict[tuple[str, str], tuple[int, int]] = {}  # position and line of who has it first
 
     @property
     def any(self) -> bool:
@@ -65,25 +65,25 @@ class DuplicateRows:
         """The same, for another pass."""
         return DuplicateRows(self._hashes["key"], self._hashes["path"])
 
-    def judge(self, planned: Planned) -> Planned:
-        """The row itself, or its bad version."""
+    def judge(self, planned: Planned, unit: str) -> Planned:
+        """The row itself, or its bad version. `unit`: what its number counts."""
         row = planned.row
         if not self.any or row.state is not JobState.READY:
             return planned
         for column, value in (("key", row.key), ("path", row.path or "")):
             if hash64(value) in self._hashes[column]:
-                first = self._lines.setdefault((column, value), row.line)
-                if first != row.line:
-                    return _invalid_twin(planned, column=column, value=value, first_line=first)
+                position, line = self._first.setdefault((column, value), (row.position, row.line))
+                if position != row.position:
+                    return _invalid_twin(planned, column=column, value=value, first=f"{unit} {line}", unit=unit)
         return planned
 
 
-def _invalid_twin(planned: Planned, *, column: str, value: str, first_line: int) -> Planned:
+def _invalid_twin(planned: Planned, *, column: str, value: str, first: str, unit: str) -> Planned:
     """A good row that repeats an earlier row's key or path."""
     row = planned.row
     ruined = why_no_key(value) if column == "key" else None
-    legal = f"line {first_line} has the same {column}; {ruined or 'each row needs its own'}"
-    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal)
+    legal = f"{first} has the same {column}; {ruined or 'each row needs its own'}"
+    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal, unit=unit)
     bare = Row(
         position=row.position,
         line=row.line,

@@ -21,6 +21,7 @@ from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import Learnt
+from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
 from jobs.planning.hints import hints
@@ -148,7 +149,7 @@ def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterato
 
 def _planned(intake: Intake, planner: Planner, twins: DuplicateRows) -> Iterator[Planned]:
     for raw in islice(intake.manifest.rows(), intake.options.limit):
-        yield twins.judge(planner.plan(raw))
+        yield twins.judge(planner.plan(raw), intake.manifest.unit)
 
 
 def _digest(before: int, row: Row) -> int:
@@ -324,6 +325,7 @@ class _Count:
             samples=tuple(self.samples),
             hints=(
                 *manifest.notes,
+                *header_hints(manifest, planner.owns),
                 *hints(manifest, self.intake.options, self.intake.catalog, self.intake.references),
             ),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),
@@ -340,6 +342,7 @@ class _Count:
             files=counts["files"],
             twins=twins,
             same=same,
+            unit=manifest.unit,
             again=again,
         )
 

@@ -29,7 +29,7 @@ from jobs.manifest.columns import (
     repeated_problems,
     skip_problems,
 )
-from jobs.manifest.nested import reaching
+from jobs.manifest.nested import dotted_names, holds_json, reaching
 from jobs.manifest.raw_rows import WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import (
@@ -61,6 +61,8 @@ _SHAPES_KEPT = 4096
 _SHORT_PROMPT = 4_000
 #: Bad shapes for which it is tried what was meant; a manifest with more has other troubles.
 _TRIED = 1_000
+#: Names of what is in an object that are told.
+_NAMED_INSIDE = 6
 #: Proposals that are made for one value.
 _PROPOSED = 3
 _MOJIBAKE = (
@@ -162,6 +164,7 @@ def prepare(
         path=path,
         references=files,
         key=key,
+        unit=manifest.unit,
         has_own_columns=manifest.format != "openai-jsonl",
         columns=frozenset(manifest.columns),
     )
@@ -203,12 +206,14 @@ class Planner:
     references: References
     key: Template | None = None  # of a key that is made of several columns
     columns: frozenset[str] = frozenset()  # the manifest's, as far as they are known
+    unit: str = "line"  # what a row's number counts
     has_own_columns: bool = True  # False: the names of columns are not the user's choice
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
     _reached: tuple[str, ...] = ()  # dotted names that lead into a column
     _prompt_columns: tuple[str, ...] = ()  # whose cells a prompt is made of
     _bad_shapes: int = 0
+    _json_told: str = ""
 
     def __post_init__(self) -> None:
         fields = [each.name for each in self.prompt.fields] if self.prompt else [self.owns.get("prompt", "")]
@@ -288,11 +293,22 @@ class Planner:
             cells.append(Cell("key", key, why))
         if not prompt.isascii() and (found := excerpt_of_mojibake(prompt)):
             cells.append(Cell("prompt", found, _MOJIBAKE))
+        if ("{" in prompt or "[" in prompt) and holds_json(prompt):
+            cells.append(Cell("prompt", prompt, self._raw_json(raw)))
         words = (
             (column, raw.fields.get(column, "")) for column in self._prompt_columns if column != self.owns.get("prompt")
         )
         cells.extend(Cell(column, word, _DOUBTFUL.format(column=column)) for column, word in words if is_doubtful(word))
         return cells
+
+    def _raw_json(self, raw: RawRow) -> str:
+        """What to say of JSON in a prompt: the same of all rows, so that it is told once."""
+        if not self._json_told:
+            own = {name: raw.carried[name] for name in self._prompt_columns if name in raw.carried}
+            inside = [f"{{{name}}}" for name in dotted_names(own) if name not in own][:_NAMED_INSIDE]
+            named = f"; what is in it has names: --prompt with {' '.join(inside)}" if inside else ""
+            self._json_told = f"the prompt holds JSON as a program writes it, and is sent so{named}"
+        return self._json_told
 
     def words_of(self, raw: RawRow) -> tuple[str, ...]:
         """The row's references as they are written. ValueError says what is legal."""
@@ -437,7 +453,8 @@ class Planner:
         return Planned(self._left_out(raw, JobState.INVALID, "bad_row", message), problems=problems)
 
     def _problem(self, raw: RawRow, key: str, cell: Cell) -> RowProblem:
-        return RowProblem(line=raw.line, key=key, column=self._where(raw, cell), value=cell.value, legal=cell.legal)
+        where = self._where(raw, cell)
+        return RowProblem(line=raw.line, key=key, column=where, value=cell.value, legal=cell.legal, unit=self.unit)
 
     def _where(self, raw: RawRow, cell: Cell) -> str:
         """Where the user wrote the value: a column of the manifest, by its own name, or an option."""

@@ -27,10 +27,11 @@ class RowProblem:
     column: str
     value: str
     legal: str
+    unit: str = "line"  # what `line` counts: "line", "row" of a sheet, "item" of a list
 
     def __str__(self) -> str:
         """An option that no row can be made with is said once, without its rows."""
-        return self.what if self.is_option else f"line {self.line}, key {self.key or '(none)'}, {self.what}"
+        return self.what if self.is_option else f"{self.unit} {self.line}, key {self.key or '(none)'}, {self.what}"
 
     @property
     def is_option(self) -> bool:
@@ -60,7 +61,9 @@ class Cause:
         """The other rows in short: ` (and 132 more rows: line 3, line 4 "7:4", line 5 …)`; empty where it is one."""
         if self.rows == 1 or self.first.is_option:
             return ""
-        lines = [f"line {each.line}{f' {shown(each.value)}' if self._differs(each) else ''}" for each in self.also]
+        lines = [
+            f"{each.unit} {each.line}{f' {shown(each.value)}' if self._differs(each) else ''}" for each in self.also
+        ]
         rest = " …" if self.rows - 1 > len(self.also) else ""
         return f" (and {count(self.rows - 1, 'more row')}: {', '.join(lines)}{rest})"
 

@@ -112,6 +112,7 @@ class Survey:
     files: int  # rows made from local files
     twins: DuplicateRows  # keys and paths that are there twice
     same: SameRequests = field(default_factory=SameRequests)  # rows that ask for what another row asks for
+    unit: str = "line"  # what a row's number counts: "line", "row" of a sheet, "item" of a list
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
@@ -179,7 +180,7 @@ class Survey:
     def _disputes(self) -> str | None:
         if not self.disputed:
             return None
-        lines = _first([f"line {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
+        lines = _first([f"{self.unit} {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
         whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
         numbers = (
             "\n  The manifest has no key column, so rows are known by their number: add rows at the end only, "

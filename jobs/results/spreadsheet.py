@@ -104,7 +104,7 @@ class Excel:
         for line in lines:
             for column in columns:
                 value = column.of(line)[1]
-                if isinstance(value, str) and _CHANGED.fullmatch(value):
+                if isinstance(value, str | int) and _CHANGED.fullmatch(str(value)):
                     self._cells += 1
                     self._first = self._first or f"column {column.name} of row {line.get('lf_key')}"
             yield line

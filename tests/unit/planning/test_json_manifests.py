@@ -10,6 +10,7 @@ import pytest
 
 from jobs.manifest import json_text
 from jobs.manifest.reader import ReadOptions, open_manifest
+from jobs.planning.duplicates import DuplicateRows, hash64
 from jobs.states import JobState
 from tests.support.planned_rows import manifest_of, plan, refused
 
@@ -75,12 +76,47 @@ def test_one_object_that_is_a_row_stays_one_though_it_has_a_list(tmp_path):
     assert [cells["prompt"] for _, cells in rows_of(tmp_path, json.dumps(row))] == ["a ring"]
 
 
+@pytest.mark.parametrize(
+    ("content", "wanted", "looks"),
+    [
+        ({"data": [{"title": "a"}], "included": [{"sku": 1}]}, {"title"}, 'JSON list "data", UTF-8'),
+        ({"title": "my export", "items": [{"title": "a"}]}, {"title"}, 'JSON list "items", UTF-8'),
+        ({"model": "x", "items": [{"prompt": "a"}]}, {"prompt"}, 'JSON list "items", UTF-8'),
+        ({"input": {"title": "a", "images": [{"url": "u"}]}}, {"input.title"}, "jsonl, UTF-8"),
+        ({"title": "a", "images": [{"url": "u"}]}, {"title"}, "jsonl, UTF-8"),
+    ],
+)
+def test_the_columns_that_the_user_names_tell_a_row_from_a_list_of_rows(tmp_path, content, wanted, looks):
+    (tmp_path / "m.json").write_text(json.dumps(content))
+
+    options = ReadOptions(names=frozenset(wanted))
+
+    assert open_manifest(tmp_path / "m.json", name="m.json", options=options).looks == looks
+
+
 def test_other_compressions_and_encodings_hold_for_json_too(tmp_path):
     (tmp_path / "m.json.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + json.dumps(TWO).encode()))
 
     manifest = open_manifest(tmp_path / "m.json.gz", name="m.json.gz", options=ReadOptions())
 
     assert len(list(manifest.rows())) == 2
+
+
+def test_two_rows_with_one_key_are_found_though_they_stand_on_one_line(tmp_path):
+    content = '[{"key": "a", "prompt": "x"},\n{"key": "b", "prompt": "y"}, {"key": "b", "prompt": "z"}]'
+    one, two, three = plan(tmp_path, content, name="m.json")
+    twins = DuplicateRows(keys=frozenset({hash64("b")}))
+
+    judged = [twins.judge(each, "line") for each in (one, two, three)]
+
+    assert [each.row.state for each in judged] == [JobState.READY, JobState.READY, JobState.INVALID]
+    assert "line 2 has the same key" in judged[2].problems[0].legal
+
+
+def test_a_problem_names_what_the_number_counts(tmp_path):
+    (_, bad) = plan(tmp_path, '[{"prompt": "a"}, {"prompt": "", "x": 1}]', name="m.json")
+
+    assert str(bad.problems[0]).startswith("item 2, key 2, column prompt is empty")
 
 
 # -- what is wrong -------------------------------------------------------------------------------------------------

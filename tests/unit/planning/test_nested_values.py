@@ -91,6 +91,23 @@ def test_raw_json_in_a_prompt_is_known_from_brackets_that_people_write(prompt, h
     assert holds_json(prompt) is holds
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "says"),
+    [
+        (lines(RING), {"prompt": "Photo of {input}"}, "{input.title} {input.handle} {input.images.0.url} {input.n}"),
+        ('id,prompt\n1,"{""subject"": ""a ring""}"\n', {}, "the prompt holds JSON"),
+        (lines({"prompt": ["a", "b"]}), {}, "{prompt.0}"),
+        (lines({"tags": []}), {"prompt": "Photo of {tags}"}, "the prompt holds JSON"),
+    ],
+)
+def test_raw_json_in_a_prompt_is_told_before_money_with_the_names_of_what_is_in_it(tmp_path, content, options, says):
+    (planned,) = plan(tmp_path, content, name="m.jsonl" if content.startswith("{") else "m.csv", **options)
+
+    (doubt,) = planned.doubts
+    assert doubt.column == "prompt"
+    assert says in doubt.legal
+
+
 # -- keys of several columns ---------------------------------------------------------------------------------------
 
 

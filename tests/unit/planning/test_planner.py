@@ -270,7 +270,7 @@ def test_a_shared_hash_alone_makes_no_twin(tmp_path):
     one, two, again = plan(tmp_path, "key,prompt\na,x\nb,y\na,z\n")
     duplicates = DuplicateRows(keys=frozenset({hash64("a"), hash64("b")}))
 
-    judged = [duplicates.judge(planned) for planned in (one, two, again)]
+    judged = [duplicates.judge(planned, "line") for planned in (one, two, again)]
 
     assert [planned.row.state for planned in judged] == [JobState.READY, JobState.READY, JobState.INVALID]
     assert (

@@ -7,7 +7,9 @@ import gzip
 import pytest
 
 from jobs.errors import BadInput
+from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import ReadOptions, open_manifest
+from tests.support.planned_rows import manifest_of, plan, refused
 
 LINES = 'A red cow in a field\n\nA blue dog, running\r\n  "quoted" cat \n'
 
@@ -44,3 +46,38 @@ def test_a_text_has_no_delimiter_and_no_header(tmp_path):
         read(tmp_path, LINES, delimiter=";")
     with pytest.raises(BadInput, match="--header-row is not possible here"):
         read(tmp_path, LINES, header_row=2)
+
+
+# -- a text that is given without the option -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.txt", "A red cow in a field\nA blue dog\n"),
+        ("m.txt", "A red cow, in a field, at noon\nA blue dog, running, at night\n"),
+        ("m.csv", "A red cow in a field\nA blue dog\n"),
+    ],
+)
+def test_a_file_without_a_header_is_refused_with_the_option_that_keeps_its_first_line(tmp_path, name, content):
+    assert "each line a prompt, the first one too? Then --text reads it so" in refused(tmp_path, content, name=name)
+
+
+def test_a_table_of_several_columns_is_not_taken_for_a_text(tmp_path):
+    assert "--text" not in refused(tmp_path, "Title,Color\nLamp,red\n")
+
+
+def test_a_first_line_that_is_used_as_the_header_and_reads_like_a_prompt_is_told(tmp_path):
+    manifest = manifest_of(tmp_path, "A red cow in a field\nA blue dog\n")
+
+    (hint,) = header_hints(manifest, {"prompt": "A red cow in a field"})
+
+    assert 'no picture is made of "A red cow in a field"' in hint
+    assert "--text" in hint
+    assert not list(header_hints(manifest, {"prompt": "prompt"}))
+
+
+def test_a_text_with_the_header_prompt_is_a_table_of_whole_lines(tmp_path):
+    planned = plan(tmp_path, "prompt\nA cow, in a field\nA dog\n", name="m.txt")
+
+    assert [each.row.request.prompt for each in planned] == ["A cow, in a field", "A dog"]
