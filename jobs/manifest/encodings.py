@@ -18,6 +18,7 @@ _LIKELY = (
     *("cp1252", "cp932", "gb18030", "big5", "cp949", "euc_jp", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255"),
     *("cp1256", "cp1257", "cp1258", "mac_roman", "cp1250", "iso8859_2", "cp850", "cp437", "cp866"),
 )
+_UTF_16 = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
 #: Bytes read at once; bytes at the beginning that are looked at for NULs; bytes that a guess is made from.
 _CHUNK, _HEAD, _TELLING = 1 << 16, 4_096, 16_384
 #: Characters that are shown before a wrong byte, and bytes from it on.
@@ -88,12 +89,17 @@ def wrong_text(path: Path, name: str, encoding: Encoding) -> BadInput:
     telling = _telling(path, name)
     if encoding.name == "utf-8-sig" and _is_damaged(telling):
         return BadInput(f"{what} Most of the file is, so this line was damaged, or comes from elsewhere: fix the line.")
-    for guess in _guesses(telling):
+    if encoding.name in _UTF_16:
+        return BadInput(f"{what} Perhaps the file breaks off there: export it again.")
+    for guess in _guesses(path, name, telling):
         if _decodes(path, name, guess):
             here = f'here as "{wrong.read_as(guess)}"'
             return BadInput(f"{what} As {guess} the file can be read, {here}: {option('--encoding', guess)}")
-    help_ = "Export the file as UTF-8, or say what it is: --encoding cp1252 (Excel on Windows), utf-16 …"
-    return BadInput(f"{what} {help_}")
+    if b"\0" in telling:
+        return BadInput(f"{what} It looks like no text at all.")
+    return BadInput(
+        f"{what} Export the file as UTF-8, or say what it is: --encoding cp1252 (Excel on Windows), utf-16 …"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +162,15 @@ def _is_damaged(telling: bytes) -> bool:
     return sum(not char.isascii() for char in text) - wrong > wrong
 
 
-def _guesses(telling: bytes) -> list[str]:
-    """Encodings in which the text makes sense, the likeliest first."""
+def _guesses(path: Path, name: str, telling: bytes) -> list[str]:
+    """Encodings in which the text makes sense, the likeliest first. NULs stand in no text but UTF-16."""
     import charset_normalizer  # noqa: PLC0415  slow to import, and only for errors
+
+    if b"\0" in telling:
+        with open_bytes(path, name) as raw:
+            head = raw.read(_HEAD)
+        even, odd = (head[place::2].count(0) for place in (0, 1))
+        return ["utf-16-le"] * (not even) or ["utf-16-be"] * (not odd)
 
     found = charset_normalizer.from_bytes(telling, cp_isolation=list(_LIKELY))
     best = min((match.percent_chaos for match in found), default=0.0)

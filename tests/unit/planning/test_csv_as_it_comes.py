@@ -345,6 +345,19 @@ def test_a_wrong_byte_is_named_with_an_encoding_that_reads_the_file(tmp_path, co
     assert says in refused(tmp_path, content)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("编号,名称\n1,橡木桌子\n".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("编号,名称\n1,橡木桌子\n".encode("utf-16-be"), "--encoding utf-16-be"),
+        ("\ufeffid,Name\n1,oak\n".encode("utf-16-le")[:-1], "byte 0x0a is not UTF-16. Perhaps the file breaks off"),
+        (b"\x7fELF\0\0\1\xff\0\n\0\0\xe8" * 9, "It looks like no text at all"),
+    ],
+)  # fmt: skip
+def test_bytes_with_nuls_are_utf_16_or_no_text(tmp_path, content, says):
+    assert says in refused(tmp_path, content)
+
+
 def test_an_encoding_that_cannot_read_all_of_the_file_is_not_proposed(tmp_path):
     told = refused(tmp_path, b"id,Name\n1,TAMA\xd1O\n" + b"2,ok\n" * 20_000 + b"3,\x81\x8d\x8f\x90\x9d\n")
 
