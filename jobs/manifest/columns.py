@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from jobs.formatting import option
 from jobs.manifest.cells import shown
 from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.manifest.reader import Manifest
@@ -74,7 +74,7 @@ def prompt_problems(manifest: Manifest, owns: Mapping[str, str], prompt: Templat
             [
                 f'{_header(manifest)}: no column "prompt". Columns: {_listed(manifest.columns)}',
                 *_lower_header(manifest),
-                *(f'Column "{own}" looks like "prompt": --map {shlex.quote(f"prompt={own}")} uses it' for own in near),
+                *(f'Column "{own}" looks like "prompt": {option("--map", f"prompt={own}")} uses it' for own in near),
                 'Name the column (--map prompt=COLUMN) or write a template (--prompt "Photo of {COLUMN}").',
             ]
         )

@@ -5,11 +5,11 @@ What a line proposes is planned first, with rows of the manifest.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from jobs import formatting
 from jobs.errors import BadInput
 from jobs.manifest.cells import shown
 from jobs.manifest.columns import CLASHING, looks_like, own_columns
@@ -102,7 +102,7 @@ class _Look:
         if refused:
             return f", where {refused}"
         self.options = replace(self.options, mapping=mapping)  # what is proposed next has to go with it
-        return f": --map {shlex.quote(f'{known}={own}')} uses it"
+        return f": {formatting.option('--map', f'{known}={own}')} uses it"
 
     def _refused(self, options: PlanOptions, own: str) -> str:
         """Why a row with a value there could not be made any more; empty: all of them can."""
@@ -129,7 +129,7 @@ class _Look:
             them = "them" if len(in_words) > 1 else "it"
             yield (
                 f"{self._told([*in_words])}: no provider takes {them}, but the prompt may say {them}: "
-                f"--prompt {shlex.quote(prompt)}"
+                f"{formatting.option('--prompt', prompt)}"
             )
         if rest := [own for own in self.aside if own not in in_words]:
             yield f"{self._told(rest)}: no provider takes {'them' if len(rest) > 1 else 'it'}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from jobs.errors import BadInput
+from jobs.formatting import option
 from jobs.ledger.batches.values import Row
 from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, is_picture_size, references, shape_request
 from jobs.manifest.columns import (
@@ -420,8 +420,8 @@ class Planner:
             tried = {problem.column for problem in judge({**rest, other: value}).problems}
             if other not in rest and other != column and tried <= others - {other}:
                 if self.has_own_columns:
-                    own = shlex.quote(f"{other}={self.owns.get(column, column)}")
-                    return f"this is a {other}: --map {own} --map {column}= reads it as one."
+                    taken = option("--map", f"{other}={self.owns.get(column, column)}")
+                    return f"this is a {other}: {taken} --map {column}= reads it as one."
                 return f"this is a {other}, and {other} is the field for it."
         return ""
 

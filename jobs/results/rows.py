@@ -291,6 +291,11 @@ def _terms(asked: str) -> list[str]:
     return [term.strip() for term in next(csv.reader([asked], skipinitialspace=True)) if term.strip()]
 
 
+def as_term(name: str) -> str:
+    """A name as it stands in `--columns`."""
+    return '"' + name.replace('"', '""') + '"' if '"' in name or "," in name else name
+
+
 def _apply(term: str, picked: dict[str, Column], shown: Mapping[str, Type], known: Mapping[str, Type]) -> None:
     if term in known:
         picked[term] = Column(name=term, source=term, type=known[term])
@@ -318,7 +323,7 @@ def _leads_into(name: str, known: Mapping[str, Type]) -> bool:
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:
     names = list(names)
     clean = clean_name(pattern)
-    matching = [
+    matching = [name for name in names if name == pattern or clean_name(name) == clean] or [
         name for name in names if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(clean_name(name), clean)
     ]
     if not matching:

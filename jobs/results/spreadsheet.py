@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from jobs.errors import BadInput
-from jobs.formatting import count, moment, usd
+from jobs.formatting import count, moment, option, usd
 from jobs.manifest.raw_rows import as_text
 from jobs.manifest.xlsx_text import escaped
-from jobs.results.rows import Column, Type, Values
+from jobs.results.rows import Column, Type, Values, as_term
 
 #: Excel's own limits: rows with the header, columns, and characters of a cell
 #: (https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3).
@@ -79,9 +79,10 @@ def _value(column: Column, line: Values) -> object:
         return value
     text = escaped(as_text(value))
     if len(text) > MOST_CHARACTERS:
+        others = option("--columns", f"*,{as_term(f'-{column.name}')}")
         raise BadInput(
             f"a cell of .xlsx has {MOST_CHARACTERS:,} characters, and column {column.name!r} of row "
-            f"{line.get('lf_key')} has {len(text):,}. Leave it out (--columns '*,-{column.name}'), or write CSV."
+            f"{line.get('lf_key')} has {len(text):,}. Leave it out ({others}), or write CSV."
         )
     return text
 

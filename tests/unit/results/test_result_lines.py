@@ -12,6 +12,7 @@ import pytest
 
 from jobs.errors import BadInput
 from jobs.results.rows import (
+    as_term,
     check_only,
     choose_columns,
     image_lines,
@@ -112,6 +113,14 @@ def test_a_star_keeps_every_column_and_a_name_of_its_own_replaces_one_in_place()
 
     assert list(rows[0])[:3] == ["Handle", "prompt", "lf_key"]
     assert rows[0]["Handle"] == "s3://shop/spring/catalog/lamp/0.png"
+
+
+@pytest.mark.parametrize("name", ["Price [EUR]", "Net, gross", 'Size "', "It's", "Image Src"])
+def test_any_name_of_a_column_can_be_left_out_and_named(name):
+    left_out = choose_columns(f"*,-lf_*,{as_term(f'-{name}')}", ["key", name])
+    named = choose_columns(as_term(name.replace(" ", "\u00a0 ")), ["key", name])
+
+    assert ([each.name for each in left_out], [each.name for each in named]) == (["key"], [name])
 
 
 @pytest.mark.parametrize("term", ["prompt=lf_url", "prompt=lf_urls", "prompt=lf_width"])
