@@ -70,7 +70,7 @@ def test_pages_use_the_fields_words():
 def first_cells(page, section=""):
     """The code words that begin a table's lines on a page of the reference, or in a section of it."""
     text = (ROOT / "docs" / "reference" / page).read_text("utf-8")
-    text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0] if section else text
+    text = text.partition(f"\n## {section}\n")[2].partition("\n##")[0] if section else text
     return re.findall(r"^\| (`[^|]*`) \|", text, flags=re.MULTILINE)
 
 
