@@ -160,8 +160,8 @@ class S3(Server):
 
 
 @contextlib.contextmanager
-def valkey(*, port: int = 0) -> Iterator[Valkey]:
-    """A Valkey server that keeps nothing on disk; port 0 means any free one."""
+def valkey(*options: str, port: int = 0) -> Iterator[Valkey]:
+    """A Valkey server that keeps nothing on disk; port 0 means any free one. `options`: more of its own."""
     port = port or free_port()
     with _folder() as folder:
         yield from running(
@@ -170,8 +170,8 @@ def valkey(*, port: int = 0) -> Iterator[Valkey]:
                 port=port,
                 url=f"redis://127.0.0.1:{port}/0",
                 folder=folder,
-                command=_valkey_command(port, folder),
-                is_up=lambda: answers(port, b"PING\r\n", b"+PONG"),
+                command=[*_valkey_command(port, folder), *options],
+                is_up=lambda: any(answers(port, b"PING\r\n", said) for said in (b"+PONG", b"-NOAUTH")),
             )
         )
 

@@ -22,7 +22,9 @@ from kombu.exceptions import OperationalError
 from jobs.errors import LightfastError
 from jobs.log_events import Level
 from jobs.settings.model import Settings
+from jobs.settings.redis_address import read_redis_url
 from jobs.settings.sources import load_settings
+from worker.broker import celery_settings
 from worker.lanes.celery_runtime import BEAT
 from worker.lanes.worker import lanes_of
 from worker.runtime import telemetry
@@ -52,7 +54,7 @@ def configuration() -> dict[str, Any]:
     settings = settings_or_exit()
     lanes = lanes_of(settings.accounts)
     return {
-        "broker_url": settings.redis_url,
+        **celery_settings(read_redis_url(settings.redis_url)),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # for ever: a worker goes on without Redis
         "broker_transport_options": {

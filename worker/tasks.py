@@ -9,9 +9,11 @@ from typing import Any
 
 from celery import signals
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
+from redis import RedisError
 
 from jobs.errors import BadInput
+from jobs.settings.redis_address import read_redis_url
+from worker import broker
 from worker.celery import KEY_PREFIX, WAKEUP_EXPIRES, app, exiting, queue_of, settings_or_exit
 from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
@@ -19,6 +21,8 @@ from worker.lanes.worker_thread import WorkerThread
 from worker.runtime.telemetry import configure, emit
 from worker.services import build
 
+#: Seconds for each answer to a look at Redis.
+_PATIENCE = 2.0
 NEEDS_POSTGRES = (
     "database_url: a cluster's workers share a PostgreSQL database, and this is a SQLite file. "
     "Set LIGHTFAST_DATABASE_URL, or use `lightfast run`, which needs no workers."
@@ -58,9 +62,9 @@ def _publish(lanes: Iterable[str]) -> bool:
 def wakeups_wait(redis_url: str, queues: Iterable[str]) -> bool:
     """Whether wakeups wait in these queues now. A Redis that is away has none."""
     try:
-        with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as asked:
+        with broker.client(read_redis_url(redis_url), seconds=_PATIENCE) as asked:
             return any(asked.llen(KEY_PREFIX + queue) for queue in queues)
-    except RedisError:
+    except (RedisError, OSError):
         return False
 
 
@@ -102,6 +106,7 @@ def start_worker(sender: Any, **_: object) -> None:
     with exiting():
         if settings.database_path is not None:
             raise BadInput(NEEDS_POSTGRES)
+        _demand_usable_broker(settings.redis_url)
         worker = WorkerThread(lambda: build(settings, wake=WAKEUPS.wake))
     PROCESS.start(
         worker,
@@ -110,6 +115,18 @@ def start_worker(sender: Any, **_: object) -> None:
         heartbeat_file=settings.heartbeat_file,
         wakeups_wait=lambda: wakeups_wait(settings.redis_url, served),
     )
+
+
+@signals.beat_init.connect(weak=False)
+def start_beat(**_: object) -> None:
+    """Beat ends with the same words as a worker where the broker cannot serve."""
+    with exiting():
+        _demand_usable_broker(settings_or_exit().redis_url)
+
+
+def _demand_usable_broker(redis_url: str) -> None:
+    if why := broker.unusable(read_redis_url(redis_url), seconds=_PATIENCE):
+        raise BadInput(f"redis_url: {why}")
 
 
 @signals.worker_shutting_down.connect(weak=False)

@@ -15,7 +15,6 @@ from cli.flow.session import show, show_json
 from cli.output import wording
 from jobs import formatting
 from jobs.errors import MOVED, BadInput, LightfastError
-from jobs.formatting import in_words
 
 if TYPE_CHECKING:
     from jobs.settings.model import AccountSettings, Settings
@@ -144,15 +143,16 @@ def durability(settings: Settings) -> Iterator[Diagnosis]:
 
 
 def _redis(settings: Settings) -> Diagnosis:
-    from redis import Redis, RedisError
+    from jobs.settings.redis_address import read_redis_url
+    from worker import broker
 
-    try:
-        with Redis.from_url(settings.redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as redis:
-            redis.ping()
-    except (RedisError, ValueError) as trouble:
-        text = f"does not answer ({in_words(trouble)}); what is accepted goes on without it, only slower"
+    address = read_redis_url(settings.redis_url)
+    if why := broker.unreachable(address, seconds=PATIENCE):
+        text = f"{address} does not answer ({why}); what is accepted goes on without it, only slower"
         return Diagnosis(what="redis", verdict="problem", text=text)
-    return Diagnosis(what="redis", verdict="ok", text="answers")
+    if why := broker.unusable(address, seconds=PATIENCE):
+        return Diagnosis(what="redis", verdict="problem", text=why)
+    return Diagnosis(what="redis", verdict="ok", text=f"{address}, answers")
 
 
 def _workers(settings: Settings) -> Diagnosis:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from jobs.settings.redis_address import read_redis_url
 from providers.registry import API_PATHS, BASE_URLS, PROVIDERS
 
 #: One in a day at least: of less, an interval has no end that a clock can hold.
@@ -148,8 +149,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: str) -> str:
-        if url.partition("://")[0] not in ("redis", "rediss", "unix"):
-            raise ValueError("should begin with redis://, rediss:// or unix://")
+        read_redis_url(url)
         return url
 
     @field_validator("accounts")

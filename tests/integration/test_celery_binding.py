@@ -179,6 +179,17 @@ def test_every_lane_has_a_queue_and_a_wakeup_that_outlives_slow_clocks(monkeypat
     assert all(entry["options"]["queue"] == route("wake", entry["args"])["queue"] for entry in schedule.values())
 
 
+def test_workers_beat_and_web_check_the_certificate_of_a_broker_with_tls(monkeypatch):
+    monkeypatch.setenv("LIGHTFAST_REDIS_URL", "rediss://:secret@cache.test")
+    settings_or_exit.cache_clear()
+
+    told = configuration()
+
+    settings_or_exit.cache_clear()
+    assert told["broker_url"] == "rediss://:secret@cache.test:6379/0"
+    assert told["broker_use_ssl"]["ssl_cert_reqs"] == "required"
+
+
 def test_a_wakeup_waits_in_its_lanes_queue(at_broker, redis_server):
     at_broker(redis_server.url)
     redis_server.flush()

@@ -12,14 +12,13 @@ import os
 import shutil
 import struct
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sandbox import servers
-from tests.support.patience import AT_LAST
+from tests.support.own_loop import own_loop
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian puts it
 
@@ -42,21 +41,16 @@ class Pooler:
         self._sessions: list[_Session] = []  # all that were ever opened
         self._greeting = b""
 
-    async def serve(self) -> asyncio.Server:
+    async def serve(self) -> None:
         first = await self._open()
         self._greeting = first.greeting
         self._idle.append(first)
-        listening = await asyncio.start_server(self._client, "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
+        self._listening = await asyncio.start_server(self._client, "127.0.0.1", 0)
+        port = self._listening.sockets[0].getsockname()[1]
         self.url = self._server._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
-        return listening
 
-    async def close(self, listening: asyncio.Server) -> None:
-        listening.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+    async def close(self) -> None:
+        self._listening.close()
         for session in self._sessions:
             session.writer.close()
             with contextlib.suppress(ConnectionError):
@@ -183,19 +177,14 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 @contextlib.contextmanager
 def stand_in(server: str, **how: object) -> Iterator[Pooler]:
-    """The stand-in on an event loop and a thread of its own, since a ledger blocks the one that asks it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="pooler", daemon=True)
-    thread.start()
+    """The stand-in before a database; its `url` leads through it."""
     pooler = Pooler(server, **how)
-    listening = asyncio.run_coroutine_threadsafe(pooler.serve(), loop).result(AT_LAST)
-    try:
-        yield pooler
-    finally:
-        asyncio.run_coroutine_threadsafe(pooler.close(listening), loop).result(AT_LAST)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(AT_LAST)
-        loop.close()
+    with own_loop() as call:
+        call(pooler.serve())
+        try:
+            yield pooler
+        finally:
+            call(pooler.close())
 
 
 @contextlib.contextmanager
