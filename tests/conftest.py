@@ -189,5 +189,5 @@ def _is_here(host: str) -> bool:
 
 def _names_of_settings() -> list[str]:
     providers = (key_variable(provider).removesuffix("API_KEY") for provider in PROVIDERS)
-    mine = ("LIGHTFAST_", "AWS_", "PORT", *providers)
-    return [name for name in os.environ if name.startswith(mine)]
+    mine = ("LIGHTFAST_", "AWS_", "PORT", "SSL_CERT_", *providers)
+    return [name for name in os.environ if name.startswith(mine) or name.lower().endswith("_proxy")]

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from jobs.errors import BadInput, StoreError
 from jobs.planning.references import LARGEST, LEGAL, LinksOnly, Reference
+from jobs.settings.proxies import NO_PROXIES, Proxies
 from providers.references import as_file, file_name, is_link, is_object, words_of
 from worker.http.client import FetchError, Http
 from worker.images.check import BadImage, check
@@ -214,13 +215,15 @@ def _once(references: Iterable[str]) -> Iterator[str]:
 # -- looking at what is elsewhere ----------------------------------------------------------------------------------
 
 
-def look_at(words: Iterable[str], *, allow_private_hosts: bool, tell: Tell | None = None) -> dict[int, str]:
+def look_at(
+    words: Iterable[str], *, allow_private_hosts: bool, proxies: Proxies = NO_PROXIES, tell: Tell | None = None
+) -> dict[int, str]:
     """Looks once at each link and object; those that cannot be read, by the hash of their words, with the reason."""
-    return asyncio.run(_look_at(words, allow_private_hosts=allow_private_hosts, tell=tell))
+    return asyncio.run(_look_at(words, Http(allow_private_hosts=allow_private_hosts, proxies=proxies), tell))
 
 
-async def _look_at(words: Iterable[str], *, allow_private_hosts: bool, tell: Tell | None) -> dict[int, str]:
-    http, stores = Http(allow_private_hosts=allow_private_hosts), _Stores()
+async def _look_at(words: Iterable[str], http: Http, tell: Tell | None) -> dict[int, str]:
+    stores = _Stores()
     elsewhere, unreadable = _elsewhere(words), dict[int, str]()
     looked = 0
 

@@ -119,6 +119,7 @@ def build(
             allow_private_hosts=settings.allow_private_hosts,
             trusted_hosts=[account.base_url for account in settings.accounts.values()],
             user_agent=settings.user_agent,
+            proxies=settings.proxies,
         ),
         destinations=Destinations(),
         staging=Staging(home / "lightfast-spool"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -194,8 +194,26 @@ def _accounts(settings: Settings) -> Iterator[Diagnosis]:
         yield Diagnosis(what="accounts", verdict="problem", text=text)
         return
     outcomes = asyncio.run(_ask_all(settings))
+    yield from _proxies(settings, outcomes)
     for name, account in settings.accounts.items():
         yield _key(name, account, outcomes[name])
+
+
+def _proxies(settings: Settings, outcomes: Mapping[str, PollOutcome | str]) -> Iterator[Diagnosis]:
+    """Each proxy that leads to a provider, and whether an answer came through it: what was asked costs nothing."""
+    used = {name: settings.proxies.of(account.base_url) for name, account in settings.accounts.items()}
+    for proxy in dict.fromkeys(filter(None, used.values())):
+        names = [name for name, through in used.items() if through == proxy]
+        whose = f"{proxy} ({proxy.named}) leads to {', '.join(settings.accounts[name].provider for name in names)}"
+        if any(not isinstance(outcomes[name], str) for name in names):
+            yield Diagnosis(what="proxy", verdict="ok", text=f"{whose}, and answers come through it")
+        else:
+            yield Diagnosis(what="proxy", verdict="problem", text=f"{whose}; nothing comes through it")
+    if settings.proxies.ignores_all_proxy:
+        yield Diagnosis(what="proxy", verdict="note", text="ALL_PROXY is not read: set HTTPS_PROXY where one is needed")
+    if any(used.values()) and settings.proxies.direct:
+        direct = ", ".join(settings.proxies.direct)
+        yield Diagnosis(what="proxy", verdict="ok", text=f"not used for {direct} (NO_PROXY), nor for this machine")
 
 
 async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
@@ -206,6 +224,7 @@ async def _ask_all(settings: Settings) -> dict[str, PollOutcome | str]:
         allow_private_hosts=settings.allow_private_hosts,
         trusted_hosts=[account.base_url for account in settings.accounts.values()],
         user_agent=settings.user_agent,
+        proxies=settings.proxies,
     )
     try:
         asked = [_ask(http, account, DIALECTS[account.provider]) for account in settings.accounts.values()]

@@ -109,7 +109,9 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
     limits = read_limits(options, terminal=is_terminal())
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
-    source_of = local_source(options.manifest, allow_private_hosts=settings.allow_private_hosts)
+    source_of = local_source(
+        options.manifest, allow_private_hosts=settings.allow_private_hosts, proxies=settings.proxies
+    )
     with source_of as source, _existing_ledger(settings) as ledger:
         shape = ReadOptions(
             delimiter=options.delimiter or None,
@@ -241,7 +243,12 @@ def _named_columns(options: RunOptions) -> frozenset[str]:
 def _look_at_references(intake: Intake, settings: Settings, options: RunOptions) -> dict[int, str]:
     """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
     tell = counting(options, "links looked at")
-    return look_at(words_of_references(intake), allow_private_hosts=settings.allow_private_hosts, tell=tell)
+    return look_at(
+        words_of_references(intake),
+        allow_private_hosts=settings.allow_private_hosts,
+        proxies=settings.proxies,
+        tell=tell,
+    )
 
 
 def counting(options: RunOptions, what: str, each: int = 100) -> Progress | None:

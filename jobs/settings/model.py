@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from jobs.settings.proxies import NO_PROXIES, Proxies
 from jobs.settings.redis_address import read_redis_url
 from providers.registry import API_PATHS, BASE_URLS, PROVIDERS
 
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field(default="sqlite:///lightfast.db", repr=False)
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
+    proxy: SecretStr | None = None  # for provider calls and downloads, in place of HTTPS_PROXY and HTTP_PROXY
     allow_private_hosts: bool = False
     retries: Annotated[int, Field(ge=0, le=20)] = 2  # new attempts after a failed provider task
     on_unknown: Literal["hold", "pay-again"] = "hold"
@@ -105,6 +107,7 @@ class Settings(BaseSettings):
 
     _source: Path | None = PrivateAttr(default=None)
     _sandbox: bool = PrivateAttr(default=False)
+    _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
 
     @classmethod
     def settings_customise_sources(
@@ -122,6 +125,11 @@ class Settings(BaseSettings):
     def source(self) -> Path | None:
         """The lightfast.toml in use."""
         return self._source
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that lead to providers and links."""
+        return self._proxies
 
     @property
     def is_sandbox(self) -> bool:
@@ -169,7 +177,7 @@ class Settings(BaseSettings):
             raise ValueError(f"account {real[0]} goes to the real provider: give it the stand-in's base_url")
         return sandbox
 
-    def placed(self, source: Path | None, folder: Path, *, sandbox: bool) -> Settings:
+    def placed(self, source: Path | None, folder: Path, *, sandbox: bool, proxies: Proxies) -> Settings:
         """These settings as read from `source`. A relative SQLite path counts from the folder."""
         settings, path = self, self.database_path
         if path is not None:
@@ -178,6 +186,7 @@ class Settings(BaseSettings):
             settings = self.model_copy(update={"database_url": url})
         settings._source = source  # noqa: SLF001  of its own class  its own
         settings._sandbox = sandbox  # noqa: SLF001  of its own class
+        settings._proxies = proxies  # noqa: SLF001  of its own class
         return settings
 
     def with_database(self, path: Path) -> Settings:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from jobs.errors import BadInput
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.settings.model import AccountSettings, Settings, Storage
+from jobs.settings.proxies import Proxies, read_proxies
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
 PREFIX = "LIGHTFAST_"
@@ -57,8 +58,9 @@ def load_settings(
     draft.add_provider_accounts(environment)
     draft.add_base_urls(environment)
     draft.resolve_references(environment, folder, secrets_needed=secrets_needed and sandbox_url is None)
+    proxies = draft.read_proxies(environment)
     settings = draft.validate()
-    return settings.placed(file, folder, sandbox=sandbox_url is not None)
+    return settings.placed(file, folder, sandbox=sandbox_url is not None, proxies=proxies)
 
 
 # -- sources -------------------------------------------------------------------------------------------------------
@@ -165,6 +167,13 @@ class _Draft:
                 else:
                     del table[name]
 
+    def read_proxies(self, environment: Mapping[str, str]) -> Proxies:
+        given = self.values.get("proxy")
+        setting = SecretStr(given) if isinstance(given, str) and given else None
+        proxies, problems = read_proxies(setting, environment)
+        self.problems += [re.sub(r"^proxy(?=:)", self._label(("proxy",)), problem) for problem in problems]
+        return proxies
+
     def validate(self) -> Settings:
         try:
             settings = Settings(**self.values)
@@ -208,7 +217,7 @@ _EXPECTED = {
     "provider": f"one of {', '.join(PROVIDERS)}",
     "api_key": 'the key, or "env:NAME", or "file:PATH"',
 }
-_SECRET = frozenset({"api_key", "database_url", "redis_url"})
+_SECRET = frozenset({"api_key", "database_url", "proxy", "redis_url"})
 
 
 def _shown(path: tuple[str, ...], value: object) -> str:
@@ -293,7 +302,7 @@ def _sandbox_accounts(url: str) -> dict[str, dict[str, Any]]:
 
 def _url_fields(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, tuple[str, ...]]]:
     """Every URL and key that is set: its table, its name there, its path."""
-    tables = [((), values, ("database_url", "redis_url"))]
+    tables = [((), values, ("database_url", "proxy", "redis_url"))]
     storage = (("storage",), _table(values, "storage"), ("to", "public_url"))
     accounts = [
         (("accounts", name), table, ("api_key", "base_url", "webhook_base_url"))

@@ -19,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from jobs.errors import BadInput
+from jobs.settings.proxies import read_proxies
 from providers.dialects.reading import own_path
 from providers.types import Call
 from tests.support import ROOT
@@ -232,6 +233,18 @@ async def test_a_redirect_leads_to_no_such_address_either(http, names, internet,
         error = await refused(http, f"http://cdn.test:{outside}/a.png")
 
     assert error.code in ("bad_link", "forbidden_address", "download_failed", "too_many_redirects"), error.message
+    assert asked == []
+
+
+@pytest.mark.parametrize(("link", "reason"), TABLE, ids=[link for link, _ in TABLE])
+async def test_no_such_address_is_handed_to_a_proxy(names, link, reason):
+    async with server(SECRET) as (port, asked):
+        proxies, _ = read_proxies(SecretStr(f"http://127.0.0.1:{port}"), {})
+        http = Http(allow_private_hosts=False, proxies=proxies)
+        error = await refused(http, link.replace("PORT", str(port)))
+        await http.close()
+
+    assert error.code in ("bad_link", "forbidden_address"), f"{reason}: {error.code}: {error.message}"
     assert asked == []
 
 

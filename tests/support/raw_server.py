@@ -11,10 +11,10 @@ from tests.support.patience import AT_LAST
 
 
 class Server:
-    """A raw socket server; `behave` is called for every connection."""
+    """A raw socket server; `behave` is called for every connection. `tls`: what it shows where it speaks TLS."""
 
-    def __init__(self, behave):
-        self.behave = behave
+    def __init__(self, behave, *, tls=None):
+        self.behave, self.tls = behave, tls
         self.seen = bytearray()
         self.connections = 0
         self.busy = asyncio.Event()
@@ -29,8 +29,9 @@ class Server:
         return self.seen.count(b"GET /")
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.tls)
+        self.port = self.server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *_):

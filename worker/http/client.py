@@ -1,8 +1,8 @@
 """The one HTTP session of a process: calls to providers, and downloads of what they made.
 
 `Http.send` answers the question money asks: did it leave? `Exchange.sent` False means certainly not; True without a
-response means that nobody can know. Proxies in the environment are not used: behind one, neither the sent flag nor the
-address check would speak of the provider.
+response means that nobody can know. Behind a proxy this holds, too: a CONNECT that is refused has sent nothing to the
+provider. Which proxy: `jobs.settings.proxies`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ import yarl
 from pydantic import SecretStr
 
 from jobs.settings.model import USER_AGENT
+from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
 from worker.http.multipart import File, encode_form
-from worker.http.transport import SENT_FLAG, SentFlag, SessionTransport, describe, tracing
+from worker.http.proxying import PROXY_AUTHENTICATION, Lookups, ProxyRefusedError, through, trusted_authorities, url_of
+from worker.http.transport import PASSWORD_WANTED, SENT_FLAG, SentFlag, SessionTransport, describe, tracing
 from worker.images.check import plain_words
 
 __all__ = ["Download", "Exchange", "FetchError", "File", "Http", "SentFlag"]
@@ -61,6 +63,7 @@ ASKED_FOR = {"Accept-Encoding": "identity", "Accept": "image/png,image/jpeg,imag
 WORDS_BYTES, WORDS_WAIT = 2_000, 2.0
 
 DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: an expired link at Google Cloud Storage
+FORBIDDEN = 403
 RETRYABLE = frozenset({408, 425, 429})
 REDIRECT = frozenset({301, 302, 303, 307, 308})
 SERVER_ERROR = 500
@@ -124,6 +127,7 @@ class Http:
     `trusted_hosts`: base URLs the user has set; what is on the same host and port may be private. Any other address
     must be public, unless `allow_private_hosts`. `transport` replaces the network for provider calls in tests; a
     handler says that a request left with `request.extensions[MARK].sent = True`. `user_agent`: what all are told.
+    `proxies`: through which all of it goes.
     """
 
     def __init__(
@@ -133,12 +137,15 @@ class Http:
         trusted_hosts: Iterable[str] = (),
         transport: httpx2.AsyncBaseTransport | None = None,
         user_agent: str = USER_AGENT,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
+        self._proxies = proxies
+        self._lookups = Lookups()
         self._user_agent = user_agent
         self._allow_private = allow_private_hosts
         self._trusted = {_origin(url) for url in trusted_hosts}
         self._made: aiohttp.ClientSession | None = None
-        self._transport = transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT)
+        self._transport = transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT, proxies=proxies)
 
     # -- provider calls --------------------------------------------------------------------------------------------
 
@@ -243,28 +250,41 @@ class Http:
 
     async def _follow(self, url: yarl.URL, into: Sink, limit: int) -> Download:
         for _ in range(REDIRECTS + 1):
-            with _reasons(self._gate_for(url)):
-                found = await self._fetch(url, into, limit)
+            proxy = self._proxies.of(str(url))
+            with _reasons(await self._gate_for(url, proxy), proxy):
+                found = await self._fetch(url, into, limit, proxy)
             if isinstance(found, Download):
                 return found
             url = found
         raise FetchError("too_many_redirects", f"more than {REDIRECTS} redirects, the last to {url.host}")
 
-    def _gate_for(self, url: yarl.URL) -> Gate:
+    async def _gate_for(self, url: yarl.URL, proxy: Proxy | None) -> Gate:
         if url.scheme not in {"http", "https"} or not url.host:
             raise FetchError("bad_link", f"not an http(s) link: {url.scheme or 'no scheme'}")
-        gate = Gate(open=self._allow_private or (url.host, url.port) in self._trusted)
+        is_trusted = self._allow_private or (url.host, url.port) in self._trusted
+        if proxy and not is_trusted and (reason := await self._lookups.refusal(url.host)):
+            raise FetchError("forbidden_address", reason)
+        gate = Gate(
+            open=is_trusted or proxy is not None
+        )  # the socket then leads to the proxy, whose address is private
         GATE.set(gate)
         return gate
 
-    async def _fetch(self, url: yarl.URL, into: Sink, limit: int) -> Download | yarl.URL:
+    async def _fetch(self, url: yarl.URL, into: Sink, limit: int, proxy: Proxy | None) -> Download | yarl.URL:
         async with self._session().get(
-            url, headers=ASKED_FOR, allow_redirects=False, read_bufsize=CHUNK, timeout=PATIENCE
+            url,
+            headers=ASKED_FOR,
+            allow_redirects=False,
+            read_bufsize=CHUNK,
+            timeout=PATIENCE,
+            proxy=url_of(proxy) if proxy else None,
         ) as answer:
+            if proxy and answer.status == PROXY_AUTHENTICATION:
+                raise ProxyRefusedError(PASSWORD_WANTED)
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))
             if answer.status != OK:
-                raise _refusal(answer, await _first_words(answer))
+                raise _refusal(answer, await _first_words(answer), proxy)
             size = await _stream(answer, into, limit)
             return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size)
 
@@ -277,7 +297,9 @@ class Http:
     def _session(self) -> aiohttp.ClientSession:
         if self._made is None:
             self._made = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, socket_factory=checked_socket),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEEPALIVE, socket_factory=checked_socket, ssl=trusted_authorities()
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": self._user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
@@ -359,8 +381,9 @@ def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _reasons(gate: Gate) -> Iterator[None]:
+def _reasons(gate: Gate, proxy: Proxy | None) -> Iterator[None]:
     """Turns what aiohttp raises in a download into a `FetchError`."""
+    after = through(proxy)
     try:
         yield
     except FetchError:
@@ -368,18 +391,20 @@ def _reasons(gate: Gate) -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         if gate.refused:
             raise FetchError("forbidden_address", gate.refused[0]) from error
-        raise FetchError("download_failed", describe(error), retryable=True) from error
+        raise FetchError("download_failed", f"{describe(error)}{after}", retryable=True) from error
     except aiohttp.InvalidURL as error:
         raise FetchError("bad_link", describe(error)) from error
     except aiohttp.ClientPayloadError as error:
-        raise FetchError("truncated", f"the body broke off: {describe(error)}", retryable=True) from error
+        raise FetchError("truncated", f"the body broke off: {describe(error)}{after}", retryable=True) from error
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-        raise FetchError("download_failed", describe(error), retryable=True) from error
+        raise FetchError("download_failed", f"{describe(error)}{after}", retryable=True) from error
 
 
-def _refusal(answer: aiohttp.ClientResponse, words: str) -> FetchError:
+def _refusal(answer: aiohttp.ClientResponse, words: str, proxy: Proxy | None) -> FetchError:
     status = answer.status
-    message = f"{answer.url.host} answered {status}" + (f': "{words}"' if words else "")
+    message = f"{answer.url.host} answered {status}" + (f': "{words}"' if words else "") + through(proxy)
+    if status == FORBIDDEN and proxy and answer.url.scheme == "http":  # it may be the proxy's, which knows no links
+        return FetchError("download_failed", message, retryable=True)
     if status in DEAD_LINK:
         return FetchError("link_dead", message, dead_link=True)
     retryable = status >= SERVER_ERROR or status in RETRYABLE or status < 400  # noqa: PLR2004  odd success

@@ -21,7 +21,9 @@ import yarl
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from jobs.formatting import in_words
+from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Response
+from worker.http.proxying import PROXY_AUTHENTICATION, ProxyRefusedError, through, url_of
 
 #: Bytes of one answer: four 4k images as base64 are about 130 MB; a paid answer should not be lost to a cap.
 BODY_LIMIT = 160 * 1024 * 1024
@@ -90,8 +92,15 @@ class SessionTransport(httpx2.AsyncBaseTransport):
     kept connection that proves dead.
     """
 
-    def __init__(self, session: Callable[[], aiohttp.ClientSession], *, connect_timeout: float) -> None:
+    def __init__(
+        self,
+        session: Callable[[], aiohttp.ClientSession],
+        *,
+        connect_timeout: float,
+        proxies: Proxies = NO_PROXIES,
+    ) -> None:
         self._session = session
+        self._proxies = proxies
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -99,12 +108,15 @@ class SessionTransport(httpx2.AsyncBaseTransport):
         sent_flag: SentFlag = request.extensions.setdefault(SENT_FLAG, SentFlag())
         body = request.read()
         sent_flag.bodyless = not body
+        proxy = self._proxies.of(str(request.url))
         try:
-            return await self._exchange(request, body, sent_flag)
+            return await self._exchange(request, body, sent_flag, proxy)
         except Exception as error:  # whatever it is, the sent flag says whether it left
-            raise truthful(error, sent_flag) from error
+            raise truthful(error, sent_flag, proxy) from error
 
-    async def _exchange(self, request: httpx2.Request, body: bytes, sent_flag: SentFlag) -> httpx2.Response:
+    async def _exchange(
+        self, request: httpx2.Request, body: bytes, sent_flag: SentFlag, proxy: Proxy | None
+    ) -> httpx2.Response:
         async with self._session().request(
             request.method,
             yarl.URL(str(request.url), encoded=True),
@@ -113,7 +125,11 @@ class SessionTransport(httpx2.AsyncBaseTransport):
             allow_redirects=False,
             timeout=self._timeout,
             trace_request_ctx=sent_flag,
+            proxy=url_of(proxy) if proxy else None,
         ) as answer:
+            if proxy and answer.status == PROXY_AUTHENTICATION:
+                sent_flag.sent = False  # it went to the proxy, and no further
+                raise ProxyRefusedError(PASSWORD_WANTED)
             content = await _read(answer, sent_flag)
             headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in REWRITTEN]
             return httpx2.Response(answer.status, headers=headers, stream=httpx2.ByteStream(content))
@@ -154,6 +170,7 @@ Told: TypeAlias = type[httpx2.TransportError]
 #: Nothing left: most specific first.
 NOT_SENT: tuple[tuple[type[Exception], Told], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (ProxyRefusedError, httpx2.ProxyError),
     (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
     (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
     (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
@@ -172,12 +189,14 @@ SENT: tuple[tuple[type[Exception], Told], ...] = (
 )
 
 
-def truthful(error: Exception, sent_flag: SentFlag) -> httpx2.TransportError:
+def truthful(error: Exception, sent_flag: SentFlag, proxy: Proxy | None = None) -> httpx2.TransportError:
     """The httpx2 error that says what happened; its class agrees with the sent flag."""
     table = SENT if sent_flag.sent else NOT_SENT
     told = next(told for known, told in table if isinstance(error, known))
-    return told(describe(error))
+    return told(f"{describe(error)}{through(proxy)}")
 
+
+PASSWORD_WANTED = f"the proxy asks for a user and password ({PROXY_AUTHENTICATION}): http://USER:PASSWORD@HOST:PORT"
 
 #: What happened, for people: most specific first.
 PLAIN: tuple[tuple[type[BaseException], str], ...] = (
@@ -187,6 +206,7 @@ PLAIN: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ConnectionTimeoutError, "no connection came about in time"),
     (aiohttp.SocketTimeoutError, "the server said nothing for too long"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection"),
+    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
     (aiohttp.ClientConnectorError, "no connection could be made"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
     (aiohttp.ClientResponseError, "the answer is no proper HTTP"),
@@ -199,11 +219,18 @@ PLAIN: tuple[tuple[type[BaseException], str], ...] = (
 
 def describe(error: BaseException) -> str:
     """What happened in plain words, and the library's own: one line, bounded, a link without its signature."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):  # its own text may hold the proxy's password
+        status = getattr(error, "status", 0)
+        return PASSWORD_WANTED if status == PROXY_AUTHENTICATION else f"the proxy answered {status}"
     text = re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(str(error).split()))
     if _is_bad_encoding(error):
         text = f"unreadable content encoding: {text}"
     own = text or in_words(error)
-    if type(error) in (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
+    if type(error) in (
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientConnectorDNSError,
+        aiohttp.ClientProxyConnectionError,
+    ):
         own = f"{error.host}:{error.port}"  # type: ignore[attr-defined]  # its text says no more than the words do
     plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
     return (f"{plain}{_reason(error)} ({own})" if plain else own)[:PROBLEM_LIMIT]

@@ -14,6 +14,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from jobs.errors import BadInput, LightfastError, StoreError
+from jobs.settings.proxies import NO_PROXIES, Proxies
 from worker.http.client import FetchError, Http
 
 #: Bytes of a manifest that is fetched: a million rows of the longest prompts, and then some.
@@ -32,7 +33,9 @@ class ManifestSource:
 
 
 @contextmanager
-def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterator[ManifestSource]:
+def local_source(
+    manifest: str, *, allow_private_hosts: bool = False, proxies: Proxies = NO_PROXIES
+) -> Iterator[ManifestSource]:
     """The manifest as a local file; a copy made for it is gone at the end."""
     if manifest != "-" and "://" not in manifest:
         yield ManifestSource(path=Path(manifest), name=manifest, folder=Path(manifest).absolute().parent)
@@ -40,7 +43,7 @@ def local_source(manifest: str, *, allow_private_hosts: bool = False) -> Iterato
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with path.open("wb") as file:
-            _fetch(manifest, file, allow_private_hosts=allow_private_hosts)
+            _fetch(manifest, file, allow_private_hosts=allow_private_hosts, proxies=proxies)
         yield ManifestSource(path=path, name=shown_name(manifest), folder=Path.cwd() if manifest == "-" else None)
 
 
@@ -54,14 +57,14 @@ def shown_name(manifest: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
-def _fetch(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None:
+def _fetch(manifest: str, file: IO[bytes], *, allow_private_hosts: bool, proxies: Proxies) -> None:
     scheme = manifest.partition("://")[0]
     if manifest == "-":
         shutil.copyfileobj(sys.stdin.buffer, file)
     elif scheme == "s3":
         _fetch_s3(manifest, file)
     elif scheme in ("https", "http"):
-        asyncio.run(_fetch_http(manifest, file, allow_private_hosts=allow_private_hosts))
+        asyncio.run(_fetch_http(manifest, file, allow_private_hosts=allow_private_hosts, proxies=proxies))
     else:
         raise BadInput(f"{shown_name(manifest)}: a manifest is a path, - , s3://… or https://…")
 
@@ -80,9 +83,9 @@ def _fetch_s3(manifest: str, file: IO[bytes]) -> None:
         raise BadInput(f"{manifest} cannot be read: there is no such object")
 
 
-async def _fetch_http(manifest: str, file: IO[bytes], *, allow_private_hosts: bool) -> None:
+async def _fetch_http(manifest: str, file: IO[bytes], *, allow_private_hosts: bool, proxies: Proxies) -> None:
     """Guarded like every download: whoever names the manifest need not be whoever owns this machine."""
-    http = Http(allow_private_hosts=allow_private_hosts)
+    http = Http(allow_private_hosts=allow_private_hosts, proxies=proxies)
     try:
         await http.download(manifest, file, limit=LIMIT, timeout=TIMEOUT)
     except FetchError as refused:

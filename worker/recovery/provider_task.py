@@ -31,6 +31,7 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
         allow_private_hosts=settings.allow_private_hosts,
         trusted_hosts=[account.base_url],
         user_agent=settings.user_agent,
+        proxies=settings.proxies,
     )
     try:
         call = call_for(settings, attempt, task_id)
