@@ -95,7 +95,7 @@ NEWS: Mapping[str, EventKind] = {
 _OF_A_PROCESS: Mapping[str, EventKind] = {
     "attempt_found_by_callback": _debug("a callback named the task of an unknown attempt", "attempt_id", "task_id"),
     "callback_named_another_task": _warning("a callback named another task", "attempt_id", "task_id"),
-    "claim_failed": _warning("the ledger could not be asked for work, and is asked again", "lane", "problem"),
+    "claim_failed": _warning("the ledger could not be asked for work, and is asked again", "lane", "times", "problem"),
     "copy_failed": _error("a copy failed by a fault of Lightfast, and is tried again", "image_id", "problem"),
     "daily_budget_changes": _warning("a daily budget changes", "account", "kept", "here"),
     "destination_fails_verification": _error("the destination kept other bytes than it was given", "dest", "images"),
@@ -126,7 +126,7 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "log": EventKind(
         ("info", "debug", "warning", "error"), ("logger", "message"), "a line of a library, mostly Celery's"
     ),
-    "not_ready": _warning("the web process cannot use the ledger", "problem"),
+    "not_ready": _warning("the web process cannot use the ledger", "times", "problem"),
     "nothing_can_be_stored": _warning(
         "paid images fail to be stored, one after the other: no more of their kind is bought", *_NOT_STORED
     ),
@@ -155,13 +155,13 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "rows_moved": _warning("rows go to another provider", "count"),
     "sidecar_conflict": _warning("another object has a sidecar's path", "batch", "key", "path"),
     "sidecar_refused": _warning("the destination refuses a sidecar", "batch", "key", "path", "problem"),
-    "sign_of_life_failed": _warning("a worker's sign of life could not be written", "problem"),
+    "sign_of_life_failed": _warning("a worker's sign of life could not be written", "times", "problem"),
     "submit_failed": _error("a submit failed by a fault of Lightfast", "attempt_id", "problem"),
     "submits_became_unknown": _warning(
         "submits were cut off before their answers: their outcomes are unknown", "count"
     ),
     "unknown_paid_again": _warning("attempts whose outcomes are unknown are made again, as on_unknown says", "count"),
-    "wakeup_not_published": _warning("Redis took no wakeups; workers go on by themselves", "problem"),
+    "wakeup_not_published": _warning("Redis took no wakeups; workers go on by themselves", "times", "problem"),
     "work_failed": _error("a lane failed by a fault of Lightfast", "lane", "problem"),
     "worker_drained": _info("a worker has ended in order", "unknown", "unknown_usd", "rescued"),
     "worker_started": _info("a worker has started", "pid", "lanes"),

@@ -28,7 +28,7 @@ from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
 from web.metrics import LedgerMetrics
 from web.shared import SharedAnswer
-from worker.runtime.telemetry import configure, emit
+from worker.runtime.telemetry import configure, emit, is_telling
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
 PROBED = 1.0
@@ -53,6 +53,7 @@ class WebLedger:
     def __init__(self, open_: Callable[[], Ledger]) -> None:
         self._open = open_
         self._ledger: Ledger | None = None
+        self._troubles = 0  # that were met since all was well
         self._lock = threading.Lock()
 
     def ledger(self) -> Ledger:
@@ -71,6 +72,16 @@ class WebLedger:
             if self._ledger is None:
                 self._ledger = self._open()
             return self._ledger
+
+    def well(self) -> None:
+        """It answers and takes writes."""
+        self._troubles = 0
+
+    def trouble(self, problem: str) -> None:
+        """It does not: a line of the log, but not for each probe."""
+        self._troubles += 1
+        if is_telling(self._troubles):
+            emit("not_ready", level="warning", times=self._troubles, problem=problem)
 
     def close(self) -> None:
         """Lets go of the ledger."""
@@ -242,11 +253,12 @@ def _unwritable(web_ledger: WebLedger) -> str | None:
     try:
         why = web_ledger.opened().unwritable()
     except Exception as error:  # noqa: BLE001  as below
-        emit("not_ready", level="warning", problem=type(error).__name__)
+        web_ledger.trouble(type(error).__name__)
         return AWAY
     if why is None:
+        web_ledger.well()
         return None
-    emit("not_ready", level="warning", problem=why)
+    web_ledger.trouble(why)
     return f"not ready: the database {why}"
 
 
@@ -255,9 +267,9 @@ def _problem(web_ledger: WebLedger) -> str | None:
     try:
         web_ledger.ledger()
     except LightfastError as error:
-        emit("not_ready", level="warning", problem=str(error))
+        web_ledger.trouble(str(error))
         return f"not ready: {type(error).__name__}"
     except Exception as error:  # noqa: BLE001  a probe answers whatever the database does
-        emit("not_ready", level="warning", problem=type(error).__name__)
+        web_ledger.trouble(type(error).__name__)
         return AWAY
     return None

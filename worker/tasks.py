@@ -18,7 +18,7 @@ from worker.celery import KEY_PREFIX, WAKEUP_EXPIRES, app, exiting, queue_of, se
 from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
 from worker.lanes.worker_thread import WorkerThread
-from worker.runtime.telemetry import configure, emit
+from worker.runtime.telemetry import configure, emit, is_telling
 from worker.services import build
 
 #: Seconds for each answer to a look at Redis.
@@ -47,14 +47,18 @@ def wake_lanes(lanes: Iterable[str], *, wait: float = 5.0) -> bool:
         return False
 
 
-def _publish(lanes: Iterable[str]) -> bool:
-    """Sends the wakeups. A Redis that hangs is given up after about half a minute, one that is away at once."""
+def _publish(lanes: Iterable[str], times: int = 1) -> bool:
+    """Sends the wakeups. A Redis that hangs is given up after about half a minute, one that is away at once.
+
+    `times`: that it is tried without one that worked, this time included.
+    """
     connection = app.connection_for_write()
     try:
         for lane in lanes:
             wake.apply_async((lane,), expires=WAKEUP_EXPIRES, retry=False)
     except (*connection.connection_errors, *connection.channel_errors, OperationalError) as error:
-        emit("wakeup_not_published", level="warning", problem=type(error).__name__)
+        if is_telling(times):
+            emit("wakeup_not_published", level="warning", times=times, problem=type(error).__name__)
         return False
     return True
 
@@ -86,11 +90,12 @@ class WakeupPublisher:
                 self._thread.start()
 
     def _publish_for_ever(self) -> None:
+        failed = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 lanes, self._waiting = self._waiting, set()
-            _publish(sorted(lanes))
+            failed = 0 if _publish(sorted(lanes), failed + 1) else failed + 1
 
 
 WAKEUPS = WakeupPublisher()

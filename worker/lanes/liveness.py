@@ -12,7 +12,7 @@ from pathlib import Path
 
 from worker.lanes.worker import Worker
 from worker.runtime.health import HealthSigns, unhealthy_reason
-from worker.runtime.telemetry import emit
+from worker.runtime.telemetry import emit, is_telling
 
 #: Seconds for which the ledger is asked whether it answers others.
 ASKING = 6.0
@@ -23,13 +23,16 @@ async def show_life(worker: Worker) -> None:
 
     On SQLite nobody else works on the ledger, so nobody needs to be told.
     """
-    services = worker.services
+    services, failed = worker.services, 0
     while not services.ledger.is_sqlite:
         wait = services.timings.sign_every
         try:
             await worker.tell_life()
+            failed = 0
         except Exception as trouble:  # noqa: BLE001  the lanes tell of a ledger that is away
-            emit("sign_of_life_failed", level="warning", problem=repr(trouble)[:300])
+            failed += 1
+            if is_telling(failed):
+                emit("sign_of_life_failed", level="warning", times=failed, problem=repr(trouble)[:300])
             wait = services.timings.sign_retry
         await services.clock.sleep(wait)
 

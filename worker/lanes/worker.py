@@ -23,7 +23,7 @@ from worker.lanes.poll_lane import PollLane
 from worker.lanes.submit_lane import SubmitLane
 from worker.runtime.budgets import differing
 from worker.runtime.limits import budget_of, limits_of
-from worker.runtime.telemetry import emit
+from worker.runtime.telemetry import emit, is_telling
 from worker.services import Services
 from worker.stages import copy
 
@@ -142,7 +142,8 @@ class Worker:
         if is_away(trouble):
             lane.looked_at = services.clock.boot()  # it looked; that nothing answers is not its fault
         services.writes.failed(trouble, services.clock.now())
-        emit("claim_failed", level="warning", lane=lane.name, problem=repr(trouble)[:300])
+        if is_telling(lane.failures):
+            emit("claim_failed", level="warning", lane=lane.name, times=lane.failures, problem=repr(trouble)[:300])
         timings = services.timings
         return min(timings.longest_claim_backoff, timings.claim_backoff * 2.0 ** min(lane.failures - 1, 10))
 

@@ -24,6 +24,16 @@ def emit(event: str, *, level: Level = "info", **fields: object) -> None:
         getattr(structlog.get_logger("lightfast"), level)(event, **fields)
 
 
+def _head_first(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """When, how bad and what, then the rest: a line of JSON is read by people, too."""
+    return {**{name: event[name] for name in ("timestamp", "level", "event")}, **event}
+
+
+def is_telling(times: int) -> bool:
+    """Whether a trouble is worth a line when it comes for the `times`-th time without an end: at 1, 2, 4, 8 and so on."""
+    return times & (times - 1) == 0
+
+
 def configure(
     log: str = "text",
     *,
@@ -45,18 +55,16 @@ def configure(
             raise structlog.DropEvent
         return event
 
-    plain = (
-        structlog.processors.JSONRenderer()
-        if log == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
-    )
+    json = structlog.processors.JSONRenderer()
+    text = structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
     structlog.configure(
         processors=[
             chosen,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            told or plain,
+            _head_first,
+            told or (json if log == "json" else text),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO)),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from types import SimpleNamespace
 
@@ -85,3 +86,19 @@ def test_what_a_screen_says_of_batches_and_accounts_is_not_said_again_by_the_log
     assert stderr.getvalue() == ""
     telemetry.emit("destination_takes_again", dest="out")
     assert "takes writes again" in stderr.getvalue(), "somebody waits for it"
+
+
+def test_a_line_of_json_begins_with_when_how_bad_and_what(monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stderr)
+    log_events(SimpleNamespace(log="json"))
+
+    telemetry.emit("account_paused", level="error", account="main", code="bad_key", provider="maxapi.io")
+
+    line = json.loads(stderr.getvalue())
+    assert list(line) == ["timestamp", "level", "event", "account", "code", "provider"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+
+
+def test_a_trouble_that_goes_on_is_said_ever_more_seldom():
+    assert [times for times in range(1, 100) if telemetry.is_telling(times)] == [1, 2, 4, 8, 16, 32, 64]
