@@ -30,7 +30,7 @@ def _head_first(_logger: object, _method: str, event: MutableMapping[str, Any]) 
 
 
 def is_telling(times: int) -> bool:
-    """Whether a trouble is worth a line when it comes for the `times`-th time without an end: at 1, 2, 4, 8 and so on."""
+    """Whether a trouble that has come `times` times without an end is worth a line: at 1, 2, 4, 8 and so on."""
     return times & (times - 1) == 0
 
 
