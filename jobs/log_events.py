@@ -124,7 +124,7 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "ledger_takes_writes_again": _warning("the ledger takes writes again"),
     "listening": _info("the web process listens", "address", "paths"),
     "log": EventKind(
-        ("info", "debug", "warning", "error"), ("logger", "message"), "a line of a library, mostly Celery's"
+        ("info", "debug", "warning", "error"), ("logger", "message", "times"), "a line of a library, mostly Celery's"
     ),
     "not_ready": _warning("the web process cannot use the ledger", "times", "problem"),
     "nothing_can_be_stored": _warning(

@@ -103,22 +103,54 @@ app.add_defaults(configuration)
 def log_as_lightfast(loglevel: int | str = logging.INFO, **_: object) -> None:
     """Celery's own lines become events like ours."""
     telemetry.configure(settings_or_exit().log)
-    logging.basicConfig(level=loglevel, handlers=[_Events()], force=True)
+    logging.basicConfig(level=loglevel, handlers=[Events()], force=True)
 
 
-class _Events(logging.Handler):
-    """Hands a log record on as an event; a broker that is away is told in one line, without a traceback."""
+class Events(logging.Handler):
+    """Hands a log record on as an event.
+
+    A broker that is away is told in one line, without a traceback, as a warning: workers go on by themselves. Celery
+    says so many times a minute; a line that comes again and again is told ever more seldom.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: dict[tuple[str, str], tuple[int, float]] = {}  # of each kind of line, and when it came last
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Tells of the record, unless it is one of many."""
         error = record.exc_info[1] if record.exc_info else None
         expected = error is None or isinstance(error, (OperationalError, SchedulingError))
+        level = _LEVELS.get(record.levelno, "info")
+        if expected and level == "error" and record.name in _OF_THE_BROKER:
+            level = "warning"
+        times = self._count(record) if record.levelno >= logging.WARNING else 1
+        if not telemetry.is_telling(times):
+            return
         telemetry.emit(
             "log",
-            level=_LEVELS.get(record.levelno, "info"),
+            level=level,
             logger=record.name,
             message=record.getMessage().strip().partition("\n")[0],
+            **({"times": times} if times > 1 else {}),
             **({} if expected else {"exc_info": record.exc_info}),
         )
+
+    def _count(self, record: logging.LogRecord) -> int:
+        """How often a line of this kind has come with no longer pause than `FORGOTTEN`."""
+        kind, now = (record.name, str(record.msg)), record.created
+        times, last = self._times.pop(kind, (0, now))
+        if len(self._times) >= KINDS:
+            self._times.clear()
+        self._times[kind] = (times + 1 if now - last < FORGOTTEN else 1, now)
+        return self._times[kind][0]
+
+
+#: Who speaks of a broker that is away.
+_OF_THE_BROKER = ("celery.beat", "celery.worker.consumer.consumer")
+#: Seconds after which a line that comes again is told as the first; kinds of lines that are counted.
+FORGOTTEN = 300.0
+KINDS = 200
 
 
 _LEVELS: dict[int, Level] = {

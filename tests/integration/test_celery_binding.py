@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import pytest
 import redis
+from celery.beat import SchedulingError
 
 from sandbox import servers
 from tests.support.patience import AT_LAST, until
-from worker.celery import QUEUES, app, configuration, queue_of, route, settings_or_exit
+from worker.celery import FORGOTTEN, QUEUES, Events, app, configuration, queue_of, route, settings_or_exit
 from worker.lanes.celery_runtime import CeleryRuntime
 from worker.lanes.worker import lanes_of
 from worker.runtime.timings import Timings
@@ -229,3 +231,28 @@ def at_broker(monkeypatch):
         monkeypatch.setattr(app.amqp, "_producer_pool", None)
 
     return point
+
+
+def record(message, *args, at=0.0, error=None, name="celery.beat"):
+    told = logging.LogRecord(name, logging.ERROR, __file__, 1, message, args, error and (type(error), error, None))
+    told.created = at
+    return told
+
+
+def test_a_broker_that_is_away_is_a_warning_that_is_told_ever_more_seldom(monkeypatch):
+    """Beat says it for each lane every ten seconds; and it does no harm."""
+    said, events = [], Events()
+    monkeypatch.setattr("worker.runtime.telemetry.emit", lambda _event, **fields: said.append(fields))
+    for second in range(0, 600, 10):
+        for lane in ("copy", "sweep"):
+            events.emit(record("Couldn't apply %s\n%s", lane, "…", at=second, error=SchedulingError("refused")))
+
+    assert [fields.get("times", 1) for fields in said] == [1, 2, 4, 8, 16, 32, 64]
+    assert {fields["level"] for fields in said} == {"warning"}
+    assert said[0]["message"] == "Couldn't apply copy"
+
+    events.emit(record("Couldn't apply %s\n%s", "copy", "…", at=590 + FORGOTTEN, error=SchedulingError("refused")))
+    assert "times" not in said[-1], "another time"
+    events.emit(record("a fault", error=ValueError("no"), at=600.0))
+    assert (said[-1]["level"], said[-1]["message"]) == ("error", "a fault")
+    assert said[-1]["exc_info"]
