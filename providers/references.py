@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 LINKS = ("http", "https")
 OBJECTS = ("s3", "gs", "az")
 
+#: What stands before the bytes in a data URI (RFC 2397), in any case: a type, parameters, and perhaps "base64".
+DATA_URI = re.compile(r"\s*data:[^,]*(?:,|\Z)", re.IGNORECASE)
+
 _FILE = re.compile(r"#sha256-([0-9a-f]{64}\.(?:png|jpg|webp))$")
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from jobs.errors import BadInput, StoreError
 from jobs.planning.references import LARGEST, LEGAL, LinksOnly, Reference
 from jobs.settings.proxies import NO_PROXIES, Proxies
-from providers.references import as_file, file_name, is_link, is_object, words_of
+from providers.references import DATA_URI, as_file, file_name, is_link, is_object, words_of
 from worker.http.client import FetchError, Http
 from worker.images.check import BadImage, check
 from worker.runtime.executors import side_by_side
@@ -92,7 +92,7 @@ class Files:
             if parts.netloc not in {"", "localhost"}:
                 raise ValueError(LEGAL)  # file://photos/x.png is not meant as /x.png
             words = unquote(parts.path)
-        elif "://" in words or words.startswith("data:") or "\0" in words:
+        elif "://" in words or DATA_URI.match(words) or "\0" in words:
             raise ValueError(LEGAL)
         if self._folder is None:
             raise ValueError(

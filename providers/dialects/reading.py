@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import orjson
 
+from providers.references import DATA_URI
 from providers.token_prices import Usage
 from providers.types import RAW_LIMIT, Link, Response, clean
 
@@ -219,7 +220,7 @@ def _items(value: Json) -> Iterable[Json]:
 def _link(value: Json, expires_at: float | None) -> Link | None:
     if not isinstance(value, str):
         return None
-    if value.startswith("data:image/"):
+    if DATA_URI.match(value):
         return _bytes(value, expires_at)
     parts = split(value)
     good = parts and parts.scheme in ("http", "https") and len(value) <= LONGEST_LINK and value.isprintable()
@@ -227,10 +228,13 @@ def _link(value: Json, expires_at: float | None) -> Link | None:
 
 
 def _bytes(value: Json, expires_at: float | None) -> Link | None:
+    """What is no base64 is handed on too: it is paid for, kept as it came, and found to be no image."""
     if not isinstance(value, str):
         return None
-    b64 = value.partition(",")[2] if value.startswith("data:") else value
-    return Link(b64=b64, expires_at=expires_at) if b64 and b64.isascii() else None
+    uri = DATA_URI.match(value)
+    b64 = (value[uri.end() :] if uri else value).replace("\0", "")
+    b64 = b64 if b64.isascii() else b64.encode("utf-8", "replace").decode()  # what has surrogates cannot be kept
+    return Link(b64=b64, expires_at=expires_at) if b64.strip() else None
 
 
 def split(url: str) -> SplitResult | None:

@@ -151,6 +151,7 @@ def test_no_reader_raises_whatever_the_answer(provider, response):
         b'{"status":"' + b"s" * 1_000_000 + b'"}',
         b'{"code":0,"data":{"status":"SUCCESS","result":{"urls":["https://a.example/' + b"u" * 100_000 + b'"]}}}',
         b'{"error":{"message":"' + b"\\u0000\\ud800" * 1_000 + b'"}}',
+        b'{"code":200,"created":1,"data":[{"b64_json":"\\u0000\\ud800"}]}',
         b"\x00" * 100_000,
         "\ufeff{}".encode("utf-16"),
     ],

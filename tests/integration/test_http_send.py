@@ -16,7 +16,8 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from providers.types import Call, ReferenceFile
+from providers.registry import DIALECTS, PROVIDERS
+from providers.types import Call, ReferenceFile, Route
 from tests.support.patience import AT_LAST, soon
 from tests.support.raw_server import BROKEN, OK, Server, answering, hangs, never_reads, reset, trickles
 from tests.support.virtual_time import skip
@@ -191,6 +192,41 @@ async def test_a_kept_connection_that_dies_under_a_submit_is_unknown_and_the_sub
         assert second.sent
         assert second.response is None
         assert (server.connections, server.posts) == (1, 2)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_cache_on_the_way_does_not_answer_a_poll_with_what_it_heard_before(http, provider):
+    """It keeps answers without a lifetime for as long as it likes, as RFC 9111 allows, unless it is asked not to."""
+    kept = {}
+
+    async def caching(server, reader, writer):
+        while True:
+            head = (await server.head(reader)).decode().lower()
+            path = head.split()[1]
+            if "cache-control: no-cache" not in head and path in kept:
+                said = kept[path]
+            else:
+                said = kept[path] = str(len(server.answered)).encode()
+            server.answered.append(said)
+            writer.write(OK + b"Content-Length: 1\r\n\r\n" + said)
+            await writer.drain()
+
+    route = Route(provider=provider, model="", provider_model="m", pixels=None, max_n=1, price=None)
+    poll = DIALECTS[provider].poll("t1", route, None)
+    async with Server(caching) as server:
+        server.answered = []
+        for _ in range(2):
+            assert (await send(http, server.url, poll)).response is not None
+
+    assert server.answered == [b"0", b"1"]
+    assert server.seen.lower().count(b"pragma: no-cache") == 2
+
+
+async def test_a_submit_says_nothing_of_caches(http):
+    async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
+        await send(http, server.url)
+
+    assert b"cache-control" not in server.seen.lower()
 
 
 async def test_a_kept_connection_that_dies_under_a_poll_is_tried_again(http):

@@ -146,7 +146,9 @@ def world(tmp_path: Path, http: Provider, *, timings: Timings | None = None, **c
     return _opened[-1]
 
 
-def row(position: int, *, n: int = 1, max_n: int = 10, path: str | None = None) -> Row:
+def row(
+    position: int, *, n: int = 1, max_n: int = 10, path: str | None = None, pixels: tuple[int, int] = (4, 4)
+) -> Row:
     request = Request(prompt=f"lamp {position}", model="gpt-image-2", ratio="1:1", resolution="1k", n=n)
     return Row(
         position=position,
@@ -159,7 +161,7 @@ def row(position: int, *, n: int = 1, max_n: int = 10, path: str | None = None) 
         provider="maxapi.io",
         provider_model="gpt-image-2/text-to-image",
         price=PRICE,
-        pixels=(4, 4),
+        pixels=pixels,
         max_n=max_n,
     )
 

@@ -69,6 +69,10 @@ REDIRECT = frozenset({301, 302, 303, 307, 308})
 SERVER_ERROR = 500
 OK = 200
 
+#: A GET asks for the answer of now. Providers' answers carry no lifetime, and a cache on the way (RFC 9111, 4.2.2) may
+#: then choose one: a task would seem to run long after it is done. Pragma is for caches of HTTP/1.0.
+NO_CACHE = ((b"Cache-Control", b"no-cache"), (b"Pragma", b"no-cache"))
+
 AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 SNIFF = (
@@ -202,6 +206,8 @@ class Http:
             headers.append((b"Content-Type", content_type.encode()))
         elif body:
             headers.append((b"Content-Type", b"application/json"))
+        if call.method == "GET":
+            headers.extend(NO_CACHE)
         url = _url(base_url.rstrip("/") + call.path)
         return httpx2.Request(
             call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={SENT_FLAG: sent_flag}

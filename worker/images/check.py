@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.images.image_bytes import BadImage, Data, Size
+from worker.images.orientation import EXIF, EXIF_AT_MOST, as_shown
 from worker.images.other_formats import walker
 
 __all__ = ["USUAL", "BadImage", "Checked", "check", "decode_fully", "decoded_size", "plain_words"]
@@ -47,7 +48,7 @@ class Checked:
     format: str  # "png", "jpeg", "webp"; or "gif", "bmp", "tiff", "avif", "heic", which nobody asks for
     ext: str  # the same, but "jpg"
     content_type: str
-    width: int
+    width: int  # pixels as shown: after the picture was turned, where it says that it is to be turned
     height: int
     sha256: str
     size: int  # bytes
@@ -137,8 +138,11 @@ def _cut_magic(start: bytes) -> bool:
 def _walk_png(data: Data) -> Size:
     size: Size | None = None
     raw = packed = 0
+    exif = b""
     with memoryview(data) as view:
         for kind, at, length in _png_chunks(view):
+            if kind == b"eXIf":
+                exif = bytes(view[at : at + min(length, EXIF_AT_MOST)])
             if size is None:
                 size = _png_size(view, kind, at, length)
                 raw = _png_raw(size, depth=view[at + 8], colour=view[at + 9])
@@ -147,7 +151,7 @@ def _walk_png(data: Data) -> Size:
         raise BadImage("corrupt", "png: it has no pixels")
     if raw > packed * DEFLATE_AT_MOST:
         raise BadImage("corrupt", f"png: {packed} bytes cannot hold {size[0]}x{size[1]} pixels")
-    return size
+    return as_shown(size, exif)
 
 
 def _png_raw(size: Size, *, depth: int, colour: int) -> int:
@@ -185,7 +189,7 @@ def _png_size(view: memoryview, kind: bytes, at: int, length: int) -> Size:
 
 # -- JPEG: segments of marker and length; after a start of scan, data until the next marker ------------------------
 
-EOI, SOS = 0xD9, 0xDA
+EOI, SOS, APP1 = 0xD9, 0xDA, 0xE1
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three mean something else
 BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 #: A marker that ends a scan's data: not a stuffed FF, not a restart.
@@ -195,13 +199,16 @@ NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 def _walk_jpeg(data: Data) -> Size:
     size: Size | None = None
     has_pixels = False
+    exif = b""
     for marker, at, length in _jpeg_segments(data):
+        if marker == APP1 and not exif and bytes(data[at + 2 : at + 8]) == EXIF:
+            exif = bytes(data[at + 8 : at + length])
         if marker in FRAMES and length >= 7:  # noqa: PLR2004  length, precision, height, width
             size = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 3 : at + 5], "big")
         has_pixels = has_pixels or marker == SOS
     if size is None or not has_pixels:
         raise BadImage("corrupt", "jpeg: it has no pixels")
-    return size
+    return as_shown(size, exif)
 
 
 def _jpeg_segments(data: Data) -> Iterator[tuple[int, int, int]]:
@@ -255,13 +262,16 @@ def _walk_webp(data: Data) -> Size:
         raise BadImage("truncated", f"webp: {len(data)} of {end} bytes came")
     sizes: list[Size] = []
     has_pixels = False
+    exif = b""
     for kind, at, length in _webp_chunks(data, end):
+        if kind == b"EXIF":
+            exif = bytes(data[at : at + min(length, EXIF_AT_MOST)])
         if reader := WEBP_SIZES.get(kind):
             sizes.append(reader(bytes(data[at : at + min(length, 10)])))
         has_pixels = has_pixels or kind in {b"VP8 ", b"VP8L", b"ANMF"}
     if not (sizes and has_pixels):
         raise BadImage("corrupt", "webp: it has no pixels")
-    return sizes[0]
+    return as_shown(sizes[0], exif)
 
 
 def _webp_chunks(data: Data, end: int) -> Iterator[tuple[bytes, int, int]]:

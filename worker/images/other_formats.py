@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from worker.images.image_bytes import BadImage, Data, Size
+from worker.images.orientation import ON_ITS_SIDE, ORIENTATION
 
 #: Sizes of the headers that bitmaps have: two letters alone may begin any text.
 BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
@@ -100,10 +101,10 @@ def _walk_bmp(data: Data) -> Size:
 
 # -- TIFF: a directory of tags, which says where the strips or tiles are ---------------------------------------------
 
-WIDTH, HEIGHT = 256, 257
+WIDTH, HEIGHT, TURNED = 256, 257, ORIENTATION
 PARTS = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
 #: The others are not read: many that say a million numbers each, at the same place, would take all memory.
-READ = frozenset({WIDTH, HEIGHT, *PARTS[0], *PARTS[1]})
+READ = frozenset({WIDTH, HEIGHT, TURNED, *PARTS[0], *PARTS[1]})
 INTEGERS = {1: 1, 3: 2, 4: 4}  # bytes by type
 
 
@@ -117,7 +118,8 @@ def _walk_tiff(data: Data) -> Size:
         end = max((a + b for a, b in zip(tags[offsets], tags[lengths], strict=False)), default=0)
         if end > len(data):
             raise BadImage("truncated", f"tiff: {len(data)} of {end} bytes came")
-    return tags[WIDTH][0], tags[HEIGHT][0]
+    size = tags[WIDTH][0], tags[HEIGHT][0]
+    return size[::-1] if ON_ITS_SIDE & {*tags.get(TURNED, ())} else size
 
 
 def _tiff_tags(data: Data, order: str) -> dict[int, tuple[int, ...]]:
@@ -165,16 +167,26 @@ def _walk_boxes(data: Data) -> Size:
     sizes = list(_sizes(data, *inside[b"iprp"])) if b"iprp" in inside else []
     if not sizes:
         raise BadImage("corrupt", "it says no size")
-    return max(sizes, key=lambda size: size[0] * size[1])  # tiles and thumbnails are smaller
+    largest = max(sizes, key=lambda size: size[0] * size[1])  # tiles and thumbnails are smaller
+    return largest[::-1] if _is_on_its_side(data, *inside[b"iprp"]) else largest
 
 
 def _sizes(data: Data, start: int, end: int) -> Iterator[Size]:
+    for kind, place in _properties(data, start, end):
+        if kind == b"ispe":
+            width, height = struct.unpack(">II", _at(data, place + 4, 8, "it"))
+            yield width, height
+
+
+def _is_on_its_side(data: Data, start: int, end: int) -> bool:
+    """Whether it is shown after a quarter turn (irot: quarters against the clock). Exif says nothing here."""
+    return any(_at(data, place, 1, "it")[0] & 1 for kind, place in _properties(data, start, end) if kind == b"irot")
+
+
+def _properties(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int]]:
     for kind, at, until in _boxes(data, start, end):
         if kind == b"ipco":
-            for inner, place, _ in _boxes(data, at, until):
-                if inner == b"ispe":
-                    width, height = struct.unpack(">II", _at(data, place + 4, 8, "it"))
-                    yield width, height
+            yield from ((inner, place) for inner, place, _ in _boxes(data, at, until))
 
 
 def _boxes(data: Data, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

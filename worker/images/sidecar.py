@@ -10,7 +10,7 @@ import orjson
 from jobs.facts import ImageChecked
 from jobs.formatting import usd, utc
 from jobs.ledger.claims.values import DueCopy
-from providers.references import file_name
+from providers.references import DATA_URI, file_name
 from providers.types import Request
 
 
@@ -59,7 +59,7 @@ def _without_secrets(reference: str) -> str:
     """A signed address opens what it names, and names may be in it; a picture in an address is told by its hash."""
     if file_name(reference):
         return reference  # the user's own words and the hash of the bytes
-    if reference.startswith("data:"):
+    if DATA_URI.match(reference):
         return f"data:sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
     try:
         parts = urlsplit(reference)

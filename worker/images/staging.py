@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import fcntl
 import io
@@ -16,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from worker.images.base64_text import decoded
 
 #: How the names of downloads' files begin.
 BODY = "lightfast-body-"
@@ -146,22 +146,6 @@ def _write(folder: Path, name: str, content: bytes) -> str:
     draft.replace(path)
     _sync(folder)
     return str(path)
-
-
-#: The letters of base64 for addresses, as those of the usual one.
-_STANDARD = str.maketrans("-_", "+/")
-
-
-def decoded(b64: str) -> bytes:
-    """The bytes of a base64 text, or the text itself where it is none."""
-    text = b64.partition(",")[2] if b64.startswith("data:") else b64
-    if " " in text and "\n" not in text:
-        text = text.replace(" ", "+")  # as some decoders of forms leave it
-    text = "".join(text.split()).translate(_STANDARD)
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError):
-        return b64.encode("utf-8", "replace")  # paid for: kept as it came, and found to be no image when it is copied
 
 
 def _sync(folder: Path) -> None:

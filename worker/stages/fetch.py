@@ -16,8 +16,9 @@ from providers.dialects.answers import about
 from providers.types import Empty, Failed, Link, NotFound, Succeeded
 from worker.http.client import FetchError
 from worker.images import check
+from worker.images.base64_text import decoded
 from worker.images.check import BadImage, Checked
-from worker.images.staging import Body, decoded
+from worker.images.staging import Body
 from worker.runtime.deadline_semaphore import Permit
 from worker.services import Services
 from worker.stages import reuse

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import dataclasses
 import errno
+import io
 import os
 
 import pytest
+from PIL import Image
 
 from jobs.errors import StoreError
 from jobs.facts import ImageStored
@@ -29,6 +31,21 @@ async def test_an_image_is_stored_under_its_key_with_what_was_found_in_its_bytes
     image = stored(services, tmp_path)
     assert (image.path, image.width, image.height, image.format) == ("b/k0/0.png", 8, 2, "png")
     assert image.flags == ("wrong-pixels",)
+
+
+@pytest.mark.parametrize(("orientation", "pixels"), [(1, (768, 1024)), (6, (1024, 768))])
+async def test_pixels_and_their_flag_are_of_the_image_as_it_is_shown(tmp_path, orientation, pixels):
+    """A camera's way: stored on its side, with a note how to turn it."""
+    exif, into = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.new("RGB", (768, 1024)).save(into, "JPEG", exif=exif)
+    services = world(tmp_path, Provider(on_download=lambda _: into.getvalue()))
+
+    await copy(services, generated(services, tmp_path, pixels=(1024, 768)))
+
+    image = stored(services, tmp_path)
+    assert (image.width, image.height) == pixels
+    assert image.flags == (() if orientation == 6 else ("wrong-pixels",))
 
 
 async def test_bytes_without_a_link_are_stored_from_their_file_which_is_then_gone(tmp_path):

@@ -14,7 +14,7 @@ import zlib
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from worker.images.check import BadImage, check, decode_fully
 
@@ -219,14 +219,44 @@ def test_a_large_png_is_checked_at_the_speed_of_its_checksums(tmp_path):
     assert took < 3 * bare + 0.02
 
 
+def turned(kind, orientation):
+    """A picture of 37 x 23 stored pixels that says how it is to be turned, as Pillow writes it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return picture(kind, tiffinfo={0x0112: orientation}) if kind == "TIFF" else picture(kind, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_pixels_are_those_of_the_picture_as_it_is_shown(kind, orientation):
+    data = turned(kind, orientation)
+    with Image.open(io.BytesIO(data)) as image:
+        shown = ImageOps.exif_transpose(image).size
+
+    found = check(data)
+
+    assert (found.width, found.height) == shown == ((37, 23) if orientation < 5 else (23, 37))
+
+
+def test_a_heic_that_is_turned_by_its_own_box_is_told_as_it_is_shown():
+    assert (check(heic(turns=1)).width, check(heic(turns=2)).width, check(heic(turns=3)).width) == (23, 37, 23)
+
+
+@pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\x01", b"abc"])
+def test_exif_data_that_cannot_be_read_turn_nothing(exif):
+    found = check(picture("JPEG", exif=b"Exif\0\0" + exif))
+
+    assert (found.width, found.height) == (37, 23)
+
+
 def boxes(*parts):
     return b"".join(struct.pack(">I4s", 8 + len(body), kind) + body for kind, body in parts)
 
 
-def heic(width=37, height=23):
-    """As small as one can be: Pillow writes none."""
+def heic(width=37, height=23, turns=0):
+    """As small as one can be: Pillow writes none. `turns`: quarters."""
     ispe = [(b"ispe", struct.pack(">III", 0, *size)) for size in ((16, 16), (width, height))]
-    meta = b"\0\0\0\0" + boxes((b"iprp", boxes((b"ipco", boxes(*ispe)))))
+    meta = b"\0\0\0\0" + boxes((b"iprp", boxes((b"ipco", boxes(*ispe, (b"irot", bytes([turns])))))))
     return boxes((b"ftyp", b"heic\0\0\0\0mif1heic"), (b"meta", meta), (b"mdat", bytes(50)))
 
 
