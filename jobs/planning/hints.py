@@ -5,6 +5,7 @@ What a line proposes is planned first, with rows of the manifest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -12,8 +13,9 @@ from itertools import islice
 from jobs import formatting
 from jobs.errors import BadInput
 from jobs.manifest.cells import shown
-from jobs.manifest.columns import CLASHING, looks_like, own_columns
+from jobs.manifest.columns import CLASHING, key_template, looks_like, own_columns
 from jobs.manifest.near_names import ASIDE, OPTIONS, PERHAPS, SURE, Aside, fits, is_of_kind, plain_name
+from jobs.manifest.nested import dotted_names, reach
 from jobs.manifest.raw_rows import KNOWN_COLUMNS, RawRow, as_text
 from jobs.manifest.reader import Manifest
 from jobs.manifest.templates import parse
@@ -55,16 +57,18 @@ class _Look:
         """In the manifest's order; those that no provider takes come last, together."""
         used = self._used()
         for raw in self.rows:
-            for name, text in raw.cells.items():
-                if text.strip() and name not in used:
+            inside = {name: as_text(reach(raw.carried, name)) for name in dotted_names(raw.carried)}
+            for name, text in {**raw.cells, **inside}.items():
+                if text.strip() and used.isdisjoint(_and_above(name)):
                     self.values.setdefault(name, []).append(text)
-        for own in [name for name in self.manifest.columns if name in self.values]:
+        for own in sorted(self.values, key=lambda name: "." in name):  # what is inside objects comes last
             yield from self._line(own)
         yield from self._beside()
 
     def _used(self) -> set[str]:
         """Columns that mean something already, and those that the user has put to use."""
         templates = [parse(text, "") for text in (self.options.prompt or "", self.options.path)]
+        templates += filter(None, [key_template(self.manifest, self.options.mapping)])
         named = {each.name for template in templates for each in template.fields}
         return {*own_columns(self.manifest, self.options.mapping).values(), *named}
 
@@ -111,7 +115,7 @@ class _Look:
             after = prepare(self.manifest, options, self.catalog, self.references)
         except BadInput as error:
             return str(error)
-        for raw in [each for each in self.rows if each.cells.get(own, "").strip()][:_TRIED]:
+        for raw in [each for each in self.rows if self._holds(each, own)][:_TRIED]:
             planned = after.plan(raw)
             if planned.problems and before.plan(raw).row.state is JobState.READY:
                 problem = planned.problems[0]
@@ -140,6 +144,10 @@ class _Look:
         verbs = "are carried and change" if many else "is carried and changes"
         return f"column{'s' * many} {names} {verbs} nothing"
 
+    def _holds(self, raw: RawRow, own: str) -> bool:
+        text = raw.cells[own] if own in raw.cells else as_text(reach(raw.carried, own) if "." in own else None)
+        return bool(text.strip())
+
     def _as_option(self, option: str, value: str) -> str:
         """The cell of `options` that asks for it; empty where no provider takes this value."""
         said = {"jpg": "jpeg"}.get(value.strip().casefold(), value.strip().casefold())
@@ -167,3 +175,9 @@ class _Look:
                 f'columns "{width}" and "{height}" ({shown(first)}) are carried and change nothing; '
                 f"one column size with {first} is read, or --ratio and --resolution for all rows"
             )
+
+
+def _and_above(name: str) -> Iterator[str]:
+    """A dotted name, and those of what it stands in."""
+    yield name
+    yield from (name[: dot.start()] for dot in re.finditer(r"\.", name))

@@ -181,7 +181,9 @@ def _used(options: PlanOptions, owns: Mapping[str, str], templates: Sequence[Tem
 def _option_problems(options: PlanOptions) -> Iterator[str]:
     for provider in options.providers:
         if provider not in PROVIDERS:
-            yield f"--provider {provider}: not known. Legal: {' '.join(PROVIDERS)}."
+            near = [each for each, _ in meant("provider", provider, lambda _: sorted(options.configured))]
+            asked = f" Did you mean {near[0]}?" if near else ""
+            yield f"--provider {provider}: not known.{asked} Legal: {' '.join(PROVIDERS)}."
         elif provider not in options.configured:
             yield f"--provider {provider}: it has no account. Set {key_variable(provider)}."
     if not options.configured:

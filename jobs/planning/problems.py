@@ -14,8 +14,8 @@ from jobs.manifest.raw_rows import WHOLE_ROW
 NAMED = 100
 #: Rows of one cause that are named after its first one.
 _ALSO = 3
-#: Lines that are named differ from row to row, and counts do; neither makes another cause.
-_NUMBER = re.compile(r"\d+")
+#: What differs from row to row and makes no other cause: paths, numbers of lines, counts.
+_OF_THE_ROW = re.compile(r"\S*[/\\]\S*|\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,8 @@ class Problems:
         for problem in problems:
             if len(self.first) < NAMED:
                 self.first.append(problem)
-            alike = (problem.column, _NUMBER.sub("0", problem.legal))
+            legal = problem.legal.replace(problem.value, "") if problem.value else problem.legal
+            alike = (problem.column, _OF_THE_ROW.sub("0", legal))
             cause = self._causes.get(alike)
             if cause is not None:
                 cause.rows += 1

@@ -152,6 +152,20 @@ def test_width_and_height_are_told_with_the_column_that_is_read(tmp_path):
     assert "one column size with 1024x1536 is read" in line
 
 
+def test_a_field_inside_an_object_is_told_by_its_dotted_name(tmp_path):
+    row = {"prompt": "a", "input": {"aspect_ratio": "9:16", "style": "anime", "n": 3, "tags": ["x"]}}
+
+    lines = told(tmp_path, row, name="m.jsonl")
+
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "--map ratio=input.aspect_ratio uses it",
+        "--map n=input.n uses it",
+        "--prompt '{prompt}, {input.style}'",
+    ]
+    assert told(tmp_path, row | {"options": {"background": "opaque"}}, name="m.jsonl") == lines
+    assert told(tmp_path, row, name="m.jsonl", prompt="{prompt} {input}") == []
+
+
 def test_columns_that_are_in_use_are_not_told(tmp_path):
     row = {"prompt": "a", "aspect_ratio": "16:9", "style": "vivid", "num_images": "2"}
     options = {"prompt": "{prompt}, {style}", "mapping": {"ratio": "aspect_ratio", "n": ""}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.planning.problems import Problems
+from jobs.planning.problems import Problems, RowProblem
 from tests.support.planned_rows import plan, table
 
 
@@ -27,6 +27,22 @@ def test_rows_that_differ_in_their_value_alone_are_one_line_with_some_of_the_val
 
     assert 'column n: "two". a whole number from 1 to 10' in str(cause)
     assert str(cause).endswith(' (and 2 more rows: line 3, line 4 "three")')
+
+
+def test_files_that_are_missing_are_one_line(tmp_path):
+    names = ["photos/sofa.png", "photos/my lamp.png", "rug.png"]
+    legal = "no such file: /home/me/{}. A link begins with https://"
+    rows = [
+        RowProblem(line=at, key="k", column="image_urls", value=name, legal=legal.format(name))
+        for at, name in enumerate(names, 2)
+    ]
+    problems = Problems()
+
+    for each in rows:
+        problems.add([each])
+
+    (cause,) = problems.causes()
+    assert str(cause).endswith('(and 2 more rows: line 3 "photos/my lamp.png", line 4 "rug.png")')
 
 
 def test_two_things_that_are_wrong_are_two_lines(tmp_path):
