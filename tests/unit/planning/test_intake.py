@@ -143,6 +143,14 @@ def test_rows_with_the_same_key_or_path_are_bad_and_named(take):
     assert 'line 4, key c, column path: "same/{index}.{ext}". line 2 has the same path' in str(by_path.problems[0])
 
 
+def test_keys_that_a_spreadsheet_rounded_to_one_are_told_as_that(take):
+    seen = look(take(["key,prompt", "1.02E+12,x", "1.02E+12,y", "1.02E+12,z"]))
+
+    (cause,) = seen.causes
+    assert "line 2 has the same key; this looks like a long number that a spreadsheet has rounded" in str(cause)
+    assert (cause.rows, [doubt.first.line for doubt in seen.doubts]) == (2, [2])
+
+
 def test_a_row_left_out_may_repeat_a_key(take, ledger):
     lines = ["Handle,Title", "lamp,Lamp", "lamp,", "lamp,", "rug,Rug"]
     intake = take(lines, mapping={"key": "Handle"}, prompt="{Title}", skip_empty="Title")
