@@ -17,9 +17,9 @@ _ERROR_STARTS = frozenset("#e")
 #: What programs write for a missing value; nobody means a picture, or a key, of these.
 _MISSING = frozenset({"nan", "null", "undefined", "<na>", "nat", "[object object]"})
 #: Missing values too, most often; but a colour may be None, and NA is Namibia.
-_DOUBTFUL = frozenset(
-    {"none", "n/a", "na", "-", "--", "true", "false", "wahr", "falsch", "vrai", "faux", "verdadero", "falso"}
-)
+_DOUBTFUL = frozenset({"none", "n/a", "na", "-", "--"})
+#: What spreadsheets and programs make of yes and no.
+_TRUTHS = frozenset({"true", "false", "wahr", "falsch", "vrai", "faux", "verdadero", "falso"})
 #: None of these words is longer.
 LONGEST_WORD = 16
 
@@ -74,6 +74,8 @@ def why_no_text(text: str, *, whole: bool = False) -> str | None:
     word = text.strip().casefold()
     if word[:1] in _ERROR_STARTS and _ERROR.fullmatch(text.strip()):
         return "a spreadsheet's error stands here, and no text: correct it in the file"
+    if whole and word in _TRUTHS:
+        return "a spreadsheet's or a program's truth value stands here: write what is meant"
     if word in _MISSING or (whole and word in _DOUBTFUL):
         return "this stands for a missing value, and is no text: fill it in, or leave the cell empty"
     return None
@@ -81,7 +83,7 @@ def why_no_text(text: str, *, whole: bool = False) -> str | None:
 
 def is_doubtful(text: str) -> bool:
     """Whether a cell holds `None`, `N/A` or a truth value: a missing value, perhaps."""
-    return len(text) <= LONGEST_WORD and text.strip().casefold() in _DOUBTFUL
+    return len(text) <= LONGEST_WORD and ((word := text.strip().casefold()) in _DOUBTFUL or word in _TRUTHS)
 
 
 def why_no_key(key: str) -> str | None:

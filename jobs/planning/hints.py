@@ -25,8 +25,9 @@ from jobs.states import JobState
 from providers.catalog.models import Unmakeable
 from providers.types import Request
 
-#: Rows whose values are looked at, and of these the ones that a proposal is tried with.
+#: Rows whose values are looked at, and of each column those that a proposal is tried with.
 _LOOKED_AT, _TRIED = 1_000, 20
+_EDGES = frozenset({"width", "height"})
 #: Pixels of an edge from which on a width may be a picture's.
 _LEAST_EDGE, _MOST_EDGE = 256, 8_192
 
@@ -37,8 +38,9 @@ def hints(
     """One line for each column that would change the picture if it were named otherwise."""
     if manifest.format == "openai-jsonl":  # each field of a line is read, or makes its row bad
         return ()
-    rows = list(islice(manifest.rows(), _LOOKED_AT if options.limit is None else min(options.limit, _LOOKED_AT)))
-    return tuple(_Look(manifest, options, catalog, references, rows).lines())
+    look = _Look(manifest, options, catalog, references)
+    look.read(_LOOKED_AT if options.limit is None else min(options.limit, _LOOKED_AT))
+    return tuple(look.lines())
 
 
 @dataclass(slots=True)
@@ -49,18 +51,34 @@ class _Look:
     options: PlanOptions
     catalog: RouteCatalog
     references: References | None
-    rows: list[RawRow]
-    values: dict[str, list[str]] = field(default_factory=dict)  # of columns that are only carried; no empty ones
+    rows: int = 0  # that were looked at
+    values: dict[str, list[str]] = field(default_factory=dict)  # of columns with telling names; no empty ones
+    samples: dict[str, list[RawRow]] = field(default_factory=dict)  # rows with such values: few, as rows may be large
     aside: dict[str, Aside] = field(default_factory=dict)  # columns of what no provider takes
+
+    def read(self, rows: int) -> None:
+        """Looks at the first rows."""
+        used = self._used()
+        telling: dict[str, bool] = {}
+        for raw in islice(self.manifest.rows(), rows):
+            self.rows += 1
+            for name in (*raw.cells, *dotted_names(raw.carried)):
+                if name not in telling:
+                    telling[name] = used.isdisjoint(_and_above(name)) and self._is_telling(name)
+                if telling[name] and (text := self._text(raw, name)).strip():
+                    self.values.setdefault(name, []).append(text)
+                    samples = self.samples.setdefault(name, [])
+                    samples.extend([raw] * (len(samples) < _TRIED))
+
+    def _is_telling(self, own: str) -> bool:
+        """Whether a name is one that may change a picture, whatever its values are."""
+        name = plain_name(own)
+        return any(
+            name in names for names in (SURE, PERHAPS, ASIDE, OPTIONS, _EDGES, self.catalog.known("options"))
+        ) or bool(looks_like(own, KNOWN_COLUMNS))
 
     def lines(self) -> Iterator[str]:
         """In the manifest's order; those that no provider takes come last, together."""
-        used = self._used()
-        for raw in self.rows:
-            inside = {name: as_text(reach(raw.carried, name)) for name in dotted_names(raw.carried)}
-            for name, text in {**raw.cells, **inside}.items():
-                if text.strip() and used.isdisjoint(_and_above(name)):
-                    self.values.setdefault(name, []).append(text)
         for own in sorted(self.values, key=lambda name: "." in name):  # what is inside objects comes last
             yield from self._line(own)
         yield from self._beside()
@@ -115,7 +133,7 @@ class _Look:
             after = prepare(self.manifest, options, self.catalog, self.references)
         except BadInput as error:
             return str(error)
-        for raw in [each for each in self.rows if self._holds(each, own)][:_TRIED]:
+        for raw in self.samples[own]:
             planned = after.plan(raw)
             if planned.problems and before.plan(raw).row.state is JobState.READY:
                 problem = planned.problems[0]
@@ -127,7 +145,7 @@ class _Look:
         prompt = self.options.prompt or f"{{{own_columns(self.manifest, self.options.mapping).get('prompt', '')}}}"
         in_words = {own: aside for own, aside in self.aside.items() if aside.words and not set("{}|") & set(own)}
         for own in sorted(in_words, key=lambda each: in_words[each].words):  # ", …" before ". Leave out …"
-            gaps = len(self.values[own]) < len(self.rows)
+            gaps = len(self.values[own]) < self.rows
             prompt += in_words[own].words.format(f"{{{own}{'|' * gaps}}}")
         if in_words:
             them = "them" if len(in_words) > 1 else "it"
@@ -144,9 +162,8 @@ class _Look:
         verbs = "are carried and change" if many else "is carried and changes"
         return f"column{'s' * many} {names} {verbs} nothing"
 
-    def _holds(self, raw: RawRow, own: str) -> bool:
-        text = raw.cells[own] if own in raw.cells else as_text(reach(raw.carried, own) if "." in own else None)
-        return bool(text.strip())
+    def _text(self, raw: RawRow, own: str) -> str:
+        return raw.cells[own] if own in raw.cells else as_text(reach(raw.carried, own))
 
     def _as_option(self, option: str, value: str) -> str:
         """The cell of `options` that asks for it; empty where no provider takes this value."""
