@@ -232,6 +232,7 @@ def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> d
         "images": progress.images_stored,
         "images_wanted": progress.images_total,
         "at_most_usd": usd(progress.remaining_money),
+        "in_all_usd": usd(progress.remaining_money + batch.reserved + batch.charged),
         "budget_usd": usd(batch.budget),
         "charged_usd": usd(batch.charged),
         "unknown_usd": usd(progress.unknown_money),
@@ -286,7 +287,8 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
             batch=name,
             rows=facts["rows"],
             images=facts["images_wanted"],
-            **{field: facts[field] for field in ("at_most_usd", "budget_usd", "source", "dest")},
+            at_most_usd=facts["in_all_usd"],
+            **{field: facts[field] for field in ("budget_usd", "source", "dest")},
         )
         yield first
     state, held_up = after.state.partition(" ")[0], ("reason", "rows_waiting", "at_most_usd", "problem")

@@ -60,6 +60,8 @@ def test_a_batch_is_told_of_when_it_begins_and_when_it_has_finished_with_counts_
 
     assert log.look(batches=[GOING]) == ["batch_begun"]
     assert (log.only.fields["rows"], log.only.fields["images"], log.only.level) == (8, 8, "info")
+    begun = log.only.fields["at_most_usd"]
+    assert begun == pytest.approx((GOING.remaining_money + GOING.batch.reserved + GOING.batch.charged) / 1e6)
     assert log.look(batches=[GOING]) == []
     assert log.look(batches=[DONE]) == ["batch_finished"]
     assert log.only.level == "info"

@@ -158,8 +158,9 @@ async def test_a_sweep_finds_the_submits_of_a_dead_process_and_wakes_the_lanes_w
     assert services.ledger.reports.progress("b").jobs == {JobState.HELD: 1, JobState.READY: 1}
 
 
-def test_a_worker_in_a_thread_runs_lanes_for_callers_without_a_loop(tmp_path):
-    provider = Provider()
+def test_a_worker_in_a_thread_runs_lanes_for_callers_without_a_loop(tmp_path, monkeypatch):
+    said, provider = [], Provider()
+    monkeypatch.setattr("worker.lanes.news.emit", lambda event, **_: said.append(event))
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     services = dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider)
     opened.is_sqlite = False  # others may work on it too, so it tells them that it lives
@@ -173,6 +174,7 @@ def test_a_worker_in_a_thread_runs_lanes_for_callers_without_a_loop(tmp_path):
     with open_again(tmp_path) as ledger:
         until(lambda: ledger.reports.progress("b").jobs == {JobState.DONE: 1})
         until(lambda: len(ledger.workers.seen(4e9, within=4e9)) == 1)
+        until(lambda: "batch_begun" in said)
     assert worker.is_alive()
     assert worker.since_looks().keys() == set(lanes)
     assert worker.run_lane("copy") is False, "it runs already, and is only woken"
