@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from jobs.errors import BadInput, LightfastError
+from jobs.errors import BadInput, Interrupted, LightfastError
 
 
 class CommandEntry(NamedTuple):
@@ -45,6 +46,11 @@ COMMANDS = {
     ),
     "verify": CommandEntry(
         "cli.commands.verify", "verify", "Read the stored images again, and compare them with the ledger."
+    ),
+    "move-destination": CommandEntry(
+        "cli.commands.move_destination",
+        "move_destination",
+        "A batch's images lie elsewhere now: compared with the ledger, then recorded.",
     ),
     "adopt": CommandEntry("cli.commands.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
     "audit": CommandEntry(
@@ -96,8 +102,13 @@ class Lazy(TyperGroup):
         return name, load(name) if name and command else None, rest
 
     def invoke(self, ctx: Any) -> None:
-        """A command returns its exit code."""
-        raise typer.Exit(super().invoke(ctx) or 0)
+        """A command returns its exit code. Ctrl-C is told in words; a run that works has answers of its own to it."""
+        try:
+            raise typer.Exit(super().invoke(ctx) or 0)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "stopped by Ctrl-C. What is on record stays as it is; the same command goes on."
+            ) from None
 
 
 def load(name: str) -> Any:
@@ -154,17 +165,38 @@ def main() -> None:
     except Exception as bug:
         if os.environ.get("LIGHTFAST_DEBUG"):
             raise
-        _tell_bug(bug)
+        if told := _of_the_surroundings(bug):
+            _tell(LightfastError(told))
+        else:
+            _tell_bug(bug)
         sys.exit(1)
+
+
+#: What a machine refuses, and no program can help: a right, a file system that is read-only, a full disk.
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_GOES_ON = "What is paid stays on record, and nothing is paid twice: when that is fixed, run the same command."
+
+
+def _of_the_surroundings(error: Exception) -> str | None:
+    """What the machine refuses, in words; None: it may be our mistake."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        where = f"{error.filename} cannot be written" if error.filename is not None else "a file cannot be written"
+        return f"{where}: {error.strerror}. {_GOES_ON}"
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from jobs.ledger import file_trouble, path_of
+
+    why = file_trouble(error)
+    return f"the ledger {path_of(error)} {why}. {_GOES_ON}" if why else None
 
 
 def _tell(error: LightfastError) -> None:
     """Writes what went wrong to stderr and, with --json, a document to stdout."""
     from cli.flow.settings import SCHEMA, sandbox_mark
+    from cli.output.terminal import put
 
     problems = list(error.problems) if isinstance(error, BadInput) else str(error).splitlines() or [""]
-    sys.stderr.write(f"{sandbox_mark()}error: {problems[0]}\n")
-    sys.stderr.writelines(f"  {problem}\n" for problem in problems[1:])
+    put("\n  ".join([f"{sandbox_mark()}error: {problems[0]}", *problems[1:]]))
     if "--json" in sys.argv:
         import json
 
@@ -173,10 +205,11 @@ def _tell(error: LightfastError) -> None:
 
 
 def _tell_bug(bug: Exception) -> None:
+    from cli.output.terminal import put
     from jobs.formatting import in_words
 
-    sys.stderr.write(
+    put(
         f"error: {in_words(bug)}\n"
         "  That is our mistake, or the machine's. The ledger keeps what was paid; the same command goes on.\n"
-        f"  LIGHTFAST_DEBUG=1 shows the traceback ({type(bug).__name__}).\n"
+        f"  LIGHTFAST_DEBUG=1 shows the traceback ({type(bug).__name__})."
     )

@@ -2,6 +2,7 @@
 
     LightfastError      1   our fault or the surroundings'
     ├── BadInput        2   manifest, options or settings are wrong: nothing spent, nothing written
+    ├── Interrupted   130   Ctrl-C, at a question or before the work began
     ├── NeedsPerson     4   work is left that needs a person: budget, balance, key, bucket
     ├── LedgerBusy      1   another process works on this ledger
     ├── LedgerGone      1   the ledger's file was taken away while it was in use
@@ -32,6 +33,12 @@ class BadInput(LightfastError):
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Interrupted(LightfastError):
+    """A person pressed Ctrl-C; the message says that nothing was spent, or what stays."""
+
+    exit_code = 130
 
 
 class NeedsPerson(LightfastError):
@@ -132,6 +139,9 @@ OWN_CODES: dict[str, str] = {
     "wrong-pixels": "Flag: the image has other pixels than the route promises. It is stored as it came.",
     "wrong_pixels": "--strict-size: stored with other pixels than asked for. `lightfast redo` makes it again.",
 }
+
+#: Codes of rows whose request is refused again as it stands: only another request helps.
+REFUSED_AGAIN = ("moderation", "invalid_parameters")
 
 #: Every stable code -> what it means, what to do.
 CODES: dict[str, str] = dict(sorted((PROVIDER_CODES | OWN_CODES).items()))

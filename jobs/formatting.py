@@ -110,6 +110,12 @@ def time_of_day(at: float) -> str:
     return moment(at).strftime("%H:%M:%SZ")
 
 
+def here(at: float) -> str:
+    """The same moment on the clock of the person who waits for it: " (Thu 13:40 here)", or "" where that shows UTC."""
+    local = moment(at).astimezone()
+    return "" if not local.utcoffset() else local.strftime(" (%a %H:%M here)")
+
+
 def duration(seconds: float) -> str:
     """12 s, 40 min, 21 h 12 min, 6 d 21 h."""
     whole = max(0, round(seconds))
@@ -149,6 +155,18 @@ def listed(counts: Mapping[str, int]) -> str:
     """31 moderation, 5 reference_unreachable: the largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{number:,} {name}" for name, number in ordered if number)
+
+
+# -- what comes from outside ---------------------------------------------------------------------------------------
+
+#: Characters that a terminal obeys instead of showing them: control characters but for tab and line feed, separators
+#: of lines, and those that reorder the text around them.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """The text as it can be shown: an escape sequence in a prompt, a key or a provider's answer is seen, not obeyed."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

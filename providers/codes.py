@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+#: What pauses an account until a person helps; it is tried again now and then all the same.
+ACCOUNT_CODES = frozenset({"bad_key", "no_balance", "no_permission", "redirected"})
+
 #: Kept sorted. `jobs.errors.CODES` takes them in; docs/reference/errors.md shows them.
 CODES: dict[str, str] = {
     "another_task": "An answer about a task named another one, so nothing in it was believed. Asked again by itself.",
     "bad_key": "The provider refused the API key. Nothing was paid; the account is paused. Correct the key.",
     "conflict": "The provider refused the request for now (409, 423, 425). Nothing was paid; tried again by itself.",
-    "invalid_parameters": "The provider says the request is not legal. Change the row, then `lightfast retry`.",
+    "invalid_parameters": "The provider says the request is not legal, and would again. Change the row, run again.",
     "model_not_found": "The provider does not know the model, or has not enabled it for this key. Nothing was paid.",
     "moderation": "The provider's moderation refused prompt or reference. Never tried again by itself. Change the row.",
     "no_balance": "The provider's account is out of credit. Nothing was paid; the account is paused. Top up.",

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.consent import confirm
-from cli.flow.options import Config, Json, Quiet, Sandbox, Yes
+from cli.flow.options import Config, Json, Quiet, Sandbox, Sure
 from cli.flow.session import show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.commands import command
+from cli.output.terminal import tally
 from jobs import formatting
 from jobs.errors import BadInput, LightfastError, StoreError
 
@@ -48,7 +49,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
     dest: Dest,
     *,
     batch: Only = "",
-    yes: Yes = False,
+    yes: Sure = False,
     json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -140,8 +141,7 @@ def _take(settings: Settings, store: Store, shelf: FoundObjects, where: str, tel
 
 def _tell(count: int) -> None:
     if count % STEP == 0:
-        sys.stderr.write(f"\r{count:,} objects")
-        sys.stderr.flush()
+        tally(f"{count:,} objects")
 
 
 # -- what is said --------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.consent import confirm
-from cli.flow.options import BatchName, Config, Json, Sandbox, Yes
+from cli.flow.options import BatchName, Config, Json, Sandbox, Sure
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, show, show_json
 from cli.output.commands import command, keyed
-from cli.output.wording import shorten
+from cli.output.wording import one_line
 from jobs.errors import BadInput
-from jobs.formatting import count, day_and_minute, money, usd
+from jobs.formatting import count, day_and_minute, here, money, usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def give_up(
     batch: BatchName,
     *,
     key: Keys = None,
-    yes: Yes = False,
+    yes: Sure = False,
     json: Json = False,
     config: Config = None,
     sandbox: Sandbox = False,
@@ -58,9 +58,11 @@ def give_up(
 def _told(waiting: list[AwaitedImage]) -> Iterator[Line]:
     for each in waiting:
         last = ": ".join(part for part in (each.error_code, each.message) if part) or "not tried yet"
-        dies = f"; its link dies {day_and_minute(each.link_dies_at)}" if each.link_dies_at else ""
+        dies = (
+            f"; its link dies {day_and_minute(each.link_dies_at)}{here(each.link_dies_at)}" if each.link_dies_at else ""
+        )
         tried = f"{count(each.tries, 'try').replace('trys', 'tries')}, the last: " if each.error_code else ""
-        yield f"{each.key}, image {each.slot}: {tried}{shorten(last, 160)}{dies}", ""
+        yield f"{each.key}, image {each.slot}: {tried}{one_line(last)}{dies}", ""
 
 
 def _price(waiting: list[AwaitedImage]) -> int:

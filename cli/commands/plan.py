@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cli.flow.options import RunOptions, takes
 from cli.output.commands import repeated
+from cli.output.terminal import put
 
 if TYPE_CHECKING:
     from jobs.planning.survey import Survey
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
 @takes(RunOptions)
 def plan(options: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli.flow import (
-        emergency_stop,
-        plan_screen,
-    )
+    from cli.flow import emergency_stop, plan_screen, stored_images
     from cli.flow.environment import check_mark, probe, settings_for, trackless
     from cli.flow.preflight import take
     from cli.flow.session import show, show_json
@@ -27,13 +25,15 @@ def plan(options: RunOptions) -> int:
         settings_for(options.config, sandbox=options.sandbox, traceless=True) as settings,
         take(options, settings) as preflight,
     ):
+        reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
         with trackless(preflight.dest):
             store, probed = probe(preflight.dest) if preflight.dest else (None, None)
             if store is not None and preflight.batch is None and not options.new_ledger:
                 check_mark(store, preflight.name, preflight.ledger.ledger_id if preflight.ledger else None)
-        reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
+            gone = stored_images.warn(preflight.ledger, preflight.batch, store) if store else None
         if options.json:
-            show_json(plan_screen.document(preflight, probed) | {"reasons": reasons})
+            told = plan_screen.document(preflight, probed) | stored_images.document(gone)
+            show_json(told | {"reasons": reasons})
         else:
             show(plan_screen.page(preflight, probed), sandbox=settings.is_sandbox)
             sys.stdout.flush()
@@ -43,9 +43,9 @@ def plan(options: RunOptions) -> int:
 
 def _verdict(reasons: list[str], seen: Survey, *, to: str) -> int:
     for reason in reasons:
-        sys.stderr.write(f"error: {_without_rows(reason)}\n")
+        put(f"error: {_without_rows(reason)}")
     if not reasons:
-        sys.stderr.write(f"Nothing was spent. {_what_next(seen, to)}\n")
+        put(f"Nothing was spent. {_what_next(seen, to)}")
     return 2 if reasons else 0
 
 

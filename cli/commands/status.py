@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,18 +17,21 @@ from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_line, state_of
 from cli.output.commands import command
 from cli.output.documents import BatchFigures, progress_document, read_figures, risk_document
-from cli.output.retries import misshapen, moderated, retried
+from cli.output.endings import why
+from cli.output.retries import helps
 from cli.output.sentences import day_budget_line, out_of_manifest, trouble_line, unwritable_line
 from cli.output.stuck import stuck_lines
-from cli.output.wording import aligned, shorten
-from jobs.formatting import count, day_and_time, duration, listed, money, money_column, size
+from cli.output.terminal import width_of
+from cli.output.wording import aligned, narrowed, one_line, row_words
+from jobs.formatting import count, day_and_minute, day_and_time, duration, here, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
+from jobs.results.completion import RunState, rows_for_you, waits_for_you
 from jobs.results.progress import (
     counted_by,
     images_per_second,
     images_to_come,
+    is_paused,
     rows_going_on,
-    rows_in_need,
     seconds_left,
     spent,
     state_of_batch,
@@ -74,7 +78,11 @@ def _all(session: LedgerSession, now: float, *, json: bool, sandbox: bool) -> No
         show_json({"command": "status", "batches": batches, "at_risk": risk_document(risk), "stopped": stopped})
     else:
         held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []
-        show([*held, *_table([session.ledger.reports.progress(name) for name in names], risk)], sandbox=sandbox)
+        accounts = session.ledger.accounts.all()
+        standing = [
+            RunState(progress=session.ledger.reports.progress(name, now), accounts=accounts, now=now) for name in names
+        ]
+        show([*held, *_table(standing, risk)], sandbox=sandbox)
 
 
 def _figures(session: LedgerSession, name: str, now: float) -> BatchFigures:
@@ -82,35 +90,50 @@ def _figures(session: LedgerSession, name: str, now: float) -> BatchFigures:
     return read_figures(session.ledger, progress, now)
 
 
-def _table(standing: list[Progress], risk: tuple[int, int]) -> list[Line]:
+#: Columns of the table of batches, and those that go first where the terminal is too narrow for all.
+_HEAD = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
+_LESS = ("STARTED", "STORED", "LEFT")
+
+
+def _table(standing: list[RunState], risk: tuple[int, int]) -> list[Line]:
     if not standing:
         return [("No batch yet.", "")]
-    head = ("BATCH", "STATE", "ROWS", "DONE", "LEFT", "NEED YOU", "STORED", "SPENT", "STARTED")
-    charged = money_column([progress.batch.charged for progress in standing])
-    rows = [_row(progress, f"${usd}") for progress, usd in zip(standing, charged, strict=True)]
-    first, *lines = aligned([head, *rows], right=frozenset(range(2, 8)))
-    styles = (_style(progress) for progress in standing)
-    return [(first, "bold"), *zip(lines, styles, strict=True), *_in_columns(_risk_lines(risk))]
+    charged = money_column([each.progress.batch.charged for each in standing])
+    rows = [_row(each, f"${usd}") for each, usd in zip(standing, charged, strict=True)]
+    numbers = frozenset(range(2, 8))
+    first, *lines = narrowed([_HEAD, *rows], width_of(sys.stdout), less=map(_HEAD.index, _LESS), right=numbers)
+    styles = map(_style, standing)
+    told = [(first, "bold"), *zip(lines, styles, strict=True), *_in_columns(_risk_lines(risk))]
+    return [*told, *(line for each in standing for line in _needs(each))]
 
 
-def _row(progress: Progress, charged: str) -> tuple[str, ...]:
+def _needs(standing: RunState) -> Iterator[Line]:
+    """Why rows of a batch that wait need a person."""
+    if reason := waits_for_you(standing):
+        waiting = standing.progress.jobs[JobState.READY]
+        rows = f"{count(waiting, 'row')} wait{'s' if waiting == 1 else ''}"
+        yield f"{standing.progress.batch.name}: {rows}: {why(reason, standing)}", "yellow"
+
+
+def _row(standing: RunState, charged: str) -> tuple[str, ...]:
+    progress = standing.progress
     batch = progress.batch
     charged = charged if batch.charged else spent(progress)
     numbers = (
         sum(progress.jobs.values()),
         progress.jobs.get(JobState.DONE, 0),
         rows_going_on(progress),
-        rows_in_need(progress),
+        rows_for_you(standing),
     )
     stored = f"{progress.images_stored:,}/{progress.images_total:,}"
-    told = (*(f"{number:,}" for number in numbers), stored, charged, day_and_time(batch.created_at))
+    told = (*(f"{number:,}" for number in numbers), stored, charged, day_and_minute(batch.created_at))
     return (batch.name, state_of_batch(progress), *told)
 
 
-def _style(progress: Progress) -> str:
-    if rows_in_need(progress) or progress.batch.state is BatchState.PAUSED:
+def _style(standing: RunState) -> str:
+    if rows_for_you(standing):
         return "yellow"
-    return "" if rows_going_on(progress) else "green"
+    return "" if rows_going_on(standing.progress) else "green"
 
 
 # -- one batch -----------------------------------------------------------------------------------------------------
@@ -158,14 +181,15 @@ def _in_columns(told: list[Line]) -> list[Line]:
 def _told(progress: Progress, now: float) -> Iterator[Line]:
     batch = progress.batch
     yield f"batch\t{batch.name}, {state_of_batch(progress)}: {batch.source} -> {batch.dest}", "bold"
-    if batch.reason:
+    if batch.reason and is_paused(progress):
         yield f"paused\t{batch.reason}", "yellow"
     if progress.unwritable:
         yield f"ledger\t{unwritable_line(progress.unwritable)}", "red"
     if progress.stop:
         yield f"stopped\t{emergency_stop.told(progress.stop, sandbox=batch.sandbox)}", "red"
     out = f"; {out_of_manifest(progress)}" if progress.rows_out else ""
-    states = ", ".join(f"{progress.jobs[state]:,} {state}" for state in ORDER if progress.jobs.get(state))
+    words = {state: f"{number:,} {said}" for state, number, said in row_words(progress)}
+    states = ", ".join(words[state] for state in ORDER if state in words)
     yield f"rows\t{sum(progress.jobs.values()):,}: {states}{out}", ""
     yield f"images\t{_images(progress)}", ""
     if progress.errors:
@@ -182,9 +206,9 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
 
 def _images(progress: Progress) -> str:
     parts = {
-        "waiting to be copied": progress.images_generated,
+        "being copied": progress.images_generated,
         "paid and not stored without you": progress.images_stuck,
-        "in flight": progress.images_in_flight,
+        "being made": progress.images_in_flight,
         "unknown": progress.images_unknown,
         "lost": progress.images_lost,
         "stored beside them (replaced or surplus)": progress.images_aside,
@@ -212,7 +236,11 @@ def _money(progress: Progress) -> str:
 def _link(progress: Progress, now: float) -> Iterator[Line]:
     dies = progress.least_expiry
     if dies is not None:
-        left = f"the first dies {day_and_time(dies)}, in {duration(dies - now)}" if dies > now else "the first is dead"
+        left = (
+            f"the first dies {day_and_time(dies)}{here(dies)}, in {duration(dies - now)}"
+            if dies > now
+            else "the first is dead"
+        )
         yield f"links\t{count(progress.images_generated, 'image')} to copy; {left}", "red" if dies - now < 3600 else ""  # noqa: PLR2004  an hour
 
 
@@ -222,7 +250,7 @@ def _copies(progress: Progress) -> Iterator[Line]:
         images = f"{count(number, 'image')} {'is' if number == 1 else 'are'} not copied yet"
         yield f"copies\t{images}: {listed(errors)} at the last try; they are tried on", "yellow"
         words = progress.copy_words.get(max(errors, key=errors.__getitem__), "")
-        yield f"copies\tone was told: {shorten(words, 160)}", ""
+        yield f"copies\tone was told: {one_line(words)}", ""
         end = command("give-up", progress.batch.name, "--key", "KEY", sandbox=progress.batch.sandbox)
         yield f"copies\tif one cannot be had:  {end}", ""
 
@@ -271,7 +299,7 @@ def _next(figures: BatchFigures) -> Iterator[Line]:
         yield f"waits\t{day_budget_line(limit)}", "yellow"
     for account in figures.paused:
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, figures.now)}", "yellow"
-    if progress.batch.state is BatchState.PAUSED:
+    if is_paused(progress):
         yield f"next\t{command('resume', name, sandbox=sandbox)}", ""
     yield from ((f"stuck\t{told}", "red") for told in stuck_lines(progress))
     if progress.images_unknown:
@@ -280,9 +308,4 @@ def _next(figures: BatchFigures) -> Iterator[Line]:
         return
     if bad := [state.value for state in NEEDS_A_PERSON if progress.jobs.get(state)]:
         yield f"look\t{command('results', name, '--only', ','.join(bad), sandbox=sandbox)}", ""
-    if retried(progress.errors):
-        yield f"next\t{command('retry', name, sandbox=sandbox)}", ""
-    if refused := moderated(progress.errors):
-        yield f"next\t{refused}: change the prompt in the manifest, then run again", ""
-    if odd := misshapen(name, progress.errors, sandbox=sandbox):
-        yield f"next\t{odd}", ""
+    yield from ((f"next\t{told}", "") for told in helps(name, progress.errors, sandbox=sandbox))

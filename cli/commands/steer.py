@@ -27,6 +27,7 @@ from cli.flow.options import (
     read_option,
 )
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show_json
+from cli.flow.stored_images import demand_folder
 from cli.output import copy_stops, wording
 from cli.output.commands import command
 from cli.output.emergency_stop import told
@@ -38,6 +39,7 @@ from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way
+from jobs.states import JobState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -131,6 +133,7 @@ def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -
     found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
         raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
+    demand_folder(session.ledger, found)
     if cap is not None:
         _give(session, found, cap, yes=yes)
     session.ledger.batches.resume(batch, time.time())
@@ -202,6 +205,9 @@ def retry(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Failed and lost rows again; rows refused by moderation only with --error moderation."""
+    if only == JobState.HELD:
+        look = command("unknown", batch, sandbox=sandbox)
+        raise BadInput(f"--only held: the outcome of held rows is unknown. First decide about each:  {look}")
     if only and only not in RETRIED:
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
 
@@ -304,6 +310,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         found = find_batch(session.ledger, again.batch)
         if found.state == "cancelled":
             raise BadInput(cancelled_for_good(again.batch))
+        demand_folder(session.ledger, found)
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)
         rows = [again.asked(result) for result in session.ledger.reports.results(again.batch) if again.wanted(result)]
@@ -322,8 +329,9 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
 
 def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
     again.begin(session, ())  # tells of keys that are not there
-    why = nothing_to_retry(again.batch, again.error, session.ledger.reports.progress(again.batch).errors)
-    _told(session, again.batch, f"{again.command}: {why}.", json=again.json, rows=0)
+    progress = session.ledger.reports.progress(again.batch)
+    why = nothing_to_retry(again.batch, again.error, progress.errors, progress.jobs.get(JobState.HELD, 0))
+    _told(session, again.batch, f"{again.command}: {why}", json=again.json, rows=0)
     return 0
 
 

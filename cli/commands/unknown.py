@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.consent import agree
-from cli.flow.options import Config, Json, Sandbox, Yes
+from cli.flow.options import Config, Json, Sandbox, Sure
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
 from cli.output.commands import command, keyed
 from cli.output.wording import aligned
@@ -48,7 +48,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
     key: Key = None,
     resolve: Resolve = None,
     task_id: TaskId = None,
-    yes: Yes = False,
+    yes: Sure = False,
     json: Json = False,
     config: Config = None,
     sandbox: Sandbox = False,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,15 +14,18 @@ import typer
 
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
+from cli.flow.stored_images import demand_folder
 from cli.output import wording
 from cli.output.commands import command, keyed
+from cli.output.terminal import tally
 from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
-from jobs.policy.verification import Condition, Finding, Remedy, Report, remedy
+from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, remedy
 from jobs.states import ImageState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
+    from worker.storage.base import Store
 
 Line = tuple[str, str]
 
@@ -55,7 +58,8 @@ def verify(  # noqa: PLR0913  one parameter an option
     how = "quick" if quick else "deep" if deep else "hash"
     with open_session(config, sandbox=sandbox, works=repair) as session:
         found = find_batch(session.ledger, batch)
-        report = _inspect(session, found, how, tell=None if quiet or json or not sys.stderr.isatty() else _tell)
+        demand_folder(session.ledger, found)
+        report = _inspect(session, found, how, is_told=not (quiet or json) and sys.stderr.isatty())
         mended = _repair(session, found.name, report) if repair else None
         named = session.ledger.images.named(found.name)
         if json:
@@ -66,28 +70,26 @@ def verify(  # noqa: PLR0913  one parameter an option
     return 3 if _is_wrong(report, mended) else 0
 
 
-def _inspect(session: LedgerSession, batch: Batch, how: str, tell: Callable[[int], None] | None) -> Report:
-    from worker.recovery.verification import inspect
+def _inspect(session: LedgerSession, batch: Batch, how: str, *, is_told: bool) -> Report:
     from worker.storage.opening import open_store
 
-    report = Report()
     try:
         store = open_store(batch.dest)
     except StoreError as refused:
         raise LightfastError(f"{batch.dest}: {refused.message} ({refused.code}). Nothing was looked at.") from None
-    for each in inspect(store, batch.name, session.ledger.images.stored(batch.name), how=how):
+    return inspected(store, batch.name, session.ledger.images.stored(batch.name), how, is_told=is_told)
+
+
+def inspected(store: Store, batch: str, images: Iterable[StoredCopy], how: str, *, is_told: bool) -> Report:
+    """What is wrong with these images at a destination. `is_told`: a count that grows is shown meanwhile."""
+    from worker.recovery.verification import inspect
+
+    report = Report()
+    for each in inspect(store, batch, images, how=how):
         report.add([each])
-        if tell:
-            tell(report.checked)
-    if tell and report.checked >= STEP:
-        sys.stderr.write("\n")
+        if is_told and report.checked % STEP == 0:
+            tally(f"{report.checked:,} images looked at")
     return report
-
-
-def _tell(count: int) -> None:
-    if count % STEP == 0:
-        sys.stderr.write(f"\r{count:,} images looked at")
-        sys.stderr.flush()
 
 
 # -- repairing -----------------------------------------------------------------------------------------------------

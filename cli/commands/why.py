@@ -12,8 +12,9 @@ from cli.flow.options import BatchName, Config, Json, Sandbox
 from cli.flow.session import LedgerSession, demand_key, find_batch, open_session, show, show_json
 from cli.output import copy_stops
 from cli.output.commands import command, keyed
+from jobs.errors import REFUSED_AGAIN
 from jobs.facts import CHARGE_ESTIMATED
-from jobs.formatting import count, day_and_time, duration, money, size, usd, utc
+from jobs.formatting import count, day_and_time, duration, here, money, size, usd, utc
 from jobs.results.progress import prices_of
 from jobs.results.rows import is_stuck, place_of, plain_address, row_values
 from jobs.states import AttemptState, ImageState, JobState
@@ -306,7 +307,7 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     look = command("unknown", batch, *key, sandbox=sandbox)
     if result.state is JobState.READY:
         return (
-            f"it is sent again from {day_and_time(story.next_try_at)} on"
+            f"it is sent again from {day_and_time(story.next_try_at)}{here(story.next_try_at)} on"
             if story.next_try_at
             else "it is sent when its turn comes"
         )
@@ -333,8 +334,9 @@ def _what_next(story: Story, batch: str, *, running: bool, sandbox: bool) -> str
     if result.error_code == "wrong_pixels":
         redo = command("redo", batch, *key, sandbox=sandbox)
         return f"nothing by itself: its images are kept. To pay for new ones:  {redo}"
-    if result.error_code == "moderation":
-        return f"nothing by itself: the same prompt is refused again. Change line {result.line}, then run again"
+    if result.error_code in REFUSED_AGAIN:
+        what = "prompt" if result.error_code == "moderation" else "request"
+        return f"nothing by itself: the same {what} is refused again. Change line {result.line}, then run again"
     return words.get(result.state, f"nothing by itself. To pay for a new try:  {again}")
 
 
@@ -344,8 +346,14 @@ def _copying(result: Result, end: str) -> str:
     failing = next((image for image in waiting if image.error_code), None)
     if failing is None:
         return "its image is copied before the link dies"
-    dies = f"; its link dies {day_and_time(failing.link_expires_at)}" if failing.link_expires_at else ""
-    again = f", the next {day_and_time(failing.next_copy_at)}" if failing.next_copy_at else ""
+    dies = (
+        f"; its link dies {day_and_time(failing.link_expires_at)}{here(failing.link_expires_at)}"
+        if failing.link_expires_at
+        else ""
+    )
+    again = (
+        f", the next {day_and_time(failing.next_copy_at)}{here(failing.next_copy_at)}" if failing.next_copy_at else ""
+    )
     said = f"{failing.error_code}: {failing.message or ''}".rstrip(": ")
     tried = "once" if failing.tries == 1 else f"{failing.tries:,} times"
     return f"image {failing.slot} is copied; tried {tried}{again}, last answer {said}{dies}. To end it unstored:  {end}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from cli.flow.options import is_terminal
-from cli.output import wording
+from cli.output import terminal, wording
 from jobs import formatting
-from jobs.errors import BadInput
+from jobs.errors import BadInput, Interrupted
+from jobs.formatting import plain
 
 
 def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: str, again: str = "") -> None:
@@ -28,10 +29,7 @@ def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: 
         raise BadInput(
             f"{command} would spend {cost}, and there is no terminal to ask at: add --yes. Nothing was spent."
         )
-    sys.stderr.write(f"{f'{again} (--buy-again). ' if again else ''}Spend {cost}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise BadInput("You did not agree. Nothing was spent.")
+    _demand_yes(f"{f'{again} (--buy-again). ' if again else ''}Spend {cost}?", "Nothing was spent.")
 
 
 def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
@@ -44,10 +42,23 @@ def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
         return
     if not is_terminal():
         raise BadInput(f"{command} asks first, and there is no terminal to ask at: add --yes. Nothing was changed.")
-    sys.stderr.write(f"{question} [y/N] ")
+    _demand_yes(question, "Nothing was changed.")
+
+
+def _demand_yes(question: str, nothing: str) -> None:
+    """Asks. `nothing`: what is said after any other answer, after Ctrl-D, and after Ctrl-C, which ends with 130."""
+    terminal.end_tally()
+    sys.stderr.write(f"{plain(question)} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise BadInput("You did not agree. Nothing was changed.")
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise Interrupted(f"stopped by Ctrl-C. {nothing}") from None
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise BadInput(f"You did not agree. {nothing}")
 
 
 def _cost(amount: int, unpriced: int) -> str:

@@ -11,6 +11,7 @@ from cli.flow.session import LedgerSession, note, show_json
 from cli.output.commands import command
 from cli.output.emergency_stop import document, told
 from jobs import formatting
+from jobs.results.progress import is_paused
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -70,7 +71,8 @@ def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
 def lift_stop(session: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
     stood = session.ledger.emergency_stop.lift()
-    paused = [batch.name for batch in session.ledger.batches.all() if batch.state == "paused"]
+    every = [session.ledger.reports.progress(batch.name) for batch in session.ledger.batches.all()]
+    paused = [progress.batch.name for progress in every if is_paused(progress)]
     still = f" Still paused, each by itself: {', '.join(paused)}." if paused else ""
     if stood is None:
         note(f"Submits were not stopped.{still}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cli.flow.settings import read_settings
+from cli.output.terminal import put
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def probe(dest: str, *, tell: bool = True) -> tuple[Store, Probed]:
             raise LightfastError(text) from None
         raise BadInput(text) from None
     for warning in probed.warnings if tell else ():
-        sys.stderr.write(f"warning: {warning}\n")
+        put(f"warning: {warning}")
     return store, probed
 
 

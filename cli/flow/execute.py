@@ -18,7 +18,7 @@ from cli.output import copy_stops, endings, events, wording
 from cli.output.commands import command
 from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
-from cli.output.retries import misshapen, moderated, retried
+from cli.output.retries import helps
 from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
@@ -183,7 +183,7 @@ def summary(ended: RunOutcome, then: str = "") -> Iterator[Line]:
 
 
 def _headline(ended: RunOutcome) -> str:
-    name, took = ended.progress.batch.name, "" if ended.seconds is None else f" in {formatting.duration(ended.seconds)}"
+    name, took = ended.progress.batch.name, _took(ended)
     if ended.ending.reason is Reason.DONE:
         return f"{name}: finished{took}, {_all_done(ended.progress)}"
     if ended.ending.reason is Reason.ROWS_NEED_YOU:
@@ -192,6 +192,20 @@ def _headline(ended: RunOutcome) -> str:
             return f"{name}: ended, {formatting.count(ended.progress.jobs.get(JobState.CANCELLED, 0), 'row')} cancelled"
         return f"{name}: finished{took}, {formatting.count(needy, 'row')} need{'s' if needy == 1 else ''} you"
     return f"{name}: {ended.message}"
+
+
+#: Seconds that a run takes to record its batch, and more: one that is older was begun by an earlier run.
+_RECORDED_WITHIN = 60.0
+
+
+def _took(ended: RunOutcome) -> str:
+    """How long it took: of a batch that an earlier run began, this run alone, and when the batch began."""
+    if ended.seconds is None:
+        return ""
+    span, began = formatting.duration(ended.seconds), ended.progress.batch.created_at
+    if ended.ending.standing.now - began < ended.seconds + _RECORDED_WITHIN:
+        return f" in {span}"
+    return f" (this run took {span}, the batch began {formatting.day_and_minute(began)})"
 
 
 def _all_done(progress: Progress) -> str:
@@ -203,15 +217,22 @@ def _all_done(progress: Progress) -> str:
     return ", ".join([f"{formatting.count(progress.jobs.get(JobState.DONE, 0), 'row')} done", *parts])
 
 
+#: What rows that were not finished wait for.
+_LABELS = {JobState.READY: "waiting", JobState.WORKING: "under way"}
+
+
 def _rows(progress: Progress) -> Iterator[Line]:
     ended_badly = [state for state, _ in _states(progress, ENDED_BADLY)]
-    tellers = {JobState.DONE: _done, JobState.HELD: _held}
+    tellers = {JobState.DONE: _done, JobState.HELD: _held, JobState.WORKING: wording.under_way}
     if len(ended_badly) == 1:
         tellers[ended_badly[0]] = _reasons
     for state, number in _states(progress, tuple(JobState)):
         told = tellers[state](progress) if state in tellers else ""
         style = "green" if state is JobState.DONE else "yellow" if state in NEEDS_A_PERSON else ""
-        yield f"  {state:{_LABEL - 2}}{formatting.count(number, 'row'):>12}   {told}".rstrip(), style
+        yield (
+            f"  {_LABELS.get(state, state.value):{_LABEL - 2}}{formatting.count(number, 'row'):>12}   {told}".rstrip(),
+            style,
+        )
     if len(ended_badly) > 1:
         rows = formatting.count(sum(progress.errors.values()), "row")
         yield f"  {'reasons':{_LABEL - 2}}{rows:>12}   {_reasons(progress)}", "yellow"
@@ -307,11 +328,8 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
     name, sandbox = progress.batch.name, progress.batch.sandbox
     if progress.batch.state is BatchState.CANCELLED:
         return
-    if again := retried(progress.errors):
-        rows = formatting.count(again, "row")
-        yield f"to pay for another try of {rows}:  {command('retry', name, sandbox=sandbox)}"
+    yield from helps(name, progress.errors, sandbox=sandbox)
     yield from stuck_lines(progress)
-    yield from filter(None, [misshapen(name, progress.errors, sandbox=sandbox), moderated(progress.errors)])
 
 
 def _raise(progress: Progress) -> str:

@@ -24,6 +24,7 @@ Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use the stand-in: no k
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only what is wrong and how it ended.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the cost without being asked.")]
+Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 
 

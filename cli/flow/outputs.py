@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from cli.flow.session import LedgerSession
-from jobs.errors import BadInput, StoreError
+from jobs.errors import BadInput, LightfastError, StoreError
+from jobs.formatting import plain
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -116,7 +117,8 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
     `overwrite`: over a file that Lightfast wrote, and that nobody has changed since. Never over any other.
     """
     if where is None:
-        yield sys.stdout.buffer
+        shown = sys.stdout.isatty() and format != "parquet"
+        yield cast("IO[bytes]", _Shown(sys.stdout.buffer)) if shown else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     place: OutputPlace = _Object(where, CONTENT_TYPES[format]) if "://" in where else _File(where)
@@ -126,7 +128,13 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
         return
     if place.is_taken():
         _demand_ours(place, where, overwrite=overwrite)
-    with tempfile.NamedTemporaryFile(dir=place.folder, prefix=".lightfast-", suffix=".part", delete=False) as file:
+    try:
+        made = tempfile.NamedTemporaryFile(  # noqa: SIM115  closed below
+            dir=place.folder, prefix=".lightfast-", suffix=".part", delete=False
+        )
+    except OSError as error:
+        raise _unwritable(place.folder, where, error) from error
+    with made as file:
         scratch = Path(file.name)
         try:
             yield file.file
@@ -137,6 +145,25 @@ def opened(where: str | None, format: str, *, overwrite: bool = False) -> Iterat
                 place.replace(scratch)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def _unwritable(folder: Path | None, where: str, error: OSError) -> LightfastError:
+    place = folder or "for temporary files (TMPDIR)"
+    return LightfastError(
+        f"-o {where}: the folder {place} cannot be written ({error.strerror or error}). Nothing was written, and "
+        "nothing is lost: name a file in another folder."
+    )
+
+
+class _Shown:
+    """Lines on their way to a terminal, which must not obey what is in them; a program gets them as they are."""
+
+    def __init__(self, terminal: IO[bytes]) -> None:
+        self._terminal = terminal
+
+    def write(self, lines: bytes) -> int:
+        self._terminal.write(plain(lines.decode("utf-8", "replace")).encode())
+        return len(lines)
 
 
 # -- nothing is written over but what is ours ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 import time
@@ -13,11 +14,11 @@ from cli.flow import overlap_screen
 from cli.flow.environment import ledger_line
 from cli.output import emergency_stop, wording
 from cli.output.accounts import is_paused, state_of
-from cli.output.commands import command
-from cli.output.retries import moderated, retried
+from cli.output.retries import held, helps
 from jobs import formatting
 from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
+from jobs.states import JobState
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
     """What may not be meant so, even for who wants to see nothing else."""
     for at, cause in enumerate(preflight.seen.doubts[:FEW]):
         yield (
-            f"{'' if at else 'look at':{_WIDTH}}  {wording.shorten(str(cause.first), _LONG)}{cause.more}",
+            f"{'' if at else 'look at':{_WIDTH}}  {_cut(str(cause.first))}{cause.more}",
             "bold yellow",
         )
     yield from overlap_screen.lines(preflight)
@@ -60,6 +61,7 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
 def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     seen = preflight.seen
     yield f"{seen.manifest:{_WIDTH}}  {_rows(preflight)}      {preflight.manifest.looks}", ""
+    yield from ((f"{'':{_WIDTH}}  {told}", "yellow") for told in _helps(preflight))
     new = " (new)" if preflight.batch is None else ""
     bucket = f"      bucket: {probed.words}" if probed else ""
     yield f"{'batch':{_WIDTH}}  {preflight.name}{new} -> {_example_path(preflight)}{bucket}", ""
@@ -73,18 +75,19 @@ def _rows(preflight: Preflight) -> str:
     seen, column = preflight.seen, preflight.options.skip_empty
     parts = [f"{seen.new:,} new", f"{seen.changed:,} changed", f"{seen.done:,} done"]
     parts += [f"{seen.open:,} going on"] if seen.open else []
-    parts += [f"{seen.ended:,} ended{_again(preflight)}"] if seen.ended else []
+    parts += [f"{seen.ended:,} ended {'badly' if any(_helps(preflight)) else 'without images'}"] if seen.ended else []
     parts += [f"{seen.skipped:,} skipped ({column} empty)"] if seen.skipped else []
     empty = f"; {formatting.count(seen.empty, 'empty row')} left out" if seen.empty else ""
     return f"{formatting.count(seen.rows, 'row')}: {', '.join([*parts, f'{seen.bad:,} bad'])}{empty}"
 
 
-def _again(preflight: Preflight) -> str:
-    """What helps rows that ended without all of their images."""
-    errors = preflight.ledger.reports.progress(preflight.name).errors if preflight.ledger and preflight.batch else {}
-    again = command("retry", preflight.name, sandbox=preflight.settings.is_sandbox)
-    told = [again] * bool(retried(errors)) + [text for text in (moderated(errors),) if text]
-    return f" badly ({'; '.join(told)})" if told else " without images"
+def _helps(preflight: Preflight) -> Iterator[str]:
+    """What helps rows that ended without all of their images, and rows that are held."""
+    if preflight.ledger is None or preflight.batch is None:
+        return
+    progress, sandbox = preflight.ledger.reports.progress(preflight.name), preflight.settings.is_sandbox
+    yield from helps(preflight.name, progress.errors, sandbox=sandbox)
+    yield from filter(None, [held(preflight.name, progress.jobs.get(JobState.HELD, 0), sandbox=sandbox)])
 
 
 def _example_path(preflight: Preflight) -> str:
@@ -188,7 +191,8 @@ def _total(preflight: Preflight) -> Iterator[Line]:
     unpriced = f" and {formatting.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {formatting.money(budget)}" if budget is not None else ""
     of += (left := _left_by(preflight))
-    when = formatting.weekday_and_minute(time.time() + seen.seconds)
+    at = time.time() + seen.seconds
+    when = f"{formatting.weekday_and_minute(at)}{formatting.here(at)}"
     sooner = " or sooner" if seen.may_be_less else ""
     is_known = seen.images and not (left or _days(preflight))
     ready = f", ready about {when}{sooner} if started now" if is_known else ""
@@ -226,7 +230,7 @@ def _days(preflight: Preflight) -> int:
 def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
     """What is wrong, each cause once with its rows; with --all each row."""
     rows = list(dict.fromkeys(str(problem) for problem in seen.problems))
-    causes = [f"{wording.shorten(str(cause.first), _LONG)}{cause.more}" for cause in seen.causes]
+    causes = [f"{_cut(str(cause.first))}{cause.more}" for cause in seen.causes]
     told = rows if everything else causes[:FEW]
     for at, text in enumerate(told):
         label = f"bad ({seen.bad:,})" if at == 0 else ""
@@ -234,6 +238,12 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
     named = len(causes) if not everything else 0 if seen.problems and seen.problems[0].is_option else seen.bad
     if len(told) < named:
         yield f"{'':{_WIDTH}}  … {seen.bad:,} in all{'' if everything else ' (--all shows up to 100)'}", "red"
+
+
+def _cut(problem: str) -> str:
+    """One line that is not too long, with the option or the command that helps, if it names one."""
+    remedy = re.search(r"--[a-z]|`| {2}", problem[_LONG:])
+    return wording.one_line(problem) if remedy else wording.shorten(problem, _LONG)
 
 
 def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cli.flow.options import RunOptions, WorkLimits, is_terminal, read_limits
+from cli.flow.stored_images import missing_folder
+from cli.output.commands import command
+from cli.output.terminal import tally
 from jobs.errors import BadInput
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 #: An address that lacks a slash or its colon: it would be taken for a folder.
 _MISTYPED = re.compile(r"(s3|gs|az|file)(:/?(?!/)|//)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+#: Longer numbers are no count of images; Python reads no number of thousands of digits.
+_DIGITS_OF_N = 20
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".parquet")
 
 
@@ -68,7 +74,12 @@ class Preflight:
             changed=options.changed,
             batch=self.batch,
         )
-        return [*self._missing(), *self._stranded(), *self._without_keys(), *policy]
+        return [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
+
+    def _gone(self) -> Iterator[str]:
+        """The folder with the batch's images is not there."""
+        if self.ledger and self.batch and (told := list(missing_folder(self.ledger, self.batch))):
+            yield "\n  ".join(told)
 
     def _without_keys(self) -> Iterator[str]:
         """Rows that are known by their numbers would take those of the rows that are there."""
@@ -89,7 +100,20 @@ class Preflight:
             yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
         if not self.dest:
             yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
+        yield from self._unwritable()
         yield from self._unpriced()
+
+    def _unwritable(self) -> Iterator[str]:
+        """The ledger is still to be made, where no file can be: better told before money is agreed to."""
+        path = self.settings.database_path
+        if path is None or self.ledger is not None:
+            return
+        folder = next(each for each in path.parents if each.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            yield (
+                f"the ledger {path} cannot be made: this user may not write to the folder {folder}. Allow it, work in "
+                "another folder, or name a place in database_url."
+            )
 
     def _unpriced(self) -> Iterator[str]:
         """What has no price fits no daily budget, and would wait for ever."""
@@ -201,14 +225,20 @@ def _bound(options: RunOptions, settings: Settings, batch: Batch | None) -> tupl
     dest = normal_dest(options.to or (batch.dest if batch else settings.storage.to))
     if batch is None:
         return dest, options.path or DEFAULT_PATH
-    if dest != batch.dest:
+    if not is_same_place(dest, batch.dest):
+        moved = command("move-destination", batch.name, dest, sandbox=batch.sandbox)
         raise BadInput(
             f"batch {batch.name} goes to {batch.dest}, not to {dest}: what is paid lies there. "
-            "Leave --to out, or give another --batch."
+            f"Leave --to out, or give another --batch; if its images were moved there:  {moved}"
         )
     if options.path and options.path != batch.path:
         raise BadInput(f'batch {batch.name} has the path "{batch.path}", not "{options.path}". Give another --batch.')
-    return dest, batch.path
+    return batch.dest, batch.path
+
+
+def is_same_place(dest: str, other: str) -> bool:
+    """Whether both name one destination: of a folder, whatever links lead to it."""
+    return dest == other or ("://" not in dest + other and os.path.realpath(dest) == os.path.realpath(other))
 
 
 def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
@@ -258,8 +288,7 @@ def counting(options: RunOptions, what: str, each: int = 100) -> Progress | None
 
     def show(count: int) -> None:
         if count % each == 0:
-            sys.stderr.write(f"\r{count:,} {what}")
-            sys.stderr.flush()
+            tally(f"{count:,} {what}")
 
     return show
 
@@ -273,9 +302,9 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
 
 
 def _n(text: str) -> int | None:
-    if text and not (text.isascii() and text.isdecimal()):
+    if text and not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_OF_N):
         raise BadInput(f'--n: "{text}": expected a whole number from 1 to 10')
-    return int(text[:6]) if text else None
+    return int(text) if text else None
 
 
 def catalog_or_complaint(settings: Settings) -> Catalog:

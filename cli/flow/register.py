@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli.flow import budgets, emergency_stop, overlap_screen, plan_screen
+from cli.flow import budgets, emergency_stop, overlap_screen, plan_screen, stored_images
 from cli.flow.consent import agree
 from cli.flow.environment import check_mark, probe, trackless
 from cli.flow.options import RunOptions, WorkLimits
@@ -58,6 +58,7 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             short = options.quiet or options.json
             if page := list(plan_screen.before_money(preflight) if short else plan_screen.page(preflight, probed)):
                 show(page, sandbox=settings.is_sandbox, stderr=True)
+            stored_images.warn(preflight.ledger, preflight.batch, store)
             emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
             for risk in preflight.ledger.risks(sandbox=settings.is_sandbox) if preflight.ledger else ():
                 note(f"warning: {risk}.")

@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-
 from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_mark
+from cli.output import terminal
 from jobs.errors import BadInput
+from jobs.formatting import plain
 from jobs.policy.liveness import SEEN_WITHIN
 
 if TYPE_CHECKING:
@@ -103,13 +103,16 @@ def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: boo
             """Keeps the command's exit code; rich would end the process with 1."""
             let_go_of_stdout()
 
+    terminal.end_tally()
     console = Calm(highlight=False, stderr=stderr)
+    width = terminal.width_of(sys.stderr if stderr else sys.stdout)
     if sandbox:
         console.print(
             Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")
         )
     for line, style in lines:
-        console.print(Text(line, style=style), soft_wrap=True)
+        for each in terminal.fitted(plain(line), width):
+            console.print(Text(each, style=style), soft_wrap=True)
 
 
 def let_go_of_stdout() -> None:
@@ -123,12 +126,13 @@ def show_json(document: Mapping[str, object]) -> None:
 
     head = {"schema": SCHEMA, "sandbox": _standin.get()}
     text = orjson.dumps({**head, **document}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    sys.stdout.write(text.decode())
+    terminal.end_tally()
+    sys.stdout.write(plain(text.decode()) if sys.stdout.isatty() else text.decode())
 
 
 def note(text: str) -> None:
     """Writes a line to stderr, so that stdout holds data only."""
-    typer.echo(sandbox_mark() + text, err=True)
+    terminal.put(sandbox_mark() + text)
 
 
 # -- who works -----------------------------------------------------------------------------------------------------

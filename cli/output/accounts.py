@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from jobs.formatting import day_and_minute, day_and_time, duration, money, usd, utc
+from jobs.formatting import day_and_minute, day_and_time, duration, here, money, usd, utc
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account, DayLimit
@@ -16,7 +16,7 @@ def day_line(limit: DayLimit) -> str:
     """A daily budget, and how far it is used."""
     whose = f"account {limit.account}" if limit.account else "all accounts"
     spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
-    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}"
+    return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}{here(limit.again_at)}"
 
 
 def day_document(limit: DayLimit) -> dict[str, object]:
@@ -57,6 +57,8 @@ def state_of(account: Account, now: float) -> str:
         return "awake"
     until = account.cooldown_until(now) or now
     how_long = (
-        "until a person helps" if math.isinf(until) else f"until {day_and_time(until)}, {duration(until - now)} more"
+        "until a person helps"
+        if math.isinf(until)
+        else f"until {day_and_time(until)}{here(until)}, {duration(until - now)} more"
     )
     return f"paused {how_long}: {account.paused_message or account.paused_code}"

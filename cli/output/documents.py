@@ -12,6 +12,7 @@ from cli.output import emergency_stop
 from cli.output.accounts import day_document, failing_document
 from jobs.formatting import usd, utc
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
+from jobs.results.completion import RunState, rows_for_you
 from jobs.results.progress import images_per_second, images_to_come, resting, seconds_left, state_of_batch
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class BatchFigures:
     daily_budgets: Sequence[DayLimit]
     backlog: Backlog | None  # of its destination
     now: float
+
+    @property
+    def standing(self) -> RunState:
+        """The same, as a run judges it."""
+        return RunState(progress=self.progress, accounts=self.accounts, now=self.now)
 
     @property
     def paused(self) -> list[Account]:
@@ -63,6 +69,7 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
         "source": batch.source,
         "created_at": utc(batch.created_at),
         "rows": {state.value: number for state, number in progress.jobs.items()},
+        "rows_need_you": rows_for_you(figures.standing),
         "images": {
             "total": progress.images_total,
             "stored": progress.images_stored,

@@ -11,6 +11,7 @@ from jobs.formatting import count, listed, money
 from jobs.policy.reuse import REUSE_WAITS
 from jobs.results.completion import Reason
 from jobs.results.progress import resting, rows_in_need
+from worker.local.run import saved_words, unsaved_words
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress
@@ -26,10 +27,7 @@ def message(ending: RunEnding) -> str:
     elif ending.unknown:
         cut_off = f"{ending.unknown:,} submits were cut off before their answers: their outcomes are unknown"
         said += f" {cut_off}, at most {money(ending.money)}."
-    if ending.rescued:
-        answers = count(ending.rescued, "answer")
-        said += f" {answers} saved in a rescue file beside the ledger, to be recorded at the next start."
-    return said
+    return said + saved_words(ending.rescued, ending.rescue_file) + unsaved_words(ending.unsaved)
 
 
 def why(reason: Reason, standing: RunState) -> str:
@@ -39,6 +37,7 @@ def why(reason: Reason, standing: RunState) -> str:
 
 def _account_paused(standing: RunState) -> str:
     paused = resting(standing.progress, standing.accounts, standing.now)
+    paused = paused or [account for account in standing.accounts if account.needs_a_person]
     told = (f"account {one.name} ({one.provider}): {one.paused_message or one.paused_code}" for one in paused)
     return f"{'; '.join(told) or 'an account is paused'}. Nothing failed by it; what was paid is stored."
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from jobs.formatting import plain
 from jobs.log_events import EVENTS, NEWS
 
 #: Told although they go well: whoever looks at a run waits for them.
@@ -33,14 +34,14 @@ def said(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     line = f"{at[11:19]}Z {level}: {EVENTS[name].means if name in EVENTS else name.replace('_', ' ')}"
     line += f": {why}" if why else ""
     line += f" ({rest})" if rest else ""
-    return f"{line}\n{traceback}" if traceback else line
+    return plain(f"{line}\n{traceback}" if traceback else line)
 
 
 def logged(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
     """The line of a log that is read later: the event with its fields, and what it means if no problem is told."""
     if "problem" not in event and event["event"] in EVENTS:
         event["problem"] = EVENTS[event["event"]].means
-    return _PLAIN(logger, method, event)
+    return plain(str(_PLAIN(logger, method, event)))
 
 
 def _rest(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -10,11 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cli.output import copy_stops, emergency_stop, wording
+from cli.output import copy_stops, emergency_stop, terminal, wording
 from cli.output.sentences import day_budget_line, failing_line, next_try_line, trouble_line, unwritable_line
 from jobs import formatting
 from jobs.errors import MOVED
-from jobs.results.progress import images_failing, images_per_second, images_to_come, resting, seconds_left, spent
+from jobs.results.progress import (
+    images_failing,
+    images_per_second,
+    images_to_come,
+    is_paused,
+    resting,
+    seconds_left,
+    spent,
+)
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:
@@ -68,7 +76,7 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Even so."""
-        sys.stderr.write(text + "\n")
+        terminal.put(text)
 
     def close(self) -> None:
         """Nothing to leave."""
@@ -108,8 +116,7 @@ class PlainScreen:
     def say(self, text: str) -> None:
         """One line, with the time."""
         mark = "SANDBOX " if self.sandbox else ""
-        sys.stderr.write(f"{formatting.time_of_day(self.now())} {mark}{text}\n")
-        sys.stderr.flush()
+        terminal.put(f"{formatting.time_of_day(self.now())} {mark}{text}")
 
     def close(self) -> None:
         """Nothing to leave."""
@@ -140,7 +147,8 @@ class LiveScreen:
 
     def say(self, text: str) -> None:
         """Above the panel."""
-        self._console.print(text, markup=False)
+        for line in terminal.fitted(formatting.plain(text), terminal.width_of(sys.__stderr__ or sys.stderr)):
+            self._console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Takes the panel away."""
@@ -155,11 +163,10 @@ class Elapsed(NamedTuple):
 
 
 def plain_line(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> str:
-    """products: 3,201 of 12,000 images stored, 43 on their way, 5 failed, 62 a minute, $128.04, about 2 h left."""
-    on_their_way = progress.images_in_flight + progress.images_generated
+    """products: 3,201 of 12,000 images stored, 40 being made, 5 failed, 62 a minute, $128.04, about 2 h left."""
     parts = [f"{progress.images_stored:,} of {formatting.count(progress.images_total, 'image')} stored"]
-    if on_their_way:
-        parts.append(f"{on_their_way:,} on their way")
+    if way := wording.under_way(progress):
+        parts.append(way)
     if images_failing(progress):
         parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in NEEDS_A_PERSON]
@@ -184,6 +191,13 @@ def _spent(progress: Progress) -> str:
     return f"{spent(progress)}{of} so far{flying}"
 
 
+def _word(state: JobState, progress: Progress) -> str:
+    """Waiting: for its turn. Under way: sent, and not stored yet."""
+    if state is JobState.READY:
+        return "paused" if is_paused(progress) else "waiting"
+    return "under way" if state is JobState.WORKING else state.value
+
+
 def _counts(progress: Progress) -> Iterator[tuple[JobState, int]]:
     for state in _SHOWN:
         if number := progress.jobs.get(state, 0):
@@ -196,7 +210,7 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         yield unwritable_line(progress.unwritable)
     if progress.stop:
         yield emergency_stop.told(progress.stop, sandbox=progress.batch.sandbox)
-    if progress.batch.state is not BatchState.ACTIVE:
+    if progress.batch.state is BatchState.CANCELLED or is_paused(progress):
         yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
     if progress.moved:
         yield MOVED
@@ -220,9 +234,13 @@ def _elsewhere(progress: Progress, failing: Failing) -> str:
 def paused_line(account: Account) -> str:
     """Why an account rests, and until when."""
     until = account.paused_until
-    when = "" if until is None or math.isinf(until) else f" until {formatting.time_of_day(until)}"
+    when = (
+        ""
+        if until is None or math.isinf(until)
+        else f" until {formatting.day_and_minute(until)}{formatting.here(until)}"
+    )
     why = account.paused_message or account.paused_code or "no reason on record"
-    return f"account {account.name} ({account.provider}) is paused{when}: {wording.shorten(why, 160)}"
+    return f"account {account.name} ({account.provider}) is paused{when}: {wording.one_line(why)}"
 
 
 def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox: bool) -> Group:
@@ -238,12 +256,14 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
     head.add_row(Text("SANDBOX", style="black on yellow"), name, bar, stored) if sandbox else head.add_row(
         name, bar, stored
     )
-    lines = [Text("  " + "   ".join(part), style=style) for part, style in told]
+    lines = [Text(formatting.plain("  " + "   ".join(part)), style=style) for part, style in told]
     return Group(head, *lines)
 
 
 def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Iterator[tuple[list[str], str]]:
-    yield [f"{state} {number:,}" for state, number in _counts(progress)], ""
+    yield [f"{_word(state, progress)} {number:,}" for state, number in _counts(progress)], ""
+    if way := wording.under_way(progress):
+        yield [f"images: {way}"], ""
     yield [*_pace(progress, accounts, span)], "cyan"
     if images_failing(progress):
         yield [f"not copied yet: {formatting.listed(progress.copy_errors)}; they are tried on"], "yellow"

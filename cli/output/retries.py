@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from cli.output.commands import command
-from jobs.errors import CODES, BadInput
+from jobs.errors import CODES, REFUSED_AGAIN, BadInput
 from jobs.formatting import count, listed
-from jobs.results.rows import near
+from jobs.results.rows import HELD_CODE, near
+
+#: Rows whose images have other pixels than asked for, and rows that a provider refuses as not legal.
+WRONG, ILLEGAL = "wrong_pixels", "invalid_parameters"
 
 
 def retried(errors: Mapping[str, int]) -> int:
     """Rows that a plain retry takes. `errors`: rows by the code they ended with."""
     return sum(errors.values()) - errors.get("moderation", 0) - errors.get("wrong_pixels", 0)
+
+
+def helps(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> Iterator[str]:
+    """What helps rows that ended badly: a sentence each, and where a command helps, the command at its end."""
+    told = (_again, _illegal, misshapen)
+    yield from filter(None, (each(batch, errors, sandbox=sandbox) for each in told))
+    if refused := moderated(errors):
+        yield f"{refused}: change the prompt in the manifest, then run again"
+
+
+def _again(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
+    """The retry that may help, at the end of its line; "" where all rows would be refused again as they are."""
+    hopeful = {code: number for code, number in errors.items() if number and code not in (*REFUSED_AGAIN, WRONG)}
+    if not hopeful:
+        return ""
+    only = ("--error", next(iter(hopeful))) if errors.get(ILLEGAL) and len(hopeful) == 1 else ()
+    rows = count(sum(hopeful.values()) if only else retried(errors), "row")
+    return f"to pay for another try of {rows}:  {command('retry', batch, *only, sandbox=sandbox)}"
+
+
+def _illegal(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
+    """What helps rows that a provider calls not legal; "" where there are none."""
+    number = errors.get(ILLEGAL, 0)
+    look = command("results", batch, "--only", ILLEGAL, sandbox=sandbox)
+    verb = "was" if number == 1 else "were"
+    rows = f"{count(number, 'row')} {verb} refused as not legal, and would be again"
+    return f"{rows}: change them in the manifest, then run it. What was said of each:  {look}" if number else ""
 
 
 def moderated(errors: Mapping[str, int]) -> str:
@@ -29,8 +59,17 @@ def misshapen(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -
     return f"to pay for new images beside those of {count(number, 'row')} with other pixels:  {redo}" if number else ""
 
 
-def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int]) -> str:
-    """Why a retry found no row. `error`: the code it was asked for."""
+def held(batch: str, number: int, *, sandbox: bool = False) -> str:
+    """What becomes of held rows, which no retry takes; "" where there are none."""
+    look = command("unknown", batch, sandbox=sandbox)
+    verb = "is held, and is" if number == 1 else "are held, and are"
+    return f"{count(number, 'row')} {verb} not retried before you decide:  {look}" if number else ""
+
+
+def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int], held_rows: int = 0) -> str:
+    """Why a retry found no row. `error`: the code it was asked for. `held_rows`: rows whose outcome is unknown."""
+    if held_rows and (not errors or error == HELD_CODE):
+        return held(batch, held_rows)
     if error and error not in CODES and error not in errors:
         raise BadInput(f'--error: "{error}" is no code (docs/reference/errors.md). {near(error, errors or CODES)}')
     if error == "wrong_pixels" and errors.get(error):

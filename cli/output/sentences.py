@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.formatting import count, day_and_minute, day_and_time, money, time_of_day
+from jobs.formatting import count, day_and_minute, day_and_time, here, money, time_of_day
 from jobs.states import TroubleKind
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def next_try_line(failing: Failing) -> str:
     """What goes on by itself where nothing can be stored: one paid submit, now and then."""
     at = "at once"
     if failing.next_try_at is not None:
-        at = f"from {day_and_time(failing.next_try_at)} on"
+        at = f"from {day_and_time(failing.next_try_at)}{here(failing.next_try_at)} on"
     return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
 
 
@@ -68,4 +68,5 @@ def day_budget_line(limit: DayLimit) -> str:
     if not limit.budget:
         return f"the daily budget {whose} is $0.00: nothing may be spent until daily_budget is raised or left out"
     spent = f"{money(limit.spent)} of {money(limit.budget)}"
-    return f"the daily budget {whose} is used, {spent}; it begins anew at {day_and_minute(limit.again_at)}"
+    anew = f"{day_and_minute(limit.again_at)}{here(limit.again_at)}"
+    return f"the daily budget {whose} is used, {spent}; it begins anew at {anew}"

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.errors import LedgerBusy, LedgerGone
+from jobs.errors import LedgerGone
 from jobs.ledger.accounts.verbs import AccountVerbs, ConditionVerbs, DestinationVerbs, EmergencyStopVerbs, WorkerVerbs
 from jobs.ledger.batches.verbs import BatchVerbs, ImageVerbs, UnknownVerbs
 from jobs.ledger.claims.verbs import ClaimVerbs, HintVerbs
@@ -78,11 +78,7 @@ class Ledger:
 
     def is_held(self) -> bool:
         """On SQLite: whether somebody is at work on it."""
-        try:
-            with engine.worker_lock(self._database):
-                return False
-        except LedgerBusy:
-            return True
+        return engine.is_locked(self._database)
 
     def durability(self) -> dict[str, str]:
         """The server's settings that money depends on; see `jobs.ledger.database.durability`."""

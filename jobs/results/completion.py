@@ -80,17 +80,42 @@ def _is_copied(progress: Progress) -> bool:
     return not progress.failing and progress.images_generated > images_failing(progress)
 
 
-def _holds_rows_up(standing: RunState) -> Reason | None:
-    progress = standing.progress
+def _all_stand_still(progress: Progress) -> Reason | None:
+    """What keeps every account from sending for the batch."""
     if progress.moved:
         return Reason.AFTER_RESTORE
     if progress.stop is not None:
         return Reason.ALL_PAUSED
-    if progress.batch.state is BatchState.PAUSED:
-        return Reason.BATCH_PAUSED
+    return Reason.BATCH_PAUSED if progress.batch.state is BatchState.PAUSED else None
+
+
+def _holds_rows_up(standing: RunState) -> Reason | None:
+    progress = standing.progress
+    if reason := _all_stand_still(progress):
+        return reason
     if resting(progress, standing.accounts, standing.now):
         return Reason.ACCOUNT_PAUSED
     return _used_budget(progress, standing.now)
+
+
+def waits_for_you(standing: RunState) -> Reason | None:
+    """Why rows that were not sent go on only when a person helps; None: by themselves, or there are none."""
+    progress = standing.progress
+    if progress.batch.state is BatchState.CANCELLED or not progress.jobs.get(JobState.READY, 0):
+        return None
+    mine = [each for each in standing.accounts if progress.waits_at is None or each.provider in progress.waits_at]
+    if reason := _all_stand_still(progress):
+        return reason
+    if mine and all(account.needs_a_person for account in mine):
+        return Reason.ACCOUNT_PAUSED
+    used = not progress.images_in_flight and _used_budget(progress, standing.now)  # what comes back may cost less
+    return Reason.BUDGET_USED if used is Reason.BUDGET_USED else None
+
+
+def rows_for_you(standing: RunState) -> int:
+    """Rows that need a person: those that ended badly or are held, and those that wait for nothing else."""
+    waiting = standing.progress.jobs.get(JobState.READY, 0) if waits_for_you(standing) else 0
+    return rows_in_need(standing.progress) + waiting
 
 
 def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[Account]) -> float | None:

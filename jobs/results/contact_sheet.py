@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from jobs.errors import REFUSED_AGAIN
 from jobs.formatting import count, listed, money, size, utc
 from jobs.ledger.reports.values import Progress, Result, StoredImage
 from jobs.results.progress import counted_by, spent
@@ -365,8 +366,9 @@ def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, 
             "Look in the provider's dashboard, then",
             f"lightfast unknown {batch} {key}",
         )
-    if error == "moderation":
-        return f"The same prompt is refused again: change it in line {result.line} of the manifest, then run again.", ""
+    if error in REFUSED_AGAIN:
+        what = "prompt" if error == "moderation" else "request"
+        return f"The same {what} is refused again: change it in line {result.line} of the manifest, then run again.", ""
     if status == JobState.INVALID:
         return f"Fix line {result.line} of the manifest, then run again.", ""
     if status in {JobState.FAILED, JobState.LOST}:

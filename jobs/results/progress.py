@@ -50,10 +50,18 @@ def rows_in_need(progress: Progress) -> int:
 
 
 def state_of_batch(progress: Progress) -> str:
-    """The batch's state as a person would say it: active, finished, paused, cancelled."""
-    if progress.batch.state is not BatchState.ACTIVE:
+    """The batch's state as a person would say it: active, finished, paused, cancelled.
+
+    One that was paused and has nothing left to send is finished: there is nothing to resume.
+    """
+    if progress.batch.state is BatchState.CANCELLED:
         return progress.batch.state.value
-    return "active" if rows_going_on(progress) else "finished"
+    return progress.batch.state.value if rows_going_on(progress) else "finished"
+
+
+def is_paused(progress: Progress) -> bool:
+    """Whether rows wait because the batch is paused."""
+    return progress.batch.state is BatchState.PAUSED and rows_going_on(progress) > 0
 
 
 def images_per_second(progress: Progress, now: float, since: float = 0.0) -> float | None:

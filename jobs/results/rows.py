@@ -115,6 +115,13 @@ HELD_CODE = "outcome_unknown"
 HELD_MESSAGE = "Sent, and no readable answer came: it may be paid, and is not sent again by itself."
 
 
+#: What a row waits for that has not ended.
+TURN_MESSAGE = "Waits for its turn to be sent."
+MADE_MESSAGE = "Sent: the provider is making it."
+COPIED_MESSAGE = "Made: it is being copied to the destination."
+_SAID = {JobState.HELD: HELD_MESSAGE, JobState.READY: TURN_MESSAGE, JobState.WORKING: MADE_MESSAGE}
+
+
 # -- lines ---------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +226,10 @@ def error_of(result: Result) -> str | None:
 
 def message_of(result: Result) -> str | None:
     """What is said of the row."""
-    return result.message or (HELD_MESSAGE if result.state is JobState.HELD else None)
+    if result.message or result.state not in _SAID:
+        return result.message
+    is_made = any(image.state == ImageState.GENERATED for image in result.images)
+    return COPIED_MESSAGE if is_made and result.state is JobState.WORKING else _SAID[result.state]
 
 
 def stored_images(result: Result) -> list[StoredImage]:

@@ -34,6 +34,7 @@ MORE = {"mirror": "a round mirror", "clock": "a wall clock"}
 def released(tmp_path) -> Path:
     """The ledger in a folder of its own, with its destination beside it."""
     path = tmp_path / "lightfast-sandbox.db"
+    (tmp_path / "out").mkdir()
     path.write_bytes(gzip.decompress(RELEASED.read_bytes()))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batches SET dest = ?", (str(tmp_path / "out"),))

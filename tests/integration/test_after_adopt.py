@@ -21,6 +21,7 @@ KEY = "heron lamp"
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "key-of-a-test")
+    (tmp_path / "my out").mkdir()
     return tmp_path
 
 

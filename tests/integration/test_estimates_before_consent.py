@@ -253,6 +253,7 @@ def changed(tmp_path, monkeypatch):
         stocked_ledger.stock(ledger, stocked_ledger.rows(2), **bound)
         for _ in range(2):
             _image(ledger)
+    (tmp_path / "out").mkdir()
     (tmp_path / "m.csv").write_text("key,prompt\nk0,A chair\nk1,A table\n")
 
 

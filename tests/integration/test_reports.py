@@ -166,7 +166,7 @@ def test_status_of_a_batch_tells_counts_money_risk_and_pauses(told):
 
     for part in (
         "2 of 5 stored",
-        "1 done, 1 failed, 1 skipped, 1 ready",
+        "1 done, 1 failed, 1 skipped, 1 waiting for their turn",
         "1 moderation",
         "$0.04 spent of $1.00",
         "if everything died now: 1 image, $0.02",

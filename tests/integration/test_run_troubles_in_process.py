@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jobs.errors import LedgerGone, StoreError
+from jobs.errors import LedgerGone, NeedsPerson, StoreError
 from jobs.ledger import open_ledger
 from jobs.policy import retry
 from jobs.states import JobState
@@ -73,7 +73,9 @@ async def test_a_database_that_stays_away_ends_the_run_in_the_end(tmp_path):
         raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
 
     services.ledger.reports.progress = away
-    with pytest.raises(OperationalError):
+    with pytest.raises(
+        NeedsPerson, match=r"the ledger .* cannot be reached: connection refused\. Nothing more was sent"
+    ):
         await run_batch(services, "b", max_stall=30.0)
 
 

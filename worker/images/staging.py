@@ -120,15 +120,18 @@ class Staging:
         data = content if isinstance(content, bytes) else content.read_bytes()
         return _write(self.folder, f"{_host()}--{name}.image", data)
 
-    @staticmethod
-    def is_elsewhere(name: str) -> bool:
-        """Whether another host has the file."""
-        return not Path(name).exists() and not Path(name).name.startswith(f"{_host()}--")
+    def find(self, name: str) -> Path | None:
+        """The file where it was kept; where the ledger's folder was moved since, in the folder as it is now."""
+        return next((path for path in (Path(name), self.folder / Path(name).name) if path.exists()), None)
 
-    @staticmethod
-    def drop(name: str) -> None:
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether another host has the file."""
+        return self.find(name) is None and not Path(name).name.startswith(f"{_host()}--")
+
+    def drop(self, name: str) -> None:
         """Removes a file whose image is stored."""
-        Path(name).unlink(missing_ok=True)
+        if found := self.find(name):
+            found.unlink(missing_ok=True)
 
 
 def _host() -> str:

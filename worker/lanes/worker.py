@@ -27,6 +27,9 @@ from worker.runtime.telemetry import emit, is_telling
 from worker.services import Services
 from worker.stages import copy
 
+#: Seconds between two looks whether a worker that ends still waits for answers.
+LOOK_EVERY = 0.25
+
 
 def lanes_of(accounts: Iterable[str]) -> list[str]:
     """Every lane there is."""
@@ -40,6 +43,8 @@ class Drained:
     unknown: int  # submits that were sent and not answered
     money: int  # micro-dollars they may have cost
     rescued: int = 0  # facts that went to the rescue file
+    rescue_file: str = ""  # its full name
+    unsaved: int = 0  # facts that nothing has taken
 
 
 @dataclass(slots=True, eq=False)
@@ -212,9 +217,17 @@ class Worker:
         # A claim that runs may still bring intents, which are given back.
         while any(lane.running for lane in self._lanes.values()) and clock.boot() < end and not hurry.is_set():
             await clock.sleep(0.01)
-        await self._await(self._sends(), end - clock.boot(), hurry)
+        while self._is_awaited() and clock.boot() < end and not hurry.is_set():
+            await self._await(self._sends(), min(LOOK_EVERY, end - clock.boot()), hurry)
         await self._await(self._others(), min(self.services.timings.drain_rest, end - clock.boot()), hurry)
         return await self._cut_off()
+
+    def _is_awaited(self) -> bool:
+        """Whether answers are waited for. Those that wait for a ledger that takes nothing are in the rescue file."""
+        claimed = [
+            each for lane in self._lanes.values() if isinstance(lane, SubmitLane) for each in lane.sends.values()
+        ]
+        return bool(claimed) and (self.services.recorder.healthy or not all(each.answered for each in claimed))
 
     def _sends(self) -> list[asyncio.Task[Fact]]:
         return [task for lane in self._lanes.values() if isinstance(lane, SubmitLane) for task in lane.sends]
@@ -245,10 +258,21 @@ class Worker:
             await copy.record_images_in_doubt(self.services)
         unknown = {fact.attempt_id for fact in facts if isinstance(fact, SubmitUnclear)}
         rescued = await self.services.recorder.close(self.services.timings.last_records)
-        return Drained(unknown=len(unknown), money=await self._money(unknown), rescued=rescued)
+        return Drained(
+            unknown=len(unknown),
+            money=await self._money(unknown),
+            rescued=rescued - self.services.recorder.unsaved,
+            unsaved=self.services.recorder.unsaved,
+            rescue_file=self.services.rescue_file.name or "",
+        )
 
     async def _money(self, attempt_ids: set[int]) -> int:
         if not attempt_ids:
             return 0
-        listed = await self.services.executors.read(self.services.ledger.unknowns.all)
+        try:
+            listed = await self.services.executors.read(self.services.ledger.unknowns.all)
+        except Exception as trouble:
+            if not is_away(trouble):
+                raise
+            return 0
         return sum(one.money for one in listed if one.attempt_id in attempt_ids)

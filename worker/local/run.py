@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.ledger import Ledger, is_away
+from jobs.errors import NeedsPerson
+from jobs.formatting import count
+from jobs.ledger import Ledger, away_words, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.results.completion import Reason, RunState, finished, is_over
@@ -45,6 +47,8 @@ class RunEnding:
     unknown: int = 0  # submits cut off without an answer
     money: int = 0  # micro-dollars they may have cost
     rescued: int = 0  # answers in a rescue file, to be recorded at the next start
+    rescue_file: str = ""  # its full name
+    unsaved: int = 0  # answers that neither the ledger nor a file took
 
     @property
     def exit_code(self) -> int:
@@ -94,19 +98,31 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
             news.tell_for_ever(),
         ]
         tasks = [asyncio.create_task(each) for each in work]
+        away: Exception | None = None
         try:
             reason = await run.until_something_ends()
+        except Exception as trouble:
+            if not is_away(trouble):
+                raise
+            away = trouble
         finally:
             drained = await worker.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await show_end(worker)
+    if away is not None:
+        raise _gone_for_long(services, away, drained) from away
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     with contextlib.suppress(Exception):  # a ledger that is away: the next start tells
         await news.tell()
-    return await _ending(services, name, reason, drained)
+    try:
+        return await _ending(services, name, reason, drained)
+    except Exception as trouble:
+        if not is_away(trouble):
+            raise
+        raise _gone_for_long(services, trouble, drained) from trouble
 
 
 def _drain_seconds(services: Services, stop: StopSignal) -> float:
@@ -223,6 +239,34 @@ def _unwritable(services: Services) -> str | None:
 # -- the end ---------------------------------------------------------------------------------------
 
 
+def _gone_for_long(services: Services, trouble: Exception, drained: Drained) -> NeedsPerson:
+    """What is said where not even the counts can be read at the end."""
+    why = away_words(trouble)
+    cut_off = f" {count(drained.unknown, 'submit')} had no answer yet." if drained.unknown else ""
+    saved = saved_words(drained.rescued, drained.rescue_file) + unsaved_words(drained.unsaved)
+    return NeedsPerson(
+        f"the ledger {services.ledger.address} {why}.{cut_off}{saved} Nothing more was sent. When that is fixed, the "
+        "same command goes on, and pays nothing twice."
+    )
+
+
+def saved_words(answers: int, file: str) -> str:
+    """Where answers lie that the ledger did not take; "" where there are none."""
+    if not answers:
+        return ""
+    return f" {count(answers, 'answer')} saved in {file}, to be recorded by the next run on this machine: keep it."
+
+
+def unsaved_words(answers: int) -> str:
+    """That answers are lost; "" where there are none."""
+    if not answers:
+        return ""
+    return (
+        f" {count(answers, 'answer')} could not be saved anywhere, since no folder took a rescue file: these outcomes "
+        "are unknown at the next start. They may be paid, and are not sent again by themselves."
+    )
+
+
 async def _ending(services: Services, name: str, reason: Reason, drained: Drained) -> RunEnding:
     now = services.clock.now()
     progress, accounts = await services.executors.read(_count, services.ledger, name, now)
@@ -236,4 +280,6 @@ async def _ending(services: Services, name: str, reason: Reason, drained: Draine
         unknown=drained.unknown,
         money=drained.money,
         rescued=drained.rescued,
+        rescue_file=drained.rescue_file,
+        unsaved=drained.unsaved,
     )

@@ -66,6 +66,7 @@ class Recorder:
     wake: Callable[[str], None]
     rng: random.Random
     writes: LedgerWrites
+    unsaved: int = 0  # facts that neither the ledger nor a rescue file took, when it was closed
     _waiting: deque[_Entry] = field(default_factory=deque)
     _writer: asyncio.Task[None] | None = None
     _writing: list[_Entry] = field(default_factory=list)
@@ -93,7 +94,10 @@ class Recorder:
         return entry.durable
 
     async def close(self, seconds: float) -> int:
-        """Waits for what is still to be written; the rest goes to the rescue file. Returns how many facts that were."""
+        """Waits for what is still to be written; the rest goes to the rescue file. Returns how many facts that were.
+
+        `unsaved` is how many of these no file has taken either.
+        """
         if self._writer is not None:
             await asyncio.wait({self._writer}, timeout=seconds)
         if self._writer is None or self._writer.done():
@@ -102,10 +106,12 @@ class Recorder:
         with contextlib.suppress(asyncio.CancelledError):
             await self._writer
         left = [entry for entry in (*self._writing, *self._waiting) if not entry.durable.done()]
+        fresh = [fact for entry in left if not entry.rescued for fact in entry.facts]
         try:
-            self.rescue_file.save([fact for entry in left if not entry.rescued for fact in entry.facts])
+            self.rescue_file.save(fresh)
         except OSError as full:
-            emit("rescue_failed", level="error", problem=str(full))
+            self.unsaved = len(fresh)
+            emit("rescue_failed", level="error", facts=len(fresh), problem=str(full))
         return sum(len(entry.facts) for entry in left)
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ class Recorder:
                 break
             await self.clock.sleep(wait * self.rng.uniform(0.8, 1.2))
             wait = min(LONGEST_WAIT, wait * 2)
-        self._has_trouble = False
+        self._has_trouble = self.writes.records_wait = False
         self.writes.worked()
         self._tidy()
 
@@ -171,7 +177,7 @@ class Recorder:
             try:
                 await self._commit(facts)
             except Exception as trouble:  # noqa: BLE001  as in _write
-                self._has_trouble = True
+                self._has_trouble = self.writes.records_wait = True
                 self.writes.failed(trouble, self.clock.now())
             else:
                 _settle([entry])
@@ -183,7 +189,7 @@ class Recorder:
         try:
             await self.executors.blocking(self.rescue_file.save, [fact for entry in fresh for fact in entry.facts])
         except OSError as full:
-            emit("rescue_failed", level="error", problem=str(full))
+            emit("rescue_failed", level="error", facts=sum(len(entry.facts) for entry in fresh), problem=str(full))
             return
         for entry in fresh:
             entry.rescued = True

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, get_args
 
+from jobs.errors import LightfastError
 from jobs.facts import Fact
 from jobs.ledger import is_away
 from worker.runtime.telemetry import emit
@@ -23,12 +24,20 @@ from worker.runtime.telemetry import emit
 _FACTS = {kind.__name__: kind for kind in get_args(Fact)}
 
 
+def _temporary() -> list[Path]:
+    """The folder for temporary files, if there is one that can be written."""
+    try:
+        return [Path(tempfile.gettempdir())]
+    except FileNotFoundError:
+        return []
+
+
 class RescueFile:
     """The rescue file of one process, and those that others left."""
 
     def __init__(self, folder: Path, ledger_id: str) -> None:
         # The second folder is for the day on which the ledger's disk is full.
-        self._folders = (folder, Path(tempfile.gettempdir()))
+        self._folders = (folder, *_temporary())
         self._stem = f"lightfast-rescue-{ledger_id[:12]}"
         self._file: IO[bytes] | None = None
 
@@ -93,16 +102,34 @@ class RescueFile:
             yield from (path for path in sorted(folder.glob(f"{self._stem}-*.jsonl")) if path != own)
 
     def _replay_file(self, path: Path, record: Callable[[Sequence[Fact]], object]) -> int:
-        with path.open("rb") as file:
+        with _readable(path) as file:
             if not _lock(file):
                 return 0
             lines = [line for line in file if line.strip()]
             left = [line for line in lines if not _recorded(line, record)]
-            if left:  # kept and told, and no reason not to start
-                _keep_aside(path, left)
-            path.unlink(missing_ok=True)
+            try:
+                if left:  # kept and told, and no reason not to start
+                    _keep_aside(path, left)
+                path.unlink(missing_ok=True)
+            except OSError as kept:  # what is in it is on record, and recording it once more changes nothing
+                emit("rescue_file_stays", level="warning", file=str(path), problem=str(kept))
         emit("rescue_replayed", level="warning", file=str(path), facts=len(lines) - len(left))
         return len(lines) - len(left)
+
+
+def _readable(path: Path) -> IO[bytes]:
+    """The file that a dead process left, perhaps of another user. Without what is in it nothing may be sent.
+
+    Raises:
+        LightfastError: It cannot be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise LightfastError(
+            f"{path} has answers to paid requests that are not on record yet, and cannot be read ({error.strerror}). "
+            "Make it readable for this user, or run as the user who owns it. Nothing was sent."
+        ) from error
 
 
 def _locked(folder: Path, stem: str) -> IO[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
+from jobs.formatting import plain
 from jobs.log_events import Level
 
 
@@ -34,6 +35,14 @@ def is_telling(times: int) -> bool:
     return times & (times - 1) == 0
 
 
+_CONSOLE = structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
+
+
+def _as_text(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+    """A line of text; what comes from a provider or a manifest holds nothing that a terminal obeys."""
+    return plain(str(_CONSOLE(logger, method, event)))
+
+
 def configure(
     log: str = "text",
     *,
@@ -55,8 +64,7 @@ def configure(
             raise structlog.DropEvent
         return event
 
-    json = structlog.processors.JSONRenderer()
-    text = structlog.dev.ConsoleRenderer(colors=False, sort_keys=False)
+    json: Processor = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             chosen,
@@ -64,7 +72,7 @@ def configure(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _head_first,
-            told or (json if log == "json" else text),
+            told or (json if log == "json" else _as_text),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO)),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,7 +48,7 @@ async def sound(services: Services, due: DueCopy, body: Body, permit: Permit) ->
     except BadImage as bad:
         if due.reused:
             reuse.gone(services, due, f"{bad.code}: {bad.message}")
-        if due.spool and content == Path(due.spool):
+        if due.spool and content == services.staging.find(due.spool):
             return await _other_bytes(services, due, body, permit, bad.message)
         defer(
             services,
@@ -93,8 +92,8 @@ async def _download(services: Services, due: DueCopy, url: str, body: Body) -> b
 
 
 async def _staged(services: Services, due: DueCopy, name: str, body: Body) -> bytes | Path:
-    if os.path.exists(name):  # noqa: ASYNC240, PTH110  a local stat
-        return Path(name)
+    if (found := services.staging.find(name)) is not None:
+        return found
     if due.url:  # kept while its destination refused; the link may live
         with contextlib.suppress(FetchError):
             return await _download(services, due, due.url, body)

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import functools
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -24,6 +25,7 @@ from worker.images.check import BadImage, check
 from worker.references import bucket_and_key, content_type_of, has_hash, place_of
 from worker.services import Services
 from worker.storage.base import Store
+from worker.storage.destinations import KNOWN_FOR
 
 T = TypeVar("T")
 Ask = Callable[[Services, Intent, str], Awaitable[T]]
@@ -179,10 +181,12 @@ async def _at(services: Services, dest: str, reference: str, work: Callable[[Sto
 
 
 async def _dest(services: Services, intent: Intent) -> str:
-    known = services.destinations.of_batches
-    if intent.batch_id not in known:
-        known[intent.batch_id] = await services.executors.read(services.ledger.batches.dest_of, intent.batch_id)
-    return known[intent.batch_id]
+    known, now = services.destinations.of_batches, services.clock.boot()
+    dest, at = known.get(intent.batch_id, ("", -math.inf))
+    if now - at >= KNOWN_FOR:
+        dest = await services.executors.read(services.ledger.batches.dest_of, intent.batch_id)
+        known[intent.batch_id] = dest, now
+    return dest
 
 
 def _shown(reference: str) -> str:

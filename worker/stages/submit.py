@@ -57,6 +57,7 @@ class ClaimedSubmit:
     boot_until: float
     sent_flag: SentFlag = field(default_factory=SentFlag)
     stopped: bool = False  # set by a worker that ends: what has not left shall stay
+    answered: bool = False  # how it ended is known, and with the recorder
 
 
 async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
@@ -77,10 +78,12 @@ async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
         fact = stayed.fact
     except (Exception, asyncio.CancelledError) as trouble:  # noqa: BLE001  after the sent flag even a bug is an outcome
         fact = _after_trouble(services, attempt, trouble)
+        attempt.answered = True
         written = services.recorder.put(fact)
         if not isinstance(trouble, asyncio.CancelledError):
             await written
         return fact
+    attempt.answered = True
     await services.recorder.record(fact)
     return fact
 

@@ -16,6 +16,8 @@ from worker.storage.write_verification import VERIFICATION_FAILED, WriteVerifica
 #: Seconds until a destination that refuses is tried with a probe: doubled from the first to the longest.
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 10.0
+#: Seconds for which the destination of a batch counts as known: `lightfast move-destination` may name another.
+KNOWN_FOR = 5.0
 #: Copies to one destination at once, where it does not ask for a slower pace. Each that works adds a little.
 WIDEST = 16
 #: Part of them that is left after the destination asked for a slower pace.
@@ -53,7 +55,7 @@ class Destinations:
 
     opener: Callable[[str], Store] = open_store
     verification: WriteVerification = field(default_factory=WriteVerification)
-    of_batches: dict[int, str] = field(default_factory=dict)  # by id, as asked for: a batch's never changes
+    of_batches: dict[int, tuple[str, float]] = field(default_factory=dict)  # by id, with the boot clock's time of it
     _stores: dict[str, Store] = field(default_factory=dict)
     _troubles: dict[str, BucketTrouble] = field(default_factory=dict)
     _widths: dict[str, Width] = field(default_factory=dict)

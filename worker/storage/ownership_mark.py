@@ -54,6 +54,13 @@ def claim_destination(
     store.put(_path(batch), mark, content_type="application/json")
 
 
+def release(store: Store, batch: str, ledger_id: str) -> None:
+    """Takes our mark away, if it is ours. Raises `StoreError`."""
+    found = look(store, batch)
+    if found is not None and found.ledger == ledger_id:
+        store.delete(_path(batch))
+
+
 def another(store: Store, batch: str, found: OwnershipMark) -> str:
     """What a user is told who would pay for a batch a second time."""
     return (

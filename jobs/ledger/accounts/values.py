@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobs.policy import retry
 from jobs.policy.adaptive_limits import Bound
+from providers.codes import ACCOUNT_CODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,11 @@ class Account:
     def cooldown_until(self, now: float) -> float | None:
         """When it sends again by itself (infinity: when a person helps); None: it does now."""
         return retry.cooldown_until(self.paused_until, now)
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether its last submit was refused for its key, its balance or its rights, and none was accepted since."""
+        return self.paused_code in ACCOUNT_CODES
 
     @property
     def polls_per_task(self) -> float | None:

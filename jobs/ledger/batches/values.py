@@ -108,6 +108,14 @@ class KnownRow:
         return self.free + (max(0, n - self.slots) if self.adopted else 0)
 
 
+class StoredPlace(NamedTuple):
+    """Where an image of a row was stored."""
+
+    image_id: int
+    path: str  # below the destination
+    key: str
+
+
 class MadeBefore(NamedTuple):
     """Rows of another batch with one request, that were paid for or may have been."""
 

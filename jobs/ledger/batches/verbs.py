@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from jobs.ledger.batches import adopted, batches, failure_breaker, manifests, overlap, steering, unknowns, verification
+from jobs.ledger.batches import (
+    adopted,
+    batches,
+    failure_breaker,
+    manifests,
+    moved,
+    overlap,
+    steering,
+    unknowns,
+    verification,
+)
 from jobs.ledger.batches.adopted_values import AdoptedRow
-from jobs.ledger.batches.values import Batch, KnownRow, MadeBefore, NewBatch, RecordedRow, Row, UnknownAttempt
+from jobs.ledger.batches.values import (
+    Batch,
+    KnownRow,
+    MadeBefore,
+    NewBatch,
+    RecordedRow,
+    Row,
+    StoredPlace,
+    UnknownAttempt,
+)
 from jobs.ledger.claims import reuse
 from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.engine import Database
@@ -113,6 +132,10 @@ class BatchVerbs:
         """Copies that failed are tried now, and once more those that waited for a person."""
         self._database.write(steering.retry_copies, name, now)
 
+    def move(self, name: str, dest: str, now: float) -> None:
+        """The batch's images lie at another destination now. Only where nothing of it is sent or copied meanwhile."""
+        self._database.write(moved.move, name, dest, now)
+
     def cancel(self, name: str) -> int:
         """Ends new submits for good; returns how many rows will not be made."""
         return self._database.write(steering.cancel, name)
@@ -195,6 +218,18 @@ class ImageVerbs:
         while page := self._database.read(verification.kept, batch_id, after):
             yield from page
             after = page[-1].image_id
+
+    def places(self, name: str) -> Iterator[StoredPlace]:
+        """Where each current image of a batch is stored at its destination; read page by page."""
+        after = -1
+        batch_id = self._database.read(batches.batch_id_of, name)
+        while page := self._database.read(moved.places, batch_id, after):
+            yield from page
+            after = page[-1].image_id
+
+    def ends(self, name: str, few: int) -> tuple[int, list[StoredPlace]]:
+        """How many current images of a batch are stored, and where the first and the last `few` of them are."""
+        return self._database.read(moved.ends, name, few)
 
     def named(self, name: str) -> dict[str, int]:
         """How many images of a batch are only named, by the destination where they lie: another batch's to look at."""

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -38,10 +38,11 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.formatting import utc
-from jobs.ledger.database import pooler, schema
+from jobs.ledger.database import file_troubles, pooler, schema
+from jobs.ledger.database.folder_destinations import count_from
 
 #: The newest step in migrations/versions; a test holds it to that.
-HEAD = "0019"
+HEAD = "0020"
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120
@@ -153,6 +154,9 @@ def _sqlite(url: URL) -> Database:
     path = Path(str(url.database)).absolute()
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=600, **options)
     reader = create_engine(url, poolclass=QueuePool, pool_size=4, **options)
+    for engine in (writer, reader):
+        count_from(engine, path.parent)
+        file_troubles.remember_path(engine, path)
     return Database(
         url=url,
         writer=_with_pragmas(writer, "BEGIN IMMEDIATE"),
@@ -356,15 +360,27 @@ def prepare(database: Database, *, create: bool, upgrade: bool) -> None:
     if database.path is not None:
         if not create and not database.path.exists():
             raise LightfastError(f"there is no ledger at {database.path}")
-        database.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(database.path.parent)
     try:
         _prepare_schema(database, create=create, upgrade=upgrade)
     except DatabaseError as error:
         where, said = shown(database.url), str(error.orig)
         if database.is_sqlite and any(word in said for word in _DAMAGED):
             raise LightfastError(f"the ledger at {where} is damaged: {said}. {_OF_THE_DAMAGED}") from error
+        if why := file_troubles.file_trouble(error):
+            raise LightfastError(f"the ledger {where} {why}. Nothing was spent.") from error
         remedy = next((f". {words}" for mark, words in pooler.REMEDIES if mark in said), "")
         raise LightfastError(f"the ledger at {where} cannot be opened: {said.strip()}{remedy}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LightfastError(
+            f"the ledger's folder {folder} cannot be made: {error.strerror}. Make it, or name another place in "
+            "database_url. Nothing was spent."
+        ) from error
 
 
 def _prepare_schema(database: Database, *, create: bool, upgrade: bool) -> None:
@@ -509,13 +525,37 @@ def worker_lock(database: Database) -> Iterator[None]:
         yield
         return
     path = database.path.with_name(database.path.name + ".lock")
-    with path.open("a+") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LedgerBusy(_who_holds(file.name)) from None
         _sign(file.fileno())
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise LightfastError(
+            f"the ledger {path.with_suffix('')} cannot be worked on: {path} cannot be written ({error.strerror}). "
+            "Allow this user to write to its folder. Nothing was spent."
+        ) from error
+
+
+def is_locked(database: Database) -> bool:
+    """Whether somebody works on a SQLite ledger. Where its folder may not be written, a look at the lock is enough."""
+    if database.path is None:
+        return False
+    try:
+        with database.path.with_name(database.path.name + ".lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look do not take each other for a worker
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody has ever worked on it, or it cannot be seen
+        return False
+    return False
 
 
 def _sign(descriptor: int) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from jobs.ledger.database.folder_destinations import Destination
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.failover import Failover
 from jobs.states import AT_STAKE, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState, TroubleKind
@@ -134,7 +135,7 @@ batches = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    Column("dest", Text, nullable=False),
+    Column("dest", Destination, nullable=False),
     Column("path", Text, nullable=False),
     Column("columns", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -322,7 +323,7 @@ images = Table(
     # Not bought, but taken from where another image lies. Of one that was bought after all, `attempt_id` tells.
     Column("source_id", BigInteger),
     Column("origin_id", BigInteger),  # the first of them, however often it was taken since
-    Column("lies_at", Text),  # where it lies, when it is named and not copied; NULL: at its batch's own
+    Column("lies_at", Destination),  # where it lies, when it is named and not copied; NULL: at its batch's own
     Column("url", Text),
     Column("spool", Text),
     Column("generated_at", Time),
@@ -404,7 +405,7 @@ conditions = Table(
 destination_troubles = Table(
     "destination_troubles",
     metadata,
-    Column("dest", Text, primary_key=True),
+    Column("dest", Destination, primary_key=True),
     Column("holder", Text, primary_key=True),  # the process that says so, as in `workers`
     Column("kind", Text, primary_key=True),
     Column("since", Time, nullable=False),
@@ -423,7 +424,7 @@ copy_failures = Table(
     # What the images share: 0 and empty texts mean any.
     Column("account_id", Integer, primary_key=True, autoincrement=False),
     Column("provider_model", Text, primary_key=True),
-    Column("dest", Text, primary_key=True),
+    Column("dest", Destination, primary_key=True),
     Column("images", Integer, nullable=False, server_default="0"),  # that failed since the last stored one
     Column("money", BigInteger, nullable=False, server_default="0"),
     Column("since", Time),

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +21,8 @@ from tests.support.money_history import live
 @pytest.fixture(autouse=True)
 def ledger(tmp_path):
     new_ledger(tmp_path / "lightfast.db", live)
+    with closing(sqlite3.connect(tmp_path / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE batches SET dest = ?", (str(tmp_path),))  # where it is on record is no folder
 
 
 def call(*words):

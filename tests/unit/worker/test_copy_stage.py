@@ -18,7 +18,7 @@ from jobs.states import JobState
 from tests.support.copies import DEAD, Refusing, claimed, generated, result, stored
 from tests.support.worker_world import PRICE, Provider, answer, png, world
 from worker.http.client import FetchError
-from worker.images.staging import MEMORY, Body, remove_stale_bodies
+from worker.images.staging import MEMORY, Body, Staging, remove_stale_bodies
 from worker.recording.recorder import Recorder
 from worker.stages.copy import copy
 
@@ -56,6 +56,18 @@ async def test_bytes_without_a_link_are_stored_from_their_file_which_is_then_gon
 
     assert stored(services, tmp_path).path == "b/k0/0.png"
     assert not list(services.staging.folder.iterdir())
+
+
+async def test_bytes_without_a_link_are_found_after_the_ledgers_folder_was_moved(tmp_path):
+    services = world(tmp_path, Provider())
+    due = generated(services, tmp_path, b64=base64.b64encode(png()).decode())
+    now_at = services.staging.folder.rename(tmp_path / "moved-spool")
+    services = dataclasses.replace(services, staging=Staging(now_at))
+
+    await copy(services, due)
+
+    assert stored(services, tmp_path).path == "b/k0/0.png"
+    assert not list(now_at.iterdir())
 
 
 async def test_a_dead_link_is_asked_for_anew_and_the_fresh_one_of_the_same_image_is_used(tmp_path):

@@ -1,0 +1,224 @@
+"""A project folder is renamed, copied, or loses pictures: what is paid is found, or the command is told that helps."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import sqlite3
+
+import pytest
+
+from jobs.errors import BadInput, LedgerBusy
+from jobs.ledger import open_ledger
+from tests.support.shop_ledger import call, document, open_shop
+
+ROWS = "key,Title,prompt,n\nlamp,Lamp,A lamp,2\nvase,Vase,A vase,\nsofa,Sofa,A sofa,\ndesk,Desk,A desk,\n"
+PLAN = ("plan", "shop.csv", "--changed", "keep")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A project: the manifest, the ledger, and its destination below it."""
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "a-key")
+    monkeypatch.setenv("LIGHTFAST_ACCOUNTS__MAIN__PROVIDER", "maxapi.io")
+    monkeypatch.setenv("LIGHTFAST_ACCOUNTS__MAIN__API_KEY", "a-key")
+    folder = tmp_path / "home" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "shop.csv").write_text(ROWS)
+    open_shop(folder, folder / "out")
+    with contextlib.closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE batches SET path = '{batch}/{key}/{index}.{ext}'")
+        for path in pictures(folder / "out"):
+            content = (folder / "out" / path).read_bytes()
+            found = hashlib.sha256(content).hexdigest(), len(content), path
+            connection.execute("UPDATE images SET sha256 = ?, bytes = ? WHERE object_path = ?", found)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def moved(shop, monkeypatch):
+    """The same folder under another name."""
+    monkeypatch.chdir(shop.parent)
+    there = shop.rename(shop.parent / "shop2")
+    monkeypatch.chdir(there)
+    return there
+
+
+def refused(*words):
+    """What a command says that ends with 2."""
+    with pytest.raises(BadInput) as error:
+        call(*words)
+    return str(error.value)
+
+
+def addresses():
+    rows = csv.DictReader(call("results", "shop", "--per", "image").stdout.splitlines())
+    return [row["lf_url"] for row in rows if row["lf_url"]]
+
+
+def pictures(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def bound(folder):
+    """The destination as the file has it."""
+    with contextlib.closing(sqlite3.connect(folder / "lightfast.db")) as connection:
+        return connection.execute("SELECT dest FROM batches").fetchone()[0]
+
+
+def as_before(folder, dest, revision="0019"):
+    """The ledger as the version before kept it, with the full path."""
+    with contextlib.closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE batches SET dest = ?", (str(dest),))
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def mark(folder, name="shop"):
+    with contextlib.closing(open_ledger(f"sqlite:///{folder}/lightfast.db")) as ledger:
+        owner = ledger.ledger_id
+    (folder / "out/.lightfast").mkdir(exist_ok=True)
+    (folder / f"out/.lightfast/{name}.json").write_text(f'{{"ledger": "{owner}", "host": "h", "at": "t"}}')
+
+
+# -- moved together ------------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_folder_goes_on_working(moved):
+    assert len(addresses()) == 2
+    assert all(address.startswith(f"{moved.as_uri()}/out/") for address in addresses())
+    assert document("status", "shop")["dest"] == str(moved / "out")
+    assert document("verify", "shop", "--quick")["missing"] == 0
+    call("results", "shop", "--format", "html", "-o", "sheet.html")
+    sheet = (moved / "sheet.html").read_text()
+    assert '"out/shop/lamp/0.png"' in sheet
+    assert "/home/shop/" not in sheet
+    for named in ((), ("--to", "out"), ("--to", str(moved / "out")), ("--to", "../shop2/out")):
+        plan = document(*PLAN, *named)
+        assert (plan["dest"], plan["rows"]["new"]) == (str(moved / "out"), 0)
+
+
+def test_a_ledger_of_the_version_before_keeps_its_folder_and_may_be_renamed_from_then_on(shop):
+    as_before(shop, shop / "out")
+
+    assert document("status", "shop")["dest"] == str(shop / "out")
+    assert bound(shop) == "./out"
+
+
+def test_destinations_elsewhere_are_kept_as_they_are(shop):
+    for dest in ("s3://bucket/prefix", "/elsewhere/out", f"{shop}/../out"):
+        as_before(shop, dest)
+        assert document("status", "shop")["dest"] == dest
+        assert bound(shop) == dest
+
+
+def test_a_folder_that_a_link_leads_to_is_the_same_destination(shop, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(shop)
+
+    assert document(*PLAN, "--to", str(tmp_path / "link" / "out"))["dest"] == str(shop / "out")
+
+
+# -- moved apart ---------------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_of_the_version_before_that_was_moved_already_is_told_where_its_images_are(moved, shop):
+    as_before(moved, shop / "out")
+    mark(moved)
+
+    told = refused("verify", "shop")
+
+    assert f"the folder {shop}/out is not there" in told
+    assert f"lightfast move-destination shop {moved}/out\n" in told
+    assert not shop.exists()
+    call("move-destination", "shop", f"{moved}/out")
+    assert document(*PLAN)["dest"] == f"{moved}/out"
+
+
+@pytest.mark.parametrize("words", [("retry", "shop", "--yes"), ("redo", "shop", "--key", "lamp", "--yes"),
+                                   ("verify", "shop"), ("run", "shop.csv", "--yes")])  # fmt: skip
+def test_where_the_folder_is_gone_nothing_is_begun_anew(shop, words):
+    (shop / "out").rename(shop / "pictures")
+
+    told = refused(*words)
+
+    assert f"the folder {shop}/out is not there, where batch shop has stored 2 images" in told
+    assert "lightfast move-destination shop NEW\n" in told
+    assert not (shop / "out").exists()
+
+
+def test_move_destination_looks_at_every_image_and_then_records(shop):
+    (shop / "out").rename(shop / "pictures")
+
+    told = document("move-destination", "shop", "pictures")
+
+    assert (told["recorded"], told["checked"], told["sound"], told["how"]) == (True, 2, 2, "hash")
+    assert (told["from"], told["dest"]) == (str(shop / "out"), str(shop / "pictures"))
+    assert bound(shop) == "./pictures"
+    assert all(address.startswith(f"{shop.as_uri()}/pictures/") for address in addresses())
+    assert (shop / "pictures/.lightfast/shop.json").exists()
+
+
+def test_what_is_missing_there_is_listed_and_nothing_is_recorded_without_partial(shop):
+    (shop / "out").rename(shop / "pictures")
+    (shop / "pictures/shop/lamp/1.png").unlink()
+
+    told = document("move-destination", "shop", "pictures", code=3)
+    page = call("move-destination", "shop", "pictures", code=3).stdout
+
+    assert (told["recorded"], told["sound"], told["missing"]) == (False, 1, 1)
+    assert [each["path"] for each in told["images"]] == ["shop/lamp/1.png"]
+    assert "shop/lamp/1.png" in page
+    assert f"nothing was changed: shop stays at {shop}/out" in page
+    assert bound(shop) == "./out"
+    assert document("move-destination", "shop", "pictures", "--partial")["recorded"] is True
+    assert bound(shop) == "./pictures"
+
+
+def test_a_destination_with_another_ledgers_mark_is_not_taken_over(shop):
+    (shop / "out").rename(shop / "pictures")
+    (shop / "pictures/.lightfast").mkdir()
+    (shop / "pictures/.lightfast/shop.json").write_text('{"ledger": "another", "host": "h", "at": "t"}')
+
+    assert "with another ledger" in refused("move-destination", "shop", "pictures")
+    assert bound(shop) == "./out"
+
+
+def test_it_is_refused_while_a_run_works_on_the_ledger(shop):
+    (shop / "out").rename(shop / "pictures")
+    with (
+        contextlib.closing(open_ledger(f"sqlite:///{shop}/lightfast.db")) as ledger,
+        ledger.hold(0.0),
+        pytest.raises(LedgerBusy),
+    ):
+        call("move-destination", "shop", "pictures")
+    assert bound(shop) == "./out"
+
+
+def test_images_that_rows_of_other_batches_name_there_are_found_at_the_new_place(shop):
+    with contextlib.closing(sqlite3.connect(shop / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE images SET origin_id = 1, lies_at = './out' WHERE id = 2")
+    (shop / "out").rename(shop / "pictures")
+
+    call("move-destination", "shop", "pictures")
+
+    assert all(address.startswith(f"{shop.as_uri()}/pictures/") for address in addresses())
+
+
+# -- deleted by hand -----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_was_deleted_by_hand_is_told_of_before_anything_is_paid(shop):
+    (shop / "out/shop/lamp/1.png").unlink()
+
+    told = call(*PLAN)
+
+    assert "warning: 1 of 2 stored images is no longer in" in told.stderr
+    assert "(shop/lamp/1.png)" in told.stderr
+    assert "lightfast verify shop --quick\n" in told.stderr
+    assert document(*PLAN)["stored_images"] == {"on_record": 2, "looked_at": 2, "gone": 1}
+
+
+def test_where_every_picture_is_there_nothing_is_said(shop):
+    assert "warning" not in call(*PLAN).stderr
+    assert document(*PLAN)["stored_images"] == {"on_record": 2, "looked_at": 2, "gone": 0}
