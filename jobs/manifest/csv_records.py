@@ -55,8 +55,6 @@ class RecordReader:
         is_tabbed = self._delimiter == "\t"
         reader = self._strict()
         while True:
-            taken.clear()
-            fault = None
             try:
                 values = next(reader)
             except StopIteration:
@@ -65,12 +63,15 @@ class RecordReader:
                 values, fault = self._broken(line, error)
                 reader = self._strict()
             else:
-                if width is not None and values and (len(values) != width or (len(taken) > 1 and is_tabbed)):
+                fault = None
+                is_plain = len(values) == width and (len(taken) == 1 or not is_tabbed)
+                if not is_plain and values and width is not None:
                     values, fault = self._misfit(line, values)
                     reader = self._strict() if self._again else reader
             if values:
                 yield line, values, fault
             line += len(taken)
+            taken.clear()
 
     def _strict(self) -> Iterator[list[str]]:
         return self._reader(self._source(), strict=True)
@@ -147,7 +148,10 @@ class RecordReader:
         self._again.extendleft(reversed(rest))
         after = rest[0] if rest else None
         values = self._otherwise(first, after, is_open=is_open) if len(first) <= CELL_LIMIT else None
-        return (self._lenient(first[:_KEPT]) or [""], fault) if values is None else (values, None)
+        if values is not None:
+            return values, None
+        shown = first[:_KEPT]
+        return self._fitting(self._literal(shown)) or self._lenient(shown) or [""], fault
 
     def _otherwise(self, first: str, after: str | None, *, is_open: bool) -> list[str] | None:
         """The line read in another way, if it then fits the header.
