@@ -19,7 +19,10 @@ from jobs.errors import BadInput
 from jobs.formatting import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jobs.ledger.batches.values import Batch
+    from jobs.results.rows import Values
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx", "html")
 
@@ -172,22 +175,29 @@ def write_results(session: LedgerSession, batch: Batch, wish: OutputOptions) -> 
 def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Written:
     from jobs.results import rows as lines_of
     from jobs.results.spreadsheet import Excel, check_size
-    from jobs.results.writers import WRITERS, write_csv
+    from jobs.results.writers import WRITERS, with_own_types, write_csv
 
     columns = lines_of.choose_columns(wish.columns, batch.columns, per_image=wish.per_image)
     address = address_of(session, batch, wish.presign)
     make = lines_of.image_lines if wish.per_image else lines_of.row_lines
-    lines = make(session.ledger.reports.results(batch.name), address)
-    wanted = lines_of.only(lines, wish.only) if wish.only else lines
+
+    def wanted() -> Iterator[Values]:
+        lines = make(session.ledger.reports.results(batch.name), address)
+        return lines_of.only(lines, wish.only) if wish.only else lines
+
     where = target_of(wish, f"{batch.name}.{wish.format}")
     if wish.format == "xlsx" and not wish.only:
-        check_size(sum(session.ledger.reports.progress(batch.name).jobs.values()), len(columns))
+        progress = session.ledger.reports.progress(batch.name)
+        rows = sum(progress.jobs.values())
+        check_size(max(rows, progress.images_total) if wish.per_image else rows, len(columns))
+    if wish.format == "parquet":
+        columns = with_own_types(columns, wanted())
     excel, writer = Excel(), WRITERS[wish.format]
     if wish.format == "csv":
         delimiter = wish.delimiter or (batch.delimiter if wish.excel else None) or ","
         writer = partial(write_csv, delimiter=delimiter, mark=wish.excel)
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
-        count = writer(file, columns, excel.watch(columns, wanted) if wish.excel else wanted)
+        count = writer(file, columns, excel.watch(columns, wanted()) if wish.excel else wanted())
     if wish.format == "csv" and excel.note:
         note(excel.note)
     return Written(lines=count, files=(where,) if where else ())

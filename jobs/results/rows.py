@@ -33,7 +33,10 @@ class Type(enum.Enum):
     TIME = enum.auto()  # Unix seconds
     TEXTS = enum.auto()
     INTEGERS = enum.auto()
-    OWN = enum.auto()  # a manifest's own: text, or of JSONL whatever was there
+    OWN = enum.auto()  # a manifest's own: text, or of JSON whatever was there
+    OWN_INTEGER = enum.auto()  # of a manifest's own columns, in Parquet: those whose values are all of one kind
+    OWN_NUMBER = enum.auto()
+    OWN_TRUTH = enum.auto()
 
 
 Value = object  # a plain JSON value

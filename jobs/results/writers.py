@@ -6,6 +6,7 @@ import codecs
 import csv
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 import orjson
@@ -55,6 +56,28 @@ def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Valu
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
         file.write(orjson.dumps(as_json(columns, line), option=orjson.OPT_APPEND_NEWLINE))
     return count
+
+
+def with_own_types(columns: Sequence[Column], lines: Iterable[Values]) -> tuple[Column, ...]:
+    """The columns for Parquet: an own one is of numbers, or of true and false, where every line says so.
+
+    Reads the lines up to the one that leaves nothing to find out: of a CSV's values, which are text, the first.
+    """
+    unsure = [each for each in columns if each.type is Type.OWN and not each.instead_of]
+    kinds: dict[str, set[type]] = {each.name: set() for each in unsure}
+    for line in lines:
+        for column in unsure:
+            value = column.of(line)[1]
+            if value is not None:
+                kinds[column.name].add(type(value) if not isinstance(value, int) or -(2**63) <= value < 2**63 else str)
+        unsure = [each for each in unsure if len(kinds[each.name]) < 2 and str not in kinds[each.name]]  # noqa: PLR2004
+        if not unsure:
+            break
+    own = {name: _OWN_TYPES.get(next(iter(found)), Type.OWN) for name, found in kinds.items() if len(found) == 1}
+    return tuple(replace(each, type=own.get(each.name, each.type)) for each in columns)
+
+
+_OWN_TYPES: dict[type, Type] = {int: Type.OWN_INTEGER, float: Type.OWN_NUMBER, bool: Type.OWN_TRUTH}
 
 
 def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
@@ -131,6 +154,9 @@ def _arrow_type(arrow: Any, kind: Type) -> Any:
     return {
         Type.TEXT: arrow.string(),
         Type.OWN: arrow.string(),
+        Type.OWN_INTEGER: arrow.int64(),
+        Type.OWN_NUMBER: arrow.float64(),
+        Type.OWN_TRUTH: arrow.bool_(),
         Type.INTEGER: arrow.int64(),
         Type.MONEY: arrow.float64(),
         Type.TIME: arrow.timestamp("ms", tz="UTC"),

@@ -22,7 +22,7 @@ from jobs.results.rows import (
     public_address,
     row_lines,
 )
-from jobs.results.writers import write_csv, write_jsonl, write_parquet
+from jobs.results.writers import with_own_types, write_csv, write_jsonl, write_parquet
 from jobs.states import JobState
 from tests.support.results_samples import A_FAILED, A_SKIPPED, a_missing_image, a_result, an_image
 
@@ -209,6 +209,35 @@ def test_parquet_has_typed_columns_and_every_line(monkeypatch):
     assert table["lf_index"].to_pylist() == [0, 0, None]
     assert table["lf_cost_usd"].to_pylist() == [0.02, None, None]
     assert table["lf_done_at"].to_pylist()[0].isoformat() == "2026-05-14T02:14:07.500000+00:00"
+
+
+def test_own_columns_of_one_kind_keep_it_in_parquet():
+    values = [
+        {"id": 1, "score": 0.5, "ok": True, "mixed": 1, "text": "1", "big": 2**64 - 1, "list": [1], "none": None},
+        {"id": None, "score": 2.0, "ok": False, "mixed": 1.5, "text": "b", "big": 1, "list": [], "none": None},
+    ]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = with_own_types(choose_columns(",".join(values[0]), list(values[0])), values)
+    file = io.BytesIO()
+
+    write_parquet(file, columns, values)
+
+    table = parquet.read_table(io.BytesIO(file.getvalue()))
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "int64", "score": "double", "ok": "bool", "mixed": "string", "text": "string", "big": "string",
+        "list": "string", "none": "string",
+    }  # fmt: skip
+    assert table.to_pylist()[0] | {"big": None} == {
+        "id": 1, "score": 0.5, "ok": True, "mixed": "1", "text": "1", "list": "[1]", "none": None, "big": None,
+    }  # fmt: skip
+
+
+def test_the_types_of_a_table_of_texts_are_known_from_its_first_line():
+    lines = iter([{"a": "x"}, {"a": 1}])
+
+    with_own_types(choose_columns("a", ["a"]), lines)
+
+    assert next(lines) == {"a": 1}
 
 
 def test_addresses_are_the_destinations_own_or_the_public_ones():

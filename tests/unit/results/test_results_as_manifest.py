@@ -12,7 +12,7 @@ from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.planner import PlanOptions, prepare
 from jobs.results.rows import choose_columns
 from jobs.results.spreadsheet import write_xlsx
-from jobs.results.writers import write_csv, write_jsonl, write_parquet
+from jobs.results.writers import with_own_types, write_csv, write_jsonl, write_parquet
 from providers.catalog.models import Catalog
 from tests.support.planned_rows import EVERYONE
 
@@ -48,7 +48,8 @@ def test_results_read_as_a_manifest_are_the_same_rows(tmp_path, ending, name, co
     ]
     file = io.BytesIO()
 
-    FORMATS[ending](file, choose_columns(None, manifest.columns), lines)
+    columns = choose_columns(None, manifest.columns)
+    FORMATS[ending](file, with_own_types(columns, lines) if ending == "parquet" else columns, lines)
     (tmp_path / f"results.{ending}").write_bytes(file.getvalue())
     _, after = planned(tmp_path / f"results.{ending}")
 
