@@ -70,7 +70,7 @@ def with_own_types(columns: Sequence[Column], lines: Iterable[Values]) -> tuple[
             value = column.of(line)[1]
             if value is not None:
                 kinds[column.name].add(type(value) if not isinstance(value, int) or -(2**63) <= value < 2**63 else str)
-        unsure = [each for each in unsure if len(kinds[each.name]) < 2 and str not in kinds[each.name]]  # noqa: PLR2004
+        unsure = [each for each in unsure if len(kinds[each.name]) < 2 and str not in kinds[each.name]]  # noqa: PLR2004  two kinds are no kind
         if not unsure:
             break
     own = {name: _OWN_TYPES.get(next(iter(found)), Type.OWN) for name, found in kinds.items() if len(found) == 1}
