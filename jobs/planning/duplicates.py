@@ -13,6 +13,11 @@ from jobs.planning.problems import RowProblem
 from jobs.states import JobState
 
 BUCKETS = 256
+#: What makes keys and paths differ.
+_HELPS = {
+    "key": "each row needs its own; --map 'key={COLUMN}-{COLUMN}' makes it of two columns, --map key= numbers the rows",
+    "path": "each row needs its own; with {key} in --path it has",
+}
 _MASK = (1 << 64) - 1
 
 
@@ -81,8 +86,8 @@ class DuplicateRows:
 def _invalid_twin(planned: Planned, *, column: str, value: str, first: str, unit: str) -> Planned:
     """A good row that repeats an earlier row's key or path."""
     row = planned.row
-    ruined = why_no_key(value) if column == "key" else None
-    legal = f"{first} has the same {column}; {ruined or 'each row needs its own'}"
+    helps = (why_no_key(value) if column == "key" else None) or _HELPS[column]
+    legal = f"{first} has the same {column}; {helps}"
     problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal, unit=unit)
     bare = Row(
         position=row.position,

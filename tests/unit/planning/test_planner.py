@@ -275,9 +275,9 @@ def test_a_shared_hash_alone_makes_no_twin(tmp_path):
     judged = [duplicates.judge(planned, "line") for planned in (one, two, again)]
 
     assert [planned.row.state for planned in judged] == [JobState.READY, JobState.READY, JobState.INVALID]
-    assert (
-        str(judged[2].problems[0]) == 'line 4, key a, column key: "a". line 2 has the same key; each row needs its own'
-    )
+    (problem,) = judged[2].problems
+    assert str(problem).startswith('line 4, key a, column key: "a". line 2 has the same key; each row needs its own; ')
+    assert "--map 'key={COLUMN}-{COLUMN}'" in problem.legal
 
 
 # -- columns that nobody can name ----------------------------------------------------------------------------------
