@@ -20,7 +20,9 @@ from tests.support.raw_server import OK, Server, answering
 from tests.support.shop_ledger import call
 from worker.http import proxying
 from worker.http.client import FetchError, Http
+from worker.local.manifest_sources import local_source
 from worker.local.run import run_batch
+from worker.references import look_at
 from worker.runtime.limits import limits_of
 from worker.services import build
 
@@ -154,6 +156,37 @@ async def test_a_tunnel_is_used_again(through, scheme, provider):
 
         assert [(await send(http, scheme, server.port)).response.status for _ in range(2)] == [200, 200]
         assert len(proxy.behave.asked) == 1
+
+
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
+async def test_a_proxy_that_speaks_tls_itself_serves_as_well(provider, authority):
+    async with (
+        provider() as server,
+        Server(Forwards(server.port), tls=authority.server("127.0.0.1")) as proxy,
+    ):
+        proxies, _ = read_proxies(SecretStr(f"https://127.0.0.1:{proxy.port}"), {})
+        http = Http(allow_private_hosts=False, proxies=proxies)
+        exchange = await send(http, "https", server.port)
+        await http.close()
+
+        assert (exchange.response.status, len(proxy.behave.asked)) == (200, 1)
+
+
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
+async def test_a_manifest_and_a_look_at_references_go_through_the_proxy(provider):
+    async with provider() as server, Server(Forwards(server.port)) as proxy:
+        proxies, _ = read_proxies(SecretStr(f"http://127.0.0.1:{proxy.port}"), {})
+        link = f"https://provider.test:{server.port}/m.csv"
+
+        def fetched():
+            with local_source(link, proxies=proxies) as source:
+                return source.path.read_bytes()
+
+        assert await asyncio.to_thread(fetched) == b"{}"
+        looked = await asyncio.to_thread(look_at, [link], allow_private_hosts=False, proxies=proxies)
+
+        assert list(looked.values()) == ["gives no PNG, JPEG or WebP"]
+        assert len(proxy.behave.asked) == 2
 
 
 @pytest.mark.parametrize(
