@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-#: What pgbouncer says, and what helps.
+#: What pgbouncer or libpq says, and what helps.
 REMEDIES = (
+    (
+        "invalid connection option",
+        "Leave it out of database_url: pgbouncer=true and connection_limit are Prisma's, and unknown to PostgreSQL",
+    ),
     (
         "unsupported startup parameter",
         (

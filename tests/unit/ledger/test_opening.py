@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from cli.flow.environment import ledger_line
+from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.database import engine
 from jobs.settings.model import Settings
@@ -42,3 +43,8 @@ def test_the_ledgers_address_is_shown_without_its_password_wherever_it_stands(ur
     for line in (engine.shown(engine.normalized(url)), ledger_line(settings)):
         assert "db.test/shop" in line
         assert "tellnobody" not in line
+
+
+def test_a_parameter_that_other_clients_read_is_named_with_what_helps():
+    with pytest.raises(LightfastError, match=r'invalid connection option "pgbouncer".*Leave it out of database_url'):
+        open_ledger("postgresql://u@127.0.0.1:1/shop?pgbouncer=true")
