@@ -47,10 +47,13 @@ class Proxies:
         parts = urlsplit(url)
         proxy = {"http": self.http, "https": self.https}.get(parts.scheme)
         host = (parts.hostname or "").rstrip(".")
-        if proxy is None or _is_here(host):
-            return None
-        port = parts.port or _PORTS[parts.scheme]
-        return None if any(_matches(entry, host, port) for entry in self.direct) else proxy
+        return None if proxy is None or _is_here(host) or self.is_direct(url) else proxy
+
+    def is_direct(self, url: str) -> bool:
+        """Whether NO_PROXY names this address."""
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
+        return any(_matches(entry, host, port) for entry in self.direct)
 
 
 #: Everything is reached directly.

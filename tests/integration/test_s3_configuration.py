@@ -198,7 +198,7 @@ def test_http_goes_through_the_proxy(server, proxy, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-@pytest.mark.parametrize("hosts", ["127.0.0.1", "*", "example.com,127.0.0.1"])
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "*", "example.com,127.0.0.0/8"])
 def test_what_needs_no_proxy_goes_straight(server, proxy, monkeypatch, name, hosts):
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv(name, hosts)

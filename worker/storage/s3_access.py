@@ -38,6 +38,7 @@ from botocore.handlers import add_expect_header
 from botocore.utils import get_environ_proxies
 
 from jobs.errors import StoreError
+from jobs.settings.proxies import read_proxies
 from worker.storage.answers import refused, unreachable
 from worker.storage.causes import cause_of, host_of, plain
 
@@ -156,7 +157,11 @@ class S3Access:
             request_checksum_calculation="when_required",  # `PutSettings.checksum` goes as a header, which more take
             **given,
         )
-        client = self._session.create_client("s3", region_name=self._region or DEFAULT_REGION, config=config)
+        region = self._region or DEFAULT_REGION
+        client = self._session.create_client("s3", region_name=region, config=config)
+        if _is_direct(client.meta.endpoint_url):
+            direct = config.merge(Config(proxies={}))
+            client = self._session.create_client("s3", region_name=region, config=direct)
         # A server that does not answer `Expect: 100-continue` would be waited for, over TLS until the time is up.
         client.meta.events.unregister("before-call.s3", add_expect_header)
         if patience is Patience.SIGN and self.settings.payer:  # whoever opens an address sends no header
@@ -217,8 +222,13 @@ def _agree_to_pay(request: Any, **_: object) -> None:
     request.params["x-amz-request-payer"] = "requester"
 
 
+def _is_direct(url: str) -> bool:
+    """Whether NO_PROXY names the address, by a network too: botocore knows only names there."""
+    return read_proxies(None, os.environ)[0].is_direct(url)
+
+
 def _proxy_for(url: str) -> str:
-    proxy: str = get_environ_proxies(url).get(urlsplit(url).scheme, "")
+    proxy: str = "" if _is_direct(url) else get_environ_proxies(url).get(urlsplit(url).scheme, "")
     return proxy
 
 
