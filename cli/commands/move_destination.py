@@ -146,7 +146,7 @@ def page(move: Move, *, everything: bool) -> Iterator[Line]:
     bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
     head = f"{batch.name}: {formatting.count(report.checked, 'image')} looked for at {move.dest} {_HOW[move.how]}"
     yield f"{head}: {', '.join(bad)}", "bold green" if move.is_whole else "bold red"
-    missing = [(f"  {each.kept.path}", f"{each.condition}: {each.reason}") for each in report.findings]
+    missing = sorted((f"  {each.kept.path}", f"{each.condition}: {each.reason}") for each in report.findings)
     missing += [(f"  {path}", "missing: a reference that rows are made from") for path in move.references]
     shown = missing if everything else missing[:FEW]
     yield from ((line, "") for line in wording.aligned(shown))

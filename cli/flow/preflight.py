@@ -210,7 +210,13 @@ def normal_dest(dest: str) -> str:
         raise BadInput(f'--to "{dest}": no bucket is named. A destination is {scheme}://BUCKET/PREFIX or a folder.')
     if has_scheme:
         return dest.rstrip("/")
-    return str(Path(dest).expanduser().absolute()) if dest else ""
+    return _full_path(dest) if dest else ""
+
+
+def _full_path(folder: str) -> str:
+    """As it is named; without `..`, which would keep it from being recorded relative to the ledger."""
+    path = Path(folder).expanduser().absolute()
+    return os.path.realpath(path) if ".." in path.parts else str(path)
 
 
 def _folder_of(url: str) -> str:

@@ -6,11 +6,13 @@ import contextlib
 import csv
 import hashlib
 import sqlite3
+import time
 
 import pytest
 
 from jobs.errors import BadInput, LedgerBusy
 from jobs.ledger import open_ledger
+from tests.support import stocked_ledger
 from tests.support.shop_ledger import call, document, open_shop
 
 ROWS = "key,Title,prompt,n\nlamp,Lamp,A lamp,2\nvase,Vase,A vase,\nsofa,Sofa,A sofa,\ndesk,Desk,A desk,\n"
@@ -203,6 +205,46 @@ def test_images_that_rows_of_other_batches_name_there_are_found_at_the_new_place
     call("move-destination", "shop", "pictures")
 
     assert all(address.startswith(f"{shop.as_uri()}/pictures/") for address in addresses())
+
+
+def test_a_folder_that_is_named_with_dots_is_below_the_ledger_all_the_same(shop):
+    (shop / "out").rename(shop / "pictures")
+    (shop / "sub").mkdir()
+
+    call("move-destination", "shop", "sub/../pictures")
+
+    assert bound(shop) == "./pictures"
+
+
+def test_images_that_were_copied_to_a_bucket_are_found_there_by_their_size_or_hash(shop, s3):
+    new = f"s3://{s3.name}/shop"
+    for path in pictures(shop / "out"):
+        s3.client.upload_file(str(shop / "out" / path), s3.name, f"shop/{path}")
+
+    other = bytes((shop / "out/shop/lamp/1.png").stat().st_size)
+    s3.client.put_object(Bucket=s3.name, Key="shop/shop/lamp/1.png", Body=other)
+    assert document("move-destination", "shop", new, "--hash", code=3)["changed"] == 1
+    s3.client.upload_file(str(shop / "out/shop/lamp/1.png"), s3.name, "shop/shop/lamp/1.png")
+    told = document("move-destination", "shop", new)
+
+    assert (told["recorded"], told["how"], told["sound"]) == (True, "quick", 2)
+    assert sorted(addresses()) == [f"{new}/shop/lamp/0.png", f"{new}/shop/lamp/1.png"]
+    assert b'"ledger"' in s3.client.get_object(Bucket=s3.name, Key="shop/.lightfast/shop.json")["Body"].read()
+    s3.client.delete_object(Bucket=s3.name, Key="shop/shop/lamp/0.png")
+    assert document(*PLAN)["stored_images"] == {"on_record": 2, "looked_at": 2, "gone": 1}
+
+
+def test_on_a_cluster_it_is_refused_while_workers_could_store_at_the_old_place(
+    tmp_path, postgres_ledger_url, monkeypatch
+):
+    monkeypatch.setenv("LIGHTFAST_DATABASE_URL", postgres_ledger_url)
+    with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
+        stocked_ledger.stock(ledger, stocked_ledger.rows(2), dest=str(tmp_path / "out"))
+        ledger.workers.touch("worker", time.time())
+
+    assert "lightfast pause spring" in refused("move-destination", "spring", "pictures")
+    call("pause", "spring")
+    assert document("move-destination", "spring", "pictures")["recorded"]
 
 
 # -- deleted by hand -----------------------------------------------------------------------------------------------
