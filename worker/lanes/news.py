@@ -6,11 +6,12 @@ it (docs/decisions/news.md). A process that is killed between the two leaves one
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from jobs.ledger.accounts.condition_values import Condition
 from jobs.ledger.reports.values import Learnt
-from jobs.policy.liveness import LISTED_FOR
+from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
 from jobs.results.conditions import LearntFigure, Standing, changed, events_of
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
@@ -24,6 +25,7 @@ class News:
     services: Services
     only: str | None = None  # the one batch that may spend
     _wait: float = field(init=False)  # seconds between two looks
+    _blind_until: float = -math.inf  # boot clock: until then nobody is called silent
 
     def __post_init__(self) -> None:
         self._wait = self._least
@@ -40,6 +42,8 @@ class News:
             try:
                 await self.tell(self._wait)
             except Exception as trouble:  # noqa: BLE001  of a ledger that is away the lanes tell
+                # Nobody could give a sign of life meanwhile.
+                self._blind_until = self.services.clock.boot() + SEEN_WITHIN
                 emit("news_failed", level="debug", problem=repr(trouble)[:300])
             await self.services.clock.sleep(self._wait)
 
@@ -59,7 +63,7 @@ class News:
 
     def _look(self) -> tuple[Standing, list[Condition]]:
         services, ledger = self.services, self.services.ledger
-        now = services.clock.now()
+        now, sees = services.clock.now(), services.clock.boot() >= self._blind_until
         names = [name for name in ledger.conditions.batches_to_tell_of() if self.only in (None, name)]
         standing = Standing(
             now=now,
@@ -68,7 +72,7 @@ class News:
             budgets=ledger.accounts.daily_budgets(now),
             figures=self._figures(ledger.reports.learnt()),
             troubles=ledger.destinations.troubles(now),
-            workers=[] if ledger.is_sqlite else ledger.workers.seen(now, LISTED_FOR),
+            workers=[] if ledger.is_sqlite else ledger.workers.seen(now, LISTED_FOR if sees else SEEN_WITHIN),
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
         )

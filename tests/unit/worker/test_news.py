@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.states import TroubleKind
@@ -66,3 +69,26 @@ async def test_of_two_workers_one_tells_and_both_may_look(tmp_path, said):
         services.ledger.destinations.say_troubles("me", [], services.clock.now())
         await News(services).tell()
     assert [event for event, _ in said] == ["destination_takes_again"]
+
+
+async def test_a_worker_is_called_silent_but_nobody_is_while_the_ledger_itself_was_away(tmp_path, said):
+    services = world(tmp_path, Provider())
+    ledger, news = services.ledger, News(services)
+    ledger.is_sqlite = False
+    count = ledger.reports.learnt
+
+    def away():
+        raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
+
+    ledger.workers.touch("there:1", services.clock.now() - 70)
+    ledger.reports.learnt = away
+    telling = asyncio.create_task(news.tell_for_ever())
+    await asyncio.sleep(30)
+    ledger.reports.learnt = count
+    await asyncio.sleep(40)
+    assert {event for event, _ in said} == {"news_failed"}, "it may come back now, as the ledger did"
+    said.clear()
+
+    await asyncio.sleep(120)
+    telling.cancel()
+    assert [(event, fields["worker"]) for event, fields in said] == [("worker_silent", "there:1")]
