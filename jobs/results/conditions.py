@@ -22,9 +22,8 @@ from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.completion import Reason, RunState, is_over, waits_for
 from jobs.results.progress import rows_in_need
 from jobs.states import BatchState, JobState, TroubleKind
+from providers.dialects.answers import ACCOUNT_CODES
 
-#: Codes that only a person can end: the account is tried again by itself, and refused again.
-PERSON_CODES = frozenset({"bad_key", "no_balance", "no_permission", "redirected"})
 #: Seconds without an accepted submit after which any other trouble of an account is told.
 LASTING = 60.0
 #: A learnt limit is told when it has grown to this many times the figure that was told last, or shrunk to this part of
@@ -128,7 +127,7 @@ def in_lasting_trouble(account: Account, now: float) -> bool:
     if account.paused_code is None:
         return False
     lasts = account.troubled_since is not None and now - account.troubled_since >= LASTING
-    return lasts or account.paused_code in PERSON_CODES
+    return lasts or account.paused_code in ACCOUNT_CODES
 
 
 def _why(account: Account) -> dict[str, Any]:
@@ -217,7 +216,7 @@ def _troubled(progress: Progress, accounts: Sequence[Account], now: float) -> li
 
 def _ends_by_itself(reason: Reason, progress: Progress, accounts: Sequence[Account], now: float) -> bool:
     if reason is Reason.ACCOUNT_PAUSED:
-        return any(one.paused_code not in PERSON_CODES for one in _troubled(progress, accounts, now))
+        return any(one.paused_code not in ACCOUNT_CODES for one in _troubled(progress, accounts, now))
     return reason is Reason.DAY_BUDGET_USED
 
 
@@ -315,7 +314,7 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
 def _account_events(change: ConditionChange, standing: Standing) -> Iterator[LogEvent]:
     if change.after is not None:
         code = change.after.state
-        level: Level = "error" if code in PERSON_CODES else "warning"
+        level: Level = "error" if code in ACCOUNT_CODES else "warning"
         yield _event("account_paused", level=level, account=change.subject, code=code, **change.after.detail)
     elif change.before is not None and change.subject in {one.name for one in standing.accounts}:
         was, since = change.before.state, round(standing.now - change.before.since)

@@ -56,6 +56,8 @@ STATUSES: Final[Mapping[int, Meaning]] = {
 NOWHERE: Final[Mapping[int, Meaning]] = {}
 #: A redirect is a wrong base URL: every row would meet it, so the account rests and no job fails.
 REDIRECTED: Final[Meaning] = (Kind.ACCOUNT, "redirected")
+#: Codes of an account that takes nothing until a person helps.
+ACCOUNT_CODES: Final[frozenset[str]] = frozenset(code for _, code in (BAD_KEY, NO_BALANCE, FORBIDDEN, REDIRECTED))
 
 #: Characters of an error code that are looked at.
 LONGEST_CODE = 100

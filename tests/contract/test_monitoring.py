@@ -17,6 +17,7 @@ from jobs.facts import SubmitRefused, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.states import TroubleKind
+from providers.dialects.answers import ACCOUNT_CODES
 from providers.types import Kind
 from tests.support import ROOT, stocked_ledger
 from web.metrics import NEEDS, WAITS, LedgerMetrics
@@ -128,6 +129,12 @@ def test_each_alert_says_in_short_what_it_is_and_leads_to_what_to_do():
         assert (
             f"\n### {rule['alert']}\n\n`{rule['labels']['severity']}` after {rule['for']}: `{rule['expr']}`\n" in page
         )
+
+
+def test_the_alert_of_a_refused_account_names_every_code_that_only_a_person_can_end():
+    chosen = [re.search(r'code[=!]~"(.*?)"', rule["expr"]) for rule in alerts() if "account_trouble" in rule["expr"]]
+
+    assert [set(found[1].split("|")) for found in chosen if found] == [ACCOUNT_CODES, ACCOUNT_CODES]
 
 
 def test_panels_have_numbers_of_their_own_and_lie_side_by_side():
