@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -29,20 +29,14 @@ from jobs.manifest.columns import (
     repeated_problems,
     skip_problems,
 )
-from jobs.manifest.nested import dotted_names, holds_json, reaching
+from jobs.manifest.nested import reaching
 from jobs.manifest.raw_rows import WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
-from jobs.manifest.ruined import (
-    LONGEST_WORD,
-    excerpt_of_mojibake,
-    is_doubtful,
-    why_no_key,
-    why_no_ratio,
-    why_no_text,
-)
+from jobs.manifest.ruined import why_no_text
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
+from jobs.planning.doubts import Texts
 from jobs.planning.problems import RowProblem
-from jobs.planning.proposals import meant
+from jobs.planning.proposals import Trial, near_providers
 from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
 from jobs.states import JobState
 from providers.catalog.models import Unmakeable
@@ -61,19 +55,6 @@ _SHAPES_KEPT = 4096
 _SHORT_PROMPT = 4_000
 #: Bad shapes for which it is tried what was meant; a manifest with more has other troubles.
 _TRIED = 1_000
-#: Names of what is in an object that are told.
-_NAMED_INSIDE = 6
-#: Proposals that are made for one value.
-_PROPOSED = 3
-_MOJIBAKE = (
-    "the text was decoded wrongly, here (--encoding) or before it got into the file: export it again as UTF-8, "
-    "or the pictures are made of it as it stands"
-)
-_DOUBTFUL = (
-    "the prompt says this word; where it stands for nothing, leave the cell empty and give a default: {{{column}|…}}"
-)
-#: Columns that say the same thing in different words.
-_SIZES = ("ratio", "resolution", "size")
 _SOME_LINK = "https://example.com/reference.png"
 
 
@@ -130,10 +111,6 @@ class _Shape(NamedTuple):
     route: Route | None
 
 
-#: What becomes of a row with these values.
-Judge = Callable[[Mapping[str, str]], _Shape]
-
-
 # -- options -------------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +158,7 @@ def _used(options: PlanOptions, owns: Mapping[str, str], templates: Sequence[Tem
 def _option_problems(options: PlanOptions) -> Iterator[str]:
     for provider in options.providers:
         if provider not in PROVIDERS:
-            near = [each for each, _ in meant("provider", provider, lambda _: sorted(options.configured))]
+            near = near_providers(provider, sorted(options.configured))
             asked = f" Did you mean {near[0]}?" if near else ""
             yield f"--provider {provider}: not known.{asked} Legal: {' '.join(PROVIDERS)}."
         elif provider not in options.configured:
@@ -213,13 +190,12 @@ class Planner:
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
     _reached: tuple[str, ...] = ()  # dotted names that lead into a column
-    _prompt_columns: tuple[str, ...] = ()  # whose cells a prompt is made of
     _bad_shapes: int = 0
-    _json_told: str = ""
+    _texts: Texts = field(init=False)
 
     def __post_init__(self) -> None:
         fields = [each.name for each in self.prompt.fields] if self.prompt else [self.owns.get("prompt", "")]
-        self._prompt_columns = tuple(dict.fromkeys(fields))
+        self._texts = Texts(tuple(dict.fromkeys(fields)), self.owns.get("prompt"))
         self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
         templates = [each for each in (self.prompt, self.path.template, self.key) if each]
         names = [*self.owns.values(), *(each.name for template in templates for each in template.fields)]
@@ -248,7 +224,7 @@ class Planner:
         if cells or shape.request is None or shape.route is None:
             return self._invalid(raw, cells)
         row = _ready(raw, key, path, _request(shape.request, prompt, links), shape.route)
-        doubts = self._doubts(raw, key, prompt)
+        doubts = self._texts.doubtful(raw, key, prompt)
         return Planned(row, shape.route, (), tuple(self._problem(raw, key, cell) for cell in doubts) if doubts else ())
 
     def _is_skipped(self, raw: RawRow) -> bool:
@@ -272,45 +248,12 @@ class Planner:
             legal = f"the prompt's template needs it: give a default, {{{missing.column}|…}}, or --skip-empty"
             cells.append(Cell(missing.column, "", legal))
             return ""
-        cells.extend(self._no_texts(raw))
+        cells.extend(self._texts.wrong(raw.fields))
         if not prompt.strip():
             cells.append(Cell("prompt", prompt, "a prompt is needed; --skip-empty COLUMN leaves such rows out"))
         elif "\0" in prompt:
             cells.append(Cell("prompt", prompt, "a prompt has no NUL character"))
         return prompt
-
-    def _no_texts(self, raw: RawRow) -> list[Cell]:
-        """Cells that a prompt is made of and that hold no text: a picture of `#NAME?` is bought for nothing."""
-        cells, own = [], self.owns.get("prompt")
-        for column in self._prompt_columns:
-            text = raw.fields.get(column, "")
-            if len(text) <= LONGEST_WORD and (why := why_no_text(text, whole=column == own)):
-                cells.append(Cell("prompt" if column == own else column, text, why))
-        return cells
-
-    def _doubts(self, raw: RawRow, key: str, prompt: str) -> list[Cell]:
-        """What a person should look at before the row is paid for."""
-        cells = []
-        if why := why_no_key(key):
-            cells.append(Cell("key", key, why))
-        if not prompt.isascii() and (found := excerpt_of_mojibake(prompt)):
-            cells.append(Cell("prompt", found, _MOJIBAKE))
-        if ("{" in prompt or "[" in prompt) and holds_json(prompt):
-            cells.append(Cell("prompt", prompt, self._raw_json(raw)))
-        words = (
-            (column, raw.fields.get(column, "")) for column in self._prompt_columns if column != self.owns.get("prompt")
-        )
-        cells.extend(Cell(column, word, _DOUBTFUL.format(column=column)) for column, word in words if is_doubtful(word))
-        return cells
-
-    def _raw_json(self, raw: RawRow) -> str:
-        """What to say of JSON in a prompt: the same of all rows, so that it is told once."""
-        if not self._json_told:
-            own = {name: raw.carried[name] for name in self._prompt_columns if name in raw.carried}
-            inside = [f"{{{name}}}" for name in dotted_names(own) if name not in own][:_NAMED_INSIDE]
-            named = f"; what is in it has names: --prompt with {' '.join(inside)}" if inside else ""
-            self._json_told = f"the prompt holds JSON as a program writes it, and is sent so{named}"
-        return self._json_told
 
     def words_of(self, raw: RawRow) -> tuple[str, ...]:
         """The row's references as they are written. ValueError says what is legal."""
@@ -377,15 +320,14 @@ class Planner:
         if not shape.problems:
             return shape
         self._bad_shapes += 1
-        told = {cell.column: self._meant(cell.column, asked, shape, judge) for cell in shape.problems}
-        cells = [
-            cell._replace(legal=f"{told[cell.column]} {cell.legal}")
-            if told[cell.column]
-            else self._with_hint(cell)
-            if cell.column in given
-            else cell
-            for cell in shape.problems
-        ]
+        trial = Trial(asked, shape.problems, lambda values: judge(values).problems, self.catalog.known)
+        cells = []
+        for cell in shape.problems:
+            told = (
+                (trial.meant(cell.column) or self._elsewhere(cell.column, trial)) if self._bad_shapes <= _TRIED else ""
+            )
+            hinted = self._with_hint(cell) if cell.column in given else cell
+            cells.append(cell._replace(legal=f"{told} {cell.legal}") if told else hinted)
         return shape._replace(problems=tuple(cells))
 
     def _judge(self, asked: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
@@ -399,33 +341,15 @@ class Planner:
         route = _choose(request, form, self.options, self.catalog)
         return _Shape((), request, route) if isinstance(route, Route) else _Shape(tuple(route), None, None)
 
-    def _meant(self, column: str, asked: Mapping[str, str], shape: _Shape, judge: Judge) -> str:
-        """What was perhaps meant; each proposal is planned first, and is accepted. Empty: nobody can tell."""
-        value = asked.get(column)
-        if value is None or self._bad_shapes > _TRIED:
-            return ""
-        rest = {known: text for known, text in asked.items() if known != column}
-        others = {each.column for each in (*shape.problems, *judge(rest).problems)} - {column}
-        accepted: dict[str, str] = {}
-        for each, why in meant(column, value, self.catalog.known):
-            tried = {problem.column for problem in judge({**asked, column: each}).problems}
-            if each != value and column not in tried and tried <= others:
-                accepted.setdefault(each, why)
-        if accepted:
-            return _did_you_mean(accepted)
-        why_not = why_no_text(value, whole=True) or (why_no_ratio(value) if column == "ratio" else "")
-        return f"{why_not}." if why_not else self._elsewhere(column, value, rest, others, judge)
-
-    def _elsewhere(self, column: str, value: str, rest: Mapping[str, str], others: set[str], judge: Judge) -> str:
+    def _elsewhere(self, column: str, trial: Trial) -> str:
         """What reads a size that stands in `ratio`, or a ratio in `size`: both are legal, but not there."""
-        for other in _SIZES if column in _SIZES else ():
-            tried = {problem.column for problem in judge({**rest, other: value}).problems}
-            if other not in rest and other != column and tried <= others - {other}:
-                if self.has_own_columns:
-                    taken = option("--map", f"{other}={self.owns.get(column, column)}")
-                    return f"this is a {other}: {taken} --map {column}= reads it as one."
-                return f"this is a {other}, and {other} is the field for it."
-        return ""
+        other = trial.elsewhere(column)
+        if not other:
+            return ""
+        if self.has_own_columns and column in self.owns:
+            taken = option("--map", f"{other}={self.owns[column]}")
+            return f"this is a {other}: {taken} --map {column}= reads it as one."
+        return f"this is a {other}, and {other} is the field for it."
 
     def _with_defaults(self, given: Mapping[str, str]) -> dict[str, str]:
         options = self.options
@@ -518,14 +442,6 @@ def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
         options=shape.options,
         provider=shape.provider,
     )
-
-
-def _did_you_mean(accepted: Mapping[str, str]) -> str:
-    """What is proposed, such as `a spreadsheet has made a time of it; did you mean 16:9?`."""
-    first = next(iter(accepted.values()))
-    names = [each for each, why in accepted.items() if why == first][:_PROPOSED]
-    told = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    return f"{first}{'; ' if first else ''}did you mean {told}?"
 
 
 # -- routes --------------------------------------------------------------------------------------------------------

@@ -1,19 +1,25 @@
-"""What a value may have been meant to be, where it is not legal. Pure; the planner tries each before it says so."""
+"""What a value may have been meant to be, where it is not legal; each is planned in its place first. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from jobs.manifest.cells import MOST_IMAGES, is_picture_size
-from jobs.manifest.ruined import meant_ratios
+from jobs.manifest.raw_rows import Cell
+from jobs.manifest.ruined import meant_ratios, why_no_ratio, why_no_text
 
 #: Every value that some route takes in a column.
 Known = Callable[[str], Sequence[str]]
 #: A value, and what has become of it on the way ("": nothing).
 Meant = tuple[str, str]
 
+#: Proposals that are made for one value.
+_PROPOSED = 3
+#: Columns that say the same thing in different words.
+_SIZES = ("ratio", "resolution", "size")
 _SIZE = re.compile(r"(\d{2,5})\s*(?:px|pixels?)?\s*[x×*,;:/ ]\s*(\d{2,5})\s*(?:px|pixels?)?", re.IGNORECASE)  # noqa: RUF001  as people write it
 _EDGE = re.compile(r"(\d{3,4})(?:\s*(?:px|pixels?))?", re.IGNORECASE)
 _COUNT = re.compile(r"x?\s*(\d{1,2})(?:[.,]0+)?\s*(?:x|pcs|images?|pictures?)?", re.IGNORECASE)
@@ -49,6 +55,61 @@ _QUALITY_WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A row that cannot be made; what it may have been meant to be is tried before it is said."""
+
+    asked: Mapping[str, str]  # its values, by known column
+    problems: Sequence[Cell]
+    judge: Callable[[Mapping[str, str]], Sequence[Cell]]  # what would be wrong with other values
+    known: Known
+
+    def meant(self, column: str) -> str:
+        """What was perhaps meant, such as `did you mean 16:9?`; or what has become of it. Empty: nobody can tell."""
+        value = self.asked.get(column)
+        if value is None:
+            return ""
+        accepted: dict[str, str] = {}
+        others = self._wrong_without(column)
+        for each, why in meant(column, value, self.known):
+            if each != value and self._wrong({**self.asked, column: each}) <= others:
+                accepted.setdefault(each, why)
+        if accepted:
+            return _did_you_mean(accepted)
+        why_not = why_no_text(value, whole=True) or (why_no_ratio(value) if column == "ratio" else "")
+        return f"{why_not}." if why_not else ""
+
+    def elsewhere(self, column: str) -> str:
+        """The column that the value of this one is legal in; empty: none."""
+        rest = {known: text for known, text in self.asked.items() if known != column}
+        for other in _SIZES if column in _SIZES and column in self.asked else ():
+            is_free = other not in self.asked
+            if is_free and self._wrong({**rest, other: self.asked[column]}) <= self._wrong_without(column) - {other}:
+                return other
+        return ""
+
+    def _wrong(self, values: Mapping[str, str]) -> set[str]:
+        return {cell.column for cell in self.judge(values)}
+
+    def _wrong_without(self, column: str) -> set[str]:
+        """What else is wrong, with this value or without it."""
+        rest = {known: text for known, text in self.asked.items() if known != column}
+        return ({cell.column for cell in self.problems} | self._wrong(rest)) - {column}
+
+
+def near_providers(name: str, known: Sequence[str]) -> list[str]:
+    """Providers with such a name, the nearest first."""
+    return difflib.get_close_matches(name.strip().casefold(), known, n=2, cutoff=0.5)
+
+
+def _did_you_mean(accepted: Mapping[str, str]) -> str:
+    """What is proposed, such as `a spreadsheet has made a time of it; did you mean 16:9?`."""
+    first = next(iter(accepted.values()))
+    names = [each for each, why in accepted.items() if why == first][:_PROPOSED]
+    told = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{first}{'; ' if first else ''}did you mean {told}?"
+
+
 def meant(column: str, text: str, known: Known) -> Iterator[Meant]:
     """Values that a text may have been meant to be, the likeliest first."""
     plain = text.strip()
@@ -56,8 +117,7 @@ def meant(column: str, text: str, known: Known) -> Iterator[Meant]:
     if column == "model":
         yield from ((name, "") for name in _models(plain, known("model")))
     elif column == "provider":
-        near = difflib.get_close_matches(word, known("provider"), n=2, cutoff=0.5)
-        yield from ((name, "") for name in near)
+        yield from ((name, "") for name in near_providers(plain, known("provider")))
     elif column == "ratio":
         yield from meant_ratios(plain, known("ratio"))
         yield from ((ratio, "") for ratio in _RATIO_WORDS.get(word, ()))

@@ -127,3 +127,17 @@ def test_letters_with_accents_are_nothing_to_look_at(tmp_path, prompt):
 
 def test_a_number_with_a_decimal_comma_is_named(tmp_path):
     assert "a number with a decimal comma; did you mean 2?" in bad(tmp_path, {"prompt": "a", "n": "2,0"})
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a red fox --ar 16:9", "fox --v 6 --style raw", "--no text, a fox", "fox --stylize 250"]
+)
+def test_parameters_of_midjourney_are_told(tmp_path, prompt):
+    (told,) = looked_at(tmp_path, {"prompt": prompt})
+
+    assert "this is Midjourney's, and a word of the prompt here" in told
+
+
+@pytest.mark.parametrize("prompt", ["a fox -- in the snow", "fox--ar 16:9", "a fox --all day", "2--3 foxes"])
+def test_dashes_are_nothing_to_look_at(tmp_path, prompt):
+    assert looked_at(tmp_path, {"prompt": prompt}) == []
