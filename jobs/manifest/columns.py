@@ -138,7 +138,11 @@ def _no_column(manifest: Manifest, name: str) -> str:
 
 def _header(manifest: Manifest) -> str:
     has_header = manifest.format in {"csv", "xlsx"}
-    return f"{manifest.name}, {manifest.unit} {manifest.header_line}" if has_header else manifest.name
+    return (
+        f"{manifest.name}, {manifest.unit} {manifest.header_line}"
+        if has_header
+        else f"{manifest.name} ({manifest.looks})"
+    )
 
 
 def _lower_header(manifest: Manifest) -> list[str]:

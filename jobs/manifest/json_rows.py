@@ -103,6 +103,8 @@ def _parsed(content: str) -> object:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        if (before := content.rstrip()).endswith(","):  # lines of a list, without its brackets
+            return _parsed(before[:-1])
         return _Broken(f"broken JSON at character {error.colno}: {error.msg}")
 
 

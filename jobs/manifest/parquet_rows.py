@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import BadInput, LightfastError
 from jobs.formatting import as_stands
+from jobs.manifest.names import header_of
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
 
 #: Rows held at once.
@@ -27,7 +28,7 @@ class ParquetShape:
     """What of a file is read; found by `parquet_shape`."""
 
     leaves: tuple[str, ...]  # Parquet's own paths of the columns that are read
-    columns: tuple[str, ...]
+    columns: Mapping[str, str]  # as they are named here, and in the file
     left_out: tuple[str, ...]  # columns of bytes
 
 
@@ -43,7 +44,7 @@ def parquet_shape(path: Path, name: str) -> ParquetShape:
     own = [each for each in tops if any(leaf == each or leaf.startswith(f"{each}.") for leaf in leaves)]
     return ParquetShape(
         leaves=tuple(leaves),
-        columns=tuple(own),
+        columns=dict(zip(header_of(own).names, own, strict=True)),
         left_out=tuple(dict.fromkeys(map(_as_named, bytes_))),
     )
 
@@ -53,7 +54,7 @@ def parquet_rows(path: Path, name: str, shape: ParquetShape) -> Iterator[RawRow]
     position = 0
     with _Opened(path, name) as file:
         for batch in file.iter_batches(batch_size=_BATCH, columns=list(shape.leaves), use_threads=False):
-            values = {each: _values(batch.column(each)) for each in shape.columns}
+            values = {name: _values(batch.column(own)) for name, own in shape.columns.items()}
             for row in zip(*values.values(), strict=True):
                 own = dict(zip(values, row, strict=True))
                 cells = {each: value if type(value) is str else as_text(value) for each, value in own.items()}

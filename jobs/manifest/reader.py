@@ -181,8 +181,9 @@ def _json_manifest(file: TextFile, wanted: Collection[str]) -> Manifest:
         _read=partial(json_rows, file, shape),
         _columns={},
     )
-    for _ in itertools.islice(manifest.rows(), SCANNED_ROWS):
-        pass
+    wrong = [row for row in itertools.islice(manifest.rows(), SCANNED_ROWS) if row.wrong]
+    if wrong and not manifest.columns:
+        raise BadInput(f"{file.name}, {manifest.unit} {wrong[0].line}: {wrong[0].wrong[0].legal}.")
     return manifest
 
 

@@ -164,6 +164,16 @@ def test_what_is_wrong_with_one_row_costs_that_row_alone(tmp_path, content, line
     assert says in planned[1].problems[0].legal
 
 
+def test_lines_that_end_with_a_comma_are_lines(tmp_path):
+    assert [cells for _, cells in rows_of(tmp_path, '{"prompt": "a"},\n{"prompt": "b"},\n', "m.jsonl")] == [
+        {"prompt": "a"}, {"prompt": "b"},
+    ]  # fmt: skip
+
+
+def test_a_list_in_which_nothing_is_a_row_is_refused_with_the_first(tmp_path):
+    assert "m.json, item 1: not a JSON object, but 7" in refused(tmp_path, "[7, 8]", name="m.json")
+
+
 def test_a_row_that_is_broken_is_not_skipped_for_an_empty_column(tmp_path):
     planned = plan(tmp_path, '{"prompt": "a"}\n{"prompt": "b",}\n', name="m.jsonl", skip_empty="prompt")
 

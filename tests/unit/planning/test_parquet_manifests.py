@@ -63,6 +63,12 @@ def test_pictures_in_a_data_set_are_not_read_and_that_is_told(tmp_path):
     assert [raw.carried["image"] for raw in manifest.rows()] == [{"path": "1.png"}, {"path": "2.png"}]
 
 
+def test_what_nobody_sees_in_a_name_does_not_matter(tmp_path):
+    manifest = read(written(tmp_path, {"prompt ": ["a"], "\ufeffTitle": ["x"]}))
+
+    assert [dict(raw.cells) for raw in manifest.rows()] == [{"prompt": "a", "Title": "x"}]
+
+
 def test_bytes_that_are_text_are_text(tmp_path):
     assert [each.row.request.prompt for each in plan(written(tmp_path, {"prompt": ["café".encode(), None, b"b"]}))[::2]]
 
