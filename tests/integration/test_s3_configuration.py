@@ -569,3 +569,17 @@ def test_why_google_or_azure_gave_no_answer_is_told(kind):
     assert f"127.0.0.1:{port} refuses connections" in refusal(lambda: store_in(made).probe()).message
     made.url = "http://bucket.invalid"
     assert "bucket.invalid is not known" in refusal(lambda: store_in(made).probe()).message
+
+
+@pytest.mark.parametrize("kind", ["gs", "az"])
+def test_a_proxy_before_google_or_azure_that_is_away_or_refuses_is_named(ca, proxy, monkeypatch, kind):
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca.bundle))
+    with cloud(kind, tls=ca.server) as made:
+        monkeypatch.setenv("HTTPS_PROXY", "http://user:pass-word@127.0.0.1:9")
+        said = refusal(lambda: store_in(made).probe()).message
+        assert "the proxy 127.0.0.1:9 refuses connections" in said
+        assert "pass-word" not in said
+
+        proxy.allows = False
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert f"the proxy {proxy.url[7:]} does not let it pass" in refusal(lambda: store_in(made).probe()).message

@@ -43,7 +43,7 @@ class ForwardProxy:
                 asked = head.replace(target.encode(), path.encode(), 1)
                 closing = asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")  # one request a connection
                 await self._pass_on(reader, writer, parts.port or 80, closing)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             writer.close()
             await writer.wait_closed()
 

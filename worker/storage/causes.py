@@ -41,8 +41,11 @@ SIGNS = (
     (r"dns error", "the name of {where} is not known here (DNS)"),
     (r"ConnectionRefused", "{where} refuses connections"),
     (r"kind: TimedOut|TimedOut|timed out", "{where} does not answer in time"),
+    (r"TunnelUnsuccessful|TunnelProxyAuth", "{where} does not let it pass"),
     (r"ConnectionReset|IncompleteMessage|UnexpectedEof", "{where} closed the connection without an answer"),
 )
+#: The connection was not made: where there is a proxy, it is the proxy's.
+CONNECTING = r"tcp connect error|dns error|Tunnel"
 
 
 def cause_in_text(said: str) -> str:
@@ -51,11 +54,12 @@ def cause_in_text(said: str) -> str:
     url = asked.group() if asked else ""
     proxy = getproxies().get(urlsplit(url).scheme) or getproxies().get("all", "") if url else ""
     proxy = "" if proxy and proxy_bypass(urlsplit(url).hostname or "") else proxy
+    told = next((told for sign, told in SIGNS if re.search(sign, said)), "")
+    if proxy and re.search(CONNECTING, said):
+        return told.format(where=f"the proxy {host_of(proxy)}")
+    last_words = plain(said.partition("\n")[0].rpartition(" - ")[2])
     through = f" (through the proxy {host_of(proxy)})" if proxy else ""
-    for sign, told in SIGNS:
-        if re.search(sign, said):
-            return f"{told.format(where=host_of(url))}{through}"
-    return f"{plain(said.partition(chr(10))[0].rpartition(' - ')[2])}{through}"
+    return f"{told.format(where=host_of(url)) if told else last_words}{through}"
 
 
 def host_of(url: str) -> str:
