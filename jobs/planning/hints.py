@@ -121,10 +121,11 @@ class _Look:
         """The option that reads it; where that would cost rows, why."""
         mapping = {**self.options.mapping, known: own}
         refused = self._refused(replace(self.options, mapping=mapping), own)
+        told = formatting.option("--map", f"{known}={own}")
         if refused:
-            return f", where {refused}"
+            return f", but with {told} {refused}"
         self.options = replace(self.options, mapping=mapping)  # what is proposed next has to go with it
-        return f": {formatting.option('--map', f'{known}={own}')} uses it"
+        return f": {told} uses it"
 
     def _refused(self, options: PlanOptions, own: str) -> str:
         """Why a row with a value there could not be made any more; empty: all of them can."""

@@ -178,7 +178,9 @@ def test_where_the_option_would_cost_rows_the_reason_is_told_instead(tmp_path):
     (ruined,) = told(tmp_path, {"prompt": "a", "aspect_ratio": "16:09"})
     both = told(tmp_path, {"prompt": "a", "aspect_ratio": "16:9", "image_size": "1536x864"})
 
-    assert 'it looks like "ratio", where "16:9" is refused: grok-imagine-lite takes no ratio' in lite
+    assert (
+        'it looks like "ratio", but with --map ratio=aspect_ratio "16:9" is refused: grok-imagine-lite takes no ratio'
+    ) in lite
     assert "did you mean 16:9?" in ruined
     assert both[0].endswith("--map ratio=aspect_ratio uses it")
     assert "either size, or ratio and resolution" in both[1]
