@@ -171,6 +171,14 @@ def shop(tmp_path, monkeypatch):
     return tmp_path
 
 
+def stored_in(folder, shop):
+    """The batch's destination is a folder that is there."""
+    folder.mkdir()
+    ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
+    with contextlib.closing(ledger), ledger._database.writing() as tx:
+        tx.execute(update(batches).values(dest=str(folder)))
+
+
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["lightfast", *words])
     done = CliRunner().invoke(app, list(words))
@@ -244,6 +252,7 @@ def test_the_warning_is_heard_where_the_plan_is_not_shown(shop, quiet):
 
 
 def test_a_run_says_that_all_keys_are_new_before_it_asks(shop):
+    stored_in(shop / "out", shop)
     write(shop, [f"0{row}" for row in rows(5)], "spring.csv")
 
     done = CliRunner().invoke(app, ["run", "spring.csv"])
@@ -358,10 +367,7 @@ def test_the_rehearsal_asks_as_the_run_will(monkeypatch):
 def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatch):
     write(shop, ["k30,lamp 30,red"], "more.csv", head="key,prompt,Colour")
     monkeypatch.setattr(register, "claim_destination", lambda *_, **__: None)
-    with_ledger = open_ledger(f"sqlite:///{shop / 'lightfast.db'}")
-    with with_ledger._database.writing() as tx:
-        tx.execute(update(batches).values(dest=str(shop / "out")))
-    with_ledger.close()
+    stored_in(shop / "out", shop)
     words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
     monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
     monkeypatch.setattr("cli.commands.steer.wake", lambda *_: None)
