@@ -79,6 +79,7 @@ def _tried(what: str, look: Callable[[], Diagnosis]) -> Diagnosis:
 
 
 def _database(settings: Settings) -> Diagnosis:
+    from cli.flow.environment import unmakeable
     from jobs.ledger import open_ledger
     from jobs.ledger.accounts.configured import told
     from worker.runtime.limits import limits_of
@@ -87,6 +88,8 @@ def _database(settings: Settings) -> Diagnosis:
     if path is not None and not path.exists():
         if not path.parent.is_dir():
             return Diagnosis(what="database", verdict="problem", text=f"{path}: there is no folder {path.parent}")
+        if why := unmakeable(settings):
+            return Diagnosis(what="database", verdict="problem", text=why)
         return Diagnosis(what="database", verdict="ok", text=f"{path} (new: the first run makes it)")
     ledger = open_ledger(settings.database_url)
     try:

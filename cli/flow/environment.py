@@ -140,6 +140,20 @@ def check_mark(store: Store, batch: str, ledger_id: str | None) -> None:
 # -- the ledger that may not be there yet --------------------------------------------------------------------------
 
 
+def unmakeable(settings: Settings) -> str | None:
+    """Why no SQLite ledger can be made where the settings say; None: it can, or there is one."""
+    path = settings.database_path
+    if path is None or path.exists():
+        return None
+    folder = next(each for each in path.parents if each.exists())
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+    return (
+        f"the ledger {path} cannot be made: this user may not write to the folder {folder}. Allow it, work in another "
+        "folder, or name a place in database_url."
+    )
+
+
 def ledger_line(settings: Settings) -> str:
     """Where the ledger is, and whether it is new."""
     path = settings.database_path

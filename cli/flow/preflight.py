@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from cli.flow.environment import unmakeable
 from cli.flow.options import RunOptions, WorkLimits, is_terminal, read_limits
 from cli.flow.stored_images import missing_folder
 from cli.output.commands import command
@@ -105,15 +106,8 @@ class Preflight:
 
     def _unwritable(self) -> Iterator[str]:
         """The ledger is still to be made, where no file can be: better told before money is agreed to."""
-        path = self.settings.database_path
-        if path is None or self.ledger is not None:
-            return
-        folder = next(each for each in path.parents if each.exists())
-        if not os.access(folder, os.W_OK | os.X_OK):
-            yield (
-                f"the ledger {path} cannot be made: this user may not write to the folder {folder}. Allow it, work in "
-                "another folder, or name a place in database_url."
-            )
+        if self.ledger is None and (why := unmakeable(self.settings)):
+            yield why
 
     def _unpriced(self) -> Iterator[str]:
         """What has no price fits no daily budget, and would wait for ever."""

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cli.commands import doctor
 from cli.output.endings import message
 from jobs.errors import LightfastError
 from jobs.ledger import file_trouble, open_ledger
 from jobs.ledger.database import engine
+from jobs.settings.sources import load_settings
 from jobs.states import JobState
 from tests.support.ledger_files import new_ledger
 from tests.support.shop_ledger import document
@@ -91,7 +93,7 @@ def test_a_small_write_that_a_full_disk_takes_is_not_its_end(tmp_path):
     assert writes.problem is None
 
 
-def test_where_no_ledger_can_be_made_is_told_before_money_is_asked_for(tmp_path, monkeypatch):
+def test_where_no_ledger_can_be_made_is_told_by_plan_and_doctor_before_money_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("MAXAPI_IO_API_KEY", "a-key")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop.csv").write_text("key,prompt\nlamp,A lamp\n")
@@ -101,6 +103,7 @@ def test_where_no_ledger_can_be_made_is_told_before_money_is_asked_for(tmp_path,
     (why,) = document("plan", "shop.csv", code=2)["reasons"]
 
     assert why.startswith(f"the ledger {tmp_path}/lightfast.db cannot be made: this user may not write to the folder")
+    assert (doctor._database(load_settings()).verdict, doctor._database(load_settings()).text) == ("problem", why)
 
 
 # -- a run ---------------------------------------------------------------------------------------------------------
