@@ -11,6 +11,7 @@ from jobs.settings.model import Settings
 from jobs.settings.redis_address import read_redis_url
 from sandbox import servers
 from tests.support import tls
+from tests.support.certificates import authority
 from tests.support.shop_ledger import call
 from worker import tasks
 from worker.broker import celery_settings
@@ -46,30 +47,30 @@ def doctor(monkeypatch, postgres_ledger_url):
 
 
 def test_a_certificate_is_checked_by_worker_and_doctor_alike(doctor, redis_server, tmp_path, monkeypatch):
-    authority = tls.Authority(tmp_path)
-    with tls.relay(redis_server.port, authority.server("127.0.0.1")) as port:
+    ca = authority(tmp_path)
+    with tls.relay(redis_server.port, ca.server) as port:
         url = f"rediss://127.0.0.1:{port}/0"
         assert not celery_reaches(url)
         assert "its certificate is not trusted here" in doctor(url)
 
-        for trusted in (f"{url}?ssl_ca_certs={authority.file}", url):
+        for trusted in (f"{url}?ssl_ca_certs={ca.bundle}", url):
             if trusted == url:
-                monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+                monkeypatch.setenv("SSL_CERT_FILE", str(ca.bundle))
             assert celery_reaches(trusted)
             assert f"rediss://127.0.0.1:{port}, database 0, answers" in doctor(trusted)
 
 
 def test_a_certificate_for_another_host_is_not_accepted_by_either(doctor, redis_server, tmp_path):
-    authority = tls.Authority(tmp_path)
-    with tls.relay(redis_server.port, authority.server("elsewhere.test")) as port:
-        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.file}"
+    ca = authority(tmp_path)
+    with tls.relay(redis_server.port, ca.server_named("elsewhere.test")) as port:
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={ca.bundle}"
 
         assert not celery_reaches(url)
         assert "does not answer" in doctor(url)
 
 
 def test_tls_on_one_side_only_is_told(doctor, redis_server, tmp_path, monkeypatch):
-    with tls.relay(redis_server.port, tls.Authority(tmp_path).server("127.0.0.1")) as port:
+    with tls.relay(redis_server.port, authority(tmp_path).server) as port:
         assert "it may want TLS: rediss://" in doctor(f"redis://127.0.0.1:{port}/0")
 
     monkeypatch.setattr("cli.commands.doctor.PATIENCE", 0.5)  # a server without TLS waits for more, and says nothing

@@ -15,6 +15,7 @@ from jobs.settings.proxies import read_proxies
 from jobs.states import JobState
 from providers.types import Call
 from tests.support import tls, worker_world
+from tests.support.certificates import authority
 from tests.support.patience import AT_LAST, soon
 from tests.support.raw_server import OK, Server, answering
 from tests.support.shop_ledger import call
@@ -73,9 +74,9 @@ class Forwards:
 
 
 @pytest.fixture
-def authority(tmp_path, monkeypatch):
-    made = tls.Authority(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
+def ca(tmp_path, monkeypatch):
+    made = authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.bundle))
     return made
 
 
@@ -85,9 +86,9 @@ def scheme(request):
 
 
 @pytest.fixture
-def provider(scheme, authority):
+def provider(scheme, ca):
     """A function that makes the provider's server."""
-    context = authority.server("provider.test") if scheme == "https" else None
+    context = ca.server_named("provider.test") if scheme == "https" else None
     return lambda behave=None: Server(behave or answering(ANSWER), tls=context)
 
 
@@ -159,10 +160,10 @@ async def test_a_tunnel_is_used_again(through, scheme, provider):
 
 
 @pytest.mark.parametrize("scheme", ["https"], indirect=True)
-async def test_a_proxy_that_speaks_tls_itself_serves_as_well(provider, authority):
+async def test_a_proxy_that_speaks_tls_itself_serves_as_well(provider, ca):
     async with (
         provider() as server,
-        Server(Forwards(server.port), tls=authority.server("127.0.0.1")) as proxy,
+        Server(Forwards(server.port), tls=ca.server) as proxy,
     ):
         proxies, _ = read_proxies(SecretStr(f"https://127.0.0.1:{proxy.port}"), {})
         http = Http(allow_private_hosts=False, proxies=proxies)

@@ -13,12 +13,13 @@ import shutil
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sandbox import servers
-from tests.support.own_loop import own_loop
+from tests.support.s3_server import in_thread
+from tests.support.tls import end_all
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian puts it
 
@@ -41,16 +42,19 @@ class Pooler:
         self._sessions: list[_Session] = []  # all that were ever opened
         self._greeting = b""
 
-    async def serve(self) -> None:
+    async def serve(self) -> Callable[[], Awaitable[None]]:
+        """Begins to listen; returns what ends it."""
         first = await self._open()
         self._greeting = first.greeting
         self._idle.append(first)
         self._listening = await asyncio.start_server(self._client, "127.0.0.1", 0)
         port = self._listening.sockets[0].getsockname()[1]
         self.url = self._server._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
+        return self._close
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         self._listening.close()
+        await end_all()
         for session in self._sessions:
             session.writer.close()
             with contextlib.suppress(ConnectionError):
@@ -179,12 +183,8 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 def stand_in(server: str, **how: object) -> Iterator[Pooler]:
     """The stand-in before a database; its `url` leads through it."""
     pooler = Pooler(server, **how)
-    with own_loop() as call:
-        call(pooler.serve())
-        try:
-            yield pooler
-        finally:
-            call(pooler.close())
+    with in_thread(pooler.serve):
+        yield pooler
 
 
 @contextlib.contextmanager

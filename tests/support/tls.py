@@ -1,46 +1,40 @@
-"""TLS before a server that has none, with certificates of a CA that only the test knows."""
+"""TLS before a server that has none."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator
 
-import trustme
-
-from tests.support.own_loop import own_loop
-
-
-class Authority:
-    """A CA; `file` is what a client must trust."""
-
-    def __init__(self, folder: Path) -> None:
-        self._ca = trustme.CA()
-        self.file = folder / "ca.pem"
-        self._ca.cert_pem.write_to_path(str(self.file))
-
-    def server(self, *names: str) -> ssl.SSLContext:
-        """What a server of these names shows."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._ca.issue_cert(*names).configure_cert(context)
-        return context
+from tests.support.s3_server import in_thread
 
 
 @contextlib.contextmanager
 def relay(port: int, context: ssl.SSLContext) -> Iterator[int]:
     """A port of 127.0.0.1 where TLS is spoken, which leads to another port of it."""
-    with own_loop() as call:
-        listening = call(asyncio.start_server(lambda *ends: _both_ways(port, *ends), "127.0.0.1", 0, ssl=context))
-        try:
-            yield listening.sockets[0].getsockname()[1]
-        finally:
-            call(_closed(listening))
+    found: list[int] = []
+
+    async def start() -> Callable[[], Awaitable[None]]:
+        listening = await asyncio.start_server(lambda *ends: _both_ways(port, *ends), "127.0.0.1", 0, ssl=context)
+        found.append(listening.sockets[0].getsockname()[1])
+
+        async def stop() -> None:
+            listening.close()
+            await end_all()
+
+        return stop
+
+    with in_thread(start):
+        yield found[0]
 
 
-async def _closed(listening: asyncio.Server) -> None:
-    listening.close()
+async def end_all() -> None:
+    """Cancels whatever else runs on this loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _both_ways(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
