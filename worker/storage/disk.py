@@ -114,7 +114,8 @@ class DiskStore(Store):
 
     def probe(self, size: int = PROBE) -> Probed:
         """As every store's; leaves no folder behind that was not there."""
-        made = [folder for folder in (PARTS, OWN, ".") if not (self._root / folder).is_dir()]
+        with self._told("."):
+            made = [folder for folder in (PARTS, OWN, ".") if not (self._root / folder).is_dir()]
         probed = super().probe(size)
         for folder in made:
             with contextlib.suppress(OSError):  # it is not empty
