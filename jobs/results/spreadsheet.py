@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
@@ -59,10 +61,12 @@ def write_xlsx(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Value
             if number >= MOST_ROWS:
                 check_size(number, len(columns))
             sheet.append([cell(_value(column, line)) for column in columns])
-    except BaseException:
-        sheet.close()  # its file is open, and is removed when this process ends
-        raise
-    book.save(file)
+    finally:
+        sheet.close()  # its own file, whatever becomes of the workbook
+    with tempfile.TemporaryFile() as whole:  # a zip archive cannot be left alone by a reader that has seen enough
+        book.save(whole)
+        whole.seek(0)
+        shutil.copyfileobj(whole, file)
     return number
 
 

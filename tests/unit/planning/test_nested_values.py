@@ -5,7 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from jobs.manifest.nested import holds_json, reach
+from jobs.manifest.nested import Texts, holds_json, reach
+from jobs.manifest.templates import parse
 from jobs.states import JobState
 from tests.support.planned_rows import plan, refused
 
@@ -72,6 +73,13 @@ def test_names_lead_to_values_or_to_nothing(name, found):
     values = {"a": {"b": {"c": 1}}, "l": [{"k": "v"}, "y"], "x.y": {"z": 3}, "t": "[not json"}
 
     assert (reach(values, name) == found) is (found is not None)
+
+
+def test_a_template_of_redo_reaches_what_the_manifest_had(tmp_path):
+    assert (
+        parse("Drawing of {input.title}, {input.gone|gold}", "--prompt").render(Texts(RING))
+        == "Drawing of Ruby ring, gold"
+    )
 
 
 def test_a_mistyped_dotted_name_is_refused_with_the_one_that_is_there(tmp_path):

@@ -86,6 +86,20 @@ def test_more_rows_or_columns_than_a_sheet_has_are_refused(tmp_path, monkeypatch
         sheet_of(tmp_path, lines, columns)
 
 
+def test_a_reader_that_has_seen_enough_ends_the_writing_and_nothing_else():
+    class Closed(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, _):
+            raise BrokenPipeError
+
+    columns, lines = own_lines(["a"])
+
+    with pytest.raises(BrokenPipeError):  # and no generator or file complains afterwards, which would be a warning
+        write_xlsx(Closed(), columns, lines)
+
+
 def test_a_csv_for_excel_has_a_mark_and_any_delimiter():
     columns, lines = own_lines(["é;ü", 'say "x"'])
     file = io.BytesIO()
