@@ -206,7 +206,6 @@ PLAIN: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ConnectionTimeoutError, "no connection came about in time"),
     (aiohttp.SocketTimeoutError, "the server said nothing for too long"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection"),
-    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
     (aiohttp.ClientConnectorError, "no connection could be made"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
     (aiohttp.ClientResponseError, "the answer is no proper HTTP"),
@@ -222,15 +221,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):  # its own text may hold the proxy's password
         status = getattr(error, "status", 0)
         return PASSWORD_WANTED if status == PROXY_AUTHENTICATION else f"the proxy answered {status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):  # its address is told with every problem on the way
+        return f"the proxy cannot be reached{_reason(error)}"
     text = re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(str(error).split()))
     if _is_bad_encoding(error):
         text = f"unreadable content encoding: {text}"
     own = text or in_words(error)
-    if type(error) in (
-        aiohttp.ClientConnectorError,
-        aiohttp.ClientConnectorDNSError,
-        aiohttp.ClientProxyConnectionError,
-    ):
+    if type(error) in (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
         own = f"{error.host}:{error.port}"  # type: ignore[attr-defined]  # its text says no more than the words do
     plain = next((words for known, words in PLAIN if isinstance(error, known)), None)
     return (f"{plain}{_reason(error)} ({own})" if plain else own)[:PROBLEM_LIMIT]
