@@ -43,10 +43,13 @@ class Sheet:
 
     def uncalculated(self) -> str | None:
         """A cell among the first rows whose formula has no value: a program wrote it, and Excel never saw it."""
-        with _workbook(self.path, self.name) as values, _workbook(self.path, self.name, formulas=True) as formulas:
-            pairs = zip(_cells(values[self.title]), _cells(formulas[self.title]), strict=False)
-            empty = (formula for value, formula in pairs if formula.data_type == "f" and value.value is None)
-            return next((str(formula.coordinate) for formula in empty), None)
+        with _workbook(self.path, self.name, formulas=True) as book:
+            formulas = {str(cell.coordinate) for cell in _cells(book[self.title]) if cell.data_type == "f"}
+        if not formulas:  # a workbook is slow to open
+            return None
+        with _workbook(self.path, self.name) as book:
+            filled = {str(cell.coordinate) for cell in _cells(book[self.title]) if cell.value is not None}
+        return min(formulas - filled, key=lambda each: (len(each), each), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
