@@ -18,6 +18,8 @@ _HEADERS, LOOKED_AT = 20, 40
 #: Rows with the line that each begins on.
 _Rows = Sequence[tuple[int, list[str]]]
 _BETWEEN = "".join(DELIMITERS)
+#: Characters of a cell that are looked at.
+_CELL = 200
 #: Excel's own first line, which says what stands between cells; saved again, it has them behind it.
 _SEP = re.compile(r'"?sep=(?P<delimiter>[^\r\n"])"?[;,\t|]*[\r\n]*', re.IGNORECASE)
 
@@ -113,7 +115,7 @@ def header_among(rows: _Rows, wanted: Collection[str]) -> int:
 
 
 def _hits(cells: Collection[str], names: Collection[str]) -> int:
-    return len({clean_name(cell) for cell in cells} & set(names))
+    return len({clean_name(cell) for cell in cells if len(cell) <= _CELL} & set(names))
 
 
 def wider_row(rows: _Rows) -> int | None:
@@ -126,7 +128,7 @@ def wider_row(rows: _Rows) -> int | None:
 
 def _held(cells: Collection[str]) -> int:
     """Cells that show anything but what another delimiter would be."""
-    return sum(bool(clean_name(cell).strip(_BETWEEN)) for cell in cells)
+    return sum(bool(clean_name(cell[:_CELL]).strip(_BETWEEN)) for cell in cells)
 
 
 def _share_that_fits(header: Header, rows: _Rows) -> float:

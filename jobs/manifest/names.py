@@ -13,17 +13,25 @@ from jobs.manifest.raw_rows import OWN_PREFIX
 _UNSEEN = frozenset({"Cf", "Cc"})
 #: A byte order mark of UTF-8 that a program read as cp1252 and wrote again.
 _MISREAD_MARK = "\u00ef\u00bb\u00bf"
+#: Characters of a name up to which it is remembered; what is longer is a cell of a row.
+_LONGEST = 200
 
 
-@lru_cache(maxsize=4096)
 def clean_name(name: str) -> str:
     """A column's name as it is matched, shown and given back: without what nobody sees.
 
     White space around it goes, and any run of white space inside it (no-break blanks, line breaks) is one blank.
     """
+    return _remembered(name) if len(name) <= _LONGEST else _cleaned(name)
+
+
+def _cleaned(name: str) -> str:
     name = name.removeprefix(_MISREAD_MARK)
     seen = (char for char in name if char.isspace() or unicodedata.category(char) not in _UNSEEN)
     return unicodedata.normalize("NFC", " ".join("".join(seen).split()))
+
+
+_remembered = lru_cache(maxsize=4096)(_cleaned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
