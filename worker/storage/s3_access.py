@@ -60,8 +60,6 @@ NO_ACCESS = (
     SSOError,
     TokenRetrievalError,
 )
-
-
 #: What stores say that want the bucket in the host's name, and what helps.
 VIRTUAL_ONLY = ("SecondLevelDomainForbidden", "virtual-host", "virtual host", "PathStyle")
 VIRTUAL_HELP = ". This store wants the bucket in the host name:  s3 = addressing_style = virtual  in ~/.aws/config"
