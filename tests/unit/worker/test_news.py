@@ -42,7 +42,7 @@ async def test_a_revoked_key_is_logged_once_and_so_is_the_end_of_the_trouble(tmp
     services = world(tmp_path, provider)
     stock(services, tmp_path, [row(number) for number in range(3)])
 
-    assert (await run_batch(services, "b", max_stall=200.0)).exit_code == 4
+    assert (await run_batch(services, "b", max_stall=12.0)).exit_code == 4
     assert [event for event, _ in said] == ["batch_begun", "account_paused", "batch_needs_person"]
     assert said[1][1]["code"] == "bad_key"
     assert said[1][1]["problem"] == "invalid api key"
