@@ -49,8 +49,8 @@ def told(tmp_path, dest):
     ("words", "told_so"),
     [
         (("results", "shpo"), "Did you mean shop"),
-        (("results", "shop", "--format", "xml"), "csv, jsonl, parquet, html"),
-        (("results", "shop", "-o", "done.xlsx"), '".xlsx"'),
+        (("results", "shop", "--format", "xml"), "csv, jsonl, parquet, xlsx, html"),
+        (("results", "shop", "-o", "done.ods"), '".ods"'),
         (("results", "shop", "--per", "pixel"), "row, image"),
         (("results", "shop", "--only", "dome"), "done"),
         (("results", "shop", "--presign", "8d"), "at most 7d"),
