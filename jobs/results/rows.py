@@ -231,8 +231,10 @@ def message_of(result: Result) -> str | None:
     """What is said of the row."""
     if result.message or result.state not in _SAID:
         return result.message
-    is_made = any(image.state == ImageState.GENERATED for image in result.images)
-    return COPIED_MESSAGE if is_made and result.state is JobState.WORKING else _SAID[result.state]
+    made = [image for image in result.images if image.state == ImageState.GENERATED]
+    if made and result.state is JobState.WORKING:
+        return _first(image.message for image in made) or COPIED_MESSAGE
+    return _SAID[result.state]
 
 
 def stored_images(result: Result) -> list[StoredImage]:

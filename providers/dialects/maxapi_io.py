@@ -112,7 +112,7 @@ class MaxApiIo:
         if status == HTTPStatus.NOT_FOUND:
             return answers.not_found(response, message)
         task, state = mapping(body.get("data")), text(mapping(body.get("data")).get("status")).strip().upper()
-        if status == 0 and state:
+        if answers.is_success(response) and code == 0 and state:
             return _read_state(response, task, state, message)
         return answers.unreadable(response, status if isinstance(status, int) else 0, message)
 

@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for all tests of a worker process."""
+    """One for the tests of a module: while it lives, its thread's event loop runs, and other tests have their own."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         missing = "NO BROWSER: the pages were NOT tested. Install chromium (apt-get install chromium)."
