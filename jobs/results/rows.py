@@ -229,8 +229,10 @@ def error_of(result: Result) -> str | None:
 
 def message_of(result: Result) -> str | None:
     """What is said of the row."""
-    if result.message or result.state not in _SAID:
-        return result.message
+    of_images = (image.message for image in result.images if image.state == ImageState.GENERATED)
+    said = result.message or (_first(of_images) if result.state is JobState.WORKING else None)
+    if said or result.state not in _SAID:
+        return said
     made = [image for image in result.images if image.state == ImageState.GENERATED]
     if made and result.state is JobState.WORKING:
         return _first(image.message for image in made) or COPIED_MESSAGE
