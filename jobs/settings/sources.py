@@ -316,12 +316,12 @@ def _url_fields(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, t
 
 
 def _resolve(value: str, environment: Mapping[str, str], folder: Path, *, is_dest: bool) -> str:
-    """The value behind `env:NAME` or `file:PATH`. For DEST, `file:///…` is the address itself."""
+    """The value behind `env:NAME` or `file:PATH`; a variable may name a file. For DEST, `file:///…` is the address."""
     if value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in environment:
             raise LookupError(f'"{value}": the variable {name} is not set')
-        return environment[name]
+        value = environment[name]
     if value.startswith("file:") and not (is_dest and value.startswith("file://")):
         return _read_secret(folder / value.removeprefix("file:").removeprefix("//"), value)
     return value

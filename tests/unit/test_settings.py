@@ -96,6 +96,14 @@ def test_urls_and_keys_may_stand_in_files_and_variables(folder):
     assert settings.storage.to == "file:///srv/x"
 
 
+def test_a_providers_own_variable_may_name_the_file_of_its_key(folder):
+    write("the-key\n", "run/key")
+    write("")
+    os.environ["MAXAPI_IO_API_KEY"] = "file:run/key"
+
+    assert load_settings().accounts["maxapi-io"].api_key.get_secret_value() == "the-key"
+
+
 def test_a_relative_database_counts_from_the_folder_of_the_file_in_use(folder, monkeypatch):
     write("", "shop/lightfast.toml")
 
