@@ -266,6 +266,10 @@ class Dialect(Protocol):
     def provider(self) -> str:
         """The provider's name as users write it: "maxapi.io"."""
 
+    @property
+    def key_header(self) -> str:
+        """The header in which the worker sends the key: in `Authorization` after "Bearer", in any other alone."""
+
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:
         """The call that asks for `n` images. `extras`: the account's own `route_mode`, `callback_url`, where set."""
 

@@ -29,7 +29,7 @@ class SandboxServer:
 
     def __init__(self, scenario: Scenario, *, seed: int | None = None) -> None:
         self.world = World(scenario, [api.name for api in APIS], seed=seed)
-        self._cdn = Cdn(self.world, Studio())
+        self._cdn = Cdn(self.world, Studio(), {api.key_header for api in APIS})
         self._webhooks = Webhooks(self.world)
         self.world.on_end = self._webhooks.ended
         self._services = {api.name: Service(self.world, api(self.world), self._cdn, self._webhooks) for api in APIS}

@@ -98,6 +98,7 @@ class Refusal(Exception):
         self.message = message
         self.param = param
         self.status = status or STATUS_OF.get(kind, 400)
+        self.is_told = status is not None  # by a word or a check; else the provider's own table may have another
         self.after = after  # Retry-After
 
 

@@ -242,7 +242,9 @@ async def _ask(http: Http, account: AccountSettings, dialect: Dialect) -> PollOu
 
     route = Route(provider=account.provider, model="", provider_model="", pixels=None, max_n=1, price=None)
     call = dialect.poll(NO_SUCH_TASK, route, None)
-    exchange = await http.get(call, base_url=account.base_url, key=account.api_key, timeout=PATIENCE)
+    exchange = await http.get(
+        call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=PATIENCE
+    )
     if exchange.response is None:
         return exchange.problem or "no answer"
     return dialect.read_poll(exchange.response)

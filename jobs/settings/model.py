@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from jobs.settings.proxies import NO_PROXIES, Proxies
 from jobs.settings.redis_address import read_redis_url
-from providers.registry import API_PATHS, BASE_URLS, PROVIDERS
+from providers.registry import API_PATHS, BASE_URLS, DIALECTS, PROVIDERS
 
 #: One in a day at least: of less, an interval has no end that a clock can hold.
 PerSecond = Annotated[float, Field(ge=1 / 86_400, le=10_000, allow_inf_nan=False)]
@@ -63,6 +63,11 @@ class AccountSettings(BaseModel):
         """The base URL without the API's own path; the provider's usual one where none is set."""
         base = self.base_url or BASE_URLS[self.provider]
         object.__setattr__(self, "base_url", base.rstrip("/").removesuffix(API_PATHS[self.provider]).rstrip("/"))
+
+    @property
+    def key_header(self) -> str:
+        """The header in which its provider takes the key."""
+        return DIALECTS[self.provider].key_header
 
 
 #: What providers and CDNs are told that asks them. True, and in the form that browser checks let through: some refuse

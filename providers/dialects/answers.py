@@ -187,11 +187,12 @@ def error_code(error: Json) -> str:
     return (text(fields.get("code")) or text(fields.get("type")))[:LONGEST_CODE].strip().lower()
 
 
-def error_words(response: Response, body: Mapping[str, Json]) -> str:
-    """What an OpenAI-like error says to people; a plain text body speaks for itself."""
+def error_words(response: Response, body: Mapping[str, Json], *names: str) -> str:
+    """What an error says to people, in the body's fields `names` or as OpenAI says it; plain text speaks for itself."""
     error = body.get("error")
     fields = mapping(error)
-    said = words(fields.get("message"), error, body.get("message"), body.get("msg"), body.get("detail"))
+    own = [body.get(name) for name in names]
+    said = words(*own, fields.get("message"), error, body.get("message"), body.get("msg"), body.get("detail"))
     plain = response.body[:200].decode("utf-8", "replace")
     is_text = "<" not in plain and plain.count("\ufffd") * 5 <= len(plain)  # a few odd letters are another encoding's
     return said or (words(plain) if is_text and not body else "")

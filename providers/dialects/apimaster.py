@@ -81,6 +81,7 @@ class ApiMaster:
     """APIMaster's way of speaking."""
 
     provider = "apimaster"
+    key_header = "Authorization"
     most_together = 20  # the real limit is not documented  [inferred]
 
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:  # noqa: ARG002  the protocol's

@@ -78,6 +78,7 @@ class MaxApiDev:
     """MaxAPI.dev's way of speaking."""
 
     provider = "maxapi.dev"
+    key_header = "Authorization"
 
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:
         """POST /v1/images/generations, or with references a form to /v1/images/edits."""

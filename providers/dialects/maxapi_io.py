@@ -72,6 +72,7 @@ class MaxApiIo:
     """MaxAPI.io's way of speaking."""
 
     provider = "maxapi.io"
+    key_header = "Authorization"
 
     def submit(self, request: Request, route: Route, n: int, extras: Mapping[str, str]) -> Call:
         """POST /api/v1/task/submit."""

@@ -31,7 +31,8 @@ LONGEST_WAIT = 86_400.0
 MILLISECONDS_FROM = 1e11
 
 _SECRETS = re.compile(
-    r"(?i)(\bbearer\s+)[^\s\"',;]+|\bsk-[\w*.-]{4,}|([?&\"](?:api[_-]?)?key\"?\s*[=:]\s*\"?)[^\s\"&]+"
+    r"(?i)(\bbearer\s+)[^\s\"',;\\]+|\bsk-[\w*.-]{4,}"
+    r"|((?:[?&\"]|(?:[?&\"]|\b|\\[nrt])x-(?:[a-z]{1,20}-)?)(?:api[_-]?)?key\"?\s*[=:]\s*\"?)[^\s\"&\\]+"
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\\-]{256,}")
 

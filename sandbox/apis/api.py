@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol
 
 from aiohttp import web
@@ -45,6 +46,10 @@ class Api(ABC):
     name: ClassVar[str]  # as users write it, and the first part of its paths: "apimaster"
     link_life: ClassVar[float]  # seconds that a link lives where the scenario says nothing
     accepted_status: ClassVar[int] = 200  # HTTP status of a submit that was taken
+    #: The header with the key: `Authorization` has it after "Bearer", any other has it alone.
+    key_header: ClassVar[str] = "Authorization"
+    #: HTTP statuses of refusals that are not the usual ones: {"invalid": 422}. A word such as `[400]` keeps its own.
+    statuses: ClassVar[Mapping[str, int]] = MappingProxyType({})
     #: Where a poll's answer has what words like `[poll none]` change. `task_at`: the object that speaks of the task, by
     #: names from the answer's root on; empty: the whole answer. In it, the state's name, and the names that lead to
     #: the list of images.
@@ -82,9 +87,15 @@ class Api(ABC):
         """An error, in the provider's words for `refusal.kind` and `refusal.message`.
 
         Kinds: invalid (400), key (401), balance (402), moderation (400), model and not_found (404), throttled (429),
-        server (503). `refusal.status` has that number, or another that a word of trouble asks for; `refusal.param` the
-        wrong field; `refusal.after` the text of Retry-After.
+        server (503). `refusal.status` has that number, or that of `statuses`, or another that a word of trouble asks
+        for; `refusal.param` the wrong field; `refusal.after` the text of Retry-After.
         """
+
+    def answer_to(self, refusal: Refusal) -> Answer:
+        """`refused`, with the status that this provider gives such an error."""
+        if not refusal.is_told:
+            refusal.status = self.statuses.get(refusal.kind, refusal.status)
+        return self.refused(refusal)
 
     @abstractmethod
     def accepted(self, task: Task, base: str) -> Json:

@@ -156,7 +156,7 @@ class ApimasterApi(Api):
             ids = _task_ids(await request.read())
             world.check_rate(self.name, key, "poll")
         except Refusal as refusal:
-            return (await give(request, self.refused(refusal)))[0]
+            return (await give(request, self.answer_to(refusal)))[0]
         if how in BATCHES:
             return (await give(request, BATCHES[how]))[0]
         tasks = [world.tasks[name] for name in self._in_order(ids) if name in world.tasks]
@@ -183,7 +183,7 @@ class ApimasterApi(Api):
         try:
             service.check_key(request)
         except Refusal as refusal:
-            return (await give(request, self.refused(refusal)))[0]
+            return (await give(request, self.answer_to(refusal)))[0]
         data = [{"id": name, "object": "model", "created": 1_776_000_000, "owned_by": "openai"} for name in MODELS]
         return (await give(request, Answer.of({"object": "list", "data": data})))[0]
 

@@ -59,11 +59,11 @@ class Fields:
             raise self.wrong(name, f"{self._path}{name} is required")
         return value or None
 
-    def prompt(self) -> str:
-        """The prompt."""
-        found = self.text("prompt", required=True) or ""
+    def prompt(self, name: str = "prompt") -> str:
+        """The prompt, which stands in the field `name`."""
+        found = self.text(name, required=True) or ""
         if len(found) > PROMPT_LIMIT:
-            raise self.wrong("prompt", f"{self._path}prompt may have at most {PROMPT_LIMIT} characters")
+            raise self.wrong(name, f"{self._path}{name} may have at most {PROMPT_LIMIT} characters")
         return found
 
     def one_of(self, name: str, known: Collection[str], default: str | None = None) -> str | None:

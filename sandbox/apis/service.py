@@ -69,16 +69,17 @@ class Service:
     async def submit(self, request: web.BaseRequest, place: str = "generations") -> web.StreamResponse:
         """Early trouble, key, checks, trouble, limits, balance; then it is accepted and answered."""
         counts = self._world.counts[self._provider]
-        note = Submit(at=self._world.now(), provider=self._provider, key=key_of(request))
+        note = Submit(at=self._world.now(), provider=self._provider, key=key_of(request, self._api.key_header))
         counts.submits += 1
         self._world.submits.append(note)
         try:
             return await self._submit(request, place, note)
         except Refusal as refusal:
+            said = self._api.answer_to(refusal)
             counts.refused += 1
             counts.refused_429 += refusal.status == HTTPStatus.TOO_MANY_REQUESTS
             note.status = refusal.status
-            return (await give(request, self._api.refused(refusal)))[0]
+            return (await give(request, said))[0]
 
     async def _submit(self, request: web.BaseRequest, place: str, note: Submit) -> web.StreamResponse:
         world = self._world
@@ -123,7 +124,7 @@ class Service:
 
     def check_key(self, request: web.BaseRequest) -> str:
         """The request's key. Raises the refusal of a key that is missing or revoked."""
-        key = key_of(request)
+        key = key_of(request, self._api.key_header)
         if not self._world.knows(key):
             raise Refusal("key", "invalid API key")
         return key
@@ -185,7 +186,7 @@ class Service:
         if trouble and trouble.kind == "no-id":
             return Answer.of(_without(self._api.accepted(task, base_of(request)), task.id), self._api.accepted_status)
         if trouble and trouble.status:
-            return self._api.refused(self._refusal_of(trouble))
+            return self._api.answer_to(self._refusal_of(trouble))
         if task.order.waits or (trouble and trouble.kind == "sync"):
             task.b64 |= bool(trouble and trouble.has("b64"))
             return await self._wait_for(request, task)
@@ -199,7 +200,7 @@ class Service:
         if links:
             return Answer.of(self._api.finished(task, links))
         kind = {"moderation": "moderation", "points": "balance", "invalid": "invalid"}.get(task.reason or "", "server")
-        return self._api.refused(Refusal(kind, f"generation failed: {task.reason or task.outcome}"))
+        return self._api.answer_to(Refusal(kind, f"generation failed: {task.reason or task.outcome}"))
 
     # -- poll ----------------------------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ class Service:
             return await self._tell(request, task)
         except Refusal as refusal:
             counts.refused_429 += refusal.status == HTTPStatus.TOO_MANY_REQUESTS
-            return (await give(request, self._api.refused(refusal)))[0]
+            return (await give(request, self._api.answer_to(refusal)))[0]
 
     async def _tell(self, request: web.BaseRequest, task: Task) -> web.StreamResponse:
         subject = self._subject(task.key, task.order, task.id)
@@ -256,7 +257,7 @@ class Service:
         try:
             task = self._find_running(request, task_id)
         except Refusal as refusal:
-            return (await give(request, self._api.refused(refusal)))[0]
+            return (await give(request, self._api.answer_to(refusal)))[0]
         world.counts[self._provider].cancels += 1
         world.end_now(task, "cancelled")
         return (await give(request, Answer.of({"code": 0, "msg": "ok"})))[0]
@@ -279,9 +280,11 @@ class Service:
         )
 
 
-def key_of(request: web.BaseRequest) -> str:
-    """The bearer key; empty when there is none."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+def key_of(request: web.BaseRequest, header: str) -> str:
+    """The key in this header, in `Authorization` after "Bearer"; empty when there is none."""
+    if header != "Authorization":
+        return request.headers.get(header, "").strip()
+    scheme, _, key = request.headers.get(header, "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 

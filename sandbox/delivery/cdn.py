@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -32,7 +33,8 @@ XML: Final = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><M
 class Cdn:
     """Serves images and references."""
 
-    def __init__(self, world: World, studio: Studio) -> None:
+    def __init__(self, world: World, studio: Studio, key_headers: Collection[str]) -> None:
+        self._key_headers = key_headers  # of all providers
         self._world = world
         self._studio = studio
         self.keys_seen = 0  # downloads that came with an API key; they are refused
@@ -60,7 +62,7 @@ class Cdn:
         path, _, query = request.raw_path.partition("?")
         if path.startswith(PLACE):
             return await self._serve_reference(request, path)
-        if "Authorization" in request.headers:
+        if any(name in request.headers for name in self._key_headers):
             self.keys_seen += 1
             return await _say(request, 400, "InvalidArgument", "Unsupported Authorization Type")
         task, index = self._find(path)

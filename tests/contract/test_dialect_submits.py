@@ -419,12 +419,14 @@ def test_keys_and_image_bytes_are_not_kept():
         "error": {"message": "Incorrect API key sk-proj-abcdef123456 given"},
         "echo": "Authorization: Bearer topsecret.value",
         "url": "https://api.example/x?key=hidden&y=1",
+        "X-Api-Key": "alone-in-its-header",
+        "sent": "Accept: */*\r\nx-api-key: among-other-lines\r\nx-goog-api-key: of-a-vendor",
         "b64_json": "iVBORw0K" + "A" * 50_000,
     }
 
     outcome = read_submit("maxapi.dev", answer(body, 400))
 
-    for secret in ("abcdef123456", "topsecret", "hidden"):
+    for secret in ("abcdef123456", "topsecret", "hidden", "alone-in", "among-other", "of-a-vendor"):
         assert secret not in outcome.raw + outcome.message
     assert "iVBORw0K" in outcome.raw
     assert len(outcome.raw) < 500

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import ClassVar
+
 import pytest
 
-from providers.registry import PROVIDERS
+from providers.dialects.answers import error_words
+from providers.registry import PROVIDERS, key_variable
 from providers.types import Accepted, Ambiguous, Empty, Failed, Kind, Link, Refused, Running, Succeeded
+from sandbox.apis.fields import Fields
 from sandbox.apis.registry import APIS, check_rules
 from sandbox.apis.service import _without
 from sandbox.troubles.scenario import BadScenario, Scenario
@@ -14,6 +19,7 @@ from sandbox.values import Answer, Links, Order, Refusal, Task
 from sandbox.world import World
 from tests.support.dialect_shapes import CATALOG, answer, read_poll, read_submit
 
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 NAMES = [api.name for api in APIS]
 BY_NAME = {api.name: api for api in APIS}
 MADE, OVER = 1_760_000_000.0, 1_760_000_010.0
@@ -41,6 +47,15 @@ def task_of(api, outcome="success"):
 
 def test_the_sandbox_plays_every_provider_and_no_other():
     assert set(NAMES) == set(PROVIDERS)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_pages_of_settings_and_of_the_sandbox_name_every_provider(provider):
+    settings, sandbox = ((DOCS / name).read_text() for name in ("settings.md", "sandbox.md"))
+
+    assert f"`{provider}`" in next(line for line in settings.splitlines() if line.startswith("| `provider`"))
+    assert f"`{key_variable(provider)}`" in settings
+    assert f"`http://HOST:PORT/{provider}`" in sandbox
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -91,12 +106,46 @@ def test_an_acceptance_without_the_tasks_id_is_unknown(provider):
     ],
 )
 def test_a_refusal_is_taken_for_what_it_is(provider, kind, asks_for, code):
-    said = api_of(provider).refused(Refusal(kind, "no"))
+    said = api_of(provider).answer_to(Refusal(kind, "no"))
 
     outcome = read_submit(provider, answer(said.body, said.status))
 
     assert isinstance(outcome, Refused)
     assert (outcome.kind, outcome.code) == (asks_for, code)
+
+
+def test_maxapi_io_tells_a_tasks_states_in_order():
+    api = api_of("maxapi.io")
+    task = task_of(api)
+    moments = [MADE + tenth * (OVER - MADE) / 10 for tenth in range(10)]
+
+    states = [api.shown(task, at, None)["data"]["status"] for at in moments]
+    last = api.shown(task, OVER, LINKS)["data"]["status"]
+
+    assert list(dict.fromkeys([*states, last])) == ["PENDING", "PROCESSING", "SUBMITTED", "SUCCESS"]
+
+
+def test_a_provider_may_refuse_with_a_status_of_its_own_and_a_words_status_stays_as_it_is():
+    class Unprocessable(BY_NAME["apimaster"]):
+        statuses: ClassVar = {"invalid": 422}
+
+    api = Unprocessable(World(Scenario(), NAMES))
+
+    refusals = [Refusal("invalid", "no"), Refusal("invalid", "no", status=400), Refusal("key", "no")]
+    assert [api.answer_to(refusal).status for refusal in refusals] == [422, 400, 401]
+
+
+def test_a_prompt_may_stand_in_a_field_of_another_name():
+    assert Fields({"description": "a crow"}).prompt("description") == "a crow"
+    with pytest.raises(Refusal, match="description may have at most") as raised:
+        Fields({"description": "x" * 32_001}).prompt("description")
+    assert raised.value.param == "description"
+
+
+def test_what_is_wrong_may_stand_in_a_field_of_another_name():
+    said = answer({"why": "format is unknown"}, 422)
+
+    assert error_words(said, {"why": "format is unknown"}, "why") == "format is unknown"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -301,7 +301,9 @@ async def test_the_key_follows_no_redirect(http, status):
         server(leads_to(f"http://127.0.0.1:{elsewhere}/", status)) as (port, heard),
     ):
         base = f"http://127.0.0.1:{port}"
-        exchange = await http.get(call, base_url=base, key=SecretStr("sk-secret-key"), timeout=AT_LAST)
+        exchange = await http.get(
+            call, base_url=base, key=SecretStr("sk-secret-key"), key_header="Authorization", timeout=AT_LAST
+        )
 
     assert b"sk-secret-key" in heard[0]
     assert exchange.response.status == status
@@ -331,7 +333,13 @@ async def test_a_download_never_carries_the_key_not_even_from_the_apis_own_host(
     async with server(says(200, body=b"x")) as (port, asked):
         base = f"http://127.0.0.1:{port}"
         http = Http(allow_private_hosts=False, trusted_hosts=[base])
-        await http.get(Call(method="GET", path="/t"), base_url=base, key=SecretStr("sk-secret-key"), timeout=AT_LAST)
+        await http.get(
+            Call(method="GET", path="/t"),
+            base_url=base,
+            key=SecretStr("sk-secret-key"),
+            key_header="Authorization",
+            timeout=AT_LAST,
+        )
         await http.download(f"{base}/i.png", io.BytesIO(), limit=100, timeout=AT_LAST)
         await http.close()
 

@@ -124,7 +124,9 @@ def names(monkeypatch):
 
 
 async def send(http, scheme, port):
-    exchange = await http.send(SUBMIT, base_url=f"{scheme}://provider.test:{port}", key=KEY, timeout=AT_LAST)
+    exchange = await http.send(
+        SUBMIT, base_url=f"{scheme}://provider.test:{port}", key=KEY, key_header="Authorization", timeout=AT_LAST
+    )
     assert PASSWORD not in repr(exchange)
     assert "p%40ss" not in repr(exchange)
     return exchange
@@ -258,7 +260,7 @@ async def test_this_machines_own_addresses_are_reached_directly(through):
     async with Server(answering(ANSWER)) as server, Server(Forwards(server.port)) as proxy:
         http = through(proxy)
 
-        exchange = await http.send(SUBMIT, base_url=server.url, key=KEY, timeout=AT_LAST)
+        exchange = await http.send(SUBMIT, base_url=server.url, key=KEY, key_header="Authorization", timeout=AT_LAST)
 
         assert (exchange.response.status, server.posts, proxy.connections) == (200, 1, 0)
 

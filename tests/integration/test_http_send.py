@@ -39,7 +39,7 @@ async def http():
 
 
 async def send(http, url, call=SUBMIT, timeout=TIMEOUT):  # noqa: ASYNC109  handed on
-    exchange = await http.send(call, base_url=url, key=KEY, timeout=timeout)
+    exchange = await http.send(call, base_url=url, key=KEY, key_header="Authorization", timeout=timeout)
     assert KEY.get_secret_value() not in repr(exchange)
     return exchange
 
@@ -47,7 +47,9 @@ async def send(http, url, call=SUBMIT, timeout=TIMEOUT):  # noqa: ASYNC109  hand
 async def send_in_vain(http, url, call=SUBMIT, *, until_seen=None):
     """Until its time is over, which is as soon as it has left, or something else has been seen."""
     sent_flag = SentFlag()
-    sending = asyncio.create_task(http.send(call, base_url=url, key=KEY, timeout=30.0, sent_flag=sent_flag))
+    sending = asyncio.create_task(
+        http.send(call, base_url=url, key=KEY, key_header="Authorization", timeout=30.0, sent_flag=sent_flag)
+    )
     await soon(until_seen or (lambda: sent_flag.sent))
     skip(30.5)
     return await sending
@@ -128,7 +130,9 @@ async def test_what_cannot_be_addressed_is_certainly_not_sent(http, base_url, pa
 
 async def test_a_key_with_a_line_break_is_not_sent_and_not_shown(http):
     async with Server(answering(OK + b"\r\n")) as server:
-        exchange = await http.send(SUBMIT, base_url=server.url, key=SecretStr("sk-x\r\nEvil: 1"), timeout=TIMEOUT)
+        exchange = await http.send(
+            SUBMIT, base_url=server.url, key=SecretStr("sk-x\r\nEvil: 1"), key_header="Authorization", timeout=TIMEOUT
+        )
 
     assert not exchange.sent
     assert "sk-x" not in repr(exchange)
@@ -239,7 +243,7 @@ async def test_a_kept_connection_that_dies_under_a_poll_is_tried_again(http):
 
     async with Server(second_dies) as server:
         for _ in range(2):
-            exchange = await http.get(POLL, base_url=server.url, key=KEY, timeout=TIMEOUT)
+            exchange = await http.get(POLL, base_url=server.url, key=KEY, key_header="Authorization", timeout=TIMEOUT)
             assert exchange.response.status == 200
 
         assert (server.connections, server.gets) == (2, 3)
@@ -264,7 +268,9 @@ async def test_the_mark_tells_a_caller_that_cancels(http):
     async with Server(hangs) as server:
         sent_flag = SentFlag()
         task = asyncio.create_task(
-            http.send(SUBMIT, base_url=server.url, key=KEY, timeout=TIMEOUT, sent_flag=sent_flag)
+            http.send(
+                SUBMIT, base_url=server.url, key=KEY, key_header="Authorization", timeout=TIMEOUT, sent_flag=sent_flag
+            )
         )
         await server.busy.wait()
         task.cancel()
@@ -290,7 +296,9 @@ async def test_the_mark_is_set_before_the_first_byte_leaves(call, monkeypatch):
         lambda self, c: (at_write.append(sent_flag.sent), many(self, c))[1],
     )
     async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
-        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, sent_flag=sent_flag)
+        await http.send(
+            call, base_url=server.url, key=KEY, key_header="Authorization", timeout=TIMEOUT, sent_flag=sent_flag
+        )
     await http.close()
 
     assert at_write
@@ -310,13 +318,26 @@ async def test_a_call_carries_its_key_and_body_and_nothing_that_was_not_asked_fo
         assert body == SUBMIT.body
 
 
+async def test_a_key_with_a_header_of_its_own_goes_there_alone_and_is_taken_out_of_what_is_kept(http):
+    body = b'{"echo": "sk-very-secret"}'
+    async with Server(answering(OK + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))) as server:
+        exchange = await http.get(POLL, base_url=server.url, key=KEY, key_header="X-Api-Key", timeout=TIMEOUT)
+
+        lines = bytes(server.seen).partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+        assert b"x-api-key: sk-very-secret" in lines
+        assert not [line for line in lines if line.startswith(b"authorization")]
+        assert KEY.get_secret_value() not in repr(exchange)
+
+
 async def test_a_form_carries_fields_and_files_in_order(http):
     url = "https://cdn.example/lamp.png?sig=1"
     form = (("prompt", 'häron "lamp"\r\n--x'), ("image", ReferenceFile(url=url)), ("async", "true"))
     file = File(content=b"\x89PNG\r\n\x1a\n" + bytes(range(256)), content_type="image/png", filename='a"b\n.png')
     call = Call(method="POST", path="/v1/images/edits", form=form)
     async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
-        await http.send(call, base_url=server.url, key=KEY, timeout=TIMEOUT, files={url: file})
+        await http.send(
+            call, base_url=server.url, key=KEY, key_header="Authorization", timeout=TIMEOUT, files={url: file}
+        )
         seen = bytes(server.seen)
 
     head = next(line for line in seen.split(b"\r\n") if line.lower().startswith(b"content-type: multipart"))
@@ -391,7 +412,7 @@ async def test_no_library_exception_leaves_the_transport_and_the_class_agrees_wi
         transport = SessionTransport(lambda e=error: Raising(e, sent=sent), connect_timeout=AT_LAST)
         http = Http(allow_private_hosts=False, transport=transport)
 
-        exchange = await http.send(SUBMIT, base_url="http://x", key=KEY, timeout=TIMEOUT)
+        exchange = await http.send(SUBMIT, base_url="http://x", key=KEY, key_header="Authorization", timeout=TIMEOUT)
 
         told = type(truthful(error, SentFlag(sent=sent)))
         assert exchange.sent is sent, known

@@ -53,7 +53,9 @@ async def test_a_right_that_ended_while_the_connection_was_made_sends_nothing():
     server, url, seen = await serving(b"{}")
     http, sent_flag = Http(allow_private_hosts=True), SentFlag(may_leave=lambda: False)
 
-    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST, sent_flag=sent_flag)
+    exchange = await http.send(
+        SUBMIT, base_url=url, key=KEY, key_header="Authorization", timeout=AT_LAST, sent_flag=sent_flag
+    )
 
     await http.close()
     server.close()
@@ -108,7 +110,9 @@ async def test_an_answer_that_came_while_the_process_was_stopped_beyond_its_time
         threading.Thread(target=serve, daemon=True).start()
         http, sent_flag = Http(allow_private_hosts=True), SentFlag()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        sending = asyncio.create_task(http.send(SUBMIT, base_url=url, key=KEY, timeout=30.0, sent_flag=sent_flag))
+        sending = asyncio.create_task(
+            http.send(SUBMIT, base_url=url, key=KEY, key_header="Authorization", timeout=30.0, sent_flag=sent_flag)
+        )
         await soon(lambda: sent_flag.sent)
         stopped.set()  # as SIGSTOP would: the loop stands still, and goes on when its time is long over
         assert answered.wait(AT_LAST)
@@ -135,7 +139,7 @@ async def test_an_answer_that_repeats_our_key_is_not_kept_as_it_is(said, kept):
     server, url, _ = await serving(said)
     http = Http(allow_private_hosts=True)
 
-    exchange = await http.send(SUBMIT, base_url=url, key=KEY, timeout=AT_LAST)
+    exchange = await http.send(SUBMIT, base_url=url, key=KEY, key_header="Authorization", timeout=AT_LAST)
 
     await http.close()
     server.close()

@@ -22,6 +22,7 @@ IMAGE = "https://cdn.example/image-0.png"
 class Shapes:
     """A provider's answers as its page shows them: what all dialects must keep is tried with these."""
 
+    key_line: str  # the header with the key, as the page's example has it, with `KEY` for the key
     accepted: Any  # to a submit: it took the task `TASK`
     running: Any  # to a poll of `TASK`
     failed: Any
@@ -49,6 +50,7 @@ def _apimaster(status: str, **more: Any) -> dict[str, Any]:
 #: By provider. A new one has its entry here, and no list of providers elsewhere in these tests needs it.
 SHAPES = {
     "maxapi.io": Shapes(
+        key_line="Authorization: Bearer KEY",
         accepted={"code": 0, "msg": "ok", "data": {"taskId": TASK}},
         running=_io("PROCESSING"),
         failed=_io("FAILURE", result=None, failure_reason="CONTENT_MODERATION"),
@@ -57,6 +59,7 @@ SHAPES = {
         refused={"code": 400, "msg": "content rejected by moderation", "data": {"flagged": True, "categories": {}}},
     ),
     "maxapi.dev": Shapes(
+        key_line="Authorization: Bearer KEY",
         accepted=_dev("queued", poll_url=f"https://api.maxapi.dev/v1/images/generations/{TASK}"),
         running=_dev("in_progress"),
         failed=_dev("failed", error={"code": "generation_failed", "message": "generation failed"}),
@@ -65,6 +68,7 @@ SHAPES = {
         refused={"error": {"message": "no", "type": "invalid_request_error", "param": "size", "code": None}},
     ),
     "apimaster": Shapes(
+        key_line="Authorization: Bearer KEY",
         accepted={"code": 200, "data": [{"status": "submitted", "task_id": TASK}]},
         running=_apimaster("processing", progress=45),
         failed=_apimaster("failed", error={"code": "upstream_error", "message": "generation failed"}),

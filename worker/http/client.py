@@ -153,26 +153,27 @@ class Http:
 
     # -- provider calls --------------------------------------------------------------------------------------------
 
-    async def send(
+    async def send(  # noqa: PLR0913  each is given by its name
         self,
         call: Call,
         *,
         base_url: str,
         key: SecretStr,
+        key_header: str,
         timeout: float,  # noqa: ASYNC109  bounded by waiting, not by cancelling first
         files: Mapping[str, File] | None = None,
         sent_flag: SentFlag | None = None,
     ) -> Exchange:
         """Makes a call that may cost money: once, without following anything. Never raises but when cancelled.
 
-        `files`: the bytes of every `ReferenceFile` in the call's form, by URL. `sent_flag`: to be asked by a caller
-        that cancels.
+        `key_header`: where the key goes, see `Dialect.key_header`. `files`: the bytes of every `ReferenceFile` in the
+        call's form, by URL. `sent_flag`: to be asked by a caller that cancels.
         """
         sent_flag = sent_flag or SentFlag()
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
-            request = self._request(call, base_url, key, files or {}, sent_flag)
+            request = self._request(call, base_url, _key_line(key_header, key), files or {}, sent_flag)
             response = _without(key, await _bounded(self._answer(request), timeout))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, _BadCallError) as error:
             problem, partial = _problem(error, key), sent_flag.partial and _without(key, sent_flag.partial)
@@ -187,19 +188,20 @@ class Http:
         *,
         base_url: str,
         key: SecretStr,
+        key_header: str,
         timeout: float,  # noqa: ASYNC109  as in send
     ) -> Exchange:
         """Makes a call that costs nothing; it may reach the provider twice."""
-        return await self.send(call, base_url=base_url, key=key, timeout=timeout)
+        return await self.send(call, base_url=base_url, key=key, key_header=key_header, timeout=timeout)
 
     def _request(
-        self, call: Call, base_url: str, key: SecretStr, files: Mapping[str, File], sent_flag: SentFlag
+        self, call: Call, base_url: str, key_line: tuple[bytes, bytes], files: Mapping[str, File], sent_flag: SentFlag
     ) -> httpx2.Request:
         if not call.path.startswith("/"):
             raise _BadCallError(
                 f"the path {call.path[:80]!r} does not start with a slash"
             )  # it could name another host
-        headers = [(b"Authorization", b"Bearer " + key.get_secret_value().encode())]
+        headers = [key_line]
         body = call.body
         if call.form:
             content_type, body = encode_form(call.form, files)
@@ -320,6 +322,11 @@ class Http:
         made, self._made = self._made, None
         if made is not None:
             await made.close()
+
+
+def _key_line(header: str, key: SecretStr) -> tuple[bytes, bytes]:
+    scheme = b"Bearer " if header == "Authorization" else b""
+    return header.encode(), scheme + key.get_secret_value().encode()
 
 
 @functools.lru_cache(maxsize=1024)

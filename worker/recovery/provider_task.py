@@ -35,7 +35,9 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
     )
     try:
         call = call_for(settings, attempt, task_id)
-        exchange = await http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
+        exchange = await http.get(
+            call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=TIMEOUT
+        )
     finally:
         await http.close()
     if exchange.response is None:

@@ -124,7 +124,9 @@ async def _fresh_link(services: Services, due: DueCopy) -> Link | None:
         return NO_WORD  # it may be configured again
     dialect = services.dialects[due.provider]
     call = dialect.poll(due.task_id, services.routes.of_task(due.provider, due.provider_model), due.poll_path)
-    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=POLL_TIMEOUT)
+    exchange = await services.http.get(
+        call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=POLL_TIMEOUT
+    )
     if exchange.response is None:
         return NO_WORD
     outcome = about(dialect, due.task_id, exchange.response, dialect.read_poll(exchange.response))

@@ -50,7 +50,9 @@ async def _ask(services: Services, due: DueHint) -> Exchange:
     account = services.accounts[due.account]
     route = services.routes.of_task(account.provider, due.provider_model)
     call = services.dialects[account.provider].poll(due.task_id, route, None)
-    return await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
+    return await services.http.get(
+        call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=TIMEOUT
+    )
 
 
 def _is_ours(origin: callbacks.TaskOrigin, due: DueHint) -> bool:

@@ -57,7 +57,9 @@ async def _look(services: Services, due: DuePoll) -> Facts:
     dialect = services.dialects[account.provider]
     route = services.routes.of_task(account.provider, due.provider_model)
     call = dialect.poll(due.task_id, route, due.poll_path)
-    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=TIMEOUT)
+    exchange = await services.http.get(
+        call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=TIMEOUT
+    )
     if exchange.response is None:
         return await facts_of(services, due, Unreadable(code="unreachable", message=clean(exchange.problem or "")))
     outcome = about(dialect, due.task_id, exchange.response, dialect.read_poll(exchange.response))

@@ -21,7 +21,9 @@ async def poll_batch(services: Services, dues: Sequence[DuePoll]) -> None:
     """Asks once, reads, notes how it went, and records what was told of each."""
     account = services.accounts[dues[0].account]
     call = MANY_TASKS[account.provider].poll_many([due.task_id for due in dues])
-    exchange = await services.http.get(call, base_url=account.base_url, key=account.api_key, timeout=poll.TIMEOUT)
+    exchange = await services.http.get(
+        call, base_url=account.base_url, key=account.api_key, key_header=account.key_header, timeout=poll.TIMEOUT
+    )
     told = _read(services, dues, exchange)
     _note(services, dues, told)
     await asyncio.gather(*(_record(services, due, told) for due in dues))

@@ -176,6 +176,7 @@ async def _send(
         call,
         base_url=account.base_url,
         key=account.api_key,
+        key_header=account.key_header,
         timeout=route.submit_timeout,
         files=files,
         sent_flag=attempt.sent_flag,
