@@ -46,7 +46,7 @@ class RunOptions:
     prompt: Annotated[
         str, typer.Option(metavar="TEMPLATE", help='"Photo of {Title}, {Color|grey}" from any columns.')
     ] = ""
-    model: Annotated[str, typer.Option(help="gpt-image-2, grok-imagine-lite, -standard, -pro.")] = ""
+    model: Annotated[str, typer.Option(help="`lightfast models` lists them.")] = ""
     provider: Annotated[str, typer.Option(metavar="A,B", help="Allowed providers, in order of choice.")] = ""
     ratio: Annotated[str, typer.Option(help="For rows without their own: 1:1, 16:9 …")] = ""
     resolution: Annotated[str, typer.Option(help="For rows without their own: 1k, 2k, 4k.")] = ""

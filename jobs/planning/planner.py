@@ -456,6 +456,8 @@ def _choose(request: Request, form: Form, options: PlanOptions, catalog: RouteCa
         return able[0] if able else [Cell("image_urls", f"local {form.value}", refused)]
     except Unmakeable as unmakeable:
         cells = [Cell(each.column, each.value, each.legal) for each in unmakeable.problems]
+        if unmakeable.problems[0].is_whole:
+            return cells
     first = cells[0]
     legal = "; ".join([first.legal.rstrip("."), *_ways_out(request, options, catalog)])
     return [first._replace(legal=legal), *cells[1:]]

@@ -22,6 +22,7 @@ class Problem:
     column: str
     value: str
     legal: str
+    is_whole: bool = False  # `legal` names every way out
 
 
 class Unmakeable(Exception):

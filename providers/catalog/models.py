@@ -199,7 +199,7 @@ class Catalog:
     def _find(self, request: Request, providers: Sequence[str] | None, among: Sequence[str] | None) -> Answer:
         own = self._of_model(request.model)
         allowed = [offer for offer in own if _allowed(offer, request.provider, providers, among)]
-        problems = self._check_names(request, own, allowed) or self._check_n(request)
+        problems = self._check_names(request, own, allowed, providers) or self._check_n(request)
         tried = [(offer, fit(offer, request)) for offer in _for_references(allowed, request)]
         fits = [(offer, found) for offer, found in tried if isinstance(found, Fit)]
         if fits and not problems:
@@ -212,7 +212,9 @@ class Catalog:
     def _of_model(self, name: str) -> list[Offer]:
         return [offer for offer in self._offers if name in (offer.model, offer.id)]
 
-    def _check_names(self, request: Request, own: list[Offer], allowed: list[Offer]) -> list[Problem]:
+    def _check_names(
+        self, request: Request, own: list[Offer], allowed: list[Offer], providers: Sequence[str] | None
+    ) -> list[Problem]:
         names = list(dict.fromkeys(offer.provider for offer in self._offers))
         if request.provider is not None and request.provider not in names:
             return [_problem("provider", request.provider, f"one of {' '.join(names)}")]
@@ -225,7 +227,7 @@ class Catalog:
             return [_problem("provider", request.provider, "not among the providers of this run")]
         if request.provider is not None:
             return [_problem("model", request.model, f"{request.provider} has {self._names_at(request.provider)}")]
-        return [_problem("model", request.model, f"made by {makers} only, which this run has no account for")]
+        return [self._not_of_this_run(request.model, makers, providers or ())]
 
     def _check_n(self, request: Request) -> list[Problem]:
         model = self._models.get(self._by_id.get(request.model, request.model))
@@ -244,6 +246,15 @@ class Catalog:
             more = f"; {' and '.join(dict.fromkeys(makers))} can make this row"
             problems[0] = replace(problems[0], legal=problems[0].legal + more)
         return problems
+
+    def _not_of_this_run(self, model: str, makers: str, providers: Sequence[str]) -> Problem:
+        """The run's providers do not make a model, and make others; or it has no account where the model is made."""
+        made = list(dict.fromkeys(offer.model for offer in self._offers if offer.provider in providers))
+        if not made or set(providers) & set(makers.split()):
+            return _problem("model", model, f"made by {makers} only")
+        does, it_makes = ("do", "they make") if len(providers) > 1 else ("does", "it makes")
+        legal = f"{' and '.join(providers)} {does} not make {model}; {it_makes} {' '.join(made)}: --model {made[0]}"
+        return replace(_problem("model", model, legal), is_whole=True)
 
     def _names_at(self, provider: str) -> str:
         own = [offer for offer in self._offers if offer.provider == provider]

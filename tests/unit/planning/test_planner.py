@@ -140,6 +140,13 @@ IO_ONLY = {"configured": frozenset({"maxapi.io"})}
         ({"prompt": "a", "ratio": "1:1", "resolution": "4k"}, IO_ONLY, "ratio", "1:1", "set APIMASTER_API_KEY"),
         ({"prompt": "a", "ratio": "7:5"}, {}, "ratio", "7:5", "1:1 3:2 2:3"),
         ({"prompt": "a", "ratio": "3:1"}, {"providers": ("maxapi.io",)}, "ratio", "3:1", "leaves apimaster out"),
+        (
+            {"prompt": "a", "model": "grok-imagine-pro"},
+            {"providers": ("apimaster",)},
+            "model",
+            "grok-imagine-pro",
+            "apimaster does not make grok-imagine-pro; it makes gpt-image-2: --model gpt-image-2",
+        ),
         ({"prompt": "a", "provider": "apimaster"}, IO_ONLY, "provider", "apimaster", "set APIMASTER_API_KEY"),
         ({"prompt": "a", "model": "grok-imagine-lite", "ratio": "1:1"}, {}, "ratio", "1:1", "takes no ratio"),
         ({"prompt": "a", "n": "0"}, {}, "n", "0", "whole number from 1 to 10"),
