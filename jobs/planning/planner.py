@@ -387,7 +387,7 @@ class Planner:
         own = self.owns.get(cell.column, cell.column)
         if raw.fields.get(own, "").strip() or cell.column not in _OPTIONS:
             return own
-        if getattr(self.options, cell.column) is not None:
+        if getattr(self.options, cell.column) is not None or cell.column == "model":  # without both: the usual model
             return f"--{cell.column}"
         return f"--resolution {self.options.resolution}" if self._resolution_decides(raw, cell.column) else own
 

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes, hash64
 from jobs.states import JobState
+from providers.catalog.models import Catalog
 from tests.support.planned_rows import plan, refused, table
 
 # -- good rows -----------------------------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ def test_rows_left_out_on_the_users_word_need_nothing_else(tmp_path):
 
 # -- bad rows ------------------------------------------------------------------------------------------------------
 
+CATALOG = Catalog.load()
 IO_ONLY = {"configured": frozenset({"maxapi.io"})}
 
 
@@ -260,6 +262,17 @@ def test_a_bad_value_is_told_where_the_user_wrote_it(tmp_path, content, options,
     (planned,) = plan(tmp_path, content, **options)
 
     assert says in str(planned.problems[0])
+
+
+def test_the_usual_model_that_the_named_provider_does_not_make_is_told_once_with_the_option_to_give(
+    tmp_path, monkeypatch
+):
+    without = [offer for offer in CATALOG.offers() if (offer.provider, offer.model) != ("maxapi.io", "gpt-image-2")]
+    monkeypatch.setattr(Catalog, "_of_model", lambda _, name: [offer for offer in without if offer.model == name])
+
+    (planned,) = plan(tmp_path, "prompt\na\n", providers=("maxapi.io",))
+
+    assert str(planned.problems[0]).startswith('--model: "gpt-image-2". maxapi.io does not make gpt-image-2;')
 
 
 # -- rows with the same key or path ----------------------------------------------------------------------------
