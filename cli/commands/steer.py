@@ -258,9 +258,11 @@ def redo(  # noqa: PLR0913  one parameter an option
         return result.request is not None and bool(asked)
 
     def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
-        if unplanned:
+        # A product's further lines in an export have its key too, and are skipped.
+        told_by_none = sorted(set(unplanned) - {row.key for row in rows})
+        if told_by_none:
             raise BadInput(
-                f"nothing on record tells what row {', '.join(unplanned[:10])} of {batch} asks for: it was adopted, "
+                f"nothing on record tells what row {', '.join(told_by_none[:10])} of {batch} asks for: it was adopted, "
                 "skipped or bad. Run its manifest again first, which pays only for what is missing."
             )
         missing = sorted(set(chosen) - {row.key for row in rows})

@@ -106,7 +106,7 @@ class RecordReader:
         """A record that is whole, with more or fewer cells than the header; or of several lines, with tabs."""
         taken = self._taken
         fitting = self._fitting(values)
-        if fitting is not None and not (self._delimiter == "\t" and len(taken) > 1 and all(map(self._is_row, taken))):
+        if fitting is not None and not (self._delimiter == "\t" and len(taken) > 1 and self._are_rows(taken)):
             return fitting, None
         if not any(map(clean_name, values)):  # a DOS file's end, NULs of a disk that was full
             return [""], None
@@ -118,6 +118,17 @@ class RecordReader:
             return escaped, None
         is_more = len(values) > (self._width or 0)
         return values, f"{fault}{'; a cell that holds the delimiter must stand in quotes' if is_more else ''}"
+
+    def _are_rows(self, lines: Sequence[str]) -> bool:
+        """Whether lines between tabs are rows of their own, though their quotes would make one record of them.
+
+        A record without tabs inside its quotes has on no line as many cells as the header. One that has a tab there
+        is told by a quote that stands alone, or by a line that begins with the tab.
+        """
+        each = [self._literal(line) for line in lines]
+        return (self._width or 0) > 1 and all(
+            len(cells) == self._width and cells[0].strip() and '"' not in map(str.strip, cells) for cells in each
+        )
 
     def _is_row(self, line: str) -> bool:
         """Whether a physical line could be a row of its own."""

@@ -65,12 +65,15 @@ class Intake:
 def survey(
     intake: Intake, batch: Batch | None, limits: Sequence[AccountLimits], progress: Progress | None = None
 ) -> Survey:
-    """One pass over the manifest; a second one only when a key or a path is there twice, to name the lines.
+    """One pass over the manifest. Another one when a key or a path is there twice, or a column of JSON was seen late.
 
     `limits`: what the settings declare; what they do not is taken as the ledger has learnt it.
     """
-    planner = _planner(intake)
+    planner, columns = _planner(intake), intake.manifest.columns
     count = _count(intake, planner, batch, DuplicateRows(), progress)
+    if intake.manifest.columns != columns:
+        planner = _planner(intake)
+        count = _count(intake, planner, batch, DuplicateRows(), progress)
     twins = DuplicateRows(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine, text
 
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.database import migrations
 from jobs.ledger.database.engine import HEAD
@@ -183,14 +184,33 @@ def test_an_object_of_anothers_is_never_written_over(told, s3):
     assert s3.read("reports/shop.csv") == b"mine"
 
 
-def test_an_older_copy_of_a_ledger_is_kept(tmp_path):
-    """It may be the only good one: the last upgrade was begun, and did not end well."""
+@pytest.fixture
+def old_ledger(tmp_path):
+    """A ledger with the first schema."""
     writer, settings = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), migrations.config()
     with writer.begin() as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, "0001")
         connection.execute(text("INSERT INTO ledger (id, created_at, secret) VALUES ('old', 0.0, 's')"))
     writer.dispose()
+    return tmp_path / "old.db"
+
+
+def test_a_ledger_is_not_upgraded_under_a_run_of_an_older_version(old_ledger):
+    with old_ledger.with_name("old.db.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        with pytest.raises(LightfastError, match="an older version"):
+            open_ledger(f"sqlite:///{old_ledger}")
+
+    assert list(old_ledger.parent.glob("old.db.before-*")) == []
+    open_ledger(f"sqlite:///{old_ledger}").close()
+    assert list(old_ledger.parent.glob("old.db.before-*"))
+
+
+@pytest.mark.usefixtures("old_ledger")
+def test_an_older_copy_of_a_ledger_is_kept(tmp_path):
+    """It may be the only good one: the last upgrade was begun, and did not end well."""
     copy = tmp_path / f"old.db.before-{HEAD}"
     copy.write_text("the only good one")
 

@@ -247,6 +247,15 @@ async def test_a_proxy_that_dies_after_the_request_left_leaves_the_outcome_unkno
         assert "through the proxy" in exchange.problem
 
 
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
+async def test_a_407_from_inside_the_tunnel_is_the_servers_own_and_may_have_been_paid(through, provider, scheme):
+    said = b'HTTP/1.1 407 Odd\r\nContent-Length: 15\r\n\r\n{"id":"task_1"}'
+    async with provider(answering(said)) as server, Server(Forwards(server.port)) as proxy:
+        exchange = await send(through(proxy), scheme, server.port)
+
+        assert (exchange.sent, exchange.response.status, exchange.response.body) == (True, 407, b'{"id":"task_1"}')
+
+
 async def test_a_proxy_that_is_away_has_sent_nothing_and_is_named(through, scheme):
     async with Server(answering(ANSWER)) as proxy:
         http = through(proxy)

@@ -127,7 +127,8 @@ class SessionTransport(httpx2.AsyncBaseTransport):
             trace_request_ctx=sent_flag,
             proxy=url_of(proxy) if proxy else None,
         ) as answer:
-            if proxy and answer.status == PROXY_AUTHENTICATION:
+            # Inside a tunnel every answer is the server's own: it has read the request.
+            if proxy and answer.status == PROXY_AUTHENTICATION and request.url.scheme == "http":
                 sent_flag.sent = False  # it went to the proxy, and no further
                 raise ProxyRefusedError(PASSWORD_WANTED)
             content = await _read(answer, sent_flag)

@@ -457,8 +457,15 @@ def _is_older(found: str) -> bool:
 def _upgrade(database: Database) -> None:
     from jobs.ledger.database import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
 
-    if database.path is not None:
-        _copy_sqlite(database, _free(database.path.with_name(f"{database.path.name}.before-{HEAD}")))
+    if database.path is None:
+        migrations.upgrade(database.writer)
+        return
+    if is_locked(database):
+        raise LedgerBusy(
+            f"{_who_holds(f'{database.path}.lock')} It works with an older version, and the ledger is brought to this "
+            "version's schema when it has ended: wait for it, or stop it with Ctrl-C. Nothing was changed."
+        )
+    _copy_sqlite(database, _free(database.path.with_name(f"{database.path.name}.before-{HEAD}")))
     migrations.upgrade(database.writer)
 
 

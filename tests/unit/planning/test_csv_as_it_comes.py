@@ -369,3 +369,27 @@ def test_a_wrong_byte_in_an_encoding_that_was_asked_for_is_named(tmp_path):
     told = refused(tmp_path, "id,Name\n1,Stühle\n".encode(), encoding="ascii")
 
     assert "line 2, character 5: byte 0xc3 is not ascii" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "prompts"),
+    [
+        (
+            'key\tprompt\t\nA\t"a red shoe\non a table"\tcheck with Bob\nB\ta lamp\t\n',
+            ["a red shoe\non a table", "a lamp"],
+        ),
+        ('prompt\t\n"a blue shoe\non a table"\t\n', ["a blue shoe\non a table"]),
+        ('key\tprompt\nk1\t"\n\t x yb"\n', ["\n\t x yb"]),
+        ('key\tprompt\nk1\t"a cow\nk2\ta dog"\nk3\ta cat\n', ['"a cow', 'a dog"', "a cat"]),
+    ],
+)
+def test_a_prompt_of_several_lines_between_tabs_is_one_and_two_rows_with_stray_quotes_are_two(
+    tmp_path, content, prompts
+):
+    assert [row["prompt"] for row in cells(tmp_path, content)] == prompts
+
+
+def test_a_column_of_one_cell_in_quotes_keeps_its_lines(tmp_path):
+    assert cells(tmp_path, 'prompt\n"a blue shoe\non a table"\n', delimiter="tab") == [
+        {"prompt": "a blue shoe\non a table"}
+    ]

@@ -293,6 +293,22 @@ def test_a_manifest_that_changes_between_the_passes_is_not_recorded(take, ledger
     assert ledger.batches.all() == []
 
 
+def test_a_known_column_that_json_names_late_counts_in_the_plan_as_in_the_record(tmp_path, ledger):
+    lines = [f'{{"key": "k{number}", "prompt": "a lamp"}}' for number in range(1_100)]
+    lines[-1] = lines[-1].replace("}", ', "n": 2}')
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(lines))
+    manifest = open_manifest(path, name="m.jsonl", options=ReadOptions())
+    options = PlanOptions(batch="spring", configured=frozenset({"maxapi.io"}))
+    intake = Intake(manifest=manifest, options=options, catalog=Catalog.load(), ledger=ledger)
+
+    seen = look(intake)
+    record(intake, seen, new_batch(seen), NOW)
+
+    wanted = [result.request.n for result in ledger.reports.results("spring")]
+    assert (seen.images, wanted[0], wanted[-1]) == (1_101, 1, 2)
+
+
 def test_a_row_that_turns_bad_between_the_passes_stops_the_recording(take, ledger):
     intake = take(LAMPS)
     seen = look(intake)

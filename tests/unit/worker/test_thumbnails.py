@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jobs.errors import StoreError
 from worker.images.thumbnails import SIDE, Thumbnails, small
@@ -57,3 +58,10 @@ def test_copies_that_cannot_be_made_are_counted_and_keep_no_other_from_being_mad
     assert (failed, through) == (2, [1, 2, 3])
     assert [kept.missing(letter * 64) for letter in "abc"] == [False, True, True]
     assert [path.name for path in (tmp_path / "small").iterdir()] == [kept.name("a" * 64)]
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, NotImplementedError, struct.error])
+def test_a_picture_that_breaks_a_plugin_has_no_copy(monkeypatch, trouble):
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda _picture: (_ for _ in ()).throw(trouble("odd")))
+
+    assert small(picture()) is None

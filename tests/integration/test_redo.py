@@ -1,0 +1,31 @@
+"""`redo` of rows as a shop's export has them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from cli.commands import steer
+from jobs.ledger import open_ledger
+from jobs.ledger.batches.values import NewBatch
+from jobs.states import JobState
+from tests.support.shop_ledger import a_row, call, open_shop
+
+
+def test_a_product_whose_further_lines_were_skipped_is_made_anew(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir(exist_ok=True)
+    open_shop(tmp_path, tmp_path / "out")
+    skipped = {"state": JobState.SKIPPED, "error_code": "empty_column", "message": "Title is empty"}
+    rows = [a_row(0, "lamp", n=2), a_row(1, "lamp", **skipped), a_row(2, "vase"), a_row(3, "sofa"), a_row(4, "desk")]
+    batch = NewBatch(
+        name="shop", dest=str(tmp_path / "out"), path="", columns=("key", "Title"), source="shop.csv", budget=1_000_000
+    )
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        ledger.batches.record_manifest(batch, rows, now=time.time())
+    monkeypatch.setattr(steer, "_work", lambda *_, **__: 0)
+
+    call("redo", "shop", "--key", "lamp", "--yes")
+
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        found = [(each.state, each.revision) for each in ledger.reports.results("shop") if each.key == "lamp"]
+    assert found == [(JobState.READY, 2), (JobState.SKIPPED, 1)]
