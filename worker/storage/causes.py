@@ -21,10 +21,10 @@ def cause_of(error: BaseException, url: str, *, proxy: str = "") -> str:
     """Why `url` gave no answer. `proxy`: the address of the proxy that was used; "": none was."""
     chain = list(_below(error))
     is_proxys = bool(proxy) and any("Proxy" in type(each).__name__ for each in chain)
-    where = f"the proxy {host_of(proxy)}" if is_proxys else host_of(url)
-    after = _forgotten_proxy() if not proxy else "" if is_proxys else f" (through the proxy {host_of(proxy)})"
+    where = f"the proxy {_host_of_proxy(proxy)}" if is_proxys else host_of(url)
+    after = _forgotten_proxy() if not proxy else "" if is_proxys else f" (through the proxy {_host_of_proxy(proxy)})"
     told = next(filter(None, (_known(each, where) for each in reversed(chain))), "")
-    return f"{told or f'{where}: {_last_words(chain)}'}{after}"
+    return f"{told or f'{where}: {_without_login(_last_words(chain), proxy)}'}{after}"
 
 
 def _last_words(chain: list[BaseException]) -> str:
@@ -56,15 +56,28 @@ def cause_in_text(said: str) -> str:
     proxy = "" if proxy and proxy_bypass(urlsplit(url).hostname or "") else proxy
     told = next((told for sign, told in SIGNS if re.search(sign, said)), "")
     if proxy and re.search(CONNECTING, said):
-        return told.format(where=f"the proxy {host_of(proxy)}")
-    last_words = plain(said.partition("\n")[0].rpartition(" - ")[2])
-    through = f" (through the proxy {host_of(proxy)})" if proxy else ""
+        return told.format(where=f"the proxy {_host_of_proxy(proxy)}")
+    last_words = _without_login(plain(said.partition("\n")[0].rpartition(" - ")[2]), proxy)
+    through = f" (through the proxy {_host_of_proxy(proxy)})" if proxy else ""
     return f"{told.format(where=host_of(url)) if told else last_words}{through}"
 
 
 def host_of(url: str) -> str:
     """An address's host and port, without a user's name and password."""
     return urlsplit(url).netloc.rpartition("@")[2] or plain(url)
+
+
+def _host_of_proxy(proxy: str) -> str:
+    """The same of a proxy's address: it has no path, and its password may hold a slash that nobody has quoted."""
+    return (proxy.partition("//")[2] or proxy).rpartition("@")[2].partition("/")[0] or plain(proxy)
+
+
+def _without_login(text: str, proxy: str) -> str:
+    """A library that cannot read a proxy's address quotes a part of it."""
+    login = (proxy.partition("//")[2] or proxy).rpartition("@")[0]
+    for word in sorted(filter(None, re.split("[:/]", login)), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "…", text)
+    return text
 
 
 def plain(text: str) -> str:
