@@ -50,11 +50,11 @@ _MONTH_NUMBERS = {
     **dict.fromkeys(("nov",), 11),
     **dict.fromkeys(("dec", "dez", "déc", "dic"), 12),
 }
-#: UTF-8 that was read as Windows-1252 once too often: accents, quotation marks, a degree sign, smileys, Cyrillic; and
-#: the sign for characters that could not be read.
+#: UTF-8 that was read as Windows-1252 once too often: accents, quotation marks, a degree sign, smileys, Cyrillic; the
+#: sign for characters that could not be read; control characters, which Latin-1 makes of Windows-1252's euro.
 _MOJIBAKE = re.compile(
     "Ã[\u0080-\u009f\u00a0-\u00ba\u00bc-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘“•–—˜™š›œžŸ]|Â[\u00a0-\u00ba\u00bc-\u00bf]|â€.|ðŸ."  # noqa: RUF001  these are the characters
-    "|(?:[ÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]){2}|\ufffd"  # noqa: RUF001  these are the characters
+    "|(?:[ÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]){2}|[\u0080-\u009f\ufffd]"  # noqa: RUF001  these are the characters
 )
 
 #: Characters shown on each side of what was decoded wrongly.

@@ -116,8 +116,9 @@ def test_a_prompt_that_was_decoded_wrongly_is_told_with_the_place(tmp_path, text
     assert looked_at(tmp_path, {"prompt": text}) == []
 
 
-def test_a_character_that_could_not_be_read_is_told(tmp_path):
-    assert len(looked_at(tmp_path, {"prompt": "a \ufffd"})) == 1
+@pytest.mark.parametrize("character", ["\ufffd", "€".encode("cp1252").decode("latin-1")])
+def test_a_character_that_could_not_be_read_is_told(tmp_path, character):
+    assert len(looked_at(tmp_path, {"prompt": f"a lamp for {character}10"})) == 1
 
 
 @pytest.mark.parametrize("prompt", ["„Spaß“", "« ÉTÉ »", "Ångström, Ñandú", "写真", "PÃO”", "CAFÉ»"])
