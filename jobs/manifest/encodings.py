@@ -38,7 +38,9 @@ class Encoding:
 
 
 def encoding_of(path: Path, name: str, asked: str | None) -> Encoding:
-    """A mark is believed, whatever was asked; but a codec that is no Unicode is used in spite of UTF-8's mark.
+    """A mark is believed, whatever was asked: last week's --encoding may not fit the file that Excel has saved since.
+
+    UTF-8's mark before bytes that are none, as two programs may have left them, gives way to what was asked for.
 
     `BadInput` for an encoding that is not known, and for UTF-16 without a mark, unless it was asked for.
     """
@@ -46,7 +48,8 @@ def encoding_of(path: Path, name: str, asked: str | None) -> Encoding:
     with open_bytes(path, name) as raw:
         head = raw.read(_HEAD)
     by_mark, length = marked(head)
-    if by_mark == "utf-8-sig" and wanted and not wanted.startswith("utf"):
+    is_doubted = by_mark == "utf-8-sig" and wanted and not wanted.startswith("utf")
+    if is_doubted and not _decodes(path, name, by_mark):
         return Encoding(name=wanted, mark=length)
     if by_mark:
         return Encoding(name=by_mark)

@@ -311,6 +311,13 @@ def test_a_header_row_beyond_the_file_is_refused(tmp_path):
 STOOLS = "ID\tName\r\n1\tStühle\r\n"
 
 
+def test_the_encoding_of_last_week_does_not_spoil_a_file_that_was_saved_as_utf_8_since(tmp_path):
+    content = "\ufeffkey;prompt\n1;Stehleuchte weiß\n".encode()
+
+    assert cells(tmp_path, content, encoding="cp1252") == [{"key": "1", "prompt": "Stehleuchte weiß"}]
+    assert "UTF-8" in read(tmp_path, content, encoding="cp1252").looks
+
+
 @pytest.mark.parametrize("asked", [None, "utf-8", "utf-16", "utf-16le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be", "utf-32-le"])
 def test_a_byte_order_mark_is_believed(tmp_path, written, asked):
