@@ -385,7 +385,7 @@ class Cdn(Answering):
             self.providers.complaints.append(f"cdn {self.path}: {self.headers.items()}")
             return self.say(b"no", 400, "text/plain")
         if data is None:
-            return self.say(b"<html>not here</html>", 404, "text/html")
+            return self.say(f"<html>not here: {self.path}</html>".encode(), 404, "text/html")
         return self.say(data, 200, "application/octet-stream")
 
 
