@@ -61,8 +61,9 @@ class Providers:
         self.turns: Counter[str] = Counter()
 
     def forget(self) -> None:
-        """A new day; pictures handed out stay."""
+        """A new day; pictures handed out stay, and the references are there, whatever a test took away."""
         with self.lock:
+            self.files |= {"/ref.png": png((640, 480), "a reference"), "/ref2.png": png((480, 640), "another")}
             self.manners = Manners()
             for book in (self.posts, self.orders, self.complaints, self.polls, self.turns):
                 book.clear()
@@ -410,6 +411,5 @@ def serving() -> Iterator[Providers]:
             threading.Thread(target=port.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
             stack.callback(port.shutdown)
             providers.ports[desk.provider] = f"http://127.0.0.1:{port.server_address[1]}"
-        providers.files["/ref.png"] = png((640, 480), "a reference")
-        providers.files["/ref2.png"] = png((480, 640), "another")
+        providers.forget()
         yield providers
