@@ -148,7 +148,12 @@ def count(number: int, thing: str) -> str:
 
 def option(name: str, value: str) -> str:
     """An option as it can be pasted: `--map 'prompt=Image Src'`, quoted where the shell needs it."""
-    return f"{name} {shlex.quote(value)}"
+    return shlex.join(option_words(name, value))
+
+
+def option_words(name: str, value: str) -> list[str]:
+    """The words of an option. A value that looks like an option itself is joined to the name."""
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
 
 
 def listed(counts: Mapping[str, int]) -> str:

@@ -25,6 +25,7 @@ from cli.flow.outputs import (
     target_of,
 )
 from cli.flow.session import LedgerSession, note
+from cli.output.terminal import tally
 from jobs.errors import BadInput, LightfastError
 from jobs.results import contact_sheet
 from jobs.results.rows import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
@@ -91,10 +92,10 @@ def _count(cards: Iterable[contact_sheet.Card]) -> tuple[Counter[str], int]:
 class _SmallCopies:
     """The sheet's thumbnails, in a folder beside it."""
 
-    def __init__(self, batch: Batch, where: str, *, bar: bool) -> None:
+    def __init__(self, batch: Batch, where: str, *, is_told: bool) -> None:
         from worker.images.thumbnails import Thumbnails
 
-        self._bar = bar
+        self._is_told = is_told
         self._folder = Path(where).absolute().parent / FOLDER
         self._kept = Thumbnails(self._folder)
         self._dest = batch.dest
@@ -113,8 +114,11 @@ class _SmallCopies:
             if each.image.sha256 and self._kept.missing(each.image.sha256)
         }
         wanted = [(self._kept.name(sha256), functools.partial(self._read, image)) for sha256, image in lacking.items()]
-        with _bar("small copies of pictures", of=len(wanted), shown=self._bar) as told:
-            self._kept.make(wanted, told)
+        self._kept.make(wanted, functools.partial(self._told, len(wanted)))
+
+    def _told(self, of: int, through: int) -> None:
+        if self._is_told:
+            tally(f"{through:,} of {of:,} small copies of pictures")
 
     def _read(self, image: StoredImage) -> bytes | None:
         from worker.storage.opening import open_store
@@ -131,19 +135,7 @@ def _small_copies(batch: Batch, wish: OutputOptions, where: str | None) -> _Smal
     if wish.thumbnails and not here:
         raise BadInput("--thumbnails: they lie beside the sheet, so it is written to a file: -o FILE.html")
     wanted = is_folder(batch.dest) if wish.thumbnails is None else wish.thumbnails
-    return _SmallCopies(batch, str(where), bar=wish.progress and sys.stderr.isatty()) if wanted and here else None
-
-
-@contextlib.contextmanager
-def _bar(what: str, *, of: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that is gone when it is full, for a person who waits at a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not (shown and of)) as progress:
-        task = progress.add_task(what, total=of)
-        yield lambda through: progress.update(task, completed=through)
+    return _SmallCopies(batch, str(where), is_told=wish.progress and sys.stderr.isatty()) if wanted and here else None
 
 
 def _pictures(

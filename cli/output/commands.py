@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from jobs.formatting import option_words
+
 
 def command(*words: str, sandbox: bool = False) -> str:
     """`.venv/bin/lightfast status shop --sandbox`: as this one was called, with its --sandbox and --config.
@@ -21,8 +23,8 @@ def command(*words: str, sandbox: bool = False) -> str:
 
 
 def keyed(*keys: str) -> list[str]:
-    """The options that name these rows; a key may look like an option itself."""
-    return [word for key in keys for word in ([f"--key={key}"] if key.startswith("-") else ["--key", key])]
+    """The options that name these rows."""
+    return [word for key in keys for word in option_words("--key", key)]
 
 
 def repeated(*more: str, without: Iterable[str] = ()) -> str:

@@ -90,6 +90,7 @@ def _in_zip(path: Path, name: str) -> FileKind:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             kind = archive.read("mimetype")[:100] if "mimetype" in names else b""
+    # zipfile itself raises the last two: for a compression that it does not know, and for files with a password.
     except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{name} looks like .xlsx or another zip archive, and is damaged: {error}") from error
     if "xl/workbook.xml" in names:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import REFUSED_AGAIN
-from jobs.formatting import count, listed, money, size, utc
+from jobs.formatting import count, listed, money, option, size, utc
 from jobs.ledger.reports.values import Progress, Result, StoredImage
 from jobs.results.progress import counted_by, spent
 from jobs.results.rows import (
@@ -337,7 +337,7 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
     provider_model = (image.provider_model if image else None) or result.provider_model or ""
     return {
         "key": result.key,
-        "key_option": key_option(result.key),
+        "key_option": option("--key", result.key),
         "anchor": f"row-{result.position}" + (f"-{image.slot}" if image and image.slot else ""),
         "line": result.line,
         "prompt": prompt,
@@ -348,14 +348,9 @@ def _common(result: Result, image: StoredImage | None) -> dict[str, Any]:
     }
 
 
-def key_option(key: str) -> str:
-    """The option that names a row, as it is pasted into a shell; a key may look like an option itself."""
-    return shlex.quote(f"--key={key}") if key.startswith("-") else f"--key {shlex.quote(key)}"
-
-
 def help_for(result: Result, status: str, error: str, batch: str) -> tuple[str, str]:
     """What a person can do about a row without its image: a sentence, and the command (either may be empty)."""
-    key = key_option(result.key)
+    key = option("--key", result.key)
     if status == JobState.HELD and any(map(is_stuck, result.images)):
         return (
             "Fix what it says, then run the same command; or end it unstored:",

@@ -60,6 +60,7 @@ def test_copies_that_cannot_be_made_are_counted_and_keep_no_other_from_being_mad
     assert [path.name for path in (tmp_path / "small").iterdir()] == [kept.name("a" * 64)]
 
 
+# What Pillow's plugins for AVIF, DDS and Exif have raised at odd pictures.
 @pytest.mark.parametrize("trouble", [RuntimeError, NotImplementedError, struct.error])
 def test_a_picture_that_breaks_a_plugin_has_no_copy(monkeypatch, trouble):
     monkeypatch.setattr(ImageOps, "exif_transpose", lambda _picture: (_ for _ in ()).throw(trouble("odd")))
