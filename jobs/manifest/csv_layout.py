@@ -20,7 +20,7 @@ _Rows = Sequence[tuple[int, list[str]]]
 _BETWEEN = "".join(DELIMITERS)
 #: Characters of a cell that are looked at.
 _CELL = 200
-#: Excel's own first line, which says what stands between cells; saved again, it has them behind it.
+#: Excel's own first line, which names the delimiter. Saved again by a spreadsheet, it ends with delimiters.
 _SEP = re.compile(r'"?sep=(?P<delimiter>[^\r\n"])"?[;,\t|]*[\r\n]*', re.IGNORECASE)
 
 

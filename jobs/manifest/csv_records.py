@@ -33,7 +33,7 @@ class Form:
     delimiter: str
     skip: int = 0  # physical lines above the first record
     width: int | None = None  # cells of the header; None while it is being looked for
-    least: int = 0  # of these, those that each row has
+    least: int = 0  # cells that a row must have; columns without a name at the end may be missing
     spaced: bool = False  # blanks stand between a delimiter and the cell
 
 

@@ -19,7 +19,7 @@ class SameRequests:
 
     rows: int = 0
     money: int = 0  # micro-dollars of these rows
-    most: int = 0  # rows that ask for the request that most ask for
+    most: int = 0  # rows of the request that is asked for most often
     lines: tuple[int, ...] = ()  # the first of these rows
     prompt: str = ""  # theirs
 

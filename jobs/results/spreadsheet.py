@@ -20,7 +20,7 @@ from jobs.results.rows import Column, Type, Values, as_term
 MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS = 1_048_576, 16_384, 32_767
 #: Integers from here on are text: Excel keeps 15 digits.
 _ROUNDED = 10**15
-#: What Excel makes something else of when it opens a CSV: formulas, digits beyond those it shows, leading zeros.
+#: Cells that Excel changes when it opens a CSV: formulas, digits beyond those it shows, leading zeros.
 _CHANGED = re.compile(r"[=+@\t\r].*|-(?![\d.,]+$).*|0\d+|\d{12,}", re.DOTALL)
 
 

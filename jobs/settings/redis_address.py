@@ -20,7 +20,7 @@ _SHAPE = re.compile(
 )
 _EXPECTED = "should be redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… with TLS, or unix:///FILE?db=DB"
 _VERIFY = ("required", "optional", "none")
-#: What is said of a server that takes part in a cluster, and of addresses of several.
+#: The refusal of a Redis Cluster, and of a URL with several hosts.
 ONE_SERVER = "the broker needs one Redis or Valkey server without cluster mode. A small one will do"
 
 

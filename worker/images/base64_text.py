@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from providers.references import DATA_URI
 from worker.images.check import BadImage, check
 
-#: The letters of base64 for addresses, as those of the usual one.
+#: From the URL-safe alphabet of base64 to the standard one.
 STANDARD = str.maketrans("-_", "+/")
 #: Ends of lines as some encoders write them: the two characters of an escape.
 ESCAPED_LINES = re.compile(r"\\[rn]")

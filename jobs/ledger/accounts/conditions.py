@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.database.schema import batches, conditions, jobs
 
-#: Its row says when any process last looked; it is no condition.
+#: The one row that is no condition: it holds the time when a process last looked.
 _LOOK = "look"
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
