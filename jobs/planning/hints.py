@@ -107,7 +107,7 @@ class _Look:
     def _known(self, own: str) -> str:
         """The known column that it may be meant for; empty: none that is free."""
         taken = {*own_columns(self.manifest, self.options.mapping), *self.options.mapping}
-        free = [name for name in KNOWN_COLUMNS if name not in taken]
+        free = [name for name in KNOWN_COLUMNS if name not in taken and name != "key"]  # `key_hint` tells of keys
         name, values = plain_name(own), self.values[own]
         near = looks_like(own, [name for name in free if len(name) > 1])
         sure = [

@@ -25,6 +25,7 @@ from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
 from jobs.planning.hints import hints
+from jobs.planning.key_hint import key_hint
 from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
@@ -303,9 +304,18 @@ class _Count:
             lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
         self.lines = {same: line for same, line in self.lines.items() if line.images}
 
+    def _hints(self, planner: Planner) -> Iterator[str]:
+        manifest, how = self.intake.manifest, (self.intake.options, self.intake.catalog, self.intake.references)
+        yield from manifest.notes
+        yield from header_hints(manifest, planner.owns)
+        if self.before.batch_id is None:  # another key would make new rows of those that are on record
+            yield from key_hint(manifest, *how)
+        yield from hints(manifest, *how)
+
     def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
+        empty = manifest.empty_rows  # of the pass that has counted; hints begin others
         again = self.before.outcome(self.keys)
         self._take_off()
         routes = {line.number: _route_line(line, known_paces) for line in self.lines.values()}
@@ -326,11 +336,7 @@ class _Count:
             causes=self.problems.causes(),
             doubts=self.doubts.causes(),
             samples=tuple(self.samples),
-            hints=(
-                *manifest.notes,
-                *header_hints(manifest, planner.owns),
-                *hints(manifest, self.intake.options, self.intake.catalog, self.intake.references),
-            ),
+            hints=tuple(self._hints(planner)),
             routes=tuple(sorted(routes.values(), key=_fewer_images)),
             groups=self._groups(routes, known_paces),
             seconds=seconds,
@@ -341,7 +347,7 @@ class _Count:
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],
             digest=self.digest,
-            empty=manifest.empty_rows,
+            empty=empty,
             files=counts["files"],
             twins=twins,
             same=same,
