@@ -14,16 +14,17 @@ import typer
 
 from cli.commands.verify import FEW, inspected
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
-from cli.flow.session import LedgerSession, find_batch, is_worked_on, open_session, show, show_json
+from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output import wording
 from cli.output.commands import command
 from jobs import formatting
 from jobs.errors import BadInput, StoreError
+from jobs.policy.liveness import SEEN_WITHIN
 from jobs.policy.verification import Condition, Report
-from jobs.states import BatchState
 
 if TYPE_CHECKING:
-    from jobs.ledger.batches.values import Batch
+    from jobs.ledger import Ledger
+    from jobs.ledger.batches.values import Batch, StillStoring, StoredTotal
     from worker.storage.base import Store
 
 Line = tuple[str, str]
@@ -64,20 +65,15 @@ def move_destination(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Checks that each stored image of a batch is at NEW, where you copied them, then binds the batch to it."""
-    from cli.flow.environment import probe
     from cli.flow.preflight import is_same_place, normal_dest
 
     dest = normal_dest(new)
     with open_session(config, sandbox=sandbox) as session:
         found = find_batch(session.ledger, batch)
         if is_same_place(dest, found.dest):
-            raise BadInput(f"batch {batch} is at {found.dest} already. Nothing was changed.")
-        with _alone(session, found):
-            store, _ = probe(dest)
-            is_told = not (quiet or json) and sys.stderr.isatty()
-            move = _checked(session, found, dest, store, is_hashed=hash_, is_told=is_told)
-            if move.is_whole or (partial and not move.report.counts[Condition.UNREADABLE]):
-                move = _record(session, move, store)
+            move = _finish(session, found)
+        else:
+            move = _move(session, found, dest, is_hashed=hash_, is_partial=partial, is_told=not (quiet or json))
         if json:
             show_json(document(move))
         else:
@@ -85,26 +81,45 @@ def move_destination(  # noqa: PLR0913  one parameter an option
     return 0 if move.recorded else 3
 
 
+def _move(session: LedgerSession, batch: Batch, dest: str, *, is_hashed: bool, is_partial: bool, is_told: bool) -> Move:
+    from cli.flow.environment import probe
+
+    with _alone(session, batch):
+        store, _ = probe(dest)
+        before = session.ledger.batches.stored_total(batch.name)
+        is_told = is_told and sys.stderr.isatty()
+        move = _checked(session, batch, dest, store, is_hashed=is_hashed, is_told=is_told)
+        if move.is_whole or (is_partial and not move.report.counts[Condition.UNREADABLE]):
+            return _record(session, move, store, before)
+        return move
+
+
 @contextlib.contextmanager
 def _alone(session: LedgerSession, batch: Batch) -> Iterator[None]:
-    """While it lasts, nobody stores an image of this batch at the old place."""
+    """While it lasts, nobody stores an image of this batch at the old place; on PostgreSQL: nobody did so far."""
     ledger = session.ledger
     if ledger.is_sqlite:
         with ledger.hold(time.time()):
             yield
         return
     now = time.time() + ledger.clock_offset()
-    progress = ledger.reports.progress(batch.name, now)
-    moving = progress.images_in_flight + progress.images_generated
-    waits = progress.images_ready and batch.state is BatchState.ACTIVE
-    if is_worked_on(ledger, now) and (moving or waits):
-        pause = command("pause", batch.name, sandbox=batch.sandbox)
-        first = f"Pause it, and wait until these are stored:  {pause}" if waits else "Wait until these are stored."
-        raise BadInput(
-            f"batch {batch.name} is being worked on: {formatting.count(moving, 'image')} on their way. "
-            f"Nothing was changed. {first}"
-        )
+    if found := ledger.batches.still_storing(batch.name, now, SEEN_WITHIN):
+        raise _refused(batch, found)
     yield
+
+
+def _refused(batch: Batch, found: StillStoring) -> BadInput:
+    if found.stored:
+        return BadInput(
+            f"images of batch {batch.name} were stored at {batch.dest} while the others were compared. Nothing was "
+            "changed. Copy them too, and run this again."
+        )
+    pause = command("pause", batch.name, sandbox=batch.sandbox)
+    first = f"Pause it, and wait until these are stored:  {pause}" if found.waits else "Wait until these are stored."
+    return BadInput(
+        f"batch {batch.name} is being worked on: {formatting.count(found.moving, 'image')} on their way. "
+        f"Nothing was changed. {first}"
+    )
 
 
 def _checked(session: LedgerSession, batch: Batch, dest: str, store: Store, *, is_hashed: bool, is_told: bool) -> Move:
@@ -120,19 +135,51 @@ def _checked(session: LedgerSession, batch: Batch, dest: str, store: Store, *, i
     return Move(batch=batch, dest=dest, how=how, report=report, references=lacking, recorded=False)
 
 
-def _record(session: LedgerSession, move: Move, store: Store) -> Move:
-    """The mark at the new place, then the ledger, then the old mark goes: whatever breaks off may be done again."""
-    from worker.storage.opening import open_store
+def _record(session: LedgerSession, move: Move, store: Store, before: StoredTotal) -> Move:
+    """The mark at the new place, then the ledger, then the old mark goes: whatever breaks off may be done again.
+
+    `before`: what was stored before the images were compared.
+    """
     from worker.storage.ownership_mark import claim_destination, release
 
     batch, ledger = move.batch, session.ledger
     now = time.time() + ledger.clock_offset()
-    claim_destination(store, batch.name, ledger.ledger_id, now, path=batch.path)
-    ledger.batches.move(batch.name, move.dest, now)
-    with contextlib.suppress(StoreError):  # it says nothing wrong: this ledger is the one that knows the batch
-        if "://" in batch.dest or Path(batch.dest).is_dir():
-            release(open_store(batch.dest), batch.name, ledger.ledger_id)
+    claim_destination(store, batch.name, ledger.ledger_id, now, path=batch.path, moved_from=batch.dest)
+    if found := ledger.batches.move(batch.name, move.dest, now, within=SEEN_WITHIN, compared=before):
+        release(store, batch.name, ledger.ledger_id)
+        raise _refused(batch, found)
+    with contextlib.suppress(StoreError):
+        _leave(ledger, batch, batch.dest, store, now)
     return replace(move, recorded=True)
+
+
+def _leave(ledger: Ledger, batch: Batch, old: str, store: Store, now: float) -> None:
+    """Removes the mark at the old place. Left there, it would not be wrong: this ledger has the batch.
+
+    `store`: of the new place, whose mark tells of the old one until then.
+    """
+    from worker.storage.opening import open_store
+    from worker.storage.ownership_mark import is_moved, release
+
+    if "://" in old or Path(old).is_dir():
+        release(open_store(old), batch.name, ledger.ledger_id)
+    is_moved(store, batch.name, ledger.ledger_id, now, path=batch.path)
+
+
+def _finish(session: LedgerSession, batch: Batch) -> Move:
+    """Of a move that broke off when the ledger knew the new place already: removes the old mark."""
+    from worker.storage.opening import open_store
+    from worker.storage.ownership_mark import look
+
+    ledger, mark = session.ledger, None
+    if "://" in batch.dest or Path(batch.dest).is_dir():
+        store = open_store(batch.dest)
+        mark = look(store, batch.name)
+    if mark is None or mark.ledger != ledger.ledger_id or not mark.moved_from:
+        raise BadInput(f"batch {batch.name} is at {batch.dest} already. Nothing was changed.")
+    _leave(ledger, batch, mark.moved_from, store, time.time() + ledger.clock_offset())
+    before = replace(batch, dest=mark.moved_from)
+    return Move(batch=before, dest=batch.dest, how="quick", report=Report(), references=(), recorded=True)
 
 
 # -- what is said --------------------------------------------------------------------------------------------------
@@ -143,6 +190,11 @@ _HOW = {"quick": "by size", "hash": "by hash"}
 def page(move: Move, *, everything: bool) -> Iterator[Line]:
     """Counts, what is not there, and what helps."""
     report, batch = move.report, move.batch
+    if (
+        move.recorded and move.is_whole and not report.checked
+    ):  # nothing is stored, or an earlier move broke off after it was recorded
+        yield f"{batch.name} is at {move.dest} on record, and no longer at {batch.dest}", "bold green"
+        return
     bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
     head = f"{batch.name}: {formatting.count(report.checked, 'image')} looked for at {move.dest} {_HOW[move.how]}"
     yield f"{head}: {', '.join(bad)}", "bold green" if move.is_whole else "bold red"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
+import shutil
 import sqlite3
 import time
 
 import pytest
 
-from jobs.errors import BadInput, LedgerBusy
+from cli.commands import move_destination
+from jobs.errors import BadInput, Interrupted, LedgerBusy
+from jobs.facts import ImageChecked, ImageStored
 from jobs.ledger import open_ledger
-from tests.support import stocked_ledger
+from tests.support import money_history, stocked_ledger
 from tests.support.shop_ledger import call, document, open_shop
+from worker.storage import ownership_mark
 
 ROWS = "key,Title,prompt,n\nlamp,Lamp,A lamp,2\nvase,Vase,A vase,\nsofa,Sofa,A sofa,\ndesk,Desk,A desk,\n"
 PLAN = ("plan", "shop.csv", "--changed", "keep")
@@ -245,6 +250,72 @@ def test_on_a_cluster_it_is_refused_while_workers_could_store_at_the_old_place(
     assert "lightfast pause spring" in refused("move-destination", "spring", "pictures")
     call("pause", "spring")
     assert document("move-destination", "spring", "pictures")["recorded"]
+
+
+@pytest.fixture
+def paused_batch(tmp_path, postgres_ledger_url, monkeypatch):
+    """A paused batch on PostgreSQL with a paid image that waits to be copied; no worker lives."""
+    monkeypatch.setenv("LIGHTFAST_DATABASE_URL", postgres_ledger_url)
+    now = time.time()
+    with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
+        stocked_ledger.stock(ledger, stocked_ledger.rows(2), dest=str(tmp_path / "out"))
+        (intent,) = ledger.claims.submits("main", now, lease=90, at_most=1).intents
+        images = (stocked_ledger.made(expires_at=now + 3600),)
+        succeeded = dataclasses.replace(money_history.succeeded(intent), at=now, images=images)
+        ledger.facts.record([money_history.accepted(intent), succeeded])
+        ledger.batches.pause("spring", "asked")
+        yield ledger
+
+
+@pytest.mark.parametrize(("work", "words"), [("copies", "1 image on their way"), ("has stored", "were stored at")])
+def test_a_worker_that_starts_while_the_images_are_compared_keeps_the_batch_where_it_is(
+    paused_batch, tmp_path, monkeypatch, work, words
+):
+    """A worker claims copies before it has shown life."""
+
+    def compared(*args, **options):
+        found = inspected(*args, **options)
+        (copy,) = paused_batch.claims.copies(time.time(), holder="worker", lease=60, at_most=9)[0]
+        if work == "has stored":
+            what = {"sha256": "ab" * 32, "bytes": 9, "width": 4, "height": 4, "format": "png"}
+            checked = ImageChecked(image_id=copy.image_id, object_path="k0/0.png", **what)
+            paused_batch.facts.record([checked, ImageStored(image_id=copy.image_id, at=time.time())])
+        return found
+
+    inspected = move_destination.inspected
+    monkeypatch.setattr(move_destination, "inspected", compared)
+
+    assert words in refused("move-destination", "spring", str(tmp_path / "pictures"))
+    assert paused_batch.batches.find("spring").dest == str(tmp_path / "out")
+    assert not (tmp_path / "pictures/.lightfast/spring.json").exists()
+
+
+def test_with_no_worker_alive_an_image_that_waits_is_copied_to_the_new_place(paused_batch, tmp_path):
+    assert document("move-destination", "spring", str(tmp_path / "pictures"))["recorded"]
+
+    (copy,) = paused_batch.claims.copies(time.time(), holder="worker", lease=60, at_most=9)[0]
+    assert copy.dest == str(tmp_path / "pictures")
+
+
+def test_a_move_that_broke_off_when_it_was_recorded_is_finished_by_the_same_command(shop, monkeypatch):
+    mark(shop)
+    shutil.copytree(shop / "out", shop / "pictures", ignore=shutil.ignore_patterns("*.json"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ownership_mark, "release", killed)
+        with pytest.raises(Interrupted):
+            call("move-destination", "shop", "pictures")
+    assert (bound(shop), (shop / "out/.lightfast/shop.json").exists()) == ("./pictures", True)
+
+    told = call("move-destination", "shop", "pictures").stdout
+
+    assert told == f"shop is at {shop}/pictures on record, and no longer at {shop}/out\n"
+    assert not (shop / "out/.lightfast/shop.json").exists()
+    assert (shop / "pictures/.lightfast/shop.json").exists()
+    assert "is at" in refused("move-destination", "shop", "pictures")
 
 
 # -- deleted by hand -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ class OwnershipMark:
     host: str
     at: str  # UTC, ISO 8601
     path: str = ""  # the batch's path template; "": an older mark, which does not tell
+    moved_from: str = ""  # the destination that the batch is being moved from, whose mark is removed last
 
 
 def look(store: Store, batch: str) -> OwnershipMark | None:
@@ -30,28 +31,48 @@ def look(store: Store, batch: str) -> OwnershipMark | None:
     try:
         values = orjson.loads(content)
         named = {name: str(values[name]) for name in ("ledger", "host", "at")}
-        return OwnershipMark(**named, path=str(values.get("path", "")))
+        more = {name: str(values.get(name, "")) for name in ("path", "moved_from")}
+        return OwnershipMark(**named, **more)
     except (ValueError, KeyError, TypeError):
         return OwnershipMark(ledger="?", host="?", at="?")
 
 
-def claim_destination(
-    store: Store, batch: str, ledger_id: str, now: float, *, new_ledger: bool = False, path: str = ""
+def claim_destination(  # noqa: PLR0913  the mark, and how it is left
+    store: Store,
+    batch: str,
+    ledger_id: str,
+    now: float,
+    *,
+    new_ledger: bool = False,
+    path: str = "",
+    moved_from: str = "",
 ) -> None:
     """Leaves our mark before money is spent. `new_ledger`: takes the destination over from another ledger.
+
+    `moved_from`: where the batch is moved from; `is_moved` ends that.
 
     Raises:
         BadInput: Another ledger's mark is there.
     """
-    mark = orjson.dumps({"ledger": ledger_id, "host": socket.gethostname(), "at": utc(now), "path": path})
+    mark = _mark(ledger_id, now, path, moved_from)
     if store.put_new(_path(batch), mark, content_type="application/json") is PutResult.STORED:
         return
     found = look(store, batch)
-    if found is not None and found.ledger == ledger_id:
+    if found is not None and found.ledger == ledger_id and moved_from in ("", found.moved_from):
         return
-    if found is not None and not new_ledger:
+    if found is not None and found.ledger != ledger_id and not new_ledger:
         raise BadInput(another(store, batch, found))
     store.put(_path(batch), mark, content_type="application/json")
+
+
+def is_moved(store: Store, batch: str, ledger_id: str, now: float, *, path: str) -> None:
+    """Notes that the batch's move to this destination is finished."""
+    store.put(_path(batch), _mark(ledger_id, now, path, ""), content_type="application/json")
+
+
+def _mark(ledger_id: str, now: float, path: str, moved_from: str) -> bytes:
+    told = {"ledger": ledger_id, "host": socket.gethostname(), "at": utc(now), "path": path}
+    return orjson.dumps({**told, "moved_from": moved_from} if moved_from else told)
 
 
 def release(store: Store, batch: str, ledger_id: str) -> None:

@@ -108,6 +108,21 @@ class KnownRow:
         return self.free + (max(0, n - self.slots) if self.adopted else 0)
 
 
+class StoredTotal(NamedTuple):
+    """What tells whether an image of a batch was stored since one looked."""
+
+    images: int
+    newest: float  # Unix seconds
+
+
+class StillStoring(NamedTuple):
+    """Why a batch cannot be moved now: its images may still be stored at the old destination."""
+
+    moving: int = 0  # images in flight, waiting for their copy, or being copied
+    waits: bool = False  # a worker would buy more at once
+    stored: bool = False  # some were stored while the others were compared
+
+
 class StoredPlace(NamedTuple):
     """Where an image of a row was stored."""
 

@@ -24,7 +24,9 @@ from jobs.ledger.batches.values import (
     NewBatch,
     RecordedRow,
     Row,
+    StillStoring,
     StoredPlace,
+    StoredTotal,
     UnknownAttempt,
 )
 from jobs.ledger.claims import reuse
@@ -132,9 +134,27 @@ class BatchVerbs:
         """Copies that failed are tried now, and once more those that waited for a person."""
         self._database.write(steering.retry_copies, name, now)
 
-    def move(self, name: str, dest: str, now: float) -> None:
-        """The batch's images lie at another destination now. Only where nothing of it is sent or copied meanwhile."""
-        self._database.write(moved.move, name, dest, now)
+    def move(
+        self, name: str, dest: str, now: float, *, within: float, compared: StoredTotal | None = None
+    ) -> StillStoring | None:
+        """The batch's images lie at another destination now. Returns why not, and nothing was changed; None: they do.
+
+        On SQLite only with the ledger held. `within`: as `still_storing`. `compared`: `stored_total` from before the
+        images were compared with those at the new place.
+        """
+        alive_since = None if self._database.is_sqlite else now - within
+        return self._database.write(moved.move, name, dest, now, compared=compared, alive_since=alive_since)
+
+    def still_storing(self, name: str, now: float, within: float) -> StillStoring | None:
+        """Why images of a batch may yet be stored at its destination; None: they will not.
+
+        `within`: seconds since its last sign of life in which a worker counts as alive.
+        """
+        return self._database.read(moved.still_storing, name, now, now - within)
+
+    def stored_total(self, name: str) -> StoredTotal:
+        """How many images of a batch are stored at its destination, and when the newest of them was."""
+        return self._database.read(moved.stored_total, name)
 
     def cancel(self, name: str) -> int:
         """Ends new submits for good; returns how many rows will not be made."""

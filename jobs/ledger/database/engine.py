@@ -63,8 +63,10 @@ _SQLITE_READONLY, _SQLITE_MOVED = 8, 1032
 _LEAST_ROOM = 1024 * 1024
 #: Seconds a new connection may take when it is asked whether the database answers at all.
 _ANEW = 5
-#: The advisory lock under which an empty PostgreSQL schema is made: "lightfast" as a number.
-_BIRTH_LOCK = 0x6C696768
+#: The advisory lock under which a PostgreSQL schema is made or upgraded: "ligh" as a number.
+SCHEMA_LOCK = 0x6C696768
+#: Seconds that a process waits while another one makes or upgrades the schema.
+_SCHEMA_WAIT = 600
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -425,8 +427,7 @@ def revision(connection: Connection) -> str | None:
 
 def _be_born(database: Database) -> None:
     with database.writing() as connection:
-        if not database.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BIRTH_LOCK})
+        _lock_schema(connection)
         if revision(connection) is not None:
             return  # another process was first
         _demand_empty(database, connection)
@@ -458,7 +459,9 @@ def _upgrade(database: Database) -> None:
     from jobs.ledger.database import migrations  # noqa: PLC0415  alembic is slow to import and seldom needed
 
     if database.path is None:
-        migrations.upgrade(database.writer)
+        with database.writing() as connection:
+            _lock_schema(connection)
+            migrations.upgrade(connection)  # looks at the schema now: where another process was first, nothing is left
         return
     if is_locked(database):
         raise LedgerBusy(
@@ -466,7 +469,21 @@ def _upgrade(database: Database) -> None:
             "version's schema when it has ended: wait for it, or stop it with Ctrl-C. Nothing was changed."
         )
     _copy_sqlite(database, _free(database.path.with_name(f"{database.path.name}.before-{HEAD}")))
-    migrations.upgrade(database.writer)
+    with database.writing() as connection:
+        migrations.upgrade(connection)
+
+
+def _lock_schema(connection: Connection) -> None:
+    """One process at a time makes or upgrades the schema, until its transaction ends; the others wait.
+
+    SQLite's writing transactions are alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        wait = text("SELECT set_config('lock_timeout', :wait, true)")
+        before = connection.execute(text("SELECT current_setting('lock_timeout')")).scalar_one()
+        connection.execute(wait, {"wait": f"{_SCHEMA_WAIT}s"})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
+        connection.execute(wait, {"wait": before})
 
 
 def _free(path: Path) -> Path:

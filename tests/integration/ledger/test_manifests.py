@@ -21,6 +21,7 @@ from jobs.policy.failover import Failover
 from jobs.results.rows import row_values
 from jobs.states import ATTEMPT_STEPS, AttemptState, JobState
 from tests.support import ROOT, stocked_ledger
+from tests.support.patience import until
 from tests.support.stocked_ledger import NOW
 
 
@@ -180,7 +181,8 @@ def _shape(connection):
 def test_the_steps_lead_to_the_tables_the_code_declares(kind, request, tmp_path):
     address = f"sqlite:///{tmp_path}/steps.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     database = create_engine(engine.normalized(address))
-    migrations.upgrade(database)
+    with database.begin() as connection:
+        migrations.upgrade(connection)
     with database.begin() as connection:
         stepped = _shape(connection)
         assert engine.revision(connection) == engine.HEAD
@@ -205,6 +207,30 @@ def test_many_processes_may_find_an_empty_database_at_once(postgres_url):
     assert len(opened) == 8
     for ledger in opened:
         ledger.close()
+
+
+def test_of_two_that_upgrade_a_ledger_at_once_one_waits_and_both_end_well(postgres_url):
+    """Behind a pooler, too: the lock is held by the transaction, not by the session."""
+    database = create_engine(engine.normalized(postgres_url))
+    with database.begin() as connection:
+        migrations.upgrade(connection, "0019")
+        connection.execute(text("INSERT INTO ledger (id, created_at, secret) VALUES ('a', 1, 'b')"))
+    opened, waiting = [], text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    threads = [threading.Thread(target=lambda: opened.append(open_ledger(postgres_url, upgrade=True))) for _ in "12"]
+    with database.begin() as first, database.connect() as looker:
+        first.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": engine.SCHEMA_LOCK})
+        for thread in threads:
+            thread.start()
+        until(lambda: looker.execute(waiting).scalar_one() == 2)
+    for thread in threads:
+        thread.join()
+
+    assert len(opened) == 2
+    for ledger in opened:
+        with ledger._database.reading() as tx:
+            assert engine.revision(tx) == engine.HEAD
+        ledger.close()
+    database.dispose()
 
 
 def test_a_newer_ledger_is_refused_with_the_reason(sqlite_ledger_url):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 
 
 def config() -> Config:
@@ -16,9 +16,8 @@ def config() -> Config:
     return made
 
 
-def upgrade(writer: Engine) -> None:
-    """Brings a ledger to the newest step, in one transaction."""
+def upgrade(connection: Connection, step: str = "head") -> None:
+    """Brings a ledger to a step, in the transaction of this connection."""
     settings = config()
-    with writer.begin() as connection:
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, "head")
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, step)
