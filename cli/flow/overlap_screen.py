@@ -109,6 +109,8 @@ def _rewritten(preflight: Preflight) -> str:
     again = preflight.seen.again
     if again.matched or preflight.seen.bad or not again.absent:
         return ""
+    if preflight.seen.has_key and again.were_numbered:
+        return ". They were recorded by their number, from a file that was read without a key column"
     return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
 
 
@@ -142,7 +144,8 @@ def mistake(preflight: Preflight) -> str:
 
 def ways(preflight: Preflight) -> list[Way]:
     """Commands that can be pasted as they stand."""
-    return [*_keep(preflight), *_in_the_other_batch(preflight), *_taken_over(preflight), *_with_the_old_keys(preflight)]
+    here, there = [*_keep(preflight), *_by_number(preflight)], _in_the_other_batch(preflight)
+    return [*here, *there, *_taken_over(preflight), *_with_the_old_keys(preflight)]
 
 
 def _keep(preflight: Preflight) -> Iterator[Way]:
@@ -151,6 +154,12 @@ def _keep(preflight: Preflight) -> Iterator[Way]:
     wanted = preflight.seen.good and preflight.seen.has_key and not preflight.options.append
     if again.absent and not again.here and wanted:
         yield Way(why="to add these rows and keep the others", command=repeated("--append"))
+
+
+def _by_number(preflight: Preflight) -> Iterator[Way]:
+    """Where the batch was recorded without a key column, which the manifest has now, or has under a name that counts."""
+    if preflight.seen.has_key and preflight.seen.again.were_numbered:
+        yield Way(why="to know the rows by their number, as this batch does", command=repeated("--map", "key="))
 
 
 def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:

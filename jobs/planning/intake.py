@@ -171,6 +171,7 @@ def _count(
         batch_id=batch.id if batch else None,
         sandbox=intake.sandbox,
         reuse=intake.reuse is not None,
+        append=intake.append,
     )
     count = _Count(intake=intake, watch_paths=not planner.path.one_per_key, before=before)
     stream = _planned(intake, planner, twins)

@@ -59,11 +59,22 @@ class Overlap:
     reused_money: int = 0  # micro-dollars that are not spent
     absent: int = 0  # rows on record, in the last manifest and not in this one
     absent_with_images: int = 0
+    absent_numbered: int = 0  # of `absent`: known by their number, as of a manifest without a key column
+    replaces: bool = False  # the manifest takes the place of the one before
 
     @property
     def many(self) -> bool:
-        """Whether most of what would be paid for is there already, so that a plain yes is not enough."""
-        return self.rows >= MANY and 2 * self.rows > self.to_pay
+        """Whether most of what would be paid for is there already, so that a plain yes is not enough.
+
+        However few they are, where the manifest has none of the batch's keys: they were rewritten, or read otherwise.
+        """
+        is_same_batch = self.replaces and not self.matched and 2 * self.here > self.to_pay
+        return is_same_batch or (self.rows >= MANY and 2 * self.rows > self.to_pay)
+
+    @property
+    def were_numbered(self) -> bool:
+        """Whether the batch knows by their numbers the rows that the manifest has under other keys."""
+        return bool(self.here and not self.matched and self.absent_numbered == self.absent)
 
 
 @dataclass(slots=True)
@@ -86,6 +97,7 @@ class Comparison:
     batch_id: int | None
     sandbox: bool
     reuse: bool = False
+    append: bool = False
     to_pay: int = 0
     matched: int = 0
     reused: int = 0
@@ -180,10 +192,11 @@ class Comparison:
     def outcome(self, keys: RepeatedHashes) -> Overlap:
         """`keys`: those of the manifest's good rows."""
         gone = [_Gone() for _ in range(BUCKETS)]
-        absent = with_images = 0
+        absent = with_images = numbered = 0
         for row in self._not_in(keys):
             absent += row.listed
             with_images += row.listed and row.state in _WITH_IMAGES
+            numbered += row.numbered
             if row.made and row.request_hash:
                 request = hash64(row.request_hash)
                 gone[request % BUCKETS].add(request, usable=row.usable)
@@ -211,6 +224,8 @@ class Comparison:
             reused_money=self.reused_money,
             absent=absent,
             absent_with_images=with_images,
+            absent_numbered=numbered,
+            replaces=not self.append,
         )
 
     def _take_here(self, bucket: _Bucket, each: _Request) -> tuple[list[int], int]:

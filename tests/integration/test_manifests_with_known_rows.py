@@ -73,6 +73,16 @@ def test_many_are_ten_and_over_half_of_what_would_be_paid(world, repeats, new, m
     assert world.look([*rows(repeats), *rows(new, prompt="x", key="x")], "summer").again.many is many
 
 
+def test_few_are_enough_where_all_keys_of_the_batch_are_others_now(world):
+    world.made(BEFORE)
+
+    assert world.look(AFTER).again.many
+    assert not world.look([*AFTER[:4], BEFORE[4]]).again.many  # one row still has its key
+    assert not world.look([*AFTER, *rows(5)]).again.many  # as many rows are really new
+    assert not world.look(AFTER, append=True).again.many  # the others stay
+    assert not world.look(AFTER, "summer").again.many  # another batch
+
+
 def test_rows_that_the_batch_has_under_their_keys_are_no_repeats(world):
     world.made(rows(30), "winter")
     world.take(rows(30))
@@ -230,6 +240,26 @@ def test_reuse_has_two_ways(shop, monkeypatch):
         call(monkeypatch, "plan", "m.csv", "--reuse=move")
 
 
+def test_a_key_column_that_was_not_read_as_one_before_is_told_with_the_option_that_keeps_the_old_reading(
+    shop, monkeypatch
+):
+    """Version 0.2.0 took a header "key " with a blank behind it for a column of the user's own."""
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        World(shop, ledger).made(["lamp", "vase", "desk"], "m", head="prompt")
+    stored_in(shop / "out", shop)
+    write(shop, ["a,lamp", "b,vase", "c,desk"], head="key ,prompt")
+
+    page = " ".join(call(monkeypatch, "plan", "m.csv").stdout.split())
+    (by_number, _) = json.loads(call(monkeypatch, "plan", "m.csv", "--json").stdout)["again"]["instead"]
+    with pytest.raises(BadInput, match="3 of 3 rows to be paid were made already"):
+        call(monkeypatch, "run", "m.csv", "--yes")
+
+    assert "They were recorded by their number, from a file that was read without a key column" in page
+    assert by_number == "lightfast run m.csv --json --map key="
+    free = json.loads(call(monkeypatch, "plan", *shlex.split(by_number)[2:]).stdout)
+    assert (free["rows"]["new"], free["rows"]["done"], free["images"]) == (0, 3, 0)
+
+
 def test_yes_alone_does_not_buy_what_was_made_already(shop, monkeypatch):
     write(shop, rows(30))
 
@@ -257,7 +287,7 @@ def test_a_run_says_that_all_keys_are_new_before_it_asks(shop):
 
     done = CliRunner().invoke(app, ["run", "spring.csv"])
 
-    assert "would spend at most $0.10, and there is no terminal" in str(done.exception)
+    assert "5 of 5 rows to be paid were made already. --yes alone does not buy that" in str(done.exception)
     assert "30 rows on record are not in this manifest" in done.stderr
     assert "no row on record is in this manifest: all its keys are new" in done.stderr
     assert "5 in this batch, under keys that are not in this manifest. Has a spreadsheet rewritten them?" in done.stderr

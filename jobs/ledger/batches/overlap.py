@@ -77,6 +77,7 @@ def on_record(tx: Connection, batch_id: int, after: int) -> list[RecordedRow]:
             listed=row.position is not None,
             made=row.state in MADE,
             usable=row.usable,
+            numbered=row.position is not None and row.key == str(row.position + 1),
         )
         for row in rows
     ]

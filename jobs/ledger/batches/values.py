@@ -151,6 +151,7 @@ class RecordedRow:
     listed: bool  # in the newest manifest
     made: bool  # paid for, or being made, or perhaps
     usable: bool  # its images may be taken for another row, as far as its state and revision tell
+    numbered: bool  # its key is its number in the newest manifest, as where that has no key column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
