@@ -157,7 +157,7 @@ def _keep(preflight: Preflight) -> Iterator[Way]:
 
 
 def _by_number(preflight: Preflight) -> Iterator[Way]:
-    """Where the batch was recorded without a key column, which the manifest has now, or has under a name that counts."""
+    """Where the batch was recorded without a key column, which the manifest has now."""
     if preflight.seen.has_key and preflight.seen.again.were_numbered:
         yield Way(why="to know the rows by their number, as this batch does", command=repeated("--map", "key="))
 

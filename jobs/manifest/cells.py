@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from jobs.manifest.raw_rows import Cell
+from jobs.manifest.raw_rows import Cell, is_too_deep
 from providers.registry import PROVIDERS
 from providers.types import Request
 
@@ -110,7 +110,7 @@ def _options(text: str, cells: list[Cell]) -> dict[str, object]:
         values = orjson.loads(text)
     except orjson.JSONDecodeError:
         values = None
-    if isinstance(values, dict):
+    if isinstance(values, dict) and not is_too_deep(values):
         return values
     cells.append(Cell("options", text, 'a JSON object of provider fields, such as {"background": "opaque"}'))
     return {}

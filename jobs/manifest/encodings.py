@@ -131,7 +131,7 @@ def _chunks(path: Path, name: str, *, skip: int = 0) -> Iterator[bytes]:
 def _first_wrong(path: Path, name: str, encoding: Encoding) -> _Wrong:
     decoder = codecs.getincrementaldecoder(encoding.name)()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    line, start = 1, ""
+    line, before, left = 1, "", 0  # left: characters of the line that are not kept
     after = b"\0"
     for chunk in _chunks(path, name, skip=encoding.mark):
         try:
@@ -141,10 +141,12 @@ def _first_wrong(path: Path, name: str, encoding: Encoding) -> _Wrong:
             after = error.object[error.start : error.start + _AFTER]
         text = newlines.decode(text, final=is_over or not chunk)
         line += text.count("\n")
-        start = text.rpartition("\n")[2] if "\n" in text else start + text
+        before, left = (text.rpartition("\n")[2], 0) if "\n" in text else (before + text, left)
+        left += max(0, len(before) - _BEFORE)
+        before = before[-_BEFORE:]
         if is_over:
             break
-    return _Wrong(line=line, character=len(start) + 1, before=start[-_BEFORE:], after=after)
+    return _Wrong(line=line, character=left + len(before) + 1, before=before, after=after)
 
 
 def _telling(path: Path, name: str) -> bytes:

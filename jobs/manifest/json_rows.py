@@ -9,16 +9,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import orjson
 
 from jobs.errors import BadInput
-from jobs.manifest.json_text import JsonText
+from jobs.manifest.json_text import UNREAD, JsonText
 from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, reach
 from jobs.manifest.openai_rows import is_openai_line, openai_row
-from jobs.manifest.raw_rows import KNOWN_COLUMNS, OWN_PREFIX, WHOLE_ROW, Cell, RawRow, as_text
+from jobs.manifest.raw_rows import (
+    KNOWN_COLUMNS,
+    OWN_PREFIX,
+    TOO_DEEP,
+    WHOLE_ROW,
+    Cell,
+    RawRow,
+    as_text,
+    is_too_deep,
+)
 from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, TextFile, bounded_lines
 
 #: An object with one of these names is a row, and wraps none.
@@ -65,29 +75,39 @@ class _Broken:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def json_rows(file: TextFile, shape: JsonShape) -> Iterator[RawRow]:
-    """One pass over the file."""
-    read = openai_row if shape.is_openai else _json_row
+def json_rows(file: TextFile, shape: JsonShape, repeated: dict[str, tuple[str, ...]] | None = None) -> Iterator[RawRow]:
+    """One pass over the file. `repeated`: takes in the names that several items of one row share, and their own."""
+    repeated = {} if repeated is None else repeated
+    read = openai_row if shape.is_openai else partial(_json_row, repeated)
     values = _lines(file) if shape.layout is Layout.LINES else _values(file, shape)
     for position, (line, value) in enumerate(values):
         at = line if shape.has_lines else position + 1
         if isinstance(value, dict):
             yield read(position, at, value)
         elif isinstance(value, str) and shape.layout is Layout.LIST:
-            yield _json_row(position, at, {"prompt": value})
+            yield _json_row(repeated, position, at, {"prompt": value})
         else:
             why = value.why if isinstance(value, _Broken) else f"not a JSON object, but {as_text(value)[:60] or 'null'}"
             yield RawRow(position, at, {}, {}, wrong=(Cell(WHOLE_ROW, "", why),))
 
 
-def _json_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
+def _json_row(repeated: dict[str, tuple[str, ...]], position: int, line: int, values: Mapping[str, object]) -> RawRow:
     own: dict[str, object] = {}
     for raw, value in values.items():
         name = clean_name(raw)
         if not name.startswith(OWN_PREFIX):
-            own[raw if name in own else name] = value
+            own[_apart(name, own, repeated) if name in own else name] = value
     cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
     return RawRow(position, line, cells, cells, typed=own)
+
+
+def _apart(name: str, taken: Mapping[str, object], repeated: dict[str, tuple[str, ...]]) -> str:
+    """A name of its own for a further item whose name differs only in what nobody sees, as for columns of a CSV."""
+    number = 2
+    while (own := f"{name}_{number}") in taken:
+        number += 1
+    repeated[name] = tuple(dict.fromkeys((*repeated.get(name, (name,)), own)))
+    return own
 
 
 def _lines(file: TextFile) -> Iterator[tuple[int, object]]:
@@ -101,23 +121,32 @@ def _parsed(content: str) -> object:
     if len(content) >= LINE_LIMIT:
         return _Broken(TOO_LONG)
     try:
-        return orjson.loads(content)
+        value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        if "depth" in error.msg:
+            return _Broken(TOO_DEEP)
         if (before := content.rstrip()).endswith(","):  # lines of a list, without its brackets
             return _parsed(before[:-1])
         return _Broken(f"broken JSON at character {error.colno}: {error.msg}")
+    return _Broken(TOO_DEEP) if is_too_deep(value) else value
 
 
 def _values(file: TextFile, shape: JsonShape) -> Iterator[tuple[int, object]]:
     with file.open() as text:
         json = JsonText(text, file.name)
         for line, value, length in _sequence(json) if shape.layout is Layout.SEQUENCE else _lists(json, shape.inside):
-            try:
-                orjson.dumps(value)
-            except TypeError:  # half a surrogate pair, which no text can hold
-                yield line, _Broken("broken JSON: a \\ud… that stands for half a character")
-                continue
-            yield line, _bounded(value, length)
+            yield line, _bounded(_writable(value), length)
+
+
+def _writable(value: object) -> object:
+    """The value, unless it cannot be written again."""
+    if value is UNREAD or is_too_deep(value):
+        return _Broken(TOO_DEEP)
+    try:
+        orjson.dumps(value)
+    except TypeError:  # half a surrogate pair, which no text can hold
+        return _Broken("broken JSON: a \\ud… that stands for half a character")
+    return value
 
 
 def _sequence(json: JsonText) -> Iterator[tuple[int, object, int]]:

@@ -10,6 +10,10 @@ from typing import IO
 from jobs.errors import BadInput
 from jobs.manifest.text import LINE_LIMIT, too_long
 
+#: In place of a value that is nested too deeply to be read.
+UNREAD = object()
+#: What tells where a value ends: texts are stepped over, and brackets are counted.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 #: Characters read at once.
 _CHUNK = 1 << 16
 _WHITE = re.compile(r"[ \t\r\n]*")
@@ -45,13 +49,14 @@ class JsonText:
         self._go(self._at + 1)
 
     def value(self) -> object:
-        """The whole value that begins here."""
+        """The whole value that begins here; `UNREAD` in place of one that cannot be read for that reason."""
         self.peek()
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._buffer, self._at)
             except RecursionError:
-                raise self._broken(self._at, "nested too deeply") from None
+                self._leave()
+                return UNREAD
             except ValueError as error:  # perhaps only because the buffer ends within it
                 if len(self._buffer) - self._at > LINE_LIMIT:
                     raise too_long(self._name, self.line) from None
@@ -62,6 +67,24 @@ class JsonText:
                 self.length = end - self._at
                 self._go(end)
                 return found
+
+    def _leave(self) -> None:
+        """Steps over the list or object that begins here, however deeply it is nested."""
+        while (end := self._closing()) is None:
+            if len(self._buffer) - self._at > LINE_LIMIT:
+                raise too_long(self._name, self.line)
+            if not self._more():
+                raise self._broken(len(self._buffer), "a bracket is never closed")
+        self.length = end - self._at
+        self._go(end)
+
+    def _closing(self) -> int | None:
+        depth = 0
+        for found in _BRACKETS.finditer(self._buffer, self._at):
+            depth += (found[0] in "[{") - (found[0] in "]}")
+            if not depth:
+                return found.end()
+        return None
 
     def skip(self, levels: int = 100) -> None:
         """Reads over the value that begins here, however long a list or an object it is."""

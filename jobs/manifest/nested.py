@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from jobs.manifest.raw_rows import RawRow, as_text
+from jobs.manifest.raw_rows import RawRow, as_text, is_too_deep
 
 #: What `reach` finds where nothing is; null is something.
 MISSING = object()
@@ -93,9 +93,10 @@ def _opened(value: object) -> object:
     if not isinstance(value, str) or value[:1] not in ("{", "["):
         return value
     try:
-        return orjson.loads(value)
+        found = orjson.loads(value)
     except orjson.JSONDecodeError:
         return value
+    return value if is_too_deep(found) else found
 
 
 def _begins_json(text: str) -> bool:

@@ -30,6 +30,7 @@ class ParquetShape:
     leaves: tuple[str, ...]  # Parquet's own paths of the columns that are read
     columns: Mapping[str, str]  # as they are named here, and in the file
     left_out: tuple[str, ...]  # columns of bytes
+    repeated: Mapping[str, tuple[str, ...]]  # name that several columns share -> their own, in order
 
 
 def parquet_shape(path: Path, name: str) -> ParquetShape:
@@ -42,9 +43,11 @@ def parquet_shape(path: Path, name: str) -> ParquetShape:
         bytes_ = [each.path for each in columns if _is_bytes(each) and not _holds_text(file, each.path)]
         leaves = [each.path for each in columns if each.path not in bytes_ and not each.path.startswith(OWN_PREFIX)]
     own = [each for each in tops if any(leaf == each or leaf.startswith(f"{each}.") for leaf in leaves)]
+    header = header_of(own)
     return ParquetShape(
         leaves=tuple(leaves),
-        columns=dict(zip(header_of(own).names, own, strict=True)),
+        columns=dict(zip(header.names, own, strict=True)),
+        repeated=header.repeated,
         left_out=tuple(dict.fromkeys(map(_as_named, bytes_))),
     )
 

@@ -23,6 +23,10 @@ KNOWN_COLUMNS = (
 )
 #: Columns of this beginning are Lightfast's own results; a results file read as a manifest goes without them.
 OWN_PREFIX = "lf_"
+#: Lists and objects in each other that a row may have. orjson writes 254, and results put a row into some more.
+DEEPEST = 200
+#: Why such a row cannot be.
+TOO_DEEP = f"lists and objects in each other, more than {DEEPEST} levels deep"
 #: Where a problem is with the row and no column of it.
 WHOLE_ROW = "(row)"
 
@@ -57,3 +61,19 @@ def as_text(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else orjson.dumps(value).decode()
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether a JSON value is nested so deeply that it can be written nowhere. Halves of characters are no matter."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -172,13 +172,15 @@ def _is_json(file: TextFile) -> bool:
 def _json_manifest(file: TextFile, wanted: Collection[str]) -> Manifest:
     is_lines = file.name.lower().removesuffix(".gz").endswith(_JSON_LINES)
     shape = json_shape(file, is_lines=is_lines, wanted=wanted)
+    repeated: dict[str, tuple[str, ...]] = {}
     manifest = Manifest(
         path=file.path,
         name=file.name,
         format="openai-jsonl" if shape.is_openai else "json",
         looks=_looks(shape.looks, file),
         unit="line" if shape.has_lines else "item",
-        _read=partial(json_rows, file, shape),
+        repeated=repeated,
+        _read=partial(json_rows, file, shape, repeated),
         _columns={},
     )
     wrong = [row for row in itertools.islice(manifest.rows(), SCANNED_ROWS) if row.wrong]
@@ -236,6 +238,7 @@ def _parquet_manifest(path: Path, name: str) -> Manifest:
         looks="parquet",
         unit="row",
         notes=(f"bytes are not read, and are not in the results: {left_out}",) if left_out else (),
+        repeated=shape.repeated,
         _read=partial(parquet_rows, path, name, shape),
         _columns=dict.fromkeys(shape.columns),
     )

@@ -12,6 +12,7 @@ _TCP = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}  # whe
 _UNIX = ("unix", "redis+socket")
 _SENTINEL = re.compile(r"(redis|rediss|valkey)?\+?sentinels?$")
 _PORT = 6379
+_HIGHEST_PORT = 65_535
 
 #: A password may hold / # ? : as they stand, as well as percent-encoded.
 _SHAPE = re.compile(
@@ -69,15 +70,20 @@ def read_redis_url(url: str) -> RedisAddress:
         raise ValueError(f"several servers are not supported: {ONE_SERVER}")
     if found is None or (scheme in _UNIX and (found["host"] or not found["path"])):
         raise ValueError(_EXPECTED)
+    port = int(found["port"] or _PORT)
+    if not 1 <= port <= _HIGHEST_PORT:
+        raise ValueError(f"the port after the host should be a number from 1 to {_HIGHEST_PORT}")
     query = dict(parse_qsl(found["query"] or ""))
-    user, _, password = (found["login"] or "").partition(":")
+    login, _, secret = (found["login"] or "").partition(":")
+    user = unquote(login) or query.get("username", "")
+    password = unquote(secret) or query.get("password")  # as redis-py has it: the login in front of the host wins
     is_unix = scheme in _UNIX
     return RedisAddress(
         host=unquote(found["host"].strip("[]")) or "localhost",
-        port=int(found["port"] or _PORT),
+        port=port,
         path=unquote(found["path"]) if is_unix else "",
-        username=unquote(user),
-        password=SecretStr(unquote(password)) if password else None,
+        username=user,
+        password=SecretStr(password) if password else None,
         db=_database("" if is_unix else unquote(found["path"] or ""), query),
         tls=_TCP.get(scheme, False),
         **_tls(query),  # type: ignore[arg-type]  # names and kinds are those above

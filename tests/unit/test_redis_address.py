@@ -27,6 +27,8 @@ HARD = "p@ss/w#r?d:100%"
         ("redis://u:p%40ss%2Fw%23r%3Fd%3A100%25@cache/1", "cache", 6379, 1, "u", HARD),
         ("redis://u:p@ss/w#r?d:100%@cache/1", "cache", 6379, 1, "u", HARD),
         ("redis://cache/0?health_check_interval=10", "cache", 6379, 0, "", None),
+        ("redis://cache/0?username=u&password=p%40ss%2Fw%23r%3Fd%3A100%25", "cache", 6379, 0, "u", HARD),
+        ("redis://u:secret@cache:65535/0?username=x&password=y", "cache", 65535, 0, "u", "secret"),
     ],
 )
 def test_worker_and_doctor_read_the_same_in_a_url(url, host, port, db, user, password):
@@ -79,6 +81,8 @@ def test_certificates_are_checked_by_both_unless_the_url_says_otherwise(query, v
         ("redis+cluster://a:6379", "Cluster is not supported"),
         ("redis://:tellnobody@a:6379,b:6379", "several servers"),
         ("redis://:tellnobody@a:port/0", "should be redis://"),
+        ("redis://:tellnobody@a:0/0", "port after the host should be a number from 1 to 65535"),
+        ("rediss://a:70000?password=tellnobody", "port after the host should be a number from 1 to 65535"),
         ("redis://:tellnobody@a/nought", "should be a number"),
         ("amqp://u:tellnobody@a", "should be redis://"),
         ("unix://relative", "should be redis://"),

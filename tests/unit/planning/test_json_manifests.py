@@ -12,7 +12,7 @@ from jobs.manifest import json_text
 from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.duplicates import DuplicateRows, hash64
 from jobs.states import JobState
-from tests.support.planned_rows import manifest_of, plan, refused
+from tests.support.planned_rows import manifest_of, plan, refused, table
 
 TWO = [{"id": 1, "prompt": "a cow"}, {"id": 2, "prompt": "a dog"}]
 
@@ -202,3 +202,58 @@ def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch
             tracemalloc.stop()
 
     assert peak(20_000) < peak(200) + 100_000
+
+
+# -- nested deeply, and names that look the same -------------------------------------------------------------------
+
+
+def nested(levels):
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [200, 254, 300, 1_100, 200_000])
+@pytest.mark.parametrize(("begin", "between", "end"), [("", "\n", ""), ("[", ",", "]"), ('{"data": [', ",", "]}")])
+def test_a_row_that_is_nested_too_deeply_is_one_bad_row(tmp_path, levels, begin, between, end):
+    deep = f'{{"key": "b", "prompt": "a dog", "tree": {nested(levels)}}}'
+    rows = ['{"key": "a", "prompt": "a cow"}', deep, '{"key": "c", "prompt": "a cat"}']
+
+    planned = plan(tmp_path, f"{begin}{between.join(rows)}{end}", "m.jsonl" if not begin else "m.json")
+
+    assert [each.row.key for each in planned if not each.problems] == ["a", "c"]
+    ((problem,),) = [each.problems for each in planned if each.problems]
+    assert "lists and objects in each other, more than 200 levels deep" in str(problem)
+
+
+def test_what_is_less_deep_is_carried_as_it_stands(tmp_path):
+    (planned,) = plan(tmp_path, f'[{{"prompt": "a cow", "tree": {nested(199)}}}]', "m.json")
+
+    assert json.loads(planned.row.carried)["tree"] == json.loads(nested(199))
+
+
+@pytest.mark.parametrize("levels", [300, 1_100])
+def test_options_and_texts_that_are_nested_too_deeply_are_no_json(tmp_path, levels):
+    row = {"prompt": "a cow", "options": f'{{"a": {nested(levels)}}}', "text": f'{{"a": {nested(levels)}}}'}
+
+    ((bad,),) = [each.problems for each in plan(tmp_path, table(row))]
+    assert bad.column == "options"
+    assert "{text.a}" in refused(tmp_path, table({"prompt": "x", "text": row["text"]}), prompt="{text.a}")
+
+
+@pytest.mark.parametrize("names", [("Title", " Title", "Title "), ("Title ", "Title", "\ufeffTitle")])
+def test_items_whose_names_differ_in_what_nobody_sees_are_all_kept(tmp_path, names):
+    ((_, cells),) = rows_of(tmp_path, json.dumps([{"prompt": "a cow", **dict(zip(names, "abc", strict=True))}]))
+
+    assert cells == {"prompt": "a cow", "Title": "a", "Title_2": "b", "Title_3": "c"}
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl"])
+def test_of_such_items_one_that_is_used_must_be_clear_as_in_a_csv(tmp_path, name):
+    row = {"prompt ": "a cow", "prompt": "a dog", "Title": "x", "Title ": "y"}
+    content = json.dumps([row]) if name == "m.json" else json.dumps(row)
+
+    told = refused(tmp_path, content, name)
+
+    assert '2 columns are named "prompt", so nobody knows which is meant' in told
+    assert "Title" not in told
+    (planned,) = plan(tmp_path, content, name, mapping={"prompt": "prompt_2"})
+    assert planned.row.request.prompt == "a dog"
