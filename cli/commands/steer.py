@@ -14,17 +14,17 @@ import typer
 from cli.flow.consent import agree
 from cli.flow.emergency_stop import lift_stop, stop_all, warn
 from cli.flow.options import (
-    UNATTENDED_STALL,
     BatchName,
     Config,
     Json,
+    MaxStall,
     Quiet,
     Sandbox,
     WorkLimits,
     Yes,
-    is_terminal,
     read_money,
     read_option,
+    read_stall,
 )
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show_json
 from cli.flow.stored_images import demand_folder
@@ -32,18 +32,19 @@ from cli.output import copy_stops, wording
 from cli.output.commands import command
 from cli.output.emergency_stop import told
 from cli.output.retries import nothing_to_retry
+from cli.output.sentences import not_copied
 from jobs import formatting
 from jobs.errors import BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.conditions import ON_YOUR_WORD
-from jobs.results.progress import images_on_their_way
+from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import JobState
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
-    from jobs.ledger.reports.values import Result
+    from jobs.ledger.reports.values import Progress, Result
     from jobs.settings.model import Settings
     from providers.catalog.models import Catalog
 
@@ -93,6 +94,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     all_: EveryBatch = False,
     budget: Budget = None,
     after_restore: AfterRestore = False,
+    max_stall: MaxStall = None,
     yes: Yes = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -101,6 +103,7 @@ def resume(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """Lets submits go on: of one batch (with --budget here and now), after `pause --all`, or after a restore."""
     cap = read_option("--budget", budget, read_money, None)
+    stall = read_stall(max_stall)
     if all_ and (batch or cap is not None or after_restore):
         raise BadInput("resume --all lifts what `pause --all` stopped, and nothing else: give it alone.")
     if not (batch or all_) and (cap is not None or not after_restore):
@@ -119,7 +122,7 @@ def resume(  # noqa: PLR0913  one parameter an option
             _trust(session)
         wake(session)
         if cap is not None and session.ledger.is_sqlite:
-            return _go_on_here(session, batch, json=json, quiet=quiet)
+            return _go_on_here(session, batch, stall, json=json, quiet=quiet)
         if batch:
             stop, sandbox = session.ledger.emergency_stop.current(), session.settings.is_sandbox
             waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
@@ -157,7 +160,7 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     session.ledger.batches.agree(batch.name, max(batch.agreed, spent + coming), cap)
 
 
-def _go_on_here(session: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
+def _go_on_here(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool) -> int:
     """Works the batch in this process, unless another does."""
     with contextlib.ExitStack() as holding:
         try:
@@ -165,7 +168,7 @@ def _go_on_here(session: LedgerSession, batch: str, *, json: bool, quiet: bool) 
         except LedgerBusy:
             _told(session, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
             return 0
-        return _work(session, batch, json=json, quiet=quiet)
+        return _work(session, batch, stall, json=json, quiet=quiet)
 
 
 def _trust(session: LedgerSession) -> None:
@@ -198,6 +201,7 @@ def retry(  # noqa: PLR0913  one parameter an option
     only: Only = "",
     error: ErrorCode = "",
     key: Keys = None,
+    max_stall: MaxStall = None,
     yes: Yes = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -224,6 +228,7 @@ def retry(  # noqa: PLR0913  one parameter an option
         keys=key or (),
         wanted=wanted,
         begin=begin,
+        stall=read_stall(max_stall),
         yes=yes,
         json=json,
         quiet=quiet,
@@ -238,6 +243,7 @@ def redo(  # noqa: PLR0913  one parameter an option
     keys: KeyFile = None,
     error: ErrorCode = "",
     prompt: Prompt = "",
+    max_stall: MaxStall = None,
     yes: Yes = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -278,6 +284,7 @@ def redo(  # noqa: PLR0913  one parameter an option
         wanted=wanted,
         asked=lambda row: _with_prompt(row, prompt),
         begin=begin,
+        stall=read_stall(max_stall),
         yes=yes,
         json=json,
         quiet=quiet,
@@ -299,6 +306,7 @@ class AgainCommand:
     wanted: Callable[[Result], bool]
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
     begin: Callable[[LedgerSession, Sequence[Result]], int]  # makes the rows ready; returns how many
+    stall: float | None  # seconds to wait where only a person can help; None: for ever
     yes: bool
     json: bool
     quiet: bool
@@ -325,8 +333,23 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         if not session.ledger.is_sqlite:
             return _for_the_workers(again, session, found, rows, cost)
         with session.ledger.hold(time.time()):
+            if told := _waits_too(session.ledger.reports.progress(again.batch)):
+                note(told)
             _begin(again, session, found, rows, cost)
-            return _work(session, again.batch, json=again.json, quiet=again.quiet)
+            return _work(session, again.batch, again.stall, json=again.json, quiet=again.quiet)
+
+
+def _waits_too(before: Progress) -> str:
+    """The batch's other rows, which are worked on as well and waited for; "": there are none."""
+    others = rows_going_on(before)
+    if not others:
+        return ""
+    failing = f"; not copied yet: {not_copied(before)}" if before.copy_errors else ""
+    rows = "1 other row is" if others == 1 else f"{others:,} other rows are"
+    return (
+        f"{rows} not finished, and this goes on until {'it is' if others == 1 else 'they are'} too{failing}. "
+        "--max-stall ends it where only a person can help"
+    )
 
 
 def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
@@ -357,10 +380,9 @@ def _for_the_workers(
     return 0
 
 
-def _work(session: LedgerSession, batch: str, *, json: bool, quiet: bool) -> int:
+def _work(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool) -> int:
     from cli.flow.execute import OutputMode, work
 
-    stall = None if is_terminal() else UNATTENDED_STALL
     return work(
         session.settings, session.ledger, batch, WorkLimits(max_stall=stall), OutputMode(json=json, quiet=quiet)
     )

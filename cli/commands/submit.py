@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import (
-    UNATTENDED_STALL,
     Allowed,
     BatchName,
     Config,
     Json,
+    MaxStall,
     Quiet,
     RunOptions,
     Sandbox,
     WorkLimits,
-    is_terminal,
     read_allowed,
-    read_duration,
     read_option,
+    read_stall,
     takes,
 )
 from cli.flow.session import NOBODY, LedgerSession, find_batch, note, open_session, show_json
@@ -77,9 +76,7 @@ def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
 def watch(  # noqa: PLR0913  one parameter an option
     batch: BatchName,
     *,
-    max_stall: Annotated[
-        str | None, typer.Option(metavar="15m", help="How long to wait when only a person can help.")
-    ] = None,
+    max_stall: MaxStall = None,
     allow_failed: Annotated[
         str | None, typer.Option(metavar="2%", help="Exit with 0 if no more rows than this have failed.")
     ] = None,
@@ -89,8 +86,8 @@ def watch(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Shows live progress until the batch is finished. Ctrl-C ends only this command, not the work."""
-    stall = read_option("--max-stall", max_stall, read_duration, None if is_terminal() else UNATTENDED_STALL)
-    limits = WorkLimits(max_stall=stall, allowed=read_option("--allow-failed", allow_failed, read_allowed, Allowed()))
+    allowed = read_option("--allow-failed", allow_failed, read_allowed, Allowed())
+    limits = WorkLimits(max_stall=read_stall(max_stall), allowed=allowed)
     with open_session(config, sandbox=sandbox) as session:
         find_batch(session.ledger, batch)
         _warn_without_workers(session)

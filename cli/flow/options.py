@@ -25,6 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only what is wrong and how it ended.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the cost without being asked.")]
 Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")]
+MaxStall = Annotated[
+    str | None, typer.Option("--max-stall", metavar="15m", help="How long to wait when only a person can help.")
+]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 
 
@@ -112,9 +115,7 @@ class RunOptions:
     allow_failed: Annotated[
         str | None, typer.Option(metavar="2%", help="Exit with 0 if no more rows than this have failed.")
     ] = None
-    max_stall: Annotated[
-        str | None, typer.Option(metavar="15m", help="How long to wait when only a person can help.")
-    ] = None
+    max_stall: MaxStall = None
     stop_after: Annotated[str | None, typer.Option(metavar="6h", help="Stop by itself after this time.")] = None
     new_ledger: Annotated[
         bool, typer.Option("--new-ledger", help="Replace another ledger's ownership mark at DEST.")
@@ -162,7 +163,7 @@ def read_limits(options: RunOptions, *, terminal: bool) -> WorkLimits:
     limits = WorkLimits(
         budget=reader.read("--budget", options.budget, read_money, None),
         allowed=reader.read("--allow-failed", options.allow_failed, read_allowed, Allowed()),
-        max_stall=reader.read("--max-stall", options.max_stall, read_duration, None if terminal else UNATTENDED_STALL),
+        max_stall=reader.read("--max-stall", options.max_stall, read_duration, unset_stall(terminal=terminal)),
         stop_after=reader.read("--stop-after", options.stop_after, read_duration, None),
         priority=reader.read("--priority", options.priority, read_priority, None),
     )
@@ -230,6 +231,16 @@ def read_money(text: str) -> int:
     if not 0 < micros < 10**15:
         raise ValueError("an amount above 0 in USD such as 25 or 12.50")
     return micros
+
+
+def unset_stall(*, terminal: bool) -> float | None:
+    """Seconds to wait for a person where --max-stall is not given; None: for ever."""
+    return None if terminal else UNATTENDED_STALL
+
+
+def read_stall(text: str | None) -> float | None:
+    """The value of --max-stall in seconds; None: for ever."""
+    return read_option("--max-stall", text, read_duration, unset_stall(terminal=is_terminal()))
 
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}

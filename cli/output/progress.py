@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli.output import copy_stops, emergency_stop, terminal, wording
-from cli.output.sentences import day_budget_line, failing_line, next_try_line, trouble_line, unwritable_line
+from cli.output.sentences import (
+    day_budget_line,
+    failing_line,
+    next_try_line,
+    not_copied,
+    trouble_line,
+    unwritable_line,
+)
 from jobs import formatting
 from jobs.errors import MOVED
 from jobs.results.progress import (
@@ -168,7 +175,7 @@ def plain_line(progress: Progress, accounts: Sequence[Account], span: Elapsed) -
     if way := wording.under_way(progress):
         parts.append(way)
     if images_failing(progress):
-        parts.append(f"of these not copied yet {formatting.listed(progress.copy_errors)}")
+        parts.append(f"of these not copied yet {not_copied(progress)}")
     parts += [f"{number:,} {state}" for state, number in _counts(progress) if state in NEEDS_A_PERSON]
     parts += [f"account {account.name} paused" for account in resting(progress, accounts, span.now)]
     return f"{progress.batch.name}: {', '.join([*parts, *_pace(progress, accounts, span)])}"
@@ -266,6 +273,6 @@ def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> It
         yield [f"images: {way}"], ""
     yield [*_pace(progress, accounts, span)], "cyan"
     if images_failing(progress):
-        yield [f"not copied yet: {formatting.listed(progress.copy_errors)}; they are tried on"], "yellow"
+        yield [f"not copied yet: {not_copied(progress)}; they are tried on"], "yellow"
     for trouble in troubles(progress, accounts):
         yield [trouble], "yellow"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.formatting import count, day_and_minute, day_and_time, here, money, time_of_day
+from cli.output.wording import one_line
+from jobs.formatting import count, day_and_minute, day_and_time, here, listed, money, time_of_day
 from jobs.states import TroubleKind
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def next_try_line(failing: Failing) -> str:
     if failing.next_try_at is not None:
         at = f"from {day_and_time(failing.next_try_at)}{here(failing.next_try_at)} on"
     return f"its submits wait, but for one that tries it {at}; they go on by themselves once an image is stored"
+
+
+def not_copied(progress: Progress) -> str:
+    """Paid images whose copies failed and are tried on, by code, with what one of the most common was told."""
+    errors = progress.copy_errors
+    words = progress.copy_words.get(max(errors, key=errors.__getitem__, default=""), "")
+    return f"{listed(errors)}{f' ({one_line(words)})' if words else ''}"
 
 
 def unwritable_line(why: str) -> str:

@@ -1,11 +1,14 @@
-"""`redo` of rows as a shop's export has them."""
+"""`redo` of rows as a shop's export has them, and what `redo` and `retry` wait for."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 
+import pytest
+
 from cli.commands import steer
+from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
 from jobs.states import JobState
@@ -29,3 +32,23 @@ def test_a_product_whose_further_lines_were_skipped_is_made_anew(tmp_path, monke
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         found = [(each.state, each.revision) for each in ledger.reports.results("shop") if each.key == "lamp"]
     assert found == [(JobState.READY, 2), (JobState.SKIPPED, 1)]
+
+
+@pytest.mark.parametrize(
+    "words", [("retry", "shop", "--error", "moderation", "--key", "vase"), ("redo", "shop", "--key", "lamp")]
+)
+def test_it_says_that_other_rows_are_waited_for_and_max_stall_ends_that(tmp_path, monkeypatch, words):
+    (tmp_path / "out").mkdir(exist_ok=True)
+    open_shop(tmp_path, tmp_path / "out")
+    limits = []
+    monkeypatch.setattr("cli.flow.execute.work", lambda *given: limits.append(given[3]) or 0)
+
+    said = call(*words, "--yes", "--max-stall", "20s").stderr
+
+    assert (
+        "1 other row is not finished, and this goes on until it is too. "
+        "--max-stall ends it where only a person can help" in said
+    )
+    assert [each.max_stall for each in limits] == [20.0]
+    with pytest.raises(BadInput, match=r'--max-stall: "soon": expected a time'):
+        call(*words, "--yes", "--max-stall", "soon")

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from cli.flow.execute import RunOutcome, summary
+from cli.output.progress import Elapsed, plain_line
 from cli.output.retries import helps, nothing_to_retry
 from cli.output.wording import narrowed, under_way
 from jobs import formatting
@@ -154,6 +155,17 @@ def test_three_kinds_of_waiting_have_three_names(shop):
     assert "  waiting         4 rows" in lines
     assert "1 waiting for their turn" in call("status", "shop").stdout
     assert "Waits for its turn to be sent." in call("results", "shop", "--only", "ready").stdout
+
+
+def test_a_run_that_waits_for_copies_says_what_one_of_them_was_told():
+    stuck = progress(
+        jobs={JobState.WORKING: 1},
+        images_generated=1,
+        copy_errors={"not_found": 1},
+        copy_words={"not_found": "HTTP 404"},
+    )
+
+    assert "of these not copied yet 1 not_found (HTTP 404)" in plain_line(stuck, (), Elapsed(0.0, 1.0))
 
 
 def test_people_read_their_own_clock_beside_utc(monkeypatch):
