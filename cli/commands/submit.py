@@ -102,7 +102,7 @@ def _watch(
     from cli.flow.watch import Watch
     from cli.output.progress import open_screen
 
-    screen = open_screen(quiet=quiet or json, sandbox=session.settings.is_sandbox)
+    screen = open_screen(quiet=quiet or json, sandbox=session.settings.is_sandbox, log=session.settings.log)
     try:
         watched = Watch(ledger=session.ledger, name=name, limits=limits, screen=screen)
         ending = watched.until_it_ends()

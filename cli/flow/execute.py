@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,9 +48,8 @@ class OutputMode:
 def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode: OutputMode) -> int:
     """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
     started = time.monotonic()
-    is_quiet = mode.quiet or mode.json
-    screen = open_screen(quiet=is_quiet, sandbox=settings.is_sandbox)
-    log_events(settings, is_shown=not is_quiet)  # after the screen, which lets them through above its panel
+    screen = open_screen(quiet=mode.quiet or mode.json, sandbox=settings.is_sandbox, log=settings.log)
+    log_events(settings, is_shown=True)  # after the screen, which lets them through above its panel
     try:
         ending = asyncio.run(_run(settings, ledger, name, limits, screen))
     finally:
@@ -63,20 +61,15 @@ def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode
 
 
 def log_events(settings: Settings, *, is_shown: bool = False) -> None:
-    """Events go to stderr: as JSON for programs, and for people only those that warn, at a terminal in sentences.
+    """Events go to stderr: as JSON for programs, and for people in sentences, only those that warn.
 
     `is_shown`: a screen tells beside them what holds the batch up.
     """
     if settings.log == "json":
         telemetry.configure("json", level="info")
         return
-    is_terminal = sys.stderr.isatty()
-    shown = events.SHOWN if is_terminal else events.SHOWN_IN_LINES
     telemetry.configure(
-        level="warning",
-        told=events.said if is_terminal else events.logged,
-        untold=shown if is_shown else (),
-        always=events.GOOD_NEWS,
+        level="warning", told=events.said, untold=events.SHOWN if is_shown else (), always=events.GOOD_NEWS
     )
 
 

@@ -68,15 +68,15 @@ class Screen(Protocol):
         """Leave what was said on the screen."""
 
 
-def open_screen(*, quiet: bool, sandbox: bool) -> Screen:
-    """A live panel if stderr is a terminal, else plain lines."""
+def open_screen(*, quiet: bool, sandbox: bool, log: str = "text") -> Screen:
+    """A live panel if stderr is a terminal, else plain lines. `log`: a quiet command adds none to a log as JSON."""
     if quiet:
-        return Silent()
+        return Silent() if log == "json" else PlainScreen(sandbox=sandbox, has_progress=False)
     return LiveScreen(sandbox=sandbox) if sys.stderr.isatty() else PlainScreen(sandbox=sandbox)
 
 
 class Silent:
-    """--quiet: only what must be said."""
+    """--quiet beside a log for programs: only what must be said."""
 
     def show(self, progress: Progress, accounts: Sequence[Account]) -> None:
         """Nothing."""
@@ -91,9 +91,13 @@ class Silent:
 
 @dataclass(slots=True, kw_only=True)
 class PlainScreen:
-    """A line every ten seconds while something changes, else every minute; at once when an account is paused."""
+    """A line every ten seconds while something changes, else every minute; at once when an account is paused.
+
+    `has_progress`: False with --quiet, where only what holds the batch up is said.
+    """
 
     sandbox: bool = False
+    has_progress: bool = True
     now: Callable[[], float] = time.time
     _began: float = field(init=False)
     _last_line: str = ""
@@ -112,6 +116,8 @@ class PlainScreen:
             if _without_figures(line) not in known:
                 self.say(line)
         self._last_news = news
+        if not self.has_progress:
+            return
         line = plain_line(progress, accounts, Elapsed(self._began, now))
         if line != self._last_line and not 0 <= now - self._last_at < PLAIN_EVERY:
             self._last_line, self._last_at = line, now

@@ -1,9 +1,11 @@
-"""Log events among what a person reads at a terminal."""
+"""Log events among what a person reads."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import math
 import re
 from types import SimpleNamespace
 
@@ -12,7 +14,9 @@ import structlog
 
 from cli.flow.execute import log_events
 from cli.output import events
+from cli.output.progress import open_screen
 from jobs.log_events import EVENTS
+from tests.unit.cli.test_watch import READY, account
 from worker.runtime import telemetry
 
 
@@ -50,28 +54,39 @@ def test_without_a_screen_beside_it_all_that_warns_is_told(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_whoever_reads_a_file_gets_the_same_sentences_as_at_a_terminal(monkeypatch, is_shown):
+    at_a_terminal, in_a_file = (
+        re.sub(r"\d\d:\d\d:\d\dZ ", "", told(monkeypatch, is_terminal=is_terminal, is_shown=is_shown))
+        for is_terminal in (True, False)
+    )
+
+    assert in_a_file == at_a_terminal
+    assert "ledger_is_away" not in in_a_file
+
+
+def test_a_log_for_programs_names_the_events(monkeypatch):
+    events_told = [json.loads(line)["event"] for line in told(monkeypatch, is_terminal=False, log="json").splitlines()]
+
+    assert events_told == ["ledger_is_away", "destination_refuses", "worker_drained"]
+
+
 @pytest.mark.parametrize("log", ["text", "json"])
-def test_a_log_that_no_person_watches_names_the_events(monkeypatch, log):
-    lines = told(monkeypatch, is_terminal=False, log=log)
+def test_a_quiet_run_says_what_holds_it_up_once_in_a_sentence_or_in_a_log_for_programs(capsys, log):
+    paused = account(paused_until=math.inf, paused_code="no_balance", paused_message="insufficient points")
+    screen = open_screen(quiet=True, sandbox=False, log=log)
 
-    assert "ledger_is_away" in lines
-    assert "destination_refuses" in lines
-    assert ("worker_drained" in lines) is (log == "json")
+    for images in (3, 4):
+        screen.show(dataclasses.replace(READY, images_stored=images), [paused])
 
-
-def test_a_log_says_what_an_event_means_that_tells_no_problem(monkeypatch):
-    stderr = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stderr)
-    log_events(SimpleNamespace(log="text"))
-
-    telemetry.emit("ledger_is_locked", level="warning", seconds=16)
-
-    assert "ledger_is_locked" in stderr.getvalue()
-    assert "another program writes to the ledger" in stderr.getvalue()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == ["account main (maxapi.io) is paused: insufficient points"] * (
+        log == "text"
+    )
 
 
 def test_every_event_that_a_screen_tells_is_one_that_there_is():
-    assert {*events.SHOWN, *events.SHOWN_IN_LINES, *events.GOOD_NEWS} <= set(EVENTS)
+    assert {*events.SHOWN, *events.GOOD_NEWS} <= set(EVENTS)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
