@@ -213,8 +213,8 @@ def _object_shape(file: TextFile, wanted: Collection[str]) -> JsonShape:
             _find_lists(json, (name,), lists)
         ends = json.line
         is_alone = not json.peek()
-    objects = {inside: head for inside, head in lists.items() if isinstance(head[0][1], dict)}
-    named = {inside: head for inside, head in objects.items() if _has_one(head[0][1], wanted)}
+    objects = {inside: head for inside, head in lists.items() if isinstance(_telling(head), dict)}
+    named = {inside: head for inside, head in objects.items() if _has_one(_telling(head), wanted)}
     row_names = _ROW_NAMES.union(wanted, (name.partition(".")[0] for name in wanted))
     found = named or objects or lists
     if is_alone and found and (named or names.isdisjoint(row_names)):
@@ -245,6 +245,11 @@ def _has_one(values: object, names: Collection[str]) -> bool:
 _Head = list[tuple[int, object]]
 
 
+def _telling(head: _Head) -> object:
+    """The first element that could be read."""
+    return next((value for _, value in head if value is not UNREAD), None)
+
+
 def _find_lists(json: JsonText, inside: tuple[str, ...], lists: dict[tuple[str, ...], _Head]) -> None:
     """Reads over a value, and notes the lists of objects or texts in it."""
     start = json.peek()
@@ -252,7 +257,7 @@ def _find_lists(json: JsonText, inside: tuple[str, ...], lists: dict[tuple[str, 
         head: _Head = []
         for element in json.elements():
             head.extend([element] * (len(head) < 2))  # noqa: PLR2004  two tell whether each has its own line
-        if head and isinstance(head[0][1], dict | str) and len(lists) < _ENOUGH:
+        if isinstance(_telling(head), dict | str) and len(lists) < _ENOUGH:
             lists[inside] = head
     elif start == "{" and len(inside) < _LEVELS:
         for name in json.members():
@@ -264,7 +269,8 @@ def _find_lists(json: JsonText, inside: tuple[str, ...], lists: dict[tuple[str, 
 def _list_shape(head: _Head, name: str, inside: tuple[str, ...] = ()) -> JsonShape:
     if not head:
         raise BadInput(f"{name} has no rows: its JSON list is empty.")
-    (line, first), *more = head
+    (line, _), *more = head
+    first = _telling(head)
     return JsonShape(
         layout=Layout.LIST,
         inside=inside,

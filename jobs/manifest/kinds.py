@@ -89,7 +89,10 @@ def _in_zip(path: Path, name: str) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            kind = archive.read("mimetype")[:100] if "mimetype" in names else b""
+            kind = b""
+            if "mimetype" in names:
+                with archive.open("mimetype") as file:
+                    kind = file.read(100)
     # zipfile itself raises the last two: for a compression that it does not know, and for files with a password.
     except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{name} looks like .xlsx or another zip archive, and is damaged: {error}") from error

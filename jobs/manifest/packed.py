@@ -12,6 +12,14 @@ from typing import IO, cast
 from jobs.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
+#: Bytes up to which anything is unpacked, and how many times its packed size a larger part may have. A table's XML
+#: comes to 10 to 60 times; zeros, or one letter again and again, to 1,000.
+_SMALL, _TIMES = 64_000_000, 200
+
+
+def is_blown_up(packed: int, unpacked: int) -> bool:
+    """Whether so many bytes unpack to so many that they are no table, but would take all memory."""
+    return unpacked > _SMALL and unpacked > _TIMES * packed
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 from jobs.errors import BadInput, LightfastError
 from jobs.formatting import as_stands
 from jobs.manifest.names import header_of
-from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
+from jobs.manifest.packed import is_blown_up
+from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text, bounded
 
 #: Rows held at once.
 _BATCH = 1_000
 #: Rows whose bytes tell whether a column of bytes is text.
 _LOOKED_AT = 100
+#: Bytes of a column's values, in the middle, beyond which they are no texts of a manifest.
+_LONG = 10_000
 #: How Parquet names the elements of a list, which is no name of the user's.
 _ELEMENTS = (".list.element", ".list.item", ".bag.array_element", ".array")
 
@@ -42,6 +45,7 @@ def parquet_shape(path: Path, name: str) -> ParquetShape:
             raise BadInput(f"{name}: column {', '.join(repeated)} is there more than once; each needs its own name.")
         bytes_ = [each.path for each in columns if _is_bytes(each) and not _holds_text(file, each.path)]
         leaves = [each.path for each in columns if each.path not in bytes_ and not each.path.startswith(OWN_PREFIX)]
+        _demand_bounded(file, leaves, name)
     own = [each for each in tops if any(leaf == each or leaf.startswith(f"{each}.") for leaf in leaves)]
     header = header_of(own)
     return ParquetShape(
@@ -61,7 +65,7 @@ def parquet_rows(path: Path, name: str, shape: ParquetShape) -> Iterator[RawRow]
             for row in zip(*values.values(), strict=True):
                 own = dict(zip(values, row, strict=True))
                 cells = {each: value if type(value) is str else as_text(value) for each, value in own.items()}
-                yield RawRow(position, position + 1, cells, cells, typed=own)
+                yield bounded(RawRow(position, position + 1, cells, cells, typed=own))
                 position += 1
 
 
@@ -98,7 +102,7 @@ def _is_bytes(column: Any) -> bool:
 
 def _holds_text(file: Any, leaf: str) -> bool:
     """Whether bytes are text, which older writers (Hive, Impala) do not say."""
-    if "." in leaf:
+    if "." in leaf or any(each.total_uncompressed_size > _LONG * each.num_values for each in _chunks(file, leaf)):
         return False
     batch = next(file.iter_batches(batch_size=_LOOKED_AT, columns=[leaf], use_threads=False), None)
     found = [value for value in (batch.column(0).to_pylist() if batch else []) if value]
@@ -106,6 +110,25 @@ def _holds_text(file: Any, leaf: str) -> bool:
         return bool(found) and "\0" not in "".join(value.decode() for value in found)
     except UnicodeDecodeError:
         return False
+
+
+def _demand_bounded(file: Any, leaves: Sequence[str], name: str) -> None:
+    """Raises `BadInput` where values that are read would take all memory."""
+    for leaf in leaves:
+        for each in _chunks(file, leaf):
+            packed, unpacked = each.total_compressed_size, each.total_uncompressed_size
+            if is_blown_up(packed, unpacked) and unpacked > _LONG * each.num_values:
+                raise BadInput(
+                    f"{name} is no table of texts: its column {_as_named(leaf)} unpacks from {packed:,} to "
+                    f"{unpacked:,} bytes, and is not read."
+                )
+
+
+def _chunks(file: Any, leaf: str) -> Iterator[Any]:
+    """The column as it stands in each group of rows."""
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        yield from (each for each in chunks if each.path_in_schema == leaf)
 
 
 def _as_named(leaf: str) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import orjson
 
+from jobs.manifest.text import CELL_LIMIT, TOO_LONG
+
 #: The columns Lightfast understands; all others are carried.
 KNOWN_COLUMNS = (
     "key",
@@ -27,6 +29,8 @@ OWN_PREFIX = "lf_"
 DEEPEST = 200
 #: Why such a row cannot be.
 TOO_DEEP = f"lists and objects in each other, more than {DEEPEST} levels deep"
+#: Characters of a cell that are kept of a row with one that is too long, to know it by.
+_KEPT = 2_000
 #: Where a problem is with the row and no column of it.
 WHOLE_ROW = "(row)"
 
@@ -77,3 +81,11 @@ def is_too_deep(value: object) -> bool:
         if not level:
             return False
     return True
+
+
+def bounded(raw: RawRow) -> RawRow:
+    """The row, or a bad one where a cell is too long."""
+    if all(len(cell) <= CELL_LIMIT for cell in raw.cells.values()):
+        return raw
+    cells = {name: cell[:_KEPT] for name, cell in raw.cells.items()}
+    return raw._replace(cells=cells, fields=cells, fault=TOO_LONG, typed=None)

@@ -31,7 +31,8 @@ from jobs.manifest.parquet_rows import parquet_rows, parquet_shape
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
 from jobs.manifest.text import TextFile
 from jobs.manifest.text_rows import COLUMN, text_rows
-from jobs.manifest.xlsx_rows import find_sheet, sheet_layout, xlsx_rows
+from jobs.manifest.xlsx_parts import Uncalculated
+from jobs.manifest.xlsx_rows import Sheet, find_sheet, sheet_layout, xlsx_rows
 
 #: Rows of JSON that are looked through for column names when the file is opened.
 SCANNED_ROWS = 1_000
@@ -209,7 +210,7 @@ def _xlsx_manifest(path: Path, name: str, options: ReadOptions) -> Manifest:
     layout = sheet_layout(sheet, header_row=options.header_row, wanted=frozenset(map(clean_name, options.names)))
     empty = sheet.uncalculated()
     note = (
-        f'cell {empty} of sheet "{sheet.title}" has a formula without a value, and is taken for empty: '
+        f"{_formulas(empty, sheet)} without a value, and {'is' if empty.cells == 1 else 'are'} taken for empty: "
         "open the file in Excel or LibreOffice and save it, so that it is calculated"
     )
     return Manifest(
@@ -218,7 +219,7 @@ def _xlsx_manifest(path: Path, name: str, options: ReadOptions) -> Manifest:
         format="xlsx",
         looks=str(layout),
         unit="row",
-        notes=(note,) if empty else (),
+        notes=(note,) if empty.cells else (),
         header_line=layout.line,
         lower_header=layout.perhaps,
         repeated=layout.header.repeated,
@@ -226,6 +227,12 @@ def _xlsx_manifest(path: Path, name: str, options: ReadOptions) -> Manifest:
         _columns=dict.fromkeys(layout.header.own),
         _order=tuple(name for name in layout.header.names if not name.startswith(OWN_PREFIX)),
     )
+
+
+def _formulas(empty: Uncalculated, sheet: Sheet) -> str:
+    if empty.cells == 1:
+        return f'cell {empty.first} of sheet "{sheet.title}" has a formula'
+    return f'{empty.cells:,} cells of sheet "{sheet.title}", the first {empty.first}, have a formula'
 
 
 def _parquet_manifest(path: Path, name: str) -> Manifest:

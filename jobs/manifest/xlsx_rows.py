@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
+from xml.parsers.expat import ExpatError
 
 from jobs.errors import BadInput
 from jobs.formatting import as_stands
 from jobs.manifest.csv_layout import LOOKED_AT, header_among, wider_row
 from jobs.manifest.names import Header, header_of
-from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text
+from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text, bounded
+from jobs.manifest.xlsx_parts import Uncalculated, demand_bounded, uncalculated
 from jobs.manifest.xlsx_text import unescaped
-
-#: Rows in which formulas are looked for that nobody has calculated.
-_LOOKED_AT = 100
 
 #: A row's number in its sheet, and its cells as JSON values.
 SheetRow = tuple[int, list[object]]
@@ -41,15 +40,11 @@ class Sheet:
         with _workbook(self.path, self.name) as book:
             yield from _rows(book[self.title])
 
-    def uncalculated(self) -> str | None:
-        """A cell among the first rows whose formula has no value: a program wrote it, and Excel never saw it."""
-        with _workbook(self.path, self.name, formulas=True) as book:
-            formulas = {str(cell.coordinate) for cell in _cells(book[self.title]) if cell.data_type == "f"}
-        if not formulas:  # a workbook is slow to open
-            return None
-        with _workbook(self.path, self.name) as book:
-            filled = {str(cell.coordinate) for cell in _cells(book[self.title]) if cell.value is not None}
-        return min(formulas - filled, key=lambda each: (len(each), each), default=None)
+    def uncalculated(self) -> Uncalculated:
+        """Its formulas that have no value."""
+        # openpyxl's own way to a sheet's XML: to ask it for formulas costs ten times as much.
+        with _workbook(self.path, self.name) as book, book[self.title]._get_source() as xml:  # noqa: SLF001
+            return uncalculated(xml)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +91,12 @@ def xlsx_rows(layout: SheetLayout) -> Iterator[RawRow]:
         cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
         too_many = any(value is not None for value in values[len(names) :])
         fault = f"{len(values)} cells where the header has {len(names)}" if too_many else None
-        yield RawRow(line - layout.line - 1, line, cells, cells, fault, typed=own)
+        yield bounded(RawRow(line - layout.line - 1, line, cells, cells, fault, typed=own))
 
 
 def find_sheet(path: Path, name: str, asked: str | None) -> Sheet:
     """The sheet that `--sheet` names, else the first that can be seen and holds something."""
+    demand_bounded(path, name)
     with _workbook(path, name) as book:
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or list(book.worksheets)
         if asked is not None:
@@ -117,7 +113,7 @@ def find_sheet(path: Path, name: str, asked: str | None) -> Sheet:
 
 
 @contextmanager
-def _workbook(path: Path, name: str, *, formulas: bool = False) -> Iterator[Any]:
+def _workbook(path: Path, name: str) -> Iterator[Any]:
     """A workbook that is read row by row."""
     from openpyxl import load_workbook  # noqa: PLC0415  large, rarely used
     from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415  the same
@@ -126,12 +122,20 @@ def _workbook(path: Path, name: str, *, formulas: bool = False) -> Iterator[Any]
     warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\b")
     with path.open("rb") as file:  # a name without an ending would be refused
         try:
-            book = load_workbook(file, read_only=True, data_only=not formulas, keep_links=False)
+            book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
             try:
                 yield book
             finally:
                 book.close()
-        except (zipfile.BadZipFile, InvalidFileException, ParseError, LookupError, ValueError, TypeError) as error:
+        except (
+            zipfile.BadZipFile,
+            InvalidFileException,
+            ParseError,
+            ExpatError,
+            LookupError,
+            ValueError,
+            TypeError,
+        ) as error:
             raise BadInput(f"{name} is a damaged .xlsx file, or none: {error}") from error
 
 
@@ -141,11 +145,6 @@ def _rows(sheet: Any) -> Iterator[SheetRow]:
         values = [_as_json(value) for value in cells]
         if not all(value is None or (isinstance(value, str) and not value.strip()) for value in values):
             yield number, values
-
-
-def _cells(sheet: Any) -> Iterator[Any]:
-    sheet.reset_dimensions()
-    return itertools.chain.from_iterable(itertools.islice(sheet.iter_rows(), _LOOKED_AT))
 
 
 def _as_json(value: object) -> object:

@@ -211,11 +211,12 @@ def nested(levels):
     return "[" * levels + "]" * levels
 
 
+@pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("levels", [200, 254, 300, 1_100, 200_000])
 @pytest.mark.parametrize(("begin", "between", "end"), [("", "\n", ""), ("[", ",", "]"), ('{"data": [', ",", "]}")])
-def test_a_row_that_is_nested_too_deeply_is_one_bad_row(tmp_path, levels, begin, between, end):
-    deep = f'{{"key": "b", "prompt": "a dog", "tree": {nested(levels)}}}'
-    rows = ['{"key": "a", "prompt": "a cow"}', deep, '{"key": "c", "prompt": "a cat"}']
+def test_a_row_that_is_nested_too_deeply_is_one_bad_row(tmp_path, levels, begin, between, end, at):
+    rows = ['{"key": "a", "prompt": "a cow"}', '{"key": "c", "prompt": "a cat"}']
+    rows.insert(at, f'{{"key": "b", "prompt": "a dog", "tree": {nested(levels)}}}')
 
     planned = plan(tmp_path, f"{begin}{between.join(rows)}{end}", "m.jsonl" if not begin else "m.json")
 

@@ -121,3 +121,34 @@ def test_without_pyarrow_the_message_says_how_to_install_it(tmp_path, monkeypatc
 
     with pytest.raises(Exception, match="pip install pyarrow"):
         read(path)
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_a_value_that_would_take_all_memory_is_refused_before_it_is_read(tmp_path, use_dictionary):
+    columns = {"prompt": ["a cow", "x" * 65_000_000], "key": ["1", "2"]}
+    path = written(tmp_path, columns, compression="zstd", use_dictionary=use_dictionary, write_statistics=False)
+    assert path.stat().st_size < 300_000
+
+    with pytest.raises(BadInput, match=r"its column prompt unpacks from [0-9,]+ to 65,"):
+        read(path)
+
+
+def test_a_row_with_a_value_that_is_too_long_is_bad_and_much_alike_is_no_fault(tmp_path):
+    long_texts = ["x" * 1_000_001, "a cow"]
+    same = pa.table({"key": list(map(str, range(10_000))), "prompt": ["a red vase on a table " * 300] * 10_000})
+    parquet.write_table(same, tmp_path / "same.parquet", compression="zstd", use_dictionary=False)
+
+    faults = [raw.fault for raw in read(written(tmp_path, {"prompt": long_texts})).rows()]
+
+    assert (faults[0] or "").startswith("a cell is longer than 1,000,000 characters")
+    assert faults[1] is None
+    assert read(tmp_path / "same.parquet").columns == ("key", "prompt")
+
+
+def test_columns_whose_names_differ_in_what_nobody_sees_must_be_clear_where_one_is_used(tmp_path):
+    path = written(tmp_path, {"prompt": ["a cow"], "prompt ": ["a dog"], "Tag": ["x"], "Tag ": ["y"]})
+
+    with pytest.raises(BadInput, match='2 columns are named "prompt", so nobody knows which is meant'):
+        plan(path)
+    (planned,) = plan(path, mapping={"prompt": "prompt_2"})
+    assert planned.row.request.prompt == "a dog"

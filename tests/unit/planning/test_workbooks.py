@@ -105,6 +105,53 @@ def test_a_formula_that_nobody_calculated_is_told(tmp_path):
     assert 'cell A2 of sheet "S" has a formula without a value' in told[0]
 
 
+def test_formulas_that_nobody_calculated_are_counted_wherever_they_stand(tmp_path):
+    rows = [["key", "prompt"], *([number, "a cow"] for number in range(2, 150)), [150, "=A1"], [151, "=A2"]]
+
+    (told,) = read(workbook(tmp_path, ("S", rows))).notes
+
+    assert told.startswith('2 cells of sheet "S", the first B150, have a formula without a value, and are taken for')
+
+
+def test_a_formula_whose_value_is_the_empty_text_is_calculated(tmp_path):
+    """As Excel writes =IF(A1="","","x")."""
+    path = repacked(workbook(tmp_path, ("S", [["prompt", "note"], ["a", "=A1"]])), b'<c r="B2">', b'<c r="B2" t="str">')
+
+    assert read(path).notes == ()
+
+
+def test_a_row_with_a_cell_that_is_too_long_is_bad(tmp_path):
+    path = workbook(tmp_path, ("S", [["key", "prompt"], [1, "x"], [2, "a cow"]]))
+    path = repacked(path, b"<t>x</t>", b"<t>" + b"x" * 1_000_001 + b"</t>")
+
+    faults = {raw.cells["key"]: raw.fault for raw in read(path).rows()}
+
+    assert faults["2"] is None
+    assert "a cell is longer than 1,000,000 characters" in faults["1"]
+
+
+def test_a_workbook_that_would_take_all_memory_is_refused_before_it_is_read(tmp_path):
+    path = workbook(tmp_path, ("S", [["key", "prompt"], [1, "x"]]))
+    blown = repacked(path, b"<t>x</t>", b"<t>" + b"x" * 65_000_000 + b"</t>")
+    assert blown.stat().st_size < 300_000
+    assert "its part xl/worksheets/sheet1.xml unpacks from" in problem(blown)
+
+    long_text = b"<t>" + b"xy" * 4_100_000 + b"</t>"
+    assert "longer than 8,000,000 characters" in problem(repacked(path, b"<t>x</t>", long_text))
+    assert "longer than 8,000,000 characters" in problem(
+        repacked(path, b"<row r=", b"<row x='" + b"y" * 8_300_000 + b"' r=")
+    )
+
+
+def repacked(path, before, after):
+    """The workbook with other bytes in its parts."""
+    found = path.with_name("repacked.xlsx")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(before, after, 1))
+    return found
+
+
 def test_what_a_file_says_of_its_own_size_is_not_believed(tmp_path):
     path = workbook(tmp_path, ("S", [["key", "prompt"], [1, "a"], [2, "b"]]))
     lying = tmp_path / "lying.xlsx"
