@@ -293,7 +293,8 @@ def test_a_worker_that_starts_while_the_images_are_compared_keeps_the_batch_wher
 def test_with_no_worker_alive_an_image_that_waits_is_copied_to_the_new_place(paused_batch, tmp_path):
     assert document("move-destination", "spring", str(tmp_path / "pictures"))["recorded"]
 
-    (copy,) = paused_batch.claims.copies(time.time(), holder="worker", lease=60, at_most=9)[0]
+    later = time.time() + 60  # a claim that had read the old destination a moment before finds nothing due
+    (copy,) = paused_batch.claims.copies(later, holder="worker", lease=60, at_most=9)[0]
     assert copy.dest == str(tmp_path / "pictures")
 
 

@@ -14,6 +14,8 @@ from jobs.states import IN_FLIGHT, BatchState, ImageState, JobState
 
 #: Images read with one statement.
 PAGE = 2_000
+#: Seconds for which images that wait for their copy are left alone after a move; longer than a claim takes.
+_LEFT_ALONE = 5.0
 
 
 def move(
@@ -36,6 +38,10 @@ def move(
     if compared is not None and stored_total(tx, name) != compared:
         return StillStoring(stored=True)
     copy_failures.try_again(tx, batch_id, now)
+    if alive_since is not None:
+        # A claim that is being made at this moment may have read the old destination: it finds them not due any more.
+        due = (*waiting, images.c.next_copy_at.is_not(None))
+        tx.execute(update(images).where(*due).values(next_copy_at=now + _LEFT_ALONE))
     before = select(batches.c.dest).where(batches.c.id == batch_id).scalar_subquery()
     mine = select(images.c.id).where(images.c.batch_id == batch_id)
     tx.execute(update(images).where(images.c.origin_id.in_(mine), images.c.lies_at == before).values(lies_at=dest))
