@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @takes(RunOptions)
 def plan(options: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli.flow import emergency_stop, plan_screen, stored_images
+    from cli.flow import emergency_stop, overlap_screen, plan_screen, stored_images
     from cli.flow.environment import check_mark, probe, settings_for, trackless
     from cli.flow.preflight import take
     from cli.flow.session import show, show_json
@@ -38,22 +38,24 @@ def plan(options: RunOptions) -> int:
             show(plan_screen.page(preflight, probed), sandbox=settings.is_sandbox)
             sys.stdout.flush()
         emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
-        return _verdict(reasons, preflight.seen, to=preflight.dest)
+        return _verdict(reasons, preflight.seen, to=preflight.dest, again=overlap_screen.mistake(preflight))
 
 
-def _verdict(reasons: list[str], seen: Survey, *, to: str) -> int:
+def _verdict(reasons: list[str], seen: Survey, *, to: str, again: str) -> int:
     for reason in reasons:
         put(f"error: {_without_rows(reason)}")
     if not reasons:
-        put(f"Nothing was spent. {_what_next(seen, to)}")
+        put(f"Nothing was spent. {_what_next(seen, to, again)}")
     return 2 if reasons else 0
 
 
-def _what_next(seen: Survey, to: str) -> str:
+def _what_next(seen: Survey, to: str, again: str) -> str:
     if not (seen.images or seen.changed or seen.open or seen.again.reused):
         return "There is nothing to make."
     skipped = f" without the {seen.bad:,} bad" if seen.bad else ""
-    return f"To do it{skipped}:\n  {repeated(*([] if to else ['--to', 'DEST']))}"
+    more = [*([] if to else ["--to", "DEST"]), *(["--buy-again"] if again else [])]
+    bought = " all the same, and pay again for what was made already" if again else ""
+    return f"To do it{skipped}{bought}:\n  {repeated(*more)}"
 
 
 def _without_rows(reason: str) -> str:

@@ -143,7 +143,9 @@ def mistake(preflight: Preflight) -> str:
 
 
 def ways(preflight: Preflight) -> list[Way]:
-    """Commands that can be pasted as they stand."""
+    """Commands that can be pasted as they stand; none where bad rows would end each of them."""
+    if preflight.seen.bad and not preflight.options.skip_bad:
+        return []
     here, there = [*_keep(preflight), *_by_number(preflight)], _in_the_other_batch(preflight)
     return [*here, *there, *_taken_over(preflight), *_with_the_old_keys(preflight)]
 
@@ -153,13 +155,16 @@ def _keep(preflight: Preflight) -> Iterator[Way]:
     again = preflight.seen.again
     wanted = preflight.seen.good and preflight.seen.has_key and not preflight.options.append
     if again.absent and not again.here and wanted:
-        yield Way(why="to add these rows and keep the others", command=repeated("--append"))
+        left = f", and leave {_changed(preflight)} as they are" if _keeping(preflight) else ""
+        yield Way(
+            why=f"to add these rows and keep the others{left}", command=repeated("--append", *_keeping(preflight))
+        )
 
 
 def _by_number(preflight: Preflight) -> Iterator[Way]:
     """Where the batch was recorded without a key column, which the manifest has now."""
     if preflight.seen.has_key and preflight.seen.again.were_numbered:
-        yield Way(why="to know the rows by their number, as this batch does", command=repeated("--map", "key="))
+        yield Way(why="to know the rows by their number, as this batch does", command=_free("--map", "key="))
 
 
 def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
@@ -169,9 +174,10 @@ def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
     for place in whole[:1]:
         name, _ = _batch(preflight, place)
         adds = ("--append",) if _has_more(preflight, place) and preflight.seen.has_key else ()
-        without = (*_BOUND, *(["--append"] if preflight.options.append else []))
+        # Of rows with other requests nobody knows here whether that batch has their keys: those would look changed.
+        keep = ("--changed", "keep") if again.to_pay > again.rows and preflight.options.changed == "error" else ()
         why = f"batch {name} has them under the same keys; there they cost nothing"
-        yield Way(why=why, command=repeated("--batch", name, *adds, without=without))
+        yield Way(why=why, command=_free("--batch", name, *adds, *keep, without=(*_BOUND, "--append")))
 
 
 def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
@@ -179,15 +185,29 @@ def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
     for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
         name, _ = _batch(preflight, place)
         why = f"with the keys of batch {name} put back into the file, this pays for none of its rows"
-        without = (*_BOUND, *(["--append"] if preflight.options.append else []))
-        yield Way(why=why, command=repeated("--batch", name, without=without))
+        yield Way(why=why, command=_free("--batch", name, without=(*_BOUND, "--append")))
 
 
 def _taken_over(preflight: Preflight) -> Iterator[Way]:
     again = preflight.seen.again
     if again.copyable and not preflight.options.reuse:
         why = f"to have images copied from where they are, of up to {formatting.count(again.copyable, 'row')}"
-        yield Way(why=why, command=repeated("--reuse"))
+        to = () if preflight.dest else ("--to", "DEST")
+        yield Way(why=why, command=_free("--reuse", *to, *_keeping(preflight)))
+
+
+def _free(*more: str, without: tuple[str, ...] = ()) -> str:
+    """A command that pays for none of these rows: it needs no word that they may be bought again."""
+    return repeated(*more, without=(*without, "--buy-again"))
+
+
+def _keeping(preflight: Preflight) -> tuple[str, ...]:
+    """What lets a command pass that is about other rows than the changed ones."""
+    return ("--changed", "keep") if preflight.seen.disputed and preflight.options.changed == "error" else ()
+
+
+def _changed(preflight: Preflight) -> str:
+    return formatting.count(preflight.seen.disputed, "changed row")
 
 
 def _has_more(preflight: Preflight, place: OtherBatch) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from cli.flow.environment import unmakeable
 from cli.flow.options import RunOptions, WorkLimits, is_terminal, read_limits
 from cli.flow.stored_images import missing_folder
-from cli.output.commands import command
+from cli.output.commands import command, repeated
 from cli.output.terminal import tally
 from jobs.errors import BadInput
 from jobs.ledger import Ledger, open_ledger
@@ -75,7 +75,24 @@ class Preflight:
             changed=options.changed,
             batch=self.batch,
         )
-        return [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
+        reasons = [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
+        if len(reasons) == 1 and self.seen.disputed and options.changed == "error":
+            reasons = [reasons[0] + "".join(f"\n  {why}:\n    {pasted}" for why, pasted in self._changed_ways())]
+        return reasons
+
+    def _changed_ways(self) -> Iterator[tuple[str, str]]:
+        """Commands that answer changed rows, each with what it is for; only where nothing else is in the way."""
+        seen, batch = self.seen, self.batch
+        budget = batch.budget if self.limits.budget is None and batch else self.limits.budget
+        used = batch.charged + batch.reserved if batch else 0
+        if budget is None or used + seen.aside + seen.redo_money <= budget:
+            yield "To make them anew", repeated("--changed", "redo", without=("--changed",))
+        yield "To leave them as they are", repeated("--changed", "keep", without=("--changed",))
+        other = f"{self.name}-2"
+        if seen.likely_key and self.ledger and self.ledger.batches.find(other) is None:
+            key = ("--map", f"key={seen.likely_key}", "--reuse")
+            why = f"To know the rows by {seen.likely_key} from now on, with the images copied into a batch of its own"
+            yield why, repeated("--batch", other, "--to", self.dest, *key, without=("--batch", "--to", "--path"))
 
     def _gone(self) -> Iterator[str]:
         """The folder with the batch's images is not there."""

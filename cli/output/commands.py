@@ -27,6 +27,10 @@ def keyed(*keys: str) -> list[str]:
     return [word for key in keys for word in option_words("--key", key)]
 
 
+#: Options that have no value.
+_FLAGS = frozenset({"--append", "--buy-again"})
+
+
 def repeated(*more: str, without: Iterable[str] = ()) -> str:
     """This command line with more words; `plan` becomes `run`. `without`: options to leave out, with their values."""
     verb, *rest = sys.argv[1:] or ["run"]
@@ -38,7 +42,7 @@ def _without(words: list[str], options: frozenset[str]) -> Iterator[str]:
     skipped = False
     for word in words:
         if skipped or word.partition("=")[0] in options:
-            skipped = not skipped and word in options
+            skipped = not skipped and word in options - _FLAGS
         else:
             yield word
 

@@ -25,7 +25,7 @@ from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
 from jobs.planning.hints import hints
-from jobs.planning.key_hint import key_hint
+from jobs.planning.key_hint import key_hint, likely_key
 from jobs.planning.overlap import Comparison
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
@@ -305,13 +305,22 @@ class _Count:
             lines[number].tasks -= rows * tasks_for(images, lines[number].route.max_n)
         self.lines = {same: line for same, line in self.lines.items() if line.images}
 
+    @property
+    def _how(self) -> tuple[PlanOptions, RouteCatalog, References | None]:
+        return self.intake.options, self.intake.catalog, self.intake.references
+
     def _hints(self, planner: Planner) -> Iterator[str]:
-        manifest, how = self.intake.manifest, (self.intake.options, self.intake.catalog, self.intake.references)
+        manifest, how = self.intake.manifest, self._how
         yield from manifest.notes
         yield from header_hints(manifest, planner.owns)
         if self.before.batch_id is None:  # another key would make new rows of those that are on record
             yield from key_hint(manifest, *how)
         yield from hints(manifest, *how)
+
+    def _likely_key(self) -> str:
+        """The column that would have kept rows from looking changed; looked for only where some do."""
+        likely = likely_key(self.intake.manifest, *self._how) if self.counts["disputed"] else None
+        return likely.column if likely else ""
 
     def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
@@ -344,6 +353,7 @@ class _Count:
             may_be_less=may_be_less,
             disputed=counts["disputed"],
             disputed_rows=tuple(self.disputed_rows),
+            likely_key=self._likely_key(),
             redo_images=counts["redo_images"],
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],

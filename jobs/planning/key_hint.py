@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 from jobs import formatting
 from jobs.errors import BadInput
@@ -24,13 +25,33 @@ from jobs.states import JobState
 _LOOKED_AT, _TRIED = 1_000, 20
 
 
+class LikelyKey(NamedTuple):
+    """A column that could be the key."""
+
+    column: str
+    value: str  # of the first row
+    where: str  # in which rows each value was seen to be one of its own, in words
+
+
 def key_hint(
     manifest: Manifest, options: PlanOptions, catalog: RouteCatalog, references: References | None = None
 ) -> Iterator[str]:
-    """The likeliest column that has a value of its own in each row, with the option that makes it the key."""
+    """Which column could be the key, with the option that makes it the key."""
+    if likely := likely_key(manifest, options, catalog, references):
+        yield (
+            "no column is the key, so rows are known by their number, and a row that is put in between makes those "
+            f'after it look changed; "{likely.column}" ({shown(likely.value)}) has a value of its own in '
+            f"{likely.where}: {formatting.option('--map', f'key={likely.column}')} uses it"
+        )
+
+
+def likely_key(
+    manifest: Manifest, options: PlanOptions, catalog: RouteCatalog, references: References | None = None
+) -> LikelyKey | None:
+    """The likeliest column that has a value of its own in each row; None: there is a key, or no column is like one."""
     owns = own_columns(manifest, options.mapping)
     if manifest.format == "openai-jsonl" or "key" in owns or "key" in options.mapping:
-        return
+        return None
     names = _likely(own for own in (*manifest.columns, *manifest.dotted_names()) if own not in owns.values())
     values: dict[str, list[str]] = {own: [] for own in names}
     samples: list[RawRow] = []  # few, as rows may be large
@@ -50,13 +71,8 @@ def key_hint(
         if is_own and _makes(samples, manifest, keyed, catalog, references) == _makes(
             samples, manifest, options, catalog, references
         ):
-            where = "each row" if seen < _LOOKED_AT else f"each of the first {rows:,} rows"
-            yield (
-                "no column is the key, so rows are known by their number, and a row that is put in between makes those "
-                f'after it look changed; "{own}" ({shown(texts[0])}) has a value of its own in {where}: '
-                f"{formatting.option('--map', f'key={own}')} uses it"
-            )
-            return
+            return LikelyKey(own, texts[0], "each row" if seen < _LOOKED_AT else f"each of the first {rows:,} rows")
+    return None
 
 
 def _likely(columns: Iterator[str]) -> list[str]:

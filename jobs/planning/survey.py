@@ -113,6 +113,7 @@ class Survey:
     twins: DuplicateRows  # keys and paths that are there twice
     same: SameRequests = field(default_factory=SameRequests)  # rows that ask for what another row asks for
     unit: str = "line"  # what a row's number counts: "line", "row" of a sheet, "item" of a list
+    likely_key: str = ""  # of changed rows that are known by their number: the column that could be the key
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(

@@ -214,7 +214,7 @@ def test_plan_tells_where_the_images_are_and_a_command_that_costs_nothing(shop, 
     assert (told["rows"], told["usd"], told["needs_buy_again"]) == (12, 0.24, True)
     assert shlex.split(told["instead"][1])[-2:] == ["--json", "--reuse"]
     instead = shlex.split(told["instead"][0])
-    assert instead == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--append"]
+    assert instead == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--append", "--changed", "keep"]
 
     free = json.loads(call(monkeypatch, "plan", *instead[2:]).stdout)
     assert (free["rows"]["new"], free["images"], free["taken_out"]["rows"]) == (3, 3, 0)

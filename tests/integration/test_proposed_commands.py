@@ -1,0 +1,118 @@
+"""Each command that a plan proposes is accepted as it stands: pasted, it ends in no refusal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.flow.overlap_screen import mistake
+from cli.flow.preflight import take
+from cli.main import app
+from jobs.ledger import open_ledger
+from tests.integration.test_manifests_with_known_rows import call, rows, stored_in, write
+from tests.support.manifest_world import MAIN, World
+
+NUMBERED = [f"a lamp {at},A-{at}" for at in range(12)]
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """Batch spring has thirty rows with keys, and batch numbers twelve without: all are made, and lie in one folder."""
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "key")
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        ledger.accounts.sync([MAIN])
+        world = World(tmp_path, ledger)
+        world.made(rows(30))
+        world.made(NUMBERED, "numbers", head="prompt,sku")
+    stored_in(tmp_path / "out", tmp_path)
+    return tmp_path
+
+
+def proposed(monkeypatch, *words):
+    """The commands on the screen of a plan, by the words before them; `plan` of each in place of `run`."""
+    page = call(monkeypatch, "plan", *words)
+    lines = (page.stdout + page.stderr).splitlines()
+    found = [
+        (lines[at - 1].strip(), line.strip()) for at, line in enumerate(lines) if re.match(r" +lightfast run ", line)
+    ]
+    assert found, page.stderr
+    return {why: shlex.split(line)[2:] for why, line in found}
+
+
+def is_bought_without_asking_more(monkeypatch, words):
+    """Whether a script may run this with --yes: nothing is in the way, and it says itself what is bought again."""
+    seen = []
+
+    @contextlib.contextmanager
+    def looking(options, settings, progress=None):
+        with take(options, settings, progress) as preflight:
+            seen.append((preflight.reasons, mistake(preflight)))
+            yield preflight
+
+    monkeypatch.setattr("cli.flow.preflight.take", looking)
+    call(monkeypatch, "plan", *words)
+    return seen == [([], "")]
+
+
+CHANGED = [rows(30)[0] + " now", *rows(29, first=1)]
+SOME_GONE = [rows(30)[0] + " now", *rows(2, first=30)]
+PLANS = {
+    "changed rows": (CHANGED, ["spring.csv"]),
+    "changed rows of a budget": (CHANGED, ["spring.csv", "--budget", "50"]),
+    "changed rows, and rows that are gone": (SOME_GONE, ["spring.csv"]),
+    "rows to be added": (rows(2, first=30), ["spring.csv"]),
+    "changed rows among those to be added": (SOME_GONE, ["--append", "spring.csv"]),
+    "another name": (rows(30), ["m.csv", "--to", "out"]),
+    "another name, and it may be bought again": (rows(30), ["--buy-again", "m.csv", "--to", "out"]),
+    "another name, without a destination": (rows(30), ["m.csv", "--to", "out", "--yes"]),
+    "another name, with a row that has changed": ([*rows(20), *CHANGED[:1]][1:], ["m.csv", "--to", "out"]),
+    "another name, to be added": (rows(12), ["--append", "m.csv", "--to", "out"]),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_what_a_plan_proposes_is_accepted_as_it_stands(shop, monkeypatch, plan):
+    lines, words = PLANS[plan]
+    write(shop, lines, next(word for word in words if word.endswith(".csv")))
+
+    for why, pasted in proposed(monkeypatch, *words).items():
+        assert is_bought_without_asking_more(monkeypatch, pasted), (why, pasted)
+
+
+def test_rows_known_by_their_number_that_moved_are_known_by_a_column_from_now_on_and_paid_once(shop, monkeypatch):
+    write(shop, [NUMBERED[0], "a new lamp,N-1", *NUMBERED[1:]], "numbers.csv", head="prompt,sku")
+
+    (pasted,) = [each for why, each in proposed(monkeypatch, "numbers.csv").items() if "by sku from now on" in why]
+
+    told = json.loads(call(monkeypatch, "plan", *pasted, "--json").stdout)
+    assert (told["batch"], told["images"], told["reused"]["images"]) == ("numbers-2", 1, 12)
+    assert is_bought_without_asking_more(monkeypatch, pasted)
+
+
+def test_nothing_is_proposed_that_bad_rows_would_end(shop, monkeypatch):
+    write(shop, [*rows(30), "bad,"], "m.csv")
+
+    monkeypatch.setattr(sys, "argv", ["lightfast", "plan", "m.csv", "--to", "out"])
+    done = CliRunner().invoke(app, ["plan", "m.csv", "--to", "out"])
+
+    assert done.exit_code == 2
+    assert "lightfast run" not in done.stdout + done.stderr
+    assert (
+        "lightfast run m.csv --to out --skip-bad --reuse"
+        in call(monkeypatch, "plan", "m.csv", "--to", "out", "--skip-bad").stdout
+    )
+
+
+def test_a_plan_that_buys_again_says_so_at_its_command(shop, monkeypatch):
+    write(shop, rows(30), "m.csv")
+
+    found = proposed(monkeypatch, "m.csv", "--to", "out")
+
+    again = "Nothing was spent. To do it all the same, and pay again for what was made already:"
+    assert found[again] == ["m.csv", "--to", "out", "--buy-again"]
