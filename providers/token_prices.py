@@ -95,5 +95,5 @@ def assumed(pixels: Pixels | None, quality: str | None) -> str:
     """What an estimate rests on, in words."""
     size = pixels or LARGEST
     tokens = f"{output_tokens(size, quality):,} output tokens"
-    named = quality if quality in AXIS else f"{DEAREST}, as no quality is named"
+    named = quality if quality in AXIS else f"{DEAREST}, the dearest, as no quality is named"
     return f"{tokens} an image ({size[0]}x{size[1]}, {named})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
-from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, opened, target_of
+from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, is_folder, opened, target_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_session, show_json
 from cli.flow.settings import sandbox_mark
+from cli.flow.stored_images import warn_in_folder
 from cli.output.commands import command
 from cli.output.sentences import out_of_manifest
 from jobs.errors import BadInput
@@ -89,11 +91,17 @@ def results(  # noqa: PLR0913  one parameter an option
             found = find_batch(session.ledger, batch)
             written = write_results(session, found, wish)
             progress = session.ledger.reports.progress(batch)
+            warn_in_folder(session.ledger, found)
     except BrokenPipeError:  # a reader that has seen enough (`| head`) is no mistake
         let_go_of_stdout()
         return 0
     if progress.rows_out:
         note(f"{out_of_manifest(progress)}, and not listed here: {command('why', batch, 'KEY', sandbox=found.sandbox)}")
+    if written.leads_here and not json and (wish.output is not None or sys.stderr.isatty()):
+        note(
+            "the addresses in it begin with file:// and lead to this machine alone; for a shop, store in a bucket and "
+            "add --presign, or name your server in [storage] public_url"
+        )
     if json:
         show_json({"batch": batch, "format": wish.format, "lines": written.lines, "files": list(written.files)})
     elif wish.output is not None:
@@ -200,4 +208,9 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
         count = writer(file, columns, excel.watch(columns, wanted()) if wish.excel else wanted())
     if wish.format == "csv" and excel.note:
         note(excel.note)
-    return Written(lines=count, files=(where,) if where else ())
+    leads_here = (
+        any(each.source in ("lf_url", "lf_urls") for each in columns)
+        and is_folder(batch.dest)
+        and not session.settings.storage.public_url
+    )
+    return Written(lines=count, files=(where,) if where else (), leads_here=leads_here)

@@ -29,6 +29,7 @@ from worker.services import build
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
+    from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.values import Progress
     from jobs.settings.model import Settings
 
@@ -196,9 +197,15 @@ def _took(ended: RunOutcome) -> str:
     if ended.seconds is None:
         return ""
     span, began = formatting.duration(ended.seconds), ended.progress.batch.created_at
-    if ended.ending.standing.now - began < ended.seconds + _RECORDED_WITHIN:
+    if _is_first(ended):
         return f" in {span}"
     return f" (this run took {span}, the batch began {formatting.day_and_minute(began)})"
+
+
+def _is_first(ended: RunOutcome) -> bool:
+    """Whether this run began the batch."""
+    began = ended.progress.batch.created_at
+    return ended.seconds is not None and ended.ending.standing.now - began < ended.seconds + _RECORDED_WITHIN
 
 
 def _all_done(progress: Progress) -> str:
@@ -284,6 +291,9 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         yield f"{'next':{_LABEL}}{then or results}", ""
         if not then and ended.progress.images_stored:
             yield f"{'':{_LABEL}}{command('results', name, '-o', f'{name}.html', sandbox=sandbox)}", ""
+            if _is_first(ended) and len(ended.progress.batch.columns) > len(("key", "prompt")):
+                yield f"{'':{_LABEL}}your manifest with the addresses of its pictures, for a shop:", ""
+                yield f"{'':{_LABEL}}{_handed_back(ended.progress.batch)}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
         left = ended.progress.jobs.get(JobState.READY, 0)
@@ -295,6 +305,12 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         yield f"{'' if first else 'next':{_LABEL}}{goes_on}{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
+
+
+def _handed_back(batch: Batch) -> str:
+    """The command that gives the manifest back with a column of addresses, beside all that it had."""
+    columns = "*,-lf_*,New Image=lf_url"
+    return command("results", batch.name, "--columns", columns, "-o", f"{batch.name}-import.csv", sandbox=batch.sandbox)
 
 
 def _first(ended: RunOutcome) -> list[str]:

@@ -59,6 +59,7 @@ class Written:
 
     lines: int
     files: tuple[str, ...]
+    leads_here: bool = False  # it has addresses that only this machine can open
 
 
 def address_of(session: LedgerSession, batch: Batch, presign: float | None) -> Address:

@@ -314,8 +314,15 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise BadInput([f'--map: "{pair}": expected KNOWN=COLUMN, such as key=Handle' for pair in wrong])
-    halves = (pair.partition("=") for pair in pairs)
-    return {known.strip(): own if "{" in own else clean_name(own) for known, _, own in halves}
+    mapping: dict[str, str] = {}
+    for known, _, text in (pair.partition("=") for pair in pairs):
+        name, own = known.strip(), text if "{" in text else clean_name(text)
+        if own and mapping.get(name, own) != own:  # the later `key=` of a proposal takes back what stands before it
+            raise BadInput(
+                f"--map {name}={own}: {name} is taken from {mapping[name]} already. Give one of the two options."
+            )
+        mapping[name] = own
+    return mapping
 
 
 def _n(text: str) -> int | None:

@@ -76,6 +76,20 @@ def warn(ledger: Ledger | None, batch: Batch | None, store: Store) -> Gone | Non
     return found if found.stored else None
 
 
+def warn_in_folder(ledger: Ledger, batch: Batch) -> None:
+    """The same where nothing is run, and where looking costs next to nothing: in a folder."""
+    from worker.storage.opening import open_store
+
+    if not is_folder(batch.dest):
+        return
+    if Path(batch.dest).is_dir():
+        warn(ledger, batch, open_store(batch.dest))
+    elif stored := ledger.images.ends(batch.name, 0)[0]:
+        moved = command("move-destination", batch.name, "NEW", sandbox=batch.sandbox)
+        images = f"{count(stored, 'image')} on record"
+        note(f"warning: the folder {batch.dest} with {images} is not there. If it was moved or renamed:  {moved}")
+
+
 def told(batch: Batch, found: Gone) -> str:
     """That images are gone, in words."""
     verb = "is" if found.gone == 1 else "are"
@@ -85,10 +99,12 @@ def told(batch: Batch, found: Gone) -> str:
         which = f"{found.gone:,} of {count(found.stored, 'stored image')}"
     more = ", …" if found.gone > len(found.named) else ""
     look = command("verify", batch.name, "--quick", sandbox=batch.sandbox)
+    mend = command("verify", batch.name, "--quick", "--repair", sandbox=batch.sandbox)
     return (
         f"warning: {which} {verb} no longer in {batch.dest} ({', '.join(found.named)}{more}). "
         "Their rows still count as done, and a run does not make them again.\n"
-        f"  To see each, and what brings it back:  {look}"
+        f"  To see each, and what brings it back:  {look}\n"
+        f"  To copy again, for nothing, those whose links still live:  {mend}"
     )
 
 

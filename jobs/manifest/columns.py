@@ -42,7 +42,10 @@ def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator
     """What cannot be meant by --map."""
     for known, own in mapping.items():
         if known not in KNOWN_COLUMNS:
-            yield f"--map {known}={own}: {known!r} is no known column. Known: {' '.join(KNOWN_COLUMNS)}."
+            meant = "".join(
+                f" Perhaps {option('--map', f'{each}={own}')}?" for each in near_misses(known, KNOWN_COLUMNS)
+            )
+            yield f"--map {known}={own}: {known!r} is no known column.{meant} Known: {' '.join(KNOWN_COLUMNS)}."
         elif manifest.format == "openai-jsonl" and known != "key" and (own or known in _NEEDED):
             leave_out = "" if known in _NEEDED else f", and --map {known}= leaves it out"
             yield (
@@ -55,7 +58,11 @@ def mapping_problems(manifest: Manifest, mapping: Mapping[str, str]) -> Iterator
             hint = " For the prompt it is --prompt." if known == "prompt" else ""
             yield f"--map {known}={own}: only the key can be made of several columns.{hint}"
         elif own and not manifest.has(own):
-            yield f"--map {known}={own}: {_no_column(manifest, own)}"
+            written = [each for each in manifest.columns if each.casefold() == own.casefold()]
+            right = [f"{option('--map', f'{known}={each}')} reads it" for each in written if each != known]
+            alone = [f'"{known}" is read by itself: leave this option out'] * bool(written)
+            told = "".join(f" {each}." for each in (right or alone)[:1])
+            yield f"--map {known}={own}: {_no_column(manifest, own)}{told}"
 
 
 def key_template(manifest: Manifest, mapping: Mapping[str, str]) -> Template | None:

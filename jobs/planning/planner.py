@@ -364,10 +364,13 @@ class Planner:
             return cell._replace(
                 legal=f"{cell.legal.rstrip('.')}. --map options= makes such rows without their options"
             )
-        is_own = self.has_own_columns and cell.column in CLASHING and self.owns.get(cell.column) == cell.column
-        if not is_own or WHOLE.fullmatch(cell.value):
+        own = self.owns.get(cell.column)
+        if not self.has_own_columns or cell.column not in CLASHING or own is None or WHOLE.fullmatch(cell.value):
             return cell
-        hint = f"If this column is your own, --map {cell.column}= only carries it"
+        leave = (
+            f"--map {cell.column}=" if own == cell.column else f"leaving out {option('--map', f'{cell.column}={own}')}"
+        )
+        hint = f"If this column is your own, {leave} only carries it"
         if cell.column == "size" and not is_picture_size(cell.value):
             return cell._replace(legal=f"size is read as pixels, such as 1536x1024. {hint}")
         return cell._replace(legal=f"{cell.legal.rstrip('.')}{'' if cell.legal.endswith('?') else '.'} {hint}")

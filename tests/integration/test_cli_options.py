@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.flow.options import Allowed, read_allowed, read_duration, read_money, read_priority
-from cli.flow.preflight import normal_dest
+from cli.flow.preflight import _mapping, normal_dest
 from cli.main import app
 from jobs.errors import BadInput
 from worker.local.manifest_sources import local_source, shown_name
@@ -116,3 +116,9 @@ def test_a_mistyped_option_is_never_answered_with_one_that_agrees(mistyped):
         assert "No such option" in done.stderr
         offered = done.stderr.partition("No such option")[2].split(None, 2)[2:]
         assert not any(consent in told for consent in ("--yes", "--buy-again", "--overwrite") for told in offered)
+
+
+def test_a_known_column_is_taken_from_one_column_and_a_later_empty_one_takes_it_back():
+    with pytest.raises(BadInput, match="--map key=Title: key is taken from sku already"):
+        _mapping(["key=sku", "key=Title"])
+    assert _mapping(["key=sku", "key="]) == {"key": ""}

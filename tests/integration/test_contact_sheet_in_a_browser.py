@@ -88,6 +88,17 @@ def test_a_phone_shows_it_without_scrolling_sideways(sheet, tab):  # noqa: F811
         assert tab.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_a_phone_shows_the_whole_command_for_five_rows(sheet, tab):  # noqa: F811
+    tab.set_viewport_size({"width": 360, "height": 740})
+    for number, rows in (("", 2), ("-2", 2), ("-3", 1)):
+        tab.goto(f"{sheet}/index{number}.html")
+        for at in range(rows):
+            tab.get_by_label("Tick").nth(at).check()
+
+    assert tab.inner_text("#ticked code").endswith("--key rug")
+    assert tab.evaluate("(box => box.scrollHeight - box.clientHeight)(document.querySelector('#ticked code'))") == 0
+
+
 def test_a_picture_whose_small_copy_is_gone_is_shown_itself(sheet, tab, tmp_path):  # noqa: F811
     page = tmp_path / "index.html"
     page.write_text(page.read_text().replace('src="new.png"', 'src=".lightfast/thumbnails/gone.webp"'))

@@ -330,9 +330,21 @@ def test_a_picture_that_was_deleted_by_hand_is_told_of_before_anything_is_paid(s
     assert "warning: 1 of 2 stored images is no longer in" in told.stderr
     assert "(shop/lamp/1.png)" in told.stderr
     assert "lightfast verify shop --quick\n" in told.stderr
+    assert "for nothing, those whose links still live:  lightfast verify shop --quick --repair\n" in told.stderr
+    assert "warning: 1 of 2 stored images is no longer in" in call("results", "shop").stderr
     assert document(*PLAN)["stored_images"] == {"on_record": 2, "looked_at": 2, "gone": 1}
 
 
+def test_results_say_that_the_folder_with_the_pictures_is_not_there(shop):
+    (shop / "out").rename(shop / "pictures")
+
+    said = call("results", "shop", "-o", "done.csv").stderr
+
+    assert "with 2 images on record is not there" in said
+    assert said.splitlines()[0].endswith("lightfast move-destination shop NEW")
+
+
 def test_where_every_picture_is_there_nothing_is_said(shop):
+    assert "warning" not in call("results", "shop").stderr
     assert "warning" not in call(*PLAN).stderr
     assert document(*PLAN)["stored_images"] == {"on_record": 2, "looked_at": 2, "gone": 0}

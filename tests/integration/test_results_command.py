@@ -44,6 +44,18 @@ def test_results_are_one_line_a_row_in_the_manifests_order(told, dest):
     assert [row["lf_error"] for row in rows] == ["", "moderation", "outcome_unknown", "empty_column", ""]
 
 
+def test_whoever_writes_addresses_of_a_folder_hears_that_they_lead_to_this_machine(told, monkeypatch):
+    note = "the addresses in it begin with file:// and lead to this machine alone"
+
+    assert note in call("results", "shop", "-o", "done.csv").stderr
+    assert "file://" in (told / "done.csv").read_text()
+    assert note not in (told / "done.csv").read_text()
+    assert note not in call("results", "shop", "--columns", "*,-lf_*", "-o", "own.csv").stderr
+    assert note not in call("results", "shop").stderr, "a program reads it"
+    monkeypatch.setenv("LIGHTFAST_STORAGE__PUBLIC_URL", "https://cdn.example")
+    assert note not in call("results", "shop", "-o", "public.csv").stderr
+
+
 def test_results_per_image_go_to_a_file_that_appears_whole(told):
     outcome = call("results", "shop", "--per", "image", "-o", "done.jsonl", "--only", "done")
 

@@ -90,7 +90,7 @@ def test_the_cheapest_priced_route_is_the_one_that_is_billed_by_tokens():
         ("maxapi.io", None),
     ]
     assert best.expected <= best.price < mix.price
-    assert best.assumed == "7,024 output tokens an image (1024x1024, high, as no quality is named)"
+    assert best.assumed == "7,024 output tokens an image (1024x1024, high, the dearest, as no quality is named)"
 
 
 def test_where_the_pixels_are_not_known_the_largest_are_assumed_and_mix_is_cheaper():

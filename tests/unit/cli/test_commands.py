@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shlex
@@ -94,3 +95,20 @@ def test_what_status_and_why_name_can_be_pasted(tmp_path, monkeypatch):
     lines = itertools.chain.from_iterable(call(*words).stdout.splitlines() for words in screens)
 
     assert {words[1] for words in pasted(lines)} == {"results", "unknown"}
+
+
+def test_the_end_of_a_first_run_says_how_the_manifest_is_handed_back():
+    counted = progress(jobs={JobState.DONE: 1}, images_stored=1)
+    counted = dataclasses.replace(
+        counted, batch=dataclasses.replace(counted.batch, columns=("Handle", "Title", "Image Src"), created_at=0.0)
+    )
+
+    def handed_back(now):
+        ending = RunEnding(reason=Reason.DONE, standing=RunState(progress=counted, accounts=(), now=now))
+        told = [line for line, _ in summary(RunOutcome(ending=ending, message="", code=0, seconds=1.0))]
+        return [words for words in pasted(told) if "--columns" in words]
+
+    assert [words[3:] for words in handed_back(now=1.0)] == [
+        ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv"]
+    ]
+    assert handed_back(now=9_000.0) == []

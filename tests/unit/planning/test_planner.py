@@ -15,6 +15,24 @@ from tests.support.planned_rows import plan, refused, table
 # -- good rows -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("head", "mapping", "says"),
+    [
+        ("size", {"size": "Size"}, '"size" is read by itself: leave this option out.'),
+        ("sku", {"key": "SKU"}, "--map key=sku reads it."),
+        ("size", {"Size": "size"}, "Perhaps --map size=size?"),
+    ],
+)
+def test_a_name_that_differs_by_case_alone_is_told_with_what_is_right(tmp_path, head, mapping, says):
+    assert says in refused(tmp_path, f"prompt,{head}\na,1024x1024\n", mapping=mapping)
+
+
+def test_a_value_of_a_column_that_was_mapped_says_how_it_is_only_carried(tmp_path):
+    (planned,) = plan(tmp_path, "prompt,Size\na,XL\n", mapping={"size": "Size"})
+
+    assert "If this column is your own, leaving out --map size=Size only carries it" in planned.problems[0].legal
+
+
 def test_a_plain_row_gets_defaults_the_cheapest_route_and_its_path(tmp_path):
     (planned,) = plan(tmp_path, "prompt,Price\na lamp,9\n")
 
