@@ -190,3 +190,9 @@ def in_words(error: BaseException) -> str:
         text += f": {error.filename}"
     says_little = len(text.split()) < 2  # noqa: PLR2004  a key, a number
     return f"{name}: {text}" if text and says_little else text or name
+
+
+def shorten(text: str, limit: int) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

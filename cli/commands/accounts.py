@@ -13,8 +13,8 @@ from cli.flow.session import LedgerSession, note, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
-from cli.output.commands import command
 from cli.output.wording import aligned
+from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import day_and_time, duration, utc
 

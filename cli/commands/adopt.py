@@ -14,9 +14,9 @@ from cli.flow.consent import confirm
 from cli.flow.options import Config, Json, Quiet, Sandbox, Sure
 from cli.flow.session import show, show_json
 from cli.flow.settings import NOWHERE, read_settings
-from cli.output.commands import command
 from cli.output.terminal import tally
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, StoreError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def adopt(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Takes images that are stored on record, so that the same manifest does not pay for them again."""
-    from cli.flow.preflight import normal_dest
+    from worker.registration.preflight import normal_dest
 
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     sandbox = settings.is_sandbox

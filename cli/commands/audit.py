@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.flow.options import Config, Json, Overwrite, Sandbox, read_money, read_option
+from cli.flow.options import Config, Json, Overwrite, Sandbox
 from cli.flow.outputs import OutputOptions, opened, target_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, open_session, show, show_json
 from cli.output.wording import aligned
@@ -17,6 +17,7 @@ from jobs.errors import BadInput
 from jobs.formatting import count, money, usd
 from jobs.ledger.reports.books import Tally
 from jobs.results.rows import Column, Type
+from worker.registration.options import read_money, read_option
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.books import AuditLine

@@ -18,7 +18,6 @@ from cli.flow.outputs import (
     OutputOptions,
     Written,
     address_of,
-    is_folder,
     is_opened_for_us,
     opened,
     presigned,
@@ -30,6 +29,7 @@ from jobs.errors import BadInput, LightfastError
 from jobs.results import contact_sheet
 from jobs.results.rows import Address, bare_address, image_values, plain_address, row_values, slots_of, words_of
 from jobs.states import JobState
+from worker.registration.destination import is_folder
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch

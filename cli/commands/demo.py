@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cli.flow.options import Json, Quiet, RunOptions
 from cli.flow.session import note
 from cli.flow.settings import read_settings
-from cli.output.commands import called, command
+from jobs.command_lines import called, command
 from jobs.errors import LightfastError
 
 if TYPE_CHECKING:

@@ -79,9 +79,9 @@ def _tried(what: str, look: Callable[[], Diagnosis]) -> Diagnosis:
 
 
 def _database(settings: Settings) -> Diagnosis:
-    from cli.flow.environment import unmakeable
     from jobs.ledger import open_ledger
     from jobs.ledger.accounts.configured import told
+    from worker.registration.preflight import unmakeable
     from worker.runtime.limits import limits_of
 
     path = settings.database_path
@@ -270,15 +270,15 @@ def _key(name: str, account: AccountSettings, outcome: PollOutcome | str) -> Dia
 
 
 def _bucket(settings: Settings, to: str) -> Diagnosis:
-    from cli.flow.environment import probe, trackless
-    from cli.flow.preflight import normal_dest
+    from worker.registration.destination import probe, trackless
+    from worker.registration.preflight import normal_dest
 
     dest = normal_dest(to or settings.storage.to)
     if not dest:
         return Diagnosis(what="bucket", verdict="note", text="not looked at: give --to DEST or [storage] to")
     with trackless(dest):
         try:
-            _, probed = probe(dest, tell=False)
+            _, probed = probe(dest)
         except LightfastError as refused:
             return Diagnosis(what="bucket", verdict="problem", text=str(refused))
     text = ". ".join([f"{dest}: {probed.words}", *probed.warnings])

@@ -36,9 +36,9 @@ def models(
     *, model: Name = None, provider: Of = None, json: Json = False, config: Config = None, sandbox: Sandbox = False
 ) -> int:
     """What can be made: ratios, resolutions, pixels, images, prices and whose they are, typical times."""
-    from cli.flow.preflight import catalog_or_complaint
     from jobs.planning.makeable import chosen, everything
     from jobs.planning.paces import Paces
+    from worker.registration.preflight import catalog_or_complaint
     from worker.runtime.limits import limits_of
 
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)

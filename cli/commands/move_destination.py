@@ -16,8 +16,8 @@ from cli.commands.verify import FEW, inspected
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output import wording
-from cli.output.commands import command
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.errors import BadInput, StoreError
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.policy.verification import Condition, Report
@@ -65,7 +65,7 @@ def move_destination(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Checks that each stored image of a batch is at NEW, where you copied them, then binds the batch to it."""
-    from cli.flow.preflight import is_same_place, normal_dest
+    from worker.registration.preflight import is_same_place, normal_dest
 
     dest = normal_dest(new)
     with open_session(config, sandbox=sandbox) as session:
@@ -123,9 +123,9 @@ def _refused(batch: Batch, found: StillStoring) -> BadInput:
 
 
 def _checked(session: LedgerSession, batch: Batch, dest: str, store: Store, *, is_hashed: bool, is_told: bool) -> Move:
-    from cli.flow.outputs import is_folder
     from providers.references import file_name
     from worker.references import place_of
+    from worker.registration.destination import is_folder
 
     how = "hash" if is_hashed or is_folder(dest) else "quick"
     report = inspected(store, batch.name, session.ledger.images.stored(batch.name), how, is_told=is_told)

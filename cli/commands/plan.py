@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cli.flow.options import RunOptions, takes
-from cli.output.commands import repeated
+from cli.flow.options import RunOptions, is_terminal, takes
 from cli.output.terminal import put
+from jobs.command_lines import repeated
 
 if TYPE_CHECKING:
     from jobs.planning.survey import Survey
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 @takes(RunOptions)
 def plan(options: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli.flow import emergency_stop, overlap_screen, plan_screen, stored_images
-    from cli.flow.environment import check_mark, probe, settings_for, trackless
-    from cli.flow.preflight import take
+    from cli.flow import emergency_stop, plan_screen, stored_images
+    from cli.flow.environment import probe, settings_for
     from cli.flow.session import show, show_json
+    from cli.output.terminal import counting
+    from worker.registration.destination import check_mark, trackless
+    from worker.registration.preflight import take
 
     with (
         settings_for(options.config, sandbox=options.sandbox, traceless=True) as settings,
-        take(options, settings) as preflight,
+        take(
+            options.asked, settings, attended=is_terminal(), links_seen=counting("links looked at", quiet=options.json)
+        ) as preflight,
     ):
         reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
         with trackless(preflight.dest):
@@ -35,10 +39,10 @@ def plan(options: RunOptions) -> int:
             told = plan_screen.document(preflight, probed) | stored_images.document(gone)
             show_json(told | {"reasons": reasons})
         else:
-            show(plan_screen.page(preflight, probed), sandbox=settings.is_sandbox)
+            show(plan_screen.page(preflight, probed, everything=options.all), sandbox=settings.is_sandbox)
             sys.stdout.flush()
         emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
-        return _verdict(reasons, preflight.seen, to=preflight.dest, again=overlap_screen.mistake(preflight))
+        return _verdict(reasons, preflight.seen, to=preflight.dest, again=preflight.mistake)
 
 
 def _verdict(reasons: list[str], seen: Survey, *, to: str, again: str) -> int:

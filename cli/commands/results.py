@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox, read_duration
-from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, is_folder, opened, target_of
+from cli.flow.options import BatchName, Config, Json, Overwrite, Sandbox
+from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of, opened, target_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_session, show_json
 from cli.flow.settings import sandbox_mark
 from cli.flow.stored_images import warn_in_folder
-from cli.output.commands import command
 from cli.output.sentences import out_of_manifest
+from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
+from worker.registration.destination import is_folder
+from worker.registration.options import read_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,6 @@ from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_session, show, show_json
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_line, state_of
-from cli.output.commands import command
 from cli.output.documents import BatchFigures, progress_document, read_figures, risk_document
 from cli.output.endings import why
 from cli.output.retries import helps
@@ -23,6 +22,7 @@ from cli.output.sentences import day_budget_line, out_of_manifest, trouble_line,
 from cli.output.stuck import stuck_lines
 from cli.output.terminal import width_of
 from cli.output.wording import aligned, narrowed, one_line, row_words
+from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, day_and_time, duration, here, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.completion import RunState, rows_for_you, waits_for_you

@@ -13,27 +13,14 @@ import typer
 
 from cli.flow.consent import agree
 from cli.flow.emergency_stop import lift_stop, stop_all, warn
-from cli.flow.options import (
-    BatchName,
-    Config,
-    Json,
-    MaxStall,
-    Quiet,
-    Sandbox,
-    WorkLimits,
-    Yes,
-    read_money,
-    read_option,
-    read_stall,
-)
+from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, Sandbox, Yes, read_stall
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show_json
-from cli.flow.stored_images import demand_folder
 from cli.output import copy_stops, wording
-from cli.output.commands import command
 from cli.output.emergency_stop import told
 from cli.output.retries import nothing_to_retry
 from cli.output.sentences import not_copied
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.errors import BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
@@ -41,6 +28,8 @@ from jobs.planning.survey import cancelled_for_good
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import JobState
+from worker.registration.options import WorkLimits, read_money, read_option
+from worker.registration.stored_images import demand_folder
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch

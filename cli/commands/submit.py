@@ -8,27 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.flow.options import (
-    Allowed,
-    BatchName,
-    Config,
-    Json,
-    MaxStall,
-    Quiet,
-    RunOptions,
-    Sandbox,
-    WorkLimits,
-    read_allowed,
-    read_option,
-    read_stall,
-    takes,
-)
+from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, RunOptions, Sandbox, read_stall, takes
 from cli.flow.session import NOBODY, LedgerSession, find_batch, note, open_session, show_json
 from cli.flow.settings import read_settings
-from cli.output.commands import command
+from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
 from jobs.policy.liveness import SEEN_WITHIN
+from worker.registration.options import Allowed, WorkLimits, read_allowed, read_option
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings

@@ -15,8 +15,8 @@ import typer
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Sure
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
-from cli.output.commands import command, keyed
 from cli.output.wording import aligned
+from jobs.command_lines import command, keyed
 from jobs.errors import BadInput, LightfastError
 from jobs.formatting import count, day_and_time, money, usd, utc
 from jobs.planning.survey import cancelled_for_good

@@ -14,14 +14,14 @@ import typer
 
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
 from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
-from cli.flow.stored_images import demand_folder
 from cli.output import wording
-from cli.output.commands import command, keyed
 from cli.output.terminal import tally
 from jobs import formatting
+from jobs.command_lines import command, keyed
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
 from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, remedy
 from jobs.states import ImageState
+from worker.registration.stored_images import demand_folder
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -168,7 +168,7 @@ def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *,
     yield f"{head}: {', '.join(bad)}", "bold red" if report.findings else "bold green"
     shown = report.findings if everything else report.findings[:FEW]
     rows = [
-        (f"  {each.kept.key}", each.kept.name, each.condition.value, wording.shorten(each.reason, 100))
+        (f"  {each.kept.key}", each.kept.name, each.condition.value, formatting.shorten(each.reason, 100))
         for each in shown
     ]
     if rows:

@@ -11,7 +11,7 @@ import typer
 from cli.flow.options import BatchName, Config, Json, Sandbox
 from cli.flow.session import LedgerSession, demand_key, find_batch, open_session, show, show_json
 from cli.output import copy_stops
-from cli.output.commands import command, keyed
+from jobs.command_lines import command, keyed
 from jobs.errors import REFUSED_AGAIN
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.formatting import count, day_and_time, duration, here, money, size, usd, utc

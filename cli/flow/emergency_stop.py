@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cli.flow.session import LedgerSession, note, show_json
-from cli.output.commands import command
 from cli.output.emergency_stop import document, told
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.results.progress import is_paused
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cli.flow.settings import read_settings
 from cli.output.terminal import put
-from jobs.errors import BadInput, LightfastError, StoreError
+from jobs.errors import LightfastError
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
@@ -90,68 +89,17 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-# -- the destination -----------------------------------------------------------------------------------------------
+def probe(dest: str) -> tuple[Store, Probed]:
+    """Writes, reads and deletes an object at DEST; what works and may surprise is said. `BadInput`: it is wrong."""
+    from worker.registration import destination
 
-
-def probe(dest: str, *, tell: bool = True) -> tuple[Store, Probed]:
-    """Writes, reads and deletes an object at DEST. A bucket that is wrong is wrong input. `tell`: writes warnings."""
-    from worker.storage.opening import open_store
-
-    try:
-        store = open_store(dest)
-        probed = store.probe()
-    except StoreError as refused:
-        text = f"{dest}: {refused.message} ({refused.code}). Nothing was spent."
-        if _may_pass(refused):
-            raise LightfastError(text) from None
-        raise BadInput(text) from None
-    for warning in probed.warnings if tell else ():
+    store, probed = destination.probe(dest)
+    for warning in probed.warnings:
         put(f"warning: {warning}")
     return store, probed
 
 
-def _may_pass(refused: StoreError) -> bool:
-    """Whether it may pass by itself, unlike a missing bucket or a missing right."""
-    return refused.retryable and not refused.denied and refused.code != "bucket_missing"
-
-
-@contextlib.contextmanager
-def trackless(dest: str) -> Iterator[None]:
-    """Removes at the end what a probe of a folder made, and the folder itself if it was not there."""
-    folder = Path(dest) if dest and "://" not in dest else None
-    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)] if folder else []
-    try:
-        yield
-    finally:
-        for path in [folder / ".lightfast" / "parts", folder / ".lightfast", *missing] if folder else []:
-            with contextlib.suppress(OSError):  # not empty: something is kept there
-                path.rmdir()
-
-
-def check_mark(store: Store, batch: str, ledger_id: str | None) -> None:
-    """Raises `BadInput` if another ledger has begun this batch. `ledger_id`: None if our ledger does not exist yet."""
-    from worker.storage.ownership_mark import another, look
-
-    found = look(store, batch)
-    if found is not None and found.ledger != ledger_id:
-        raise BadInput(another(store, batch, found))
-
-
 # -- the ledger that may not be there yet --------------------------------------------------------------------------
-
-
-def unmakeable(settings: Settings) -> str | None:
-    """Why no SQLite ledger can be made where the settings say; None: it can, or there is one."""
-    path = settings.database_path
-    if path is None or path.exists():
-        return None
-    folder = next(each for each in path.parents if each.exists())
-    if os.access(folder, os.W_OK | os.X_OK):
-        return None
-    return (
-        f"the ledger {path} cannot be made: this user may not write to the folder {folder}. Allow it, work in another "
-        "folder, or name a place in database_url."
-    )
 
 
 def ledger_line(settings: Settings) -> str:

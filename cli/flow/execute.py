@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.flow.options import WorkLimits
 from cli.flow.session import show, show_json
 from cli.output import copy_stops, endings, events, wording
-from cli.output.commands import command
 from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import helps
 from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.results.progress import counted_by, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
+from worker.registration.options import WorkLimits
 from worker.runtime import telemetry
 from worker.services import build
 

@@ -1,22 +1,17 @@
-"""The options that commands share, and how their values are read."""
+"""The options that commands share."""
 
 from __future__ import annotations
 
 import inspect
-import math
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
-from decimal import Decimal, InvalidOperation
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from jobs.errors import BadInput
-from jobs.policy.failover import Failover
-from providers.types import MICROS
+from worker.registration.options import BatchOptions, read_duration, read_option, unset_stall
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Use this lightfast.toml.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that Lightfast wrote; never any other.")]
@@ -127,141 +122,16 @@ class RunOptions:
     quiet: Quiet = False
     yes: Yes = False
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
-    """How many rows may fail: a share of all, or a number."""
-
-    share: float = 0.0
-    rows: int = 0
-
-    def covers(self, failed: int, total: int) -> bool:
-        """Whether this number of failed rows still means exit code 0."""
-        return failed <= max(self.rows, self.share * total)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkLimits:
-    """What bounds the work, read from the options."""
-
-    budget: int | None = None  # micro-dollars
-    allowed: Allowed = field(default_factory=Allowed)
-    max_stall: float | None = None  # seconds; None: for ever
-    stop_after: float | None = None  # seconds
-    priority: float | None = None  # None: as before, else 1
-
-
-#: Beyond these, a batch would wait for the others to be done, or they for it.
-LEAST_PRIORITY = 0.01
-#: How long a run without a terminal waits for a person.
-UNATTENDED_STALL = 15 * 60.0
-
-
-def read_limits(options: RunOptions, *, terminal: bool) -> WorkLimits:
-    """Reads every option that bounds the work. Raises `BadInput` with all that is wrong at once."""
-    reader = _Reader()
-    limits = WorkLimits(
-        budget=reader.read("--budget", options.budget, read_money, None),
-        allowed=reader.read("--allow-failed", options.allow_failed, read_allowed, Allowed()),
-        max_stall=reader.read("--max-stall", options.max_stall, read_duration, unset_stall(terminal=terminal)),
-        stop_after=reader.read("--stop-after", options.stop_after, read_duration, None),
-        priority=reader.read("--priority", options.priority, read_priority, None),
-    )
-    if options.changed not in ("error", "keep", "redo"):
-        reader.problems.append(f'--changed: "{options.changed}": expected error, keep or redo')
-    if options.failover and options.failover not in tuple(Failover):
-        reader.problems.append(f'--failover: "{options.failover}": expected equal, any-size or off')
-    if options.reuse not in ("", "copy", "link"):
-        reader.problems.append(f'--reuse: "{options.reuse}": expected nothing after it, copy or link')
-    if options.verify not in ("", "decode"):
-        reader.problems.append(f'--verify: "{options.verify}": expected decode')
-    if options.partial and options.budget is None:
-        reader.problems.append("--partial: works until the budget is used: give one with --budget USD")
-    if reader.problems:
-        raise BadInput(reader.problems)
-    return limits
-
-
-T = TypeVar("T")
-
-
-class _Reader:
-    """Reads values, collecting what is wrong."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def read(self, name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
-        if text is None:  # an empty one is no "none": `--budget "$CAP"` of a script whose CAP is not set
-            return unset
-        try:
-            return reader(text)
-        except ValueError as wrong:
-            self.problems.append(f'{name}: "{text}": expected {wrong}')
-            return unset
-
-
-def read_option(name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
-    """One option's value; `unset` where it is not given."""
-    collector = _Reader()
-    value = collector.read(name, text, reader, unset)
-    if collector.problems:
-        raise BadInput(collector.problems)
-    return value
-
-
-def read_priority(text: str) -> float:
-    """A batch's weight among those that share an account."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not LEAST_PRIORITY <= value <= 1 / LEAST_PRIORITY:
-        raise ValueError("a number from 0.01 to 100, such as 2 for twice the usual share")
-    return value
-
-
-def read_money(text: str) -> int:
-    """Dollars to micro-dollars."""
-    try:
-        value = Decimal(text.removeprefix("$").replace(",", ""))
-        micros = int(value * MICROS)
-    except (InvalidOperation, OverflowError, ValueError):
-        raise ValueError("an amount in USD such as 25 or 12.50") from None
-    if not 0 < micros < 10**15:
-        raise ValueError("an amount above 0 in USD such as 25 or 12.50")
-    return micros
-
-
-def unset_stall(*, terminal: bool) -> float | None:
-    """Seconds to wait for a person where --max-stall is not given; None: for ever."""
-    return None if terminal else UNATTENDED_STALL
+    @property
+    def asked(self) -> BatchOptions:
+        """What of them is asked of the batch; the others are about this command."""
+        mine = {each.name: getattr(self, each.name) for each in fields(BatchOptions)}
+        return BatchOptions(**{**mine, "map": tuple(self.map or ())})
 
 
 def read_stall(text: str | None) -> float | None:
     """The value of --max-stall in seconds; None: for ever."""
-    return read_option("--max-stall", text, read_duration, unset_stall(terminal=is_terminal()))
-
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-
-
-def read_duration(text: str) -> float:
-    """90s, 15m, 6h, 1h30m; a bare number is seconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd])?", text.strip())
-    if not re.fullmatch(r"(\d+(\.\d+)?\s*(min|[smhd])\s*)+|\d+(\.\d+)?", text.strip()):
-        raise ValueError("a time such as 90s, 15m, 6h or 1h30m")
-    return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
-
-
-def read_allowed(text: str) -> Allowed:
-    """Reads "2%" (of the rows) or "20" (rows)."""
-    number = text.strip().removesuffix("%")
-    if not re.fullmatch(r"\d+(\.\d+)?", number) or (text == number and "." in number):
-        raise ValueError("a share such as 2%, or a number of rows")
-    if text == number:
-        return Allowed(rows=int(number))
-    return Allowed(share=min(float(number), 100.0) / 100)
+    return read_option("--max-stall", text, read_duration, unset_stall(attended=is_terminal()))
 
 
 def takes(options: type[Any]) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:

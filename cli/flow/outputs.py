@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from cli.flow.session import LedgerSession
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.formatting import plain
+from worker.registration.destination import is_folder
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
@@ -90,11 +91,6 @@ def presigned(dest: str, seconds: float) -> Address:
         return stores[elsewhere].presign(path, round(seconds))
 
     return address
-
-
-def is_folder(dest: str) -> bool:
-    """Whether the destination is on this machine."""
-    return "://" not in dest or dest.startswith("file://")
 
 
 def target_of(wish: OutputOptions, name: str) -> str | None:

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.output import wording
-from cli.output.commands import repeated
 from jobs import formatting
+from jobs.command_lines import repeated
 
 if TYPE_CHECKING:
-    from cli.flow.preflight import Preflight
     from jobs.planning.overlap import OtherBatch
+    from worker.registration.preflight import Preflight
 
 Line = tuple[str, str]  # text, style
 
@@ -99,7 +98,7 @@ def _same(preflight: Preflight) -> Iterator[str]:
     yield (
         f"{same.rows:,} of {formatting.count(preflight.seen.again.to_pay, 'row')} to be paid{cost} "
         f"{'asks' if same.rows == 1 else 'ask'} for exactly what another row asks for; "
-        f'{same.most:,} say "{wording.shorten(same.prompt, 100)}": {lines}'
+        f'{same.most:,} say "{formatting.shorten(same.prompt, 100)}": {lines}'
     )
     yield "  If the pictures should differ, --prompt needs a column that does; for several of one request there is n"
 
@@ -129,14 +128,6 @@ def _named(preflight: Preflight, place: OtherBatch) -> str:
 def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
     known = preflight.ledger.batches.all() if preflight.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
-
-
-def mistake(preflight: Preflight) -> str:
-    """Why --yes alone does not buy; empty where it does."""
-    again = preflight.seen.again
-    if not again.many or preflight.options.buy_again:
-        return ""
-    return f"{again.rows:,} of {formatting.count(again.to_pay, 'row')} to be paid were made already"
 
 
 # -- what costs nothing --------------------------------------------------------------------------------------------

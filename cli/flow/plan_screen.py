@@ -22,7 +22,7 @@ from jobs.states import JobState
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
-    from cli.flow.preflight import Preflight
+    from worker.registration.preflight import Preflight
     from worker.storage.base import Probed
 
 Line = tuple[str, str]  # text, style
@@ -34,17 +34,16 @@ MANY = 12
 _WIDTH = 13
 
 
-def page(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
-    """Every line of the plan, with its style."""
+def page(preflight: Preflight, probed: Probed | None, *, everything: bool) -> Iterator[Line]:
+    """Every line of the plan, with its style. `everything`: long lists whole."""
     yield from _head(preflight, probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
     yield from (_sample(preflight.seen))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    everything, sandbox = preflight.options.all, preflight.settings.is_sandbox
-    yield from _routes(preflight.seen, width, everything=everything, sandbox=sandbox)
+    yield from _routes(preflight.seen, width, everything=everything, sandbox=preflight.settings.is_sandbox)
     yield from _resting(preflight)
     yield from _total(preflight)
-    yield from _bad(preflight.seen, everything=preflight.options.all)
+    yield from _bad(preflight.seen, everything=everything)
     yield from before_money(preflight)
 
 
@@ -105,7 +104,7 @@ def _sample(seen: Survey) -> Iterator[Line]:
     width = max((len(sample.key) for sample in seen.samples), default=0)
     for sample in seen.samples:
         where = f"{seen.unit} {sample.line:,}"
-        yield f'  {where:{_WIDTH - 2}}  {sample.key:{width}}  "{wording.shorten(sample.prompt, 100)}"', "dim"
+        yield f'  {where:{_WIDTH - 2}}  {sample.key:{width}}  "{formatting.shorten(sample.prompt, 100)}"', "dim"
 
 
 #: What the star at a price says, without and with the stand-in.
@@ -243,7 +242,7 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
 def _cut(problem: str) -> str:
     """One line that is not too long, with the option or the command that helps, if it names one."""
     remedy = re.search(r"--[a-z]|`| {2}", problem[_LONG:])
-    return wording.one_line(problem) if remedy else wording.shorten(problem, _LONG)
+    return wording.one_line(problem) if remedy else formatting.shorten(problem, _LONG)
 
 
 def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cli.flow.options import WorkLimits
 from cli.flow.session import NOBODY, is_worked_on
 from cli.output.endings import why
 from cli.output.progress import Screen, troubles
 from jobs.results.completion import Reason, RunState, finished, is_over
 from worker.local.run import RunEnding
 from worker.local.stall import StallDetector
+from worker.registration.options import WorkLimits
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger

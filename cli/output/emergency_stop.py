@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.output.commands import command
 from cli.output.sentences import stop_line
+from jobs.command_lines import command
 from jobs.formatting import utc
 
 if TYPE_CHECKING:

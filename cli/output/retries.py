@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cli.output.commands import command
+from jobs.command_lines import command
 from jobs.errors import CODES, REFUSED_AGAIN, BadInput
 from jobs.formatting import count, listed
 from jobs.results.rows import HELD_CODE, near

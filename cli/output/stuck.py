@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli.output.commands import command, keyed
 from jobs import formatting
+from jobs.command_lines import command, keyed
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from jobs.formatting import plain
@@ -84,3 +84,15 @@ def end_tally() -> None:
         sys.stderr.write(f"\r{' ' * len(_tally)}\r")
         sys.stderr.flush()
         _tally = ""
+
+
+def counting(what: str, each: int = 100, *, quiet: bool = False) -> Callable[[int], None] | None:
+    """Shows a count that grows, for a person who waits at a terminal; None where there is none. `quiet`: not asked."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def show(count: int) -> None:
+        if count % each == 0:
+            tally(f"{count:,} {what}")
+
+    return show

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.flow.options import Allowed, read_allowed, read_duration, read_money, read_priority
-from cli.flow.preflight import _mapping, normal_dest
 from cli.main import app
 from jobs.errors import BadInput
-from worker.local.manifest_sources import local_source, shown_name
+from worker.registration.manifest_sources import local_source, shown_name
+from worker.registration.options import Allowed, read_allowed, read_duration, read_money, read_priority
+from worker.registration.preflight import _mapping, normal_dest
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from providers.types import Call
 from tests.support import ROOT
 from tests.support.patience import AT_LAST
 from worker.http.client import FetchError, Http
-from worker.local.manifest_sources import local_source
+from worker.registration.manifest_sources import local_source
 
 PAGE = ROOT / "docs" / "reference" / "fetching.md"
 

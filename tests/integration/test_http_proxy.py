@@ -21,9 +21,9 @@ from tests.support.raw_server import OK, Server, answering
 from tests.support.shop_ledger import call
 from worker.http import proxying
 from worker.http.client import FetchError, Http
-from worker.local.manifest_sources import local_source
 from worker.local.run import run_batch
 from worker.references import look_at
+from worker.registration.manifest_sources import local_source
 from worker.runtime.limits import limits_of
 from worker.services import build
 

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.flow.overlap_screen import mistake
-from cli.flow.preflight import take
 from cli.main import app
 from jobs.ledger import open_ledger
 from tests.integration.test_manifests_with_known_rows import call, rows, stored_in, write
 from tests.support.manifest_world import MAIN, World
+from worker.registration.preflight import take
 
 NUMBERED = [f"a lamp {at},A-{at}" for at in range(12)]
 
@@ -55,7 +55,7 @@ def is_bought_without_asking_more(monkeypatch, words):
             seen.append((preflight.reasons, mistake(preflight)))
             yield preflight
 
-    monkeypatch.setattr("cli.flow.preflight.take", looking)
+    monkeypatch.setattr("worker.registration.preflight.take", looking)
     call(monkeypatch, "plan", *words)
     return seen == [([], "")]
 

@@ -22,7 +22,7 @@ from tests.support.cloud_storage_servers import cloud, store_in
 from tests.support.forward_proxy import forward_proxy
 from tests.support.s3_server import Manners, minio_names, s3_server
 from tests.support.shop_ledger import call
-from worker.local.manifest_sources import local_source
+from worker.registration.manifest_sources import local_source
 from worker.storage.base import Probed, PutResult
 from worker.storage.opening import open_store
 from worker.storage.s3_access import Patience, S3Access

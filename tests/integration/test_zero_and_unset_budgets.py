@@ -9,7 +9,6 @@ import structlog
 from typer.testing import CliRunner
 
 from cli.flow import budgets
-from cli.flow.options import RunOptions, read_limits
 from cli.main import app
 from cli.output.endings import message
 from jobs.errors import BadInput
@@ -22,6 +21,7 @@ from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import PRICE, Provider, row, stock, world
 from worker.lanes.worker import Worker
 from worker.local.run import Reason, run_batch
+from worker.registration.options import BatchOptions, read_limits
 from worker.runtime.limits import budget_of, limits_of
 from worker.services import build
 
@@ -113,7 +113,7 @@ def test_what_costs_nothing_fits_a_budget_of_zero_and_what_has_no_price_fits_non
 def test_an_option_that_is_given_empty_is_no_option_left_out(option):
     """`--budget "$CAP"` of a script whose CAP is not set would spend without a cap."""
     with pytest.raises(BadInput, match="expected"):
-        read_limits(RunOptions(manifest="a.csv", **{option: ""}), terminal=True)
+        read_limits(BatchOptions(manifest="a.csv", **{option: ""}), attended=True)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_option_that_is_given_empty_is_no_option_left_out(option):
     ],
 )
 def test_no_time_is_not_for_ever(option, said, read):
-    assert getattr(read_limits(RunOptions(manifest="a.csv", **{option: said}), terminal=True), option) == read
+    assert getattr(read_limits(BatchOptions(manifest="a.csv", **{option: said}), attended=True), option) == read
 
 
 @pytest.mark.parametrize("words", [["--budget", "0"], ["--limit", "0"], ["--n", "0"], ["--priority", "0"]])

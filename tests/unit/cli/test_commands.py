@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cli.commands.unknown import _page
 from cli.flow.execute import RunOutcome, summary
 from cli.main import COMMANDS, load
-from cli.output.commands import command, keyed
 from cli.output.progress import troubles
+from jobs.command_lines import command, keyed
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.reports.values import StuckImage

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from cli import main as entry
 from cli.flow import consent
-from cli.flow.preflight import _n
 from cli.output import terminal
-from cli.output.commands import command
+from jobs.command_lines import command
 from jobs.errors import BadInput, Interrupted
 from jobs.formatting import plain
+from worker.registration.preflight import _n
 
 ODD = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\x00\r"
 

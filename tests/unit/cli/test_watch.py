@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pytest
 
 from cli.flow.execute import OutputMode, RunOutcome, tell
-from cli.flow.options import WorkLimits
 from cli.flow.watch import Watch
 from cli.output.progress import PlainScreen, troubles
 from jobs.ledger.accounts.values import Account
@@ -19,6 +18,7 @@ from jobs.results.completion import STUCK_AFTER, Reason
 from jobs.states import JobState
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.run import RunEnding
+from worker.registration.options import WorkLimits
 
 BROKE = {"paused_until": math.inf, "paused_code": "no_balance", "paused_message": "insufficient points"}
 READY = progress(jobs={JobState.DONE: 3, JobState.READY: 5}, images_total=8, images_stored=3, images_ready=5)

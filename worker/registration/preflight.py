@@ -1,23 +1,19 @@
-"""What `plan`, `run` and `submit` have in common: everything looked at, nothing touched."""
+"""A manifest as it would be taken: everything looked at, nothing spent and nothing written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cli.flow.environment import unmakeable
-from cli.flow.options import RunOptions, WorkLimits, is_terminal, read_limits
-from cli.flow.stored_images import missing_folder
-from cli.output.commands import command, repeated
-from cli.output.terminal import tally
+from jobs.command_lines import command, repeated
 from jobs.errors import BadInput
+from jobs.formatting import count
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
 from jobs.ledger.batches.values import Batch
@@ -31,8 +27,10 @@ from jobs.policy.reuse import Reuse
 from jobs.settings.model import Settings
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS, key_variable
-from worker.local.manifest_sources import local_source
 from worker.references import Files, look_at
+from worker.registration.manifest_sources import local_source
+from worker.registration.options import BatchOptions, WorkLimits, read_limits
+from worker.registration.stored_images import missing_folder
 from worker.runtime.limits import limits_of
 from worker.services import catalog_of
 
@@ -51,7 +49,7 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xls
 class Preflight:
     """A manifest as it would be taken, before anything is spent or written."""
 
-    options: RunOptions
+    options: BatchOptions
     limits: WorkLimits
     settings: Settings
     manifest: Manifest
@@ -93,6 +91,14 @@ class Preflight:
             key = ("--map", f"key={seen.likely_key}", "--reuse")
             why = f"To know the rows by {seen.likely_key} from now on, with the images copied into a batch of its own"
             yield why, repeated("--batch", other, "--to", self.dest, *key, without=("--batch", "--to", "--path"))
+
+    @property
+    def mistake(self) -> str:
+        """Why consent in advance, as by --yes, does not buy that; empty where it does."""
+        again = self.seen.again
+        if not again.many or self.options.buy_again:
+            return ""
+        return f"{again.rows:,} of {count(again.to_pay, 'row')} to be paid were made already"
 
     def _gone(self) -> Iterator[str]:
         """The folder with the batch's images is not there."""
@@ -139,9 +145,20 @@ class Preflight:
 
 
 @contextlib.contextmanager
-def take(options: RunOptions, settings: Settings, progress: Progress | None = None) -> Iterator[Preflight]:
-    """Reads the whole manifest against the ledger. Spends and writes nothing."""
-    limits = read_limits(options, terminal=is_terminal())
+def take(
+    options: BatchOptions,
+    settings: Settings,
+    *,
+    attended: bool = False,
+    rows_read: Progress | None = None,
+    links_seen: Progress | None = None,
+) -> Iterator[Preflight]:
+    """Reads the whole manifest against the ledger. Spends and writes nothing. `attended`: a person sees and can answer.
+
+    Raises:
+        BadInput: Options that are wrong, or a manifest that cannot be read.
+    """
+    limits = read_limits(options, attended=attended)
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
     source_of = local_source(
@@ -173,7 +190,7 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
             references=files,
         )
         if options.check_urls:
-            files = Files(source.folder, _look_at_references(intake, settings, options))
+            files = Files(source.folder, _look_at_references(intake, settings, links_seen))
             intake = replace(intake, references=files)
         yield Preflight(
             options=options,
@@ -181,7 +198,7 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
             settings=settings,
             manifest=manifest,
             intake=intake,
-            seen=survey(intake, batch, limits_of(settings), progress),
+            seen=survey(intake, batch, limits_of(settings), rows_read),
             name=name,
             batch=batch,
             ledger=ledger,
@@ -191,7 +208,7 @@ def take(options: RunOptions, settings: Settings, progress: Progress | None = No
         )
 
 
-def batch_name(options: RunOptions) -> str:
+def batch_name(options: BatchOptions) -> str:
     """--batch, or the manifest's name without its endings."""
     if options.batch:
         if not _NAME.fullmatch(options.batch) or options.batch.startswith("."):
@@ -237,7 +254,7 @@ def _folder_of(url: str) -> str:
     return unquote(f"/{path}")
 
 
-def _bound(options: RunOptions, settings: Settings, batch: Batch | None) -> tuple[str, str]:
+def _bound(options: BatchOptions, settings: Settings, batch: Batch | None) -> tuple[str, str]:
     """DEST and path template: a batch keeps those it began with."""
     dest = normal_dest(options.to or (batch.dest if batch else settings.storage.to))
     if batch is None:
@@ -258,14 +275,14 @@ def is_same_place(dest: str, other: str) -> bool:
     return dest == other or ("://" not in dest + other and os.path.realpath(dest) == os.path.realpath(other))
 
 
-def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
+def _plan_options(options: BatchOptions, settings: Settings, name: str, dest: str, path: str) -> PlanOptions:
     given = frozenset(account.provider for account in settings.accounts.values())
     return PlanOptions(
         batch=name,
         path=path,
         prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
         prompt=options.prompt or None,
-        mapping=_mapping(options.map or []),
+        mapping=_mapping(options.map),
         skip_empty=clean_name(options.skip_empty) or None,
         model=options.model or None,
         ratio=options.ratio or None,
@@ -278,18 +295,17 @@ def _plan_options(options: RunOptions, settings: Settings, name: str, dest: str,
     )
 
 
-def _named_columns(options: RunOptions) -> frozenset[str]:
+def _named_columns(options: BatchOptions) -> frozenset[str]:
     """The columns that the options name. Without a template or another name for it, that is `prompt` too."""
-    mapping = _mapping(options.map or [])
+    mapping = _mapping(options.map)
     texts = [options.prompt, options.path, *(own for own in mapping.values() if "{" in own)]
     named = {*field_names(*texts), *(own for own in mapping.values() if "{" not in own), options.skip_empty}
     needed = {"prompt"} if not options.prompt and "prompt" not in mapping else set()
     return frozenset((named | needed) - {"", "key", "batch", "index", "ext"} | (named & set(mapping.values())))
 
 
-def _look_at_references(intake: Intake, settings: Settings, options: RunOptions) -> dict[int, str]:
+def _look_at_references(intake: Intake, settings: Settings, tell: Progress | None) -> dict[int, str]:
     """One look at each link; needs the manifest's columns to be right, which the survey would tell otherwise."""
-    tell = counting(options, "links looked at")
     return look_at(
         words_of_references(intake),
         allow_private_hosts=settings.allow_private_hosts,
@@ -298,19 +314,7 @@ def _look_at_references(intake: Intake, settings: Settings, options: RunOptions)
     )
 
 
-def counting(options: RunOptions, what: str, each: int = 100) -> Progress | None:
-    """A count that grows, for a person who waits at a terminal."""
-    if options.quiet or options.json or not sys.stderr.isatty():
-        return None
-
-    def show(count: int) -> None:
-        if count % each == 0:
-            tally(f"{count:,} {what}")
-
-    return show
-
-
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def _mapping(pairs: Sequence[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise BadInput([f'--map: "{pair}": expected KNOWN=COLUMN, such as key=Handle' for pair in wrong])
@@ -351,3 +355,17 @@ def _existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
         yield ledger
     finally:
         ledger.close()
+
+
+def unmakeable(settings: Settings) -> str | None:
+    """Why no SQLite ledger can be made where the settings say; None: it can, or there is one."""
+    path = settings.database_path
+    if path is None or path.exists():
+        return None
+    folder = next(each for each in path.parents if each.exists())
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+    return (
+        f"the ledger {path} cannot be made: this user may not write to the folder {folder}. Allow it, work in another "
+        "folder, or name a place in database_url."
+    )
