@@ -8,19 +8,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cli.flow.options import RunOptions
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
 from jobs.planning import intake
 from jobs.settings.sources import load_settings
+from worker.registration.options import BatchOptions
 from worker.registration.preflight import take
 
 
 def main(manifest: str, prompt: str, dest: str) -> None:
     """Surveys, then records."""
     settings = load_settings(Path("lightfast.toml"))
-    making = RunOptions(manifest=manifest, prompt=prompt, map=["key=Handle"], to=dest)
-    with take(making.asked, settings) as taking:
+    making = BatchOptions(manifest=manifest, prompt=prompt, map=("key=Handle",), to=dest)
+    with take(making, settings) as taking:
         ledger = open_ledger(settings.database_url)
         new = NewBatch(
             name=taking.name, dest=taking.dest, path=taking.path, columns=taking.seen.columns, source=manifest

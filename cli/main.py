@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cli.command import CONTEXT, Command
 from jobs.errors import BadInput, Interrupted, LightfastError
 
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "run": CommandEntry("cli.commands.run", "run", "Plan, then do it here and now; the same command resumes."),
     "submit": CommandEntry("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and wake them."),
     "watch": CommandEntry("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
+    "schedule": CommandEntry("cli.commands.schedule", "app", "Batches by the clock: add, list, show, run-now, serve …"),
     "status": CommandEntry("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
     "results": CommandEntry("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
     "why": CommandEntry("cli.commands.why", "why", "One row's history, as a person would tell it."),
@@ -65,30 +67,6 @@ COMMANDS = {
 }
 
 
-#: Options by which a person agrees to something: never offered for one that was mistyped.
-CONSENTS = ("--yes", "--buy-again", "--overwrite", "--skip-bad", "--partial", "--new-ledger", "--after-restore")
-
-
-class Command(TyperCommand):
-    """A command whose option `--reuse` may have no value."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Takes the next word as the value of `--reuse` only if it is a legal value; else it is the manifest."""
-        words = list(args)
-        for at, word in enumerate(args):
-            if word == "--reuse":
-                given = [each for each in args[at + 1 : at + 2] if each in ("copy", "link")]
-                words[at : at + 1 + len(given)] = [f"--reuse={given[0] if given else 'copy'}"]
-                break
-        try:
-            return super().parse_args(ctx, words)
-        except Exception as unknown:  # typer's, of a module that is its own affair
-            near = getattr(unknown, "possibilities", None)
-            if near:
-                unknown.possibilities = [each for each in near if each not in CONSENTS]  # type: ignore[attr-defined]
-            raise
-
-
 class Lazy(TyperGroup):
     """Knows every command's name and sentence; imports one when it is asked for."""
 
@@ -115,10 +93,13 @@ def load(name: str) -> Any:
     """A command, with its options."""
     where = COMMANDS[name]
     function = getattr(importlib.import_module(where.module), where.function)
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"help_option_names": ["-h", "--help"]}
-    single.command(name, cls=Command, help=where.help, context_settings=settings)(function)
-    command = typer.main.get_command(single)
+    if isinstance(function, typer.Typer):  # a group of commands
+        command = typer.main.get_command(function)
+        command.help = where.help
+    else:
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, cls=Command, help=where.help, context_settings=CONTEXT)(function)
+        command = typer.main.get_command(single)
     command.name = name
     return command
 
@@ -130,7 +111,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it imports nothing
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
 
 

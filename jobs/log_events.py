@@ -87,6 +87,17 @@ NEWS: Mapping[str, EventKind] = {
         "the database was restored or failed over: submits wait for `lightfast resume --after-restore`"
     ),
     "ledger_trusted": _info("submits go on with the database as it is", "seconds"),
+    "schedule_failed": _error(
+        "a time of a schedule made nothing: what was asked of it is wrong, or costs more than it may spend",
+        "schedule",
+        "at",
+        "code",
+        "problem",
+    ),
+    "schedule_stopped": _error(
+        "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
+    ),
+    "schedule_works_again": _info("a later time of a schedule went well", "schedule"),
     "worker_silent": _warning("a worker has given no sign of life for a minute", "worker", "seconds"),
     "worker_back": _info("a worker that was silent gives signs of life again", "worker"),
 }
@@ -158,6 +169,15 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "sidecar_refused": _warning("the destination refuses a sidecar", "batch", "key", "path", "problem"),
     "sign_of_life_failed": _warning("a worker's sign of life could not be written", "times", "problem"),
     "submit_failed": _error("a submit failed by a fault of Lightfast", "attempt_id", "problem"),
+    "references_brought": _info("reference files of a schedule's manifest are at its destination", "files", "dest"),
+    "schedule_ended": _info("a time of a schedule is over, or has stopped", "schedule", "exit_code", "code"),
+    "schedule_fired": _info("a time of a schedule has come", "schedule", "at"),
+    "schedule_missed": _warning(
+        "nobody saw a time of a schedule, and it is not caught up", "schedule", "at", "problem"
+    ),
+    "schedule_queued": _info("a time of a schedule waits for the one before it", "schedule", "at"),
+    "schedule_skipped": _warning("a time of a schedule was skipped", "schedule", "at", "problem"),
+    "schedule_trouble": _error("a time of a schedule met a fault of Lightfast", "schedule", "problem"),
     "submits_became_unknown": _warning(
         "submits were cut off before their answers: their outcomes are unknown", "count"
     ),

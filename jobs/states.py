@@ -91,6 +91,26 @@ class BatchState(enum.StrEnum):
     CANCELLED = "cancelled"  # no new submits, ever
 
 
+class FiringState(enum.StrEnum):
+    """One time of a schedule: what has become of it."""
+
+    DUE = "due"  # it is time: whoever works takes it
+    QUEUED = "queued"  # it is time, and waits for the one before it
+    READING = "reading"  # somebody reads the manifest
+    WORKING = "working"  # its batch is on record, and goes on
+    STOPPED = "stopped"  # its batch waits for a person
+    ENDED = "ended"  # all was done, or nothing had to be
+    FAILED = "failed"  # nothing was recorded for it
+    SKIPPED = "skipped"  # the one before it was not over, or all submits were stopped
+    MISSED = "missed"  # nobody was there to see it, and it is not caught up
+
+
+#: The schedule's next time finds these in its way.
+FIRING_OPEN = (FiringState.DUE, FiringState.QUEUED, FiringState.READING, FiringState.WORKING)
+#: Nothing more becomes of these.
+FIRING_OVER = (FiringState.ENDED, FiringState.FAILED, FiringState.SKIPPED, FiringState.MISSED)
+
+
 class TroubleKind(enum.StrEnum):
     """Why no new submits go out for a destination. Not a state: it is said by workers, and ends unless said again."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,8 @@ from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
 from jobs.policy.liveness import SEEN_WITHIN
-from worker.registration.options import Allowed, WorkLimits, read_allowed, read_option
+from jobs.results.completion import Allowed
+from worker.registration.options import WorkLimits, read_allowed, read_option
 
 if TYPE_CHECKING:
     from jobs.settings.model import Settings
@@ -53,11 +55,21 @@ def submit(options: Submitting) -> int:
 def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
     if sandbox:
         raise BadInput("submit hands work to a cluster; for the stand-in use `lightfast run … --sandbox`.")
-    if settings.database_path is not None:
+    if settings.database_path is not None and not _is_served(settings):
         raise BadInput(
-            f"submit hands work to a cluster, which needs PostgreSQL; this ledger is {settings.database_path}. "
-            'Set database_url = "postgresql://…", or do it here and now with `lightfast run`.'
+            f"submit hands work to others, and nobody works on {settings.database_path} for all: start "
+            '`lightfast schedule serve`, set database_url = "postgresql://…" for a cluster, or do it here and now with '
+            "`lightfast run`."
         )
+
+
+def _is_served(settings: Settings) -> bool:
+    from jobs.ledger import open_ledger
+
+    if settings.database_path is None or not settings.database_path.exists():
+        return False
+    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
+        return ledger.is_served()
 
 
 def watch(  # noqa: PLR0913  one parameter an option

@@ -20,6 +20,7 @@ from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
 from jobs.command_lines import command
+from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
@@ -102,11 +103,9 @@ async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits
 
 def exit_code(ending: RunEnding, limits: WorkLimits) -> int:
     """The exit code of the run; 0 if no more rows failed than --allow-failed permits."""
-    rows = ending.progress.jobs
-    failed = sum(number for _, number in _states(ending.progress, NEEDS_A_PERSON))
-    asked = sum(rows.values()) - ending.progress.rows_out
-    forgiven = not rows.get(JobState.CANCELLED) and limits.allowed.covers(failed, asked)
-    return 0 if forgiven and ending.reason is Reason.ROWS_NEED_YOU else ending.exit_code
+    if ending.reason is not Reason.ROWS_NEED_YOU:
+        return ending.exit_code
+    return exit_code_when_over(ending.progress, limits.allowed)
 
 
 # -- signals -------------------------------------------------------------------------------------------------------

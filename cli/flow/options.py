@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -134,22 +134,28 @@ def read_stall(text: str | None) -> float | None:
     return read_option("--max-stall", text, read_duration, unset_stall(attended=is_terminal()))
 
 
-def takes(options: type[Any]) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Gives a command the fields of a dataclass as its options; the command gets them as one value."""
+def takes(
+    options: type[Any], *, first: Sequence[str] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Gives a command the fields of a dataclass as its options; the command gets them as one value.
+
+    `first`: fields that come before all others, where they are arguments.
+    """
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         def call(**values: Any) -> int | None:
             return command(options(**values))
 
-        call.__signature__ = _signature(options)  # type: ignore[attr-defined]
-        call.__annotations__ = {name: p.annotation for name, p in _signature(options).parameters.items()}
+        signature = _signature(options, first)
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
         call.__doc__ = command.__doc__
         return call
 
     return decorate
 
 
-def _signature(options: type[Any]) -> inspect.Signature:
+def _signature(options: type[Any], first: Sequence[str]) -> inspect.Signature:
     hints = get_type_hints(options, include_extras=True)
     return inspect.Signature(
         [
@@ -159,7 +165,7 @@ def _signature(options: type[Any]) -> inspect.Signature:
                 default=inspect.Parameter.empty if each.default is MISSING else each.default,
                 annotation=hints[each.name],
             )
-            for each in fields(options)
+            for each in sorted(fields(options), key=lambda each: each.name not in first)
         ]
     )
 

@@ -10,8 +10,8 @@ from cli.flow.session import NOBODY, is_worked_on
 from cli.output.endings import why
 from cli.output.progress import Screen, troubles
 from jobs.results.completion import Reason, RunState, finished, is_over
+from jobs.results.stall import StallDetector
 from worker.local.run import RunEnding
-from worker.local.stall import StallDetector
 from worker.registration.options import WorkLimits
 
 if TYPE_CHECKING:

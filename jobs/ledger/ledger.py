@@ -16,6 +16,8 @@ from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
 from jobs.ledger.facts.verbs import FactVerbs
 from jobs.ledger.reports.verbs import ReportVerbs
+from jobs.ledger.schedules import firings
+from jobs.ledger.schedules.verbs import ScheduleVerbs
 
 
 class Ledger:
@@ -45,6 +47,7 @@ class Ledger:
         self.unknowns = UnknownVerbs(database)
         self.images = ImageVerbs(database)
         self.reports = ReportVerbs(database)
+        self.schedules = ScheduleVerbs(database)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -55,11 +58,15 @@ class Ledger:
         return engine.clock_offset(self._database)
 
     @contextlib.contextmanager
-    def hold(self, now: float) -> Iterator[None]:
-        """On SQLite: be the one worker. Having the lock proves that older holders are dead, so their leases end now."""
-        with engine.worker_lock(self._database):
+    def hold(self, now: float, *, serves: bool = False) -> Iterator[None]:
+        """On SQLite: be the one worker. Having the lock proves that older holders are dead, so their leases end now.
+
+        `serves`: works on everything on record, and on what comes later.
+        """
+        with engine.worker_lock(self._database, serves=serves):
             if self.is_sqlite:
                 self._database.write(leases.end_all, now, self._journal)
+                self._database.write(firings.release, now)
                 self._journal.forget()
             yield
             self._journal.forget()
@@ -79,6 +86,10 @@ class Ledger:
     def is_held(self) -> bool:
         """On SQLite: whether somebody is at work on it."""
         return engine.is_locked(self._database)
+
+    def is_served(self) -> bool:
+        """On SQLite: whether somebody works on everything on record, and on what is recorded now."""
+        return engine.is_served(self._database)
 
     def durability(self) -> dict[str, str]:
         """The server's settings that money depends on; see `jobs.ledger.database.durability`."""

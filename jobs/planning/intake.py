@@ -21,6 +21,7 @@ from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import Learnt
+from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
@@ -96,7 +97,15 @@ def _planner(intake: Intake) -> Planner:
     return prepare(intake.manifest, intake.options, intake.catalog, intake.references)
 
 
-def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Progress | None = None) -> Batch:
+def record(
+    intake: Intake,
+    seen: Survey,
+    new: NewBatch,
+    now: float,
+    progress: Progress | None = None,
+    *,
+    attachment: Attachment | None = None,
+) -> Batch:
     """Records what was surveyed; a manifest that has changed since then stops it, and nothing of it is kept."""
     if intake.ledger is None:
         raise LightfastError("There is no ledger to record the batch in.")
@@ -105,7 +114,14 @@ def record(intake: Intake, seen: Survey, new: NewBatch, now: float, progress: Pr
     wish = ReuseOptions(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
     try:
         return intake.ledger.batches.record_manifest(
-            new, rows, redo_changed=redo, keep_changed=keep, append=intake.append, reuse_images=wish, now=now
+            new,
+            rows,
+            redo_changed=redo,
+            keep_changed=keep,
+            append=intake.append,
+            reuse_images=wish,
+            attachment=attachment,
+            now=now,
         )
     except FewerToReuse:
         raise LightfastError(

@@ -216,6 +216,11 @@ class Survey:
         held = (-(-line.aside // line.images) - (line.price or 0) for line in self.routes if line.assumed)
         return max(0, max(held, default=0))
 
+    @property
+    def needed(self) -> int:
+        """Micro-dollars that a budget must have for all of them: the estimate, and what the last one holds beyond."""
+        return self.money + self._margin
+
     def affordable(self, budget: int, batch: Batch | None) -> int:
         """How many of the images a budget leaves, at what they are likely to cost; 0 is certain."""
         left = budget - _used(batch)
@@ -223,7 +228,7 @@ class Survey:
             return 0 if self.unpriced == self.images else self.images
         if left < min(line.least for line in self.routes):
             return 0
-        if self.money + self._margin <= left or not self.money:
+        if self.needed <= left or not self.money:
             return self.images
         return max(1, min(self.images, (left - self._margin) * self.images // self.money))
 
@@ -240,7 +245,7 @@ class Survey:
 
     def _over_budget(self, budget: int, batch: Batch | None) -> str | None:
         spent = _used(batch)
-        needed = spent + self.money + self._margin
+        needed = spent + self.needed
         if needed <= budget:
             return None
         so_far = f", after {money(spent)} spent or reserved" if spent else ""

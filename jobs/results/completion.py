@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.results.progress import images_failing, resting, rows_in_need
-from jobs.states import BatchState, JobState, TroubleKind
+from jobs.states import NEEDS_A_PERSON, BatchState, JobState, TroubleKind
 
 #: Seconds without any change after which even slow provider tasks count as stuck: longer than they are given before
 #: their polling slows down for good.
@@ -48,6 +48,18 @@ class RunState:
     now: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """How many rows may fail: a share of all, or a number."""
+
+    share: float = 0.0
+    rows: int = 0
+
+    def covers(self, failed: int, total: int) -> bool:
+        """Whether this number of failed rows still means exit code 0."""
+        return failed <= max(self.rows, self.share * total)
+
+
 def is_over(progress: Progress) -> bool:
     """Whether nothing more will happen by itself; of a cancelled batch nothing is sent any more."""
     waiting = 0 if progress.batch.state is BatchState.CANCELLED else progress.jobs.get(JobState.READY, 0)
@@ -59,6 +71,15 @@ def finished(progress: Progress) -> Reason:
     """How a run that is over went: whether each row that was not left out has all of its images."""
     bad = rows_in_need(progress) + progress.jobs.get(JobState.CANCELLED, 0)
     return Reason.ROWS_NEED_YOU if bad else Reason.DONE
+
+
+def exit_code_when_over(progress: Progress, allowed: Allowed) -> int:
+    """The exit code of a batch that is over: 0 if no more rows failed than are allowed, else 3."""
+    if finished(progress) is Reason.DONE:
+        return 0
+    failed = sum(progress.jobs.get(state, 0) for state in NEEDS_A_PERSON)
+    asked = sum(progress.jobs.values()) - progress.rows_out
+    return 0 if not progress.jobs.get(JobState.CANCELLED) and allowed.covers(failed, asked) else 3
 
 
 def waits_for(standing: RunState) -> Reason | None:

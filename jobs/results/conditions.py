@@ -17,11 +17,12 @@ from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.values import Account, DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.reports.values import Progress
+from jobs.ledger.schedules.values import Firing
 from jobs.log_events import NEWS, Level
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.completion import Reason, RunState, is_over, waits_for
 from jobs.results.progress import rows_in_need
-from jobs.states import BatchState, JobState, TroubleKind
+from jobs.states import BatchState, FiringState, JobState, TroubleKind
 from providers.dialects.answers import ACCOUNT_CODES
 
 #: Seconds without an accepted submit after which any other trouble of an account is told.
@@ -58,6 +59,7 @@ class Standing:
     workers: Sequence[WorkerProcess] = ()  # all that are listed, silent ones too
     stop: EmergencyStop | None = None
     moved: bool = False
+    firings: Sequence[tuple[str, Firing]] = ()  # each schedule's name, and its newest time that was acted on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,15 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
         )
     if standing.moved:
         yield Condition(name="ledger moved", subject="", state="moved")
+    yield from _schedules(standing.firings)
+
+
+def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
+    """Those whose newest time failed, or waits for a person: each such time is told."""
+    for name, firing in newest:
+        if firing.state in (FiringState.FAILED, FiringState.STOPPED):
+            detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
+            yield Condition(name="schedule", subject=name, state=f"{firing.state} {utc(firing.at)}", detail=detail)
 
 
 def in_lasting_trouble(account: Account, now: float) -> bool:
@@ -240,11 +251,12 @@ def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> d
         "seconds": round(standing.now - batch.created_at),
         "source": batch.source,
         "dest": batch.dest,
-        "problem": _problem(progress, standing, reason),
+        "problem": problem_of(progress, standing, reason),
     }
 
 
-def _problem(progress: Progress, standing: Standing, reason: Reason | None) -> str | None:
+def problem_of(progress: Progress, standing: Standing, reason: Reason | None) -> str | None:
+    """What a batch waits for, in words; None: they say no more than the reason does."""
     batch, stop = progress.batch, progress.stop
     paused = _troubled(progress, standing.accounts, standing.now) if reason is Reason.ACCOUNT_PAUSED else ()
     told = {
@@ -391,6 +403,14 @@ def _moved_events(change: ConditionChange, standing: Standing) -> Iterator[LogEv
         yield _event("ledger_trusted", seconds=_lasted(change, standing))
 
 
+def _schedule_events(change: ConditionChange, standing: Standing) -> Iterator[LogEvent]:
+    if change.after is not None:
+        state = change.after.state.partition(" ")[0]
+        yield _event(f"schedule_{state}", schedule=change.subject, **change.after.detail)
+    elif change.subject in {name for name, _ in standing.firings}:
+        yield _event("schedule_works_again", schedule=change.subject)
+
+
 _EVENTS = {
     "batch": _batch_events,
     "account": _account_events,
@@ -401,4 +421,5 @@ _EVENTS = {
     "worker": _worker_events,
     "emergency stop": _stop_events,
     "ledger moved": _moved_events,
+    "schedule": _schedule_events,
 }

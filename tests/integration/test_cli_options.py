@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.errors import BadInput
+from jobs.results.completion import Allowed
 from worker.registration.manifest_sources import local_source, shown_name
-from worker.registration.options import Allowed, read_allowed, read_duration, read_money, read_priority
+from worker.registration.options import read_allowed, read_duration, read_money, read_priority
 from worker.registration.preflight import _mapping, normal_dest
 
 

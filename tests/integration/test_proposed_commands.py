@@ -11,7 +11,6 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cli.flow.overlap_screen import mistake
 from cli.main import app
 from jobs.ledger import open_ledger
 from tests.integration.test_manifests_with_known_rows import call, rows, stored_in, write
@@ -50,9 +49,9 @@ def is_bought_without_asking_more(monkeypatch, words):
     seen = []
 
     @contextlib.contextmanager
-    def looking(options, settings, progress=None):
-        with take(options, settings, progress) as preflight:
-            seen.append((preflight.reasons, mistake(preflight)))
+    def looking(options, settings, **known):
+        with take(options, settings, **known) as preflight:
+            seen.append((preflight.reasons, preflight.mistake))
             yield preflight
 
     monkeypatch.setattr("worker.registration.preflight.take", looking)

@@ -68,6 +68,7 @@ RETRYABLE = frozenset({408, 425, 429})
 REDIRECT = frozenset({301, 302, 303, 307, 308})
 SERVER_ERROR = 500
 OK = 200
+NOT_MODIFIED = 304
 
 #: A GET asks for the answer of now. Providers' answers carry no lifetime, and a cache on the way (RFC 9111, 4.2.2) may
 #: then choose one: a task would seem to run long after it is done. Pragma is for caches of HTTP/1.0.
@@ -231,14 +232,17 @@ class Http:
         *,
         limit: int,
         timeout: float,  # noqa: ASYNC109  bounds the whole body's time
+        unless: Mapping[str, str] | None = None,
     ) -> Download:
         """Fetches a link into `into`, `limit` bytes and `timeout` seconds at most.
+
+        `unless`: headers that say what is known of it; a server that has nothing newer answers 304, without a body.
 
         Raises:
             FetchError: It did not work; what is in `into` is then worthless.
         """
         try:
-            return await _bounded(self._follow(_link(url), into, limit), timeout)
+            return await _bounded(self._follow(_link(url), into, limit, unless or {}), timeout)
         except TimeoutError:
             raise FetchError("download_timeout", f"not done within {timeout:g} s", retryable=True) from None
 
@@ -256,11 +260,11 @@ class Http:
             raise FetchError("reference_unreachable", message, retryable=error.retryable) from error
         return _file(url, body.getvalue(), done.content_type)
 
-    async def _follow(self, url: yarl.URL, into: Sink, limit: int) -> Download:
+    async def _follow(self, url: yarl.URL, into: Sink, limit: int, unless: Mapping[str, str]) -> Download:
         for _ in range(REDIRECTS + 1):
             proxy = self._proxies.of(str(url))
             with _reasons(await self._gate_for(url, proxy), proxy):
-                found = await self._fetch(url, into, limit, proxy)
+                found = await self._fetch(url, into, limit, proxy, unless)
             if isinstance(found, Download):
                 return found
             url = found
@@ -278,10 +282,12 @@ class Http:
         GATE.set(gate)
         return gate
 
-    async def _fetch(self, url: yarl.URL, into: Sink, limit: int, proxy: Proxy | None) -> Download | yarl.URL:
+    async def _fetch(
+        self, url: yarl.URL, into: Sink, limit: int, proxy: Proxy | None, unless: Mapping[str, str]
+    ) -> Download | yarl.URL:
         async with self._session().get(
             url,
-            headers=ASKED_FOR,
+            headers={**ASKED_FOR, **unless},
             allow_redirects=False,
             read_bufsize=CHUNK,
             timeout=PATIENCE,
@@ -289,6 +295,8 @@ class Http:
         ) as answer:
             if proxy and answer.status == PROXY_AUTHENTICATION:
                 raise ProxyRefusedError(PASSWORD_WANTED)
+            if unless and answer.status == NOT_MODIFIED:
+                return Download(status=answer.status, headers=_plain(answer.raw_headers), size=0)
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))
             if answer.status != OK:

@@ -9,7 +9,11 @@ from jobs.facts import Fact
 from providers.types import MICROS
 from worker.lanes.lane import Lane
 from worker.runtime.telemetry import emit
+from worker.scheduling.clock import fall_due, read_one
 from worker.services import Services
+
+#: Manifests of schedules that one process reads at a time.
+READ_AT_ONCE = 1
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -21,10 +25,21 @@ class SweepLane(Lane):
         """From one sweep to the next."""
         return self.services.timings.sweep_every
 
+    only: str | None = None  # the one batch that is worked on here; None: every one, and what is done by the clock
+
     async def claim(self) -> float | None:
         """One sweep."""
         await run_once(self.services)
+        if self.only is None:
+            await fall_due(self.services)
+            if len(self.on_its_way) < READ_AT_ONCE:
+                self.start(self._read_due(), most=READ_AT_ONCE)
         return None
+
+    async def _read_due(self) -> None:
+        """Reads the manifests that are due, one after the other."""
+        while await read_one(self.services, lambda: self.closed):
+            pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

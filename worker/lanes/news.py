@@ -6,15 +6,20 @@ it (docs/decisions/news.md). A process that is killed between the two leaves one
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.ledger.accounts.condition_values import Condition
 from jobs.ledger.reports.values import Learnt
+from jobs.ledger.schedules.values import Firing, Schedule
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
 from jobs.results.conditions import LearntFigure, Standing, changed, events_of
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
+from worker.scheduling.following import follow
 from worker.services import Services
 
 
@@ -52,7 +57,11 @@ class News:
         services, ledger = self.services, self.services.ledger
         if every and not await services.executors.write(ledger.conditions.take_turn, services.clock.now(), every):
             return
-        (standing, told), cost = await services.executors.read(timed, services.clock, self._look)
+        going_on = await services.executors.read(ledger.schedules.going_on)  # before the look at their batches
+        also = [firing.batch for _, firing in going_on if firing.batch]
+        look = functools.partial(self._look, also)
+        (standing, told), cost = await services.executors.read(timed, services.clock, look)
+        await self._follow(going_on, standing)
         self._wait = max(self._least, cost / services.timings.news_part)
         changes = changed(standing, told)
         if not changes:
@@ -61,10 +70,20 @@ class News:
             for event in events_of(change, standing):
                 emit(event.name, level=event.level, **event.fields)
 
-    def _look(self) -> tuple[Standing, list[Condition]]:
+    async def _follow(self, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing) -> None:
+        """Ends the times of schedules whose batches have ended, or wait for a person."""
+        if going_on and self.only is None:
+            work = functools.partial(follow, self.services.ledger, going_on, standing)
+            for schedule, ended in await self.services.executors.write(lambda: list(work())):
+                code: dict[str, Any] = {"code": ended.code} if ended.code else {}
+                emit("schedule_ended", schedule=schedule.name, exit_code=ended.exit_code, **code)
+
+    def _look(self, also: Sequence[str]) -> tuple[Standing, list[Condition]]:
+        """`also`: batches that are looked at although their end was told."""
         services, ledger = self.services, self.services.ledger
         now, sees = services.clock.now(), services.clock.boot() >= self._blind_until
-        names = [name for name in ledger.conditions.batches_to_tell_of() if self.only in (None, name)]
+        to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *also])
+        names = [name for name in to_tell if self.only in (None, name)]
         standing = Standing(
             now=now,
             batches=[ledger.reports.progress(name, now) for name in names],
@@ -75,8 +94,14 @@ class News:
             workers=[] if ledger.is_sqlite else ledger.workers.seen(now, LISTED_FOR if sees else SEEN_WITHIN),
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
+            firings=self._firings(),
         )
         return standing, ledger.conditions.told(names)
+
+    def _firings(self) -> list[tuple[str, Firing]]:
+        newest = self.services.ledger.schedules.newest()
+        every = self.services.ledger.schedules.all()
+        return [(schedule.name, newest[schedule.id]) for schedule in every if schedule.id in newest]
 
     def _figures(self, learnt: Learnt) -> list[LearntFigure]:
         """The limits that these settings leave to be learnt."""

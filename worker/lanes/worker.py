@@ -138,7 +138,7 @@ class Worker:
             return PollLane(name=name, services=services, pause=timings.poll_pause, account=account)
         if kind == "copy":
             return CopyLane(name=name, services=services, pause=timings.copy_pause, backpressure=self._backpressure)
-        return maintenance.SweepLane(name=name, services=services)
+        return maintenance.SweepLane(name=name, services=services, only=self.only)
 
     def _after_failure(self, lane: Lane, trouble: Exception) -> float:
         """Seconds until the lane looks again."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.errors import NeedsPerson
 from jobs.formatting import count
@@ -15,11 +14,10 @@ from jobs.ledger import Ledger, away_words, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.results.completion import Reason, RunState, finished, is_over
+from jobs.results.stall import StallDetector
 from worker.lanes import maintenance
-from worker.lanes.liveness import show_end, show_life, watch_health
-from worker.lanes.news import News
-from worker.lanes.worker import Drained, Worker, lanes_of
-from worker.local.stall import StallDetector
+from worker.lanes.worker import Drained, Worker
+from worker.local.at_work import at_work
 from worker.runtime.clock import timed
 from worker.runtime.shutdown import INTERRUPTED, TERMINATED, StopSignal
 from worker.runtime.telemetry import emit
@@ -27,9 +25,6 @@ from worker.services import Services
 
 __all__ = ["Reason", "RunEnding", "StopSignal", "run_batch"]
 
-
-#: Seconds beyond a submit's own timeout that are waited for its record.
-MARGIN = 5.0
 
 _NEEDS_A_PERSON = 4
 _EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
@@ -88,49 +83,27 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         worker = Worker(services, only=name)
         run.stop.open_submits = lambda: worker.open_submits
         run.since_looks = worker.since_looks
-        await worker.start()
-        lanes = [worker.run_lane(lane) for lane in lanes_of(services.accounts)]
-        news = News(services, only=name)
-        work: list[Coroutine[Any, Any, object]] = [
-            *lanes,
-            show_life(worker),
-            watch_health(worker),
-            news.tell_for_ever(),
-        ]
-        tasks = [asyncio.create_task(each) for each in work]
         away: Exception | None = None
-        try:
-            reason = await run.until_something_ends()
-        except Exception as trouble:
-            if not is_away(trouble):
-                raise
-            away = trouble
-        finally:
-            drained = await worker.drain(_drain_seconds(services, run.stop), hurry=run.stop.second)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await show_end(worker)
+        async with at_work(worker, run.stop) as work:
+            try:
+                reason = await run.until_something_ends()
+            except Exception as trouble:
+                if not is_away(trouble):
+                    raise
+                away = trouble
+    drained = work.drained
     if away is not None:
         raise _gone_for_long(services, away, drained) from away
     if reason is Reason.LEDGER_GONE:
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     with contextlib.suppress(Exception):  # a ledger that is away: the next start tells
-        await news.tell()
+        await work.news.tell()
     try:
         return await _ending(services, name, reason, drained)
     except Exception as trouble:
         if not is_away(trouble):
             raise
         raise _gone_for_long(services, trouble, drained) from trouble
-
-
-def _drain_seconds(services: Services, stop: StopSignal) -> float:
-    """SIGTERM has its own limit; everyone else waits as long as the provider may take to answer."""
-    if stop.exit_code == TERMINATED:
-        return services.settings.drain_seconds
-    providers = {account.provider for account in services.accounts.values()}
-    return max((services.routes.longest_submit(provider) for provider in providers), default=0.0) + MARGIN
 
 
 # -- watching ------------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from jobs.errors import BadInput, LightfastError, StoreError
@@ -23,6 +24,14 @@ LIMIT = 8 * 1024**3
 TIMEOUT = 2 * 3600.0
 
 
+#: How a manifest stood when it was read, to tell whether it has changed since: plain JSON values.
+SourceState = Mapping[str, Any]
+
+
+class UnchangedError(Exception):
+    """The manifest is as it was seen before: there is nothing to read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestSource:
     """A manifest on this machine. `name`: as people may see it, without the secrets of a signed address."""
@@ -30,21 +39,48 @@ class ManifestSource:
     path: Path
     name: str
     folder: Path | None  # that files it names count from; None: it comes from elsewhere and may name none
+    state: SourceState | None  # as it was before it was read; None: it says nothing of itself
+
+    def has_changed(self) -> bool:
+        """Whether a file is another by now than when it began to be read. What was fetched came whole."""
+        return self.folder is not None and self.state is not None and _file_state(self.path) != self.state
 
 
 @contextmanager
 def local_source(
-    manifest: str, *, allow_private_hosts: bool = False, proxies: Proxies = NO_PROXIES
+    manifest: str,
+    *,
+    allow_private_hosts: bool = False,
+    proxies: Proxies = NO_PROXIES,
+    seen: SourceState | None = None,
 ) -> Iterator[ManifestSource]:
-    """The manifest as a local file; a copy made for it is gone at the end."""
+    """The manifest as a local file; a copy made for it is gone at the end. `seen`: as it was when it was last read.
+
+    Raises:
+        UnchangedError: It is still as it was seen.
+    """
     if manifest != "-" and "://" not in manifest:
-        yield ManifestSource(path=Path(manifest), name=manifest, folder=Path(manifest).absolute().parent)
+        path = Path(manifest)
+        state = _file_state(path)
+        if state is not None and state == seen:
+            raise UnchangedError
+        yield ManifestSource(path=path, name=manifest, folder=path.absolute().parent, state=state)
         return
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with path.open("wb") as file:
-            _fetch(manifest, file, allow_private_hosts=allow_private_hosts, proxies=proxies)
-        yield ManifestSource(path=path, name=shown_name(manifest), folder=Path.cwd() if manifest == "-" else None)
+            state = _fetch(manifest, file, seen or {}, allow_private_hosts=allow_private_hosts, proxies=proxies)
+        home = Path.cwd() if manifest == "-" else None
+        yield ManifestSource(path=path, name=shown_name(manifest), folder=home, state=state)
+
+
+def _file_state(path: Path) -> SourceState | None:
+    """None: there is no such file, which who reads it tells."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return {"bytes": found.st_size, "modified": found.st_mtime_ns, "inode": found.st_ino}
 
 
 def shown_name(manifest: str) -> str:
@@ -57,41 +93,57 @@ def shown_name(manifest: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
-def _fetch(manifest: str, file: IO[bytes], *, allow_private_hosts: bool, proxies: Proxies) -> None:
+def _fetch(
+    manifest: str, file: IO[bytes], seen: SourceState, *, allow_private_hosts: bool, proxies: Proxies
+) -> SourceState | None:
     scheme = manifest.partition("://")[0]
     if manifest == "-":
         shutil.copyfileobj(sys.stdin.buffer, file)
-    elif scheme == "s3":
-        _fetch_s3(manifest, file)
-    elif scheme in ("https", "http"):
-        asyncio.run(_fetch_http(manifest, file, allow_private_hosts=allow_private_hosts, proxies=proxies))
-    else:
-        raise BadInput(f"{shown_name(manifest)}: a manifest is a path, - , s3://… or https://…")
+        return None
+    if scheme == "s3":
+        return _fetch_s3(manifest, file, seen)
+    if scheme in ("https", "http"):
+        fetching = _fetch_http(manifest, file, seen, allow_private_hosts=allow_private_hosts, proxies=proxies)
+        return asyncio.run(fetching)
+    raise BadInput(f"{shown_name(manifest)}: a manifest is a path, - , s3://… or https://…")
 
 
-def _fetch_s3(manifest: str, file: IO[bytes]) -> None:
+def _fetch_s3(manifest: str, file: IO[bytes], seen: SourceState) -> SourceState | None:
     """With the same access as a destination: one AWS configuration, and the same words for what is refused."""
     from worker.storage.s3 import download  # noqa: PLC0415  slow to import, rarely used
 
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     try:
-        found = download(bucket, key, file)
+        found = download(bucket, key, file, unless=seen.get("etag"))
     except StoreError as refused:
         text = f"{manifest} cannot be read: {refused.message}"
         raise (LightfastError(text) if refused.retryable and not refused.denied else BadInput(text)) from None
-    if not found:
+    if found is None:
         raise BadInput(f"{manifest} cannot be read: there is no such object")
+    if not found.is_new:
+        raise UnchangedError
+    return {"etag": found.etag} if found.etag else None
 
 
-async def _fetch_http(manifest: str, file: IO[bytes], *, allow_private_hosts: bool, proxies: Proxies) -> None:
+async def _fetch_http(
+    manifest: str, file: IO[bytes], seen: SourceState, *, allow_private_hosts: bool, proxies: Proxies
+) -> SourceState | None:
     """Guarded like every download: whoever names the manifest need not be whoever owns this machine."""
     http = Http(allow_private_hosts=allow_private_hosts, proxies=proxies)
+    unless = {header: seen[name] for name, header in _CONDITIONS.items() if seen.get(name)}
     try:
-        await http.download(manifest, file, limit=LIMIT, timeout=TIMEOUT)
+        done = await http.download(manifest, file, limit=LIMIT, timeout=TIMEOUT, unless=unless)
     except FetchError as refused:
         raise _told(manifest, refused) from None
     finally:
         await http.close()
+    if done.status == HTTPStatus.NOT_MODIFIED:
+        raise UnchangedError
+    return {name: done.headers[name] for name in _CONDITIONS if name in done.headers} or None
+
+
+#: What a server says of a file, and how it is asked for one that is not so any more.
+_CONDITIONS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
 
 
 def _told(manifest: str, refused: FetchError) -> LightfastError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal, InvalidOperation
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jobs.errors import BadInput
 from jobs.policy.failover import Failover
+from jobs.results.completion import Allowed
 from providers.types import MICROS
 
 
@@ -54,17 +55,19 @@ class BatchOptions:
     stop_after: str | None = None
     new_ledger: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """What was said, as plain JSON values; `from_json` reads it."""
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "manifest"}
+        given = {name: value for name, value in said.items() if value != _UNSAID[name]}
+        return {"manifest": self.manifest, **given, **({"map": list(self.map)} if self.map else {})}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
-    """How many rows may fail: a share of all, or a number."""
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> BatchOptions:
+        """The options that `to_json` has given."""
+        return cls(**{**kept, "map": tuple(kept.get("map", ()))})
 
-    share: float = 0.0
-    rows: int = 0
 
-    def covers(self, failed: int, total: int) -> bool:
-        """Whether this number of failed rows still means exit code 0."""
-        return failed <= max(self.rows, self.share * total)
+_UNSAID = {each.name: each.default for each in fields(BatchOptions)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

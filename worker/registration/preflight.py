@@ -28,7 +28,7 @@ from jobs.settings.model import Settings
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS, key_variable
 from worker.references import Files, look_at
-from worker.registration.manifest_sources import local_source
+from worker.registration.manifest_sources import ManifestSource, SourceState, local_source
 from worker.registration.options import BatchOptions, WorkLimits, read_limits
 from worker.registration.stored_images import missing_folder
 from worker.runtime.limits import limits_of
@@ -61,14 +61,15 @@ class Preflight:
     dest: str  # "": not given
     path: str
     files: Files  # what the manifest's references stand for
+    source: ManifestSource
 
     @property
     def reasons(self) -> list[str]:
         """Why nothing may be spent as things are."""
-        options, budget = self.options, self.limits.budget
+        options = self.options
         policy = self.seen.refuse_reasons(
             skip_bad=options.skip_bad,
-            budget=budget,
+            budget=self.limits.budget,
             partial=options.partial,
             changed=options.changed,
             batch=self.batch,
@@ -145,26 +146,32 @@ class Preflight:
 
 
 @contextlib.contextmanager
-def take(
+def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     options: BatchOptions,
     settings: Settings,
     *,
     attended: bool = False,
     rows_read: Progress | None = None,
     links_seen: Progress | None = None,
+    known: Ledger | None = None,
+    seen: SourceState | None = None,
 ) -> Iterator[Preflight]:
-    """Reads the whole manifest against the ledger. Spends and writes nothing. `attended`: a person sees and can answer.
+    """Reads the whole manifest against the ledger. Spends and writes nothing.
+
+    `attended`: a person sees and can answer. `known`: the settings' ledger, where it is open already. `seen`: how the
+    manifest was, where one that has not changed need not be read.
 
     Raises:
         BadInput: Options that are wrong, or a manifest that cannot be read.
+        UnchangedError: The manifest is as it was seen.
     """
     limits = read_limits(options, attended=attended)
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
     source_of = local_source(
-        options.manifest, allow_private_hosts=settings.allow_private_hosts, proxies=settings.proxies
+        options.manifest, allow_private_hosts=settings.allow_private_hosts, proxies=settings.proxies, seen=seen
     )
-    with source_of as source, _existing_ledger(settings) as ledger:
+    with source_of as source, contextlib.nullcontext(known) if known else _existing_ledger(settings) as ledger:
         shape = ReadOptions(
             delimiter=options.delimiter or None,
             encoding=options.encoding or None,
@@ -205,6 +212,7 @@ def take(
             dest=dest,
             path=path,
             files=files,
+            source=source,
         )
 
 

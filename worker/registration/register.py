@@ -15,6 +15,7 @@ from worker.storage.ownership_mark import claim_destination
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
+    from jobs.ledger.schedules.values import Attachment
     from jobs.planning.intake import Progress
     from worker.registration.preflight import Preflight
     from worker.storage.base import Store
@@ -62,18 +63,29 @@ def _failover(preflight: Preflight) -> Failover:
     return preflight.batch.failover if preflight.batch else Failover.OFF
 
 
-def record(preflight: Preflight, store: Store, ledger: Ledger, *, still: int, now: float, tell: Progress | None) -> int:
+def record(  # noqa: PLR0913  the batch, and what is recorded with it
+    preflight: Preflight,
+    store: Store,
+    ledger: Ledger,
+    *,
+    still: int,
+    now: float,
+    tell: Progress | None = None,
+    attachment: Attachment | None = None,
+) -> int:
     """Records the batch, `still` micro-dollars agreed to for it; returns how many reference files were brought.
 
     Raises:
         LightfastError: The destination did not take a file, or the manifest or the ledger has changed meanwhile.
+        NotOursError: The schedule's time that it is recorded for is somebody else's by now.
     """
     if preflight.batch is None or preflight.options.new_ledger:
         claim_destination(
             store, preflight.name, ledger.ledger_id, now, new_ledger=preflight.options.new_ledger, path=preflight.path
         )
     brought = _bring_files(preflight, store, tell)
-    intake.record(replace(preflight.intake, ledger=ledger), preflight.seen, _new_batch(preflight, still), now)
+    ours = replace(preflight.intake, ledger=ledger)
+    intake.record(ours, preflight.seen, _new_batch(preflight, still), now, attachment=attachment)
     return brought
 
 

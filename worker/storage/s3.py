@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
@@ -327,27 +327,38 @@ def open_s3(bucket: str, prefix: str) -> S3Store:
     return S3Store(bucket, prefix, access, Learnt(headers), Patience.WORK)
 
 
-def download(bucket: str, key: str, file: IO[bytes]) -> bool:
-    """Fetches an object into a file, from its beginning; False when there is none.
+class Downloaded(NamedTuple):
+    """What was asked for. `etag`: the object's, by which it is told whether it is another later."""
+
+    etag: str | None
+    is_new: bool  # False: it is still the one that was known, and nothing was fetched
+
+
+def download(bucket: str, key: str, file: IO[bytes], *, unless: str | None = None) -> Downloaded | None:
+    """Fetches an object into a file, from its beginning; None when there is none. `unless`: the etag of what is known.
 
     Raises:
         StoreError: The store refused, or gave no answer.
     """
     access = S3Access(bucket)
+    known = {"IfNoneMatch": unless} if unless else {}
     for tries_left in reversed(range(DOWNLOADS)):
         file.seek(0)
         file.truncate()
         try:
             with _missing_is_none():
-                found = access.client(Patience.WORK).get_object(Bucket=bucket, Key=key, **access.settings.payer)
+                client = access.client(Patience.WORK)
+                found = client.get_object(Bucket=bucket, Key=key, **known, **access.settings.payer)
                 for part in found["Body"].iter_chunks(CHUNK):
                     file.write(part)
-                return True
+                return Downloaded(etag=found.get("ETag"), is_new=True)
         except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and _status(error) == HTTPStatus.NOT_MODIFIED:
+                return Downloaded(etag=unless, is_new=False)
             if not tries_left or not isinstance(
                 error, HTTPClientError
             ):  # botocore repeats only the request's beginning
                 raise access.problem(error, f"s3://{bucket}/{key}", ACTIONS["read"]) from error
         else:
             break
-    return False
+    return None

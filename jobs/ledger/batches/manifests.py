@@ -21,6 +21,8 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import ReuseOptions, allot
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
+from jobs.ledger.schedules.firings import attach
+from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
 from jobs.states import ImageState, JobState
 from providers.types import Request
@@ -100,6 +102,7 @@ class RecordOptions:
     append: bool = False  # rows on record that it does not have stay in the batch
     reuse: ReuseOptions | None = None
     stays: bool = True  # no row goes to another provider by itself
+    attachment: Attachment | None = None  # the schedule's time that it is recorded for
 
 
 def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options: RecordOptions, now: float) -> Batch:
@@ -117,6 +120,8 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     if options.reuse:
         allot(tx, batch_id, options.reuse, now)
     failure_breaker.judge_anew(tx, batch_id)
+    if options.attachment:
+        attach(tx, options.attachment, batch_id)
     copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 

@@ -32,6 +32,7 @@ from jobs.ledger.batches.values import (
 from jobs.ledger.claims import reuse
 from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.engine import Database
+from jobs.ledger.schedules.values import Attachment
 from jobs.policy.reuse import ReuseSource
 from jobs.policy.verification import AwaitedImage, StoredCopy
 from jobs.states import ImageState
@@ -96,15 +97,21 @@ class BatchVerbs:
         keep_changed: bool = False,
         append: bool = False,
         reuse_images: ReuseOptions | None = None,
+        attachment: Attachment | None = None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once.
 
         Raises:
             ChangedRows: Rows changed that were paid, and neither `redo_changed` nor `keep_changed` was said.
+            NotOursError: The schedule's time that it is recorded for is somebody else's by now.
         """
         options = manifests.RecordOptions(
-            redo_changed=redo_changed, keep_changed=keep_changed, append=append, reuse=reuse_images
+            redo_changed=redo_changed,
+            keep_changed=keep_changed,
+            append=append,
+            reuse=reuse_images,
+            attachment=attachment,
         )
         with self._database.writing() as tx:
             return manifests.record_manifest(tx, new, rows, options, now)

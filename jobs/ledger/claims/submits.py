@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.accounts import daily_budgets, monthly_budgets
 from jobs.ledger.accounts.places import in_flight, lock_account, most_in_flight, submit_rate
 from jobs.ledger.claims import copy_stops, fair_share
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
@@ -156,6 +156,7 @@ class _Try:
     request: Request
     slots: tuple[int, ...]
     cost: int
+    schedule_id: int | None  # whose month it counts in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,15 +177,18 @@ class _Wish:
 
 def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
     open_shares = fair_share.with_work(tx, account, wish.now, wish.only, wish.which) if wish.most > 0 else []
+    owners = {share.batch.schedule_id for share in open_shares}
     while open_shares:
         picked: dict[int, list[_Try]] = {}
-        today = wish.today
+        today, months = wish.today, monthly_budgets.LeftToSpend(tx, owners, wish.now)
         for share, count in fair_share.divide(open_shares, wish.most):
             ready = _ready_jobs(tx, share, account.provider, count, wish.now)
-            tries = _cut_into_tries(ready, _free_slots(tx, ready))[:count]
-            budgets = [budget for budget in (_left(share.batch), today) if budget is not None]
-            picked[share.batch.id] = allowed = _within(min(budgets), tries) if budgets else tries
+            tries = _cut_into_tries(ready, _free_slots(tx, ready), share.batch.schedule_id)[:count]
+            budgets = (_left(share.batch), today, months.of(share.batch.schedule_id))
+            allowed = _within(min(known), tries) if (known := [one for one in budgets if one is not None]) else tries
+            picked[share.batch.id] = allowed
             today = None if today is None else today - _cost(allowed)
+            months.take(share.batch.schedule_id, _cost(allowed))
         idle = {batch_id for batch_id, tries in picked.items() if not tries}
         if not idle:
             fair_share.note(tx, account, open_shares, {batch_id: len(tries) for batch_id, tries in picked.items()})
@@ -213,13 +217,16 @@ _READY = (
 _READY_OF_MODEL = _READY.where(jobs.c.provider_model == bindparam("model"))
 
 
-def _cut_into_tries(ready: Sequence[Row[Any]], free: Mapping[int, Sequence[int]]) -> list[_Try]:
+def _cut_into_tries(
+    ready: Sequence[Row[Any]], free: Mapping[int, Sequence[int]], schedule_id: int | None
+) -> list[_Try]:
     tries: list[_Try] = []
     for job in ready:
         slots, request = free[job.id], Request.from_json(job.request)
         for start in range(0, len(slots), job.max_n):
             part = tuple(slots[start : start + job.max_n])
-            tries.append(_Try(job=job, request=request, slots=part, cost=(job.price or 0) * len(part)))
+            cost = (job.price or 0) * len(part)
+            tries.append(_Try(job=job, request=request, slots=part, cost=cost, schedule_id=schedule_id))
     return tries
 
 
@@ -321,6 +328,7 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
         cost[one.job.batch_id] += one.cost
     tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
     daily_budgets.move(tx, {(daily_budgets.day_of(now), account.id): _cost(tries)})
+    _count_in_months(tx, tries, now)
     taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
     tx.execute(_TAKE_RATE, taken)
     intents = tuple(
@@ -328,6 +336,14 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
         for (number, one), at in zip(numbered, permits.times, strict=False)
     )
     return Claim(intents=intents, next_at=permits.next_at(len(tries)))
+
+
+def _count_in_months(tx: Connection, tries: list[_Try], now: float) -> None:
+    sums: Counter[tuple[int, int]] = Counter()
+    for one in tries:
+        if one.schedule_id is not None:
+            sums[one.schedule_id, monthly_budgets.month_of(now)] += one.cost
+    monthly_budgets.count(tx, sums)
 
 
 def _attempt(

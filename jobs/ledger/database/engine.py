@@ -543,8 +543,11 @@ def clock_offset(database: Database) -> float:
 
 
 @contextlib.contextmanager
-def worker_lock(database: Database) -> Iterator[None]:
-    """The file lock beside a SQLite ledger. Having it proves that every earlier holder is dead: the system frees it."""
+def worker_lock(database: Database, *, serves: bool = False) -> Iterator[None]:
+    """The file lock beside a SQLite ledger. Having it proves that every earlier holder is dead: the system frees it.
+
+    `serves`: the holder works on everything on record, and on what comes later.
+    """
     if database.path is None:
         yield
         return
@@ -554,7 +557,7 @@ def worker_lock(database: Database) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LedgerBusy(_who_holds(file.name)) from None
-        _sign(file.fileno())
+        _sign(file.fileno(), serves=serves)
         yield
 
 
@@ -582,8 +585,20 @@ def is_locked(database: Database) -> bool:
     return False
 
 
-def _sign(descriptor: int) -> None:
-    holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": utc(time.time())})
+def is_served(database: Database) -> bool:
+    """Whether somebody works on everything that a SQLite ledger holds, and on what is recorded there now."""
+    if database.path is None or not is_locked(database):
+        return False
+    try:
+        signed = json.loads(database.path.with_name(database.path.name + ".lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(signed, dict) and bool(signed.get("serves"))
+
+
+def _sign(descriptor: int, *, serves: bool) -> None:
+    signed = {"pid": os.getpid(), "host": platform.node(), "since": utc(time.time()), "serves": serves}
+    holder = json.dumps(signed)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)
 

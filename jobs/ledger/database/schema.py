@@ -27,7 +27,18 @@ from sqlalchemy import (
 from jobs.ledger.database.folder_destinations import Destination
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.failover import Failover
-from jobs.states import AT_STAKE, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState, TroubleKind
+from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.states import (
+    AT_STAKE,
+    FIRING_OVER,
+    IN_FLIGHT,
+    AttemptState,
+    BatchState,
+    FiringState,
+    ImageState,
+    JobState,
+    TroubleKind,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -130,6 +141,39 @@ days = Table(
     Column("spent", BigInteger, nullable=False),  # reserved and charged
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("cron", Text, nullable=False),  # five fields
+    Column("timezone", Text, nullable=False),
+    Column("jitter", Float(53), nullable=False),  # seconds
+    Column("goes_into", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("catch_up", Text, nullable=False),
+    Column("options", Text, nullable=False),  # JSON: what is asked of its batches
+    Column("budget", BigInteger),  # of one time; NULL: none
+    Column("monthly_budget", BigInteger),  # of a UTC month; NULL: none
+    Column("keep", Float(53)),  # seconds that its batches stay in the ledger whole; NULL: for good
+    Column("next_at", Time),  # the first time that nothing was decided of; NULL: it is paused
+    Column("seen", Text),  # JSON: the manifest as it was when all of it was on record; NULL: not known
+    Column("created_at", Time, nullable=False),
+    CheckConstraint(f"goes_into IN ({_one_of(Into)})", name="goes_into"),
+    CheckConstraint(f"overlap IN ({_one_of(Overlap)})", name="overlap"),
+    CheckConstraint(f"catch_up IN ({_one_of(CatchUp)})", name="catch_up"),
+    Index("ix_schedules_next_at", "next_at"),
+)
+
+#: What a schedule's attempts have cost in a UTC month, by the moment of the intent.
+schedule_months = Table(
+    "schedule_months",
+    metadata,
+    Column("schedule_id", Integer, ForeignKey("schedules.id"), primary_key=True, autoincrement=False),
+    Column("month", Integer, primary_key=True, autoincrement=False),  # UTC, from the year 0
+    Column("spent", BigInteger, nullable=False),  # reserved and charged
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -155,11 +199,39 @@ batches = Table(
     Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
     Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
     Column("delimiter", Text),  # of a CSV manifest
+    Column("schedule_id", Integer, ForeignKey("schedules.id")),  # whose times pay for it; NULL: nobody's
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
     Column("created_at", Time, nullable=False),
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     CheckConstraint(f"failover IN ({_one_of(Failover)})", name="failover"),
+)
+
+_not_over = text(f"state NOT IN ({_one_of(FIRING_OVER)})")
+
+firings = Table(
+    "firings",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("schedule_id", Integer, ForeignKey("schedules.id"), nullable=False),
+    Column("at", Time, nullable=False),  # the schedule's time, or the moment it was asked for by hand
+    Column("acts_at", Time, nullable=False),  # with its jitter, or when it is tried again
+    Column("by_hand", Boolean, nullable=False, server_default=false()),
+    *_state(FiringState),
+    Column("batch_id", Integer, ForeignKey("batches.id")),
+    Column("holder", Text),  # the process that reads its manifest
+    Column("taken_at", Time),  # when it began
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("headway", Text),  # what showed that its batch goes on, and since when that is unchanged
+    Column("headway_at", Time),
+    Column("began_at", Time),
+    Column("ended_at", Time),
+    Column("exit_code", Integer),
+    Column("code", Text),
+    Column("message", Text),
+    Column("detail", Text, nullable=False, server_default="{}"),  # JSON: what its plan said
+    Index("ux_firings_time", "schedule_id", "at", unique=True),
+    Index("ix_firings_not_over", "schedule_id", sqlite_where=_not_over, postgresql_where=_not_over),
 )
 
 shares = Table(

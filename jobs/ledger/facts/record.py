@@ -25,7 +25,7 @@ from jobs.facts import (
     TaskStillRunning,
     TaskSucceeded,
 )
-from jobs.ledger.accounts import daily_budgets, durations
+from jobs.ledger.accounts import daily_budgets, durations, monthly_budgets
 from jobs.ledger.accounts.places import most_in_flight
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.database.events import write_events
@@ -278,6 +278,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
         tx.execute(update(images).where(*missing).values(attempt_id=None))
     _many(tx, _MONEY, _money(changes))
     daily_budgets.move(tx, changes.days)
+    monthly_budgets.move(tx, changes.months)
     _try_again_or_close(tx, changes)
     derive_jobs(tx, changes.touched)
     write_events(tx, changes.events)
@@ -325,6 +326,7 @@ def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> 
     _many(tx, _MONEY, [{"of_batch": t["batch_id"], "reserve_more": t["reserved"], "charge_more": 0} for t in fresh])
     for twin in fresh:
         daily_budgets.move(tx, {(daily_budgets.day_of(twin["created_at"]), account.id): twin["reserved"]})
+        monthly_budgets.move(tx, {(twin["batch_id"], monthly_budgets.month_of(twin["created_at"])): twin["reserved"]})
     made = account.attempts_made + len(fresh)
     tx.execute(update(accounts).where(accounts.c.id == account.id).values(attempts_made=made))
 

@@ -23,7 +23,7 @@ from jobs.facts import (
     TaskFailed,
     TaskSucceeded,
 )
-from jobs.ledger.accounts import daily_budgets
+from jobs.ledger.accounts import daily_budgets, monthly_budgets
 from jobs.ledger.accounts.durations import EndedTask
 from jobs.ledger.database.events import event_row, job_event
 from jobs.ledger.facts import failover
@@ -62,6 +62,7 @@ class Changes:
     reserved: Counter[int] = field(default_factory=Counter)  # batch -> micro-dollars more or less
     charged: Counter[int] = field(default_factory=Counter)
     days: daily_budgets.Moved = field(default_factory=Counter)  # what the days of the intents have cost, more or less
+    months: monthly_budgets.Moved = field(default_factory=Counter)  # the same of the months, by batch
     touched: set[int] = field(default_factory=set)  # jobs whose slots changed
     events: list[dict[str, Any]] = field(default_factory=list)
     wakeups: set[str] = field(default_factory=set)
@@ -130,6 +131,7 @@ def _move_money(changes: Changes, row: Any, step: dict[str, Any]) -> None:
     changes.reserved[row.batch_id] += reserved
     changes.charged[row.batch_id] += charged
     changes.days[daily_budgets.day_of(row.created_at), row.account_id] += reserved + charged
+    changes.months[row.batch_id, monthly_budgets.month_of(row.created_at)] += reserved + charged
 
 
 def _as_now(row: Any, **changed: Any) -> _Now:

@@ -19,22 +19,27 @@ class StallDetector:
 
     def judge(self, standing: RunState, at: float, is_alone: Callable[[], bool] = lambda: False) -> Reason | None:
         """Why to give up now; None: wait on. `at`: seconds, by a clock that nobody sets. `is_alone`: nobody works."""
-        seen = _headway(standing)
+        seen = headway(standing)
         if seen != self._seen:
             self._seen, self._since = seen, at
             return None
-        reason, waited = waits_for(standing), at - self._since
-        longest = patience(reason, self.max_stall, standing.accounts)
-        if longest is not None and waited >= longest:
-            return reason or Reason.NOTHING_MOVES
-        if (
-            self.max_stall is not None and waited >= self.max_stall and is_alone()
-        ):  # no slow provider task is waited for
-            return reason or Reason.NOTHING_MOVES
-        return None
+        return verdict(standing, at - self._since, self.max_stall, is_alone)
 
 
-def _headway(standing: RunState) -> tuple[object, ...]:
+def verdict(
+    standing: RunState, waited: float, max_stall: float | None, is_alone: Callable[[], bool] = lambda: False
+) -> Reason | None:
+    """Why to give up a batch that has made no headway for `waited` seconds; None: wait on."""
+    reason = waits_for(standing)
+    longest = patience(reason, max_stall, standing.accounts)
+    if longest is not None and waited >= longest:
+        return reason or Reason.NOTHING_MOVES
+    if max_stall is not None and waited >= max_stall and is_alone():  # no slow provider task is waited for
+        return reason or Reason.NOTHING_MOVES
+    return None
+
+
+def headway(standing: RunState) -> tuple[object, ...]:
     """What changes when there is headway. A probe of an account in trouble, sent and refused again, is none.
 
     Nor is one that tries whether images can be stored again: it is paid, made, and fails to be copied as the others.

@@ -1,0 +1,383 @@
+"""`lightfast schedule …`: batches by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from click.core import ParameterSource
+
+from cli.command import CONTEXT, Command
+from cli.flow.options import Config, Json, Sandbox, Sure, takes
+from cli.flow.scheduling import (
+    EditOptions,
+    ScheduleOptions,
+    asks_for_more,
+    may_spend,
+    merged,
+    next_plan,
+    read_schedule,
+)
+from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
+from cli.output.emergency_stop import told as told_of_stop
+from cli.output.schedules import AHEAD, document, firing_document, history_lines, page, table
+from jobs.command_lines import command
+from jobs.errors import BadInput, LightfastError, NeedsPerson
+from jobs.formatting import count, day_and_minute, money, usd, utc
+from jobs.policy.firing import upcoming
+from jobs.states import FIRING_OPEN
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
+    from jobs.settings.model import Settings
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+#: Seconds between two sweeps where one process does everything: a time is seen so soon.
+SWEEP_EVERY = 2.0
+INTERRUPTED = 130
+
+
+# -- adding and editing --------------------------------------------------------------------------------------------
+
+
+@takes(ScheduleOptions, first=("name", "cron"))
+def add(options: ScheduleOptions) -> int:
+    """Puts a schedule on record, after showing what its first time would cost."""
+    from cli.flow.environment import settings_for
+
+    if not _NAME.fullmatch(options.name):
+        raise BadInput(f'NAME: "{options.name}": expected letters, digits, . _ - (up to 80)')
+    with settings_for(options.config, sandbox=options.sandbox) as settings, _existing(settings) as ledger:
+        new = read_schedule(options, on_a_cluster=settings.database_path is None)
+        if ledger and ledger.schedules.find(new.name):
+            raise _there_is_one(new.name)
+        _look_and_agree(options, settings, ledger, new, "schedule add")
+        with _opened(settings) as session:
+            if not session.ledger.schedules.add(new, _now(session)):
+                raise _there_is_one(new.name)
+            _told(session, new.name, "add", json=options.json)
+    return 0
+
+
+def _there_is_one(name: str) -> BadInput:
+    return BadInput(f"There is a schedule {name} already:  {command('schedule', 'show', name)}")
+
+
+@takes(EditOptions, first=("name",))
+def edit(options: EditOptions) -> int:
+    """Changes what is said, and asks where that may cost more; what is not said stays."""
+    from cli.flow.environment import settings_for
+
+    context = click.get_current_context()
+    given = frozenset(
+        name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    )
+    with settings_for(options.config, sandbox=options.sandbox) as settings, session_of(settings) as session:
+        before = _find(session, options.name)
+        merge = merged(before, options, given - {"unset"})
+        new = read_schedule(merge, on_a_cluster=settings.database_path is None)
+        if asks_for_more(before, new):
+            _look_and_agree(merge, settings, session.ledger, new, "schedule edit")
+        session.ledger.schedules.edit(new, _now(session))
+        _told(session, new.name, "edit", json=options.json)
+    return 0
+
+
+def _look_and_agree(
+    options: ScheduleOptions, settings: Settings, ledger: Ledger | None, new: NewSchedule, command_: str
+) -> None:
+    """Shows what its next time would make, and asks for what it may spend."""
+    from cli.flow import plan_screen
+    from cli.flow.consent import confirm
+    from cli.flow.environment import probe
+    from worker.registration.destination import check_mark, trackless
+    from worker.scheduling.reading import left_to
+
+    left = left_to(new, ledger, time.time())
+    with next_plan(settings, ledger, new, left) as preflight, trackless(preflight.dest):
+        store, probed = probe(preflight.dest)
+        if preflight.batch is None:
+            check_mark(store, preflight.name, ledger.ledger_id if ledger else None)
+        short = options.quiet or options.json
+        whole = plan_screen.page(preflight, probed, everything=options.all)
+        if page := list(plan_screen.before_money(preflight) if short else whole):
+            show(page, sandbox=settings.is_sandbox, stderr=True)
+    question = f"Let {new.name} spend {may_spend(new)}, without asking again?"
+    confirm(question, yes=options.yes, sandbox=settings.is_sandbox, command=command_)
+
+
+@contextlib.contextmanager
+def _existing(settings: Settings) -> Iterator[Ledger | None]:
+    """The ledger if there is one: none is made before everything is checked."""
+    from jobs.ledger import open_ledger
+
+    path = settings.database_path
+    if path is not None and not path.exists():
+        yield None
+        return
+    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
+        yield ledger
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[LedgerSession]:
+    from jobs.ledger import open_ledger
+
+    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
+        yield LedgerSession(ledger, settings)
+
+
+# -- looking -------------------------------------------------------------------------------------------------------
+
+
+def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """All schedules: when they come next, and how their last time went."""
+    with open_session(config, sandbox=sandbox) as session:
+        every, newest = session.ledger.schedules.all(), session.ledger.schedules.newest()
+        if json:
+            show_json({"command": "schedule list", "schedules": [document(one, newest.get(one.id)) for one in every]})
+        else:
+            show([*_stop_line(session), *table(every, newest)], sandbox=session.settings.is_sandbox)
+            _say_who_works(session, every)
+    return 0
+
+
+def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """One schedule: its next times, its history, and what the next one would pay."""
+    from cli.flow.environment import settings_for
+
+    with settings_for(config, sandbox=sandbox, traceless=True) as settings, session_of(settings) as session:
+        schedule, now = _find(session, name), _now(session)
+        spent = session.ledger.schedules.spent_this_month(schedule.id, now)
+        history = session.ledger.schedules.history(schedule.id)
+        would = _would_pay(session, schedule)
+        if json:
+            newest = session.ledger.schedules.newest().get(schedule.id)
+            times = upcoming(schedule.cron, schedule.timezone, now, AHEAD) if schedule.next_at is not None else []
+            more = {
+                "times": [utc(at) for at in times],
+                "spent_this_month_usd": usd(spent),
+                "history": [firing_document(each) for each in history],
+                "next_would": would.document,
+            }
+            show_json({"command": "schedule show", **document(schedule, newest), **more})
+        else:
+            lines = [*_stop_line(session), *page(schedule, spent, history, now), (would.line, would.style)]
+            show(lines, sandbox=settings.is_sandbox)
+            _say_who_works(session, [schedule])
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Would:
+    """What the next time would pay, were it now."""
+
+    line: str
+    style: str
+    document: dict[str, object]
+
+
+def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
+    from worker.scheduling.reading import left_to, told
+
+    left = left_to(schedule, session.ledger, _now(session))
+    try:
+        with next_plan(session.settings, session.ledger, schedule, left) as preflight:
+            plan = told(preflight, left)
+            seen = preflight.seen
+            rows = (
+                f"{seen.new:,} new, {seen.changed:,} changed, {seen.again.reused:,} reused, {seen.again.absent:,} gone"
+            )
+            cost = f"{count(seen.images, 'image')} for {money(seen.money)}"
+            return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan)
+    except LightfastError as wrong:
+        return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
+
+
+def _stop_line(session: LedgerSession) -> Iterator[tuple[str, str]]:
+    if stop := session.ledger.emergency_stop.current():
+        yield f"{told_of_stop(stop, sandbox=session.settings.is_sandbox)} Schedules are skipped meanwhile.", "red"
+
+
+def _say_who_works(session: LedgerSession, schedules: Sequence[Schedule]) -> None:
+    """That times come and nobody sees them."""
+    waiting = any(each.next_at is not None for each in schedules)
+    if waiting and session.ledger.is_sqlite and not session.ledger.is_served():
+        serve = command("schedule", "serve", sandbox=session.settings.is_sandbox)
+        note(f"Nobody works by the clock here now:  {serve}")
+
+
+# -- steering ------------------------------------------------------------------------------------------------------
+
+
+def pause(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """No time of it fires until it is resumed; what has begun goes on."""
+    return _steer(name, "pause", json=json, config=config, sandbox=sandbox)
+
+
+def resume(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Its times fire again; those that passed meanwhile do not."""
+    return _steer(name, "resume", json=json, config=config, sandbox=sandbox)
+
+
+def _steer(name: str, verb: str, *, json: bool, config: Path | None, sandbox: bool) -> int:
+    with open_session(config, sandbox=sandbox) as session:
+        _find(session, name)
+        if verb == "pause":
+            session.ledger.schedules.pause(name)
+        else:
+            session.ledger.schedules.resume(name, _now(session))
+        _told(session, name, verb, json=json)
+    return 0
+
+
+def remove(
+    name: Name, *, yes: Sure = False, json: Json = False, config: Config = None, sandbox: Sandbox = False
+) -> int:
+    """Takes it off the record, with its history; its batches stay, and what has begun goes on."""
+    from cli.flow.consent import confirm
+
+    with open_session(config, sandbox=sandbox) as session:
+        _find(session, name)
+        question = f"Remove the schedule {name} and its history? Its batches stay."
+        confirm(question, yes=yes, sandbox=session.settings.is_sandbox, command="schedule remove")
+        session.ledger.schedules.remove(name)
+        note(f"{name} is removed; its batches stay.")
+        if json:
+            show_json({"command": "schedule remove", "name": name})
+    return 0
+
+
+# -- working -------------------------------------------------------------------------------------------------------
+
+
+def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Fires it now, within its budgets. On SQLite it is worked here where nobody else works by the clock."""
+    with open_session(config, sandbox=sandbox, works=True) as session:
+        schedule = _find(session, name)
+        if stop := session.ledger.emergency_stop.current():
+            raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
+        at = _now(session)
+        if why := session.ledger.schedules.fire_by_hand(name, at):
+            raise BadInput(f"{name}: {why}. See  {command('schedule', 'show', name)}")
+        if session.ledger.is_sqlite and not session.ledger.is_served():
+            return _work_until_over(session, schedule, json=json)
+        _wake(session)
+        note(f"{name} was fired; how it goes:  {command('schedule', 'show', name)}")
+        if json:
+            show_json({"command": "schedule run-now", "name": name, "at": utc(at)})
+    return 0
+
+
+def _wake(session: LedgerSession) -> None:
+    if not session.ledger.is_sqlite:
+        from worker.tasks import wake_lanes
+
+        wake_lanes(["sweep"])
+
+
+def _work_until_over(session: LedgerSession, schedule: Schedule, *, json: bool) -> int:
+    """Works here until the time that was fired by hand is over, or waits for a person."""
+    from cli.flow.execute import log_events
+
+    log_events(session.settings)
+
+    def fired() -> Firing:
+        return next(each for each in session.ledger.schedules.history(schedule.id) if each.by_hand)
+
+    with session.ledger.hold(time.time(), serves=True):
+        code = asyncio.run(_serve(session.settings, lambda: fired().state not in FIRING_OPEN))
+    firing = fired()
+    if json:
+        show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(firing)})
+    else:
+        lines = _history_of([firing], schedule.name)
+        show(lines, sandbox=session.settings.is_sandbox)
+    return code or firing.exit_code or 0
+
+
+def _history_of(history: Sequence[Firing], name: str) -> list[tuple[str, str]]:
+    return [(f"{name}  {line.removeprefix('history').strip()}", look) for line, look in history_lines(history)]
+
+
+def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:
+    """Works schedules and batches in this process until it is stopped; beside it `submit` records, and it is heard."""
+    from cli.flow.environment import settings_for
+    from worker.runtime.telemetry import configure
+
+    with settings_for(config, sandbox=sandbox) as settings:
+        if settings.database_path is None:
+            raise BadInput("schedule serve is for one machine (SQLite); on PostgreSQL the workers do its work.")
+        with _opened(settings) as session, session.ledger.hold(time.time(), serves=True):
+            configure(settings.log)
+            every = session.ledger.schedules.all()
+            note(f"Working {count(len(every), 'schedule')} and every batch on record, until Ctrl-C.")
+            return asyncio.run(_serve(settings, lambda: False))
+
+
+async def _serve(settings: Settings, is_over: Callable[[], bool]) -> int:
+    from worker.local.serve import serve as work
+    from worker.runtime.shutdown import StopSignal
+    from worker.runtime.timings import Timings
+    from worker.services import build
+
+    services = build(settings, timings=Timings(sweep_every=SWEEP_EVERY))
+    stop = StopSignal()
+    try:
+        with stop.listening():
+            await work(services, stop=stop, is_over=is_over)
+    finally:
+        await services.close()
+    return stop.exit_code if stop.exit_code != INTERRUPTED or not stop.second.is_set() else INTERRUPTED
+
+
+# -- what they share -----------------------------------------------------------------------------------------------
+
+
+def _now(session: LedgerSession) -> float:
+    return time.time() + session.ledger.clock_offset()
+
+
+def _find(session: LedgerSession, name: str) -> Schedule:
+    from jobs.results.rows import near
+
+    found = session.ledger.schedules.find(name)
+    if found is None:
+        names = [each.name for each in session.ledger.schedules.all()]
+        raise BadInput(f"There is no schedule {name!r} in this ledger. {near(name, names)}")
+    return found
+
+
+def _told(session: LedgerSession, name: str, verb: str, *, json: bool) -> None:
+    schedule = _find(session, name)
+    when = "it is paused" if schedule.next_at is None else f"its next time is {day_and_minute(schedule.next_at)}"
+    note(f"{name}: {when}; it may spend {may_spend(schedule)}.")
+    _say_who_works(session, [schedule])
+    if json:
+        newest = session.ledger.schedules.newest().get(schedule.id)
+        show_json({"command": f"schedule {verb}", **document(schedule, newest)})
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+for _name, _function in {
+    "add": add,
+    "list": list_,
+    "show": show_one,
+    "run-now": run_now,
+    "pause": pause,
+    "resume": resume,
+    "remove": remove,
+    "edit": edit,
+    "serve": serve,
+}.items():
+    app.command(_name, cls=Command, context_settings=CONTEXT)(_function)

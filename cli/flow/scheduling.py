@@ -1,0 +1,275 @@
+"""A schedule as it is asked for: its options read, what its first time would make, and consent to what it may spend."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from cli.flow.options import RunOptions
+from jobs.errors import BadInput
+from jobs.formatting import dollars, money
+from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
+from jobs.policy.cron import read_cron, read_zone
+from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.states import FiringState
+from worker.registration.options import BatchOptions, read_duration, read_limits, read_money
+from worker.registration.preflight import Preflight, normal_dest, take
+from worker.scheduling.reading import Left, demand, options_of, within
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.settings.model import Settings
+
+Cron = Annotated[str, typer.Argument(metavar="CRON", help='Five fields such as "0 3 * * *", or @daily.')]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleOptions(RunOptions):
+    """The options of `run`, and those of a schedule."""
+
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name, and its batches'.")]
+    cron: Cron
+    budget: Annotated[
+        str | None, typer.Option(metavar="USD", help="The most that one time may add, unknown outcomes included.")
+    ] = None
+    monthly_budget: Annotated[
+        str | None, typer.Option("--monthly-budget", metavar="USD", help="The most that a UTC month may cost.")
+    ] = None
+    into: Annotated[str, typer.Option(metavar="same|new", help="One batch for all times, or a new one each time.")] = (
+        "same"
+    )
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Of the times: Europe/Berlin.")] = "UTC"
+    jitter: Annotated[str, typer.Option(metavar="5m", help="Each time is acted on up to so much later.")] = ""
+    overlap: Annotated[
+        str, typer.Option(metavar="skip|queue", help="What becomes of a time while the one before it goes on.")
+    ] = "skip"
+    catch_up: Annotated[
+        str, typer.Option("--catch-up", metavar="none|last", help="Whether the last time that was missed is made up.")
+    ] = "last"
+    keep: Annotated[
+        str, typer.Option(metavar="90d", help="With --into new: batches older than this are pruned by themselves.")
+    ] = ""
+    changed: Annotated[
+        str, typer.Option(metavar="error|keep|redo", help="What to do with paid rows whose request has changed.")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOptions(ScheduleOptions):
+    """The options of a schedule, each to be left out."""
+
+    manifest: Annotated[str, typer.Option(metavar="MANIFEST", help="Where its rows are read from.")] = ""
+    cron: Annotated[str, typer.Option(metavar="CRON", help='When: five fields such as "0 3 * * *", or @daily.')] = ""
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="OPTION", help="Take an option back. May be repeated.")
+    ] = None
+
+
+_NOT_BY_THE_CLOCK = {
+    "batch": "its batches are called as it is",
+    "new_ledger": "it is said once, with `lightfast run`",
+    "append": "a schedule reads the whole manifest each time",
+    "stop_after": "a time goes on until its rows are done",
+    "limit": "rows beyond it would be taken for gone",
+}
+
+
+def read_schedule(options: ScheduleOptions, *, on_a_cluster: bool) -> NewSchedule:
+    """The schedule that is asked for.
+
+    Raises:
+        BadInput: All that is wrong, at once.
+    """
+    reader = _Reader()
+    cron = reader.read("CRON", options.cron, read_cron, "")
+    zone = reader.read("--timezone", options.timezone, read_zone, "UTC")
+    into = reader.read("--into", options.into, Into, Into.SAME)
+    overlap = reader.read("--overlap", options.overlap, Overlap, Overlap.SKIP)
+    catch_up = reader.read("--catch-up", options.catch_up, CatchUp, CatchUp.LAST)
+    jitter = reader.read("--jitter", options.jitter or None, read_duration, 0.0)
+    keep = reader.read("--keep", options.keep or None, read_duration, None)
+    budget = reader.read("--budget", options.budget, read_money, None)
+    monthly = reader.read("--monthly-budget", options.monthly_budget, read_money, None)
+    reader.problems += _misplaced(options, into)
+    if budget is None and monthly is None:
+        reader.problems.append(
+            "a schedule spends while nobody looks: say how much with --budget USD (one time) or --monthly-budget USD."
+        )
+    asked = replace(_asked(options), changed=options.changed or ("redo" if into is Into.SAME else "error"))
+    reader.problems += _manifest_problems(asked.manifest, on_a_cluster=on_a_cluster)
+    if into is Into.NEW and not (options.reuse or options.buy_again):
+        reader.problems.append("--into new would pay for every row each time: add --reuse, or --buy-again if meant so.")
+    try:
+        read_limits(replace(asked, partial=False), attended=False)
+    except BadInput as wrong:
+        reader.problems += wrong.problems
+    if reader.problems:
+        raise BadInput(reader.problems)
+    return NewSchedule(
+        name=options.name,
+        cron=cron,
+        timezone=zone,
+        options=asked.to_json(),
+        into=into,
+        overlap=overlap,
+        catch_up=catch_up,
+        jitter=jitter,
+        budget=budget,
+        monthly_budget=monthly,
+        keep=keep,
+    )
+
+
+def _asked(options: ScheduleOptions) -> BatchOptions:
+    manifest = options.manifest
+    if "://" not in manifest and manifest != "-":
+        manifest = str(Path(manifest).expanduser().absolute())
+    # Whoever works by the clock may have been started in another folder.
+    return replace(options.asked, manifest=manifest, to=normal_dest(options.to), budget=None)
+
+
+def _misplaced(options: ScheduleOptions, into: Into) -> Iterator[str]:
+    plain = RunOptions(manifest="")
+    for name, why in _NOT_BY_THE_CLOCK.items():
+        if getattr(options, name) != getattr(plain, name):
+            yield f"--{name.replace('_', '-')} is not for a schedule: {why}."
+    if options.keep and into is Into.SAME:
+        yield "--keep is for --into new: the one batch of --into same is never pruned."
+
+
+def _manifest_problems(manifest: str, *, on_a_cluster: bool) -> Iterator[str]:
+    if manifest == "-":
+        yield "a schedule reads its manifest each time, and standard input is there once: name a file or an address."
+    elif on_a_cluster and "://" not in manifest:
+        yield (
+            f"{manifest} is on this machine, and a cluster's workers may be elsewhere: put the manifest on s3:// or "
+            "https://."
+        )
+
+
+T = TypeVar("T")
+
+
+class _Reader:
+    """Reads values, collecting what is wrong."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def read(self, name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
+        if text is None:
+            return unset
+        try:
+            return reader(text)
+        except ValueError as wrong:
+            legal = _LEGAL.get(reader)
+            self.problems.append(f'{name}: "{text}": expected {legal or wrong}')
+            return unset
+
+
+_LEGAL: dict[object, str] = {Into: "same or new", Overlap: "skip or queue", CatchUp: "none or last"}
+
+
+# -- what it would make --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def next_plan(settings: Settings, ledger: Ledger | None, schedule: NewSchedule, left: Left) -> Iterator[Preflight]:
+    """What its next time would make if it came now.
+
+    Raises:
+        BadInput: It would make nothing, and why.
+    """
+    options = options_of(as_it_would_be(schedule), firing_now(time.time()))
+    with take(options, settings, known=ledger) as found:
+        preflight = within(found, left)
+        demand(preflight, schedule, left)
+        yield preflight
+
+
+def as_it_would_be(schedule: NewSchedule) -> Schedule:
+    """A schedule that is not on record yet, as if it were."""
+    if isinstance(schedule, Schedule):
+        return schedule
+    known = {each.name: getattr(schedule, each.name) for each in fields(NewSchedule)}
+    return Schedule(**known, id=0, next_at=None, seen=None, created_at=0.0)
+
+
+def firing_now(now: float) -> Firing:
+    """A time that comes now, and is on nobody's record."""
+    return Firing(
+        id=0,
+        schedule_id=0,
+        at=now,
+        acts_at=now,
+        by_hand=False,
+        state=FiringState.DUE,
+        batch=None,
+        holder=None,
+        tries=0,
+        headway=None,
+        headway_at=None,
+        began_at=None,
+        ended_at=None,
+        exit_code=None,
+        code=None,
+        message=None,
+    )
+
+
+# -- consent -------------------------------------------------------------------------------------------------------
+
+
+def may_spend(schedule: NewSchedule) -> str:
+    """What it may spend, as a sentence's end."""
+    amounts = ((schedule.budget, "at each time"), (schedule.monthly_budget, "in a month"))
+    return " and ".join(f"at most {money(amount)} {when}" for amount, when in amounts if amount is not None)
+
+
+def asks_for_more(before: Schedule, after: NewSchedule) -> bool:
+    """Whether an edit needs consent: it may spend more, or buys other things."""
+    rises = any(
+        old is not None and (new is None or new > old)
+        for old, new in ((before.budget, after.budget), (before.monthly_budget, after.monthly_budget))
+    )
+    more_often = (before.cron, before.timezone) != (after.cron, after.timezone)
+    return rises or more_often or before.into != after.into or dict(before.options) != dict(after.options)
+
+
+# -- editing -------------------------------------------------------------------------------------------------------
+
+
+def merged(before: Schedule, edit: EditOptions, given: frozenset[str]) -> ScheduleOptions:
+    """The schedule's options, with those that were `given` in their place, and without those that are taken back.
+
+    Raises:
+        BadInput: There is no such option to take back.
+    """
+    of_schedule = {each.name for each in fields(ScheduleOptions)}
+    unset = {name.removeprefix("--").replace("-", "_") for name in edit.unset or ()}
+    if wrong := sorted(unset - of_schedule | unset & {"name", "cron", "manifest"}):
+        raise BadInput(f"--unset {wrong[0]}: there is no such option that could be left out.")
+    kept = BatchOptions.from_json(before.options)
+    mine = {
+        **{each.name: getattr(kept, each.name) for each in fields(BatchOptions)},
+        "map": list(kept.map) or None,
+        "batch": "",
+        "name": before.name,
+        "cron": before.cron,
+        "timezone": before.timezone,
+        "into": before.into.value,
+        "overlap": before.overlap.value,
+        "catch_up": before.catch_up.value,
+        "jitter": f"{before.jitter:g}s" if before.jitter else "",
+        "keep": f"{before.keep:g}s" if before.keep is not None else "",
+        "budget": None if before.budget is None else dollars(before.budget),
+        "monthly_budget": None if before.monthly_budget is None else dollars(before.monthly_budget),
+    }
+    said = {name: getattr(edit, name) for name in of_schedule if name in given or name not in mine}
+    return ScheduleOptions(**{**{name: value for name, value in mine.items() if name not in unset}, **said})

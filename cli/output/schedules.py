@@ -1,0 +1,173 @@
+"""Schedules as people and programs see them: all in a table, one with its times and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from cli.output.wording import aligned
+from jobs.formatting import count, day_and_minute, money, usd, utc
+from jobs.policy.firing import Into, upcoming
+from jobs.states import FiringState
+from providers.types import MICROS
+
+if TYPE_CHECKING:
+    from jobs.ledger.schedules.values import Firing, Schedule
+
+Line = tuple[str, str]  # text, style
+
+#: Times of a schedule that are told ahead.
+AHEAD = 5
+_WIDTH = 12
+_HEAD = ("SCHEDULE", "TIMES", "ZONE", "NEXT", "LAST", "OUTCOME")
+#: How a time ended, in words, by its exit code.
+_ENDED = {0: "done", 2: "failed", 3: "done, rows need you", 4: "needs you"}
+_STATES = {
+    FiringState.DUE: "it is time",
+    FiringState.QUEUED: "queued",
+    FiringState.READING: "its manifest is read",
+    FiringState.WORKING: "goes on",
+    FiringState.SKIPPED: "skipped",
+    FiringState.MISSED: "missed",
+}
+
+
+def outcome(firing: Firing) -> str:
+    """What has become of a time, in a few words."""
+    return _STATES.get(firing.state) or _ENDED[firing.exit_code or 0]
+
+
+def style(firing: Firing | None) -> str:
+    """Red where nothing was made or a person is needed."""
+    if firing is None:
+        return ""
+    if firing.state in (FiringState.FAILED, FiringState.STOPPED):
+        return "red"
+    return "yellow" if firing.exit_code == 3 or firing.state is FiringState.MISSED else ""  # noqa: PLR2004
+
+
+# -- all -----------------------------------------------------------------------------------------------------------
+
+
+def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing]) -> Iterator[Line]:
+    """A line each, and below what is wrong."""
+    if not schedules:
+        yield "No schedule yet.", ""
+        return
+    rows = [_row(each, newest.get(each.id)) for each in schedules]
+    first, *lines = aligned([_HEAD, *rows])
+    yield first, "bold"
+    for each, line in zip(schedules, lines, strict=True):
+        yield line, style(newest.get(each.id))
+    for each in schedules:
+        firing = newest.get(each.id)
+        if firing is not None and firing.message and firing.state in (FiringState.FAILED, FiringState.STOPPED):
+            yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", "red"
+
+
+def _row(schedule: Schedule, firing: Firing | None) -> tuple[str, ...]:
+    next_at = day_and_minute(schedule.next_at) if schedule.next_at is not None else "paused"
+    last = (day_and_minute(firing.at), outcome(firing)) if firing is not None else ("-", "-")
+    return (schedule.name, schedule.cron, schedule.timezone, next_at, *last)
+
+
+# -- one -----------------------------------------------------------------------------------------------------------
+
+
+def page(schedule: Schedule, spent: int, history: Sequence[Firing], now: float) -> Iterator[Line]:
+    """What it does, when, and what became of its times."""
+    yield f"{schedule.name}: {schedule.cron} ({schedule.timezone})", "bold"
+    yield from ((f"{name:{_WIDTH}}{text}", "") for name, text in _facts(schedule, spent))
+    yield from _ahead(schedule, now)
+    yield from history_lines(history)
+
+
+def _facts(schedule: Schedule, spent: int) -> Iterator[tuple[str, str]]:
+    said = {name: value for name, value in schedule.options.items() if name not in ("manifest", "to")}
+    yield "manifest", str(schedule.options.get("manifest", ""))
+    yield "to", str(schedule.options.get("to") or "as the settings say")
+    if said:
+        yield "options", "  ".join(_option(name, value) for name, value in said.items())
+    yield "into", "one batch of its name" if schedule.into is Into.SAME else "a new batch each time"
+    yield "overlap", f"{schedule.overlap}; catch up: {schedule.catch_up}"
+    if schedule.budget is not None:
+        yield "budget", f"{money(schedule.budget)} at each time"
+    if schedule.monthly_budget is not None:
+        yield "month", f"{money(spent)} of {money(schedule.monthly_budget)} spent or reserved since the first, UTC"
+
+
+def _option(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    if value is True:
+        return flag
+    return "  ".join(f"{flag} {each}" for each in (value if isinstance(value, list) else [value]))
+
+
+def _ahead(schedule: Schedule, now: float) -> Iterator[Line]:
+    if schedule.next_at is None:
+        yield f"{'next':{_WIDTH}}paused", "yellow"
+        return
+    zone = ZoneInfo(schedule.timezone)
+    for place, at in enumerate(upcoming(schedule.cron, schedule.timezone, now, AHEAD)):
+        there = datetime.fromtimestamp(at, zone)
+        yield f"{'' if place else 'next':{_WIDTH}}{there:%a %Y-%m-%d %H:%M %Z}   {day_and_minute(at)}", ""
+
+
+def history_lines(history: Sequence[Firing]) -> Iterator[Line]:
+    """A line a time, the newest first."""
+    for place, firing in enumerate(history):
+        by = " by hand" if firing.by_hand else ""
+        what = _plan(firing.detail)
+        told = f": {firing.message}" if firing.message else ""
+        line = f"{'' if place else 'history':{_WIDTH}}{day_and_minute(firing.at)}{by}  {outcome(firing)}{what}{told}"
+        yield line, style(firing)
+
+
+def _plan(detail: Mapping[str, Any]) -> str:
+    if not detail:
+        return ""
+    parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
+    images = f"{count(detail.get('images', 0), 'image')} for {money(round(detail.get('estimate_usd', 0) * MICROS))}"
+    return f" ({', '.join([*parts, images])})"
+
+
+# -- for programs --------------------------------------------------------------------------------------------------
+
+
+def document(schedule: Schedule, firing: Firing | None) -> dict[str, Any]:
+    """One schedule, for programs."""
+    return {
+        "name": schedule.name,
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "manifest": schedule.options.get("manifest"),
+        "options": {name: value for name, value in schedule.options.items() if name != "manifest"},
+        "into": schedule.into,
+        "overlap": schedule.overlap,
+        "catch_up": schedule.catch_up,
+        "jitter_seconds": schedule.jitter,
+        "keep_seconds": schedule.keep,
+        "budget_usd": usd(schedule.budget),
+        "monthly_budget_usd": usd(schedule.monthly_budget),
+        "paused": schedule.next_at is None,
+        "next_at": utc(schedule.next_at) if schedule.next_at is not None else None,
+        "last": firing_document(firing) if firing is not None else None,
+    }
+
+
+def firing_document(firing: Firing) -> dict[str, Any]:
+    """One time of a schedule, for programs."""
+    return {
+        "at": utc(firing.at),
+        "by_hand": firing.by_hand,
+        "state": firing.state,
+        "exit_code": firing.exit_code,
+        "code": firing.code,
+        "message": firing.message,
+        "batch": firing.batch,
+        "began_at": utc(firing.began_at) if firing.began_at is not None else None,
+        "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
+        "plan": dict(firing.detail) or None,
+    }

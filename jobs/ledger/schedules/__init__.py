@@ -1,0 +1,1 @@
+"""Schedules, and what has become of their times: each is fired once, whoever looks."""

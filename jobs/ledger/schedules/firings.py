@@ -1,0 +1,266 @@
+"""The times of schedules: decided once when they come, taken by one process, and followed until they are over.
+
+A time is decided under its schedule's lock, and (schedule, time) is unique besides. Its batch is recorded in one
+transaction with the time itself, and only by the process that the time still belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from jobs.ledger.accounts import emergency_stop
+from jobs.ledger.database.schema import batches, firings, schedules, workers
+from jobs.ledger.schedules.schedules import as_schedule
+from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, NotOursError, Schedule
+from jobs.policy.firing import at_its_time, fallen_due, moment_of
+from jobs.policy.liveness import SEEN_WITHIN
+from jobs.states import FIRING_OVER, FiringState
+
+STILL_RUNS = "the time before it is not over"
+ALL_STOPPED = "all submits were stopped (pause --all)"
+NEWER_CAME = "a newer time took its place in the queue"
+MISSED = "nobody was there to see it"
+
+
+def fall_due(tx: Connection, now: float) -> list[Decided]:
+    """Decides what becomes of every time that has come. Safe in any number of processes at once."""
+    due = select(schedules).where(schedules.c.next_at <= now).order_by(schedules.c.id).with_for_update(key_share=True)
+    stopped = emergency_stop.standing(tx) is not None
+    found: list[Decided] = []
+    for row in tx.execute(due).all():
+        found += _decide(tx, as_schedule(row), now, stopped=stopped)
+    return found
+
+
+def _decide(tx: Connection, schedule: Schedule, now: float, *, stopped: bool) -> list[Decided]:
+    assert schedule.next_at is not None  # noqa: S101  it was selected by it
+    due = fallen_due(schedule.cron, schedule.timezone, schedule.next_at, now, schedule.catch_up)
+    tx.execute(update(schedules).where(schedules.c.id == schedule.id).values(next_at=due.next_at))
+    decided = [_put(tx, schedule, at, FiringState.MISSED, now, MISSED) for at in due.missed]
+    if due.fires is not None:
+        decided.append(_fire(tx, schedule, due.fires, now, stopped=stopped))
+    return [one for one in decided if one is not None]
+
+
+def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped: bool) -> Decided | None:
+    if stopped:
+        return _put(tx, schedule, at, FiringState.SKIPPED, now, ALL_STOPPED)
+    before = _not_over(tx, schedule.id)
+    state = at_its_time([FiringState(row.state) for row in before], schedule.overlap, schedule.into)
+    if state is FiringState.QUEUED:
+        older = [row.id for row in before if row.state == FiringState.QUEUED]
+        _set(tx, older, state=FiringState.SKIPPED.value, message=NEWER_CAME, ended_at=now)
+    return _put(tx, schedule, at, state, now, _why_skipped(before) if state is FiringState.SKIPPED else None)
+
+
+def _why_skipped(before: Sequence[Any]) -> str:
+    stopped = [row for row in before if row.state == FiringState.STOPPED]
+    return f"the time before it waits for a person: {stopped[-1].message}" if stopped else STILL_RUNS
+
+
+def _not_over(tx: Connection, schedule_id: int) -> Sequence[Any]:
+    over = [state.value for state in FIRING_OVER]
+    mine = (firings.c.schedule_id == schedule_id, firings.c.state.not_in(over))
+    return tx.execute(select(firings).where(*mine).order_by(firings.c.at)).all()
+
+
+def _put(
+    tx: Connection, schedule: Schedule, at: float, state: FiringState, now: float, message: str | None = None
+) -> Decided | None:
+    """None: it is on record already, whatever the schedule's own row says."""
+    there = select(firings.c.id).where(firings.c.schedule_id == schedule.id, firings.c.at == at)
+    if tx.execute(there).first():
+        return None
+    acts_at = moment_of(schedule.name, at, schedule.jitter)
+    ended_at = now if state in FIRING_OVER else None
+    known = {"schedule_id": schedule.id, "at": at, "acts_at": acts_at, "state": state.value}
+    tx.execute(insert(firings).values(**known, message=message, ended_at=ended_at))
+    return Decided(schedule=schedule.name, at=at, state=state, message=message)
+
+
+def by_hand(tx: Connection, name: str, now: float) -> str | None:
+    """A time of its own, now; why not, in words, where one is not over."""
+    row = tx.execute(select(schedules).where(schedules.c.name == name).with_for_update(key_share=True)).one()
+    if any(each.state != FiringState.STOPPED for each in _not_over(tx, row.id)):
+        return STILL_RUNS
+    known = {"schedule_id": row.id, "at": now, "acts_at": now, "state": FiringState.DUE.value, "by_hand": True}
+    tx.execute(insert(firings).values(**known))
+    return None
+
+
+# -- whoever reads the manifest ------------------------------------------------------------------------------------
+
+
+def take(tx: Connection, holder: str, now: float) -> tuple[Schedule, Firing] | None:
+    """The next time whose manifest is to be read; one that a process had that shows life no more is taken over."""
+    waits = (firings.c.state == FiringState.DUE.value) & (firings.c.acts_at <= now)
+    alive = select(workers.c.name).where(workers.c.seen_at > now - SEEN_WITHIN)
+    began = firings.c.taken_at <= now - SEEN_WITHIN  # a process may take one before its first sign of life
+    left = (firings.c.state == FiringState.READING.value) & began & firings.c.holder.not_in(alive)
+    wanted = select(firings.c.id).where(waits | left).order_by(firings.c.acts_at, firings.c.id).limit(1)
+    number = tx.execute(wanted.with_for_update(skip_locked=True)).scalar()
+    if number is None:
+        return None
+    row = tx.execute(select(firings).where(firings.c.id == number)).one()
+    values = {"state": FiringState.READING.value, "holder": holder, "taken_at": now}
+    _set(tx, [number], **values, tries=row.tries + 1, began_at=row.began_at or now)
+    owner = tx.execute(select(schedules).where(schedules.c.id == row.schedule_id)).one()
+    return as_schedule(owner), one(tx, number)
+
+
+def release(tx: Connection, now: float) -> None:
+    """For the one who knows that all other processes are dead: what they were reading is read anew."""
+    reading = firings.c.state == FiringState.READING.value
+    tx.execute(update(firings).where(reading).values(state=FiringState.DUE.value, acts_at=now, holder=None))
+
+
+def _is_held(tx: Connection, number: int, holder: str) -> bool:
+    """Whether it is still this process's to read. Its row is held from here on."""
+    mine = (firings.c.id == number, firings.c.holder == holder, firings.c.state == FiringState.READING.value)
+    return tx.execute(select(firings.c.id).where(*mine).with_for_update()).first() is not None
+
+
+def put_off(tx: Connection, number: int, holder: str, until: float, message: str) -> None:
+    """What may pass by itself: it is tried again at `until`."""
+    if _is_held(tx, number, holder):
+        _set(tx, [number], state=FiringState.DUE.value, acts_at=until, holder=None, message=message)
+
+
+def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
+    """The batch is recorded for this time, in the transaction that records it. The batch's row is held.
+
+    Raises:
+        NotOursError: Somebody else reads its manifest by now.
+    """
+    if not _is_held(tx, attachment.firing_id, attachment.holder):
+        raise NotOursError
+    schedule_id = tx.execute(select(firings.c.schedule_id).where(firings.c.id == attachment.firing_id)).scalar_one()
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(schedule_id=schedule_id))
+    seen = json.dumps(dict(attachment.seen)) if attachment.seen is not None else None
+    tx.execute(update(schedules).where(schedules.c.id == schedule_id).values(seen=seen))
+    stopped = (firings.c.schedule_id == schedule_id, firings.c.state == FiringState.STOPPED.value)
+    goes_on = (firings.c.batch_id == batch_id, firings.c.id != attachment.firing_id)
+    tx.execute(update(firings).where(*stopped, *goes_on).values(state=FiringState.ENDED.value))
+    values = {"batch_id": batch_id, "holder": None, "message": None, "code": None}
+    _set(tx, [attachment.firing_id], state=FiringState.WORKING.value, **values, detail=_json(attachment.detail))
+
+
+def fail(tx: Connection, number: int, holder: str, ended: Ended, now: float) -> bool:
+    """Nothing is recorded for it. False: it is somebody else's by now."""
+    if not _is_held(tx, number, holder):
+        return False
+    end(tx, number, ended, now)
+    return True
+
+
+# -- until it is over ----------------------------------------------------------------------------------------------
+
+
+def going_on(tx: Connection) -> list[tuple[Schedule, Firing]]:
+    """Times whose batches are on record and not over, or wait for a person, with their schedules."""
+    states = (FiringState.WORKING.value, FiringState.STOPPED.value)
+    wanted = _with_batch().where(firings.c.state.in_(states)).order_by(firings.c.id)
+    owners = {row.id: as_schedule(row) for row in tx.execute(select(schedules))}
+    return [(owners[row.schedule_id], as_firing(row)) for row in tx.execute(wanted)]
+
+
+def note_headway(tx: Connection, number: int, headway: str, now: float) -> None:
+    """Its batch has got further since the last look."""
+    _set(tx, [number], headway=headway, headway_at=now)
+
+
+def end(tx: Connection, number: int, ended: Ended, now: float) -> None:
+    """How it ended, or that it waits for a person. What is queued behind it is due when it is over."""
+    row = tx.execute(select(firings).where(firings.c.id == number)).one()
+    values = {"exit_code": ended.exit_code, "code": ended.code, "message": ended.message}
+    _set(tx, [number], state=ended.state.value, ended_at=now, holder=None, **values)
+    if ended.detail is not None:
+        _set(tx, [number], detail=_json({**json.loads(row.detail), **ended.detail}))
+    owner = as_schedule(tx.execute(select(schedules).where(schedules.c.id == row.schedule_id)).one())
+    _let_go(tx, owner, now)
+
+
+def _let_go(tx: Connection, schedule: Schedule, now: float) -> None:
+    """What is queued begins, where nothing is in its way any more."""
+    before = _not_over(tx, schedule.id)
+    for queued in [each for each in before if each.state == FiringState.QUEUED]:
+        others = [FiringState(each.state) for each in before if each.id != queued.id]
+        state = at_its_time(others, schedule.overlap, schedule.into)
+        if state is FiringState.DUE:
+            _set(tx, [queued.id], state=state.value, acts_at=now)
+        elif FiringState.STOPPED in others:
+            _set(tx, [queued.id], state=FiringState.SKIPPED.value, message=_why_skipped(before), ended_at=now)
+
+
+def goes_on(tx: Connection, number: int, now: float) -> None:
+    """One that waited for a person goes on: somebody has helped."""
+    _set(tx, [number], state=FiringState.WORKING.value, ended_at=None, exit_code=None, message=None, headway_at=now)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def history(tx: Connection, schedule_id: int, most: int) -> list[Firing]:
+    """A schedule's times, the newest first."""
+    mine = _with_batch().where(firings.c.schedule_id == schedule_id)
+    return [as_firing(row) for row in tx.execute(mine.order_by(firings.c.at.desc()).limit(most))]
+
+
+def newest(tx: Connection) -> dict[int, Firing]:
+    """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
+    told = firings.c.state.not_in([FiringState.SKIPPED.value, FiringState.MISSED.value])
+    found: dict[int, Firing] = {}
+    for schedule_id in tx.execute(select(schedules.c.id)).scalars().all():
+        mine = _with_batch().where(firings.c.schedule_id == schedule_id, told)
+        if row := tx.execute(mine.order_by(firings.c.at.desc()).limit(1)).first():
+            found[schedule_id] = as_firing(row)
+    return found
+
+
+def one(tx: Connection, number: int) -> Firing:
+    """The time of that number."""
+    return as_firing(tx.execute(_with_batch().where(firings.c.id == number)).one())
+
+
+def _with_batch() -> Any:
+    joined = firings.outerjoin(batches, batches.c.id == firings.c.batch_id)
+    return select(firings, batches.c.name.label("batch")).select_from(joined)
+
+
+def as_firing(row: Any) -> Firing:
+    """A time's row as a value."""
+    return Firing(
+        id=row.id,
+        schedule_id=row.schedule_id,
+        at=row.at,
+        acts_at=row.acts_at,
+        by_hand=row.by_hand,
+        state=FiringState(row.state),
+        batch=row.batch,
+        holder=row.holder,
+        tries=row.tries,
+        headway=row.headway,
+        headway_at=row.headway_at,
+        began_at=row.began_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        code=row.code,
+        message=row.message,
+        detail=json.loads(row.detail),
+    )
+
+
+def _set(tx: Connection, numbers: Sequence[int], **values: Any) -> None:
+    if numbers:
+        tx.execute(_OF_THESE.values(**values), {"these": list(numbers)})
+
+
+_OF_THESE = update(firings).where(firings.c.id.in_(bindparam("these", expanding=True)))
+
+
+def _json(detail: Mapping[str, Any]) -> str:
+    return json.dumps(dict(detail), ensure_ascii=False)

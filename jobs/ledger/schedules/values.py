@@ -1,0 +1,95 @@
+"""A schedule, one of its times, and what was decided of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.states import FiringState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSchedule:
+    """A schedule as it is added or edited. Money is micro-dollars."""
+
+    name: str
+    cron: str  # five fields, as `read_cron` has them
+    timezone: str
+    options: Mapping[str, Any]  # what is asked of its batches; plain JSON values
+    into: Into = Into.SAME
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.LAST
+    jitter: float = 0.0  # seconds
+    budget: int | None = None  # of one time
+    monthly_budget: int | None = None  # of a UTC month
+    keep: float | None = None  # seconds that its batches stay in the ledger whole; None: for good
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule(NewSchedule):
+    """A schedule as it stands."""
+
+    id: int
+    next_at: float | None  # the first time that nothing was decided of; None: it is paused
+    seen: Mapping[str, Any] | None  # the manifest as it was when all of it was on record
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """One time of a schedule, and what has become of it."""
+
+    id: int
+    schedule_id: int
+    at: float
+    acts_at: float
+    by_hand: bool
+    state: FiringState
+    batch: str | None  # the name of its batch
+    holder: str | None
+    tries: int
+    headway: str | None  # what showed that its batch goes on
+    headway_at: float | None  # since when that is unchanged
+    began_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    code: str | None
+    message: str | None
+    detail: Mapping[str, Any] = field(default_factory=dict)  # what its plan said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What was decided of a schedule's time when it had come."""
+
+    schedule: str
+    at: float
+    state: FiringState
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A batch that is recorded for a time, as long as that time is still the recorder's."""
+
+    firing_id: int
+    holder: str
+    detail: Mapping[str, Any]
+    seen: Mapping[str, Any] | None  # the manifest as it was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a time ended, or stopped."""
+
+    state: FiringState  # ENDED, FAILED or STOPPED
+    exit_code: int  # as `lightfast run` would have ended
+    code: str | None = None
+    message: str | None = None
+    detail: Mapping[str, Any] | None = None  # beside what its plan said
+
+
+class NotOursError(Exception):
+    """Somebody else reads the manifest of this time by now: nothing is recorded for it here."""

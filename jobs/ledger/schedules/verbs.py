@@ -1,0 +1,95 @@
+"""The ledger's verbs on schedules and their times. Each is one transaction."""
+
+from __future__ import annotations
+
+from jobs.ledger.accounts import monthly_budgets
+from jobs.ledger.database.engine import Database
+from jobs.ledger.schedules import firings, schedules
+from jobs.ledger.schedules.values import Decided, Ended, Firing, NewSchedule, Schedule
+
+
+class ScheduleVerbs:
+    """`ledger.schedules`: what is done by the clock. A firing is one time of a schedule."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- schedules
+
+    def find(self, name: str) -> Schedule | None:
+        """The schedule of that name."""
+        return self._database.read(schedules.find, name)
+
+    def all(self) -> list[Schedule]:
+        """All of them, by name."""
+        return self._database.read(schedules.every)
+
+    def add(self, new: NewSchedule, now: float) -> bool:
+        """Puts it on record, its first time being the next; False: there is one of that name."""
+        return self._database.write(schedules.add, new, now)
+
+    def edit(self, new: NewSchedule, now: float) -> bool:
+        """What is asked from now on; times before now are not caught up. False: there is none of that name."""
+        return self._database.write(schedules.edit, new, now)
+
+    def pause(self, name: str) -> None:
+        """No time of it fires until it is resumed. What has begun goes on."""
+        self._database.write(schedules.pause, name)
+
+    def resume(self, name: str, now: float) -> None:
+        """Its next time fires; those that passed meanwhile do not."""
+        self._database.write(schedules.resume, name, now)
+
+    def remove(self, name: str) -> None:
+        """Takes it and its history off the record. Its batches stay."""
+        self._database.write(schedules.remove, name)
+
+    def spent_this_month(self, schedule_id: int, now: float) -> int:
+        """Micro-dollars that its attempts of this UTC month have reserved and been charged."""
+        return self._database.read(monthly_budgets.spent, schedule_id, now)
+
+    # -- their times
+
+    def fall_due(self, now: float) -> list[Decided]:
+        """Decides what becomes of every time that has come. Safe in any number of processes at once."""
+        return self._database.write(firings.fall_due, now)
+
+    def fire_by_hand(self, name: str, now: float) -> str | None:
+        """A time of its own, now; why not, in words, where one is not over."""
+        return self._database.write(firings.by_hand, name, now)
+
+    def take(self, holder: str, now: float) -> tuple[Schedule, Firing] | None:
+        """The next time whose manifest is to be read; one that a process had that shows life no more is taken over."""
+        return self._database.write(firings.take, holder, now)
+
+    def put_off(self, firing_id: int, holder: str, until: float, message: str) -> None:
+        """What may pass by itself: it is tried again at `until`."""
+        self._database.write(firings.put_off, firing_id, holder, until, message)
+
+    def fail(self, firing_id: int, holder: str, ended: Ended, now: float) -> bool:
+        """Nothing is recorded for it. False: it is somebody else's by now."""
+        return self._database.write(firings.fail, firing_id, holder, ended, now)
+
+    def going_on(self) -> list[tuple[Schedule, Firing]]:
+        """Times whose batches are on record and not over, or wait for a person, with their schedules."""
+        return self._database.read(firings.going_on)
+
+    def note_headway(self, firing_id: int, headway: str, now: float) -> None:
+        """Its batch has got further since the last look."""
+        self._database.write(firings.note_headway, firing_id, headway, now)
+
+    def goes_on(self, firing_id: int, now: float) -> None:
+        """One that waited for a person goes on: somebody has helped."""
+        self._database.write(firings.goes_on, firing_id, now)
+
+    def end(self, firing_id: int, ended: Ended, now: float) -> None:
+        """How it ended, or that it waits for a person. What is queued behind it is due when it is over."""
+        self._database.write(firings.end, firing_id, ended, now)
+
+    def history(self, schedule_id: int, most: int = 20) -> list[Firing]:
+        """A schedule's times, the newest first."""
+        return self._database.read(firings.history, schedule_id, most)
+
+    def newest(self) -> dict[int, Firing]:
+        """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
+        return self._database.read(firings.newest)

@@ -1,0 +1,95 @@
+"""What becomes of a schedule's times: which fire, which are missed, which wait for the one before. Pure."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from jobs.policy.cron import next_time, times
+from jobs.states import FIRING_OPEN, FiringState
+
+#: Seconds after which a time that nobody has seen was missed: the sweeps of a cluster are ten seconds apart, and those
+#: of one machine thirty.
+LATE_AFTER = 300.0
+#: Missed times that are kept on record, the newest.
+MISSED_KEPT = 20
+#: Seconds before now in which missed times are looked for, until there are some.
+_BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
+
+
+class Into(enum.StrEnum):
+    """Where the rows of a schedule's times go."""
+
+    SAME = "same"  # one batch of the schedule's name
+    NEW = "new"  # a batch each time
+
+
+class Overlap(enum.StrEnum):
+    """What becomes of a time while the one before it is not over."""
+
+    SKIP = "skip"
+    QUEUE = "queue"  # the newest waits
+
+
+class CatchUp(enum.StrEnum):
+    """What becomes of times that nobody has seen."""
+
+    NONE = "none"
+    LAST = "last"  # the newest of them fires
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueTimes:
+    """A schedule's times up to now, that nothing was decided of."""
+
+    fires: float | None  # Unix seconds; None: none of them
+    missed: tuple[float, ...]  # the newest of the others
+    next_at: float  # the first that is still to come
+
+
+def fallen_due(cron: str, zone: str, next_at: float, now: float, catch_up: CatchUp) -> DueTimes:
+    """What becomes of the times from `next_at` to `now`. `next_at`: the first that nothing was decided of."""
+    due = _up_to_now(cron, zone, next_at, now)
+    if not due:
+        return DueTimes(fires=None, missed=(), next_at=next_at)
+    newest = due[-1]
+    fires = newest if catch_up is CatchUp.LAST or now - newest <= LATE_AFTER else None
+    missed = due if fires is None else due[:-1]
+    return DueTimes(fires=fires, missed=tuple(missed[-MISSED_KEPT:]), next_at=next_time(cron, zone, newest))
+
+
+def _up_to_now(cron: str, zone: str, next_at: float, now: float) -> list[float]:
+    """The last of them, as far back as there are any: a schedule of every minute may have been away for a year."""
+    for back in _BACK:
+        begin = max(next_at, now - back)
+        found: list[float] = []
+        for at in times(cron, zone, begin - 1):
+            if at > now:
+                break
+            found.append(at)
+        if found or begin == next_at:
+            return found
+    return []
+
+
+def upcoming(cron: str, zone: str, now: float, count: int) -> list[float]:
+    """The next times, in Unix seconds."""
+    return list(islice(times(cron, zone, now), count))
+
+
+def moment_of(name: str, at: float, jitter: float) -> float:
+    """When a time is acted on: up to `jitter` seconds later, and always the same for one time of one schedule."""
+    digest = hashlib.sha256(f"{name} {at!r}".encode()).digest()
+    return at + jitter * int.from_bytes(digest[:6]) / (1 << 48)
+
+
+def at_its_time(before: Sequence[FiringState], overlap: Overlap, into: Into) -> FiringState:
+    """The state that a time begins in. `before`: the states of the schedule's times that are not over."""
+    if any(state in FIRING_OPEN for state in before):
+        return FiringState.QUEUED if overlap is Overlap.QUEUE else FiringState.SKIPPED
+    if FiringState.STOPPED in before and into is Into.NEW:
+        return FiringState.SKIPPED
+    return FiringState.DUE

@@ -1,0 +1,55 @@
+"""How the batches of schedules go on: whether a time is over, waits for a person, or goes on again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from jobs.ledger import Ledger
+from jobs.ledger.reports.values import Progress
+from jobs.ledger.schedules.values import Ended, Firing, Schedule
+from jobs.results.completion import Allowed, Reason, RunState, exit_code_when_over, is_over
+from jobs.results.conditions import Standing, problem_of
+from jobs.results.stall import headway, verdict
+from jobs.states import FiringState
+from worker.registration.options import UNATTENDED_STALL, read_allowed, read_duration
+
+NEEDS_A_PERSON = 4  # the exit code, as of `run`
+
+
+def follow(
+    ledger: Ledger, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing
+) -> Iterator[tuple[Schedule, Ended]]:
+    """Notes how the batches of these times stand; gives those that are over, or have stopped. Blocks.
+
+    `standing`: looked at after `going_on` was, so that a batch is never taken for over before its rows were recorded.
+    """
+    batches: Mapping[str, Progress] = {progress.batch.name: progress for progress in standing.batches}
+    for schedule, firing in going_on:
+        progress = batches.get(firing.batch or "")
+        if progress is not None and (ended := _judged(ledger, schedule, firing, progress, standing)):
+            ledger.schedules.end(firing.id, ended, standing.now)
+            yield schedule, ended
+
+
+def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, standing: Standing) -> Ended | None:
+    if is_over(progress):
+        allowed = schedule.options.get("allow_failed")
+        code = exit_code_when_over(progress, read_allowed(allowed) if allowed else Allowed())
+        return Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
+    state = RunState(progress=progress, accounts=standing.accounts, now=standing.now)
+    seen = hashlib.sha256(repr(headway(state)).encode()).hexdigest()[:16]
+    if seen != firing.headway:
+        ledger.schedules.note_headway(firing.id, seen, standing.now)
+        if firing.state is FiringState.STOPPED and firing.headway is not None:
+            ledger.schedules.goes_on(firing.id, standing.now)
+        return None
+    if firing.state is FiringState.STOPPED:
+        return None
+    stall = schedule.options.get("max_stall")
+    waited = standing.now - (firing.headway_at or standing.now)
+    reason = verdict(state, waited, read_duration(stall) if stall else UNATTENDED_STALL)
+    if reason is None:
+        return None
+    message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
+    return Ended(state=FiringState.STOPPED, exit_code=NEEDS_A_PERSON, code=reason.value, message=message)

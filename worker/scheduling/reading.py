@@ -1,0 +1,223 @@
+"""One time of a schedule: its manifest is read and its batch recorded, within what the schedule may spend.
+
+Nobody is there to ask. What a person would have been asked was agreed to when the schedule was added; what goes beyond
+that ends the time, with a reason that everybody sees.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.errors import BadInput, LightfastError
+from jobs.formatting import count, money, usd
+from jobs.ledger import Ledger, is_away
+from jobs.ledger.batches.values import Batch
+from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
+from jobs.policy.firing import Into
+from jobs.states import GOING_ON, BatchState, FiringState
+from worker.references import place_of
+from worker.registration.destination import check_mark, probe
+from worker.registration.manifest_sources import UnchangedError
+from worker.registration.options import BatchOptions
+from worker.registration.preflight import Preflight, take
+from worker.registration.register import at_most, record
+from worker.runtime.telemetry import emit
+from worker.services import Services
+
+#: Tries of what may pass by itself, and seconds between two of them: a store or a server that is away for a while.
+TRIES = 8
+WAIT = 120.0
+#: Seconds without a change after which a file counts as written whole, and until it is looked at again.
+SETTLED = 5.0
+
+NOTHING_NEW = "nothing is new: the manifest is as it was, and all of it was made"
+BAD = 2  # the exit code of what is wrong with what was asked, as of `run`
+
+
+class _StoppedError(Exception):
+    """This process ends; another reads the manifest, from its beginning."""
+
+
+class _LaterError(Exception):
+    """It may pass by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a time may spend. Micro-dollars."""
+
+    money: int
+    why: str  # in words that follow "and may spend"
+
+
+def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callable[[], bool]) -> None:
+    """Reads the time's manifest and records its batch; how it ends otherwise is on record. Blocks for as long.
+
+    `stopped`: whether this process ends meanwhile.
+    """
+    try:
+        _read(services, schedule, firing, stopped)
+    except UnchangedError:
+        _end(services, firing, Ended(state=FiringState.ENDED, exit_code=0, message=NOTHING_NEW))
+    except (NotOursError, _StoppedError):
+        return
+    except BadInput as wrong:
+        _end(services, firing, _failed("bad_input", "; ".join(wrong.problems)))
+    except (LightfastError, _LaterError) as trouble:
+        _try_later(services, firing, str(trouble))
+    except Exception as trouble:
+        if is_away(trouble):  # it is on record as being read, and is taken over when this process shows no life
+            raise
+        emit("schedule_trouble", level="error", schedule=schedule.name, problem=repr(trouble)[:500])
+        _try_later(services, firing, f"a fault of ours: {type(trouble).__name__}")
+
+
+def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Callable[[], bool]) -> None:
+    settings, ledger = services.settings, services.ledger
+
+    def go_on(_rows: int) -> None:
+        if stopped():
+            raise _StoppedError
+
+    options = options_of(schedule, firing)
+    batch = ledger.batches.find(options.batch)
+    taken = take(options, settings, rows_read=go_on, known=ledger, seen=_may_be_skipped(services, schedule, batch))
+    with taken as found:
+        left = left_to(schedule, ledger, services.clock.now())
+        preflight = within(found, left)
+        _demand_settled(preflight)
+        demand(preflight, schedule, left)
+        store, _ = probe(preflight.dest)
+        if preflight.batch is None:
+            check_mark(store, preflight.name, ledger.ledger_id)
+        if preflight.source.has_changed():
+            raise _LaterError(f"{preflight.manifest.name} changed while it was read")
+        still, now = at_most(preflight), services.clock.now()
+        attachment = Attachment(
+            firing_id=firing.id,
+            holder=services.holder,
+            detail=told(preflight, left),
+            seen=preflight.source.state if schedule.into is Into.SAME else None,
+        )
+        brought = record(preflight, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
+        if brought:
+            emit("references_brought", files=brought, dest=f"{preflight.dest}/{place_of('')}")
+
+
+# -- what is asked -------------------------------------------------------------------------------------------------
+
+
+def options_of(schedule: Schedule, firing: Firing) -> BatchOptions:
+    """What is asked of the batch of this time."""
+    return replace(BatchOptions.from_json(schedule.options), batch=batch_of(schedule, firing))
+
+
+def batch_of(schedule: Schedule, firing: Firing) -> str:
+    """The name of its batch."""
+    if schedule.into is Into.SAME:
+        return schedule.name
+    shape = "%Y%m%dT%H%M%SZ" if firing.by_hand else "%Y%m%dT%H%MZ"
+    return f"{schedule.name}-{datetime.fromtimestamp(firing.at, UTC):{shape}}"
+
+
+def _may_be_skipped(services: Services, schedule: Schedule, batch: Batch | None) -> Mapping[str, Any] | None:
+    """How the manifest was, where nothing of its batch goes on: unchanged it need not be read again."""
+    if schedule.into is not Into.SAME or batch is None or batch.state is not BatchState.ACTIVE:
+        return None
+    rows = services.ledger.reports.progress(batch.name).jobs
+    return None if any(rows.get(state) for state in GOING_ON) else schedule.seen
+
+
+def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
+    """What a time of it may spend now. `ledger`: None where there is none yet."""
+    if schedule.monthly_budget is None:
+        return Left(money=schedule.budget or 0, why=f"{money(schedule.budget or 0)} (--budget)")
+    spent = ledger.schedules.spent_this_month(schedule.id, now) if ledger and isinstance(schedule, Schedule) else 0
+    month = max(0, schedule.monthly_budget - spent)
+    if schedule.budget is not None and schedule.budget <= month:
+        return Left(money=schedule.budget, why=f"{money(schedule.budget)} (--budget)")
+    return Left(money=month, why=f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}")
+
+
+def within(preflight: Preflight, left: Left) -> Preflight:
+    """With the budget that lets its batch spend so much more than it has."""
+    batch = preflight.batch
+    budget = (batch.charged + batch.reserved if batch else 0) + left.money
+    return replace(preflight, limits=replace(preflight.limits, budget=budget))
+
+
+def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
+    """Raises `BadInput` where nothing may be recorded: as `run` would refuse, or without what was agreed to."""
+    options, seen = preflight.options, preflight.seen
+    # A budget that does not do for all is told in words of its own.
+    reasons = replace(preflight, options=replace(options, partial=True)).reasons
+    if schedule.into is Into.SAME and not seen.has_key:
+        reasons.append(
+            f"{preflight.manifest.name} has no key column, and --into same needs one: it tells which rows are new. "
+            "Name a column of yours: --map key=COLUMN, or use --into new."
+        )
+    if preflight.mistake:
+        reasons.append(f"{preflight.mistake}. That needs --reuse, or --buy-again.")
+    if seen.images and not options.partial and not seen.unpriced and seen.needed > left.money:
+        reasons.append(over_budget(preflight, left))
+    if reasons:
+        raise BadInput(reasons)
+
+
+def over_budget(preflight: Preflight, left: Left) -> str:
+    """That an estimate is above what may be spent."""
+    seen = preflight.seen
+    return (
+        f"{count(seen.images, 'image')} would cost {money(seen.needed)} "
+        f"({seen.new:,} new rows, {seen.changed:,} changed), and this time may spend {left.why}. Nothing was spent."
+    )
+
+
+def _demand_settled(preflight: Preflight) -> None:
+    """A file that was written a moment ago may not be whole."""
+    state = preflight.source.state or {}
+    modified = state.get("modified")
+    if isinstance(modified, int) and 0 <= time.time() - modified / 1e9 < SETTLED:
+        raise _LaterError(f"{preflight.manifest.name} is just being written")
+
+
+# -- what is told --------------------------------------------------------------------------------------------------
+
+
+def told(preflight: Preflight, left: Left) -> dict[str, Any]:
+    """What its plan said, as plain JSON values."""
+    seen = preflight.seen
+    return {
+        "rows": seen.rows,
+        "new": seen.new,
+        "changed": seen.changed,
+        "unchanged": seen.done + seen.open + seen.ended,
+        "gone": seen.again.absent,
+        "reused": seen.again.reused,
+        "skipped": seen.skipped,
+        "bad": seen.bad,
+        "images": seen.images,
+        "estimate_usd": usd(seen.money),
+        "budget_usd": usd(left.money),
+        "spent_before_usd": usd(preflight.batch.charged + preflight.batch.reserved if preflight.batch else 0),
+    }
+
+
+def _failed(code: str, message: str) -> Ended:
+    return Ended(state=FiringState.FAILED, exit_code=BAD, code=code, message=message)
+
+
+def _end(services: Services, firing: Firing, ended: Ended) -> None:
+    services.ledger.schedules.fail(firing.id, services.holder, ended, services.clock.now())
+
+
+def _try_later(services: Services, firing: Firing, message: str) -> None:
+    if firing.tries >= TRIES:
+        _end(services, firing, _failed("tried_in_vain", message))
+        return
+    until = services.clock.now() + (WAIT if firing.tries > 1 else SETTLED * 2)
+    services.ledger.schedules.put_off(firing.id, services.holder, until, message)
