@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import overload
+from zoneinfo import ZoneInfo
 
 from providers.types import MICROS
 
@@ -98,6 +99,16 @@ def day_and_time(at: float) -> str:
 def day_and_minute(at: float) -> str:
     """2026-05-14 23:14Z."""
     return moment(at).strftime("%Y-%m-%d %H:%MZ")
+
+
+def stamp(at: float, *, seconds: bool = False) -> str:
+    """A time in a name: 20260514T0214Z, 20260514T021407Z."""
+    return moment(at).strftime("%Y%m%dT%H%M%SZ" if seconds else "%Y%m%dT%H%MZ")
+
+
+def minute_in(at: float, zone: str) -> str:
+    """A time as it is called in a time zone: Thu 2026-05-14 13:40 CEST."""
+    return moment(at).astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M %Z")
 
 
 def weekday_and_minute(at: float) -> str:

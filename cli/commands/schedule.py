@@ -28,7 +28,7 @@ from cli.flow.scheduling import (
 )
 from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
 from cli.output.emergency_stop import told as told_of_stop
-from cli.output.schedules import AHEAD, document, firing_document, history_lines, page, table
+from cli.output.schedules import AHEAD, document, firing_document, history_lines, page, plan_document, table
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
@@ -199,7 +199,7 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
                 f"{seen.new:,} new, {seen.changed:,} changed, {seen.again.reused:,} reused, {seen.again.absent:,} gone"
             )
             cost = f"{count(seen.images, 'image')} for {money(seen.money)}"
-            return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan)
+            return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan_document(plan))
     except LightfastError as wrong:
         return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
 

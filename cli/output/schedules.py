@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from cli.output.wording import aligned
-from jobs.formatting import count, day_and_minute, money, usd, utc
+from jobs.formatting import count, day_and_minute, minute_in, money, usd, utc
 from jobs.policy.firing import Into, upcoming
 from jobs.states import FiringState
-from providers.types import MICROS
 
 if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, Schedule
@@ -109,10 +106,9 @@ def _ahead(schedule: Schedule, now: float) -> Iterator[Line]:
     if schedule.next_at is None:
         yield f"{'next':{_WIDTH}}paused", "yellow"
         return
-    zone = ZoneInfo(schedule.timezone)
     for place, at in enumerate(upcoming(schedule.cron, schedule.timezone, now, AHEAD)):
-        there = datetime.fromtimestamp(at, zone)
-        yield f"{'' if place else 'next':{_WIDTH}}{there:%a %Y-%m-%d %H:%M %Z}   {day_and_minute(at)}", ""
+        there = minute_in(at, schedule.timezone)
+        yield f"{'' if place else 'next':{_WIDTH}}{there}   {day_and_minute(at)}", ""
 
 
 def history_lines(history: Sequence[Firing]) -> Iterator[Line]:
@@ -129,7 +125,7 @@ def _plan(detail: Mapping[str, Any]) -> str:
     if not detail:
         return ""
     parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
-    images = f"{count(detail.get('images', 0), 'image')} for {money(round(detail.get('estimate_usd', 0) * MICROS))}"
+    images = f"{count(detail.get('images', 0), 'image')} for {money(detail.get('estimate', 0))}"
     return f" ({', '.join([*parts, images])})"
 
 
@@ -169,5 +165,11 @@ def firing_document(firing: Firing) -> dict[str, Any]:
         "batch": firing.batch,
         "began_at": utc(firing.began_at) if firing.began_at is not None else None,
         "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
-        "plan": dict(firing.detail) or None,
+        "plan": plan_document(firing.detail) if firing.detail else None,
     }
+
+
+def plan_document(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plan of a time said, for programs."""
+    money_of = {f"{name}_usd": usd(detail[name]) for name in ("estimate", "budget") if name in detail}
+    return {name: value for name, value in detail.items() if f"{name}_usd" not in money_of} | money_of

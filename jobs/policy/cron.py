@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
+
+from jobs.formatting import moment
 
 #: Cron's own short forms.
 _NAMED = {
@@ -75,7 +76,7 @@ def times(cron: str, zone: str, after: float) -> Iterator[float]:
     the first time. With `*` or a step in the hour field real time counts.
     """
     last = after
-    for found in CronSim(_for_the_library(cron), datetime.fromtimestamp(after, _zone(zone))):
+    for found in CronSim(_for_the_library(cron), moment(after).astimezone(ZoneInfo(zone))):
         at = found.timestamp()
         if at > last:  # several times that do not exist come at one moment, and those of a repeated hour have been
             last = at
@@ -94,8 +95,3 @@ def _for_the_library(cron: str) -> str:
         return " ".join(["0", minute, hour, *days])
     every = f"0-59{minute[1:]}" if minute.startswith("*") else minute
     return " ".join([every, hour, *days])
-
-
-@cache
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from jobs.errors import BadInput, LightfastError
-from jobs.formatting import count, money, usd
+from jobs.formatting import count, money, stamp
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
@@ -120,8 +119,7 @@ def batch_of(schedule: Schedule, firing: Firing) -> str:
     """The name of its batch."""
     if schedule.into is Into.SAME:
         return schedule.name
-    shape = "%Y%m%dT%H%M%SZ" if firing.by_hand else "%Y%m%dT%H%MZ"
-    return f"{schedule.name}-{datetime.fromtimestamp(firing.at, UTC):{shape}}"
+    return f"{schedule.name}-{stamp(firing.at, seconds=firing.by_hand)}"
 
 
 def _may_be_skipped(services: Services, schedule: Schedule, batch: Batch | None) -> Mapping[str, Any] | None:
@@ -189,7 +187,7 @@ def _demand_settled(preflight: Preflight) -> None:
 
 
 def told(preflight: Preflight, left: Left) -> dict[str, Any]:
-    """What its plan said, as plain JSON values."""
+    """What its plan said, as plain JSON values; money in micro-dollars."""
     seen = preflight.seen
     return {
         "rows": seen.rows,
@@ -201,9 +199,8 @@ def told(preflight: Preflight, left: Left) -> dict[str, Any]:
         "skipped": seen.skipped,
         "bad": seen.bad,
         "images": seen.images,
-        "estimate_usd": usd(seen.money),
-        "budget_usd": usd(left.money),
-        "spent_before_usd": usd(preflight.batch.charged + preflight.batch.reserved if preflight.batch else 0),
+        "estimate": seen.money,
+        "budget": left.money,
     }
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from jobs.formatting import moment
 from jobs.ledger.database.schema import batches, schedule_months, schedules
 
 #: What moves on the months' rows: (batch's id, month) -> micro-dollars.
@@ -21,7 +22,7 @@ _MONTHS = 12
 
 def month_of(at: float) -> int:
     """The UTC month of a time, counted from the year 0."""
-    day = datetime.fromtimestamp(at, UTC)
+    day = moment(at)
     return day.year * _MONTHS + day.month - 1
 
 
