@@ -42,7 +42,7 @@ def style(firing: Firing | None) -> str:
         return ""
     if firing.state in (FiringState.FAILED, FiringState.STOPPED):
         return "red"
-    return "yellow" if firing.exit_code == 3 or firing.state is FiringState.MISSED else ""  # noqa: PLR2004
+    return "yellow" if firing.exit_code or firing.state is FiringState.MISSED else ""
 
 
 # -- all -----------------------------------------------------------------------------------------------------------

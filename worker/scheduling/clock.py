@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from jobs.formatting import utc
+from jobs.ledger.schedules.values import Decided
 from jobs.states import FiringState
 from worker.runtime.telemetry import emit
 from worker.scheduling.reading import read
 from worker.services import Services
 
-_EVENTS = {
-    FiringState.DUE: "schedule_fired",
-    FiringState.QUEUED: "schedule_queued",
-    FiringState.SKIPPED: "schedule_skipped",
-    FiringState.MISSED: "schedule_missed",
-}
-
 
 async def fall_due(services: Services) -> None:
-    """Decides what becomes of every time that has come."""
+    """Decides what becomes of every time that has come, and tells the log."""
     for one in await services.executors.write(services.ledger.schedules.fall_due, services.clock.now()):
-        about: dict[str, Any] = {"schedule": one.schedule, "at": utc(one.at)}
-        if one.message is None:
-            emit(_EVENTS[one.state], **about)
-        else:
-            emit(_EVENTS[one.state], level="warning", **about, problem=one.message)
+        _tell(one)
+
+
+def _tell(one: Decided) -> None:
+    schedule, at = one.schedule, utc(one.at)
+    if one.state is FiringState.SKIPPED:
+        emit("schedule_skipped", level="warning", schedule=schedule, at=at, problem=one.message)
+    elif one.state is FiringState.MISSED:
+        emit("schedule_missed", level="warning", schedule=schedule, at=at, problem=one.message)
+    elif one.state is FiringState.QUEUED:
+        emit("schedule_queued", schedule=schedule, at=at)
+    else:
+        emit("schedule_fired", schedule=schedule, at=at)
 
 
 async def read_one(services: Services, stopped: Callable[[], bool]) -> bool:
