@@ -9,11 +9,8 @@ from jobs.facts import Fact
 from providers.types import MICROS
 from worker.lanes.lane import Lane
 from worker.runtime.telemetry import emit
-from worker.scheduling.clock import fall_due, read_one
+from worker.scheduling.clock import fall_due, read_taken, take
 from worker.services import Services
-
-#: Manifests of schedules that one process reads at a time.
-READ_AT_ONCE = 1
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -31,15 +28,14 @@ class SweepLane(Lane):
         """One sweep."""
         await run_once(self.services)
         if self.only is None:
-            await fall_due(self.services)
-            if len(self.on_its_way) < READ_AT_ONCE:
-                self.start(self._read_due(), most=READ_AT_ONCE)
+            await self._do_what_is_due()
         return None
 
-    async def _read_due(self) -> None:
-        """Reads the manifests that are due, one after the other."""
-        while await read_one(self.services, lambda: self.closed):
-            pass
+    async def _do_what_is_due(self) -> None:
+        """Times that have come are decided, and the manifest of one is read beside the sweeps."""
+        await fall_due(self.services)
+        if not self.on_its_way and (taken := await take(self.services)):
+            self.start(read_taken(self.services, taken, lambda: self.closed), most=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from jobs.formatting import utc
-from jobs.ledger.schedules.values import Decided
+from jobs.ledger.schedules.values import Decided, Firing, Schedule
 from jobs.states import FiringState
 from worker.runtime.telemetry import emit
 from worker.scheduling.reading import read
@@ -31,15 +31,19 @@ def _tell(one: Decided) -> None:
         emit("schedule_fired", schedule=schedule, at=at)
 
 
-async def read_one(services: Services, stopped: Callable[[], bool]) -> bool:
-    """Reads the manifest of a time that is due, if there is one; True: there was."""
-    ledger, now = services.ledger, services.clock.now()
+Taken = tuple[Schedule, Firing]
+
+
+async def take(services: Services) -> Taken | None:
+    """A time whose manifest is to be read, if there is one; while all is stopped there is none."""
+    ledger = services.ledger
     if await services.executors.read(ledger.emergency_stop.current) is not None:
-        return False
-    taken = await services.executors.write(ledger.schedules.take, services.holder, now)
-    if taken is None:
-        return False
+        return None
+    return await services.executors.write(ledger.schedules.take, services.holder, services.clock.now())
+
+
+async def read_taken(services: Services, taken: Taken, stopped: Callable[[], bool]) -> None:
+    """Reads its manifest and records its batch, off the event loop; then there is work."""
     await services.executors.blocking(functools.partial(read, services, *taken, stopped))
     for account in services.accounts:
         services.wakeups.wake(f"submit:{account}")
-    return True

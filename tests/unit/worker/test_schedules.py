@@ -1,0 +1,456 @@
+"""Nights by the clock, in virtual time: each time fires once, pays for what is new, and says what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.ledger.schedules.values import NewSchedule
+from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.states import FiringState
+from providers.types import MICROS
+from tests.support.worker_world import Provider, answer, world
+from worker.lanes.news import News
+from worker.local import serve as serving
+from worker.local.serve import serve
+from worker.runtime.shutdown import StopSignal
+from worker.runtime.timings import Timings
+from worker.scheduling.clock import fall_due, read_taken, take
+from worker.scheduling.reading import read
+
+pytestmark = pytest.mark.virtual_time
+
+#: Nights are long: nobody looks every second.
+SLOW = Timings(idle=7200.0, sweep_every=1800.0, news_every_alone=1800.0, sign_every=7200.0, heartbeat_every=7200.0)
+
+
+def calm(tmp_path, provider):
+    return world(tmp_path, provider, timings=SLOW)
+
+
+@pytest.fixture(autouse=True)
+def _looks_seldom(monkeypatch):
+    monkeypatch.setattr(serving, "LOOK_EVERY", 1800.0)
+
+
+NIGHT = 86_400.0
+DAILY = "0 9 * * *"  # virtual time begins at eight
+
+
+def write(rows, name="cat.csv"):
+    """A manifest of `key: prompt`, written a while ago."""
+    path = Path(name)
+    path.write_text("key,prompt\n" + "".join(f"{key},{prompt}\n" for key, prompt in rows.items()))
+    os.utime(path, ns=(1_000_000_000 * write.count, 1_000_000_000 * write.count))
+    write.count += 1
+
+
+write.count = 1_000
+
+
+def spoil(name="cat.csv"):
+    """What nobody could read, in a file that looks as it did."""
+    path = Path(name)
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"lamp", b"\xff\xff\xff\xff"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def modified(name="cat.csv"):
+    return Path(name).stat().st_mtime
+
+
+def stored(batch):
+    return sorted(path.parent.name for path in Path("dest", batch).rglob("*.png"))
+
+
+def catalogue(count, **changes):
+    return {f"k{number}": f"lamp {number}" for number in range(count)} | changes
+
+
+def scheduled(services, **changes):
+    options = {"manifest": str(Path("cat.csv").absolute()), "to": str(Path("dest").absolute()), "changed": "redo"}
+    options |= changes.pop("options", {})
+    known = {"name": "nightly", "cron": DAILY, "timezone": "UTC", "budget": 100 * MICROS}
+    new = NewSchedule(**{**known, "options": options, **changes})
+    assert services.ledger.schedules.add(new, services.clock.now())
+
+
+async def nights(services, count=1.0):
+    """Works for so many nights."""
+    stop = StopSignal()
+    asyncio.get_running_loop().call_later(count * NIGHT, stop.terminate)
+    with services.ledger.hold(services.clock.now(), serves=True):
+        await serve(services, stop=stop)
+
+
+async def read_one(services):
+    """Whether there was a time whose manifest was to be read, and is read now."""
+    taken = await take(services)
+    if taken is not None:
+        await read_taken(services, taken, lambda: False)
+    return taken is not None
+
+
+def history(services, name="nightly"):
+    """The schedule's times, the oldest first."""
+    return services.ledger.schedules.history(services.ledger.schedules.find(name).id, 100)[::-1]
+
+
+def states(services):
+    return [firing.state for firing in history(services)]
+
+
+# -- only what changed ---------------------------------------------------------------------------------------------
+
+
+async def test_a_night_pays_for_what_is_new_or_changed_and_the_next_one_for_nothing(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(20))
+    scheduled(services)
+
+    await nights(services)
+    assert sum(provider.submits.values()) == 20
+
+    write({key: prompt for key, prompt in catalogue(23, k3="a blue lamp", k4="a red lamp").items() if key != "k7"})
+    await nights(services)
+    assert sum(provider.submits.values()) == 25
+    assert (provider.submits["a blue lamp"], provider.submits["lamp 22"], provider.submits["lamp 3"]) == (1, 1, 1)
+    second = history(services)[1]
+    assert {name: second.detail[name] for name in ("new", "changed", "gone", "images")} == {
+        "new": 3,
+        "changed": 2,
+        "gone": 1,
+        "images": 5,
+    }
+
+    await nights(services, 3)
+    assert sum(provider.submits.values()) == 25
+    assert [(each.state, each.exit_code) for each in history(services)] == [(FiringState.ENDED, 0)] * 5
+    assert history(services)[-1].message.startswith("nothing is new")
+
+
+async def test_a_manifest_that_is_as_it_was_is_not_read_again(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(3))
+    scheduled(services)
+    await nights(services)
+    spoil()
+
+    await nights(services)
+
+    assert [(each.state, each.exit_code) for each in history(services)] == [(FiringState.ENDED, 0)] * 2
+
+
+async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_night(tmp_path):
+    refuse = {"code": 400, "msg": "content policy violation"}
+    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+
+    await nights(services)
+    write(catalogue(4))
+    await nights(services)
+
+    assert [(each.state, each.exit_code) for each in history(services)] == [(FiringState.ENDED, 3)] * 2
+    assert provider.submits["lamp 1"] == 1
+    assert provider.submits["lamp 3"] == 1
+
+
+async def test_a_new_batch_each_night_takes_what_was_made_before(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(4))
+    scheduled(services, into=Into.NEW, options={"reuse": "copy", "changed": "error"})
+
+    await nights(services)
+    write(catalogue(4, k2="a blue lamp"))
+    await nights(services)
+
+    first, second = (each.batch for each in history(services))
+    assert (first, second) == ("nightly-20270115T0900Z", "nightly-20270116T0900Z")
+    assert sum(provider.submits.values()) == 5
+    assert history(services)[1].detail["reused"] == 3
+    assert stored(second) == ["k0", "k1", "k2", "k3"]
+
+
+# -- money ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_runs(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(10))
+    scheduled(services, budget=MICROS // 100)
+
+    await nights(services)
+
+    (failed,) = history(services)
+    assert (failed.state, failed.exit_code, failed.code) == (FiringState.FAILED, 2, "bad_input")
+    assert "10 images would cost" in failed.message
+    assert "this time may spend $0.01 (--budget)" in failed.message
+    assert services.ledger.batches.find("nightly") is None
+
+    write(catalogue(1))
+    await nights(services)
+    assert states(services) == [FiringState.FAILED, FiringState.ENDED]
+    assert sum(provider.submits.values()) == 1
+
+
+async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_what_is_left(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(6))
+    scheduled(services, budget=50_000, options={"partial": True})
+
+    await nights(services)
+    bought = sum(provider.submits.values())
+    assert 0 < bought < 6
+    assert [(each.state, each.exit_code, each.code) for each in history(services)] == [
+        (FiringState.STOPPED, 4, "budget_used")
+    ]
+
+    await nights(services, 6)
+    assert sum(provider.submits.values()) == 6
+    assert set(provider.submits.values()) == {1}
+    assert states(services) == [FiringState.ENDED] * 7
+    batch = services.ledger.batches.find("nightly")
+    assert batch.charged + batch.reserved <= 7 * 50_000
+
+
+async def test_a_month_is_never_paid_beyond_its_budget_and_the_next_one_goes_on(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services, budget=None, monthly_budget=100_000)
+    ledger = services.ledger
+
+    await nights(services)
+    schedule = ledger.schedules.find("nightly")
+    spent = ledger.schedules.spent_this_month(schedule.id, services.clock.now())
+    assert spent == ledger.batches.find("nightly").charged > 0
+
+    write(catalogue(60))
+    await nights(services, 17)  # to the first of February, nine o'clock
+    january = [each for each in history(services) if each.at < services.clock.now() - NIGHT]
+    assert {each.state for each in january[1:]} == {FiringState.FAILED}
+    assert "which is left of this month's $0.10" in january[-1].message
+    assert sum(provider.submits.values()) == 3
+
+    write(catalogue(5))
+    await nights(services)
+    assert sum(provider.submits.values()) == 5
+    assert history(services)[-1].state is FiringState.ENDED
+
+
+async def test_retries_count_in_the_month_and_may_not_go_beyond_it(tmp_path):
+    provider = Provider(
+        on_poll=lambda _task: answer({"code": 0, "data": {"status": "FAIL", "message": "server error"}})
+    )
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, budget=None, monthly_budget=60_000, options={"partial": True})
+    await nights(services)
+    ledger, schedule = services.ledger, services.ledger.schedules.find("nightly")
+
+    provider.on_poll = None
+    ledger.batches.agree("nightly", 10 * MICROS, 10 * MICROS)  # a person raises the batch's own budget
+    ledger.batches.retry("nightly", services.clock.now())
+    await nights(services, 0.5)
+
+    assert ledger.schedules.spent_this_month(schedule.id, services.clock.now()) <= 60_000
+
+
+# -- times ---------------------------------------------------------------------------------------------------------
+
+
+async def test_of_many_workers_one_fires_a_time_and_one_reads_its_manifest(tmp_path):
+    first = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(first)
+    second, third = calm(tmp_path, Provider()), calm(tmp_path, Provider())
+    await asyncio.sleep(2 * 3600)
+
+    for services in (first, second, third, first):
+        await fall_due(services)
+    assert len(history(first)) == 1
+
+    read = [await read_one(services) for services in (second, first, third)]
+    assert read == [True, False, False]
+    assert [each.state for each in history(first)] == [FiringState.WORKING]
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [
+        (CatchUp.LAST, ["missed", "missed", "ended", "ended"]),
+        (CatchUp.NONE, ["missed", "missed", "missed", "ended"]),
+    ],
+)
+async def test_of_times_that_nobody_saw_the_last_is_made_up_or_none(tmp_path, catch_up, expected):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services, catch_up=catch_up)
+    await asyncio.sleep(3 * NIGHT)
+
+    await nights(services)
+
+    assert [each.state.value for each in history(services)] == expected
+
+
+async def test_times_before_a_resume_and_while_all_is_stopped_are_not_made_up(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+    ledger = services.ledger
+    ledger.schedules.pause("nightly")
+    await nights(services, 2)
+    assert history(services) == []
+    ledger.schedules.resume("nightly", services.clock.now())
+
+    ledger.emergency_stop.begin(services.clock.now(), "me@here")
+    await nights(services)
+    ledger.schedules.fall_due(services.clock.now())
+    ledger.emergency_stop.lift()
+    await nights(services)
+
+    assert [(each.state, each.message) for each in history(services)] == [
+        (FiringState.SKIPPED, "all submits were stopped (pause --all)"),
+        (FiringState.ENDED, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [
+        (Overlap.SKIP, ["ended", "skipped", "skipped", "ended"]),
+        (Overlap.QUEUE, ["ended", "skipped", "ended", "ended"]),
+    ],
+)
+async def test_a_night_that_takes_longer_than_its_interval(tmp_path, overlap, expected):
+    running = answer({"code": 0, "data": {"status": "RUNNING"}})
+    provider = Provider(on_poll=lambda _task: running)
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, cron="0 * * * *", overlap=overlap)
+
+    await nights(services, 3.5 / 24)
+    write(catalogue(3))
+    provider.on_poll = None
+    await nights(services, 1 / 24)
+
+    assert [each.state.value for each in history(services)] == expected
+    assert sum(provider.submits.values()) == 3
+    skipped = [each.message for each in history(services) if each.state is FiringState.SKIPPED]
+    assert set(skipped) <= {"the time before it is not over", "a newer time took its place in the queue"}
+
+
+async def test_a_batch_a_night_is_skipped_while_the_one_before_waits_for_a_person(tmp_path):
+    provider = Provider(on_submit=lambda _wanted: answer({"code": 401, "msg": "invalid api key"}, status=401))
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, into=Into.NEW, options={"buy_again": True, "changed": "error"})
+
+    await nights(services, 2)
+    stopped, skipped = history(services)
+    assert (stopped.state, stopped.exit_code, skipped.state) == (FiringState.STOPPED, 4, FiringState.SKIPPED)
+    assert "waits for a person: account main" in skipped.message
+
+    provider.on_submit = None
+    await nights(services, 2)
+    assert states(services) == ["ended", "skipped", "ended", "ended"]
+    assert history(services)[0].exit_code == 0
+
+
+async def test_a_time_fired_by_hand_is_one_more(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+    assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
+    assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) == "the time before it is not over"
+
+    await nights(services)
+
+    assert [(each.by_hand, each.state.value) for each in history(services)] == [(True, "ended"), (False, "ended")]
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+async def test_a_night_without_its_manifest_fails_and_the_next_one_runs(tmp_path):
+    services = calm(tmp_path, Provider())
+    scheduled(services)
+    await nights(services)
+    write({"a": "A lamp", "b": ""})
+    await nights(services)
+    write({"a": "A lamp", "b": "A vase"})
+    await nights(services)
+
+    gone, bad, good = history(services)
+    assert (gone.state, bad.state, good.state) == (FiringState.FAILED, FiringState.FAILED, FiringState.ENDED)
+    assert "cat.csv" in gone.message
+    assert "1 row is bad" in bad.message
+
+
+async def test_a_schedule_whose_account_is_gone_says_so(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services, options={"provider": "apimaster"})
+
+    await nights(services)
+
+    assert "--provider apimaster: it has no account" in history(services)[0].message
+
+
+async def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_path, monkeypatch):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+    now = [modified() + 1.0]
+    monkeypatch.setattr("worker.scheduling.reading.time.time", lambda: now[0])
+
+    asyncio.get_running_loop().call_later(3600 + 60, lambda: now.append(now.pop() + 100.0))
+    await nights(services)
+
+    (firing,) = history(services)
+    assert (firing.state, firing.tries > 1) == (FiringState.ENDED, True)
+
+
+async def test_a_process_that_died_while_it_read_is_taken_over_and_cannot_record_any_more(tmp_path):
+    first = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(first)
+    await asyncio.sleep(2 * 3600)
+    await fall_due(first)
+    schedule, firing = first.ledger.schedules.take(first.holder, first.clock.now())
+
+    second = calm(tmp_path, Provider())
+    assert not await read_one(second)
+    await asyncio.sleep(120)
+    assert await read_one(second)
+    assert [each.state for each in history(second)] == [FiringState.WORKING]
+
+    await asyncio.to_thread(read, first, schedule, firing, lambda: False)
+    assert [(each.state, each.message) for each in history(second)] == [(FiringState.WORKING, None)]
+
+
+async def test_a_failed_night_is_logged_once_and_so_is_the_good_one_after_it(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr("worker.lanes.news.emit", lambda event, **fields: lines.append((event, fields)))
+    services = calm(tmp_path, Provider())
+    scheduled(services)
+
+    await nights(services)
+    await News(services).tell()
+    assert [event for event, _ in lines] == ["schedule_failed"]
+    assert lines[0][1]["schedule"] == "nightly"
+
+    lines.clear()
+    write(catalogue(1))
+    await nights(services)
+    assert "schedule_works_again" in [event for event, _ in lines]
