@@ -19,8 +19,8 @@ from jobs.policy.cron import read_cron, read_zone
 from jobs.policy.firing import CatchUp, Into, Overlap
 from jobs.states import FiringState
 from worker.registration.options import BatchOptions, read_duration, read_limits, read_money
-from worker.registration.preflight import Preflight, normal_dest, take
-from worker.scheduling.reading import Left, demand, options_of, within
+from worker.registration.preflight import Preflight, normal_dest
+from worker.scheduling.reading import Left, demand, options_of, planned
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -187,8 +187,7 @@ def next_plan(settings: Settings, ledger: Ledger | None, schedule: NewSchedule, 
         BadInput: It would make nothing, and why.
     """
     options = options_of(as_it_would_be(schedule), firing_now(time.time()))
-    with take(options, settings, known=ledger) as found:
-        preflight = within(found, left)
+    with planned(options, settings, left, known=ledger) as preflight:
         demand(preflight, schedule, left)
         yield preflight
 

@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from jobs.policy.cron import next_time, times
 from jobs.states import FIRING_OPEN, FiringState
@@ -16,7 +16,7 @@ from jobs.states import FIRING_OPEN, FiringState
 LATE_AFTER = 300.0
 #: Missed times that are kept on record, the newest.
 MISSED_KEPT = 20
-#: Seconds before now in which missed times are looked for, until there are some.
+#: Seconds before now in which missed times are looked for, until there are enough.
 _BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
 
 
@@ -62,17 +62,14 @@ def fallen_due(cron: str, zone: str, next_at: float, now: float, catch_up: Catch
 
 
 def _up_to_now(cron: str, zone: str, next_at: float, now: float) -> list[float]:
-    """The last of them, as far back as there are any: a schedule of every minute may have been away for a year."""
+    """The last of them, as many as are kept on record: a schedule of every minute may have been away for a year."""
+    found: list[float] = []
     for back in _BACK:
         begin = max(next_at, now - back)
-        found: list[float] = []
-        for at in times(cron, zone, begin - 1):
-            if at > now:
-                break
-            found.append(at)
-        if found or begin == next_at:
-            return found
-    return []
+        found = list(takewhile(lambda at: at <= now, times(cron, zone, begin - 1)))
+        if len(found) > MISSED_KEPT or begin == next_at:
+            break
+    return found
 
 
 def upcoming(cron: str, zone: str, now: float, count: int) -> list[float]:

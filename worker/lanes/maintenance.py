@@ -12,6 +12,9 @@ from worker.runtime.telemetry import emit
 from worker.scheduling.clock import fall_due, read_taken, take
 from worker.services import Services
 
+#: Seconds between two sweeps at least, where a time has come and cannot be acted on: all submits are stopped.
+LEAST_PAUSE = 5.0
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SweepLane(Lane):
@@ -27,15 +30,18 @@ class SweepLane(Lane):
     async def claim(self) -> float | None:
         """One sweep."""
         await run_once(self.services)
-        if self.only is None:
-            await self._do_what_is_due()
-        return None
+        return await self._by_the_clock() if self.only is None else None
 
-    async def _do_what_is_due(self) -> None:
-        """Times that have come are decided, and the manifest of one is read beside the sweeps."""
-        await fall_due(self.services)
-        if not self.on_its_way and (taken := await take(self.services)):
-            self.start(read_taken(self.services, taken, lambda: self.closed), most=1)
+    async def _by_the_clock(self) -> float | None:
+        """Times that have come are decided, and the manifest of one is read beside the sweeps; when the next comes."""
+        services = self.services
+        await fall_due(services)
+        if not self.on_its_way and (taken := await take(services)):
+            self.start(read_taken(services, taken, lambda: self.closed), most=1)
+        if self.on_its_way:
+            return None  # the end of that wakes this lane
+        next_at = await services.executors.read(services.ledger.schedules.next_at)
+        return None if next_at is None else max(next_at, services.clock.now() + LEAST_PAUSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ that ends the time, with a reason that everybody sees.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +18,11 @@ from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
 from jobs.policy.firing import Into
+from jobs.settings.model import Settings
 from jobs.states import GOING_ON, BatchState, FiringState
 from worker.references import place_of
 from worker.registration.destination import check_mark, probe
-from worker.registration.manifest_sources import UnchangedError
+from worker.registration.manifest_sources import SourceState, UnchangedError
 from worker.registration.options import BatchOptions
 from worker.registration.preflight import Preflight, take
 from worker.registration.register import at_most, record
@@ -28,7 +30,7 @@ from worker.runtime.telemetry import emit
 from worker.services import Services
 
 #: Tries of what may pass by itself, and seconds between two of them: a store or a server that is away for a while.
-TRIES = 8
+TRIES = 20
 WAIT = 120.0
 #: Seconds without a change after which a file counts as written whole, and until it is looked at again.
 SETTLED = 5.0
@@ -84,10 +86,8 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
 
     options = options_of(schedule, firing)
     batch = ledger.batches.find(options.batch)
-    taken = take(options, settings, rows_read=go_on, known=ledger, seen=_may_be_skipped(services, schedule, batch))
-    with taken as found:
-        left = left_to(schedule, ledger, services.clock.now())
-        preflight = within(found, left)
+    seen, left = _may_be_skipped(services, schedule, batch), left_to(schedule, ledger, services.clock.now())
+    with planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen) as preflight:
         _demand_settled(preflight)
         demand(preflight, schedule, left)
         store, _ = probe(preflight.dest)
@@ -141,11 +141,28 @@ def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
     return Left(money=month, why=f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}")
 
 
-def within(preflight: Preflight, left: Left) -> Preflight:
-    """With the budget that lets its batch spend so much more than it has."""
-    batch = preflight.batch
-    budget = (batch.charged + batch.reserved if batch else 0) + left.money
-    return replace(preflight, limits=replace(preflight.limits, budget=budget))
+@contextlib.contextmanager
+def planned(
+    options: BatchOptions,
+    settings: Settings,
+    left: Left,
+    *,
+    known: Ledger | None,
+    rows_read: Callable[[int], None] | None = None,
+    seen: SourceState | None = None,
+) -> Iterator[Preflight]:
+    """What a time comes to, with the budget that lets its batch spend so much more than it has.
+
+    Raises:
+        BadInput: Options that are wrong, or a manifest that cannot be read.
+        UnchangedError: The manifest is as it was seen.
+    """
+    # The budget that --partial needs is known when the batch is.
+    taken = take(replace(options, partial=False), settings, rows_read=rows_read, known=known, seen=seen)
+    with taken as found:
+        batch = found.batch
+        budget = (batch.charged + batch.reserved if batch else 0) + left.money
+        yield replace(found, options=options, limits=replace(found.limits, budget=budget))
 
 
 def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
@@ -171,7 +188,7 @@ def over_budget(preflight: Preflight, left: Left) -> str:
     seen = preflight.seen
     return (
         f"{count(seen.images, 'image')} would cost {money(seen.needed)} "
-        f"({seen.new:,} new rows, {seen.changed:,} changed), and this time may spend {left.why}. Nothing was spent."
+        f"({seen.new:,} new, {seen.changed:,} changed rows), and this time may spend {left.why}. Nothing was spent."
     )
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.database.schema import batches, firings, schedules, workers
@@ -80,6 +80,13 @@ def _put(
     known = {"schedule_id": schedule.id, "at": at, "acts_at": acts_at, "state": state.value}
     tx.execute(insert(firings).values(**known, message=message, ended_at=ended_at))
     return Decided(schedule=schedule.name, at=at, state=state, message=message)
+
+
+def next_at(tx: Connection) -> float | None:
+    """When the next time comes, or one that has come is acted on; None: there is none."""
+    comes = tx.execute(select(func.min(schedules.c.next_at))).scalar()
+    waits = tx.execute(select(func.min(firings.c.acts_at)).where(firings.c.state == FiringState.DUE.value)).scalar()
+    return min((at for at in (comes, waits) if at is not None), default=None)
 
 
 def by_hand(tx: Connection, name: str, now: float) -> str | None:

@@ -54,6 +54,10 @@ class ScheduleVerbs:
         """Decides what becomes of every time that has come. Safe in any number of processes at once."""
         return self._database.write(firings.fall_due, now)
 
+    def next_at(self) -> float | None:
+        """When the next time comes, or one that has come is acted on, in Unix seconds; None: there is none."""
+        return self._database.read(firings.next_at)
+
     def fire_by_hand(self, name: str, now: float) -> str | None:
         """A time of its own, now; why not, in words, where one is not over."""
         return self._database.write(firings.by_hand, name, now)

@@ -24,7 +24,7 @@ from worker.scheduling.reading import read
 pytestmark = pytest.mark.virtual_time
 
 #: Nights are long: nobody looks every second.
-SLOW = Timings(idle=7200.0, sweep_every=1800.0, news_every_alone=1800.0, sign_every=7200.0, heartbeat_every=7200.0)
+SLOW = Timings(idle=7200.0, sweep_every=1800.0, news_every_alone=1800.0, sign_every=7200.0, heartbeat_every=1e9)
 
 
 def calm(tmp_path, provider):
@@ -37,7 +37,8 @@ def _looks_seldom(monkeypatch):
 
 
 NIGHT = 86_400.0
-DAILY = "0 9 * * *"  # virtual time begins at eight
+DAILY = "0 9 * * *"  # virtual time begins at 8:16:40
+TO_NINE = 2_600.0
 
 
 def write(rows, name="cat.csv"):
@@ -81,8 +82,12 @@ def scheduled(services, **changes):
 
 async def nights(services, count=1.0):
     """Works for so many nights."""
+    await minutes(services, count * NIGHT / 60)
+
+
+async def minutes(services, count):
     stop = StopSignal()
-    asyncio.get_running_loop().call_later(count * NIGHT, stop.terminate)
+    asyncio.get_running_loop().call_later(count * 60, stop.terminate)
     with services.ledger.hold(services.clock.now(), serves=True):
         await serve(services, stop=stop)
 
@@ -186,14 +191,14 @@ async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_ru
     provider = Provider()
     services = calm(tmp_path, provider)
     write(catalogue(10))
-    scheduled(services, budget=MICROS // 100)
+    scheduled(services, budget=MICROS // 50)
 
     await nights(services)
 
     (failed,) = history(services)
     assert (failed.state, failed.exit_code, failed.code) == (FiringState.FAILED, 2, "bad_input")
     assert "10 images would cost" in failed.message
-    assert "this time may spend $0.01 (--budget)" in failed.message
+    assert "this time may spend $0.02 (--budget)" in failed.message
     assert services.ledger.batches.find("nightly") is None
 
     write(catalogue(1))
@@ -337,12 +342,13 @@ async def test_a_night_that_takes_longer_than_its_interval(tmp_path, overlap, ex
     provider = Provider(on_poll=lambda _task: running)
     services = calm(tmp_path, provider)
     write(catalogue(2))
-    scheduled(services, cron="0 * * * *", overlap=overlap)
+    scheduled(services, cron="*/10 * * * *", overlap=overlap)
 
-    await nights(services, 3.5 / 24)
+    await minutes(services, 30)
     write(catalogue(3))
     provider.on_poll = None
-    await nights(services, 1 / 24)
+    await minutes(services, 3)
+    await minutes(services, 5)
 
     assert [each.state.value for each in history(services)] == expected
     assert sum(provider.submits.values()) == 3
@@ -414,7 +420,7 @@ async def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_pa
     now = [modified() + 1.0]
     monkeypatch.setattr("worker.scheduling.reading.time.time", lambda: now[0])
 
-    asyncio.get_running_loop().call_later(3600 + 60, lambda: now.append(now.pop() + 100.0))
+    asyncio.get_running_loop().call_later(TO_NINE + 60, lambda: now.append(now.pop() + 100.0))
     await nights(services)
 
     (firing,) = history(services)
