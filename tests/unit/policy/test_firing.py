@@ -1,0 +1,87 @@
+"""What becomes of a schedule's times: each is decided once, and acted on at one moment for everybody."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.policy.cron import times
+from jobs.policy.firing import (
+    LATE_AFTER,
+    MISSED_KEPT,
+    CatchUp,
+    Into,
+    Overlap,
+    at_its_time,
+    fallen_due,
+    moment_of,
+)
+from jobs.states import FIRING_OVER, FiringState
+
+NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
+crons = st.sampled_from(["* * * * *", "*/7 * * * *", "0 * * * *", "0 3 * * *", "0 0 * * 1", "0 0 29 2 *"])
+
+
+def every(cron, begin, end):
+    return list(itertools.takewhile(lambda at: at <= end, times(cron, "UTC", begin)))
+
+
+@given(crons, st.sampled_from(CatchUp), st.lists(st.floats(0, 4 * 3600), min_size=1, max_size=12))
+def test_however_often_it_is_looked_at_each_time_is_decided_once(cron, catch_up, waits):
+    """As many as are kept on record: of those that nobody saw for long, the newest."""
+    (first,) = itertools.islice(times(cron, "UTC", NOON), 1)
+    now, next_at, decided, looked = NOON, first, [], []
+    for wait in waits:
+        now += wait
+        due = fallen_due(cron, "UTC", next_at, now, catch_up)
+        fires = [] if due.fires is None else [due.fires]
+        decided += [*due.missed, *fires]
+        looked.append((due, now))
+        next_at = due.next_at
+        assert next_at > now
+
+    came = every(cron, NOON, now)
+    assert decided == sorted(set(decided))
+    assert set(decided) <= set(came)
+    if all(len(due.missed) < MISSED_KEPT for due, _ in looked):
+        assert decided == came
+    for due, at in looked:
+        if catch_up is CatchUp.NONE and due.fires is not None:
+            assert at - due.fires <= LATE_AFTER
+        if catch_up is CatchUp.LAST and due.missed:
+            assert due.fires is not None
+            assert due.fires > max(due.missed)
+
+
+def test_after_a_year_away_the_newest_fires_and_few_are_named():
+    due = fallen_due("* * * * *", "UTC", NOON, NOON + 365 * 86_400, CatchUp.LAST)
+
+    assert (due.fires, len(due.missed)) == (NOON + 365 * 86_400, MISSED_KEPT)
+
+
+@given(st.text(min_size=1, max_size=20), st.floats(0, 2e9), st.floats(0, 7200))
+def test_jitter_is_within_its_bound_and_the_same_for_every_worker(name, at, jitter):
+    moment = moment_of(name, at, jitter)
+
+    assert at <= moment <= at + jitter
+    assert moment == moment_of(name, at, jitter)
+
+
+def test_jitter_spreads_schedules_of_one_hour():
+    moments = {moment_of(f"shop-{number}", NOON, 300.0) for number in range(100)}
+    assert max(moments) - min(moments) > 200
+
+
+@pytest.mark.parametrize("overlap", Overlap)
+@pytest.mark.parametrize("into", Into)
+def test_a_time_begins_unless_one_is_in_its_way(overlap, into):
+    assert at_its_time([], overlap, into) is FiringState.DUE
+    assert at_its_time(FIRING_OVER, overlap, into) is FiringState.DUE
+    waits = FiringState.QUEUED if overlap is Overlap.QUEUE else FiringState.SKIPPED
+    assert at_its_time([FiringState.WORKING], overlap, into) is waits
+    assert at_its_time([FiringState.STOPPED, FiringState.READING], overlap, into) is waits
+    goes_on = FiringState.DUE if into is Into.SAME else FiringState.SKIPPED
+    assert at_its_time([FiringState.STOPPED], overlap, into) is goes_on
