@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
-from click.core import ParameterSource
 
 from cli.command import CONTEXT, Command
+from cli.flow.emergency_stop import SKIPPED
 from cli.flow.options import Config, Json, Sandbox, Sure, takes
 from cli.flow.scheduling import (
     EditOptions,
@@ -78,13 +77,9 @@ def edit(options: EditOptions) -> int:
     """Changes what is said, and asks where that may cost more; what is not said stays."""
     from cli.flow.environment import settings_for
 
-    context = click.get_current_context()
-    given = frozenset(
-        name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    )
     with settings_for(options.config, sandbox=options.sandbox) as settings, session_of(settings) as session:
         before = _find(session, options.name)
-        merge = merged(before, options, given - {"unset"})
+        merge = merged(before, options)
         new = read_schedule(merge, on_a_cluster=settings.database_path is None)
         if asks_for_more(before, new):
             _look_and_agree(merge, settings, session.ledger, new, "schedule edit")
@@ -206,7 +201,7 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
 
 def _stop_line(session: LedgerSession) -> Iterator[tuple[str, str]]:
     if stop := session.ledger.emergency_stop.current():
-        yield f"{told_of_stop(stop, sandbox=session.settings.is_sandbox)} Schedules are skipped meanwhile.", "red"
+        yield f"{told_of_stop(stop, sandbox=session.settings.is_sandbox)} {SKIPPED}", "red"
 
 
 def _say_who_works(session: LedgerSession, schedules: Sequence[Schedule]) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GIVEN_BACK_WITHIN = 5.0
 LOOK_EVERY = 0.2
 
+#: What becomes of schedules while the stop stands.
+SKIPPED = "Schedules are skipped meanwhile, and times that pass are not made up."
+
 
 def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch. Returns when it is known which claimed submits were sent and which were not."""
@@ -31,6 +34,8 @@ def stop_all(session: LedgerSession, *, json: bool) -> int:
     before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
     note(_on_the_wire(ledger, fates))
+    if ledger.schedules.all():
+        note(SKIPPED)
     if json:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
         show_json({"command": "pause", "all": True, "stopped": document(stopped.stop), **counted})
@@ -70,6 +75,7 @@ def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
 
 def lift_stop(session: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
+    session.ledger.schedules.fall_due(time.time() + session.ledger.clock_offset())  # while it stands: these are skipped
     stood = session.ledger.emergency_stop.lift()
     every = [session.ledger.reports.progress(batch.name) for batch in session.ledger.batches.all()]
     paused = [progress.batch.name for progress in every if is_paused(progress)]

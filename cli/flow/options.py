@@ -129,6 +129,10 @@ class RunOptions:
         return BatchOptions(**{**mine, "map": tuple(self.map or ())})
 
 
+#: The field of a command's options that tells which of them were said.
+GIVEN = "given"
+
+
 def read_stall(text: str | None) -> float | None:
     """The value of --max-stall in seconds; None: for ever."""
     return read_option("--max-stall", text, read_duration, unset_stall(attended=is_terminal()))
@@ -139,11 +143,15 @@ def takes(
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Gives a command the fields of a dataclass as its options; the command gets them as one value.
 
-    `first`: fields that come before all others, where they are arguments.
+    `first`: fields that come before all others, where they are arguments. A field `given` gets the names of those that
+    were said.
     """
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
-        def call(**values: Any) -> int | None:
+        def call(context: typer.Context, **values: Any) -> int | None:
+            if any(each.name == GIVEN for each in fields(options)):
+                said = (name for name in values if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT")
+                values[GIVEN] = frozenset(said)
             return command(options(**values))
 
         signature = _signature(options, first)
@@ -157,15 +165,20 @@ def takes(
 
 def _signature(options: type[Any], first: Sequence[str]) -> inspect.Signature:
     hints = get_type_hints(options, include_extras=True)
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     return inspect.Signature(
         [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if each.default is MISSING else each.default,
-                annotation=hints[each.name],
-            )
-            for each in sorted(fields(options), key=lambda each: each.name not in first)
+            context,
+            *(
+                inspect.Parameter(
+                    each.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=inspect.Parameter.empty if each.default is MISSING else each.default,
+                    annotation=hints[each.name],
+                )
+                for each in sorted(fields(options), key=lambda each: each.name not in first)
+                if each.name != GIVEN
+            ),
         ]
     )
 

@@ -69,6 +69,7 @@ class EditOptions(ScheduleOptions):
     unset: Annotated[
         list[str] | None, typer.Option("--unset", metavar="OPTION", help="Take an option back. May be repeated.")
     ] = None
+    given: frozenset[str] = frozenset()  # the names of those that are said
 
 
 _NOT_BY_THE_CLOCK = {
@@ -139,6 +140,8 @@ def _misplaced(options: ScheduleOptions, into: Into) -> Iterator[str]:
     for name, why in _NOT_BY_THE_CLOCK.items():
         if getattr(options, name) != getattr(plain, name):
             yield f"--{name.replace('_', '-')} is not for a schedule: {why}."
+    if into is Into.SAME and options.changed not in ("", "keep", "redo"):
+        yield "--changed: expected keep or redo: nobody is there to decide."
     if options.keep and into is Into.SAME:
         yield "--keep is for --into new: the one batch of --into same is never pruned."
 
@@ -244,8 +247,8 @@ def asks_for_more(before: Schedule, after: NewSchedule) -> bool:
 # -- editing -------------------------------------------------------------------------------------------------------
 
 
-def merged(before: Schedule, edit: EditOptions, given: frozenset[str]) -> ScheduleOptions:
-    """The schedule's options, with those that were `given` in their place, and without those that are taken back.
+def merged(before: Schedule, edit: EditOptions) -> ScheduleOptions:
+    """The schedule's options, with those that are said in their place, and without those that are taken back.
 
     Raises:
         BadInput: There is no such option to take back.
@@ -270,5 +273,5 @@ def merged(before: Schedule, edit: EditOptions, given: frozenset[str]) -> Schedu
         "budget": None if before.budget is None else dollars(before.budget),
         "monthly_budget": None if before.monthly_budget is None else dollars(before.monthly_budget),
     }
-    said = {name: getattr(edit, name) for name in of_schedule if name in given or name not in mine}
+    said = {name: getattr(edit, name) for name in of_schedule if name in edit.given or name not in mine}
     return ScheduleOptions(**{**{name: value for name, value in mine.items() if name not in unset}, **said})

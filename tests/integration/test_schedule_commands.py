@@ -1,0 +1,258 @@
+"""`lightfast schedule …`: what is refused with what is right, what is asked, and what the screens say."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import LightfastError
+from jobs.ledger import open_ledger
+from jobs.ledger.schedules.values import Ended
+from jobs.states import FiringState
+from tests.support.shop_ledger import call, document
+
+LEDGER = "sqlite:///lightfast.db"
+ADD = ("schedule", "add", "nightly", "0 3 * * *", "cat.csv", "--to", "out")
+
+
+@pytest.fixture(autouse=True)
+def catalogue(monkeypatch):
+    monkeypatch.setenv("MAXAPI_IO_API_KEY", "key-of-a-test")
+    write(6)
+
+
+def write(count, head="key,prompt"):
+    rows = "".join(f"k{number},A lamp {number}\n" for number in range(count))
+    Path("cat.csv").write_text(f"{head}\n{rows}")
+
+
+@contextlib.contextmanager
+def ledger():
+    with contextlib.closing(open_ledger(LEDGER)) as opened:
+        yield opened
+
+
+def refused(*words, code=2):
+    """What a command says that changes nothing."""
+    with pytest.raises(LightfastError) as told:
+        call(*words)
+    assert told.value.exit_code == code
+    return str(told.value)
+
+
+def add(*words):
+    return call(*ADD, "--budget", "5", "--yes", *words)
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "say how much with --budget USD (one time) or --monthly-budget USD"),
+        (("--budget", "much"), '--budget: "much": expected an amount in USD'),
+        (("--budget", "1", "--timezone", "Berlin"), "did you mean Europe/Berlin?"),
+        (("--budget", "1", "--into", "old"), '--into: "old": expected same or new'),
+        (("--budget", "1", "--into", "new"), "--into new would pay for every row each time: add --reuse"),
+        (("--budget", "1", "--overlap", "both"), "expected skip or queue"),
+        (("--budget", "1", "--catch-up", "all"), "expected none or last"),
+        (("--budget", "1", "--jitter", "soon"), "expected a time such as 90s"),
+        (("--budget", "1", "--keep", "90d"), "--keep is for --into new"),
+        (("--budget", "1", "--batch", "other"), "--batch is not for a schedule: its batches are called as it is"),
+        (("--budget", "1", "--limit", "3"), "--limit is not for a schedule: rows beyond it would be taken for gone"),
+        (("--budget", "1", "--append"), "--append is not for a schedule"),
+        (("--budget", "1", "--changed", "error"), "--changed: expected keep or redo"),
+        (("--budget", "0.01"), "6 images would cost"),
+        (("--budget", "1", "--provider", "apimaster"), "--provider apimaster: it has no account"),
+        (("--budget", "1", "--map", "key="), "has no key column, and --into same needs one"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_on_record(words, expected):
+    said = refused(*ADD, *words, "--yes")
+
+    assert expected in said
+    assert not Path("lightfast.db").exists()
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    said = refused("schedule", "add", "nightly", "61 * * * *", "-", "--timezone", "Mars", "--jitter", "x")
+
+    for expected in ("its minute is not one", '--timezone: "Mars"', '--jitter: "x"', "standard input", "--budget USD"):
+        assert expected in said
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "x" * 81, "naïve"])
+def test_a_name_that_cannot_be_a_batchs_is_refused(name):
+    assert "expected letters, digits" in refused("schedule", "add", name, *ADD[3:], "--budget", "1")
+
+
+def test_without_consent_nothing_is_on_record():
+    said = refused(*ADD, "--budget", "5")
+
+    assert "add --yes" in said
+    assert not Path("lightfast.db").exists()
+    assert not Path("out").exists()
+
+
+def test_there_is_one_of_that_name():
+    add()
+    assert "There is a schedule nightly already:  lightfast schedule show nightly" in refused(
+        *ADD, "--budget", "5", "--yes", code=2
+    )
+
+
+@pytest.mark.parametrize("verb", ["show", "run-now", "pause", "resume", "remove", "edit"])
+def test_a_name_that_is_not_there_is_told_with_the_near_one(verb):
+    add()
+    assert "There is no schedule 'nighly' in this ledger. Did you mean" in refused("schedule", verb, "nighly")
+
+
+# -- what is on record ---------------------------------------------------------------------------------------------
+
+
+def test_what_the_first_time_would_cost_is_shown_and_nothing_is_made():
+    said = add().stderr
+
+    assert "6 images" in said
+    assert "it may spend at most $5.00 at each time" in said
+    assert "Nobody works by the clock here now:  lightfast schedule serve" in said
+    with ledger() as opened:
+        (schedule,) = opened.schedules.all()
+        assert opened.batches.all() == []
+    assert (schedule.budget, schedule.options["manifest"]) == (5_000_000, str(Path("cat.csv").absolute()))
+    assert (schedule.options["to"], schedule.options["changed"]) == (str(Path("out").absolute()), "redo")
+
+
+def test_list_and_show_tell_programs_all_there_is():
+    add("--timezone", "Europe/Berlin", "--monthly-budget", "50", "--partial", "--jitter", "5m")
+
+    (listed,) = document("schedule", "list")["schedules"]
+    shown = document("schedule", "show", "nightly")
+
+    assert {name: listed[name] for name in ("name", "cron", "timezone", "paused", "last", "jitter_seconds")} == {
+        "name": "nightly",
+        "cron": "0 3 * * *",
+        "timezone": "Europe/Berlin",
+        "paused": False,
+        "last": None,
+        "jitter_seconds": 300.0,
+    }
+    assert listed["options"] == {"to": str(Path("out").absolute()), "partial": True, "changed": "redo"}
+    assert (listed["budget_usd"], listed["monthly_budget_usd"]) == (5.0, 50.0)
+    assert shown["times"][0] == shown["next_at"] == listed["next_at"]
+    assert len(shown["times"]) == 5
+    assert shown["next_would"]["new"] == 6
+    assert shown["history"] == []
+
+
+def test_show_says_why_the_next_time_would_fail():
+    add()
+    Path("cat.csv").unlink()
+
+    assert "it would fail: " in call("schedule", "show", "nightly").stdout
+    assert "cat.csv" in document("schedule", "show", "nightly")["next_would"]["problem"]
+
+
+def test_a_failed_time_stands_below_the_list_with_its_reason():
+    add()
+    with ledger() as opened:
+        fail(opened, "cat.csv: 3 rows are bad")
+
+    told = call("schedule", "list").stdout
+    assert "failed" in told
+    assert "cat.csv: 3 rows are bad" in told
+    (listed,) = document("schedule", "list")["schedules"]
+    assert (listed["last"]["state"], listed["last"]["exit_code"]) == ("failed", 2)
+
+
+def fail(opened, message):
+    now = time.time()
+    assert opened.schedules.fire_by_hand("nightly", now) is None
+    _, firing = opened.schedules.take("me", now)
+    ended = Ended(state=FiringState.FAILED, exit_code=2, code="bad_input", message=message)
+    assert opened.schedules.fail(firing.id, "me", ended, now)
+
+
+def test_a_paused_one_has_no_next_time_until_it_is_resumed():
+    add()
+    assert "it is paused" in call("schedule", "pause", "nightly").stderr
+    assert "paused" in call("schedule", "list").stdout
+    assert document("schedule", "show", "nightly")["next_at"] is None
+
+    call("schedule", "resume", "nightly")
+    assert document("schedule", "show", "nightly")["next_at"] is not None
+
+
+def test_a_removed_one_leaves_its_batches():
+    add()
+    assert "add --yes" in refused("schedule", "remove", "nightly")
+    call("schedule", "remove", "nightly", "--yes")
+    assert call("schedule", "list").stdout == "No schedule yet.\n"
+
+
+# -- editing -------------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_keeps_what_is_not_said_and_takes_back_what_is_unset():
+    add("--map", "key=key", "--partial", "--ratio", "1:1", "--monthly-budget", "50")
+
+    call("schedule", "edit", "nightly", "--overlap", "queue", "--unset", "ratio", "--unset", "--partial", "--yes")
+
+    after = document("schedule", "show", "nightly")
+    assert after["overlap"] == "queue"
+    assert after["options"] == {"to": str(Path("out").absolute()), "changed": "redo", "map": ["key=key"]}
+    assert (after["budget_usd"], after["monthly_budget_usd"]) == (5.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "asks"),
+    [
+        (("--budget", "4"), False),
+        (("--catch-up", "none", "--jitter", "1m"), False),
+        (("--budget", "6"), True),
+        (("--monthly-budget", "50"), False),
+        (("--cron", "@hourly"), True),
+        (("--ratio", "16:9"), True),
+    ],
+)
+def test_an_edit_asks_where_it_may_cost_more_or_buys_other_things(words, asks):
+    add()
+
+    if asks:
+        assert "add --yes" in refused("schedule", "edit", "nightly", *words)
+    else:
+        call("schedule", "edit", "nightly", *words)
+
+
+def test_an_option_that_is_not_there_cannot_be_taken_back_nor_the_last_budget():
+    add()
+
+    assert "--unset nothing: there is no such option" in refused("schedule", "edit", "nightly", "--unset", "nothing")
+    assert "say how much with --budget USD" in refused("schedule", "edit", "nightly", "--unset", "budget")
+
+
+# -- beside the others ---------------------------------------------------------------------------------------------
+
+
+def test_submit_on_one_machine_is_refused_where_nobody_would_hear_it():
+    said = refused("submit", "cat.csv", "--to", "out", "--yes")
+    assert "start `lightfast schedule serve`" in said
+
+    add()
+    with ledger() as opened, opened.hold(time.time()):
+        assert "nobody works on" in refused("submit", "cat.csv", "--to", "out", "--yes")
+    with ledger() as opened, opened.hold(time.time(), serves=True):
+        assert "cat is on record: 6 images to make" in call("submit", "cat.csv", "--to", "out", "--yes").stderr
+
+
+def test_pause_all_says_that_schedules_are_skipped():
+    add()
+    said = call("pause", "--all").stderr
+
+    assert "Schedules are skipped meanwhile" in said
+    assert "Schedules are skipped meanwhile" in call("schedule", "list").stdout
+    assert "lightfast resume --all" in refused("schedule", "run-now", "nightly", code=4)
