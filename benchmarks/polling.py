@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from benchmarks.measure import LIGHTFAST, run, show
@@ -222,7 +223,7 @@ def tried(
     poll_batching = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
     poll_scheduler = PollScheduler(
         accounts=accounts,
-        ledger=cast("Ledger", memory),
+        ledger=cast("Ledger", SimpleNamespace(accounts=memory)),
         executors=InlineExecutors(),
         clock=clock,
         rng=rng,

@@ -26,6 +26,7 @@ from cli.flow.scheduling import (
     read_schedule,
 )
 from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
+from cli.flow.settings import NOWHERE, read_settings
 from cli.output.emergency_stop import told as told_of_stop
 from cli.output.schedules import AHEAD, document, firing_document, history_lines, page, plan_document, table
 from jobs.command_lines import command
@@ -52,11 +53,10 @@ INTERRUPTED = 130
 @takes(ScheduleOptions, first=("name", "cron"))
 def add(options: ScheduleOptions) -> int:
     """Puts a schedule on record, after showing what its first time would cost."""
-    from cli.flow.environment import settings_for
-
     if not _NAME.fullmatch(options.name):
         raise BadInput(f'NAME: "{options.name}": expected letters, digits, . _ - (up to 80)')
-    with settings_for(options.config, sandbox=options.sandbox) as settings, _existing(settings) as ledger:
+    settings = _settings(options.config, sandbox=options.sandbox)
+    with _existing(settings) as ledger:
         new = read_schedule(options, on_a_cluster=settings.database_path is None)
         if ledger and ledger.schedules.find(new.name):
             raise _there_is_one(new.name)
@@ -75,9 +75,8 @@ def _there_is_one(name: str) -> BadInput:
 @takes(EditOptions, first=("name",))
 def edit(options: EditOptions) -> int:
     """Changes what is said, and asks where that may cost more; what is not said stays."""
-    from cli.flow.environment import settings_for
-
-    with settings_for(options.config, sandbox=options.sandbox) as settings, session_of(settings) as session:
+    settings = _settings(options.config, sandbox=options.sandbox)
+    with session_of(settings) as session:
         before = _find(session, options.name)
         merge = merged(before, options)
         new = read_schedule(merge, on_a_cluster=settings.database_path is None)
@@ -149,9 +148,8 @@ def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False
 
 def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """One schedule: its next times, its history, and what the next one would pay."""
-    from cli.flow.environment import settings_for
-
-    with settings_for(config, sandbox=sandbox, traceless=True) as settings, session_of(settings) as session:
+    settings = _settings(config, sandbox=sandbox)
+    with session_of(settings) as session:
         schedule, now = _find(session, name), _now(session)
         spent = session.ledger.schedules.spent_this_month(schedule.id, now)
         history = session.ledger.schedules.history(schedule.id)
@@ -258,20 +256,19 @@ def remove(
 
 def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Fires it now, within its budgets. On SQLite it is worked here where nobody else works by the clock."""
-    with open_session(config, sandbox=sandbox, works=True) as session:
-        schedule = _find(session, name)
+    with open_session(config, sandbox=sandbox) as session:
+        schedule, at = _find(session, name), _now(session)
         if stop := session.ledger.emergency_stop.current():
             raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
-        at = _now(session)
         if why := session.ledger.schedules.fire_by_hand(name, at):
             raise BadInput(f"{name}: {why}. See  {command('schedule', 'show', name)}")
-        if session.ledger.is_sqlite and not session.ledger.is_served():
-            return _work_until_over(session, schedule, json=json)
-        _wake(session)
-        note(f"{name} was fired; how it goes:  {command('schedule', 'show', name)}")
-        if json:
-            show_json({"command": "schedule run-now", "name": name, "at": utc(at)})
-    return 0
+        is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
+        if is_heard:
+            _wake(session)
+            note(f"{name} was fired; how it goes:  {command('schedule', 'show', name)}")
+            if json:
+                show_json({"command": "schedule run-now", "name": name, "at": utc(at)})
+    return 0 if is_heard else _work_here(config, schedule, json=json, sandbox=sandbox)
 
 
 def _wake(session: LedgerSession) -> None:
@@ -279,6 +276,11 @@ def _wake(session: LedgerSession) -> None:
         from worker.tasks import wake_lanes
 
         wake_lanes(["sweep"])
+
+
+def _work_here(config: Path | None, schedule: Schedule, *, json: bool, sandbox: bool) -> int:
+    with open_session(config, sandbox=sandbox, works=True) as session:
+        return _work_until_over(session, schedule, json=json)
 
 
 def _work_until_over(session: LedgerSession, schedule: Schedule, *, json: bool) -> int:
@@ -341,6 +343,11 @@ async def _serve(settings: Settings, is_over: Callable[[], bool]) -> int:
 
 def _now(session: LedgerSession) -> float:
     return time.time() + session.ledger.clock_offset()
+
+
+def _settings(config: Path | None, *, sandbox: bool) -> Settings:
+    """The settings. No stand-in is started: the one of who works by the clock may be running."""
+    return read_settings(config, sandbox_url=NOWHERE if sandbox else None)
 
 
 def _find(session: LedgerSession, name: str) -> Schedule:

@@ -11,7 +11,7 @@ import typer
 
 from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, RunOptions, Sandbox, read_stall, takes
 from cli.flow.session import NOBODY, LedgerSession, find_batch, note, open_session, show_json
-from cli.flow.settings import read_settings
+from cli.flow.settings import NOWHERE, read_settings
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
@@ -36,8 +36,8 @@ def submit(options: Submitting) -> int:
     from cli.commands.steer import wake
     from cli.flow.register import recording
 
-    settings = read_settings(options.config)
-    _needs_cluster(settings, sandbox=options.sandbox)
+    settings = read_settings(options.config, sandbox_url=NOWHERE if options.sandbox else None)
+    _demand_workers(settings)
     with recording(settings, options, "submit") as recorded:
         session = LedgerSession(recorded.ledger, settings)
         wake(session)
@@ -52,14 +52,13 @@ def submit(options: Submitting) -> int:
     return 0
 
 
-def _needs_cluster(settings: Settings, *, sandbox: bool) -> None:
-    if sandbox:
-        raise BadInput("submit hands work to a cluster; for the stand-in use `lightfast run … --sandbox`.")
+def _demand_workers(settings: Settings) -> None:
+    """On SQLite there is one process at most that would hear of the batch."""
     if settings.database_path is not None and not _is_served(settings):
+        serve = command("schedule", "serve", sandbox=settings.is_sandbox)
         raise BadInput(
-            f"submit hands work to others, and nobody works on {settings.database_path} for all: start "
-            '`lightfast schedule serve`, set database_url = "postgresql://…" for a cluster, or do it here and now with '
-            "`lightfast run`."
+            f"submit hands work to others, and nobody works on {settings.database_path} for all. Start  {serve}  or "
+            'set database_url = "postgresql://…" for a cluster, or do it here and now with `lightfast run`.'
         )
 
 

@@ -11,32 +11,66 @@ from pathlib import Path
 from tests.support import ROOT
 from tests.support.patience import AT_LAST
 
-PAGE = (ROOT / "docs" / "tutorial" / "first_batch.md").read_text("utf-8")
+TUTORIALS = ROOT / "docs" / "tutorial"
 
 
-def blocks(language):
+def blocks(page, language):
     """What stands in the fences of that language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", (TUTORIALS / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
 
 
-def test_a_newcomer_who_types_the_tutorials_commands_ends_with_its_files(tmp_path):
-    manifest = next(block for block in blocks("") if block.startswith("key,"))
-    (tmp_path / "products.csv").write_text(manifest)
-    script = "set -eu\n" + "".join(blocks("sh"))
-
+def typed(page, folder):
+    """Types a tutorial's commands in an empty folder; what they said."""
+    manifest = next(block for block in blocks(page, "") if block.startswith("key,"))
+    (folder / "products.csv").write_text(manifest)
+    script = "set -eu\n" + "".join(blocks(page, "sh"))
     done = subprocess.run(
         ["sh", "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         timeout=AT_LAST,
         check=False,
     )
-
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "every row is done" in done.stdout
+    return done.stdout
+
+
+def test_a_newcomer_who_types_the_tutorials_commands_ends_with_its_files(tmp_path):
+    said = typed("first_batch.md", tmp_path)
+
+    assert "every row is done" in said
     assert (tmp_path / "images/products/oslo-table/1.png").exists()
     assert not (tmp_path / "images/products/moth-rug").exists()
     assert (tmp_path / "done.csv").read_text().count("\n") == 5
     assert "heron-lamp" in (tmp_path / "sheet.html").read_text()
+
+
+def test_a_nightly_catalogue_pays_for_what_is_new_and_changed(tmp_path):
+    said = typed("nightly_catalogue.md", tmp_path)
+
+    nights = re.findall(r"by hand  (.*)", said)
+    assert [night for night in nights if "3 new, 3 images" in night]
+    assert [night for night in nights if "1 new, 1 changed, 1 gone, 2 images" in night]
+    assert [night for night in nights if night.startswith("done: nothing is new")]
+    assert [night for night in nights if "3 images would cost" in night]
+    images = sorted(
+        path.relative_to(tmp_path / "images/nightly").as_posix() for path in (tmp_path / "images").rglob("*.png")
+    )
+    assert images == [
+        "heron-lamp/0.png",
+        "moss-rug/0.png",
+        "oslo-table/0.png",
+        "oslo-table/0.r2.png",
+        "reed-chair/0.png",
+    ]
+    listed = (tmp_path / "night.csv").read_text()
+    assert [name in listed for name in ("heron-lamp", "oslo-table", "moss-rug", "reed-chair")] == [
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -240,7 +240,7 @@ def test_an_option_that_is_not_there_cannot_be_taken_back_nor_the_last_budget():
 
 def test_submit_on_one_machine_is_refused_where_nobody_would_hear_it():
     said = refused("submit", "cat.csv", "--to", "out", "--yes")
-    assert "start `lightfast schedule serve`" in said
+    assert "Start  lightfast schedule serve " in said
 
     add()
     with ledger() as opened, opened.hold(time.time()):
