@@ -43,7 +43,7 @@ class Sheet:
     def uncalculated(self) -> Uncalculated:
         """Its formulas that have no value."""
         # openpyxl's own way to a sheet's XML: to ask it for formulas costs ten times as much.
-        with _workbook(self.path, self.name) as book, book[self.title]._get_source() as xml:  # noqa: SLF001
+        with _workbook(self.path, self.name) as book, book[self.title]._get_source() as xml:  # noqa: SLF001  openpyxl offers no other way
             return uncalculated(xml)
 
 
