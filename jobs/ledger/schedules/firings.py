@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.database.schema import batches, firings, schedules, workers
@@ -19,6 +19,9 @@ from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, Not
 from jobs.policy.firing import at_its_time, fallen_due, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.states import FIRING_OVER, FiringState
+
+#: Seconds for which it stays on record what became of a time.
+KEPT_FOR = 400 * 86_400.0
 
 STILL_RUNS = "the time before it is not over"
 ALL_STOPPED = "all submits were stopped (pause --all)"
@@ -40,10 +43,18 @@ def _decide(tx: Connection, schedule: Schedule, now: float, *, stopped: bool) ->
     assert schedule.next_at is not None  # noqa: S101  it was selected by it
     due = fallen_due(schedule.cron, schedule.timezone, schedule.next_at, now, schedule.catch_up)
     tx.execute(update(schedules).where(schedules.c.id == schedule.id).values(next_at=due.next_at))
+    tx.execute(_FORGET, {"of_schedule": schedule.id, "before": now - KEPT_FOR})
     decided = [_put(tx, schedule, at, FiringState.MISSED, now, MISSED) for at in due.missed]
     if due.fires is not None:
         decided.append(_fire(tx, schedule, due.fires, now, stopped=stopped))
     return [one for one in decided if one is not None]
+
+
+_FORGET = delete(firings).where(
+    firings.c.schedule_id == bindparam("of_schedule"),
+    firings.c.at < bindparam("before"),
+    firings.c.state.in_([state.value for state in FIRING_OVER]),
+)
 
 
 def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped: bool) -> Decided | None:

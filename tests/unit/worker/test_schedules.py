@@ -385,6 +385,16 @@ async def test_a_time_fired_by_hand_is_one_more(tmp_path):
     assert [(each.by_hand, each.state.value) for each in history(services)] == [(True, "ended"), (False, "ended")]
 
 
+async def test_what_became_of_a_time_is_kept_for_more_than_a_year(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(1))
+    scheduled(services, catch_up=CatchUp.NONE)
+    for _ in range(2):
+        await asyncio.sleep(390 * NIGHT)
+        await fall_due(services)
+        assert history(services)[0].at > services.clock.now() - 400 * NIGHT
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------------
 
 
