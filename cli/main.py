@@ -54,6 +54,9 @@ COMMANDS = {
         "move_destination",
         "A batch's images lie elsewhere now: compared with the ledger, then recorded.",
     ),
+    "prune": CommandEntry(
+        "cli.commands.prune", "prune", "Archive finished batches, and take the bulk of their rows out of the ledger."
+    ),
     "adopt": CommandEntry("cli.commands.adopt", "adopt", "Rebuild a lost ledger from the images at a destination."),
     "audit": CommandEntry(
         "cli.commands.audit", "audit", "One line an attempt with its charge, to lay beside an invoice."

@@ -105,6 +105,8 @@ NEWS: Mapping[str, EventKind] = {
 #: What a process tells of its own.
 _OF_A_PROCESS: Mapping[str, EventKind] = {
     "attempt_found_by_callback": _debug("a callback named the task of an unknown attempt", "attempt_id", "task_id"),
+    "batch_archived": _info("a schedule's batch was archived, as --keep says", "batch", "rows", "images", "archive"),
+    "batch_not_archived": _warning("a schedule's batch could not be archived, and stays whole", "batch", "problem"),
     "callback_named_another_task": _warning("a callback named another task", "attempt_id", "task_id"),
     "claim_failed": _warning("the ledger could not be asked for work, and is asked again", "lane", "times", "problem"),
     "copy_failed": _error("a copy failed by a fault of Lightfast, and is tried again", "image_id", "problem"),

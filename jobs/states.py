@@ -111,6 +111,19 @@ FIRING_OPEN = (FiringState.DUE, FiringState.QUEUED, FiringState.READING, FiringS
 FIRING_OVER = (FiringState.ENDED, FiringState.FAILED, FiringState.SKIPPED, FiringState.MISSED)
 
 
+class ArchiveStep(enum.StrEnum):
+    """How far a batch is on its way into an archive, or back."""
+
+    WRITING = "writing"  # its archive is being written; the ledger has all of it
+    SLIMMING = "slimming"  # its archive is whole, and the bulk of its rows is being taken out of the ledger
+    ARCHIVED = "archived"
+    RESTORING = "restoring"  # its rows are being brought back; the archive is whole
+
+
+#: The archive has all of the batch, and the ledger perhaps not.
+IN_ARCHIVE = (ArchiveStep.SLIMMING, ArchiveStep.ARCHIVED, ArchiveStep.RESTORING)
+
+
 class TroubleKind(enum.StrEnum):
     """Why no new submits go out for a destination. Not a state: it is said by workers, and ends unless said again."""
 

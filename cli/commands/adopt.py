@@ -12,7 +12,7 @@ import typer
 
 from cli.flow.consent import confirm
 from cli.flow.options import Config, Json, Quiet, Sandbox, Sure
-from cli.flow.session import show, show_json
+from cli.flow.session import bring_back, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.terminal import tally
 from jobs import formatting
@@ -130,6 +130,8 @@ def _take(settings: Settings, store: Store, shelf: FoundObjects, where: str, tel
                 source=f"adopted from {where}",
                 sandbox=settings.is_sandbox,
             )
+            if batch := ledger.batches.find(name):
+                bring_back(ledger, batch)
             now = time.time() + ledger.clock_offset()
             taken = ledger.batches.adopt(new, reading.rows, now)
             claim_destination(store, name, ledger.ledger_id, now, new_ledger=True, path=path)

@@ -14,7 +14,7 @@ import typer
 
 from cli.commands.verify import FEW, inspected
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
-from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
+from cli.flow.session import LedgerSession, bring_back, find_batch, open_session, show, show_json
 from cli.output import wording
 from jobs import formatting
 from jobs.command_lines import command
@@ -144,6 +144,7 @@ def _record(session: LedgerSession, move: Move, store: Store, before: StoredTota
 
     batch, ledger = move.batch, session.ledger
     now = time.time() + ledger.clock_offset()
+    bring_back(ledger, batch)
     claim_destination(store, batch.name, ledger.ledger_id, now, path=batch.path, moved_from=batch.dest)
     if found := ledger.batches.move(batch.name, move.dest, now, within=SEEN_WITHIN, compared=before):
         release(store, batch.name, ledger.ledger_id)

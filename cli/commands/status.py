@@ -181,6 +181,8 @@ def _in_columns(told: list[Line]) -> list[Line]:
 def _told(progress: Progress, now: float) -> Iterator[Line]:
     batch = progress.batch
     yield f"batch\t{batch.name}, {state_of_batch(progress)}: {batch.source} -> {batch.dest}", "bold"
+    if batch.archive:
+        yield f"archived\t{day_and_minute(batch.archived_at or 0.0)}, at {batch.archive}", ""
     if batch.reason and is_paused(progress):
         yield f"paused\t{batch.reason}", "yellow"
     if progress.unwritable:

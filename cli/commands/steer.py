@@ -14,7 +14,16 @@ import typer
 from cli.flow.consent import agree
 from cli.flow.emergency_stop import lift_stop, stop_all, warn
 from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, Sandbox, Yes, read_stall
-from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show_json
+from cli.flow.session import (
+    LedgerSession,
+    bring_back,
+    demand_key,
+    find_batch,
+    note,
+    open_session,
+    session_of,
+    show_json,
+)
 from cli.output import copy_stops, wording
 from cli.output.emergency_stop import told
 from cli.output.retries import nothing_to_retry
@@ -350,6 +359,7 @@ def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
 
 
 def _begin(again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
+    bring_back(session.ledger, found)
     session.ledger.batches.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
     return again.begin(session, rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, Quiet, Sandbox
-from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
+from cli.flow.session import LedgerSession, bring_back, find_batch, open_session, show, show_json
 from cli.output import wording
 from cli.output.terminal import tally
 from jobs import formatting
@@ -113,6 +113,7 @@ def _repair(session: LedgerSession, batch: str, report: Report) -> RepairResult:
     wanted = {each.kept.image_id: each.reason for each in report.to_mend(now, Remedy.COPY)}
     if not wanted:
         return RepairResult(sent_back=0, stored=0, lost=0, waiting=0)
+    bring_back(session.ledger, find_batch(session.ledger, batch))
     sent_back = _copy_again(session, batch, wanted, now)
     found = session.ledger.images.states(list(wanted))
     stored, lost = found[ImageState.STORED], found[ImageState.LOST]

@@ -12,7 +12,7 @@ from cli.flow import budgets, emergency_stop, plan_screen, stored_images
 from cli.flow.consent import agree
 from cli.flow.environment import probe
 from cli.flow.options import RunOptions, is_terminal
-from cli.flow.session import note, show
+from cli.flow.session import bring_back, note, show
 from cli.output.terminal import counting
 from jobs import formatting
 from jobs.errors import BadInput
@@ -74,6 +74,8 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             )
         ledger = open_ledger(settings.database_url)
         with contextlib.closing(ledger), ledger.hold(time.time()) if command == "run" else contextlib.nullcontext():
+            if preflight.batch is not None:
+                bring_back(ledger, preflight.batch)
             now, tell = time.time() + ledger.clock_offset(), counting("reference files brought", 10, quiet=short)
             if brought := record(preflight, store, ledger, still=still, now=now, tell=tell):
                 note(f"{formatting.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_mark
 from cli.output import terminal
 from jobs.errors import BadInput
-from jobs.formatting import plain
+from jobs.formatting import day_and_minute, plain
 from jobs.policy.liveness import SEEN_WITHIN
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.batches.values import Batch
+    from jobs.ledger.reports.archived import Archive
     from jobs.settings.model import Settings
 
 
@@ -52,10 +53,27 @@ def session_of(settings: Settings) -> Iterator[LedgerSession]:
         hint = _of_the_demo(path) if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
         raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
     ledger = open_ledger(settings.database_url)
+    ledger.reports.archives = _opened_archive
     try:
         yield LedgerSession(ledger, settings)
     finally:
         ledger.close()
+
+
+def _opened_archive(address: str) -> Archive:
+    from worker.archives.reading import ArchiveReader
+
+    return ArchiveReader(address)
+
+
+def bring_back(ledger: Ledger, batch: Batch) -> None:
+    """Brings the rows of an archived batch back into the ledger, and says so; nothing where they are there."""
+    if batch.archive is None:
+        return
+    from worker.archives.restore import bring_back as restore
+
+    note(f"{batch.name} was archived {day_and_minute(batch.archived_at or 0.0)}: its rows are brought back first …")
+    restore(ledger, batch.name)
 
 
 def _of_the_demo(path: Path) -> str:

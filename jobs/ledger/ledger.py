@@ -15,6 +15,7 @@ from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
 from jobs.ledger.facts.verbs import FactVerbs
+from jobs.ledger.pruning.verbs import PruningVerbs
 from jobs.ledger.reports.verbs import ReportVerbs
 from jobs.ledger.schedules import firings
 from jobs.ledger.schedules.verbs import ScheduleVerbs
@@ -48,6 +49,7 @@ class Ledger:
         self.images = ImageVerbs(database)
         self.reports = ReportVerbs(database)
         self.schedules = ScheduleVerbs(database)
+        self.pruning = PruningVerbs(database)
 
     def close(self) -> None:
         """Closes every connection."""

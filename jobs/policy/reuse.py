@@ -16,6 +16,8 @@ REUSE_GONE = "reuse_gone"
 REUSE_WAITS = "reuse_waits"
 #: When a copy of a stored image has to be made, in Unix seconds: it has no link that dies. The year 2100.
 NEVER_DIES = 4_102_444_800.0
+#: In place of a request that lies in an archive, and is what its hash stands for.
+AS_HASHED = b""
 #: Requests whose sources are kept.
 _KEPT = 16_384
 
@@ -61,7 +63,7 @@ class Allotment:
         left = self._sources.get(request_hash, [])
         while left:
             source = left.pop()
-            if source.request == request and source.origin not in self._given:
+            if source.request in (request, AS_HASHED) and source.origin not in self._given:
                 self._given.add(source.origin)
                 return source
         return None

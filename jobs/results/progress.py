@@ -50,10 +50,12 @@ def rows_in_need(progress: Progress) -> int:
 
 
 def state_of_batch(progress: Progress) -> str:
-    """The batch's state as a person would say it: active, finished, paused, cancelled.
+    """The batch's state as a person would say it: active, finished, archived, paused, cancelled.
 
     One that was paused and has nothing left to send is finished: there is nothing to resume.
     """
+    if progress.batch.archive is not None:
+        return "archived"
     if progress.batch.state is BatchState.CANCELLED:
         return progress.batch.state.value
     return progress.batch.state.value if rows_going_on(progress) else "finished"

@@ -82,6 +82,7 @@ class Storage(BaseModel):
 
     to: str = ""
     public_url: str = ""
+    archive: str = ""  # where `prune` writes archives; "": below each batch's own destination
 
     @field_validator("public_url")
     @classmethod

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.facts import Fact
 from providers.types import MICROS
 from worker.lanes.lane import Lane
+from worker.lanes.retention import Retention
 from worker.runtime.telemetry import emit
-from worker.scheduling.clock import fall_due, read_taken, take
+from worker.scheduling.clock import Taken, fall_due, read_taken, take
 from worker.services import Services
 
 #: Seconds between two sweeps at least, where a time has come and cannot be acted on: all submits are stopped.
@@ -25,23 +26,49 @@ class SweepLane(Lane):
         """From one sweep to the next."""
         return self.services.timings.sweep_every
 
+    is_reading: bool = False  # a manifest of a schedule
+    is_archiving: bool = False
+    retention: Retention = field(default_factory=Retention)
     only: str | None = None  # the one batch that is worked on here; None: every one, and what is done by the clock
 
     async def claim(self) -> float | None:
         """One sweep."""
         await run_once(self.services)
-        return await self._by_the_clock() if self.only is None else None
+        if self.only is not None:
+            return None
+        self._archive()
+        return await self._by_the_clock()
 
     async def _by_the_clock(self) -> float | None:
         """Times that have come are decided, and the manifest of one is read beside the sweeps; when the next comes."""
         services = self.services
         await fall_due(services)
-        if not self.on_its_way and (taken := await take(services)):
-            self.start(read_taken(services, taken, lambda: self.closed), most=1)
-        if self.on_its_way:
+        if not self.is_reading and (taken := await take(services)):
+            self.is_reading = True
+            self.start(self._read(taken), most=0)
+        if self.is_reading:
             return None  # the end of that wakes this lane
         next_at = await services.executors.read(services.ledger.schedules.next_at)
         return None if next_at is None else max(next_at, services.clock.now() + LEAST_PAUSE)
+
+    async def _read(self, taken: Taken) -> None:
+        try:
+            await read_taken(self.services, taken, lambda: self.closed)
+        finally:
+            self.is_reading = False
+            self.wakeup.set()
+
+    def _archive(self) -> None:
+        """Beside the sweeps, one batch that its schedule does not keep any longer goes into an archive."""
+        if not self.is_archiving and self.services.clock.now() >= self.retention.looks_at:
+            self.is_archiving = True
+            self.start(self._archive_one(), most=0)
+
+    async def _archive_one(self) -> None:
+        try:
+            await self.retention.archive_one(self.services, lambda: self.closed)
+        finally:
+            self.is_archiving = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from jobs.errors import LightfastError, StoreError
 from jobs.ledger.batches.values import NewBatch
 from jobs.planning import intake
 from jobs.policy.failover import Failover
+from worker.archives.restore import bring_back
 from worker.references import bring
 from worker.storage.ownership_mark import claim_destination
 
@@ -84,6 +85,8 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
             store, preflight.name, ledger.ledger_id, now, new_ledger=preflight.options.new_ledger, path=preflight.path
         )
     brought = _bring_files(preflight, store, tell)
+    if preflight.batch is not None:
+        bring_back(ledger, preflight.name)
     ours = replace(preflight.intake, ledger=ledger)
     intake.record(ours, preflight.seen, _new_batch(preflight, still), now, attachment=attachment)
     return brought

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
-from jobs.ledger.batches.batches import find_batch, number_jobs, upsert_batch
+from jobs.ledger.batches.batches import demand_whole, find_batch, number_jobs, upsert_batch
 from jobs.ledger.batches.values import NewBatch, Row
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import ASKED, images, jobs
@@ -23,6 +23,8 @@ def adopt(tx: Connection, new: NewBatch, rows: Sequence[AdoptedRow], now: float)
     batch = find_batch(tx, new.name)
     batch_id = batch.id if batch else upsert_batch(tx, new, now)
     fresh = _unknown(tx, batch_id, rows)
+    if fresh:
+        demand_whole(tx, batch_id)
     _insert_rows(tx, batch_id, fresh, number_jobs(tx, batch_id, len(fresh)))
     return len(fresh)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from jobs.errors import LightfastError
 from jobs.ledger.batches.values import Batch, NewBatch
 from jobs.ledger.database.schema import batches
 from jobs.policy.failover import Failover
-from jobs.states import BatchState
+from jobs.states import IN_ARCHIVE, ArchiveStep, BatchState
 
 #: Jobs a batch can number before they would run into the next batch's.
 _JOBS_A_BATCH = 1 << 32
@@ -67,7 +68,34 @@ def as_batch(row: Any) -> Batch:
         decode=row.decode,
         sidecar=row.sidecar,
         delimiter=row.delimiter,
+        archive=row.archive if row.archive_step in IN_ARCHIVE else None,
+        archived_at=row.archive_at if row.archive_step in IN_ARCHIVE else None,
     )
+
+
+def demand_whole(tx: Connection, batch_id: int) -> None:
+    """To be called before rows of a batch change. An archive of them that is just being written is of no use then.
+
+    Raises:
+        NotWhole: The bulk of its rows lies in an archive.
+    """
+    mine = batches.c.id == batch_id
+    locked = select(batches.c.name, batches.c.archive_step).where(mine).with_for_update(key_share=True)
+    row = tx.execute(locked).one()
+    if row.archive_step in IN_ARCHIVE:
+        raise NotWhole(row.name)
+    if row.archive_step == ArchiveStep.WRITING:
+        tx.execute(update(batches).where(mine).values(archive=None, archive_step=None, archive_at=None))
+
+
+class NotWhole(LightfastError):
+    """The rows of a batch that somebody wants to change lie in an archive, or are just being taken there."""
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"the rows of batch {batch} were archived meanwhile. Nothing was changed: the same command brings them "
+            "back first."
+        )
 
 
 def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
 from jobs.ledger.batches import adopted, failure_breaker
-from jobs.ledger.batches.batches import batch_of, number_jobs, upsert_batch
+from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import ReuseOptions, allot
@@ -108,6 +108,7 @@ class RecordOptions:
 def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options: RecordOptions, now: float) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
+    demand_whole(tx, batch_id)
     options = replace(options, stays=new.failover is Failover.OFF)
     if options.append:
         rows = _behind(tx, batch_id, rows)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, select, update
 
 from jobs.ledger.accounts import workers
 from jobs.ledger.accounts.places import SILENT_WORKERS
-from jobs.ledger.batches.batches import batch_id_of, batch_of
+from jobs.ledger.batches.batches import batch_id_of, batch_of, demand_whole
 from jobs.ledger.batches.values import StillStoring, StoredPlace, StoredTotal
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
@@ -37,6 +37,7 @@ def move(
         return found
     if compared is not None and stored_total(tx, name) != compared:
         return StillStoring(stored=True)
+    demand_whole(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)
     if alive_since is not None:
         # A claim that is being made at this moment may have read the old destination: it finds them not due any more.

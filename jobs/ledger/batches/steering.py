@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from jobs.ledger.batches import failure_breaker
-from jobs.ledger.batches.batches import batch_id_of
+from jobs.ledger.batches.batches import batch_id_of, demand_whole
 from jobs.ledger.batches.manifests import current_slots, revise
 from jobs.ledger.batches.values import Row
 from jobs.ledger.claims import copy_failures
@@ -57,6 +57,8 @@ def redo(
     """
     batch_id, wanted = batch_id_of(tx, name), dict(changes)
     found = tx.execute(select(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(wanted))).all()
+    if found:
+        demand_whole(tx, batch_id)
     rows = [
         (_again(job, wanted[job.key], prices.get(job.key, job.price)), job) for job in found if job.request is not None
     ]
@@ -102,6 +104,8 @@ def retry(
     if keys is not None:
         wanted = wanted.where(jobs.c.key.in_(keys))
     chosen = list(tx.execute(wanted).scalars())
+    if chosen:
+        demand_whole(tx, batch_id)
     for start in range(0, len(chosen), _CHUNK):
         _open_again(tx, chosen[start : start + _CHUNK])
     failure_breaker.judge_anew(tx, batch_id)

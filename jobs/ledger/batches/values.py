@@ -59,6 +59,8 @@ class Batch:
     decode: bool = False
     sidecar: bool = False
     delimiter: str | None = None
+    archive: str | None = None  # where the bulk of its rows lies; None: in the ledger
+    archived_at: float | None = None  # Unix seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from jobs.facts import ImageLost, ReuseGone
-from jobs.ledger.batches.batches import batch_id_of
+from jobs.ledger.batches.batches import batch_id_of, demand_whole
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.database.events import event_row, job_event, write_events
 from jobs.ledger.database.job_state import derive_jobs
-from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, images, jobs
+from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, batches, images, jobs
 from jobs.ledger.facts.record import record
 from jobs.policy.reuse import REUSE_GONE
 from jobs.policy.verification import AwaitedImage, StoredCopy
-from jobs.states import ImageState
+from jobs.states import IN_ARCHIVE, ImageState
 
 #: The code of an image that a person gave up, and the event.
 GIVEN_UP = "given_up"
@@ -27,10 +27,13 @@ PAGE = 500
 
 def kept(tx: Connection, batch_id: int, after: int) -> list[StoredCopy]:
     """The next page of stored images after an image's id; those that are only named are another batch's to look at."""
-    joined = images.join(jobs, jobs.c.id == images.c.job_id).outerjoin(attempts, attempts.c.id == images.c.attempt_id)
-    wanted = select(
-        images, jobs.c.key, jobs.c.request.is_not(None).label("is_planned"), attempts.c.task_id
-    ).select_from(joined)
+    joined = images.join(jobs, jobs.c.id == images.c.job_id).join(batches, batches.c.id == images.c.batch_id)
+    joined = joined.outerjoin(attempts, attempts.c.id == images.c.attempt_id)
+    # What is archived was made by an attempt that the archive tells of, or, if it is older than its batch, adopted.
+    archived = batches.c.archive_step.in_([step.value for step in IN_ARCHIVE])
+    made = archived & (images.c.stored_at > batches.c.created_at)
+    planned = jobs.c.request.is_not(None).label("is_planned")
+    wanted = select(images, jobs.c.key, planned, attempts.c.task_id, made.label("made")).select_from(joined)
     mine = (images.c.batch_id == batch_id, images.c.state == ImageState.STORED.value, images.c.id > after)
     own = images.c.lies_at.is_(None)
     return [_as_kept(row) for row in tx.execute(wanted.where(*mine, own).order_by(images.c.id).limit(PAGE))]
@@ -56,7 +59,7 @@ def _as_kept(row: Any) -> StoredCopy:
         size=row.bytes or 0,
         link_dies_at=row.expires_at,
         is_planned=bool(row.is_planned),
-        has_task=bool(row.url or row.task_id) if row.attempt_id is not None else row.source_id is not None,
+        has_task=bool(row.url or row.task_id) if row.attempt_id is not None else bool(row.source_id or row.made),
     )
 
 
@@ -81,6 +84,8 @@ def _copy_again(tx: Connection, reasons: Mapping[int, str], numbers: Sequence[in
         .where(images.c.id.in_([row.image_id for row in rows]))
         .values(state=ImageState.GENERATED.value, error_code=None, message=None, **anew)
     )
+    for batch_id in sorted({row.batch_id for row in rows}):
+        demand_whole(tx, batch_id)
     derive_jobs(tx, [row.job_id for row in rows])
     write_events(
         tx,

@@ -219,7 +219,8 @@ def _as_origin(row: Any) -> ReuseOrigin:
 def taken(tx: Connection, batch: str | None) -> tuple[int, int]:
     """Images that were taken from other rows, and what they would have cost."""
     sums = (func.count(), func.coalesce(func.sum(jobs.c.price), 0))
-    mine = (images.c.origin_id.is_not(None), images.c.attempt_id.is_(None), images.c.state == ImageState.STORED.value)
+    taken_over = (images.c.origin_id.is_not(None), images.c.source_id.is_not(None))  # the first has an index
+    mine = (*taken_over, images.c.attempt_id.is_(None), images.c.state == ImageState.STORED.value)
     found = select(*sums).select_from(images.join(jobs, jobs.c.id == images.c.job_id)).where(*mine)
     if batch is not None:
         found = found.where(images.c.batch_id == select(batches.c.id).where(batches.c.name == batch).scalar_subquery())

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, case, func, literal_column
 
 from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
 from jobs.ledger.reports.books import AuditLine, Entry, Money
-from jobs.states import AttemptState, ImageState
+from jobs.states import IN_ARCHIVE, AttemptState, ImageState
 
 #: Attempts that are read at once.
 PAGE = 2_000
@@ -21,8 +21,8 @@ Place = tuple[int, int]  # batch, account
 
 
 def entries(tx: Connection, batch: str | None) -> list[Entry]:
-    """The money of each batch at each account; of one batch, or of all."""
-    only = None if batch is None else select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
+    """The money of each batch at each account; of one batch, or of all. Without those that lie in archives."""
+    only = _whole(batch)
     found: dict[Place, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in tx.execute(_by_state(only)):
         _add_attempts(found[row.batch_id, row.account_id], row)
@@ -41,6 +41,12 @@ def entries(tx: Connection, batch: str | None) -> list[Entry]:
     ]
 
 
+def _whole(batch: str | None) -> Select[Any]:
+    """The batches, one or all, whose attempts the ledger has."""
+    whole = batches.c.archive_step.is_(None) | batches.c.archive_step.not_in([step.value for step in IN_ARCHIVE])
+    return select(batches.c.id).where(whole, *(() if batch is None else (batches.c.name == batch,)))
+
+
 #: What was set aside for an attempt, and what came beyond it. An attempt without a price has neither.
 _EVER = case(
     (attempts.c.price * attempts.c.n > attempts.c.charged + attempts.c.reserved, attempts.c.price * attempts.c.n),
@@ -57,7 +63,7 @@ def _by_state(only: Any) -> Select[Any]:
         func.sum(attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.came).label("beside"),
     )
     wanted = select(*_PLACE, attempts.c.state, *sums).group_by(*_PLACE, attempts.c.state)
-    return wanted if only is None else wanted.where(attempts.c.batch_id == only)
+    return wanted.where(attempts.c.batch_id.in_(only))
 
 
 def _by_image(only: Any) -> Select[Any]:
@@ -66,8 +72,7 @@ def _by_image(only: Any) -> Select[Any]:
     sums = (func.coalesce(func.sum(COST_OF_IMAGE), 0).label("price"), unpriced)
     joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
     wanted = select(*_PLACE, *kinds, *sums).select_from(joined).where(images.c.state != literal_column("'missing'"))
-    grouped = wanted.group_by(*_PLACE, *kinds)
-    return grouped if only is None else grouped.where(attempts.c.batch_id == only)
+    return wanted.group_by(*_PLACE, *kinds).where(attempts.c.batch_id.in_(only))
 
 
 #: What an attempt's charge counts as, where no image tells it; of a forgotten one some may have come.
@@ -106,9 +111,7 @@ class AuditFilter:
 
 def audited(tx: Connection, wish: AuditFilter) -> array[int]:
     """The attempts' numbers, in the order of their intents: eight bytes each, so that a million can be paged."""
-    wanted = select(attempts.c.id)
-    if wish.batch is not None:
-        wanted = wanted.where(attempts.c.batch_id.in_(select(batches.c.id).where(batches.c.name == wish.batch)))
+    wanted = select(attempts.c.id).where(attempts.c.batch_id.in_(_whole(wish.batch)))
     if wish.account is not None:
         wanted = wanted.where(attempts.c.account_id.in_(select(accounts.c.id).where(accounts.c.name == wish.account)))
     if wish.since is not None:

@@ -51,6 +51,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     images_counted = _image_counts(tx, batch.id)
     counted = images_counted.wanted
     money = _attempt_money(tx, batch.id)
+    lost = json.loads(row.archive_sums)["lost"] if batch.archive else _lost(tx, batch.id, money)
     rows, asked, out = _job_counts(tx, batch.id)
     remaining, ready, next_at, unpriced = _remaining(tx, batch.id)
     copy_errors, copy_words = _copy_errors(tx, batch.id)
@@ -71,8 +72,8 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         waits_at=_waits_at(tx, batch.id),
         wrong_pixels=counted[ImageState.STORED][2],
         unknown_money=money["unknown"][0],
-        lost_money=money["lost"][0] + _dead_link_money(tx, batch.id),
-        lost_image_money=_lost_image_money(tx, batch.id) if counted[ImageState.LOST][0] else 0,
+        lost_money=lost["all"],
+        lost_image_money=lost["images"],
         remaining_money=remaining,
         in_flight_money=money["flying"][0],
         errors=errors,
@@ -97,6 +98,16 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         has_unpriced=unpriced,
         budget_allows=None if now is None else _budget_allows(tx, batch, now),
     )
+
+
+def lost_money(tx: Connection, batch_id: int) -> dict[str, int]:
+    """Micro-dollars paid for nothing, in all and for the images that are counted as lost."""
+    return _lost(tx, batch_id, _attempt_money(tx, batch_id))
+
+
+def _lost(tx: Connection, batch_id: int, money: dict[str, tuple[int, int]]) -> dict[str, int]:
+    everything = money["lost"][0] + _dead_link_money(tx, batch_id)
+    return {"all": everything, "images": _lost_image_money(tx, batch_id)}
 
 
 def _has_adopted(tx: Connection, batch: Batch) -> bool:
@@ -360,8 +371,15 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
 # -- results -------------------------------------------------------------------------------------------------------
 
 
-def results_page(tx: Connection, batch_id: int, after: int) -> list[Result]:
-    """The next page of result lines after a position, in the newest manifest's order."""
+def results_page(tx: Connection, name: str, after: int) -> list[Result] | str:
+    """The next page of result lines after a position, in the newest manifest's order; or where they are archived."""
+    batch = as_batch(tx.execute(select(batches).where(batches.c.name == name)).one())
+    if batch.archive is not None:
+        return batch.archive
+    return _page(tx, batch.id, after)
+
+
+def _page(tx: Connection, batch_id: int, after: int) -> list[Result]:
     mine = (jobs.c.batch_id == batch_id, jobs.c.position > after)
     rows = tx.execute(select(jobs).where(*mine).order_by(jobs.c.position).limit(_PAGE)).all()
     return list(_results(tx, rows))
@@ -370,20 +388,21 @@ def results_page(tx: Connection, batch_id: int, after: int) -> list[Result]:
 def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:
     ids = [row.id for row in rows]
     found = _images_of(tx, ids)
-    cost = _costs(tx, ids)
+    cost = costs_of(tx, ids)
     for row in rows:
-        yield _as_result(row, found[row.id], cost.get(row.id))
+        yield as_result(row, found[row.id], cost.get(row.id))
 
 
-def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
+def images_of(tx: Connection, job_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """All images of these jobs by slot, with who made them and what they cost."""
     joined = images.outerjoin(attempts, attempts.c.id == images.c.attempt_id).outerjoin(
         accounts, accounts.c.id == attempts.c.account_id
     )
     wanted = (
         select(images, attempts.c.provider_model, COST_OF_IMAGE.label("price"), accounts.c.provider)
         .select_from(joined)
-        .where(images.c.job_id.in_(job_ids), images.c.surplus.is_(False))
-        .order_by(images.c.job_id, images.c.slot)
+        .where(images.c.job_id.in_(job_ids))
+        .order_by(images.c.job_id, images.c.slot, images.c.id)
     )
     by_job: dict[int, list[Any]] = defaultdict(list)
     for row in tx.execute(wanted):
@@ -391,8 +410,16 @@ def _images_of(tx: Connection, job_ids: list[int]) -> dict[int, list[Any]]:
     return by_job
 
 
+def _images_of(tx: Connection, job_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Without those that are more than was asked for."""
+    found = images_of(tx, job_ids)
+    return defaultdict(list, {job_id: [row for row in rows if not row.surplus] for job_id, rows in found.items()})
+
+
 @dataclass(frozen=True, slots=True)
-class _Cost:
+class Cost:
+    """What a job's attempts have cost so far. Micro-dollars."""
+
     micros: int | None  # None: a price is not known
     estimated: bool
 
@@ -403,19 +430,19 @@ _ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == 
 )
 
 
-def _costs(tx: Connection, job_ids: list[int]) -> dict[int, _Cost]:
+def costs_of(tx: Connection, job_ids: list[int]) -> dict[int, Cost]:
     """What each job's attempts have cost so far at list price."""
     estimated = func.sum(case((_ESTIMATED, 1), else_=0))
     unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == AttemptState.SUCCEEDED), 1), else_=0))
     sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced, estimated)
     found = tx.execute(sums.where(attempts.c.job_id.in_(job_ids)).group_by(attempts.c.job_id))
     return {
-        job_id: _Cost(None if unknown else int(money or 0), bool(guessed)) for job_id, money, unknown, guessed in found
+        job_id: Cost(None if unknown else int(money or 0), bool(guessed)) for job_id, money, unknown, guessed in found
     }
 
 
-def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
-    """`cost`: None where it has no attempts."""
+def as_result(row: Any, slots: list[Any], cost: Cost | None) -> Result:
+    """A result line of a job, and its images with their prices. `cost`: None where it has no attempts."""
     micros = cost.micros if cost else 0 if any(map(_is_reused, slots)) else None
     older, has_own = _older(row, slots)
     return Result(
@@ -428,7 +455,7 @@ def _as_result(row: Any, slots: list[Any], cost: _Cost | None) -> Result:
         request=Request.from_json(row.request) if row.request else None,
         provider=row.provider,
         provider_model=row.provider_model,
-        images=tuple(_as_stored(slot) for slot in slots if slot.revision == row.revision),
+        images=tuple(as_stored(slot) for slot in slots if slot.revision == row.revision),
         before=() if has_own else older,
         replaced=older if has_own else (),
         error_code=row.error_code,
@@ -446,14 +473,15 @@ def _older(row: Any, slots: list[Any]) -> tuple[tuple[StoredImage, ...], bool]:
     stored = [slot for slot in slots if slot.state == ImageState.STORED]
     newest = max((slot.revision for slot in stored if slot.revision < row.revision), default=None)
     has_own = any(slot.revision == row.revision for slot in stored)
-    return tuple(_as_stored(slot) for slot in stored if slot.revision == newest), has_own
+    return tuple(as_stored(slot) for slot in stored if slot.revision == newest), has_own
 
 
 def _is_reused(slot: Any) -> bool:
     return slot.source_id is not None and slot.attempt_id is None and slot.state != ImageState.MISSING
 
 
-def _as_stored(row: Any) -> StoredImage:
+def as_stored(row: Any) -> StoredImage:
+    """An image of a result line."""
     reused = _is_reused(row)
     flags = tuple(json.loads(row.flags)) if row.flags else ()
     return StoredImage(
@@ -493,8 +521,8 @@ def story(tx: Connection, name: str, key: str) -> Story | None:
         return None
     result = next(_results(tx, [row]))
     waits = row.ready_at if row.state == JobState.READY and row.ready_at else None
-    told = tuple(_as_event(event) for event in history(tx, row.id))
-    older = tuple(_as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
+    told = tuple(as_event(event) for event in history(tx, row.id))
+    older = tuple(as_stored(slot) for slot in _images_of(tx, [row.id])[row.id] if slot.revision != row.revision)
     stories = _attempt_stories(tx, row.id)
     return Story(
         result=result,
@@ -510,10 +538,11 @@ def _attempt_stories(tx: Connection, job_id: int) -> tuple[AttemptStory, ...]:
     joined = attempts.join(accounts, accounts.c.id == attempts.c.account_id)
     wanted = select(attempts, accounts.c.name.label("account"), accounts.c.provider).select_from(joined)
     rows = tx.execute(wanted.where(attempts.c.job_id == job_id).order_by(attempts.c.created_at, attempts.c.id))
-    return tuple(_as_attempt_story(row) for row in rows)
+    return tuple(as_attempt_story(row) for row in rows)
 
 
-def _as_attempt_story(row: Any) -> AttemptStory:
+def as_attempt_story(row: Any) -> AttemptStory:
+    """One attempt, with the account it was sent with."""
     return AttemptStory(
         attempt_id=row.id,
         account=row.account,
@@ -536,5 +565,6 @@ def _as_attempt_story(row: Any) -> AttemptStory:
     )
 
 
-def _as_event(row: Any) -> Event:
+def as_event(row: Any) -> Event:
+    """An event of a job's history."""
     return Event(at=row.at, name=row.name, attempt_id=row.attempt_id, detail=json.loads(row.detail))

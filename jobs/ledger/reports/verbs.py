@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 
+from jobs.errors import LightfastError
 from jobs.ledger.batches import batches
 from jobs.ledger.claims import reuse
 from jobs.ledger.database import server
 from jobs.ledger.database.engine import Database
-from jobs.ledger.reports import money, reports
+from jobs.ledger.reports import archived, money, reports
+from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
 from jobs.ledger.reports.values import Learnt, Progress, Result, Story
 
@@ -19,6 +22,7 @@ class ReportVerbs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.archives: Archives = archived.unread  # given by whoever opens the ledger to make reports
 
     def progress(self, name: str, now: float | None = None) -> Progress:
         """A batch, counted; with `now`, also the daily budgets that hold it up."""
@@ -29,14 +33,23 @@ class ReportVerbs:
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
         after = -1
-        batch_id = self._database.read(batches.batch_id_of, name)
-        while page := self._database.read(reports.results_page, batch_id, after):
+        while page := self._database.read(reports.results_page, name, after):
+            if isinstance(page, str):  # perhaps since the last page
+                yield from archived.results(self.archives(page), after)
+                return
             yield from page
             after = page[-1].position
 
     def story(self, name: str, key: str) -> Story | None:
         """Everything that happened to one job."""
-        return self._database.read(reports.story, name, key)
+        batch = self._database.read(batches.find_batch, name)
+        if batch is None or batch.archive is None:
+            return self._database.read(reports.story, name, key)
+        job_id = self._database.read(archived.job_id_of, batch.id, key)
+        found = self.archives(batch.archive).of_job(job_id) if job_id is not None else None
+        if job_id is None or found is None:
+            return None
+        return replace(archived.story(found), taken_from=self._database.read(archived.taken_from, job_id))
 
     def reused(self, batch: str | None = None) -> tuple[int, int]:
         """Images that were taken from other rows, and what they would have cost in micro-dollars."""
@@ -44,7 +57,8 @@ class ReportVerbs:
 
     def money(self, batch: str | None = None) -> list[Entry]:
         """Where the money of one batch, or of all, is: by batch and account."""
-        return self._database.read(money.entries, batch)
+        with self._database.reading() as tx:
+            return [*money.entries(tx, batch), *archived.entries(tx, batch)]
 
     def audit(
         self,
@@ -53,11 +67,23 @@ class ReportVerbs:
         since: float | None = None,
         until: float | None = None,
     ) -> Iterator[AuditLine]:
-        """One line an attempt; read page by page, so a run is not held up."""
+        """One line an attempt; read page by page, so a run is not held up.
+
+        Raises:
+            LightfastError: An archive cannot be read, or batches were archived while this went on.
+        """
         wish = money.AuditFilter(batch=batch, account=account, since=since, until=until)
-        numbers = self._database.read(money.audited, wish)
+        with self._database.reading() as tx:
+            numbers, books = money.audited(tx, wish), archived.books_of(tx, wish)
+        yield from archived.merged(self._audit(numbers), books, self.archives, wish)
+
+    def _audit(self, numbers: array[int]) -> Iterator[AuditLine]:
         for start in range(0, len(numbers), money.PAGE):
-            yield from self._database.read(money.audit_lines, list(numbers[start : start + money.PAGE]))
+            page = list(numbers[start : start + money.PAGE])
+            lines = self._database.read(money.audit_lines, page)
+            if len(lines) < len(page):
+                raise LightfastError("batches were archived while this was read. Run the same command again.")
+            yield from lines
 
     def learnt(self) -> Learnt:
         """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
