@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from jobs.errors import BadInput, LightfastError
-from jobs.facts import SubmitUnclear
+from jobs.facts import MadeImage, SubmitUnclear, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.batches import NotWhole
 from jobs.ledger.batches.values import NewBatch
@@ -20,8 +20,10 @@ from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.schema import attempts, batches, events, images, jobs
 from jobs.ledger.pruning import pages, slimming
 from jobs.ledger.pruning.values import NotPrunable, Table
+from jobs.ledger.reports import money, reports
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.reuse import Reuse
+from providers.types import Link
 from tests.support.old_shop import DAY, live, make, old_rows, old_shop
 from tests.support.shop_ledger import a_row, call, document
 from worker.archives import prune as pruning
@@ -434,6 +436,41 @@ def test_a_batch_that_changes_while_its_archive_is_written_stays_whole(ledger, d
 
     assert ledger.batches.find("shop").archive is None
     assert dump(ledger)["attempts"] == before["attempts"]
+
+
+def test_an_answer_that_comes_while_the_archive_is_written_keeps_the_batch_whole(ledger, dest):
+    (bowl,) = [line.attempt for line in ledger.reports.audit() if line.key == "bowl"]
+    link = MadeImage(link=Link(url="https://cdn.example/late.png"), spool=None, expires_at=time.time() + 3600)
+
+    def late(_rows):
+        ledger.facts.record([TaskSucceeded(attempt_id=bowl, at=time.time(), images=(link,))])
+
+    with pytest.raises(NotPrunable, match="is not archived: 1 paid image of it is not stored yet"):
+        prune(ledger, dest / "archive", tell=late)
+
+    assert ledger.batches.find("shop").archive is None
+    assert len(dump(ledger)["attempts"]) == 7
+
+
+def test_results_that_are_read_while_the_batch_goes_into_its_archive_are_whole(ledger, dest, monkeypatch):
+    monkeypatch.setattr(reports, "_PAGE", 2)
+    before = list(ledger.reports.results("shop"))
+
+    reading = ledger.reports.results("shop")
+    first = next(reading)
+    prune(ledger, dest / "archive")
+
+    assert [first, *reading] == before
+
+
+def test_an_audit_that_is_overtaken_says_so(ledger, dest, monkeypatch):
+    monkeypatch.setattr(money, "PAGE", 2)
+    reading = ledger.reports.audit()
+    next(reading)
+    prune(ledger, dest / "archive")
+
+    with pytest.raises(LightfastError, match="archived while this was read"):
+        list(reading)
 
 
 def test_rows_in_an_archive_cannot_be_changed_before_they_are_back(ledger, dest):
