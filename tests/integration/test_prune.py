@@ -431,7 +431,7 @@ def test_a_batch_that_changes_while_its_archive_is_written_stays_whole(ledger, d
         new = NewBatch(name="shop", dest=str(dest), path="", columns=("key",), source="shop.csv", delimiter=";")
         ledger.batches.record_manifest(new, old_rows(), now=time.time())
 
-    with pytest.raises(NotPrunable, match="shop was changed, or archived by somebody else, meanwhile"):
+    with pytest.raises(NotPrunable, match="it was changed meanwhile, or somebody else archives it"):
         prune(ledger, dest / "archive", tell=goes_on)
 
     assert ledger.batches.find("shop").archive is None

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, LargeBinary, func, select
 from sqlalchemy import Table as SchemaTable
 
+from jobs.ledger.batches.batches import batch_id_of
 from jobs.ledger.database.schema import attempts, events, images, jobs
 from jobs.ledger.pruning.values import Fingerprint, Kind, Table
 from jobs.ledger.reports import money, reports
@@ -157,12 +158,13 @@ def fingerprint(tx: Connection, batch_id: int) -> Fingerprint:
     return tuple(int(value or 0) for row in found for value in row)
 
 
-def sums(tx: Connection, batch_id: int, name: str) -> dict[str, Any]:
+def sums(tx: Connection, name: str) -> dict[str, Any]:
     """The batch's money, as plain JSON values in micro-dollars, and between which intents it was spent."""
     spent = [
         {"account": each.account, "provider": each.provider, "money": asdict(each.money)}
         for each in money.entries(tx, name)
     ]
+    batch_id = batch_id_of(tx, name)
     mine = attempts.c.batch_id == batch_id
     first, last = tx.execute(select(func.min(attempts.c.created_at), func.max(attempts.c.created_at)).where(mine)).one()
     return {"accounts": spent, "lost": reports.lost_money(tx, batch_id), "first_intent": first, "last_intent": last}

@@ -6,7 +6,6 @@ where it lies, its hash and size. Attempts and events go. Each step takes one sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,22 +32,26 @@ EMPTIED_OF_IMAGE = ("attempt_id", "source_id", "url", "spool", "expires_at", "ho
 # -- the mark ------------------------------------------------------------------------------------------------------
 
 
-def begin(tx: Connection, name: str, archive: str, now: float, older_than: float, *, yields: bool) -> Fingerprint:
-    """Says that an archive of the batch is being written there; what the batch is like now.
+def demand_prunable(tx: Connection, name: str, now: float, older_than: float) -> None:
+    """Raises `NotPrunable` where the batch may not be archived."""
+    row = tx.execute(select(batches).where(batches.c.name == name)).one()
+    why = candidate(tx, row, now, older_than).reason
+    if why is not None:
+        raise NotPrunable(f"batch {name} is not archived: {why}.")
 
-    `yields`: not where somebody else writes one and shows life.
+
+def begin(tx: Connection, name: str, archive: str, now: float, *, yields: bool) -> int:
+    """Says that an archive of the batch is being written there; returns the batch's number. See `PruningVerbs.begin`.
 
     Raises:
-        NotPrunable: It may not be archived.
+        NotPrunable: It is on its way already.
     """
     row = tx.execute(select(batches).where(batches.c.name == name).with_for_update(key_share=True)).one()
     is_written = row.archive_step == ArchiveStep.WRITING and row.archive_at > now - SILENT
-    why = "somebody else archives it" if is_written and yields else candidate(tx, row, now, older_than).reason
-    if why is not None or row.archive_step in IN_ARCHIVE:
-        raise NotPrunable(f"batch {name} is not archived: {why or 'it is on its way'}.")
-    mark = {"archive": archive, "archive_step": ArchiveStep.WRITING.value, "archive_at": now}
-    tx.execute(update(batches).where(batches.c.id == row.id).values(**mark))
-    return pages.fingerprint(tx, row.id)
+    if (is_written and yields) or row.archive_step in IN_ARCHIVE:
+        raise NotPrunable(f"batch {name} is not archived: somebody else does that.")
+    tx.execute(_mark(row.id, archive=archive, archive_step=ArchiveStep.WRITING.value, archive_at=now))
+    return int(row.id)
 
 
 def touch(tx: Connection, batch_id: int, archive: str, now: float) -> None:
@@ -57,22 +60,22 @@ def touch(tx: Connection, batch_id: int, archive: str, now: float) -> None:
     tx.execute(update(batches).where(*mine).values(archive_at=now))
 
 
-def commit(tx: Connection, name: str, archive: str, was: Fingerprint, now: float, older_than: float) -> None:
+def commit(  # noqa: PLR0913  the batch, its archive, and what both have to be like
+    tx: Connection, name: str, archive: str, was: Fingerprint, now: float, *, sums: str, older_than: float
+) -> str | None:
     """The archive is whole, was read back, and is the batch: from here on it is what reports read.
 
-    Raises:
-        NotPrunable: Something happened to the batch since `begin`.
+    `sums`: as `pages.sums`, of the same rows. Returns: Why it is not so, and the batch stays whole.
     """
     row = tx.execute(select(batches).where(batches.c.name == name).with_for_update(key_share=True)).one()
     if row.archive_step != ArchiveStep.WRITING or row.archive != archive:
-        raise NotPrunable(f"batch {name} was changed, or archived by somebody else, meanwhile. It stays as it is.")
+        return "it was changed meanwhile, or somebody else archives it"
     reason = candidate(tx, row, now, older_than).reason
-    if reason is not None or pages.fingerprint(tx, row.id) != was:
-        why = reason or "something happened to it meanwhile"
-        tx.execute(_mark(row.id, archive=None, archive_step=None, archive_at=None))
-        raise NotPrunable(f"batch {name} is not archived: {why}. It stays as it is.")
-    sums = json.dumps(pages.sums(tx, row.id, name))
-    tx.execute(_mark(row.id, archive_step=ArchiveStep.SLIMMING.value, archive_at=now, archive_sums=sums))
+    if reason is None and pages.fingerprint(tx, row.id) == was:
+        tx.execute(_mark(row.id, archive_step=ArchiveStep.SLIMMING.value, archive_at=now, archive_sums=sums))
+        return None
+    tx.execute(_mark(row.id, archive=None, archive_step=None, archive_at=None))
+    return reason or "something happened to it meanwhile"
 
 
 def _mark(batch_id: int, **values: Any) -> Any:

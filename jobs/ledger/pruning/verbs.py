@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from jobs.ledger.database import compacting
 from jobs.ledger.database.engine import Database
 from jobs.ledger.pruning import candidates, pages, slimming
 from jobs.ledger.pruning.pages import JobsPage, Place
-from jobs.ledger.pruning.values import Candidate, Fingerprint, Kind, Table
+from jobs.ledger.pruning.values import Candidate, Fingerprint, Kind, NotPrunable, Table
 
 
 class PruningVerbs:
@@ -37,7 +38,9 @@ class PruningVerbs:
         Raises:
             NotPrunable: It may not be archived.
         """
-        return self._database.write(slimming.begin, name, archive, now, older_than, yields=yields)
+        self._database.read(slimming.demand_prunable, name, now, older_than)
+        batch_id = self._database.write(slimming.begin, name, archive, now, yields=yields)
+        return self._database.read(pages.fingerprint, batch_id)  # whatever comes before this is archived too
 
     def touch(self, batch_id: int, archive: str, now: float) -> None:
         """A sign of life of whoever writes the archive."""
@@ -65,7 +68,10 @@ class PruningVerbs:
         Raises:
             NotPrunable: Something happened to the batch since `begin` told what it `was` like.
         """
-        self._database.write(slimming.commit, name, archive, was, now, older_than)
+        sums = json.dumps(self._database.read(pages.sums, name))
+        why = self._database.write(slimming.commit, name, archive, was, now, sums=sums, older_than=older_than)
+        if why is not None:
+            raise NotPrunable(f"batch {name} is not archived: {why}. It stays as it is.")
 
     def slim(self, batch_id: int, archive: str, after: int, now: float) -> int | None:
         """Empties some jobs after a number; returns the last. None: all are done, or somebody brings them back."""
