@@ -55,6 +55,7 @@ def prune(  # noqa: PLR0913  one parameter an option
     """Archives finished batches; images are never touched, and nothing is bought again."""
     from cli.flow.consent import confirm
     from cli.output.terminal import counting
+    from jobs.ledger.pruning.values import NotPrunable
     from worker.archives.files import demand_pyarrow
     from worker.registration.archive_place import place_for
 
@@ -75,12 +76,13 @@ def prune(  # noqa: PLR0913  one parameter an option
             show(_page(able, kept, places), sandbox=session.settings.is_sandbox, stderr=True)
         question = f"Archive {len(able):,} batch{'es' * (len(able) > 1)}?"
         confirm(question, yes=yes, sandbox=session.settings.is_sandbox, command="prune")
-        done = [
-            _archived(
-                session, each, places.get(each.batch.name, ""), span, counting("rows", 1_000, quiet=quiet or json)
-            )
-            for each in able
-        ]
+        done = []
+        for each in able:
+            tell = counting("rows", 1_000, quiet=quiet or json)
+            try:
+                done.append(_archived(session, each, places.get(each.batch.name, ""), span, tell))
+            except NotPrunable as meanwhile:
+                note(str(meanwhile))
         _tell(session, done, able, kept, places, dry_run=False, json=json, shrunk=_compacted(session))
     return 0
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from jobs.errors import BadInput, LightfastError
-from jobs.facts import MadeImage, SubmitUnclear, TaskSucceeded
+from jobs.facts import MadeImage, SubmitUnclear, TaskFailed, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.batches import NotWhole
 from jobs.ledger.batches.values import NewBatch
@@ -23,7 +23,7 @@ from jobs.ledger.pruning.values import NotPrunable, Table
 from jobs.ledger.reports import money, reports
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.reuse import Reuse
-from providers.types import Link
+from providers.types import Kind, Link
 from tests.support.old_shop import DAY, live, make, old_rows, old_shop
 from tests.support.shop_ledger import a_row, call, document
 from worker.archives import prune as pruning
@@ -299,6 +299,21 @@ def test_images_of_an_archived_batch_are_taken_for_another(ledger, dest):
     assert ledger.reports.story("again", "chair").taken_from[1, 0].batch == "shop"
 
 
+def test_what_was_bought_after_all_is_not_taken_for_reused(ledger, dest):
+    with ledger._database.writing() as tx:  # its image was to be taken from another row's, which did not work
+        first, second, *_ = tx.execute(select(images.c.id).order_by(images.c.id)).scalars()
+        tx.execute(images.update().where(images.c.id == second).values(source_id=first, origin_id=first))
+    before = dump(ledger)
+    assert ledger.reports.reused() == (0, 0)
+
+    prune(ledger, dest / "archive")
+
+    assert ledger.reports.reused() == (0, 0)
+    assert not ledger.reports.story("shop", "lamp").taken_from
+    bring_back(ledger, "shop")
+    assert dump(ledger) == before
+
+
 def test_a_row_that_was_made_anew_with_other_words_is_not_taken_for_its_manifests(ledger, dest):
     desk = next(row for row in old_rows() if row.key == "desk")
 
@@ -393,19 +408,23 @@ def test_killed_before_the_archive_is_whole_the_batch_is_whole_and_the_same_call
     assert dump(ledger) == before
 
 
+def reported(ledger):
+    return list(ledger.reports.results("shop")), list(ledger.reports.audit()), ledger.reports.money()
+
+
 def test_killed_while_rows_are_taken_out_the_archive_answers_and_the_same_call_goes_on(ledger, dest, monkeypatch):
     monkeypatch.setattr(slimming, "CHUNK", 2)
-    before, results = dump(ledger), list(ledger.reports.results("shop"))
+    before, told = dump(ledger), reported(ledger)
 
     (candidate,) = ledger.pruning.candidates(time.time(), SPAN, ["shop"])
     with pytest.raises(KilledError):
         pruning.prune(ledger, candidate, str(dest / "archive"), SPAN, rest=killed)
-    assert list(ledger.reports.results("shop")) == results
+    assert reported(ledger) == told
     assert 0 < len(dump(ledger)["attempts"]) < len(before["attempts"])
 
     prune(ledger, dest / "archive")
     assert not dump(ledger)["attempts"]
-    assert list(ledger.reports.results("shop")) == results
+    assert reported(ledger) == told
     bring_back(ledger, "shop")
     assert dump(ledger) == before
 
@@ -452,6 +471,22 @@ def test_an_answer_that_comes_while_the_archive_is_written_keeps_the_batch_whole
     assert len(dump(ledger)["attempts"]) == 7
 
 
+def test_a_late_word_that_changes_nothing_is_archived_with_the_next_archive(ledger, dest):
+    (chair,) = [line.attempt for line in ledger.reports.audit() if line.key == "chair"]
+    told = {"kind": Kind.PERMANENT, "code": "no_images", "message": "no"}
+
+    def late(_rows):
+        ledger.facts.record([TaskFailed(attempt_id=chair, at=time.time() - 150 * DAY, **told)])
+
+    with pytest.raises(NotPrunable, match="something happened to it meanwhile"):
+        prune(ledger, dest / "archive", tell=late)
+    before = ledger.reports.story("shop", "chair")
+    prune(ledger, dest / "archive")
+
+    assert ledger.reports.story("shop", "chair") == before
+    assert "late_fact" in [event.name for event in before.events]
+
+
 def test_results_that_are_read_while_the_batch_goes_into_its_archive_are_whole(ledger, dest, monkeypatch):
     monkeypatch.setattr(reports, "_PAGE", 2)
     before = list(ledger.reports.results("shop"))
@@ -486,6 +521,19 @@ def test_a_store_that_does_not_keep_what_it_takes_gets_no_batch(ledger, dest, mo
     with pytest.raises(LightfastError, match="reads differently from what was written"):
         prune(ledger, dest / "archive")
     assert ledger.batches.find("shop").archive is None
+
+
+def test_an_archive_in_a_bucket_is_read_from_there(tmp_path, dest, s3, monkeypatch):
+    old_shop(tmp_path, dest).close()
+    before = call("results", "shop").stdout
+    monkeypatch.setenv("LIGHTFAST_STORAGE__ARCHIVE", f"{s3.url}/archives")
+
+    told = document("prune", "--yes")["archived"][0]
+
+    assert told["archive"].startswith(f"{s3.url}/archives/shop-")
+    assert call("results", "shop").stdout == before
+    call("prune", "--bring-back", "shop")
+    assert call("results", "shop").stdout == before
 
 
 # -- and on --------------------------------------------------------------------------------------------------------

@@ -113,6 +113,8 @@ def _parts(ledger: Ledger, batch: Batch, store: Store, archive: str, now: Now, t
             ledger.pruning.touch(batch.id, archive, now())
         for books in ledger.pruning.books(batch.name):
             yield from _kept(ledger, store, archive, writing.add(Table.BOOKS, books))
+            if tell:
+                tell(done)
         yield from _kept(ledger, store, archive, writing.close())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,5 +54,9 @@ def _archive(services: Services, due: Candidate, stopped: Callable[[], bool]) ->
         if stopped():
             raise _StoppedError
 
-    place = place_for(due.batch, services.settings.storage)
-    return prune(services.ledger, due, place, due.kept_for, now=services.clock.now, yields=True, tell=go_on)
+    def rest(seconds: float) -> None:
+        go_on(0)
+        time.sleep(seconds)
+
+    place, now = place_for(due.batch, services.settings.storage), services.clock.now
+    return prune(services.ledger, due, place, due.kept_for, now=now, rest=rest, yields=True, tell=go_on)
