@@ -16,6 +16,7 @@ from cli.commands import move_destination
 from jobs.errors import BadInput, Interrupted, LedgerBusy
 from jobs.facts import ImageChecked, ImageStored
 from jobs.ledger import open_ledger
+from jobs.ledger.database import engine, migrations
 from tests.support import money_history, stocked_ledger
 from tests.support.shop_ledger import call, document, open_shop
 from worker.storage import ownership_mark
@@ -77,9 +78,21 @@ def bound(folder):
 
 def as_before(folder, dest, revision="0019"):
     """The ledger as the version before kept it, with the full path."""
-    with contextlib.closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
+    file, newer = folder / "lightfast.db", folder / "newer.db"
+    file.rename(newer)
+    before = engine.connect(f"sqlite:///{file}")
+    with before.writing() as tx:
+        migrations.upgrade(tx, revision)
+    before.close()
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("ATTACH ? AS newer", (str(newer),))
+        tables = connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            if table != "alembic_version":
+                names = ", ".join(f'"{row[1]}"' for row in connection.execute(f"PRAGMA main.table_info({table})"))
+                connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM newer.{table}")
         connection.execute("UPDATE batches SET dest = ?", (str(dest),))
-        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    newer.unlink()
 
 
 def mark(folder, name="shop"):

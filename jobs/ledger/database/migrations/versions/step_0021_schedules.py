@@ -35,11 +35,11 @@ def upgrade() -> None:
         sa.Column("next_at", _TIME),
         sa.Column("seen", sa.Text()),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.CheckConstraint("goes_into IN ('same', 'new')", name="ck_schedules_goes_into"),
-        sa.CheckConstraint("overlap IN ('skip', 'queue')", name="ck_schedules_overlap"),
-        sa.CheckConstraint("catch_up IN ('none', 'last')", name="ck_schedules_catch_up"),
-        sa.PrimaryKeyConstraint("id", name="pk_schedules"),
-        sa.UniqueConstraint("name", name="uq_schedules_name"),
+        sa.CheckConstraint("goes_into IN ('same', 'new')", name=op.f("ck_schedules_goes_into")),
+        sa.CheckConstraint("overlap IN ('skip', 'queue')", name=op.f("ck_schedules_overlap")),
+        sa.CheckConstraint("catch_up IN ('none', 'last')", name=op.f("ck_schedules_catch_up")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
+        sa.UniqueConstraint("name", name=op.f("uq_schedules_name")),
     )
     op.create_index("ix_schedules_next_at", "schedules", ["next_at"])
     op.create_table(
@@ -47,14 +47,14 @@ def upgrade() -> None:
         sa.Column("schedule_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("month", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("spent", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["schedule_id"], ["schedules.id"], name="fk_schedule_months_schedule_id"),
-        sa.PrimaryKeyConstraint("schedule_id", "month", name="pk_schedule_months"),
+        sa.ForeignKeyConstraint(["schedule_id"], ["schedules.id"], name=op.f("fk_schedule_months_schedule_id")),
+        sa.PrimaryKeyConstraint("schedule_id", "month", name=op.f("pk_schedule_months")),
     )
     if op.get_bind().dialect.name == "sqlite":
         op.execute("ALTER TABLE batches ADD COLUMN schedule_id INTEGER REFERENCES schedules (id)")
     else:
         op.add_column("batches", sa.Column("schedule_id", sa.Integer()))
-        op.create_foreign_key("fk_batches_schedule_id", "batches", "schedules", ["schedule_id"], ["id"])
+        op.create_foreign_key(op.f("fk_batches_schedule_id"), "batches", "schedules", ["schedule_id"], ["id"])
     op.create_table(
         "firings",
         sa.Column("id", _NUMBER, nullable=False),
@@ -75,10 +75,10 @@ def upgrade() -> None:
         sa.Column("code", sa.Text()),
         sa.Column("message", sa.Text()),
         sa.Column("detail", sa.Text(), server_default="{}", nullable=False),
-        sa.CheckConstraint(f"state IN ({_STATES})", name="ck_firings_state"),
-        sa.ForeignKeyConstraint(["schedule_id"], ["schedules.id"], name="fk_firings_schedule_id"),
-        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_firings_batch_id"),
-        sa.PrimaryKeyConstraint("id", name="pk_firings"),
+        sa.CheckConstraint(f"state IN ({_STATES})", name=op.f("ck_firings_state")),
+        sa.ForeignKeyConstraint(["schedule_id"], ["schedules.id"], name=op.f("fk_firings_schedule_id")),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_firings_batch_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_firings")),
     )
     op.create_index("ux_firings_time", "firings", ["schedule_id", "at"], unique=True)
     op.create_index(
