@@ -121,6 +121,7 @@ class TaskStillRunning:
     raw: str = ""
     not_found: bool = False
     doubt: Doubt | None = None  # it is said to have ended, and not yet believed
+    answers: int = 1  # that have said so without a break, this one included
     rest: float | None = None  # seconds for which no poll of the account should follow: 429
 
 

@@ -59,6 +59,11 @@ def since(doubt: Doubt, before: Doubted, now: float) -> float:
     return before.since if before.code == doubt and before.since is not None else now
 
 
+def answers(doubt: Doubt, before: Doubted) -> int:
+    """How many answers have said so without a break, this one included."""
+    return 1 + (before.answers if before.code == doubt else 0)
+
+
 def is_believed(doubt: Doubt, before: Doubted, now: float, *, polls: int = 0, age: float = 0.0) -> bool:
     """Whether this answer, after those on record, is the verdict.
 
@@ -67,8 +72,7 @@ def is_believed(doubt: Doubt, before: Doubted, now: float, *, polls: int = 0, ag
     if polls >= AT_LAST.answers and age >= AT_LAST.seconds:
         return True
     patience = PATIENCE[doubt]
-    answers = 1 + (before.answers if before.code == doubt else 0)
-    return answers >= patience.answers and now - since(doubt, before, now) >= patience.seconds
+    return answers(doubt, before) >= patience.answers and now - since(doubt, before, now) >= patience.seconds
 
 
 def wait(doubt: Doubt, before: Doubted, now: float, poll_every: float) -> float:

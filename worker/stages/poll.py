@@ -158,6 +158,7 @@ def _doubted(services: Services, due: DuePoll, doubt: Doubt, message: str, raw: 
         message=message,
         raw=raw,
         doubt=doubt,
+        answers=doubts.answers(doubt, due.doubted),
     )
 
 

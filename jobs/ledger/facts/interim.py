@@ -52,7 +52,9 @@ _STILL_RUNNING = (
             else_=attempts.c.doubted_since,
         ),
         doubts=case(
-            (_SAID_AGAIN, attempts.c.doubts + 1),
+            # Not one more: a fact whose commit was not confirmed is recorded once more, and is still one answer.
+            (_SAID_AGAIN & (attempts.c.doubts >= bindparam("answers")), attempts.c.doubts),
+            (_SAID_AGAIN, bindparam("answers")),
             (bindparam("new_doubt", type_=Text).is_not(None), 1),
             (bindparam("told") == 1, 0),
             else_=attempts.c.doubts,
@@ -72,6 +74,7 @@ def keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
             "missed": int(f.not_found),
             "told": int(f.code in (None, UNKNOWN_STATUS) or f.doubt is not None),
             "new_doubt": f.doubt,
+            "answers": f.answers,
             "runs": int(f.code is None),
             "seen_at": f.at,
             "hinted_since": f.at - HINT_LASTS,

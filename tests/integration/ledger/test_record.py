@@ -281,7 +281,9 @@ def test_what_a_task_is_doubted_for_is_counted_until_another_answer_comes(ledger
     empty = {"doubt": Doubt.EMPTY, "code": Doubt.EMPTY.value}
 
     for at in (1, 2, 3):
-        ledger.facts.record([still(intent.attempt_id, NOW + at, **empty)])
+        said = still(intent.attempt_id, NOW + at, **empty, answers=at)
+        ledger.facts.record([said])
+        ledger.facts.record([said])  # as after a commit that was not confirmed: it is still one answer
     ledger.facts.record([still(intent.attempt_id, NOW + 4, code="server_error")])
     kept = doubted(ledger, NOW + 5)
     ledger.facts.record([still(intent.attempt_id, NOW + 6, doubt=Doubt.SHORT, code=Doubt.SHORT.value)])
