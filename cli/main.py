@@ -32,6 +32,7 @@ COMMANDS = {
     "submit": CommandEntry("cli.commands.submit", "submit", "Record a batch for the cluster's workers, and wake them."),
     "watch": CommandEntry("cli.commands.submit", "watch", "Live progress of a batch until it is finished."),
     "schedule": CommandEntry("cli.commands.schedule", "app", "Batches by the clock: add, list, show, run-now, serve …"),
+    "notify": CommandEntry("cli.commands.notify", "app", "Whom Lightfast tells: test."),
     "status": CommandEntry("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
     "results": CommandEntry("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
     "why": CommandEntry("cli.commands.why", "why", "One row's history, as a person would tell it."),

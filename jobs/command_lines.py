@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -34,7 +35,7 @@ _FLAGS = frozenset({"--append", "--buy-again"})
 def repeated(*more: str, without: Iterable[str] = ()) -> str:
     """This command line with more words; `plan` becomes `run`. `without`: options to leave out, with their values."""
     verb, *rest = sys.argv[1:] or ["run"]
-    words = ["run" if verb == "plan" else verb, *_without(rest, frozenset(without)), *more]
+    words = ["run" if verb == "plan" else verb, *_masked(_without(rest, frozenset(without))), *more]
     return " ".join([called(), *map(shlex.quote, words)])
 
 
@@ -45,6 +46,14 @@ def _without(words: list[str], options: frozenset[str]) -> Iterator[str]:
             skipped = not skipped and word in options - _FLAGS
         else:
             yield word
+
+
+def _masked(words: Iterable[str]) -> Iterator[str]:
+    """Addresses of --notify hold secrets, and what is shown may be kept in a log."""
+    before = ""
+    for word in words:
+        yield re.sub(r"(?<=:).*", "//…", word) if before == "--notify" or word.startswith("--notify=") else word
+        before = word
 
 
 def called(folder: Path | None = None) -> str:

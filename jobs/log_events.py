@@ -81,6 +81,15 @@ NEWS: Mapping[str, EventKind] = {
         "paid images would die before they are copied: submits for a destination wait", "dest", "problem"
     ),
     "copies_keep_up_again": _info("copies are fast enough again, and submits go on", "dest", "seconds"),
+    "links_about_to_die": _error(
+        "paid images have waited a quarter of an hour for their copies, and their links die within twelve hours",
+        "batch",
+        "dest",
+        "images",
+        "usd",
+        "first_dies_at",
+    ),
+    "no_links_about_to_die": _info("no link of the batch's paid images dies soon any more", "batch"),
     "emergency_stop_begun": _warning("a person stopped all submits with `pause --all`", "by"),
     "emergency_stop_lifted": _info("a person lifted the emergency stop", "seconds"),
     "ledger_moved": _error(
@@ -140,6 +149,12 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
         ("info", "debug", "warning", "error"), ("logger", "message", "times"), "a line of a library, mostly Celery's"
     ),
     "not_ready": _warning("the web process cannot use the ledger", "times", "problem"),
+    "message_given_up": _error(
+        "a message is sent no more: `lightfast doctor` counts what was not told", "channel", "type", "tries", "problem"
+    ),
+    "message_not_sent": _warning("a message was not taken, and is sent again", "channel", "type", "tries", "problem"),
+    "message_sent": _debug("a message was sent", "channel", "type", "tries"),
+    "messages_wait": _debug("the outbox could not be read or written", "problem"),
     "nothing_can_be_stored": _warning(
         "paid images fail to be stored, one after the other: no more of their kind is bought", *_NOT_STORED
     ),

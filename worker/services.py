@@ -18,6 +18,8 @@ from providers.registry import DIALECTS, MANY_TASKS
 from providers.types import Dialect, Request, Route
 from worker.http.client import Http
 from worker.images.staging import Staging
+from worker.notifications.channels import Channel, channels_of
+from worker.notifications.sender import Sender
 from worker.polling.batching import PollBatching
 from worker.polling.routes import TaskRoutes
 from worker.polling.schedule import PollScheduler
@@ -62,6 +64,7 @@ class Services:
     timings: Timings = field(default_factory=Timings)
     holder: str  # this process, in leases and in lists of workers
     writes: LedgerWrites
+    sender: Sender  # of messages to people and programs
     recent: Recent = field(default_factory=Recent)  # reference files
     memory: DeadlineSemaphore = field(
         default_factory=lambda: DeadlineSemaphore(COPY_MEMORY)
@@ -74,6 +77,7 @@ class Services:
 
     async def close(self) -> None:
         """Ends the threads and connections; the ledger too."""
+        await self.sender.close()
         await self.http.close()
         self.executors.close()
         self.rescue_file.close()
@@ -87,8 +91,12 @@ def build(
     wake: Callable[[str], None] | None = None,
     ledger: Ledger | None = None,
     timings: Timings | None = None,
+    also: Sequence[Channel] = (),
 ) -> Services:
-    """Wires a process. `wake`: reaches the workers elsewhere, without ever blocking; None: there are none."""
+    """Wires a process. `wake`: reaches the workers elsewhere, without ever blocking; None: there are none.
+
+    `also`: channels that no settings name.
+    """
     timings = timings or Timings()
     ledger = ledger or open_ledger(settings.database_url)
     executors = ThreadedExecutors(writers=SQLITE_WRITERS if ledger.is_sqlite else POSTGRES_WRITERS)
@@ -101,6 +109,12 @@ def build(
     writes = LedgerWrites()
     catalog = catalog_of(settings)
     ledger.facts.routes = _routes_of(settings, catalog)
+    http = Http(
+        allow_private_hosts=settings.allow_private_hosts,
+        trusted_hosts=[account.base_url for account in settings.accounts.values()],
+        user_agent=settings.user_agent,
+        proxies=settings.proxies,
+    )
     return Services(
         settings=settings,
         ledger=ledger,
@@ -115,11 +129,14 @@ def build(
             writes=writes,
         ),
         writes=writes,
-        http=Http(
-            allow_private_hosts=settings.allow_private_hosts,
-            trusted_hosts=[account.base_url for account in settings.accounts.values()],
-            user_agent=settings.user_agent,
-            proxies=settings.proxies,
+        http=http,
+        sender=Sender(
+            channels=[*channels_of(settings), *also],
+            ledger=ledger,
+            executors=executors,
+            http=http,
+            clock=clock,
+            rng=rng,
         ),
         destinations=Destinations(),
         staging=Staging(home / "lightfast-spool"),

@@ -14,6 +14,7 @@ from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import show, show_json
 from cli.output import wording
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.errors import MOVED, BadInput, LightfastError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _look(settings: Settings, to: str) -> Iterator[Diagnosis]:
         yield _tried("workers", lambda: _workers(settings))
         yield from _budgets(settings)
     yield from _accounts(settings)
+    yield from _untold(settings)
     yield _bucket(settings, to)
 
 
@@ -184,6 +186,37 @@ def _budgets(settings: Settings) -> Iterator[Diagnosis]:
     with contextlib.closing(ledger):
         for text in budgets.unkept(settings, ledger, time.time() + ledger.clock_offset()):
             yield Diagnosis(what="budgets", verdict="problem", text=text)
+
+
+def _untold(settings: Settings) -> Iterator[Diagnosis]:
+    """Whom the settings tell, and what could not be told."""
+    import time
+
+    from jobs.ledger import open_ledger
+    from worker.notifications.channels import channels_of
+
+    channels = [channel.name for channel in channels_of(settings)]
+    path = settings.database_path
+    untold = []
+    if path is None or path.exists():
+        try:
+            ledger = open_ledger(settings.database_url)
+        except LightfastError:
+            return  # told as the database's problem
+        with contextlib.closing(ledger):
+            untold = ledger.outbox.untold(time.time() + ledger.clock_offset())
+    for one in untold:
+        told = ", ".join(
+            [f"{formatting.count(one.waiting, 'message')} not sent yet"] * bool(one.waiting)
+            + [f"{formatting.count(one.given_up, 'message')} given up"] * bool(one.given_up)
+        )
+        why = one.problem if one.channel in channels else "no channel of these settings has this name"
+        since = formatting.day_and_minute(one.since)
+        text = f"{told}, the first of {since}; {why or 'nobody has tried'}. Try it:  {command('notify', 'test')}"
+        verdict = "note" if one.works_again and not one.waiting else "problem"
+        yield Diagnosis(what=f"notify {one.channel}", verdict=verdict, text=text)
+    if fine := [name for name in channels if name not in {one.channel for one in untold}]:
+        yield Diagnosis(what="notify", verdict="ok", text=f"{', '.join(fine)}: nothing is left to be told")
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------

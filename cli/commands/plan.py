@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @takes(RunOptions)
 def plan(options: RunOptions) -> int:
     """Shows what a run would make; spends nothing, records nothing."""
-    from cli.flow import emergency_stop, plan_screen, stored_images
+    from cli.flow import emergency_stop, notify, plan_screen, stored_images
     from cli.flow.environment import probe, settings_for
     from cli.flow.session import show, show_json
     from cli.output.terminal import counting
@@ -29,6 +29,7 @@ def plan(options: RunOptions) -> int:
             options.asked, settings, attended=is_terminal(), links_seen=counting("links looked at", quiet=options.json)
         ) as preflight,
     ):
+        notify.addresses(options.notify, settings, here=True)
         reasons = [reason for reason in preflight.reasons if options.to or not reason.startswith("--to")]
         with trackless(preflight.dest):
             store, probed = probe(preflight.dest) if preflight.dest else (None, None)

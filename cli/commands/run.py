@@ -23,7 +23,9 @@ def run_with(settings: Settings, options: RunOptions, *, then: str = "") -> int:
     """The same, with settings that are read already. `then`: what the summary says to do next."""
     from cli.flow.execute import OutputMode, work
     from cli.flow.register import recording
+    from worker.notifications.channels import of_this_run
 
     with recording(settings, options, "run") as recorded:
         mode = OutputMode(json=options.json, quiet=options.quiet, next=then)
-        return work(settings, recorded.ledger, recorded.name, recorded.limits, mode)
+        also = of_this_run(recorded.notify, recorded.name)
+        return work(settings, recorded.ledger, recorded.name, recorded.limits, mode, also)

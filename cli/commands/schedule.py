@@ -15,6 +15,7 @@ import typer
 
 from cli.command import CONTEXT, Command
 from cli.flow.emergency_stop import SKIPPED
+from cli.flow.notify import addresses
 from cli.flow.options import Config, Json, Sandbox, Sure, takes
 from cli.flow.scheduling import (
     EditOptions,
@@ -56,6 +57,7 @@ def add(options: ScheduleOptions) -> int:
     if not _NAME.fullmatch(options.name):
         raise BadInput(f'NAME: "{options.name}": expected letters, digits, . _ - (up to 80)')
     settings = _settings(options.config, sandbox=options.sandbox)
+    addresses(options.notify, settings, here=False)
     with _existing(settings) as ledger:
         new = read_schedule(options, on_a_cluster=settings.database_path is None)
         if ledger and ledger.schedules.find(new.name):
@@ -78,6 +80,7 @@ def edit(options: EditOptions) -> int:
     settings = _settings(options.config, sandbox=options.sandbox)
     with session_of(settings) as session:
         before = _find(session, options.name)
+        addresses(options.notify, settings, here=False)
         merge = merged(before, options)
         new = read_schedule(merge, on_a_cluster=settings.database_path is None)
         if asks_for_more(before, new):

@@ -7,7 +7,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.values import Progress
     from jobs.settings.model import Settings
+    from worker.notifications.channels import Channel
 
 #: Width of a summary's labels.
 _LABEL = 12
@@ -47,13 +48,23 @@ class OutputMode:
     next: str = ""  # what to do after a run that is finished; else the results
 
 
-def work(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, mode: OutputMode) -> int:
-    """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held."""
+def work(
+    settings: Settings,
+    ledger: Ledger,
+    name: str,
+    limits: WorkLimits,
+    mode: OutputMode,
+    also: Sequence[Channel] = (),
+) -> int:
+    """Runs the batch until it ends, waits for a person, or is stopped; returns the exit code. The ledger is held.
+
+    `also`: who is told of it, beside those that the settings name.
+    """
     started = time.monotonic()
     screen = open_screen(quiet=mode.quiet or mode.json, sandbox=settings.is_sandbox, log=settings.log)
     log_events(settings, is_shown=True)  # after the screen, which lets them through above its panel
     try:
-        ending = asyncio.run(_run(settings, ledger, name, limits, screen))
+        ending = asyncio.run(_run(settings, ledger, name, limits, screen, also))
     finally:
         screen.close()
     seconds = time.monotonic() - started
@@ -83,10 +94,12 @@ def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:
         show(summary(ended, mode.next), sandbox=ended.progress.batch.sandbox)
 
 
-async def _run(settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, screen: Screen) -> RunEnding:
+async def _run(
+    settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, screen: Screen, also: Sequence[Channel]
+) -> RunEnding:
     stop = StopSignal()
     _listen(stop, screen)
-    services = build(settings, ledger=ledger)
+    services = build(settings, ledger=ledger, also=also)
     try:
         return await run_batch(
             services,

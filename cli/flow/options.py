@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from jobs.settings.notifications import is_address
 from worker.registration.options import BatchOptions, read_duration, read_option, unset_stall
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Use this lightfast.toml.")]
@@ -112,6 +113,13 @@ class RunOptions:
     ] = None
     max_stall: MaxStall = None
     stop_after: Annotated[str | None, typer.Option(metavar="6h", help="Stop by itself after this time.")] = None
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also tell this channel of the settings of the batch; `run` takes an address too. May be repeated.",
+        ),
+    ] = None
     new_ledger: Annotated[
         bool, typer.Option("--new-ledger", help="Replace another ledger's ownership mark at DEST.")
     ] = False
@@ -126,7 +134,8 @@ class RunOptions:
     def asked(self) -> BatchOptions:
         """What of them is asked of the batch; the others are about this command."""
         mine = {each.name: getattr(self, each.name) for each in fields(BatchOptions)}
-        return BatchOptions(**{**mine, "map": tuple(self.map or ())})
+        notify = tuple(each for each in self.notify or () if not is_address(each))  # an address goes on no record
+        return BatchOptions(**{**mine, "map": tuple(self.map or ()), "notify": notify})
 
 
 #: The field of a command's options that tells which of them were said.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from cli.flow import budgets, emergency_stop, plan_screen, stored_images
 from cli.flow.consent import agree
 from cli.flow.environment import probe
+from cli.flow.notify import addresses
 from cli.flow.options import RunOptions, is_terminal
 from cli.flow.session import bring_back, note, show
 from cli.output.terminal import counting
@@ -35,6 +38,7 @@ class RegisteredBatch:
     ledger: Ledger  # open
     limits: WorkLimits
     images: int  # still to be paid for
+    notify: Sequence[SecretStr] = ()  # addresses of the command line
 
 
 @contextlib.contextmanager
@@ -44,6 +48,7 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
     For `run` the ledger is held, so that a second one ends before it records anything.
     """
     short = options.quiet or options.json
+    told = addresses(options.notify, settings, here=command == "run")
     rows_read, links_seen = counting("rows read", 10_000, quiet=short), counting("links looked at", quiet=short)
     taken = take(options.asked, settings, attended=is_terminal(), rows_read=rows_read, links_seen=links_seen)
     with taken as preflight:
@@ -80,7 +85,11 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             if brought := record(preflight, store, ledger, still=still, now=now, tell=tell):
                 note(f"{formatting.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")
             yield RegisteredBatch(
-                name=preflight.name, ledger=ledger, limits=preflight.limits, images=preflight.seen.images
+                name=preflight.name,
+                ledger=ledger,
+                limits=preflight.limits,
+                images=preflight.seen.images,
+                notify=told,
             )
 
 

@@ -241,7 +241,8 @@ def asks_for_more(before: Schedule, after: NewSchedule) -> bool:
         for old, new in ((before.budget, after.budget), (before.monthly_budget, after.monthly_budget))
     )
     more_often = (before.cron, before.timezone) != (after.cron, after.timezone)
-    return rises or more_often or before.into != after.into or dict(before.options) != dict(after.options)
+    asked = [{**one.options, "notify": None} for one in (before, after)]
+    return rises or more_often or before.into != after.into or asked[0] != asked[1]
 
 
 # -- editing -------------------------------------------------------------------------------------------------------
@@ -261,6 +262,7 @@ def merged(before: Schedule, edit: EditOptions) -> ScheduleOptions:
     mine = {
         **{each.name: getattr(kept, each.name) for each in fields(BatchOptions)},
         "map": list(kept.map) or None,
+        "notify": list(kept.notify) or None,
         "batch": "",
         "name": before.name,
         "cron": before.cron,

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.errors import LedgerGone
-from jobs.ledger.accounts.verbs import AccountVerbs, ConditionVerbs, DestinationVerbs, EmergencyStopVerbs, WorkerVerbs
+from jobs.ledger.accounts.verbs import (
+    AccountVerbs,
+    ConditionVerbs,
+    DestinationVerbs,
+    EmergencyStopVerbs,
+    OutboxVerbs,
+    WorkerVerbs,
+)
 from jobs.ledger.batches.verbs import BatchVerbs, ImageVerbs, UnknownVerbs
 from jobs.ledger.claims.verbs import ClaimVerbs, HintVerbs
 from jobs.ledger.database import engine, ledger_file, server
@@ -40,6 +47,7 @@ class Ledger:
         self.workers = WorkerVerbs(database)
         self.destinations = DestinationVerbs(database)
         self.conditions = ConditionVerbs(database)
+        self.outbox = OutboxVerbs(database)
         self.emergency_stop = EmergencyStopVerbs(database)
         self.claims = ClaimVerbs(database, self.accounts, self._journal)
         self.hints = HintVerbs(database, secret)

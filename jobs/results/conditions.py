@@ -16,7 +16,7 @@ from jobs.formatting import money, usd, utc
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.values import Account, DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
-from jobs.ledger.reports.values import Progress
+from jobs.ledger.reports.values import DyingLinks, Progress
 from jobs.ledger.schedules.values import Firing
 from jobs.log_events import NEWS, Level
 from jobs.policy.liveness import SEEN_WITHIN
@@ -30,6 +30,9 @@ LASTING = 60.0
 #: A learnt limit is told when it has grown to this many times the figure that was told last, or shrunk to this part of
 #: it, and not more often than every so many seconds.
 RAISED, CUT, LIMIT_EVERY = 1.5, 2 / 3, 300.0
+#: Links are about to die when they have no longer to live than this, in seconds, and their images have waited for their
+#: copies for so long that it is no matter of seconds any more: many links live an hour from the beginning.
+DIES_WITHIN, WAITED = 12 * 3_600.0, 15 * 60.0
 #: Characters of a provider's or a store's own words that are told.
 WORDS = 300
 #: The reason of a batch that a person has paused.
@@ -60,6 +63,9 @@ class Standing:
     stop: EmergencyStop | None = None
     moved: bool = False
     firings: Sequence[tuple[str, Firing]] = ()  # each schedule's name, and its newest time that was acted on
+    dying: Sequence[DyingLinks] = ()  # as `DIES_WITHIN` and `WAITED` say
+    sandbox: bool = False  # the batches are the stand-in's
+    schedules_notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what each names with --notify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +129,9 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
     if standing.moved:
         yield Condition(name="ledger moved", subject="", state="moved")
     yield from _schedules(standing.firings)
+    for links in standing.dying:
+        dies = {"images": links.images, "usd": usd(links.money), "first_dies_at": utc(links.first_dies_at)}
+        yield Condition(name="links", subject=links.batch, state="dying", detail={"dest": links.dest, **dies})
 
 
 def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
@@ -411,6 +420,13 @@ def _schedule_events(change: ConditionChange, standing: Standing) -> Iterator[Lo
         yield _event("schedule_works_again", schedule=change.subject)
 
 
+def _link_events(change: ConditionChange, _standing: Standing) -> Iterator[LogEvent]:
+    if change.after is not None:
+        yield _event("links_about_to_die", batch=change.subject, **change.after.detail)
+    else:
+        yield _event("no_links_about_to_die", batch=change.subject)
+
+
 _EVENTS = {
     "batch": _batch_events,
     "account": _account_events,
@@ -422,4 +438,5 @@ _EVENTS = {
     "emergency stop": _stop_events,
     "ledger moved": _moved_events,
     "schedule": _schedule_events,
+    "links": _link_events,
 }

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from jobs.settings.notifications import NAME, WEBHOOK, WebhookSettings, split, unknown
 from jobs.settings.proxies import NO_PROXIES, Proxies
 from jobs.settings.redis_address import read_redis_url
 from providers.registry import API_PATHS, BASE_URLS, DIALECTS, PROVIDERS
@@ -109,6 +110,9 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = "text"
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
     storage: Storage = Field(default_factory=Storage)
+    notify: tuple[SecretStr, ...] = ()  # addresses of people, who hear of everything
+    channels: dict[str, SecretStr] = Field(default_factory=dict)  # more, by names that --notify gives
+    webhook: WebhookSettings | None = None  # the address of a program, which hears of everything
     sandbox: bool = False  # every account is the stand-in, and the ledger is thrown away
 
     _source: Path | None = PrivateAttr(default=None)
@@ -173,6 +177,31 @@ class Settings(BaseSettings):
         if bad:
             raise ValueError(f"account names should be letters, digits, . _ -; not {', '.join(map(repr, bad))}")
         return accounts
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _are_listed(cls, value: object) -> object:
+        return split(value)
+
+    @field_validator("notify")
+    @classmethod
+    def _are_known(cls, addresses: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if bad := unknown(addresses):
+            raise ValueError(f"{', '.join(bad)}: should be an address that the library apprise knows")
+        return addresses
+
+    @field_validator("channels")
+    @classmethod
+    def _can_be_named(cls, channels: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        bad = [name for name in channels if not NAME.fullmatch(name) or name == WEBHOOK]
+        if bad:
+            raise ValueError(
+                f"names should be letters, digits, . _ -, and not {WEBHOOK}; not {', '.join(map(repr, bad))}"
+            )
+        for name, address in channels.items():
+            if wrong := unknown([address]):
+                raise ValueError(f"{name}, {wrong[0]}: should be an address that the library apprise knows")
+        return channels
 
     @field_validator("sandbox")
     @classmethod

@@ -24,6 +24,7 @@ from jobs.errors import BadInput
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.settings.model import AccountSettings, Settings, Storage
+from jobs.settings.notifications import WebhookSettings, split
 from jobs.settings.proxies import Proxies, read_proxies
 from providers.registry import PROVIDERS, base_url_variable, key_variable
 
@@ -123,10 +124,11 @@ class _Draft:
                 _put(self.values, path, _json_or_text(value))
 
     def _path_of(self, variable: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-        """LIGHTFAST_ACCOUNTS__MAIN__X -> accounts, main, x; an account is found whatever its case and `-`, `.`, `_`."""
+        """LIGHTFAST_ACCOUNTS__MAIN__X -> accounts, main, x; a name is found whatever its case and `-`, `.`, `_`."""
         parts = variable.removeprefix(PREFIX).lower().split("__")
-        if parts[0] == "accounts" and len(parts) > 1:
-            known = [*_table(self.values, "accounts"), *_provider_accounts(environment)]
+        if parts[0] in ("accounts", "channels") and len(parts) > 1:
+            accounts = _provider_accounts(environment) if parts[0] == "accounts" else {}
+            known = [*_table(self.values, parts[0]), *accounts]
             parts[1] = next((name for name in known if _plain(name) == _plain(parts[1])), parts[1])
         return tuple(parts)
 
@@ -152,6 +154,7 @@ class _Draft:
                 account["base_url"] = base
 
     def resolve_references(self, environment: Mapping[str, str], folder: Path, *, secrets_needed: bool) -> None:
+        self._resolve_addresses(environment, folder, secrets_needed=secrets_needed)
         for table, name, path in _url_fields(self.values):
             value = table[name]
             if not isinstance(value, str):
@@ -159,13 +162,29 @@ class _Draft:
             try:
                 table[name] = _resolve(value, environment, folder, is_dest=path == ("storage", "to"))
             except LookupError as missing:
-                if secrets_needed or name not in _SECRET:
+                if secrets_needed or not _SECRET.intersection(path):
                     self.problems.append(f"{self._label(path)}: {missing.args[0]}")
                     del table[name]
                 elif name == "api_key":
                     table[name] = "unset"  # never sent
                 else:
                     del table[name]
+                    if table is self.values.get("webhook"):
+                        del self.values["webhook"]
+
+    def _resolve_addresses(self, environment: Mapping[str, str], folder: Path, *, secrets_needed: bool) -> None:
+        """The addresses behind `env:` and `file:` in the list; of those that are not there, others stay in place."""
+        listed = split(self.values.get("notify"))
+        if not isinstance(listed, list):
+            return
+        found = []
+        for at, value in enumerate(listed, 1):
+            try:
+                found.append(_resolve(value, environment, folder, is_dest=False) if isinstance(value, str) else value)
+            except LookupError as missing:
+                if secrets_needed:
+                    self.problems.append(f"{self._label(('notify',))}: address {at}: {missing.args[0]}")
+        self.values["notify"] = found
 
     def read_proxies(self, environment: Mapping[str, str]) -> Proxies:
         given = self.values.get("proxy")
@@ -216,13 +235,15 @@ class _Draft:
 _EXPECTED = {
     "provider": f"one of {', '.join(PROVIDERS)}",
     "api_key": 'the key, or "env:NAME", or "file:PATH"',
+    "url": 'the address, or "env:NAME", or "file:PATH"',
+    "secret": 'whsec_…, or "env:NAME", or "file:PATH"',
 }
-_SECRET = frozenset({"api_key", "database_url", "proxy", "redis_url"})
+_SECRET = frozenset({"api_key", "channels", "database_url", "notify", "proxy", "redis_url", "webhook"})
 
 
 def _shown(path: tuple[str, ...], value: object) -> str:
     """The value as the user gave it, shortened; a secret's never."""
-    if path[-1] in _SECRET:
+    if _SECRET.intersection(path):
         return "its value (not shown)"
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:79] + "…"  # noqa: PLR2004  fits a line
@@ -234,6 +255,8 @@ def _fields_at(path: tuple[str, ...]) -> Iterator[str]:
         yield from Settings.model_fields
     elif path == ("storage",):
         yield from Storage.model_fields
+    elif path == ("webhook",):
+        yield from WebhookSettings.model_fields
     elif path[0] == "accounts" and len(path) == 2:  # noqa: PLR2004  accounts.NAME
         yield from AccountSettings.model_fields
 
@@ -309,7 +332,9 @@ def _url_fields(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, t
         for name, table in _table(values, "accounts").items()
         if isinstance(table, dict)
     ]
-    for path, table, names in [*tables, storage, *accounts]:
+    channels = (("channels",), _table(values, "channels"), tuple(_table(values, "channels")))
+    webhook = (("webhook",), _table(values, "webhook"), ("url", "secret"))
+    for path, table, names in [*tables, storage, channels, webhook, *accounts]:
         for name in names:
             if name in table:
                 yield table, name, (*path, name)

@@ -22,6 +22,7 @@ from worker.lanes.lane import Lane
 from worker.lanes.liveness import show_life
 from worker.lanes.submit_lane import SubmitLane
 from worker.lanes.worker import Worker, lanes_of
+from worker.notifications.sender import Sender
 from worker.polling.batching import PollBatching
 from worker.polling.schedule import PollScheduler
 from worker.recording.recorder import Recorder
@@ -289,6 +290,7 @@ class Process:
         rng, writes = random.Random(world.rng.random()), LedgerWrites()
         accounts = world.settings.accounts
         poll_batching = PollBatching(accounts=accounts, able=MANY_TASKS, clock=clock)
+        http = SimHttp(self)
         return Services(
             settings=world.settings,
             ledger=ledger,
@@ -303,7 +305,8 @@ class Process:
                 writes=writes,
             ),
             writes=writes,
-            http=SimHttp(self),
+            http=http,
+            sender=Sender(channels=(), ledger=ledger, executors=executors, http=http, clock=clock, rng=rng),
             destinations=Destinations(opener=world.buckets.__getitem__),
             staging=Staging(world.folder / "spool"),
             catalog=world.catalog,

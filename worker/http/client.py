@@ -223,6 +223,44 @@ class Http:
         body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else await response.aread()
         return Response(status=response.status_code, headers=_plain(response.headers.raw), body=body)
 
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    async def post(
+        self,
+        url: SecretStr,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,  # noqa: ASYNC109  as in send
+    ) -> Exchange:
+        """A POST to an address of the settings, which may be private; no redirect is followed, no body is read.
+
+        The address may hold secrets: nothing of it is in what is said of a problem. Never raises but when cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        start, proxy = loop.time(), self._proxies.of(url.get_secret_value())
+        try:
+            status = await _bounded(self._posted(url, body, headers, proxy), timeout)
+        except TimeoutError:
+            return Exchange(sent=True, response=None, problem=f"no answer within {timeout:g} s", took=timeout)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            problem = _about_connection(error) + through(proxy)
+            return Exchange(sent=True, response=None, problem=problem, took=loop.time() - start)
+        response = Response(status=status, headers={}, body=b"")
+        return Exchange(sent=True, response=response, problem=None, took=loop.time() - start)
+
+    async def _posted(self, url: SecretStr, body: bytes, headers: Mapping[str, str], proxy: Proxy | None) -> int:
+        GATE.set(Gate(open=True))
+        async with self._session().post(
+            yarl.URL(url.get_secret_value()),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=PATIENCE,
+            proxy=url_of(proxy) if proxy else None,
+        ) as answer:
+            return answer.status
+
     # -- downloads -------------------------------------------------------------------------------------------------
 
     async def download(
@@ -386,6 +424,13 @@ def _without(key: SecretStr, response: Response) -> Response:
     if re.search(rb"https?://[^\s\"]*" + re.escape(secret), response.body):
         return response  # a link that needs it leads to what is paid
     return replace(response, body=response.body.replace(secret, b"***"))
+
+
+def _about_connection(error: Exception) -> str:
+    """What kept a request from its answer, in words that name nothing of the address but its host."""
+    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientHttpProxyError | ProxyRefusedError):
+        return describe(error)
+    return f"no answer that can be read ({type(error).__name__})"
 
 
 def _problem(error: Exception, key: SecretStr) -> str:

@@ -1,7 +1,8 @@
 """Tells the log how things stand: what began, changed or ended since any process looked, each once.
 
 The ledger remembers what was told. On a cluster the workers take turns; whoever changes a condition on record tells of
-it (docs/decisions/news.md). A process that is killed between the two leaves one line untold, and nothing else.
+it (docs/decisions/news.md). A process that is killed between the two leaves one line untold, and nothing else: messages
+to people and programs are written with the change.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from jobs.ledger.accounts.condition_values import Condition
 from jobs.ledger.reports.values import Learnt
 from jobs.ledger.schedules.values import Firing, Schedule
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
-from jobs.results.conditions import LearntFigure, Standing, changed, events_of
+from jobs.results.conditions import DIES_WITHIN, WAITED, LearntFigure, Standing, changed, events_of
+from jobs.results.messages import outgoing
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
 from worker.scheduling.following import follow
@@ -66,7 +68,10 @@ class News:
         changes = changed(standing, told)
         if not changes:
             return
-        for change in await services.executors.write(ledger.conditions.change, changes, standing.now):
+        messages_of = functools.partial(outgoing, standing=standing, hearers=services.sender.hearers)
+        made = await services.executors.write(ledger.conditions.change, changes, standing.now, messages_of)
+        services.sender.wake()
+        for change in made:
             for event in events_of(change, standing):
                 emit(event.name, level=event.level, **event.fields)
 
@@ -84,6 +89,7 @@ class News:
         now, sees = services.clock.now(), services.clock.boot() >= self._blind_until
         to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *also])
         names = [name for name in to_tell if self.only in (None, name)]
+        newest, schedules = ledger.schedules.newest(), ledger.schedules.all()
         standing = Standing(
             now=now,
             batches=[ledger.reports.progress(name, now) for name in names],
@@ -94,14 +100,12 @@ class News:
             workers=[] if ledger.is_sqlite else ledger.workers.seen(now, LISTED_FOR if sees else SEEN_WITHIN),
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
-            firings=self._firings(),
+            firings=[(schedule.name, newest[schedule.id]) for schedule in schedules if schedule.id in newest],
+            dying=ledger.reports.dying_links(now, within=DIES_WITHIN, waited=WAITED),
+            sandbox=services.settings.is_sandbox,
+            schedules_notify={schedule.name: tuple(schedule.options.get("notify", ())) for schedule in schedules},
         )
         return standing, ledger.conditions.told(names)
-
-    def _firings(self) -> list[tuple[str, Firing]]:
-        newest = self.services.ledger.schedules.newest()
-        every = self.services.ledger.schedules.all()
-        return [(schedule.name, newest[schedule.id]) for schedule in every if schedule.id in newest]
 
     def _figures(self, learnt: Learnt) -> list[LearntFigure]:
         """The limits that these settings leave to be learnt."""

@@ -75,7 +75,9 @@ class WorkerThread:
         worker = Worker(build())
         await worker.start()
         loop = asyncio.get_running_loop()
-        self._beside = [loop.create_task(each) for each in (show_life(worker), News(worker.services).tell_for_ever())]
+        services = worker.services
+        beside = (show_life(worker), News(services).tell_for_ever(), services.sender.send_for_ever())
+        self._beside = [loop.create_task(each) for each in beside]
         return worker
 
     async def _end(self, seconds: float) -> Drained:

@@ -37,6 +37,7 @@ async def at_work(worker: Worker, stop: StopSignal) -> AsyncIterator[AtWork]:
         show_life(worker),
         watch_health(worker),
         work.news.tell_for_ever(),
+        services.sender.send_for_ever(),
     ]
     tasks = [asyncio.create_task(each) for each in doing]
     try:

@@ -98,6 +98,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     with contextlib.suppress(Exception):  # a ledger that is away: the next start tells
         await work.news.tell()
+        await services.sender.finish(0.0 if run.stop.second.is_set() else services.timings.last_messages)
     try:
         return await _ending(services, name, reason, drained)
     except Exception as trouble:

@@ -31,6 +31,7 @@ async def serve(services: Services, *, stop: StopSignal, is_over: Callable[[], b
         raise await services.executors.blocking(services.ledger.gone, services.clock.now())
     with contextlib.suppress(Exception):  # a ledger that is away: the next start tells
         await work.news.tell()
+        await services.sender.finish(0.0 if stop.second.is_set() else services.timings.last_messages)
     return work.drained
 
 

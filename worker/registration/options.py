@@ -53,18 +53,20 @@ class BatchOptions:
     allow_failed: str | None = None
     max_stall: str | None = None
     stop_after: str | None = None
+    notify: tuple[str, ...] = ()  # names of channels of the settings; never addresses, which hold secrets
     new_ledger: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What was said, as plain JSON values; `from_json` reads it."""
         said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "manifest"}
         given = {name: value for name, value in said.items() if value != _UNSAID[name]}
-        return {"manifest": self.manifest, **given, **({"map": list(self.map)} if self.map else {})}
+        lists = {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
+        return {"manifest": self.manifest, **given, **lists}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> BatchOptions:
         """The options that `to_json` has given."""
-        return cls(**{**kept, "map": tuple(kept.get("map", ()))})
+        return cls(**{**kept, "map": tuple(kept.get("map", ())), "notify": tuple(kept.get("notify", ()))})
 
 
 _UNSAID = {each.name: each.default for each in fields(BatchOptions)}

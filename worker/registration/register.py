@@ -121,6 +121,7 @@ def _new_batch(preflight: Preflight, still: int) -> NewBatch:
         decode=preflight.options.verify == "decode" or bool(batch and batch.decode),
         sidecar=preflight.options.sidecar or bool(batch and batch.sidecar),
         delimiter=preflight.manifest.delimiter or None,
+        notify=preflight.options.notify or (batch.notify if batch else ()),
     )
 
 

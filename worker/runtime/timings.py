@@ -66,6 +66,11 @@ class Timings:
     #: Part of the time that these looks may take.
     news_part: float = 0.02
 
+    # -- messages to people and programs
+
+    #: For what is still to be told when a run ends; the rest is sent by the next one.
+    last_messages: float = 3.0
+
     # -- a local run
 
     #: Between two counts of its batch.

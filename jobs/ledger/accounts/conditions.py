@@ -7,13 +7,15 @@ time. Each row is changed where it still is as the finder saw it, so one of them
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobs.ledger.accounts import outbox
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
+from jobs.ledger.accounts.outbox_values import NewMessage
 from jobs.ledger.database.schema import batches, conditions, jobs
 
 #: The one row that is no condition: it holds the time when a process last looked.
@@ -73,9 +75,20 @@ def batches_to_tell_of(tx: Connection) -> list[str]:
     )
 
 
-def change(tx: Connection, changes: Sequence[ConditionChange], now: float) -> list[ConditionChange]:
-    """Makes these changes where nobody else has; returns those that were made here. Taken in one order by everybody."""
-    return [one for one in sorted(changes, key=lambda one: (one.name, one.subject)) if _change(tx, one, now)]
+def change(
+    tx: Connection,
+    changes: Sequence[ConditionChange],
+    now: float,
+    messages_of: Callable[[ConditionChange], Sequence[NewMessage]],
+) -> list[ConditionChange]:
+    """Makes these changes where nobody else has, in one order for everybody; returns those that were made here.
+
+    What is to be told of them is put into the outbox in this transaction, so that a crash tells it once all the same.
+    """
+    made = [one for one in sorted(changes, key=lambda one: (one.name, one.subject)) if _change(tx, one, now)]
+    for one in made:
+        outbox.put(tx, messages_of(one), now)
+    return made
 
 
 def _change(tx: Connection, one: ConditionChange, now: float) -> bool:

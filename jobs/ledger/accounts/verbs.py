@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from jobs.ledger.accounts import (
     conditions,
@@ -11,11 +11,13 @@ from jobs.ledger.accounts import (
     destinations,
     durations,
     emergency_stop,
+    outbox,
     usage,
     workers,
 )
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.outbox_values import Delivery, NewMessage, Untold
 from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.database.engine import Database
@@ -125,9 +127,48 @@ class ConditionVerbs:
         found = [*self._database.read(conditions.told), *self._database.read(conditions.told_of_batches, batches)]
         return list({(one.name, one.subject): one for one in found}.values())
 
-    def change(self, changes: Sequence[ConditionChange], now: float) -> list[ConditionChange]:
-        """Makes these changes where nobody else has; returns those that were made here, for this process to tell."""
-        return self._database.write(conditions.change, changes, now)
+    def change(
+        self,
+        changes: Sequence[ConditionChange],
+        now: float,
+        messages_of: Callable[[ConditionChange], Sequence[NewMessage]] = lambda _change: (),
+    ) -> list[ConditionChange]:
+        """Makes these changes where nobody else has; returns those that were made here, for this process to tell.
+
+        What `messages_of` says of each of them is put into the outbox with it.
+        """
+        return self._database.write(conditions.change, changes, now, messages_of)
+
+
+class OutboxVerbs:
+    """`ledger.outbox`: messages to people and programs, by the names of their channels."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def next_due(self, channels: Collection[str]) -> float | None:
+        """When the first message for these channels is due; None: there is none."""
+        return self._database.read(outbox.next_due, channels)
+
+    def take(self, channels: Collection[str], now: float) -> list[Delivery]:
+        """The first message that is due for each of these channels: for a minute this process's to send."""
+        return self._database.write(outbox.take, channels, now)
+
+    def sent(self, delivery: Delivery, now: float) -> None:
+        """The channel has taken it."""
+        self._database.write(outbox.sent, delivery, now)
+
+    def failed(self, delivery: Delivery, problem: str, next_at: float | None, now: float) -> None:
+        """The channel has not taken it. `next_at`: when it is tried again; None: never."""
+        self._database.write(outbox.failed, delivery, problem, next_at, now)
+
+    def untold(self, now: float) -> list[Untold]:
+        """What was not told, by channel."""
+        return self._database.read(outbox.untold, now)
+
+    def clear(self, now: float) -> None:
+        """Takes old messages off the record."""
+        self._database.write(outbox.clear, now)
 
 
 class EmergencyStopVerbs:

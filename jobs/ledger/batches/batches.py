@@ -70,6 +70,7 @@ def as_batch(row: Any) -> Batch:
         delimiter=row.delimiter,
         archive=row.archive if row.archive_step in IN_ARCHIVE else None,
         archived_at=row.archive_at if row.archive_step in IN_ARCHIVE else None,
+        notify=tuple(json.loads(row.notify)) if row.notify else (),
     )
 
 
@@ -115,6 +116,7 @@ def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
         "decode": new.decode,
         "sidecar": new.sidecar,
         "delimiter": new.delimiter,
+        "notify": json.dumps(new.notify) if new.notify else None,
     }
     if found is not None:
         tx.execute(update(batches).where(batches.c.id == found).values(**changing))

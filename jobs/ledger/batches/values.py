@@ -31,6 +31,7 @@ class NewBatch:
     decode: bool = False  # every pixel is decoded before an image counts as whole
     sidecar: bool = False  # a JSON of provenance beside each image
     delimiter: str | None = None  # of a CSV manifest
+    notify: tuple[str, ...] = ()  # names of channels that hear of it, beside those that hear of everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class Batch:
     delimiter: str | None = None
     archive: str | None = None  # where the bulk of its rows lies; None: in the ledger
     archived_at: float | None = None  # Unix seconds
+    notify: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,6 +199,7 @@ batches = Table(
     Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
     Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
     Column("delimiter", Text),  # of a CSV manifest
+    Column("notify", Text),  # --notify: JSON list of names of channels that hear of it beside all others
     Column("schedule_id", Integer, ForeignKey("schedules.id")),  # whose times pay for it; NULL: nobody's
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
@@ -477,6 +478,26 @@ conditions = Table(
     Column("state", Text, nullable=False),
     Column("since", Time, nullable=False),
     Column("detail", Text, nullable=False),  # JSON
+)
+
+_waits = text("next_at IS NOT NULL")
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # A message for one channel of the settings, which is named here and whose address is nowhere on record.
+    Column("id", Id, primary_key=True),
+    Column("webhook_id", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("next_at", Time),  # when it is tried, or free for another to try; NULL: it was sent, or given up
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("problem", Text),  # the last one
+    Column("sent_at", Time),
+    Column("given_up_at", Time),
+    Index("ix_outbox_due", "channel", "next_at", sqlite_where=_waits, postgresql_where=_waits),
 )
 
 destination_troubles = Table(

@@ -22,7 +22,17 @@ from jobs.ledger.database.events import history
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
 from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
 from jobs.ledger.reports import token_costs
-from jobs.ledger.reports.values import AttemptStory, Event, Learnt, Progress, Result, StoredImage, Story, StuckImage
+from jobs.ledger.reports.values import (
+    AttemptStory,
+    DyingLinks,
+    Event,
+    Learnt,
+    Progress,
+    Result,
+    StoredImage,
+    Story,
+    StuckImage,
+)
 from jobs.policy.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
 from providers.registry import PROVIDERS
@@ -327,6 +337,44 @@ def first_death(tx: Connection) -> float | None:
     """When the first link dies that is not copied yet, of all batches; Unix seconds."""
     waiting = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
     return tx.execute(select(func.min(images.c.expires_at)).where(*waiting)).scalar()
+
+
+def dying_links(tx: Connection, now: float, *, within: float, waited: float) -> list[DyingLinks]:
+    """By batch, the paid images that have waited `waited` seconds for their copy, and whose links die `within` more."""
+    joined = images.join(batches, batches.c.id == images.c.batch_id).outerjoin(
+        attempts, attempts.c.id == images.c.attempt_id
+    )
+    sums = (
+        select(
+            batches.c.name,
+            batches.c.dest,
+            batches.c.notify,
+            func.count().label("number"),
+            func.coalesce(func.sum(COST_OF_IMAGE), 0).label("money"),
+            func.min(images.c.expires_at).label("first"),
+        )
+        .select_from(joined)
+        .where(
+            images.c.state == literal_column("'generated'"),
+            images.c.expires_at > now,
+            images.c.expires_at <= now + within,
+            images.c.generated_at <= now - waited,
+            images.c.spool.is_(None),  # those whose bytes are kept here are safe
+        )
+        .group_by(batches.c.id, batches.c.name, batches.c.dest, batches.c.notify)
+        .order_by(batches.c.id)
+    )
+    return [
+        DyingLinks(
+            batch=row.name,
+            dest=row.dest,
+            images=row.number,
+            money=int(row.money),
+            first_dies_at=row.first,
+            notify=tuple(json.loads(row.notify)) if row.notify else (),
+        )
+        for row in tx.execute(sums)
+    ]
 
 
 def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:

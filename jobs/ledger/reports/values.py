@@ -185,3 +185,15 @@ class Learnt:
     limits: Mapping[str, LearntLimits] = field(default_factory=dict)
     durations: Mapping[TaskKind, Durations] = field(default_factory=dict)
     costs: Mapping[CostKind, Cost] = field(default_factory=dict)  # of images that are billed by tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DyingLinks:
+    """Paid images of a batch that have waited long for their copy, and whose links die soon."""
+
+    batch: str
+    dest: str
+    images: int
+    money: int
+    first_dies_at: float
+    notify: tuple[str, ...] = ()  # as of the batch

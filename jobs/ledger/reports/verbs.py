@@ -14,7 +14,7 @@ from jobs.ledger.database.engine import Database
 from jobs.ledger.reports import archived, money, reports
 from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
-from jobs.ledger.reports.values import Learnt, Progress, Result, Story
+from jobs.ledger.reports.values import DyingLinks, Learnt, Progress, Result, Story
 
 
 class ReportVerbs:
@@ -92,6 +92,10 @@ class ReportVerbs:
     def first_death(self) -> float | None:
         """When the first link dies that is not copied yet, of all batches; Unix seconds."""
         return self._database.read(reports.first_death)
+
+    def dying_links(self, now: float, *, within: float, waited: float) -> list[DyingLinks]:
+        """By batch, the paid images that have waited `waited` seconds for their copy, and whose links die `within`."""
+        return self._database.read(lambda tx: reports.dying_links(tx, now, within=within, waited=waited))
 
     def in_flight(self, batch: str) -> dict[str, int]:
         """A batch's open attempts, by the account they were sent with."""

@@ -1,0 +1,279 @@
+"""What people and programs are sent of a change that the log tells of: sentences with the command that helps, and JSON.
+
+A message is made of a log event, so that both say the same; `data` has the event's fields (docs/reference/messages.md).
+Only what needs a person, or is what somebody waits for, is sent at all. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.command_lines import command
+from jobs.formatting import count, dollars, duration, money, utc
+from jobs.ledger.accounts.condition_values import ConditionChange
+from jobs.ledger.accounts.outbox_values import NewMessage
+from jobs.results.completion import Reason
+from jobs.results.conditions import LogEvent, Standing, events_of
+from providers.dialects.answers import ACCOUNT_CODES
+from providers.types import MICROS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearer:
+    """A channel, as far as it matters for what it hears."""
+
+    channel: str
+    hears_all: bool  # False: of what names it, and of `batch`
+    batch: str | None = None
+    is_program: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is sent of one change."""
+
+    type: str
+    at: float
+    title: str
+    text: str  # sentences, and commands on lines of their own
+    data: Mapping[str, Any]
+    batch: str | None = None
+    also: tuple[str, ...] = ()  # channels that hear of it by name
+
+
+def outgoing(change: ConditionChange, standing: Standing, hearers: Sequence[Hearer]) -> list[NewMessage]:
+    """The messages of a change, written for those who hear of it."""
+    told = (_addressed(message, hearers) for message in messages_of(change, standing)) if hearers else ()
+    return [message for message in told if message.payloads]
+
+
+def message_for_test(now: float, *, sandbox: bool) -> Message:
+    """One that tells of nothing."""
+    text = "This is a test: what Lightfast has to tell comes here."
+    return _message("test", Standing(now=now, sandbox=sandbox), title="Lightfast: a test", text=[text], data={})
+
+
+def for_program(message: Message) -> str:
+    """The body of a webhook's request."""
+    body = {"type": message.type, "timestamp": utc(message.at), "data": dict(message.data)}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def for_people(message: Message) -> str:
+    """What a person gets: `title` and `text`, as JSON."""
+    return json.dumps({"title": message.title, "text": message.text}, ensure_ascii=False)
+
+
+def _addressed(message: Message, hearers: Sequence[Hearer]) -> NewMessage:
+    by_name = dict.fromkeys(message.also, for_people(message))
+    for one in hearers:
+        if one.hears_all or (one.batch is not None and one.batch == message.batch):
+            by_name[one.channel] = for_program(message) if one.is_program else for_people(message)
+    return NewMessage(type=message.type, payloads=by_name)
+
+
+# -- of a change ---------------------------------------------------------------------------------------------------
+
+
+def messages_of(change: ConditionChange, standing: Standing) -> list[Message]:
+    """What is sent of a change; nothing of most."""
+    return [
+        message
+        for event in events_of(change, standing)
+        if event.name in _TELLERS and (message := _TELLERS[event.name](event, change, standing)) is not None
+    ]
+
+
+def _message(  # noqa: PLR0913  each is given by its name
+    type_: str,
+    standing: Standing,
+    *,
+    title: str,
+    text: Iterable[str],
+    data: Mapping[str, Any],
+    batch: str | None = None,
+    also: tuple[str, ...] = (),
+) -> Message:
+    """`text`: its lines. What the stand-in's batches tell is marked."""
+    return Message(
+        type=type_,
+        at=standing.now,
+        title=f"{'SANDBOX ' if standing.sandbox else ''}{title}",
+        text="\n".join(text),
+        data={**data, "sandbox": standing.sandbox},
+        batch=batch,
+        also=also,
+    )
+
+
+def _of_batch(type_: str, event: LogEvent, standing: Standing, title: str, text: Iterable[str], **more: Any) -> Message:
+    name = event.fields["batch"]
+    found = next((one.batch for one in standing.batches if one.batch.name == name), None)
+    return _message(
+        type_,
+        standing,
+        title=f"{name}: {title}",
+        text=text,
+        data=more.get("data", event.fields),
+        batch=name,
+        also=found.notify if found else (),
+    )
+
+
+def _finished(event: LogEvent, change: ConditionChange, standing: Standing) -> Message:
+    told, name = event.fields, event.fields["batch"]
+    needy = change.after.detail["need_you"] if change.after else 0
+    bad = [f"{told[state]:,} {state}" for state in ("partial", "failed", "held", "lost", "cancelled") if told[state]]
+    help_ = [command("results", name, sandbox=standing.sandbox)]
+    if told["held"]:
+        help_.append(command("unknown", name, sandbox=standing.sandbox))
+    if told["failed"] or told["lost"] or told["partial"]:
+        help_.append(command("retry", name, sandbox=standing.sandbox))
+    text = (
+        (
+            f"{told['done']:,} of {count(told['rows'], 'row')} are done{', ' if bad else ''}{', '.join(bad)}, after "
+            f"{duration(told['seconds'])}. {count(told['images'], 'image')} stored, {_usd(told['charged_usd'])} charged"
+            f"{_more_money(told)}."
+        ),
+        *help_,
+    )
+    title = f"finished, {count(needy, 'row')} need{'s' if needy == 1 else ''} you" if needy else "finished"
+    return _of_batch("batch.finished", event, standing, title, text)
+
+
+def _more_money(told: Mapping[str, Any]) -> str:
+    unknown = f", unknown at most {_usd(told['unknown_usd'])}" if told["unknown_usd"] else ""
+    return unknown + (f", lost {_usd(told['lost_usd'])}" if told["lost_usd"] else "")
+
+
+def _cancelled(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+    told = event.fields
+    text = (
+        (
+            f"{told['done']:,} of {count(told['rows'], 'row')} are done, {told['cancelled']:,} cancelled. "
+            f"{count(told['images'], 'image')} stored, {_usd(told['charged_usd'])} charged."
+        ),
+    )
+    return _of_batch("batch.cancelled", event, standing, "cancelled", text)
+
+
+def _needs_person(event: LogEvent, change: ConditionChange, standing: Standing) -> Message | None:
+    told, name, reason = event.fields, event.fields["batch"], event.fields["reason"]
+    if reason == Reason.ALL_PAUSED or change.after is None:
+        return None  # a person has just stopped everything, and need not be told so by each batch
+    waits = f"{count(told['rows_waiting'], 'row')} wait, at most {_usd(told['at_most_usd'])}."
+    if reason == Reason.BUDGET_USED:
+        return _budget_of_batch(event, change.after.detail, standing, waits)
+    why = told.get("problem") or reason.replace("_", " ")
+    helps = {
+        Reason.BATCH_PAUSED: command("resume", name, sandbox=standing.sandbox),
+        Reason.ACCOUNT_PAUSED: command("accounts", sandbox=standing.sandbox),
+        Reason.AFTER_RESTORE: command("resume", "--after-restore", sandbox=standing.sandbox),
+    }
+    text = (f"{why}. {waits}", helps.get(Reason(reason), command("status", name, sandbox=standing.sandbox)))
+    return _of_batch("batch.needs_person", event, standing, f"needs you ({reason.replace('_', ' ')})", text)
+
+
+def _budget_of_batch(event: LogEvent, facts: Mapping[str, Any], standing: Standing, waits: str) -> Message:
+    name = event.fields["batch"]
+    cents = -(-round(facts["in_all_usd"] * MICROS) // 10_000)
+    help_ = command("resume", name, "--budget", dollars(cents * 10_000), sandbox=standing.sandbox)
+    data = {
+        "scope": "batch",
+        "batch": name,
+        "budget_usd": facts["budget_usd"],
+        "spent_usd": facts["charged_usd"],
+        "rows_waiting": facts["rows_waiting"],
+        "at_most_usd": facts["at_most_usd"],
+    }
+    text = (f"{_usd(facts['charged_usd'])} of {_usd(facts['budget_usd'])} is spent. {waits}", help_)
+    return _of_batch("budget.reached", event, standing, "its budget is used", text, data=data)
+
+
+def _daily_budget(event: LogEvent, change: ConditionChange, standing: Standing) -> Message:
+    told, whose = event.fields, f"account {change.subject}" if change.subject else "all accounts together"
+    text = (
+        (
+            f"{_usd(told['spent_usd'])} of {_usd(told['budget_usd'])} is spent today by {whose}. Submits go on by "
+            f"themselves at {told['again_at']}; a higher daily_budget in the settings lets them go on sooner."
+        ),
+    )
+    data = {
+        "scope": "day",
+        "account": change.subject or None,
+        **{name: told[name] for name in ("budget_usd", "spent_usd", "again_at")},
+    }
+    title = f"the daily budget of {whose} is reached"
+    return _message("budget.reached", standing, title=title, text=text, data=data)
+
+
+def _account(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message | None:
+    told = event.fields
+    if told["code"] not in ACCOUNT_CODES:
+        return None  # it works again by itself, perhaps in a minute, and then not again
+    text = (
+        f"{told.get('problem') or told['code']}. Nothing is sent with it until that is mended; then try it at once:",
+        command("accounts", "--probe", told["account"], sandbox=standing.sandbox),
+    )
+    title = f"account {told['account']} ({told['provider']}) is paused: {told['code'].replace('_', ' ')}"
+    return _message("account.paused", standing, title=title, text=text, data=told)
+
+
+def _links(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+    told, name = event.fields, event.fields["batch"]
+    (links,) = (one for one in standing.dying if one.batch == name)
+    left = duration(links.first_dies_at - standing.now)
+    text = (
+        (
+            f"{count(links.images, 'paid image')} ({money(links.money)}) wait to be copied to {links.dest}. The first "
+            f"link dies at {told['first_dies_at']}, in {left}; then that image is lost."
+        ),
+        command("status", name, sandbox=standing.sandbox),
+    )
+    return _message(
+        "links.dying",
+        standing,
+        title=f"{name}: links of {count(links.images, 'paid image')} die soon",
+        text=text,
+        data=told,
+        batch=name,
+        also=links.notify,
+    )
+
+
+def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+    told, name = event.fields, event.fields["schedule"]
+    verb = "failed" if event.name == "schedule_failed" else "waits for you"
+    return _message(
+        f"schedule.{event.name.removeprefix('schedule_')}",
+        standing,
+        title=f"schedule {name}: its time {told['at']} {verb}",
+        text=(
+            told.get("problem") or told.get("code") or verb,
+            command("schedule", "show", name, sandbox=standing.sandbox),
+        ),
+        data=told,
+        batch=told.get("batch"),
+        also=standing.schedules_notify.get(name, ()),
+    )
+
+
+def _usd(amount: float | None) -> str:
+    return money(round((amount or 0) * MICROS))
+
+
+Teller = Callable[[LogEvent, ConditionChange, Standing], Message | None]
+
+_TELLERS: Mapping[str, Teller] = {
+    "batch_finished": _finished,
+    "batch_cancelled": _cancelled,
+    "batch_needs_person": _needs_person,
+    "daily_budget_reached": _daily_budget,
+    "account_paused": _account,
+    "links_about_to_die": _links,
+    "schedule_failed": _schedule,
+    "schedule_stopped": _schedule,
+}

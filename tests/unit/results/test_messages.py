@@ -1,0 +1,174 @@
+"""What people and programs are sent of a change: what happened, what it costs, and the command that helps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from jobs.ledger.accounts.values import DayLimit
+from jobs.ledger.accounts.worker_values import EmergencyStop
+from jobs.ledger.reports.values import DyingLinks
+from jobs.results.conditions import Standing, changed
+from jobs.results.messages import Hearer, messages_of, outgoing
+from jobs.states import BatchState, JobState
+from tests.unit.cli.test_watch import account
+from tests.unit.results.test_conditions import BAD, DONE, GOING, NOW, REVOKED, THROTTLED, WAITING, paused_by
+
+PEOPLE = Hearer(channel="slack 1", hears_all=True)
+PROGRAM = Hearer(channel="webhook", hears_all=True, is_program=True)
+
+
+def said(before=None, **standing):
+    """The messages of what is new, after a look at `before`."""
+    told = []
+    if before is not None:
+        told = [one.after for one in changed(Standing(now=NOW, **before), ()) if one.after]
+    at = Standing(**{"now": NOW, **standing})
+    return [message for change in changed(at, told) for message in messages_of(change, at)]
+
+
+def test_a_batch_that_begins_and_goes_on_is_told_to_nobody():
+    assert said(batches=[GOING]) == []
+
+
+def test_a_finished_batch_is_told_with_its_figures_and_the_command_for_its_results():
+    (message,) = said({"batches": [GOING]}, batches=[DONE])
+
+    assert message.type == "batch.finished"
+    assert message.title == "catalog: finished"
+    assert "8 of 8 rows are done" in message.text
+    assert "$1.23 charged" in message.text
+    assert "lightfast results catalog" in message.text
+    assert (message.data["rows"], message.data["images"], message.data["charged_usd"]) == (8, 8, 1.23)
+
+
+def test_rows_that_need_a_person_come_with_the_commands_for_them():
+    (message,) = said({"batches": [GOING]}, batches=[BAD])
+
+    assert message.title == "catalog: finished, 3 rows need you"
+    assert "2 failed, 1 held" in message.text
+    assert "lightfast unknown catalog" in message.text
+    assert "lightfast retry catalog" in message.text
+
+
+def test_a_batch_that_went_on_after_a_retry_is_told_of_again_when_it_ends():
+    assert [one.type for one in said({"batches": [GOING]}, batches=[DONE])] == ["batch.finished"]
+    assert said({"batches": [DONE]}, batches=[DONE]) == []
+
+
+def test_a_refused_key_is_told_of_the_account_and_of_each_batch_that_waits_for_it():
+    batch, of_account = said({"batches": [GOING]}, batches=[GOING], accounts=[account(**REVOKED)])
+
+    assert (batch.type, batch.data["reason"]) == ("batch.needs_person", "account_paused")
+    assert (of_account.type, of_account.data["code"]) == ("account.paused", "bad_key")
+    assert "invalid key" in of_account.text
+    assert "lightfast accounts --probe main" in of_account.text
+
+
+def test_an_account_that_goes_on_by_itself_is_told_to_nobody():
+    later = {**THROTTLED, "paused_until": NOW + 90}
+
+    assert said(now=NOW + 61, batches=[WAITING], accounts=[account(**later)]) == []
+
+
+def test_a_batch_that_paused_itself_is_told_and_one_that_a_person_paused_is_not():
+    (message,) = said(batches=[paused_by("over half failed with moderation")])
+
+    assert "over half failed with moderation" in message.text
+    assert "lightfast resume catalog" in message.text
+    assert said(batches=[paused_by("on your word")]) == []
+
+
+def test_a_batchs_budget_is_told_with_the_one_that_would_do():
+    batch = dataclasses.replace(WAITING.batch, budget=1_240_000)
+    used = dataclasses.replace(WAITING, batch=batch, budget_allows=False, remaining_money=100_000)
+
+    (message,) = said({"batches": [GOING]}, batches=[used])
+
+    assert (message.type, message.data["scope"]) == ("budget.reached", "batch")
+    assert (message.data["budget_usd"], message.data["spent_usd"]) == (1.24, 1.23)
+    assert "lightfast resume catalog --budget 1.33" in message.text
+
+
+def test_a_daily_budget_is_told_once_with_the_moment_it_ends():
+    limit = DayLimit(account="main", budget=2_000_000, spent=1_990_000, again_at=NOW + 600)
+    of_day = dataclasses.replace(WAITING, day_limits=(limit,))
+
+    (message,) = said(batches=[of_day], budgets=[limit])
+
+    assert (message.type, message.data["scope"], message.data["account"]) == ("budget.reached", "day", "main")
+    assert "$1.99 of $2.00 is spent today by account main" in message.text
+    again = {"batches": [of_day], "budgets": [limit]}
+    assert said(again, **again) == []
+
+
+def test_pause_all_is_not_told_again_by_every_batch():
+    stop = EmergencyStop(since=NOW, by="mia@desk")
+    stopped = dataclasses.replace(WAITING, stop=stop)
+
+    assert said(batches=[stopped], stop=stop) == []
+
+
+def test_links_that_are_about_to_die_are_told_once_with_the_first_of_them():
+    dying = {"dying": [DyingLinks(batch="b", dest="s3://x", images=318, money=12_720_000, first_dies_at=NOW + 7200)]}
+
+    (message,) = said(**dying)
+
+    assert message.type == "links.dying"
+    assert "318 paid images ($12.72) wait to be copied to s3://x" in message.text
+    assert "in 2 h" in message.text
+    assert said(dying, dying=[dataclasses.replace(dying["dying"][0], images=200)]) == []
+
+
+def test_what_the_stand_ins_batches_tell_is_marked():
+    (message,) = said(batches=[DONE], sandbox=True)
+
+    assert message.title.startswith("SANDBOX ")
+    assert message.data["sandbox"] is True
+
+
+def test_a_program_gets_json_and_a_person_sentences():
+    at = Standing(now=NOW, batches=[DONE])
+    (change,) = changed(at, ())
+    (message,) = outgoing(change, at, [PEOPLE, PROGRAM])
+
+    body = json.loads(message.payloads["webhook"])
+    assert (body["type"], body["timestamp"]) == ("batch.finished", "2027-01-15T08:00:00Z")
+    assert body["data"]["batch"] == "catalog"
+    assert set(json.loads(message.payloads["slack 1"])) == {"title", "text"}
+
+
+def test_a_named_channel_hears_of_the_batches_that_name_it_and_of_nothing_else():
+    mine = dataclasses.replace(DONE, batch=dataclasses.replace(DONE.batch, notify=("anna",)))
+    at = Standing(now=NOW, batches=[mine], accounts=[account(**REVOKED)])
+    hearers = [Hearer(channel="anna", hears_all=False), Hearer(channel="ben", hears_all=False), PEOPLE]
+
+    told = {
+        message.type: set(message.payloads) for change in changed(at, ()) for message in outgoing(change, at, hearers)
+    }
+
+    assert told == {"batch.finished": {"anna", "slack 1"}, "account.paused": {"slack 1"}}
+
+
+def test_an_address_of_a_run_hears_of_its_batch_alone():
+    other = dataclasses.replace(DONE, batch=dataclasses.replace(DONE.batch, name="other"))
+    at = Standing(now=NOW, batches=[DONE, other])
+    mine = Hearer(channel="--notify json 1 of catalog", hears_all=False, batch="catalog")
+
+    told = [message for change in changed(at, ()) for message in outgoing(change, at, [mine])]
+
+    assert [set(message.payloads) for message in told] == [{mine.channel}]
+
+
+@pytest.mark.parametrize("state", [BatchState.CANCELLED])
+def test_a_cancelled_batch_is_told_when_nothing_of_it_is_on_its_way(state):
+    batch = dataclasses.replace(DONE.batch, state=state)
+    ended = dataclasses.replace(DONE, batch=batch, jobs={JobState.DONE: 5, JobState.CANCELLED: 3})
+
+    (message,) = said({"batches": [GOING]}, batches=[ended])
+
+    assert (message.type, message.data["cancelled"]) == ("batch.cancelled", 3)
+    assert math.isfinite(message.at)
