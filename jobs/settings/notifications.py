@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,12 +104,27 @@ def unknown(addresses: Sequence[SecretStr]) -> list[str]:
     ]
 
 
+_HEARD: ContextVar[bool] = ContextVar("heard", default=False)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """While it lasts, the library may collect the warnings of this call, for the result that it gives."""
+    token = _HEARD.set(True)
+    try:
+        yield
+    finally:
+        _HEARD.reset(token)
+
+
 def load_library() -> Any:
-    """Apprise, which takes a while to load. What it would log may quote addresses, so none of it reaches a log."""
+    """Apprise, which takes a while to load. What it and its HTTP client log quotes addresses: none of it is shown."""
     import apprise  # noqa: PLC0415  most start without it
 
     logger = logging.getLogger("apprise")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    if logger.propagate:
+        logger.propagate = False  # it has a handler that does nothing
+        logger.addFilter(lambda record: _HEARD.get() and record.levelno >= logging.WARNING)
+    if logging.getLogger("urllib3").level < logging.INFO:
+        logging.getLogger("urllib3").setLevel(logging.INFO)
     return apprise

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from standardwebhooks import Webhook
 
@@ -44,7 +44,7 @@ class Receiver:
     hung: set[str] = field(default_factory=set)  # paths
     let_go: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Self:
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from jobs.settings.notifications import load_library
+from jobs.settings.notifications import heard, load_library
 from worker.http.client import Http
 from worker.notifications.channels import Channel
 
@@ -94,7 +94,8 @@ def _tell(address: SecretStr, message: Mapping[str, str]) -> Outcome:
     try:
         told = library.Apprise(asset=library.AppriseAsset(storage_mode="memory", async_mode=False))
         told.add(address.get_secret_value())
-        result = told.notify(title=message["title"], body=message["text"], body_format=library.NotifyFormat.TEXT)
+        with heard():
+            result = told.notify(title=message["title"], body=message["text"], body_format=library.NotifyFormat.TEXT)
     except Exception as trouble:  # noqa: BLE001  a plugin of the library's: any of a hundred
         return Outcome(problem=f"the library failed ({type(trouble).__name__})")
     return Outcome() if result else Outcome(problem=_problem(result))
