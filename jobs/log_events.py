@@ -153,8 +153,6 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
         "a message is sent no more: `lightfast doctor` counts what was not told", "channel", "type", "tries", "problem"
     ),
     "message_not_sent": _warning("a message was not taken, and is sent again", "channel", "type", "tries", "problem"),
-    "message_sent": _debug("a message was sent", "channel", "type", "tries"),
-    "messages_wait": _debug("the outbox could not be read or written", "problem"),
     "nothing_can_be_stored": _warning(
         "paid images fail to be stored, one after the other: no more of their kind is bought", *_NOT_STORED
     ),
@@ -209,6 +207,8 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "copies_keep_up_here": _debug("this process finds that copies keep up again", "dest"),
     "destination_refused_here": _debug("a destination refused a write of this process", "dest", "code", "problem"),
     "destination_took_here": _debug("a destination took a write of this process again", "dest"),
+    "message_sent": _debug("a message was sent", "channel", "type", "tries"),
+    "messages_wait": _debug("the outbox could not be read or written", "problem"),
     "news_failed": _debug("how things stand could not be read from the ledger", "problem"),
     "poll_refused": _debug("a provider refused a poll", "account", "code", "message"),
 }

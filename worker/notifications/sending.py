@@ -8,11 +8,11 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import SecretStr
 
+from jobs.formatting import moment
 from jobs.settings.notifications import heard, load_library
 from worker.http.client import Http
 from worker.notifications.channels import Channel
@@ -35,7 +35,7 @@ async def send_to_program(http: Http, channel: Channel, webhook_id: str, payload
     from standardwebhooks import Webhook  # noqa: PLC0415  most start without it
 
     assert channel.secret is not None  # noqa: S101  a program has one
-    signature = Webhook(channel.secret.get_secret_value()).sign(webhook_id, datetime.fromtimestamp(now, UTC), payload)
+    signature = Webhook(channel.secret.get_secret_value()).sign(webhook_id, moment(now), payload)
     headers = {
         "Content-Type": "application/json",
         "webhook-id": webhook_id,

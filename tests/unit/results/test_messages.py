@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 
@@ -12,8 +13,9 @@ from jobs.ledger.accounts.values import DayLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import DyingLinks
 from jobs.results.conditions import Standing, changed
-from jobs.results.messages import Hearer, messages_of, outgoing
-from jobs.states import BatchState, JobState
+from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
+from jobs.states import BatchState, FiringState, JobState
+from tests.support import ROOT
 from tests.unit.cli.test_watch import account
 from tests.unit.results.test_conditions import BAD, DONE, GOING, NOW, REVOKED, THROTTLED, WAITING, paused_by
 
@@ -172,3 +174,60 @@ def test_a_cancelled_batch_is_told_when_nothing_of_it_is_on_its_way(state):
 
     assert (message.type, message.data["cancelled"]) == ("batch.cancelled", 3)
     assert math.isfinite(message.at)
+
+
+def documented():
+    """The fields of each type, as the page lists them; those of one type with several scopes stand together."""
+    page, found, last = (ROOT / "docs" / "reference" / "messages.md").read_text(), {}, ""
+    for type_, fields in re.findall(r"^\| (?:`([a-z._]+)`)? ?\|.*\| ([` a-z_]*) ?\|$", page, re.MULTILINE):
+        last = type_ or last
+        found.setdefault(last, set()).update(re.findall(r"`(\w+)`", fields))
+    return found
+
+
+def test_the_page_lists_every_type_with_its_fields():
+    limit = DayLimit(account=None, budget=2_000_000, spent=1_990_000, again_at=NOW + 600)
+    links = DyingLinks(batch="b", dest="s3://x", images=1, money=1, first_dies_at=NOW + 1)
+    used = dataclasses.replace(WAITING, batch=dataclasses.replace(WAITING.batch, budget=1_240_000), budget_allows=False)
+    batches = [
+        BAD,
+        named(used, "used"),
+        named(paused_by("failing"), "failing"),
+        named(dataclasses.replace(WAITING, day_limits=(limit,)), "day"),
+        named(
+            dataclasses.replace(DONE, batch=dataclasses.replace(DONE.batch, state=BatchState.CANCELLED)), "cancelled"
+        ),
+    ]
+    firings = [(name, a_firing(state)) for name, state in (("f", FiringState.FAILED), ("s", FiringState.STOPPED))]
+    messages = said(batches=batches, budgets=[limit], accounts=[account(**REVOKED)], dying=[links], firings=firings)
+    messages.append(message_for_test(NOW, sandbox=False))
+
+    told = {}
+    for message in messages:
+        told.setdefault(message.type, set()).update(message.data)
+    listed = documented()
+    assert set(told) == set(listed)
+    assert {type_: fields - {"sandbox"} - listed[type_] for type_, fields in told.items()} == {
+        type_: set() for type_ in told
+    }
+
+
+def named(progress, name):
+    return dataclasses.replace(progress, batch=dataclasses.replace(progress.batch, name=name))
+
+
+def a_firing(state):
+    from cli.flow.scheduling import firing_now  # noqa: PLC0415  it brings the whole command
+
+    batch = "b" if state is FiringState.STOPPED else None
+    return dataclasses.replace(firing_now(NOW), state=state, code="bad_input", message="no such file", batch=batch)
+
+
+def test_a_schedules_time_that_failed_is_told_to_the_channels_that_it_names():
+    at = Standing(now=NOW, firings=[("night", a_firing(FiringState.FAILED))], schedules_notify={"night": ("anna",)})
+    (change,) = changed(at, ())
+
+    (message,) = outgoing(change, at, [PROGRAM])
+
+    assert set(message.payloads) == {"anna", "webhook"}
+    assert json.loads(message.payloads["anna"])["text"] == "no such file\nlightfast schedule show night"
