@@ -27,6 +27,7 @@ from worker.runtime.telemetry import emit
 
 #: Seconds between two looks into the outbox where nothing has woken this process, and two clearings of it.
 LOOK_EVERY, CLEAR_EVERY = 5.0, 3_600.0
+CUT_OFF = "the process ended before it was answered"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -41,6 +42,7 @@ class Sender:
     rng: random.Random
     _people: People = field(default_factory=People)
     _on_its_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by channel
+    _cut_off: list[Delivery] = field(default_factory=list)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _cleared_at: float = 0.0
 
@@ -81,11 +83,15 @@ class Sender:
                     await self._start_due()
 
     async def close(self) -> None:
-        """Ends what is on its way: it is sent again, by whoever comes next."""
-        tasks = list(self._on_its_way.values())
+        """Ends what is on its way: it is due again at once, for whoever comes next."""
+        tasks, now = list(self._on_its_way.values()), self.clock.now()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for delivery in self._cut_off:
+            with contextlib.suppress(Exception):  # a ledger that is away: it is due in a minute
+                await self.executors.write(self.ledger.outbox.failed, delivery, CUT_OFF, now, now)
+        self._cut_off.clear()
 
     async def _start_due(self) -> float:
         """Starts what is due on each channel that has nothing on its way; seconds until there may be more."""
@@ -107,7 +113,11 @@ class Sender:
 
     async def _deliver(self, delivery: Delivery) -> None:
         (channel,) = (one for one in self.channels if one.name == delivery.channel)
-        outcome = await self._send(channel, delivery)
+        try:
+            outcome = await self._send(channel, delivery)
+        except asyncio.CancelledError:
+            self._cut_off.append(delivery)
+            raise
         try:
             await self._record(delivery, outcome)
         except Exception as trouble:  # noqa: BLE001  a ledger that is away: it is sent again, with the same id

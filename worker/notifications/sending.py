@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import threading
@@ -77,7 +78,7 @@ class People:
 
         def work() -> None:
             outcome = _tell(channel.address, json.loads(payload))
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(answer, outcome)
 
         self._threads[channel.name] = threading.Thread(target=work, name="notify", daemon=True)
@@ -92,7 +93,9 @@ class People:
 def _tell(address: SecretStr, message: Mapping[str, str]) -> Outcome:
     library = load_library()
     try:
-        told = library.Apprise(asset=library.AppriseAsset(storage_mode="memory", async_mode=False))
+        # Without a limit of its own the library stays in this thread: its pool would be waited for at the end.
+        asset = library.AppriseAsset(storage_mode="memory", async_mode=False, service_timeout=0)
+        told = library.Apprise(asset=asset)
         told.add(address.get_secret_value())
         with heard():
             result = told.notify(title=message["title"], body=message["text"], body_format=library.NotifyFormat.TEXT)
