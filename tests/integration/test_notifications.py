@@ -21,13 +21,15 @@ from jobs.results.conditions import Standing
 from jobs.results.messages import outgoing
 from jobs.settings.model import Settings
 from jobs.settings.notifications import WebhookSettings
-from tests.support.patience import soon
+from tests.support.patience import soon, until
 from tests.support.receiver import SECRET, Receiver
 from worker.http.client import Http
+from worker.lanes.worker_thread import WorkerThread
 from worker.notifications import sending
 from worker.notifications.channels import channels_of
 from worker.notifications.sender import Sender
 from worker.runtime.executors import ThreadedExecutors
+from worker.services import build
 
 HOUR = 3_600.0
 PERSON = "/people/tok3nsecret"
@@ -97,13 +99,16 @@ _names = iter(range(1_000_000))
 
 def tell(sender):
     """A schedule's time has failed; the message is written with that change."""
-    at = Standing(now=sender.clock.now())
-    detail = {"at": "2026-11-26T03:00:00Z", "batch": None, "code": "bad_input", "problem": "no such file: rows.csv"}
-    after = Condition(name="schedule", subject=f"night-{next(_names)}", state="failed", detail=detail)
-    change = ConditionChange(before=None, after=after)
+    at, change = Standing(now=sender.clock.now()), failed_time(f"night-{next(_names)}")
     sender.ledger.conditions.change([change], at.now, lambda one: outgoing(one, at, sender.hearers))
     sender.wake()
-    return after.subject
+    return change.subject
+
+
+def failed_time(schedule):
+    detail = {"at": "2026-11-26T03:00:00Z", "batch": None, "code": "bad_input", "problem": "no such file: rows.csv"}
+    after = Condition(name="schedule", subject=schedule, state="failed", detail=detail)
+    return ConditionChange(before=None, after=after)
 
 
 def on_record(ledger):
@@ -266,3 +271,16 @@ async def test_a_receiver_that_cannot_be_reached_is_told_of_without_its_address(
     assert both[0].problem == "no connection, or no answer"
     assert both[1].problem.endswith(f"({dead})")
     assert not [secret for secret in SECRETS if secret in json.dumps([one.problem for one in both])]
+
+
+def test_a_worker_of_a_cluster_sends_what_another_has_written(receiver, ledger_url):
+    webhook = WebhookSettings(url=SecretStr(receiver.url + PROGRAM), secret=SecretStr(SECRET))
+    settings = Settings(database_url=ledger_url, webhook=webhook)
+    with contextlib.closing(open_ledger(ledger_url)) as other:
+        at, change = Standing(now=time.time()), failed_time("night")
+        other.conditions.change([change], at.now, lambda one: outgoing(one, at, [channels_of(settings)[0].hearer]))
+        worker = WorkerThread(lambda: build(settings))
+        until(lambda: other.outbox.next_due(["webhook"]) is None)
+        worker.drain(1.0)
+
+    assert [one.json["data"]["schedule"] for one in receiver.got] == ["night"]

@@ -154,7 +154,7 @@ def test_a_name_or_an_address_that_cannot_be_used_is_refused_before_anything_is_
 
 @pytest.mark.parametrize("words", [("schedule", "add", "night", "@daily"), ("submit",)])
 def test_an_address_is_refused_where_workers_would_have_to_know_it(settings, words, monkeypatch):
-    monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
+    monkeypatch.setattr("cli.commands.submit._is_served", lambda _settings: True)
     address = f"json://127.0.0.1/{BARE}"
     with pytest.raises(BadInput) as refused:
         call(*words, manifest(), "--to", "out", "--budget", "1", "--yes", "--notify", address)
