@@ -212,7 +212,12 @@ def _throw_useless_away(engine: Engine) -> None:
 #: How a PostgreSQL transaction begins. What the ledger needs of the server is set in each one, in the same message: a
 #: pooler may give every transaction another session, and may drop what was asked for at the start of one.
 #: synchronous_commit is ours to insist on: an intent that a crash forgets is money paid twice.
-_BEGIN_WRITING = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '60s'"
+#: A process that stands still in the middle (stopped, or its machine is) holds rows that others wait for: the server
+#: ends its session. Not so for reads, which hold nobody up: of results that somebody pages through one may stand long.
+_BEGIN_WRITING = (
+    "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '60s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+)
 #: Sums of several statements come out only in one view of the rows.
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '60s'"
 

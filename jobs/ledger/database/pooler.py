@@ -30,7 +30,7 @@ REMEDIES = (
 #: `-c name=value`, `-cname=value` or `--name=value`; a backslash keeps a blank in a value.
 _OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|[^\s\\])*)")
 #: Set by the ledger itself in each transaction, whatever is asked for.
-_OURS = frozenset({"synchronous_commit", "lock_timeout"})
+_OURS = frozenset({"synchronous_commit", "lock_timeout", "idle_in_transaction_session_timeout"})
 
 
 def options_of(text: str | Sequence[str]) -> dict[str, str]:
