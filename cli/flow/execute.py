@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.flow.session import show, show_json
@@ -299,7 +300,8 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
     sandbox = ended.progress.batch.sandbox
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
-        results = command("results", name, "--per", "image", "-o", "done.csv", sandbox=sandbox)
+        again = ["--overwrite"] if Path("done.csv").exists() else []  # of another's file it says no
+        results = command("results", name, "--per", "image", "-o", "done.csv", *again, sandbox=sandbox)
         yield f"{'next':{_LABEL}}{then or results}", ""
         if not then and ended.progress.images_stored:
             yield f"{'':{_LABEL}}{command('results', name, '-o', f'{name}.html', sandbox=sandbox)}", ""

@@ -125,7 +125,7 @@ def _plan(detail: Mapping[str, Any]) -> str:
     if not detail:
         return ""
     parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
-    images = f"{count(detail.get('images', 0), 'image')} for {money(detail.get('estimate', 0))}"
+    images = f"{count(detail.get('images', 0), 'image')}, estimated {money(detail.get('estimate', 0))}"
     return f" ({', '.join([*parts, images])})"
 
 

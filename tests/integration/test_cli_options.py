@@ -31,9 +31,18 @@ def test_other_times_are_refused(text):
         read_duration(text)
 
 
-@pytest.mark.parametrize(("text", "micros"), [("25", 25_000_000), ("$12.50", 12_500_000), ("1,000", 1_000_000_000)])
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [("25", 25_000_000), ("$12.50", 12_500_000), ("1,000", 1_000_000_000), ("1,234.50", 1_234_500_000)],
+)
 def test_money_is_read_exactly(text, micros):
     assert read_money(text) == micros
+
+
+@pytest.mark.parametrize("text", ["0,10", "0,5", "1,50", "1.000,50", "12,5", "1,0000", ",50"])
+def test_a_decimal_comma_is_no_amount_a_hundred_times_as_large(text):
+    with pytest.raises(ValueError, match="with a point before the cents"):
+        read_money(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e99"])

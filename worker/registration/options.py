@@ -158,9 +158,12 @@ def read_priority(text: str) -> float:
 
 
 def read_money(text: str) -> int:
-    """Dollars to micro-dollars."""
+    """Dollars to micro-dollars. A comma stands between thousands; a decimal one would be a hundred times as much."""
+    number = text.strip().removeprefix("$")
+    if "," in number and not re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d*)?", number):
+        raise ValueError("an amount in USD such as 25 or 12.50, with a point before the cents")
     try:
-        value = Decimal(text.removeprefix("$").replace(",", ""))
+        value = Decimal(number.replace(",", ""))
         micros = int(value * MICROS)
     except (InvalidOperation, OverflowError, ValueError):
         raise ValueError("an amount in USD such as 25 or 12.50") from None

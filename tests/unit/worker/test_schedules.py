@@ -12,6 +12,7 @@ from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.firing import CatchUp, Into, Overlap
 from jobs.states import FiringState
 from providers.types import MICROS
+from tests.support.virtual_time import skip
 from tests.support.worker_world import Provider, answer, world
 from worker.lanes.news import News
 from worker.local import serve as serving
@@ -390,7 +391,7 @@ async def test_what_became_of_a_time_is_kept_for_more_than_a_year(tmp_path):
     write(catalogue(1))
     scheduled(services, catch_up=CatchUp.NONE)
     for _ in range(2):
-        await asyncio.sleep(390 * NIGHT)
+        skip(390 * NIGHT)
         await fall_due(services)
         assert history(services)[0].at > services.clock.now() - 400 * NIGHT
 
