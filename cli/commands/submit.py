@@ -58,7 +58,7 @@ def _demand_workers(settings: Settings) -> None:
         serve = command("schedule", "serve", sandbox=settings.is_sandbox)
         raise BadInput(
             f"submit hands work to others, and nobody works on {settings.database_path} for all. Start  {serve}  or "
-            'set database_url = "postgresql://…" for a cluster, or do it here and now with `lightfast run`.'
+            "use PostgreSQL for a cluster (database_url), or do it here and now with `lightfast run`."
         )
 
 

@@ -55,6 +55,10 @@ ALTER DATABASE {name} SET search_path = moved, public, pg_catalog;
 OTHERS = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
+#: On a slow machine a real minute passes while a time goes on, and the next one is skipped.
+GOOD = {FiringState.ENDED, FiringState.SKIPPED}
+
+
 def plain(running: Cluster):
     return running.database.url.replace("postgresql+psycopg", "postgresql")
 
@@ -122,7 +126,7 @@ def test_a_schedule_of_every_minute_fires_each_time_once_whoever_dies(running, l
     for _ in range(3):
         pass_a_minute(running, ledger, "minutely")
     before = times(ledger, "minutely")
-    assert {each.state for each in before} == {FiringState.ENDED}
+    assert {each.state for each in before} <= GOOD
 
     for member in running.members:
         member.kill()
@@ -133,7 +137,7 @@ def test_a_schedule_of_every_minute_fires_each_time_once_whoever_dies(running, l
     told = times(ledger, "minutely")
     came = [each.at for each in told]
     assert came == list(itertools.islice(itertools.count(came[0], MINUTE), len(came)))
-    states = "".join("." if each.state is FiringState.ENDED else each.state.value[0] for each in told[len(before) :])
+    states = "".join("." if each.state in GOOD else each.state.value[0] for each in told[len(before) :])
     assert states.startswith("mm")  # of those that nobody saw only the last was made up
     assert set(states.strip("m")) == {"."}
     assert {each.exit_code for each in told if each.state is FiringState.ENDED} == {0}

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from cli.flow import consent, register
+from cli.flow import consent
 from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
@@ -20,6 +20,7 @@ from jobs.ledger.database.schema import batches
 from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
 from tests.support.manifest_world import MAIN, NOW, World, finish, rows
+from worker.registration import register
 
 BEFORE = ["000000001012,heron", "000000001013,lamp", "102.50,vase", "1-2,chair", "MAR-1,bench"]
 AFTER = ["1012,heron", "1013,lamp", "102.5,vase", "01-Feb,chair", "01-Mar,bench"]
@@ -399,7 +400,7 @@ def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatc
     monkeypatch.setattr(register, "claim_destination", lambda *_, **__: None)
     stored_in(shop / "out", shop)
     words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
-    monkeypatch.setattr("cli.commands.submit._needs_cluster", lambda *_, **__: None)
+    monkeypatch.setattr("cli.commands.submit._demand_workers", lambda *_, **__: None)
     monkeypatch.setattr("cli.commands.steer.wake", lambda *_: None)
 
     call(monkeypatch, *words)

@@ -11,6 +11,7 @@ import pytest
 from cli.main import COMMANDS
 from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.settings.model import AccountSettings, Settings, Storage
+from jobs.settings.notifications import WebhookSettings
 from tests.support import ROOT
 from tests.support.patience import AT_LAST
 
@@ -81,8 +82,13 @@ def test_the_reference_has_every_command():
 
 
 def test_the_reference_has_every_setting():
-    models = (Settings, AccountSettings, Storage)
-    fields = {f"`{name}`" for model in models for name in model.model_fields} - {"`accounts`", "`storage`"}
+    models = (Settings, AccountSettings, Storage, WebhookSettings)
+    fields = {f"`{name}`" for model in models for name in model.model_fields} - {
+        "`accounts`",
+        "`storage`",
+        "`channels`",
+        "`webhook`",
+    }
 
     assert set(first_cells("settings.md")) == fields
 
