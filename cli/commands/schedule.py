@@ -35,6 +35,7 @@ from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
 from jobs.policy.firing import upcoming
 from jobs.states import FIRING_OPEN
+from worker.registration.preflight import existing_ledger
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -45,7 +46,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name."
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 #: Seconds between two sweeps where one process does everything: a time is seen so soon.
 SWEEP_EVERY = 2.0
-INTERRUPTED = 130
 
 
 # -- adding and editing --------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def add(options: ScheduleOptions) -> int:
         raise BadInput(f'NAME: "{options.name}": expected letters, digits, . _ - (up to 80)')
     settings = _settings(options.config, sandbox=options.sandbox)
     addresses(options.notify, settings, here=False)
-    with _existing(settings) as ledger:
+    with existing_ledger(settings) as ledger:
         new = read_schedule(options, on_a_cluster=settings.database_path is None)
         if ledger and ledger.schedules.find(new.name):
             raise _there_is_one(new.name)
@@ -111,19 +111,6 @@ def _look_and_agree(
             show(page, sandbox=settings.is_sandbox, stderr=True)
     question = f"Let {new.name} spend {may_spend(new)}, without asking again?"
     confirm(question, yes=options.yes, sandbox=settings.is_sandbox, command=command_)
-
-
-@contextlib.contextmanager
-def _existing(settings: Settings) -> Iterator[Ledger | None]:
-    """The ledger if there is one: none is made before everything is checked."""
-    from jobs.ledger import open_ledger
-
-    path = settings.database_path
-    if path is not None and not path.exists():
-        yield None
-        return
-    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
-        yield ledger
 
 
 @contextlib.contextmanager
@@ -282,32 +269,24 @@ def _wake(session: LedgerSession) -> None:
 
 
 def _work_here(config: Path | None, schedule: Schedule, *, json: bool, sandbox: bool) -> int:
-    with open_session(config, sandbox=sandbox, works=True) as session:
-        return _work_until_over(session, schedule, json=json)
-
-
-def _work_until_over(session: LedgerSession, schedule: Schedule, *, json: bool) -> int:
     """Works here until the time that was fired by hand is over, or waits for a person."""
     from cli.flow.execute import log_events
 
-    log_events(session.settings)
+    with open_session(config, sandbox=sandbox, works=True) as session:
+        log_events(session.settings)
 
-    def fired() -> Firing:
-        return next(each for each in session.ledger.schedules.history(schedule.id) if each.by_hand)
+        def fired() -> Firing:
+            return next(each for each in session.ledger.schedules.history(schedule.id) if each.by_hand)
 
-    with session.ledger.hold(time.time(), serves=True):
-        code = asyncio.run(_serve(session.settings, lambda: fired().state not in FIRING_OPEN))
-    firing = fired()
-    if json:
-        show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(firing)})
-    else:
-        lines = _history_of([firing], schedule.name)
-        show(lines, sandbox=session.settings.is_sandbox)
+        with session.ledger.hold(time.time(), serves=True):
+            code = asyncio.run(_serve(session.settings, lambda: fired().state not in FIRING_OPEN))
+        firing = fired()
+        if json:
+            show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(firing)})
+        else:
+            told = [(line.removeprefix("history").strip(), style) for line, style in history_lines([firing])]
+            show([(f"{schedule.name}  {line}", style) for line, style in told], sandbox=session.settings.is_sandbox)
     return code or firing.exit_code or 0
-
-
-def _history_of(history: Sequence[Firing], name: str) -> list[tuple[str, str]]:
-    return [(f"{name}  {line.removeprefix('history').strip()}", look) for line, look in history_lines(history)]
 
 
 def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:
@@ -338,7 +317,7 @@ async def _serve(settings: Settings, is_over: Callable[[], bool]) -> int:
             await work(services, stop=stop, is_over=is_over)
     finally:
         await services.close()
-    return stop.exit_code if stop.exit_code != INTERRUPTED or not stop.second.is_set() else INTERRUPTED
+    return stop.exit_code
 
 
 # -- what they share -----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -63,12 +62,10 @@ def _demand_workers(settings: Settings) -> None:
 
 
 def _is_served(settings: Settings) -> bool:
-    from jobs.ledger import open_ledger
+    from worker.registration.preflight import existing_ledger
 
-    if settings.database_path is None or not settings.database_path.exists():
-        return False
-    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
-        return ledger.is_served()
+    with existing_ledger(settings) as ledger:
+        return ledger is not None and ledger.is_served()
 
 
 def watch(  # noqa: PLR0913  one parameter an option

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.flow.options import RunOptions
 from jobs.errors import BadInput
 from jobs.formatting import dollars, money
-from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
+from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import read_cron, read_zone
 from jobs.policy.firing import CatchUp, Into, Overlap
-from jobs.states import FiringState
-from worker.registration.options import BatchOptions, read_duration, read_limits, read_money
+from worker.registration.options import (
+    BatchOptions,
+    OptionReader,
+    choice_of,
+    read_duration,
+    read_limits,
+    read_money,
+)
 from worker.registration.preflight import Preflight, normal_dest
 from worker.scheduling.reading import Left, demand, options_of, planned
 
@@ -87,12 +93,12 @@ def read_schedule(options: ScheduleOptions, *, on_a_cluster: bool) -> NewSchedul
     Raises:
         BadInput: All that is wrong, at once.
     """
-    reader = _Reader()
+    reader = OptionReader()
     cron = reader.read("CRON", options.cron, read_cron, "")
     zone = reader.read("--timezone", options.timezone, read_zone, "UTC")
-    into = reader.read("--into", options.into, Into, Into.SAME)
-    overlap = reader.read("--overlap", options.overlap, Overlap, Overlap.SKIP)
-    catch_up = reader.read("--catch-up", options.catch_up, CatchUp, CatchUp.LAST)
+    into = reader.read("--into", options.into, choice_of(Into), Into.SAME)
+    overlap = reader.read("--overlap", options.overlap, choice_of(Overlap), Overlap.SKIP)
+    catch_up = reader.read("--catch-up", options.catch_up, choice_of(CatchUp), CatchUp.LAST)
     jitter = reader.read("--jitter", options.jitter or None, read_duration, 0.0)
     keep = reader.read("--keep", options.keep or None, read_duration, None)
     budget = reader.read("--budget", options.budget, read_money, None)
@@ -156,29 +162,6 @@ def _manifest_problems(manifest: str, *, on_a_cluster: bool) -> Iterator[str]:
         )
 
 
-T = TypeVar("T")
-
-
-class _Reader:
-    """Reads values, collecting what is wrong."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def read(self, name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
-        if text is None:
-            return unset
-        try:
-            return reader(text)
-        except ValueError as wrong:
-            legal = _LEGAL.get(reader)
-            self.problems.append(f'{name}: "{text}": expected {legal or wrong}')
-            return unset
-
-
-_LEGAL: dict[object, str] = {Into: "same or new", Overlap: "skip or queue", CatchUp: "none or last"}
-
-
 # -- what it would make --------------------------------------------------------------------------------------------
 
 
@@ -189,40 +172,10 @@ def next_plan(settings: Settings, ledger: Ledger | None, schedule: NewSchedule, 
     Raises:
         BadInput: It would make nothing, and why.
     """
-    options = options_of(as_it_would_be(schedule), firing_now(time.time()))
+    options = options_of(schedule, time.time())
     with planned(options, settings, left, known=ledger) as preflight:
         demand(preflight, schedule, left)
         yield preflight
-
-
-def as_it_would_be(schedule: NewSchedule) -> Schedule:
-    """A schedule that is not on record yet, as if it were."""
-    if isinstance(schedule, Schedule):
-        return schedule
-    known = {each.name: getattr(schedule, each.name) for each in fields(NewSchedule)}
-    return Schedule(**known, id=0, next_at=None, seen=None, created_at=0.0)
-
-
-def firing_now(now: float) -> Firing:
-    """A time that comes now, and is on nobody's record."""
-    return Firing(
-        id=0,
-        schedule_id=0,
-        at=now,
-        acts_at=now,
-        by_hand=False,
-        state=FiringState.DUE,
-        batch=None,
-        holder=None,
-        tries=0,
-        headway=None,
-        headway_at=None,
-        began_at=None,
-        ended_at=None,
-        exit_code=None,
-        code=None,
-        message=None,
-    )
 
 
 # -- consent -------------------------------------------------------------------------------------------------------

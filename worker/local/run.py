@@ -26,7 +26,6 @@ from worker.services import Services
 __all__ = ["Reason", "RunEnding", "StopSignal", "run_batch"]
 
 
-_NEEDS_A_PERSON = 4
 _EXIT_CODES = {Reason.DONE: 0, Reason.ROWS_NEED_YOU: 3, Reason.INTERRUPTED: INTERRUPTED, Reason.TERMINATED: TERMINATED}
 
 #: Told every now and then how far the batch is, and how its accounts stand.
@@ -48,7 +47,7 @@ class RunEnding:
     @property
     def exit_code(self) -> int:
         """As a process ends that does nothing else."""
-        return _EXIT_CODES.get(self.reason, _NEEDS_A_PERSON)
+        return _EXIT_CODES.get(self.reason, NeedsPerson.exit_code)
 
     @property
     def progress(self) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ def read_limits(options: BatchOptions, *, attended: bool) -> WorkLimits:
     Raises:
         BadInput: All that is wrong, at once.
     """
-    reader = _Reader()
+    reader = OptionReader()
     limits = WorkLimits(
         budget=reader.read("--budget", options.budget, read_money, None),
         allowed=reader.read("--allow-failed", options.allow_failed, read_allowed, Allowed()),
@@ -119,15 +120,17 @@ def read_limits(options: BatchOptions, *, attended: bool) -> WorkLimits:
 
 
 T = TypeVar("T")
+C = TypeVar("C", bound=enum.StrEnum)
 
 
-class _Reader:
-    """Reads values, collecting what is wrong."""
+class OptionReader:
+    """Reads the values of options, collecting what is wrong."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def read(self, name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
+        """The value of the option `name`; `unset` where it is not given, or wrong."""
         if text is None:  # an empty one is no "none": `--budget "$CAP"` of a script whose CAP is not set
             return unset
         try:
@@ -139,11 +142,23 @@ class _Reader:
 
 def read_option(name: str, text: str | None, reader: Callable[[str], T], unset: T) -> T:
     """One option's value; `unset` where it is not given."""
-    collector = _Reader()
+    collector = OptionReader()
     value = collector.read(name, text, reader, unset)
     if collector.problems:
         raise BadInput(collector.problems)
     return value
+
+
+def choice_of(choices: type[C]) -> Callable[[str], C]:
+    """A reader of one of these words."""
+
+    def read(text: str) -> C:
+        try:
+            return choices(text)
+        except ValueError:
+            raise ValueError(" or ".join(choices)) from None
+
+    return read
 
 
 def read_priority(text: str) -> float:

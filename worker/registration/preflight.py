@@ -171,7 +171,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     source_of = local_source(
         options.manifest, allow_private_hosts=settings.allow_private_hosts, proxies=settings.proxies, seen=seen
     )
-    with source_of as source, contextlib.nullcontext(known) if known else _existing_ledger(settings) as ledger:
+    with source_of as source, contextlib.nullcontext(known) if known else existing_ledger(settings) as ledger:
         shape = ReadOptions(
             delimiter=options.delimiter or None,
             encoding=options.encoding or None,
@@ -352,7 +352,7 @@ def catalog_or_complaint(settings: Settings) -> Catalog:
 
 
 @contextlib.contextmanager
-def _existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
+def existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
     """The ledger if there is one; an SQLite file is not made before everything is checked."""
     path = settings.database_path
     if path is not None and not path.exists():

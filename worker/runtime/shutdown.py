@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-INTERRUPTED = 130
+from jobs.errors import Interrupted
+
+INTERRUPTED = Interrupted.exit_code
 TERMINATED = 143
 
 

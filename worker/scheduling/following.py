@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from jobs.errors import NeedsPerson
 from jobs.ledger import Ledger
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Ended, Firing, Schedule
@@ -13,8 +14,6 @@ from jobs.results.conditions import Standing, problem_of
 from jobs.results.stall import headway, verdict
 from jobs.states import FiringState
 from worker.registration.options import UNATTENDED_STALL, read_allowed, read_duration
-
-NEEDS_A_PERSON = 4  # the exit code, as of `run`
 
 
 def follow(
@@ -52,4 +51,4 @@ def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progre
     if reason is None:
         return None
     message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
-    return Ended(state=FiringState.STOPPED, exit_code=NEEDS_A_PERSON, code=reason.value, message=message)
+    return Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)

@@ -36,7 +36,6 @@ WAIT = 120.0
 SETTLED = 5.0
 
 NOTHING_NEW = "nothing is new: the manifest is as it was, and all of it was made"
-BAD = 2  # the exit code of what is wrong with what was asked, as of `run`
 
 
 class _StoppedError(Exception):
@@ -84,7 +83,7 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
         if stopped():
             raise _StoppedError
 
-    options = options_of(schedule, firing)
+    options = options_of(schedule, firing.at, by_hand=firing.by_hand)
     batch = ledger.batches.find(options.batch)
     seen, left = _may_be_skipped(services, schedule, batch), left_to(schedule, ledger, services.clock.now())
     with planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen) as preflight:
@@ -110,16 +109,10 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
 # -- what is asked -------------------------------------------------------------------------------------------------
 
 
-def options_of(schedule: Schedule, firing: Firing) -> BatchOptions:
-    """What is asked of the batch of this time."""
-    return replace(BatchOptions.from_json(schedule.options), batch=batch_of(schedule, firing))
-
-
-def batch_of(schedule: Schedule, firing: Firing) -> str:
-    """The name of its batch."""
-    if schedule.into is Into.SAME:
-        return schedule.name
-    return f"{schedule.name}-{stamp(firing.at, seconds=firing.by_hand)}"
+def options_of(schedule: NewSchedule, at: float, *, by_hand: bool = False) -> BatchOptions:
+    """What is asked of the batch of its time `at`, with the batch's name."""
+    batch = schedule.name if schedule.into is Into.SAME else f"{schedule.name}-{stamp(at, seconds=by_hand)}"
+    return replace(BatchOptions.from_json(schedule.options), batch=batch)
 
 
 def _may_be_skipped(services: Services, schedule: Schedule, batch: Batch | None) -> Mapping[str, Any] | None:
@@ -222,7 +215,7 @@ def told(preflight: Preflight, left: Left) -> dict[str, Any]:
 
 
 def _failed(code: str, message: str) -> Ended:
-    return Ended(state=FiringState.FAILED, exit_code=BAD, code=code, message=message)
+    return Ended(state=FiringState.FAILED, exit_code=BadInput.exit_code, code=code, message=message)
 
 
 def _end(services: Services, firing: Firing, ended: Ended) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -109,8 +108,3 @@ def remove(tx: Connection, name: str) -> None:
     tx.execute(delete(firings).where(firings.c.schedule_id == found.id))
     tx.execute(delete(schedule_months).where(schedule_months.c.schedule_id == found.id))
     tx.execute(delete(schedules).where(schedules.c.id == found.id))
-
-
-def unpaused(schedule: Schedule, now: float) -> Schedule:
-    """As it would be if it were resumed now."""
-    return replace(schedule, next_at=_next(schedule, now)) if schedule.next_at is None else schedule

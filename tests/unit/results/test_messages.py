@@ -12,6 +12,7 @@ import pytest
 from jobs.ledger.accounts.values import DayLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import DyingLinks
+from jobs.ledger.schedules.values import Firing
 from jobs.results.conditions import Standing, changed
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
 from jobs.states import BatchState, FiringState, JobState
@@ -217,10 +218,24 @@ def named(progress, name):
 
 
 def a_firing(state):
-    from cli.flow.scheduling import firing_now  # noqa: PLC0415  it brings the whole command
-
-    batch = "b" if state is FiringState.STOPPED else None
-    return dataclasses.replace(firing_now(NOW), state=state, code="bad_input", message="no such file", batch=batch)
+    return Firing(
+        id=1,
+        schedule_id=1,
+        at=NOW,
+        acts_at=NOW,
+        by_hand=False,
+        state=state,
+        batch="b" if state is FiringState.STOPPED else None,
+        holder=None,
+        tries=1,
+        headway=None,
+        headway_at=None,
+        began_at=NOW,
+        ended_at=NOW,
+        exit_code=2,
+        code="bad_input",
+        message="no such file",
+    )
 
 
 def test_a_schedules_time_that_failed_is_told_to_the_channels_that_it_names():
