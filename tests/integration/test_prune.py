@@ -20,7 +20,7 @@ from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.schema import attempts, batches, events, images, jobs
 from jobs.ledger.pruning import pages, slimming
 from jobs.ledger.pruning.values import NotPrunable, Table
-from jobs.ledger.reports import money, reports
+from jobs.ledger.reports import money, results
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.reuse import Reuse
 from providers.types import Kind, Link
@@ -488,7 +488,7 @@ def test_a_late_word_that_changes_nothing_is_archived_with_the_next_archive(ledg
 
 
 def test_results_that_are_read_while_the_batch_goes_into_its_archive_are_whole(ledger, dest, monkeypatch):
-    monkeypatch.setattr(reports, "_PAGE", 2)
+    monkeypatch.setattr(results, "_PAGE", 2)
     before = list(ledger.reports.results("shop"))
 
     reading = ledger.reports.results("shop")

@@ -14,7 +14,7 @@ from sqlalchemy import Table as SchemaTable
 from jobs.ledger.batches.batches import batch_id_of
 from jobs.ledger.database.schema import attempts, events, images, jobs
 from jobs.ledger.pruning.values import Fingerprint, Kind, Table
-from jobs.ledger.reports import money, reports
+from jobs.ledger.reports import money, progress, results
 from jobs.ledger.reports.money import AuditFilter
 
 #: Jobs and attempts that are read at once.
@@ -78,8 +78,8 @@ def jobs_page(tx: Connection, batch_id: int, after: Place | None) -> JobsPage:
     if not found:
         found = _dropped(tx, batch_id, after[1] if after is not None and after[0] is None else -1)
     ids = [row.id for row in found]
-    costs = reports.costs_of(tx, ids)
-    by_job = reports.images_of(tx, ids)
+    costs = results.costs_of(tx, ids)
+    by_job = results.images_of(tx, ids)
     told = _events_of(tx, ids)
     return JobsPage(
         rows=[_with_cost(row, costs.get(row.id)) for row in found],
@@ -101,7 +101,7 @@ def _dropped(tx: Connection, batch_id: int, after: int) -> Sequence[Any]:
     return tx.execute(wanted.order_by(jobs.c.id).limit(PAGE)).all()
 
 
-def _with_cost(row: Any, cost: reports.Cost | None) -> dict[str, Any]:
+def _with_cost(row: Any, cost: results.Cost | None) -> dict[str, Any]:
     told = {"has_attempts": cost is not None, "cost": cost and cost.micros, "estimated": cost and cost.estimated}
     return {**row._asdict(), **told}
 
@@ -167,7 +167,7 @@ def sums(tx: Connection, name: str) -> dict[str, Any]:
     batch_id = batch_id_of(tx, name)
     mine = attempts.c.batch_id == batch_id
     first, last = tx.execute(select(func.min(attempts.c.created_at), func.max(attempts.c.created_at)).where(mine)).one()
-    return {"accounts": spent, "lost": reports.lost_money(tx, batch_id), "first_intent": first, "last_intent": last}
+    return {"accounts": spent, "lost": progress.lost_money(tx, batch_id), "first_intent": first, "last_intent": last}
 
 
 def in_pages(ids: array[int]) -> Iterator[list[int]]:

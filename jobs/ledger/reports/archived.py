@@ -19,7 +19,7 @@ from jobs.ledger.batches.batches import as_batch
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import reuse
 from jobs.ledger.database.schema import batches, jobs
-from jobs.ledger.reports import reports
+from jobs.ledger.reports import results
 from jobs.ledger.reports.books import AuditLine, Entry, Money
 from jobs.ledger.reports.money import AuditFilter
 from jobs.ledger.reports.values import Result, Story
@@ -72,8 +72,8 @@ def unread(_address: str) -> Archive:
 # -- results and stories -------------------------------------------------------------------------------------------
 
 
-def results(archive: Archive, after: int) -> Iterator[Result]:
-    """The lines after a position, as `reports.results_page` gives them."""
+def results_after(archive: Archive, after: int) -> Iterator[Result]:
+    """The lines after a position, as `results.results_page` gives them."""
     for row in archive.rows():
         if row.job["position"] is None:
             return
@@ -82,8 +82,8 @@ def results(archive: Archive, after: int) -> Iterator[Result]:
 
 
 def _as_result(job: ArchivedRow, images: Iterable[ArchivedRow]) -> Result:
-    cost = reports.Cost(job["cost"], job["estimated"]) if job["has_attempts"] else None
-    return reports.as_result(_record(job), [_record(image) for image in images if not image["surplus"]], cost)
+    cost = results.Cost(job["cost"], job["estimated"]) if job["has_attempts"] else None
+    return results.as_result(_record(job), [_record(image) for image in images if not image["surplus"]], cost)
 
 
 def _record(row: ArchivedRow) -> Any:
@@ -102,10 +102,10 @@ def story(row: WholeRow) -> Story:
     in_order = sorted(row.attempts, key=lambda each: (each["created_at"], each["id"]))
     return Story(
         result=result,
-        attempts=tuple(reports.as_attempt_story(_record(each)) for each in in_order),
-        events=tuple(reports.as_event(_record(each)) for each in row.events),
+        attempts=tuple(results.as_attempt_story(_record(each)) for each in in_order),
+        events=tuple(results.as_event(_record(each)) for each in row.events),
         next_try_at=row.job["ready_at"] if result.state is JobState.READY and row.job["ready_at"] else None,
-        older=tuple(reports.as_stored(slot) for slot in slots),
+        older=tuple(results.as_stored(slot) for slot in slots),
     )
 
 

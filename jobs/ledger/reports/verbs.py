@@ -11,7 +11,7 @@ from jobs.ledger.batches import batches
 from jobs.ledger.claims import reuse
 from jobs.ledger.database import server
 from jobs.ledger.database.engine import Database
-from jobs.ledger.reports import archived, money, reports
+from jobs.ledger.reports import archived, money, progress, results
 from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
 from jobs.ledger.reports.values import DyingLinks, Learnt, Progress, Result, Story
@@ -26,16 +26,16 @@ class ReportVerbs:
 
     def progress(self, name: str, now: float | None = None) -> Progress:
         """A batch, counted; with `now`, also the daily budgets that hold it up."""
-        counted = self._database.read(reports.progress, name, now)
+        counted = self._database.read(progress.progress, name, now)
         moved = self._database.tells_origin and self._database.read(server.has_moved)
         return replace(counted, moved=True) if moved else counted
 
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
         after = -1
-        while page := self._database.read(reports.results_page, name, after):
+        while page := self._database.read(results.results_page, name, after):
             if isinstance(page, str):  # perhaps since the last page
-                yield from archived.results(self.archives(page), after)
+                yield from archived.results_after(self.archives(page), after)
                 return
             yield from page
             after = page[-1].position
@@ -44,7 +44,7 @@ class ReportVerbs:
         """Everything that happened to one job."""
         batch = self._database.read(batches.find_batch, name)
         if batch is None or batch.archive is None:
-            return self._database.read(reports.story, name, key)
+            return self._database.read(results.story, name, key)
         job_id = self._database.read(archived.job_id_of, batch.id, key)
         found = self.archives(batch.archive).of_job(job_id) if job_id is not None else None
         if job_id is None or found is None:
@@ -87,20 +87,20 @@ class ReportVerbs:
 
     def learnt(self) -> Learnt:
         """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
-        return self._database.read(reports.learnt)
+        return self._database.read(progress.learnt)
 
     def first_death(self) -> float | None:
         """When the first link dies that is not copied yet, of all batches; Unix seconds."""
-        return self._database.read(reports.first_death)
+        return self._database.read(progress.first_death)
 
     def dying_links(self, now: float, *, within: float, waited: float) -> list[DyingLinks]:
         """By batch, the paid images that have waited `waited` seconds for their copy, and whose links die `within`."""
-        return self._database.read(lambda tx: reports.dying_links(tx, now, within=within, waited=waited))
+        return self._database.read(lambda tx: progress.dying_links(tx, now, within=within, waited=waited))
 
     def in_flight(self, batch: str) -> dict[str, int]:
         """A batch's open attempts, by the account they were sent with."""
-        return self._database.read(reports.in_flight_of, batch)
+        return self._database.read(progress.in_flight_of, batch)
 
     def at_risk(self, batch: str | None = None) -> tuple[int, int]:
         """If everything died now: images, micro-dollars; of one batch, or of the whole ledger."""
-        return self._database.read(reports.at_risk, batch)
+        return self._database.read(progress.at_risk, batch)
