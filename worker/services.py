@@ -28,6 +28,7 @@ from worker.recording.rescue_file import RescueFile
 from worker.references import Recent
 from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.deadline_semaphore import DeadlineSemaphore
+from worker.runtime.departures import Departures
 from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.executors import POSTGRES_WRITERS, SQLITE_WRITERS, Executors, ThreadedExecutors
 from worker.runtime.ledger_writes import LedgerWrites
@@ -56,6 +57,7 @@ class Services:
     poll_batching: PollBatching
     poll_scheduler: PollScheduler
     stop_check: StopCheck
+    departures: Departures
     dialects: Mapping[str, Dialect]
     clock: Clock
     rng: random.Random
@@ -153,6 +155,7 @@ def build(
             timings=timings,
         ),
         stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
+        departures=Departures(clock=clock),
         dialects=DIALECTS,
         clock=clock,
         rng=rng,

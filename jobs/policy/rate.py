@@ -54,6 +54,15 @@ class Permits:
         return max(self.now, self.tat(used) - _ASK_EARLY * self.horizon)
 
 
+def next_turn(*, turn: float, now: float, interval: float) -> float:
+    """When the next request may leave, where this one's turn was at `turn` and it leaves `now` at the earliest.
+
+    One that is late by no more than a claim may be takes nothing from those behind it. Later ones move them: requests
+    that were held up together do not leave together.
+    """
+    return max(turn, now - _ASK_EARLY * HORIZON) + interval
+
+
 def permits(*, tat: float, now: float, per_second: float, horizon: float, most: int) -> Permits:
     """Permits for the coming `horizon` seconds, evenly spaced, at most `most` of them.
 

@@ -28,6 +28,7 @@ from worker.polling.schedule import PollScheduler
 from worker.recording.recorder import Recorder
 from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
+from worker.runtime.departures import Departures
 from worker.runtime.emergency_stop import StopCheck
 from worker.runtime.ledger_writes import LedgerWrites
 from worker.runtime.timings import Timings
@@ -322,6 +323,7 @@ class Process:
                 timings=world.timings,
             ),
             stop_check=StopCheck(ledger=ledger, executors=executors, clock=clock),
+            departures=Departures(clock=clock),
             dialects=DIALECTS,
             clock=clock,
             rng=rng,

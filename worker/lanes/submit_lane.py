@@ -29,17 +29,20 @@ class SubmitLane(Lane):
         services = self.services
         if not services.recorder.healthy:
             return services.clock.now() + services.timings.claim_backoff
+        horizon = rate.horizon_of(self._took)
+        if (behind := services.departures.behind(self.account)) > horizon:
+            return services.clock.now() + behind - horizon  # what is claimed is late as it is
         await self.backpressure.publish()  # of a destination that has just refused, before more is claimed for it
         lease = submit.lease_for(services, self.account)
         boot = services.clock.boot()
-        claim = await services.executors.write(self._claim_or_give_back, services.clock.now(), lease)
+        claim = await services.executors.write(self._claim_or_give_back, services.clock.now(), lease, horizon)
         services.writes.worked()
         self._took = services.clock.boot() - boot
         for intent in claim.intents:
             self.send(submit.ClaimedSubmit(intent=intent, boot_until=boot + lease, stopped=self.stopping))
         return claim.next_at
 
-    def _claim_or_give_back(self, now: float, lease: float) -> Claim:
+    def _claim_or_give_back(self, now: float, lease: float, horizon: float) -> Claim:
         """On a writer's thread. A ledger that was locked may answer when the worker has ended: nobody would send."""
         services = self.services
         claim = services.ledger.claims.submits(
@@ -47,7 +50,7 @@ class SubmitLane(Lane):
             now,
             lease=lease,
             at_most=services.timings.submits_at_once,
-            horizon=rate.horizon_of(self._took),
+            horizon=horizon,
             only=self.only,
             holder=services.holder,
         )

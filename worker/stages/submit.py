@@ -70,6 +70,7 @@ async def submit(services: Services, attempt: ClaimedSubmit) -> Fact:
         early = intent.send_at - services.clock.now()
         if 0 < early < LONGEST_HORIZON:
             await services.clock.sleep(early)
+        await services.departures.turn(intent.account, intent.interval)
         await _demand_no_stop(services, intent)
         _demand_still_allowed(services, attempt, route)
         exchange = await _send(services, attempt, call, files, route)

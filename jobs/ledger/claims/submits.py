@@ -332,7 +332,7 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
     taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
     tx.execute(_TAKE_RATE, taken)
     intents = tuple(
-        _intent(number, account, one, send_at=at, until=until)
+        _intent(number, account, one, send_at=at, interval=permits.interval, until=until)
         for (number, one), at in zip(numbered, permits.times, strict=False)
     )
     return Claim(intents=intents, next_at=permits.next_at(len(tries)))
@@ -399,7 +399,7 @@ _RESERVE = (
 )
 
 
-def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until: float) -> Intent:
+def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, interval: float, until: float) -> Intent:
     return Intent(
         attempt_id=number,
         account=account.name,
@@ -413,5 +413,6 @@ def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, until:
         slots=one.slots,
         n=len(one.slots),
         send_at=send_at,
+        interval=interval,
         lease_until=until,
     )

@@ -24,6 +24,7 @@ class Intent:
     slots: tuple[int, ...]
     n: int
     send_at: float
+    interval: float  # seconds from one submit of the account to the next, at the rate that the claim knew
     lease_until: float
     mode: str | None = None  # the provider's own route, where it has several
     price: int | None = None  # micro-dollars set aside for an image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import sys
 import threading
 import traceback
@@ -16,6 +17,7 @@ from sqlalchemy import event
 from jobs.errors import BadInput
 from jobs.facts import MadeImage, TaskSucceeded
 from jobs.ledger import open_ledger
+from jobs.policy import rate
 from jobs.states import JobState
 from providers.types import Link
 from tests.support.patience import AT_LAST, until
@@ -112,6 +114,36 @@ async def test_a_lane_outlives_a_ledger_that_is_away(tmp_path):
 
     assert provider.submits.total() == 1
     await worker.drain(5)
+
+
+@virtual_time
+async def test_submits_that_a_slow_ledger_held_up_leave_at_the_rate_and_not_at_once(tmp_path):
+    rows, per_second, left = 60, 20, []
+    provider = Provider(on_submit=lambda _: left.append(services.clock.boot()))
+    services = world(tmp_path, provider, submits_per_second=per_second)
+    stock(services, tmp_path, [row(number) for number in range(rows)])
+    claim, gate = services.ledger.claims.submits, Gate()
+
+    def slow(*args, **kwargs):
+        claimed = claim(*args, **kwargs)
+        gate.pass_through()
+        return claimed
+
+    services.ledger.claims.submits = slow
+    worker = Worker(services)
+    await worker.start()
+    run_lane = asyncio.ensure_future(worker.run_lane("submit:main", 60.0))
+    await gate.reached.wait()
+    await asyncio.sleep(6)
+    gate.open()
+    await run_lane
+    await worker.drain(5)
+
+    assert len(left) == rows
+    gaps = [later - earlier for earlier, later in itertools.pairwise(left)]
+    late = sum(max(0, 1 / per_second - gap) for gap in gaps)
+    assert late <= rate.HORIZON / 2 + 0.001, "they left together"
+    assert left[-1] - left[0] <= rows / per_second, "and no permit was lost"
 
 
 @virtual_time
