@@ -67,6 +67,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.loop = self
         super().__init__(selector)
+        # asyncio takes a timer for due that is this near. The usual nanosecond is nothing beside a year of seconds as a
+        # float: a timer at exactly this moment would never be due.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         """Seconds; begins anywhere."""
