@@ -172,7 +172,8 @@ class S3Server:
             return _error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
         is_told = headers.get("x-amz-checksum-algorithm") == "SHA256" and self.manners.tells_checksums
         told = {"x-amz-checksum-sha256": _sha256(body)} if is_told else {}
-        described = self.described[source] if self.manners.keeps_old_metadata else headers
+        replaces = headers.get("x-amz-metadata-directive") == "REPLACE" and not self.manners.keeps_old_metadata
+        described = headers if replaces else self.described[source]
         self._keep(place, body, {**described, **told})
         checksum = f"<ChecksumSHA256>{_sha256(body)}</ChecksumSHA256>" if is_told else ""
         text = f"<CopyObjectResult><ETag>{escape(_etag(body))}</ETag>{checksum}</CopyObjectResult>"
