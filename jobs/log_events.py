@@ -179,6 +179,11 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "rescue_lines_kept": _error("lines of a rescue file are kept aside", "file", "lines"),
     "rescue_replayed": _warning("answers that were kept in a file are recorded now", "file", "facts"),
     "reuse_gone": _warning("an image that was to be taken from another row is gone", *_IMAGE, "problem"),
+    "wrong_copy_left": _warning(
+        "a copy that the store made for --reuse is not the image, and could not be deleted; its row does not name it",
+        "path",
+        "problem",
+    ),
     "rows_moved": _warning("rows go to another provider", "count"),
     "sidecar_conflict": _warning("another object has a sidecar's path", "batch", "key", "path"),
     "sidecar_refused": _warning("the destination refuses a sidecar", "batch", "key", "path", "problem"),

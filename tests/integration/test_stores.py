@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from jobs.errors import StoreError
 from sandbox import servers
 from tests.support.cloud_storage_servers import cloud, store_in
-from worker.storage.base import Probed, PutResult
+from worker.storage.base import CopyResult, CopySource, Probed, PutResult
 from worker.storage.opening import open_store
 
 PNG = "image/png"
@@ -176,6 +176,44 @@ def test_a_look_tells_what_is_there_without_its_bytes(store, request):
     assert dict(seen.metadata) == ({} if kind_of(request) == "folder" else told)
     assert store.look("b/k/1.png") is None
     assert store.look("b/k") is None
+
+
+def copy_of(store, path, content=DATA):
+    return CopySource(store=store, path=path, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def test_a_store_that_copies_by_itself_writes_what_a_put_writes_and_replaces_nothing(store, request):
+    old = {"lightfast-batch": "spring", "lightfast-key": "a"}
+    new = {"lightfast-batch": "summer", "lightfast-key": "日本 50%", "lightfast-index": "0"}
+    for path in ODD:
+        store.put_new(f"from/{path}", DATA, content_type=PNG, metadata=old)
+    store.put_new("taken", b"somebody's", content_type=PNG)
+
+    done = {
+        store.copy_new(f"to/{path}", copy_of(store, f"from/{path}"), content_type="image/webp", metadata=new)
+        for path in ODD
+    }
+
+    if kind_of(request) in {"folder", "gs", "az"}:
+        assert not store.copies_from(store)
+        assert done == {CopyResult.UNABLE}
+        return
+    assert done == {CopyResult.COPIED}
+    for path in ODD:
+        assert store.read(f"to/{path}") == DATA
+        assert store.look(f"to/{path}").metadata == new
+        assert store.look(f"from/{path}").metadata == old
+    assert store._head(f"to/{ODD[0]}")["ContentType"] == "image/webp"
+    taken = store.copy_new("taken", copy_of(store, f"from/{ODD[0]}"), content_type=PNG, metadata=new)
+    assert (taken, store.read("taken")) == (CopyResult.EXISTS, b"somebody's")
+
+
+def test_a_copy_of_bytes_that_are_not_those_on_record_is_not_left(store):
+    store.put_new("a", b"x" * len(DATA), content_type=PNG)
+
+    for source in ("a", "gone"):
+        assert store.copy_new("b", copy_of(store, source), content_type=PNG) is CopyResult.UNABLE
+        assert store.read("b") is None
 
 
 def test_objects_are_listed_by_the_paths_they_were_given(store):

@@ -7,11 +7,13 @@ In memory, in a thread of its own; every request is written down.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import re
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -22,6 +24,8 @@ from aiohttp import web
 from tests.support.patience import AT_LAST
 
 DOMAIN = "localhost"
+COPY = "x-amz-copy-source"
+META = "x-amz-meta-"
 WHEN = "Thu, 01 Jan 2026 00:00:00 GMT"
 LOCKED = "Access Denied because object protected by object lock."
 DEMANDED_HEADER = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
@@ -56,6 +60,10 @@ class Manners:
     demands: tuple[str, ...] = ()  # headers of which a put must have one, as with Object Lock
     demands_encryption: str = ""  # "aws:kms": the bucket's policy denies every other put
     deletes: bool = True
+    tells_checksums: bool = True  # SHA-256, where one was sent, or asked for with a copy
+    keeps_old_metadata: bool = False  # of an object that is copied, though it is told to replace them
+    before_copy: Callable[[], None] = lambda: None  # between a copy's request and its making
+    denies_reading: Callable[[str], bool] = lambda _: False
     refuses_name: Callable[[str], bool] = lambda _: False
     only_virtual_hosts: bool = False  # the bucket is in the host's name, as OSS demands
     answers: list[tuple[int, str]] = field(default_factory=list)  # to the next puts, in order
@@ -70,6 +78,7 @@ class S3Server:
     tls: bool = False
     objects: dict[str, bytes] = field(default_factory=dict)  # by "bucket/key"
     described: dict[str, dict[str, str]] = field(default_factory=dict)  # their headers
+    sha256: dict[str, str] = field(default_factory=dict)  # base64, as they were sent or asked for
     asked: list[Asked] = field(default_factory=list)
 
     @property
@@ -87,8 +96,13 @@ class S3Server:
         }
 
     def puts(self, ending: str = "") -> list[Asked]:
-        """The puts of objects whose path ends so."""
+        """The puts of objects whose path ends so, copies among them."""
         return [each for each in self.asked if each.method == "PUT" and each.path.partition("?")[0].endswith(ending)]
+
+    def kinds(self, *, key: str = "") -> Counter[str]:
+        """How many requests for objects there were of each kind, a copy as "COPY"; `key`: only those that name it."""
+        asked = [each for each in self.asked if each.path.count("/") > 1 and key in each.path]
+        return Counter("COPY" if COPY in each.headers else each.method for each in asked)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request."""
@@ -113,10 +127,13 @@ class S3Server:
         if not key:
             return self._bucket(request, bucket)
         if request.method == "PUT":
-            return self._put(place, body, headers)
+            return self._copy(place, headers) if COPY in headers else self._put(place, body, headers)
         if request.method == "DELETE":
-            return self._delete(place)
-        return self._get(place, is_head=request.method == "HEAD")
+            return self._delete(place, headers)
+        shown = self._get(place, is_head=request.method == "HEAD")
+        if "x-amz-checksum-mode" in headers and self.manners.tells_checksums and place in self.sha256:
+            shown.headers["x-amz-checksum-sha256"] = self.sha256[place]
+        return shown
 
     def _bucket(self, request: web.BaseRequest, bucket: str) -> web.Response:
         if request.method == "HEAD":
@@ -131,9 +148,36 @@ class S3Server:
             return refusal
         if headers.get("if-none-match") == "*" and place in self.objects and not self.manners.ignores_conditions:
             return _error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
-        self.objects[place] = body
-        self.described[place] = {name: headers[name] for name in headers if name.startswith("x-amz-meta-")}
+        self._keep(place, body, headers)
         return web.Response(headers={"ETag": _etag(body)})
+
+    def _keep(self, place: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.objects[place] = body
+        self.described[place] = {name: headers[name] for name in headers if name.startswith(META)}
+        self.sha256.pop(place, None)
+        if (told := headers.get("x-amz-checksum-sha256")) is not None:
+            self.sha256[place] = told
+
+    def _copy(self, place: str, headers: Mapping[str, str]) -> web.Response:
+        if refusal := self._refusal(place, headers):
+            return refusal
+        self.manners.before_copy()
+        source = unquote(headers[COPY]).lstrip("/")
+        if source not in self.objects:
+            return _error(404, "NoSuchKey", "The key does not exist.")
+        body = self.objects[source]
+        is_taken = headers.get("if-none-match") == "*" and place in self.objects
+        is_other = headers.get(f"{COPY}-if-match", _etag(body)) != _etag(body)
+        if (is_taken or is_other) and not self.manners.ignores_conditions:
+            return _error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
+        is_told = headers.get("x-amz-checksum-algorithm") == "SHA256" and self.manners.tells_checksums
+        told = {"x-amz-checksum-sha256": _sha256(body)} if is_told else {}
+        replaces = headers.get("x-amz-metadata-directive") == "REPLACE" and not self.manners.keeps_old_metadata
+        described = headers if replaces else self.described[source]
+        self._keep(place, body, {**described, **told})
+        checksum = f"<ChecksumSHA256>{_sha256(body)}</ChecksumSHA256>" if is_told else ""
+        text = f"<CopyObjectResult><ETag>{escape(_etag(body))}</ETag>{checksum}</CopyObjectResult>"
+        return web.Response(text=text, content_type="application/xml")
 
     def _refusal(self, place: str, headers: Mapping[str, str]) -> web.Response | None:
         manners, encryption = self.manners, headers.get("x-amz-server-side-encryption")
@@ -155,6 +199,8 @@ class S3Server:
         return _error(*refused)
 
     def _get(self, place: str, *, is_head: bool) -> web.Response:
+        if self.manners.denies_reading(place.partition("/")[2]):
+            return web.Response(status=403) if is_head else _error(403, "AccessDenied", "Access Denied")
         if place not in self.objects:
             return web.Response(status=404) if is_head else _error(404, "NoSuchKey", "The key does not exist.")
         body = self.objects[place]
@@ -163,9 +209,12 @@ class S3Server:
             return web.Response(headers={**headers, "Content-Length": str(len(body))})
         return web.Response(headers=headers, body=body)
 
-    def _delete(self, place: str) -> web.Response:
+    def _delete(self, place: str, headers: Mapping[str, str]) -> web.Response:
         if not self.manners.deletes:
             return _error(403, "AccessDenied", LOCKED)
+        body = self.objects.get(place)
+        if body is not None and headers.get("if-match", _etag(body)) != _etag(body):
+            return _error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
         self.objects.pop(place, None)
         return web.Response(status=204)
 
@@ -178,6 +227,10 @@ def minio_names(key: str) -> bool:
 def _error(status: int, code: str, message: str, more: str = "") -> web.Response:
     text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>'
     return web.Response(status=status, text=text, content_type="application/xml")
+
+
+def _sha256(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
 def _etag(body: bytes) -> str:

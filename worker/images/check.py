@@ -21,7 +21,7 @@ from worker.images.image_bytes import BadImage, Data, Size
 from worker.images.orientation import EXIF, EXIF_AT_MOST, as_shown
 from worker.images.other_formats import walker
 
-__all__ = ["USUAL", "BadImage", "Checked", "check", "decode_fully", "decoded_size", "plain_words"]
+__all__ = ["USUAL", "BadImage", "Checked", "check", "checked", "decode_fully", "decoded_size", "plain_words"]
 
 #: An image of more pixels is refused: 4k has 8 million, 8k 33. Decoded, each takes 4 bytes of memory.
 PIXELS = 64_000_000
@@ -67,11 +67,20 @@ def check(source: Path | bytes, *, usual: bool = False) -> Checked:
         if width * height > PIXELS:
             raise BadImage("too_many_pixels", f"{name}: it says to be {width}x{height} pixels")
         digest = hashlib.sha256(data).hexdigest()
-        ext = "jpg" if name == "jpeg" else name
-        content_type = f"image/{name}"
-        return Checked(
-            format=name, ext=ext, content_type=content_type, width=width, height=height, sha256=digest, size=len(data)
-        )
+        return checked(format_=name, width=width, height=height, sha256=digest, size=len(data))
+
+
+def checked(*, format_: str, width: int, height: int, sha256: str, size: int) -> Checked:
+    """An image that is known: from its bytes, or from when they were stored. `size`: bytes."""
+    return Checked(
+        format=format_,
+        ext="jpg" if format_ == "jpeg" else format_,
+        content_type=f"image/{format_}",
+        width=width,
+        height=height,
+        sha256=sha256,
+        size=size,
+    )
 
 
 def decode_fully(source: Path | bytes) -> None:

@@ -32,10 +32,12 @@ from worker.services import Services
 from worker.stages import reuse
 from worker.stages.copy_retry import LONGEST_STORE_WAIT, CopyDeferredError, defer, delayed
 from worker.stages.fetch import sound
-from worker.storage.base import PutResult, Store
+from worker.storage.base import CopyResult, CopySource, PutResult, Store
 from worker.storage.write_verification import VERIFICATION_FAILED, verify
 
 T = TypeVar("T")
+#: An image's bytes, or where the destination copies them from by itself.
+Content = bytes | Path | CopySource
 
 #: Seconds for which a copy is claimed: for its download, and with room for the put.
 LEASE = 600.0
@@ -60,7 +62,7 @@ async def copy(services: Services, due: DueCopy) -> None:
     try:
         async with services.memory.acquire(IN_MEMORY, due.expires_at) as permit:
             body.on_disk = functools.partial(permit.shrink, 0)
-            stored = await _stored_before(services, due)
+            stored = await _stored_before(services, due) or await _copied_within(services, due)
             if stored is None:
                 content, checked = await sound(services, due, body, permit)
                 stored = await _named_or_published(services, due, content, checked)
@@ -96,6 +98,21 @@ async def _stored_before(services: Services, due: DueCopy) -> ImageChecked | Non
         return None
     there = await _at_store(services, due, lambda store: store.sha256_of(known.object_path))
     return known if there == known.sha256 else None
+
+
+class MustBeReadError(Exception):
+    """The destination does not copy this image by itself."""
+
+
+async def _copied_within(services: Services, due: DueCopy) -> ImageChecked | None:
+    """Has the destination copy another row's image where it can; None: its bytes have to be read and put."""
+    found = await reuse.within_reach(services, due)
+    if found is None:
+        return None
+    try:
+        return await _publish(services, due, *found)
+    except MustBeReadError:
+        return None
 
 
 # -- the object ----------------------------------------------------------------------------------------------------
@@ -151,7 +168,7 @@ async def _kept(services: Services, due: DueCopy, fact: ImageDelayed, content: b
     return replace(fact, spool=name, expires_at=fact.at + KEPT_FOR)
 
 
-async def _publish(services: Services, due: DueCopy, content: bytes | Path, checked: Checked) -> ImageChecked:
+async def _publish(services: Services, due: DueCopy, content: Content, checked: Checked) -> ImageChecked:
     """At its path; where the destination takes no such name, under one that every destination takes."""
     path = object_path(due, checked.ext)
     try:
@@ -164,7 +181,7 @@ async def _publish(services: Services, due: DueCopy, content: bytes | Path, chec
 
 
 async def _publish_at(
-    services: Services, due: DueCopy, content: bytes | Path, checked: Checked, path: str, *said: str
+    services: Services, due: DueCopy, content: Content, checked: Checked, path: str, *said: str
 ) -> ImageChecked:
     """Names it, records the name and the hash, and only then puts it, without ever writing over anything."""
     flags = (*_flags(due, checked), *said)
@@ -233,10 +250,14 @@ def _checked(due: DueCopy, checked: Checked, path: str, flags: tuple[str, ...]) 
     )
 
 
-async def _is_there(
-    services: Services, due: DueCopy, content: bytes | Path, checked: Checked, named: ImageChecked
-) -> bool:
-    """Puts it. Some of what is put is looked at: a bucket may say yes and keep nothing."""
+async def _is_there(services: Services, due: DueCopy, content: Content, checked: Checked, named: ImageChecked) -> bool:
+    """Puts it. Some of what is put is looked at: a bucket may say yes and keep nothing.
+
+    All that a destination copies by itself is looked at, which says nothing of what it does with bytes that come to it.
+    """
+    if isinstance(content, CopySource):
+        copy_it = functools.partial(_copy_within, due=due, path=named.object_path, source=content, checked=checked)
+        return await _at_store(services, due, copy_it)
     verification = services.destinations.verification
     look = verification.next_look(due.dest)
     put = functools.partial(_put, due=due, path=named.object_path, content=content, checked=checked)
@@ -267,14 +288,25 @@ async def _is_there(
 
 def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checked: Checked) -> bool:
     """True when the object at `path` is this image, put now or before."""
-    metadata = {
+    done = store.put_new(path, content, content_type=checked.content_type, metadata=_metadata(due))
+    return done is PutResult.STORED or store.sha256_of(path) == checked.sha256
+
+
+def _copy_within(store: Store, *, due: DueCopy, path: str, source: CopySource, checked: Checked) -> bool:
+    """As `_put`, without its bytes."""
+    done = store.copy_new(path, source, content_type=checked.content_type, metadata=_metadata(due))
+    if done is CopyResult.UNABLE:
+        raise MustBeReadError
+    return done is CopyResult.COPIED or store.sha256_of(path) == checked.sha256
+
+
+def _metadata(due: DueCopy) -> dict[str, str]:
+    return {
         "lightfast-batch": due.batch,
         "lightfast-key": due.key,
         "lightfast-index": str(due.slot),
         "lightfast-request": due.request_hash,
     }
-    done = store.put_new(path, content, content_type=checked.content_type, metadata=metadata)
-    return done is PutResult.STORED or store.sha256_of(path) == checked.sha256
 
 
 async def record_images_in_doubt(services: Services) -> None:

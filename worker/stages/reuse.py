@@ -1,7 +1,7 @@
 """Takes an image from where another row has it: nothing is asked of a provider, and nothing is paid.
 
-The bytes are read and hashed, and put as any image's are. A copy within the store would be cheaper, but keeps the
-metadata of the row it came from, and not every store can tell the hash of what it then holds.
+Where the store can copy it and what the copy holds can be proven, the bytes do not come here. Else they are read and
+hashed, and put as any image's are. What is wrong with an image is judged by those that read it, and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from jobs.facts import ReuseGone
 from jobs.ledger.claims.values import DueCopy, ReuseOrigin
 from jobs.policy.reuse import REUSE_GONE, REUSE_WAITS
 from providers.types import clean
+from worker.images.check import Checked, checked
 from worker.runtime.telemetry import emit
 from worker.services import Services
 from worker.stages.copy_retry import CopyDeferredError, delayed
-from worker.storage.base import Store
+from worker.storage.base import CopySource, Store
 
 #: Seconds at most between two looks at whether an image that is being made elsewhere is stored.
 LONGEST_WAIT = 30.0
@@ -49,6 +50,31 @@ def where_it_lies(services: Services, due: DueCopy) -> tuple[ReuseOrigin, str]:
     if origin.path is None:
         gone(services, due, "the row it was to be taken from ended without it")
     return origin, origin.path
+
+
+async def within_reach(services: Services, due: DueCopy) -> tuple[CopySource, Checked] | None:
+    """What the destination may copy by itself, and what it is known to be; None: it has to be read.
+
+    Raises:
+        CopyDeferredError: It is not stored yet, or never will be.
+    """
+    if not due.reused or due.linked or due.decode:
+        return None
+    origin, path = where_it_lies(services, due)
+    if not (origin.sha256 and origin.bytes and origin.width and origin.height and origin.format):
+        return None
+    try:
+        source, store = await services.executors.blocking(
+            lambda: (services.destinations.store(origin.dest), services.destinations.store(due.dest))
+        )
+    except StoreError:
+        return None
+    if not store.copies_from(source):
+        return None
+    known = checked(
+        format_=origin.format, width=origin.width, height=origin.height, sha256=origin.sha256, size=origin.bytes
+    )
+    return CopySource(store=source, path=path, sha256=origin.sha256, size=origin.bytes), known
 
 
 async def fetch(services: Services, due: DueCopy) -> bytes:

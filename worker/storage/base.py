@@ -37,6 +37,24 @@ class PutResult(enum.Enum):
     EXISTS = "exists"  # something is there; nothing was written
 
 
+class CopyResult(enum.Enum):
+    """How a copy that the store makes by itself ended."""
+
+    COPIED = "copied"  # the object there has the bytes on record, and says of itself what it was told to say
+    EXISTS = "exists"  # something else is there; nothing was written
+    UNABLE = "unable"  # nothing of it is there: the bytes have to be read and put, or are not those on record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySource:
+    """An object that is to be copied, and what is on record of its bytes."""
+
+    store: Store
+    path: str
+    sha256: str  # hexadecimal
+    size: int  # bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
     """What a store says of an object without giving its bytes."""
@@ -77,6 +95,21 @@ class Store(ABC):
         self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
     ) -> None:
         """Writes an object, whole or not at all, over whatever is there."""
+
+    def copies_from(self, other: Store) -> bool:  # noqa: ARG002  most cannot
+        """Whether `copy_new` is worth a try for objects of the other store."""
+        return False
+
+    def copy_new(
+        self,
+        path: str,  # noqa: ARG002  as above
+        source: CopySource,  # noqa: ARG002  as above
+        *,
+        content_type: str,  # noqa: ARG002  as above
+        metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  as above
+    ) -> CopyResult:
+        """Has the store itself copy an object, unless something is at `path`, and makes sure what the copy holds."""
+        return CopyResult.UNABLE
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:

@@ -8,7 +8,7 @@ import hashlib
 import mmap
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -16,9 +16,12 @@ from typing import IO, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from jobs.errors import StoreError
+from worker.runtime.telemetry import emit
 from worker.storage.base import (
     NO_METADATA,
     PROBE,
+    CopyResult,
+    CopySource,
     ObjectInfo,
     Probed,
     PutResult,
@@ -49,6 +52,15 @@ ENCRYPTION_HELP = (
     ". If the bucket's policy asks for encryption: AWS_SERVER_SIDE_ENCRYPTION=aws:kms (or AES256), and "
     "AWS_SSE_KMS_KEY_ID for a key of your own"
 )
+#: Headers of a copy that not every store knows: those that follow are sent where one of these is refused. Tags are
+#: replaced by none, as an object that is put has none; to take over those of the source needs more rights.
+COPY_HEADERS: tuple[Mapping[str, str], ...] = (
+    {"IfNoneMatch": "*", "ChecksumAlgorithm": "SHA256", "TaggingDirective": "REPLACE"},
+    {"IfNoneMatch": "*"},
+    {},
+)
+#: Answers below 500 that speak of this moment alone.
+PASSING = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 #: Tries of a download that is cut off in its middle.
 DOWNLOADS = 3
 #: Tries of one put with other headers each: more kinds of header than can be dropped or added do not exist here.
@@ -110,8 +122,25 @@ def _is_unknown_header(status: int, said: str) -> bool:
     return status == HTTPStatus.BAD_REQUEST and unknown and named
 
 
+def _refuses_header(error: ClientError) -> bool:
+    return _is_unknown_header(_status(error), str(error.response.get("Error", {})).lower())
+
+
 def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _told_sha256(answer: Mapping[str, Any]) -> str:
+    """The SHA-256 of all of an object's bytes, as the store tells it; "": it does not. In parts it has another."""
+    told = answer.get("ChecksumSHA256", "")
+    return "" if "-" in told else base64.b64decode(told).hex()
+
+
+def _is_copy(there: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> bool:
+    """Whether what is there was copied for this row before, from this object: its answer was lost, or its process."""
+    if there is None or there.get("ETag") != fields["CopySourceIfMatch"]:
+        return False
+    return told_metadata(there.get("Metadata", {})) == told_metadata(fields["Metadata"])
 
 
 def _b64(digest: bytes) -> str:
@@ -123,13 +152,15 @@ class Learnt:
     """What the server's answers have taught; shared by the stores of one destination."""
 
     headers: PutHeaders
+    copy_headers: int = 0  # which of `COPY_HEADERS` the store takes
+    no_copies_from: set[str] = field(default_factory=set)  # buckets
 
 
 class S3Store(Store):
     """One bucket and prefix."""
 
     def __init__(self, bucket: str, prefix: str, access: S3Access, learnt: Learnt, patience: Patience) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._access = access
         self._settings = access.settings
@@ -154,6 +185,51 @@ class S3Store(Store):
         fields = self._fields(path, content_type, metadata)
         with self._told(path, "write"), mapped(data) as content:
             self._put(path, content, fields, create=False)
+
+    def copies_from(self, other: Store) -> bool:
+        """Objects of S3's buckets, which are all reached with one configuration, until the store has refused it."""
+        return isinstance(other, S3Store) and other.bucket not in self._learnt.no_copies_from
+
+    def copy_new(
+        self, path: str, source: CopySource, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+    ) -> CopyResult:
+        """Copies an object within the store, unless one is there, and compares the SHA-256 of what is there then.
+
+        The store tells it; where it does not, the copy is read. A copy with other bytes than those on record, or with
+        another row's metadata, is deleted again.
+        """
+        store = source.store
+        named = store.as_original(source) if isinstance(store, S3Store) and self.copies_from(store) else None
+        if named is None:
+            return CopyResult.UNABLE
+        fields = {**self._fields(path, content_type, metadata), **named, "MetadataDirective": "REPLACE"}
+        with self._told(path, "write"):
+            said = self._copy(path, fields)
+            if said is None:
+                return CopyResult.UNABLE
+            with _missing_is_none():
+                there = self._entry(path)
+                if not said and not _is_copy(there, fields):
+                    return CopyResult.EXISTS
+                if self._is_right(source, said, there, path=path, fields=fields):
+                    return CopyResult.COPIED
+                self._take_back(path, (there or said).get("ETag", ""))
+        return CopyResult.UNABLE
+
+    def as_original(self, source: CopySource) -> dict[str, Any] | None:
+        """How a copy names an object of this store; None: it is not as it was stored, or cannot be looked at.
+
+        Whoever reads it then, tells what is wrong.
+        """
+        try:
+            place = {"Bucket": self.bucket, "Key": self._key(source.path)}
+            found = self._entry(source.path)
+        except (BotoCoreError, ClientError, StoreError):
+            return None
+        if found is None or found["ContentLength"] != source.size:
+            return None
+        is_other = _told_sha256(found) not in {"", source.sha256}
+        return None if is_other else {"CopySource": place, "CopySourceIfMatch": found["ETag"]}
 
     def read(self, path: str) -> bytes | None:
         """An object's bytes; None when there is none."""
@@ -183,6 +259,16 @@ class S3Store(Store):
             raise
         return found
 
+    def _entry(self, path: str) -> dict[str, Any] | None:
+        """What the store says of an object, with its checksums; None: who asks may not read here."""
+        try:
+            found: dict[str, Any] = self._client().head_object(**self._place(path), ChecksumMode="ENABLED")
+        except ClientError as error:
+            if _status(error) != HTTPStatus.FORBIDDEN:
+                raise
+            return None
+        return found
+
     def sha256_of(self, path: str) -> str | None:
         """The hash of an object's bytes, read now; None when there is none."""
         digest = hashlib.sha256()
@@ -197,7 +283,7 @@ class S3Store(Store):
         prefix = f"{self._prefix}{below}/" if below else self._prefix
         with self._told(below, "list"):
             pages = self._client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, **self._settings.payer):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._settings.payer):
                 keys = (found["Key"] for found in page.get("Contents", []))
                 yield from (key.removeprefix(self._prefix) for key in keys if not key.endswith("/"))
 
@@ -211,17 +297,17 @@ class S3Store(Store):
         signed_for = min(round(seconds), LONGEST_SIGNED)
         with self._told(path, "sign"):
             signer = self._access.client(Patience.SIGN)
-            place = {"Bucket": self._bucket, "Key": self._key(path)}
+            place = {"Bucket": self.bucket, "Key": self._key(path)}
             address: str = signer.generate_presigned_url("get_object", Params=place, ExpiresIn=signed_for)
             return address
 
     def url_of(self, path: str) -> str:
         """The object's address."""
-        return f"s3://{self._bucket}/{self._prefix}{path}"
+        return f"s3://{self.bucket}/{self._prefix}{path}"
 
     def hurried(self) -> S3Store:
         """As every store's; what it learns of the server, this one knows too."""
-        return S3Store(self._bucket, self._prefix.rstrip("/"), self._access, self._learnt, Patience.PERSON)
+        return S3Store(self.bucket, self._prefix.rstrip("/"), self._access, self._learnt, Patience.PERSON)
 
     def probe(self, size: int = PROBE) -> Probed:
         """As every store's, and tells of a server without conditional writes."""
@@ -276,11 +362,77 @@ class S3Store(Store):
             content.seek(0)  # where an earlier put has left it
         self._client().put_object(Body=content, **fields, **headers.fields(content, create=create))
 
+    def _copy(self, path: str, fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What the store says of its copy; nothing where something is there; None: it does not copy this object."""
+        refused = self._learnt.no_copies_from
+        for step in range(self._learnt.copy_headers, len(COPY_HEADERS)):
+            headers = COPY_HEADERS[step]
+            try:
+                # Not every store that keeps the condition for puts keeps it for copies.
+                if not (self._access.is_amazons and headers) and self._exists(path):
+                    return {}
+                answer = self._client().copy_object(**fields, **headers)
+            except ClientError as error:
+                status, said = _status(error), error.response.get("Error", {})
+                if status == HTTPStatus.PRECONDITION_FAILED and self._exists(path):
+                    return {}
+                if _refuses_header(error):
+                    continue
+                if status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                if said.get("Code") == "AccessDenied":
+                    refused.add(fields["CopySource"]["Bucket"])
+                return None
+            self._learnt.copy_headers = step
+            copied: Mapping[str, Any] = answer.get("CopyObjectResult") or {"ETag": ""}
+            return copied
+        refused.add(fields["CopySource"]["Bucket"])
+        return None
+
+    def _exists(self, path: str) -> bool:
+        with _missing_is_none():
+            self._head(path)
+            return True
+        return False
+
+    def _is_right(
+        self,
+        source: CopySource,
+        said: Mapping[str, Any],
+        there: Mapping[str, Any] | None,
+        *,
+        path: str,
+        fields: Mapping[str, Any],
+    ) -> bool:
+        """Whether a copy has the bytes on record, by the store's word or read now, and describes the new row."""
+        if there is None:  # who may write here and not read has to believe the store
+            return _told_sha256(said) == source.sha256
+        described = told_metadata(there.get("Metadata", {}))
+        if described and described != told_metadata(fields["Metadata"]):
+            self._learnt.no_copies_from.add(fields["CopySource"]["Bucket"])  # it keeps what the source says of itself
+            return False
+        told = _told_sha256(there) or _told_sha256(said) or self.sha256_of(path)
+        return there["ContentLength"] == source.size and told == source.sha256
+
+    def _take_back(self, path: str, etag: str) -> None:
+        """Deletes a copy of ours, and nothing that stands in its place by now."""
+        conditions: tuple[Mapping[str, str], ...] = ({"IfMatch": etag}, {}) if etag else ({},)
+        for condition in conditions:
+            try:
+                self._client().delete_object(**self._place(path), **condition)
+            except (BotoCoreError, ClientError) as error:
+                is_unknown = isinstance(error, ClientError) and _refuses_header(error)
+                if condition and is_unknown:
+                    continue
+                problem = self._access.problem(error, self.url_of(path), ACTIONS["delete"]).message
+                emit("wrong_copy_left", level="warning", path=self.url_of(path), problem=problem)
+            return
+
     def _client(self) -> Any:
         return self._access.client(self._patience)
 
     def _place(self, path: str) -> dict[str, str]:
-        return {"Bucket": self._bucket, "Key": self._key(path), **self._settings.payer}
+        return {"Bucket": self.bucket, "Key": self._key(path), **self._settings.payer}
 
     def _key(self, path: str) -> str:
         key = self._prefix + path

@@ -213,6 +213,10 @@ def _as_origin(row: Any) -> ReuseOrigin:
         path=row.object_path if stored else None,
         sha256=row.sha256,
         is_coming=waits,
+        bytes=row.bytes,
+        width=row.width,
+        height=row.height,
+        format=row.format,
     )
 
 

@@ -88,6 +88,11 @@ class ReuseOrigin:
     path: str | None  # None: it is not stored
     sha256: str | None
     is_coming: bool  # it may still be stored
+    # What it was found to be when it was stored.
+    bytes: int | None = None
+    width: int | None = None  # pixels
+    height: int | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
