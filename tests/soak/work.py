@@ -57,7 +57,7 @@ class Batch:
 
     def start_run(self) -> command.Started:
         """The command that makes it, and that goes on with it."""
-        return self.start("run", f"{NAME}.csv", "--to", self.to, "--yes", "--quiet", "--max-stall", "60s")
+        return self.start("run", f"{NAME}.csv", "--to", self.to, "--yes", "--quiet", "--max-stall", "10m")
 
     def run(self) -> int:
         """To its end."""
