@@ -83,7 +83,11 @@ def _again(preflight: Preflight) -> Iterator[str]:
         yield f"  {min(place.rows, again.rows):,} in batch {_named(preflight, place)}{_rewritten_there(place)}"
     if len(again.places) > _FEW:
         yield f"  … in {len(again.places):,} batches in all"
-    if again.many:
+    if again.not_takeable:
+        rows = formatting.count(again.not_takeable, "row")
+        yield f"  for {rows} there is nothing to reuse: made anew since with another prompt, or some images are missing"
+        yield "--yes alone does not buy what was to be reused, --buy-again does"
+    elif again.needs_buy_again:
         yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
 
 
@@ -224,7 +228,7 @@ def document(preflight: Preflight) -> dict[str, object]:
                 for place in again.places
                 for name, dest in [_batch(preflight, place)]
             ],
-            "needs_buy_again": again.many,
+            "needs_buy_again": again.needs_buy_again,
             "instead": [way.command for way in ways(preflight)],
         },
         "same_requests": {

@@ -53,6 +53,7 @@ class Overlap:
     money: int = 0  # micro-dollars; unpriced images are not in it
     here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
     places: tuple[OtherBatch, ...] = ()  # the others, those with most first
+    not_takeable: int = 0  # of `rows`: with --reuse, and yet the images that were made cannot be taken
     copyable: int = 0  # of `rows`: --reuse may take their images from where they are
     reused: int = 0  # rows that cost nothing, as their images are taken from where they are
     reused_images: int = 0
@@ -63,13 +64,14 @@ class Overlap:
     replaces: bool = False  # the manifest takes the place of the one before
 
     @property
-    def many(self) -> bool:
-        """Whether most of what would be paid for is there already, so that a plain yes is not enough.
+    def needs_buy_again(self) -> bool:
+        """Whether a plain yes is not enough: most of what would be paid for is there already.
 
-        However few they are, where the manifest has none of the batch's keys: they were rewritten, or read otherwise.
+        However few they are, where images that are there should have been taken, and where the manifest has none of the
+        batch's keys: they were rewritten, or read otherwise.
         """
         is_same_batch = self.replaces and not self.matched and 2 * self.here > self.to_pay
-        return is_same_batch or (self.rows >= MANY and 2 * self.rows > self.to_pay)
+        return bool(self.not_takeable or is_same_batch or (self.rows >= MANY and 2 * self.rows > self.to_pay))
 
     @property
     def were_numbered(self) -> bool:
@@ -175,9 +177,11 @@ class Comparison:
     def add(self, row: Row, images: int, line: int) -> None:
         """A row of the chunk that is new to the batch, the images to be paid for it, and its line of the routes."""
         copyable = row.request is not None and is_reusable(row.request)
-        elsewhere = sum(made.rows for made in self._answers.get(row.request_hash or "", ()))
-        if self.reuse and copyable:
-            elsewhere = 0  # what there was is taken
+        made = self._answers.get(row.request_hash or "", ())
+        if self.reuse and copyable:  # what there was is taken, but for this
+            elsewhere = sum(each.partial for each in made) + self._allotment.made_anew(row.request_hash or "")
+        else:
+            elsewhere = sum(each.rows for each in made)
         if not (images and (elsewhere or self.batch_id is not None)):
             return
         request = hash64(row.request_hash or "")
@@ -200,13 +204,14 @@ class Comparison:
             if row.made and row.request_hash:
                 request = hash64(row.request_hash)
                 gone[request % BUCKETS].add(request, usable=row.usable)
-        again = here = images = money = copyable = 0
+        again = here = images = money = copyable = not_takeable = 0
         for bucket, absentees in zip(self._buckets, gone, strict=True):
             for each in _asking(bucket, absentees):
                 asked, taken = self._take_here(bucket, each) if self.reuse else (each.places, 0)
                 elsewhere, mine = bucket.elsewhere[each.places[0]], each.made - taken
                 answered = asked[: elsewhere + mine]
                 again, here = again + len(answered), here + min(mine, max(0, len(answered) - elsewhere))
+                not_takeable += min(elsewhere, len(answered)) if self.reuse else 0
                 images += sum(bucket.images[at] for at in answered)
                 money += sum(bucket.money[at] for at in answered)
                 copyable += sum(bucket.copyable[at] for at in answered)
@@ -217,6 +222,7 @@ class Comparison:
             images=images,
             money=money,
             here=here,
+            not_takeable=not_takeable,
             copyable=copyable,
             places=tuple(self._found()),
             reused=self.reused,

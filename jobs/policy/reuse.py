@@ -41,6 +41,7 @@ class Allotment:
         self._find = find
         self._sources: OrderedDict[str, list[ReuseSource]] = OrderedDict()  # the best last
         self._given: set[int] = set()
+        self._made_anew: dict[str, set[int]] = {}  # rows on record, by the hash of the request that they once had
 
     def ask(self, hashes: Iterable[str]) -> None:
         """Looks for sources of these requests, with one question for all that are not known yet."""
@@ -63,10 +64,16 @@ class Allotment:
         left = self._sources.get(request_hash, [])
         while left:
             source = left.pop()
-            if source.request in (request, AS_HASHED) and source.origin not in self._given:
+            if source.request not in (request, AS_HASHED):
+                self._made_anew.setdefault(request_hash, set()).add(source.job_id)
+            elif source.origin not in self._given:
                 self._given.add(source.origin)
                 return source
         return None
+
+    def made_anew(self, request_hash: str) -> int:
+        """Rows that were found for this request and have images of another one by now, as `redo` makes them."""
+        return len(self._made_anew.get(request_hash, ()))
 
 
 class ReuseSource(NamedTuple):

@@ -55,7 +55,7 @@ def test_the_same_rows_under_another_name_are_seen_with_the_batch_that_has_them(
     assert (again.rows, again.images, again.here, again.to_pay) == (30, 30, 0, 40)
     assert [(place.rows, place.same_keys) for place in again.places] == [(30, 30), (4, 4)]
     assert again.places[0].batch_id == spring
-    assert again.many
+    assert again.needs_buy_again
 
 
 def test_each_row_on_record_answers_for_one_new_row(world):
@@ -64,24 +64,24 @@ def test_each_row_on_record_answers_for_one_new_row(world):
     again = world.look([f"k{number},lamp" for number in range(50)], "summer").again
 
     assert (again.rows, again.to_pay) == (2, 50)
-    assert not again.many
+    assert not again.needs_buy_again
 
 
 @pytest.mark.parametrize(("repeats", "new", "many"), [(9, 0, False), (10, 9, True), (10, 10, False), (11, 10, True)])
 def test_many_are_ten_and_over_half_of_what_would_be_paid(world, repeats, new, many):
     world.made(rows(repeats))
 
-    assert world.look([*rows(repeats), *rows(new, prompt="x", key="x")], "summer").again.many is many
+    assert world.look([*rows(repeats), *rows(new, prompt="x", key="x")], "summer").again.needs_buy_again is many
 
 
 def test_few_are_enough_where_all_keys_of_the_batch_are_others_now(world):
     world.made(BEFORE)
 
-    assert world.look(AFTER).again.many
-    assert not world.look([*AFTER[:4], BEFORE[4]]).again.many  # one row still has its key
-    assert not world.look([*AFTER, *rows(5)]).again.many  # as many rows are really new
-    assert not world.look(AFTER, append=True).again.many  # the others stay
-    assert not world.look(AFTER, "summer").again.many  # another batch
+    assert world.look(AFTER).again.needs_buy_again
+    assert not world.look([*AFTER[:4], BEFORE[4]]).again.needs_buy_again  # one row still has its key
+    assert not world.look([*AFTER, *rows(5)]).again.needs_buy_again  # as many rows are really new
+    assert not world.look(AFTER, append=True).again.needs_buy_again  # the others stay
+    assert not world.look(AFTER, "summer").again.needs_buy_again  # another batch
 
 
 def test_rows_that_the_batch_has_under_their_keys_are_no_repeats(world):

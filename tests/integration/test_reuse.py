@@ -114,6 +114,25 @@ def test_another_n_another_request_and_the_stand_ins_images_are_not_taken(shop):
     assert reused(shop, "summer") == {"x0": "k0", "x2": "k2"}
 
 
+def test_what_is_bought_again_although_images_are_to_be_reused_is_told_and_a_yes_is_not_enough(shop):
+    shop.made(["a,lamp", "b,lamp", "c,vase"])
+    shop.made(["d,chair,2"], "pairs", head="key,prompt,n")
+    with shop.ledger._database.writing() as tx:
+        other = Request(prompt="a better vase", model="gpt-image-2").to_json()  # as `redo --prompt` leaves it
+        tx.execute(update(jobs).where(jobs.c.key == "c").values(request=other, revision=2))
+        of_c = select(jobs.c.id).where(jobs.c.key == "c").scalar_subquery()
+        tx.execute(update(images).where(images.c.job_id == of_c).values(revision=2))
+        tx.execute(update(jobs).where(jobs.c.key == "d").values(state=JobState.PARTIAL.value))
+    wanted = ["w,lamp,1", "x,lamp,1", "y,lamp,1", "z,vase,1", "u,chair,2", "t,table,1"]
+
+    again = shop.look(wanted, "summer", reuse=Reuse.COPY, head="key,prompt,n").again
+
+    assert (again.reused, again.to_pay) == (2, 4), "two lamps are there"
+    assert (again.rows, again.images, again.not_takeable) == (2, 3, 2), "the vase and the chairs; a third lamp is new"
+    assert again.needs_buy_again
+    assert not shop.look(wanted[:3], "summer", reuse=Reuse.COPY, head="key,prompt,n").again.needs_buy_again
+
+
 def test_references_count_as_the_same_only_where_their_bytes_were_recorded():
     base = Request(prompt="x", model="gpt-image-2")
     recorded = f"photos/a.png#sha256-{'a' * 64}.png"

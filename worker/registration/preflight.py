@@ -97,7 +97,7 @@ class Preflight:
     def mistake(self) -> str:
         """Why consent in advance, as by --yes, does not buy that; empty where it does."""
         again = self.seen.again
-        if not again.many or self.options.buy_again:
+        if not again.needs_buy_again or self.options.buy_again:
             return ""
         return f"{again.rows:,} of {count(again.to_pay, 'row')} to be paid were made already"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, bindparam, exists, func, literal_column, select
+from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, func, literal_column, select
 
 from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import MadeBefore, RecordedRow
@@ -26,12 +26,13 @@ def made_elsewhere(tx: Connection, hashes: Sequence[str], *, besides: int | None
     return [MadeBefore._make(row) for row in found]
 
 
-def _made_elsewhere() -> Select[tuple[str, int, int, str]]:
+def _made_elsewhere() -> Select[tuple[str, int, int, int, str]]:
     mine = batches.c.sandbox == bindparam("sandbox")
     # A sum, so that no index of batches is taken: it would be read from end to end for each thousand requests.
     batch_id = jobs.c.batch_id + literal_column("0")
+    partial = case((jobs.c.state == JobState.PARTIAL.value, 1), else_=0)
     return (
-        select(jobs.c.request_hash, jobs.c.batch_id, func.count(), func.min(jobs.c.key))
+        select(jobs.c.request_hash, jobs.c.batch_id, func.count(), func.sum(partial), func.min(jobs.c.key))
         .where(
             jobs.c.request_hash.in_(bindparam("hashes", expanding=True)),
             jobs.c.state.in_([state.value for state in MADE]),

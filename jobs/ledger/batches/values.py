@@ -141,6 +141,7 @@ class MadeBefore(NamedTuple):
     request_hash: str
     batch_id: int
     rows: int
+    partial: int  # of these: some of their images are not there
     key: str  # of one of them
 
 
