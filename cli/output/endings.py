@@ -9,9 +9,8 @@ from cli.output.sentences import day_budget_line, failing_line, stop_line, troub
 from jobs.errors import MOVED
 from jobs.formatting import count, listed, money
 from jobs.policy.reuse import REUSE_WAITS
-from jobs.results.completion import Reason
+from jobs.results.completion import Reason, saved_words, unsaved_words
 from jobs.results.progress import resting, rows_in_need
-from worker.local.run import saved_words, unsaved_words
 
 if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress

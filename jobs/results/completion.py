@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.formatting import count
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
 from jobs.results.progress import images_failing, resting, rows_in_need
@@ -169,3 +170,20 @@ def _budget_stands_in_the_way(progress: Progress, now: float) -> bool:
     if progress.budget_allows is not None:
         return not progress.budget_allows
     return _left(progress) < progress.remaining_money or progress.has_unpriced
+
+
+def saved_words(answers: int, file: str) -> str:
+    """Where answers lie that the ledger did not take; "" where there are none."""
+    if not answers:
+        return ""
+    return f" {count(answers, 'answer')} saved in {file}, to be recorded by the next run on this machine: keep it."
+
+
+def unsaved_words(answers: int) -> str:
+    """That answers are lost; "" where there are none."""
+    if not answers:
+        return ""
+    return (
+        f" {count(answers, 'answer')} could not be saved anywhere, since no folder took a rescue file: these outcomes "
+        "are unknown at the next start. They may be paid, and are not sent again by themselves."
+    )

@@ -305,6 +305,16 @@ def test_help_and_version_import_nothing_heavy():
     assert done.stderr.strip() == "[]"
 
 
+def test_commands_that_only_read_the_ledger_load_no_network_client():
+    commands = ("status", "accounts", "why", "results", "unknown", "steer", "money")
+    modules = ", ".join(f"cli.commands.{name}" for name in commands)
+    code = f"import sys, {modules}; print([name for name in ('aiohttp', 'botocore', 'obstore') if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_command_has_a_help_page():
     assert all(load(name).help for name in COMMANDS)
 

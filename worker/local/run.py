@@ -13,7 +13,7 @@ from jobs.formatting import count
 from jobs.ledger import Ledger, away_words, is_away
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.reports.values import Progress
-from jobs.results.completion import Reason, RunState, finished, is_over
+from jobs.results.completion import Reason, RunState, finished, is_over, saved_words, unsaved_words
 from jobs.results.stall import StallDetector
 from worker.lanes import maintenance
 from worker.lanes.worker import Drained, Worker
@@ -220,23 +220,6 @@ def _gone_for_long(services: Services, trouble: Exception, drained: Drained) -> 
     return NeedsPerson(
         f"the ledger {services.ledger.address} {why}.{cut_off}{saved} Nothing more was sent. When that is fixed, the "
         "same command goes on, and pays nothing twice."
-    )
-
-
-def saved_words(answers: int, file: str) -> str:
-    """Where answers lie that the ledger did not take; "" where there are none."""
-    if not answers:
-        return ""
-    return f" {count(answers, 'answer')} saved in {file}, to be recorded by the next run on this machine: keep it."
-
-
-def unsaved_words(answers: int) -> str:
-    """That answers are lost; "" where there are none."""
-    if not answers:
-        return ""
-    return (
-        f" {count(answers, 'answer')} could not be saved anywhere, since no folder took a rescue file: these outcomes "
-        "are unknown at the next start. They may be paid, and are not sent again by themselves."
     )
 
 
