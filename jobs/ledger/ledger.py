@@ -17,7 +17,7 @@ from jobs.ledger.accounts.verbs import (
 )
 from jobs.ledger.batches.verbs import BatchVerbs, ImageVerbs, UnknownVerbs
 from jobs.ledger.claims.verbs import ClaimVerbs, HintVerbs
-from jobs.ledger.database import engine, ledger_file, server
+from jobs.ledger.database import engine, ledger_file, opening, server, worker_lock
 from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
@@ -73,7 +73,7 @@ class Ledger:
 
         `serves`: works on everything on record, and on what comes later.
         """
-        with engine.worker_lock(self._database, serves=serves):
+        with worker_lock.worker_lock(self._database, serves=serves):
             if self.is_sqlite:
                 self._database.write(leases.end_all, now, self._journal)
                 self._database.write(firings.release, now)
@@ -95,11 +95,11 @@ class Ledger:
 
     def is_held(self) -> bool:
         """On SQLite: whether somebody is at work on it."""
-        return engine.is_locked(self._database)
+        return worker_lock.is_locked(self._database)
 
     def is_served(self) -> bool:
         """On SQLite: whether somebody works on everything on record, and on what is recorded now."""
-        return engine.is_served(self._database)
+        return worker_lock.is_served(self._database)
 
     def durability(self) -> dict[str, str]:
         """The server's settings that money depends on; see `jobs.ledger.database.durability`."""
@@ -140,7 +140,7 @@ def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledg
     """
     database = engine.connect(url)
     try:
-        engine.prepare(database, create=create, upgrade=upgrade)
+        opening.prepare(database, create=create, upgrade=upgrade)
         return Ledger(database)
     except BaseException:
         database.close()

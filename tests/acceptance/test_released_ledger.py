@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger import open_ledger
-from jobs.ledger.database.engine import HEAD
+from jobs.ledger.database.opening import HEAD
 from jobs.states import JobState
 from tests.support import ROOT
 from tests.support.shop_ledger import call, document

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import open_ledger
 from jobs.ledger.database import migrations
-from jobs.ledger.database.engine import HEAD
+from jobs.ledger.database.opening import HEAD
 from tests.support.shop_ledger import call, open_shop
 
 NEVER = "never written over"

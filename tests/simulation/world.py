@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from jobs.ledger.batches.values import NewBatch, Row
-from jobs.ledger.database import engine
+from jobs.ledger.database import engine, opening
 from jobs.ledger.database.engine import Database
 from jobs.ledger.database.schema import ledger as ledger_table
 from jobs.policy import liveness
@@ -89,7 +89,7 @@ class Shelf:
 @cache
 def shelf() -> Shelf:
     shared = engine.connect("sqlite://")
-    engine.prepare(shared, create=True, upgrade=False)
+    opening.prepare(shared, create=True, upgrade=False)
     with shared.writing() as tx:
         tx.execute(update(ledger_table).values(id="5" * 32, secret="5" * 64, created_at=EPOCH))
     empty = sqlite3.connect(":memory:")

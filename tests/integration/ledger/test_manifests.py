@@ -16,7 +16,7 @@ from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.facts import SubmitAccepted
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.manifests import ChangedRows
-from jobs.ledger.database import engine, migrations, schema
+from jobs.ledger.database import engine, migrations, opening, schema
 from jobs.policy.failover import Failover
 from jobs.results.rows import row_values
 from jobs.states import ATTEMPT_STEPS, AttemptState, JobState
@@ -185,7 +185,7 @@ def test_the_steps_lead_to_the_tables_the_code_declares(kind, request, tmp_path)
         migrations.upgrade(connection)
     with database.begin() as connection:
         stepped = _shape(connection)
-        assert engine.revision(connection) == engine.HEAD
+        assert opening.revision(connection) == opening.HEAD
         connection.execute(text("DROP TABLE alembic_version"))
         schema.metadata.drop_all(connection)
         schema.metadata.create_all(connection)
@@ -218,7 +218,7 @@ def test_of_two_that_upgrade_a_ledger_at_once_one_waits_and_both_end_well(postgr
     opened, waiting = [], text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
     threads = [threading.Thread(target=lambda: opened.append(open_ledger(postgres_url, upgrade=True))) for _ in "12"]
     with database.begin() as first, database.connect() as looker:
-        first.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": engine.SCHEMA_LOCK})
+        first.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": opening.SCHEMA_LOCK})
         for thread in threads:
             thread.start()
         until(lambda: looker.execute(waiting).scalar_one() == 2)
@@ -228,7 +228,7 @@ def test_of_two_that_upgrade_a_ledger_at_once_one_waits_and_both_end_well(postgr
     assert len(opened) == 2
     for ledger in opened:
         with ledger._database.reading() as tx:
-            assert engine.revision(tx) == engine.HEAD
+            assert opening.revision(tx) == opening.HEAD
         ledger.close()
     database.dispose()
 
