@@ -29,13 +29,20 @@ def keyed(*keys: str) -> list[str]:
 
 
 #: Options that have no value.
-_FLAGS = frozenset({"--append", "--buy-again"})
+_FLAGS = frozenset({"--append", "--buy-again", "--wait"})
 
 
 def repeated(*more: str, without: Iterable[str] = ()) -> str:
     """This command line with more words; `plan` becomes `run`. `without`: options to leave out, with their values."""
     verb, *rest = sys.argv[1:] or ["run"]
     words = ["run" if verb == "plan" else verb, *_masked(_without(rest, frozenset(without))), *more]
+    return " ".join([called(), *map(shlex.quote, words)])
+
+
+def planned(*more: str) -> str:
+    """This command line with more words, as a plan: what is asked of `run` and `submit` can be planned first."""
+    verb, *rest = sys.argv[1:] or ["plan"]
+    words = ["plan" if verb in ("run", "submit") else verb, *_masked(_without(rest, frozenset(["--wait"]))), *more]
     return " ".join([called(), *map(shlex.quote, words)])
 
 

@@ -69,14 +69,15 @@ ASIDE = {
     **dict.fromkeys(("mask", "mask_url", "mask_image"), Aside("link")),
     **dict.fromkeys(("lora", "loras", "lora_weights"), Aside("text")),
 }
-#: Names of columns that are likely to tell a shop's products or a data set's rows apart, the likeliest first.
+#: Names of columns that are likely to tell a shop's products or a data set's rows apart, the likeliest first. Those of
+#: variants come last: a row with a prompt is most often a product's, and which variant stands first in it may change.
 KEYS = (
-    "sku", "variant_sku", "product_sku", "item_sku", "custom_id", "handle", "url_handle", "slug", "product_id",
-    "item_id", "variant_id", "asset_id", "article_id", "record_id", "row_id", "image_id", "id", "uid", "uuid",
-    "guid", "asin", "gtin", "ean", "ean_13", "ean13", "upc", "barcode", "variant_barcode", "isbn", "mpn",
-    "part_number", "product_code", "item_code", "article_code", "product_number", "item_number", "article_number",
-    "item_no", "article_no", "code", "item", "article", "artikelnummer", "artnr", "art_nr", "external_id",
-    "identifier", "filename", "file_name",
+    "sku", "product_sku", "item_sku", "custom_id", "handle", "url_handle", "slug", "product_id", "item_id", "asset_id",
+    "article_id", "record_id", "row_id", "image_id", "id", "uid", "uuid", "guid", "asin", "gtin", "ean", "ean_13",
+    "ean13", "upc", "barcode", "isbn", "mpn", "part_number", "product_code", "item_code", "article_code",
+    "product_number", "item_number", "article_number", "item_no", "article_no", "code", "item", "article",
+    "artikelnummer", "artnr", "art_nr", "external_id", "identifier", "filename", "file_name", "variant_sku",
+    "variant_id", "variant_barcode",
 )  # fmt: skip
 #: Other names of provider options.
 OPTIONS = {"image_format": "output_format", "file_format": "output_format", "format": "output_format"}

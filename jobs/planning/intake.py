@@ -25,6 +25,7 @@ from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
+from jobs.planning.first_plan import FirstPlan, first_plan
 from jobs.planning.hints import hints
 from jobs.planning.key_hint import key_hint, likely_key
 from jobs.planning.overlap import Comparison
@@ -338,6 +339,15 @@ class _Count:
         likely = likely_key(self.intake.manifest, *self._how) if self.counts["disputed"] else None
         return likely.column if likely else ""
 
+    def _first_plan(self) -> FirstPlan | None:
+        """Where all bad rows lack the same column of the prompt, as the further lines of a product in a shop's export."""
+        causes, bad = self.problems.causes(), self.counts[JobState.INVALID]
+        was_forgotten = bad == 1
+        if not bad or was_forgotten or len(causes) > 1 or causes[0].rows < bad or causes[0].first.value:
+            return None
+        found = first_plan(self.intake.manifest, *self._how, may_key=self.before.batch_id is None)
+        return found if found and found.skip_empty else None
+
     def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
@@ -370,6 +380,7 @@ class _Count:
             disputed=counts["disputed"],
             disputed_rows=tuple(self.disputed_rows),
             likely_key=self._likely_key(),
+            first_plan=self._first_plan(),
             redo_images=counts["redo_images"],
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],

@@ -231,6 +231,20 @@ class Planner:
         skip = self.options.skip_empty
         return skip is not None and not raw.fields.get(skip, "").strip()
 
+    def has_prompt(self, raw: RawRow) -> bool:
+        """Whether the row is read whole, is not left out, and has what its prompt is made of."""
+        raw = reaching(raw, self._reached)
+        return raw.fault is None and not (raw.wrong or self._is_skipped(raw) or self.lacking(raw))
+
+    def lacking(self, raw: RawRow) -> tuple[str, ...]:
+        """The columns that are empty, so that the row has no prompt. None of a row that is left out."""
+        raw = reaching(raw, self._reached)
+        if raw.wrong or raw.fault is not None or self._is_skipped(raw):
+            return ()
+        fields = [each.name for each in self.prompt.fields if each.default is None] if self.prompt else []
+        names = fields if self.prompt else [self.owns["prompt"]]
+        return tuple(name for name in names if not raw.fields.get(name, "").strip())
+
     def key_of(self, raw: RawRow) -> str:
         """The row's key; without a column for it, the row's number. Empty where its template lacks something."""
         if self.key is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from jobs.formatting import count, money
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
+from jobs.planning.first_plan import FirstPlan
 from jobs.planning.overlap import Overlap
 from jobs.planning.problems import Cause, RowProblem
 from jobs.planning.same_requests import SameRequests
@@ -114,6 +115,7 @@ class Survey:
     same: SameRequests = field(default_factory=SameRequests)  # rows that ask for what another row asks for
     unit: str = "line"  # what a row's number counts: "line", "row" of a sheet, "item" of a list
     likely_key: str = ""  # of changed rows that are known by their number: the column that could be the key
+    first_plan: FirstPlan | None = None  # of rows that are all bad for want of a prompt: what makes the others
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
@@ -146,12 +148,19 @@ class Survey:
         return sum(line.images for line in self.routes if line.price is None)
 
     def refuse_reasons(
-        self, *, skip_bad: bool, budget: int | None, partial: bool, changed: str, batch: Batch | None = None
+        self,
+        *,
+        skip_bad: bool,
+        budget: int | None,
+        partial: bool,
+        changed: str,
+        batch: Batch | None = None,
+        bad_rows_help: str = "",
     ) -> list[str]:
-        """Why nothing may be spent as things are; empty: it may."""
+        """Why nothing may be spent as things are; empty: it may. `bad_rows_help`: told with the bad rows."""
         reasons = [
             self._cancelled(batch),
-            None if skip_bad else self._bad_rows(),
+            None if skip_bad else self._bad_rows(bad_rows_help),
             self._disputes() if changed == "error" else None,
             self._nothing(skip_bad=skip_bad),
             self._unpriced() if budget is not None else None,
@@ -169,14 +178,16 @@ class Survey:
             return None
         return cancelled_for_good(batch.name) if self.images else None
 
-    def _bad_rows(self) -> str | None:
+    def _bad_rows(self, more: str) -> str | None:
         if not self.bad:
             return None
         told = [str(cause) for cause in self.causes]
         lines = _first(told, len(told))
         fix = "Fix it" if len(told) == 1 and (self.bad == 1 or self.causes[0].first.is_option) else "Fix them"
         rest = f"{fix}, or --skip-bad makes the other {self.good:,}." if self.good else f"{fix}."
-        return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}"
+        return f"{self.manifest}: {_rows(self.bad)} bad, of {self.rows:,}. Nothing was spent.\n{lines}\n  {rest}" + (
+            f"\n  {more}" if more else ""
+        )
 
     def _disputes(self) -> str | None:
         if not self.disputed:

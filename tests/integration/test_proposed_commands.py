@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from tests.integration.test_manifests_with_known_rows import call, rows, stored_in, write
 from tests.support.manifest_world import MAIN, World
@@ -115,3 +116,51 @@ def test_a_plan_that_buys_again_says_so_at_its_command(shop, monkeypatch):
 
     again = "Nothing was spent. To do it all the same, and pay again for what was made already:"
     assert found[again] == ["m.csv", "--to", "out", "--buy-again"]
+
+
+EXPORT_HEAD = "Handle,Title,Variant SKU,Image Src"
+EXPORT = ["lamp,Lamp,0010,a.jpg", "lamp,,0011,b.jpg", "lamp,,,c.jpg", "vase,Vase,0020,d.jpg"]
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_an_export_as_it_came_is_answered_with_a_plan_that_works_and_never_with_a_purchase(shop, monkeypatch, verb):
+    write(shop, EXPORT, "export.csv", head=EXPORT_HEAD)
+
+    with pytest.raises(BadInput) as refused:
+        call(monkeypatch, verb, "export.csv", "--to", "out", "--yes")
+
+    told, pasted = str(refused.value).splitlines()[-2:]
+    assert "for you to change:" in told
+    assert shlex.split(pasted)[1:3] == ["plan", "export.csv"]
+    seen = json.loads(call(monkeypatch, *shlex.split(pasted)[1:], "--json").stdout)
+    assert (seen["images"], seen["rows"]["skipped"], seen["reasons"]) == (2, 2, [])
+    assert [each["key"] for each in seen["samples"]] == ["lamp", "vase"]
+
+
+@pytest.mark.parametrize("to", [["--to", "out"], []])
+def test_rows_without_a_prompt_are_left_out_with_one_more_command(shop, monkeypatch, to):
+    write(shop, EXPORT, "export.csv", head=EXPORT_HEAD)
+
+    found = proposed(monkeypatch, "export.csv", "--prompt", "A {Title}", *to)
+
+    pasted = found["To leave out rows without Title and know rows by Handle:"]
+    added = ["--skip-empty", "Title", "--map", "key=Handle"]
+    assert pasted == ["export.csv", "--prompt", "A {Title}", *to, *added, *([] if to else ["--to", "DEST"])]
+    assert is_bought_without_asking_more(monkeypatch, pasted)
+
+
+def test_a_batch_on_record_is_not_given_another_key_with_that_command(shop, monkeypatch):
+    write(shop, ["a lamp 0,A-0", ",A-98", ",A-99"], "numbers.csv", head="prompt,sku")
+
+    found = proposed(monkeypatch, "numbers.csv")
+
+    assert found["To leave out rows without prompt:"] == ["numbers.csv", "--skip-empty", "prompt"]
+
+
+def test_one_row_that_was_forgotten_is_not_proposed_to_be_left_out(shop, monkeypatch):
+    write(shop, ["1,Lamp", "2,"], "m.csv", head="sku,Title")
+
+    page = call(monkeypatch, "plan", "m.csv", "--to", "out", "--prompt", "A {Title}")
+
+    assert page.exit_code == 2
+    assert "lightfast run" not in page.stdout + page.stderr

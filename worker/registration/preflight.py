@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from jobs.command_lines import command, repeated
+from jobs.command_lines import command, planned, repeated
 from jobs.errors import BadInput
 from jobs.formatting import count
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.configured import told
+from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch
 from jobs.manifest.names import clean_name
 from jobs.manifest.reader import Manifest, ReadOptions, open_manifest
 from jobs.manifest.templates import field_names
+from jobs.planning.first_plan import first_plan
 from jobs.planning.intake import Intake, survey, words_of_references
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
 from jobs.planning.survey import Survey
@@ -73,11 +77,23 @@ class Preflight:
             partial=options.partial,
             changed=options.changed,
             batch=self.batch,
+            bad_rows_help=self._without_prompts(),
         )
         reasons = [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
         if len(reasons) == 1 and self.seen.disputed and options.changed == "error":
             reasons = [reasons[0] + "".join(f"\n  {why}:\n    {pasted}" for why, pasted in self._changed_ways())]
         return reasons
+
+    def _without_prompts(self) -> str:
+        """The command that makes the rows with a prompt, where those without one are the only bad ones."""
+        first = self.seen.first_plan
+        to = () if self.dest else ("--to", "DEST")
+        if first is None:
+            return ""
+        words = (*first.words, *to)
+        return (
+            f"To {first.effects}:\n    {repeated(*words) if _is_of_this_command(self.options) else shlex.join(words)}"
+        )
 
     def _changed_ways(self) -> Iterator[tuple[str, str]]:
         """Commands that answer changed rows, each with what it is for; only where nothing else is in the way."""
@@ -205,7 +221,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             settings=settings,
             manifest=manifest,
             intake=intake,
-            seen=survey(intake, batch, limits_of(settings), rows_read),
+            seen=_surveyed(options, intake, batch, limits_of(settings), rows_read),
             name=name,
             batch=batch,
             ledger=ledger,
@@ -214,6 +230,30 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             files=files,
             source=source,
         )
+
+
+def _surveyed(
+    options: BatchOptions,
+    intake: Intake,
+    batch: Batch | None,
+    limits: Sequence[AccountLimits],
+    rows_read: Progress | None,
+) -> Survey:
+    """The survey. Where no column is the prompt, the refusal has what a first plan of this file needs."""
+    try:
+        return survey(intake, batch, limits, rows_read)
+    except BadInput as refused:
+        how = intake.options, intake.catalog, intake.references
+        first = first_plan(intake.manifest, *how) if batch is None and intake.options.prompt is None else None
+        if first is None or not first.prompt:
+            raise
+        told = planned(*first.words) if _is_of_this_command(options) else shlex.join(first.words)
+        raise BadInput([*refused.problems, f"A first plan, for you to change:\n    {told}"]) from None
+
+
+def _is_of_this_command(options: BatchOptions) -> bool:
+    """Whether this command line names the manifest, as one does not under which a schedule fires."""
+    return options.manifest in sys.argv
 
 
 def batch_name(options: BatchOptions) -> str:

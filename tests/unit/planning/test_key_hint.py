@@ -59,6 +59,39 @@ def test_the_likeliest_of_several_is_told_and_one_that_a_template_uses_is_none_t
     assert "--map key=SKU uses it" in line
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (("Handle", "heron-lamp", "oslo-table"), ("Variant SKU", "000010", "000020")),  # a spreadsheet takes zeros away
+        (("Handle", "heron-lamp", "oslo-table"), ("Variant SKU", "HL-S", "OT-S")),  # another variant may come first
+        (("Handle", "heron-lamp", "oslo-table"), ("SKU", "1001", "1002")),
+        (("ID", "4005", "4010"), ("SKU", "00001", "00002")),
+        (("ID", "4005", "4010"), ("SKU", "L-1", "00002")),
+        (("ID", "4005", "4010"), ("GTIN", "4006381333931", "4006381333948")),  # 4.01E+12
+        (("ID", "4005", "4010"), ("SKU", "1E5", "2E5")),
+        (("ID", "4005", "4010"), ("SKU", "MAR-1", "MAR-2")),
+        (("id", "11", "12"), ("uuid", "0b7fa4e2-4a58-4c9e-8d8e-2f6a9f7f0c11", "1c7fa4e2-4a58-4c9e-8d8e-2f6a9f7f0c11")),
+    ],
+)
+def test_readable_keys_are_told_before_numbers_and_those_before_what_a_spreadsheet_rewrites(tmp_path, better, worse):
+    rows = [{"prompt": f"a {at}", worse[0]: worse[at], better[0]: better[at]} for at in (1, 2)]
+
+    (line,) = told(tmp_path, *rows)
+
+    assert f"--map key={better[0]} uses it" in line
+
+
+@pytest.mark.parametrize(
+    ("head", "options"), [("Title", {"prompt": "A {Title}, {Handle|grey}"}), ("prompt", {}), ("A", {"prompt": "{A}"})]
+)
+def test_rows_without_a_prompt_are_no_doubles_though_nobody_has_said_to_leave_them_out(tmp_path, head, options):
+    rows = [{"Handle": "lamp", head: "Lamp"}, {"Handle": "lamp", head: " "}, {"Handle": "vase", head: "Vase"}]
+
+    (line,) = told(tmp_path, *rows, **options)
+
+    assert '"Handle" ("lamp") has a value of its own in each row with a prompt: --map key=Handle uses it' in line
+
+
 def test_what_stands_inside_of_objects_can_be_the_key(tmp_path):
     rows = [{"prompt": "a", "product": {"sku": "A-1"}}, {"prompt": "b", "product": {"sku": "A-2"}}]
 
