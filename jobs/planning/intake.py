@@ -340,7 +340,7 @@ class _Count:
         return likely.column if likely else ""
 
     def _first_plan(self) -> FirstPlan | None:
-        """Where all bad rows lack the same column of the prompt, as the further lines of a product in a shop's export."""
+        """Where all bad rows lack one column of the prompt, as the further lines of a product in a shop's export."""
         causes, bad = self.problems.causes(), self.counts[JobState.INVALID]
         was_forgotten = bad == 1
         if not bad or was_forgotten or len(causes) > 1 or causes[0].rows < bad or causes[0].first.value:
