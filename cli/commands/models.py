@@ -18,7 +18,7 @@ from jobs import formatting
 from jobs.errors import LightfastError
 
 if TYPE_CHECKING:
-    from jobs.ledger.reports.values import Learnt
+    from jobs.ledger.reports.values import LearntFigures
     from jobs.planning.makeable import Makeable, Shape
     from jobs.settings.model import Settings
 
@@ -51,19 +51,19 @@ def models(
     return 0
 
 
-def _learnt(settings: Settings) -> Learnt:
+def _learnt(settings: Settings) -> LearntFigures:
     """What the ledger has learnt of times, if there is one; what can be made is told without it."""
-    from jobs.ledger.reports.values import Learnt
+    from jobs.ledger.reports.values import LearntFigures
 
     path = settings.database_path
     if path is not None and not path.exists():
-        return Learnt()
+        return LearntFigures()
     try:
         with session_of(settings) as session:
             return session.ledger.reports.learnt()
     except LightfastError as away:
         note(f"Times are the catalogue's: {away}")
-        return Learnt()
+        return LearntFigures()
 
 
 # -- for people ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from jobs import formatting
 from jobs.command_lines import command
 from jobs.errors import BadInput, StoreError
 from jobs.policy.liveness import SEEN_WITHIN
-from jobs.policy.verification import Condition, Report
+from jobs.policy.verification import ObjectCondition, Report
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -89,7 +89,7 @@ def _move(session: LedgerSession, batch: Batch, dest: str, *, is_hashed: bool, i
         before = session.ledger.batches.stored_total(batch.name)
         is_told = is_told and sys.stderr.isatty()
         move = _checked(session, batch, dest, store, is_hashed=is_hashed, is_told=is_told)
-        if move.is_whole or (is_partial and not move.report.counts[Condition.UNREADABLE]):
+        if move.is_whole or (is_partial and not move.report.counts[ObjectCondition.UNREADABLE]):
             return _record(session, move, store, before)
         return move
 
@@ -196,7 +196,11 @@ def page(move: Move, *, everything: bool) -> Iterator[Line]:
     ):  # nothing is stored, or an earlier move broke off after it was recorded
         yield f"{batch.name} is at {move.dest} on record, and no longer at {batch.dest}", "bold green"
         return
-    bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
+    bad = [
+        f"{report.counts[each]:,} {each}"
+        for each in ObjectCondition
+        if each is ObjectCondition.SOUND or report.counts[each]
+    ]
     head = f"{batch.name}: {formatting.count(report.checked, 'image')} looked for at {move.dest} {_HOW[move.how]}"
     yield f"{head}: {', '.join(bad)}", "bold green" if move.is_whole else "bold red"
     missing = sorted((f"  {each.kept.path}", f"{each.condition}: {each.reason}") for each in report.findings)
@@ -223,7 +227,7 @@ def document(move: Move) -> dict[str, object]:
         "how": move.how,
         "recorded": move.recorded,
         "checked": move.report.checked,
-        **{each.value: move.report.counts[each] for each in Condition},
+        **{each.value: move.report.counts[each] for each in ObjectCondition},
         "images": [
             {"key": each.kept.key, "path": each.kept.path, "condition": each.condition.value, "reason": each.reason}
             for each in move.report.findings

@@ -19,7 +19,7 @@ from cli.output.terminal import tally
 from jobs import formatting
 from jobs.command_lines import command, keyed
 from jobs.errors import BadInput, LedgerBusy, LightfastError, StoreError
-from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, remedy
+from jobs.policy.verification import Finding, ObjectCondition, Remedy, Report, StoredCopy, remedy
 from jobs.states import ImageState
 from worker.registration.stored_images import demand_folder
 
@@ -164,7 +164,11 @@ _HOW = {"quick": "by size and name", "hash": "by hash", "deep": "by hash and a f
 
 def page(batch: Batch, how: str, report: Report, mended: RepairResult | None, *, everything: bool) -> Iterator[Line]:
     """Counts, the findings in a table, and what helps."""
-    bad = [f"{report.counts[each]:,} {each}" for each in Condition if each is Condition.SOUND or report.counts[each]]
+    bad = [
+        f"{report.counts[each]:,} {each}"
+        for each in ObjectCondition
+        if each is ObjectCondition.SOUND or report.counts[each]
+    ]
     head = f"{batch.name}: {formatting.count(report.checked, 'image')} at {batch.dest} looked at {_HOW[how]}"
     yield f"{head}: {', '.join(bad)}", "bold red" if report.findings else "bold green"
     shown = report.findings if everything else report.findings[:FEW]
@@ -235,7 +239,7 @@ def document(batch: Batch, how: str, report: Report, mended: RepairResult | None
         "dest": batch.dest,
         "how": how,
         "checked": report.checked,
-        **{each.value: report.counts[each] for each in Condition},
+        **{each.value: report.counts[each] for each in ObjectCondition},
         "images": [_finding(each, now) for each in report.findings],
         "exit_code": 3 if _is_wrong(report, mended) else 0,
     }

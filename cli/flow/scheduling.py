@@ -16,7 +16,7 @@ from jobs.errors import BadInput
 from jobs.formatting import dollars, money
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import read_cron, read_zone
-from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from worker.registration.options import (
     BatchOptions,
     OptionReader,
@@ -97,7 +97,7 @@ def read_schedule(options: ScheduleOptions, *, on_a_cluster: bool) -> NewSchedul
     cron = reader.read("CRON", options.cron, read_cron, "")
     zone = reader.read("--timezone", options.timezone, read_zone, "UTC")
     into = reader.read("--into", options.into, choice_of(Into), Into.SAME)
-    overlap = reader.read("--overlap", options.overlap, choice_of(Overlap), Overlap.SKIP)
+    overlap = reader.read("--overlap", options.overlap, choice_of(OverlapPolicy), OverlapPolicy.SKIP)
     catch_up = reader.read("--catch-up", options.catch_up, choice_of(CatchUp), CatchUp.LAST)
     jitter = reader.read("--jitter", options.jitter or None, read_duration, 0.0)
     keep = reader.read("--keep", options.keep or None, read_duration, None)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from jobs.errors import BadInput
-from jobs.manifest.csv_records import DELIMITERS, Form, RecordReader
+from jobs.manifest.csv_records import DELIMITERS, RecordFormat, RecordReader
 from jobs.manifest.names import Header, clean_name, header_of
 from jobs.manifest.raw_rows import KNOWN_COLUMNS
 from jobs.manifest.text import TextFile, bounded_lines
@@ -25,10 +25,10 @@ _SEP = re.compile(r'"?sep=(?P<delimiter>[^\r\n"])"?[;,\t|]*[\r\n]*', re.IGNORECA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class CsvLayout:
     """How a CSV is laid out."""
 
-    form: Form
+    form: RecordFormat
     header: Header
     above: int  # rows above the header that hold something; they are not read
     perhaps: int | None  # a lower line that looks more like a header
@@ -44,7 +44,7 @@ class Layout:
         return self.form.skip + 1
 
 
-def find_layout(file: TextFile, *, delimiter: str | None, header_row: int | None, wanted: Collection[str]) -> Layout:
+def find_layout(file: TextFile, *, delimiter: str | None, header_row: int | None, wanted: Collection[str]) -> CsvLayout:
     """Looks at the file's beginning. `wanted`: columns that the user names; where no row above has them, a header does.
 
     `header_row`: the header's line, where it is given.
@@ -64,24 +64,26 @@ def find_layout(file: TextFile, *, delimiter: str | None, header_row: int | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    layout: Layout
+    layout: CsvLayout
     score: tuple[int, bool, float, int, int]
 
 
 def _best(file: TextFile, delimiter: str, skip: int, wanted: Collection[str], *, is_given: bool) -> _Candidate | None:
     """The header there is with this delimiter: the first row, unless a lower one has more of the wanted names."""
-    rows = _sample(file, Form(delimiter=delimiter, skip=skip))
+    rows = _sample(file, RecordFormat(delimiter=delimiter, skip=skip))
     is_spaced = bool(rows) and _is_spaced(rows)
     if is_spaced:
-        rows = _sample(file, Form(delimiter=delimiter, skip=skip, spaced=True))
+        rows = _sample(file, RecordFormat(delimiter=delimiter, skip=skip, spaced=True))
     if not rows:
         return None
     at = 0 if is_given else header_among(rows, wanted)
     line, cells = rows[at]
     header = header_of(cells)
-    form = Form(delimiter=delimiter, skip=line - 1, width=len(header.names), least=header.named, spaced=is_spaced)
+    form = RecordFormat(
+        delimiter=delimiter, skip=line - 1, width=len(header.names), least=header.named, spaced=is_spaced
+    )
     perhaps = None if is_given else wider_row(rows[at:])
-    layout = Layout(form=form, header=header, above=skip if is_given else at, perhaps=perhaps)
+    layout = CsvLayout(form=form, header=header, above=skip if is_given else at, perhaps=perhaps)
     known = _hits(cells, {*wanted, *KNOWN_COLUMNS})
     named = len(header.names) - len(header.unnamed)
     is_table = named > 1 or (not known and perhaps is not None)
@@ -89,7 +91,7 @@ def _best(file: TextFile, delimiter: str, skip: int, wanted: Collection[str], *,
     return _Candidate(layout=layout, score=(known, is_table, fit, named, len(cells)))
 
 
-def _sample(file: TextFile, form: Form) -> _Rows:
+def _sample(file: TextFile, form: RecordFormat) -> _Rows:
     """The first rows in which something stands, with their lines."""
     with file.open() as text:
         filled = ((line, cells) for line, cells, _ in RecordReader(text, form) if _held(cells))

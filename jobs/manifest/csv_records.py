@@ -27,7 +27,7 @@ _KEPT = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class RecordFormat:
     """How records are written."""
 
     delimiter: str
@@ -40,7 +40,7 @@ class Form:
 class RecordReader:
     """Iterates over records. Blank lines are left out."""
 
-    def __init__(self, text: IO[str], form: Form) -> None:
+    def __init__(self, text: IO[str], form: RecordFormat) -> None:
         csv.field_size_limit(CELL_LIMIT)
         self._text = text
         self._form = form

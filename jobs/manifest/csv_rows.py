@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from jobs.manifest.csv_layout import Layout
+from jobs.manifest.csv_layout import CsvLayout
 from jobs.manifest.csv_records import RecordReader
 from jobs.manifest.names import header_of
 from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
@@ -15,7 +15,7 @@ _MARK = "\ufeff"
 _AGAIN = "the header stands here again"
 
 
-def csv_rows(file: TextFile, layout: Layout) -> Iterator[RawRow]:
+def csv_rows(file: TextFile, layout: CsvLayout) -> Iterator[RawRow]:
     """One pass over the file, from below the header."""
     header = layout.header
     keep = [not name.startswith(OWN_PREFIX) for name in header.names]

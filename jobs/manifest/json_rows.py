@@ -39,7 +39,7 @@ _ENOUGH = 3
 _LEVELS = 8
 
 
-class Layout(enum.Enum):
+class JsonLayout(enum.Enum):
     """How the rows lie in their file."""
 
     LINES = enum.auto()  # JSONL
@@ -51,7 +51,7 @@ class Layout(enum.Enum):
 class JsonShape:
     """How a file is to be read; found by `json_shape`."""
 
-    layout: Layout
+    layout: JsonLayout
     inside: tuple[str, ...] = ()  # where the list stands in the object that holds everything
     is_openai: bool = False
     has_lines: bool = True  # False: rows stand on one line, so that their numbers say more
@@ -60,8 +60,9 @@ class JsonShape:
     def looks(self) -> str:
         """For a person: `jsonl`, `JSON list "data"`."""
         name = f' "{".".join(self.inside)}"' if self.inside else ""
-        shape = {Layout.LINES: "jsonl", Layout.LIST: f"JSON list{name}", Layout.SEQUENCE: "JSON objects"}[self.layout]
-        named = f"openai-{shape}" if self.layout is Layout.LINES else f"{shape} of OpenAI requests"
+        shapes = {JsonLayout.LINES: "jsonl", JsonLayout.LIST: f"JSON list{name}", JsonLayout.SEQUENCE: "JSON objects"}
+        shape = shapes[self.layout]
+        named = f"openai-{shape}" if self.layout is JsonLayout.LINES else f"{shape} of OpenAI requests"
         return named if self.is_openai else shape
 
 
@@ -79,12 +80,12 @@ def json_rows(file: TextFile, shape: JsonShape, repeated: dict[str, tuple[str, .
     """One pass over the file. `repeated`: takes in the names that several items of one row share, and their own."""
     repeated = {} if repeated is None else repeated
     read = openai_row if shape.is_openai else partial(_json_row, repeated)
-    values = _lines(file) if shape.layout is Layout.LINES else _values(file, shape)
+    values = _lines(file) if shape.layout is JsonLayout.LINES else _values(file, shape)
     for position, (line, value) in enumerate(values):
         at = line if shape.has_lines else position + 1
         if isinstance(value, dict):
             yield read(position, at, value)
-        elif isinstance(value, str) and shape.layout is Layout.LIST:
+        elif isinstance(value, str) and shape.layout is JsonLayout.LIST:
             yield _json_row(repeated, position, at, {"prompt": value})
         else:
             why = value.why if isinstance(value, _Broken) else f"not a JSON object, but {as_text(value)[:60] or 'null'}"
@@ -134,7 +135,8 @@ def _parsed(content: str) -> object:
 def _values(file: TextFile, shape: JsonShape) -> Iterator[tuple[int, object]]:
     with file.open() as text:
         json = JsonText(text, file.name)
-        for line, value, length in _sequence(json) if shape.layout is Layout.SEQUENCE else _lists(json, shape.inside):
+        values = _sequence(json) if shape.layout is JsonLayout.SEQUENCE else _lists(json, shape.inside)
+        for line, value, length in values:
             yield line, _bounded(_writable(value), length)
 
 
@@ -197,7 +199,7 @@ def json_shape(file: TextFile, *, is_lines: bool = False, wanted: Collection[str
             return _list_shape(list(islice(json.elements(), 2)), file.name)
     first = next((value for _, value in _lines(file)), None) if is_lines else None
     if isinstance(first, dict):
-        return JsonShape(layout=Layout.LINES, is_openai=is_openai_line(first))
+        return JsonShape(layout=JsonLayout.LINES, is_openai=is_openai_line(first))
     return _object_shape(file, wanted)
 
 
@@ -233,7 +235,7 @@ def _object_shape(file: TextFile, wanted: Collection[str]) -> JsonShape:
             f"{file.name} is one JSON object of columns, as pandas writes it by default; "
             'write its rows: to_json(path, orient="records").'
         )
-    layout = Layout.LINES if begins == ends else Layout.SEQUENCE
+    layout = JsonLayout.LINES if begins == ends else JsonLayout.SEQUENCE
     return JsonShape(layout=layout, is_openai=isinstance(first, dict) and is_openai_line(first))
 
 
@@ -272,7 +274,7 @@ def _list_shape(head: _Head, name: str, inside: tuple[str, ...] = ()) -> JsonSha
     (line, _), *more = head
     first = _telling(head)
     return JsonShape(
-        layout=Layout.LIST,
+        layout=JsonLayout.LIST,
         inside=inside,
         is_openai=isinstance(first, dict) and is_openai_line(first),
         has_lines=all(after != line for after, _ in more),

@@ -46,7 +46,7 @@ def reaching(raw: RawRow, names: Sequence[str]) -> RawRow:
     return raw._replace(fields={**raw.fields, **more}) if more else raw
 
 
-class Texts(Mapping[str, str]):
+class TemplateColumns(Mapping[str, str]):
     """A row's columns as templates see them; dotted names lead into them."""
 
     def __init__(self, carried: Mapping[str, object]) -> None:

@@ -28,7 +28,7 @@ _PARAMETERS = (
 
 
 @dataclass(slots=True)
-class Texts:
+class PromptColumns:
     """The columns that prompts are made of."""
 
     columns: tuple[str, ...]

@@ -20,7 +20,7 @@ from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
-from jobs.ledger.reports.values import Learnt
+from jobs.ledger.reports.values import LearntFigures
 from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
@@ -80,7 +80,7 @@ def survey(
     twins = DuplicateRows(count.keys.found(), count.paths.found())
     if twins.any:
         count = _count(intake, planner, batch, twins.afresh(), progress)
-    learnt = intake.ledger.reports.learnt() if intake.ledger else Learnt()
+    learnt = intake.ledger.reports.learnt() if intake.ledger else LearntFigures()
     same = count.requests.found()
     if same.rows:
         same = replace(same, prompt=_prompt_at(intake, planner, same.lines[0]))

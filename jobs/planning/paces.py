@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from jobs.ledger.accounts.values import AccountLimits, LearntLimits
-from jobs.ledger.reports.values import Learnt
+from jobs.ledger.reports.values import LearntFigures
 from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_SUBMITS_PER_SECOND
 from jobs.policy.poll_schedule import mean
 from providers.types import Route
@@ -65,7 +65,7 @@ class Paces:
     """The pace of each provider, and how long its tasks take."""
 
     declared: Iterable[AccountLimits]
-    learnt: Learnt = field(default_factory=Learnt)
+    learnt: LearntFigures = field(default_factory=LearntFigures)
     _by_provider: dict[str, Pace] = field(init=False)
 
     def __post_init__(self) -> None:

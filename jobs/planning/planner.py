@@ -34,10 +34,10 @@ from jobs.manifest.raw_rows import WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import why_no_text
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
-from jobs.planning.doubts import Texts
+from jobs.planning.doubts import PromptColumns
 from jobs.planning.problems import RowProblem
 from jobs.planning.proposals import Trial, near_providers
-from jobs.planning.references import Form, LinksOnly, Reference, References, form_of, takes, why_not
+from jobs.planning.references import LinksOnly, Reference, ReferenceForm, References, form_of, takes, why_not
 from jobs.states import JobState
 from providers.catalog.models import Unmakeable
 from providers.registry import PROVIDERS, key_variable
@@ -191,11 +191,11 @@ class Planner:
     _shape_columns: tuple[tuple[str, str], ...] = ()
     _reached: tuple[str, ...] = ()  # dotted names that lead into a column
     _bad_shapes: int = 0
-    _texts: Texts = field(init=False)
+    _texts: PromptColumns = field(init=False)
 
     def __post_init__(self) -> None:
         fields = [each.name for each in self.prompt.fields] if self.prompt else [self.owns.get("prompt", "")]
-        self._texts = Texts(tuple(dict.fromkeys(fields)), self.owns.get("prompt"))
+        self._texts = PromptColumns(tuple(dict.fromkeys(fields)), self.owns.get("prompt"))
         self._shape_columns = tuple((known, self.owns[known]) for known in _SHAPE if known in self.owns)
         templates = [each for each in (self.prompt, self.path.template, self.key) if each]
         names = [*self.owns.values(), *(each.name for template in templates for each in template.fields)]
@@ -313,7 +313,7 @@ class Planner:
             return []
         return [Cell("n", str(shape.request.n), "more than one image a row needs {index} in --path")]
 
-    def _shape(self, raw: RawRow, prompt: str, links: int, form: Form) -> _Shape:
+    def _shape(self, raw: RawRow, prompt: str, links: int, form: ReferenceForm) -> _Shape:
         fields = raw.fields
         values = [fields.get(own, "") for _, own in self._shape_columns]
         shape_key = (links, form, *values)
@@ -327,7 +327,7 @@ class Planner:
                 self._shapes[shape_key] = shape
         return shape
 
-    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
+    def _new_shape(self, given: Mapping[str, str], prompt: str, links: int, form: ReferenceForm) -> _Shape:
         judge = partial(self._judge, prompt=prompt, links=links, form=form)
         asked = self._with_defaults(given)
         shape = judge(asked)
@@ -344,7 +344,7 @@ class Planner:
             cells.append(cell._replace(legal=f"{told} {cell.legal}") if told else hinted)
         return shape._replace(problems=tuple(cells))
 
-    def _judge(self, asked: Mapping[str, str], prompt: str, links: int, form: Form) -> _Shape:
+    def _judge(self, asked: Mapping[str, str], prompt: str, links: int, form: ReferenceForm) -> _Shape:
         cells: list[Cell] = []
         request = shape_request(asked, cells)
         if cells:
@@ -464,7 +464,7 @@ def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
 # -- routes --------------------------------------------------------------------------------------------------------
 
 
-def _choose(request: Request, form: Form, options: PlanOptions, catalog: RouteCatalog) -> Route | list[Cell]:
+def _choose(request: Request, form: ReferenceForm, options: PlanOptions, catalog: RouteCatalog) -> Route | list[Cell]:
     """The best route among the providers that are allowed and have an account, or why there is none."""
     try:
         routes = catalog.routes(request, options.providers or None, among=tuple(sorted(options.configured)))

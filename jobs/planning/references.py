@@ -44,7 +44,7 @@ class LinksOnly:
         raise ValueError(LEGAL)
 
 
-class Form(enum.Enum):
+class ReferenceForm(enum.Enum):
     """What a row's references ask of a route."""
 
     LINKS = "links"  # nothing: links, objects that are signed where they lie, or none at all
@@ -52,25 +52,25 @@ class Form(enum.Enum):
     LARGE_FILES = "large files"  # more than a request can carry
 
 
-def form_of(found: Sequence[Reference]) -> Form:
+def form_of(found: Sequence[Reference]) -> ReferenceForm:
     """What these references ask of a route."""
     files = [each for each in found if file_name(each.text)]
     if not files:
-        return Form.LINKS
-    return Form.LARGE_FILES if sum(each.size for each in files) > MOST_DATA else Form.FILES
+        return ReferenceForm.LINKS
+    return ReferenceForm.LARGE_FILES if sum(each.size for each in files) > MOST_DATA else ReferenceForm.FILES
 
 
-def takes(route: Route, form: Form, *, has_addresses: bool) -> bool:
+def takes(route: Route, form: ReferenceForm, *, has_addresses: bool) -> bool:
     """Whether the route can be given them. `has_addresses`: what lies at DEST can be fetched by others."""
-    if form is Form.LINKS or has_addresses or route.references_by is ReferencesBy.FILE:
+    if form is ReferenceForm.LINKS or has_addresses or route.references_by is ReferencesBy.FILE:
         return True
-    return route.references_by is ReferencesBy.DATA and form is Form.FILES
+    return route.references_by is ReferencesBy.DATA and form is ReferenceForm.FILES
 
 
-def why_not(providers: Sequence[str], form: Form) -> str:
+def why_not(providers: Sequence[str], form: ReferenceForm) -> str:
     """What a user is told whose files no allowed route can be given."""
     names, verb = " and ".join(dict.fromkeys(providers)), "fetch" if len(set(providers)) > 1 else "fetches"
-    if form is Form.LARGE_FILES:
+    if form is ReferenceForm.LARGE_FILES:
         verb = f"{verb} files of more than {MOST_DATA // 1024**2} MB in all"
     return (
         f"{names} {verb} by address, and a folder has none: --to a bucket (s3://…), or name "

@@ -25,7 +25,7 @@ class SameRequests:
 
 
 @dataclass(slots=True)
-class _Bucket:
+class _RequestBucket:
     requests: array[int] = field(default_factory=lambda: array("Q"))
     money: array[int] = field(default_factory=lambda: array("Q"))
     lines: array[int] = field(default_factory=lambda: array("L"))
@@ -35,7 +35,7 @@ class _Bucket:
 class RequestCounter:
     """Remembers each row to be paid in 24 bytes."""
 
-    _buckets: list[_Bucket] = field(default_factory=lambda: [_Bucket() for _ in range(BUCKETS)])
+    _buckets: list[_RequestBucket] = field(default_factory=lambda: [_RequestBucket() for _ in range(BUCKETS)])
 
     def add(self, row: Row, images: int) -> None:
         """A row, and how many of its images are to be paid."""

@@ -22,22 +22,22 @@ class Doubt(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class DoubtThreshold:
     """How often, and for how many seconds, an answer must be repeated until it is believed."""
 
     answers: int
     seconds: float
 
 
-PATIENCE: dict[Doubt, Patience] = {
-    Doubt.EMPTY: Patience(answers=5, seconds=300.0),
-    Doubt.SHORT: Patience(answers=4, seconds=60.0),
+PATIENCE: dict[Doubt, DoubtThreshold] = {
+    Doubt.EMPTY: DoubtThreshold(answers=5, seconds=300.0),
+    Doubt.SHORT: DoubtThreshold(answers=4, seconds=60.0),
     # Said once more within the time that the row waits anyway before its next attempt.
-    Doubt.FAILED: Patience(answers=2, seconds=0.0),
+    Doubt.FAILED: DoubtThreshold(answers=2, seconds=0.0),
 }
 #: A task whose answers contradict each other must not hold its place for ever: after this many polls, and this many
 #: seconds after it was accepted, the next answer that ends it is believed.
-AT_LAST = Patience(answers=100, seconds=3 * 86_400.0)
+AT_LAST = DoubtThreshold(answers=100, seconds=3 * 86_400.0)
 #: Seconds between two such questions: the catalogue's cadence at first, then as long as it has been in doubt.
 FIRST_WAIT, LONGEST_WAIT = 4.0, 60.0
 

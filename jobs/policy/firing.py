@@ -27,7 +27,7 @@ class Into(enum.StrEnum):
     NEW = "new"  # a batch each time
 
 
-class Overlap(enum.StrEnum):
+class OverlapPolicy(enum.StrEnum):
     """What becomes of a time while the one before it is not over."""
 
     SKIP = "skip"
@@ -83,10 +83,10 @@ def moment_of(name: str, at: float, jitter: float) -> float:
     return at + jitter * int.from_bytes(digest[:6]) / (1 << 48)
 
 
-def at_its_time(before: Sequence[FiringState], overlap: Overlap, into: Into) -> FiringState:
+def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy, into: Into) -> FiringState:
     """The state that a time begins in. `before`: the states of the schedule's times that are not over."""
     if any(state in FIRING_OPEN for state in before):
-        return FiringState.QUEUED if overlap is Overlap.QUEUE else FiringState.SKIPPED
+        return FiringState.QUEUED if overlap is OverlapPolicy.QUEUE else FiringState.SKIPPED
     if FiringState.STOPPED in before and into is Into.NEW:
         return FiringState.SKIPPED
     return FiringState.DUE

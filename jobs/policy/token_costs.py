@@ -24,14 +24,14 @@ class CostKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class TokenCost:
     """What they have cost. `mean`: micro-dollars."""
 
     mean: float
     images: int
 
 
-def expected(route: Route, request: Request, learnt: Mapping[CostKind, Cost]) -> tuple[int | None, str]:
+def expected(route: Route, request: Request, learnt: Mapping[CostKind, TokenCost]) -> tuple[int | None, str]:
     """Micro-dollars an image is likely to cost, and what that rests on; empty where it is a price."""
     if route.tokens is None:
         return route.price, ""

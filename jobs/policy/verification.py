@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
-class Condition(enum.StrEnum):
+class ObjectCondition(enum.StrEnum):
     """What is at an image's path now."""
 
     SOUND = "sound"
@@ -67,7 +67,7 @@ class Finding:
     """One image that is not as it was left."""
 
     kept: StoredCopy
-    condition: Condition
+    condition: ObjectCondition
     reason: str
 
 
@@ -87,10 +87,10 @@ def judge_hash(kept: StoredCopy, sha256: str) -> str | None:
 def remedy(finding: Finding, now: float) -> Remedy:
     """What helps. What was changed is left alone once its link is dead: it may be a person's work."""
     kept = finding.kept
-    if finding.condition is Condition.UNREADABLE:
+    if finding.condition is ObjectCondition.UNREADABLE:
         return Remedy.LATER
     lives = kept.link_dies_at is not None and kept.link_dies_at > now
-    if kept.has_task and (lives or finding.condition is Condition.MISSING):
+    if kept.has_task and (lives or finding.condition is ObjectCondition.MISSING):
         return Remedy.COPY
     return Remedy.REDO
 
@@ -99,13 +99,13 @@ def remedy(finding: Finding, now: float) -> Remedy:
 class Report:
     """What was found, counted."""
 
-    counts: Counter[Condition] = field(default_factory=Counter)
+    counts: Counter[ObjectCondition] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, found: Iterable[Finding | None]) -> None:
         """Takes in what was found of each image; None: it is sound."""
         for each in found:
-            self.counts[each.condition if each else Condition.SOUND] += 1
+            self.counts[each.condition if each else ObjectCondition.SOUND] += 1
             if each:
                 self.findings.append(each)
 

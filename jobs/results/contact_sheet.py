@@ -48,7 +48,7 @@ UNKNOWN_PIXELS = (1024, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class SheetPicture:
     """A stored image, and where a page finds it."""
 
     image: StoredImage
@@ -77,8 +77,8 @@ class Card:
     key_option: str  # as redo, retry and others take it, quoted for the shell
     anchor: str  # of the card in its page
     place: str = ""  # "2 of 4", where a row has several images
-    picture: Picture | None = None
-    replaced: Picture | None = None  # what this one was made anew for
+    picture: SheetPicture | None = None
+    replaced: SheetPicture | None = None  # what this one was made anew for
     pixels: str = ""  # width and height
     size: str = ""  # "1.4 MB"
     provider: str = ""
@@ -294,10 +294,10 @@ def _named(batch: str, *, sandbox: bool) -> str:
 
 
 def _picture(result: Result, image: StoredImage, address: Address, thumbnail: Thumbnail) -> Card:
-    def at(shown: StoredImage | None) -> Picture | None:
+    def at(shown: StoredImage | None) -> SheetPicture | None:
         if shown is None or shown.path is None:
             return None
-        return Picture(image=shown, address=place_of(shown, address, shown.path), thumbnail=thumbnail(shown))
+        return SheetPicture(image=shown, address=place_of(shown, address, shown.path), thumbnail=thumbnail(shown))
 
     return Card(
         **_common(result, image),

@@ -18,7 +18,7 @@ from sandbox.world import World
 SPECIAL: Final = frozenset({"sync", "b64", "usage", "webhook"})
 
 
-class Service(Protocol):
+class ProviderService(Protocol):
     """What the sandbox does for every provider alike (`sandbox/apis/service.py`)."""
 
     async def submit(self, request: web.BaseRequest, place: str = "generations") -> web.StreamResponse:
@@ -63,7 +63,7 @@ class Api(ABC):
 
     @abstractmethod
     def find(
-        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+        self, service: ProviderService, request: web.BaseRequest, parts: tuple[str, ...]
     ) -> Awaitable[web.StreamResponse] | None:
         """Answers a request, mostly by `service.submit` or `service.poll`. None: it has no such path.
 

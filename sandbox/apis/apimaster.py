@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from sandbox.apis.api import Api, Service
+from sandbox.apis.api import Api, ProviderService
 from sandbox.apis.fields import Fields, read_body, shortened
 from sandbox.delivery.answers import give
 from sandbox.images import pixels
@@ -62,7 +62,7 @@ class ApimasterApi(Api):
     plays = frozenset({"sync", "b64"})
 
     def find(
-        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+        self, service: ProviderService, request: web.BaseRequest, parts: tuple[str, ...]
     ) -> Awaitable[web.StreamResponse] | None:
         """Below /v1: images, tasks, models."""
         match parts:
@@ -147,7 +147,7 @@ class ApimasterApi(Api):
 
     # -- what only it has ----------------------------------------------------------------------------------------
 
-    async def _poll_many(self, service: Service, request: web.BaseRequest) -> web.StreamResponse:
+    async def _poll_many(self, service: ProviderService, request: web.BaseRequest) -> web.StreamResponse:
         """The batch query. Its answer is not documented: here newest first, without those not known."""
         world, how, counts = self._world, self._world.scenario.apimaster_batch, self._world.counts[self.name]
         counts.polls += 1
@@ -172,14 +172,14 @@ class ApimasterApi(Api):
         some = [name for name in reversed(ids) if how != "some" or zlib.crc32(name.encode()) % 3]
         return self._world.chance.sample(some, len(some)) if how == "shuffled" else some
 
-    async def _told(self, service: Service, task: Task, request: web.BaseRequest) -> dict[str, Any]:
+    async def _told(self, service: ProviderService, task: Task, request: web.BaseRequest) -> dict[str, Any]:
         now = self._world.now()
         told = self._data(task, now, await service.links_of(task, f"http://{request.host}"))
         if trouble := service.undelivered(task, now):
             self.leave_out(told, trouble)
         return told
 
-    async def _models(self, service: Service, request: web.BaseRequest) -> web.StreamResponse:
+    async def _models(self, service: ProviderService, request: web.BaseRequest) -> web.StreamResponse:
         try:
             service.check_key(request)
         except Refusal as refusal:

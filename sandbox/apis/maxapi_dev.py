@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox.apis.api import Api, Service
+from sandbox.apis.api import Api, ProviderService
 from sandbox.apis.fields import Fields, picture_size, read_body
 from sandbox.images import pixels
 from sandbox.values import Answer, Json, Links, Order, Refusal, Task, spoken
@@ -49,7 +49,7 @@ class DevApi(Api):
     plays = frozenset({"sync", "b64", "usage"})
 
     def find(
-        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+        self, service: ProviderService, request: web.BaseRequest, parts: tuple[str, ...]
     ) -> Awaitable[web.StreamResponse] | None:
         """Below /v1/images; an edit is asked about below edits."""
         match parts:

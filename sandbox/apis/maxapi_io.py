@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from sandbox.apis.api import Api, Service
+from sandbox.apis.api import Api, ProviderService
 from sandbox.apis.fields import Fields, read_body, shortened
 from sandbox.images import pixels
 from sandbox.images.references import size_of_reference
@@ -41,7 +41,7 @@ class IoApi(Api):
     plays = frozenset({"webhook"})
 
     def find(
-        self, service: Service, request: web.BaseRequest, parts: tuple[str, ...]
+        self, service: ProviderService, request: web.BaseRequest, parts: tuple[str, ...]
     ) -> Awaitable[web.StreamResponse] | None:
         """Below /api/v1/task."""
         match parts:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.policy.verification import Condition, Finding, Remedy, Report, StoredCopy, judge_entry, remedy
+from jobs.policy.verification import Finding, ObjectCondition, Remedy, Report, StoredCopy, judge_entry, remedy
 from tests.support import command, provider_servers
 from worker.runtime.executors import side_by_side
 
@@ -189,12 +189,12 @@ def kept(**changes):
 @pytest.mark.parametrize(
     ("condition", "changes", "helps"),
     [
-        (Condition.MISSING, {}, Remedy.COPY),
-        (Condition.CHANGED, {}, Remedy.COPY),
-        (Condition.MISSING, {"link_dies_at": NOW - 1}, Remedy.COPY),
-        (Condition.CHANGED, {"link_dies_at": NOW - 1}, Remedy.REDO),
-        (Condition.MISSING, {"has_task": False}, Remedy.REDO),
-        (Condition.UNREADABLE, {}, Remedy.LATER),
+        (ObjectCondition.MISSING, {}, Remedy.COPY),
+        (ObjectCondition.CHANGED, {}, Remedy.COPY),
+        (ObjectCondition.MISSING, {"link_dies_at": NOW - 1}, Remedy.COPY),
+        (ObjectCondition.CHANGED, {"link_dies_at": NOW - 1}, Remedy.REDO),
+        (ObjectCondition.MISSING, {"has_task": False}, Remedy.REDO),
+        (ObjectCondition.UNREADABLE, {}, Remedy.LATER),
     ],
 )
 def test_what_helps(condition, changes, helps):

@@ -155,6 +155,17 @@ def test_no_two_modules_define_a_public_function_of_one_name_and_one_body():
     assert {name: where for (name, _), where in seen.items() if len(where) > 1} == {}
 
 
+def test_no_two_classes_have_one_name():
+    """Whoever searches for a class finds one."""
+    seen = {}
+    for path in modules():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                seen.setdefault(node.name, []).append(name_of(path))
+
+    assert {name: where for name, where in seen.items() if len(where) > 1} == {}
+
+
 def test_every_constraint_is_one_exact_version():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 

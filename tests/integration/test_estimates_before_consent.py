@@ -17,7 +17,7 @@ from jobs.facts import ImageLost, SubmitRefused
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.values import AccountLimits, LearntLimits
-from jobs.ledger.reports.values import Learnt
+from jobs.ledger.reports.values import LearntFigures
 from jobs.planning.paces import Paces
 from jobs.planning.planner import DEFAULT_PATH
 from jobs.policy import poll_schedule
@@ -183,13 +183,13 @@ def route():
 
 
 def seconds(route, learnt=None, tasks=1_000, declared=UNDECLARED):
-    paces = Paces(declared=[declared], learnt=learnt or Learnt())
+    paces = Paces(declared=[declared], learnt=learnt or LearntFigures())
     pace, work = paces.of("maxapi.io"), tasks * paces.task_seconds(route)
     return pace.seconds(tasks, work), pace.bound_by(tasks, work), pace.may_be_less(tasks, work)
 
 
 def test_a_plan_counts_with_the_limits_that_the_ledger_has_learnt(route):
-    fresh, learnt = seconds(route), seconds(route, Learnt(limits={"main": LIMITS}))
+    fresh, learnt = seconds(route), seconds(route, LearntFigures(limits={"main": LIMITS}))
 
     assert fresh == (1_000 * 25 / 4, "max_in_flight 4, to begin with", True)
     assert learnt == (1_000 * 25 / 80, "max_in_flight 80, learnt", False)
@@ -198,13 +198,17 @@ def test_a_plan_counts_with_the_limits_that_the_ledger_has_learnt(route):
 def test_what_the_settings_declare_counts_more_than_what_was_learnt(route):
     declared = AccountLimits(name="main", provider="maxapi.io", submits_per_second=1.0, max_in_flight=50)
 
-    assert seconds(route, Learnt(limits={"main": LIMITS}), declared=declared) == (1_000, "submits_per_second 1", False)
+    assert seconds(route, LearntFigures(limits={"main": LIMITS}), declared=declared) == (
+        1_000,
+        "submits_per_second 1",
+        False,
+    )
 
 
 def test_what_was_learnt_under_the_name_at_another_provider_counts_for_nothing(route):
     other = AccountLimits(name="main", provider="apimaster")
 
-    assert Paces(declared=[other], learnt=Learnt(limits={"main": LIMITS})).of("apimaster").in_flight.value == 4
+    assert Paces(declared=[other], learnt=LearntFigures(limits={"main": LIMITS})).of("apimaster").in_flight.value == 4
 
 
 def test_a_plan_counts_with_the_durations_that_the_ledger_has_learnt(route):
@@ -212,11 +216,11 @@ def test_a_plan_counts_with_the_durations_that_the_ledger_has_learnt(route):
     took = poll_schedule.learn(poll_schedule.Durations(), [poll_schedule.Span(low=2.0, high=2.0)] * 10)
     few = poll_schedule.learn(poll_schedule.Durations(), [poll_schedule.Span(low=2.0, high=2.0)])
 
-    learnt = Learnt(limits={"main": LIMITS}, durations={kind: took})
+    learnt = LearntFigures(limits={"main": LIMITS}, durations={kind: took})
 
     assert seconds(route, learnt)[:2] == (pytest.approx(1_000 / 12), "submits_per_second 12, learnt")
     assert Paces(declared=[UNDECLARED], learnt=learnt).task_seconds(route) == pytest.approx(2.0, rel=0.03)
-    assert Paces(declared=[UNDECLARED], learnt=Learnt(durations={kind: few})).task_seconds(route) == 25
+    assert Paces(declared=[UNDECLARED], learnt=LearntFigures(durations={kind: few})).task_seconds(route) == 25
 
 
 def test_the_screen_says_what_bounds_the_time_and_whether_it_may_be_less(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import LightfastError
-from jobs.ledger.pruning.values import Kind, Table
+from jobs.ledger.pruning.values import ColumnKind, Table
 
 #: Written last: an archive without it is none.
 INDEX = "archive.json"
@@ -91,7 +91,7 @@ def demand_pyarrow() -> tuple[Any, Any]:
 class PartWriter:
     """Writes the rows of one file as they come."""
 
-    def __init__(self, path: Path, table: Table, columns: Mapping[str, Kind]) -> None:
+    def __init__(self, path: Path, table: Table, columns: Mapping[str, ColumnKind]) -> None:
         self._arrow, parquet = demand_pyarrow()
         self._table, self._path = table, path
         self._schema = self._arrow.schema([(name, _type(self._arrow, kind)) for name, kind in columns.items()])
@@ -179,11 +179,11 @@ def is_as_written(data: bytes, part: Part, columns: Iterable[str]) -> bool:
     return (content.rows, content.sha256) == (part.rows, part.content)
 
 
-def _type(arrow: Any, kind: Kind) -> Any:
+def _type(arrow: Any, kind: ColumnKind) -> Any:
     return {
-        Kind.TEXT: arrow.large_string(),
-        Kind.INTEGER: arrow.int64(),
-        Kind.NUMBER: arrow.float64(),
-        Kind.TRUTH: arrow.bool_(),
-        Kind.BYTES: arrow.large_binary(),
+        ColumnKind.TEXT: arrow.large_string(),
+        ColumnKind.INTEGER: arrow.int64(),
+        ColumnKind.NUMBER: arrow.float64(),
+        ColumnKind.TRUTH: arrow.bool_(),
+        ColumnKind.BYTES: arrow.large_binary(),
     }[kind]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.ledger.accounts.condition_values import Condition
-from jobs.ledger.reports.values import Learnt
+from jobs.ledger.reports.values import LearntFigures
 from jobs.ledger.schedules.values import Firing, Schedule
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
 from jobs.results.conditions import DIES_WITHIN, WAITED, LearntFigure, Standing, changed, events_of
@@ -107,7 +107,7 @@ class News:
         )
         return standing, ledger.conditions.told(names)
 
-    def _figures(self, learnt: Learnt) -> list[LearntFigure]:
+    def _figures(self, learnt: LearntFigures) -> list[LearntFigure]:
         """The limits that these settings leave to be learnt."""
         found = []
         for name, declared in self.services.accounts.items():

@@ -18,7 +18,7 @@ from worker.services import Services
 LOOK_EVERY, TRY_AGAIN = 600.0, 86_400.0
 
 
-class _StoppedError(Exception):
+class _ArchivingStoppedError(Exception):
     """This process ends; another goes on."""
 
 
@@ -39,7 +39,7 @@ class Retention:
             return
         try:
             done = await services.executors.blocking(functools.partial(_archive, services, due, stopped))
-        except _StoppedError:
+        except _ArchivingStoppedError:
             return
         except (NotPrunable, LightfastError) as trouble:
             self.failed[due.batch.name] = now + TRY_AGAIN
@@ -52,7 +52,7 @@ class Retention:
 def _archive(services: Services, due: Candidate, stopped: Callable[[], bool]) -> Pruned:
     def go_on(_rows: int) -> None:
         if stopped():
-            raise _StoppedError
+            raise _ArchivingStoppedError
 
     def rest(seconds: float) -> None:
         go_on(0)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from jobs.errors import StoreError
-from jobs.policy.verification import Condition, Finding, StoredCopy, judge_entry, judge_hash
+from jobs.policy.verification import Finding, ObjectCondition, StoredCopy, judge_entry, judge_hash
 from jobs.states import ImageState
 from worker.images.check import BadImage, decode_fully
 from worker.runtime.executors import side_by_side
@@ -34,7 +34,7 @@ def _told(kept: StoredCopy, look: Callable[[], Finding | None]) -> Finding | Non
     try:
         return look()
     except StoreError as error:
-        return Finding(kept=kept, condition=Condition.UNREADABLE, reason=f"{error.message} ({error.code})")
+        return Finding(kept=kept, condition=ObjectCondition.UNREADABLE, reason=f"{error.message} ({error.code})")
 
 
 def _look_quickly(store: Store, batch: str, kept: StoredCopy) -> Finding | None:
@@ -48,7 +48,7 @@ def _look_quickly(store: Store, batch: str, kept: StoredCopy) -> Finding | None:
 def _hash(store: Store, batch: str, kept: StoredCopy) -> Finding | None:  # noqa: ARG001  as the others
     found = store.sha256_of(kept.path)
     if found is None:
-        return Finding(kept=kept, condition=Condition.MISSING, reason="nothing is there")
+        return Finding(kept=kept, condition=ObjectCondition.MISSING, reason="nothing is there")
     return _changed(kept, judge_hash(kept, found))
 
 
@@ -65,7 +65,7 @@ def _decode(store: Store, batch: str, kept: StoredCopy) -> Finding | None:
 
 
 def _changed(kept: StoredCopy, reason: str | None) -> Finding | None:
-    return Finding(kept=kept, condition=Condition.CHANGED, reason=reason) if reason else None
+    return Finding(kept=kept, condition=ObjectCondition.CHANGED, reason=reason) if reason else None
 
 
 # -- copying again -------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _b64(digest: bytes) -> str:
 
 
 @dataclass(slots=True)
-class Learnt:
+class LearntAnswers:
     """What the server's answers have taught; shared by the stores of one destination."""
 
     headers: PutHeaders
@@ -159,7 +159,7 @@ class Learnt:
 class S3Store(Store):
     """One bucket and prefix."""
 
-    def __init__(self, bucket: str, prefix: str, access: S3Access, learnt: Learnt, patience: Patience) -> None:
+    def __init__(self, bucket: str, prefix: str, access: S3Access, learnt: LearntAnswers, patience: Patience) -> None:
         self.bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._access = access
@@ -476,7 +476,7 @@ def open_s3(bucket: str, prefix: str) -> S3Store:
     access = S3Access(bucket)
     condition = True if access.is_amazons else None  # Amazon's keeps it
     headers = PutHeaders(condition=condition, checksum=access.settings.checksum)
-    return S3Store(bucket, prefix, access, Learnt(headers), Patience.WORK)
+    return S3Store(bucket, prefix, access, LearntAnswers(headers), Patience.WORK)
 
 
 class Downloaded(NamedTuple):

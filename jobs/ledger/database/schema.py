@@ -27,7 +27,7 @@ from sqlalchemy import (
 from jobs.ledger.database.folder_destinations import Destination
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.failover import Failover
-from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import (
     AT_STAKE,
     FIRING_OVER,
@@ -160,7 +160,7 @@ schedules = Table(
     Column("seen", Text),  # JSON: the manifest as it was when all of it was on record; NULL: not known
     Column("created_at", Time, nullable=False),
     CheckConstraint(f"goes_into IN ({_one_of(Into)})", name="goes_into"),
-    CheckConstraint(f"overlap IN ({_one_of(Overlap)})", name="overlap"),
+    CheckConstraint(f"overlap IN ({_one_of(OverlapPolicy)})", name="overlap"),
     CheckConstraint(f"catch_up IN ({_one_of(CatchUp)})", name="catch_up"),
     Index("ix_schedules_next_at", "next_at"),
 )

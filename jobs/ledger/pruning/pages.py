@@ -13,7 +13,7 @@ from sqlalchemy import Table as SchemaTable
 
 from jobs.ledger.batches.batches import batch_id_of
 from jobs.ledger.database.schema import attempts, events, images, jobs
-from jobs.ledger.pruning.values import Fingerprint, Kind, Table
+from jobs.ledger.pruning.values import ColumnKind, Fingerprint, Table
 from jobs.ledger.reports import money, progress, results
 from jobs.ledger.reports.money import AuditFilter
 
@@ -27,31 +27,36 @@ _TABLES: Mapping[Table, SchemaTable] = {
     Table.BOOKS: attempts,
 }
 #: What an archive has beside the ledger's columns: what reports know of a row by its attempts, and books by images.
-_MORE: Mapping[Table, Mapping[str, Kind]] = {
-    Table.ROWS: {"has_attempts": Kind.TRUTH, "cost": Kind.INTEGER, "estimated": Kind.TRUTH},
-    Table.IMAGES: {"provider": Kind.TEXT, "provider_model": Kind.TEXT, "price": Kind.INTEGER},
+_MORE: Mapping[Table, Mapping[str, ColumnKind]] = {
+    Table.ROWS: {"has_attempts": ColumnKind.TRUTH, "cost": ColumnKind.INTEGER, "estimated": ColumnKind.TRUTH},
+    Table.IMAGES: {"provider": ColumnKind.TEXT, "provider_model": ColumnKind.TEXT, "price": ColumnKind.INTEGER},
     Table.EVENTS: {},
     Table.BOOKS: {
-        "key": Kind.TEXT,
-        "account": Kind.TEXT,
-        "provider": Kind.TEXT,
-        "images_delivered": Kind.INTEGER,
-        "images_surplus": Kind.INTEGER,
-        "surplus_cost": Kind.INTEGER,
-        "ever_reserved": Kind.INTEGER,
+        "key": ColumnKind.TEXT,
+        "account": ColumnKind.TEXT,
+        "provider": ColumnKind.TEXT,
+        "images_delivered": ColumnKind.INTEGER,
+        "images_surplus": ColumnKind.INTEGER,
+        "surplus_cost": ColumnKind.INTEGER,
+        "ever_reserved": ColumnKind.INTEGER,
     },
 }
 
 
-def columns(table: Table) -> dict[str, Kind]:
+def columns(table: Table) -> dict[str, ColumnKind]:
     """The columns of an archive's table."""
     return {column.name: _kind(column.type) for column in _TABLES[table].columns} | dict(_MORE[table])
 
 
-def _kind(type_: Any) -> Kind:
-    kinds = {Boolean: Kind.TRUTH, BigInteger: Kind.INTEGER, Integer: Kind.INTEGER, Float: Kind.NUMBER}
-    kinds |= {LargeBinary: Kind.BYTES}
-    return next((kind for sort, kind in kinds.items() if isinstance(type_, sort)), Kind.TEXT)
+def _kind(type_: Any) -> ColumnKind:
+    kinds = {
+        Boolean: ColumnKind.TRUTH,
+        BigInteger: ColumnKind.INTEGER,
+        Integer: ColumnKind.INTEGER,
+        Float: ColumnKind.NUMBER,
+    }
+    kinds |= {LargeBinary: ColumnKind.BYTES}
+    return next((kind for sort, kind in kinds.items() if isinstance(type_, sort)), ColumnKind.TEXT)
 
 
 def of_ledger(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def _dropped(tx: Connection, batch_id: int, after: int) -> Sequence[Any]:
     return tx.execute(wanted.order_by(jobs.c.id).limit(PAGE)).all()
 
 
-def _with_cost(row: Any, cost: results.Cost | None) -> dict[str, Any]:
+def _with_cost(row: Any, cost: results.JobCost | None) -> dict[str, Any]:
     told = {"has_attempts": cost is not None, "cost": cost and cost.micros, "estimated": cost and cost.estimated}
     return {**row._asdict(), **told}
 

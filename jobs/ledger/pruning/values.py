@@ -20,7 +20,7 @@ class Table(enum.StrEnum):
     BOOKS = "books"  # attempts
 
 
-class Kind(enum.Enum):
+class ColumnKind(enum.Enum):
     """What a column holds. None is possible in each."""
 
     TEXT = enum.auto()

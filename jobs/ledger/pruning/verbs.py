@@ -11,7 +11,7 @@ from jobs.ledger.database import compacting
 from jobs.ledger.database.engine import Database
 from jobs.ledger.pruning import candidates, pages, slimming
 from jobs.ledger.pruning.pages import JobsPage, Place
-from jobs.ledger.pruning.values import Candidate, Fingerprint, Kind, NotPrunable, Table
+from jobs.ledger.pruning.values import Candidate, ColumnKind, Fingerprint, NotPrunable, Table
 
 
 class PruningVerbs:
@@ -58,7 +58,7 @@ class PruningVerbs:
         ids: array[int] = self._database.read(pages.numbers, name)
         return (self._database.read(pages.books_page, some) for some in pages.in_pages(ids))
 
-    def columns(self, table: Table) -> dict[str, Kind]:
+    def columns(self, table: Table) -> dict[str, ColumnKind]:
         """The columns of an archive's table."""
         return pages.columns(table)
 

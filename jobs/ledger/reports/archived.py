@@ -82,7 +82,7 @@ def results_after(archive: Archive, after: int) -> Iterator[Result]:
 
 
 def _as_result(job: ArchivedRow, images: Iterable[ArchivedRow]) -> Result:
-    cost = results.Cost(job["cost"], job["estimated"]) if job["has_attempts"] else None
+    cost = results.JobCost(job["cost"], job["estimated"]) if job["has_attempts"] else None
     return results.as_result(_record(job), [_record(image) for image in images if not image["surplus"]], cost)
 
 

@@ -19,7 +19,7 @@ from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, att
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import (
     DyingLinks,
-    Learnt,
+    LearntFigures,
     Progress,
     StuckImage,
 )
@@ -33,9 +33,9 @@ _NAMED = 5
 _PACE_SAMPLE = 50
 
 
-def learnt(tx: Connection) -> Learnt:
+def learnt(tx: Connection) -> LearntFigures:
     """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
-    return Learnt(limits=usage.learnt(tx), durations=durations.known(tx), costs=token_costs.known(tx))
+    return LearntFigures(limits=usage.learnt(tx), durations=durations.known(tx), costs=token_costs.known(tx))
 
 
 def progress(tx: Connection, name: str, now: float | None = None) -> Progress:

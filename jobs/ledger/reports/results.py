@@ -77,7 +77,7 @@ def _images_of(tx: Connection, job_ids: Sequence[int]) -> dict[int, list[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class JobCost:
     """What a job's attempts have cost so far. Micro-dollars."""
 
     micros: int | None  # None: a price is not known
@@ -90,18 +90,19 @@ _ESTIMATED = (attempts.c.error_code == CHARGE_ESTIMATED) | (attempts.c.state == 
 )
 
 
-def costs_of(tx: Connection, job_ids: list[int]) -> dict[int, Cost]:
+def costs_of(tx: Connection, job_ids: list[int]) -> dict[int, JobCost]:
     """What each job's attempts have cost so far at list price."""
     estimated = func.sum(case((_ESTIMATED, 1), else_=0))
     unpriced = func.sum(case((attempts.c.price.is_(None) & (attempts.c.state == AttemptState.SUCCEEDED), 1), else_=0))
     sums = select(attempts.c.job_id, func.sum(attempts.c.charged), unpriced, estimated)
     found = tx.execute(sums.where(attempts.c.job_id.in_(job_ids)).group_by(attempts.c.job_id))
     return {
-        job_id: Cost(None if unknown else int(money or 0), bool(guessed)) for job_id, money, unknown, guessed in found
+        job_id: JobCost(None if unknown else int(money or 0), bool(guessed))
+        for job_id, money, unknown, guessed in found
     }
 
 
-def as_result(row: Any, slots: list[Any], cost: Cost | None) -> Result:
+def as_result(row: Any, slots: list[Any], cost: JobCost | None) -> Result:
     """A result line of a job, and its images with their prices. `cost`: None where it has no attempts."""
     micros = cost.micros if cost else 0 if any(map(_is_reused, slots)) else None
     older, has_own = _older(row, slots)

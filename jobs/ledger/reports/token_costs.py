@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from jobs.ledger.database.schema import attempts, events, images, jobs
-from jobs.policy.token_costs import Cost, CostKind
+from jobs.policy.token_costs import CostKind, TokenCost
 from providers.types import Request
 
 #: Images that are looked at: the newest.
@@ -23,7 +23,7 @@ LATELY = 2_000
 _CHUNK = 500
 
 
-def known(tx: Connection) -> dict[CostKind, Cost]:
+def known(tx: Connection) -> dict[CostKind, TokenCost]:
     """The mean of the newest images of each kind."""
     told: dict[CostKind, list[int]] = defaultdict(list)
     requests: dict[bytes, Request] = {}
@@ -38,7 +38,7 @@ def known(tx: Connection) -> dict[CostKind, Cost]:
             shape = {"pixels": size, "quality": request.quality, "references": len(request.references)}
         if shape is not None:
             told[_kind(row, shape)].append(row.cost)
-    return {kind: Cost(mean=sum(costs) / len(costs), images=len(costs)) for kind, costs in told.items()}
+    return {kind: TokenCost(mean=sum(costs) / len(costs), images=len(costs)) for kind, costs in told.items()}
 
 
 def _kind(row: Any, shape: dict[str, Any]) -> CostKind:

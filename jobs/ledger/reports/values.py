@@ -10,9 +10,9 @@ from jobs.ledger.accounts.values import DayLimit, LearntLimits
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims.values import Failing, TakenFrom
-from jobs.manifest.nested import Texts
+from jobs.manifest.nested import TemplateColumns
 from jobs.policy.poll_schedule import Durations
-from jobs.policy.token_costs import Cost, CostKind
+from jobs.policy.token_costs import CostKind, TokenCost
 from jobs.states import JobState
 from providers.types import Request
 
@@ -129,7 +129,7 @@ class Result:
     @property
     def texts(self) -> Mapping[str, str]:
         """The own columns as templates see them, and what dotted names lead to in them."""
-        return Texts(self.carried)
+        return TemplateColumns(self.carried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +179,12 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
+class LearntFigures:
     """What a ledger knows of its accounts: limits by account, durations and costs by kind of task."""
 
     limits: Mapping[str, LearntLimits] = field(default_factory=dict)
     durations: Mapping[TaskKind, Durations] = field(default_factory=dict)
-    costs: Mapping[CostKind, Cost] = field(default_factory=dict)  # of images that are billed by tokens
+    costs: Mapping[CostKind, TokenCost] = field(default_factory=dict)  # of images that are billed by tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

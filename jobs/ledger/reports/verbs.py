@@ -14,7 +14,7 @@ from jobs.ledger.database.engine import Database
 from jobs.ledger.reports import archived, money, progress, results
 from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
-from jobs.ledger.reports.values import DyingLinks, Learnt, Progress, Result, Story
+from jobs.ledger.reports.values import DyingLinks, LearntFigures, Progress, Result, Story
 
 
 class ReportVerbs:
@@ -85,7 +85,7 @@ class ReportVerbs:
                 raise LightfastError("batches were archived while this was read. Run the same command again.")
             yield from lines
 
-    def learnt(self) -> Learnt:
+    def learnt(self) -> LearntFigures:
         """What was learnt of accounts: their limits, how long their tasks take, and what images cost."""
         return self._database.read(progress.learnt)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from jobs.ledger.database.schema import batches, firings, schedule_months, schedules
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import next_time
-from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 
 
 def find(tx: Connection, name: str) -> Schedule | None:
@@ -33,7 +33,7 @@ def as_schedule(row: Any) -> Schedule:
         timezone=row.timezone,
         options=json.loads(row.options),
         into=Into(row.goes_into),
-        overlap=Overlap(row.overlap),
+        overlap=OverlapPolicy(row.overlap),
         catch_up=CatchUp(row.catch_up),
         jitter=row.jitter,
         budget=row.budget,

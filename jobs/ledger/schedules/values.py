@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 
 
@@ -19,7 +19,7 @@ class NewSchedule:
     timezone: str
     options: Mapping[str, Any]  # what is asked of its batches; plain JSON values
     into: Into = Into.SAME
-    overlap: Overlap = Overlap.SKIP
+    overlap: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUp = CatchUp.LAST
     jitter: float = 0.0  # seconds
     budget: int | None = None  # of one time

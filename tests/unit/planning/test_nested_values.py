@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from jobs.manifest.nested import Texts, holds_json, reach
+from jobs.manifest.nested import TemplateColumns, holds_json, reach
 from jobs.manifest.templates import parse
 from jobs.states import JobState
 from tests.support.planned_rows import plan, refused
@@ -77,7 +77,7 @@ def test_names_lead_to_values_or_to_nothing(name, found):
 
 def test_a_template_of_redo_reaches_what_the_manifest_had(tmp_path):
     assert (
-        parse("Drawing of {input.title}, {input.gone|gold}", "--prompt").render(Texts(RING))
+        parse("Drawing of {input.title}, {input.gone|gold}", "--prompt").render(TemplateColumns(RING))
         == "Drawing of Ruby ring, gold"
     )
 

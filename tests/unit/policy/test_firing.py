@@ -14,7 +14,7 @@ from jobs.policy.firing import (
     MISSED_KEPT,
     CatchUp,
     Into,
-    Overlap,
+    OverlapPolicy,
     at_its_time,
     fallen_due,
     moment_of,
@@ -75,12 +75,12 @@ def test_jitter_spreads_schedules_of_one_hour():
     assert max(moments) - min(moments) > 200
 
 
-@pytest.mark.parametrize("overlap", Overlap)
+@pytest.mark.parametrize("overlap", OverlapPolicy)
 @pytest.mark.parametrize("into", Into)
 def test_a_time_begins_unless_one_is_in_its_way(overlap, into):
     assert at_its_time([], overlap, into) is FiringState.DUE
     assert at_its_time(FIRING_OVER, overlap, into) is FiringState.DUE
-    waits = FiringState.QUEUED if overlap is Overlap.QUEUE else FiringState.SKIPPED
+    waits = FiringState.QUEUED if overlap is OverlapPolicy.QUEUE else FiringState.SKIPPED
     assert at_its_time([FiringState.WORKING], overlap, into) is waits
     assert at_its_time([FiringState.STOPPED, FiringState.READING], overlap, into) is waits
     goes_on = FiringState.DUE if into is Into.SAME else FiringState.SKIPPED

@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.ledger.pruning.values import Kind, Table
+from jobs.ledger.pruning.values import ColumnKind, Table
 from worker.archives.files import INDEX, Index, PartWriter, is_as_written, rows_of
 
-COLUMNS = {"job_id": Kind.INTEGER, "said": Kind.TEXT, "at": Kind.NUMBER, "kept": Kind.TRUTH, "raw": Kind.BYTES}
+COLUMNS = {
+    "job_id": ColumnKind.INTEGER,
+    "said": ColumnKind.TEXT,
+    "at": ColumnKind.NUMBER,
+    "kept": ColumnKind.TRUTH,
+    "raw": ColumnKind.BYTES,
+}
 ROWS = st.lists(
     st.fixed_dictionaries(
         {

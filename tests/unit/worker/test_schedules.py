@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger.schedules.values import NewSchedule
-from jobs.policy.firing import CatchUp, Into, Overlap
+from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.virtual_time import skip
@@ -334,8 +334,8 @@ async def test_times_before_a_resume_and_while_all_is_stopped_are_not_made_up(tm
 @pytest.mark.parametrize(
     ("overlap", "expected"),
     [
-        (Overlap.SKIP, ["ended", "skipped", "skipped", "ended"]),
-        (Overlap.QUEUE, ["ended", "skipped", "ended", "ended"]),
+        (OverlapPolicy.SKIP, ["ended", "skipped", "skipped", "ended"]),
+        (OverlapPolicy.QUEUE, ["ended", "skipped", "ended", "ended"]),
     ],
 )
 async def test_a_night_that_takes_longer_than_its_interval(tmp_path, overlap, expected):
