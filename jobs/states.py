@@ -105,8 +105,10 @@ class FiringState(enum.StrEnum):
     MISSED = "missed"  # nobody was there to see it, and it is not caught up
 
 
+#: Nothing is recorded for these yet.
+FIRING_UNRECORDED = (FiringState.DUE, FiringState.QUEUED, FiringState.READING)
 #: The schedule's next time finds these in its way.
-FIRING_OPEN = (FiringState.DUE, FiringState.QUEUED, FiringState.READING, FiringState.WORKING)
+FIRING_OPEN = (*FIRING_UNRECORDED, FiringState.WORKING)
 #: Nothing more becomes of these.
 FIRING_OVER = (FiringState.ENDED, FiringState.FAILED, FiringState.SKIPPED, FiringState.MISSED)
 

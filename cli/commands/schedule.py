@@ -204,7 +204,7 @@ def _say_who_works(session: LedgerSession, schedules: Sequence[Schedule]) -> Non
 
 
 def pause(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
-    """No time of it fires until it is resumed; what has begun goes on."""
+    """No time of it fires until it is resumed, and none that waits; what is recorded goes on."""
     return _steer(name, "pause", json=json, config=config, sandbox=sandbox)
 
 
@@ -217,7 +217,7 @@ def _steer(name: str, verb: str, *, json: bool, config: Path | None, sandbox: bo
     with open_session(config, sandbox=sandbox) as session:
         _find(session, name)
         if verb == "pause":
-            session.ledger.schedules.pause(name)
+            session.ledger.schedules.pause(name, _now(session))
         else:
             session.ledger.schedules.resume(name, _now(session))
         _told(session, name, verb, json=json)

@@ -69,9 +69,12 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
         _end(services, firing, _failed("bad_input", "; ".join(wrong.problems)))
     except (LightfastError, _LaterError) as trouble:
         _try_later(services, firing, str(trouble))
-    except Exception as trouble:
-        if is_away(trouble):  # it is on record as being read, and is taken over when this process shows no life
-            raise
+    except OSError as trouble:  # a full disk, a folder that is away
+        _try_later(services, firing, trouble.strerror or repr(trouble))
+    except Exception as trouble:  # noqa: BLE001  whatever it is, the next time must not wait for this one for ever
+        if is_away(trouble):  # if it still is, this process takes the time again when it is back
+            _try_later(services, firing, "the ledger took nothing")
+            return
         emit("schedule_trouble", level="error", schedule=schedule.name, problem=repr(trouble)[:500])
         _try_later(services, firing, f"a fault of ours: {type(trouble).__name__}")
 

@@ -114,11 +114,15 @@ def by_hand(tx: Connection, name: str, now: float) -> str | None:
 
 
 def take(tx: Connection, holder: str, now: float) -> tuple[Schedule, Firing] | None:
-    """The next time whose manifest is to be read; one that a process had that shows life no more is taken over."""
+    """The next time whose manifest is to be read; one that a process had that shows life no more is taken over.
+
+    `holder`: reads nothing now. What it was reading is left, too: the ledger was away when it was to say how that went.
+    """
     waits = (firings.c.state == FiringState.DUE.value) & (firings.c.acts_at <= now)
     alive = select(workers.c.name).where(workers.c.seen_at > now - SEEN_WITHIN)
     began = firings.c.taken_at <= now - SEEN_WITHIN  # a process may take one before its first sign of life
-    left = (firings.c.state == FiringState.READING.value) & began & firings.c.holder.not_in(alive)
+    is_left = firings.c.holder.not_in(alive) | (firings.c.holder == holder)
+    left = (firings.c.state == FiringState.READING.value) & began & is_left
     wanted = select(firings.c.id).where(waits | left).order_by(firings.c.acts_at, firings.c.id).limit(1)
     number = tx.execute(wanted.with_for_update(skip_locked=True)).scalar()
     if number is None:

@@ -11,6 +11,10 @@ from jobs.ledger.database.schema import batches, firings, schedule_months, sched
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import next_time
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
+from jobs.states import FIRING_UNRECORDED, FiringState
+
+#: What becomes of times that a pause found before anything was recorded for them.
+PAUSED = "the schedule was paused (schedule pause)"
 
 
 def find(tx: Connection, name: str) -> Schedule | None:
@@ -56,6 +60,7 @@ def add(tx: Connection, new: NewSchedule, now: float) -> bool:
 def edit(tx: Connection, new: NewSchedule, now: float) -> bool:
     """What is asked from now on; its next time is the first later than now, and its manifest is read anew.
 
+    Whoever is reading it for the schedule as it was records nothing: that time begins again as it is asked for now.
     False: there is none of that name. One that is paused stays so.
     """
     before = find(tx, new.name)
@@ -64,6 +69,8 @@ def edit(tx: Connection, new: NewSchedule, now: float) -> bool:
     next_at = None if before.next_at is None else _next(new, now)
     values = {**_values(new), "next_at": next_at, "seen": None}
     tx.execute(update(schedules).where(schedules.c.id == before.id).values(**values))
+    reading = (firings.c.schedule_id == before.id, firings.c.state == FiringState.READING.value)
+    tx.execute(update(firings).where(*reading).values(state=FiringState.DUE.value, holder=None))
     return True
 
 
@@ -86,9 +93,16 @@ def _next(schedule: NewSchedule, now: float) -> float:
     return next_time(schedule.cron, schedule.timezone, now)
 
 
-def pause(tx: Connection, name: str) -> None:
-    """No time of it fires until it is resumed. What has begun goes on."""
-    tx.execute(update(schedules).where(schedules.c.name == name).values(next_at=None))
+def pause(tx: Connection, name: str, now: float) -> None:
+    """No time of it fires until it is resumed, and none that waits, but those fired by hand.
+
+    What is recorded goes on.
+    """
+    paused = update(schedules).where(schedules.c.name == name).values(next_at=None).returning(schedules.c.id)
+    number = tx.execute(paused).scalar()
+    waits = firings.c.state.in_([state.value for state in FIRING_UNRECORDED]) & firings.c.by_hand.is_(False)
+    told = {"state": FiringState.SKIPPED.value, "message": PAUSED, "ended_at": now, "holder": None}
+    tx.execute(update(firings).where(firings.c.schedule_id == number, waits).values(**told))
 
 
 def resume(tx: Connection, name: str, now: float) -> None:

@@ -29,12 +29,12 @@ class ScheduleVerbs:
         return self._database.write(schedules.add, new, now)
 
     def edit(self, new: NewSchedule, now: float) -> bool:
-        """What is asked from now on; times before now are not caught up. False: there is none of that name."""
+        """What is asked from now on, also of a time whose manifest is being read. False: there is none of that name."""
         return self._database.write(schedules.edit, new, now)
 
-    def pause(self, name: str) -> None:
-        """No time of it fires until it is resumed. What has begun goes on."""
-        self._database.write(schedules.pause, name)
+    def pause(self, name: str, now: float) -> None:
+        """No time of it fires until it is resumed, and none that waits. What is recorded goes on."""
+        self._database.write(schedules.pause, name, now)
 
     def resume(self, name: str, now: float) -> None:
         """Its next time fires; those that passed meanwhile do not."""
@@ -63,7 +63,7 @@ class ScheduleVerbs:
         return self._database.write(firings.by_hand, name, now)
 
     def take(self, holder: str, now: float) -> tuple[Schedule, Firing] | None:
-        """The next time whose manifest is to be read; one that a process had that shows life no more is taken over."""
+        """The next time whose manifest is to be read, or one that nobody reads any more. `holder` reads none now."""
         return self._database.write(firings.take, holder, now)
 
     def put_off(self, firing_id: int, holder: str, until: float, message: str) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
@@ -19,6 +20,7 @@ from worker.local import serve as serving
 from worker.local.serve import serve
 from worker.runtime.shutdown import StopSignal
 from worker.runtime.timings import Timings
+from worker.scheduling import reading
 from worker.scheduling.clock import fall_due, read_taken, take
 from worker.scheduling.reading import read
 
@@ -314,7 +316,7 @@ async def test_times_before_a_resume_and_while_all_is_stopped_are_not_made_up(tm
     write(catalogue(2))
     scheduled(services)
     ledger = services.ledger
-    ledger.schedules.pause("nightly")
+    ledger.schedules.pause("nightly", services.clock.now())
     await nights(services, 2)
     assert history(services) == []
     ledger.schedules.resume("nightly", services.clock.now())
@@ -372,6 +374,100 @@ async def test_a_batch_a_night_is_skipped_while_the_one_before_waits_for_a_perso
     await nights(services, 2)
     assert states(services) == ["ended", "skipped", "ended", "ended"]
     assert history(services)[0].exit_code == 0
+
+
+async def test_a_schedule_that_is_paused_buys_nothing_of_the_times_that_wait(tmp_path):
+    running = answer({"code": 0, "data": {"status": "RUNNING"}})
+    provider = Provider(on_poll=lambda _task: running)
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, cron="*/10 * * * *", overlap=OverlapPolicy.QUEUE)
+    await minutes(services, 15)
+    assert states(services) == [FiringState.WORKING, FiringState.QUEUED]
+
+    services.ledger.schedules.pause("nightly", services.clock.now())
+    write(catalogue(5))
+    provider.on_poll = None
+    await minutes(services, 60)
+    await minutes(services, 3)
+
+    assert sum(provider.submits.values()) == 2
+    assert [(each.state, each.message) for each in history(services)] == [
+        (FiringState.ENDED, None),
+        (FiringState.SKIPPED, "the schedule was paused (schedule pause)"),
+    ]
+
+
+async def test_a_schedule_that_is_paused_is_still_fired_by_hand(tmp_path):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+    services.ledger.schedules.pause("nightly", services.clock.now())
+    assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
+    services.ledger.schedules.pause("nightly", services.clock.now())
+
+    await nights(services)
+
+    assert [(each.by_hand, each.state) for each in history(services)] == [(True, FiringState.ENDED)]
+
+
+def while_it_records(monkeypatch, act):
+    """Does something once, between the look at a manifest and its record."""
+    record, acts = reading.record, [act]
+
+    def act_and_record(*given, **named):
+        if acts:
+            acts.pop()()
+        return record(*given, **named)
+
+    monkeypatch.setattr(reading, "record", act_and_record)
+
+
+def edited(services, **changes):
+    """The schedule, edited as its owner would: other options, another budget."""
+    before = services.ledger.schedules.find("nightly")
+    options = {**before.options, **changes.pop("options", {})}
+    new = NewSchedule(name="nightly", cron=before.cron, timezone="UTC", options=options, **changes)
+    assert services.ledger.schedules.edit(new, services.clock.now())
+
+
+async def test_a_budget_that_is_cut_while_the_manifest_is_read_counts_for_that_time(tmp_path, monkeypatch):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+    while_it_records(monkeypatch, lambda: edited(services, budget=1))
+
+    await nights(services)
+
+    assert sum(provider.submits.values()) == 0
+    assert "this time may spend $0.000001 (--budget)" in history(services)[0].message
+
+
+async def test_what_is_asked_for_otherwise_while_the_manifest_is_read_is_what_is_made(tmp_path, monkeypatch):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services)
+    words = {"prompt": "a drawing of a {prompt}"}
+    while_it_records(monkeypatch, lambda: edited(services, budget=MICROS, options=words))
+
+    await nights(services, 2)
+
+    assert provider.submits == {"a drawing of a lamp 0": 1, "a drawing of a lamp 1": 1}
+
+
+async def test_a_schedule_that_is_paused_while_its_manifest_is_read_buys_nothing(tmp_path, monkeypatch):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services)
+    while_it_records(monkeypatch, lambda: services.ledger.schedules.pause("nightly", services.clock.now()))
+
+    await nights(services)
+
+    assert sum(provider.submits.values()) == 0
+    assert states(services) == [FiringState.SKIPPED]
 
 
 async def test_a_time_fired_by_hand_is_one_more(tmp_path):
@@ -454,6 +550,48 @@ async def test_a_process_that_died_while_it_read_is_taken_over_and_cannot_record
 
     await asyncio.to_thread(read, first, schedule, firing, lambda: False)
     assert [(each.state, each.message) for each in history(second)] == [(FiringState.WORKING, None)]
+
+
+async def test_a_full_disk_fails_the_night_with_that_reason_and_the_next_one_runs(tmp_path, monkeypatch):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(reading, "record", fail)
+        await nights(services)
+    await nights(services)
+
+    assert [(each.state, each.message) for each in history(services)] == [
+        (FiringState.FAILED, "No space left on device"),
+        (FiringState.ENDED, None),
+    ]
+
+
+async def test_what_a_process_left_while_the_ledger_was_away_it_reads_again_itself(tmp_path, monkeypatch):
+    services, other = calm(tmp_path, Provider()), calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services)
+    await asyncio.sleep(2 * 3600)
+    await fall_due(services)
+
+    def is_away(*_, **__):
+        raise OperationalError("UPDATE …", {}, Exception("the connection is lost"))
+
+    with monkeypatch.context() as away:
+        away.setattr(reading, "record", is_away)
+        away.setattr(services.ledger.schedules, "put_off", is_away)
+        with pytest.raises(OperationalError):
+            await read_one(services)
+    await asyncio.sleep(120)
+    services.ledger.workers.touch(services.holder, services.clock.now(), services.clock.now())  # it lives
+
+    assert not await read_one(other)
+    assert await read_one(services)
+    assert states(services) == [FiringState.WORKING]
 
 
 async def test_a_failed_night_is_logged_once_and_so_is_the_good_one_after_it(tmp_path, monkeypatch):
