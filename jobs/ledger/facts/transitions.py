@@ -100,6 +100,8 @@ class _Now:
 
 def apply(changes: Changes, fact: AttemptFact, row: Any, slots: dict[int, list[int]]) -> _Now:
     """Gathers what one fact changes; the attempt as it stands after it."""
+    if isinstance(fact, PartDelivered) and row.state == AttemptState.ABANDONED:
+        return _as_now(row)  # its task is asked about until all it made is named; nobody waits for a part
     fact = _as_it_counts(fact, row)
     asked = _asked(fact, row)
     if asked is None:

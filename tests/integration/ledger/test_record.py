@@ -138,6 +138,23 @@ def test_paying_again_frees_the_slot_and_a_late_success_becomes_surplus(ledger, 
     assert ledger.reports.progress("spring").jobs == {JobState.DONE: 1}
 
 
+def test_a_late_task_that_was_paid_again_is_asked_about_until_all_its_images_are_named(ledger):
+    stocked_ledger.stock(ledger, stocked_ledger.rows(1, n=2))
+    (one,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([unclear(one.attempt_id)])
+    ledger.unknowns.resolve([one.attempt_id], "pay-again", NOW)
+    ledger.facts.record([accepted(one.attempt_id)])  # a callback has named its task
+    first, second = (stocked_ledger.made(f"https://cdn.example/{place}.png?sig=1") for place in range(2))
+    part = PartDelivered(attempt_id=one.attempt_id, at=NOW + 1, images=(first,), next_poll_at=NOW + 5)
+    ledger.facts.record([part, still(one.attempt_id, NOW + 1, doubt=Doubt.SHORT, code=Doubt.SHORT.value)])
+
+    assert doubted(ledger, NOW + 9) == Doubted(code=Doubt.SHORT, since=NOW + 1, answers=1)
+    ledger.facts.record([TaskSucceeded(attempt_id=one.attempt_id, at=NOW + 9, images=(first, second))])
+
+    assert len(store(ledger)) == 2
+    assert check_money(ledger).charged == 2 * PRICE
+
+
 def test_giving_up_ends_the_row_and_its_money_counts_as_spent(ledger, intent):
     ledger.facts.record([unclear(intent.attempt_id)])
 
