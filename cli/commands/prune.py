@@ -36,8 +36,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be archi
 
 #: Batches named that stay whole, where nobody asked for them by name.
 FEW = 10
-#: Seconds in which a late answer to something paid may still come.
-LEAST = 86_400.0
 
 
 def prune(  # noqa: PLR0913  one parameter an option
@@ -55,13 +53,13 @@ def prune(  # noqa: PLR0913  one parameter an option
     """Archives finished batches; images are never touched, and nothing is bought again."""
     from cli.flow.consent import confirm
     from cli.output.terminal import counting
-    from jobs.ledger.pruning.values import NotPrunable
+    from jobs.ledger.pruning.values import LEAST_KEPT, TOO_YOUNG, NotPrunable
     from worker.archives.files import demand_pyarrow
     from worker.registration.archive_place import place_for
 
     span = read_option("--older-than", older_than, read_duration, 0.0)
-    if span < LEAST:
-        raise BadInput(f"--older-than {older_than}: at least 1d, since a late answer to something paid may still come.")
+    if span < LEAST_KEPT:
+        raise BadInput(f"--older-than {older_than}: {TOO_YOUNG}")
     demand_pyarrow()
     with open_session(config, sandbox=sandbox) as session:
         if bring_back:

@@ -14,6 +14,7 @@ import typer
 from cli.flow.options import RunOptions
 from jobs.errors import BadInput
 from jobs.formatting import dollars, money
+from jobs.ledger.pruning.values import LEAST_KEPT, TOO_YOUNG
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import read_cron, read_zone
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
@@ -103,7 +104,7 @@ def read_schedule(options: ScheduleOptions, *, on_a_cluster: bool) -> NewSchedul
     keep = reader.read("--keep", options.keep or None, read_duration, None)
     budget = reader.read("--budget", options.budget, read_money, None)
     monthly = reader.read("--monthly-budget", options.monthly_budget, read_money, None)
-    reader.problems += _misplaced(options, into)
+    reader.problems += _misplaced(options, into, keep)
     if budget is None and monthly is None:
         reader.problems.append(
             "a schedule spends while nobody looks: say how much with --budget USD (one time) or --monthly-budget USD."
@@ -141,7 +142,7 @@ def _asked(options: ScheduleOptions) -> BatchOptions:
     return replace(options.asked, manifest=manifest, to=normal_dest(options.to), budget=None)
 
 
-def _misplaced(options: ScheduleOptions, into: Into) -> Iterator[str]:
+def _misplaced(options: ScheduleOptions, into: Into, keep: float | None) -> Iterator[str]:
     plain = RunOptions(manifest="")
     for name, why in _NOT_BY_THE_CLOCK.items():
         if getattr(options, name) != getattr(plain, name):
@@ -150,6 +151,8 @@ def _misplaced(options: ScheduleOptions, into: Into) -> Iterator[str]:
         yield "--changed: expected keep or redo: nobody is there to decide."
     if options.keep and into is Into.SAME:
         yield "--keep is for --into new: the one batch of --into same is never pruned."
+    if keep is not None and keep < LEAST_KEPT:
+        yield f"--keep {options.keep}: {TOO_YOUNG}"
 
 
 def _manifest_problems(manifest: str, *, on_a_cluster: bool) -> Iterator[str]:
@@ -223,8 +226,8 @@ def merged(before: Schedule, edit: EditOptions) -> ScheduleOptions:
         "into": before.into.value,
         "overlap": before.overlap.value,
         "catch_up": before.catch_up.value,
-        "jitter": f"{before.jitter:g}s" if before.jitter else "",
-        "keep": f"{before.keep:g}s" if before.keep is not None else "",
+        "jitter": f"{before.jitter:f}s" if before.jitter else "",
+        "keep": f"{before.keep:f}s" if before.keep is not None else "",
         "budget": None if before.budget is None else dollars(before.budget),
         "monthly_budget": None if before.monthly_budget is None else dollars(before.monthly_budget),
     }

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output.wording import aligned
-from jobs.formatting import count, day_and_minute, minute_in, money, usd, utc
+from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
 from jobs.policy.firing import Into, upcoming
 from jobs.states import FiringState
+from worker.registration.manifest_sources import shown_name
 
 if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, Schedule
@@ -83,12 +84,16 @@ def page(schedule: Schedule, spent: int, history: Sequence[Firing], now: float) 
 
 def _facts(schedule: Schedule, spent: int) -> Iterator[tuple[str, str]]:
     said = {name: value for name, value in schedule.options.items() if name not in ("manifest", "to")}
-    yield "manifest", str(schedule.options.get("manifest", ""))
+    yield "manifest", shown_name(schedule.options.get("manifest", ""))
     yield "to", str(schedule.options.get("to") or "as the settings say")
     if said:
         yield "options", "  ".join(_option(name, value) for name, value in said.items())
     yield "into", "one batch of its name" if schedule.into is Into.SAME else "a new batch each time"
     yield "overlap", f"{schedule.overlap}; catch up: {schedule.catch_up}"
+    if schedule.jitter:
+        yield "jitter", f"each time is acted on up to {duration(schedule.jitter)} later"
+    if schedule.keep is not None:
+        yield "keep", f"{duration(schedule.keep)} after its end each batch goes into an archive"
     if schedule.budget is not None:
         yield "budget", f"{money(schedule.budget)} at each time"
     if schedule.monthly_budget is not None:
@@ -138,7 +143,7 @@ def document(schedule: Schedule, firing: Firing | None) -> dict[str, Any]:
         "name": schedule.name,
         "cron": schedule.cron,
         "timezone": schedule.timezone,
-        "manifest": schedule.options.get("manifest"),
+        "manifest": shown_name(schedule.options.get("manifest", "")),
         "options": {name: value for name, value in schedule.options.items() if name != "manifest"},
         "into": schedule.into,
         "overlap": schedule.overlap,

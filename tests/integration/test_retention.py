@@ -12,6 +12,7 @@ from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.firing import Into
 from tests.support.old_shop import DAY, live
 from tests.support.worker_world import Provider, world
+from worker.archives import prune as archive_files
 from worker.lanes import retention
 from worker.lanes.maintenance import SweepLane
 
@@ -75,6 +76,34 @@ async def test_a_batch_that_cannot_be_archived_stays_and_holds_nobody_up(tmp_pat
     assert archived(services) == {"night-2"}
     assert Counter(name for name, _ in told) == {"batch_not_archived": 1, "batch_archived": 1}
     assert "/proc/nowhere" in told[0][1]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told_of"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (ValueError("a fault of a library"), "ValueError('a fault of a library')"),
+    ],
+)
+async def test_an_archive_that_cannot_be_made_here_is_not_begun_anew_at_each_sweep(
+    tmp_path, told, monkeypatch, trouble, told_of
+):
+    services = world(tmp_path, Provider())
+    kept(services, tmp_path)
+    keeper, tried = retention.Retention(), []
+
+    def fail(path, *_):
+        tried.append(path)
+        raise trouble
+
+    monkeypatch.setattr(archive_files, "PartWriter", fail)
+    for _ in range(6):
+        await keeper.archive_one(services, lambda: False)
+
+    assert not archived(services)
+    assert len(tried) == 2
+    assert [name for name, _ in told] == ["batch_not_archived"] * 2
+    assert told[0][1]["problem"].endswith(told_of)
 
 
 async def test_a_process_that_ends_leaves_the_batch_whole_for_the_next(tmp_path, told):

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
-from jobs.ledger.schedules.values import Ended
+from jobs.ledger.schedules.values import Ended, NewSchedule
 from jobs.states import FiringState
 from tests.support.shop_ledger import call, document
 
@@ -62,6 +62,7 @@ def add(*words):
         (("--budget", "1", "--catch-up", "all"), "expected none or last"),
         (("--budget", "1", "--jitter", "soon"), "expected a time such as 90s"),
         (("--budget", "1", "--keep", "90d"), "--keep is for --into new"),
+        (("--budget", "1", "--into", "new", "--reuse", "--keep", "90"), "--keep 90: at least 1d"),
         (("--budget", "1", "--batch", "other"), "--batch is not for a schedule: its batches are called as it is"),
         (("--budget", "1", "--limit", "3"), "--limit is not for a schedule: rows beyond it would be taken for gone"),
         (("--budget", "1", "--append"), "--append is not for a schedule"),
@@ -149,6 +150,21 @@ def test_list_and_show_tell_programs_all_there_is():
     assert shown["history"] == []
 
 
+def test_the_secrets_of_a_manifests_address_are_not_shown():
+    add()
+    with ledger() as opened:
+        (before,) = opened.schedules.all()
+        options = {**before.options, "manifest": "https://me:pass-word@127.0.0.1:1/cat.csv?sig=signature"}
+        changed = NewSchedule(name="nightly", cron="0 3 * * *", timezone="UTC", options=options, budget=1)
+        assert opened.schedules.edit(changed, time.time())
+
+    for words in (("list",), ("show", "nightly"), ("list", "--json"), ("show", "nightly", "--json")):
+        told = call("schedule", *words)
+        assert "pass-word" not in told.stdout + told.stderr
+        assert "signature" not in told.stdout + told.stderr
+    assert document("schedule", "show", "nightly")["manifest"] == "https://127.0.0.1/cat.csv"
+
+
 def test_show_says_why_the_next_time_would_fail():
     add()
     Path("cat.csv").unlink()
@@ -206,6 +222,18 @@ def test_an_edit_keeps_what_is_not_said_and_takes_back_what_is_unset():
     assert after["overlap"] == "queue"
     assert after["options"] == {"to": str(Path("out").absolute()), "changed": "redo", "map": ["key=key"]}
     assert (after["budget_usd"], after["monthly_budget_usd"]) == (5.0, 50.0)
+
+
+def test_an_edit_keeps_how_long_batches_are_kept():
+    add("--into", "new", "--reuse", "--keep", "90d", "--jitter", "12d")
+
+    call("schedule", "edit", "nightly", "--overlap", "queue")
+
+    after = document("schedule", "show", "nightly")
+    assert (after["keep_seconds"], after["jitter_seconds"]) == (90 * 86_400.0, 12 * 86_400.0)
+    said = call("schedule", "show", "nightly").stdout
+    assert "90 d 0 h after its end each batch goes into an archive" in said
+    assert "each time is acted on up to 12 d 0 h later" in said
 
 
 @pytest.mark.parametrize(

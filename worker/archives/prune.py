@@ -94,11 +94,14 @@ def _write(ledger: Ledger, batch: Batch, archive: str, now: Now, tell: Tell | No
         if store.read(INDEX) != text:
             raise _unfaithful(archive, INDEX)
     except StoreError as refused:
-        raise LightfastError(
-            f"batch {batch.name} stays in the ledger: its archive {archive} cannot be written: {refused.message} "
-            f"({refused.code})."
-        ) from None
+        raise _unwritable(batch, archive, f"{refused.message} ({refused.code})") from None
+    except OSError as trouble:  # of the folder here that its files are written in first
+        raise _unwritable(batch, archive, trouble.strerror or str(trouble)) from None
     return index
+
+
+def _unwritable(batch: Batch, archive: str, why: str) -> LightfastError:
+    return LightfastError(f"batch {batch.name} stays in the ledger: its archive {archive} cannot be written: {why}.")
 
 
 def _parts(ledger: Ledger, batch: Batch, store: Store, archive: str, now: Now, tell: Tell | None) -> Iterator[Part]:

@@ -41,10 +41,11 @@ class Retention:
             done = await services.executors.blocking(functools.partial(_archive, services, due, stopped))
         except _ArchivingStoppedError:
             return
-        except (NotPrunable, LightfastError) as trouble:
+        except Exception as trouble:  # noqa: BLE001  whatever it is: the next sweep would write all of its archive anew
             self.failed[due.batch.name] = now + TRY_AGAIN
             if not isinstance(trouble, NotPrunable):
-                emit("batch_not_archived", level="warning", batch=due.batch.name, problem=str(trouble))
+                problem = str(trouble) if isinstance(trouble, LightfastError) else repr(trouble)[:300]
+                emit("batch_not_archived", level="warning", batch=due.batch.name, problem=problem)
             return
         emit("batch_archived", batch=done.batch, rows=done.rows, images=done.images, archive=done.archive)
 

@@ -10,6 +10,10 @@ from typing import Any
 from jobs.errors import LightfastError
 from jobs.ledger.batches.values import Batch
 
+#: Seconds that a batch stays in the ledger whole at least, and why.
+LEAST_KEPT = 86_400.0
+TOO_YOUNG = "at least 1d, since a late answer to something paid may still come."
+
 
 class Table(enum.StrEnum):
     """The tables of an archive: each is one kind of file."""
