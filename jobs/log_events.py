@@ -106,6 +106,14 @@ NEWS: Mapping[str, EventKind] = {
     "schedule_stopped": _error(
         "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
     ),
+    "schedule_shrunk": _warning(
+        "the manifest of a schedule's time has less than half of the rows that it had the time before",
+        "schedule",
+        "at",
+        "batch",
+        "rows",
+        "rows_before",
+    ),
     "schedule_works_again": _info("a later time of a schedule went well", "schedule"),
     "worker_silent": _warning("a worker has given no sign of life for a minute", "worker", "seconds"),
     "worker_back": _info("a worker that was silent gives signs of life again", "worker"),

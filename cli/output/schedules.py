@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.output.wording import aligned
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
-from jobs.policy.firing import Into, upcoming
+from jobs.policy.firing import Into, has_shrunk, upcoming
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
 
@@ -43,7 +43,8 @@ def style(firing: Firing | None) -> str:
         return ""
     if firing.state in (FiringState.FAILED, FiringState.STOPPED):
         return "red"
-    return "yellow" if firing.exit_code or firing.state is FiringState.MISSED else ""
+    is_odd = firing.exit_code or firing.state is FiringState.MISSED or has_shrunk(firing.detail)
+    return "yellow" if is_odd else ""
 
 
 # -- all -----------------------------------------------------------------------------------------------------------
@@ -63,6 +64,8 @@ def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing]) -> Iterat
         firing = newest.get(each.id)
         if firing is not None and firing.message and firing.state in (FiringState.FAILED, FiringState.STOPPED):
             yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", "red"
+        elif firing is not None and has_shrunk(firing.detail):
+            yield f"{each.name}, {day_and_minute(firing.at)}: {_shrunk(firing.detail)}", "yellow"
 
 
 def _row(schedule: Schedule, firing: Firing | None) -> tuple[str, ...]:
@@ -121,9 +124,14 @@ def history_lines(history: Sequence[Firing]) -> Iterator[Line]:
     for place, firing in enumerate(history):
         by = " by hand" if firing.by_hand else ""
         what = _plan(firing.detail)
-        told = f": {firing.message}" if firing.message else ""
+        messages = [firing.message, _shrunk(firing.detail) if has_shrunk(firing.detail) else None]
+        told = "".join(f": {each}" for each in messages if each)
         line = f"{'' if place else 'history':{_WIDTH}}{day_and_minute(firing.at)}{by}  {outcome(firing)}{what}{told}"
         yield line, style(firing)
+
+
+def _shrunk(detail: Mapping[str, Any]) -> str:
+    return f"its manifest has {count(detail['rows'], 'row')}, and had {detail['rows_before']:,} the time before"
 
 
 def _plan(detail: Mapping[str, Any]) -> str:

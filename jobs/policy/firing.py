@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
+from typing import Any
 
 from jobs.policy.cron import next_time, times
 from jobs.states import FIRING_OPEN, FiringState
@@ -18,6 +19,10 @@ LATE_AFTER = 300.0
 MISSED_KEPT = 20
 #: Seconds before now in which missed times are looked for, until there are enough.
 _BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
+
+
+#: Rows that a manifest lacks at least, and they are over half of those it had, when it is told that it has shrunk.
+SHRUNK_BY = 10
 
 
 class Into(enum.StrEnum):
@@ -90,3 +95,9 @@ def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy, into: Int
     if FiringState.STOPPED in before and into is Into.NEW:
         return FiringState.SKIPPED
     return FiringState.DUE
+
+
+def has_shrunk(plan: Mapping[str, Any]) -> bool:
+    """Whether a time's manifest has lost most of the rows that it had the time before. `plan`: what its plan said."""
+    rows, before = plan.get("rows", 0), plan.get("rows_before", 0)
+    return before - rows >= SHRUNK_BY and 2 * rows < before

@@ -19,6 +19,7 @@ from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.reports.values import DyingLinks, Progress
 from jobs.ledger.schedules.values import Firing
 from jobs.log_events import NEWS, Level
+from jobs.policy.firing import has_shrunk
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.completion import Reason, RunState, is_over, waits_for
 from jobs.results.progress import rows_in_need
@@ -135,11 +136,15 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
 
 
 def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
-    """Those whose newest time failed, or waits for a person: each such time is told."""
+    """Those whose newest time failed, waits for a person, or found most of its rows gone: each such time is told."""
     for name, firing in newest:
         if firing.state in (FiringState.FAILED, FiringState.STOPPED):
             detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
             yield Condition(name="schedule", subject=name, state=f"{firing.state} {utc(firing.at)}", detail=detail)
+        elif has_shrunk(firing.detail):
+            counts = {"rows": firing.detail["rows"], "rows_before": firing.detail["rows_before"]}
+            detail = {"at": utc(firing.at), "batch": firing.batch, **counts}
+            yield Condition(name="schedule", subject=name, state=f"shrunk {utc(firing.at)}", detail=detail)
 
 
 def in_lasting_trouble(account: Account, now: float) -> bool:

@@ -261,6 +261,26 @@ def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> 
     )
 
 
+def _shrunk(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+    told, name = event.fields, event.fields["schedule"]
+    text = (
+        (
+            f"The manifest has {count(told['rows'], 'row')}, and had {told['rows_before']:,} the time before. The "
+            "others cost nothing and keep their images, and nothing was stopped. If the file was not whole, mend it and run:"
+        ),
+        command("schedule", "run-now", name, sandbox=standing.sandbox),
+    )
+    return _message(
+        "schedule.shrunk",
+        standing,
+        title=f"schedule {name}: most rows are gone from its manifest",
+        text=text,
+        data=told,
+        batch=told.get("batch"),
+        also=standing.schedules_notify.get(name, ()),
+    )
+
+
 def _usd(amount: float | None) -> str:
     return money(round((amount or 0) * MICROS))
 
@@ -276,4 +296,5 @@ _TELLERS: Mapping[str, Teller] = {
     "links_about_to_die": _links,
     "schedule_failed": _schedule,
     "schedule_stopped": _schedule,
+    "schedule_shrunk": _shrunk,
 }

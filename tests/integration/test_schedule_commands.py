@@ -193,6 +193,21 @@ def fail(opened, message):
     assert opened.schedules.fail(firing.id, "me", ended, now)
 
 
+def test_a_time_whose_manifest_has_lost_most_of_its_rows_stands_below_the_list():
+    add()
+    with ledger() as opened:
+        opened.schedules.fire_by_hand("nightly", time.time())
+        _, firing = opened.schedules.take("me", time.time())
+        plan = {"rows": 16, "rows_before": 60, "gone": 44, "images": 0, "estimate": 0}
+        ended = Ended(state=FiringState.ENDED, exit_code=0, detail=plan)
+        opened.schedules.end(firing.id, ended, time.time())
+
+    told = "its manifest has 16 rows, and had 60 the time before"
+    assert told in call("schedule", "list").stdout
+    assert f"done (44 gone, 0 images, estimated $0.00): {told}" in call("schedule", "show", "nightly").stdout
+    assert document("schedule", "list")["schedules"][0]["last"]["plan"]["rows_before"] == 60
+
+
 def test_a_paused_one_has_no_next_time_until_it_is_resumed():
     add()
     assert "it is paused" in call("schedule", "pause", "nightly").stderr

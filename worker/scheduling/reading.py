@@ -101,7 +101,7 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
         attachment = Attachment(
             firing_id=firing.id,
             holder=services.holder,
-            detail=told(preflight, left),
+            detail=told(preflight, left, ledger.schedules.rows_before(schedule.id)),
             seen=preflight.source.state if schedule.into is Into.SAME else None,
         )
         brought = record(preflight, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
@@ -199,11 +199,12 @@ def _demand_settled(preflight: Preflight) -> None:
 # -- what is told --------------------------------------------------------------------------------------------------
 
 
-def told(preflight: Preflight, left: Left) -> dict[str, Any]:
-    """What its plan said, as plain JSON values; money in micro-dollars."""
+def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> dict[str, Any]:
+    """What its plan said, as plain JSON values; money in micro-dollars. `rows_before`: of the time before it."""
     seen = preflight.seen
     return {
         "rows": seen.rows,
+        **({} if rows_before is None else {"rows_before": rows_before}),
         "new": seen.new,
         "changed": seen.changed,
         "unchanged": seen.done + seen.open + seen.ended,

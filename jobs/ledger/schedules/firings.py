@@ -243,6 +243,13 @@ def newest(tx: Connection) -> dict[int, Firing]:
     return found
 
 
+def rows_before(tx: Connection, schedule_id: int) -> int | None:
+    """How many rows the manifest had that was recorded last for a schedule; None: none was."""
+    mine = (firings.c.schedule_id == schedule_id, firings.c.batch_id.is_not(None))
+    detail = tx.execute(select(firings.c.detail).where(*mine).order_by(firings.c.at.desc()).limit(1)).scalar()
+    return None if detail is None else json.loads(detail).get("rows")
+
+
 def one(tx: Connection, number: int) -> Firing:
     """The time of that number."""
     return as_firing(tx.execute(_with_batch().where(firings.c.id == number)).one())

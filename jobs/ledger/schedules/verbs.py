@@ -94,6 +94,10 @@ class ScheduleVerbs:
         """A schedule's times, the newest first."""
         return self._database.read(firings.history, schedule_id, most)
 
+    def rows_before(self, schedule_id: int) -> int | None:
+        """How many rows the manifest had that was recorded last for a schedule; None: none was."""
+        return self._database.read(firings.rows_before, schedule_id)
+
     def newest(self) -> dict[int, Firing]:
         """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
         return self._database.read(firings.newest)

@@ -17,6 +17,7 @@ from jobs.policy.firing import (
     OverlapPolicy,
     at_its_time,
     fallen_due,
+    has_shrunk,
     moment_of,
 )
 from jobs.states import FIRING_OVER, FiringState
@@ -85,3 +86,13 @@ def test_a_time_begins_unless_one_is_in_its_way(overlap, into):
     assert at_its_time([FiringState.STOPPED, FiringState.READING], overlap, into) is waits
     goes_on = FiringState.DUE if into is Into.SAME else FiringState.SKIPPED
     assert at_its_time([FiringState.STOPPED], overlap, into) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "expected"),
+    [(16, 60, True), (29, 60, True), (30, 60, False), (0, 9, False), (2, 11, False), (1, 11, True), (60, 16, False)],
+)
+def test_a_manifest_has_shrunk_when_it_lacks_ten_rows_and_over_half(rows, before, expected):
+    assert has_shrunk({"rows": rows, "rows_before": before}) is expected
+    assert not has_shrunk({"rows": rows})
+    assert not has_shrunk({})

@@ -201,6 +201,7 @@ def test_the_page_lists_every_type_with_its_fields():
     ]
     firings = [(name, a_firing(state)) for name, state in (("f", FiringState.FAILED), ("s", FiringState.STOPPED))]
     messages = said(batches=batches, budgets=[limit], accounts=[account(**REVOKED)], dying=[links], firings=firings)
+    messages += said(firings=[("t", a_shrunken_firing())])
     messages.append(message_for_test(NOW, sandbox=False))
 
     told = {}
@@ -236,6 +237,23 @@ def a_firing(state):
         code="bad_input",
         message="no such file",
     )
+
+
+def a_shrunken_firing(rows=16):
+    plan = {"rows": rows, "rows_before": 60}
+    return dataclasses.replace(a_firing(FiringState.ENDED), batch="b", exit_code=0, message=None, detail=plan)
+
+
+def test_a_manifest_that_has_lost_most_of_its_rows_is_told_once_and_the_next_good_time_ends_that():
+    shrunk = {"firings": [("night", a_shrunken_firing())]}
+
+    (message,) = said(**shrunk)
+
+    assert (message.type, message.data["rows"], message.data["rows_before"]) == ("schedule.shrunk", 16, 60)
+    assert "The manifest has 16 rows, and had 60 the time before" in message.text
+    assert "lightfast schedule run-now night" in message.text
+    assert said(shrunk, **shrunk) == []
+    assert said(firings=[("night", a_shrunken_firing(rows=30))]) == []
 
 
 def test_a_schedules_time_that_failed_is_told_to_the_channels_that_it_names():

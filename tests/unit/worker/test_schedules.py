@@ -154,6 +154,30 @@ async def test_a_manifest_that_is_as_it_was_is_not_read_again(tmp_path):
     assert [(each.state, each.exit_code) for each in history(services)] == [(FiringState.ENDED, 0)] * 2
 
 
+@pytest.mark.parametrize("into", list(Into))
+async def test_a_night_with_most_rows_gone_goes_on_and_says_so_and_whole_again_it_pays_for_none(
+    tmp_path, monkeypatch, into
+):
+    lines = []
+    monkeypatch.setattr("worker.lanes.news.emit", lambda event, **fields: lines.append((event, fields)))
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    scheduled(services, into=into, options={"reuse": "copy", "changed": "redo" if into is Into.SAME else "error"})
+
+    for rows in (60, 16, 60):
+        write(catalogue(rows))
+        await nights(services)
+
+    assert [(each.exit_code, each.detail.get("rows_before")) for each in history(services)] == [
+        (0, None),
+        (0, 60),
+        (0, 16),
+    ]
+    (shrunk,) = [fields for event, fields in lines if event == "schedule_shrunk"]
+    assert (shrunk["level"], shrunk["rows"], shrunk["rows_before"]) == ("warning", 16, 60)
+    assert sum(provider.submits.values()) == 60
+
+
 async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_night(tmp_path):
     refuse = {"code": 400, "msg": "content policy violation"}
     provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
