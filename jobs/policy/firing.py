@@ -99,5 +99,5 @@ def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy, into: Int
 
 def has_shrunk(plan: Mapping[str, Any]) -> bool:
     """Whether a time's manifest has lost most of the rows that it had the time before. `plan`: what its plan said."""
-    rows, before = plan.get("rows", 0), plan.get("rows_before", 0)
+    rows, before = int(plan.get("rows", 0)), int(plan.get("rows_before", 0))
     return before - rows >= SHRUNK_BY and 2 * rows < before

@@ -266,7 +266,8 @@ def _shrunk(event: LogEvent, _change: ConditionChange, standing: Standing) -> Me
     text = (
         (
             f"The manifest has {count(told['rows'], 'row')}, and had {told['rows_before']:,} the time before. The "
-            "others cost nothing and keep their images, and the time goes on. If the file was not whole, mend it and run:"
+            "others cost nothing and keep their images, and the time goes on. If the file was not whole, mend it and "
+            "run:"
         ),
         command("schedule", "run-now", name, sandbox=standing.sandbox),
     )
