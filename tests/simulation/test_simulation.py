@@ -38,10 +38,12 @@ MEANT = (
     "submits_became_unknown",
     "unknown_paid_again",
 )
+#: Seeds beyond these that came upon what is rare, when last looked at; they go first where something is missing.
+RARE = (43, 79)
 #: The seed that noticed a mutation when last looked at goes first. Any change of the program makes other histories.
 TELLING = {
-    "without_facts_above_leases": 48,
-    "without_heed_to_destinations": 35,
+    "without_facts_above_leases": 23,
+    "without_heed_to_destinations": 11,
     "without_heed_to_the_stop": 41,
     "without_lease_check": 15,
     "without_turns": 22,
@@ -77,7 +79,7 @@ def test_no_history_breaks_a_rule_and_all_together_come_upon_what_they_are_meant
     whole.rename(told / f"{first}.json")
     by_all = [json.loads(one.read_text()) for one in told.glob("*.json")]
     if len(by_all) == SOON // AT_A_TIME:  # whoever comes last sees all of them
-        more = iter(range(SOON, LAST))
+        more = iter(dict.fromkeys((*RARE, *range(SOON, LAST))))
         missing = set(MEANT).difference(*by_all)
         while missing and (seed := next(more, None)) is not None:
             missing -= come_upon(seed)
