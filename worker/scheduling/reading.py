@@ -7,6 +7,7 @@ that ends the time, with a reason that everybody sees.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -164,8 +165,9 @@ def planned(
 def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
     """Raises `BadInput` where nothing may be recorded: as `run` would refuse, or without what was agreed to."""
     options, seen = preflight.options, preflight.seen
-    # A budget that does not do for all is told in words of its own.
-    reasons = replace(preflight, options=replace(options, partial=True)).reasons
+    # What it may spend is told in words of its own: a batch's budget counts the times before, too.
+    boundless = replace(preflight.limits, budget=sys.maxsize)
+    reasons = replace(preflight, options=replace(options, partial=False), limits=boundless).reasons
     if schedule.into is Into.SAME and not seen.has_key:
         reasons.append(
             f"{preflight.manifest.name} has no key column, and --into same needs one: it tells which rows are new. "
@@ -175,8 +177,20 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
         reasons.append(f"{preflight.mistake}. That needs --reuse, or --buy-again.")
     if seen.images and not options.partial and not seen.unpriced and seen.needed > left.money:
         reasons.append(over_budget(preflight, left))
+    if options.partial and seen.disputed and options.changed == "redo" and _buys_nothing(preflight):
+        least = min(line.least for line in seen.routes)
+        reasons.append(
+            f"a first image needs {money(least)}, and this time may spend {left.why}. Nothing was spent, and the "
+            "changed rows keep their images."
+        )
     if reasons:
         raise BadInput(reasons)
+
+
+def _buys_nothing(preflight: Preflight) -> bool:
+    """Whether there is something to pay for, and too little money for the first of it."""
+    seen, budget = preflight.seen, preflight.limits.budget or 0
+    return bool(seen.images) and not seen.unpriced and not seen.affordable(budget, preflight.batch)
 
 
 def over_budget(preflight: Preflight, left: Left) -> str:

@@ -234,6 +234,32 @@ async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_ru
     assert sum(provider.submits.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("partial", "expected"),
+    [
+        (False, "2 images would cost $0.04 (0 new, 2 changed rows), and this time may spend $0.01 (--budget). "),
+        (True, "a first image needs $0.02, and this time may spend $0.01 (--budget). "),
+    ],
+)
+async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(tmp_path, partial, expected):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, options={"partial": partial})
+    await nights(services)
+
+    write(catalogue(2, k0="a red lamp", k1="a blue lamp"))
+    edited(services, budget=10_000)
+    await nights(services)
+
+    failed = history(services)[-1]
+    assert failed.state is FiringState.FAILED
+    assert failed.message.startswith(expected)
+    assert "--changed" not in failed.message
+    assert stored("nightly") == ["k0", "k1"]
+    assert sum(provider.submits.values()) == 2
+
+
 async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_what_is_left(tmp_path):
     provider = Provider()
     services = calm(tmp_path, provider)
