@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cli.flow.options import is_terminal
+from cli.flow.session import note
 from cli.output import terminal, wording
 from jobs import formatting
 from jobs.errors import BadInput, Interrupted
@@ -15,16 +16,20 @@ def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: 
     """Returns when the user agrees to `amount` micro-dollars, and `unpriced` images whose price nobody knows.
 
     `again`: why this looks like a mistake, where a plain --yes is not enough: a person who sees it may say so, a script
-    needs --buy-again. The stand-in's images cost nothing, but the rehearsal asks as the run that follows it will.
+    needs --buy-again. The stand-in's images cost nothing: there only such a mistake is asked about, as the run that
+    follows the rehearsal will, and any other question is shown and not asked.
 
     Raises:
         BadInput: the user said no, or there is nobody to ask and no --yes.
     """
     if again and (yes or not is_terminal()):
         raise BadInput(f"{again}. --yes alone does not buy that: add --buy-again. Nothing was spent.")
-    if not again and (yes or sandbox or not (amount or unpriced)):
+    if not again and (yes or not (amount or unpriced)):
         return
     cost = _cost(amount, unpriced)
+    if sandbox and not again:
+        _show(f"Spend {cost}?")
+        return
     if not is_terminal():
         raise BadInput(
             f"{command} would spend {cost}, and there is no terminal to ask at: add --yes. Nothing was spent."
@@ -33,16 +38,23 @@ def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: 
 
 
 def confirm(question: str, *, yes: bool, sandbox: bool, command: str) -> None:
-    """Returns when the user says yes to something that costs nothing.
+    """Returns when the user says yes to something that costs nothing by itself. With the stand-in it is only shown.
 
     Raises:
         BadInput: the user said no, or there is nobody to ask and no --yes.
     """
-    if yes or sandbox:
+    if yes:
+        return
+    if sandbox:
+        _show(question)
         return
     if not is_terminal():
         raise BadInput(f"{command} asks first, and there is no terminal to ask at: add --yes. Nothing was changed.")
     _demand_yes(question, "Nothing was changed.")
+
+
+def _show(question: str) -> None:
+    note(f'goes on without asking; for real this asks "{plain(question)}" first, and without a terminal it needs --yes')
 
 
 def _demand_yes(question: str, nothing: str) -> None:
