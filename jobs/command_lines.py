@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jobs.formatting import option_words
@@ -34,25 +34,35 @@ _FLAGS = frozenset({"--append", "--buy-again", "--wait"})
 
 def repeated(*more: str, without: Iterable[str] = ()) -> str:
     """This command line with more words; `plan` becomes `run`. `without`: options to leave out, with their values."""
-    verb, *rest = sys.argv[1:] or ["run"]
-    words = ["run" if verb == "plan" else verb, *_masked(_without(rest, frozenset(without))), *more]
-    return " ".join([called(), *map(shlex.quote, words)])
+    return _with_verbs({"plan": "run"}, more, without)
 
 
 def planned(*more: str) -> str:
     """This command line with more words, as a plan: what is asked of `run` and `submit` can be planned first."""
-    verb, *rest = sys.argv[1:] or ["plan"]
-    words = ["plan" if verb in ("run", "submit") else verb, *_masked(_without(rest, frozenset(["--wait"]))), *more]
+    return _with_verbs({"run": "plan", "submit": "plan"}, more, ["--wait"])
+
+
+def corrected(*more: str, without: Iterable[str]) -> str:
+    """This command line as it was meant: with more words, and without these options and their values."""
+    return _with_verbs({}, more, without)
+
+
+def _with_verbs(verbs: Mapping[str, str], more: Iterable[str], without: Iterable[str]) -> str:
+    verb, *rest = sys.argv[1:] or ["run"]
+    words = [verbs.get(verb, verb), *_masked(_without(rest, frozenset(without))), *more]
     return " ".join([called(), *map(shlex.quote, words)])
 
 
 def _without(words: list[str], options: frozenset[str]) -> Iterator[str]:
-    skipped = False
-    for word in words:
-        if skipped or word.partition("=")[0] in options:
-            skipped = not skipped and word in options - _FLAGS
-        else:
-            yield word
+    """`--map key` among the options leaves out the one of this known column alone."""
+    at = 0
+    while at < len(words):
+        name, joined, value = words[at].partition("=")
+        known = (value if joined else "".join(words[at + 1 : at + 2])).partition("=")[0].strip()
+        goes = name in options or f"{name} {known}" in options
+        if not goes:
+            yield words[at]
+        at += 2 if goes and not joined and name not in _FLAGS else 1
 
 
 def _masked(words: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from jobs import formatting
 from jobs.command_lines import repeated
+from jobs.formatting import option_words
+from jobs.manifest.cells import shown
 
 if TYPE_CHECKING:
     from jobs.planning.overlap import OtherBatch
@@ -34,6 +36,7 @@ def lines(preflight: Preflight) -> Iterator[Line]:
     """All that is to be said; nothing where nothing is bought again and no row goes."""
     for name, told in (
         ("taken out", _taken_out(preflight)),
+        ("keys", _keys(preflight)),
         ("reused", _reused(preflight)),
         ("again", _again(preflight)),
         ("same", _same(preflight)),
@@ -56,6 +59,23 @@ def _taken_out(preflight: Preflight) -> Iterator[str]:
     )
     if preflight.seen.new and not (again.matched or preflight.seen.bad):
         yield "no row on record is in this manifest: all its keys are new"
+
+
+def _keys(preflight: Preflight) -> Iterator[str]:
+    """What the rows on record are known by, where the manifest has none of their keys."""
+    keys = preflight.seen.earlier_keys
+    if keys is None or (preflight.options.append and not keys.column):
+        return  # rows to be added have other keys
+    again = preflight.seen.again
+    there = (
+        "by their number" if 0 < again.absent == again.absent_numbered else f"by {keys.column}" if keys.column else "as"
+    )
+    here = f"by {keys.column_now}" if keys.column_now else "as" if preflight.seen.has_key else "by their number"
+    yield f"this batch knows its rows {there} {_quoted(keys.on_record)}; here they are known {here} {_quoted(keys.now)}"
+
+
+def _quoted(keys: tuple[str, ...]) -> str:
+    return ", ".join(map(shown, keys))
 
 
 def _reused(preflight: Preflight) -> Iterator[str]:
@@ -112,6 +132,8 @@ def _rewritten(preflight: Preflight) -> str:
     again = preflight.seen.again
     if again.matched or preflight.seen.bad or not again.absent:
         return ""
+    if preflight.seen.earlier_keys and preflight.seen.earlier_keys.column:
+        return f". They were recorded by {preflight.seen.earlier_keys.column}, under which they cost nothing"
     if preflight.seen.has_key and again.were_numbered:
         return ". They were recorded by their number, from a file that was read without a key column"
     return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
@@ -141,8 +163,8 @@ def ways(preflight: Preflight) -> list[Way]:
     """Commands that can be pasted as they stand; none where bad rows would end each of them."""
     if preflight.seen.bad and not preflight.options.skip_bad:
         return []
-    here, there = [*_keep(preflight), *_by_number(preflight)], _in_the_other_batch(preflight)
-    return [*here, *there, *_taken_over(preflight), *_with_the_old_keys(preflight)]
+    here, there = [*_by_the_old_column(preflight), *_by_number(preflight)], _in_the_other_batch(preflight)
+    return [*here, *([] if here else _keep(preflight)), *there, *_taken_over(preflight), *_with_the_old_keys(preflight)]
 
 
 def _keep(preflight: Preflight) -> Iterator[Way]:
@@ -154,6 +176,14 @@ def _keep(preflight: Preflight) -> Iterator[Way]:
         yield Way(
             why=f"to add these rows and keep the others{left}", command=repeated("--append", *_keeping(preflight))
         )
+
+
+def _by_the_old_column(preflight: Preflight) -> Iterator[Way]:
+    """Where the batch's keys came from another column of the manifest."""
+    keys = preflight.seen.earlier_keys
+    if keys and keys.helps:
+        command = _free(*option_words("--map", f"key={keys.column}"), without=("--map key",))
+        yield Way(why=f"to know the rows by {keys.column}, as this batch does", command=command)
 
 
 def _by_number(preflight: Preflight) -> Iterator[Way]:

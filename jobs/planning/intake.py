@@ -25,6 +25,7 @@ from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
+from jobs.planning.earlier_keys import EarlierKeys, earlier_keys
 from jobs.planning.first_plan import FirstPlan, first_plan
 from jobs.planning.hints import hints
 from jobs.planning.key_hint import key_hint, likely_key
@@ -346,7 +347,17 @@ class _Count:
         if not bad or was_forgotten or len(causes) > 1 or causes[0].rows < bad or causes[0].first.value:
             return None
         found = first_plan(self.intake.manifest, *self._how, may_key=self.before.batch_id is None)
-        return found if found and found.skip_empty else None
+        if found is None or not found.skip_empty:
+            return None
+        earlier = self._earlier_keys()
+        return replace(found, key=earlier.column) if earlier and earlier.helps else found
+
+    def _earlier_keys(self) -> EarlierKeys | None:
+        """Looked for only where the batch has rows, and the manifest none of their keys."""
+        ledger, batch_id = self.intake.ledger, self.before.batch_id
+        if ledger is None or batch_id is None or self.before.matched or not self.counts["new"]:
+            return None
+        return earlier_keys(ledger, batch_id, self.intake.manifest, *self._how)
 
     def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
@@ -381,6 +392,7 @@ class _Count:
             disputed_rows=tuple(self.disputed_rows),
             likely_key=self._likely_key(),
             first_plan=self._first_plan(),
+            earlier_keys=self._earlier_keys(),
             redo_images=counts["redo_images"],
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],

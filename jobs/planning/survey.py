@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from jobs.formatting import count, money
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
+from jobs.planning.earlier_keys import EarlierKeys
 from jobs.planning.first_plan import FirstPlan
 from jobs.planning.overlap import Overlap
 from jobs.planning.problems import Cause, RowProblem
@@ -116,6 +117,7 @@ class Survey:
     unit: str = "line"  # what a row's number counts: "line", "row" of a sheet, "item" of a list
     likely_key: str = ""  # of changed rows that are known by their number: the column that could be the key
     first_plan: FirstPlan | None = None  # of rows that are all bad for want of a prompt: what makes the others
+    earlier_keys: EarlierKeys | None = None  # where the manifest has none of the batch's keys
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(

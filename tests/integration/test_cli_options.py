@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shlex
+import sys
 import threading
 from pathlib import Path
 
@@ -126,6 +128,38 @@ def test_a_mistyped_option_is_never_answered_with_one_that_agrees(mistyped):
         assert "No such option" in done.stderr
         offered = done.stderr.partition("No such option")[2].split(None, 2)[2:]
         assert not any(consent in told for consent in ("--yes", "--buy-again", "--overwrite") for told in offered)
+
+
+@pytest.mark.parametrize("verb", [["plan"], ["run"], ["submit"], ["schedule", "add", "nightly", "0 3 * * *"]])
+@pytest.mark.parametrize(
+    ("said", "option", "mapped"),
+    [
+        (["--key", "Handle"], "--key", ["--map", "key=Handle"]),
+        (["--key=Variant SKU"], "--key", ["--map", "key=Variant SKU"]),
+        (["--key-column", "Handle"], "--key-column", ["--map", "key=Handle"]),
+    ],
+)
+def test_who_names_the_key_column_by_an_option_of_its_own_gets_the_command_with_the_right_one(
+    monkeypatch, verb, said, option, mapped
+):
+    words = [*verb, *said, "m.csv", "--prompt", "A {Title}"]
+    monkeypatch.setattr(sys, "argv", ["lightfast", *words])
+
+    done = CliRunner().invoke(app, words)
+
+    told, pasted = str(done.exception).splitlines()
+    assert isinstance(done.exception, BadInput)
+    assert told.startswith(f"{option} is no option here: the column that rows are known by is named with --map ")
+    assert shlex.split(pasted) == ["lightfast", *verb, "m.csv", "--prompt", "A {Title}", *mapped]
+
+
+@pytest.mark.parametrize("said", [["--key"], ["--key", "--yes"]])
+def test_a_key_option_without_a_column_is_answered_without_a_command(monkeypatch, said):
+    monkeypatch.setattr(sys, "argv", ["lightfast", "run", "m.csv", *said])
+
+    done = CliRunner().invoke(app, ["run", "m.csv", *said])
+
+    assert str(done.exception).endswith("is named with --map key=COLUMN.")
 
 
 def test_a_known_column_is_taken_from_one_column_and_a_later_empty_one_takes_it_back():

@@ -164,3 +164,75 @@ def test_one_row_that_was_forgotten_is_not_proposed_to_be_left_out(shop, monkeyp
 
     assert page.exit_code == 2
     assert "lightfast run" not in page.stdout + page.stderr
+
+
+HANDLES = "Handle,SKU,prompt"
+PRODUCTS = [f"lamp-{at},00{at},a lamp {at}" for at in range(12)]
+
+
+@pytest.fixture
+def by_handle(shop):
+    """A batch whose rows are known by their handles."""
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        World(shop, ledger).made(PRODUCTS, "handles", head=HANDLES, mapping={"key": "Handle"})
+    stored_in(shop / "out", shop)
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("given", "here"),
+    [
+        ([], 'by their number "1", "2"'),
+        (["--map", "key=SKU"], 'by SKU "000", "001"'),
+        (["--map=key=SKU"], 'by SKU "000", "001"'),
+        (["--map", "key={SKU}-{Handle}"], 'as "000-lamp-0", "001-lamp-1"'),
+        (["--prompt", "now {prompt}"], 'by their number "1", "2"'),  # nothing is bought again
+    ],
+)
+def test_rows_under_other_keys_than_at_first_are_told_with_the_column_and_the_command(
+    by_handle, monkeypatch, given, here
+):
+    write(by_handle, [*PRODUCTS, "vase,0099,a vase"], "handles.csv", head=HANDLES)
+
+    page = call(monkeypatch, "plan", "handles.csv", *given).stdout
+    found = proposed(monkeypatch, "handles.csv", *given)
+
+    assert f'this batch knows its rows by Handle "lamp-0", "lamp-1"; here they are known {here}' in page
+    pasted = found["to know the rows by Handle, as this batch does:"]
+    kept = given if "--prompt" in given else []
+    assert pasted == ["handles.csv", *kept, "--map", "key=Handle"]
+    if not kept:
+        assert json.loads(call(monkeypatch, "plan", *pasted, "--json").stdout)["images"] == 1
+        assert is_bought_without_asking_more(monkeypatch, pasted)
+
+
+def test_rows_that_are_added_under_another_column_than_the_batch_has_are_told_before_they_are_bought(
+    by_handle, monkeypatch
+):
+    write(by_handle, ["vase,0099,a vase"], "new.csv", head=HANDLES)
+    words = ["new.csv", "--batch", "handles", "--append"]
+
+    found = proposed(monkeypatch, *words, "--map", "key=SKU")
+
+    assert found["to know the rows by Handle, as this batch does:"] == [*words, "--map", "key=Handle"]
+    right = call(monkeypatch, "plan", *words, "--map", "key=Handle").stdout
+    assert "this batch knows its rows" not in right
+
+
+def test_keys_that_no_column_tells_are_shown_beside_the_new_ones(shop, monkeypatch):
+    write(shop, rows(12, key="x"), "spring.csv")
+
+    page = call(monkeypatch, "plan", "spring.csv").stdout
+
+    assert 'this batch knows its rows as "k0", "k1"; here they are known by key "x0", "x1"' in page
+    assert "to know the rows by" not in page
+
+
+def test_an_export_with_neither_the_key_nor_the_rows_to_leave_out_gets_both_in_one_command(by_handle, monkeypatch):
+    write(by_handle, [*PRODUCTS, "lamp-1,0011,", "lamp-1,0012,"], "handles.csv", head=HANDLES)
+
+    found = proposed(monkeypatch, "handles.csv")
+
+    pasted = found["To leave out rows without prompt and know rows by Handle:"]
+    assert pasted == ["handles.csv", "--skip-empty", "prompt", "--map", "key=Handle"]
+    assert json.loads(call(monkeypatch, "plan", *pasted, "--json").stdout)["images"] == 0

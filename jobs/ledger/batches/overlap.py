@@ -84,6 +84,12 @@ def on_record(tx: Connection, batch_id: int, after: int) -> list[RecordedRow]:
     ]
 
 
+def first_rows(tx: Connection, batch_id: int, most: int) -> list[tuple[str, bytes]]:
+    """Key and own columns of the first rows that stand for a job."""
+    bounds = {"after": first_number(batch_id) - 1, "beyond": first_number(batch_id + 1), "most": most}
+    return [(row.key, row.carried) for row in tx.execute(_FIRST_ROWS, bounds)]
+
+
 def _usable() -> Any:
     """As `reuse.sources` has it, but for those that are not the first themselves or were made anew: rather too few."""
     first = jobs.c.request.is_not(None) & (jobs.c.revision == literal_column("1"))
@@ -91,13 +97,21 @@ def _usable() -> Any:
     return first & jobs.c.state.in_([state.value for state in USABLE]) & ~taken
 
 
-_ON_RECORD = (
-    select(jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position, _usable().label("usable"))
-    .where(
-        jobs.c.id > bindparam("after"),
-        jobs.c.id < bindparam("beyond"),
-        jobs.c.state.not_in([JobState.SKIPPED.value, JobState.INVALID.value]),
+def _jobs_of(*columns: Any) -> Select[Any]:
+    """A page of a batch's rows that stand for a job, by number."""
+    return (
+        select(*columns)
+        .where(
+            jobs.c.id > bindparam("after"),
+            jobs.c.id < bindparam("beyond"),
+            jobs.c.state.not_in([JobState.SKIPPED.value, JobState.INVALID.value]),
+        )
+        .order_by(jobs.c.id)
+        .limit(bindparam("most", type_=Integer))
     )
-    .order_by(jobs.c.id)
-    .limit(bindparam("most", type_=Integer))
+
+
+_ON_RECORD = _jobs_of(
+    jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position, _usable().label("usable")
 )
+_FIRST_ROWS = _jobs_of(jobs.c.key, jobs.c.carried)

@@ -86,6 +86,10 @@ class BatchVerbs:
             yield from page
             after = page[-1].id
 
+    def first_rows(self, batch_id: int, most: int) -> list[tuple[str, bytes]]:
+        """Key and own columns (a JSON object) of the batch's first rows that stand for a job."""
+        return self._database.read(overlap.first_rows, batch_id, most)
+
     # -- manifests
 
     def record_manifest(  # noqa: PLR0913  the manifest, and how it is recorded
