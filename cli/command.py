@@ -7,9 +7,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from jobs.command_lines import corrected
 from jobs.errors import BadInput
-from jobs.formatting import option_words
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -45,6 +43,9 @@ class Command(TyperCommand):
 
 def _key_column(said: str, words: list[str]) -> BadInput:
     """Names the option, in a command that can be pasted."""
+    from jobs.command_lines import corrected  # not for --help
+    from jobs.formatting import option_words
+
     at, word = next((at, word) for at, word in enumerate(words) if word.partition("=")[0] == said)
     value = word.partition("=")[2] or "".join(words[at + 1 : at + 2])
     column = "" if value.startswith("-") else value
