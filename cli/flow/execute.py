@@ -322,9 +322,11 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
 
 
 def _handed_back(batch: Batch) -> str:
-    """The command that gives the manifest back with a column of addresses, beside all that it had."""
-    columns = "*,-lf_*,New Image=lf_url"
-    return command("results", batch.name, "--columns", columns, "-o", f"{batch.name}-import.csv", sandbox=batch.sandbox)
+    """The command that gives the manifest back with a column of addresses, beside all that it had, as it came."""
+    words = ["--columns", "*,-lf_*,New Image=lf_url", "-o", f"{batch.name}-import.csv"]
+    if batch.delimiter not in (None, ","):
+        words += ["--delimiter", "tab" if batch.delimiter == "\t" else batch.delimiter]
+    return command("results", batch.name, *words, sandbox=batch.sandbox)
 
 
 def _first(ended: RunOutcome) -> list[str]:

@@ -97,11 +97,14 @@ def test_what_status_and_why_name_can_be_pasted(tmp_path, monkeypatch):
     assert {words[1] for words in pasted(lines)} == {"results", "unknown"}
 
 
-def test_the_end_of_a_first_run_says_how_the_manifest_is_handed_back():
+@pytest.mark.parametrize(
+    ("delimiter", "as_it_came"),
+    [(None, []), (",", []), (";", ["--delimiter", ";"]), ("\t", ["--delimiter", "tab"]), ("|", ["--delimiter", "|"])],
+)
+def test_the_end_of_a_first_run_says_how_the_manifest_is_handed_back(delimiter, as_it_came):
     counted = progress(jobs={JobState.DONE: 1}, images_stored=1)
-    counted = dataclasses.replace(
-        counted, batch=dataclasses.replace(counted.batch, columns=("Handle", "Title", "Image Src"), created_at=0.0)
-    )
+    known = {"columns": ("Handle", "Title", "Image Src"), "created_at": 0.0, "delimiter": delimiter}
+    counted = dataclasses.replace(counted, batch=dataclasses.replace(counted.batch, **known))
 
     def handed_back(now):
         ending = RunEnding(reason=Reason.DONE, standing=RunState(progress=counted, accounts=(), now=now))
@@ -109,6 +112,6 @@ def test_the_end_of_a_first_run_says_how_the_manifest_is_handed_back():
         return [words for words in pasted(told) if "--columns" in words]
 
     assert [words[3:] for words in handed_back(now=1.0)] == [
-        ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv"]
+        ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv", *as_it_came]
     ]
     assert handed_back(now=9_000.0) == []
