@@ -21,7 +21,7 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import ReuseOptions, allot
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
-from jobs.ledger.schedules.firings import attach
+from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
 from jobs.states import ImageState, JobState
@@ -123,6 +123,8 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     failure_breaker.judge_anew(tx, batch_id)
     if options.attachment:
         attach(tx, options.attachment, batch_id)
+    else:
+        forget_seen(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 

@@ -171,6 +171,15 @@ def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
     _set(tx, [attachment.firing_id], state=FiringState.WORKING.value, **values, detail=_json(attachment.detail))
 
 
+def forget_seen(tx: Connection, batch_id: int) -> None:
+    """Somebody else has recorded a manifest for the batch: its schedule reads its own anew, though it has not changed.
+
+    The batch's row is held.
+    """
+    owner = select(batches.c.schedule_id).where(batches.c.id == batch_id).scalar_subquery()
+    tx.execute(update(schedules).where(schedules.c.id == owner, schedules.c.seen.is_not(None)).values(seen=None))
+
+
 def fail(tx: Connection, number: int, holder: str, ended: Ended, now: float) -> bool:
     """Nothing is recorded for it. False: it is somebody else's by now."""
     if not _is_held(tx, number, holder):

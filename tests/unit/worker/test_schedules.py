@@ -14,7 +14,7 @@ from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.virtual_time import skip
-from tests.support.worker_world import Provider, answer, world
+from tests.support.worker_world import Provider, answer, stock, world
 from worker.lanes.news import News
 from worker.local import serve as serving
 from worker.local.serve import serve
@@ -152,6 +152,23 @@ async def test_a_manifest_that_is_as_it_was_is_not_read_again(tmp_path):
     await nights(services)
 
     assert [(each.state, each.exit_code) for each in history(services)] == [(FiringState.ENDED, 0)] * 2
+
+
+async def test_an_unchanged_manifest_is_read_again_after_another_was_recorded_for_its_batch(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+    await nights(services)
+    batch = services.ledger.batches.find("nightly")
+    # As `lightfast run other.csv --batch nightly` does: the three rows are not listed any more.
+    stock(services, tmp_path, [], name="nightly", dest=batch.dest, path=batch.path, columns=batch.columns)
+    assert [row.listed for row in services.ledger.batches.rows_on_record(batch.id)] == [False] * 3
+
+    await nights(services)
+
+    assert [row.listed for row in services.ledger.batches.rows_on_record(batch.id)] == [True] * 3
+    assert sum(provider.submits.values()) == 3
 
 
 @pytest.mark.parametrize("into", list(Into))
