@@ -80,7 +80,7 @@ class Preflight:
             bad_rows_help=self._without_prompts(),
         )
         reasons = [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
-        if len(reasons) == 1 and self.seen.disputed and options.changed == "error":
+        if len(reasons) == 1 and self.seen.disputed and options.changed == "error" and _is_of_this_command(options):
             reasons = [reasons[0] + "".join(f"\n  {why}:\n    {pasted}" for why, pasted in self._changed_ways())]
         return reasons
 

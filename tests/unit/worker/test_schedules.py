@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,24 @@ async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(
     assert "--changed" not in failed.message
     assert stored("nightly") == ["k0", "k1"]
     assert sum(provider.submits.values()) == 2
+
+
+async def test_a_night_that_may_not_make_changed_rows_fails_and_names_no_command_of_the_process_that_fired_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["lightfast", "schedule", "serve"])
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services, options={"changed": "error"})
+    await nights(services)
+
+    write(catalogue(2, k0="a red lamp"))
+    await nights(services)
+
+    failed = history(services)[-1]
+    assert failed.state is FiringState.FAILED
+    assert "changed" in failed.message
+    assert "schedule serve" not in failed.message
 
 
 async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_what_is_left(tmp_path):
