@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import shlex
@@ -106,6 +107,45 @@ def test_a_manifest_behind_a_link_is_brought_here_and_its_signature_is_not_shown
 
         server.shutdown()
     assert (content, name) == ("prompt\nA lamp\n", "http://127.0.0.1/products.csv")
+
+
+class _Endless(http.server.BaseHTTPRequestHandler):
+    """Sends a row now and then, until nobody reads any more."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.given_up.wait(0.05):  # real time: how often a row comes
+                self.wfile.write(b"key,prompt\n")
+        self.server.given_up.set()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_whoever_stops_while_a_manifest_comes_in_does_not_wait_for_its_end():
+    class StoppedError(Exception):
+        pass
+
+    told = []
+
+    def stop(rows):
+        told.append(rows)
+        if len(told) == 2:
+            raise StoppedError
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
+        server.given_up = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        manifest = f"http://127.0.0.1:{server.server_port}/m.csv"
+
+        with pytest.raises(StoppedError), local_source(manifest, allow_private_hosts=True, tell=stop):
+            pass
+
+        server.given_up.set()
+        server.shutdown()
+    assert told == [0, 0]
 
 
 def test_other_addresses_are_no_manifest():

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.settings.proxies import NO_PROXIES, Proxies
 from worker.http.client import FetchError, Http
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 #: Bytes of a manifest that is fetched: a million rows of the longest prompts, and then some.
 LIMIT = 8 * 1024**3
@@ -53,8 +57,11 @@ def local_source(
     allow_private_hosts: bool = False,
     proxies: Proxies = NO_PROXIES,
     seen: SourceState | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> Iterator[ManifestSource]:
     """The manifest as a local file; a copy made for it is gone at the end. `seen`: as it was when it was last read.
+
+    `tell`: called with 0 rows as bytes come in; what it raises ends that.
 
     Raises:
         UnchangedError: It is still as it was seen.
@@ -68,10 +75,23 @@ def local_source(
         return
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
-        with path.open("wb") as file:
+        with _Incoming(path, tell or (lambda _rows: None)) as file:
             state = _fetch(manifest, file, seen or {}, allow_private_hosts=allow_private_hosts, proxies=proxies)
         home = Path.cwd() if manifest == "-" else None
         yield ManifestSource(path=path, name=shown_name(manifest), folder=home, state=state)
+
+
+class _Incoming(io.BufferedWriter):
+    """A file that says when something is written to it."""
+
+    def __init__(self, path: Path, tell: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self._tell = tell
+
+    def write(self, data: Buffer, /) -> int:
+        """Writes bytes, unless `tell` raises."""
+        self._tell(0)
+        return super().write(data)
 
 
 def _file_state(path: Path) -> SourceState | None:

@@ -185,7 +185,11 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
     source_of = local_source(
-        options.manifest, allow_private_hosts=settings.allow_private_hosts, proxies=settings.proxies, seen=seen
+        options.manifest,
+        allow_private_hosts=settings.allow_private_hosts,
+        proxies=settings.proxies,
+        seen=seen,
+        tell=rows_read,
     )
     with source_of as source, contextlib.nullcontext(known) if known else existing_ledger(settings) as ledger:
         shape = ReadOptions(
