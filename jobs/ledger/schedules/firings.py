@@ -158,9 +158,11 @@ def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
     Raises:
         NotOursError: Somebody else reads its manifest by now.
     """
+    schedule_id = tx.execute(select(firings.c.schedule_id).where(firings.c.id == attachment.firing_id)).scalar()
+    # A schedule before its times, as everybody takes these locks: this transaction is not run again after a deadlock.
+    tx.execute(select(schedules.c.id).where(schedules.c.id == schedule_id).with_for_update(key_share=True))
     if not _is_held(tx, attachment.firing_id, attachment.holder):
         raise NotOursError
-    schedule_id = tx.execute(select(firings.c.schedule_id).where(firings.c.id == attachment.firing_id)).scalar_one()
     tx.execute(update(batches).where(batches.c.id == batch_id).values(schedule_id=schedule_id))
     seen = json.dumps(dict(attachment.seen)) if attachment.seen is not None else None
     tx.execute(update(schedules).where(schedules.c.id == schedule_id).values(seen=seen))

@@ -117,8 +117,9 @@ def remove(tx: Connection, name: str) -> None:
     found = find(tx, name)
     if found is None:
         return
-    # Batches before the schedule, as everybody takes these locks.
+    # Batches before the schedule, and that before its times, as everybody takes these locks.
     tx.execute(update(batches).where(batches.c.schedule_id == found.id).values(schedule_id=None))
+    tx.execute(select(schedules.c.id).where(schedules.c.id == found.id).with_for_update())
     tx.execute(delete(firings).where(firings.c.schedule_id == found.id))
     tx.execute(delete(schedule_months).where(schedule_months.c.schedule_id == found.id))
     tx.execute(delete(schedules).where(schedules.c.id == found.id))
