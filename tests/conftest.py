@@ -91,19 +91,21 @@ def postgres_url(postgres_server) -> str:
 
 
 @pytest.fixture(scope="session")
-def ledger_template(postgres_server) -> str:
-    """The name of a database that holds an empty ledger; a copy of it costs a tenth of a migration."""
+def postgres_ledgers(postgres_server) -> Any:
+    """Databases with an empty ledger, for one test after the other."""
     from jobs.ledger import open_ledger  # noqa: PLC0415  most tests need no SQL
+    from tests.support.postgres_ledgers import LedgerDatabases  # noqa: PLC0415  as above
 
     url = postgres_server.new_database()
     open_ledger(url).close()
-    return url.rpartition("/")[2]
+    return LedgerDatabases(server=postgres_server, template=url.rpartition("/")[2])
 
 
 @pytest.fixture
-def postgres_ledger_url(postgres_server, ledger_template) -> str:
-    """A new database with an empty ledger in it."""
-    return postgres_server.new_database(ledger_template)
+def postgres_ledger_url(postgres_ledgers) -> Iterator[str]:
+    """A database with an empty ledger in it."""
+    with postgres_ledgers.one() as url:
+        yield url
 
 
 @pytest.fixture
