@@ -250,9 +250,11 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
         schedule, at = _find(session, name), _now(session)
         if stop := session.ledger.emergency_stop.current():
             raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
-        if why := session.ledger.schedules.fire_by_hand(name, at):
-            raise BadInput(f"{name}: {why}. See  {command('schedule', 'show', name)}")
         is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
+        # A run that holds the ledger would not hear of it: then nothing is fired, and who holds it is told.
+        with contextlib.nullcontext() if is_heard else session.ledger.hold(time.time()):
+            if why := session.ledger.schedules.fire_by_hand(name, at):
+                raise BadInput(f"{name}: {why}. See  {command('schedule', 'show', name)}")
         if is_heard:
             _wake(session)
             note(f"{name} was fired; how it goes:  {command('schedule', 'show', name)}")

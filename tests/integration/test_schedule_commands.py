@@ -208,6 +208,14 @@ def test_a_time_whose_manifest_has_lost_most_of_its_rows_stands_below_the_list()
     assert document("schedule", "list")["schedules"][0]["last"]["plan"]["rows_before"] == 60
 
 
+def test_beside_a_run_nothing_is_fired_by_hand_and_nothing_is_left_to_be_fired_later():
+    add()
+    with ledger() as opened:
+        with opened.hold(time.time()):
+            assert "is worked on by process" in refused("schedule", "run-now", "nightly", code=1)
+        assert opened.schedules.history(opened.schedules.find("nightly").id) == []
+
+
 def test_a_paused_one_has_no_next_time_until_it_is_resumed():
     add()
     assert "it is paused" in call("schedule", "pause", "nightly").stderr
