@@ -31,11 +31,16 @@ def follow(
             yield schedule, ended
 
 
+def ended_with(schedule: Schedule, progress: Progress) -> Ended:
+    """How a time ends whose batch is over: with rows that need a person, it is not all good."""
+    allowed = schedule.options.get("allow_failed")
+    code = exit_code_when_over(progress, read_allowed(allowed) if allowed else Allowed())
+    return Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
+
+
 def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, standing: Standing) -> Ended | None:
     if is_over(progress):
-        allowed = schedule.options.get("allow_failed")
-        code = exit_code_when_over(progress, read_allowed(allowed) if allowed else Allowed())
-        return Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
+        return ended_with(schedule, progress)
     state = RunState(progress=progress, accounts=standing.accounts, now=standing.now)
     seen = hashlib.sha256(repr(headway(state)).encode()).hexdigest()[:16]
     if seen != firing.headway:

@@ -19,6 +19,7 @@ from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
 from jobs.policy.firing import Into
+from jobs.results.progress import rows_in_need
 from jobs.settings.model import Settings
 from jobs.states import GOING_ON, BatchState, FiringState
 from worker.references import place_of
@@ -28,6 +29,7 @@ from worker.registration.options import BatchOptions
 from worker.registration.preflight import Preflight, take
 from worker.registration.register import at_most, record
 from worker.runtime.telemetry import emit
+from worker.scheduling.following import ended_with
 from worker.services import Services
 
 #: Tries of what may pass by itself, and seconds between two of them: a store or a server that is away for a while.
@@ -35,8 +37,6 @@ TRIES = 20
 WAIT = 120.0
 #: Seconds without a change after which a file counts as written whole, and until it is looked at again.
 SETTLED = 5.0
-
-NOTHING_NEW = "nothing is new: the manifest is as it was, and all of it was made"
 
 
 class _StoppedError(Exception):
@@ -63,7 +63,7 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
     try:
         _read(services, schedule, firing, stopped)
     except UnchangedError:
-        _end(services, firing, Ended(state=FiringState.ENDED, exit_code=0, message=NOTHING_NEW))
+        _end(services, firing, _nothing_new(services, schedule, firing))
     except (NotOursError, _StoppedError):
         return
     except BadInput as wrong:
@@ -230,6 +230,14 @@ def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> di
         "estimate": seen.money,
         "budget": left.money,
     }
+
+
+def _nothing_new(services: Services, schedule: Schedule, firing: Firing) -> Ended:
+    """The end of a time whose manifest is as it was: rows that needed a person still do."""
+    progress = services.ledger.reports.progress(options_of(schedule, firing.at, by_hand=firing.by_hand).batch)
+    ended, rows = ended_with(schedule, progress), rows_in_need(progress)
+    made = f"{count(rows, 'row')} of it need{'s' if rows == 1 else ''} you" if rows else "all of it was made"
+    return replace(ended, message=f"nothing is new: the manifest is as it was, and {made}")
 
 
 def _failed(code: str, message: str) -> Ended:

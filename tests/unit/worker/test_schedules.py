@@ -211,6 +211,11 @@ async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_ni
     assert provider.submits["lamp 1"] == 1
     assert provider.submits["lamp 3"] == 1
 
+    await nights(services)
+    unchanged = history(services)[-1]
+    assert (unchanged.state, unchanged.exit_code, unchanged.code) == (FiringState.ENDED, 3, "rows_need_you")
+    assert unchanged.message == "nothing is new: the manifest is as it was, and 1 row of it needs you"
+
 
 async def test_a_new_batch_each_night_takes_what_was_made_before(tmp_path):
     provider = Provider()
