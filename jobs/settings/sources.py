@@ -117,9 +117,12 @@ class _Draft:
     problems: list[str] = field(default_factory=list)
 
     def merge_environment(self, environment: Mapping[str, str]) -> None:
+        named = {*_named_variables(self.values), *_named_variables(environment)}
         for name, value in sorted(environment.items()):
             if name.startswith(PREFIX) and name not in OTHER_VARIABLES and not KUBERNETES.search(name):
                 path = self._path_of(name, environment)
+                if name in named and path[0] not in Settings.model_fields:
+                    continue  # no setting, but what one refers to
                 self.names[path] = name
                 _put(self.values, path, _json_or_text(value))
 
@@ -338,6 +341,15 @@ def _url_fields(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, t
         for name in names:
             if name in table:
                 yield table, name, (*path, name)
+
+
+def _named_variables(value: object) -> Iterator[str]:
+    """The variables that `env:NAME` names, anywhere in the values."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _named_variables(each)
 
 
 def _resolve(value: str, environment: Mapping[str, str], folder: Path, *, is_dest: bool) -> str:

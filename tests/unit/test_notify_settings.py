@@ -56,6 +56,16 @@ def test_a_commas_within_an_address_divides_nothing():
     assert plain(load(LIGHTFAST_NOTIFY=MAIL)) == [MAIL]
 
 
+def test_a_variable_that_env_names_may_begin_as_settings_do():
+    settings = load(
+        '[webhook]\nurl = "https://shop.example/hook"\nsecret = "env:LIGHTFAST_WEBHOOK_SECRET"\n',
+        LIGHTFAST_WEBHOOK_SECRET=SECRET,
+    )
+
+    assert settings.webhook.secret.get_secret_value() == SECRET
+    assert "unknown setting" in problems(LIGHTFAST_WEBHOOK_SECRET=SECRET)[0]
+
+
 @given(st.lists(st.sampled_from([SLACK, MAIL, "json://127.0.0.1/a,b", "env:NAME", "file:a b"]), min_size=1))
 def test_what_is_joined_with_commas_is_split_at_the_same_places(addresses):
     assert split(", ".join(addresses)) == addresses
