@@ -156,7 +156,7 @@ def note(text: str) -> None:
 # -- who works -----------------------------------------------------------------------------------------------------
 
 #: What is said of a SQLite ledger without a run.
-NOBODY = "nobody works on it now: the same `lightfast run` goes on"
+NOBODY = "nobody works on it now: the same `lightfast run`, or `lightfast schedule serve`, goes on"
 
 
 def is_worked_on(ledger: Ledger, now: float) -> bool:
