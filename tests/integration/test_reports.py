@@ -435,7 +435,10 @@ def test_who_watches_what_nobody_works_on_is_told_and_ctrl_c_ends_the_watching(t
 
     watched = call("watch", "shop", code=130)
 
-    assert "warning: nobody works on it now: the same `lightfast run`, or `lightfast schedule serve`, goes on" in watched.stderr
+    assert (
+        "warning: nobody works on it now: the same `lightfast run`, or `lightfast schedule serve`, goes on"
+        in watched.stderr
+    )
     assert "shop: no longer watched; nobody works on it now" in watched.stdout
 
 
