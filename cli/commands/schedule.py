@@ -61,17 +61,17 @@ def add(options: ScheduleOptions) -> int:
     with existing_ledger(settings) as ledger:
         new = read_schedule(options, on_a_cluster=settings.database_path is None)
         if ledger and ledger.schedules.find(new.name):
-            raise _there_is_one(new.name)
+            raise _there_is_one(new.name, sandbox=settings.is_sandbox)
         _look_and_agree(options, settings, ledger, new, "schedule add")
         with _opened(settings) as session:
             if not session.ledger.schedules.add(new, _now(session)):
-                raise _there_is_one(new.name)
+                raise _there_is_one(new.name, sandbox=settings.is_sandbox)
             _told(session, new.name, "add", json=options.json)
     return 0
 
 
-def _there_is_one(name: str) -> BadInput:
-    return BadInput(f"There is a schedule {name} already:  {command('schedule', 'show', name)}")
+def _there_is_one(name: str, *, sandbox: bool) -> BadInput:
+    return BadInput(f"There is a schedule {name} already:  {command('schedule', 'show', name, sandbox=sandbox)}")
 
 
 @takes(EditOptions, first=("name",))
@@ -251,13 +251,14 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
         if stop := session.ledger.emergency_stop.current():
             raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
         is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
+        show_it = command("schedule", "show", name, sandbox=session.settings.is_sandbox)
         # A run that holds the ledger would not hear of it: then nothing is fired, and who holds it is told.
         with contextlib.nullcontext() if is_heard else session.ledger.hold(time.time()):
             if why := session.ledger.schedules.fire_by_hand(name, at):
-                raise BadInput(f"{name}: {why}. See  {command('schedule', 'show', name)}")
+                raise BadInput(f"{name}: {why}. See  {show_it}")
         if is_heard:
             _wake(session)
-            note(f"{name} was fired; how it goes:  {command('schedule', 'show', name)}")
+            note(f"{name} was fired; how it goes:  {show_it}")
             if json:
                 show_json({"command": "schedule run-now", "name": name, "at": utc(at)})
     return 0 if is_heard else _work_here(config, schedule, json=json, sandbox=sandbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from pathlib import Path
 
@@ -104,6 +105,14 @@ def test_there_is_one_of_that_name():
     assert "There is a schedule nightly already:  lightfast schedule show nightly" in refused(
         *ADD, "--budget", "5", "--yes", code=2
     )
+
+
+def test_a_command_that_is_named_leads_to_the_stand_ins_ledger_where_this_one_did(monkeypatch):
+    words = (*ADD, "--budget", "5", "--yes", "--sandbox")
+    monkeypatch.setattr(sys, "argv", ["lightfast", *words])
+    add("--sandbox")
+
+    assert "lightfast schedule show nightly --sandbox" in refused(*words, code=2)
 
 
 @pytest.mark.parametrize("verb", ["show", "run-now", "pause", "resume", "remove", "edit"])
