@@ -76,8 +76,8 @@ KEYS = (
     "article_id", "record_id", "row_id", "image_id", "id", "uid", "uuid", "guid", "asin", "gtin", "ean", "ean_13",
     "ean13", "upc", "barcode", "isbn", "mpn", "part_number", "product_code", "item_code", "article_code",
     "product_number", "item_number", "article_number", "item_no", "article_no", "code", "item", "article",
-    "artikelnummer", "artnr", "art_nr", "external_id", "identifier", "filename", "file_name", "variant_sku",
-    "variant_id", "variant_barcode",
+    "artikelnummer", "artikelnr", "artikel_nr", "artnr", "art_nr", "bestellnummer", "bestellnr", "external_id",
+    "identifier", "filename", "file_name", "variant_sku", "variant_id", "variant_barcode", "nr",
 )  # fmt: skip
 #: Other names of provider options.
 OPTIONS = {"image_format": "output_format", "file_format": "output_format", "format": "output_format"}

@@ -197,8 +197,9 @@ class Survey:
         lines = _first([f"{self.unit} {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
         whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
         numbers = (
-            "\n  The manifest has no key column, so rows are known by their number: add rows at the end only, "
-            "or name a column (--map key=COLUMN) before the first run."
+            "\n  The manifest has no key column, so rows are known by their number. If rows were put in, taken out or "
+            "sorted, the images on record are those of other products now, and --changed keep would hand them out so: "
+            "put the rows back and add new ones at the end only, or name a column (--map key=COLUMN)."
         )
         return (
             f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"

@@ -88,8 +88,10 @@ def test_what_a_plan_proposes_is_accepted_as_it_stands(shop, monkeypatch, plan):
 def test_rows_known_by_their_number_that_moved_are_known_by_a_column_from_now_on_and_paid_once(shop, monkeypatch):
     write(shop, [NUMBERED[0], "a new lamp,N-1", *NUMBERED[1:]], "numbers.csv", head="prompt,sku")
 
-    (pasted,) = [each for why, each in proposed(monkeypatch, "numbers.csv").items() if "by sku from now on" in why]
+    found = proposed(monkeypatch, "numbers.csv")
 
+    (pasted,) = [each for why, each in found.items() if "by sku from now on" in why]
+    assert not [each for each in found.values() if "keep" in each], "the images on record are those of other rows now"
     told = json.loads(call(monkeypatch, "plan", *pasted, "--json").stdout)
     assert (told["batch"], told["images"], told["reused"]["images"]) == ("numbers-2", 1, 12)
     assert is_bought_without_asking_more(monkeypatch, pasted)

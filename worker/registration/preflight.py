@@ -100,9 +100,10 @@ class Preflight:
         seen, batch = self.seen, self.batch
         budget = batch.budget if self.limits.budget is None and batch else self.limits.budget
         used = batch.charged + batch.reserved if batch else 0
-        if budget is None or used + seen.aside + seen.redo_money <= budget:
-            yield "To make them anew", repeated("--changed", "redo", without=("--changed",))
-        yield "To leave them as they are", repeated("--changed", "keep", without=("--changed",))
+        if seen.has_key:  # else the images may be those of other rows by now
+            if budget is None or used + seen.aside + seen.redo_money <= budget:
+                yield "To make them anew", repeated("--changed", "redo", without=("--changed",))
+            yield "To leave them as they are", repeated("--changed", "keep", without=("--changed",))
         other = f"{self.name}-2"
         if seen.likely_key and self.ledger and self.ledger.batches.find(other) is None:
             key = ("--map", f"key={seen.likely_key}", "--reuse")

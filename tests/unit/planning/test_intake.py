@@ -229,7 +229,7 @@ def test_without_a_key_a_row_in_the_middle_says_why_so_many_changed(take, ledger
     accept(take(["prompt", "one", "two", "three"]))
     make_all(ledger)
 
-    with pytest.raises(BadInput, match=r"known by their number: add rows at the end only") as caught:
+    with pytest.raises(BadInput, match=r"known by their number\. If rows were put in, .* other products now") as caught:
         accept(take(["prompt", "one", "new", "two", "three"]))
 
     assert "2 rows have changed" in str(caught.value)
