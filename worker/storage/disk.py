@@ -10,13 +10,15 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from jobs.errors import StoreError
 from worker.storage.base import NO_METADATA, OWN, PROBE, ObjectInfo, Probed, PutResult, Store
+
+T = TypeVar("T")
 
 #: Files being written lie here, so what a killed process leaves is found and removed.
 PARTS = f"{OWN}/parts"
@@ -54,8 +56,8 @@ class DiskStore(Store):
         metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  nor these
     ) -> PutResult:
         """Writes a file, whole and synced, unless one is there."""
-        with self._told(path), self._part(path, data) as (part, target):
-            return _link(part, target)
+        with self._told(path):
+            return self._placed(path, data, _link)
 
     def put(
         self,
@@ -66,8 +68,8 @@ class DiskStore(Store):
         metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  as above
     ) -> None:
         """Writes a file, whole and synced, over whatever is there."""
-        with self._told(path), self._part(path, data) as (part, target):
-            part.replace(target)
+        with self._told(path):
+            self._placed(path, data, Path.replace)
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes; None when there is none."""
@@ -128,6 +130,18 @@ class DiskStore(Store):
         if not path or path.startswith("/") or "\0" in path or ".." in path.split("/"):
             raise StoreError(code="bad_path", message=f"{path!r} does not lie below the folder", retryable=False)
         return self._root / path
+
+    def _placed(self, path: str, data: bytes | Path, place: Callable[[Path, Path], T]) -> T:
+        """Written beside its place, then put there.
+
+        The probe of another process may take an empty folder away that was just made for it: then it is made once more.
+        """
+        try:
+            with self._part(path, data) as (part, target):
+                return place(part, target)
+        except FileNotFoundError:
+            with self._part(path, data) as (part, target):
+                return place(part, target)
 
     @contextlib.contextmanager
     def _part(self, path: str, data: bytes | Path) -> Iterator[tuple[Path, Path]]:

@@ -37,6 +37,29 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path,
     assert str(tmp_path) in order[:at], "the new folder's own name is durable too"
 
 
+@pytest.mark.parametrize("write", ["put_new", "put"])
+def test_a_folder_that_another_process_takes_away_while_it_is_empty_is_made_again(tmp_path, monkeypatch, write):
+    store, link, replace = DiskStore(tmp_path), os.link, os.replace
+    taken = []
+
+    def take_away(real):
+        def place(part, target, **more):
+            if not taken:
+                Path(target).parent.rmdir()  # as its probe does, which found no such folder when it began
+                taken.append(target)
+            return real(part, target, **more)
+
+        return place
+
+    monkeypatch.setattr(os, "link", take_away(link))
+    monkeypatch.setattr(os, "replace", take_away(replace))
+
+    getattr(store, write)("shop/mark.json", b"{}", content_type="application/json")
+
+    assert taken
+    assert (tmp_path / "shop/mark.json").read_bytes() == b"{}"
+
+
 @pytest.mark.parametrize(
     ("number", "code", "denied"),
     [
