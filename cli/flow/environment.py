@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import sys
 import tempfile
@@ -50,20 +51,24 @@ def standin(folder: Path) -> Iterator[str]:
     """A sandbox of this command's own; ends with it. Its port and its memory are kept in `folder`."""
     from sandbox.servers import Server, ServerError
 
-    port = _port_for(folder)
     state = folder / SANDBOX_STATE_FILE
     with tempfile.TemporaryDirectory(prefix="lightfast-") as log_folder:
-        server = Server(
-            name="sandbox",
-            url=f"http://127.0.0.1:{port}",
-            folder=Path(log_folder),
-            command=[sys.executable, "-m", "sandbox", "--port", str(port), "--state", str(state)],
-            is_up=lambda: _listens(port),
-        )
-        try:
-            server.start()
-        except ServerError as trouble:
-            raise LightfastError(str(trouble)) from None
+        with (folder / SANDBOX_PORT_FILE).open("a") as ports:
+            # Until it listens: of two commands that begin at once each would take the port for free, and later the
+            # other's stand-in for its own.
+            fcntl.flock(ports, fcntl.LOCK_EX)
+            port = _port_for(folder)
+            server = Server(
+                name="sandbox",
+                url=f"http://127.0.0.1:{port}",
+                folder=Path(log_folder),
+                command=[sys.executable, "-m", "sandbox", "--port", str(port), "--state", str(state)],
+                is_up=lambda: _listens(port),
+            )
+            try:
+                server.start()
+            except ServerError as trouble:
+                raise LightfastError(str(trouble)) from None
         try:
             yield server.url
         finally:

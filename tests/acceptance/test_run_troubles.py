@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cli.flow.environment import standin
 from jobs.errors import LightfastError
 from jobs.ledger import open_ledger
 from jobs.states import JobState
@@ -132,3 +135,19 @@ def test_a_storm_of_503_holds_a_handful_of_rows_and_the_rest_is_made_by_itself_w
     assert len(unknown) == storm
     assert_rests_between(refused(sandbox)[3 + IN_FLIGHT :], at_once=1)
     assert len(charged(sandbox)) == jobs[JobState.DONE]
+
+
+def test_rehearsals_that_begin_at_once_in_one_folder_have_a_stand_in_each(tmp_path):
+    both, done = threading.Barrier(2), []
+
+    def rehearse():
+        both.wait()
+        with standin(tmp_path) as url:
+            done.append(url)
+            both.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        for each in [threads.submit(rehearse) for _ in range(2)]:
+            each.result()
+
+    assert len(set(done)) == 2
