@@ -179,7 +179,7 @@ class Comparison:
         copyable = row.request is not None and is_reusable(row.request)
         made = self._answers.get(row.request_hash or "", ())
         if self.reuse and copyable:  # what there was is taken, but for this
-            elsewhere = sum(each.partial for each in made) + self._allotment.made_anew(row.request_hash or "")
+            elsewhere = sum(each.apart for each in made) + self._allotment.made_anew(row.request_hash or "")
         else:
             elsewhere = sum(each.rows for each in made)
         if not (images and (elsewhere or self.batch_id is not None)):

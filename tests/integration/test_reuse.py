@@ -133,6 +133,22 @@ def test_what_is_bought_again_although_images_are_to_be_reused_is_told_and_a_yes
     assert not shop.look(wanted[:3], "summer", reuse=Reuse.COPY, head="key,prompt,n").again.needs_buy_again
 
 
+def test_a_request_that_was_made_before_its_row_changed_is_told_when_it_is_asked_for_elsewhere(shop):
+    lamps = rows(12)
+    shop.made([*lamps, "v,vase"])
+    changed = shop.take([*rows(12, prompt="better lamp"), "v,vase"], changed="redo")
+    finish(shop.ledger, "spring")
+    assert changed.images == 12
+
+    again = shop.look([*lamps, "v,vase", "t,table"], "summer", reuse=Reuse.COPY).again
+    assert (again.reused, again.to_pay, again.rows, again.not_takeable) == (1, 13, 12, 12)
+    assert again.needs_buy_again
+    plain = shop.look([*lamps, "t,table"], "summer").again
+    assert (plain.rows, plain.needs_buy_again) == (12, True)
+    (place,) = plain.places
+    assert (place.rows, place.same_keys) == (12, 12)
+
+
 def test_references_count_as_the_same_only_where_their_bytes_were_recorded():
     base = Request(prompt="x", model="gpt-image-2")
     recorded = f"photos/a.png#sha256-{'a' * 64}.png"

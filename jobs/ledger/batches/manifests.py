@@ -20,7 +20,7 @@ from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import ReuseOptions, allot
 from jobs.ledger.database.events import job_event, write_events
-from jobs.ledger.database.schema import ASKED, IS_CURRENT, images, jobs
+from jobs.ledger.database.schema import ASKED, IS_CURRENT, earlier_requests, images, jobs
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
@@ -313,21 +313,30 @@ def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: floa
     if not rows:
         return
     before = _asked_before(tx, [job.id for _, job in rows])
+    earlier = [
+        {"job_id": job.id, "revision": job.revision, "request_hash": asked.hash()}
+        for _, job in rows
+        if (asked := before.get(job.id)) is not None
+    ]
+    if earlier:
+        tx.execute(insert(earlier_requests), earlier)
     tx.execute(_ANEW, [_anew(row, job, job.revision + 1) for row, job in rows])
     slots = [slot for row, job in rows for slot in _slots(job.id, batch_id, row, revision=job.revision + 1)]
     tx.execute(insert(images), slots)
-    told = [(job.id, {"revision": job.revision + 1, **before.get(job.id, {})}) for _, job in rows]
-    write_events(tx, [job_event("redo", batch_id, job_id, now, detail) for job_id, detail in told])
+    told = [(job, {"revision": job.revision + 1, **_told(job, before.get(job.id))}) for _, job in rows]
+    write_events(tx, [job_event("redo", batch_id, job.id, now, detail) for job, detail in told])
 
 
-def _asked_before(tx: Connection, job_ids: list[int]) -> dict[int, dict[str, Any]]:
-    """What the present images were asked for with: for people, and for what images like them cost."""
-    wanted = (jobs.c.id, jobs.c.request, jobs.c.width, jobs.c.height)
-    asked = select(*wanted).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
-    return {row.id: _told(row, Request.from_json(row.request)) for row in tx.execute(asked)}
+def _asked_before(tx: Connection, job_ids: list[int]) -> dict[int, Request]:
+    """What the present images were asked for with."""
+    asked = select(jobs.c.id, jobs.c.request).where(jobs.c.id.in_(job_ids), jobs.c.request.is_not(None))
+    return {row.id: Request.from_json(row.request) for row in tx.execute(asked)}
 
 
-def _told(row: Any, request: Request) -> dict[str, Any]:
-    size = [row.width, row.height] if row.width else None
+def _told(job: Any, request: Request | None) -> dict[str, Any]:
+    """For people, and for what images like the present ones cost."""
+    if request is None:
+        return {}
+    size = [job.width, job.height] if job.width else None
     shape = {"pixels": size, "quality": request.quality or "", "references": len(request.references)}
     return {"prompt_before": request.prompt, "shape_before": shape}

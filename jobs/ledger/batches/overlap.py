@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, fun
 from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
-from jobs.ledger.database.schema import batches, images, jobs
-from jobs.states import JobState
+from jobs.ledger.database.schema import batches, earlier_requests, images, jobs
+from jobs.states import ImageState, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
 MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
@@ -22,28 +22,56 @@ PAGE = 5_000
 def made_elsewhere(tx: Connection, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
     """How often other batches have made each of these requests. The stand-in's images and real ones are kept apart."""
     wanted = {"hashes": hashes, "besides": -1 if besides is None else besides, "sandbox": sandbox}
-    found = tx.execute(_MADE_ELSEWHERE, wanted)
-    return [MadeBefore._make(row) for row in found]
+    found: dict[tuple[str, int], MadeBefore] = {}
+    for made in (MadeBefore._make(row) for asked in (_MADE_NOW, _MADE_EARLIER) for row in tx.execute(asked, wanted)):
+        known = found.get((made.request_hash, made.batch_id))
+        both = known and known._replace(rows=known.rows + made.rows, apart=known.apart + made.apart)
+        found[made.request_hash, made.batch_id] = both or made
+    return list(found.values())
 
 
-def _made_elsewhere() -> Select[tuple[str, int, int, int, str]]:
-    mine = batches.c.sandbox == bindparam("sandbox")
+def _of_others() -> tuple[Any, ...]:
     # A sum, so that no index of batches is taken: it would be read from end to end for each thousand requests.
     batch_id = jobs.c.batch_id + literal_column("0")
+    mine = batches.c.sandbox == bindparam("sandbox")
+    return batch_id != bindparam("besides"), batch_id.in_(select(batches.c.id).where(mine))
+
+
+def _made_now() -> Select[tuple[str, int, int, int, str]]:
+    """Rows that ask for it, as the manifest has them."""
     partial = case((jobs.c.state == JobState.PARTIAL.value, 1), else_=0)
     return (
         select(jobs.c.request_hash, jobs.c.batch_id, func.count(), func.sum(partial), func.min(jobs.c.key))
         .where(
             jobs.c.request_hash.in_(bindparam("hashes", expanding=True)),
             jobs.c.state.in_([state.value for state in MADE]),
-            batch_id != bindparam("besides"),
-            batch_id.in_(select(batches.c.id).where(mine)),
+            *_of_others(),
         )
         .group_by(jobs.c.request_hash, jobs.c.batch_id)
     )
 
 
-_MADE_ELSEWHERE = _made_elsewhere()
+def _made_earlier() -> Select[tuple[str, int, int, int, str]]:
+    """Rows that asked for it before they were made anew, where an image of then is there or is still to be copied."""
+    asked = earlier_requests.c.request_hash
+    rows = func.count(jobs.c.id.distinct())
+    image = (images.c.job_id == jobs.c.id) & (images.c.revision == earlier_requests.c.revision)
+    is_there = exists().where(image, images.c.surplus.is_(False), images.c.state.in_(_PAID))
+    return (
+        select(asked, jobs.c.batch_id, rows, rows, func.min(jobs.c.key))
+        .select_from(earlier_requests.join(jobs, jobs.c.id == earlier_requests.c.job_id))
+        .where(
+            asked.in_(bindparam("hashes", expanding=True)),
+            jobs.c.request_hash != asked,  # else it is counted as it is now
+            is_there,
+            *_of_others(),
+        )
+        .group_by(asked, jobs.c.batch_id)
+    )
+
+
+_PAID = (ImageState.STORED.value, ImageState.GENERATED.value)
+_MADE_NOW, _MADE_EARLIER = _made_now(), _made_earlier()
 
 
 def same_rows(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, str]:

@@ -141,7 +141,7 @@ class MadeBefore(NamedTuple):
     request_hash: str
     batch_id: int
     rows: int
-    partial: int  # of these: some of their images are not there
+    apart: int  # of these: --reuse takes no image of theirs; some are missing, or they are of an earlier revision
     key: str  # of one of them
 
 

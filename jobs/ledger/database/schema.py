@@ -480,6 +480,16 @@ conditions = Table(
     Column("detail", Text, nullable=False),  # JSON
 )
 
+#: What rows asked for before they were made anew. The images of then are paid, and stay where they are.
+earlier_requests = Table(
+    "earlier_requests",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("request_hash", Text, nullable=False),
+    Index("ix_earlier_requests_request", "request_hash"),
+)
+
 _waits = text("next_at IS NOT NULL")
 
 outbox = Table(
