@@ -108,7 +108,8 @@ def _again(preflight: Preflight) -> Iterator[str]:
         yield f"  for {rows} there is nothing to reuse: made anew since with another prompt, or some images are missing"
         yield "--yes alone does not buy what was to be reused, --buy-again does"
     elif again.needs_buy_again:
-        yield "This is most of what would be paid for: --yes alone does not buy it, --buy-again does"
+        most = "This is most of what would be paid for: " if again.are_most else ""
+        yield f"{most}--yes alone does not buy it, --buy-again does"
 
 
 def _same(preflight: Preflight) -> Iterator[str]:
@@ -130,13 +131,14 @@ def _same(preflight: Preflight) -> Iterator[str]:
 def _rewritten(preflight: Preflight) -> str:
     """Spreadsheets do that: leading zeros go, and what looks like a date becomes one."""
     again = preflight.seen.again
-    if again.matched or preflight.seen.bad or not again.absent:
+    if not again.example and (again.matched or preflight.seen.bad or not again.absent):
         return ""
     if preflight.seen.earlier_keys and preflight.seen.earlier_keys.column:
         return f". They were recorded by {preflight.seen.earlier_keys.column}, under which they cost nothing"
     if preflight.seen.has_key and again.were_numbered:
         return ". They were recorded by their number, from a file that was read without a key column"
-    return ". Has a spreadsheet rewritten them? Under the old keys they cost nothing"
+    pair = '"{}" on record is "{}" in this file. '.format(*again.example) if again.example else ""
+    return f". Has a spreadsheet rewritten them? {pair}Under the old keys they cost nothing"
 
 
 def _rewritten_there(place: OtherBatch) -> str:

@@ -7,6 +7,7 @@ that repeats within one manifest are no repeats of a purchase.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ from jobs.states import JobState
 
 #: Repeats from which on a plain yes is not enough, where they are over half of all rows to be paid.
 MANY = 10
+#: Repeats in this batch under keys that a spreadsheet may have made of the old: from so many on that is no coincidence.
+REWRITTEN = 3
+#: Keys that are kept while a manifest is read, to name one of those that were rewritten.
+EXAMPLES = 10_000
 #: Requests whose answers are kept while a manifest is read: one that comes again soon is not looked up again.
 KEPT = 16_384
 #: Batches in which a chunk's rows are looked for by their keys, too.
@@ -52,6 +57,8 @@ class Overlap:
     images: int = 0
     money: int = 0  # micro-dollars; unpriced images are not in it
     here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
+    rewritten: int = 0  # of `here`: the keys look like those on record, rewritten
+    example: tuple[str, str] | None = None  # a key on record, and what the manifest has of it
     places: tuple[OtherBatch, ...] = ()  # the others, those with most first
     not_takeable: int = 0  # of `rows`: with --reuse, and yet the images that were made cannot be taken
     copyable: int = 0  # of `rows`: --reuse may take their images from where they are
@@ -68,10 +75,16 @@ class Overlap:
         """Whether a plain yes is not enough: most of what would be paid for is there already.
 
         However few they are, where images that are there should have been taken, and where the manifest has none of the
-        batch's keys: they were rewritten, or read otherwise.
+        batch's keys: they were rewritten, or read otherwise. A few are enough whose keys look rewritten.
         """
         is_same_batch = self.replaces and not self.matched and 2 * self.here > self.to_pay
-        return bool(self.not_takeable or is_same_batch or (self.rows >= MANY and 2 * self.rows > self.to_pay))
+        is_rewritten = self.rewritten >= REWRITTEN
+        return bool(self.not_takeable or is_same_batch or is_rewritten or (self.rows >= MANY and self.are_most))
+
+    @property
+    def are_most(self) -> bool:
+        """Whether over half of what would be paid for was made already."""
+        return 2 * self.rows > self.to_pay
 
     @property
     def were_numbered(self) -> bool:
@@ -81,9 +94,10 @@ class Overlap:
 
 @dataclass(slots=True)
 class _Bucket:
-    """New rows by request: 23 bytes each."""
+    """New rows by request: 31 bytes each."""
 
     requests: array[int] = field(default_factory=lambda: array("Q"))
+    numbers: array[float] = field(default_factory=lambda: array("d"))
     elsewhere: array[int] = field(default_factory=lambda: array("H"))
     images: array[int] = field(default_factory=lambda: array("H"))
     money: array[int] = field(default_factory=lambda: array("Q"))
@@ -113,6 +127,7 @@ class Comparison:
     _places: Counter[int] = field(default_factory=Counter)
     _same_keys: Counter[int] = field(default_factory=Counter)
     _rewritten: dict[int, tuple[str, str]] = field(default_factory=dict)
+    _examples: dict[tuple[int, float], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._allotment = Allotment(self._find)
@@ -186,7 +201,11 @@ class Comparison:
             return
         request = hash64(row.request_hash or "")
         bucket = self._buckets[request % BUCKETS]
+        number = _number(row.key)
+        if not math.isnan(number) and len(self._examples) < EXAMPLES:
+            self._examples.setdefault((request, number), row.key)
         bucket.requests.append(request)
+        bucket.numbers.append(number)
         bucket.elsewhere.append(min(elsewhere, _MOST))
         bucket.images.append(images)
         bucket.money.append(images * (row.price or 0))
@@ -197,20 +216,26 @@ class Comparison:
         """`keys`: those of the manifest's good rows."""
         gone = [_Gone() for _ in range(BUCKETS)]
         absent = with_images = numbered = 0
+        example = None
         for row in self._not_in(keys):
             absent += row.listed
             with_images += row.listed and row.state in _WITH_IMAGES
             numbered += row.numbered
             if row.made and row.request_hash:
                 request = hash64(row.request_hash)
-                gone[request % BUCKETS].add(request, usable=row.usable)
-        again = here = images = money = copyable = not_takeable = 0
+                number = _number(row.key)
+                gone[request % BUCKETS].add(request, number, usable=row.usable)
+                if example is None and (now := self._examples.get((request, number))):
+                    example = row.key, now
+        again = here = rewritten = images = money = copyable = not_takeable = 0
         for bucket, absentees in zip(self._buckets, gone, strict=True):
             for each in _asking(bucket, absentees):
                 asked, taken = self._take_here(bucket, each) if self.reuse else (each.places, 0)
                 elsewhere, mine = bucket.elsewhere[each.places[0]], each.made - taken
                 answered = asked[: elsewhere + mine]
-                again, here = again + len(answered), here + min(mine, max(0, len(answered) - elsewhere))
+                alike = min(mine, _alike([bucket.numbers[at] for at in asked], each.numbers))
+                again, rewritten = again + len(answered), rewritten + alike
+                here += max(alike, min(mine, len(answered) - elsewhere))
                 not_takeable += min(elsewhere, len(answered)) if self.reuse else 0
                 images += sum(bucket.images[at] for at in answered)
                 money += sum(bucket.money[at] for at in answered)
@@ -222,6 +247,8 @@ class Comparison:
             images=images,
             money=money,
             here=here,
+            rewritten=rewritten,
+            example=example if rewritten else None,
             not_takeable=not_takeable,
             copyable=copyable,
             places=tuple(self._found()),
@@ -262,10 +289,20 @@ class Comparison:
 
 def looks_rewritten(key: str, other: str) -> bool:
     """Whether a spreadsheet may have made one key of the other: zeros in front go, .0 comes, long numbers get an E."""
+    return key != other and _number(key) == _number(other)
+
+
+def _alike(numbers: Sequence[float], others: Sequence[float]) -> int:
+    """How many are in both, each as often as it is in both."""
+    return (Counter(numbers) & Counter(others)).total() if others else 0
+
+
+def _number(key: str) -> float:
+    """What a spreadsheet takes the key for; NaN, which is like no other, if not for a number."""
     try:
-        return key != other and float(key) == float(other)
+        return float(key)
     except ValueError:
-        return False
+        return math.nan
 
 
 @dataclass(slots=True)
@@ -273,10 +310,12 @@ class _Gone:
     """Rows that are gone from the batch and were made, by request; and those whose images may be taken."""
 
     made: array[int] = field(default_factory=lambda: array("Q"))
+    numbers: array[float] = field(default_factory=lambda: array("d"))
     usable: array[int] = field(default_factory=lambda: array("Q"))
 
-    def add(self, request: int, *, usable: bool) -> None:
+    def add(self, request: int, number: float, *, usable: bool) -> None:
         self.made.append(request)
+        self.numbers.append(number)
         if usable:
             self.usable.append(request)
 
@@ -287,11 +326,18 @@ class _Request(NamedTuple):
     places: list[int]
     made: int
     usable: int
+    numbers: Sequence[float]  # the keys of the rows that are gone, as far as they are numbers
 
 
 def _asking(bucket: _Bucket, gone: _Gone) -> Iterator[_Request]:
     made, usable = Counter(gone.made), Counter(gone.usable)
     asking: dict[int, list[int]] = {}
+    numbers: dict[int, list[float]] = {}
+    for request, number in zip(gone.made, gone.numbers, strict=True):
+        if not math.isnan(number):
+            numbers.setdefault(request, []).append(number)
     for at, request in enumerate(bucket.requests):
         asking.setdefault(request, []).append(at)
-    return (_Request(places, made[request], usable[request]) for request, places in asking.items())
+    return (
+        _Request(places, made[request], usable[request], numbers.get(request, ())) for request, places in asking.items()
+    )

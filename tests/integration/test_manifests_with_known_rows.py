@@ -17,6 +17,7 @@ from cli.main import app
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import batches
+from jobs.policy.reuse import Reuse
 from jobs.states import JobState
 from tests.support import stocked_ledger as shelf
 from tests.support.manifest_world import MAIN, NOW, World, finish, rows
@@ -86,13 +87,49 @@ def test_many_are_ten_and_over_half_of_what_would_be_paid(world, repeats, new, m
 
 
 def test_few_are_enough_where_all_keys_of_the_batch_are_others_now(world):
-    world.made(BEFORE)
+    before, after = rows(5, key="old"), rows(5, key="new")
+    world.made(before)
 
-    assert world.look(AFTER).again.needs_buy_again
-    assert not world.look([*AFTER[:4], BEFORE[4]]).again.needs_buy_again  # one row still has its key
-    assert not world.look([*AFTER, *rows(5)]).again.needs_buy_again  # as many rows are really new
-    assert not world.look(AFTER, append=True).again.needs_buy_again  # the others stay
-    assert not world.look(AFTER, "summer").again.needs_buy_again  # another batch
+    assert world.look(after).again.needs_buy_again
+    assert not world.look([*after[:4], before[4]]).again.needs_buy_again  # one row still has its key
+    assert not world.look([*after, *rows(5, prompt="chair")]).again.needs_buy_again  # as many rows are really new
+    assert not world.look(after, append=True).again.needs_buy_again  # the others stay
+    assert not world.look(after, "summer").again.needs_buy_again  # another batch
+
+
+def test_a_few_are_enough_whose_keys_look_rewritten_whatever_else_is_in_the_file(world):
+    world.made([*rows(15, key="00"), *rows(15, prompt="desk", key="D")])
+    kept, new = rows(15, prompt="desk", key="D"), rows(20, prompt="chair", key="C")
+
+    again = world.look([*rows(3, key=""), *kept, *new]).again
+    assert (again.needs_buy_again, again.rewritten, again.example) == (True, 3, ("000", "0"))
+    assert world.look([*rows(3, key=""), *kept, *new], append=True).again.needs_buy_again
+
+    for others in (
+        rows(2, key=""),  # two may be a coincidence
+        rows(3, key="k"),  # other keys
+        rows(3, first=20, key=""),  # other requests
+        ["5,lamp 1", "6,lamp 2", "7,lamp 3"],  # other numbers
+        [*rows(15, key="00"), *rows(3, key="")],  # the rows on record are in the file too
+    ):
+        assert not world.look([*others, *kept, *new]).again.needs_buy_again, others
+
+
+def test_keys_that_look_rewritten_are_seen_beside_another_batch_that_has_made_the_same(world):
+    world.made(rows(5, key="k"), "winter")
+    world.made([*rows(5, key="00"), "D,a desk"])
+
+    again = world.look([*rows(5, key=""), "D,a desk", *rows(20, prompt="chair", key="C")]).again
+
+    assert (again.rewritten, again.here, again.rows, again.needs_buy_again) == (5, 5, 5, True)
+
+
+def test_rows_under_rewritten_keys_that_take_the_images_are_not_bought(world):
+    world.made([*rows(5, key="00"), "D,a desk"])
+
+    again = world.look([*rows(5, key=""), "D,a desk"], reuse=Reuse.COPY).again
+
+    assert (again.reused, again.rewritten, again.needs_buy_again) == (5, 0, False)
 
 
 def test_rows_that_the_batch_has_under_their_keys_are_no_repeats(world):
@@ -303,6 +340,26 @@ def test_a_run_says_that_all_keys_are_new_before_it_asks(shop):
     assert "30 rows on record are not in this manifest" in done.stderr
     assert "no row on record is in this manifest: all its keys are new" in done.stderr
     assert "5 in this batch, under keys that are not in this manifest. Has a spreadsheet rewritten them?" in done.stderr
+
+
+def test_yes_alone_does_not_buy_the_half_whose_keys_a_spreadsheet_rewrote(shop, monkeypatch):
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        World(shop, ledger).made([*rows(15, key="001"), *rows(15, first=15, key="X")], "half")
+    stored_in(shop / "out", shop)
+    write(shop, [*rows(15, key="1"), *rows(15, first=15, key="X"), *rows(20, prompt="chair", key="C")], "half.csv")
+
+    page = call(monkeypatch, "plan", "half.csv").stdout
+    with pytest.raises(BadInput, match="15 of 35 rows to be paid were made already"):
+        call(monkeypatch, "run", "half.csv", "--yes")
+
+    told = " ".join(page.split())
+    assert (
+        '15 in this batch, under keys that are not in this manifest. Has a spreadsheet rewritten them? "0010" on'
+        in told
+    )
+    assert 'record is "10" in this file' in told
+    assert "--yes alone does not buy it, --buy-again does" in told
+    assert "most of what would be paid" not in told
 
 
 def test_a_file_of_the_new_rows_alone_is_told_what_it_takes_out(shop, monkeypatch):
