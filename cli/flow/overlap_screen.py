@@ -80,6 +80,9 @@ def _quoted(keys: tuple[str, ...]) -> str:
 
 def _reused(preflight: Preflight) -> Iterator[str]:
     again = preflight.seen.again
+    if back := preflight.seen.given_back:
+        asks = f"{formatting.count(back, 'changed row')} ask{'s' if back == 1 else ''}"
+        yield f"{asks} for what was asked before: the images of then are copied, and nothing is paid"
     if again.reused:
         how = "named where they are" if preflight.options.reuse == "link" else "copied from where they are"
         images, rows = formatting.count(again.reused_images, "image"), formatting.count(again.reused, "row")
@@ -274,6 +277,7 @@ def document(preflight: Preflight) -> dict[str, object]:
             "rows": again.reused,
             "images": again.reused_images,
             "usd_not_spent": formatting.usd(again.reused_money),
+            "rows_given_back": preflight.seen.given_back,
         },
         "taken_out": {
             "rows": again.absent if leave else 0,

@@ -36,7 +36,7 @@ from jobs.planning.problems import NAMED, Problems
 from jobs.planning.references import References
 from jobs.planning.same_requests import RequestCounter, SameRequests
 from jobs.planning.survey import ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
-from jobs.policy.reuse import Reuse
+from jobs.policy.reuse import Reuse, is_reusable
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
 from providers.references import file_name
@@ -122,6 +122,7 @@ def record(
             keep_changed=keep,
             append=intake.append,
             reuse_images=wish,
+            given_back=seen.given_back,
             attachment=attachment,
             now=now,
         )
@@ -286,11 +287,15 @@ class _Count:
 
     def _disputed(self, row: Row, n: int, known: KnownRow) -> int:
         self.counts["disputed"] += 1
-        self.counts["redo_images"] += n
-        self.counts["redo_money"] += n * (row.price or 0)
+        is_back = row.request is not None and is_reusable(row.request) and row.request_hash in known.earlier
+        if not is_back:
+            self.counts["redo_images"] += n
+            self.counts["redo_money"] += n * (row.price or 0)
+        elif self.intake.changed == "redo":
+            self.counts["given_back"] += 1
         if len(self.disputed_rows) < NAMED:
             self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
-        return {"error": 0, "keep": known.free, "redo": n}[self.intake.changed]
+        return {"error": 0, "keep": known.free, "redo": 0 if is_back else n}[self.intake.changed]
 
     def _add(self, route: Route, row: Row, images: int) -> int:
         """Counts images to be paid on a route; the number of its line."""
@@ -394,6 +399,7 @@ class _Count:
             first_plan=self._first_plan(),
             earlier_keys=self._earlier_keys(),
             redo_images=counts["redo_images"],
+            given_back=counts["given_back"],
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],
             digest=self.digest,

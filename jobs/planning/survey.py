@@ -110,6 +110,7 @@ class Survey:
     disputed_rows: tuple[ChangedRow, ...]  # the first
     redo_images: int  # what `--changed redo` would make
     redo_money: int  # micro-dollars; unpriced images are not in it
+    given_back: int  # changed rows that take the images back that they had with their request: nothing is paid for them
     digest: int  # of keys and requests, in order
     files: int  # rows made from local files
     twins: DuplicateRows  # keys and paths that are there twice

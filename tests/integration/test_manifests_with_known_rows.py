@@ -275,7 +275,7 @@ def test_reuse_stands_alone_or_says_how(shop, monkeypatch, words):
 
     told = json.loads(call(monkeypatch, "plan", *words, "--to", "out", "--json").stdout)
 
-    assert told["reused"] == {"rows": 12, "images": 12, "usd_not_spent": 0.24}
+    assert told["reused"] == {"rows": 12, "images": 12, "usd_not_spent": 0.24, "rows_given_back": 0}
     assert (told["images"], told["again"]["rows"], told["again"]["needs_buy_again"]) == (3, 0, False)
     page = call(monkeypatch, "plan", *words, "--to", "out").stdout
     assert f"12 images of 12 rows {'named' if 'link' in words else 'copied from'}" in page

@@ -149,6 +149,45 @@ def test_a_request_that_was_made_before_its_row_changed_is_told_when_it_is_asked
     assert (place.rows, place.same_keys) == (12, 12)
 
 
+def test_a_row_that_goes_back_to_what_it_asked_for_gets_its_images_back_for_nothing(shop):
+    lamps = [f"{line},2" for line in rows(3)]
+    shop.made(lamps, head="key,prompt,n")
+    first = {each.key: [image.path for image in each.images] for each in shop.ledger.reports.results("spring")}
+    broken = [f"k{number},ERROR,2" for number in range(3)]
+    shop.take(broken, changed="redo", head="key,prompt,n")
+    finish(shop.ledger, "spring")
+    with shop.ledger._database.writing() as tx:
+        of_k2 = select(jobs.c.id).where(jobs.c.key == "k2").scalar_subquery()
+        lost = (images.c.job_id == of_k2, images.c.revision == 1, images.c.slot == 1)
+        tx.execute(update(images).where(*lost).values(state=ImageState.LOST.value))
+
+    refused = shop.look(lamps, changed="error", head="key,prompt,n")
+    seen = shop.take(lamps, changed="redo", head="key,prompt,n")
+
+    assert (refused.disputed, refused.redo_images) == (3, 2)
+    assert (seen.changed, seen.given_back, seen.images, seen.again.to_pay) == (3, 2, 2, 1), "k2 lacks one of then"
+    due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
+    assert {(one.key, one.slot, one.revision): one.origin.path for one in due} == {
+        (key, slot, 3): first[key][slot] for key in ("k0", "k1") for slot in range(2)
+    }
+    (bought,) = shop.ledger.claims.submits("main", NOW, lease=60.0, horizon=60.0).intents
+    assert bought.key == "k2"
+
+
+def test_images_of_then_that_are_gone_since_the_plan_are_not_bought_without_a_word(shop):
+    shop.made(rows(2))
+    shop.take(rows(2, prompt="ERROR"), changed="redo")
+    finish(shop.ledger, "spring")
+    intake = shop.intake(rows(2), changed="redo")
+    seen = survey(intake, shop.ledger.batches.find("spring"), [MAIN])
+    with shop.ledger._database.writing() as tx:
+        tx.execute(update(images).where(images.c.revision == 1).values(state=ImageState.LOST.value))
+
+    bound = {"dest": "/d/spring", "path": "{batch}/{key}/{index}.{ext}", "columns": ("key",), "source": "m.csv"}
+    with pytest.raises(LightfastError, match="Nothing was recorded; run again"):
+        record(intake, seen, NewBatch(name="spring", **bound), NOW)
+
+
 def test_references_count_as_the_same_only_where_their_bytes_were_recorded():
     base = Request(prompt="x", model="gpt-image-2")
     recorded = f"photos/a.png#sha256-{'a' * 64}.png"

@@ -18,12 +18,13 @@ from jobs.ledger.batches import adopted, failure_breaker
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
-from jobs.ledger.claims.reuse import ReuseOptions, allot
+from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions, allot, give_back, whole_earlier
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.schema import ASKED, IS_CURRENT, earlier_requests, images, jobs
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
+from jobs.policy.reuse import is_reusable
 from jobs.states import ImageState, JobState
 from providers.types import Request
 
@@ -41,8 +42,9 @@ def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known
     """What the ledger holds under these keys."""
     found: dict[str, KnownRow] = {}
     for start in range(0, len(keys), _CHUNK):
-        part = keys[start : start + _CHUNK]
-        found |= {key: _as_known(row) for key, row in _on_record(tx, batch_id, part).items()}
+        part = _on_record(tx, batch_id, keys[start : start + _CHUNK])
+        earlier = whole_earlier(tx, [row.id for row in part.values() if row.revision > 1])
+        found |= {key: _as_known(row, frozenset(earlier.get(row.id, ()))) for key, row in part.items()}
     return found
 
 
@@ -75,7 +77,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
     return {row.key: row for row in tx.execute(counted)}
 
 
-def _as_known(row: Any) -> KnownRow:
+def _as_known(row: Any, earlier: frozenset[str]) -> KnownRow:
     return KnownRow(
         key=row.key,
         request_hash=row.request_hash,
@@ -87,6 +89,7 @@ def _as_known(row: Any) -> KnownRow:
         slots=row.slots,
         adopted=bool(row.adopted),
         tried=bool(row.tried),
+        earlier=earlier,
     )
 
 
@@ -101,6 +104,7 @@ class RecordOptions:
     keep_changed: bool = False
     append: bool = False  # rows on record that it does not have stay in the batch
     reuse: ReuseOptions | None = None
+    given_back: int = 0  # changed rows that the plan counted on to take the images that they had with this request
     stays: bool = True  # no row goes to another provider by itself
     attachment: Attachment | None = None  # the schedule's time that it is recorded for
 
@@ -115,9 +119,11 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     else:
         tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
-    stream = iter(rows)
+    stream, given_back = iter(rows), 0
     while chunk := list(islice(stream, _CHUNK)):
-        _record_chunk(tx, batch_id, chunk, options, now)
+        given_back += _record_chunk(tx, batch_id, chunk, options, now)
+    if given_back < options.given_back:
+        raise FewerToReuse
     if options.reuse:
         allot(tx, batch_id, options.reuse, now)
     failure_breaker.judge_anew(tx, batch_id)
@@ -144,7 +150,8 @@ def _has_images() -> Any:
     return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
 
 
-def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> None:
+def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> int:
+    """How many rows have the images back that they had with their request."""
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, fresh)
@@ -158,10 +165,27 @@ def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: Reco
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
     if options.redo_changed:
-        revise(tx, batch_id, [(row, job) for row, job in changed if job.taken], now)
-    elif not options.keep_changed and len(changed) > len(free):
+        taken = [(row, job) for row, job in changed if job.taken]
+        revise(tx, batch_id, taken, now)
+        return _give_back(tx, taken, now)
+    if not options.keep_changed and len(changed) > len(free):
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
+    return 0
+
+
+def _give_back(tx: Connection, rows: list[tuple[Row, Any]], now: float) -> int:
+    """Rows that ask for what they asked for before need not be paid for again: they get the images of then."""
+    earlier = whole_earlier(tx, [job.id for _, job in rows])
+    revisions = {
+        job.id: revision
+        for row, job in rows
+        if row.request
+        and is_reusable(row.request)
+        and (revision := earlier.get(job.id, {}).get(row.request_hash or ""))
+    }
+    give_back(tx, revisions, now)
+    return len(revisions)
 
 
 class ChangedRows(Exception):

@@ -102,6 +102,7 @@ class KnownRow:
     slots: int = 0
     adopted: bool = False  # known from its objects alone: a row's request is still to come
     tried: bool = False  # its images were to be taken from another row, which did not work
+    earlier: frozenset[str] = frozenset()  # requests that it had before, by hash, of which all images are there
 
     def fits(self, request_hash: str | None) -> bool:
         """Whether a row of this request asks for what is there. Where nothing tells, the key has to do."""

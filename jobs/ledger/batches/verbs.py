@@ -101,12 +101,14 @@ class BatchVerbs:
         keep_changed: bool = False,
         append: bool = False,
         reuse_images: ReuseOptions | None = None,
+        given_back: int = 0,
         attachment: Attachment | None = None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once.
 
         Raises:
+            FewerToReuse: Images that `reuse_images` or `given_back` (changed rows) counts on are not there any more.
             ChangedRows: Rows changed that were paid, and neither `redo_changed` nor `keep_changed` was said.
             NotOursError: The schedule's time that it is recorded for is somebody else's by now.
         """
@@ -115,6 +117,7 @@ class BatchVerbs:
             keep_changed=keep_changed,
             append=append,
             reuse=reuse_images,
+            given_back=given_back,
             attachment=attachment,
         )
         with self._database.writing() as tx:

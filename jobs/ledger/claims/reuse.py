@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.claims.values import ReuseOrigin, TakenFrom
-from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
+from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, earlier_requests, images, jobs
 from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, ReuseSource, is_reusable
 from jobs.states import UNFINISHED, AttemptState, ImageState, JobState
 from providers.types import Request
@@ -173,6 +173,58 @@ def _give(tx: Connection, pairs: Sequence[tuple[int, int]], how: Reuse, now: flo
 
 
 _WORKING = update(jobs).where(jobs.c.id.in_(bindparam("these", expanding=True))).values(state=JobState.WORKING.value)
+
+
+# -- a row that asks for what it asked for before ------------------------------------------------------------------
+
+
+def whole_earlier(tx: Connection, job_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """By row and request: the newest revision before the present one of which all images are there, or will be."""
+    found: dict[int, dict[str, int]] = {}
+    for row in tx.execute(_WHOLE_EARLIER, {"these": list(job_ids)}) if job_ids else ():
+        found.setdefault(row.job_id, {})[row.request_hash] = row.revision
+    return found
+
+
+_THERE = (ImageState.STORED.value, ImageState.GENERATED.value)
+_OF_THEN = (images.c.job_id == earlier_requests.c.job_id) & (images.c.revision == earlier_requests.c.revision)
+_WHOLE_EARLIER = (
+    select(earlier_requests)
+    .select_from(earlier_requests.join(images, _OF_THEN & images.c.surplus.is_(False)))
+    .where(earlier_requests.c.job_id.in_(bindparam("these", expanding=True)))
+    .group_by(*earlier_requests.c)
+    .having(func.sum(case((images.c.state.in_(_THERE), 0), else_=1)) == 0)
+    .order_by(earlier_requests.c.revision)
+)
+
+
+def give_back(tx: Connection, revisions: Mapping[int, int], now: float) -> None:
+    """Gives the present, empty slots of these rows the images of an earlier revision, by row: they are copied."""
+    if not revisions:
+        return
+    slots = tx.execute(_ALL_SLOTS, {"these": list(revisions)}).all()
+    then = {(row.job_id, row.slot): row for row in slots if row.revision == revisions[row.job_id]}
+    values = [
+        {"of_image": row.id, "source": source.id, "root": source.root, "there": None, "moment": now}
+        for row in slots
+        if row.revision == row.present and (source := then.get((row.job_id, row.slot))) is not None
+    ]
+    tx.execute(_TAKE, values)
+    tx.execute(_WORKING, {"these": list(revisions)})
+
+
+_ALL_SLOTS = (
+    select(
+        images.c.job_id,
+        images.c.revision,
+        images.c.slot,
+        images.c.id,
+        _ROOT.label("root"),
+        jobs.c.revision.label("present"),
+    )
+    .select_from(jobs.join(images, images.c.job_id == jobs.c.id))
+    .where(jobs.c.id.in_(bindparam("these", expanding=True)), images.c.surplus.is_(False))
+)
 
 
 # -- copying -------------------------------------------------------------------------------------------------------

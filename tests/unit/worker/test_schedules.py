@@ -217,6 +217,30 @@ async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_ni
     assert unchanged.message == "nothing is new: the manifest is as it was, and 1 row of it needs you"
 
 
+async def test_after_a_broken_export_the_old_prompts_have_their_images_back_and_are_not_paid_again(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+    await nights(services)
+    write(catalogue(3, k0="#REF!1", k1="#REF!2", k2="#REF!3"))
+    await nights(services)
+
+    write(catalogue(3))
+    await nights(services)
+
+    assert set(provider.submits.values()) == {1}
+    assert sum(provider.submits.values()) == 6
+    (*_, last) = history(services)
+    assert (last.state, last.exit_code, last.detail["images"]) == (FiringState.ENDED, 0, 0)
+    assert (last.detail["changed"], last.detail["reused"]) == (3, 3)
+    for result in services.ledger.reports.results("nightly"):
+        (image,) = result.images
+        folder = Path("dest/nightly", result.key)
+        assert "reused" in image.flags
+        assert (folder / "0.r3.png").read_bytes() == (folder / "0.png").read_bytes()
+
+
 async def test_a_new_batch_each_night_takes_what_was_made_before(tmp_path):
     provider = Provider()
     services = calm(tmp_path, provider)
