@@ -121,7 +121,11 @@ class RunOptions:
         ),
     ] = None
     new_ledger: Annotated[
-        bool, typer.Option("--new-ledger", help="Replace another ledger's ownership mark at DEST.")
+        bool,
+        typer.Option(
+            "--new-ledger",
+            help="Begin with a new ledger although one beside MANIFEST has the batch; replace another's mark at DEST.",
+        ),
     ] = False
     all: Annotated[bool, typer.Option("--all", help="Show every bad row, every route and every legal value.")] = False
     config: Config = None

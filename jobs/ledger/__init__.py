@@ -2,6 +2,7 @@
 
 from jobs.ledger.database.engine import is_away, is_read_only
 from jobs.ledger.database.file_troubles import away_words, file_trouble, path_of
+from jobs.ledger.database.glance import has_batch
 from jobs.ledger.facts.leases import SweepResult
 from jobs.ledger.facts.verbs import RecordEffects
 from jobs.ledger.ledger import Ledger, open_ledger
@@ -12,6 +13,7 @@ __all__ = [
     "SweepResult",
     "away_words",
     "file_trouble",
+    "has_batch",
     "is_away",
     "is_read_only",
     "open_ledger",

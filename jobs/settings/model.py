@@ -117,6 +117,7 @@ class Settings(BaseSettings):
 
     _source: Path | None = PrivateAttr(default=None)
     _sandbox: bool = PrivateAttr(default=False)
+    _names_ledger: bool = PrivateAttr(default=True)
     _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
 
     @classmethod
@@ -145,6 +146,11 @@ class Settings(BaseSettings):
     def is_sandbox(self) -> bool:
         """True when every account points at the stand-in."""
         return self._sandbox or self.sandbox
+
+    @property
+    def names_ledger(self) -> bool:
+        """Whether somebody said which ledger is meant. Else it is the file of the usual name in this folder."""
+        return self._names_ledger
 
     @property
     def database_path(self) -> Path | None:
@@ -214,6 +220,7 @@ class Settings(BaseSettings):
 
     def placed(self, source: Path | None, folder: Path, *, sandbox: bool, proxies: Proxies) -> Settings:
         """These settings as read from `source`. A relative SQLite path counts from the folder."""
+        names_ledger = "database_url" in self.model_fields_set and not sandbox
         settings, path = self, self.database_path
         if path is not None:
             query = self.database_url.partition("?")[2]
@@ -221,12 +228,15 @@ class Settings(BaseSettings):
             settings = self.model_copy(update={"database_url": url})
         settings._source = source  # noqa: SLF001  of its own class  its own
         settings._sandbox = sandbox  # noqa: SLF001  of its own class
+        settings._names_ledger = names_ledger  # noqa: SLF001  of its own class
         settings._proxies = proxies  # noqa: SLF001  of its own class
         return settings
 
     def with_database(self, path: Path) -> Settings:
         """The same settings on another SQLite file."""
-        return self.model_copy(update={"database_url": _sqlite_url(path)})
+        settings = self.model_copy(update={"database_url": _sqlite_url(path)})
+        settings._names_ledger = True  # noqa: SLF001  of its own class
+        return settings
 
 
 def _is_address(url: str) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from jobs.command_lines import command, planned, repeated
 from jobs.errors import BadInput
 from jobs.formatting import count
-from jobs.ledger import Ledger, open_ledger
+from jobs.ledger import Ledger, has_batch, open_ledger
 from jobs.ledger.accounts.configured import told
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch
@@ -50,6 +50,28 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerBeside:
+    """A ledger in the manifest's folder, where this command would make a new one in another folder."""
+
+    path: Path
+    has_batch: bool | None  # one of this name; None: it cannot be read
+
+    def told(self, name: str, settings: Settings) -> str:
+        """What it means, and what helps."""
+        if self.has_batch is None:
+            return (
+                f"the ledger {self.path} beside the manifest cannot be read, and {settings.database_path} is new: if "
+                "that one has these rows, they are paid again here."
+            )
+        return (
+            f"the ledger {self.path} beside the manifest has batch {name} on record; the ledger "
+            f"{settings.database_path} would be new, know nothing of what is paid there, and pay again. Run this in "
+            f"the folder {self.path.parent}, with paths as seen from there, or name that ledger in database_url. If a "
+            "new ledger is meant: --new-ledger with `run`, or its own database_url."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
     """A manifest as it would be taken, before anything is spent or written."""
 
@@ -66,6 +88,7 @@ class Preflight:
     path: str
     files: Files  # what the manifest's references stand for
     source: ManifestSource
+    beside: LedgerBeside | None = None  # None: there is none, or the settings' own is meant
 
     @property
     def reasons(self) -> list[str]:
@@ -142,6 +165,8 @@ class Preflight:
             yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
         if not self.dest:
             yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
+        if self.beside and self.beside.has_batch:
+            yield self.beside.told(self.name, self.settings)
         yield from self._unwritable()
         yield from self._unpriced()
 
@@ -234,7 +259,18 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             path=path,
             files=files,
             source=source,
+            beside=None if ledger else _ledger_beside(options, settings, source, name),
         )
+
+
+def _ledger_beside(options: BatchOptions, settings: Settings, source: ManifestSource, name: str) -> LedgerBeside | None:
+    """Looked for where nobody said which ledger is meant, and none is in this folder."""
+    path = settings.database_path
+    if path is None or settings.names_ledger or options.new_ledger or options.manifest == "-" or not source.folder:
+        return None
+    other = Path(os.path.realpath(source.folder)) / path.name
+    found = has_batch(other, name) if other.is_file() else False
+    return None if found is False else LedgerBeside(path=other, has_batch=found)
 
 
 def _surveyed(
