@@ -49,10 +49,14 @@ def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
     event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
     ledger.batches.made_elsewhere([row.request_hash for row in stocked_ledger.rows(9)], besides=7, sandbox=False)
     with reader.connect() as connection:
-        found = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[-1][0]}", asked[-1][1])]
+        looks = [(said, values) for said, values in asked if said.startswith("SELECT")]
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}", values).all() for said, values in looks]
     ledger.close()
 
-    assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in found
+    now, earlier = ([row[3] for row in plan] for plan in plans)
+    assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in now
+    assert "SEARCH earlier_requests USING INDEX ix_earlier_requests_request (request_hash=?)" in earlier
+    assert [step for step in (*now, *earlier) if re.match(r"SCAN (jobs|images|earlier_requests)\b", step)] == []
 
 
 def work_of_a_claim(ledger, now, account="main"):
