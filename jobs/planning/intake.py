@@ -283,16 +283,17 @@ class _Count:
             self.counts["waiting"] += known.lacking(n) * (row.price or 0)
             return known.lacking(n)
         self.counts["changed"] += 1
-        return self._disputed(row, n, known) if known.touched else n
-
-    def _disputed(self, row: Row, n: int, known: KnownRow) -> int:
-        self.counts["disputed"] += 1
         is_back = row.request is not None and is_reusable(row.request) and row.request_hash in known.earlier
+        self.counts["given_back"] += is_back and (self.intake.changed == "redo" or not known.touched)
+        if known.touched:
+            return self._disputed(row, n, known, is_back=is_back)
+        return 0 if is_back else n
+
+    def _disputed(self, row: Row, n: int, known: KnownRow, *, is_back: bool) -> int:
+        self.counts["disputed"] += 1
         if not is_back:
             self.counts["redo_images"] += n
             self.counts["redo_money"] += n * (row.price or 0)
-        elif self.intake.changed == "redo":
-            self.counts["given_back"] += 1
         if len(self.disputed_rows) < NAMED:
             self.disputed_rows.append(ChangedRow(line=row.line, key=row.key))
         return {"error": 0, "keep": known.free, "redo": 0 if is_back else n}[self.intake.changed]

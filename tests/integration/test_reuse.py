@@ -174,6 +174,18 @@ def test_a_row_that_goes_back_to_what_it_asked_for_gets_its_images_back_for_noth
     assert bought.key == "k2"
 
 
+def test_a_row_that_goes_back_before_the_change_was_made_gets_its_images_back_too(shop):
+    shop.made(rows(2))
+    shop.take(rows(2, prompt="ERROR"), changed="redo")  # nothing of it is sent, or all of it failed
+
+    seen = shop.take(rows(2))
+
+    assert (seen.changed, seen.disputed, seen.given_back, seen.images) == (2, 0, 2, 0)
+    due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
+    assert [(one.key, one.revision) for one in due] == [("k0", 2), ("k1", 2)]
+    assert not shop.ledger.claims.submits("main", NOW, lease=60.0, horizon=60.0).intents
+
+
 def test_images_of_then_that_are_gone_since_the_plan_are_not_bought_without_a_word(shop):
     shop.made(rows(2))
     shop.take(rows(2, prompt="ERROR"), changed="redo")

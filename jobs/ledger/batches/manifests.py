@@ -164,14 +164,15 @@ def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: Reco
     changed = [(row, job) for row, job in again if not adopted.fits(row, job)]
     free = [(row, job) for row, job in changed if not job.taken]
     _replace_requests(tx, batch_id, free)
+    given_back = _give_back(tx, free, now)
     if options.redo_changed:
         taken = [(row, job) for row, job in changed if job.taken]
         revise(tx, batch_id, taken, now)
-        return _give_back(tx, taken, now)
+        return given_back + _give_back(tx, taken, now)
     if not options.keep_changed and len(changed) > len(free):
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
-    return 0
+    return given_back
 
 
 def _give_back(tx: Connection, rows: list[tuple[Row, Any]], now: float) -> int:
