@@ -54,6 +54,10 @@ class ImageState(enum.StrEnum):
     LOST = "lost"  # paid, and its link died before it was copied
 
 
+#: An image is there, or is to be copied.
+MADE_IMAGES = (ImageState.STORED, ImageState.GENERATED)
+
+
 class JobState(enum.StrEnum):
     """One row of the manifest. Derived from its slots, but for the last three."""
 

@@ -178,9 +178,7 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
         with next_plan(session.settings, session.ledger, schedule, left) as preflight:
             plan = told(preflight, left)
             seen = preflight.seen
-            rows = (
-                f"{seen.new:,} new, {seen.changed:,} changed, {seen.again.reused:,} reused, {seen.again.absent:,} gone"
-            )
+            rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
             cost = f"{count(seen.images, 'image')} for {money(seen.money)}"
             return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan_document(plan))
     except LightfastError as wrong:

@@ -36,7 +36,7 @@ from jobs.planning.problems import NAMED, Problems
 from jobs.planning.references import References
 from jobs.planning.same_requests import RequestCounter, SameRequests
 from jobs.planning.survey import ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
-from jobs.policy.reuse import Reuse, is_reusable
+from jobs.policy.reuse import Reuse, gets_back
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
 from providers.references import file_name
@@ -283,7 +283,7 @@ class _Count:
             self.counts["waiting"] += known.lacking(n) * (row.price or 0)
             return known.lacking(n)
         self.counts["changed"] += 1
-        is_back = row.request is not None and is_reusable(row.request) and row.request_hash in known.earlier
+        is_back = gets_back(row.request, row.request_hash, known.earlier)
         self.counts["given_back"] += is_back and (self.intake.changed == "redo" or not known.touched)
         if known.touched:
             return self._disputed(row, n, known, is_back=is_back)

@@ -232,6 +232,11 @@ class Survey:
         return max(0, max(held, default=0))
 
     @property
+    def reused(self) -> int:
+        """Rows whose images are there already: other rows', or their own of before they changed."""
+        return self.again.reused + self.given_back
+
+    @property
     def needed(self) -> int:
         """Micro-dollars that a budget must have for all of them: the estimate, and what the last one holds beyond."""
         return self.money + self._margin

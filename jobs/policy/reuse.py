@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from providers.references import file_name
@@ -32,6 +32,11 @@ class Reuse(enum.StrEnum):
 def is_reusable(request: Request) -> bool:
     """Whether the same request is sure to mean the same image: what lies behind a link may have changed since."""
     return all(map(file_name, request.references))
+
+
+def gets_back(request: Request | None, request_hash: str | None, earlier: Container[str]) -> bool:
+    """Whether a changed row gets the images back that it had with this request. `earlier`: requests by their hashes."""
+    return request is not None and request_hash is not None and is_reusable(request) and request_hash in earlier
 
 
 class Allotment:

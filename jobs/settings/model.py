@@ -226,7 +226,7 @@ class Settings(BaseSettings):
             query = self.database_url.partition("?")[2]
             url = _sqlite_url(folder / path) + (f"?{query}" if query else "")
             settings = self.model_copy(update={"database_url": url})
-        settings._source = source  # noqa: SLF001  of its own class  its own
+        settings._source = source  # noqa: SLF001  of its own class
         settings._sandbox = sandbox  # noqa: SLF001  of its own class
         settings._names_ledger = names_ledger  # noqa: SLF001  of its own class
         settings._proxies = proxies  # noqa: SLF001  of its own class

@@ -180,7 +180,7 @@ def test_a_row_that_goes_back_before_the_change_was_made_gets_its_images_back_to
 
     seen = shop.take(rows(2))
 
-    assert (seen.changed, seen.disputed, seen.given_back, seen.images) == (2, 0, 2, 0)
+    assert (seen.changed, seen.disputed, seen.given_back, seen.reused, seen.images) == (2, 0, 2, 2, 0)
     due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
     assert [(one.key, one.revision) for one in due] == [("k0", 2), ("k1", 2)]
     assert not shop.ledger.claims.submits("main", NOW, lease=60.0, horizon=60.0).intents

@@ -223,7 +223,7 @@ def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> di
         "changed": seen.changed,
         "unchanged": seen.done + seen.open + seen.ended,
         "gone": seen.again.absent,
-        "reused": seen.again.reused + seen.given_back,
+        "reused": seen.reused,
         "skipped": seen.skipped,
         "bad": seen.bad,
         "images": seen.images,

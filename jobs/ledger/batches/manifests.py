@@ -24,7 +24,7 @@ from jobs.ledger.database.schema import ASKED, IS_CURRENT, earlier_requests, ima
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
-from jobs.policy.reuse import is_reusable
+from jobs.policy.reuse import gets_back
 from jobs.states import ImageState, JobState
 from providers.types import Request
 
@@ -179,11 +179,9 @@ def _give_back(tx: Connection, rows: list[tuple[Row, Any]], now: float) -> int:
     """Rows that ask for what they asked for before need not be paid for again: they get the images of then."""
     earlier = whole_earlier(tx, [job.id for _, job in rows])
     revisions = {
-        job.id: revision
+        job.id: earlier[job.id][row.request_hash or ""]
         for row, job in rows
-        if row.request
-        and is_reusable(row.request)
-        and (revision := earlier.get(job.id, {}).get(row.request_hash or ""))
+        if gets_back(row.request, row.request_hash, earlier.get(job.id, ()))
     }
     give_back(tx, revisions, now)
     return len(revisions)

@@ -11,7 +11,7 @@ from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
 from jobs.ledger.database.schema import batches, earlier_requests, images, jobs
-from jobs.states import ImageState, JobState
+from jobs.states import MADE_IMAGES, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
 MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
@@ -56,7 +56,7 @@ def _made_earlier() -> Select[tuple[str, int, int, int, str]]:
     asked = earlier_requests.c.request_hash
     rows = func.count(jobs.c.id.distinct())
     image = (images.c.job_id == jobs.c.id) & (images.c.revision == earlier_requests.c.revision)
-    is_there = exists().where(image, images.c.surplus.is_(False), images.c.state.in_(_PAID))
+    is_there = exists().where(image, images.c.surplus.is_(False), images.c.state.in_(MADE_IMAGES))
     return (
         select(asked, jobs.c.batch_id, rows, rows, func.min(jobs.c.key))
         .select_from(earlier_requests.join(jobs, jobs.c.id == earlier_requests.c.job_id))
@@ -70,7 +70,6 @@ def _made_earlier() -> Select[tuple[str, int, int, int, str]]:
     )
 
 
-_PAID = (ImageState.STORED.value, ImageState.GENERATED.value)
 _MADE_NOW, _MADE_EARLIER = _made_now(), _made_earlier()
 
 

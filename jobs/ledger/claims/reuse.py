@@ -24,7 +24,7 @@ from sqlalchemy import (
 from jobs.ledger.claims.values import ReuseOrigin, TakenFrom
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, earlier_requests, images, jobs
 from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, ReuseSource, is_reusable
-from jobs.states import UNFINISHED, AttemptState, ImageState, JobState
+from jobs.states import MADE_IMAGES, UNFINISHED, AttemptState, ImageState, JobState
 from providers.types import Request
 
 #: Rows whose images are there, or will be, or may be: those of the others are made anew.
@@ -186,14 +186,13 @@ def whole_earlier(tx: Connection, job_ids: Sequence[int]) -> dict[int, dict[str,
     return found
 
 
-_THERE = (ImageState.STORED.value, ImageState.GENERATED.value)
 _OF_THEN = (images.c.job_id == earlier_requests.c.job_id) & (images.c.revision == earlier_requests.c.revision)
 _WHOLE_EARLIER = (
     select(earlier_requests)
     .select_from(earlier_requests.join(images, _OF_THEN & images.c.surplus.is_(False)))
     .where(earlier_requests.c.job_id.in_(bindparam("these", expanding=True)))
     .group_by(*earlier_requests.c)
-    .having(func.sum(case((images.c.state.in_(_THERE), 0), else_=1)) == 0)
+    .having(func.sum(case((images.c.state.in_(MADE_IMAGES), 0), else_=1)) == 0)
     .order_by(earlier_requests.c.revision)
 )
 
