@@ -7,13 +7,12 @@ import subprocess
 import time
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.errors import LightfastError
 from jobs.facts import SubmitAccepted
 from jobs.ledger import is_away, open_ledger
-from jobs.ledger.database import engine
 from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.schema import accounts
 from jobs.ledger.database.schema import ledger as ledger_row
@@ -189,17 +188,18 @@ def test_what_a_setting_means_for_money_is_said(changed, verdict, words):
 
 
 def test_a_process_that_stands_still_in_a_transaction_holds_up_the_others_for_a_while_and_no_longer(
-    ledger, postgres_ledger_url, monkeypatch
+    ledger, postgres_ledger_url
 ):
     """As when a worker's machine is stopped between two statements of a claim: the server ends its session."""
-    soon = engine._BEGIN_WRITING.replace("session_timeout = '30s'", "session_timeout = '300ms'")
-    assert soon != engine._BEGIN_WRITING
-    monkeypatch.setattr(engine, "_BEGIN_WRITING", soon)
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
     stopped = open_ledger(postgres_ledger_url)
 
     def stand_still():
         with stopped._database.writing() as tx:
+            assert tx.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
+            tx.execute(
+                text("SET LOCAL idle_in_transaction_session_timeout = '300ms'")
+            )  # its own alone: not the others'
             tx.execute(accounts.select().with_for_update())
             assert len(ledger.claims.submits("main", NOW, lease=90).intents) == 3  # it waits for the account's row
             tx.execute(accounts.select())  # the stopped one goes on
