@@ -124,7 +124,7 @@ class RunOptions:
         bool,
         typer.Option(
             "--new-ledger",
-            help="Begin with a new ledger although one beside MANIFEST has the batch; replace another's mark at DEST.",
+            help="Take this folder's ledger though one beside MANIFEST has the batch; replace another's mark at DEST.",
         ),
     ] = False
     all: Annotated[bool, typer.Option("--all", help="Show every bad row, every route and every legal value.")] = False

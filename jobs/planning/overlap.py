@@ -12,10 +12,11 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from jobs.ledger import Ledger
-from jobs.ledger.batches.values import MadeBefore, RecordedRow, Row
+from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow, Row
 from jobs.planning.duplicates import BUCKETS, RepeatedHashes, hash64
 from jobs.policy.reuse import Allotment, ReuseSource, is_reusable
 from jobs.states import JobState
@@ -28,6 +29,8 @@ REWRITTEN = 3
 EXAMPLES = 10_000
 #: Requests whose answers are kept while a manifest is read: one that comes again soon is not looked up again.
 KEPT = 16_384
+#: Rows on record that are held against the manifest's keys at once.
+ABSENT = 1_000
 #: Batches in which a chunk's rows are looked for by their keys, too.
 LOOKED_INTO = 4
 #: A count that is kept in two bytes.
@@ -217,14 +220,14 @@ class Comparison:
         gone = [_Gone() for _ in range(BUCKETS)]
         absent = with_images = numbered = 0
         example = None
-        for row in self._not_in(keys):
+        for row, is_free in self._not_in(keys):
             absent += row.listed
             with_images += row.listed and row.state in _WITH_IMAGES
             numbered += row.numbered
             if row.made and row.request_hash:
                 request = hash64(row.request_hash)
                 number = _number(row.key)
-                gone[request % BUCKETS].add(request, number, usable=row.usable)
+                gone[request % BUCKETS].add(request, number, free=is_free, lost=not (row.usable or self.append))
                 if example is None and (now := self._examples.get((request, number))):
                     example = row.key, now
         again = here = rewritten = images = money = copyable = not_takeable = 0
@@ -236,7 +239,7 @@ class Comparison:
                 alike = min(mine, _alike([bucket.numbers[at] for at in asked], each.numbers))
                 again, rewritten = again + len(answered), rewritten + alike
                 here += max(alike, min(mine, len(answered) - elsewhere))
-                not_takeable += min(elsewhere, len(answered)) if self.reuse else 0
+                not_takeable += min(elsewhere + each.lost, len(answered)) if self.reuse else 0
                 images += sum(bucket.images[at] for at in answered)
                 money += sum(bucket.money[at] for at in answered)
                 copyable += sum(bucket.copyable[at] for at in answered)
@@ -263,7 +266,7 @@ class Comparison:
 
     def _take_here(self, bucket: _Bucket, each: _Request) -> tuple[list[int], int]:
         """The new rows that still have to be paid for, and how many take the images of rows that are gone."""
-        takers = [at for at in each.places if bucket.copyable[at]][: each.usable]
+        takers = [at for at in each.places if bucket.copyable[at]][: each.free]
         for at in takers:
             images = bucket.images[at]
             self._count_reused(images, bucket.money[at] // images)
@@ -271,15 +274,40 @@ class Comparison:
         taken = frozenset(takers)
         return [at for at in each.places if at not in taken], len(takers)
 
-    def _not_in(self, keys: RepeatedHashes) -> Iterator[RecordedRow]:
-        """The batch's rows on record that the manifest does not have; they are read only where there are any."""
+    def _not_in(self, keys: RepeatedHashes) -> Iterator[tuple[RecordedRow, bool]]:
+        """The batch's rows on record that the manifest does not have; they are read only where there are any.
+
+        Each with whether a new row may take its images.
+        """
         if (
             self.ledger is None
             or self.batch_id is None
             or self.ledger.batches.count_rows(self.batch_id) == self.matched
         ):
             return
-        yield from (row for row in self.ledger.batches.rows_on_record(self.batch_id) if not keys.holds(row.key))
+        rows = (row for row in self.ledger.batches.rows_on_record(self.batch_id) if not keys.holds(row.key))
+        while chunk := list(islice(rows, ABSENT)):
+            usable = [row.id for row in chunk if row.usable]
+            # Rows that are appended take no row's place: those on record stay with their images.
+            holders = self.ledger.batches.image_holders(self.batch_id, usable) if self.reuse and not self.append else ()
+            free = self._free(holders, keys)
+            yield from ((row, row.id in free) for row in chunk)
+
+    def _free(self, holders: Sequence[ImageHolder], keys: RepeatedHashes) -> set[int]:
+        """Rows that are gone and whose images no row of the new manifest has or gets, one for each image."""
+        of_row: dict[int, list[ImageHolder]] = {}
+        for each in holders:
+            of_row.setdefault(each.job_id, []).append(each)
+        free = set()
+        for job_id, mine in of_row.items():
+            origin = mine[0].origin
+            stays = any(each.holder_id != job_id and keys.holds(each.holder_key) for each in mine)
+            if stays or self._allotment.has_given(origin):
+                continue
+            if len(mine) > 1:  # another row that is gone may have them, too
+                self._allotment.give(origin)
+            free.add(job_id)
+        return free
 
     def _found(self) -> Iterator[OtherBatch]:
         for batch_id, rows in self._places.most_common():
@@ -307,17 +335,20 @@ def _number(key: str) -> float:
 
 @dataclass(slots=True)
 class _Gone:
-    """Rows that are gone from the batch and were made, by request; and those whose images may be taken."""
+    """Rows that are gone from the batch and were made, by request; those whose images may be taken, or cannot be."""
 
     made: array[int] = field(default_factory=lambda: array("Q"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
-    usable: array[int] = field(default_factory=lambda: array("Q"))
+    free: array[int] = field(default_factory=lambda: array("Q"))
+    lost: array[int] = field(default_factory=lambda: array("Q"))
 
-    def add(self, request: int, number: float, *, usable: bool) -> None:
+    def add(self, request: int, number: float, *, free: bool, lost: bool) -> None:
         self.made.append(request)
         self.numbers.append(number)
-        if usable:
-            self.usable.append(request)
+        if free:
+            self.free.append(request)
+        if lost:
+            self.lost.append(request)
 
 
 class _Request(NamedTuple):
@@ -325,12 +356,13 @@ class _Request(NamedTuple):
 
     places: list[int]
     made: int
-    usable: int
+    free: int  # of these: a new row may take their images
+    lost: int  # of these: their images are not those of the request, or not all there
     numbers: Sequence[float]  # the keys of the rows that are gone, as far as they are numbers
 
 
 def _asking(bucket: _Bucket, gone: _Gone) -> Iterator[_Request]:
-    made, usable = Counter(gone.made), Counter(gone.usable)
+    made, free, lost = Counter(gone.made), Counter(gone.free), Counter(gone.lost)
     asking: dict[int, list[int]] = {}
     numbers: dict[int, list[float]] = {}
     for request, number in zip(gone.made, gone.numbers, strict=True):
@@ -339,5 +371,6 @@ def _asking(bucket: _Bucket, gone: _Gone) -> Iterator[_Request]:
     for at, request in enumerate(bucket.requests):
         asking.setdefault(request, []).append(at)
     return (
-        _Request(places, made[request], usable[request], numbers.get(request, ())) for request, places in asking.items()
+        _Request(places, made[request], free[request], lost[request], numbers.get(request, ()))
+        for request, places in asking.items()
     )

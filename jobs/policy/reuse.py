@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from providers.references import file_name
-from providers.types import Request
+from providers.types import Request, request_hash
 
 #: The code of a row whose image could not be copied from where it was.
 REUSE_GONE = "reuse_gone"
@@ -34,9 +34,14 @@ def is_reusable(request: Request) -> bool:
     return all(map(file_name, request.references))
 
 
-def gets_back(request: Request | None, request_hash: str | None, earlier: Container[str]) -> bool:
+def is_as_hashed(request: bytes, asked_for: str | None) -> bool:
+    """Whether a row's images were asked for with what the manifest's hash stands for: `redo` may have changed that."""
+    return request == AS_HASHED or request_hash(request) == asked_for
+
+
+def gets_back(request: Request | None, asked_for: str | None, earlier: Container[str]) -> bool:
     """Whether a changed row gets the images back that it had with this request. `earlier`: requests by their hashes."""
-    return request is not None and request_hash is not None and is_reusable(request) and request_hash in earlier
+    return request is not None and asked_for is not None and is_reusable(request) and asked_for in earlier
 
 
 class Allotment:
@@ -64,21 +69,29 @@ class Allotment:
         while len(self._sources) > max(_KEPT, len(wanted)):
             self._sources.popitem(last=False)
 
-    def take(self, request_hash: str, request: bytes) -> ReuseSource | None:
+    def take(self, asked_for: str, request: bytes) -> ReuseSource | None:
         """The best source of this request that no other row has; None: its images are to be made."""
-        left = self._sources.get(request_hash, [])
+        left = self._sources.get(asked_for, [])
         while left:
             source = left.pop()
             if source.request not in (request, AS_HASHED):
-                self._made_anew.setdefault(request_hash, set()).add(source.job_id)
+                self._made_anew.setdefault(asked_for, set()).add(source.job_id)
             elif source.origin not in self._given:
                 self._given.add(source.origin)
                 return source
         return None
 
-    def made_anew(self, request_hash: str) -> int:
+    def has_given(self, origin: int) -> bool:
+        """Whether a row has got the images that began with this one."""
+        return origin in self._given
+
+    def give(self, origin: int) -> None:
+        """Keeps every other row from these images."""
+        self._given.add(origin)
+
+    def made_anew(self, asked_for: str) -> int:
         """Rows that were found for this request and have images of another one by now, as `redo` makes them."""
-        return len(self._made_anew.get(request_hash, ()))
+        return len(self._made_anew.get(asked_for, ()))
 
 
 class ReuseSource(NamedTuple):

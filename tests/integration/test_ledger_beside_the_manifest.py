@@ -93,8 +93,12 @@ def test_a_ledger_that_is_named_is_the_one_that_is_meant(shop, monkeypatch):
     assert not refusals(monkeypatch)
 
 
-def test_a_ledger_that_is_there_already_is_the_one_that_is_meant(shop, monkeypatch):
-    open_ledger("sqlite:///lightfast.db").close()
+def test_a_ledger_of_this_folder_is_the_one_that_is_meant_for_the_batches_that_it_has(shop, monkeypatch):
+    with contextlib.closing(open_ledger("sqlite:///lightfast.db")) as ledger:
+        ledger.accounts.sync([MAIN])
+        assert "does not have it, would know nothing of what is paid there" in refusals(monkeypatch)[0]
+        assert not refusals(monkeypatch, "--new-ledger")
+        World(shop, ledger).take(rows(3))
 
     assert not refusals(monkeypatch)
 

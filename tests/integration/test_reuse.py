@@ -278,6 +278,56 @@ def _rows_read(ledger, manifest):
         return tx.execute(text(read)).scalar_one()  # and all of it is forgotten
 
 
+# -- in the same batch ---------------------------------------------------------------------------------------------
+
+
+def test_copies_whose_keys_change_again_and_again_cost_nothing(shop):
+    shop.made(rows(3))
+    shop.take(rows(3), "summer", reuse=Reuse.COPY)
+    finish(shop.ledger, "summer")
+
+    for key in ("x", "y", "z"):
+        again = shop.take(rows(3, key=key), "summer", reuse=Reuse.COPY).again
+        assert (again.reused, again.to_pay, again.needs_buy_again) == (3, 0, False), key
+        finish(shop.ledger, "summer")
+
+
+def test_rows_of_the_batch_that_were_made_with_other_words_are_told_when_their_keys_change(shop):
+    shop.made(rows(40))
+    other = Request(prompt="a better lamp", model="gpt-image-2").to_json()
+    with shop.ledger._database.writing() as tx:  # as `redo --prompt` leaves two of them, and `redo` a third
+        for key, request in (("k0", other), ("k1", other), ("k2", jobs.c.request)):
+            tx.execute(update(jobs).where(jobs.c.key == key).values(request=request, revision=2))
+            mine = select(jobs.c.id).where(jobs.c.key == key).scalar_subquery()
+            tx.execute(update(images).where(images.c.job_id == mine).values(revision=2))
+
+    again = shop.look(rows(40, key="new"), reuse=Reuse.COPY).again
+
+    assert (again.reused, again.to_pay, again.rows, again.not_takeable) == (38, 2, 2, 2)
+    assert again.needs_buy_again, "the two that were rejected would be bought as they were"
+
+
+def test_appended_rows_take_nothing_from_rows_that_stay(shop):
+    shop.made(rows(3))
+
+    again = shop.take(rows(3, key="x"), append=True, reuse=Reuse.COPY).again
+
+    assert (again.reused, again.to_pay, again.here, again.not_takeable) == (0, 3, 3, 0)
+
+
+@pytest.mark.parametrize("kept", [[], ["a,lamp"], ["b,lamp"]], ids=["none", "the first", "the second"])
+def test_a_picture_that_was_handed_on_goes_to_one_row_of_the_new_manifest(shop, kept):
+    shop.made(["a,lamp", "v,vase"])
+    shop.take(["a,lamp"], "elsewhere", reuse=Reuse.COPY)
+    finish(shop.ledger, "elsewhere")
+    shop.take(["b,lamp", "v,vase"], reuse=Reuse.COPY)  # a has left
+    finish(shop.ledger, "spring")
+
+    again = shop.take([*kept, "c,lamp", "d,lamp"], reuse=Reuse.COPY).again
+
+    assert (again.reused, again.to_pay) == ((0, 2) if kept else (1, 1))
+
+
 # -- copying -------------------------------------------------------------------------------------------------------
 
 

@@ -51,23 +51,27 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xls
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerBeside:
-    """A ledger in the manifest's folder, where this command would make a new one in another folder."""
+    """A ledger in the manifest's folder, where this command's own is another file that does not have the batch."""
 
     path: Path
     has_batch: bool | None  # one of this name; None: it cannot be read
+    is_first: bool  # this command's own is still to be made
 
     def told(self, name: str, settings: Settings) -> str:
         """What it means, and what helps."""
+        own = settings.database_path
         if self.has_batch is None:
+            lacks = "is new" if self.is_first else f"does not have batch {name}"
             return (
-                f"the ledger {self.path} beside the manifest cannot be read, and {settings.database_path} is new: if "
-                "that one has these rows, they are paid again here."
+                f"the ledger {self.path} beside the manifest cannot be read, and {own} {lacks}: if that one has these "
+                "rows, they are paid again here."
             )
+        lacks = "would be new, know" if self.is_first else "does not have it, would know"
         return (
-            f"the ledger {self.path} beside the manifest has batch {name} on record; the ledger "
-            f"{settings.database_path} would be new, know nothing of what is paid there, and pay again. Run this in "
-            f"the folder {self.path.parent}, with paths as seen from there, or name that ledger in database_url. If a "
-            "new ledger is meant: --new-ledger with `run`, or its own database_url."
+            f"the ledger {self.path} beside the manifest has batch {name} on record; the ledger {own} {lacks} nothing "
+            f"of what is paid there, and pay again. Run this in the folder {self.path.parent}, with paths as seen from "
+            "there, or name that ledger in database_url. If this one is meant all the same: --new-ledger with `run`, "
+            "or its own database_url."
         )
 
 
@@ -259,18 +263,20 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             path=path,
             files=files,
             source=source,
-            beside=None if ledger else _ledger_beside(options, settings, source, name),
+            beside=None if batch else _ledger_beside(options, settings, source, name, is_first=ledger is None),
         )
 
 
-def _ledger_beside(options: BatchOptions, settings: Settings, source: ManifestSource, name: str) -> LedgerBeside | None:
-    """Looked for where nobody said which ledger is meant, and none is in this folder."""
+def _ledger_beside(
+    options: BatchOptions, settings: Settings, source: ManifestSource, name: str, *, is_first: bool
+) -> LedgerBeside | None:
+    """Looked for where nobody said which ledger is meant, and that of this folder does not have the batch."""
     path = settings.database_path
     if path is None or settings.names_ledger or options.new_ledger or options.manifest == "-" or not source.folder:
         return None
     other = Path(os.path.realpath(source.folder)) / path.name
     found = has_batch(other, name) if other.is_file() else False
-    return None if found is False else LedgerBeside(path=other, has_batch=found)
+    return None if found is False else LedgerBeside(path=other, has_batch=found, is_first=is_first)
 
 
 def _surveyed(

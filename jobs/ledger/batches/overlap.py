@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, func, literal_column, select
 
 from jobs.ledger.batches.batches import first_number
-from jobs.ledger.batches.values import MadeBefore, RecordedRow
+from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
-from jobs.ledger.database.schema import batches, earlier_requests, images, jobs
+from jobs.ledger.database.schema import IS_CURRENT, batches, earlier_requests, images, jobs
+from jobs.policy.reuse import is_as_hashed
 from jobs.states import MADE_IMAGES, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
@@ -104,7 +105,7 @@ def on_record(tx: Connection, batch_id: int, after: int) -> list[RecordedRow]:
             state=JobState(row.state),
             listed=row.position is not None,
             made=row.state in MADE,
-            usable=row.usable,
+            usable=bool(row.usable) and (row.remade is None or is_as_hashed(row.remade, row.request_hash)),
             numbered=row.position is not None and row.key == str(row.position + 1),
         )
         for row in rows
@@ -117,11 +118,27 @@ def first_rows(tx: Connection, batch_id: int, most: int) -> list[tuple[str, byte
     return [(row.key, row.carried) for row in tx.execute(_FIRST_ROWS, bounds)]
 
 
-def _usable() -> Any:
-    """As `reuse.sources` has it, but for those that are not the first themselves or were made anew: rather too few."""
-    first = jobs.c.request.is_not(None) & (jobs.c.revision == literal_column("1"))
-    taken = exists().where(images.c.job_id == jobs.c.id, images.c.origin_id.is_not(None))
-    return first & jobs.c.state.in_([state.value for state in USABLE]) & ~taken
+def image_holders(tx: Connection, batch_id: int, job_ids: Sequence[int]) -> list[ImageHolder]:
+    """Which rows of the batch have the images that these have, as `reuse.sources` sees it: these rows among them."""
+    wanted = {"of_batch": batch_id, "these": list(job_ids)}
+    return [ImageHolder._make(row) for asked in _HOLDERS for row in tx.execute(asked, wanted)]
+
+
+def _holders() -> tuple[Select[Any], ...]:
+    theirs, owner = images.alias(), jobs.alias()
+    root = func.coalesce(images.c.origin_id, images.c.id)
+    # A sum, as above.
+    of_batch = owner.c.batch_id + literal_column("0") == bindparam("of_batch")
+    rows = jobs.join(images, IS_CURRENT & (images.c.slot == 0))
+    return tuple(
+        select(jobs.c.id, root, owner.c.id, owner.c.key)
+        .select_from(rows.join(theirs, same == root).join(owner, owner.c.id == theirs.c.job_id))
+        .where(jobs.c.id.in_(bindparam("these", expanding=True)), of_batch)
+        for same in (theirs.c.id, theirs.c.origin_id)
+    )
+
+
+_HOLDERS = _holders()
 
 
 def _jobs_of(*columns: Any) -> Select[Any]:
@@ -139,6 +156,12 @@ def _jobs_of(*columns: Any) -> Select[Any]:
 
 
 _ON_RECORD = _jobs_of(
-    jobs.c.id, jobs.c.key, jobs.c.request_hash, jobs.c.state, jobs.c.position, _usable().label("usable")
+    jobs.c.id,
+    jobs.c.key,
+    jobs.c.request_hash,
+    jobs.c.state,
+    jobs.c.position,
+    (jobs.c.request.is_not(None) & jobs.c.state.in_([state.value for state in USABLE])).label("usable"),
+    case((jobs.c.revision > literal_column("1"), jobs.c.request)).label("remade"),
 )
 _FIRST_ROWS = _jobs_of(jobs.c.key, jobs.c.carried)

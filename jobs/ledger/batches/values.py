@@ -156,8 +156,17 @@ class RecordedRow:
     state: JobState
     listed: bool  # in the newest manifest
     made: bool  # paid for, or being made, or perhaps
-    usable: bool  # its images may be taken for another row, as far as its state and revision tell
+    usable: bool  # its images are those of its request, all there or to come: a new row may take them
     numbered: bool  # its key is its number in the newest manifest, as where that has no key column
+
+
+class ImageHolder(NamedTuple):
+    """A row of a batch that has the same images as another row, or is that row itself."""
+
+    job_id: int  # the other row
+    origin: int  # the first image of these, however often it was copied since
+    holder_id: int
+    holder_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from jobs.ledger.batches import (
 from jobs.ledger.batches.adopted_values import AdoptedRow
 from jobs.ledger.batches.values import (
     Batch,
+    ImageHolder,
     KnownRow,
     MadeBefore,
     NewBatch,
@@ -85,6 +86,10 @@ class BatchVerbs:
         while page := self._database.read(overlap.on_record, batch_id, after):
             yield from page
             after = page[-1].id
+
+    def image_holders(self, batch_id: int, job_ids: Sequence[int]) -> list[ImageHolder]:
+        """Which rows of the batch have the images that these have: themselves, and those that they were copied to."""
+        return self._database.read(overlap.image_holders, batch_id, job_ids)
 
     def first_rows(self, batch_id: int, most: int) -> list[tuple[str, bytes]]:
         """Key and own columns (a JSON object) of the batch's first rows that stand for a job."""

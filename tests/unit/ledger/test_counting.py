@@ -42,21 +42,40 @@ def test_the_mass_of_rows_is_counted_without_reading_them(steps):
     assert scans == []
 
 
-def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
-    ledger = open_ledger(sqlite_ledger_url)
+def ways_of(url, ask):
+    """How SQLite goes about each thing that is asked, step by step."""
+    ledger = open_ledger(url)
     stocked_ledger.stock(ledger, stocked_ledger.rows(3))
     reader, asked = ledger._database.reader, []
     event.listen(reader, "before_cursor_execute", lambda _c, _cursor, said, values, *_: asked.append((said, values)))
-    ledger.batches.made_elsewhere([row.request_hash for row in stocked_ledger.rows(9)], besides=7, sandbox=False)
+    ask(ledger)
     with reader.connect() as connection:
         looks = [(said, values) for said, values in asked if said.startswith("SELECT")]
         plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}", values).all() for said, values in looks]
     ledger.close()
+    return [[row[3] for row in plan] for plan in plans]
 
-    now, earlier = ([row[3] for row in plan] for plan in plans)
+
+_WHOLE = re.compile(r"SCAN (jobs|images|earlier_requests)\b")
+
+
+def test_a_look_up_by_request_reads_no_batch_from_end_to_end(sqlite_ledger_url):
+    hashes = [row.request_hash for row in stocked_ledger.rows(9)]
+    now, earlier = ways_of(
+        sqlite_ledger_url, lambda ledger: ledger.batches.made_elsewhere(hashes, besides=7, sandbox=False)
+    )
+
     assert "SEARCH jobs USING INDEX ix_jobs_request (request_hash=?)" in now
     assert "SEARCH earlier_requests USING INDEX ix_earlier_requests_request (request_hash=?)" in earlier
-    assert [step for step in (*now, *earlier) if re.match(r"SCAN (jobs|images|earlier_requests)\b", step)] == []
+    assert not list(filter(_WHOLE.match, (*now, *earlier)))
+
+
+def test_who_else_has_a_rows_images_is_found_without_reading_a_batch(sqlite_ledger_url):
+    itself, copies = ways_of(sqlite_ledger_url, lambda ledger: ledger.batches.image_holders(1, [1, 2, 3]))
+
+    assert any("ix_images_taken_from" in step for step in copies)
+    assert not list(filter(_WHOLE.match, (*itself, *copies)))
+    assert not [step for step in (*itself, *copies) if "(batch_id=?" in step]
 
 
 def work_of_a_claim(ledger, now, account="main"):
