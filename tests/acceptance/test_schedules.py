@@ -199,7 +199,8 @@ def test_on_one_machine_what_a_killed_process_missed_is_made_up_once(tmp_path):
     here(tmp_path, "schedule", "add", "minutely", "* * * * *", "catalogue.csv", "--to", "out", "--budget", "1", "--yes")
     let_pass(tmp_path, MINUTE)
     with serving(tmp_path) as process:
-        until(lambda: [each["state"] for each in shown(tmp_path)][:1] == ["ended"])
+        # On a slow machine real minutes pass before it looks, and only the last of them is made up.
+        until(lambda: "ended" in [each["state"] for each in shown(tmp_path)])
         write_catalogue(tmp_path, 6)
         process.kill()
         process.wait()
