@@ -261,7 +261,7 @@ def redo(  # noqa: PLR0913  one parameter an option
             unplanned.append(result.key)
         return result.request is not None and bool(asked)
 
-    def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
+    def check(rows: Sequence[Result]) -> None:
         # A product's further lines in an export have its key too, and are skipped.
         told_by_none = sorted(set(unplanned) - {row.key for row in rows})
         if told_by_none:
@@ -271,7 +271,9 @@ def redo(  # noqa: PLR0913  one parameter an option
             )
         missing = sorted(set(chosen) - {row.key for row in rows})
         if missing:
-            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])}.")
+            raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])}. Nothing was spent.")
+
+    def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
         changes = [(row.key, row.request if prompt else None) for row in rows]
         return session.ledger.batches.redo(batch, changes, time.time(), _prices(session.settings, rows))
 
@@ -281,6 +283,7 @@ def redo(  # noqa: PLR0913  one parameter an option
         error=error,
         wanted=wanted,
         asked=lambda row: _with_prompt(row, prompt),
+        check=check,
         begin=begin,
         stall=read_stall(max_stall),
         yes=yes,
@@ -303,6 +306,7 @@ class AgainCommand:
     keys: Sequence[str] = ()  # named on the command line
     wanted: Callable[[Result], bool]
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
+    check: Callable[[Sequence[Result]], None] = lambda _: None  # raises `BadInput` where rows are named in vain
     begin: Callable[[LedgerSession, Sequence[Result]], int]  # makes the rows ready; returns how many
     stall: float | None  # seconds to wait where only a person can help; None: for ever
     yes: bool
@@ -322,6 +326,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)
         rows = [again.asked(result) for result in session.ledger.reports.results(again.batch) if again.wanted(result)]
+        again.check(rows)
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
         if not rows:
             return _nothing_to_do(again, session)
@@ -351,7 +356,6 @@ def _waits_too(before: Progress) -> str:
 
 
 def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
-    again.begin(session, ())  # tells of keys that are not there
     progress = session.ledger.reports.progress(again.batch)
     why = nothing_to_retry(again.batch, again.error, progress.errors, progress.jobs.get(JobState.HELD, 0))
     _told(session, again.batch, f"{again.command}: {why}", json=again.json, rows=0)

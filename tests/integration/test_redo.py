@@ -52,3 +52,12 @@ def test_it_says_that_other_rows_are_waited_for_and_max_stall_ends_that(tmp_path
     assert [each.max_stall for each in limits] == [20.0]
     with pytest.raises(BadInput, match=r'--max-stall: "soon": expected a time'):
         call(*words, "--yes", "--max-stall", "soon")
+
+
+@pytest.mark.parametrize(("wrong", "told"), [("lampe", "has no row lampe"), ("rug", "tells what row rug of shop asks")])
+def test_a_wrong_key_is_named_before_the_question_about_money(tmp_path, wrong, told):
+    """Without --yes and a terminal, the question itself would end it."""
+    open_shop(tmp_path, tmp_path / "out")
+
+    with pytest.raises(BadInput, match=told):
+        call("redo", "shop", "--key", "lamp", "--key", wrong)
