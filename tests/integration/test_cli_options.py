@@ -11,11 +11,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cli.main import app
+from jobs import formatting
 from jobs.errors import BadInput
 from jobs.results.completion import Allowed
+from providers.types import MICROS
 from worker.registration.manifest_sources import local_source, shown_name
 from worker.registration.options import read_allowed, read_duration, read_money, read_priority
 from worker.registration.preflight import _mapping, normal_dest
@@ -36,16 +40,32 @@ def test_other_times_are_refused(text):
 
 @pytest.mark.parametrize(
     ("text", "micros"),
-    [("25", 25_000_000), ("$12.50", 12_500_000), ("1,000", 1_000_000_000), ("1,234.50", 1_234_500_000)],
+    [("25", 25_000_000), ("$12.50", 12_500_000), ("1,000.00", 1_000_000_000), ("1,234.50", 1_234_500_000)],
 )
 def test_money_is_read_exactly(text, micros):
     assert read_money(text) == micros
 
 
-@pytest.mark.parametrize("text", ["0,10", "0,5", "1,50", "1.000,50", "12,5", "1,0000", ",50"])
+@pytest.mark.parametrize("text", ["0,10", "0,5", "0,500", "1,50", "1.000,50", "12,5", "1,0000", ",50"])
 def test_a_decimal_comma_is_no_amount_a_hundred_times_as_large(text):
     with pytest.raises(ValueError, match="with a point before the cents"):
         read_money(text)
+
+
+@given(st.integers(1, 999), st.integers(0, 999))
+def test_a_comma_before_three_digits_alone_is_refused_with_both_amounts_that_it_can_mean(before, after):
+    with pytest.raises(ValueError, match="a comma can stand between thousands, and before the cents") as refused:
+        read_money(f"{before},{after:03}")
+
+    thousands, cents = str(refused.value).partition(":")[0].split(" or ")
+    assert read_money(thousands) == (before * 1_000 + after) * MICROS
+    assert read_money(cents) == (before * 1_000 + after) * MICROS // 1_000
+
+
+@given(st.integers(1, 10**15 - 1), st.integers(10**6, 10**9 - 1))
+def test_an_amount_that_can_be_read_in_one_way_only_is_read(micros, whole):
+    assert read_money(formatting.money(micros)) == read_money(formatting.dollars(micros)) == micros
+    assert read_money(f"{whole:,}") == whole * MICROS
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e99"])

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from jobs.errors import BadInput
+from jobs.formatting import dollars
 from jobs.policy.failover import Failover
 from jobs.results.completion import Allowed
 from providers.types import MICROS
@@ -173,10 +174,18 @@ def read_priority(text: str) -> float:
 
 
 def read_money(text: str) -> int:
-    """Dollars to micro-dollars. A comma stands between thousands; a decimal one would be a hundred times as much."""
+    """Dollars to micro-dollars. A comma stands between thousands, where nothing else can be meant.
+
+    In many countries it stands before the cents: "0,10" would be read as a hundred times as much, "2,500" as a thousand
+    times. "1,234,567" and "2,500.00" are clear.
+    """
     number = text.strip().removeprefix("$")
-    if "," in number and not re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d*)?", number):
+    if "," in number and not re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", number):
         raise ValueError("an amount in USD such as 25 or 12.50, with a point before the cents")
+    if number.count(",") == 1 and "." not in number:
+        thousandths = int(number.replace(",", ""))
+        either = [dollars(thousandths * MICROS), dollars(thousandths * MICROS // 1_000)]
+        raise ValueError(f"{' or '.join(either)}: a comma can stand between thousands, and before the cents")
     try:
         value = Decimal(number.replace(",", ""))
         micros = int(value * MICROS)
