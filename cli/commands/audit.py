@@ -52,6 +52,9 @@ COLUMNS = [
     )
 ]
 
+#: The state of an attempt that never reached the provider: on record it is refused, as its slots are free again.
+UNSENT = "not_sent"
+
 Line = tuple[str, str]
 Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="One batch; all if not given.", show_default=False)]
 AccountName = Annotated[str | None, typer.Option("--account", metavar="A", help="Only of this account.")]
@@ -160,7 +163,8 @@ def _values(line: AuditLine) -> Values:
     values = {column.source: getattr(line, column.source, None) for column in COLUMNS}
     # What has no price costs nobody knows what, and not nothing.
     unknown = {"reserved": None, "open": None, "charged": None} if line.price is None else {}
-    return {**values, **unknown, "currency": "USD"}
+    state = UNSENT if line.is_unsent else line.state
+    return {**values, **unknown, "state": state, "currency": "USD"}
 
 
 # -- what they come to ---------------------------------------------------------------------------------------------
@@ -169,6 +173,9 @@ def _values(line: AuditLine) -> Values:
 def _page(tally: Tally, invoice: int | None) -> Iterator[Line]:
     delivered = count(tally.delivered, "image")
     yield f"{count(tally.attempts, 'attempt')}, {delivered} delivered, {money(tally.charged)} charged", "bold"
+    if tally.unsent:
+        told = f"{count(tally.unsent, 'attempt')} never reached a provider (state {UNSENT})"
+        yield f"{told}: nothing was sent, so nothing was refused or paid", ""
     if tally.unpriced:
         yield f"{count(tally.unpriced, 'image')} of them at a price nobody knows, in none of these sums", "yellow"
     if tally.estimated:
@@ -243,6 +250,7 @@ def _document(tally: Tally, invoice: int | None) -> dict[str, object]:
     told: dict[str, object] = {
         "currency": "USD",
         "attempts": tally.attempts,
+        "attempts_not_sent": tally.unsent,
         "images_delivered": tally.delivered,
         "unpriced_images": tally.unpriced,
         **{name: usd(getattr(tally, name)) for name in amounts},

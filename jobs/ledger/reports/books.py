@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 
 from jobs.facts import CHARGE_ESTIMATED
+from jobs.policy.endings import Silence
 from jobs.states import AttemptState
 
 
@@ -98,11 +99,18 @@ class AuditLine:
     code: str | None
 
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether it certainly never reached the provider, who has refused nothing then."""
+        return self.state == AttemptState.REFUSED and self.code in (Silence.NOT_SENT, Silence.UNREACHABLE)
+
+
 @dataclass(slots=True)
 class Tally:
     """What the lines of an audit come to; made while they pass, so that a million take no room."""
 
     attempts: int = 0
+    unsent: int = 0  # of these, that never reached a provider
     delivered: int = 0
     charged: int = 0
     in_flight: int = 0
@@ -122,6 +130,7 @@ class Tally:
         """Lets the lines pass and adds them up."""
         for line in lines:
             self.attempts += 1
+            self.unsent += line.is_unsent
             self.delivered += line.delivered
             self.charged += line.charged
             self.surplus += line.surplus_cost

@@ -87,6 +87,22 @@ def test_an_audit_as_a_document(tmp_path):
     assert (tmp_path / "audit.csv").exists()
 
 
+@pytest.mark.parametrize("code", ["not_sent", "unreachable"])
+def test_an_attempt_that_never_left_is_not_called_refused(tmp_path, code):
+    """The history has one attempt that the provider refused; one that failed without a charge becomes another kind."""
+    unsent = "UPDATE attempts SET state = 'refused', error_code = ? WHERE error_code = 'no_images' AND charged = 0"
+    with closing(sqlite3.connect(tmp_path / "lightfast.db")) as connection, connection:
+        connection.execute(unsent, [code])
+
+    done = call("audit", "spring")
+
+    states = {line["code"]: line["state"] for line in csv.DictReader(io.StringIO(done.stdout))}
+    assert (states[code], states["invalid_parameters"]) == ("not_sent", "refused")
+    assert "1 attempt never reached a provider (state not_sent): nothing was sent, so nothing was refused" in done.stderr
+    told = call("audit", "spring", "--json", "-o", str(tmp_path / "b.csv")).stdout
+    assert json.loads(told)["attempts_not_sent"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
