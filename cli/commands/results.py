@@ -202,14 +202,17 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
         check_size(max(rows, progress.images_total) if wish.per_image else rows, len(columns))
     if wish.format == "parquet":
         columns = with_own_types(columns, wanted())
-    excel, writer = Excel(), WRITERS[wish.format]
+    excel, replaced, writer = Excel(), lines_of.ReplacedValues(columns), WRITERS[wish.format]
     if wish.format == "csv":
         delimiter = wish.delimiter or (batch.delimiter if wish.excel else None) or ","
         writer = partial(write_csv, delimiter=delimiter, mark=wish.excel)
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
-        count = writer(file, columns, excel.watch(columns, wanted()) if wish.excel else wanted())
+        lines = replaced.watch(wanted())
+        count = writer(file, columns, excel.watch(columns, lines) if wish.excel else lines)
     if wish.format == "csv" and excel.note:
         note(excel.note)
+    for each in replaced.notes:
+        note(each)
     leads_here = (
         any(each.source in ("lf_url", "lf_urls") for each in columns)
         and is_folder(batch.dest)

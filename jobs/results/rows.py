@@ -11,6 +11,7 @@ import difflib
 import enum
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from jobs.errors import BadInput
 from jobs.facts import CHARGE_ESTIMATED
+from jobs.formatting import count, option
 from jobs.ledger.reports.values import Result, StoredImage
 from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, reach
@@ -62,6 +64,35 @@ class Column:
         if self.instead_of is not None and value in (None, "", []):
             return Type.OWN, line.get(self.instead_of)
         return self.type, value
+
+
+class ReplacedValues:
+    """Counts the manifest's own values whose place other ones take, in lines that pass by."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self._columns = [column for column in columns if column.instead_of is not None]
+        self._counts: Counter[str] = Counter()
+
+    def watch(self, lines: Iterable[Values]) -> Iterator[Values]:
+        """The same lines."""
+        for line in lines:
+            for column in self._columns:
+                own = line.get(column.name)
+                if own not in (None, "", []) and column.of(line)[1] != own:
+                    self._counts[column.name] += 1
+            yield line
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """For a person: a line for each column, with what keeps its values."""
+        for column in self._columns:
+            if number := self._counts[column.name]:
+                values, verb = count(number, "value"), "is" if number == 1 else "are"
+                beside = option("--columns", f"*,-lf_*,{as_term(f'New Image={column.source}')}")
+                yield (
+                    f'{values} of your column "{column.name}" {verb} replaced by {column.source}. '
+                    f"A name that no column has keeps them and puts it beside them: {beside}"
+                )
 
 
 #: One line a row: its images as lists of equal length, in the order of their slots.

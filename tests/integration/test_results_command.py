@@ -56,6 +56,15 @@ def test_whoever_writes_addresses_of_a_folder_hears_that_they_lead_to_this_machi
     assert note not in call("results", "shop", "-o", "public.csv").stderr
 
 
+@pytest.mark.parametrize("where", [[], ["-o", "import.csv"], ["-o", "import.xlsx"], ["-o", "import.csv", "--json"]])
+def test_whoever_replaces_a_column_hears_how_many_of_its_values_on_stderr(told, where):
+    done = call("results", "shop", "--columns", "*,-lf_*,Title=lf_url", *where)
+
+    assert '1 value of your column "Title" is replaced by lf_url.' in done.stderr
+    assert "is replaced" not in done.stdout
+    assert "replaced" not in call("results", "shop", "--columns", "*,-lf_*,New Image=lf_url").stderr
+
+
 def test_results_per_image_go_to_a_file_that_appears_whole(told):
     outcome = call("results", "shop", "--per", "image", "-o", "done.jsonl", "--only", "done")
 

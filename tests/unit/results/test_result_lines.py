@@ -12,6 +12,7 @@ import pytest
 
 from jobs.errors import BadInput
 from jobs.results.rows import (
+    ReplacedValues,
     as_term,
     check_only,
     choose_columns,
@@ -130,6 +131,27 @@ def test_a_column_in_anothers_place_keeps_the_old_value_where_there_is_no_new_on
     assert list(done) == ["Handle", "prompt"]
     assert done["prompt"] not in ("", "A lamp")
     assert (failed["prompt"], skipped["prompt"]) == ("A lamp", "A lamp")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("*,-lf_*,prompt=lf_url", ['2 values of your column "prompt" are replaced by lf_url. ']),
+        ("prompt=lf_url,Handle=lf_key", ['2 values of your column "prompt" are replaced by lf_url. ']),
+        ("*,-lf_*,New Image=lf_url", []),
+        ("*", []),
+    ],
+)
+def test_values_of_the_manifest_that_others_take_the_place_of_are_counted(asked, told):
+    """Those that stay, and those that are replaced by the same, are none."""
+    columns = choose_columns(asked, ["Handle", "prompt"])
+    replaced = ReplacedValues(columns)
+
+    lines = row_lines([a_result(), a_result(), A_FAILED, A_SKIPPED], AT_S3)
+
+    assert len(list(replaced.watch(lines))) == 4
+    assert [line.partition("A name")[0] for line in replaced.notes] == told
+    assert all("--columns '*,-lf_*,New Image=lf_url'" in line for line in replaced.notes)
 
 
 def test_a_column_is_taken_from_an_object_by_its_dotted_name():
