@@ -210,15 +210,9 @@ def _took(ended: RunOutcome) -> str:
     if ended.seconds is None:
         return ""
     span, began = formatting.duration(ended.seconds), ended.progress.batch.created_at
-    if _is_first(ended):
+    if ended.ending.standing.now - began < ended.seconds + _RECORDED_WITHIN:
         return f" in {span}"
     return f" (this run took {span}, the batch began {formatting.day_and_minute(began)})"
-
-
-def _is_first(ended: RunOutcome) -> bool:
-    """Whether this run began the batch."""
-    began = ended.progress.batch.created_at
-    return ended.seconds is not None and ended.ending.standing.now - began < ended.seconds + _RECORDED_WITHIN
 
 
 def _all_done(progress: Progress) -> str:
@@ -300,12 +294,11 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     name = ended.progress.batch.name
     sandbox = ended.progress.batch.sandbox
     if ended.ending.reason in (Reason.DONE, Reason.ROWS_NEED_YOU):
-        again = ["--overwrite"] if Path("done.csv").exists() else []  # of another's file it says no
-        results = command("results", name, "--per", "image", "-o", "done.csv", *again, sandbox=sandbox)
+        results = command("results", name, "--per", "image", *_into("done.csv"), sandbox=sandbox)
         yield f"{'next':{_LABEL}}{then or results}", ""
         if not then and ended.progress.images_stored:
-            yield f"{'':{_LABEL}}{command('results', name, '-o', f'{name}.html', sandbox=sandbox)}", ""
-            if _is_first(ended) and len(ended.progress.batch.columns) > len(("key", "prompt")):
+            yield f"{'':{_LABEL}}{command('results', name, *_into(f'{name}.html'), sandbox=sandbox)}", ""
+            if len(ended.progress.batch.columns) > len(("key", "prompt")):
                 yield f"{'':{_LABEL}}your manifest with the addresses of its pictures, for a shop:", ""
                 yield f"{'':{_LABEL}}{_handed_back(ended.progress.batch)}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
@@ -321,9 +314,14 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
 
 
+def _into(file: str) -> list[str]:
+    """The options that write this file, also where it is there already; of another's file `results` says no."""
+    return ["-o", file, *["--overwrite"] * Path(file).exists()]
+
+
 def _handed_back(batch: Batch) -> str:
     """The command that gives the manifest back with a column of addresses, beside all that it had, as it came."""
-    words = ["--columns", "*,-lf_*,New Image=lf_url", "-o", f"{batch.name}-import.csv"]
+    words = ["--columns", "*,-lf_*,New Image=lf_url", *_into(f"{batch.name}-import.csv")]
     if batch.delimiter not in (None, ","):
         words += ["--delimiter", "tab" if batch.delimiter == "\t" else batch.delimiter]
     return command("results", batch.name, *words, sandbox=batch.sandbox)

@@ -101,17 +101,19 @@ def test_what_status_and_why_name_can_be_pasted(tmp_path, monkeypatch):
     ("delimiter", "as_it_came"),
     [(None, []), (",", []), (";", ["--delimiter", ";"]), ("\t", ["--delimiter", "tab"]), ("|", ["--delimiter", "|"])],
 )
-def test_the_end_of_a_first_run_says_how_the_manifest_is_handed_back(delimiter, as_it_came):
+def test_the_end_of_each_run_says_how_the_manifest_is_handed_back(tmp_path, monkeypatch, delimiter, as_it_came):
+    """Of a first run as of `redo`, `retry`, next week's run, and a batch that was only watched."""
+    monkeypatch.chdir(tmp_path)
     counted = progress(jobs={JobState.DONE: 1}, images_stored=1)
     known = {"columns": ("Handle", "Title", "Image Src"), "created_at": 0.0, "delimiter": delimiter}
     counted = dataclasses.replace(counted, batch=dataclasses.replace(counted.batch, **known))
 
-    def handed_back(now):
+    def handed_back(now, seconds=1.0):
         ending = RunEnding(reason=Reason.DONE, standing=RunState(progress=counted, accounts=(), now=now))
-        told = [line for line, _ in summary(RunOutcome(ending=ending, message="", code=0, seconds=1.0))]
-        return [words for words in pasted(told) if "--columns" in words]
+        told = [line for line, _ in summary(RunOutcome(ending=ending, message="", code=0, seconds=seconds))]
+        return [words[3:] for words in pasted(told) if "--columns" in words]
 
-    assert [words[3:] for words in handed_back(now=1.0)] == [
-        ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv", *as_it_came]
-    ]
-    assert handed_back(now=9_000.0) == []
+    as_new = ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv"]
+    assert handed_back(now=1.0) == handed_back(now=9_000.0) == handed_back(9_000.0, None) == [[*as_new, *as_it_came]]
+    (tmp_path / "catalog-import.csv").touch()
+    assert handed_back(now=9_000.0) == [[*as_new, "--overwrite", *as_it_came]]
