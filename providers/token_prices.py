@@ -96,4 +96,5 @@ def assumed(pixels: Pixels | None, quality: str | None) -> str:
     size = pixels or LARGEST
     tokens = f"{output_tokens(size, quality):,} output tokens"
     named = quality if quality in AXIS else f"{DEAREST}, the dearest, as no quality is named"
-    return f"{tokens} an image ({size[0]}x{size[1]}, {named})"
+    told = f"{tokens} an image ({size[0]}x{size[1]}, {named})"
+    return told if pixels and quality in AXIS else f"{told}: the most that it can have, and usually it has fewer"

@@ -197,7 +197,8 @@ def _total(preflight: Preflight) -> Iterator[Line]:
     sooner = " or sooner" if seen.may_be_less else ""
     is_known = seen.images and not (left or _days(preflight))
     ready = f", ready about {when}{sooner} if started now" if is_known else ""
-    most = f" (set aside: {formatting.money(seen.aside)} at most)" if any(line.assumed for line in seen.routes) else ""
+    by_tokens = any(line.assumed for line in seen.routes)
+    most = f" (set aside: {formatting.money(seen.aside)} at most; the bill is usually less)" if by_tokens else ""
     yield f"{'total':{_WIDTH}}  {formatting.count(seen.images, 'image')}, {money}{most}{unpriced}{of}{ready}", "bold"
     daily = budget_of(preflight.settings.daily_budget)
     if daily == 0 and seen.money:

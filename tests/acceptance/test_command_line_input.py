@@ -191,8 +191,8 @@ def test_a_plan_by_tokens_says_what_it_assumes_and_the_most_that_is_set_aside():
 
     assert "official-cheap" in said
     assert "~0.0013" in said
-    assert "estimated: 1,756 output tokens an image (1024x1024, medium)" in said
-    assert "set aside: $0.002756 at most" in said
+    assert "estimated: 1,756 output tokens an image (1024x1024, medium)\n" in said
+    assert "set aside: $0.002756 at most; the bill is usually less" in said
     (route,) = told["routes"]
     assert (route["route_mode"], route["assumed"][:5]) == ("official-cheap", "1,756")
     assert told["usd"] < told["usd_at_most"] == route["usd_at_most"]

@@ -18,7 +18,7 @@ from jobs.settings.model import AccountSettings
 from jobs.states import JobState
 from providers.catalog.models import Catalog
 from providers.dialects.maxapi_dev import DIALECT
-from providers.token_prices import AXIS, LARGEST, TokenPrices, Usage, output_tokens
+from providers.token_prices import AXIS, LARGEST, TokenPrices, Usage, assumed, output_tokens
 from providers.types import MICROS, Request
 from tests.integration.ledger.test_copy_failures import store
 from tests.support import stocked_ledger as ledger_stock
@@ -90,7 +90,24 @@ def test_the_cheapest_priced_route_is_the_one_that_is_billed_by_tokens():
         ("maxapi.io", None),
     ]
     assert best.expected <= best.price < mix.price
-    assert best.assumed == "7,024 output tokens an image (1024x1024, high, the dearest, as no quality is named)"
+    assert best.assumed == (
+        "7,024 output tokens an image (1024x1024, high, the dearest, as no quality is named): "
+        "the most that it can have, and usually it has fewer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "quality", "is_the_most"),
+    [
+        ((1024, 1024), "low", False),
+        ((1024, 1024), "high", False),
+        ((1024, 1024), "auto", True),
+        ((1024, 1024), None, True),
+        (None, "low", True),
+    ],
+)
+def test_an_estimate_is_called_the_most_where_the_quality_or_the_pixels_are_not_known(pixels, quality, is_the_most):
+    assert ("the most that it can have, and usually it has fewer" in assumed(pixels, quality)) is is_the_most
 
 
 def test_where_the_pixels_are_not_known_the_largest_are_assumed_and_mix_is_cheaper():
