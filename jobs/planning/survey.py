@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jobs.formatting import count, money
@@ -108,6 +108,7 @@ class Survey:
     may_be_less: bool  # these are the most it may take
     disputed: int  # changed rows that `--changed` decides
     disputed_rows: tuple[ChangedRow, ...]  # the first
+    disputed_back: int  # of these, those that `--changed redo` gives the images back that they had with their request
     redo_images: int  # what `--changed redo` would make
     redo_money: int  # micro-dollars; unpriced images are not in it
     given_back: int  # changed rows that take the images back that they had with their request: nothing is paid for them
@@ -204,10 +205,19 @@ class Survey:
         )
         return (
             f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
-            f"{lines}\n  --changed redo makes {count(self.redo_images, 'image')} anew for {money(self.redo_money)}; "
+            f"{lines}\n  --changed redo {' and '.join(self._redo())}; "
             "--changed keep (at each run) leaves them as they are, with the flag `kept`."
             f"{'' if self.has_key else numbers}"
         )
+
+    def _redo(self) -> Iterator[str]:
+        """What `--changed redo` would do with the changed rows."""
+        if self.redo_images:
+            yield f"makes {count(self.redo_images, 'image')} anew for {money(self.redo_money)}"
+        if self.disputed_back == 1:
+            yield "gives 1 row its earlier images back for nothing"
+        elif self.disputed_back:
+            yield f"gives {self.disputed_back:,} rows their earlier images back for nothing"
 
     def _nothing(self, *, skip_bad: bool) -> str | None:
         if self.good or (self.bad and not skip_bad):

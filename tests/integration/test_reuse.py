@@ -165,6 +165,9 @@ def test_a_row_that_goes_back_to_what_it_asked_for_gets_its_images_back_for_noth
     seen = shop.take(lamps, changed="redo", head="key,prompt,n")
 
     assert (refused.disputed, refused.redo_images) == (3, 2)
+    assert "--changed redo makes 2 images anew for $0.04 and gives 2 rows their earlier images back for nothing; " in (
+        told_of(refused)
+    )
     assert (seen.changed, seen.given_back, seen.images, seen.again.to_pay) == (3, 2, 2, 1), "k2 lacks one of then"
     due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
     assert {(one.key, one.slot, one.revision): one.origin.path for one in due} == {
@@ -172,6 +175,23 @@ def test_a_row_that_goes_back_to_what_it_asked_for_gets_its_images_back_for_noth
     }
     (bought,) = shop.ledger.claims.submits("main", NOW, lease=60.0, horizon=60.0).intents
     assert bought.key == "k2"
+
+
+def told_of(seen):
+    (reason,) = seen.refuse_reasons(skip_bad=False, budget=None, partial=False, changed="error")
+    return reason
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(1, "gives 1 row its earlier images back for nothing"), (2, "gives 2 rows their earlier images back for nothing")],
+)
+def test_rows_that_all_go_back_are_not_told_as_made_anew_for_nothing(shop, number, told):
+    shop.made(rows(number))
+    shop.take(rows(number, prompt="ERROR"), changed="redo")
+    finish(shop.ledger, "spring")
+
+    assert f"  --changed redo {told}; --changed keep" in told_of(shop.look(rows(number), changed="error"))
 
 
 def test_a_row_that_goes_back_before_the_change_was_made_gets_its_images_back_too(shop):
