@@ -98,7 +98,6 @@ class AuditLine:
     finished_at: float | None
     code: str | None
 
-
     @property
     def is_unsent(self) -> bool:
         """Whether it certainly never reached the provider, who has refused nothing then."""

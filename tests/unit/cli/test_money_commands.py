@@ -98,7 +98,9 @@ def test_an_attempt_that_never_left_is_not_called_refused(tmp_path, code):
 
     states = {line["code"]: line["state"] for line in csv.DictReader(io.StringIO(done.stdout))}
     assert (states[code], states["invalid_parameters"]) == ("not_sent", "refused")
-    assert "1 attempt never reached a provider (state not_sent): nothing was sent, so nothing was refused" in done.stderr
+    assert (
+        "1 attempt never reached a provider (state not_sent): nothing was sent, so nothing was refused" in done.stderr
+    )
     told = call("audit", "spring", "--json", "-o", str(tmp_path / "b.csv")).stdout
     assert json.loads(told)["attempts_not_sent"] == 1
 
