@@ -82,7 +82,19 @@ class RunOptions:
     check_urls: Annotated[
         bool, typer.Option("--check-urls", help="Check each reference's link before anything is paid.")
     ] = False
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the manifest.")] = None
+    dedup: Annotated[bool, typer.Option("--dedup", help="Rows that ask for the same only once.")] = False
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N rows, picked by their keys: always the same ones.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another --sample.")] = None
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=A|B", help='Each row once for each value: "style=photo|oil on canvas". May be repeated.'
+        ),
+    ] = None
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Each row N times, for different pictures.")] = 1
     budget: Annotated[str | None, typer.Option(metavar="USD", help="The most that this batch may ever spend.")] = None
     partial: Annotated[bool, typer.Option("--partial", help="Make as many rows as the budget allows.")] = False
     changed: Annotated[
@@ -139,7 +151,8 @@ class RunOptions:
         """What of them is asked of the batch; the others are about this command."""
         mine = {each.name: getattr(self, each.name) for each in fields(BatchOptions)}
         notify = tuple(each for each in self.notify or () if not is_address(each))  # an address goes on no record
-        return BatchOptions(**{**mine, "map": tuple(self.map or ()), "notify": notify})
+        lists = {"map": tuple(self.map or ()), "vary": tuple(self.vary or ())}
+        return BatchOptions(**{**mine, **lists, "notify": notify})
 
 
 #: The field of a command's options that tells which of them were said.

@@ -18,6 +18,7 @@ from cli.output.retries import held, helps
 from jobs import formatting
 from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
+from jobs.planning.variations import made_of
 from jobs.states import JobState
 from worker.runtime.limits import budget_of
 
@@ -62,6 +63,8 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
 def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     seen = preflight.seen
     yield f"{seen.manifest:{_WIDTH}}  {_rows(preflight)}      {preflight.manifest.looks}", ""
+    if seen.variations:
+        yield f"{'':{_WIDTH}}  of {made_of(seen.variations, preflight.intake.variations.options)}", ""
     yield from ((f"{'':{_WIDTH}}  {told}", "yellow") for told in _helps(preflight))
     new = " (new)" if preflight.batch is None else ""
     bucket = f"      bucket: {probed.words}" if probed else ""
@@ -272,6 +275,9 @@ def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
             "bad": seen.bad,
             "empty": seen.empty,
             "with_local_files": seen.files,
+            "of_manifest": seen.variations.rows if seen.variations else seen.rows,
+            "dedup_left_out": seen.variations.repeated if seen.variations else 0,
+            "not_in_sample": seen.variations.not_sampled if seen.variations else 0,
         },
         "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],
         "routes": [_route_document(line) for line in seen.routes],

@@ -85,6 +85,8 @@ _NOT_BY_THE_CLOCK = {
     "append": "a schedule reads the whole manifest each time",
     "stop_after": "a time goes on until its rows are done",
     "limit": "rows beyond it would be taken for gone",
+    "sample": "rows that it leaves out would be taken for gone",
+    "seed": "a schedule takes no sample",
 }
 
 
@@ -218,6 +220,7 @@ def merged(before: Schedule, edit: EditOptions) -> ScheduleOptions:
     mine = {
         **{each.name: getattr(kept, each.name) for each in fields(BatchOptions)},
         "map": list(kept.map) or None,
+        "vary": list(kept.vary) or None,
         "notify": list(kept.notify) or None,
         "batch": "",
         "name": before.name,

@@ -43,6 +43,14 @@ class Cell(NamedTuple):
     legal: str
 
 
+class Variation(NamedTuple):
+    """Which of several rows that are made of one row this is."""
+
+    number: int  # of the row in its file: 0, 1, 2 …
+    suffix: str  # what it adds to the row's key
+    repeat: int  # 0, 1, 2 … of those that ask for the same
+
+
 class RawRow(NamedTuple):
     """One row as it stands in the file. A plain tuple: a million are made."""
 
@@ -53,11 +61,21 @@ class RawRow(NamedTuple):
     fault: str | None = None  # why it cannot be a row at all
     wrong: tuple[Cell, ...] = ()  # what the reader saw of it that cannot be
     typed: Mapping[str, object] | None = None  # `cells` as JSON values, where they are more than text
+    variation: Variation | None = None
 
     @property
     def carried(self) -> Mapping[str, object]:
         """The own columns as the results give them back."""
         return self.cells if self.typed is None else self.typed
+
+    def with_cells(self, values: Mapping[str, str]) -> RawRow:
+        """The row with these columns, too."""
+        cells = {**self.cells, **values}
+        return self._replace(
+            cells=cells,
+            fields=cells if self.fields is self.cells else {**self.fields, **values},
+            typed=None if self.typed is None else {**self.typed, **values},
+        )
 
 
 def as_text(value: object) -> str:

@@ -74,6 +74,7 @@ class Manifest:
     lower_header: int | None = None  # a line that looks more like the header, where the first row may be a title
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> the columns that share it
     _passed: Counter[str] = field(default_factory=Counter)
+    added: Mapping[str, str] = field(default_factory=dict)  # columns that the file does not have: the same in each row
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,7 +82,8 @@ class Manifest:
 
         Of JSON, and of columns without a name: those seen so far to hold something, all of them after one whole pass.
         """
-        return tuple(name for name in self._order if name in self._columns) or tuple(self._columns)
+        own = tuple(name for name in self._order if name in self._columns) or tuple(self._columns)
+        return (*own, *self.added)
 
     @property
     def empty_rows(self) -> int:
@@ -95,7 +97,7 @@ class Manifest:
 
     def has(self, name: str) -> bool:
         """Whether a column has this name, or a dotted name leads to something in the first rows."""
-        if name in self._columns or name in self._order:
+        if name in self._columns or name in self._order or name in self.added:
             return True
         if "." not in name:
             return False
@@ -121,7 +123,7 @@ class Manifest:
                     continue
             if is_growing and not row.cells.keys() <= self._columns.keys():
                 self._add_columns(row)
-            yield row
+            yield row.with_cells(self.added) if self.added else row
 
     def _add_columns(self, row: RawRow) -> None:
         self._columns.update(dict.fromkeys(row.cells))

@@ -23,6 +23,7 @@ from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import LearntFigures
 from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
+from jobs.manifest.raw_rows import RawRow
 from jobs.manifest.reader import Manifest
 from jobs.planning.duplicates import DuplicateRows, RepeatedHashes
 from jobs.planning.earlier_keys import EarlierKeys, earlier_keys
@@ -36,6 +37,7 @@ from jobs.planning.problems import NAMED, Problems
 from jobs.planning.references import References
 from jobs.planning.same_requests import RequestCounter, SameRequests
 from jobs.planning.survey import ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
+from jobs.planning.variations import Variations
 from jobs.policy.reuse import Reuse, gets_back
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
@@ -64,6 +66,7 @@ class Intake:
     reuse: Reuse | None = None  # rows whose images are there already are not paid for
     sandbox: bool = False  # the stand-in's images are no purchases, and these are not its
     references: References | None = None  # reads local files; None: there are only links
+    variations: Variations = field(default_factory=Variations)  # what becomes of the manifest's rows first
 
 
 def survey(
@@ -90,13 +93,22 @@ def survey(
 
 def _prompt_at(intake: Intake, planner: Planner, line: int) -> str:
     """The finished prompt of the good row that begins on this line."""
-    raw = next(each for each in intake.manifest.rows() if each.line == line)
+    raw = next(each for each in _raw_rows(intake, planner) if each.line == line)
     request = planner.plan(raw).row.request
     return request.prompt if request else ""
 
 
 def _planner(intake: Intake) -> Planner:
-    return prepare(intake.manifest, intake.options, intake.catalog, intake.references)
+    planner = prepare(intake.manifest, intake.options, intake.catalog, intake.references)
+    if unused := intake.variations.unused(planner):
+        raise BadInput(
+            [
+                f"--vary {name}=…: nothing of a request is made of it, so that each would be asked for several times. "
+                f"Put {{{name}}} into --prompt; --repeat N asks for the same N times."
+                for name in unused
+            ]
+        )
+    return planner
 
 
 def record(
@@ -154,7 +166,7 @@ def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterato
 def words_of_references(intake: Intake) -> Iterator[str]:
     """Every reference as it is written, of all rows that can be read; one may come many times."""
     planner = _planner(intake)
-    for raw in islice(intake.manifest.rows(), intake.options.limit):
+    for raw in _raw_rows(intake, planner):
         with contextlib.suppress(ValueError):  # told when the row is planned
             yield from planner.words_of(raw)
 
@@ -170,8 +182,12 @@ def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterato
                 yield from filter(file_name, row.request.references)
 
 
+def _raw_rows(intake: Intake, planner: Planner) -> Iterator[RawRow]:
+    return intake.variations.rows(lambda: islice(intake.manifest.rows(), intake.options.limit), planner)
+
+
 def _planned(intake: Intake, planner: Planner, twins: DuplicateRows) -> Iterator[Planned]:
-    for raw in islice(intake.manifest.rows(), intake.options.limit):
+    for raw in _raw_rows(intake, planner):
         yield twins.judge(planner.plan(raw), intake.manifest.unit)
 
 
@@ -245,7 +261,7 @@ class _Count:
 
     def take(self, planned: Planned, known: KnownRow | None) -> None:
         """Counts one row."""
-        row, route, problems, doubts = planned
+        row, route, problems, doubts, _ = planned
         self.rows += 1
         self.digest = _digest(self.digest, row)
         if row.request is None or route is None:
@@ -262,7 +278,8 @@ class _Count:
             images = 0
         self.before.to_pay += images > 0
         if images:
-            self.requests.add(row, images)
+            if not planned.is_repeat:
+                self.requests.add(row, images)
             self.doubts.add(doubts)
         line = self._add(route, row, images)
         if known is None:
@@ -410,6 +427,7 @@ class _Count:
             files=counts["files"],
             twins=twins,
             same=same,
+            variations=self.intake.variations.counts,
             unit=manifest.unit,
             again=again,
         )

@@ -101,6 +101,7 @@ class Planned(NamedTuple):
     route: Route | None = None  # of READY rows
     problems: tuple[RowProblem, ...] = ()  # of INVALID rows
     doubts: tuple[RowProblem, ...] = ()  # of READY rows: what may be another thing than was meant
+    is_repeat: bool = False  # it asks for what the row before asks for, as --repeat wants it
 
 
 class _Shape(NamedTuple):
@@ -225,16 +226,21 @@ class Planner:
             return self._invalid(raw, cells)
         row = _ready(raw, key, path, _request(shape.request, prompt, links), shape.route)
         doubts = self._texts.doubtful(raw, key, prompt)
-        return Planned(row, shape.route, (), tuple(self._problem(raw, key, cell) for cell in doubts) if doubts else ())
+        told = tuple(self._problem(raw, key, cell) for cell in doubts) if doubts else ()
+        return Planned(row, shape.route, (), told, is_repeat=raw.variation is not None and raw.variation.repeat > 0)
 
     def _is_skipped(self, raw: RawRow) -> bool:
         skip = self.options.skip_empty
         return skip is not None and not raw.fields.get(skip, "").strip()
 
+    def is_taken(self, raw: RawRow) -> bool:
+        """Whether the row was read whole, and is not left out."""
+        raw = reaching(raw, self._reached)
+        return raw.fault is None and not (raw.wrong or self._is_skipped(raw))
+
     def has_prompt(self, raw: RawRow) -> bool:
         """Whether the row is read whole, is not left out, and has what its prompt is made of."""
-        raw = reaching(raw, self._reached)
-        return raw.fault is None and not (raw.wrong or self._is_skipped(raw) or self.lacking(raw))
+        return self.is_taken(raw) and not self.lacking(raw)
 
     def lacking(self, raw: RawRow) -> tuple[str, ...]:
         """The columns that are empty, so that the row has no prompt. None of a row that is left out."""
@@ -247,13 +253,18 @@ class Planner:
 
     def key_of(self, raw: RawRow) -> str:
         """The row's key; without a column for it, the row's number. Empty where its template lacks something."""
+        key = self._key_of(raw)
+        return f"{key}{raw.variation.suffix}" if raw.variation and key else key
+
+    def _key_of(self, raw: RawRow) -> str:
         if self.key is not None:
             parts = {each.name: raw.fields.get(each.name, "").strip() for each in self.key.fields}
             with contextlib.suppress(Missing):
                 return self.key.render(parts)
             return ""
         own = self.owns.get("key")
-        return str(raw.position + 1) if own is None else raw.fields.get(own, "").strip()
+        number = raw.variation.number if raw.variation else raw.position
+        return str(number + 1) if own is None else raw.fields.get(own, "").strip()
 
     def _prompt(self, raw: RawRow, cells: list[Cell]) -> str:
         try:

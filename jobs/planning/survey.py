@@ -14,6 +14,7 @@ from jobs.planning.first_plan import FirstPlan
 from jobs.planning.overlap import Overlap
 from jobs.planning.problems import Cause, RowProblem
 from jobs.planning.same_requests import SameRequests
+from jobs.planning.variations import VariationCounts
 from jobs.states import BatchState
 from providers.types import MICROS
 
@@ -121,6 +122,7 @@ class Survey:
     first_plan: FirstPlan | None = None  # of rows that are all bad for want of a prompt: what makes the others
     earlier_keys: EarlierKeys | None = None  # where the manifest has none of the batch's keys
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
+    variations: VariationCounts | None = None  # how the manifest's rows became these; None: they are these
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
         default_factory=Overlap

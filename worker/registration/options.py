@@ -44,6 +44,11 @@ class BatchOptions:
     header_row: int | None = None
     check_urls: bool = False
     limit: int | None = None
+    vary: tuple[str, ...] = ()
+    repeat: int = 1
+    sample: int | None = None
+    seed: int | None = None
+    dedup: bool = False
     budget: str | None = None
     partial: bool = False
     changed: str = "error"
@@ -68,7 +73,8 @@ class BatchOptions:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> BatchOptions:
         """The options that `to_json` has given."""
-        return cls(**{**kept, "map": tuple(kept.get("map", ())), "notify": tuple(kept.get("notify", ()))})
+        lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
+        return cls(**{**kept, **lists})
 
 
 _UNSAID = {each.name: each.default for each in fields(BatchOptions)}

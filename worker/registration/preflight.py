@@ -27,6 +27,7 @@ from jobs.planning.first_plan import first_plan
 from jobs.planning.intake import Intake, survey, words_of_references
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
 from jobs.planning.survey import Survey
+from jobs.planning.variations import Variations, read_variations
 from jobs.policy.reuse import Reuse
 from jobs.settings.model import Settings
 from providers.catalog.models import Catalog
@@ -214,6 +215,11 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     limits = read_limits(options, attended=attended)
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
+    variations = Variations(
+        options=read_variations(
+            options.vary, repeat=options.repeat, sample=options.sample, seed=options.seed, dedup=options.dedup
+        )
+    )
     source_of = local_source(
         options.manifest,
         allow_private_hosts=settings.allow_private_hosts,
@@ -230,7 +236,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             sheet=options.sheet or None,
             names=_named_columns(options),
         )
-        manifest = open_manifest(source.path, name=source.name, options=shape)
+        manifest = variations.on(open_manifest(source.path, name=source.name, options=shape))
         batch = ledger.batches.find(name) if ledger else None
         dest, path = _bound(options, settings, batch)
         files = Files(source.folder)
@@ -245,6 +251,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             reuse=Reuse(options.reuse) if options.reuse else None,
             sandbox=batch.sandbox if batch else settings.is_sandbox,
             references=files,
+            variations=variations,
         )
         if options.check_urls:
             files = Files(source.folder, _look_at_references(intake, settings, links_seen))
@@ -396,7 +403,8 @@ def _named_columns(options: BatchOptions) -> frozenset[str]:
     texts = [options.prompt, options.path, *(own for own in mapping.values() if "{" in own)]
     named = {*field_names(*texts), *(own for own in mapping.values() if "{" not in own), options.skip_empty}
     needed = {"prompt"} if not options.prompt and "prompt" not in mapping else set()
-    return frozenset((named | needed) - {"", "key", "batch", "index", "ext"} | (named & set(mapping.values())))
+    varied = {clean_name(each.partition("=")[0]) for each in options.vary}
+    return frozenset((named | needed) - varied - {"", "key", "batch", "index", "ext"} | (named & set(mapping.values())))
 
 
 def _look_at_references(intake: Intake, settings: Settings, tell: Progress | None) -> dict[int, str]:
