@@ -139,6 +139,38 @@ def test_parameters_of_midjourney_are_told(tmp_path, prompt):
     assert "this is Midjourney's, and a word of the prompt here" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<p>Brass lamp</p>", "<p>"),
+        ("Brass lamp<br />with shade", "<br />"),
+        ("Brass<BR>lamp", "<BR>"),
+        ('<div class="x">Lamp</div>', '<div class="x">'),
+        ("Salt &amp; pepper", "&amp;"),
+        ("caf&#233; &nbsp;", "&#233;"),
+        ("<!-- x -->lamp", "<!--"),
+    ],
+)
+def test_html_in_a_prompt_is_told_with_its_column(tmp_path, text, found):
+    row = {"Body (HTML)": text, "Title": "Lamp"}
+
+    (told,) = looked_at(tmp_path, {"prompt": text})
+    (of_body,) = looked_at(tmp_path, row, prompt="{Title}: {Body (HTML)}")
+    (of_template,) = looked_at(tmp_path, row, prompt="<b>{Title}</b>")
+
+    assert told.startswith(f"prompt: {found}: this is HTML, and is sent as it stands")
+    assert of_body.startswith(f"Body (HTML): {found}: this is HTML")
+    assert of_template.startswith("prompt: <b>: this is HTML")
+    assert looked_at(tmp_path, row, prompt="{Title}") == []
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Salt & pepper", "R&D; lamp", "a < b > c", "5 <10 cm", "<lora:x:1> fox", "a <3 card", "AT&T", "&;", "<>"]
+)
+def test_signs_that_are_no_html_are_nothing_to_look_at(tmp_path, prompt):
+    assert looked_at(tmp_path, {"prompt": prompt}) == []
+
+
 @pytest.mark.parametrize("prompt", ["a fox -- in the snow", "fox--ar 16:9", "a fox --all day", "2--3 foxes"])
 def test_dashes_are_nothing_to_look_at(tmp_path, prompt):
     assert looked_at(tmp_path, {"prompt": prompt}) == []
