@@ -37,6 +37,7 @@ def lines(preflight: Preflight) -> Iterator[Line]:
     for name, told in (
         ("taken out", _taken_out(preflight)),
         ("keys", _keys(preflight)),
+        ("own prompts", _own_prompts(preflight)),
         ("reused", _reused(preflight)),
         ("again", _again(preflight)),
         ("same", _same(preflight)),
@@ -76,6 +77,13 @@ def _keys(preflight: Preflight) -> Iterator[str]:
 
 def _quoted(keys: tuple[str, ...]) -> str:
     return ", ".join(map(shown, keys))
+
+
+def _own_prompts(preflight: Preflight) -> Iterator[str]:
+    """Where changed rows are left as they are nothing is overruled; where they are refused, the reason says it."""
+    if preflight.seen.own_prompts and preflight.options.changed == "redo":
+        rows, has = formatting.count(preflight.seen.changed, "row"), "has" if preflight.seen.changed == 1 else "have"
+        yield f"{rows} {has} changed; {preflight.seen.overruled}"
 
 
 def _reused(preflight: Preflight) -> Iterator[str]:

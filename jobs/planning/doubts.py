@@ -34,8 +34,8 @@ _TAG = re.compile(
 )
 _CHARACTER = re.compile(r"&(?:[a-z][a-z0-9]{1,30}|#\d{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE)
 _HTML = (
-    "this is HTML, and is sent as it stands, as words of the prompt: nothing here takes it out. Leave this column out of "
-    "the prompt, or take one that has the plain text"
+    "this is HTML, and is sent as it stands, as words of the prompt: nothing here takes it out. Leave this column out "
+    "of the prompt, or take one that has the plain text"
 )
 
 

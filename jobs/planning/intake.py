@@ -309,6 +309,7 @@ class _Count:
     def _disputed(self, row: Row, n: int, known: KnownRow, *, is_back: bool) -> int:
         self.counts["disputed"] += 1
         self.counts["disputed_back"] += is_back
+        self.counts["own_prompts"] += known.own_prompt
         if not is_back:
             self.counts["redo_images"] += n
             self.counts["redo_money"] += n * (row.price or 0)
@@ -418,6 +419,7 @@ class _Count:
             first_plan=self._first_plan(),
             earlier_keys=self._earlier_keys(),
             disputed_back=counts["disputed_back"],
+            own_prompts=counts["own_prompts"],
             redo_images=counts["redo_images"],
             given_back=counts["given_back"],
             redo_money=counts["redo_money"],

@@ -110,6 +110,7 @@ class Survey:
     disputed: int  # changed rows that `--changed` decides
     disputed_rows: tuple[ChangedRow, ...]  # the first
     disputed_back: int  # of these, those that `--changed redo` gives the images back that they had with their request
+    own_prompts: int  # of these, those that `redo --prompt` made, which `--changed redo` overrules
     redo_images: int  # what `--changed redo` would make
     redo_money: int  # micro-dollars; unpriced images are not in it
     given_back: int  # changed rows that take the images back that they had with their request: nothing is paid for them
@@ -200,6 +201,7 @@ class Survey:
             return None
         lines = _first([f"{self.unit} {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
         whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
+        own = f"\n  {self.overruled}" if self.own_prompts else ""
         numbers = (
             "\n  The manifest has no key column, so rows are known by their number. If rows were put in, taken out or "
             "sorted, the images on record are those of other products now, and --changed keep would hand them out so: "
@@ -209,7 +211,16 @@ class Survey:
             f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
             f"{lines}\n  --changed redo {' and '.join(self._redo())}; "
             "--changed keep (at each run) leaves them as they are, with the flag `kept`."
-            f"{'' if self.has_key else numbers}"
+            f"{own}{'' if self.has_key else numbers}"
+        )
+
+    @property
+    def overruled(self) -> str:
+        """What `--changed redo` does to changed rows that were redone with prompts of their own."""
+        whose = "1 of these rows was" if self.own_prompts == 1 else f"{self.own_prompts:,} of these rows were"
+        return (
+            f"{whose} redone with {'a prompt of its' if self.own_prompts == 1 else 'prompts of their'} own "
+            "(redo --prompt): --changed redo takes the manifest's prompt instead; the images of now stay in the bucket"
         )
 
     def _redo(self) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,3 +107,23 @@ def test_rows_that_ask_for_the_same_are_told_before_money():
 
     (line,) = [line for line in said.splitlines() if line.startswith("same ")]
     assert line.endswith('(up to $1.58) ask for exactly what another row asks for; 80 say "A Lamp": lines 2, 3, 4 …')
+
+
+def test_rows_that_were_redone_with_prompts_of_their_own_are_told_before_the_manifests_takes_their_place(
+    folder, monkeypatch
+):
+    open_shop(folder, folder / "out")
+    monkeypatch.setattr("cli.commands.steer._work", lambda *_, **__: 0)
+    call("redo", "shop", "--key", "lamp", "--prompt", "Mine", "--yes")
+    with closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE images SET attempt_id = (SELECT min(id) FROM attempts) WHERE revision = 2")  # sent
+        connection.execute("UPDATE batches SET path = '{batch}/{key}/{index}.{ext}'")
+    Path("m.csv").write_text("key,prompt,n\nlamp,Another lamp,2\n")
+    words = ("plan", "m.csv", "--batch", "shop", "--append", "--changed")
+
+    assert (
+        "own prompts    1 row has changed; 1 of these rows was redone with a prompt of its own (redo --prompt): "
+        in (call(*words, "redo").stdout)
+    )
+    assert "of its own" not in call(*words, "keep").stdout
+    assert "1 of these rows was redone with a prompt of its own" in call(*words, "error", code=2).stderr

@@ -194,6 +194,26 @@ def test_rows_that_all_go_back_are_not_told_as_made_anew_for_nothing(shop, numbe
     assert f"  --changed redo {told}; --changed keep" in told_of(shop.look(rows(number), changed="error"))
 
 
+def test_changed_rows_that_were_redone_with_prompts_of_their_own_are_counted(shop):
+    shop.made(rows(5))
+    given = {each.key: each.request for each in shop.ledger.reports.results("spring")}
+    own = [("k0", replace(given["k0"], prompt="mine")), ("k1", replace(given["k1"], prompt="mine")), ("k2", None)]
+    shop.ledger.batches.redo("spring", [*own, ("k4", replace(given["k4"], prompt="mine"))], NOW, {})
+    finish(shop.ledger, "spring")
+    lines = [*rows(4, prompt="new"), *rows(1, first=4)]  # k4 has not changed in the manifest
+
+    refused, seen = shop.look(lines, changed="error"), shop.look(lines, changed="redo")
+
+    assert (refused.changed, refused.own_prompts, seen.own_prompts) == (4, 2, 2)
+    assert "2 of these rows were redone with prompts of their own (redo --prompt): --changed redo takes" in (
+        told_of(refused)
+    )
+    shop.take(lines, changed="redo")
+    finish(shop.ledger, "spring")
+    again = shop.look([*rows(4, prompt="newer"), *rows(1, first=4)], changed="redo")
+    assert (again.changed, again.own_prompts) == (4, 0), "the manifest's prompt has taken the place of their own"
+
+
 def test_a_row_that_goes_back_before_the_change_was_made_gets_its_images_back_too(shop):
     shop.made(rows(2))
     shop.take(rows(2, prompt="ERROR"), changed="redo")  # nothing of it is sent, or all of it failed

@@ -7,7 +7,7 @@ stored for them still counts. A manifest that is appended takes no row out: its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -26,7 +26,7 @@ from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
 from jobs.policy.reuse import gets_back
 from jobs.states import ImageState, JobState
-from providers.types import Request
+from providers.types import Request, request_hash
 
 #: Rows written with one statement.
 _CHUNK = 1000
@@ -43,9 +43,19 @@ def known(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Known
     found: dict[str, KnownRow] = {}
     for start in range(0, len(keys), _CHUNK):
         part = _on_record(tx, batch_id, keys[start : start + _CHUNK])
-        earlier = whole_earlier(tx, [row.id for row in part.values() if row.revision > 1])
-        found |= {key: _as_known(row, frozenset(earlier.get(row.id, ()))) for key, row in part.items()}
+        revised = {row.id: row.request_hash for row in part.values() if row.revision > 1}
+        earlier, own = whole_earlier(tx, list(revised)), _with_own_prompts(tx, revised)
+        found |= {
+            key: _as_known(row, frozenset(earlier.get(row.id, ())), own_prompt=row.id in own)
+            for key, row in part.items()
+        }
     return found
+
+
+def _with_own_prompts(tx: Connection, revised: Mapping[int, str | None]) -> set[int]:
+    """Which of these rows ask for something else than the manifest did, whose request's hash each keeps."""
+    asked = select(jobs.c.id, jobs.c.request).where(jobs.c.id.in_(revised), jobs.c.request.is_not(None))
+    return {row.id for row in tx.execute(asked) if request_hash(row.request) != revised[row.id]} if revised else set()
 
 
 def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, Any]:
@@ -77,7 +87,7 @@ def _on_record(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, 
     return {row.key: row for row in tx.execute(counted)}
 
 
-def _as_known(row: Any, earlier: frozenset[str]) -> KnownRow:
+def _as_known(row: Any, earlier: frozenset[str], *, own_prompt: bool) -> KnownRow:
     return KnownRow(
         key=row.key,
         request_hash=row.request_hash,
@@ -89,6 +99,7 @@ def _as_known(row: Any, earlier: frozenset[str]) -> KnownRow:
         slots=row.slots,
         adopted=bool(row.adopted),
         tried=bool(row.tried),
+        own_prompt=own_prompt,
         earlier=earlier,
     )
 

@@ -102,6 +102,7 @@ class KnownRow:
     slots: int = 0
     adopted: bool = False  # known from its objects alone: a row's request is still to come
     tried: bool = False  # its images were to be taken from another row, which did not work
+    own_prompt: bool = False  # made anew with another prompt than the manifest's: `redo --prompt`
     earlier: frozenset[str] = frozenset()  # requests that it had before, by hash, of which all images are there
 
     def fits(self, request_hash: str | None) -> bool:
