@@ -107,7 +107,7 @@ NEWS: Mapping[str, EventKind] = {
         "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
     ),
     "schedule_shrunk": _warning(
-        "the manifest of a schedule's time has less than half of the rows that it had the time before",
+        "the manifest of a schedule's time has at most half of the rows that it had the time before, and at least 10 fewer",
         "schedule",
         "at",
         "batch",

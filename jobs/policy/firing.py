@@ -19,10 +19,8 @@ LATE_AFTER = 300.0
 MISSED_KEPT = 20
 #: Seconds before now in which missed times are looked for, until there are enough.
 _BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
-
-
-#: Rows that a manifest lacks at least, and they are over half of those it had, when it is told that it has shrunk.
-SHRUNK_BY = 10
+#: A manifest has shrunk that has at most this part of the rows that it had the time before, and this number fewer.
+SHRUNK_TO, SHRUNK_BY = 0.5, 10
 
 
 class Into(enum.StrEnum):
@@ -98,6 +96,6 @@ def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy, into: Int
 
 
 def has_shrunk(plan: Mapping[str, Any]) -> bool:
-    """Whether a time's manifest has lost most of the rows that it had the time before. `plan`: what its plan said."""
+    """Whether a time's manifest has lost half of its rows or more since the time before. `plan`: what its plan said."""
     rows, before = int(plan.get("rows", 0)), int(plan.get("rows_before", 0))
-    return before - rows >= SHRUNK_BY and 2 * rows < before
+    return before - rows >= SHRUNK_BY and rows <= SHRUNK_TO * before

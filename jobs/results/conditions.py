@@ -136,7 +136,7 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
 
 
 def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
-    """Those whose newest time failed, waits for a person, or found most of its rows gone: each such time is told."""
+    """Those whose newest time failed, waits for a person, or found half of its rows or more gone: each such time is told."""
     for name, firing in newest:
         if firing.state in (FiringState.FAILED, FiringState.STOPPED):
             detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}

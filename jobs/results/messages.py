@@ -274,7 +274,7 @@ def _shrunk(event: LogEvent, _change: ConditionChange, standing: Standing) -> Me
     return _message(
         "schedule.shrunk",
         standing,
-        title=f"schedule {name}: most rows are gone from its manifest",
+        title=f"schedule {name}: half of the rows or more are gone from its manifest",
         text=text,
         data=told,
         batch=told.get("batch"),

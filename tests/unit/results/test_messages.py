@@ -244,7 +244,7 @@ def a_shrunken_firing(rows=16):
     return dataclasses.replace(a_firing(FiringState.ENDED), batch="b", exit_code=0, message=None, detail=plan)
 
 
-def test_a_manifest_that_has_lost_most_of_its_rows_is_told_once_and_the_next_good_time_ends_that():
+def test_a_manifest_that_has_lost_half_of_its_rows_is_told_once_and_the_next_good_time_ends_that():
     shrunk = {"firings": [("night", a_shrunken_firing())]}
 
     (message,) = said(**shrunk)
@@ -253,7 +253,7 @@ def test_a_manifest_that_has_lost_most_of_its_rows_is_told_once_and_the_next_goo
     assert "The manifest has 16 rows, and had 60 the time before" in message.text
     assert "lightfast schedule run-now night" in message.text
     assert said(shrunk, **shrunk) == []
-    assert said(firings=[("night", a_shrunken_firing(rows=30))]) == []
+    assert said(firings=[("night", a_shrunken_firing(rows=31))]) == []
 
 
 def test_a_schedules_time_that_failed_is_told_to_the_channels_that_it_names():
