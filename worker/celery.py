@@ -165,7 +165,10 @@ _LEVELS: dict[int, Level] = {
 def settings_or_exit() -> Settings:
     """The settings; wrong ones end the process with all their problems."""
     with exiting():
-        return load_settings()
+        settings = load_settings()
+        for ignored in settings.ignored_variables:
+            print(f"warning: {ignored}", file=sys.stderr)  # noqa: T201  Celery's logging may not be set up yet
+        return settings
 
 
 @contextlib.contextmanager

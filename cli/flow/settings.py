@@ -18,6 +18,8 @@ NOWHERE = "http://127.0.0.1:9"
 
 #: Whether the settings that were read last are a stand-in's.
 _standin: ContextVar[bool] = ContextVar("standin", default=False)
+#: What was said of variables that are no settings.
+_told: ContextVar[tuple[str, ...]] = ContextVar("told", default=())
 
 
 def read_settings(config: Path | None, *, sandbox_url: str | None = None, secrets_needed: bool = True) -> Settings:
@@ -26,6 +28,10 @@ def read_settings(config: Path | None, *, sandbox_url: str | None = None, secret
 
     settings = load_settings(config, sandbox_url=sandbox_url, secrets_needed=secrets_needed)
     _standin.set(settings.is_sandbox)
+    if settings.ignored_variables != _told.get():  # a command may read its settings twice
+        _told.set(settings.ignored_variables)
+        for ignored in settings.ignored_variables:
+            sys.stderr.write(f"{sandbox_mark()}warning: {ignored}\n")
     return settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     _sandbox: bool = PrivateAttr(default=False)
     _names_ledger: bool = PrivateAttr(default=True)
     _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
+    _ignored_variables: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -141,6 +143,11 @@ class Settings(BaseSettings):
     def proxies(self) -> Proxies:
         """The proxies that lead to providers and links."""
         return self._proxies
+
+    @property
+    def ignored_variables(self) -> tuple[str, ...]:
+        """A sentence about each variable with our prefix that is no setting."""
+        return self._ignored_variables
 
     @property
     def is_sandbox(self) -> bool:
@@ -218,7 +225,15 @@ class Settings(BaseSettings):
             raise ValueError(f"account {real[0]} goes to the real provider: give it the stand-in's base_url")
         return sandbox
 
-    def placed(self, source: Path | None, folder: Path, *, sandbox: bool, proxies: Proxies) -> Settings:
+    def placed(
+        self,
+        source: Path | None,
+        folder: Path,
+        *,
+        sandbox: bool,
+        proxies: Proxies,
+        ignored_variables: Sequence[str] = (),
+    ) -> Settings:
         """These settings as read from `source`. A relative SQLite path counts from the folder."""
         names_ledger = "database_url" in self.model_fields_set and not sandbox
         settings, path = self, self.database_path
@@ -230,6 +245,7 @@ class Settings(BaseSettings):
         settings._sandbox = sandbox  # noqa: SLF001  of its own class
         settings._names_ledger = names_ledger  # noqa: SLF001  of its own class
         settings._proxies = proxies  # noqa: SLF001  of its own class
+        settings._ignored_variables = tuple(ignored_variables)  # noqa: SLF001  of its own class
         return settings
 
     def with_database(self, path: Path) -> Settings:

@@ -61,7 +61,9 @@ def load_settings(
     draft.resolve_references(environment, folder, secrets_needed=secrets_needed and sandbox_url is None)
     proxies = draft.read_proxies(environment)
     settings = draft.validate()
-    return settings.placed(file, folder, sandbox=sandbox_url is not None, proxies=proxies)
+    return settings.placed(
+        file, folder, sandbox=sandbox_url is not None, proxies=proxies, ignored_variables=draft.ignored
+    )
 
 
 # -- sources -------------------------------------------------------------------------------------------------------
@@ -115,16 +117,38 @@ class _Draft:
     file_name: str
     names: dict[tuple[str, ...], str] = field(default_factory=dict)  # path -> variable
     problems: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)  # what is said of variables with our prefix that are no settings
 
     def merge_environment(self, environment: Mapping[str, str]) -> None:
         named = {*_named_variables(self.values), *_named_variables(environment)}
         for name, value in sorted(environment.items()):
             if name.startswith(PREFIX) and name not in OTHER_VARIABLES and not KUBERNETES.search(name):
                 path = self._path_of(name, environment)
-                if name in named and path[0] not in Settings.model_fields:
-                    continue  # no setting, but what one refers to
+                if path[0] not in Settings.model_fields:
+                    if name not in named:  # else a setting refers to it
+                        self._not_a_setting(name)
+                    continue
                 self.names[path] = name
                 _put(self.values, path, _json_or_text(value))
+
+    def _not_a_setting(self, variable: str) -> None:
+        """A name that is close to a setting's is a slip of the pen, and what was meant would not hold: it is a problem.
+
+        Any other is left aside: it may be a secret of another folder's settings.
+        """
+        said = variable.removeprefix(PREFIX).lower().replace("__", "_")
+        of_account = [field for field in AccountSettings.model_fields if said.endswith(f"_{field}")]
+        if said.startswith("account") and of_account and of_account[0] not in _SECRET:
+            meant, is_close = f"accounts__name__{of_account[0]}", True
+        else:
+            found = difflib.get_close_matches(said, _CALLED, n=1)
+            meant = _CALLED[found[0]] if found else ""
+            is_close = bool(found and difflib.SequenceMatcher(None, found[0], said).ratio() >= _CLOSE)
+        suggestion = f"; did you mean {PREFIX}{meant.upper()}?" if meant else ""
+        if is_close:
+            self.problems.append(f"{variable}: unknown setting{suggestion}")
+        else:
+            self.ignored.append(f"{variable} is not read: no setting has this name{suggestion}")
 
     def _path_of(self, variable: str, environment: Mapping[str, str]) -> tuple[str, ...]:
         """LIGHTFAST_ACCOUNTS__MAIN__X -> accounts, main, x; a name is found whatever its case and `-`, `.`, `_`."""
@@ -241,6 +265,15 @@ _EXPECTED = {
     "url": 'the address, or "env:NAME", or "file:PATH"',
     "secret": 'whsec_…, or "env:NAME", or "file:PATH"',
 }
+#: What people call settings, by what they are called: beside their names those of tables with one underscore.
+_CALLED = {
+    **{name: name for name in Settings.model_fields},
+    **{f"storage_{name}": f"storage__{name}" for name in Storage.model_fields},
+    "ledger": "database_url",
+    "budget": "daily_budget",
+}
+#: How alike a variable's name and a setting's are, from 0 to 1, when one is taken to be meant by the other.
+_CLOSE = 0.8
 _SECRET = frozenset({"api_key", "channels", "database_url", "notify", "proxy", "redis_url", "webhook"})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.flow.settings import read_settings
 from jobs.errors import BadInput
 from jobs.settings.model import AccountSettings
 from jobs.settings.sources import load_settings
@@ -166,6 +167,39 @@ def test_a_wrong_value_is_told_with_its_name_and_what_was_expected(name, value, 
 
     assert len(found) == 1
     assert told in found[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LIGHTFAST_LEDGRE", "LIGHTFAST_DATABASE_URL"),
+        ("LIGHTFAST_DAILY_BUGDET", "LIGHTFAST_DAILY_BUDGET"),
+        ("LIGHTFAST_BUDGET", "LIGHTFAST_DAILY_BUDGET"),
+        ("LIGHTFAST_STORAGE_TO", "LIGHTFAST_STORAGE__TO"),
+        ("LIGHTFAST_ACCOUNTS_MAIN_DAILY_BUDGET", "LIGHTFAST_ACCOUNTS__NAME__DAILY_BUDGET"),
+        ("LIGHTFAST_ACCOUNT__MAIN__MAX_IN_FLIGHT", "LIGHTFAST_ACCOUNTS__NAME__MAX_IN_FLIGHT"),
+    ],
+)
+def test_a_variable_close_to_a_settings_stops_the_start(name, meant):
+    assert problems(**{name: "1"}) == [f"{name}: unknown setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("LIGHTFAST_SHOP_SECRET", ""),
+        ("LIGHTFAST_WEBHOOK_SECRET", "; did you mean LIGHTFAST_WEBHOOK?"),
+        ("LIGHTFAST_REDIS", "; did you mean LIGHTFAST_REDIS_URL?"),
+    ],
+)
+def test_a_variable_that_no_setting_refers_to_is_left_aside_and_said_so(name, suggestion, capsys):
+    os.environ |= {name: "hush", "LIGHTFAST_DRAIN_SECONDS": "7"}
+
+    settings = read_settings(None)
+
+    assert settings.drain_seconds == 7
+    expected = f"warning: {name} is not read: no setting has this name{suggestion}\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_all_problems_are_told_at_once_and_no_secret():
