@@ -13,6 +13,7 @@ from jobs.policy.firing import Into
 from tests.support.old_shop import DAY, live
 from tests.support.worker_world import Provider, world
 from worker.archives import prune as archive_files
+from worker.archives.restore import bring_back
 from worker.lanes import retention
 from worker.lanes.maintenance import SweepLane
 
@@ -116,3 +117,18 @@ async def test_a_process_that_ends_leaves_the_batch_whole_for_the_next(tmp_path,
     assert not told
     assert services.ledger.pruning.due(services.clock.now()).batch.name == "night-2"  # the first still looks taken
     assert services.ledger.pruning.due(services.clock.now() + 3600).batch.name == "night-1"
+
+
+async def test_a_batch_that_was_brought_back_is_kept_as_long_again(tmp_path, told):
+    services = world(tmp_path, Provider())
+    kept(services, tmp_path)
+    pruning = services.ledger.pruning
+    await retention.Retention().archive_one(services, lambda: False)
+    assert archived(services) == {"night-1"}
+
+    assert bring_back(services.ledger, "night-1")
+    back = time.time()
+
+    assert pruning.due(back).batch.name == "night-2"
+    assert pruning.due(back + 29 * DAY, {"night-2", "night-3"}) is None
+    assert pruning.due(back + 31 * DAY, {"night-2", "night-3"}).batch.name == "night-1"

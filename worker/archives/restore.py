@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -40,7 +41,7 @@ def bring_back(ledger: Ledger, name: str) -> bool:
         events = [event for _, told in some for event in told]
         if not ledger.pruning.restore_rows(batch.id, address, jobs, images, events):
             return True
-    ledger.pruning.end_restoring(batch.id, address)
+    ledger.pruning.end_restoring(batch.id, address, time.time() + ledger.clock_offset())
     return True
 
 

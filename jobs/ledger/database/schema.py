@@ -207,7 +207,7 @@ batches = Table(
     # The bulk of its rows lies in an archive, or is on its way there or back; see jobs/ledger/pruning.
     Column("archive", Destination),  # where; NULL: nowhere
     Column("archive_step", Text),  # jobs.states.ArchiveStep
-    Column("archive_at", Time),  # when it was archived; else the last sign of life of whoever is at it
+    Column("archive_at", Time),  # when it was archived, or brought back; else the last sign of life of whoever is at it
     Column("archive_sums", Text),  # JSON: its money, which is in no attempt here any more
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     CheckConstraint(f"failover IN ({_one_of(Failover)})", name="failover"),

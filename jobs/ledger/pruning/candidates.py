@@ -39,7 +39,10 @@ def candidates(tx: Connection, now: float, older_than: float, names: Sequence[st
 
 
 def due(tx: Connection, now: float, besides: Collection[str] = ()) -> Candidate | None:
-    """The first batch of a schedule that it does not keep any longer, or whose pruning broke off; none of `besides`."""
+    """The first batch of a schedule that it does not keep any longer, or whose pruning broke off; none of `besides`.
+
+    One that was brought back is kept as long again.
+    """
     kept = (
         select(batches, schedules.c.keep)
         .select_from(batches.join(schedules, schedules.c.id == batches.c.schedule_id))
@@ -48,7 +51,10 @@ def due(tx: Connection, now: float, besides: Collection[str] = ()) -> Candidate 
             schedules.c.keep.is_not(None),
             batches.c.created_at <= now - schedules.c.keep,
             batches.c.name.not_in(list(besides)),
-            batches.c.archive_step.is_(None)
+            (
+                batches.c.archive_step.is_(None)
+                & (batches.c.archive_at.is_(None) | (batches.c.archive_at <= now - schedules.c.keep))
+            )
             | (
                 batches.c.archive_step.in_([ArchiveStep.WRITING.value, ArchiveStep.SLIMMING.value])
                 & (batches.c.archive_at <= now - SILENT)

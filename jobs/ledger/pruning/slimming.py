@@ -192,7 +192,7 @@ _FILL_IMAGE = (
 )
 
 
-def end_restoring(tx: Connection, batch_id: int, archive: str) -> None:
-    """The ledger has all of the batch again."""
+def end_restoring(tx: Connection, batch_id: int, archive: str, now: float) -> None:
+    """The ledger has all of the batch again. Its schedule keeps it from now on as long as one that has ended now."""
     if _demand_step(tx, batch_id, archive, ArchiveStep.RESTORING):
-        tx.execute(_mark(batch_id, archive=None, archive_step=None, archive_at=None, archive_sums=None))
+        tx.execute(_mark(batch_id, archive=None, archive_step=None, archive_at=now, archive_sums=None))

@@ -98,9 +98,9 @@ class PruningVerbs:
         """Brings the bulk of jobs, of their images, and their events back; False: somebody else has done it all."""
         return self._database.write(slimming.restore_rows, batch_id, archive, rows, images, events)
 
-    def end_restoring(self, batch_id: int, archive: str) -> None:
-        """The ledger has all of the batch again."""
-        self._database.write(slimming.end_restoring, batch_id, archive)
+    def end_restoring(self, batch_id: int, archive: str, now: float) -> None:
+        """The ledger has all of the batch again, from now on."""
+        self._database.write(slimming.end_restoring, batch_id, archive, now)
 
     # -- the file
 
