@@ -107,14 +107,14 @@ NEWS: Mapping[str, EventKind] = {
         "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
     ),
     "schedule_shrunk": _warning(
-        "the manifest of a schedule's time has at most half of the rows that it had the time before, and at least 10 fewer",
+        "a schedule's manifest has at most half of the rows that it had the time before, and at least 10 fewer",
         "schedule",
         "at",
         "batch",
         "rows",
         "rows_before",
     ),
-    "schedule_works_again": _info("a later time of a schedule went well", "schedule"),
+    "schedule_works_again": _info("a later time of a schedule is over, and went well", "schedule"),
     "worker_silent": _warning("a worker has given no sign of life for a minute", "worker", "seconds"),
     "worker_back": _info("a worker that was silent gives signs of life again", "worker"),
 }
@@ -202,6 +202,9 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "schedule_fired": _info("a time of a schedule has come", "schedule", "at"),
     "schedule_missed": _warning(
         "nobody saw a time of a schedule, and it is not caught up", "schedule", "at", "problem"
+    ),
+    "schedule_put_right": _warning(
+        "a clock was far ahead and is back: the schedule's next time is counted from now again", "schedule", "at"
     ),
     "schedule_queued": _info("a time of a schedule waits for the one before it", "schedule", "at"),
     "schedule_skipped": _warning("a time of a schedule was skipped", "schedule", "at", "problem"),

@@ -21,6 +21,7 @@ from cli.flow.scheduling import (
     EditOptions,
     ScheduleOptions,
     asks_for_more,
+    may_cost_more,
     may_spend,
     merged,
     next_plan,
@@ -62,7 +63,8 @@ def add(options: ScheduleOptions) -> int:
         new = read_schedule(options, on_a_cluster=settings.database_path is None)
         if ledger and ledger.schedules.find(new.name):
             raise _there_is_one(new.name, sandbox=settings.is_sandbox)
-        _look_and_agree(options, settings, ledger, new, "schedule add")
+        _look(options, settings, ledger, new)
+        _agree(options, settings, new, "add")
         with _opened(settings) as session:
             if not session.ledger.schedules.add(new, _now(session)):
                 raise _there_is_one(new.name, sandbox=settings.is_sandbox)
@@ -83,19 +85,18 @@ def edit(options: EditOptions) -> int:
         addresses(options.notify, settings, here=False)
         merge = merged(before, options)
         new = read_schedule(merge, on_a_cluster=settings.database_path is None)
+        if may_cost_more(before, new):
+            _look(merge, settings, session.ledger, new)
         if asks_for_more(before, new):
-            _look_and_agree(merge, settings, session.ledger, new, "schedule edit")
+            _agree(merge, settings, new, "edit")
         session.ledger.schedules.edit(new, _now(session))
         _told(session, new.name, "edit", json=options.json)
     return 0
 
 
-def _look_and_agree(
-    options: ScheduleOptions, settings: Settings, ledger: Ledger | None, new: NewSchedule, command_: str
-) -> None:
-    """Shows what its next time would make, and asks for what it may spend."""
+def _look(options: ScheduleOptions, settings: Settings, ledger: Ledger | None, new: NewSchedule) -> None:
+    """Shows what its next time would make."""
     from cli.flow import plan_screen
-    from cli.flow.consent import confirm
     from cli.flow.environment import probe
     from worker.registration.destination import check_mark, trackless
     from worker.scheduling.reading import left_to
@@ -109,8 +110,14 @@ def _look_and_agree(
         whole = plan_screen.page(preflight, probed, everything=options.all)
         if page := list(plan_screen.before_money(preflight) if short else whole):
             show(page, sandbox=settings.is_sandbox, stderr=True)
+
+
+def _agree(options: ScheduleOptions, settings: Settings, new: NewSchedule, verb: str) -> None:
+    """Asks for what it may spend."""
+    from cli.flow.consent import confirm
+
     question = f"Let {new.name} spend {may_spend(new)}, without asking again?"
-    confirm(question, yes=options.yes, sandbox=settings.is_sandbox, command=command_)
+    confirm(question, yes=options.yes, sandbox=settings.is_sandbox, command=f"schedule {verb}")
 
 
 @contextlib.contextmanager
@@ -127,11 +134,13 @@ def _opened(settings: Settings) -> Iterator[LedgerSession]:
 def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """All schedules: when they come next, and how their last time went."""
     with open_session(config, sandbox=sandbox) as session:
-        every, newest = session.ledger.schedules.all(), session.ledger.schedules.newest()
+        every = session.ledger.schedules.all()
+        newest = session.ledger.schedules.newest(_now(session), with_charges=json)
         if json:
             show_json({"command": "schedule list", "schedules": [document(one, newest.get(one.id)) for one in every]})
         else:
-            show([*_stop_line(session), *table(every, newest)], sandbox=session.settings.is_sandbox)
+            sandbox = session.settings.is_sandbox
+            show([*_stop_line(session), *table(every, newest, sandbox=sandbox)], sandbox=sandbox)
             _say_who_works(session, every)
     return 0
 
@@ -142,10 +151,10 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
     with session_of(settings) as session:
         schedule, now = _find(session, name), _now(session)
         spent = session.ledger.schedules.spent_this_month(schedule.id, now)
-        history = session.ledger.schedules.history(schedule.id)
+        history = session.ledger.schedules.history(schedule.id, with_charges=True)
         would = _would_pay(session, schedule)
         if json:
-            newest = session.ledger.schedules.newest().get(schedule.id)
+            newest = session.ledger.schedules.newest(now, with_charges=True).get(schedule.id)
             times = upcoming(schedule.cron, schedule.timezone, now, AHEAD) if schedule.next_at is not None else []
             more = {
                 "times": [utc(at) for at in times],
@@ -179,7 +188,7 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
             plan = told(preflight, left)
             seen = preflight.seen
             rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
-            cost = f"{count(seen.images, 'image')} for {money(seen.money)}"
+            cost = f"{count(seen.images, 'image')} for {money(seen.needed)}"
             return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan_document(plan))
     except LightfastError as wrong:
         return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
@@ -276,12 +285,13 @@ def _work_here(config: Path | None, schedule: Schedule, *, json: bool, sandbox: 
     with open_session(config, sandbox=sandbox, works=True) as session:
         log_events(session.settings)
 
-        def fired() -> Firing:
-            return next(each for each in session.ledger.schedules.history(schedule.id) if each.by_hand)
+        def fired(*, with_charges: bool = False) -> Firing:
+            history = session.ledger.schedules.history(schedule.id, with_charges=with_charges)
+            return next(each for each in history if each.by_hand)
 
         with session.ledger.hold(time.time(), serves=True):
             code = asyncio.run(_serve(session.settings, lambda: fired().state not in FIRING_OPEN))
-        firing = fired()
+        firing = fired(with_charges=True)
         if json:
             show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(firing)})
         else:
@@ -349,7 +359,7 @@ def _told(session: LedgerSession, name: str, verb: str, *, json: bool) -> None:
     note(f"{name}: {when}; it may spend {may_spend(schedule)}.")
     _say_who_works(session, [schedule])
     if json:
-        newest = session.ledger.schedules.newest().get(schedule.id)
+        newest = session.ledger.schedules.newest(_now(session), with_charges=True).get(schedule.id)
         show_json({"command": f"schedule {verb}", **document(schedule, newest)})
 
 

@@ -192,15 +192,20 @@ def may_spend(schedule: NewSchedule) -> str:
     return " and ".join(f"at most {money(amount)} {when}" for amount, when in amounts if amount is not None)
 
 
-def asks_for_more(before: Schedule, after: NewSchedule) -> bool:
-    """Whether an edit needs consent: it may spend more, or buys other things."""
+def may_cost_more(before: Schedule, after: NewSchedule) -> bool:
+    """Whether a time may spend more after an edit, or makes other things: what that would be is to be looked at."""
     rises = any(
         old is not None and (new is None or new > old)
         for old, new in ((before.budget, after.budget), (before.monthly_budget, after.monthly_budget))
     )
-    more_often = (before.cron, before.timezone) != (after.cron, after.timezone)
     asked = [{**one.options, "notify": None} for one in (before, after)]
-    return rises or more_often or before.into != after.into or asked[0] != asked[1]
+    return rises or before.into != after.into or asked[0] != asked[1]
+
+
+def asks_for_more(before: Schedule, after: NewSchedule) -> bool:
+    """Whether an edit needs consent: its times may cost more, or come more often."""
+    other_times = (before.cron, before.timezone) != (after.cron, after.timezone)
+    return other_times or may_cost_more(before, after)
 
 
 # -- editing -------------------------------------------------------------------------------------------------------

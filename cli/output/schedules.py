@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output.wording import aligned
+from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
 from jobs.policy.firing import Into, has_shrunk, upcoming
 from jobs.states import FiringState
@@ -50,8 +51,8 @@ def style(firing: Firing | None) -> str:
 # -- all -----------------------------------------------------------------------------------------------------------
 
 
-def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing]) -> Iterator[Line]:
-    """A line each, and below what is wrong."""
+def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing], *, sandbox: bool = False) -> Iterator[Line]:
+    """A line each, and below what is wrong, with the command that helps."""
     if not schedules:
         yield "No schedule yet.", ""
         return
@@ -64,8 +65,12 @@ def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing]) -> Iterat
         firing = newest.get(each.id)
         if firing is not None and firing.message and firing.state in (FiringState.FAILED, FiringState.STOPPED):
             yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", "red"
-        elif firing is not None and has_shrunk(firing.detail):
-            yield f"{each.name}, {day_and_minute(firing.at)}: {_shrunk(firing.detail)}", "yellow"
+        elif firing is not None:
+            if has_shrunk(firing.detail):
+                yield f"{each.name}, {day_and_minute(firing.at)}: {_shrunk(firing.detail)}", "yellow"
+            if firing.state is FiringState.ENDED and firing.exit_code:
+                see = command("status", firing.batch or each.name, sandbox=sandbox)
+                yield f"{each.name}, {day_and_minute(firing.at)}: rows failed, are held or lost:  {see}", "yellow"
 
 
 def _row(schedule: Schedule, firing: Firing | None) -> tuple[str, ...]:
@@ -123,7 +128,7 @@ def history_lines(history: Sequence[Firing]) -> Iterator[Line]:
     """A line a time, the newest first."""
     for place, firing in enumerate(history):
         by = " by hand" if firing.by_hand else ""
-        what = _plan(firing.detail)
+        what = _plan(firing)
         messages = [firing.message, _shrunk(firing.detail) if has_shrunk(firing.detail) else None]
         told = "".join(f": {each}" for each in messages if each)
         line = f"{'' if place else 'history':{_WIDTH}}{day_and_minute(firing.at)}{by}  {outcome(firing)}{what}{told}"
@@ -134,12 +139,15 @@ def _shrunk(detail: Mapping[str, Any]) -> str:
     return f"its manifest has {count(detail['rows'], 'row')}, and had {detail['rows_before']:,} the time before"
 
 
-def _plan(detail: Mapping[str, Any]) -> str:
+def _plan(firing: Firing) -> str:
+    detail = firing.detail
     if not detail:
         return ""
     parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
-    images = f"{count(detail.get('images', 0), 'image')}, estimated {money(detail.get('estimate', 0))}"
-    return f" ({', '.join([*parts, images])})"
+    parts += [count(detail.get("images", 0), "image"), f"estimated {money(detail.get('estimate', 0))}"]
+    if firing.charged is not None:
+        parts.append(f"charged {money(firing.charged)}")
+    return f" ({', '.join(parts)})"
 
 
 # -- for programs --------------------------------------------------------------------------------------------------
@@ -179,6 +187,7 @@ def firing_document(firing: Firing) -> dict[str, Any]:
         "began_at": utc(firing.began_at) if firing.began_at is not None else None,
         "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
         "plan": plan_document(firing.detail) if firing.detail else None,
+        "charged_usd": usd(firing.charged),
     }
 
 

@@ -64,6 +64,11 @@ def fallen_due(cron: str, zone: str, next_at: float, now: float, catch_up: Catch
     return DueTimes(fires=fires, missed=tuple(missed[-MISSED_KEPT:]), next_at=next_time(cron, zone, newest))
 
 
+def is_lost_ahead(cron: str, zone: str, next_at: float, now: float) -> bool:
+    """Whether times would pass unseen before `next_at`: it was found while a clock was far ahead."""
+    return next_at > next_time(cron, zone, now + LATE_AFTER)
+
+
 def _up_to_now(cron: str, zone: str, next_at: float, now: float) -> list[float]:
     """The last of them, as many as are kept on record: a schedule of every minute may have been away for a year."""
     found: list[float] = []

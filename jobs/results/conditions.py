@@ -23,7 +23,7 @@ from jobs.policy.firing import has_shrunk
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.completion import Reason, RunState, is_over, waits_for
 from jobs.results.progress import rows_in_need
-from jobs.states import BatchState, FiringState, JobState, TroubleKind
+from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState, TroubleKind
 from providers.dialects.answers import ACCOUNT_CODES
 
 #: Seconds without an accepted submit after which any other trouble of an account is told.
@@ -64,6 +64,7 @@ class Standing:
     stop: EmergencyStop | None = None
     moved: bool = False
     firings: Sequence[tuple[str, Firing]] = ()  # each schedule's name, and its newest time that was acted on
+    works_for: Mapping[str, Firing] = field(default_factory=dict)  # the times that go on, by the names of their batches
     dying: Sequence[DyingLinks] = ()  # as `DIES_WITHIN` and `WAITED` say
     sandbox: bool = False  # the batches are the stand-in's
     schedules_notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what each names with --notify
@@ -110,7 +111,7 @@ def changed(standing: Standing, told: Iterable[Condition]) -> list[ConditionChan
 def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
     now = standing.now
     for progress in standing.batches:
-        yield _batch(progress, standing)
+        yield _batch(progress, standing, told.get(("batch", progress.batch.name)))
     for account in standing.accounts:
         if in_lasting_trouble(account, now):
             yield Condition(name="account", subject=account.name, state=account.paused_code or "", detail=_why(account))
@@ -129,14 +130,17 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
         )
     if standing.moved:
         yield Condition(name="ledger moved", subject="", state="moved")
-    yield from _schedules(standing.firings)
+    yield from _schedules(standing.firings, told)
     for links in standing.dying:
         dies = {"images": links.images, "usd": usd(links.money), "first_dies_at": utc(links.first_dies_at)}
         yield Condition(name="links", subject=links.batch, state="dying", detail={"dest": links.dest, **dies})
 
 
-def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
-    """Those whose newest time failed, waits for a person, or found half of its rows or more gone: each such time is told."""
+def _schedules(newest: Sequence[tuple[str, Firing]], told: Told) -> Iterator[Condition]:
+    """Those whose newest time failed, waits for a person, or found half of its rows or more gone.
+
+    Each such time is told. It holds until a later time has ended well, and not just begun.
+    """
     for name, firing in newest:
         if firing.state in (FiringState.FAILED, FiringState.STOPPED):
             detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
@@ -145,6 +149,8 @@ def _schedules(newest: Sequence[tuple[str, Firing]]) -> Iterator[Condition]:
             counts = {"rows": firing.detail["rows"], "rows_before": firing.detail["rows_before"]}
             detail = {"at": utc(firing.at), "batch": firing.batch, **counts}
             yield Condition(name="schedule", subject=name, state=f"shrunk {utc(firing.at)}", detail=detail)
+        elif firing.state in FIRING_OPEN and (before := told.get(("schedule", name))):
+            yield before
 
 
 def in_lasting_trouble(account: Account, now: float) -> bool:
@@ -197,14 +203,26 @@ def _figure(figure: LearntFigure, told: Told, now: float) -> Condition:
 # -- batches -------------------------------------------------------------------------------------------------------
 
 
-def _batch(progress: Progress, standing: Standing) -> Condition:
+def _batch(progress: Progress, standing: Standing, before: Condition | None) -> Condition:
     state, reason = batch_state(progress, standing.accounts, standing.now)
+    of_time = _finished_for(standing.works_for.get(progress.batch.name), before) if state == "finished" else None
     return Condition(
         name="batch",
         subject=progress.batch.name,
-        state=f"{state} {reason}" if reason else state,
+        state=" ".join(filter(None, (state, reason or of_time))),
         detail={"reason": reason, **_figures(progress, standing, reason)},
     )
+
+
+def _finished_for(firing: Firing | None, before: Condition | None) -> str | None:
+    """The schedule's time that the batch has finished for, so that each one that made something is told.
+
+    The batch of `--into same` has finished before, and may do so again between two looks.
+    """
+    if firing is not None and any(firing.detail.get(name) for name in ("images", "reused")):
+        return utc(firing.at)
+    state, _, of_time = before.state.partition(" ") if before is not None else ("", "", "")
+    return of_time if state == "finished" else None
 
 
 def batch_state(progress: Progress, accounts: Sequence[Account], now: float) -> tuple[str, Reason | None]:
@@ -323,7 +341,7 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
             yield _event(
                 "batch_goes_on",
                 batch=name,
-                was=change.before.state.replace(" ", ": "),
+                was=_as_it_was(change.before.state),
                 rows_waiting=facts["rows_waiting"],
                 at_most_usd=facts["at_most_usd"],
             )
@@ -335,6 +353,12 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
     else:
         names = {"waits": "batch_waits", "needs": "batch_needs_person", "paused": "batch_paused"}
         yield told(names[state], *held_up)
+
+
+def _as_it_was(state: str) -> str:
+    """A batch's state with what it waited for; which schedule's time it had finished for is no matter."""
+    name, _, reason = state.partition(" ")
+    return f"{name}: {reason}" if reason and name != "finished" else name
 
 
 def _account_events(change: ConditionChange, standing: Standing) -> Iterator[LogEvent]:

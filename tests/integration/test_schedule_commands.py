@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import LightfastError
+from jobs.formatting import money
 from jobs.ledger import open_ledger
 from jobs.ledger.schedules.values import Ended, NewSchedule
 from jobs.states import FiringState
+from providers.types import MICROS
 from tests.support.shop_ledger import call, document
 
 LEDGER = "sqlite:///lightfast.db"
@@ -182,6 +184,20 @@ def test_show_says_why_the_next_time_would_fail():
     assert "cat.csv" in document("schedule", "show", "nightly")["next_would"]["problem"]
 
 
+def test_a_budget_of_the_estimate_that_show_tells_is_enough(monkeypatch):
+    monkeypatch.delenv("MAXAPI_IO_API_KEY")
+    monkeypatch.setenv("MAXAPI_DEV_API_KEY", "key-of-a-test")  # billed by tokens: the last image holds more at first
+    add()
+    estimate = document("schedule", "show", "nightly")["next_would"]["estimate_usd"]
+
+    call("schedule", "edit", "nightly", "--budget", f"{estimate:.6f}")
+
+    would = document("schedule", "show", "nightly")["next_would"]
+    assert (would.get("problem"), would["estimate_usd"]) == (None, estimate)
+    call("schedule", "edit", "nightly", "--budget", f"{estimate - 0.000001:.6f}")
+    assert f"6 images would cost {money(round(estimate * MICROS))}" in call("schedule", "show", "nightly").stdout
+
+
 def test_a_failed_time_stands_below_the_list_with_its_reason():
     add()
     with ledger() as opened:
@@ -286,6 +302,18 @@ def test_an_edit_asks_where_it_may_cost_more_or_buys_other_things(words, asks):
         assert "add --yes" in refused("schedule", "edit", "nightly", *words)
     else:
         call("schedule", "edit", "nightly", *words)
+
+
+def test_an_edit_of_the_times_alone_does_not_read_the_manifest():
+    add()
+    Path("cat.csv").unlink()
+
+    assert "add --yes" in refused("schedule", "edit", "nightly", "--cron", "0 4 * * *")
+    call("schedule", "edit", "nightly", "--cron", "0 4 * * *", "--timezone", "Europe/Berlin", "--yes")
+
+    after = document("schedule", "show", "nightly")
+    assert (after["cron"], after["timezone"]) == ("0 4 * * *", "Europe/Berlin")
+    assert "cat.csv" in refused("schedule", "edit", "nightly", "--budget", "6", "--yes")
 
 
 def test_an_option_that_is_not_there_cannot_be_taken_back_nor_the_last_budget():

@@ -15,6 +15,8 @@ from worker.services import Services
 
 #: Seconds between two sweeps at least, where a time has come and cannot be acted on: all submits are stopped.
 LEAST_PAUSE = 5.0
+#: Manifests of schedules that one process reads at once: a source that answers slowly holds up no other schedule.
+READINGS = 4
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -26,7 +28,7 @@ class SweepLane(Lane):
         """From one sweep to the next."""
         return self.services.timings.sweep_every
 
-    is_reading: bool = False  # a manifest of a schedule
+    reading: set[int] = field(default_factory=set)  # schedules' times whose manifests are read here
     is_archiving: bool = False
     retention: Retention = field(default_factory=Retention)
     only: str | None = None  # the one batch that is worked on here; None: every one, and what is done by the clock
@@ -40,14 +42,14 @@ class SweepLane(Lane):
         return await self._by_the_clock()
 
     async def _by_the_clock(self) -> float | None:
-        """Times that have come are decided, and the manifest of one is read beside the sweeps; when the next comes."""
+        """Times that have come are decided, and manifests of some are read beside the sweeps; when the next comes."""
         services = self.services
         await fall_due(services)
-        if not self.is_reading and (taken := await take(services)):
-            self.is_reading = True
+        while len(self.reading) < READINGS and (taken := await take(services, self.reading)):
+            self.reading.add(taken[1].id)
             self.start(self._read(taken), most=0)
-        if self.is_reading:
-            return None  # the end of that wakes this lane
+        if len(self.reading) == READINGS:
+            return None  # the end of one wakes this lane
         next_at = await services.executors.read(services.ledger.schedules.next_at)
         return None if next_at is None else max(next_at, services.clock.now() + LEAST_PAUSE)
 
@@ -55,7 +57,7 @@ class SweepLane(Lane):
         try:
             await read_taken(self.services, taken, lambda: self.closed)
         finally:
-            self.is_reading = False
+            self.reading.discard(taken[1].id)
             self.wakeup.set()
 
     def _archive(self) -> None:

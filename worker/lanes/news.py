@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.ledger.accounts.condition_values import Condition
+from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.reports.values import LearntFigures
 from jobs.ledger.schedules.values import Firing, Schedule
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
@@ -60,14 +60,18 @@ class News:
         if every and not await services.executors.write(ledger.conditions.take_turn, services.clock.now(), every):
             return
         going_on = await services.executors.read(ledger.schedules.going_on)  # before the look at their batches
-        also = [firing.batch for _, firing in going_on if firing.batch]
-        look = functools.partial(self._look, also)
+        look = functools.partial(self._look, going_on)
         (standing, told), cost = await services.executors.read(timed, services.clock, look)
-        await self._follow(going_on, standing)
         self._wait = max(self._least, cost / services.timings.news_part)
-        changes = changed(standing, told)
+        await self._tell(changed(standing, told), standing)
+        # Only then: nobody looks at the batch of a time that is over.
+        await self._follow(going_on, standing)
+
+    async def _tell(self, changes: Sequence[ConditionChange], standing: Standing) -> None:
+        """Puts what is new on record, with the messages of it, and into the log."""
         if not changes:
             return
+        services, ledger = self.services, self.services.ledger
         messages_of = functools.partial(outgoing, standing=standing, hearers=services.sender.hearers)
         made = await services.executors.write(ledger.conditions.change, changes, standing.now, messages_of)
         services.sender.wake()
@@ -83,13 +87,14 @@ class News:
                 code: dict[str, Any] = {"code": ended.code} if ended.code else {}
                 emit("schedule_ended", schedule=schedule.name, exit_code=ended.exit_code, **code)
 
-    def _look(self, also: Sequence[str]) -> tuple[Standing, list[Condition]]:
-        """`also`: batches that are looked at although their end was told."""
+    def _look(self, going_on: Sequence[tuple[Schedule, Firing]]) -> tuple[Standing, list[Condition]]:
+        """`going_on`: their batches are looked at although their end was told."""
         services, ledger = self.services, self.services.ledger
         now, sees = services.clock.now(), services.clock.boot() >= self._blind_until
-        to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *also])
+        works_for = {firing.batch: firing for _, firing in going_on if firing.batch}
+        to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *works_for])
         names = [name for name in to_tell if self.only in (None, name)]
-        newest, schedules = ledger.schedules.newest(), ledger.schedules.all()
+        newest, schedules = ledger.schedules.newest(now), ledger.schedules.all()
         standing = Standing(
             now=now,
             batches=[ledger.reports.progress(name, now) for name in names],
@@ -101,6 +106,7 @@ class News:
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
             firings=[(schedule.name, newest[schedule.id]) for schedule in schedules if schedule.id in newest],
+            works_for=works_for,
             dying=ledger.reports.dying_links(now, within=DIES_WITHIN, waited=WAITED),
             sandbox=services.settings.is_sandbox,
             schedules_notify={schedule.name: tuple(schedule.options.get("notify", ())) for schedule in schedules},

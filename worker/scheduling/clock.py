@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from jobs.formatting import utc
 from jobs.ledger.schedules.values import Decided, Firing, Schedule
@@ -21,7 +21,9 @@ async def fall_due(services: Services) -> None:
 
 def _tell(one: Decided) -> None:
     schedule, at = one.schedule, utc(one.at)
-    if one.state is FiringState.SKIPPED:
+    if one.state is None:
+        emit("schedule_put_right", level="warning", schedule=schedule, at=at)
+    elif one.state is FiringState.SKIPPED:
         emit("schedule_skipped", level="warning", schedule=schedule, at=at, problem=one.message)
     elif one.state is FiringState.MISSED:
         emit("schedule_missed", level="warning", schedule=schedule, at=at, problem=one.message)
@@ -34,12 +36,17 @@ def _tell(one: Decided) -> None:
 Taken = tuple[Schedule, Firing]
 
 
-async def take(services: Services) -> Taken | None:
-    """A time whose manifest is to be read, if there is one; while all is stopped there is none."""
+async def take(services: Services, reading: Collection[int] = ()) -> Taken | None:
+    """A time whose manifest is to be read, if there is one; while all is stopped there is none.
+
+    `reading`: the numbers of those that this process is reading.
+    """
     ledger = services.ledger
     if await services.executors.read(ledger.emergency_stop.current) is not None:
         return None
-    return await services.executors.write(ledger.schedules.take, services.holder, services.clock.now())
+    return await services.executors.write(
+        ledger.schedules.take, services.holder, services.clock.now(), frozenset(reading)
+    )
 
 
 async def read_taken(services: Services, taken: Taken, stopped: Callable[[], bool]) -> None:

@@ -227,7 +227,7 @@ def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> di
         "skipped": seen.skipped,
         "bad": seen.bad,
         "images": seen.images,
-        "estimate": seen.money,
+        "estimate": seen.needed,  # what decides whether it may begin
         "budget": left.money,
     }
 

@@ -35,12 +35,13 @@ def take_turn(tx: Connection, now: float, every: float) -> bool:
 
 def told(tx: Connection) -> list[Condition]:
     """What has been told and still holds, batches that have ended left out."""
-    wanted = select(conditions).where(conditions.c.name != _LOOK, conditions.c.state.not_in(ENDED))
+    wanted = select(conditions).where(conditions.c.name != _LOOK, ~_HAS_ENDED)
     return [_as_condition(row) for row in tx.execute(wanted)]
 
 
-#: States of a batch of which nothing more is to be told, unless rows of it go on.
-ENDED = ("finished", "cancelled")
+#: Of a batch of which nothing more is to be told, unless rows of it go on. "finished" names the schedule's time that it
+#: has finished for, if there is one.
+_HAS_ENDED = conditions.c.state.in_(["finished", "cancelled"]) | conditions.c.state.startswith("finished ")
 
 
 def told_of_batches(tx: Connection, names: Sequence[str]) -> list[Condition]:
@@ -69,7 +70,7 @@ def batches_to_tell_of(tx: Connection) -> list[str]:
         )
         .exists()
     )
-    ended = on_record & conditions.c.state.in_(ENDED)
+    ended = on_record & _HAS_ENDED
     return list(
         tx.execute(select(batches.c.name).select_from(joined).where(~ended | goes_on).order_by(batches.c.id)).scalars()
     )

@@ -7,16 +7,18 @@ transaction with the time itself, and only by the process that the time still be
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
 
 from jobs.ledger.accounts import emergency_stop
-from jobs.ledger.database.schema import batches, firings, schedules, workers
+from jobs.ledger.database.schema import attempts, batches, firings, schedules, workers
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, NotOursError, Schedule
-from jobs.policy.firing import at_its_time, fallen_due, moment_of
+from jobs.policy.cron import next_time
+from jobs.policy.firing import LATE_AFTER, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.states import FIRING_OVER, FiringState
 
@@ -31,12 +33,36 @@ MISSED = "nobody was there to see it"
 
 def fall_due(tx: Connection, now: float) -> list[Decided]:
     """Decides what becomes of every time that has come. Safe in any number of processes at once."""
-    due = select(schedules).where(schedules.c.next_at <= now).order_by(schedules.c.id).with_for_update(key_share=True)
+    lost = [row.id for row in tx.execute(select(schedules).where(schedules.c.next_at > now)) if _is_lost(row, now)]
+    due = select(schedules).where((schedules.c.next_at <= now) | schedules.c.id.in_(lost)).order_by(schedules.c.id)
     stopped = emergency_stop.standing(tx) is not None
     found: list[Decided] = []
-    for row in tx.execute(due).all():
-        found += _decide(tx, as_schedule(row), now, stopped=stopped)
+    for row in tx.execute(due.with_for_update(key_share=True)).all():
+        if row.next_at <= now:
+            found += _decide(tx, as_schedule(row), now, stopped=stopped)
+        elif _is_lost(row, now):
+            found.append(_put_right(tx, as_schedule(row), now))
     return found
+
+
+def _is_lost(row: Any, now: float) -> bool:
+    return is_lost_ahead(row.cron, row.timezone, row.next_at, now)
+
+
+def _put_right(tx: Connection, schedule: Schedule, now: float) -> Decided:
+    """The clock was far ahead, and is back: its times come again, but those for which a manifest was read.
+
+    What else was decided of times that are still to come is taken back.
+    """
+    comes = next_time(schedule.cron, schedule.timezone, now)
+    tx.execute(update(schedules).where(schedules.c.id == schedule.id).values(next_at=comes))
+    mine = (firings.c.schedule_id == schedule.id, firings.c.batch_id.is_(None), firings.c.by_hand.is_(False))
+    unread = [FiringState.DUE, FiringState.QUEUED, FiringState.SKIPPED, FiringState.MISSED]
+    to_come = (firings.c.at > now, firings.c.state.in_([state.value for state in unread]))
+    tx.execute(delete(firings).where(*mine, *to_come))
+    waits = (firings.c.schedule_id == schedule.id, firings.c.state == FiringState.DUE.value)
+    tx.execute(update(firings).where(*waits, firings.c.acts_at > now + schedule.jitter).values(acts_at=now))
+    return Decided(schedule=schedule.name, at=comes, state=None)
 
 
 def _decide(tx: Connection, schedule: Schedule, now: float, *, stopped: bool) -> list[Decided]:
@@ -58,6 +84,8 @@ _FORGET = delete(firings).where(
 
 
 def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped: bool) -> Decided | None:
+    if _is_on_record(tx, schedule.id, at):
+        return None
     if stopped:
         return _put(tx, schedule, at, FiringState.SKIPPED, now, ALL_STOPPED)
     before = _not_over(tx, schedule.id)
@@ -83,14 +111,18 @@ def _put(
     tx: Connection, schedule: Schedule, at: float, state: FiringState, now: float, message: str | None = None
 ) -> Decided | None:
     """None: it is on record already, whatever the schedule's own row says."""
-    there = select(firings.c.id).where(firings.c.schedule_id == schedule.id, firings.c.at == at)
-    if tx.execute(there).first():
+    if _is_on_record(tx, schedule.id, at):
         return None
     acts_at = moment_of(schedule.name, at, schedule.jitter)
     ended_at = now if state in FIRING_OVER else None
     known = {"schedule_id": schedule.id, "at": at, "acts_at": acts_at, "state": state.value}
     tx.execute(insert(firings).values(**known, message=message, ended_at=ended_at))
     return Decided(schedule=schedule.name, at=at, state=state, message=message)
+
+
+def _is_on_record(tx: Connection, schedule_id: int, at: float) -> bool:
+    there = select(firings.c.id).where(firings.c.schedule_id == schedule_id, firings.c.at == at)
+    return tx.execute(there).first() is not None
 
 
 def next_at(tx: Connection) -> float | None:
@@ -113,17 +145,25 @@ def by_hand(tx: Connection, name: str, now: float) -> str | None:
 # -- whoever reads the manifest ------------------------------------------------------------------------------------
 
 
-def take(tx: Connection, holder: str, now: float) -> tuple[Schedule, Firing] | None:
+def take(tx: Connection, holder: str, now: float, reading: Collection[int] = ()) -> tuple[Schedule, Firing] | None:
     """The next time whose manifest is to be read; one that a process had that shows life no more is taken over.
 
-    `holder`: reads nothing now. What it was reading is left, too: the ledger was away when it was to say how that went.
+    `reading`: what `holder` reads now, and does not get again before that has ended, even if it was edited meanwhile.
+    What else is in its hands is left, too: the ledger was away when it was to say how that went.
     """
     waits = (firings.c.state == FiringState.DUE.value) & (firings.c.acts_at <= now)
-    alive = select(workers.c.name).where(workers.c.seen_at > now - SEEN_WITHIN)
-    began = firings.c.taken_at <= now - SEEN_WITHIN  # a process may take one before its first sign of life
+    # Not those that were seen last while the clock was ahead.
+    alive = select(workers.c.name).where(workers.c.seen_at.between(now - SEEN_WITHIN, now + SEEN_WITHIN))
+    # A process may take one before its first sign of life.
+    began = ~firings.c.taken_at.between(now - SEEN_WITHIN, now + SEEN_WITHIN)
     is_left = firings.c.holder.not_in(alive) | (firings.c.holder == holder)
     left = (firings.c.state == FiringState.READING.value) & began & is_left
-    wanted = select(firings.c.id).where(waits | left).order_by(firings.c.acts_at, firings.c.id).limit(1)
+    wanted = (
+        select(firings.c.id)
+        .where(waits | left, firings.c.id.not_in(list(reading)))
+        .order_by(firings.c.acts_at, firings.c.id)
+        .limit(1)
+    )
     number = tx.execute(wanted.with_for_update(skip_locked=True)).scalar()
     if number is None:
         return None
@@ -237,27 +277,51 @@ def goes_on(tx: Connection, number: int, now: float) -> None:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def history(tx: Connection, schedule_id: int, most: int) -> list[Firing]:
+def history(tx: Connection, schedule_id: int, most: int, *, with_charges: bool = False) -> list[Firing]:
     """A schedule's times, the newest first."""
     mine = _with_batch().where(firings.c.schedule_id == schedule_id)
-    return [as_firing(row) for row in tx.execute(mine.order_by(firings.c.at.desc()).limit(most))]
+    found = [as_firing(row) for row in tx.execute(mine.order_by(firings.c.at.desc()).limit(most))]
+    return _with_charges(tx, found) if with_charges else found
 
 
-def newest(tx: Connection) -> dict[int, Firing]:
+def newest(tx: Connection, now: float, *, with_charges: bool = False) -> dict[int, Firing]:
     """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
-    told = firings.c.state.not_in([FiringState.SKIPPED.value, FiringState.MISSED.value])
-    found: dict[int, Firing] = {}
+    # One that a clock has fired a year ahead does not stand for those until then.
+    has_come = firings.c.at <= now + LATE_AFTER
+    told = has_come & firings.c.state.not_in([FiringState.SKIPPED.value, FiringState.MISSED.value])
+    found: list[Firing] = []
     for schedule_id in tx.execute(select(schedules.c.id)).scalars().all():
         mine = _with_batch().where(firings.c.schedule_id == schedule_id, told)
         if row := tx.execute(mine.order_by(firings.c.at.desc()).limit(1)).first():
-            found[schedule_id] = as_firing(row)
-    return found
+            found.append(as_firing(row))
+    return {each.schedule_id: each for each in (_with_charges(tx, found) if with_charges else found)}
+
+
+def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:
+    """These times with what they have cost. `found`: the newest ones of their schedules.
+
+    The attempts of a batch count to the time whose manifest was read last before them: so do those of a `retry`.
+    """
+    recorded = firings.join(batches, batches.c.id == firings.c.batch_id)
+    wanted = select(firings.c.id, firings.c.taken_at, firings.c.batch_id, batches.c.archive_step, batches.c.charged)
+    rows = tx.execute(wanted.select_from(recorded).where(firings.c.id.in_([each.id for each in found]))).all()
+    charged: dict[int, int] = {}
+    for batch_id in {row.batch_id for row in rows}:
+        times = sorted((row for row in rows if row.batch_id == batch_id), key=lambda row: row.taken_at, reverse=True)
+        if times[0].archive_step is not None:  # attempts may lie in the archive
+            charged |= {times[0].id: times[0].charged} if len(times) == 1 else {}
+            continue
+        of_time = case(*((attempts.c.created_at >= row.taken_at, literal(row.id)) for row in times)).label("of_time")
+        mine = (attempts.c.batch_id == batch_id, attempts.c.created_at >= times[-1].taken_at)
+        sums = select(of_time, func.sum(attempts.c.charged)).where(*mine).group_by(of_time)
+        charged |= {row.id: 0 for row in times} | {number: int(usd) for number, usd in tx.execute(sums)}
+    return [replace(each, charged=charged.get(each.id)) for each in found]
 
 
 def rows_before(tx: Connection, schedule_id: int) -> int | None:
     """How many rows the manifest had that was recorded last for a schedule; None: none was."""
     mine = (firings.c.schedule_id == schedule_id, firings.c.batch_id.is_not(None))
-    detail = tx.execute(select(firings.c.detail).where(*mine).order_by(firings.c.at.desc()).limit(1)).scalar()
+    detail = tx.execute(select(firings.c.detail).where(*mine).order_by(firings.c.id.desc()).limit(1)).scalar()
     return None if detail is None else json.loads(detail).get("rows")
 
 

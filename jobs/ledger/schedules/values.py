@@ -58,6 +58,7 @@ class Firing:
     code: str | None
     message: str | None
     detail: Mapping[str, Any] = field(default_factory=dict)  # what its plan said
+    charged: int | None = None  # micro-dollars, where it was asked for and a batch is on record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Decided:
 
     schedule: str
     at: float
-    state: FiringState
+    state: FiringState | None  # None: it is the next one again, after a clock was far ahead
     message: str | None = None
 
 

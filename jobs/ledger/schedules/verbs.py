@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from jobs.ledger.accounts import monthly_budgets
 from jobs.ledger.database.engine import Database
 from jobs.ledger.schedules import firings, schedules
@@ -62,9 +64,9 @@ class ScheduleVerbs:
         """A time of its own, now; why not, in words, where one is not over."""
         return self._database.write(firings.by_hand, name, now)
 
-    def take(self, holder: str, now: float) -> tuple[Schedule, Firing] | None:
-        """The next time whose manifest is to be read, or one that nobody reads any more. `holder` reads none now."""
-        return self._database.write(firings.take, holder, now)
+    def take(self, holder: str, now: float, reading: Collection[int] = ()) -> tuple[Schedule, Firing] | None:
+        """The next time whose manifest is to be read, or one that nobody reads any more. `holder` reads `reading`."""
+        return self._database.write(firings.take, holder, now, reading)
 
     def put_off(self, firing_id: int, holder: str, until: float, message: str) -> None:
         """What may pass by itself: it is tried again at `until`."""
@@ -90,14 +92,14 @@ class ScheduleVerbs:
         """How it ended, or that it waits for a person. What is queued behind it is due when it is over."""
         self._database.write(firings.end, firing_id, ended, now)
 
-    def history(self, schedule_id: int, most: int = 20) -> list[Firing]:
-        """A schedule's times, the newest first."""
-        return self._database.read(firings.history, schedule_id, most)
+    def history(self, schedule_id: int, most: int = 20, *, with_charges: bool = False) -> list[Firing]:
+        """A schedule's times, the newest first; with what each has cost, if that is asked for."""
+        return self._database.read(firings.history, schedule_id, most, with_charges=with_charges)
 
     def rows_before(self, schedule_id: int) -> int | None:
         """How many rows the manifest had that was recorded last for a schedule; None: none was."""
         return self._database.read(firings.rows_before, schedule_id)
 
-    def newest(self) -> dict[int, Firing]:
+    def newest(self, now: float, *, with_charges: bool = False) -> dict[int, Firing]:
         """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
-        return self._database.read(firings.newest)
+        return self._database.read(firings.newest, now, with_charges=with_charges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 
 from sqlalchemy import text, update
 
@@ -11,7 +12,8 @@ from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
 from jobs.ledger.database.schema import schedules
 from jobs.ledger.schedules.schedules import pause
-from jobs.ledger.schedules.values import Attachment, NewSchedule, NotOursError
+from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule, NotOursError
+from jobs.policy.cron import next_time
 from jobs.states import FiringState
 from tests.support.patience import AT_LAST, until
 from tests.support.stocked_ledger import NOW
@@ -102,3 +104,68 @@ def test_who_pauses_and_who_records_take_their_locks_in_one_order(postgres_ledge
 
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+
+YEAR = 365 * 86_400.0
+
+
+def test_a_clock_that_was_a_year_ahead_does_not_silence_a_schedule_and_fires_no_time_twice(ledger):
+    ledger.schedules.add(replace(NIGHTLY, cron="0 3 * * *"), NOW)
+    night = next_time("0 3 * * *", "UTC", NOW)
+    number = ledger.schedules.find("nightly").id
+
+    record(ledger, taken(ledger, NOW + YEAR), NOW + YEAR)
+    ahead = ledger.schedules.history(number)[0]
+    ledger.schedules.end(ahead.id, Ended(state=FiringState.ENDED, exit_code=0), NOW + YEAR)
+    told = ledger.schedules.fall_due(NOW + 10)
+
+    assert [(one.at, one.state) for one in told] == [(night, None)]
+    assert [each.at for each in ledger.schedules.history(number)] == [ahead.at]
+    assert ledger.schedules.fall_due(NOW + 20) == []
+    for again in range(2):
+        at = night + again * 86_400
+        assert [(one.at, one.state) for one in ledger.schedules.fall_due(at + 1)] == [(at, FiringState.DUE)]
+        firing = ledger.schedules.take("me", at + 1)[1]
+        assert firing.at == at
+        ledger.schedules.fail(firing.id, "me", Ended(state=FiringState.FAILED, exit_code=2), at + 1)
+        assert ledger.schedules.newest(at + 1)[number].at == at
+    ledger.schedules.pause("nightly", NOW)
+    ledger.schedules.resume("nightly", ahead.at - 1)
+    assert ledger.schedules.fall_due(ahead.at + 1) == []  # it was fired a year ago
+
+
+def test_a_time_that_a_clock_far_ahead_found_due_waits_no_year_and_holds_up_no_other(ledger):
+    ledger.schedules.add(replace(NIGHTLY, cron="0 3 * * *"), NOW)
+    night = next_time("0 3 * * *", "UTC", NOW)
+    ledger.schedules.fall_due(NOW + YEAR)
+    ledger.schedules.fall_due(NOW + 10)
+
+    assert [(one.at, one.state) for one in ledger.schedules.fall_due(night)] == [(night, FiringState.DUE)]
+    assert states(ledger) == [FiringState.DUE]
+    assert ledger.schedules.take("me", night)[1].at == night
+
+
+def test_a_manifest_whose_reader_died_while_the_clock_was_ahead_is_read_by_another(ledger):
+    ledger.schedules.add(NIGHTLY, NOW)
+    assert ledger.schedules.fire_by_hand("nightly", NOW) is None
+    ledger.workers.touch("me", NOW + YEAR, NOW + YEAR)
+    assert ledger.schedules.take("me", NOW + YEAR) is not None
+
+    assert ledger.schedules.take("other", NOW + 10) is not None
+
+
+def test_a_clock_that_is_some_seconds_behind_anothers_takes_nothing_back(ledger):
+    ledger.schedules.add(NIGHTLY, NOW)
+    firing = taken(ledger, NOW + MINUTE)
+
+    assert ledger.schedules.fall_due(NOW) == []
+    record(ledger, firing, NOW + 1)
+
+
+def test_a_process_gets_a_time_that_it_still_reads_no_second_time_though_it_was_edited(ledger):
+    ledger.schedules.add(NIGHTLY, NOW)
+    firing = taken(ledger, NOW + MINUTE)
+    ledger.schedules.edit(NIGHTLY, NOW + MINUTE)
+
+    assert ledger.schedules.take("me", NOW + MINUTE, {firing.id}) is None
+    assert ledger.schedules.take("me", NOW + MINUTE)[1].id == firing.id

@@ -90,7 +90,17 @@ def test_a_time_begins_unless_one_is_in_its_way(overlap, into):
 
 @pytest.mark.parametrize(
     ("rows", "before", "expected"),
-    [(16, 60, True), (29, 60, True), (30, 60, True), (31, 60, False), (0, 9, False), (2, 11, False), (10, 20, True), (1, 11, True), (60, 16, False)],
+    [
+        (16, 60, True),
+        (29, 60, True),
+        (30, 60, True),
+        (31, 60, False),
+        (0, 9, False),
+        (2, 11, False),
+        (10, 20, True),
+        (1, 11, True),
+        (60, 16, False),
+    ],
 )
 def test_a_manifest_has_shrunk_when_it_lacks_ten_rows_and_half_of_them(rows, before, expected):
     assert has_shrunk({"rows": rows, "rows_before": before}) is expected

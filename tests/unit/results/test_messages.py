@@ -13,9 +13,9 @@ from jobs.ledger.accounts.values import DayLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import DyingLinks
 from jobs.ledger.schedules.values import Firing
-from jobs.results.conditions import Standing, changed
+from jobs.results.conditions import Standing, changed, events_of
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
-from jobs.states import BatchState, FiringState, JobState
+from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState
 from tests.support import ROOT
 from tests.unit.cli.test_watch import account
 from tests.unit.results.test_conditions import BAD, DONE, GOING, NOW, REVOKED, THROTTLED, WAITING, paused_by
@@ -254,6 +254,18 @@ def test_a_manifest_that_has_lost_half_of_its_rows_is_told_once_and_the_next_goo
     assert "lightfast schedule run-now night" in message.text
     assert said(shrunk, **shrunk) == []
     assert said(firings=[("night", a_shrunken_firing(rows=31))]) == []
+
+
+def test_a_schedule_works_again_when_a_later_time_has_ended_and_not_when_it_begins():
+    failed = {"firings": [("night", a_firing(FiringState.FAILED))]}
+    told = [change.after for change in changed(Standing(now=NOW, **failed), ())]
+    later = dataclasses.replace(a_firing(FiringState.ENDED), at=NOW + 86_400, exit_code=0)
+
+    for state in FIRING_OPEN:
+        assert changed(Standing(now=NOW, firings=[("night", dataclasses.replace(later, state=state))]), told) == []
+    at = Standing(now=NOW, firings=[("night", later)])
+    (change,) = changed(at, told)
+    assert [event.name for event in events_of(change, at)] == ["schedule_works_again"]
 
 
 def test_a_schedules_time_that_failed_is_told_to_the_channels_that_it_names():

@@ -15,7 +15,8 @@ from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.virtual_time import skip
-from tests.support.worker_world import Provider, answer, stock, world
+from tests.support.worker_world import PRICE, Provider, answer, stock, world
+from worker.lanes import maintenance
 from worker.lanes.news import News
 from worker.local import serve as serving
 from worker.local.serve import serve
@@ -217,6 +218,29 @@ async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_ni
     assert unchanged.message == "nothing is new: the manifest is as it was, and 1 row of it needs you"
 
 
+async def test_each_night_that_made_something_is_told_with_the_rows_that_failed_and_an_unchanged_one_is_not(
+    tmp_path, monkeypatch
+):
+    lines = []
+    monkeypatch.setattr("worker.lanes.news.emit", lambda event, **fields: lines.append((event, fields)))
+    refuse = {"code": 400, "msg": "content policy violation"}
+    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
+    services = calm(tmp_path, provider)
+    scheduled(services)
+
+    told = []
+    for rows in (3, 4, 4, 5):
+        if len(told) != 2:  # the third finds the manifest as it was
+            write(catalogue(rows))
+        assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
+        await minutes(services, 10)
+        told.append([(one["done"], one["failed"]) for event, one in lines if event == "batch_finished"])
+        lines.clear()
+
+    assert told == [[(2, 1)], [(3, 1)], [], [(4, 1)]]
+    assert [each.exit_code for each in history(services)] == [3] * 4
+
+
 async def test_after_a_broken_export_the_old_prompts_have_their_images_back_and_are_not_paid_again(tmp_path):
     provider = Provider()
     services = calm(tmp_path, provider)
@@ -387,6 +411,26 @@ async def test_retries_count_in_the_month_and_may_not_go_beyond_it(tmp_path):
     await nights(services, 0.5)
 
     assert ledger.schedules.spent_this_month(schedule.id, services.clock.now()) <= 60_000
+
+
+async def test_each_time_says_what_it_was_charged_and_a_retry_counts_to_the_time_before_it(tmp_path):
+    refuse = {"code": 400, "msg": "content policy violation"}
+    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+    await nights(services)
+    write(catalogue(4, k0="a red lamp"))
+    await nights(services)
+    provider.on_submit = None
+    services.ledger.batches.retry("nightly", services.clock.now())
+    await nights(services)
+
+    ledger = services.ledger
+    times = ledger.schedules.history(ledger.schedules.find("nightly").id, with_charges=True)[::-1]
+    assert [each.charged for each in times] == [2 * PRICE, 3 * PRICE, None]
+    assert sum(each.charged or 0 for each in times) == ledger.batches.find("nightly").charged
+    assert ledger.schedules.newest(services.clock.now(), with_charges=True) == {times[0].schedule_id: times[-1]}
 
 
 # -- times ---------------------------------------------------------------------------------------------------------
@@ -647,6 +691,29 @@ async def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_pa
 
     (firing,) = history(services)
     assert (firing.state, firing.tries > 1) == (FiringState.ENDED, True)
+
+
+async def test_a_manifest_that_comes_in_slowly_is_read_once_and_holds_up_no_other_schedule(tmp_path, monkeypatch):
+    services = calm(tmp_path, Provider())
+    write(catalogue(2))
+    scheduled(services, name="slow")
+    scheduled(services, name="quick")
+    began = []
+
+    async def trickles(services, taken, stopped):
+        began.append(taken[0].name)
+        if taken[0].name == "slow":
+            await services.clock.sleep(2 * 3600)
+        await read_taken(services, taken, stopped)
+
+    monkeypatch.setattr(maintenance, "read_taken", trickles)
+
+    await minutes(services, 120)
+
+    assert began == ["slow", "quick"]
+    (quick,), (slow,) = history(services, "quick"), history(services, "slow")
+    assert (quick.state, quick.at) == (FiringState.ENDED, slow.at)
+    assert quick.ended_at < slow.at + 3600
 
 
 async def test_a_process_that_died_while_it_read_is_taken_over_and_cannot_record_any_more(tmp_path):
