@@ -233,6 +233,28 @@ def test_a_time_whose_manifest_has_lost_most_of_its_rows_stands_below_the_list()
     assert document("schedule", "list")["schedules"][0]["last"]["plan"]["rows_before"] == 60
 
 
+def test_rows_that_failed_stand_below_the_list_with_the_command_that_shows_them():
+    add()
+    with ledger() as opened:
+        opened.schedules.fire_by_hand("nightly", time.time())
+        _, firing = opened.schedules.take("me", time.time())
+        message = "nothing is new: the manifest is as it was, and 1 row of it needs you"
+        ended = Ended(state=FiringState.ENDED, exit_code=3, code="rows_need_you", message=message)
+        opened.schedules.end(firing.id, ended, time.time())
+
+    assert "rows failed, are held or lost:  lightfast status nightly" in call("schedule", "list").stdout
+    assert f"done, rows need you: {message}" in call("schedule", "show", "nightly").stdout
+
+
+def test_a_bad_line_of_a_manifest_is_named_with_the_time_that_met_it():
+    add()
+    with ledger() as opened:
+        fail(opened, "cat.csv: 1 row is bad, of 6. Nothing was spent.\n  line 4, key k2, column ratio: 7:5\n  Fix it.")
+
+    for words in (("list",), ("show", "nightly")):
+        assert "line 4, key k2, column ratio: 7:5" in call("schedule", *words).stdout
+
+
 def test_beside_a_run_nothing_is_fired_by_hand_and_nothing_is_left_to_be_fired_later():
     add()
     with ledger() as opened:

@@ -313,7 +313,7 @@ def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:
             continue
         of_time = case(*((attempts.c.created_at >= row.taken_at, literal(row.id)) for row in times)).label("of_time")
         mine = (attempts.c.batch_id == batch_id, attempts.c.created_at >= times[-1].taken_at)
-        sums = select(of_time, func.sum(attempts.c.charged)).where(*mine).group_by(of_time)
+        sums = select(of_time, func.sum(attempts.c.charged)).where(*mine).group_by("of_time")
         charged |= {row.id: 0 for row in times} | {number: int(usd) for number, usd in tx.execute(sums)}
     return [replace(each, charged=charged.get(each.id)) for each in found]
 

@@ -169,3 +169,12 @@ def test_a_process_gets_a_time_that_it_still_reads_no_second_time_though_it_was_
 
     assert ledger.schedules.take("me", NOW + MINUTE, {firing.id}) is None
     assert ledger.schedules.take("me", NOW + MINUTE)[1].id == firing.id
+
+
+def test_a_time_whose_batch_has_bought_nothing_was_charged_nothing_and_one_without_a_batch_says_nothing(ledger):
+    ledger.schedules.add(NIGHTLY, NOW)
+    record(ledger, taken(ledger, NOW + MINUTE), NOW + MINUTE)
+    ledger.schedules.fall_due(NOW + 2 * MINUTE)
+
+    times = ledger.schedules.history(ledger.schedules.find("nightly").id, with_charges=True)
+    assert [(each.state, each.charged) for each in times] == [(FiringState.SKIPPED, None), (FiringState.WORKING, 0)]
