@@ -25,6 +25,8 @@ KNOWN_COLUMNS = (
 )
 #: Columns of this beginning are Lightfast's own results; a results file read as a manifest goes without them.
 OWN_PREFIX = "lf_"
+#: In a row that was made of another one: that one's key, so that the rows of one can be kept together.
+ROW_COLUMN = f"{OWN_PREFIX}row"
 #: Lists and objects in each other that a row may have. orjson writes 254, and results put a row into some more.
 DEEPEST = 200
 #: Why such a row cannot be.
@@ -49,6 +51,7 @@ class Variation(NamedTuple):
     number: int  # of the row in its file: 0, 1, 2 …
     suffix: str  # what it adds to the row's key
     repeat: int  # 0, 1, 2 … of those that ask for the same
+    row: str = ""  # the key that the row has without any variation; "": nothing was made of it
 
 
 class RawRow(NamedTuple):

@@ -30,7 +30,7 @@ from jobs.manifest.columns import (
     skip_problems,
 )
 from jobs.manifest.nested import reaching
-from jobs.manifest.raw_rows import WHOLE_ROW, Cell, RawRow
+from jobs.manifest.raw_rows import ROW_COLUMN, WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import why_no_text
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
@@ -440,11 +440,12 @@ class Planner:
 
 
 def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> Row:
+    made_of = raw.variation.row if raw.variation else ""
     return Row(
         position=raw.position,
         line=raw.line,
         key=key,
-        carried=orjson.dumps(raw.carried),
+        carried=orjson.dumps({**raw.carried, ROW_COLUMN: made_of} if made_of not in ("", key) else raw.carried),
         request=request,
         request_hash=request.hash(),
         path=path,

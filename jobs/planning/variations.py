@@ -188,9 +188,10 @@ class Variations:
             if is_whole and self._highest is not None and self._rank(planner.key_of(raw)) > self._highest:
                 self._not_sampled += 1
                 continue
+            key = planner.key_of(raw) if is_whole and len(combinations) > 1 else ""
             # What cannot be read or is skipped is told once, not for each of its variations.
             for values, suffix, repeat in combinations if is_whole else combinations[:1]:
-                variation = Variation(number=raw.position, suffix=suffix if is_whole else "", repeat=repeat)
+                variation = Variation(number=raw.position, suffix=suffix if is_whole else "", repeat=repeat, row=key)
                 yield raw.with_cells(values)._replace(position=position, variation=variation)
                 position += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -95,3 +96,28 @@ def side_by_side(work: Callable[[Item], T], items: Iterator[Item], at_once: int)
             for each in done:
                 yield each.result()
             running |= {threads.submit(work, item) for item in islice(items, len(done))}
+
+
+def in_order(
+    work: Callable[[Item], T], items: Iterator[Item], at_once: int, *, weight: Callable[[Item], int], most: int
+) -> Iterator[T]:
+    """The result of `work` for each item, in the items' order; `at_once` run at a time.
+
+    Results that wait and items that run weigh no more than `most` together, but for one item that is heavier alone.
+    """
+    waiting: deque[tuple[Future[T], int]] = deque()
+    held = 0
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        for item in items:
+            heavy = weight(item)
+            while waiting and held + heavy > most:
+                done, weighed = waiting.popleft()
+                held -= weighed
+                yield done.result()
+            waiting.append((threads.submit(work, item), heavy))
+            held += heavy
+        while waiting:
+            yield waiting.popleft()[0].result()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)

@@ -92,8 +92,12 @@ def test_each_row_comes_once_for_each_value_with_the_value_as_a_column(intake):
     found = rows(intake(["a,lamp", "b,vase"], STYLES))
 
     assert found[:2] == [
-        ("a-watercolor", "lamp, watercolor", {"key": "a", "prompt": "lamp", "style": "watercolor"}),
-        ("a-oil-on-canvas", "lamp, oil on canvas", {"key": "a", "prompt": "lamp", "style": "oil on canvas"}),
+        ("a-watercolor", "lamp, watercolor", {"key": "a", "prompt": "lamp", "style": "watercolor", "lf_row": "a"}),
+        (
+            "a-oil-on-canvas",
+            "lamp, oil on canvas",
+            {"key": "a", "prompt": "lamp", "style": "oil on canvas", "lf_row": "a"},
+        ),
     ]
     assert [key for key, _, _ in found[2:]] == ["a-photo", "b-watercolor", "b-oil-on-canvas", "b-photo"]
 
@@ -113,6 +117,22 @@ def test_repeats_ask_for_the_same_and_the_first_keeps_its_key(intake):
     assert keys(asked) == ["a", "a-2", "a-3", "b", "b-2", "b-3"]
     seen = look(asked)
     assert (seen.rows, seen.images, seen.same.rows) == (6, 6, 0), "these repeats are wanted, and are no doubt"
+
+
+def test_rows_that_are_made_of_one_row_remember_its_key_and_others_remember_nothing(intake):
+    def made_of(asked):
+        return [(key, own.get("lf_row", key)) for key, _, own in rows(asked)]
+
+    assert made_of(intake(["a,lamp"], "style=ink|photo", repeat=2)) == [
+        (key, "a") for key in ("a-ink", "a-ink-2", "a-photo", "a-photo-2")
+    ]
+    assert not any("lf_row" in own for _, _, own in rows(intake(["b,lamp", "c,vase"], prompt="{prompt}", sample=2)))
+
+
+def test_rows_whose_key_names_the_varied_column_remember_one_row(intake):
+    found = rows(intake(["a,lamp"], "style=ink|photo", mapping={"key": "{style}_{key}"}))
+
+    assert {own.get("lf_row", key) for key, _, own in found} == {"ink_a"}
 
 
 def test_rows_without_a_key_are_known_by_their_number_in_the_manifest(intake):

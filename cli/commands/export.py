@@ -1,0 +1,138 @@
+"""`lightfast export`: a data set of the stored images of batches."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.flow.options import Config, Json, Quiet, Sandbox
+from cli.flow.session import find_batch, note, open_session, show, show_json
+from jobs.command_lines import command
+from jobs.errors import BadInput
+from jobs.formatting import count, size
+from worker.registration.options import read_option
+
+if TYPE_CHECKING:
+    from jobs.export.options import ExportOptions
+    from worker.export.export import Exported
+
+Names = Annotated[list[str], typer.Argument(metavar="BATCH", help="The batches, in this order.", show_default=False)]
+Shape = Annotated[str, typer.Option("--as", metavar="webdataset", help="The kind of data set.", show_default=False)]
+To = Annotated[str, typer.Option(metavar="DEST", help="An empty s3://bucket/prefix, gs://…, az://… or folder.")]
+Caption = Annotated[
+    str, typer.Option(metavar="TEMPLATE", help='"{prompt}, {style|photo}": the finished prompt, and own columns.')
+]
+Columns = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns of the records; own columns and provenance if not given.")
+]
+Split = Annotated[
+    str | None, typer.Option(metavar="train=90,test=10", help="Parts by percentages; all is train if not given.")
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="What has the same value is in one split; the manifest's row if not given."),
+]
+ShardSize = Annotated[str, typer.Option(metavar="500MB", help="Bytes of images in a file.")]
+WithCost = Annotated[bool, typer.Option("--with-cost", help="Tell price and cost in records and card.")]
+License = Annotated[str | None, typer.Option(metavar="NAME", help="For the card's head, such as cc-by-4.0.")]
+
+_TERMINATED = 143
+
+
+def export(  # noqa: PLR0913  one parameter an option
+    batch: Names,
+    *,
+    as_: Shape,
+    to: To,
+    caption: Caption = "{prompt}",
+    columns: Columns = None,
+    split: Split = None,
+    split_by: SplitBy = None,
+    shard_size: ShardSize = "500MB",
+    with_cost: WithCost = False,
+    license: License = None,  # noqa: A002  the option's name
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    sandbox: Sandbox = False,
+) -> int:
+    """Writes the stored images with captions and records. The same command goes on, and writes the same bytes."""
+    from jobs.export import options as reading
+    from jobs.manifest.templates import parse
+
+    if as_ not in reading.SHAPES:
+        raise BadInput(f'--as: "{as_}". Legal: {", ".join(reading.SHAPES)}.')
+    if split_by is not None and split is None:
+        raise BadInput("--split-by needs --split, such as --split train=90,test=10.")
+    options = reading.ExportOptions(
+        shape=as_,
+        caption=parse(caption, "--caption"),
+        columns=None if columns is None else read_option("--columns", columns, reading.read_columns, None),
+        splits=reading.WHOLE if split is None else read_option("--split", split, reading.read_split, reading.WHOLE),
+        split_by=split_by,
+        shard_size=read_option("--shard-size", shard_size, reading.read_size, reading.SHARD_SIZE),
+        with_cost=with_cost,
+        license=license,
+    )
+    if len(set(batch)) < len(batch):
+        raise BadInput("a batch is named twice: its images would be, too.")
+    with _ending_in_order(), open_session(config, sandbox=sandbox) as session:
+        from cli.output.export_progress import ExportProgress
+        from worker.export.export import export as run
+        from worker.registration.stored_images import demand_folder
+        from worker.storage.destinations import Destinations
+
+        batches = [find_batch(session.ledger, name) for name in batch]
+        for each in batches:
+            demand_folder(session.ledger, each)
+        tell = ExportProgress(quiet=quiet or json)
+        done = run(session.ledger, batches, options, to, stores=Destinations(), tell=tell)
+        standin = any(each.sandbox for each in batches)
+    for line in _troubles(done, to):
+        note(line)
+    if json:
+        told = asdict(done)
+        show_json({"command": "export", "as": as_, "to": to, "batches": batch, **told, "exit_code": _code(done)})
+    else:
+        show(_page(done, options, to), sandbox=standin)
+    return _code(done)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """At a SIGTERM the files that are being written on this machine are taken away, as at Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _code(done: Exported) -> int:
+    return 3 if done.missing else 0
+
+
+def _troubles(done: Exported, dest: str) -> Iterator[str]:
+    if done.missing:
+        verb = "is" if done.missing == 1 else "are"
+        yield f"warning: {count(done.missing, 'image')} {verb} not in {dest}; missing.jsonl there names each."
+        for each in done.first_missing:
+            yield f"  {each['batch']} {each['key']} {each['index']}: {each['path']} is {each['reason']}"
+        for name in dict.fromkeys(each["batch"] for each in done.first_missing):
+            yield f"  what helps:  {command('verify', name)}"
+
+
+def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[str, str]]:
+    if done.was_done:
+        yield f"{dest} holds this very export already: nothing was written.", "green"
+    splits = ", ".join(f"{name} {number:,}" for name, number in done.splits.items())
+    files = f"{count(len(done.files), 'file')}, {size(done.bytes)}"
+    yield f"{count(done.images, 'image')} as {options.shape} -> {dest}  ({splits}; {files})", "green"
+    if done.rows_without:
+        yield f"  {count(done.rows_without, 'row')} without a stored image: not in it", ""

@@ -1,0 +1,116 @@
+"""What an export is asked for, read from the command's words. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from jobs.manifest.templates import Template, parse
+
+#: Kinds of data sets that can be written.
+SHAPES = ("webdataset",)
+DEFAULT_CAPTION = "{prompt}"
+#: Bytes of a shard if nothing else is said: what training jobs read well from a bucket.
+SHARD_SIZE = 500_000_000
+
+_ALL = 100  # percent
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SplitShare:
+    """A part of the data set, and the percentage of it that belongs there."""
+
+    name: str
+    share: Fraction
+
+
+WHOLE = (SplitShare("train", Fraction(_ALL)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What decides the bytes that are written."""
+
+    shape: str
+    caption: Template = field(default_factory=lambda: parse(DEFAULT_CAPTION, "--caption"))
+    columns: tuple[str, ...] | None = None  # of the records; None: own columns and provenance
+    splits: tuple[SplitShare, ...] = WHOLE
+    split_by: str | None = None  # a column; None: the manifest's row
+    shard_size: int = SHARD_SIZE  # bytes
+    with_cost: bool = False
+    license: str | None = None  # as the user names it
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The same in plain values: two exports of the same samples and identity write the same bytes."""
+        return {
+            "as": self.shape,
+            "caption": self.caption.source,
+            "columns": self.columns,
+            "split": [[each.name, str(each.share)] for each in self.splits],
+            "split_by": self.split_by,
+            "shard_size": self.shard_size,
+            "with_cost": self.with_cost,
+            "license": self.license,
+        }
+
+
+def split_of(value: str, splits: Sequence[SplitShare]) -> str:
+    """The split that a value belongs to: always the same one, whatever else is exported."""
+    at = Fraction(int.from_bytes(hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[: _BITS // 8]))
+    end = Fraction(0)
+    for each in splits:
+        end += each.share
+        if at * _ALL < end * 2**_BITS:
+            return each.name
+    return splits[-1].name
+
+
+def read_split(text: str) -> tuple[SplitShare, ...]:
+    """The value of --split, "train=90,validation=5,test=5".
+
+    Raises:
+        ValueError: What is legal, in words.
+    """
+    legal = "names of small letters with percentages, as in train=90,validation=5,test=5"
+    splits = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([a-z_]+)\s*=\s*(\d+(?:\.\d+)?)\s*%?\s*", part)
+        if found is None or Fraction(found[2]) == 0:
+            raise ValueError(legal)
+        splits.append(SplitShare(found[1], Fraction(found[2])))
+    if len({each.name for each in splits}) < len(splits):
+        raise ValueError(f"each name once: {legal}")
+    if (total := sum(each.share for each in splits)) != _ALL:
+        raise ValueError(f"percentages that add up to 100, and these are {float(total):g}")
+    return tuple(splits)
+
+
+def read_size(text: str) -> int:
+    """Bytes: 500MB, 1.5GB, in steps of a thousand.
+
+    Raises:
+        ValueError: What is legal, in words.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().casefold())
+    number = int(Fraction(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    if number < 1:
+        raise ValueError("a size such as 500MB or 1GB")
+    return number
+
+
+def read_columns(text: str) -> tuple[str, ...]:
+    """Names with commas between them, each once.
+
+    Raises:
+        ValueError: What is legal, in words.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("names of columns with commas between them")
+    return names

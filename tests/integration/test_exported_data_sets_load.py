@@ -1,0 +1,61 @@
+"""Exports as the libraries that training jobs use load them."""
+
+from __future__ import annotations
+
+import gc
+import io
+import warnings
+
+import pytest
+from PIL import Image
+
+from tests.support.picture_ledger import open_pictures, picture, row, store
+from tests.support.shop_ledger import call
+
+HOUSES = 12
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Rows with two pictures each, of several houses."""
+    ledger = open_pictures(tmp_path)
+    rows = [row(n, f"k.{n}", style=("oil", "photo")[n % 2], house=f"h{n % HOUSES}", n=2) for n in range(40)]
+    store(ledger, tmp_path / "out", rows)
+    ledger.close()
+    return tmp_path
+
+
+def export(shape, *words):
+    splits = ("--split", "train=50,test=50", "--split-by", "house", "--caption", "{prompt} in {style}")
+    return call("export", "b", "--as", shape, "--to", "ds", *splits, *words)
+
+
+def pixel(data):
+    return Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0))
+
+
+PIXELS = sorted(pixel(picture(number)) for number in range(80))
+
+
+def test_webdataset_loads_every_picture_with_its_caption_and_record(shop):
+    export("webdataset", "--shard-size", "1kB")
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library's own, and of files that it leaves open
+        import webdataset  # noqa: PLC0415  slow to import
+
+        for split in ("train", "test"):
+            shards = sorted(str(path) for path in (shop / "ds").glob(f"{split}-*.tar"))
+            assert len(shards) > 1
+            read = webdataset.WebDataset(shards, shardshuffle=False).decode("pil")
+            found[split] = list(read.to_tuple("png", "txt", "json", "__key__"))
+        del read
+        gc.collect()
+
+    everything = [*found["train"], *found["test"]]
+    assert sorted(image.getpixel((0, 0)) for image, *_ in everything) == PIXELS
+    assert len({name for *_, name in everything}) == 80
+    assert all(caption == f"A {told['key']} in {told['style']}" for _, caption, told, _ in everything)
+    houses = [{told["house"] for _, _, told, _ in found[split]} for split in ("train", "test")]
+    assert houses[0].isdisjoint(houses[1])
+    assert len(houses[0] | houses[1]) == HOUSES

@@ -1,0 +1,119 @@
+"""`lightfast export`: what it says, its exit codes and its document."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.output import terminal
+from cli.output.export_progress import ExportProgress
+from jobs.errors import BadInput
+from tests.support.picture_ledger import open_pictures, row, store
+from tests.support.shop_ledger import call, document
+
+
+@pytest.fixture
+def shop(tmp_path):
+    ledger = open_pictures(tmp_path)
+    store(ledger, tmp_path / "out", [row(n, f"k{n}", style="oil") for n in range(5)], refused=("k4",))
+    ledger.close()
+    return tmp_path
+
+
+def test_a_person_reads_what_was_exported_and_what_was_not(shop):
+    done = call("export", "b", "--as", "webdataset", "--to", "ds", "--split", "train=50,test=50")
+    again = call("export", "b", "--as", "webdataset", "--to", "ds", "--split", "train=50,test=50")
+
+    assert "4 images as webdataset -> ds" in done.stdout
+    assert "1 row without a stored image: not in it" in done.stdout
+    assert "ds holds this very export already: nothing was written." in again.stdout
+
+
+def test_missing_pictures_are_named_and_end_with_3(shop):
+    (shop / "out/b/2.png").unlink()
+
+    done = call("export", "b", "--as", "webdataset", "--to", "ds", code=3)
+
+    assert "warning: 1 image is not in ds; missing.jsonl there names each." in done.stderr
+    assert "b k1 0: b/2.png is gone" in done.stderr
+    assert "what helps:" in done.stderr
+    assert "verify b" in done.stderr
+
+
+def test_a_program_gets_one_document(shop):
+    (shop / "out/b/2.png").unlink()
+
+    told = document("export", "b", "--as", "webdataset", "--to", "ds", code=3)
+
+    assert {name: told[name] for name in ("command", "as", "to", "batches", "was_done", "images", "rows_without")} == {
+        "command": "export",
+        "as": "webdataset",
+        "to": "ds",
+        "batches": ["b"],
+        "was_done": False,
+        "images": 3,
+        "rows_without": 1,
+    }
+    assert (told["missing"], told["exit_code"], told["splits"]) == (1, 3, {"train": 3})
+    assert [each["file"] for each in told["files"]] == ["train-000000.tar"]
+    assert told["first_missing"][0]["reason"] == "gone"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["b", "--as", "zip"], '--as: "zip". Legal: webdataset'),
+        (["b", "b", "--as", "webdataset"], "named twice"),
+        (["bb", "--as", "webdataset"], "Did you mean b?"),
+        (["b", "--as", "webdataset", "--split", "train=90"], "add up to 100, and these are 90"),
+        (["b", "--as", "webdataset", "--split-by", "style"], "--split-by needs --split"),
+        (["b", "--as", "webdataset", "--shard-size", "big"], "a size such as 500MB"),
+        (["b", "--as", "webdataset", "--caption", "{style"], "has no partner"),
+        (["b", "--as", "webdataset", "--to", "out"], "there is something already"),
+    ],
+)
+def test_wrong_words_are_wrong_input_and_nothing_is_written(shop, words, said):
+    to = [] if "--to" in words else ["--to", "ds"]
+
+    with pytest.raises(BadInput) as wrong:
+        call("export", *words, *to)
+
+    assert said in str(wrong.value)
+    assert not (shop / "ds").exists()
+
+
+def test_progress_away_from_a_terminal_is_a_line_now_and_then_with_the_time_left(monkeypatch):
+    said, now = [], [0.0]
+    monkeypatch.setattr(terminal, "put", said.append)
+    tell = ExportProgress(quiet=False, now=lambda: now[0])
+
+    for through in range(1, 101):
+        now[0] += 1.0
+        tell("exported", through, 200, through * 1_000_000)
+
+    assert said == [
+        "00:00:31Z 31 of 200 images exported, 31.0 MB, about 2 min left",
+        "00:01:01Z 61 of 200 images exported, 61.0 MB, about 2 min left",
+        "00:01:31Z 91 of 200 images exported, 91.0 MB, about 109 s left",
+    ]
+
+
+def test_quiet_says_nothing(monkeypatch):
+    said = []
+    monkeypatch.setattr(terminal, "put", said.append)
+    tell = ExportProgress(quiet=True, now=iter(range(0, 10_000, 100)).__next__)
+
+    for through in range(5):
+        tell("exported", through, 5, 0)
+
+    assert said == []
+
+
+def test_the_document_of_an_export_that_was_done_says_so(shop):
+    words = ("export", "b", "--as", "webdataset", "--to", "ds")
+
+    first, second = document(*words), document(*words)
+
+    assert (first.pop("was_done"), second.pop("was_done")) == (False, True)
+    assert json.dumps(first) == json.dumps(second)

@@ -1,0 +1,354 @@
+"""An export of batches in folders, ended anywhere and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tarfile
+from collections import Counter
+
+import pytest
+
+from jobs.errors import BadInput, LightfastError, StoreError
+from jobs.export.options import ExportOptions, read_split
+from jobs.manifest.templates import parse
+from tests.support.picture_ledger import open_pictures, picture, row, store
+from worker.export.export import export
+from worker.export.state import MARK
+from worker.runtime.executors import in_order
+from worker.storage.base import PutResult, Store
+from worker.storage.destinations import Destinations
+from worker.storage.disk import DiskStore
+from worker.storage.opening import open_store
+
+STYLES = ("oil", "photo")
+SPLIT = read_split("train=60,test=40")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with contextlib.closing(open_pictures(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop(ledger, tmp_path):
+    """Twelve rows with two variations each; one has two images and one was refused."""
+    rows = [
+        row(2 * n + at, f"k{n}-{style}", style=style, made_of=f"k{n}", n=1 + (n == 3))
+        for n in range(12)
+        for at, style in enumerate(STYLES)
+    ]
+    store(ledger, tmp_path / "out", rows, refused=("k5-oil",))
+    return ledger
+
+
+def run(ledger, dest, *, names=("b",), opener=open_store, tell=lambda *_: None, **options):
+    batches = [ledger.batches.find(name) for name in names]
+    asked = ExportOptions(**{"shape": "webdataset", "shard_size": 600, **options})
+    return export(ledger, batches, asked, str(dest), stores=Destinations(opener=opener), tell=tell)
+
+
+def files(dest):
+    return {path.relative_to(dest).as_posix(): path.read_bytes() for path in dest.rglob("*") if path.is_file()}
+
+
+def samples(dest):
+    """Of each sample its split, caption, record and picture, by name."""
+    found = {}
+    for path in sorted(dest.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                name, _, ending = member.name.partition(".")
+                sample = found.setdefault(name, {"split": path.name.split("-")[0]})
+                assert ending not in sample, "twice"
+                sample[ending] = tar.extractfile(member).read()
+    return found
+
+
+def test_every_stored_picture_is_there_once_with_its_caption_and_record(shop, tmp_path):
+    done = run(shop, tmp_path / "ds", caption=parse("{prompt} as {style}", "--caption"), splits=SPLIT)
+
+    found = samples(tmp_path / "ds")
+    assert len(found) == done.images == 25
+    assert done.rows_without == 1
+    assert {each["png"] for each in found.values()} == {picture(number) for number in range(25)}
+    one = found["b__k3-oil__1"]
+    assert one["txt"] == b"A k3-oil as oil"
+    record = json.loads(one["json"])
+    assert (record["style"], record["batch"], record["lf_key"], record["index"]) == ("oil", "b", "k3-oil", 1)
+    assert done.splits == Counter(each["split"] for each in found.values())
+
+
+def test_variations_of_one_row_are_in_one_split_of_the_data_set(shop, tmp_path):
+    run(shop, tmp_path / "ds", splits=SPLIT)
+
+    of_rows = {}
+    for name, each in samples(tmp_path / "ds").items():
+        of_rows.setdefault(name.split("__")[1].split("-")[0], set()).add(each["split"])
+    assert all(len(splits) == 1 for splits in of_rows.values())
+    assert set().union(*of_rows.values()) == {"train", "test"}
+
+
+def test_the_same_export_writes_the_same_bytes(shop, tmp_path):
+    for name in ("one", "two"):
+        run(shop, tmp_path / name, splits=SPLIT)
+
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_shards_are_no_larger_than_asked_but_for_one_larger_picture(shop, tmp_path):
+    run(shop, tmp_path / "small", shard_size=250)
+    done = run(shop, tmp_path / "tiny", shard_size=1)
+
+    with tarfile.open(tmp_path / "small/train-000000.tar") as tar:
+        assert sum(member.size for member in tar if member.name.endswith(".png")) <= 250
+    assert len(done.files) == 25
+
+
+def test_batches_follow_each_other_and_their_columns_stand_beside_each_other(shop, tmp_path):
+    store(shop, tmp_path / "elsewhere", [row(0, "k1-oil", colour="red")], batch="second")
+
+    done = run(shop, tmp_path / "ds", names=("second", "b"), shard_size=10**6)
+
+    with tarfile.open(tmp_path / "ds/train-000000.tar") as tar:
+        assert tar.getnames()[0] == "second__k1-oil__0.png"
+        record = json.load(tar.extractfile("second__k1-oil__0.json"))
+    assert (record["colour"], record["style"]) == ("red", None)
+    assert done.images == 26
+
+
+def test_a_picture_that_is_gone_or_changed_is_told_and_the_others_are_exported(shop, tmp_path):
+    (tmp_path / "out/b/3.png").unlink()
+    (tmp_path / "out/b/5.png").write_bytes(picture(999))
+
+    done = run(shop, tmp_path / "ds")
+
+    assert (done.images, done.missing) == (23, 2)
+    told = [json.loads(line) for line in (tmp_path / "ds/missing.jsonl").read_text().splitlines()]
+    assert [(each["path"], each["reason"]) for each in told] == [
+        ("b/3.png", "gone"),
+        ("b/5.png", "changed since it was stored"),
+    ]
+    assert not {each["name"] for each in told} & samples(tmp_path / "ds").keys()
+    assert "2 images that were gone or changed" in (tmp_path / "ds/README.md").read_text()
+
+
+def test_the_card_counts_what_there_is_and_says_no_money_unasked(shop, tmp_path):
+    run(shop, tmp_path / "ds", splits=SPLIT, license="cc-by-4.0")
+    run(shop, tmp_path / "money", with_cost=True)
+
+    card = (tmp_path / "ds/README.md").read_text()
+    assert 'license: "cc-by-4.0"' in card
+    assert "25 images of 23 prompts" in card
+    assert "| gpt-image-2 | maxapi.io | 25 |" in card
+    assert "| oil | " in card
+    assert "- 1 row without a stored image" in card
+    assert "$" not in card
+    assert "List price of all images: $0.50." in (tmp_path / "money/README.md").read_text()
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"caption": parse("{styl}", "--caption")}, 'there is no column "styl". Did you mean style?'),
+        ({"columns": ("kye",)}, 'there is no column "kye"'),
+        ({"split_by": "nobody"}, 'there is no column "nobody"'),
+        ({"caption": parse("{note}", "--caption")}, "{note} is empty in row k0-oil of b"),
+    ],
+)
+def test_what_does_not_fit_the_batch_is_said_before_anything_is_written(ledger, tmp_path, options, said):
+    store(ledger, tmp_path / "out", [row(0, "k0-oil", style="oil", note="")])
+
+    with pytest.raises(BadInput) as told:
+        run(ledger, tmp_path / "ds", **options)
+
+    assert said in told.value.problems[0]
+    assert not (tmp_path / "ds").exists()
+
+
+def test_a_batch_without_a_stored_image_is_refused(ledger, tmp_path):
+    store(ledger, tmp_path / "out", [row(0, "k0")], refused=("k0",))
+
+    with pytest.raises(BadInput, match="no image of 1 row is stored"):
+        run(ledger, tmp_path / "ds")
+
+    assert not (tmp_path / "ds").exists()
+
+
+def test_nothing_is_written_where_something_is(shop, tmp_path):
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds/notes.txt").write_text("mine")
+
+    with pytest.raises(BadInput, match="there is something already"):
+        run(shop, tmp_path / "ds")
+
+    assert files(tmp_path / "ds") == {"notes.txt": b"mine"}
+
+
+def test_another_export_is_never_written_over_and_the_same_one_is_said_to_be_done(shop, tmp_path):
+    first = run(shop, tmp_path / "ds")
+    before = files(tmp_path / "ds")
+
+    with pytest.raises(BadInput, match="another export is there, done: b as webdataset"):
+        run(shop, tmp_path / "ds", splits=SPLIT)
+    again = run(shop, tmp_path / "ds")
+
+    assert files(tmp_path / "ds") == before
+    assert again.was_done
+    assert again.images == first.images
+
+
+def test_a_batch_that_went_on_is_another_export(shop, tmp_path):
+    run(shop, tmp_path / "ds")
+    store(shop, tmp_path / "out", [row(0, "new")], batch="c")
+
+    with pytest.raises(BadInput, match="another export"):
+        run(shop, tmp_path / "ds", names=("b", "c"))
+
+
+def test_an_address_that_is_none_is_wrong_input(shop):
+    with pytest.raises(BadInput, match="--to ftp://x: a destination is"):
+        run(shop, "ftp://x")
+
+
+def test_a_file_that_somebody_put_in_the_way_is_not_written_over(shop, tmp_path):
+    def tell(stage, through, *_):
+        if (stage, through) == ("exported", 1):
+            (tmp_path / "ds/train-000001.tar").write_text("mine")
+
+    with pytest.raises(LightfastError, match="something else is at train-000001"):
+        run(shop, tmp_path / "ds", tell=tell)
+
+    assert (tmp_path / "ds/train-000001.tar").read_text() == "mine"
+
+
+# -- ended anywhere ----------------------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class DyingStore(Store):
+    """A bucket in memory whose process dies at a write: before it, or when it is done and nobody knows yet."""
+
+    def __init__(self, at=0, *, after=False):
+        self.held, self.writes, self.at, self._after = {}, 0, at, after
+
+    def _write(self, do):
+        self.writes += 1
+        if self.writes == self.at and not self._after:
+            raise Died
+        done = do()
+        if self.writes == self.at:
+            raise Died
+        return done
+
+    def put_new(self, path, data, **_):
+        return self._write(lambda: self._put_new(path, data))
+
+    def _put_new(self, path, data):
+        content = data if isinstance(data, bytes) else data.read_bytes()
+        return PutResult.STORED if self.held.setdefault(path, content) is content else PutResult.EXISTS
+
+    def put(self, path, data, **_):
+        self._write(lambda: self.held.update({path: data}))
+
+    def read(self, path):
+        return self.held.get(path)
+
+    def sha256_of(self, path):
+        return hashlib.sha256(self.held[path]).hexdigest()
+
+    def objects(self, below=""):  # noqa: ARG002  as every store
+        return iter(self.held)
+
+    def delete(self, path):
+        self._write(lambda: self.held.pop(path, None))
+
+    look = presign = url_of = None
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(shop, tmp_path, after):
+    (tmp_path / "out/b/9.png").unlink()
+    run(shop, tmp_path / "whole", splits=SPLIT)
+    at, died = 0, True
+    while died:
+        at, died = at + 1, False
+        store = DyingStore(at, after=after)
+        opener = {"ds": store, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}.__getitem__
+        try:
+            run(shop, "ds", splits=SPLIT, opener=opener)
+        except Died:
+            died, store.at = True, 0
+            assert run(shop, "ds", splits=SPLIT, opener=opener).missing == 1
+        assert store.held == files(tmp_path / "whole"), f"died at write {at}"
+    assert at > 12, "it died at each of the writes"
+
+
+def test_parts_on_record_are_not_read_again(shop, tmp_path):
+    asked = []
+
+    class Watched(DiskStore):
+        def read(self, path):
+            asked.append(path)
+            return super().read(path)
+
+    store = DyingStore(5, after=True)  # the mark, two parts with their records
+    opener = {"ds": store, str(tmp_path / "out"): Watched(tmp_path / "out")}.__getitem__
+    with pytest.raises(Died):
+        run(shop, "ds", opener=opener)
+    first, store.at = len(asked), 0
+    run(shop, "ds", opener=opener)
+
+    assert first >= 11
+    assert len(asked) - first == 25 - 2 * 5
+
+
+def test_a_store_that_does_not_answer_stops_the_export_which_goes_on_later(shop, tmp_path):
+    class Away(DiskStore):
+        def read(self, path):
+            if path == "b/20.png":
+                raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
+            return super().read(path)
+
+    def opener(address):
+        return Away(tmp_path / "out") if address == str(tmp_path / "out") else open_store(address)
+
+    with pytest.raises(LightfastError, match=r"no answer \(bucket_unreachable\).*the same command goes on"):
+        run(shop, tmp_path / "ds", opener=opener)
+    assert json.loads((tmp_path / "ds" / MARK).read_text())["state"] == "begun"
+
+    assert run(shop, tmp_path / "ds").images == 25
+
+
+def test_a_batch_that_changes_meanwhile_leaves_an_export_that_is_marked_unfinished(shop, tmp_path):
+    def tell(stage, through, *_):
+        if (stage, through) == ("looked through", 25):
+            shop.batches.redo("b", [("k11-photo", row(0, "k11-photo").request)], 1_800_010_000.0)
+
+    with pytest.raises(LightfastError, match="a batch changed while it was exported"):
+        run(shop, tmp_path / "ds", tell=tell)
+
+    assert json.loads((tmp_path / "ds" / MARK).read_text())["state"] == "begun"
+    assert not (tmp_path / "ds/README.md").exists()
+
+
+def test_no_more_is_read_ahead_than_the_window_holds():
+    running = []
+
+    def work(item):
+        running.append(item)
+        return item
+
+    results = in_order(work, iter([5, 5, 5, 50, 5]), 4, weight=lambda each: each, most=12)
+
+    assert next(results) == 5
+    assert len(running) <= 3
+    assert [*results] == [5, 5, 50, 5]

@@ -1,0 +1,164 @@
+"""Names, splits, captions and records of samples."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import BadInput
+from jobs.export.options import ExportOptions, SplitShare, read_columns, read_size, read_split, split_of
+from jobs.export.records import record_shape
+from jobs.export.samples import sample_name, samples_of
+from jobs.manifest.templates import Missing, parse
+from tests.support.results_samples import a_missing_image, a_result, an_image
+from tests.unit.results.test_contact_sheet import progress
+
+BATCH = progress().batch
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+
+
+def made(result, **options):
+    return list(samples_of(BATCH, result, ExportOptions(shape="webdataset", **options)))
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+@given(TEXT, TEXT)
+def test_two_keys_never_have_one_name_and_no_name_has_what_tools_trip_over(one, other):
+    names = [sample_name("b", key, 0) for key in (one, other)]
+
+    assert (names[0] == names[1]) == (one == other)
+    for name in names:
+        assert re.fullmatch(r"b__[\w-]+__0", name)
+        assert name.count("__") == 2
+        assert len(name.encode()) < 130
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a/b", "a.b"), ("a__b", "a-b"), ("Lamp", "lamp"), ("x" * 101, "x" * 102), ("a_", "a"), ("é", "e")],
+)
+def test_keys_that_look_alike_are_told_apart(one, other):
+    assert sample_name("b", one, 0) != sample_name("b", other, 0)
+
+
+def test_a_changed_key_never_takes_the_name_of_one_that_is_as_it_stands():
+    changed = sample_name("b", "a/b", 0).split("__")[1]
+
+    assert sample_name("b", changed, 0) != sample_name("b", "a/b", 0)
+
+
+def test_a_plain_key_stands_in_the_name_as_it_is():
+    assert sample_name("spring", "lamp-12345678", 3) == "spring__lamp-12345678__3"
+
+
+# -- which images, and what is said of them ----------------------------------------------------------------------------
+
+
+def test_only_stored_images_of_the_newest_revision_are_samples():
+    redone = a_result(revision=2, images=(a_missing_image(revision=2),), before=(an_image(),))
+    partly = a_result(images=(an_image(0), a_missing_image(1), an_image(2)))
+
+    assert made(redone) == []
+    assert [each.index for each in made(partly)] == [0, 2]
+
+
+def test_a_caption_is_made_of_the_finished_prompt_and_own_columns():
+    result = a_result(carried={"prompt": "raw", "style": "oil", "deep": {"er": "x"}, "lf_row": "k"})
+
+    (sample,) = made(result, caption=parse("{prompt} in {style}, {gone|none}, {deep.er}", "--caption"))
+
+    assert sample.caption == "A lamp in oil, none, x"
+    with pytest.raises(Missing):
+        made(a_result(carried={"style": ""}), caption=parse("{style}", "--caption"))
+
+
+def test_a_record_has_own_columns_and_provenance_and_costs_only_if_asked():
+    def record(**options):
+        asked = ExportOptions(shape="webdataset", **options)
+        (sample,) = samples_of(BATCH, a_result(carried={"key": "own", "text": "t", "lf_row": "r"}), asked)
+        return record_shape(["key", "text", "size"], asked).record(sample, sha256="ee", flags=["z", "a"])
+
+    plain = record()
+    assert (plain["key"], plain["lf_key"], plain["own_text"], plain["size"]) == ("own", "lamp", "t", None)
+    assert (plain["sha256"], plain["source_sha256"], plain["flags"]) == ("ee", "ab" * 32, ["a", "z"])
+    assert (plain["model"], plain["provider"], plain["request"]) == ("gpt-image-2", "maxapi.io", '{"n":1}')
+    assert (plain["width"], plain["height"], plain["time"]) == (1024, 1536, "2026-05-14T02:14:07Z")
+    assert not {"lf_row", "price_usd", "cost_usd"} & plain.keys()
+    assert (record(with_cost=True)["price_usd"], record(with_cost=True)["cost_usd"]) == (0.02, 0.02)
+    assert list(record(columns=("model", "key"))) == ["model", "key"]
+
+
+def test_columns_that_are_not_there_are_named_with_near_ones():
+    def problems(**options):
+        with pytest.raises(BadInput) as told:
+            record_shape(["style", "title"], ExportOptions(shape="webdataset", **options))
+        return told.value.problems
+
+    assert problems(caption=parse("{styl}", "--caption")) == (
+        '--caption: there is no column "styl". Did you mean style?',
+    )
+    assert problems(split_by="titel") == ('--split-by: there is no column "titel". Did you mean title?',)
+    assert "--with-cost" in problems(columns=("cost_usd",))[0]
+
+
+# -- splits ------------------------------------------------------------------------------------------------------------
+
+
+def test_variations_and_images_of_one_row_are_in_one_split():
+    options = {"splits": read_split("train=50,test=50")}
+    rows = [
+        [a_result(f"k{n}{end}", carried={"lf_row": f"k{n}"}, images=(an_image(0), an_image(1))) for end in ("-a", "-b")]
+        for n in range(40)
+    ]
+
+    splits = [{sample.split for result in row for sample in made(result, **options)} for row in rows]
+
+    assert all(len(each) == 1 for each in splits)
+    assert set().union(*splits) == {"train", "test"}
+
+
+def test_split_by_a_column_keeps_each_of_its_values_in_one_split():
+    results = [a_result(f"k{n}", carried={"house": f"h{n % 20}"}) for n in range(200)]
+    samples = [each for result in results for each in made(result, splits=read_split("a=60,b=40"), split_by="house")]
+
+    of = {
+        house: {each.split for each in samples if each.own["house"] == house} for house in {f"h{n}" for n in range(20)}
+    }
+
+    assert all(len(splits) == 1 for splits in of.values())
+    assert set().union(*of.values()) == {"a", "b"}
+
+
+def test_splits_are_as_large_as_asked():
+    splits = read_split("train=90,validation=5,test=5")
+    found = [split_of(str(number), splits) for number in range(20_000)]
+
+    assert {name: round(found.count(name) / 200) for name in set(found)} == {"train": 90, "validation": 5, "test": 5}
+
+
+def test_splits_of_fractions_of_a_percent_are_read():
+    assert read_split("a=99.9, b=0.1") == (SplitShare("a", Fraction("99.9")), SplitShare("b", Fraction("0.1")))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "train", "train=90", "train=90,test=20", "a=50,a=50", "A=100", "a=0,b=100", "a=-1"]
+)
+def test_bad_splits_are_refused(text):
+    with pytest.raises(ValueError, match="percentages"):
+        read_split(text)
+
+
+def test_sizes_and_columns_are_read():
+    assert [read_size(text) for text in ("500MB", "1.5 gb", "7", "2kB")] == [500_000_000, 1_500_000_000, 7, 2_000]
+    assert read_columns(" a, b,a ") == ("a", "b")
+    for text in ("0", "5TB", "", "-1MB"):
+        with pytest.raises(ValueError, match="500MB"):
+            read_size(text)
+    with pytest.raises(ValueError, match="commas"):
+        read_columns(",")

@@ -1,0 +1,189 @@
+"""Exports batches as a data set: looked through once, then read, written part by part, and described.
+
+Ended anywhere, the same call goes on: parts on record are not made again, and all that follows is as it would have
+been. Nothing but what an export of the same samples and options put there is ever written over.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from jobs.errors import BadInput, LightfastError, StoreError
+from jobs.export.card import card
+from jobs.export.options import ExportOptions
+from jobs.export.records import RecordShape, record_shape
+from jobs.export.samples import ImageSample
+from jobs.export.survey import SampleSurvey
+from jobs.export.totals import Totals
+from worker.export.parts import Replay, ShardWriter
+from worker.export.reading import read_samples
+from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, recorded
+from worker.storage.destinations import Destinations
+
+if TYPE_CHECKING:
+    from jobs.ledger import Ledger
+    from jobs.ledger.batches.values import Batch
+    from jobs.ledger.reports.values import Result
+    from worker.storage.base import Store
+
+CARD, MISSING = "README.md", "missing.jsonl"
+#: How many images are looked through, or written: the stage, how many, of how many (0: not known), bytes.
+Tell = Callable[[str, int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What came of an export."""
+
+    was_done: bool  # before: nothing was written now
+    images: int
+    bytes: int
+    splits: dict[str, int]  # images
+    files: list[dict[str, Any]]  # of the data: file, split, samples, bytes, sha256
+    rows_without: int  # without a stored image
+    missing: int  # images that are gone or changed
+    first_missing: list[dict[str, Any]]
+
+
+#: Images that are gone and named in words.
+NAMED = 10
+
+
+def export(
+    ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, dest: str, *, stores: Destinations, tell: Tell
+) -> Exported:
+    """Exports the stored images of these batches to `dest`. Blocks.
+
+    Raises:
+        BadInput: The options don't fit the batches, there is nothing to export, or something else is at `dest`.
+        LightfastError: A store does not answer, or the batches changed meanwhile.
+    """
+    survey = _surveyed(ledger, batches, options, tell)
+    shape = record_shape(survey.own, options)
+    survey.demand_whole()
+    mark = Mark(fingerprint=survey.fingerprint, shape=options.shape, batches=tuple(each.name for each in batches))
+    try:
+        store = stores.store(dest)
+        there = begin(store, dest, mark)
+        if there.state == "done":
+            clear(store, len(recorded(store)))
+            return Exported(was_done=True, **there.ending)
+        return _Export(ledger=ledger, survey=survey, shape=shape, store=store, dest=dest, stores=stores, tell=tell).run(
+            mark
+        )
+    except StoreError as refused:
+        if refused.code == "bad_destination":
+            raise BadInput(f"--to {refused.message}") from None
+        raise LightfastError(
+            f"the export to {dest} stopped: {refused.message} ({refused.code}). What is there stays; when that is "
+            "mended, the same command goes on."
+        ) from None
+    except OSError as trouble:  # of the folder here that shards are written in first
+        raise LightfastError(
+            f"the export to {dest} stopped: {trouble.strerror or trouble} ({tempfile.gettempdir()}; TMPDIR names "
+            "another folder for shards that are being written). The same command goes on."
+        ) from None
+
+
+def _results(ledger: Ledger, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Result]]:
+    return ((batch, result) for batch in batches for result in ledger.reports.results(batch.name))
+
+
+def _surveyed(ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, tell: Tell) -> SampleSurvey:
+    survey = SampleSurvey(batches=batches, options=options)
+    for _ in survey.walk(_results(ledger, batches)):
+        tell("looked through", survey.images, 0, 0)
+    return survey
+
+
+@dataclass(slots=True, kw_only=True)
+class _Export:
+    """The pass that reads and writes."""
+
+    ledger: Ledger
+    survey: SampleSurvey
+    shape: RecordShape
+    store: Store
+    dest: str
+    stores: Destinations
+    tell: Tell
+    totals: Totals = field(default_factory=Totals)
+    bytes_through: int = 0
+
+    def run(self, mark: Mark) -> Exported:
+        """Writes all parts, then what describes them, then that it is done."""
+        finished = recorded(self.store)
+        again = SampleSurvey(batches=self.survey.batches, options=self.survey.options)
+        size = self.survey.options.shard_size
+        with (
+            tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder,
+            ShardWriter(self.store, self.dest, Path(folder), size=size, finished=finished) as parts,
+        ):
+            for read in read_samples(self.stores, self._wanted(again, Replay(finished))):
+                if read.lacking is None:
+                    record = self.shape.record(read.sample, sha256=read.sha256, flags=read.sample.flags)
+                    parts.add(read.position, read.sample, read.sample.ending, read.data, record)
+                else:
+                    parts.lack(read.position, read.lacking)
+                self._count(read.sample, read.lacking)
+            self._demand_unchanged(again)
+            parts.put_open(again.images)
+        return self._describe(mark, parts.finished)
+
+    def _wanted(self, again: SampleSurvey, replay: Replay) -> Iterator[tuple[int, ImageSample]]:
+        """The samples that have to be read; the others are counted."""
+        for position, sample in enumerate(again.walk(_results(self.ledger, self.survey.batches))):
+            lacking = replay.lacks(position)
+            if lacking is not None or replay.has(sample):
+                self._count(sample, lacking)
+            else:
+                yield position, sample
+
+    def _count(self, sample: ImageSample, lacking: str | None) -> None:
+        if lacking is None:
+            self.totals.add(sample)
+        else:
+            self.totals.lack(sample, lacking)
+        self.bytes_through += sample.size
+        through = self.totals.images + len(self.totals.missing)
+        self.tell("exported", through, self.survey.images, self.bytes_through)
+
+    def _demand_unchanged(self, again: SampleSurvey) -> None:
+        if again.fingerprint != self.survey.fingerprint:
+            raise LightfastError(
+                f"a batch changed while it was exported, so that {self.dest} would be no whole of anything. It is "
+                "left unfinished: export to another place when the batch has come to rest."
+            )
+
+    def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
+        sizes: Counter[str] = Counter()
+        for part in parts:
+            sizes[part.split] += part.bytes
+        missing = self.totals.missing
+        if missing:
+            lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
+            place(self.store, self.dest, MISSING, lines, "application/jsonl")
+        text = card(self.survey, self.shape, self.totals, sizes)
+        place(self.store, self.dest, CARD, text, "text/markdown; charset=utf-8")
+        ending: dict[str, Any] = {
+            "images": self.totals.images,
+            "bytes": sizes.total(),
+            "splits": dict(sorted(self.totals.splits.items())),
+            "files": [
+                {name: getattr(part, name) for name in ("file", "split", "samples", "bytes", "sha256")}
+                for part in parts
+            ],
+            "rows_without": self.survey.rows_without,
+            "missing": len(missing),
+            "first_missing": [dict(each) for each in missing[:NAMED]],
+        }
+        finish(self.store, mark, ending)
+        clear(self.store, len(parts))
+        return Exported(was_done=False, **ending)

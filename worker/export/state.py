@@ -1,0 +1,136 @@
+"""What an export remembers at its destination: whose it is, how far it came, and that it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from jobs.errors import BadInput, LightfastError
+from worker.storage.base import OWN, PutResult, Store
+
+MARK = f"{OWN}/export.json"
+RECORDS = f"{OWN}/export"
+FORMAT = 1
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedPart:
+    """A part that is at the destination, and what was found since the one before."""
+
+    number: int
+    split: str
+    file: str
+    samples: int
+    bytes: int  # of their pictures
+    sha256: str  # of the file
+    seen: int  # samples that all has been decided of: those before this position
+    missing: dict[str, str] = field(default_factory=dict)  # position -> why; of those not in an earlier part's list
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What stands at a destination before anything else does."""
+
+    fingerprint: str
+    shape: str
+    batches: tuple[str, ...]
+    state: str = "begun"  # or "done"
+    ending: Mapping[str, Any] = field(default_factory=dict)  # what came of it, when it is done
+
+    def to_json(self) -> bytes:
+        """As it is written."""
+        return orjson.dumps({"format": FORMAT, **asdict(self)}, option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Mark:
+        """The inverse.
+
+        Raises:
+            ValueError: It is none, or one of a newer format.
+        """
+        values = orjson.loads(text)
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise ValueError("it is of another format")
+        try:
+            return cls(**{**values, "batches": tuple(values["batches"])})
+        except (TypeError, KeyError) as wrong:
+            raise ValueError(f"it is not as it was written: {wrong}") from None
+
+
+def begin(store: Store, dest: str, mark: Mark) -> Mark:
+    """Puts the mark where nothing is yet, and returns the one that stands there then.
+
+    Raises:
+        BadInput: Something else is there, or another export.
+    """
+    found = store.read(MARK)
+    if found is None:
+        if other := next(store.objects(), None):
+            raise BadInput(
+                f"--to {dest}: there is something already ({other}). An export is never written over or into anything "
+                "else: name a folder or prefix that is empty."
+            )
+        if store.put_new(MARK, mark.to_json(), content_type=JSON) is PutResult.STORED:
+            return mark
+        found = store.read(MARK) or b""
+    try:
+        there = Mark.from_json(found)
+    except ValueError as wrong:
+        raise BadInput(f"--to {dest}: its {MARK} cannot be read ({wrong}): name another, empty one.") from None
+    if there.fingerprint != mark.fingerprint:
+        raise BadInput(
+            f"--to {dest}: another export is there, {there.state}: {', '.join(there.batches)} as {there.shape}, with "
+            "other options, or before a batch went on. Nothing was written: name an empty folder or prefix."
+        )
+    return there
+
+
+def finish(store: Store, mark: Mark, ending: Mapping[str, Any]) -> None:
+    """Says that all is there."""
+    done = replace(mark, state="done", ending=ending)
+    store.put(MARK, done.to_json(), content_type=JSON)
+
+
+def clear(store: Store, parts: int) -> None:
+    """Takes away what was needed to go on, the newest first: what a killed process leaves of it is found again."""
+    for number in reversed(range(parts)):
+        store.delete(_name(number))
+
+
+def record(store: Store, dest: str, part: FinishedPart) -> None:
+    """Remembers a part whose file is there."""
+    place(store, dest, _name(part.number), orjson.dumps(asdict(part)), JSON)
+
+
+def recorded(store: Store) -> list[FinishedPart]:
+    """All parts that are there, in the order in which they were finished."""
+    found: list[FinishedPart] = []
+    while (text := store.read(_name(len(found)))) is not None:
+        found.append(FinishedPart(**orjson.loads(text)))
+    return found
+
+
+def place(store: Store, dest: str, path: str, data: bytes, content_type: str) -> None:
+    """Puts a small object, never over another one; the same bytes may be there already.
+
+    Raises:
+        LightfastError: Other bytes are there.
+    """
+    if store.put_new(path, data, content_type=content_type) is PutResult.EXISTS and store.read(path) != data:
+        raise something_else(dest, path)
+
+
+def something_else(dest: str, path: str) -> LightfastError:
+    """What is said where other bytes lie at a path."""
+    return LightfastError(
+        f"{dest}: something else is at {path}, and it is not written over. Take it away and the same command goes on, "
+        "or export to another place."
+    )
+
+
+def _name(number: int) -> str:
+    return f"{RECORDS}/{number:06}.json"

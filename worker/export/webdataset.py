@@ -1,0 +1,37 @@
+"""Shards for WebDataset: tar files in which the files of one sample have one name."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import orjson
+
+from jobs.export.samples import ImageSample
+
+CONTENT_TYPE = "application/x-tar"
+ENDING = ".tar"
+_MODE = 0o644
+
+
+class TarShard:
+    """One shard. The same samples make the same bytes: nobody's name and no time is in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  closed by `close`
+
+    def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
+        """The picture, its caption and its record."""
+        self._put(f"{sample.name}.{ending}", data)
+        self._put(f"{sample.name}.txt", sample.caption.encode())
+        self._put(f"{sample.name}.json", orjson.dumps(record))
+
+    def _put(self, name: str, data: bytes) -> None:
+        head = tarfile.TarInfo(name)
+        head.size, head.mode = len(data), _MODE
+        self._tar.addfile(head, io.BytesIO(data))
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._tar.close()
