@@ -36,7 +36,9 @@ COMMANDS = {
     "status": CommandEntry("cli.commands.status", "status", "Counts, money, pace and time left of one batch or all."),
     "results": CommandEntry("cli.commands.results", "results", "One line for each manifest row, or a contact sheet."),
     "export": CommandEntry(
-        "cli.commands.export", "export", "A data set of batches' images: WebDataset shards, with captions and a card."
+        "cli.commands.export",
+        "export",
+        "A data set of batches' images, for training: with captions, splits and a card.",
     ),
     "why": CommandEntry("cli.commands.why", "why", "One row's history, as a person would tell it."),
     "retry": CommandEntry("cli.commands.steer", "retry", "Make failed and lost rows again."),

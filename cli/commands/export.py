@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from worker.export.export import Exported
 
 Names = Annotated[list[str], typer.Argument(metavar="BATCH", help="The batches, in this order.", show_default=False)]
-Shape = Annotated[str, typer.Option("--as", metavar="webdataset", help="The kind of data set.", show_default=False)]
+Shape = Annotated[
+    str,
+    typer.Option("--as", metavar="imagefolder|webdataset|parquet", help="The kind of data set.", show_default=False),
+]
 To = Annotated[str, typer.Option(metavar="DEST", help="An empty s3://bucket/prefix, gs://…, az://… or folder.")]
 Caption = Annotated[
     str, typer.Option(metavar="TEMPLATE", help='"{prompt}, {style|photo}": the finished prompt, and own columns.')

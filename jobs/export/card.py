@@ -17,7 +17,11 @@ from jobs.export.totals import Totals
 from jobs.formatting import count, money
 
 #: Where the files of a split are.
-FILES: Mapping[str, str] = {"webdataset": "{split}-*.tar"}
+FILES: Mapping[str, str] = {
+    "imagefolder": "{split}/**",
+    "webdataset": "{split}-*.tar",
+    "parquet": "data/{split}-*.parquet",
+}
 #: The Hub's words for sizes: each is for fewer images than its number.
 _SIZES = (
     (10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),

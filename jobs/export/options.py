@@ -11,7 +11,7 @@ from fractions import Fraction
 from jobs.manifest.templates import Template, parse
 
 #: Kinds of data sets that can be written.
-SHAPES = ("webdataset",)
+SHAPES = ("imagefolder", "webdataset", "parquet")
 DEFAULT_CAPTION = "{prompt}"
 #: Bytes of a shard if nothing else is said: what training jobs read well from a bucket.
 SHARD_SIZE = 500_000_000

@@ -2,66 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.errors import BadInput
 from jobs.export.options import ExportOptions
 from jobs.export.samples import COSTS, PROMPT, PROVENANCE, ImageSample
 from jobs.manifest.raw_rows import OWN_PREFIX
-from jobs.results.rows import near
+from jobs.results.rows import Column, Type, Values, near
+from jobs.results.writers import arrow_value, with_own_types
 
-#: Names that the libraries that load data sets, or training scripts, take for something: an own column gives way.
-TAKEN = frozenset({"image", "text", "file_name"})
+#: Names that training scripts and the libraries that load data sets take for something: an own column gives way.
+_TAKEN = frozenset({"image", "text"})
+_FILE_NAME = re.compile(r"(?<![^_])file_name(?=s?$)")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordColumn:
-    """One column of the records."""
-
-    name: str
-    source: str  # the own column's, or that of `PROVENANCE`
-    is_own: bool
+#: What columns of provenance hold; text, if nothing is said.
+_TYPES = {
+    "index": Type.INTEGER, "width": Type.INTEGER, "height": Type.INTEGER, "flags": Type.TEXTS,
+    "price_usd": Type.OWN_NUMBER, "cost_usd": Type.OWN_NUMBER,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordShape:
     """The columns of every record, in order: the same ones, so that a data set is one table."""
 
-    columns: tuple[RecordColumn, ...]
+    columns: tuple[Column, ...]
+    own: frozenset[str]  # names of those that are the row's own
+    typed: bool  # every value is of its column's type; else own values are as they stand
 
     def record(self, sample: ImageSample, *, sha256: str, flags: Sequence[str]) -> dict[str, object]:
         """What is written of a sample. `sha256`: of the exported bytes; `flags`: all that are known by now."""
         said = {**sample.facts, "sha256": sha256, "flags": sorted(flags)}
-        return {
-            each.name: sample.own.get(each.source) if each.is_own else said.get(each.source) for each in self.columns
-        }
+        values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
+        if not self.typed:
+            return values
+        return {each.name: arrow_value(each.type, each.type, values[each.name]) for each in self.columns}
 
 
-def record_shape(own: Iterable[str], options: ExportOptions) -> RecordShape:
-    """The columns of the records. `own`: those of all batches.
+def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Values] = ()) -> RecordShape:
+    """The columns of the records. `own`: those of all batches. `lines`: rows with them, read as far as types need it.
 
     Raises:
         BadInput: A column that is asked for, in the options or in the caption, is not there.
     """
     own = dict.fromkeys(own)
     _demand_known(own, options)
-    mine = [RecordColumn(name=f"own_{name}" if name in TAKEN else name, source=name, is_own=True) for name in own]
-    mine += [
-        RecordColumn(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, is_own=False)
+    mine = [Column(name=_given_way(name), source=name, type=Type.OWN) for name in own]
+    everything = mine + [
+        Column(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, type=_TYPES.get(name, Type.TEXT))
         for name in PROVENANCE
         if options.with_cost or name not in COSTS
     ]
-    if options.columns is None:
-        return RecordShape(columns=tuple(mine))
-    by_name = {each.name: each for each in mine} | {each.source: each for each in mine if each.is_own}
+    chosen = everything if options.columns is None else _chosen(options.columns, mine, everything)
+    typed = options.shape != "webdataset"
+    return RecordShape(
+        columns=_with_types(chosen, mine, lines) if typed else tuple(chosen),
+        own=frozenset(each.name for each in mine),
+        typed=typed,
+    )
+
+
+def _given_way(name: str) -> str:
+    if _FILE_NAME.search(name):  # whatever stands before it, `datasets` loads a picture of that name
+        return f"own_{_FILE_NAME.sub('filename', name)}"
+    return f"own_{name}" if name in _TAKEN else name
+
+
+def _chosen(names: Sequence[str], mine: Sequence[Column], everything: Sequence[Column]) -> list[Column]:
+    by_name = {each.name: each for each in everything} | {each.source: each for each in mine}
     if problems := [
         f'--columns: there is no column "{name}".{_costs(name)} {near(name, by_name)}'
-        for name in options.columns
+        for name in names
         if name not in by_name
     ]:
         raise BadInput(problems)
-    return RecordShape(columns=tuple(by_name[name] for name in options.columns))
+    return [by_name[name] for name in names]
+
+
+def _with_types(chosen: Sequence[Column], mine: Sequence[Column], lines: Iterable[Values]) -> tuple[Column, ...]:
+    """An own column is of numbers, or of true and false, where every row says so; else of text."""
+    wanted = [each for each in chosen if each in mine]
+    types = {each.name: each.type for each in with_own_types(wanted, lines)}
+    return tuple(replace(each, type=types.get(each.name, each.type)) for each in chosen)
 
 
 def _costs(name: str) -> str:

@@ -82,8 +82,8 @@ _OWN_TYPES: dict[type, Type] = {int: Type.OWN_INTEGER, float: Type.OWN_NUMBER, b
 
 def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
     """Typed columns, one row group after the other. Returns the lines written."""
-    arrow, parquet = _pyarrow()
-    schema = arrow.schema([(column.name, _arrow_type(arrow, _parquet_type(column))) for column in columns])
+    arrow, parquet = pyarrow_for("--format parquet")
+    schema = arrow.schema([(column.name, arrow_type(arrow, _parquet_type(column))) for column in columns])
     count = 0
     with parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(lines, ROW_GROUP):
@@ -140,17 +140,22 @@ def _json_value(kind: Type, value: Value) -> Value:
 # -- Parquet -------------------------------------------------------------------------------------------------------
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow_for(what: str) -> tuple[Any, Any]:
+    """The library of Arrow and its module for Parquet. `what`: the option that needs them.
+
+    Raises:
+        LightfastError: It is not installed.
+    """
     try:
         import pyarrow as pa  # noqa: PLC0415  large, and optional
         from pyarrow import parquet  # noqa: PLC0415  the same
     except ImportError as error:
-        message = "--format parquet needs pyarrow, which is not installed:  pip install pyarrow"
-        raise LightfastError(message) from error
+        raise LightfastError(f"{what} needs pyarrow, which is not installed:  pip install pyarrow") from error
     return pa, parquet
 
 
-def _arrow_type(arrow: Any, kind: Type) -> Any:
+def arrow_type(arrow: Any, kind: Type) -> Any:
+    """The type of a column in a table of Arrow."""
     return {
         Type.TEXT: arrow.string(),
         Type.OWN: arrow.string(),
@@ -167,7 +172,7 @@ def _arrow_type(arrow: Any, kind: Type) -> Any:
 
 def _arrays(arrow: Any, schema: Any, columns: Sequence[Column], group: Sequence[Values]) -> list[Any]:
     return [
-        arrow.array([_arrow_value(_parquet_type(column), *column.of(line)) for line in group], type=field.type)
+        arrow.array([arrow_value(_parquet_type(column), *column.of(line)) for line in group], type=field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
 
@@ -177,7 +182,8 @@ def _parquet_type(column: Column) -> Type:
     return column.type if column.instead_of is None else Type.OWN
 
 
-def _arrow_value(wanted: Type, kind: Type, value: Value) -> Value:
+def arrow_value(wanted: Type, kind: Type, value: Value) -> Value:
+    """A value of one kind as it stands in a column of the type that is wanted."""
     if wanted in {Type.TEXT, Type.OWN}:
         return None if value is None else as_text(kind, value)
     if kind is Type.TIME and isinstance(value, int | float):

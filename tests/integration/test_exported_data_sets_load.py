@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import warnings
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from tests.support.picture_ledger import open_pictures, picture, row, store
 from tests.support.shop_ledger import call
@@ -59,3 +62,51 @@ def test_webdataset_loads_every_picture_with_its_caption_and_record(shop):
     houses = [{told["house"] for _, _, told, _ in found[split]} for split in ("train", "test")]
     assert houses[0].isdisjoint(houses[1])
     assert len(houses[0] | houses[1]) == HOUSES
+
+
+@pytest.fixture
+def load(shop, monkeypatch):
+    """`datasets.load_dataset`, which may ask no hub and keeps its cache with the test."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(shop / "hf"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import datasets  # noqa: PLC0415  as above
+
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+        datasets.disable_progress_bars()
+        yield lambda *words, **more: datasets.load_dataset(*words, cache_dir=str(shop / "hf"), **more)
+        gc.collect()
+
+
+@pytest.mark.parametrize("shape", ["imagefolder", "parquet"])
+def test_datasets_loads_every_picture_as_a_picture_with_its_caption_and_columns(shop, load, shape):
+    export(shape, "--shard-size", "1kB", "--with-cost")
+
+    for found in (load(shape, data_dir=str(shop / "ds")), load(str(shop / "ds"))):
+        rows = [line for split in ("train", "test") for line in found[split]]
+        assert sorted(line["image"].convert("RGB").getpixel((0, 0)) for line in rows) == PIXELS
+        assert all(line["text"] == f"A {line['key']} in {line['style']}" for line in rows)
+        assert {line["cost_usd"] for line in rows} == {0.04}
+        assert {line["index"] for line in rows} == {0, 1}
+        houses = [set(found[split]["house"]) for split in ("train", "test")]
+        assert houses[0].isdisjoint(houses[1])
+        assert len(houses[0] | houses[1]) == HOUSES
+
+
+def test_pyarrow_reads_the_columns_with_their_types_and_the_bytes_of_the_pictures(shop):
+    export("parquet", "--shard-size", "1kB")
+    files = sorted((shop / "ds/data").glob("train-*.parquet"))
+
+    table = pa.concat_tables([parquet.read_table(file) for file in files])
+
+    assert len(files) > 1
+    assert {name: str(table.schema.field(name).type) for name in ("text", "index", "flags", "image")} == {
+        "text": "string",
+        "index": "int64",
+        "flags": "list<element: string>",
+        "image": "struct<bytes: binary, path: string>",
+    }
+    for line in table.to_pylist():
+        assert hashlib.sha256(line["image"]["bytes"]).hexdigest() == line["sha256"]
+        assert line["image"]["path"].endswith(".png")

@@ -22,7 +22,9 @@ from jobs.export.records import RecordShape, record_shape
 from jobs.export.samples import ImageSample
 from jobs.export.survey import SampleSurvey
 from jobs.export.totals import Totals
-from worker.export.parts import Replay, ShardWriter
+from jobs.results.writers import pyarrow_for
+from worker.export.imagefolder import put_metadata
+from worker.export.parts import Replay, ShardWriter, opener
 from worker.export.reading import read_samples
 from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, recorded
 from worker.storage.destinations import Destinations
@@ -65,15 +67,18 @@ def export(
         BadInput: The options don't fit the batches, there is nothing to export, or something else is at `dest`.
         LightfastError: A store does not answer, or the batches changed meanwhile.
     """
+    if options.shape == "parquet":
+        pyarrow_for("--as parquet")
     survey = _surveyed(ledger, batches, options, tell)
-    shape = record_shape(survey.own, options)
+    lines = (sample.own for sample in SampleSurvey(batches=batches, options=options).walk(_results(ledger, batches)))
+    shape = record_shape(survey.own, options, lines)
     survey.demand_whole()
     mark = Mark(fingerprint=survey.fingerprint, shape=options.shape, batches=tuple(each.name for each in batches))
     try:
         store = stores.store(dest)
         there = begin(store, dest, mark)
         if there.state == "done":
-            clear(store, len(recorded(store)))
+            clear(store, recorded(store))
             return Exported(was_done=True, **there.ending)
         return _Export(ledger=ledger, survey=survey, shape=shape, store=store, dest=dest, stores=stores, tell=tell).run(
             mark
@@ -121,11 +126,17 @@ class _Export:
         """Writes all parts, then what describes them, then that it is done."""
         finished = recorded(self.store)
         again = SampleSurvey(batches=self.survey.batches, options=self.survey.options)
-        size = self.survey.options.shard_size
-        with (
-            tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder,
-            ShardWriter(self.store, self.dest, Path(folder), size=size, finished=finished) as parts,
-        ):
+        with tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder:
+            self._write(Path(folder), again, finished)
+            return self._describe(mark, Path(folder), finished)
+
+    def _write(self, folder: Path, again: SampleSurvey, finished: list[FinishedPart]) -> None:
+        """Writes the parts that are not finished, and adds them to those that are."""
+        options = self.survey.options
+        open_part = opener(
+            self.store, self.dest, folder, shape=options.shape, records=self.shape, most=options.shard_size
+        )
+        with ShardWriter(self.store, self.dest, open_part, finished) as parts:
             for read in read_samples(self.stores, self._wanted(again, Replay(finished))):
                 if read.lacking is None:
                     record = self.shape.record(read.sample, sha256=read.sha256, flags=read.sample.flags)
@@ -135,7 +146,6 @@ class _Export:
                 self._count(read.sample, read.lacking)
             self._demand_unchanged(again)
             parts.put_open(again.images)
-        return self._describe(mark, parts.finished)
 
     def _wanted(self, again: SampleSurvey, replay: Replay) -> Iterator[tuple[int, ImageSample]]:
         """The samples that have to be read; the others are counted."""
@@ -162,7 +172,7 @@ class _Export:
                 "left unfinished: export to another place when the batch has come to rest."
             )
 
-    def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
+    def _describe(self, mark: Mark, folder: Path, parts: Sequence[FinishedPart]) -> Exported:
         sizes: Counter[str] = Counter()
         for part in parts:
             sizes[part.split] += part.bytes
@@ -170,20 +180,22 @@ class _Export:
         if missing:
             lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
             place(self.store, self.dest, MISSING, lines, "application/jsonl")
+        if self.survey.options.shape == "imagefolder":
+            files = put_metadata(self.store, self.dest, folder, parts)
+        else:
+            told = ("file", "split", "samples", "bytes", "sha256")
+            files = [{name: getattr(part, name) for name in told} for part in parts]
         text = card(self.survey, self.shape, self.totals, sizes)
         place(self.store, self.dest, CARD, text, "text/markdown; charset=utf-8")
         ending: dict[str, Any] = {
             "images": self.totals.images,
             "bytes": sizes.total(),
             "splits": dict(sorted(self.totals.splits.items())),
-            "files": [
-                {name: getattr(part, name) for name in ("file", "split", "samples", "bytes", "sha256")}
-                for part in parts
-            ],
+            "files": files,
             "rows_without": self.survey.rows_without,
             "missing": len(missing),
             "first_missing": [dict(each) for each in missing[:NAMED]],
         }
         finish(self.store, mark, ending)
-        clear(self.store, len(parts))
+        clear(self.store, parts)
         return Exported(was_done=False, **ending)

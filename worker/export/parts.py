@@ -1,18 +1,18 @@
-"""Parts of a data set: a shard of each split is open, is put when it is full, and is then on record."""
+"""Parts of a data set: one of each split is open, is put when it is full, and is then on record."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
+from jobs.export.records import RecordShape
 from jobs.export.samples import ImageSample
-from worker.export import webdataset
-from worker.export.state import FinishedPart, record, something_else
-from worker.storage.base import PutResult, Store
+from worker.export import parquet, webdataset
+from worker.export.imagefolder import FolderPart
+from worker.export.state import FinishedPart, place_file, record
+from worker.storage.base import Store
 
 
 class Shard(Protocol):
@@ -25,22 +25,85 @@ class Shard(Protocol):
         """Ends the file."""
 
 
-@dataclass(slots=True)
-class _OpenShard:
-    file: Path
-    shard: Shard
-    samples: int = 0
-    bytes: int = 0
+class OpenPart(Protocol):
+    """What samples of one split are added to until it is full."""
+
+    samples: int
+    size: int  # bytes of the pictures
+
+    def takes(self, size: int) -> bool:
+        """Whether a picture of this size still belongs to it."""
+
+    def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
+        """One sample more."""
+
+    def put(self, number: int, of_split: int) -> tuple[str, str]:
+        """Puts it; the file's path below the destination, and its hash. Numbers: among all parts, and of its split."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+class ShardPart:
+    """A file that is written here, and put when it is full."""
+
+    def __init__(self, store: Store, dest: str, shard: Shard, file: Path, *, name: str, kind: str, most: int) -> None:  # noqa: PLR0913  what it is made of
+        self._store, self._dest, self._shard, self._file = store, dest, shard, file
+        self._name, self._kind, self._most = name, kind, most
+        self.samples = self.size = 0
+
+    def takes(self, size: int) -> bool:
+        """One picture that is larger than a shard has one for itself."""
+        return not self.samples or self.size + size <= self._most
+
+    def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
+        """One sample more."""
+        self._shard.add(sample, ending, data, record)
+        self.samples += 1
+        self.size += len(data)
+
+    def put(self, number: int, of_split: int) -> tuple[str, str]:  # noqa: ARG002  as every part
+        """Ends the file and puts it."""
+        self._shard.close()
+        name = self._name.format(number=of_split)
+        sha256 = place_file(self._store, self._dest, name, self._file, self._kind)
+        self._file.unlink()
+        return name, sha256
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._shard.close()
+
+
+def opener(
+    store: Store, dest: str, folder: Path, *, shape: str, records: RecordShape, most: int
+) -> Callable[[str], OpenPart]:
+    """What opens the next part of a split. `most`: bytes of pictures in a file."""
+
+    def open_part(split: str) -> OpenPart:
+        file = folder / f"{split}.part"
+        if shape == "imagefolder":
+            return FolderPart(store, dest, split)
+        if shape == "parquet":
+            name, kind = f"data/{split}-{{number:05}}.parquet", parquet.CONTENT_TYPE
+            return ShardPart(store, dest, parquet.ParquetShard(file, records), file, name=name, kind=kind, most=most)
+        name, kind = f"{split}-{{number:06}}.tar", webdataset.CONTENT_TYPE
+        return ShardPart(store, dest, webdataset.TarShard(file), file, name=name, kind=kind, most=most)
+
+    return open_part
 
 
 class ShardWriter:
     """Writes the parts of all splits, in an order that only the samples decide."""
 
-    def __init__(self, store: Store, dest: str, folder: Path, *, size: int, finished: Sequence[FinishedPart]) -> None:
-        self._store, self._dest, self._folder, self._size = store, dest, folder, size
-        self.finished = list(finished)
+    def __init__(
+        self, store: Store, dest: str, open_part: Callable[[str], OpenPart], finished: list[FinishedPart]
+    ) -> None:
+        """`finished`: the parts that are there; those that are put are added to it."""
+        self._store, self._dest, self._open_part = store, dest, open_part
+        self.finished = finished
         self._numbers = Counter(part.split for part in finished)
-        self._open: dict[str, _OpenShard] = {}
+        self._open: dict[str, OpenPart] = {}
         self._seen = finished[-1].seen if finished else 0
         self._missing: dict[str, str] = {}
 
@@ -50,24 +113,21 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         """Lets go of what is still open: the samples in it are read again by the export that goes on."""
         for each in self._open.values():
-            each.shard.close()
+            each.close()
 
     def lack(self, position: int, reason: str) -> None:
         """A sample whose picture cannot be had."""
         self._missing[str(position)] = reason
 
     def add(self, position: int, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
-        """Adds a sample to its split; a shard that would become too large is put before."""
-        shard = self._open.get(sample.split)
-        if shard and shard.bytes + len(data) > self._size:
+        """Adds a sample to its split; a part that is full is put before."""
+        part = self._open.get(sample.split)
+        if part and not part.takes(len(data)):
             self._put(sample.split, position)
-            shard = None
-        if shard is None:
-            file = self._folder / f"{sample.split}{webdataset.ENDING}"
-            shard = self._open[sample.split] = _OpenShard(file, webdataset.TarShard(file))
-        shard.shard.add(sample, ending, data, record)
-        shard.samples += 1
-        shard.bytes += len(data)
+            part = None
+        if part is None:
+            part = self._open[sample.split] = self._open_part(sample.split)
+        part.add(sample, ending, data, record)
 
     def put_open(self, seen: int) -> None:
         """Puts what is open, at the end."""
@@ -75,29 +135,23 @@ class ShardWriter:
             self._put(split, seen)
 
     def _put(self, split: str, seen: int) -> None:
-        shard = self._open.pop(split)
-        shard.shard.close()
-        name = f"{split}-{self._numbers[split]:06}{webdataset.ENDING}"
-        with shard.file.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        put = self._store.put_new(name, shard.file, content_type=webdataset.CONTENT_TYPE)
-        if put is PutResult.EXISTS and self._store.sha256_of(name) != sha256:
-            raise something_else(self._dest, name)
-        shard.file.unlink()
+        part = self._open[split]
+        name, sha256 = part.put(len(self.finished), self._numbers[split])
+        del self._open[split]
         self._numbers[split] += 1
         self._seen = max(self._seen, seen)
-        part = FinishedPart(
+        done = FinishedPart(
             number=len(self.finished),
             split=split,
             file=name,
-            samples=shard.samples,
-            bytes=shard.bytes,
+            samples=part.samples,
+            bytes=part.size,
             sha256=sha256,
             seen=self._seen,
             missing=self._missing,
         )
-        record(self._store, self._dest, part)
-        self.finished.append(part)
+        record(self._store, self._dest, done)
+        self.finished.append(done)
         self._missing = {}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -95,10 +97,12 @@ def finish(store: Store, mark: Mark, ending: Mapping[str, Any]) -> None:
     store.put(MARK, done.to_json(), content_type=JSON)
 
 
-def clear(store: Store, parts: int) -> None:
+def clear(store: Store, parts: Sequence[FinishedPart]) -> None:
     """Takes away what was needed to go on, the newest first: what a killed process leaves of it is found again."""
-    for number in reversed(range(parts)):
-        store.delete(_name(number))
+    for part in reversed(parts):
+        if part.file == lines_name(part.number):
+            store.delete(part.file)
+        store.delete(_name(part.number))
 
 
 def record(store: Store, dest: str, part: FinishedPart) -> None:
@@ -124,12 +128,31 @@ def place(store: Store, dest: str, path: str, data: bytes, content_type: str) ->
         raise something_else(dest, path)
 
 
+def place_file(store: Store, dest: str, path: str, file: Path, content_type: str) -> str:
+    """Puts a file likewise, and returns its hash.
+
+    Raises:
+        LightfastError: Other bytes are there.
+    """
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    put = store.put_new(path, file, content_type=content_type)
+    if put is PutResult.EXISTS and store.sha256_of(path) != sha256:
+        raise something_else(dest, path)
+    return sha256
+
+
 def something_else(dest: str, path: str) -> LightfastError:
     """What is said where other bytes lie at a path."""
     return LightfastError(
         f"{dest}: something else is at {path}, and it is not written over. Take it away and the same command goes on, "
         "or export to another place."
     )
+
+
+def lines_name(number: int) -> str:
+    """Where the lines of a part are kept that become a larger file at the end."""
+    return f"{RECORDS}/{number:06}.jsonl"
 
 
 def _name(number: int) -> str:

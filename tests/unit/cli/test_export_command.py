@@ -63,7 +63,7 @@ def test_a_program_gets_one_document(shop):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["b", "--as", "zip"], '--as: "zip". Legal: webdataset'),
+        (["b", "--as", "zip"], '--as: "zip". Legal: imagefolder, webdataset, parquet'),
         (["b", "b", "--as", "webdataset"], "named twice"),
         (["bb", "--as", "webdataset"], "Did you mean b?"),
         (["b", "--as", "webdataset", "--split", "train=90"], "add up to 100, and these are 90"),

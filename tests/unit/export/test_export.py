@@ -11,9 +11,10 @@ from collections import Counter
 import pytest
 
 from jobs.errors import BadInput, LightfastError, StoreError
-from jobs.export.options import ExportOptions, read_split
+from jobs.export.options import SHAPES, ExportOptions, read_split
 from jobs.manifest.templates import parse
 from tests.support.picture_ledger import open_pictures, picture, row, store
+from worker.export import imagefolder
 from worker.export.export import export
 from worker.export.state import MARK
 from worker.runtime.executors import in_order
@@ -91,11 +92,29 @@ def test_variations_of_one_row_are_in_one_split_of_the_data_set(shop, tmp_path):
     assert set().union(*of_rows.values()) == {"train", "test"}
 
 
-def test_the_same_export_writes_the_same_bytes(shop, tmp_path):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_export_writes_the_same_bytes(shop, tmp_path, shape):
     for name in ("one", "two"):
-        run(shop, tmp_path / name, splits=SPLIT)
+        run(shop, tmp_path / name, splits=SPLIT, shape=shape)
 
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_an_image_folder_has_each_picture_as_a_file_and_a_line_for_it(shop, tmp_path):
+    done = run(shop, tmp_path / "ds", shape="imagefolder", splits=SPLIT)
+
+    for split, number in done.splits.items():
+        folder = tmp_path / "ds" / split
+        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+        assert {each["file_name"] for each in lines} == {path.name for path in folder.glob("*.png")}
+        assert len(lines) == number
+        assert all(each["text"] == f"A {each['key']}" for each in lines)
+        for each in lines:
+            data = (folder / each["file_name"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == each["sha256"] == each["source_sha256"]
+    assert sum(done.splits.values()) == 25
+    assert [each["file"] for each in done.files] == [f"{split}/metadata.jsonl" for split in ("train", "test")]
+    assert not list((tmp_path / "ds/.lightfast/export").iterdir())
 
 
 def test_shards_are_no_larger_than_asked_but_for_one_larger_picture(shop, tmp_path):
@@ -274,21 +293,25 @@ class DyingStore(Store):
     look = presign = url_of = None
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(shop, tmp_path, after):
+@pytest.mark.parametrize(("shape", "after"), [("webdataset", True), ("webdataset", False), ("imagefolder", False)])
+def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(shop, tmp_path, monkeypatch, shape, after):
+    monkeypatch.setattr(imagefolder, "_PICTURES", 5)
+    monkeypatch.setattr(imagefolder, "_PUTS", 1)
     (tmp_path / "out/b/9.png").unlink()
-    run(shop, tmp_path / "whole", splits=SPLIT)
+    whole = DyingStore()
+    places = {"ds": whole, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}
+    run(shop, "ds", splits=SPLIT, shape=shape, opener=places.__getitem__)
     at, died = 0, True
     while died:
         at, died = at + 1, False
         store = DyingStore(at, after=after)
-        opener = {"ds": store, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}.__getitem__
+        opener = {**places, "ds": store}.__getitem__
         try:
-            run(shop, "ds", splits=SPLIT, opener=opener)
+            run(shop, "ds", splits=SPLIT, shape=shape, opener=opener)
         except Died:
             died, store.at = True, 0
-            assert run(shop, "ds", splits=SPLIT, opener=opener).missing == 1
-        assert store.held == files(tmp_path / "whole"), f"died at write {at}"
+            assert run(shop, "ds", splits=SPLIT, shape=shape, opener=opener).missing == 1
+        assert store.held == whole.held, f"died at write {at}"
     assert at > 12, "it died at each of the writes"
 
 

@@ -94,6 +94,34 @@ def test_a_record_has_own_columns_and_provenance_and_costs_only_if_asked():
     assert list(record(columns=("model", "key"))) == ["model", "key"]
 
 
+def test_own_columns_with_names_that_loaders_take_give_way():
+    own = ["image", "text", "file_name", "back_file_name", "file_names", "filename"]
+
+    shape = record_shape(own, ExportOptions(shape="imagefolder", columns=tuple(own)))
+
+    assert [(each.source, each.name) for each in shape.columns] == [
+        ("image", "own_image"),
+        ("text", "own_text"),
+        ("file_name", "own_filename"),
+        ("back_file_name", "own_back_filename"),
+        ("file_names", "own_filenames"),
+        ("filename", "filename"),
+    ]
+
+
+def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stand():
+    lines = [{"size": 1, "deep": {"a": 1}, "mixed": 1}, {"size": 2, "deep": None, "mixed": "x"}]
+
+    def records(shape):
+        asked = ExportOptions(shape=shape, columns=("size", "deep", "mixed", "flags"))
+        samples = [next(samples_of(BATCH, a_result(carried=line), asked)) for line in lines]
+        kept = record_shape(["size", "deep", "mixed"], asked, lines)
+        return [list(kept.record(sample, sha256="", flags=()).values()) for sample in samples]
+
+    assert records("webdataset") == [[1, {"a": 1}, 1, []], [2, None, "x", []]]
+    assert records("parquet") == [[1, '{"a":1}', "1", []], [2, None, "x", []]]
+
+
 def test_columns_that_are_not_there_are_named_with_near_ones():
     def problems(**options):
         with pytest.raises(BadInput) as told:

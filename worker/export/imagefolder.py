@@ -1,0 +1,86 @@
+"""Pictures as files in a folder for each split, and what is known of them in `metadata.jsonl` beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+
+from jobs.export.samples import ImageSample
+from worker.export.state import FinishedPart, lines_name, place, place_file
+from worker.storage.base import Store
+
+METADATA = "metadata.jsonl"
+JSONL = "application/jsonl"
+#: Pictures of one part.
+_PICTURES = 1_000
+#: Puts at once.
+_PUTS = 16
+_TYPES = {"jpg": "image/jpeg", "tif": "image/tiff"}
+
+
+class FolderPart:
+    """Up to a thousand pictures, each put as it comes. What is known of them is kept until all parts are there."""
+
+    def __init__(self, store: Store, dest: str, split: str) -> None:
+        self._store, self._dest, self._split = store, dest, split
+        self._threads = ThreadPoolExecutor(_PUTS, thread_name_prefix="export-put")
+        self._running: deque[Future[None]] = deque()
+        self._lines: list[bytes] = []
+        self.samples = self.size = 0
+
+    def takes(self, size: int) -> bool:  # noqa: ARG002  as every part
+        """Whether one more belongs to it."""
+        return self.samples < _PICTURES
+
+    def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
+        """One picture more; no more than a few wait to be put."""
+        while len(self._running) >= _PUTS:
+            self._running.popleft().result()
+        name, kind = f"{sample.name}.{ending}", _TYPES.get(ending, f"image/{ending}")
+        put = self._threads.submit(place, self._store, self._dest, f"{self._split}/{name}", data, kind)
+        self._running.append(put)
+        line = {"file_name": name, "text": sample.caption, **{each: _plain(value) for each, value in record.items()}}
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        self.samples += 1
+        self.size += len(data)
+
+    def put(self, number: int, of_split: int) -> tuple[str, str]:  # noqa: ARG002  as every part
+        """Waits for all of it; where its lines are, and their hash."""
+        while self._running:
+            self._running.popleft().result()
+        lines, name = b"".join(self._lines), lines_name(number)
+        place(self._store, self._dest, name, lines, JSONL)
+        self.close()
+        return name, hashlib.sha256(lines).hexdigest()
+
+    def close(self) -> None:
+        """Puts no more."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def put_metadata(store: Store, dest: str, folder: Path, parts: Sequence[FinishedPart]) -> list[dict[str, object]]:
+    """Puts the lines of all parts, a file for each split; what was put."""
+    files: list[dict[str, object]] = []
+    for split in dict.fromkeys(part.split for part in parts):
+        mine = [part for part in parts if part.split == split]
+        path, name = folder / METADATA, f"{split}/{METADATA}"
+        with path.open("wb") as file:
+            for part in mine:
+                file.write(store.read(part.file) or b"")
+        sha256 = place_file(store, dest, name, path, JSONL)
+        totals = {"samples": sum(part.samples for part in mine), "bytes": sum(part.bytes for part in mine)}
+        files.append({"file": name, "split": split, **totals, "sha256": sha256})
+        path.unlink()
+    return files
+
+
+def _plain(value: object) -> object:
+    """Loaders take the first lines for the types of all, and know of no text that is nothing."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else value
