@@ -43,6 +43,13 @@ SplitBy = Annotated[
 ]
 ShardSize = Annotated[str, typer.Option(metavar="500MB", help="Bytes of images in a file.")]
 WithCost = Annotated[bool, typer.Option("--with-cost", help="Tell price and cost in records and card.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="jpeg|png|webp", help="Convert pictures; as they are if not given.")
+]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG and WebP; 95 if not given.")]
+MaxSide = Annotated[
+    int | None, typer.Option(min=1, metavar="PIXELS", help="Make pictures smaller whose longer side is longer.")
+]
 License = Annotated[str | None, typer.Option(metavar="NAME", help="For the card's head, such as cc-by-4.0.")]
 
 _TERMINATED = 143
@@ -60,6 +67,9 @@ def export(  # noqa: PLR0913  one parameter an option
     shard_size: ShardSize = "500MB",
     with_cost: WithCost = False,
     license: License = None,  # noqa: A002  the option's name
+    format: Format = None,  # noqa: A002  as above
+    quality: Quality = None,
+    max_side: MaxSide = None,
     json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -73,6 +83,10 @@ def export(  # noqa: PLR0913  one parameter an option
         raise BadInput(f'--as: "{as_}". Legal: {", ".join(reading.SHAPES)}.')
     if split_by is not None and split is None:
         raise BadInput("--split-by needs --split, such as --split train=90,test=10.")
+    if format is not None and format not in reading.FORMATS:
+        raise BadInput(f'--format: "{format}". Legal: {", ".join(reading.FORMATS)}.')
+    if quality is not None and (format == "png" or (format is None and max_side is None)):
+        raise BadInput("--quality is for pictures that become JPEG or WebP: --format jpeg, --format webp, --max-side.")
     options = reading.ExportOptions(
         shape=as_,
         caption=parse(caption, "--caption"),
@@ -82,6 +96,9 @@ def export(  # noqa: PLR0913  one parameter an option
         shard_size=read_option("--shard-size", shard_size, reading.read_size, reading.SHARD_SIZE),
         with_cost=with_cost,
         license=license,
+        format=format,
+        quality=reading.QUALITY if quality is None else quality,
+        max_side=max_side,
     )
     if len(set(batch)) < len(batch):
         raise BadInput("a batch is named twice: its images would be, too.")

@@ -60,6 +60,7 @@ def card(survey: SampleSurvey, shape: RecordShape, totals: Totals, sizes: Mappin
         splits=splits,
         totals=totals,
         caption=options.caption.source,
+        pictures_sentence=_pictures_sentence(options),
         split_sentence=_split_sentence(options),
         with_cost=options.with_cost,
         price=money(totals.price),
@@ -67,6 +68,13 @@ def card(survey: SampleSurvey, shape: RecordShape, totals: Totals, sizes: Mappin
         rows_without=survey.rows_without,
     )
     return str(text).encode()
+
+
+def _pictures_sentence(options: ExportOptions) -> str:
+    quality = "" if options.format == "png" else f" (quality {options.quality})"
+    became = f" are converted to {options.format}{quality}" if options.format else ""
+    smaller = f" have at most {options.max_side:,} pixels a side" if options.max_side else ""
+    return f"Pictures{' and'.join(each for each in (became, smaller) if each)}. " if became or smaller else ""
 
 
 def _split_sentence(options: ExportOptions) -> str:

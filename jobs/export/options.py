@@ -15,6 +15,9 @@ SHAPES = ("imagefolder", "webdataset", "parquet")
 DEFAULT_CAPTION = "{prompt}"
 #: Bytes of a shard if nothing else is said: what training jobs read well from a bucket.
 SHARD_SIZE = 500_000_000
+#: Formats that pictures can be converted to, and the quality of JPEG and WebP if nothing is said.
+FORMATS = ("jpeg", "png", "webp")
+QUALITY = 95
 
 _ALL = 100  # percent
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -44,6 +47,14 @@ class ExportOptions:
     shard_size: int = SHARD_SIZE  # bytes
     with_cost: bool = False
     license: str | None = None  # as the user names it
+    format: str | None = None  # of the pictures; None: as they are stored
+    quality: int = QUALITY
+    max_side: int | None = None  # pixels; larger pictures are made smaller
+
+    @property
+    def converts(self) -> bool:
+        """Whether pictures may become others than they are."""
+        return self.format is not None or self.max_side is not None
 
     @property
     def identity(self) -> dict[str, object]:
@@ -57,6 +68,7 @@ class ExportOptions:
             "shard_size": self.shard_size,
             "with_cost": self.with_cost,
             "license": self.license,
+            "pictures": [self.format, self.quality, self.max_side],
         }
 
 

@@ -32,9 +32,16 @@ class RecordShape:
     own: frozenset[str]  # names of those that are the row's own
     typed: bool  # every value is of its column's type; else own values are as they stand
 
-    def record(self, sample: ImageSample, *, sha256: str, flags: Sequence[str]) -> dict[str, object]:
-        """What is written of a sample. `sha256`: of the exported bytes; `flags`: all that are known by now."""
+    def record(
+        self, sample: ImageSample, *, sha256: str, flags: Sequence[str], pixels: tuple[int, int] | None = None
+    ) -> dict[str, object]:
+        """What is written of a sample. `sha256` and `pixels`: of the exported picture; None: as on record.
+
+        `flags`: all that are known by now.
+        """
         said = {**sample.facts, "sha256": sha256, "flags": sorted(flags)}
+        if pixels is not None:
+            said["width"], said["height"] = pixels
         values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
         if not self.typed:
             return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import multiprocessing
 import warnings
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from tests.support.patience import until
 from tests.support.picture_ledger import open_pictures, picture, row, store
 from tests.support.shop_ledger import call
 
@@ -110,3 +112,12 @@ def test_pyarrow_reads_the_columns_with_their_types_and_the_bytes_of_the_picture
     for line in table.to_pylist():
         assert hashlib.sha256(line["image"]["bytes"]).hexdigest() == line["sha256"]
         assert line["image"]["path"].endswith(".png")
+
+
+def test_pictures_are_converted_by_processes_of_their_own(shop):
+    export("imagefolder", "--format", "webp", "--quality", "80", "--max-side", "16")
+
+    files = [*(shop / "ds").rglob("*.webp")]
+    assert len(files) == 80
+    assert {Image.open(io.BytesIO(file.read_bytes())).size for file in files} == {(16, 12)}
+    until(lambda: not multiprocessing.active_children())

@@ -6,9 +6,11 @@ been. Nothing but what an export of the same samples and options put there is ev
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,8 @@ from jobs.export.totals import Totals
 from jobs.results.writers import pyarrow_for
 from worker.export.imagefolder import put_metadata
 from worker.export.parts import Replay, ShardWriter, opener
-from worker.export.reading import read_samples
+from worker.export.pictures import Conversion, process_pool
+from worker.export.reading import SampleReader
 from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, recorded
 from worker.storage.destinations import Destinations
 
@@ -58,10 +61,17 @@ class Exported:
 NAMED = 10
 
 
-def export(
-    ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, dest: str, *, stores: Destinations, tell: Tell
+def export(  # noqa: PLR0913  what, where to, and what it works with
+    ledger: Ledger,
+    batches: Sequence[Batch],
+    options: ExportOptions,
+    dest: str,
+    *,
+    stores: Destinations,
+    tell: Tell,
+    pool: Callable[[], Executor] = process_pool,
 ) -> Exported:
-    """Exports the stored images of these batches to `dest`. Blocks.
+    """Exports the stored images of these batches to `dest`. Blocks. `pool`: what converts pictures, if any are.
 
     Raises:
         BadInput: The options don't fit the batches, there is nothing to export, or something else is at `dest`.
@@ -80,15 +90,20 @@ def export(
         if there.state == "done":
             clear(store, recorded(store))
             return Exported(was_done=True, **there.ending)
-        return _Export(ledger=ledger, survey=survey, shape=shape, store=store, dest=dest, stores=stores, tell=tell).run(
-            mark
-        )
+        return _Export(
+            ledger=ledger, survey=survey, shape=shape, store=store, dest=dest, stores=stores, tell=tell, pool=pool
+        ).run(mark)
     except StoreError as refused:
         if refused.code == "bad_destination":
             raise BadInput(f"--to {refused.message}") from None
         raise LightfastError(
             f"the export to {dest} stopped: {refused.message} ({refused.code}). What is there stays; when that is "
             "mended, the same command goes on."
+        ) from None
+    except BrokenExecutor:
+        raise LightfastError(
+            f"the export to {dest} stopped: a process that converts pictures was ended, perhaps for want of memory. "
+            "The same command goes on."
         ) from None
     except OSError as trouble:  # of the folder here that shards are written in first
         raise LightfastError(
@@ -119,6 +134,7 @@ class _Export:
     dest: str
     stores: Destinations
     tell: Tell
+    pool: Callable[[], Executor]
     totals: Totals = field(default_factory=Totals)
     bytes_through: int = 0
 
@@ -136,11 +152,16 @@ class _Export:
         open_part = opener(
             self.store, self.dest, folder, shape=options.shape, records=self.shape, most=options.shard_size
         )
-        with ShardWriter(self.store, self.dest, open_part, finished) as parts:
-            for read in read_samples(self.stores, self._wanted(again, Replay(finished))):
+        with contextlib.ExitStack() as stack:
+            parts = stack.enter_context(ShardWriter(self.store, self.dest, open_part, finished))
+            pool = stack.enter_context(self.pool()) if options.converts else None
+            conversion = Conversion(format=options.format, quality=options.quality, max_side=options.max_side)
+            reader = SampleReader(self.stores, pool, conversion)
+            for read in reader.read(self._wanted(again, Replay(finished))):
                 if read.lacking is None:
-                    record = self.shape.record(read.sample, sha256=read.sha256, flags=read.sample.flags)
-                    parts.add(read.position, read.sample, read.sample.ending, read.data, record)
+                    flags = read.sample.flags
+                    record = self.shape.record(read.sample, sha256=read.sha256, flags=flags, pixels=read.pixels)
+                    parts.add(read.position, read.sample, read.ending, read.data, record)
                 else:
                     parts.lack(read.position, read.lacking)
                 self._count(read.sample, read.lacking)

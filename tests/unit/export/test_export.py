@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import tarfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.export.options import SHAPES, ExportOptions, read_split
@@ -45,10 +48,10 @@ def shop(ledger, tmp_path):
     return ledger
 
 
-def run(ledger, dest, *, names=("b",), opener=open_store, tell=lambda *_: None, **options):
+def run(ledger, dest, *, names=("b",), opener=open_store, tell=lambda *_: None, pool=None, **options):
     batches = [ledger.batches.find(name) for name in names]
     asked = ExportOptions(**{"shape": "webdataset", "shard_size": 600, **options})
-    return export(ledger, batches, asked, str(dest), stores=Destinations(opener=opener), tell=tell)
+    return export(ledger, batches, asked, str(dest), stores=Destinations(opener=opener), tell=tell, pool=pool)
 
 
 def files(dest):
@@ -166,6 +169,32 @@ def test_the_card_counts_what_there_is_and_says_no_money_unasked(shop, tmp_path)
     assert "- 1 row without a stored image" in card
     assert "$" not in card
     assert "List price of all images: $0.50." in (tmp_path / "money/README.md").read_text()
+
+
+def test_converted_pictures_have_their_own_pixels_hash_and_ending_and_their_sources_hash(ledger, tmp_path):
+    def pictures(number):
+        return b"no picture" if number == 2 else picture(number)
+
+    store(ledger, tmp_path / "out", [row(number, f"k{number}") for number in range(25)], pictures=pictures)
+    options = {"format": "jpeg", "max_side": 20, "columns": ("width", "height", "sha256", "source_sha256")}
+
+    done = run(ledger, tmp_path / "ds", pool=lambda: ThreadPoolExecutor(2), **options)
+
+    found = samples(tmp_path / "ds")
+    assert (len(found), done.missing) == (24, 1)
+    assert done.first_missing[0]["reason"] == "no picture that can be converted"
+    assert {each["source_sha256"] for each in map(record_of, found.values())} <= {
+        hashlib.sha256(picture(number)).hexdigest() for number in range(25)
+    }
+    for each in found.values():
+        told = record_of(each)
+        assert Image.open(io.BytesIO(each["jpg"])).size == (told["width"], told["height"]) == (20, 15)
+        assert hashlib.sha256(each["jpg"]).hexdigest() == told["sha256"]
+    assert "converted to jpeg (quality 95) and have at most 20 pixels" in (tmp_path / "ds/README.md").read_text()
+
+
+def record_of(sample):
+    return json.loads(sample["json"])
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
