@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks import copying, cpu, flood, plan, polling, start, webhooks
+from benchmarks import copying, cpu, export, flood, plan, polling, start, webhooks
 from benchmarks.measure import show
 
 ALL: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "Start (median of 10)": lambda: start.measure(10),
     "CPU per image (SQLite, 200 kB images, a folder)": lambda: cpu.measure(500, 2_500),
     "Copying (64 images of 25 MB, S3)": lambda: copying.measure(copying.IMAGES, copying.SIZE),
+    "Export (100,000 images of 10 kB, folder to folder)": lambda: export.measure(100_000),
     "Wrong callbacks, 1,000 a second beside a run (SQLite)": lambda: flood.measure(10.0, 600),
     "Lateness of finding, tasks of 5 to 20 s (SQLite)": lambda: webhooks.measure(200),
     "Polling (1,000 images in virtual time; alone it tells more)": lambda: polling.measure(1_000, 1),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
+import itertools
+import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -72,15 +75,19 @@ class ExportOptions:
         }
 
 
-def split_of(value: str, splits: Sequence[SplitShare]) -> str:
+def split_of(value: str, splits: tuple[SplitShare, ...]) -> str:
     """The split that a value belongs to: always the same one, whatever else is exported."""
-    at = Fraction(int.from_bytes(hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[: _BITS // 8]))
-    end = Fraction(0)
-    for each in splits:
-        end += each.share
-        if at * _ALL < end * 2**_BITS:
-            return each.name
-    return splits[-1].name
+    if len(splits) == 1:
+        return splits[0].name
+    at = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[: _BITS // 8]
+    return splits[bisect.bisect(_ends(splits), int.from_bytes(at))].name
+
+
+@functools.cache
+def _ends(splits: tuple[SplitShare, ...]) -> tuple[int, ...]:
+    """Where the next split begins, among the numbers of `_BITS` bits; but for the last."""
+    shares = itertools.accumulate(each.share for each in splits[:-1])
+    return tuple(math.ceil(end * 2**_BITS / _ALL) for end in shares)
 
 
 def read_split(text: str) -> tuple[SplitShare, ...]:

@@ -117,7 +117,7 @@ def _safe(text: str) -> str:
 
 def _texts(options: ExportOptions, own: Mapping[str, object]) -> dict[str, str]:
     columns = TemplateColumns(own)
-    return {each.name: columns.get(each.name, "") for each in options.caption.fields}
+    return {each.name: columns.get(each.name, "") for each in options.caption.fields if each.name != PROMPT}
 
 
 def _split_value(batch: str, row: str, own: Mapping[str, object], column: str | None) -> str:

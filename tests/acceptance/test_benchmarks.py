@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import copying, cpu, flood, plan, polling, start, webhooks
+from benchmarks import copying, cpu, export, flood, plan, polling, start, webhooks
 
 
 @pytest.mark.long
@@ -71,3 +71,11 @@ def test_the_bound_is_that_of_the_schedule_anybody_can_work_out():
 
     assert polling.least_polls(always, 0.1) == pytest.approx(1.0, abs=0.05)
     assert polling.least_polls(uniform, 0.15) == pytest.approx(1.67, abs=0.03)  # at 14.4, 16.5, 19.0 and 20 seconds
+
+
+@pytest.mark.long
+def test_an_export_is_measured_beside_a_bare_read_and_tar():
+    found = dict(export.measure(20))
+
+    assert re.fullmatch(r"\d+\.\d\d", found["ratio of their times"])
+    assert found["export: peak memory"].endswith(" MB")

@@ -13,13 +13,16 @@ from jobs.export.samples import ImageSample
 CONTENT_TYPE = "application/x-tar"
 ENDING = ".tar"
 _MODE = 0o644
+#: Bytes that are written at once: a sample's caption and record are small.
+_BUFFER = 1_000_000
 
 
 class TarShard:
     """One shard. The same samples make the same bytes: nobody's name and no time is in it."""
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  closed by `close`
+        self._file = path.open("wb", buffering=_BUFFER)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  closed below
 
     def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
         """The picture, its caption and its record."""
@@ -35,3 +38,4 @@ class TarShard:
     def close(self) -> None:
         """Ends the file."""
         self._tar.close()
+        self._file.close()
