@@ -36,7 +36,7 @@ from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
-from jobs.states import JobState
+from jobs.states import GOING_ON, JobState
 from worker.registration.options import WorkLimits, read_money, read_option
 from worker.registration.stored_images import demand_folder
 
@@ -283,6 +283,7 @@ def redo(  # noqa: PLR0913  one parameter an option
         error=error,
         wanted=wanted,
         asked=lambda row: _with_prompt(row, prompt),
+        has_it=lambda row: _is_made_so(row, prompt),
         check=check,
         begin=begin,
         stall=read_stall(max_stall),
@@ -306,6 +307,7 @@ class AgainCommand:
     keys: Sequence[str] = ()  # named on the command line
     wanted: Callable[[Result], bool]
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
+    has_it: Callable[[Result], bool] = lambda _: False  # what is asked for is there, or is being made
     check: Callable[[Sequence[Result]], None] = lambda _: None  # raises `BadInput` where rows are named in vain
     begin: Callable[[LedgerSession, Sequence[Result]], int]  # makes the rows ready; returns how many
     stall: float | None  # seconds to wait where only a person can help; None: for ever
@@ -325,27 +327,53 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         demand_folder(session.ledger, found)
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)
-        rows = [again.asked(result) for result in session.ledger.reports.results(again.batch) if again.wanted(result)]
-        again.check(rows)
+        named = [result for result in session.ledger.reports.results(again.batch) if again.wanted(result)]
+        again.check(named)
+        rows = [again.asked(result) for result in named if not again.has_it(result)]
+        left = [result for result in named if again.has_it(result)]
         cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
+        if left:
+            note(_left_as_they_are(again, left))
         if not rows:
-            return _nothing_to_do(again, session)
+            return _nothing_to_do(again, session, left)
         note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
         warn(session.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
         if not session.ledger.is_sqlite:
             return _for_the_workers(again, session, found, rows, cost)
         with session.ledger.hold(time.time()):
-            if told := _waits_too(session.ledger.reports.progress(again.batch)):
+            going_on = sum(row.state in GOING_ON for row in rows)
+            if told := _waits_too(session.ledger.reports.progress(again.batch), besides=going_on):
                 note(told)
             _begin(again, session, found, rows, cost)
             return _work(session, again.batch, again.stall, json=again.json, quiet=again.quiet)
 
 
-def _waits_too(before: Progress) -> str:
+def _is_made_so(row: Result, prompt: str) -> bool:
+    """Whether a `redo` before has asked for the same: it is being made, or is there with this very prompt.
+
+    Without a prompt other images of the same are asked for, so those that are there do not count.
+    """
+    is_same = row.revision > 1 and _with_prompt(row, prompt).request == row.request
+    return is_same and (row.state in GOING_ON or (bool(prompt) and row.state is JobState.DONE))
+
+
+def _left_as_they_are(again: AgainCommand, rows: Sequence[Result]) -> str:
+    """What becomes of rows that have what is asked for."""
+    being_made = sum(row.state in GOING_ON for row in rows)
+    done = len(rows) - being_made
+    told = [f"{formatting.count(being_made, 'row')} {'is' if being_made == 1 else 'are'} being made so"] * bool(
+        being_made
+    )
+    told += [f"{formatting.count(done, 'row')} {'has' if done == 1 else 'have'} images of this prompt"] * bool(done)
+    other = "; without --prompt others of the same are made" if done else ""
+    return f"{again.command}: {' and '.join(told)} already: left as they are{other}"
+
+
+def _waits_too(before: Progress, *, besides: int = 0) -> str:
     """The batch's other rows, which are worked on as well and waited for; "": there are none."""
-    others = rows_going_on(before)
-    if not others:
+    others = rows_going_on(before) - besides
+    if others <= 0:
         return ""
     failing = f"; not copied yet: {not_copied(before)}" if before.copy_errors else ""
     rows = "1 other row is" if others == 1 else f"{others:,} other rows are"
@@ -355,8 +383,15 @@ def _waits_too(before: Progress) -> str:
     )
 
 
-def _nothing_to_do(again: AgainCommand, session: LedgerSession) -> int:
+def _nothing_to_do(again: AgainCommand, session: LedgerSession, left: Sequence[Result]) -> int:
+    """There is no row to begin again: on one machine, rows that are not finished go on, as after a Ctrl-C."""
     progress = session.ledger.reports.progress(again.batch)
+    if session.ledger.is_sqlite and rows_going_on(progress):
+        note(f"{again.command}: no row to begin again; {_waits_too(progress)}")
+        return _go_on_here(session, again.batch, again.stall, json=again.json, quiet=again.quiet)
+    if left:
+        _told(session, again.batch, "Nothing was spent.", json=again.json, rows=0)
+        return 0
     why = nothing_to_retry(again.batch, again.error, progress.errors, progress.jobs.get(JobState.HELD, 0))
     _told(session, again.batch, f"{again.command}: {why}", json=again.json, rows=0)
     return 0
@@ -386,9 +421,10 @@ def _for_the_workers(
 def _work(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool) -> int:
     from cli.flow.execute import OutputMode, work
 
-    return work(
-        session.settings, session.ledger, batch, WorkLimits(max_stall=stall), OutputMode(json=json, quiet=quiet)
-    )
+    # Not `redo` once more: what it has made would be made again.
+    goes_on = command("retry", batch, sandbox=session.settings.is_sandbox)
+    mode = OutputMode(json=json, quiet=quiet, goes_on=goes_on)
+    return work(session.settings, session.ledger, batch, WorkLimits(max_stall=stall), mode)
 
 
 def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:

@@ -47,6 +47,7 @@ class OutputMode:
     json: bool = False
     quiet: bool = False
     next: str = ""  # what to do after a run that is finished; else the results
+    goes_on: str = ""  # the command that goes on with rows that are left; else the same one
 
 
 def work(
@@ -69,7 +70,13 @@ def work(
     finally:
         screen.close()
     seconds = time.monotonic() - started
-    ended = RunOutcome(ending=ending, message=endings.message(ending), code=exit_code(ending, limits), seconds=seconds)
+    ended = RunOutcome(
+        ending=ending,
+        message=endings.message(ending),
+        code=exit_code(ending, limits),
+        seconds=seconds,
+        goes_on=mode.goes_on,
+    )
     tell(ended, ledger, mode)
     return ended.code
 
@@ -170,6 +177,7 @@ class RunOutcome:
     message: str  # why it ended
     seconds: float | None  # that it took; None: it was others' work, and only watched
     command: str = "run"
+    goes_on: str = ""  # the command that goes on with rows that are left; else the same one
 
     @property
     def progress(self) -> Progress:
@@ -308,8 +316,8 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
         yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
-        goes_on = "then the same command goes on" if first else "the same command goes on"
-        yield f"{'' if first else 'next':{_LABEL}}{goes_on}{rows}", ""
+        goes_on = f"{ended.goes_on or 'the same command'} goes on"
+        yield f"{'' if first else 'next':{_LABEL}}{'then ' * bool(first)}{goes_on}{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
 

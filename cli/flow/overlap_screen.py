@@ -73,6 +73,11 @@ def _keys(preflight: Preflight) -> Iterator[str]:
     )
     here = f"by {keys.column_now}" if keys.column_now else "as" if preflight.seen.has_key else "by their number"
     yield f"this batch knows its rows {there} {_quoted(keys.on_record)}; here they are known {here} {_quoted(keys.now)}"
+    if again.needs_buy_again and again.renumbered > again.rows:
+        yield (
+            "these look like the same keys, as a spreadsheet rewrites them: put the old ones back, and the rows are "
+            "known again; --yes alone does not buy them, --buy-again does"
+        )
 
 
 def _quoted(keys: tuple[str, ...]) -> str:

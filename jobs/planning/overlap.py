@@ -61,6 +61,7 @@ class Overlap:
     money: int = 0  # micro-dollars; unpriced images are not in it
     here: int = 0  # of `rows`: made in this batch, under keys that the manifest does not have
     rewritten: int = 0  # of `here`: the keys look like those on record, rewritten
+    renumbered: int = 0  # rows to be paid whose keys look so, whatever they ask for: where no key is as on record
     example: tuple[str, str] | None = None  # a key on record, and what the manifest has of it
     places: tuple[OtherBatch, ...] = ()  # the others, those with most first
     not_takeable: int = 0  # of `rows`: with --reuse, and yet the images that were made cannot be taken
@@ -81,7 +82,7 @@ class Overlap:
         batch's keys: they were rewritten, or read otherwise. A few are enough whose keys look rewritten.
         """
         is_same_batch = self.replaces and not self.matched and 2 * self.here > self.to_pay
-        is_rewritten = self.rewritten >= REWRITTEN
+        is_rewritten = max(self.rewritten, self.renumbered) >= REWRITTEN
         return bool(self.not_takeable or is_same_batch or is_rewritten or (self.rows >= MANY and self.are_most))
 
     @property
@@ -220,13 +221,18 @@ class Comparison:
         gone = [_Gone() for _ in range(BUCKETS)]
         absent = with_images = numbered = 0
         example = None
+        by_number = {} if self.matched else {number: key for (_, number), key in self._examples.items()}
+        renumbered = 0
         for row, is_free in self._not_in(keys):
             absent += row.listed
             with_images += row.listed and row.state in _WITH_IMAGES
             numbered += row.numbered
+            number = _number(row.key)
+            if row.made and number in by_number:
+                renumbered += 1
+                example = example or (row.key, by_number[number])
             if row.made and row.request_hash:
                 request = hash64(row.request_hash)
-                number = _number(row.key)
                 gone[request % BUCKETS].add(request, number, free=is_free, lost=not (row.usable or self.append))
                 if example is None and (now := self._examples.get((request, number))):
                     example = row.key, now
@@ -243,15 +249,18 @@ class Comparison:
                 images += sum(bucket.images[at] for at in answered)
                 money += sum(bucket.money[at] for at in answered)
                 copyable += sum(bucket.copyable[at] for at in answered)
+        to_pay = self.to_pay - sum(self.saved.values())
+        renumbered = min(max(0, renumbered - self.reused), to_pay)
         return Overlap(
-            to_pay=self.to_pay - sum(self.saved.values()),
+            to_pay=to_pay,
             matched=self.matched,
             rows=again,
             images=images,
             money=money,
             here=here,
             rewritten=rewritten,
-            example=example if rewritten else None,
+            renumbered=renumbered,
+            example=example if rewritten or renumbered else None,
             not_takeable=not_takeable,
             copyable=copyable,
             places=tuple(self._found()),

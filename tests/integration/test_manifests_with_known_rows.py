@@ -115,6 +115,19 @@ def test_a_few_are_enough_whose_keys_look_rewritten_whatever_else_is_in_the_file
         assert not world.look([*others, *kept, *new]).again.needs_buy_again, others
 
 
+def test_keys_that_all_look_rewritten_are_seen_whatever_their_rows_ask_for(world):
+    world.made(rows(8, key="000"))
+    other = {"prompt": "studio lamp", "key": ""}
+
+    again = world.look(rows(8, **other)).again
+    assert (again.rows, again.renumbered, again.needs_buy_again, again.example) == (0, 8, True, ("0000", "0"))
+    assert not world.look(rows(2, **other)).again.needs_buy_again  # two may be a coincidence
+    assert not world.look([*rows(8, **other), "0000,lamp 0"]).again.needs_buy_again  # a key is as it was
+    assert not world.look(rows(8, first=20, **other)).again.needs_buy_again  # other numbers
+    taken = world.look([*rows(8, key=""), "90,a new one"], reuse=Reuse.COPY).again
+    assert (taken.reused, taken.renumbered, taken.needs_buy_again) == (8, 0, False)
+
+
 def test_keys_that_look_rewritten_are_seen_beside_another_batch_that_has_made_the_same(world):
     world.made(rows(5, key="k"), "winter")
     world.made([*rows(5, key="00"), "D,a desk"])
@@ -185,6 +198,40 @@ def test_appending_the_same_rows_twice_adds_them_once_and_a_mended_row_is_good(w
 
     assert [result.key for result in world.ledger.reports.results("spring")] == ["k0", "k1", "k2", "k3", "k4", "k9"]
     assert JobState.INVALID not in progress(world).jobs
+
+
+@pytest.mark.parametrize(
+    ("appended", "lines"),
+    [
+        (["d,vase,d1"], ["a1", "a2", "a3", "b1", "b2", "d1"]),
+        (["a,lamp,a1", "d,vase,d1"], ["a1", "a2", "a3", "b1", "b2", "d1"]),
+        (["b,desk,b1", "b,,b2", "b,,b9"], ["a1", "a2", "a3", "b1", "b2", "b9"]),
+        (["b,,b7"], ["a1", "a2", "a3", "b1", "b2", "b7"]),
+    ],
+    ids=["another product", "a product again", "with its lines", "only a further line"],
+)
+def test_further_lines_of_products_stay_where_products_are_appended(world, appended, lines):
+    head = {"head": "key,prompt,picture", "skip_empty": "prompt"}
+    world.made(["a,lamp,a1", "a,,a2", "a,,a3", "b,desk,b1", "b,,b2"], **head)
+
+    for _ in range(2):
+        world.take(appended, append=True, **head)
+        told = [result.carried["picture"] for result in world.ledger.reports.results("spring")]
+        # A product that comes again has its newest columns, at its place; what is new stands behind.
+        assert sorted(told) == lines
+
+
+def test_a_product_that_was_left_out_for_want_of_a_title_is_made_when_it_has_one(world):
+    head = {"head": "key,prompt,picture", "skip_empty": "prompt"}
+    world.made(["a,lamp,a1", "b,,b1", "b,,b2"], **head)
+
+    world.take(["b,desk,b1"], append=True, **head)
+
+    assert [(each.key, each.carried["picture"]) for each in world.ledger.reports.results("spring")] == [
+        ("a", "a1"),
+        ("b", "b2"),
+        ("b", "b1"),
+    ]
 
 
 def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world):

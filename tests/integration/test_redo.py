@@ -12,6 +12,7 @@ from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.values import NewBatch
 from jobs.states import JobState
+from tests.support.manifest_world import finish
 from tests.support.shop_ledger import a_row, call, open_shop
 
 
@@ -52,6 +53,46 @@ def test_it_says_that_other_rows_are_waited_for_and_max_stall_ends_that(tmp_path
     assert [each.max_stall for each in limits] == [20.0]
     with pytest.raises(BadInput, match=r'--max-stall: "soon": expected a time'):
         call(*words, "--yes", "--max-stall", "soon")
+
+
+def revisions(tmp_path):
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        return {each.key: each.revision for each in ledger.reports.results("shop")}
+
+
+def test_a_redo_that_was_interrupted_goes_on_and_buys_nothing_twice(tmp_path, monkeypatch):
+    open_shop(tmp_path, tmp_path / "out")
+    worked = []
+    monkeypatch.setattr("cli.flow.execute.work", lambda *given: worked.append(given[4].goes_on) or 0)
+    anew = ("redo", "shop", "--key", "lamp", "--prompt", "a better lamp", "--yes")
+    call(*anew)
+    before = revisions(tmp_path)
+    assert before["lamp"] == 2
+    assert worked == ["lightfast retry shop"], "what is said at its end goes on with it"
+
+    for words in (anew, ("redo", "shop", "--key", "lamp", "--yes"), ("retry", "shop", "--error", "budget")):
+        said = call(*words)
+        assert "not finished, and this goes on until" in said.stderr
+        assert revisions(tmp_path) == before, words
+    assert len(worked) == 4
+    assert "redo: 1 row is being made so already: left as they are" in call(*anew).stderr
+
+    call("redo", "shop", "--key", "lamp", "--prompt", "a blue lamp", "--yes")
+    assert revisions(tmp_path)["lamp"] == 3, "another prompt is another picture"
+
+
+def test_a_row_that_has_its_image_of_this_very_prompt_is_not_bought_again(tmp_path, monkeypatch):
+    open_shop(tmp_path, tmp_path / "out")
+    monkeypatch.setattr("cli.flow.execute.work", lambda *_: 0)
+    anew = ("redo", "shop", "--key", "lamp", "--prompt", "a better lamp", "--yes")
+    call(*anew)
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
+        finish(ledger, "shop")
+
+    assert "1 row has images of this prompt already: left as they are; without --prompt" in call(*anew).stderr
+    assert revisions(tmp_path)["lamp"] == 2
+    call("redo", "shop", "--key", "lamp", "--yes")
+    assert revisions(tmp_path)["lamp"] == 3
 
 
 @pytest.mark.parametrize(("wrong", "told"), [("lampe", "has no row lampe"), ("rug", "tells what row rug of shop asks")])

@@ -214,6 +214,33 @@ def test_changed_rows_that_were_redone_with_prompts_of_their_own_are_counted(sho
     assert (again.changed, again.own_prompts) == (4, 0), "the manifest's prompt has taken the place of their own"
 
 
+def test_a_row_that_was_redone_with_a_prompt_of_its_own_gets_that_image_back(shop):
+    shop.made(rows(2))
+    given = {each.key: each.request for each in shop.ledger.reports.results("spring")}
+    shop.ledger.batches.redo("spring", [("k0", replace(given["k0"], prompt="a better lamp")), ("k1", None)], NOW, {})
+    finish(shop.ledger, "spring")
+    redone = {each.key: each.images[0].path for each in shop.ledger.reports.results("spring")}
+    shop.take(rows(2, prompt="ERROR"), changed="redo")
+    finish(shop.ledger, "spring")
+
+    seen = shop.take(rows(2), changed="redo")
+
+    assert (seen.given_back, seen.images) == (2, 0)
+    due, _ = shop.ledger.claims.copies(NOW, holder="me", lease=60.0, at_most=9)
+    assert {(one.key, one.revision): one.origin.path for one in due} == {
+        ("k0", 4): redone["k0"],
+        ("k1", 4): redone["k1"],
+    }
+    assert {each.key: each.request.prompt for each in shop.ledger.reports.results("spring")} == {
+        "k0": "a better lamp",
+        "k1": "lamp 1",
+    }
+    finish(shop.ledger, "spring")
+    again = shop.look(rows(2, key="x"), "summer", reuse=Reuse.COPY).again
+    assert (again.reused, again.not_takeable) == (1, 1), "the better lamp is no image of the manifest's prompt"
+    assert shop.look(rows(2), changed="error").changed == 0
+
+
 def test_a_row_that_goes_back_before_the_change_was_made_gets_its_images_back_too(shop):
     shop.made(rows(2))
     shop.take(rows(2, prompt="ERROR"), changed="redo")  # nothing of it is sent, or all of it failed

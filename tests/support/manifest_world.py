@@ -45,11 +45,12 @@ class World:
     def __init__(self, folder, ledger):
         self.folder, self.ledger = folder, ledger
 
-    def intake(self, lines, name="spring", head="key,prompt", mapping=None, **changes):
+    def intake(self, lines, name="spring", head="key,prompt", mapping=None, skip_empty=None, **changes):
         path = self.folder / "m.csv"
         path.write_text("\n".join([head, *lines]) + "\n")
         manifest = open_manifest(path, name="m.csv", options=ReadOptions())
-        options = PlanOptions(batch=name, mapping=mapping or {}, configured=frozenset({"maxapi.io"}))
+        planned = {"mapping": mapping or {}, "skip_empty": skip_empty}
+        options = PlanOptions(batch=name, configured=frozenset({"maxapi.io"}), **planned)
         return Intake(manifest=manifest, options=options, catalog=Catalog.load(), ledger=self.ledger, **changes)
 
     def look(self, lines, name="spring", **changes):

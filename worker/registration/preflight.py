@@ -144,6 +144,10 @@ class Preflight:
         again = self.seen.again
         if not again.needs_buy_again or self.options.buy_again:
             return ""
+        if again.renumbered > again.rows and again.example:
+            before, now = again.example
+            rows = f"{again.renumbered:,} of {count(again.to_pay, 'row')} to be paid"
+            return f'{rows} have keys that look like those on record, rewritten ("{before}" is "{now}" here)'
         return f"{again.rows:,} of {count(again.to_pay, 'row')} to be paid were made already"
 
     def _gone(self) -> Iterator[str]:

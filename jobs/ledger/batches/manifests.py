@@ -147,14 +147,46 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
 
 
 def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with positions after those on record; an earlier row under such a key that was no job goes."""
+    """The rows with positions after those on record.
+
+    A row that was bad goes where one comes under its key, and so does one that was left out where it comes as a job.
+    What was left out beside a job of its key stays: it is a further line of that product. It is not doubled either.
+    """
     last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
-    no_jobs = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
-    left_out = {shown_key(row.key): row.id for row in tx.execute(select(jobs.c.id, jobs.c.key).where(*no_jobs))}
+    left_out = _left_out(tx, batch_id)
+    made = _with_jobs(tx, batch_id, left_out) if left_out else set()
     for row in rows:
-        if (before := left_out.pop(row.key, None)) is not None:
-            tx.execute(delete(jobs).where(jobs.c.id == before))
+        before = left_out.get(row.key, [])
+        if row.state is JobState.SKIPPED and any(each.carried == row.carried for each in before):
+            continue
+        gone = [each for each in before if each.state == JobState.INVALID.value][:1]
+        if not gone and row.state not in _NO_JOB and row.key not in made:
+            gone = before[:1]
+        for each in gone:
+            before.remove(each)
+            tx.execute(delete(jobs).where(jobs.c.id == each.id))
+        if row.state not in _NO_JOB:
+            made.add(row.key)
         yield row if last is None else replace(row, position=last + 1 + row.position)
+
+
+def _left_out(tx: Connection, batch_id: int) -> dict[str, list[Any]]:
+    """Rows on record that stand for no job and have no image, by their keys, in their order."""
+    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
+    wanted = select(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.carried).where(*mine).order_by(jobs.c.position)
+    found: dict[str, list[Any]] = {}
+    for row in tx.execute(wanted):
+        found.setdefault(shown_key(row.key), []).append(row)
+    return found
+
+
+def _with_jobs(tx: Connection, batch_id: int, keys: Iterable[str]) -> set[str]:
+    """Those of these keys under which there is a job."""
+    stream, found = iter(keys), set()
+    while some := list(islice(stream, _CHUNK)):
+        wanted = select(jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(some))
+        found |= set(tx.execute(wanted).scalars())
+    return found
 
 
 def _has_images() -> Any:
@@ -347,11 +379,7 @@ def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: floa
     if not rows:
         return
     before = _asked_before(tx, [job.id for _, job in rows])
-    earlier = [
-        {"job_id": job.id, "revision": job.revision, "request_hash": asked.hash()}
-        for _, job in rows
-        if (asked := before.get(job.id)) is not None
-    ]
+    earlier = [_earlier(job, asked) for _, job in rows if (asked := before.get(job.id)) is not None]
     if earlier:
         tx.execute(insert(earlier_requests), earlier)
     tx.execute(_ANEW, [_anew(row, job, job.revision + 1) for row, job in rows])
@@ -359,6 +387,17 @@ def revise(tx: Connection, batch_id: int, rows: list[tuple[Row, Any]], now: floa
     tx.execute(insert(images), slots)
     told = [(job, {"revision": job.revision + 1, **_told(job, before.get(job.id))}) for _, job in rows]
     write_events(tx, [job_event("redo", batch_id, job.id, now, detail) for job, detail in told])
+
+
+def _earlier(job: Any, asked: Request) -> dict[str, Any]:
+    is_own = asked.hash() != job.request_hash
+    return {
+        "job_id": job.id,
+        "revision": job.revision,
+        "request_hash": asked.hash(),
+        "manifest_hash": job.request_hash,
+        "request": asked.to_json() if is_own else None,
+    }
 
 
 def _asked_before(tx: Connection, job_ids: list[int]) -> dict[int, Request]:

@@ -179,19 +179,28 @@ _WORKING = update(jobs).where(jobs.c.id.in_(bindparam("these", expanding=True)))
 
 
 def whole_earlier(tx: Connection, job_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-    """By row and request: the newest revision before the present one of which all images are there, or will be."""
+    """By row and request: the newest revision before the present one of which all images are there, or will be.
+
+    A request of the manifest's stands for what the row had when the manifest asked for it: it may have been made anew
+    with a prompt of its own since.
+    """
     found: dict[int, dict[str, int]] = {}
-    for row in tx.execute(_WHOLE_EARLIER, {"these": list(job_ids)}) if job_ids else ():
+    rows = tx.execute(_WHOLE_EARLIER, {"these": list(job_ids)}).all() if job_ids else []
+    for row in rows:
         found.setdefault(row.job_id, {})[row.request_hash] = row.revision
+    for row in rows:
+        if row.manifest_hash is not None:
+            found[row.job_id][row.manifest_hash] = row.revision
     return found
 
 
 _OF_THEN = (images.c.job_id == earlier_requests.c.job_id) & (images.c.revision == earlier_requests.c.revision)
+_TOLD = [earlier_requests.c[name] for name in ("job_id", "revision", "request_hash", "manifest_hash")]
 _WHOLE_EARLIER = (
-    select(earlier_requests)
+    select(*_TOLD)
     .select_from(earlier_requests.join(images, _OF_THEN & images.c.surplus.is_(False)))
     .where(earlier_requests.c.job_id.in_(bindparam("these", expanding=True)))
-    .group_by(*earlier_requests.c)
+    .group_by(*_TOLD)
     .having(func.sum(case((images.c.state.in_(MADE_IMAGES), 0), else_=1)) == 0)
     .order_by(earlier_requests.c.revision)
 )
@@ -210,8 +219,16 @@ def give_back(tx: Connection, revisions: Mapping[int, int], now: float) -> None:
     ]
     tx.execute(_TAKE, values)
     tx.execute(_WORKING, {"these": list(revisions)})
+    own = tx.execute(_OWN_REQUESTS, {"these": list(revisions)}).all()
+    asked = [{"of_job": row.job_id, "own": row.request} for row in own if row.revision == revisions[row.job_id]]
+    if asked:  # these images are not those of the manifest's request, and are never to pass for them
+        tx.execute(_AS_ASKED, asked)
 
 
+_OWN_REQUESTS = select(earlier_requests).where(
+    earlier_requests.c.job_id.in_(bindparam("these", expanding=True)), earlier_requests.c.request.is_not(None)
+)
+_AS_ASKED = update(jobs).where(jobs.c.id == bindparam("of_job")).values(request=bindparam("own"))
 _ALL_SLOTS = (
     select(
         images.c.job_id,

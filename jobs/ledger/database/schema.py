@@ -487,6 +487,8 @@ earlier_requests = Table(
     Column("job_id", BigInteger, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
     Column("revision", Integer, primary_key=True, autoincrement=False),
     Column("request_hash", Text, nullable=False),
+    Column("manifest_hash", Text),  # of what the manifest asked for then; NULL: not on record
+    Column("request", LargeBinary),  # canonical JSON, where it was another than the manifest's, as `redo --prompt` asks
     Index("ix_earlier_requests_request", "request_hash"),
 )
 
