@@ -34,6 +34,8 @@ class TarShard:
         head = tarfile.TarInfo(name)
         head.size, head.mode = len(data), _MODE
         self._tar.addfile(head, io.BytesIO(data))
+        # It would keep every head: 100 MB for a shard of small images.
+        self._tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
 
     def close(self) -> None:
         """Ends the file."""
