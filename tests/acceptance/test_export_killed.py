@@ -37,7 +37,8 @@ def test_an_export_killed_in_the_middle_goes_on_and_is_whole_with_nothing_twice(
     ledger.close()
 
     def start(dest):
-        return command.Started((*WORDS, "--to", dest), command.bare_environment(), cwd=tmp_path)
+        environment = command.bare_environment() | {"TMPDIR": str(tmp_path)}  # it keeps what the kill leaves
+        return command.Started((*WORDS, "--to", dest), environment, cwd=tmp_path)
 
     killed = start("ds")
     until((tmp_path / "ds/.lightfast/export/000003.json").exists, meanwhile=lambda: killed.poll() is None)
