@@ -224,6 +224,7 @@ def retry(  # noqa: PLR0913  one parameter an option
         batch=batch,
         error=error,
         keys=key or (),
+        is_of_all=not (only or error or key),
         wanted=wanted,
         begin=begin,
         stall=read_stall(max_stall),
@@ -305,6 +306,7 @@ class AgainCommand:
     batch: str
     error: str = ""
     keys: Sequence[str] = ()  # named on the command line
+    is_of_all: bool = False  # no rows were named: where there is nothing to begin, what is not finished goes on
     wanted: Callable[[Result], bool]
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
     has_it: Callable[[Result], bool] = lambda _: False  # what is asked for is there, or is being made
@@ -386,14 +388,13 @@ def _waits_too(before: Progress, *, besides: int = 0) -> str:
 def _nothing_to_do(again: AgainCommand, session: LedgerSession, left: Sequence[Result]) -> int:
     """There is no row to begin again: on one machine, rows that are not finished go on, as after a Ctrl-C."""
     progress = session.ledger.reports.progress(again.batch)
-    if session.ledger.is_sqlite and rows_going_on(progress):
-        note(f"{again.command}: no row to begin again; {_waits_too(progress)}")
+    held = progress.jobs.get(JobState.HELD, 0)
+    why = "Nothing was spent." if left else nothing_to_retry(again.batch, again.error, progress.errors, held)
+    waits = _waits_too(progress)
+    if waits and session.ledger.is_sqlite and (again.is_of_all or any(row.state in GOING_ON for row in left)):
+        note(waits if left else f"{again.command}: {why}\n{waits}")
         return _go_on_here(session, again.batch, again.stall, json=again.json, quiet=again.quiet)
-    if left:
-        _told(session, again.batch, "Nothing was spent.", json=again.json, rows=0)
-        return 0
-    why = nothing_to_retry(again.batch, again.error, progress.errors, progress.jobs.get(JobState.HELD, 0))
-    _told(session, again.batch, f"{again.command}: {why}", json=again.json, rows=0)
+    _told(session, again.batch, why if left else f"{again.command}: {why}", json=again.json, rows=0)
     return 0
 
 

@@ -70,12 +70,15 @@ def test_a_redo_that_was_interrupted_goes_on_and_buys_nothing_twice(tmp_path, mo
     assert before["lamp"] == 2
     assert worked == ["lightfast retry shop"], "what is said at its end goes on with it"
 
-    for words in (anew, ("redo", "shop", "--key", "lamp", "--yes"), ("retry", "shop", "--error", "budget")):
+    for words in (anew, ("redo", "shop", "--key", "lamp", "--yes"), ("retry", "shop")):
         said = call(*words)
         assert "not finished, and this goes on until" in said.stderr
         assert revisions(tmp_path) == before, words
     assert len(worked) == 4
     assert "redo: 1 row is being made so already: left as they are" in call(*anew).stderr
+
+    assert "no row of shop ended with link_dead" in call("retry", "shop", "--error", "link_dead").stderr
+    assert len(worked) == 5, "only what is meant for all rows goes on with the others"
 
     call("redo", "shop", "--key", "lamp", "--prompt", "a blue lamp", "--yes")
     assert revisions(tmp_path)["lamp"] == 3, "another prompt is another picture"
