@@ -1,1 +1,1 @@
-"""Many small batches through hours of trouble, in virtual time, replayed from a seed."""
+"""Many small batches through hours of trouble, replayed from a seed, and schedules through weeks, in virtual time."""

@@ -36,16 +36,25 @@ def ledger(tmp_path):
         yield opened
 
 
-@pytest.fixture
-def shop(ledger, tmp_path):
-    """Twelve rows with two variations each; one has two images and one was refused."""
+def stored(ledger, tmp_path, count):
+    """So many rows with two variations each; one has two images and one was refused."""
     rows = [
         row(2 * n + at, f"k{n}-{style}", style=style, made_of=f"k{n}", n=1 + (n == 3))
-        for n in range(12)
+        for n in range(count)
         for at, style in enumerate(STYLES)
     ]
     store(ledger, tmp_path / "out", rows, refused=("k5-oil",))
     return ledger
+
+
+@pytest.fixture
+def shop(ledger, tmp_path):
+    return stored(ledger, tmp_path, 12)
+
+
+@pytest.fixture
+def small_shop(ledger, tmp_path):
+    return stored(ledger, tmp_path, 7)
 
 
 def run(ledger, dest, *, names=("b",), opener=open_store, tell=lambda *_: None, pool=None, **options):
@@ -323,25 +332,25 @@ class DyingStore(Store):
 
 
 @pytest.mark.parametrize(("shape", "after"), [("webdataset", True), ("webdataset", False), ("imagefolder", False)])
-def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(shop, tmp_path, monkeypatch, shape, after):
-    monkeypatch.setattr(imagefolder, "_PICTURES", 5)
+def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(small_shop, tmp_path, monkeypatch, shape, after):
+    monkeypatch.setattr(imagefolder, "_PICTURES", 3)
     monkeypatch.setattr(imagefolder, "_PUTS", 1)
     (tmp_path / "out/b/9.png").unlink()
     whole = DyingStore()
     places = {"ds": whole, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}
-    run(shop, "ds", splits=SPLIT, shape=shape, opener=places.__getitem__)
+    run(small_shop, "ds", splits=SPLIT, shape=shape, opener=places.__getitem__)
     at, died = 0, True
     while died:
         at, died = at + 1, False
         store = DyingStore(at, after=after)
         opener = {**places, "ds": store}.__getitem__
         try:
-            run(shop, "ds", splits=SPLIT, shape=shape, opener=opener)
+            run(small_shop, "ds", splits=SPLIT, shape=shape, opener=opener)
         except Died:
             died, store.at = True, 0
-            assert run(shop, "ds", splits=SPLIT, shape=shape, opener=opener).missing == 1
+            assert run(small_shop, "ds", splits=SPLIT, shape=shape, opener=opener).missing == 1
         assert store.held == whole.held, f"died at write {at}"
-    assert at > 12, "it died at each of the writes"
+    assert at > 9, "it died at each of the writes"
 
 
 def test_parts_on_record_are_not_read_again(shop, tmp_path):

@@ -213,7 +213,7 @@ def nested(levels):
 
 
 @pytest.mark.parametrize("at", [0, 1])
-@pytest.mark.parametrize("levels", [200, 254, 300, 1_100, 200_000])
+@pytest.mark.parametrize("levels", [200, 254, 300, 1_100, 50_000])
 @pytest.mark.parametrize(("begin", "between", "end"), [("", "\n", ""), ("[", ",", "]"), ('{"data": [', ",", "]}")])
 def test_a_row_that_is_nested_too_deeply_is_one_bad_row(tmp_path, levels, begin, between, end, at):
     rows = ['{"key": "a", "prompt": "a cow"}', '{"key": "c", "prompt": "a cat"}']

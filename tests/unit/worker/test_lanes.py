@@ -194,7 +194,8 @@ def test_a_worker_in_a_thread_runs_lanes_for_callers_without_a_loop(tmp_path, mo
     said, provider = [], Provider()
     monkeypatch.setattr("worker.lanes.news.emit", lambda event, **_: said.append(event))
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    services = dataclasses.replace(build(settings(tmp_path), ledger=opened), http=provider)
+    often = Timings(news_every=0.2)
+    services = dataclasses.replace(build(settings(tmp_path), ledger=opened, timings=often), http=provider)
     opened.is_sqlite = False  # others may work on it too, so it tells them that it lives
     worker = WorkerThread(lambda: services)
     stock_through(opened, tmp_path)

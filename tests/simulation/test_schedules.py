@@ -28,12 +28,25 @@ from worker.scheduling.reading import read
 
 pytestmark = pytest.mark.virtual_time
 
+
+def timings(sweep_every):
+    return Timings(
+        idle=3 * 7_200.0,
+        sweep_every=sweep_every,
+        news_every_alone=sweep_every,
+        sign_every=3 * 7_200.0,
+        heartbeat_every=1e9,
+    )
+
+
 #: Nights are long: nobody looks every second.
-SLOW = Timings(idle=7200.0, sweep_every=1800.0, news_every_alone=1800.0, sign_every=7200.0, heartbeat_every=1e9)
+SELDOM = timings(7_200.0)
+#: Where something is to be over before the next time, which is less than two hours away.
+OFTEN = timings(1_800.0)
 
 
-def calm(tmp_path, provider):
-    return world(tmp_path, provider, timings=SLOW)
+def calm(tmp_path, provider, *, looks=SELDOM):
+    return world(tmp_path, provider, timings=looks)
 
 
 @pytest.fixture(autouse=True)
@@ -460,7 +473,7 @@ async def test_of_many_workers_one_fires_a_time_and_one_reads_its_manifest(tmp_p
     ],
 )
 async def test_of_times_that_nobody_saw_the_last_is_made_up_or_none(tmp_path, catch_up, expected):
-    services = calm(tmp_path, Provider())
+    services = calm(tmp_path, Provider(), looks=OFTEN)
     write(catalogue(2))
     scheduled(services, catch_up=catch_up)
     await asyncio.sleep(3 * NIGHT)
@@ -520,7 +533,7 @@ async def test_a_night_that_takes_longer_than_its_interval(tmp_path, overlap, ex
 
 async def test_a_batch_a_night_is_skipped_while_the_one_before_waits_for_a_person(tmp_path):
     provider = Provider(on_submit=lambda _wanted: answer({"code": 401, "msg": "invalid api key"}, status=401))
-    services = calm(tmp_path, provider)
+    services = calm(tmp_path, provider, looks=OFTEN)
     write(catalogue(2))
     scheduled(services, into=Into.NEW, options={"buy_again": True, "changed": "error"})
 
@@ -630,7 +643,7 @@ async def test_a_schedule_that_is_paused_while_its_manifest_is_read_buys_nothing
 
 
 async def test_a_time_fired_by_hand_is_one_more(tmp_path):
-    services = calm(tmp_path, Provider())
+    services = calm(tmp_path, Provider(), looks=OFTEN)
     write(catalogue(2))
     scheduled(services)
     assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
@@ -694,7 +707,7 @@ async def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_pa
 
 
 async def test_a_manifest_that_comes_in_slowly_is_read_once_and_holds_up_no_other_schedule(tmp_path, monkeypatch):
-    services = calm(tmp_path, Provider())
+    services = calm(tmp_path, Provider(), looks=OFTEN)
     write(catalogue(2))
     scheduled(services, name="slow")
     scheduled(services, name="quick")
