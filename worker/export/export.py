@@ -29,13 +29,13 @@ from worker.export.imagefolder import put_metadata
 from worker.export.parts import Replay, ShardWriter, opener
 from worker.export.pictures import Conversion, process_pool
 from worker.export.reading import SampleReader
+from worker.export.spool import SampleSpool
 from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, recorded
 from worker.storage.destinations import Destinations
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.batches.values import Batch
-    from jobs.ledger.reports.values import Result
     from worker.storage.base import Store
 
 CARD, MISSING = "README.md", "missing.jsonl"
@@ -75,24 +75,34 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
 
     Raises:
         BadInput: The options don't fit the batches, there is nothing to export, or something else is at `dest`.
-        LightfastError: A store does not answer, or the batches changed meanwhile.
+        LightfastError: A store does not answer.
     """
     if options.shape == "parquet":
         pyarrow_for("--as parquet")
-    survey = _surveyed(ledger, batches, options, tell)
-    lines = (sample.own for sample in SampleSurvey(batches=batches, options=options).walk(_results(ledger, batches)))
-    shape = record_shape(survey.own, options, lines)
-    survey.demand_whole()
-    mark = Mark(fingerprint=survey.fingerprint, shape=options.shape, batches=tuple(each.name for each in batches))
     try:
-        store = stores.store(dest)
-        there = begin(store, dest, mark)
-        if there.state == "done":
-            clear(store, recorded(store))
-            return Exported(was_done=True, **there.ending)
-        return _Export(
-            ledger=ledger, survey=survey, shape=shape, store=store, dest=dest, stores=stores, tell=tell, pool=pool
-        ).run(mark)
+        with tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder:
+            survey, spool = _surveyed(ledger, batches, options, Path(folder), tell)
+            shape = record_shape(survey.own, options, (sample.own for sample in spool))
+            survey.demand_whole()
+            mark = Mark(
+                fingerprint=survey.fingerprint, shape=options.shape, batches=tuple(each.name for each in batches)
+            )
+            store = stores.store(dest)
+            there = begin(store, dest, mark)
+            if there.state == "done":
+                clear(store, recorded(store))
+                return Exported(was_done=True, **there.ending)
+            return _Export(
+                survey=survey,
+                spool=spool,
+                shape=shape,
+                store=store,
+                dest=dest,
+                folder=Path(folder),
+                stores=stores,
+                tell=tell,
+                pool=pool,
+            ).run(mark)
     except StoreError as refused:
         if refused.code == "bad_destination":
             raise BadInput(f"--to {refused.message}") from None
@@ -112,26 +122,28 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
         ) from None
 
 
-def _results(ledger: Ledger, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Result]]:
-    return ((batch, result) for batch in batches for result in ledger.reports.results(batch.name))
-
-
-def _surveyed(ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, tell: Tell) -> SampleSurvey:
-    survey = SampleSurvey(batches=batches, options=options)
-    for _ in survey.walk(_results(ledger, batches)):
-        tell("looked through", survey.images, 0, 0)
-    return survey
+def _surveyed(
+    ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, folder: Path, tell: Tell
+) -> tuple[SampleSurvey, SampleSpool]:
+    survey, spool = SampleSurvey(batches=batches, options=options), SampleSpool(folder)
+    results = ((batch, result) for batch in batches for result in ledger.reports.results(batch.name))
+    with contextlib.closing(spool):
+        for sample in survey.walk(results):
+            spool.add(sample)
+            tell("looked through", survey.images, 0, 0)
+    return survey, spool
 
 
 @dataclass(slots=True, kw_only=True)
 class _Export:
     """The pass that reads and writes."""
 
-    ledger: Ledger
     survey: SampleSurvey
+    spool: SampleSpool
     shape: RecordShape
     store: Store
     dest: str
+    folder: Path  # for what is written here first
     stores: Destinations
     tell: Tell
     pool: Callable[[], Executor]
@@ -141,23 +153,21 @@ class _Export:
     def run(self, mark: Mark) -> Exported:
         """Writes all parts, then what describes them, then that it is done."""
         finished = recorded(self.store)
-        again = SampleSurvey(batches=self.survey.batches, options=self.survey.options)
-        with tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder:
-            self._write(Path(folder), again, finished)
-            return self._describe(mark, Path(folder), finished)
+        self._write(finished)
+        return self._describe(mark, finished)
 
-    def _write(self, folder: Path, again: SampleSurvey, finished: list[FinishedPart]) -> None:
+    def _write(self, finished: list[FinishedPart]) -> None:
         """Writes the parts that are not finished, and adds them to those that are."""
         options = self.survey.options
         open_part = opener(
-            self.store, self.dest, folder, shape=options.shape, records=self.shape, most=options.shard_size
+            self.store, self.dest, self.folder, shape=options.shape, records=self.shape, most=options.shard_size
         )
         with contextlib.ExitStack() as stack:
             parts = stack.enter_context(ShardWriter(self.store, self.dest, open_part, finished))
             pool = stack.enter_context(self.pool()) if options.converts else None
             conversion = Conversion(format=options.format, quality=options.quality, max_side=options.max_side)
             reader = SampleReader(self.stores, pool, conversion)
-            for read in reader.read(self._wanted(again, Replay(finished))):
+            for read in reader.read(self._wanted(Replay(finished))):
                 if read.lacking is None:
                     flags = read.sample.flags
                     record = self.shape.record(read.sample, sha256=read.sha256, flags=flags, pixels=read.pixels)
@@ -165,12 +175,11 @@ class _Export:
                 else:
                     parts.lack(read.position, read.lacking)
                 self._count(read.sample, read.lacking)
-            self._demand_unchanged(again)
-            parts.put_open(again.images)
+            parts.put_open(self.survey.images)
 
-    def _wanted(self, again: SampleSurvey, replay: Replay) -> Iterator[tuple[int, ImageSample]]:
+    def _wanted(self, replay: Replay) -> Iterator[tuple[int, ImageSample]]:
         """The samples that have to be read; the others are counted."""
-        for position, sample in enumerate(again.walk(_results(self.ledger, self.survey.batches))):
+        for position, sample in enumerate(self.spool):
             lacking = replay.lacks(position)
             if lacking is not None or replay.has(sample):
                 self._count(sample, lacking)
@@ -186,14 +195,7 @@ class _Export:
         through = self.totals.images + len(self.totals.missing)
         self.tell("exported", through, self.survey.images, self.bytes_through)
 
-    def _demand_unchanged(self, again: SampleSurvey) -> None:
-        if again.fingerprint != self.survey.fingerprint:
-            raise LightfastError(
-                f"a batch changed while it was exported, so that {self.dest} would be no whole of anything. It is "
-                "left unfinished: export to another place when the batch has come to rest."
-            )
-
-    def _describe(self, mark: Mark, folder: Path, parts: Sequence[FinishedPart]) -> Exported:
+    def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
         sizes: Counter[str] = Counter()
         for part in parts:
             sizes[part.split] += part.bytes
@@ -202,7 +204,7 @@ class _Export:
             lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
             place(self.store, self.dest, MISSING, lines, "application/jsonl")
         if self.survey.options.shape == "imagefolder":
-            files = put_metadata(self.store, self.dest, folder, parts)
+            files = put_metadata(self.store, self.dest, self.folder, parts)
         else:
             told = ("file", "split", "samples", "bytes", "sha256")
             files = [{name: getattr(part, name) for name in told} for part in parts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from pathlib import Path
 
@@ -22,22 +21,56 @@ class TarShard:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=_BUFFER)
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  closed below
 
     def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
         """The picture, its caption and its record."""
-        self._put(f"{sample.name}.{ending}", data)
-        self._put(f"{sample.name}.txt", sample.caption.encode())
-        self._put(f"{sample.name}.json", orjson.dumps(record))
+        self.put(f"{sample.name}.{ending}", data)
+        self.put(f"{sample.name}.txt", sample.caption.encode())
+        self.put(f"{sample.name}.json", orjson.dumps(record))
 
-    def _put(self, name: str, data: bytes) -> None:
-        head = tarfile.TarInfo(name)
-        head.size, head.mode = len(data), _MODE
-        self._tar.addfile(head, io.BytesIO(data))
-        # It would keep every head: 100 MB for a shard of small images.
-        self._tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
+    def put(self, name: str, data: bytes) -> None:
+        """One file."""
+        self._file.write(tar_head(name, len(data)))
+        self._file.write(data)
+        self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
 
     def close(self) -> None:
         """Ends the file."""
-        self._tar.close()
-        self._file.close()
+        if not self._file.closed:
+            end = 2 * tarfile.BLOCKSIZE
+            self._file.write(bytes(end + -(self._file.tell() + end) % tarfile.RECORDSIZE))
+            self._file.close()
+
+
+def tar_head(name: str, size: int) -> bytes:
+    """What stands before a file of so many bytes: what `tarfile` would write, in a fifth of the time for most names.
+
+    `TarFile.addfile` would take a third of an export's whole time.
+    """
+    if not name.isascii() or len(name) > tarfile.LENGTH_NAME or size >= _LARGE:
+        head = tarfile.TarInfo(name)
+        head.size, head.mode = size, _MODE
+        return head.tobuf(tarfile.PAX_FORMAT)
+    block = bytearray(_EMPTY)
+    block[: len(name)] = name.encode()
+    block[124:135] = b"%011o" % size
+    block[148:154] = b"%06o" % (sum(block) + _BLANKS)
+    return bytes(block)
+
+
+#: Bytes from which a size needs more digits than a plain head has.
+_LARGE = 8**11
+
+
+def _empty() -> bytes:
+    head = tarfile.TarInfo("")
+    head.mode = _MODE
+    block = bytearray(head.tobuf(tarfile.PAX_FORMAT))
+    block[148:154] = bytes(6)
+    return bytes(block)
+
+
+#: The head of a file without a name, with no checksum yet.
+_EMPTY = _empty()
+#: What a checksum counts in its own place: eight spaces instead of the NUL and the space that stand there.
+_BLANKS = 8 * ord(" ") - ord(" ")
