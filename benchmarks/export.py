@@ -1,9 +1,13 @@
-"""`lightfast export` of many small images beside a bare loop that reads and tars them: images a second, peak memory."""
+"""`lightfast export` of many small images beside a bare loop that reads and tars them: images a second, peak memory.
+
+With `--pixels`, of real images, and also what it costs to look at them for near duplicates.
+"""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import random
 import sqlite3
 import sys
@@ -16,21 +20,21 @@ from pathlib import Path
 
 from benchmarks.measure import LIGHTFAST, Took, python, run, show
 
-#: Bytes of an image. What is in it does not matter: nothing decodes it.
+#: Bytes of an image, where `--pixels` is not given. What is in it does not matter: nothing decodes it.
 SIZE = 10_000
 MB = 1_000_000
 
 
-def measure(images: int) -> list[tuple[str, str]]:
-    """Both, one after the other, of the same files."""
+def measure(images: int, pixels: int = 0, kind: str = "png") -> list[tuple[str, str]]:
+    """Both, one after the other, of the same files. `pixels`: of an image's side; 0: nothing that can be decoded."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(python("benchmarks.export", "--fill", str(images)), folder=folder)
+        run(python("benchmarks.export", "--fill", str(images), "--pixels", str(pixels), "--kind", kind), folder=folder)
         bare = run(python("benchmarks.export", "--bare"), folder=folder)
-        words = ("export", "b", "--as", "webdataset", "--quiet", "--to")
+        words = ("export", "b", "--as", "webdataset", "--near-duplicates", "keep", "--quiet", "--to")
         few = run([LIGHTFAST, *words, "none", "--caption", "{nothing}"], folder=folder, ends_with=2)
         ours = run([LIGHTFAST, *words, "set"], folder=folder)
-        return [
+        measured = [
             (f"bare: {images:,} images", _said(bare, images)),
             ("export", _said(ours, images)),
             ("export: of that, the start and the first look at all rows", f"{few.wall:.1f} s"),
@@ -38,13 +42,23 @@ def measure(images: int) -> list[tuple[str, str]]:
             ("ratio of their times", f"{ours.wall / bare.wall:.2f}"),
             ("ratio of their CPU", f"{ours.cpu / bare.cpu:.2f}"),
         ]
+        if pixels:
+            words = ("export", "b", "--as", "webdataset", "--quiet", "--to", "flagged")
+            looked = run([LIGHTFAST, *words], folder=folder)
+            measured += [
+                ("export that looks at its images", _said(looked, images)),
+                ("... peak memory of one of its processes", f"{looked.peak / MB:.0f} MB"),
+                ("... ratio of the times, looking / not", f"{looked.wall / ours.wall:.2f}"),
+                ("... ratio of the CPU", f"{looked.cpu / ours.cpu:.2f}"),
+            ]
+        return measured
 
 
 def _said(took: Took, images: int) -> str:
     return f"{images / took.wall:,.0f} images a second, {took.cpu / images * 1e6:,.0f} us of CPU an image"
 
 
-def _fill(images: int) -> None:
+def _fill(images: int, pixels: int, kind: str) -> None:
     """A ledger whose images are all stored, and their files."""
     from jobs.ledger import open_ledger  # noqa: PLC0415  the bare loop goes without
     from jobs.ledger.batches.values import NewBatch  # noqa: PLC0415  the same
@@ -60,15 +74,28 @@ def _fill(images: int) -> None:
         for at, number in enumerate(ids):
             path = out / f"{at // 1000:04}/{at}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            data = rng.randbytes(SIZE)
+            data = _drawn(pixels, kind) if pixels else rng.randbytes(SIZE)
             path.write_bytes(data)
-            told = (path.relative_to(out).as_posix(), hashlib.sha256(data).hexdigest(), SIZE, number)
+            told = (path.relative_to(out).as_posix(), hashlib.sha256(data).hexdigest(), len(data), number)
             file.execute(
                 "UPDATE images SET state = 'stored', format = 'png', width = 64, height = 64, stored_at = 1e9, "
                 "object_path = ?, sha256 = ?, bytes = ? WHERE id = ?",
                 told,
             )
         file.commit()
+
+
+def _drawn(pixels: int, kind: str) -> bytes:
+    """Clouds of any colour, with grain."""
+    from PIL import Image  # noqa: PLC0415  as above
+
+    def cloud() -> Image.Image:
+        large = Image.effect_noise((9, 9), 90).resize((pixels, pixels), Image.Resampling.BICUBIC)
+        return Image.blend(large, Image.effect_noise((pixels, pixels), 20), 0.1)
+
+    file = io.BytesIO()
+    Image.merge("RGB", [cloud() for _ in range(3)]).save(file, kind)
+    return file.getvalue()
 
 
 def _rows(number: int) -> Iterator[object]:
@@ -97,15 +124,19 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--pixels", type=int, default=0, help="of an image's side; the export looks at them, too")
+    parser.add_argument("--kind", choices=("png", "jpeg", "webp"), default="png", help="of images with --pixels")
     parser.add_argument("--fill", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.fill:
-        _fill(asked.fill)
+        _fill(asked.fill, asked.pixels, asked.kind)
     elif asked.bare:
         _bare()
     else:
-        show(f"Export ({asked.images:,} images of {SIZE:,} bytes, folder to folder)", measure(asked.images))
+        what = f"{asked.pixels} pixels a side, {asked.kind}" if asked.pixels else f"{SIZE:,} bytes"
+        measured = measure(asked.images, asked.pixels, asked.kind)
+        show(f"Export ({asked.images:,} images of {what}, folder to folder)", measured)
 
 
 if __name__ == "__main__":

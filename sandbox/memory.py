@@ -14,7 +14,7 @@ from sandbox.world import World
 
 KEPT = (
     "id", "provider", "key", "created_at", "ends_at", "outcome", "reason", "delivered", "pixels", "format",
-    "link_life", "b64", "garbled", "lost",
+    "blank", "like", "link_life", "b64", "garbled", "lost",
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class Task:
     delivered: int = 0  # images it will make
     pixels: tuple[int, int] = (0, 0)
     format: str = "png"
+    blank: str = ""  # the one colour of its images
+    like: str = ""  # the prompt whose images they are nearly like
     link_life: float  # seconds
     b64: bool = False
     garbled: bool = False  # its base64 is none

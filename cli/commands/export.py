@@ -50,6 +50,13 @@ Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG and W
 MaxSide = Annotated[
     int | None, typer.Option(min=1, metavar="PIXELS", help="Make pictures smaller whose longer side is longer.")
 ]
+NearDuplicates = Annotated[
+    str,
+    typer.Option(
+        metavar="keep|flag|drop",
+        help="Pictures that are nearly the same as an earlier one: flagged, left out, or not looked for.",
+    ),
+]
 License = Annotated[str | None, typer.Option(metavar="NAME", help="For the card's head, such as cc-by-4.0.")]
 
 _TERMINATED = 143
@@ -66,6 +73,7 @@ def export(  # noqa: PLR0913  one parameter an option
     split_by: SplitBy = None,
     shard_size: ShardSize = "500MB",
     with_cost: WithCost = False,
+    near_duplicates: NearDuplicates = "flag",
     license: License = None,  # noqa: A002  the option's name
     format: Format = None,  # noqa: A002  as above
     quality: Quality = None,
@@ -85,6 +93,8 @@ def export(  # noqa: PLR0913  one parameter an option
         raise BadInput("--split-by needs --split, such as --split train=90,test=10.")
     if format is not None and format not in reading.FORMATS:
         raise BadInput(f'--format: "{format}". Legal: {", ".join(reading.FORMATS)}.')
+    if near_duplicates not in reading.NEAR_DUPLICATES:
+        raise BadInput(f'--near-duplicates: "{near_duplicates}". Legal: {", ".join(reading.NEAR_DUPLICATES)}.')
     if quality is not None and (format == "png" or (format is None and max_side is None)):
         raise BadInput("--quality is for pictures that become JPEG or WebP: --format jpeg, --format webp, --max-side.")
     options = reading.ExportOptions(
@@ -99,6 +109,7 @@ def export(  # noqa: PLR0913  one parameter an option
         format=format,
         quality=reading.QUALITY if quality is None else quality,
         max_side=max_side,
+        near_duplicates=near_duplicates,
     )
     if len(set(batch)) < len(batch):
         raise BadInput("a batch is named twice: its images would be, too.")
@@ -154,5 +165,11 @@ def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[s
     splits = ", ".join(f"{name} {number:,}" for name, number in done.splits.items())
     files = f"{count(len(done.files), 'file')}, {size(done.bytes)}"
     yield f"{count(done.images, 'image')} as {options.shape} -> {dest}  ({splits}; {files})", "green"
+    if done.dropped:
+        yield f"  {count(done.dropped, 'near duplicate')} left out: near_duplicates.jsonl there names each", ""
+    elif done.near_duplicates:
+        yield f"  {count(done.near_duplicates, 'near duplicate')} flagged; --near-duplicates drop leaves them out", ""
+    if done.blank:
+        yield f"  {count(done.blank, 'blank image')} flagged", ""
     if done.rows_without:
         yield f"  {count(done.rows_without, 'row')} without a stored image: not in it", ""

@@ -66,6 +66,7 @@ def card(survey: SampleSurvey, shape: RecordShape, totals: Totals, sizes: Mappin
         price=money(totals.price),
         columns=_columns(shape),
         rows_without=survey.rows_without,
+        near_duplicates=options.near_duplicates,
     )
     return str(text).encode()
 

@@ -16,6 +16,8 @@ from jobs.manifest.templates import Template, parse
 #: Kinds of data sets that can be written.
 SHAPES = ("imagefolder", "webdataset", "parquet")
 DEFAULT_CAPTION = "{prompt}"
+#: What becomes of a picture that is nearly the same as an earlier one: it stays unseen, is flagged, or is left out.
+NEAR_DUPLICATES = ("keep", "flag", "drop")
 #: Bytes of a shard if nothing else is said: what training jobs read well from a bucket.
 SHARD_SIZE = 500_000_000
 #: Formats that pictures can be converted to, and the quality of JPEG and WebP if nothing is said.
@@ -53,6 +55,12 @@ class ExportOptions:
     format: str | None = None  # of the pictures; None: as they are stored
     quality: int = QUALITY
     max_side: int | None = None  # pixels; larger pictures are made smaller
+    near_duplicates: str = "flag"
+
+    @property
+    def looks(self) -> bool:
+        """Whether pictures are looked at, for near duplicates and blank ones."""
+        return self.near_duplicates != "keep"
 
     @property
     def converts(self) -> bool:
@@ -72,6 +80,7 @@ class ExportOptions:
             "with_cost": self.with_cost,
             "license": self.license,
             "pictures": [self.format, self.quality, self.max_side],
+            "near_duplicates": self.near_duplicates,
         }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.errors import BadInput
+from jobs.export.findings import PictureFinding
 from jobs.export.options import ExportOptions
-from jobs.export.samples import COSTS, PROMPT, PROVENANCE, ImageSample
+from jobs.export.samples import COSTS, DUPLICATE_OF, PROMPT, PROVENANCE, ImageSample
 from jobs.manifest.raw_rows import OWN_PREFIX
 from jobs.results.rows import Column, Type, Values, near
 from jobs.results.writers import arrow_value, with_own_types
@@ -33,13 +34,11 @@ class RecordShape:
     typed: bool  # every value is of its column's type; else own values are as they stand
 
     def record(
-        self, sample: ImageSample, *, sha256: str, flags: Sequence[str], pixels: tuple[int, int] | None = None
+        self, sample: ImageSample, *, sha256: str, finding: PictureFinding, pixels: tuple[int, int] | None = None
     ) -> dict[str, object]:
-        """What is written of a sample. `sha256` and `pixels`: of the exported picture; None: as on record.
-
-        `flags`: all that are known by now.
-        """
-        said = {**sample.facts, "sha256": sha256, "flags": sorted(flags)}
+        """What is written of a sample. `sha256` and `pixels`: of the exported picture; None: as on record."""
+        flags = sorted({*sample.flags, *finding.flags})
+        said = {**sample.facts, "sha256": sha256, "flags": flags, DUPLICATE_OF: finding.duplicate_of}
         if pixels is not None:
             said["width"], said["height"] = pixels
         values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
@@ -60,7 +59,7 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
     everything = mine + [
         Column(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, type=_TYPES.get(name, Type.TEXT))
         for name in PROVENANCE
-        if options.with_cost or name not in COSTS
+        if (options.with_cost or name not in COSTS) and (options.near_duplicates == "flag" or name != DUPLICATE_OF)
     ]
     chosen = everything if options.columns is None else _chosen(options.columns, mine, everything)
     typed = options.shape != "webdataset"

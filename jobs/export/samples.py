@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from jobs.ledger.reports.values import Result, StoredImage
 
 PROMPT = "prompt"  # in captions: the finished prompt
-#: What is told of each image beside the row's own columns, in this order; the last two only where they are asked for.
+DUPLICATE_OF = "duplicate_of"  # only where near duplicates are flagged
+#: What is told of each image beside the row's own columns, in this order; the last three only where they are asked for.
 PROVENANCE = (
     "batch", "key", "index", "model", "provider", PROMPT, "request", "width", "height", "time", "sha256",
-    "source_sha256", "flags", "price_usd", "cost_usd",
+    "source_sha256", "flags", DUPLICATE_OF, "price_usd", "cost_usd",
 )  # fmt: skip
 COSTS = frozenset({"price_usd", "cost_usd"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from jobs.export.findings import PictureFinding
 from jobs.export.samples import PROMPT, ImageSample
 from jobs.manifest.raw_rows import as_text
 from jobs.results.rows import Values
@@ -23,6 +24,10 @@ class Totals:
     splits: Counter[str] = field(default_factory=Counter)
     models: Counter[tuple[str, str]] = field(default_factory=Counter)  # model, provider
     missing: list[Values] = field(default_factory=list)
+    blank: int = 0
+    unseen: int = 0  # that could not be decoded, and so not looked at
+    flagged: int = 0  # as near duplicates
+    dropped: int = 0  # near duplicates that are not in it
     price: int = 0  # micro-dollars, of the images
     unpriced: int = 0
     _prompts: set[int] = field(default_factory=set)
@@ -38,9 +43,12 @@ class Totals:
         """Images by own column, value and split, where a column has few values for many images."""
         return {name: values for name, values in self._values.items() if values and 2 * len(values) <= self.images}
 
-    def add(self, sample: ImageSample) -> None:
+    def add(self, sample: ImageSample, finding: PictureFinding) -> None:
         """An image that is in the data set."""
         self.images += 1
+        self.blank += finding.is_blank
+        self.unseen += finding.is_unseen
+        self.flagged += finding.duplicate_of is not None
         self.splits[sample.split] += 1
         self.models[str(sample.facts["model"] or "not known"), str(sample.facts["provider"] or "not known")] += 1
         self._prompts.add(hash(sample.facts[PROMPT]))
@@ -57,7 +65,19 @@ class Totals:
         if len(values) > MOST_VALUES:
             self._values[name] = None
 
+    @property
+    def through(self) -> int:
+        """Images of which is decided."""
+        return self.images + len(self.missing) + self.dropped
+
     def lack(self, sample: ImageSample, reason: str) -> None:
         """An image that cannot be had."""
-        said = {"batch": sample.batch, "key": sample.key, "index": sample.index, "name": sample.name}
-        self.missing.append({**said, "dest": sample.dest, "path": sample.path, "reason": reason})
+        self.missing.append({**left_out(sample), "reason": reason})
+
+
+def left_out(sample: ImageSample) -> Values:
+    """An image that is not in the data set, as its lists name it."""
+    return {
+        "batch": sample.batch, "key": sample.key, "index": sample.index, "name": sample.name, "dest": sample.dest,
+        "path": sample.path,
+    }  # fmt: skip

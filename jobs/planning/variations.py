@@ -114,9 +114,6 @@ def _read_column(text: str) -> VariedColumn:
         raise ValueError("expected COLUMN=VALUE|VALUE, such as style=watercolor|photo")
     if set("{}|") & set(name) or name.startswith(OWN_PREFIX) or name == "key":
         raise ValueError(f"{name} cannot be such a column; give it another name")
-    if len(values) == 1 and "," in rest:
-        meant = "|".join(each.strip() for each in rest.split(","))
-        raise ValueError(f'this is one value; values are told apart by |: "{name}={meant}". One value goes in --prompt')
     if not all(values):
         raise ValueError("a value is empty; between two | there is one")
     parts = tuple(map(_key_part, values))

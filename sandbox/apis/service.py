@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -314,6 +315,10 @@ def _befall(task: Task, trouble: Trouble) -> None:
         task.ends_at = task.created_at + SPANS[trouble.kind](trouble)
     elif trouble.kind in ("short", "none"):
         task.delivered = 0 if trouble.kind == "none" else max(0, task.order.n - round(trouble.number(1)))
+    elif trouble.kind == "blank":
+        task.blank = word if re.fullmatch("#[0-9a-fA-F]{6}", word) else "#000000"
+    elif trouble.kind == "like":
+        task.like = " ".join(trouble.arguments) or "A picture"
     elif trouble.kind in ("wrong-pixels", "as"):
         _misshape(task, trouble.kind, word)
     elif trouble.kind == "usage":

@@ -125,7 +125,10 @@ def _picture(task: Task, index: int) -> Picture:
     width, height = task.pixels
     count = f"{index + 1} of {task.order.n}"
     facts = f"{task.order.model} · {width}x{height} · {count} · {task.provider} · sandbox"
-    return Picture(prompt=task.order.prompt, facts=facts, pixels=task.pixels, index=index, format=task.format)
+    picture = Picture(prompt=task.order.prompt, facts=facts, pixels=task.pixels, index=index, format=task.format)
+    if task.like:
+        return replace(picture, prompt=task.like, index=0, variant=f"{task.order.prompt}/{index}")
+    return replace(picture, blank=task.blank)
 
 
 def _refusal(request: web.BaseRequest, kind: str) -> Answer | None:

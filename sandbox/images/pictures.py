@@ -14,12 +14,12 @@ import textwrap
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 #: The last four are asked for by no request: see the words `as` and `accept`.
 CONTENT_TYPES: Final = {name: f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "bmp", "tiff", "avif")}
@@ -48,6 +48,8 @@ class Picture:
     pixels: tuple[int, int]
     index: int = 0
     format: str = "png"
+    blank: str = ""  # nothing but this colour, as "#ffffff"
+    variant: str = ""  # nearly what is drawn without it: any other text makes another picture, hardly to be told apart
 
 
 class Studio:
@@ -86,12 +88,26 @@ class Studio:
 
 
 def draw(picture: Picture) -> Image.Image:
-    """The picture, in a palette."""
+    """The picture, mostly in a palette."""
+    if picture.blank:
+        return Image.new("RGB", picture.pixels, picture.blank)
+    if picture.variant:
+        return _varied(draw(replace(picture, variant="")), random.Random(picture.variant))
     chance = random.Random(_seed(picture))
     shades = _sketch(picture.pixels, chance).resize(picture.pixels, Image.Resampling.BICUBIC)
     _letter(shades, picture)
     shades.putpalette(_palette(chance))
     return shades
+
+
+def _varied(image: Image.Image, chance: random.Random) -> Image.Image:
+    """As after a second encoding: a little lighter or darker, and blurred by a size in between."""
+    seen = image.convert("RGB")
+    small = [max(8, round(edge * chance.uniform(0.5, 0.9))) for edge in seen.size]
+    seen = seen.resize((small[0], small[1]), Image.Resampling.BICUBIC).resize(seen.size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    ImageEnhance.Brightness(seen).enhance(chance.uniform(0.96, 1.04)).save(file, "JPEG", quality=chance.randint(40, 90))
+    return Image.open(file)
 
 
 def _plain(picture: Picture) -> Image.Image:
@@ -143,18 +159,20 @@ def _waves(sheet: Image.Image, chance: random.Random) -> None:
     width, height = sheet.size
     pen = ImageDraw.Draw(sheet)
     frequency, phase, swing = chance.uniform(0.7, 1.8), chance.uniform(0, 7), height * chance.uniform(0.05, 0.12)
+    first = chance.randrange(200)
     for band in range(11):
         top = height * (band - 1) / 10
         line = [
             (x, top + math.sin(x / width * 6.3 * frequency + phase + band / 3) * swing) for x in range(0, width + 6, 6)
         ]
-        pen.polygon([*line, (width + 6, height), (0, height)], fill=(band * 71 + 40) % 200 + 30)
+        pen.polygon([*line, (width + 6, height), (0, height)], fill=(band * 71 + first) % 200 + 30)
 
 
 def _bloom(sheet: Image.Image, chance: random.Random) -> None:
     """Petals around a heart."""
     pen = ImageDraw.Draw(sheet)
-    x, y, size = sheet.width / 2, sheet.height * 0.42, min(sheet.size)
+    x, y = sheet.width * chance.uniform(0.3, 0.7), sheet.height * chance.uniform(0.28, 0.56)
+    size = min(sheet.size) * chance.uniform(0.7, 1.15)
     petals, turn = chance.randint(7, 13), chance.uniform(0, 6)
     for ring in range(4):
         reach, radius = size * (0.36 - ring * 0.08), size * (0.17 - ring * 0.032)

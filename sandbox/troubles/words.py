@@ -51,6 +51,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "short": "delivers N images less than asked (1)",
         "none": "succeeds without any image",
         "wrong-pixels": "other pixels than asked: WxH, or 640x480",
+        "blank": "images of one colour: `#ffffff`, or black",
+        "like": "images nearly as another prompt's: `like A lamp`; each a little lighter or darker, as if encoded anew",
         "as": "another format: png, jpeg, webp, gif, bmp, tiff, avif",
         "b64": "bytes in place of links (maxapi.dev, apimaster); `garbled`: base64 that nobody can read",
         "link": "links live N seconds",

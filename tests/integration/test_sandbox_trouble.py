@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import queue
 import threading
@@ -10,6 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from PIL import Image, ImageChops
 
 from sandbox.troubles.scenario import read_scenario
 from sandbox.troubles.words import WORDS, in_prompt, read_trouble
@@ -211,6 +213,23 @@ def test_short_empty_misshapen_and_inline_deliveries(box):
     assert image_of(download(box, other)) == ((640, 400), "JPEG")
     assert inline["data"][0]["b64_json"].startswith("iVBOR")
     assert box.stats()["providers"]["maxapi.io"]["charged_images"] == 4
+
+
+def test_blank_pictures_and_pictures_nearly_like_those_of_another_prompt(box):
+    def made(prompt):
+        url = io_data(box, io_task(box, prompt))["result"]["urls"][0]
+        return Image.open(io.BytesIO(download(box, url).body)).convert("RGB").resize((8, 8), Image.Resampling.BOX)
+
+    lamp, like, other = made("A lamp"), made("Another [like A lamp]"), made("Another")
+
+    assert made("a [blank #fefefe]").getcolors() == [(64, (254, 254, 254))]
+    assert made("a [blank]").getcolors() == [(64, (0, 0, 0))]
+    assert lamp.tobytes() != like.tobytes()
+    assert largest_difference(lamp, like) < 16 < largest_difference(lamp, other)
+
+
+def largest_difference(one, other):
+    return max(high for _, high in ImageChops.difference(one, other).getextrema())
 
 
 def test_a_dead_link_is_403_and_a_poll_gives_a_fresh_one(box):

@@ -19,18 +19,20 @@ import orjson
 
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.export.card import card
+from jobs.export.findings import NOT_LOOKED_AT, PictureFinding
 from jobs.export.options import ExportOptions
 from jobs.export.records import RecordShape, record_shape
 from jobs.export.samples import ImageSample
 from jobs.export.survey import SampleSurvey
-from jobs.export.totals import Totals
+from jobs.export.totals import Totals, left_out
 from jobs.results.writers import pyarrow_for
 from worker.export.imagefolder import put_metadata
+from worker.export.inspection import Inspection
 from worker.export.parts import Replay, ShardWriter, opener
 from worker.export.pictures import Conversion, process_pool
 from worker.export.reading import SampleReader
 from worker.export.spool import SampleSpool
-from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, recorded
+from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, place_file, recorded
 from worker.storage.destinations import Destinations
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
     from worker.storage.base import Store
 
-CARD, MISSING = "README.md", "missing.jsonl"
+CARD, MISSING, DROPPED = "README.md", "missing.jsonl", "near_duplicates.jsonl"
+_JSONL = "application/jsonl"
 #: How many images are looked through, or written: the stage, how many, of how many (0: not known), bytes.
 Tell = Callable[[str, int, int, int], None]
 
@@ -53,6 +56,9 @@ class Exported:
     splits: dict[str, int]  # images
     files: list[dict[str, Any]]  # of the data: file, split, samples, bytes, sha256
     rows_without: int  # without a stored image
+    blank: int  # images
+    near_duplicates: int  # images that are nearly the same as an earlier one
+    dropped: int  # of them: those that are not in the data set
     missing: int  # images that are gone or changed
     first_missing: list[dict[str, Any]]
 
@@ -71,7 +77,7 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
     tell: Tell,
     pool: Callable[[], Executor] = process_pool,
 ) -> Exported:
-    """Exports the stored images of these batches to `dest`. Blocks. `pool`: what converts pictures, if any are.
+    """Exports the stored images of these batches to `dest`. Blocks. `pool`: what decodes pictures, where any are.
 
     Raises:
         BadInput: The options don't fit the batches, there is nothing to export, or something else is at `dest`.
@@ -112,7 +118,7 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
         ) from None
     except BrokenExecutor:
         raise LightfastError(
-            f"the export to {dest} stopped: a process that converts pictures was ended, perhaps for want of memory. "
+            f"the export to {dest} stopped: a process that decodes pictures was ended, perhaps for want of memory. "
             "The same command goes on."
         ) from None
     except OSError as trouble:  # of the folder here that shards are written in first
@@ -164,36 +170,46 @@ class _Export:
         )
         with contextlib.ExitStack() as stack:
             parts = stack.enter_context(ShardWriter(self.store, self.dest, open_part, finished))
-            pool = stack.enter_context(self.pool()) if options.converts else None
-            conversion = Conversion(format=options.format, quality=options.quality, max_side=options.max_side)
-            reader = SampleReader(self.stores, pool, conversion)
-            for read in reader.read(self._wanted(Replay(finished))):
-                if read.lacking is None:
-                    flags = read.sample.flags
-                    record = self.shape.record(read.sample, sha256=read.sha256, flags=flags, pixels=read.pixels)
-                    parts.add(read.position, read.sample, read.ending, read.data, record)
-                else:
+            pool = stack.enter_context(self.pool()) if options.converts or options.looks else None
+            reader = SampleReader(self.stores, pool, _conversion(options))
+            inspection = Inspection(finished, looks=options.looks)
+            for read in reader.read(self._wanted(Replay(finished), inspection)):
+                if read.lacking is not None:
                     parts.lack(read.position, read.lacking)
-                self._count(read.sample, read.lacking)
+                    self._count(read.sample, read.lacking)
+                    continue
+                found = inspection.judge(read.sample, read.look)
+                if not self._drops(found):
+                    record = self.shape.record(read.sample, sha256=read.sha256, finding=found, pixels=read.pixels)
+                    parts.add(read.position, read.sample, read.ending, read.data, record)
+                parts.note(read.position, found)
+                self._count(read.sample, found=found)
             parts.put_open(self.survey.images)
 
-    def _wanted(self, replay: Replay) -> Iterator[tuple[int, ImageSample]]:
+    def _wanted(self, replay: Replay, inspection: Inspection) -> Iterator[tuple[int, ImageSample]]:
         """The samples that have to be read; the others are counted."""
         for position, sample in enumerate(self.spool):
-            lacking = replay.lacks(position)
-            if lacking is not None or replay.has(sample):
-                self._count(sample, lacking)
+            lacking, found = replay.lacks(position), inspection.replay(sample)
+            if lacking is not None or (found and self._drops(found)) or replay.has(sample):
+                self._count(sample, lacking, found=found or NOT_LOOKED_AT)
             else:
                 yield position, sample
 
-    def _count(self, sample: ImageSample, lacking: str | None) -> None:
-        if lacking is None:
-            self.totals.add(sample)
-        else:
+    def _drops(self, found: PictureFinding) -> bool:
+        return found.duplicate_of is not None and self.survey.options.near_duplicates == "drop"
+
+    def _count(self, sample: ImageSample, lacking: str | None = None, *, found: PictureFinding = NOT_LOOKED_AT) -> None:
+        if lacking is not None:
             self.totals.lack(sample, lacking)
+        elif self._drops(found):
+            self.totals.dropped += 1
+            with (self.folder / DROPPED).open("ab") as file:
+                line = {**left_out(sample), "duplicate_of": found.duplicate_of}
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        else:
+            self.totals.add(sample, found)
         self.bytes_through += sample.size
-        through = self.totals.images + len(self.totals.missing)
-        self.tell("exported", through, self.survey.images, self.bytes_through)
+        self.tell("exported", self.totals.through, self.survey.images, self.bytes_through)
 
     def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
         sizes: Counter[str] = Counter()
@@ -202,7 +218,9 @@ class _Export:
         missing = self.totals.missing
         if missing:
             lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
-            place(self.store, self.dest, MISSING, lines, "application/jsonl")
+            place(self.store, self.dest, MISSING, lines, _JSONL)
+        if self.totals.dropped:
+            place_file(self.store, self.dest, DROPPED, self.folder / DROPPED, _JSONL)
         if self.survey.options.shape == "imagefolder":
             files = put_metadata(self.store, self.dest, self.folder, parts)
         else:
@@ -216,9 +234,18 @@ class _Export:
             "splits": dict(sorted(self.totals.splits.items())),
             "files": files,
             "rows_without": self.survey.rows_without,
+            "blank": self.totals.blank,
+            "near_duplicates": self.totals.flagged + self.totals.dropped,
+            "dropped": self.totals.dropped,
             "missing": len(missing),
             "first_missing": [dict(each) for each in missing[:NAMED]],
         }
         finish(self.store, mark, ending)
         clear(self.store, parts)
         return Exported(was_done=False, **ending)
+
+
+def _conversion(options: ExportOptions) -> Conversion | None:
+    if not options.converts:
+        return None
+    return Conversion(format=options.format, quality=options.quality, max_side=options.max_side, looks=options.looks)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+from jobs.export.findings import PictureFinding
 from jobs.export.records import RecordShape
 from jobs.export.samples import ImageSample
 from worker.export import parquet, webdataset
 from worker.export.imagefolder import FolderPart
+from worker.export.inspection import FindingsNotes
 from worker.export.state import FinishedPart, place_file, record
 from worker.storage.base import Store
 
@@ -106,6 +109,7 @@ class ShardWriter:
         self._open: dict[str, OpenPart] = {}
         self._seen = finished[-1].seen if finished else 0
         self._missing: dict[str, str] = {}
+        self._notes = FindingsNotes(self._seen)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +122,10 @@ class ShardWriter:
     def lack(self, position: int, reason: str) -> None:
         """A sample whose picture cannot be had."""
         self._missing[str(position)] = reason
+
+    def note(self, position: int, found: PictureFinding) -> None:
+        """What was found of a sample that was added, or left out."""
+        self._notes.add(position, found)
 
     def add(self, position: int, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
         """Adds a sample to its split; a part that is full is put before."""
@@ -149,9 +157,10 @@ class ShardWriter:
             sha256=sha256,
             seen=self._seen,
             missing=self._missing,
+            findings=asdict(self._notes.take(self._seen)),
         )
         record(self._store, self._dest, done)
-        self.finished.append(done)
+        self.finished.append(replace(done, findings={}))
         self._missing = {}
 
 

@@ -1,4 +1,4 @@
-"""Pictures in another format or smaller. Runs in processes of its own: this module imports little."""
+"""Pictures looked at, and made anew. Runs in processes of its own: this module imports little."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from worker.export.appearance import SIDE, Appearance, appearance_of
 from worker.images.check import PIXELS
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 _FORMATS = {ending: name for name, ending in ENDINGS.items()}
 #: What a picture becomes that is of a format which is only read.
 _ELSE = "png"
+#: Pixels of a side that are enough to look at.
+_ROUGH = 4 * SIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Conversion:
     format: str | None  # None: the one that it has
     quality: int  # of JPEG and WebP, 1 to 100
     max_side: int | None  # pixels; None: as large as they are
+    looks: bool = False  # they are looked at, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class Converted:
     ending: str
     width: int
     height: int
+    look: Appearance | None = None  # where it was asked for
 
 
 def convert(data: bytes, ending: str, conversion: Conversion) -> Converted | None:
@@ -60,7 +65,8 @@ def convert(data: bytes, ending: str, conversion: Conversion) -> Converted | Non
                 most = conversion.max_side
                 if conversion.format is None and (most is None or max(picture.size) <= most):
                     shown = ImageOps.exif_transpose(picture)
-                    return Converted(data=data, ending=ending, width=shown.width, height=shown.height)
+                    seen = appearance_of(_in_colours(shown, "jpeg")) if conversion.looks else None
+                    return Converted(data=data, ending=ending, width=shown.width, height=shown.height, look=seen)
                 kind = conversion.format or _FORMATS.get(ending, _ELSE)
                 profile = picture.info.get("icc_profile") if picture.mode != "CMYK" else None
                 shown = _in_colours(ImageOps.exif_transpose(picture), kind)
@@ -69,9 +75,31 @@ def convert(data: bytes, ending: str, conversion: Conversion) -> Converted | Non
                 target = io.BytesIO()
                 options = {} if kind == "png" else {"quality": conversion.quality}
                 shown.save(target, kind, icc_profile=profile, **options)
+                seen = appearance_of(_in_colours(shown, "jpeg")) if conversion.looks else None
         except Exception:  # noqa: BLE001  Pillow's plugins raise whatever they like at odd bytes
             return None
-    return Converted(data=target.getvalue(), ending=ENDINGS[kind], width=shown.width, height=shown.height)
+    size = {"width": shown.width, "height": shown.height}
+    return Converted(data=target.getvalue(), ending=ENDINGS[kind], **size, look=seen)
+
+
+def look(data: bytes) -> Appearance | None:
+    """How a picture looks, the way up that it is shown; None where the bytes cannot be decoded.
+
+    A large JPEG is decoded at an eighth of its size, in a fraction of the time.
+    """
+    from PIL import Image, ImageOps  # noqa: PLC0415  slow to import, and only looks and conversions need it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                if picture.width * picture.height > PIXELS:
+                    return None
+                picture.draft("RGB", (_ROUGH, _ROUGH))
+                ImageOps.exif_transpose(picture, in_place=True)
+                return appearance_of(_in_colours(picture, "jpeg"))
+        except Exception:  # noqa: BLE001  as above
+            return None
 
 
 def _in_colours(picture: Image.Image, kind: str) -> Image.Image:

@@ -8,7 +8,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from jobs.export.samples import ImageSample
-from worker.export.pictures import Conversion, convert
+from worker.export.appearance import Appearance
+from worker.export.pictures import Conversion, convert, look
 from worker.runtime.executors import in_order
 from worker.storage.destinations import Destinations
 
@@ -34,14 +35,15 @@ class ReadSample:
     sha256: str = ""  # of `data`
     ending: str = ""
     pixels: tuple[int, int] | None = None  # None: as on record
+    look: Appearance | None = None  # None: it could not be decoded, or nobody asked
     lacking: str | None = None
 
 
 class SampleReader:
-    """Reads samples, and has their pictures converted by other processes, where that is asked for."""
+    """Reads samples, and has their pictures looked at and converted by other processes, where that is asked for."""
 
-    def __init__(self, stores: Destinations, pool: Executor | None, conversion: Conversion) -> None:
-        """`pool`: None where nothing is converted."""
+    def __init__(self, stores: Destinations, pool: Executor | None, conversion: Conversion | None) -> None:
+        """`pool`: None where no picture is decoded. `conversion`: None where they are only looked at."""
         self._stores, self._pool, self._conversion = stores, pool, conversion
 
     def read(self, samples: Iterable[tuple[int, ImageSample]]) -> Iterator[ReadSample]:
@@ -52,7 +54,7 @@ class SampleReader:
         """Bytes that an image takes at most: one that is written anew is no larger than its pixels."""
         _, sample = numbered
         width, height = sample.facts["width"], sample.facts["height"]
-        if self._pool is None or not isinstance(width, int) or not isinstance(height, int):
+        if self._conversion is None or not isinstance(width, int) or not isinstance(height, int):
             return max(sample.size, LEAST_WEIGHT)
         return max(sample.size, LEAST_WEIGHT, 3 * width * height)
 
@@ -66,6 +68,11 @@ class SampleReader:
             return ReadSample(position=position, sample=sample, lacking=CHANGED)
         if self._pool is None:
             return ReadSample(position=position, sample=sample, data=data, sha256=sha256, ending=sample.ending)
+        if self._conversion is None:
+            seen = self._pool.submit(look, data).result()
+            return ReadSample(
+                position=position, sample=sample, data=data, sha256=sha256, ending=sample.ending, look=seen
+            )
         made = self._pool.submit(convert, data, sample.ending, self._conversion).result()
         if made is None:
             return ReadSample(position=position, sample=sample, lacking=UNREADABLE)
@@ -76,4 +83,5 @@ class SampleReader:
             sha256=hashlib.sha256(made.data).hexdigest(),
             ending=made.ending,
             pixels=(made.width, made.height),
+            look=made.look,
         )

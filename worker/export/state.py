@@ -20,6 +20,17 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartFindings:
+    """What was found when pictures were looked at, from the sample `since` to the end of a part."""
+
+    since: int
+    signatures: str  # base64; one after the other, of those that are in no list here, and not missing
+    blank: list[int]  # positions
+    unseen: list[int]  # the same, of those that could not be decoded
+    duplicates: dict[str, str]  # position -> name of the first picture that it is near to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedPart:
     """A part that is at the destination, and what was found since the one before."""
 
@@ -31,6 +42,7 @@ class FinishedPart:
     sha256: str  # of the file
     seen: int  # samples that all has been decided of: those before this position
     missing: dict[str, str] = field(default_factory=dict)  # position -> why; of those not in an earlier part's list
+    findings: Mapping[str, Any] = field(default_factory=dict)  # `PartFindings` in plain values; they may be large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

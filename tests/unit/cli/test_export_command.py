@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from cli.output import terminal
 from cli.output.export_progress import ExportProgress
@@ -27,6 +29,7 @@ def test_a_person_reads_what_was_exported_and_what_was_not(shop):
 
     assert "4 images as webdataset -> ds" in done.stdout
     assert "1 row without a stored image: not in it" in done.stdout
+    assert "4 blank images flagged" in done.stdout
     assert "ds holds this very export already: nothing was written." in again.stdout
 
 
@@ -55,9 +58,29 @@ def test_a_program_gets_one_document(shop):
         "images": 3,
         "rows_without": 1,
     }
+    assert (told["blank"], told["near_duplicates"], told["dropped"]) == (3, 0, 0)
     assert (told["missing"], told["exit_code"], told["splits"]) == (1, 3, {"train": 3})
     assert [each["file"] for each in told["files"]] == ["train-000000.tar"]
     assert told["first_missing"][0]["reason"] == "gone"
+
+
+def test_near_duplicates_are_told_of_whether_flagged_or_left_out(tmp_path):
+    def same(_number):
+        file = io.BytesIO()
+        Image.linear_gradient("L").save(file, "png")
+        return file.getvalue()
+
+    ledger = open_pictures(tmp_path)
+    store(ledger, tmp_path / "out", [row(n, f"k{n}") for n in range(3)], pictures=same)
+    ledger.close()
+
+    flagged = call("export", "b", "--as", "webdataset", "--to", "flagged")
+    dropped = call("export", "b", "--as", "webdataset", "--to", "dropped", "--near-duplicates", "drop")
+
+    assert "3 images as webdataset" in flagged.stdout
+    assert "2 near duplicates flagged; --near-duplicates drop leaves them out" in flagged.stdout
+    assert "1 image as webdataset" in dropped.stdout
+    assert "2 near duplicates left out: near_duplicates.jsonl there names each" in dropped.stdout
 
 
 @pytest.mark.parametrize(
@@ -70,6 +93,7 @@ def test_a_program_gets_one_document(shop):
         (["b", "--as", "webdataset", "--split-by", "style"], "--split-by needs --split"),
         (["b", "--as", "webdataset", "--shard-size", "big"], "a size such as 500MB"),
         (["b", "--as", "webdataset", "--format", "gif"], '--format: "gif". Legal: jpeg, png, webp.'),
+        (["b", "--as", "webdataset", "--near-duplicates", "no"], '--near-duplicates: "no". Legal: keep, flag, drop.'),
         (["b", "--as", "webdataset", "--format", "png", "--quality", "9"], "--quality is for"),
         (["b", "--as", "webdataset", "--quality", "9"], "--quality is for"),
         (["b", "--as", "webdataset", "--caption", "{style"], "has no partner"),

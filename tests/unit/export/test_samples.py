@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BadInput
+from jobs.export.findings import PictureFinding
 from jobs.export.options import ExportOptions, SplitShare, read_columns, read_size, read_split, split_of
 from jobs.export.records import record_shape
 from jobs.export.samples import sample_name, samples_of
@@ -82,11 +83,14 @@ def test_a_record_has_own_columns_and_provenance_and_costs_only_if_asked():
     def record(**options):
         asked = ExportOptions(shape="webdataset", **options)
         (sample,) = samples_of(BATCH, a_result(carried={"key": "own", "text": "t", "lf_row": "r"}), asked)
-        return record_shape(["key", "text", "size"], asked).record(sample, sha256="ee", flags=["z", "a"])
+        found = PictureFinding(duplicate_of="b__lamp__0")
+        return record_shape(["key", "text", "size"], asked).record(sample, sha256="ee", finding=found)
 
     plain = record()
     assert (plain["key"], plain["lf_key"], plain["own_text"], plain["size"]) == ("own", "lamp", "t", None)
-    assert (plain["sha256"], plain["source_sha256"], plain["flags"]) == ("ee", "ab" * 32, ["a", "z"])
+    assert (plain["sha256"], plain["source_sha256"], plain["flags"]) == ("ee", "ab" * 32, ["near_duplicate"])
+    assert plain["duplicate_of"] == "b__lamp__0"
+    assert "duplicate_of" not in record(near_duplicates="drop")
     assert (plain["model"], plain["provider"], plain["request"]) == ("gpt-image-2", "maxapi.io", '{"n":1}')
     assert (plain["width"], plain["height"], plain["time"]) == (1024, 1536, "2026-05-14T02:14:07Z")
     assert not {"lf_row", "price_usd", "cost_usd"} & plain.keys()
@@ -116,7 +120,7 @@ def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stan
         asked = ExportOptions(shape=shape, columns=("size", "deep", "mixed", "flags"))
         samples = [next(samples_of(BATCH, a_result(carried=line), asked)) for line in lines]
         kept = record_shape(["size", "deep", "mixed"], asked, lines)
-        return [list(kept.record(sample, sha256="", flags=()).values()) for sample in samples]
+        return [list(kept.record(sample, sha256="", finding=PictureFinding()).values()) for sample in samples]
 
     assert records("webdataset") == [[1, {"a": 1}, 1, []], [2, None, "x", []]]
     assert records("parquet") == [[1, '{"a":1}', "1", []], [2, None, "x", []]]

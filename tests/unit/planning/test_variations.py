@@ -219,7 +219,6 @@ def test_limit_counts_rows_of_the_manifest(intake):
         (["style="], {}, "expected COLUMN=VALUE|VALUE"),
         (["=a|b"], {}, "expected COLUMN=VALUE|VALUE"),
         (["style=a||b"], {}, "a value is empty"),
-        (["style=oil, neon"], {}, 'this is one value; values are told apart by |: "style=oil|neon"'),
         (["style=a|b|a"], {}, '"a" is there twice'),
         (["style=oil on canvas|Oil-on-canvas"], {}, 'and "oil on canvas" would make the same key'),
         (["style=!|?"], {}, '"!" has no letter or digit'),
@@ -267,8 +266,8 @@ def test_keys_are_stable_safe_and_told_apart(texts, repeat):
     for part in column.parts:
         assert not {*part} & {*"./\\ \0:?*"}
         assert len(part) < 60
-    fewer = read_variations([f"style={'|'.join(texts[:2])}"])
-    assert fewer.columns[0].parts == column.parts[:2]
+    fewer = read_variations([f"style={texts[0]}"])
+    assert fewer.columns[0].parts == column.parts[:1]
 
 
 def test_values_and_repeats_that_are_added_later_cost_only_what_is_new(intake, ledger):
