@@ -207,8 +207,17 @@ def test_appending_the_same_rows_twice_adds_them_once_and_a_mended_row_is_good(w
         (["a,lamp,a1", "d,vase,d1"], ["a1", "a2", "a3", "b1", "b2", "d1"]),
         (["b,desk,b1", "b,,b2", "b,,b9"], ["a1", "a2", "a3", "b1", "b2", "b9"]),
         (["b,,b7"], ["a1", "a2", "a3", "b1", "b2", "b7"]),
+        (["a,lamp,a1", "a,,a2 new", "a,,a3"], ["a1", "a2 new", "a3", "b1", "b2"]),
+        (["a,lamp,a0", "a,,a3"], ["a0", "a2", "a3", "b1", "b2"]),
     ],
-    ids=["another product", "a product again", "with its lines", "only a further line"],
+    ids=[
+        "another product",
+        "a product again",
+        "with its lines",
+        "only a further line",
+        "with changed lines",
+        "some of its lines",
+    ],
 )
 def test_further_lines_of_products_stay_where_products_are_appended(world, appended, lines):
     head = {"head": "key,prompt,picture", "skip_empty": "prompt"}
@@ -219,6 +228,38 @@ def test_further_lines_of_products_stay_where_products_are_appended(world, appen
         told = [result.carried["picture"] for result in world.ledger.reports.results("spring")]
         # A product that comes again has its newest columns, at its place; what is new stands behind.
         assert sorted(told) == lines
+
+
+def told_lines(world):
+    return [(each.key, each.carried["picture"], len(each.images)) for each in world.ledger.reports.results("spring")]
+
+
+@pytest.mark.parametrize("append", [True, False])
+def test_a_bad_row_of_a_product_with_an_image_leaves_it_as_it_was(world, append):
+    head = {"head": "key,prompt,picture", "skip_bad": True}
+    before = ["a,lamp,a1", "b,desk,b1", "c,vase,c1"]
+    world.made(before, **head)
+
+    world.take(["a,lamp,a1", "b,desk,x,b1", "c,vase,c2", "d,,d1"], append=append, **head)
+
+    assert told_lines(world)[:3] == [("a", "a1", 1), ("b", "b1", 1), ("c", "c2", 1)]
+    assert [each.kept for each in world.ledger.reports.results("spring")][:3] == [False, True, False]
+    assert [each.key for each in world.ledger.reports.results("spring")][3:] == ["d"], (
+        "it has none, and is listed as bad"
+    )
+
+    world.take(before, **head)
+    assert told_lines(world) == [("a", "a1", 1), ("b", "b1", 1), ("c", "c1", 1)]
+    assert not any(each.kept for each in world.ledger.reports.results("spring"))
+
+
+def test_a_bad_row_that_repeats_a_products_key_takes_nothing_from_it(world):
+    head = {"head": "key,prompt,picture", "skip_bad": True}
+    world.made(["a,lamp,a1", "b,desk,b1"], **head)
+
+    world.take(["a,lamp,a1", "b,desk,b2", "b,desk,b3"], **head)
+
+    assert told_lines(world) == [("a", "a1", 1), ("b", "b2", 1), ("b", "b3", 0)]
 
 
 def test_a_product_that_was_left_out_for_want_of_a_title_is_made_when_it_has_one(world):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
@@ -150,30 +150,63 @@ def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]
     """The rows with positions after those on record.
 
     A row that was bad goes where one comes under its key, and so does one that was left out where it comes as a job.
-    What was left out beside a job of its key stays: it is a further line of that product. It is not doubled either.
+    What was left out beside a job of its key stays: it is a further line of that product. Where the product itself
+    comes, with as many further lines or more, they take the place of those on record; else none is doubled.
     """
     last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
     left_out = _left_out(tx, batch_id)
     made = _with_jobs(tx, batch_id, left_out) if left_out else set()
-    for row in rows:
-        before = left_out.get(row.key, [])
-        if row.state is JobState.SKIPPED and any(each.carried == row.carried for each in before):
+    after = 0 if last is None else last + 1
+    for key, group in groupby(rows, lambda row: row.key if row.key in left_out else None):
+        if key is None:
+            yield from (replace(row, position=after + row.position) for row in group)
             continue
-        gone = [each for each in before if each.state == JobState.INVALID.value][:1]
-        if not gone and row.state not in _NO_JOB and row.key not in made:
-            gone = before[:1]
-        for each in gone:
-            before.remove(each)
-            tx.execute(delete(jobs).where(jobs.c.id == each.id))
-        if row.state not in _NO_JOB:
-            made.add(row.key)
-        yield row if last is None else replace(row, position=last + 1 + row.position)
+        product = list(group)
+        for row, place in _product_lines(tx, product, left_out[key], is_made=key in made):
+            yield replace(row, position=after + row.position if place is None else place)
+        if any(row.state not in _NO_JOB for row in product):
+            made.add(key)
+
+
+def _product_lines(
+    tx: Connection, lines: Sequence[Row], before: list[Any], *, is_made: bool
+) -> Iterator[tuple[Row, int | None]]:
+    """The lines that come under one key, with the place on record that each takes; None: none.
+
+    `before`: what was left out or bad under that key, without what is replaced afterwards. `is_made`: it has a job.
+    """
+    further = [each for each in before if each.state == JobState.SKIPPED.value]
+    coming = [row for row in lines if row.state is JobState.SKIPPED]
+    is_whole = is_made and len(coming) < len(lines) and len(coming) >= len(further)
+    for row in lines:
+        if row.state is JobState.SKIPPED:
+            if is_whole and further:
+                replaced = further.pop(0)
+                _forget(tx, before, replaced)
+                yield row, replaced.position
+                continue
+            if any(each.carried == row.carried for each in before):
+                continue
+        else:
+            gone = [each for each in before if each.state == JobState.INVALID.value][:1]
+            if not gone and row.state is not JobState.INVALID and not is_made:
+                gone = before[:1]
+            for each in gone:
+                _forget(tx, before, each)
+        is_made |= row.state not in _NO_JOB
+        yield row, None
+
+
+def _forget(tx: Connection, before: list[Any], row: Any) -> None:
+    before.remove(row)
+    tx.execute(delete(jobs).where(jobs.c.id == row.id))
 
 
 def _left_out(tx: Connection, batch_id: int) -> dict[str, list[Any]]:
     """Rows on record that stand for no job and have no image, by their keys, in their order."""
     mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
-    wanted = select(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.carried).where(*mine).order_by(jobs.c.position)
+    told = (jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.carried, jobs.c.position)
+    wanted = select(*told).where(*mine).order_by(jobs.c.position)
     found: dict[str, list[Any]] = {}
     for row in tx.execute(wanted):
         found.setdefault(shown_key(row.key), []).append(row)
@@ -196,8 +229,10 @@ def _has_images() -> Any:
 def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> int:
     """How many rows have the images back that they had with their request."""
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
+    as_they_were = _bad_now(chunk, existing, options)
     fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
-    _insert_rows(tx, batch_id, fresh)
+    _insert_rows(tx, batch_id, [row for row in fresh if row.position not in as_they_were])
+    _leave(tx, list(as_they_were.values()), existing, options)
     again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
     _place(tx, again, options)
     _plan_anew(
@@ -216,6 +251,39 @@ def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: Reco
         # Only when the ledger changed between survey and record: another process of a cluster.
         raise ChangedRows(len(changed) - len(free))
     return given_back
+
+
+def _bad_now(chunk: Sequence[Row], existing: Mapping[str, Any], options: RecordOptions) -> dict[int, Row]:
+    """Bad rows of products with stored images, by position: such a product stays as it was.
+
+    Not one whose product comes as a good row, too: it repeats its key.
+    """
+    good = {row.key for row in chunk if row.state not in _NO_JOB}
+    first = {row.key: row for row in reversed(chunk) if row.state is JobState.INVALID and row.key not in good}
+    return {
+        row.position: row
+        for key, row in first.items()
+        if key in existing and existing[key].stored and (options.append or existing[key].position is None)
+    }
+
+
+_LEAVE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(position=bindparam("at"), line=bindparam("on"), kept=True)
+)
+
+
+def _leave(tx: Connection, bad: Sequence[Row], existing: Mapping[str, Any], options: RecordOptions) -> None:
+    """Their jobs take the places of the bad rows, with the columns that they had."""
+    if bad:
+        tx.execute(_LEAVE, [_place_of(row, existing[row.key], options) for row in bad])
+
+
+def _place_of(row: Row, job: Any, options: RecordOptions) -> dict[str, Any]:
+    """Where rows are appended, those on record keep their place."""
+    at = row.position if not options.append or job.position is None else job.position
+    return {"of_job": job.id, "at": at, "on": row.line}
 
 
 def _give_back(tx: Connection, rows: list[tuple[Row, Any]], now: float) -> int:
@@ -300,15 +368,10 @@ _PLACE = (
 
 
 def _place(tx: Connection, again: list[tuple[Row, Any]], options: RecordOptions) -> None:
-    """Their new places and carried columns; what stays as it was although the manifest has changed is marked.
-
-    Where rows are appended, those on record keep their place.
-    """
+    """Their new places and carried columns; what stays as it was although the manifest has changed is marked."""
     values = [
         {
-            "of_job": job.id,
-            "at": row.position if not options.append or job.position is None else job.position,
-            "on": row.line,
+            **_place_of(row, job, options),
             "columns": row.carried,
             "as_it_was": options.keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
