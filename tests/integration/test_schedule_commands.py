@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from jobs.errors import LightfastError
 from jobs.formatting import money
 from jobs.ledger import open_ledger
+from jobs.ledger.accounts.monthly_budgets import month_of
 from jobs.ledger.schedules.values import Ended, NewSchedule
 from jobs.states import FiringState
 from providers.types import MICROS
@@ -278,6 +280,17 @@ def test_a_removed_one_leaves_its_batches():
     assert "add --yes" in refused("schedule", "remove", "nightly")
     call("schedule", "remove", "nightly", "--yes")
     assert call("schedule", "list").stdout == "No schedule yet.\n"
+
+
+def test_one_that_is_removed_says_that_its_month_is_no_longer_counted():
+    add("--monthly-budget", "0.5")
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        file.execute("INSERT INTO schedule_months SELECT id, ?, 75000 FROM schedules", [month_of(time.time())])
+        file.commit()
+
+    said = call("schedule", "remove", "nightly", "--yes").stderr
+
+    assert "$0.0750 of this month are no longer counted" in said
 
 
 # -- editing -------------------------------------------------------------------------------------------------------
