@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from jobs.manifest.names import clean_name
-from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
+from jobs.manifest.text import CELL_LIMIT, CUT_OFF, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
 
 #: The line that a record begins on, its cells, and why it can be no row.
 Record = tuple[int, list[str], str | None]
@@ -116,8 +116,10 @@ class RecordReader:
             return self._first_line(fault, is_open=True)
         if len(taken) == 1 and (escaped := self._escaped(taken[0])) is not None:
             return escaped, None
-        is_more = len(values) > (self._width or 0)
-        return values, f"{fault}{'; a cell that holds the delimiter must stand in quotes' if is_more else ''}"
+        if len(values) > (self._width or 0):
+            return values, f"{fault}; a cell that holds the delimiter must stand in quotes"
+        is_end = not taken[-1].endswith(("\n", "\r"))
+        return values, f"{CUT_OFF}: {fault}" if is_end and len(values) > 1 else fault
 
     def _are_rows(self, lines: Sequence[str]) -> bool:
         """Whether lines between tabs are rows of their own, though their quotes would make one record of them.

@@ -34,6 +34,7 @@ from jobs.manifest.raw_rows import ROW_COLUMN, WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import why_no_text
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
+from jobs.manifest.text import CUT_OFF
 from jobs.planning.doubts import PromptColumns
 from jobs.planning.problems import RowProblem
 from jobs.planning.proposals import Trial, near_providers
@@ -230,8 +231,10 @@ class Planner:
         return Planned(row, shape.route, (), told, is_repeat=raw.variation is not None and raw.variation.repeat > 0)
 
     def _is_skipped(self, raw: RawRow) -> bool:
+        """Not a line in which the file breaks off: what is missing behind it would be taken for gone."""
         skip = self.options.skip_empty
-        return skip is not None and not raw.fields.get(skip, "").strip()
+        is_cut_off = raw.fault is not None and raw.fault.startswith(CUT_OFF)
+        return skip is not None and not is_cut_off and not raw.fields.get(skip, "").strip()
 
     def is_taken(self, raw: RawRow) -> bool:
         """Whether the row was read whole, and is not left out."""

@@ -131,6 +131,24 @@ def test_rows_left_out_on_the_users_word_need_nothing_else(tmp_path):
     assert (planned.row.state, planned.row.error_code, planned.row.request) == (JobState.SKIPPED, "empty_column", None)
 
 
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        ("b;;3,", JobState.INVALID),
+        ("b;;3,\n", JobState.SKIPPED),
+        ("b;;3,90;x", JobState.SKIPPED),
+        ("60 products", JobState.SKIPPED),
+    ],
+    ids=["in a further line", "a short line", "a whole line", "a footer"],
+)
+def test_a_file_that_breaks_off_in_a_line_that_is_left_out_is_not_taken_for_whole(tmp_path, end, state):
+    planned = plan(tmp_path, f"key;prompt;Price;Tag\na;lamp;1,50;x\n{end}", skip_empty="prompt")
+
+    assert [each.row.state for each in planned] == [JobState.READY, state]
+    if state is JobState.INVALID:
+        assert "the file ends in the middle of this line: 3 cells where the header has 4" in str(planned[1].problems[0])
+
+
 # -- bad rows ------------------------------------------------------------------------------------------------------
 
 CATALOG = Catalog.load()
