@@ -37,7 +37,7 @@ def appearance_of(picture: Image.Image) -> Appearance:
     import numpy as np  # noqa: PLC0415  slow to import, and only this needs it
     from PIL import Image  # noqa: PLC0415  the same
 
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     colours = small.resize((_FIELDS, _FIELDS), Image.Resampling.BOX)
     shades = np.asarray(small.convert("L"), dtype=np.int64)
     waves = _cosines() @ shades @ _cosines().T

@@ -105,7 +105,7 @@ def look(data: bytes) -> Appearance | None:
 def _in_colours(picture: Image.Image, kind: str) -> Image.Image:
     """Of three channels, or four where something shows through; JPEG has white behind that."""
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     clear = picture.convert("RGBA")
     if kind != "jpeg":
         return clear
