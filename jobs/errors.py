@@ -6,6 +6,7 @@
     ├── NeedsPerson     4   work is left that needs a person: budget, balance, key, bucket
     ├── LedgerBusy      1   another process works on this ledger
     ├── LedgerGone      1   the ledger's file was taken away while it was in use
+    ├── LedgerUnreadable 1  a ledger that is only looked into is damaged, locked, or of another version
     ├── WrongSchema     1   the database is older or newer than this program
     └── StoreError      1   the destination did not take, give or delete an object
 
@@ -53,6 +54,10 @@ class LedgerBusy(LightfastError):
 
 class LedgerGone(LightfastError):
     """The ledger's file was removed or replaced while it was in use; the message says where its contents are."""
+
+
+class LedgerUnreadable(LightfastError):
+    """A ledger that is not this command's own cannot be looked into."""
 
 
 class WrongSchema(LightfastError):

@@ -136,7 +136,7 @@ class RunOptions:
         bool,
         typer.Option(
             "--new-ledger",
-            help="Take this folder's ledger though one beside MANIFEST has the batch; replace another's mark at DEST.",
+            help="Take this folder's ledger though one near MANIFEST or DEST has the rows; replace another's mark.",
         ),
     ] = False
     all: Annotated[bool, typer.Option("--all", help="Show every bad row, every route and every legal value.")] = False

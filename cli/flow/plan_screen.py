@@ -55,7 +55,7 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
             f"{'' if at else 'look at':{_WIDTH}}  {_cut(str(cause.first))}{cause.more}",
             "bold yellow",
         )
-    if preflight.beside and preflight.beside.has_batch is None:
+    if preflight.beside and not preflight.beside.stops:
         yield f"warning: {preflight.beside.told(preflight.name, preflight.settings)}", "bold yellow"
     yield from overlap_screen.lines(preflight)
 

@@ -5,7 +5,7 @@ from jobs.ledger.database.file_troubles import away_words, file_trouble, path_of
 from jobs.ledger.database.glance import has_batch
 from jobs.ledger.facts.leases import SweepResult
 from jobs.ledger.facts.verbs import RecordEffects
-from jobs.ledger.ledger import Ledger, open_ledger
+from jobs.ledger.ledger import Ledger, glance_into, open_ledger
 
 __all__ = [
     "Ledger",
@@ -13,6 +13,7 @@ __all__ = [
     "SweepResult",
     "away_words",
     "file_trouble",
+    "glance_into",
     "has_batch",
     "is_away",
     "is_read_only",

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.errors import LedgerGone
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.errors import LedgerGone, LedgerUnreadable
 from jobs.ledger.accounts.verbs import (
     AccountVerbs,
     ConditionVerbs,
@@ -17,7 +19,7 @@ from jobs.ledger.accounts.verbs import (
 )
 from jobs.ledger.batches.verbs import BatchVerbs, ImageVerbs, UnknownVerbs
 from jobs.ledger.claims.verbs import ClaimVerbs, HintVerbs
-from jobs.ledger.database import engine, ledger_file, opening, server, worker_lock
+from jobs.ledger.database import engine, glance, ledger_file, opening, server, worker_lock
 from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
@@ -145,3 +147,17 @@ def open_ledger(url: str, *, create: bool = True, upgrade: bool = False) -> Ledg
     except BaseException:
         database.close()
         raise
+
+
+@contextlib.contextmanager
+def glance_into(path: Path) -> Iterator[Ledger]:
+    """A SQLite ledger that is not this command's own: it is not made, upgraded or written to.
+
+    Raises:
+        LedgerUnreadable: It is damaged, locked, or of another version.
+    """
+    with contextlib.closing(glance.only_to_read(path)) as database:
+        try:
+            yield Ledger(database)
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerUnreadable(f"the ledger {path} cannot be read") from error

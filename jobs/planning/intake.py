@@ -30,7 +30,7 @@ from jobs.planning.earlier_keys import EarlierKeys, earlier_keys
 from jobs.planning.first_plan import FirstPlan, first_plan
 from jobs.planning.hints import hints
 from jobs.planning.key_hint import key_hint, likely_key
-from jobs.planning.overlap import Comparison
+from jobs.planning.overlap import Comparison, Overlap
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
 from jobs.planning.problems import NAMED, Problems
@@ -89,6 +89,13 @@ def survey(
     if same.rows:
         same = replace(same, prompt=_prompt_at(intake, planner, same.lines[0]))
     return count.survey(planner, twins, same, Paces(declared=limits, learnt=learnt))
+
+
+def made_in(other: Ledger, intake: Intake, seen: Survey) -> Overlap:
+    """What of the manifest, as it was surveyed for a new batch, another ledger has made. Another pass; only reads."""
+    there = replace(intake, ledger=other, reuse=None)  # nothing is taken from another ledger
+    count = _count(there, _planner(there), None, seen.twins.afresh(), None)
+    return count.before.outcome(count.keys)
 
 
 def _prompt_at(intake: Intake, planner: Planner, line: int) -> str:

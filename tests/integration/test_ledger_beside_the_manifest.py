@@ -120,3 +120,111 @@ def test_an_older_ledger_is_read_and_not_upgraded(shop, monkeypatch):
 
     assert len(refusals(monkeypatch)) == 1
     assert state_of(shop) == before
+
+
+# -- another batch name --------------------------------------------------------------------------------------------
+
+HERBST = "../shop/herbst.csv"
+
+
+@pytest.fixture
+def many(shop):
+    """The shop has made a dozen rows in batch export, and has them in a file of another name, too."""
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        World(shop, ledger).made(rows(12, prompt="chair"), "export")
+    write(shop, rows(12, prompt="chair"), "herbst.csv")
+    return shop
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", HERBST, "--to", "../shop/images", "--yes"],
+        ["run", HERBST, "--to", "images", "--yes", "--reuse"],
+        ["schedule", "add", "herbst", "@daily", HERBST, "--to", "images", "--budget", "5", "--yes"],
+    ],
+    ids=["run", "run with --reuse", "schedule add"],
+)
+def test_under_another_name_nothing_is_bought_either_that_the_ledger_beside_the_manifest_has(many, monkeypatch, words):
+    monkeypatch.setattr("cli.flow.register.record", lambda *_, **__: pytest.fail("something was recorded"))
+    before = state_of(many)
+
+    with pytest.raises(BadInput) as refused:
+        call(monkeypatch, *words)
+
+    told = str(refused.value)
+    assert f"{many / 'lightfast.db'} beside the manifest has made 12 of 12 rows to be paid already" in told
+    assert "in batch export -> /d/export" in told
+    assert f"in the folder {many}," in told
+    assert "--new-ledger" in told
+    assert state_of(many) == before
+    assert not list((many.parent / "elsewhere").glob("*"))
+
+
+def test_rows_that_the_ledger_above_the_destination_has_made_are_not_bought_again(many, monkeypatch):
+    (many / "herbst.csv").rename(many.parent / "elsewhere" / "herbst.csv")
+    plan = ["plan", "herbst.csv", "--json"]
+
+    done = call(monkeypatch, *plan, "--to", "../shop/images/large")
+
+    (told,) = json.loads(done.stdout)["reasons"]
+    assert f"{many / 'lightfast.db'} above DEST has made 12 of 12 rows" in told
+    assert done.exit_code == 2
+    assert json.loads(call(monkeypatch, *plan, "--to", "images").stdout)["reasons"] == []
+
+
+@pytest.mark.parametrize("words", [["--new-ledger"], ["--buy-again"]])
+def test_rows_of_another_ledger_are_bought_by_who_says_so(many, monkeypatch, words):
+    done = call(monkeypatch, "plan", HERBST, "--to", "../shop/images", "--json", *words)
+
+    assert (done.exit_code, json.loads(done.stdout)["reasons"]) == (0, [])
+
+
+def test_a_ledger_of_this_folder_that_lacks_the_rows_is_told_so(many, monkeypatch):
+    with contextlib.closing(open_ledger("sqlite:///lightfast.db")):
+        pass
+
+    told = json.loads(call(monkeypatch, "plan", HERBST, "--json").stdout)["reasons"]
+
+    assert any("does not have batch herbst, would know nothing of what is paid there" in each for each in told)
+
+
+def test_a_few_rows_that_another_ledger_has_made_are_only_warned_of(many, monkeypatch):
+    write(many, [*rows(3, prompt="chair"), *rows(9, first=3, prompt="new")], "herbst.csv")
+    plan = ["plan", HERBST, "--to", "images"]
+
+    page = " ".join(call(monkeypatch, *plan).stdout.split())
+
+    assert "lightfast.db beside the manifest has made 3 of 12 rows to be paid already, in batch export" in page
+    assert json.loads(call(monkeypatch, *plan, "--json").stdout)["reasons"] == []
+
+
+def test_images_of_a_rehearsal_in_another_ledger_count_for_no_real_ones(shop, monkeypatch):
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        World(shop, ledger).made(rows(12, prompt="chair"), "export", sandbox=True)
+    write(shop, rows(12, prompt="chair"), "herbst.csv")
+
+    assert json.loads(call(monkeypatch, "plan", HERBST, "--to", "images", "--json").stdout)["reasons"] == []
+
+
+def test_rows_of_a_run_that_goes_on_in_another_ledger_are_seen(many, monkeypatch):
+    with contextlib.closing(open_ledger(f"sqlite:///{many / 'lightfast.db'}")) as ledger:
+        World(many, ledger).made(rows(12, prompt="table"), "tables")
+        assert (many / "lightfast.db-wal").exists()
+        write(many, rows(12, prompt="table"), "herbst.csv")
+
+        (told,) = json.loads(call(monkeypatch, "plan", HERBST, "--to", "images", "--json").stdout)["reasons"]
+
+    assert "in batch tables" in told
+
+
+def test_the_rows_of_a_ledger_of_another_version_cannot_be_read_and_it_is_not_upgraded(many, monkeypatch):
+    with contextlib.closing(sqlite3.connect(many / "lightfast.db")) as there:
+        there.execute("ALTER TABLE earlier_requests RENAME TO requests_before")
+        there.commit()
+    before = state_of(many)
+
+    done = call(monkeypatch, "plan", HERBST, "--to", "images")
+
+    assert "lightfast.db beside the manifest cannot be read" in " ".join(done.stdout.split())
+    assert state_of(many) == before

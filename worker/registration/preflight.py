@@ -8,15 +8,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from jobs.command_lines import command, planned, repeated
-from jobs.errors import BadInput
+from jobs.errors import BadInput, LedgerUnreadable
 from jobs.formatting import count
-from jobs.ledger import Ledger, has_batch, open_ledger
+from jobs.ledger import Ledger, glance_into, has_batch, open_ledger
 from jobs.ledger.accounts.configured import told
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch
@@ -24,7 +24,8 @@ from jobs.manifest.names import clean_name
 from jobs.manifest.reader import Manifest, ReadOptions, open_manifest
 from jobs.manifest.templates import field_names
 from jobs.planning.first_plan import first_plan
-from jobs.planning.intake import Intake, survey, words_of_references
+from jobs.planning.intake import Intake, made_in, survey, words_of_references
+from jobs.planning.overlap import Overlap
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
 from jobs.planning.survey import Survey
 from jobs.planning.variations import Variations, read_variations
@@ -47,16 +48,28 @@ _MISTYPED = re.compile(r"(s3|gs|az|file)(:/?(?!/)|//)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 #: Longer numbers are no count of images; Python reads no number of thousands of digits.
 _DIGITS_OF_N = 20
+#: Where another ledger was found.
+_BESIDE = "beside the manifest"
+#: Batches of another ledger that are named.
+_PLACES = 3
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerBeside:
-    """A ledger in the manifest's folder, where this command's own is another file that does not have the batch."""
+    """A ledger near the manifest or DEST, where this command's own is another file that does not have the batch."""
 
     path: Path
+    near: str  # in words, where it was found
     has_batch: bool | None  # one of this name; None: it cannot be read
     is_first: bool  # this command's own is still to be made
+    again: Overlap = field(default_factory=Overlap)  # what other batches there have made of the manifest
+    batches: Sequence[str] = ()  # their names
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing may be bought here as things are, by the rule that holds within one ledger."""
+        return bool(self.has_batch) or self.again.needs_buy_again
 
     def told(self, name: str, settings: Settings) -> str:
         """What it means, and what helps."""
@@ -64,13 +77,18 @@ class LedgerBeside:
         if self.has_batch is None:
             lacks = "is new" if self.is_first else f"does not have batch {name}"
             return (
-                f"the ledger {self.path} beside the manifest cannot be read, and {own} {lacks}: if that one has these "
+                f"the ledger {self.path} {self.near} cannot be read, and {own} {lacks}: if that one has these "
                 "rows, they are paid again here."
             )
-        lacks = "would be new, know" if self.is_first else "does not have it, would know"
+        if self.has_batch:
+            has, them = f"has batch {name} on record", "it"
+        else:
+            rows = f"{self.again.rows:,} of {count(self.again.to_pay, 'row')} to be paid"
+            has, them = f"has made {rows} already, in {' and '.join(self.batches)}", f"batch {name}"
+        lacks = "would be new, know" if self.is_first else f"does not have {them}, would know"
         return (
-            f"the ledger {self.path} beside the manifest has batch {name} on record; the ledger {own} {lacks} nothing "
-            f"of what is paid there, and pay again. Run this in the folder {self.path.parent}, with paths as seen from "
+            f"the ledger {self.path} {self.near} {has}; the ledger {own} {lacks} nothing of what "
+            f"is paid there, and pay again. Run this in the folder {self.path.parent}, with paths as seen from "
             "there, or name that ledger in database_url. If this one is meant all the same: --new-ledger with `run`, "
             "or its own database_url."
         )
@@ -174,7 +192,7 @@ class Preflight:
             yield f"no provider has a key: set {names}, or [accounts.NAME] in lightfast.toml, or try --sandbox."
         if not self.dest:
             yield "--to DEST is missing: where shall the images go? s3://bucket/prefix, gs://…, az://… or a folder."
-        if self.beside and self.beside.has_batch:
+        if self.beside and self.beside.stops:
             yield self.beside.told(self.name, self.settings)
         yield from self._unwritable()
         yield from self._unpriced()
@@ -260,13 +278,14 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
         if options.check_urls:
             files = Files(source.folder, _look_at_references(intake, settings, links_seen))
             intake = replace(intake, references=files)
+        surveyed = _surveyed(options, intake, batch, limits_of(settings), rows_read)
         yield Preflight(
             options=options,
             limits=limits,
             settings=settings,
             manifest=manifest,
             intake=intake,
-            seen=_surveyed(options, intake, batch, limits_of(settings), rows_read),
+            seen=surveyed,
             name=name,
             batch=batch,
             ledger=ledger,
@@ -274,20 +293,55 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             path=path,
             files=files,
             source=source,
-            beside=None if batch else _ledger_beside(options, settings, source, name, is_first=ledger is None),
+            beside=None if batch else _ledger_beside(options, settings, source.folder, dest, intake, surveyed),
         )
 
 
 def _ledger_beside(
-    options: BatchOptions, settings: Settings, source: ManifestSource, name: str, *, is_first: bool
+    options: BatchOptions, settings: Settings, folder: str | Path | None, dest: str, intake: Intake, seen: Survey
 ) -> LedgerBeside | None:
-    """Looked for where nobody said which ledger is meant, and that of this folder does not have the batch."""
+    """Looked for where nobody said which ledger is meant, and that of this folder does not have the batch.
+
+    One that has the batch, or has made most of what is to be paid, comes before one that is only warned of.
+    """
     path = settings.database_path
-    if path is None or settings.names_ledger or options.new_ledger or options.manifest == "-" or not source.folder:
+    if path is None or settings.names_ledger or options.new_ledger:
         return None
-    other = Path(os.path.realpath(source.folder)) / path.name
-    found = has_batch(other, name) if other.is_file() else False
-    return None if found is False else LedgerBeside(path=other, has_batch=found, is_first=is_first)
+    name, is_first, warnings = intake.options.batch, intake.ledger is None, []
+    for other, near in _ledgers_near(path, "" if options.manifest == "-" else folder, dest):
+        is_there = has_batch(other, name)
+        # At DEST it is the mark that tells whose a batch of this name is.
+        has = None if is_there is None else is_there and near == _BESIDE
+        found = LedgerBeside(path=other, near=near, has_batch=has, is_first=is_first)
+        if is_there is not None and not has and not options.buy_again:
+            found = _with_repeats(found, intake, seen)
+        if found.stops:
+            return found
+        if found.has_batch is None or found.again.rows:
+            warnings.append(found)
+    return next(iter(warnings), None)
+
+
+def _ledgers_near(own: Path, folder: str | Path | None, dest: str) -> Iterator[tuple[Path, str]]:
+    """Files of our own ledger's name that are not it: in the manifest's folder, and the next one above DEST."""
+    mine, beside = os.path.realpath(own), Path(os.path.realpath(folder)) / own.name if folder else None
+    if beside and beside.is_file() and str(beside) != mine:
+        yield beside, _BESIDE
+    there = Path(os.path.realpath(dest)) if dest and "://" not in dest else None
+    above = [each / own.name for each in (there, *there.parents)] if there else []
+    found = next((each for each in above if each.is_file()), None)
+    if found and found != beside and str(found) != mine:
+        yield found, "above DEST"
+
+
+def _with_repeats(beside: LedgerBeside, intake: Intake, seen: Survey) -> LedgerBeside:
+    try:
+        with glance_into(beside.path) as other:
+            again = made_in(other, intake, seen)
+            names = {each.id: f"batch {each.name} -> {each.dest}" for each in other.batches.all()}
+    except LedgerUnreadable:
+        return replace(beside, has_batch=None)
+    return replace(beside, again=again, batches=[names[each.batch_id] for each in again.places[:_PLACES]])
 
 
 def _surveyed(
