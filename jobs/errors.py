@@ -116,7 +116,7 @@ OWN_CODES: dict[str, str] = {
     "failed_for_no_reason": "The task is called failed without a reason. It is asked about once more first.",
     "fewer_images_yet": "The task is called done with fewer images than were asked for. Asked again for a minute.",
     "forbidden_address": "The link leads to an address that is not public. LIGHTFAST_ALLOW_PRIVATE_HOSTS=1 permits it.",
-    "given_up": "Paid, and given up before it was stored, as you asked. `lightfast retry` makes it again, and pays.",
+    "given_up": "Paid, and given up before it was stored, as you asked. `lightfast retry --key` pays for another.",
     "kept": "Flag: the row has changed since, and its images are kept (`--changed keep`), or until new ones are made.",
     "ledger_away": "The ledger takes no writes. The image's bytes wait on this machine's disk; copied by itself.",
     "link_dead": "Paid, but its link died before it was copied. `lightfast retry` makes it again, and pays.",
@@ -147,6 +147,10 @@ OWN_CODES: dict[str, str] = {
 
 #: Codes of rows whose request is refused again as it stands: only another request helps.
 REFUSED_AGAIN = ("moderation", "invalid_parameters")
+
+#: Codes that rows end with on a person's word: `give-up`, and `unknown --resolve give-up` (held rows have not ended).
+#: A retry takes them only where it says which rows it is for.
+GIVEN_UP_ROWS = ("given_up", "outcome_unknown")
 
 #: Every stable code -> what it means, what to do.
 CODES: dict[str, str] = dict(sorted((PROVIDER_CODES | OWN_CODES).items()))

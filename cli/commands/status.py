@@ -275,7 +275,11 @@ def _slack(backlog: Backlog | None, now: float) -> Iterator[Line]:
 def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
     """Says that nobody works. A pace and a time left would make people wait for nothing."""
     if rows_going_on(progress):
-        yield f"pace\t{nobody_works(session.ledger)}", "yellow"
+        batch, ledger = progress.batch, session.ledger
+        # Who made rows anew does not think of the run that began the batch.
+        is_redone = ledger.is_sqlite and batch.state is BatchState.ACTIVE and ledger.reports.has_redone(batch.name)
+        again = f"; so does  {command('retry', batch.name, sandbox=batch.sandbox)}" if is_redone else ""
+        yield f"pace\t{nobody_works(ledger)}{again}", "yellow"
 
 
 def _pace(figures: BatchFigures) -> Iterator[Line]:

@@ -26,14 +26,14 @@ from cli.flow.session import (
 )
 from cli.output import copy_stops, wording
 from cli.output.emergency_stop import told
-from cli.output.retries import nothing_to_retry
+from cli.output.retries import given_up, nothing_to_retry
 from cli.output.sentences import not_copied
 from jobs import formatting
 from jobs.command_lines import command
-from jobs.errors import BadInput, LedgerBusy
+from jobs.errors import GIVEN_UP_ROWS, BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
-from jobs.planning.survey import cancelled_for_good
+from jobs.planning.survey import IN_ANOTHER_BATCH, cancelled_for_good
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import GOING_ON, JobState
@@ -133,7 +133,7 @@ def resume(  # noqa: PLR0913  one parameter an option
 def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
     found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
-        raise BadInput(f"batch {batch} is cancelled for good. The same rows under another --batch are made anew.")
+        raise BadInput(cancelled_for_good(batch))
     demand_folder(session.ledger, found)
     if cap is not None:
         _give(session, found, cap, yes=yes)
@@ -188,7 +188,8 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
         left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
         coming = session.ledger.reports.progress(batch)
         stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
-        text = f"{batch} is cancelled for good: {left}.{stored}"
+        made_after_all = f" {IN_ANOTHER_BATCH}" if count else ""
+        text = f"{batch} is cancelled for good: {left}.{stored}{made_after_all}"
         _told(session, batch, text, json=json, cancelled=count)
     return 0
 
@@ -206,7 +207,7 @@ def retry(  # noqa: PLR0913  one parameter an option
     config: Config = None,
     sandbox: Sandbox = False,
 ) -> int:
-    """Failed and lost rows again; rows refused by moderation only with --error moderation."""
+    """Failed and lost rows again; rows refused by moderation only with --error moderation, given-up ones with --key."""
     if only == JobState.HELD:
         look = command("unknown", batch, sandbox=sandbox)
         raise BadInput(f"--only held: the outcome of held rows is unknown. First decide about each:  {look}")
@@ -338,6 +339,8 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
             note(_left_as_they_are(again, left))
         if not rows:
             return _nothing_to_do(again, session, left)
+        if again.is_of_all and (stay := given_up(session.ledger.reports.progress(again.batch).errors)):
+            note(stay)
         note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
         warn(session.ledger, sandbox=settings.is_sandbox)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
@@ -432,6 +435,8 @@ def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None
     states = (only,) if only else RETRIED
     matches = result.error_code == error if error else result.error_code != "moderation"
     matches = matches and result.error_code != "wrong_pixels"  # its slots are full: a redo makes others beside them
+    if not (only or error or keys):
+        matches = matches and result.error_code not in GIVEN_UP_ROWS  # those stay so until somebody names them
     return result.state in states and matches and (keys is None or result.key in keys)
 
 

@@ -10,6 +10,7 @@ from jobs import formatting
 from jobs.command_lines import repeated
 from jobs.formatting import option_words
 from jobs.manifest.cells import shown
+from jobs.states import BatchState
 
 if TYPE_CHECKING:
     from jobs.planning.overlap import OtherBatch
@@ -169,6 +170,12 @@ def _named(preflight: Preflight, place: OtherBatch) -> str:
     return f"{name} -> {dest}"
 
 
+def _takes_rows(preflight: Preflight, place: OtherBatch) -> bool:
+    """Whether the batch is not cancelled. Of one that is, `--reuse` copies the images into another."""
+    known = preflight.ledger.batches.all() if preflight.ledger else []
+    return all(each.state is not BatchState.CANCELLED for each in known if each.id == place.batch_id)
+
+
 def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
     known = preflight.ledger.batches.all() if preflight.ledger else []
     return next(((each.name, each.dest) for each in known if each.id == place.batch_id), ("", ""))
@@ -214,7 +221,7 @@ def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
     """Where one batch has them all under the same keys, the manifest belongs there."""
     again = preflight.seen.again
     whole = [place for place in again.places if again.rows and place.same_keys >= again.rows]
-    for place in whole[:1]:
+    for place in [each for each in whole if _takes_rows(preflight, each)][:1]:
         name, _ = _batch(preflight, place)
         adds = ("--append",) if _has_more(preflight, place) and preflight.seen.has_key else ()
         # Of rows with other requests nobody knows here whether that batch has their keys: those would look changed.
@@ -225,7 +232,8 @@ def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
 
 def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
     again = preflight.seen.again
-    for place in [each for each in again.places if again.rows and _rewritten_there(each)][:1]:
+    rewritten = [place for place in again.places if again.rows and _rewritten_there(place)]
+    for place in [each for each in rewritten if _takes_rows(preflight, each)][:1]:
         name, _ = _batch(preflight, place)
         why = f"with the keys of batch {name} put back into the file, this pays for none of its rows"
         yield Way(why=why, command=_free("--batch", name, without=(*_BOUND, "--append")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from jobs.command_lines import command
-from jobs.errors import CODES, REFUSED_AGAIN, BadInput
+from jobs.errors import CODES, GIVEN_UP_ROWS, REFUSED_AGAIN, BadInput
 from jobs.formatting import count, listed
 from jobs.results.rows import HELD_CODE, near
 
@@ -15,7 +15,8 @@ WRONG, ILLEGAL = "wrong_pixels", "invalid_parameters"
 
 def retried(errors: Mapping[str, int]) -> int:
     """Rows that a plain retry takes. `errors`: rows by the code they ended with."""
-    return sum(errors.values()) - errors.get("moderation", 0) - errors.get("wrong_pixels", 0)
+    left = ("moderation", WRONG, *GIVEN_UP_ROWS)
+    return sum(number for code, number in errors.items() if code not in left)
 
 
 def helps(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> Iterator[str]:
@@ -24,11 +25,14 @@ def helps(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> It
     yield from filter(None, (each(batch, errors, sandbox=sandbox) for each in told))
     if refused := moderated(errors):
         yield f"{refused}: change the prompt in the manifest, then run again"
+    if stay := given_up(errors):
+        yield stay
 
 
 def _again(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
     """The retry that may help, at the end of its line; "" where all rows would be refused again as they are."""
-    hopeful = {code: number for code, number in errors.items() if number and code not in (*REFUSED_AGAIN, WRONG)}
+    hopeless = (*REFUSED_AGAIN, WRONG, *GIVEN_UP_ROWS)
+    hopeful = {code: number for code, number in errors.items() if number and code not in hopeless}
     if not hopeful:
         return ""
     only = ("--error", next(iter(hopeful))) if errors.get(ILLEGAL) and len(hopeful) == 1 else ()
@@ -50,6 +54,15 @@ def moderated(errors: Mapping[str, int]) -> str:
     number = errors.get("moderation", 0)
     verb = "was refused by moderation and is" if number == 1 else "were refused by moderation and are"
     return f"{count(number, 'row')} {verb} not retried without --error moderation" if number else ""
+
+
+def given_up(errors: Mapping[str, int]) -> str:
+    """What becomes of rows that a person gave up, in a retry that names no rows; "" where there are none."""
+    number = sum(errors.get(code, 0) for code in GIVEN_UP_ROWS)
+    stay = "was given up stays so" if number == 1 else "were given up stay so"
+    return (
+        f"{count(number, 'row')} that {stay}; `retry --key` takes {'it' if number == 1 else 'them'}" if number else ""
+    )
 
 
 def misshapen(batch: str, errors: Mapping[str, int], *, sandbox: bool = False) -> str:
@@ -78,4 +91,5 @@ def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int], held_row
     if error:
         return f"no row of {batch} ended with {error}{there}"
     refused = moderated(errors)
-    return f"nothing to do in {batch}{f': {refused}; change the prompt and run' if refused else there}"
+    why = [f"{refused}; change the prompt and run"] * bool(refused) + [given_up(errors)] * bool(given_up(errors))
+    return f"nothing to do in {batch}{': ' + '; '.join(why) if why else there}"

@@ -314,9 +314,13 @@ def _up_to_cents(micros: int) -> int:
     return -(-micros // cent) * cent
 
 
+#: How rows of a cancelled batch are made after all, without paying twice for those that it has.
+IN_ANOTHER_BATCH = "The same rows are made under another --batch; with --reuse what is stored here is not paid again."
+
+
 def cancelled_for_good(name: str) -> str:
     """Why nothing can be paid for this batch any more."""
-    return f"batch {name} is cancelled for good. The same rows under another --batch are made anew."
+    return f"batch {name} is cancelled for good. {IN_ANOTHER_BATCH}"
 
 
 def _rows(count: int) -> str:

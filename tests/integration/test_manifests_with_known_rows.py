@@ -357,6 +357,18 @@ def test_plan_tells_where_the_images_are_and_a_command_that_costs_nothing(shop, 
     assert (free["rows"]["new"], free["images"], free["taken_out"]["rows"]) == (3, 3, 0)
 
 
+def test_plan_sends_no_rows_into_a_batch_that_is_cancelled_and_has_its_images_copied(shop, monkeypatch):
+    write(shop, [*rows(12), *rows(3, prompt="chair", key="c")])
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        ledger.batches.cancel("spring")
+
+    told = json.loads(call(monkeypatch, "plan", "m.csv", "--to", "out", "--json").stdout)["again"]
+
+    assert [shlex.split(each) for each in told["instead"]] == [
+        ["lightfast", "run", "m.csv", "--to", "out", "--json", "--reuse"]
+    ]
+
+
 @pytest.mark.parametrize("words", [["--reuse", "m.csv"], ["m.csv", "--reuse", "link"], ["m.csv", "--reuse=copy"]])
 def test_reuse_stands_alone_or_says_how(shop, monkeypatch, words):
     write(shop, [*rows(12), *rows(3, prompt="chair", key="c")])

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from jobs.errors import GIVEN_UP_ROWS
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import batch_id_of, demand_whole
 from jobs.ledger.batches.manifests import current_slots, revise
@@ -94,7 +95,10 @@ def retry(
     error: str | None,
     keys: Sequence[str] | None,
 ) -> int:
-    """Failed and lost rows are ready again; moderated ones only when asked for by that name. Returns how many."""
+    """Failed and lost rows are ready again; returns how many.
+
+    Moderated ones only when asked for by that name; those that a person gave up only where rows are chosen at all.
+    """
     batch_id = batch_id_of(tx, name)
     states: Sequence[str] = [only] if only else ENDED_BADLY
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
@@ -103,6 +107,8 @@ def retry(
     wanted = wanted.where(failed_with != WRONG_PIXELS, failed_with == error if error else failed_with != "moderation")
     if keys is not None:
         wanted = wanted.where(jobs.c.key.in_(keys))
+    if not (only or error or keys):
+        wanted = wanted.where(failed_with.not_in(GIVEN_UP_ROWS))
     chosen = list(tx.execute(wanted).scalars())
     if chosen:
         demand_whole(tx, batch_id)

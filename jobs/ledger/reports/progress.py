@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, usage
 from jobs.ledger.batches import failure_breaker
-from jobs.ledger.batches.batches import as_batch
+from jobs.ledger.batches.batches import as_batch, batch_id_of
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import copy_stops
@@ -24,7 +24,7 @@ from jobs.ledger.reports.values import (
     StuckImage,
 )
 from jobs.policy.reuse import NEVER_DIES
-from jobs.states import AT_STAKE, ENDED_BADLY, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
+from jobs.states import AT_STAKE, ENDED_BADLY, GOING_ON, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
 from providers.registry import PROVIDERS
 
 #: Images that wait for a person that are named.
@@ -266,6 +266,12 @@ def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
     mine = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
     some = (select(jobs.c.provider).where(*mine, jobs.c.provider == provider).limit(1) for provider in PROVIDERS)
     return frozenset(provider for each in some if (provider := tx.execute(each).scalar()) is not None)
+
+
+def has_redone(tx: Connection, name: str) -> bool:
+    """Whether rows that were made anew (`redo`, `--changed redo`) are not finished."""
+    mine = (jobs.c.batch_id == batch_id_of(tx, name), jobs.c.state.in_(GOING_ON), jobs.c.revision > 1)
+    return tx.execute(select(jobs.c.id).where(*mine).limit(1)).scalar() is not None
 
 
 def _errors(tx: Connection, batch_id: int) -> dict[str, int]:

@@ -30,6 +30,10 @@ class ReportVerbs:
         moved = self._database.tells_origin and self._database.read(server.has_moved)
         return replace(counted, moved=True) if moved else counted
 
+    def has_redone(self, name: str) -> bool:
+        """Whether rows of the batch that were made anew are not finished."""
+        return self._database.read(progress.has_redone, name)
+
     def results(self, name: str) -> Iterator[Result]:
         """One line a row, in the newest manifest's order; read page by page, so a run is not held up."""
         after = -1

@@ -79,14 +79,15 @@ def test_a_paid_image_that_cannot_be_had_is_lost_on_a_persons_word_and_can_be_pa
     story = ledger.reports.story("spring", "k0")
     assert (story.result.error_code, story.events[-1].name) == ("given_up", "given_up")
     assert "a page" in story.result.message
-    assert ledger.batches.retry("spring", NOW + 9) == 1
+    assert ledger.batches.retry("spring", NOW + 9) == 0, "it stays given up until somebody chooses it"
+    assert ledger.batches.retry("spring", NOW + 9, keys=["k0"]) == 1
     assert ledger.reports.progress("spring").jobs[JobState.READY] == 1
 
 
 def test_a_copy_of_an_image_given_up_is_not_taken_for_the_one_that_was_bought_instead(ledger):
     first = waiting(ledger)
     ledger.images.give_up([first.image_id], NOW + 61)  # its lease is over; its copy goes on all the same
-    ledger.batches.retry("spring", NOW + 62)
+    ledger.batches.retry("spring", NOW + 62, keys=["k0"])
     (again,) = ledger.claims.submits("main", NOW + 63, lease=90).intents
     anew = made("https://cdn.example/second.png")
     ledger.facts.record([TaskSucceeded(attempt_id=again.attempt_id, at=NOW + 64, images=(anew,), task_id="second")])
