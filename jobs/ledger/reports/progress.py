@@ -270,7 +270,7 @@ def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
 
 def has_redone(tx: Connection, name: str) -> bool:
     """Whether rows that were made anew (`redo`, `--changed redo`) are not finished."""
-    mine = (jobs.c.batch_id == batch_id_of(tx, name), jobs.c.state.in_(GOING_ON), jobs.c.revision > 1)
+    mine = (jobs.c.batch_id == batch_id_of(tx, name), jobs.c.state.in_(GOING_ON), jobs.c.revision > 1, _listed())
     return tx.execute(select(jobs.c.id).where(*mine).limit(1)).scalar() is not None
 
 
