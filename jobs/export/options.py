@@ -99,6 +99,10 @@ def _ends(splits: tuple[SplitShare, ...]) -> tuple[int, ...]:
     return tuple(math.ceil(end * 2**_BITS / _ALL) for end in shares)
 
 
+#: What `datasets` takes for all splits, and YAML for no text.
+_NO_SPLITS = frozenset({"all", "y", "n", "yes", "no", "true", "false", "on", "off", "null"})
+
+
 def read_split(text: str) -> tuple[SplitShare, ...]:
     """The value of --split, "train=90,validation=5,test=5".
 
@@ -112,6 +116,8 @@ def read_split(text: str) -> tuple[SplitShare, ...]:
         if found is None or Fraction(found[2]) == 0:
             raise ValueError(legal)
         splits.append(SplitShare(found[1], Fraction(found[2])))
+    if taken := [each.name for each in splits if each.name in _NO_SPLITS]:
+        raise ValueError(f'another name than "{taken[0]}", which loaders take for something else')
     if len({each.name for each in splits}) < len(splits):
         raise ValueError(f"each name once: {legal}")
     if (total := sum(each.share for each in splits)) != _ALL:

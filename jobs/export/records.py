@@ -55,7 +55,7 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
     """
     own = dict.fromkeys(own)
     _demand_known(own, options)
-    mine = [Column(name=_given_way(name), source=name, type=Type.OWN) for name in own]
+    mine = _own_columns(own)
     everything = mine + [
         Column(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, type=_TYPES.get(name, Type.TEXT))
         for name in PROVENANCE
@@ -68,6 +68,21 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
         own=frozenset(each.name for each in mine),
         typed=typed,
     )
+
+
+def _own_columns(own: Iterable[str]) -> list[Column]:
+    """Each under a name of its own: one that gives way takes none that is there."""
+    names = list(own)
+    taken = {name for name in names if _given_way(name) == name}
+    found = []
+    for name in names:
+        shown = given = _given_way(name)
+        number = 2
+        while shown != name and shown in taken:
+            shown, number = f"{given}_{number}", number + 1
+        taken.add(shown)
+        found.append(Column(name=shown, source=name, type=Type.OWN))
+    return found
 
 
 def _given_way(name: str) -> str:

@@ -113,7 +113,7 @@ def _safe(text: str) -> str:
     cut = re.sub(f"{_CHANGED}+", "-", clean.encode()[:_LONGEST_PART].decode(errors="ignore"))
     if cut == text:
         return cut
-    return f"{cut.strip('-_')}{_CHANGED}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{cut.strip('-_')}{_CHANGED}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _texts(options: ExportOptions, own: Mapping[str, object]) -> dict[str, str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MOST_OF_A_ROW = 10_000
 #: Characters of a value that stand in a key; a longer one is cut and told apart by a hash.
 _LONGEST_PART = 48
+#: Stands for each value of a column that is varied, where a key's template names it.
+_ANY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,12 +190,19 @@ class Variations:
             if is_whole and self._highest is not None and self._rank(planner.key_of(raw)) > self._highest:
                 self._not_sampled += 1
                 continue
-            key = planner.key_of(raw) if is_whole and len(combinations) > 1 else ""
+            key = self._row(raw, planner) if is_whole else ""
             # What cannot be read or is skipped is told once, not for each of its variations.
             for values, suffix, repeat in combinations if is_whole else combinations[:1]:
                 variation = Variation(number=raw.position, suffix=suffix if is_whole else "", repeat=repeat, row=key)
                 yield raw.with_cells(values)._replace(position=position, variation=variation)
                 position += 1
+
+    def _row(self, raw: RawRow, planner: Planner) -> str:
+        """What all that is made of a row has in common, whatever values it gets later; "": nothing is made of it."""
+        options = self.options
+        if not options.columns and options.repeat == 1:
+            return ""
+        return planner.key_of(raw.with_cells({column.name: _ANY for column in options.columns}))
 
     def unused(self, planner: Planner) -> list[str]:
         """Columns that are varied and change no request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -86,7 +87,7 @@ def opener(
     def open_part(split: str) -> OpenPart:
         file = folder / f"{split}.part"
         if shape == "imagefolder":
-            return FolderPart(store, dest, split)
+            return FolderPart(store, dest, split, records)
         if shape == "parquet":
             name, kind = f"data/{split}-{{number:05}}.parquet", parquet.CONTENT_TYPE
             return ShardPart(store, dest, parquet.ParquetShard(file, records), file, name=name, kind=kind, most=most)
@@ -117,7 +118,8 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         """Lets go of what is still open: the samples in it are read again by the export that goes on."""
         for each in self._open.values():
-            each.close()
+            with contextlib.suppress(Exception):  # of a full disk: what ended this is told, not that
+                each.close()
 
     def lack(self, position: int, reason: str) -> None:
         """A sample whose picture cannot be had."""

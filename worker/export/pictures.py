@@ -104,13 +104,16 @@ def look(data: bytes) -> Appearance | None:
 
 def _in_colours(picture: Image.Image, kind: str) -> Image.Image:
     """Of three channels, or four where something shows through; JPEG has white behind that."""
+    import numpy as np  # noqa: PLC0415  as above
+    from PIL import Image  # noqa: PLC0415  as above
+
+    if picture.mode.startswith("I"):  # 16 bits of grey, of which Pillow would cut off all above the lowest 8
+        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     clear = picture.convert("RGBA")
     if kind != "jpeg":
         return clear
-    from PIL import Image  # noqa: PLC0415  as above
-
     white = Image.new("RGBA", clear.size, "white")
     return Image.alpha_composite(white, clear).convert("RGB")
 

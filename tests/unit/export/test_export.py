@@ -104,6 +104,16 @@ def test_an_image_folder_has_each_picture_as_a_file_and_a_line_for_it(shop, tmp_
     assert not list((tmp_path / "ds/.lightfast/export").iterdir())
 
 
+def test_a_number_that_is_not_there_is_no_text_in_an_image_folder(ledger, tmp_path):
+    rows = [row(0, "a", seed=7, sharp=True, style="oil"), row(1, "b", seed=None, sharp=None, style=None)]
+    store(ledger, tmp_path / "out", rows)
+
+    run(ledger, tmp_path / "ds", shape="imagefolder", columns=("seed", "sharp", "style"))
+
+    lines = [json.loads(line) for line in (tmp_path / "ds/train/metadata.jsonl").read_text().splitlines()]
+    assert [(each["seed"], each["sharp"], each["style"]) for each in lines] == [(7, True, "oil"), (None, None, "")]
+
+
 def test_shards_are_no_larger_than_asked_but_for_one_larger_picture(shop, tmp_path):
     run(shop, tmp_path / "small", shard_size=250)
     done = run(shop, tmp_path / "tiny", shard_size=1)
@@ -301,6 +311,20 @@ def test_parts_on_record_are_not_read_again(shop, tmp_path):
 
     assert first >= 11
     assert len(asked) - first == 25 - 2 * 5
+
+
+def test_lines_that_another_process_took_away_end_an_image_folder_without_a_file_of_fewer(shop, tmp_path):
+    class Raced(DiskStore):
+        def read(self, path):
+            return None if path.startswith(".lightfast/export/") and path.endswith(".jsonl") else super().read(path)
+
+    def opener(address):
+        return Raced(tmp_path / "ds") if address == str(tmp_path / "ds") else open_store(address)
+
+    with pytest.raises(LightfastError, match="exported by another process, too"):
+        run(shop, tmp_path / "ds", shape="imagefolder", opener=opener)
+
+    assert not (tmp_path / "ds/train/metadata.jsonl").exists()
 
 
 def test_a_store_that_does_not_answer_stops_the_export_which_goes_on_later(shop, tmp_path):

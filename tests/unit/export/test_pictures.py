@@ -71,6 +71,15 @@ def test_pictures_of_every_mode_become_jpeg(mode):
     assert opened(convert(data, "png", asked("jpeg"))).mode == "RGB"
 
 
+def test_sixteen_bits_of_grey_keep_what_can_be_seen():
+    grey = Image.new("I;16", (20, 20), 0x8000)
+    grey.putpixel((0, 0), 0xFFFF)
+
+    made = opened(convert(encoded(grey, "png"), "png", asked("png")))
+
+    assert (made.getpixel((0, 0)), made.getpixel((5, 5))) == ((255,) * 3, (128,) * 3)
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", encoded(Image.new("RGB", (90, 90), "red"), "bmp")[:900]])
 def test_what_is_no_whole_picture_is_told(data):
     assert convert(data, "png", asked("jpeg")) is None

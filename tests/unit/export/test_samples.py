@@ -113,6 +113,15 @@ def test_own_columns_with_names_that_loaders_take_give_way():
     ]
 
 
+@pytest.mark.parametrize("names", [["image", "own_image", "own_image_2"], ["own_text", "text"]])
+def test_a_column_that_gives_way_takes_no_other_ones_name(names):
+    shape = record_shape(names, ExportOptions(shape="imagefolder", columns=tuple(names)))
+
+    assert len({each.name for each in shape.columns}) == len(names)
+    assert [each.source for each in shape.columns] == names
+    assert all(each.name == each.source for each in shape.columns if each.source.startswith("own_"))
+
+
 def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stand():
     lines = [{"size": 1, "deep": {"a": 1}, "mixed": 1}, {"size": 2, "deep": None, "mixed": "x"}]
 
@@ -184,6 +193,12 @@ def test_splits_of_fractions_of_a_percent_are_read():
 def test_bad_splits_are_refused(text):
     with pytest.raises(ValueError, match="percentages"):
         read_split(text)
+
+
+@pytest.mark.parametrize("name", ["all", "yes", "null"])
+def test_splits_with_names_that_loaders_take_for_something_else_are_refused(name):
+    with pytest.raises(ValueError, match=f'another name than "{name}"'):
+        read_split(f"{name}=50,test=50")
 
 
 def test_sizes_and_columns_are_read():

@@ -132,7 +132,15 @@ def test_rows_that_are_made_of_one_row_remember_its_key_and_others_remember_noth
 def test_rows_whose_key_names_the_varied_column_remember_one_row(intake):
     found = rows(intake(["a,lamp"], "style=ink|photo", mapping={"key": "{style}_{key}"}))
 
-    assert {own.get("lf_row", key) for key, _, own in found} == {"ink_a"}
+    assert {own.get("lf_row", key) for key, _, own in found} == {"*_a"}
+
+
+@pytest.mark.parametrize("mapping", [{}, {"key": "{style}_{key}"}])
+def test_what_is_made_of_a_row_has_it_in_common_whatever_its_values_were_before(intake, mapping):
+    texts = ("style=ink", "style=photo|ink", "style=photo|oil")
+    made = [rows(intake(["a,lamp", "b,vase"], text, mapping=mapping, repeat=n)) for n, text in enumerate(texts, 1)]
+
+    assert len({own["lf_row"] for found in made for _, _, own in found}) == 2
 
 
 def test_rows_without_a_key_are_known_by_their_number_in_the_manifest(intake):
