@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +16,12 @@ from cli.flow.session import find_batch, note, open_session, show, show_json
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count, size
+from jobs.states import GOING_ON
 from worker.registration.options import read_option
 
 if TYPE_CHECKING:
     from jobs.export.options import ExportOptions
+    from jobs.ledger.reports.values import Progress
     from worker.export.export import Exported
 
 Names = Annotated[list[str], typer.Argument(metavar="BATCH", help="The batches, in this order.", show_default=False)]
@@ -125,7 +127,8 @@ def export(  # noqa: PLR0913  one parameter an option
         tell = ExportProgress(quiet=quiet or json)
         done = run(session.ledger, batches, options, to, stores=Destinations(), tell=tell)
         standin = any(each.sandbox for each in batches)
-    for line in _troubles(done, to):
+        going_on = {name: open_ for name in batch if (open_ := _open_rows(session.ledger.reports.progress(name)))}
+    for line in [*_troubles(done, to, sandbox=standin), *_doubts(done, options, going_on)]:
         note(line)
     if json:
         told = asdict(done)
@@ -149,14 +152,28 @@ def _code(done: Exported) -> int:
     return 3 if done.missing else 0
 
 
-def _troubles(done: Exported, dest: str) -> Iterator[str]:
+def _open_rows(progress: Progress) -> int:
+    """Rows that may still get images."""
+    return sum(progress.jobs.get(state, 0) for state in GOING_ON)
+
+
+def _doubts(done: Exported, options: ExportOptions, going_on: Mapping[str, int]) -> Iterator[str]:
+    """What may be another data set than was meant, though it is whole."""
+    for name, rows in going_on.items():
+        yield f"warning: {name} is not finished: {count(rows, 'row')} may still get images, which are not in here."
+    for each in options.splits:
+        if not done.splits.get(each.name):
+            yield f'warning: the split "{each.name}" has no image: there are too few rows, or values of --split-by.'
+
+
+def _troubles(done: Exported, dest: str, *, sandbox: bool) -> Iterator[str]:
     if done.missing:
         verb = "is" if done.missing == 1 else "are"
         yield f"warning: {count(done.missing, 'image')} {verb} not in {dest}; missing.jsonl there names each."
         for each in done.first_missing:
             yield f"  {each['batch']} {each['key']} {each['index']}: {each['path']} is {each['reason']}"
         for name in dict.fromkeys(each["batch"] for each in done.first_missing):
-            yield f"  what helps:  {command('verify', name)}"
+            yield f"  what helps:  {command('verify', name, '--repair', sandbox=sandbox)}"
 
 
 def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[str, str]]:

@@ -43,7 +43,7 @@ class RecordShape:
             said["width"], said["height"] = pixels
         values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
         if not self.typed:
-            return values
+            return {each.name: _loadable(each, values[each.name]) for each in self.columns}
         return {each.name: arrow_value(each.type, each.type, values[each.name]) for each in self.columns}
 
 
@@ -68,6 +68,16 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
         own=frozenset(each.name for each in mine),
         typed=typed,
     )
+
+
+def _loadable(column: Column, value: object) -> object:
+    """`datasets` takes the first records of shards for the types of all: no empty list, no text that is nothing.
+
+    Own values stay as they stand.
+    """
+    if column.type is Type.TEXTS and isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None and column.type is Type.TEXT else value
 
 
 def _own_columns(own: Iterable[str]) -> list[Column]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import io
@@ -79,6 +80,21 @@ def load(shop, monkeypatch):
         datasets.disable_progress_bars()
         yield lambda *words, **more: datasets.load_dataset(*words, cache_dir=str(shop / "hf"), **more)
         gc.collect()
+
+
+def test_datasets_loads_shards_of_which_only_later_records_have_flags(shop, load):
+    def drawn(number):
+        file = io.BytesIO()
+        Image.effect_noise((64, 64), 90.0).save(file, "png")
+        return file.getvalue() if number < 12 else picture(number)
+
+    with contextlib.closing(open_pictures(shop)) as ledger:
+        store(ledger, shop / "out", [row(n, f"c.{n}") for n in range(20)], batch="c", pictures=drawn)
+    call("export", "c", "--as", "webdataset", "--to", "ds")
+
+    found = load(str(shop / "ds"))["train"]
+
+    assert [line["json"]["flags"] for line in found] == [""] * 12 + ["blank"] * 8
 
 
 @pytest.mark.parametrize("shape", ["imagefolder", "parquet"])

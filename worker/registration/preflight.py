@@ -325,13 +325,21 @@ def _ledger_beside(
 def _ledgers_near(own: Path, folder: str | Path | None, dest: str) -> Iterator[tuple[Path, str]]:
     """Files of our own ledger's name that are not it: in the manifest's folder, and the next one above DEST."""
     mine, beside = os.path.realpath(own), Path(os.path.realpath(folder)) / own.name if folder else None
-    if beside and beside.is_file() and str(beside) != mine:
+    if beside and _is_file(beside) and str(beside) != mine:
         yield beside, _BESIDE
     there = Path(os.path.realpath(dest)) if dest and "://" not in dest else None
     above = [each / own.name for each in (there, *there.parents)] if there else []
-    found = next((each for each in above if each.is_file()), None)
+    found = next(filter(_is_file, above), None)
     if found and found != beside and str(found) != mine:
         yield found, "above DEST"
+
+
+def _is_file(path: Path) -> bool:
+    """No where nobody may look, or a name is too long for a file: `Path.is_file` raises there."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _with_repeats(beside: LedgerBeside, intake: Intake, seen: Survey) -> LedgerBeside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 
@@ -11,7 +12,8 @@ from PIL import Image
 from cli.output import terminal
 from cli.output.export_progress import ExportProgress
 from jobs.errors import BadInput
-from tests.support.picture_ledger import open_pictures, row, store
+from jobs.ledger import open_ledger
+from tests.support.picture_ledger import NOW, open_pictures, row, store
 from tests.support.shop_ledger import call, document
 
 
@@ -41,7 +43,17 @@ def test_missing_pictures_are_named_and_end_with_3(shop):
     assert "warning: 1 image is not in ds; missing.jsonl there names each." in done.stderr
     assert "b k1 0: b/2.png is gone" in done.stderr
     assert "what helps:" in done.stderr
-    assert "verify b" in done.stderr
+    assert "verify b --repair" in done.stderr
+
+
+def test_an_export_of_a_batch_that_goes_on_and_a_split_without_an_image_are_told(shop):
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        assert ledger.batches.retry("b", NOW, error="moderation") == 1
+
+    done = call("export", "b", "--as", "webdataset", "--to", "ds", "--split", "train=99.9,test=0.1")
+
+    assert "warning: b is not finished: 1 row may still get images, which are not in here." in done.stderr
+    assert 'warning: the split "test" has no image' in done.stderr
 
 
 def test_a_program_gets_one_document(shop):

@@ -88,7 +88,7 @@ def test_a_record_has_own_columns_and_provenance_and_costs_only_if_asked():
 
     plain = record()
     assert (plain["key"], plain["lf_key"], plain["own_text"], plain["size"]) == ("own", "lamp", "t", None)
-    assert (plain["sha256"], plain["source_sha256"], plain["flags"]) == ("ee", "ab" * 32, ["near_duplicate"])
+    assert (plain["sha256"], plain["source_sha256"], plain["flags"]) == ("ee", "ab" * 32, "near_duplicate")
     assert plain["duplicate_of"] == "b__lamp__0"
     assert "duplicate_of" not in record(near_duplicates="drop")
     assert (plain["model"], plain["provider"], plain["request"]) == ("gpt-image-2", "maxapi.io", '{"n":1}')
@@ -131,7 +131,7 @@ def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stan
         kept = record_shape(["size", "deep", "mixed"], asked, lines)
         return [list(kept.record(sample, sha256="", finding=PictureFinding()).values()) for sample in samples]
 
-    assert records("webdataset") == [[1, {"a": 1}, 1, []], [2, None, "x", []]]
+    assert records("webdataset") == [[1, {"a": 1}, 1, ""], [2, None, "x", ""]]
     assert records("parquet") == [[1, '{"a":1}', "1", []], [2, None, "x", []]]
 
 

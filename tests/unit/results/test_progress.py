@@ -138,11 +138,11 @@ def lines_of(**changes):
 def test_reasons_add_up_to_the_rows_they_stand_beside_and_what_helps_can_be_pasted():
     jobs, errors = {JobState.FAILED: 5}, {"moderation": 3, "wrong_pixels": 2}
     alone = lines_of(reason=Reason.ROWS_NEED_YOU, jobs=jobs, errors=errors)
-    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, JobState.LOST: 1}, errors={**errors, "given_up": 1})
+    mixed = lines_of(reason=Reason.ROWS_NEED_YOU, jobs={**jobs, JobState.LOST: 1}, errors={**errors, "link_dead": 1})
 
     assert "  failed          5 rows   3 moderation, 2 wrong_pixels" in alone
     assert "  failed          5 rows" in mixed
-    assert "  reasons         6 rows   3 moderation, 2 wrong_pixels, 1 given_up" in mixed
+    assert "  reasons         6 rows   3 moderation, 2 wrong_pixels, 1 link_dead" in mixed
     assert any(line.endswith("with other pixels:  lightfast redo catalog --error wrong_pixels") for line in alone)
     assert any(line.endswith("another try of 1 row:  lightfast retry catalog") for line in mixed)
 
