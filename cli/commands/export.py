@@ -16,12 +16,11 @@ from cli.flow.session import find_batch, note, open_session, show, show_json
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count, size
-from jobs.states import GOING_ON
+from jobs.results.progress import rows_going_on
 from worker.registration.options import read_option
 
 if TYPE_CHECKING:
     from jobs.export.options import ExportOptions
-    from jobs.ledger.reports.values import Progress
     from worker.export.export import Exported
 
 Names = Annotated[list[str], typer.Argument(metavar="BATCH", help="The batches, in this order.", show_default=False)]
@@ -127,7 +126,7 @@ def export(  # noqa: PLR0913  one parameter an option
         tell = ExportProgress(quiet=quiet or json)
         done = run(session.ledger, batches, options, to, stores=Destinations(), tell=tell)
         standin = any(each.sandbox for each in batches)
-        going_on = {name: open_ for name in batch if (open_ := _open_rows(session.ledger.reports.progress(name)))}
+        going_on = {name: open_ for name in batch if (open_ := rows_going_on(session.ledger.reports.progress(name)))}
     for line in [*_troubles(done, to, sandbox=standin), *_doubts(done, options, going_on)]:
         note(line)
     if json:
@@ -150,11 +149,6 @@ def _ending_in_order() -> Iterator[None]:
 
 def _code(done: Exported) -> int:
     return 3 if done.missing else 0
-
-
-def _open_rows(progress: Progress) -> int:
-    """Rows that may still get images."""
-    return sum(progress.jobs.get(state, 0) for state in GOING_ON)
 
 
 def _doubts(done: Exported, options: ExportOptions, going_on: Mapping[str, int]) -> Iterator[str]:

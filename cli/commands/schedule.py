@@ -239,14 +239,12 @@ def remove(
 
     with open_session(config, sandbox=sandbox) as session:
         schedule = _find(session, name)
-        question = f"Remove the schedule {name} and its history? Its batches stay."
-        if spent := session.ledger.schedules.spent_this_month(schedule.id, _now(session)):
-            question += (
-                f" {money(spent)} of this month are no longer counted: one that is added anew has its whole month."
-            )
+        spent = session.ledger.schedules.spent_this_month(schedule.id, _now(session))
+        forgets = f" {money(spent)} of this month are no longer counted: one that is added anew has its whole month."
+        told = forgets if spent else ""
+        question = f"Remove the schedule {name} and its history? Its batches stay.{told}"
         confirm(question, yes=yes, sandbox=session.settings.is_sandbox, command="schedule remove")
         session.ledger.schedules.remove(name)
-        told = f" {money(spent)} of this month are no longer counted." if spent else ""
         note(f"{name} is removed; its batches stay.{told}")
         if json:
             show_json({"command": "schedule remove", "name": name})

@@ -31,7 +31,12 @@ class RecordShape:
 
     columns: tuple[Column, ...]
     own: frozenset[str]  # names of those that are the row's own
-    typed: bool  # every value is of its column's type; else own values are as they stand
+    shape: str  # of the data set
+
+    @property
+    def typed(self) -> bool:
+        """Whether every value is of its column's type; else own values are as they stand."""
+        return self.shape != "webdataset"
 
     def record(
         self, sample: ImageSample, *, sha256: str, finding: PictureFinding, pixels: tuple[int, int] | None = None
@@ -42,9 +47,12 @@ class RecordShape:
         if pixels is not None:
             said["width"], said["height"] = pixels
         values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
-        if not self.typed:
-            return {each.name: _loadable(each, values[each.name]) for each in self.columns}
-        return {each.name: arrow_value(each.type, each.type, values[each.name]) for each in self.columns}
+        if self.typed:
+            values = {each.name: arrow_value(each.type, each.type, values[each.name]) for each in self.columns}
+        if self.shape == "parquet":
+            return values
+        texts = (Type.TEXT, Type.OWN) if self.typed else (Type.TEXT,)
+        return {each.name: _loadable(values[each.name], each.type, texts) for each in self.columns}
 
 
 def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Values] = ()) -> RecordShape:
@@ -62,22 +70,15 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
         if (options.with_cost or name not in COSTS) and (options.near_duplicates == "flag" or name != DUPLICATE_OF)
     ]
     chosen = everything if options.columns is None else _chosen(options.columns, mine, everything)
-    typed = options.shape != "webdataset"
-    return RecordShape(
-        columns=_with_types(chosen, mine, lines) if typed else tuple(chosen),
-        own=frozenset(each.name for each in mine),
-        typed=typed,
-    )
+    shape = RecordShape(columns=tuple(chosen), own=frozenset(each.name for each in mine), shape=options.shape)
+    return replace(shape, columns=_with_types(chosen, mine, lines)) if shape.typed else shape
 
 
-def _loadable(column: Column, value: object) -> object:
-    """`datasets` takes the first records of shards for the types of all: no empty list, no text that is nothing.
-
-    Own values stay as they stand.
-    """
-    if column.type is Type.TEXTS and isinstance(value, list):
+def _loadable(value: object, kind: Type, texts: Sequence[Type]) -> object:
+    """`datasets` takes the first records for the types of all: no empty list, no text (of `texts`) that is nothing."""
+    if kind is Type.TEXTS and isinstance(value, list):
         return ", ".join(value)
-    return "" if value is None and column.type is Type.TEXT else value
+    return "" if value is None and kind in texts else value
 
 
 def _own_columns(own: Iterable[str]) -> list[Column]:

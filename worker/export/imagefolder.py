@@ -11,9 +11,7 @@ from pathlib import Path
 import orjson
 
 from jobs.errors import LightfastError
-from jobs.export.records import RecordShape
 from jobs.export.samples import ImageSample
-from jobs.results.rows import Type
 from worker.export.state import FinishedPart, lines_name, place, place_file
 from worker.storage.base import Store
 
@@ -24,15 +22,13 @@ _PICTURES = 1_000
 #: Puts at once.
 _PUTS = 16
 _TYPES = {"jpg": "image/jpeg", "tif": "image/tiff"}
-_TEXTS = (Type.TEXT, Type.OWN)
 
 
 class FolderPart:
     """Up to a thousand pictures, each put as it comes. What is known of them is kept until all parts are there."""
 
-    def __init__(self, store: Store, dest: str, split: str, shape: RecordShape) -> None:
+    def __init__(self, store: Store, dest: str, split: str) -> None:
         self._store, self._dest, self._split = store, dest, split
-        self._texts = {each.name for each in shape.columns if each.type in _TEXTS}
         self._threads = ThreadPoolExecutor(_PUTS, thread_name_prefix="export-put")
         self._running: deque[Future[None]] = deque()
         self._lines: list[bytes] = []
@@ -49,8 +45,7 @@ class FolderPart:
         name, kind = f"{sample.name}.{ending}", _TYPES.get(ending, f"image/{ending}")
         put = self._threads.submit(place, self._store, self._dest, f"{self._split}/{name}", data, kind)
         self._running.append(put)
-        told = {each: _plain(value, is_text=each in self._texts) for each, value in record.items()}
-        line = {"file_name": name, "text": sample.caption, **told}
+        line = {"file_name": name, "text": sample.caption, **record}
         self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         self.samples += 1
         self.size += len(data)
@@ -88,10 +83,3 @@ def put_metadata(store: Store, dest: str, folder: Path, parts: Sequence[Finished
         files.append({"file": name, "split": split, **totals, "sha256": sha256})
         path.unlink()
     return files
-
-
-def _plain(value: object, *, is_text: bool) -> object:
-    """Loaders take the first lines for the types of all, and know of no text that is nothing."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None and is_text else value

@@ -87,7 +87,7 @@ def opener(
     def open_part(split: str) -> OpenPart:
         file = folder / f"{split}.part"
         if shape == "imagefolder":
-            return FolderPart(store, dest, split, records)
+            return FolderPart(store, dest, split)
         if shape == "parquet":
             name, kind = f"data/{split}-{{number:05}}.parquet", parquet.CONTENT_TYPE
             return ShardPart(store, dest, parquet.ParquetShard(file, records), file, name=name, kind=kind, most=most)

@@ -7,14 +7,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from worker.export.appearance import SIDE, Appearance, appearance_of
-from worker.images.check import PIXELS
+from worker.images.decoding import in_eight_bits, opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,30 +53,26 @@ def convert(data: bytes, ending: str, conversion: Conversion) -> Converted | Non
 
     Bytes stay as they are where no format is asked for and the picture is small enough.
     """
-    from PIL import Image, ImageOps  # noqa: PLC0415  slow to import, and only conversions need it
+    from PIL import Image, ImageOps  # noqa: PLC0415  slow to import, and only looks and conversions need it
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.width * picture.height > PIXELS:
-                    return None
-                most = conversion.max_side
-                if conversion.format is None and (most is None or max(picture.size) <= most):
-                    shown = ImageOps.exif_transpose(picture)
-                    seen = appearance_of(_in_colours(shown, "jpeg")) if conversion.looks else None
-                    return Converted(data=data, ending=ending, width=shown.width, height=shown.height, look=seen)
-                kind = conversion.format or _FORMATS.get(ending, _ELSE)
-                profile = picture.info.get("icc_profile") if picture.mode != "CMYK" else None
-                shown = _in_colours(ImageOps.exif_transpose(picture), kind)
-                if most is not None:
-                    shown.thumbnail((most, most), Image.Resampling.LANCZOS)
-                target = io.BytesIO()
-                options = {} if kind == "png" else {"quality": conversion.quality}
-                shown.save(target, kind, icc_profile=profile, **options)
+    try:
+        with opened(data) as picture:
+            most = conversion.max_side
+            if conversion.format is None and (most is None or max(picture.size) <= most):
+                shown = ImageOps.exif_transpose(picture)
                 seen = appearance_of(_in_colours(shown, "jpeg")) if conversion.looks else None
-        except Exception:  # noqa: BLE001  Pillow's plugins raise whatever they like at odd bytes
-            return None
+                return Converted(data=data, ending=ending, width=shown.width, height=shown.height, look=seen)
+            kind = conversion.format or _FORMATS.get(ending, _ELSE)
+            profile = picture.info.get("icc_profile") if picture.mode != "CMYK" else None
+            shown = _in_colours(ImageOps.exif_transpose(picture), kind)
+            if most is not None:
+                shown.thumbnail((most, most), Image.Resampling.LANCZOS)
+            target = io.BytesIO()
+            options = {} if kind == "png" else {"quality": conversion.quality}
+            shown.save(target, kind, icc_profile=profile, **options)
+            seen = appearance_of(_in_colours(shown, "jpeg")) if conversion.looks else None
+    except Exception:  # noqa: BLE001  see `opened`
+        return None
     size = {"width": shown.width, "height": shown.height}
     return Converted(data=target.getvalue(), ending=ENDINGS[kind], **size, look=seen)
 
@@ -87,28 +82,22 @@ def look(data: bytes) -> Appearance | None:
 
     A large JPEG is decoded at an eighth of its size, in a fraction of the time.
     """
-    from PIL import Image, ImageOps  # noqa: PLC0415  slow to import, and only looks and conversions need it
+    from PIL import ImageOps  # noqa: PLC0415  as above
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.width * picture.height > PIXELS:
-                    return None
-                picture.draft("RGB", (_ROUGH, _ROUGH))
-                ImageOps.exif_transpose(picture, in_place=True)
-                return appearance_of(_in_colours(picture, "jpeg"))
-        except Exception:  # noqa: BLE001  as above
-            return None
+    try:
+        with opened(data) as picture:
+            picture.draft("RGB", (_ROUGH, _ROUGH))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return appearance_of(_in_colours(picture, "jpeg"))
+    except Exception:  # noqa: BLE001  as above
+        return None
 
 
 def _in_colours(picture: Image.Image, kind: str) -> Image.Image:
     """Of three channels, or four where something shows through; JPEG has white behind that."""
-    import numpy as np  # noqa: PLC0415  as above
     from PIL import Image  # noqa: PLC0415  as above
 
-    if picture.mode.startswith("I"):  # 16 bits of grey, of which Pillow would cut off all above the lowest 8
-        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    picture = in_eight_bits(picture)
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     clear = picture.convert("RGBA")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from jobs.errors import LightfastError, StoreError
-from worker.images.check import PIXELS
+from worker.images.decoding import in_eight_bits, opened
 
 #: The longer side of a small copy, in pixels: twice what a page shows, for screens that are as fine.
 SIDE = 512
@@ -75,20 +74,16 @@ class Thumbnails:
 
 def small(data: bytes) -> bytes | None:
     """A WebP of at most SIDE pixels a side, the way up that it is shown; None where the bytes are no picture."""
-    from PIL import Image, ImageOps  # noqa: PLC0415  slow to import, and only a sheet needs it
+    from PIL import ImageOps  # noqa: PLC0415  slow to import, and only a sheet needs it
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.width * picture.height > PIXELS:
-                    return None
-                picture.draft("RGB", (SIDE, SIDE))
-                shown = ImageOps.exif_transpose(picture)
-                shown.thumbnail((SIDE, SIDE), reducing_gap=2.0)
-                shown = shown.convert("RGBA" if shown.has_transparency_data else "RGB")
-                target = io.BytesIO()
-                shown.save(target, "WEBP", quality=_QUALITY)
-        except Exception:  # noqa: BLE001  Pillow's plugins raise whatever they like at odd pictures; they are shown themselves
-            return None
+    try:
+        with opened(data) as picture:
+            picture.draft("RGB", (SIDE, SIDE))
+            shown = in_eight_bits(ImageOps.exif_transpose(picture))
+            shown.thumbnail((SIDE, SIDE), reducing_gap=2.0)
+            shown = shown.convert("RGBA" if shown.has_transparency_data else "RGB")
+            target = io.BytesIO()
+            shown.save(target, "WEBP", quality=_QUALITY)
+    except Exception:  # noqa: BLE001  see `opened`; such a picture is shown itself
+        return None
     return target.getvalue()

@@ -41,6 +41,16 @@ def test_what_shines_through_still_does_and_a_small_picture_does_not_grow():
     assert (copy.mode, copy.size) == ("RGBA", (64, 32))
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I;16B", "TIFF")])
+def test_sixteen_bits_of_grey_are_grey_in_the_copy_and_not_white(mode, kind):
+    target = io.BytesIO()
+    Image.frombytes(mode, (64, 64), b"\x80\x80" * 64 * 64).save(target, kind)
+
+    copy = Image.open(io.BytesIO(small(target.getvalue())))
+
+    assert abs(copy.convert("L").getpixel((5, 5)) - 128) < 4
+
+
 @pytest.mark.parametrize("data", [b"", b"<html>", picture()[:200], picture(format="JPEG")[:500]])
 def test_what_is_no_whole_picture_has_no_copy(data):
     assert small(data) is None
