@@ -173,7 +173,8 @@ def _product_lines(
 ) -> Iterator[tuple[Row, int | None]]:
     """The lines that come under one key, with the place on record that each takes; None: none.
 
-    `before`: what was left out or bad under that key, without what is replaced afterwards. `is_made`: it has a job.
+    `before`: the rows on record that were left out or bad under that key; what is replaced is removed from it.
+    `is_made`: the key has a job.
     """
     further = [each for each in before if each.state == JobState.SKIPPED.value]
     coming = [row for row in lines if row.state is JobState.SKIPPED]
