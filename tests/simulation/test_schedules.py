@@ -3,128 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 from providers.types import MICROS
+from tests.simulation.nights import (
+    NIGHT,
+    OFTEN,
+    TO_NINE,
+    calm,
+    catalogue,
+    edited,
+    history,
+    minutes,
+    modified,
+    nights,
+    read_one,
+    scheduled,
+    spoil,
+    states,
+    stored,
+    while_it_records,
+    write,
+)
 from tests.support.virtual_time import skip
-from tests.support.worker_world import PRICE, Provider, answer, stock, world
+from tests.support.worker_world import Provider, answer, stock
 from worker.lanes import maintenance
 from worker.lanes.news import News
-from worker.local import serve as serving
-from worker.local.serve import serve
-from worker.runtime.shutdown import StopSignal
-from worker.runtime.timings import Timings
 from worker.scheduling import reading
-from worker.scheduling.clock import fall_due, read_taken, take
+from worker.scheduling.clock import fall_due, read_taken
 from worker.scheduling.reading import read
 
-pytestmark = pytest.mark.virtual_time
-
-
-def timings(sweep_every):
-    return Timings(
-        idle=3 * 7_200.0,
-        sweep_every=sweep_every,
-        news_every_alone=sweep_every,
-        sign_every=3 * 7_200.0,
-        heartbeat_every=1e9,
-    )
-
-
-#: Nights are long: nobody looks every second.
-SELDOM = timings(7_200.0)
-#: Where something is to be over before the next time, which is less than two hours away.
-OFTEN = timings(1_800.0)
-
-
-def calm(tmp_path, provider, *, looks=SELDOM):
-    return world(tmp_path, provider, timings=looks)
-
-
-@pytest.fixture(autouse=True)
-def _looks_seldom(monkeypatch):
-    monkeypatch.setattr(serving, "LOOK_EVERY", 1800.0)
-
-
-NIGHT = 86_400.0
-DAILY = "0 9 * * *"  # virtual time begins at 8:16:40
-TO_NINE = 2_600.0
-
-
-def write(rows, name="cat.csv"):
-    """A manifest of `key: prompt`, written a while ago."""
-    path = Path(name)
-    path.write_text("key,prompt\n" + "".join(f"{key},{prompt}\n" for key, prompt in rows.items()))
-    os.utime(path, ns=(1_000_000_000 * write.count, 1_000_000_000 * write.count))
-    write.count += 1
-
-
-write.count = 1_000
-
-
-def spoil(name="cat.csv"):
-    """What nobody could read, in a file that looks as it did."""
-    path = Path(name)
-    before = path.stat()
-    path.write_bytes(path.read_bytes().replace(b"lamp", b"\xff\xff\xff\xff"))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def modified(name="cat.csv"):
-    return Path(name).stat().st_mtime
-
-
-def stored(batch):
-    return sorted(path.parent.name for path in Path("dest", batch).rglob("*.png"))
-
-
-def catalogue(count, **changes):
-    return {f"k{number}": f"lamp {number}" for number in range(count)} | changes
-
-
-def scheduled(services, **changes):
-    options = {"manifest": str(Path("cat.csv").absolute()), "to": str(Path("dest").absolute()), "changed": "redo"}
-    options |= changes.pop("options", {})
-    known = {"name": "nightly", "cron": DAILY, "timezone": "UTC", "budget": 100 * MICROS}
-    new = NewSchedule(**{**known, "options": options, **changes})
-    assert services.ledger.schedules.add(new, services.clock.now())
-
-
-async def nights(services, count=1.0):
-    """Works for so many nights."""
-    await minutes(services, count * NIGHT / 60)
-
-
-async def minutes(services, count):
-    stop = StopSignal()
-    asyncio.get_running_loop().call_later(count * 60, stop.terminate)
-    with services.ledger.hold(services.clock.now(), serves=True):
-        await serve(services, stop=stop)
-
-
-async def read_one(services):
-    """Whether there was a time whose manifest was to be read, and is read now."""
-    taken = await take(services)
-    if taken is not None:
-        await read_taken(services, taken, lambda: False)
-    return taken is not None
-
-
-def history(services, name="nightly"):
-    """The schedule's times, the oldest first."""
-    return services.ledger.schedules.history(services.ledger.schedules.find(name).id, 100)[::-1]
-
-
-def states(services):
-    return [firing.state for firing in history(services)]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 
 
 # -- only what changed ---------------------------------------------------------------------------------------------
@@ -295,157 +209,6 @@ async def test_a_new_batch_each_night_takes_what_was_made_before(tmp_path):
     assert stored(second) == ["k0", "k1", "k2", "k3"]
 
 
-# -- money ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_runs(tmp_path):
-    provider = Provider()
-    services = calm(tmp_path, provider)
-    write(catalogue(10))
-    scheduled(services, budget=MICROS // 50)
-
-    await nights(services)
-
-    (failed,) = history(services)
-    assert (failed.state, failed.exit_code, failed.code) == (FiringState.FAILED, 2, "bad_input")
-    assert "10 images would cost" in failed.message
-    assert "this time may spend $0.02 (--budget)" in failed.message
-    assert services.ledger.batches.find("nightly") is None
-
-    write(catalogue(1))
-    await nights(services)
-    assert states(services) == [FiringState.FAILED, FiringState.ENDED]
-    assert sum(provider.submits.values()) == 1
-
-
-@pytest.mark.parametrize(
-    ("partial", "expected"),
-    [
-        (False, "2 images would cost $0.04 (0 new, 2 changed rows), and this time may spend $0.01 (--budget). "),
-        (True, "a first image needs $0.02, and this time may spend $0.01 (--budget). "),
-    ],
-)
-async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(tmp_path, partial, expected):
-    provider = Provider()
-    services = calm(tmp_path, provider)
-    write(catalogue(2))
-    scheduled(services, options={"partial": partial})
-    await nights(services)
-
-    write(catalogue(2, k0="a red lamp", k1="a blue lamp"))
-    edited(services, budget=10_000)
-    await nights(services)
-
-    failed = history(services)[-1]
-    assert failed.state is FiringState.FAILED
-    assert failed.message.startswith(expected)
-    assert "--changed" not in failed.message
-    assert stored("nightly") == ["k0", "k1"]
-    assert sum(provider.submits.values()) == 2
-
-
-async def test_a_night_that_may_not_make_changed_rows_fails_and_names_no_command_of_the_process_that_fired_it(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(sys, "argv", ["lightfast", "schedule", "serve"])
-    services = calm(tmp_path, Provider())
-    write(catalogue(2))
-    scheduled(services, options={"changed": "error"})
-    await nights(services)
-
-    write(catalogue(2, k0="a red lamp"))
-    await nights(services)
-
-    failed = history(services)[-1]
-    assert failed.state is FiringState.FAILED
-    assert "changed" in failed.message
-    assert "schedule serve" not in failed.message
-
-
-async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_what_is_left(tmp_path):
-    provider = Provider()
-    services = calm(tmp_path, provider)
-    write(catalogue(6))
-    scheduled(services, budget=50_000, options={"partial": True})
-
-    await nights(services)
-    bought = sum(provider.submits.values())
-    assert 0 < bought < 6
-    assert [(each.state, each.exit_code, each.code) for each in history(services)] == [
-        (FiringState.STOPPED, 4, "budget_used")
-    ]
-
-    await nights(services, 6)
-    assert sum(provider.submits.values()) == 6
-    assert set(provider.submits.values()) == {1}
-    assert states(services) == [FiringState.ENDED] * 7
-    batch = services.ledger.batches.find("nightly")
-    assert batch.charged + batch.reserved <= 7 * 50_000
-
-
-async def test_a_month_is_never_paid_beyond_its_budget_and_the_next_one_goes_on(tmp_path):
-    provider = Provider()
-    services = calm(tmp_path, provider)
-    write(catalogue(3))
-    scheduled(services, budget=None, monthly_budget=100_000)
-    ledger = services.ledger
-
-    await nights(services)
-    schedule = ledger.schedules.find("nightly")
-    spent = ledger.schedules.spent_this_month(schedule.id, services.clock.now())
-    assert spent == ledger.batches.find("nightly").charged > 0
-
-    write(catalogue(60))
-    await nights(services, 17)  # to the first of February, nine o'clock
-    january = [each for each in history(services) if each.at < services.clock.now() - NIGHT]
-    assert {each.state for each in january[1:]} == {FiringState.FAILED}
-    assert "which is left of this month's $0.10" in january[-1].message
-    assert sum(provider.submits.values()) == 3
-
-    write(catalogue(5))
-    await nights(services)
-    assert sum(provider.submits.values()) == 5
-    assert history(services)[-1].state is FiringState.ENDED
-
-
-async def test_retries_count_in_the_month_and_may_not_go_beyond_it(tmp_path):
-    provider = Provider(
-        on_poll=lambda _task: answer({"code": 0, "data": {"status": "FAIL", "message": "server error"}})
-    )
-    services = calm(tmp_path, provider)
-    write(catalogue(2))
-    scheduled(services, budget=None, monthly_budget=60_000, options={"partial": True})
-    await nights(services)
-    ledger, schedule = services.ledger, services.ledger.schedules.find("nightly")
-
-    provider.on_poll = None
-    ledger.batches.agree("nightly", 10 * MICROS, 10 * MICROS)  # a person raises the batch's own budget
-    ledger.batches.retry("nightly", services.clock.now())
-    await nights(services, 0.5)
-
-    assert ledger.schedules.spent_this_month(schedule.id, services.clock.now()) <= 60_000
-
-
-async def test_each_time_says_what_it_was_charged_and_a_retry_counts_to_the_time_before_it(tmp_path):
-    refuse = {"code": 400, "msg": "content policy violation"}
-    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
-    services = calm(tmp_path, provider)
-    write(catalogue(3))
-    scheduled(services)
-    await nights(services)
-    write(catalogue(4, k0="a red lamp"))
-    await nights(services)
-    provider.on_submit = None
-    services.ledger.batches.retry("nightly", services.clock.now())
-    await nights(services)
-
-    ledger = services.ledger
-    times = ledger.schedules.history(ledger.schedules.find("nightly").id, with_charges=True)[::-1]
-    assert [each.charged for each in times] == [2 * PRICE, 3 * PRICE, None]
-    assert sum(each.charged or 0 for each in times) == ledger.batches.find("nightly").charged
-    assert ledger.schedules.newest(services.clock.now(), with_charges=True) == {times[0].schedule_id: times[-1]}
-
-
 # -- times ---------------------------------------------------------------------------------------------------------
 
 
@@ -581,26 +344,6 @@ async def test_a_schedule_that_is_paused_is_still_fired_by_hand(tmp_path):
     await nights(services)
 
     assert [(each.by_hand, each.state) for each in history(services)] == [(True, FiringState.ENDED)]
-
-
-def while_it_records(monkeypatch, act):
-    """Does something once, between the look at a manifest and its record."""
-    record, acts = reading.record, [act]
-
-    def act_and_record(*given, **named):
-        if acts:
-            acts.pop()()
-        return record(*given, **named)
-
-    monkeypatch.setattr(reading, "record", act_and_record)
-
-
-def edited(services, **changes):
-    """The schedule, edited as its owner would: other options, another budget."""
-    before = services.ledger.schedules.find("nightly")
-    options = {**before.options, **changes.pop("options", {})}
-    new = NewSchedule(name="nightly", cron=before.cron, timezone="UTC", options=options, **changes)
-    assert services.ledger.schedules.edit(new, services.clock.now())
 
 
 async def test_a_budget_that_is_cut_while_the_manifest_is_read_counts_for_that_time(tmp_path, monkeypatch):
