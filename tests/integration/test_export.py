@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -26,6 +27,7 @@ from worker.storage.opening import open_store
 
 STYLES = ("oil", "photo")
 SPLIT = read_split("train=60,test=40")
+NEEDS_A_FULL_DISK = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 
 
 @pytest.fixture
@@ -327,21 +329,62 @@ def test_lines_that_another_process_took_away_end_an_image_folder_without_a_file
     assert not (tmp_path / "ds/train/metadata.jsonl").exists()
 
 
+class Away(DiskStore):
+    """A bucket that stops to answer at one of its images."""
+
+    def read(self, path):
+        if path == "b/20.png":
+            raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
+        return super().read(path)
+
+
+def away(tmp_path):
+    out = str(tmp_path / "out")
+    return lambda address: Away(tmp_path / "out") if address == out else open_store(address)
+
+
 def test_a_store_that_does_not_answer_stops_the_export_which_goes_on_later(shop, tmp_path):
-    class Away(DiskStore):
-        def read(self, path):
-            if path == "b/20.png":
-                raise StoreError(code="bucket_unreachable", message="no answer", retryable=True)
-            return super().read(path)
-
-    def opener(address):
-        return Away(tmp_path / "out") if address == str(tmp_path / "out") else open_store(address)
-
     with pytest.raises(LightfastError, match=r"no answer \(bucket_unreachable\).*the same command goes on"):
-        run(shop, tmp_path / "ds", opener=opener)
+        run(shop, tmp_path / "ds", opener=away(tmp_path))
     assert json.loads((tmp_path / "ds" / MARK).read_text())["state"] == "begun"
 
     assert run(shop, tmp_path / "ds").images == 25
+
+
+@pytest.fixture
+def full(tmp_path, monkeypatch):
+    """What makes the disk for temporary files full once all rows are looked through."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    def tell(stage, through, *_):
+        if (stage, through) == ("looked through", 25):
+            (folder,) = temporary.iterdir()
+            (folder / "train.part").symlink_to("/dev/full")
+
+    yield tell
+    assert not list(temporary.iterdir())
+
+
+@NEEDS_A_FULL_DISK
+@pytest.mark.parametrize("shape", ["parquet", "webdataset"])
+def test_a_full_disk_for_temporary_files_is_told_and_the_export_goes_on_when_there_is_room(shop, tmp_path, full, shape):
+    with pytest.raises(LightfastError) as told:
+        run(shop, tmp_path / "ds", shape=shape, shard_size=10**6, tell=full)
+
+    assert f"No space left on device ({tmp_path}/temporary; TMPDIR names another folder" in str(told.value)
+    assert files(tmp_path / "ds").keys() == {MARK}
+    assert json.loads((tmp_path / "ds" / MARK).read_text())["state"] == "begun"
+    for name in ("ds", "whole"):
+        run(shop, tmp_path / name, shape=shape, shard_size=10**6)
+    assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+@NEEDS_A_FULL_DISK
+def test_what_stopped_an_export_is_told_and_not_that_the_temporary_disk_is_full_as_well(shop, tmp_path, full):
+    with pytest.raises(LightfastError, match=r"no answer \(bucket_unreachable\)"):
+        run(shop, tmp_path / "ds", shard_size=10**6, tell=full, opener=away(tmp_path))
 
 
 def test_a_batch_that_changes_meanwhile_is_exported_as_it_was_when_it_was_looked_through(shop, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -10,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BadInput
-from jobs.export.findings import PictureFinding
+from jobs.export.card import card
+from jobs.export.findings import NOT_LOOKED_AT, PictureFinding
 from jobs.export.options import ExportOptions, SplitShare, read_columns, read_size, read_split, split_of
 from jobs.export.records import record_shape
 from jobs.export.samples import sample_name, samples_of
+from jobs.export.survey import SampleSurvey
+from jobs.export.totals import Totals
 from jobs.manifest.templates import Missing, parse
 from tests.support.results_samples import a_missing_image, a_result, an_image
 from tests.unit.results.test_contact_sheet import progress
@@ -45,6 +50,13 @@ def test_two_keys_never_have_one_name_and_no_name_has_what_tools_trip_over(one, 
     [("a/b", "a.b"), ("a__b", "a-b"), ("Lamp", "lamp"), ("x" * 101, "x" * 102), ("a_", "a"), ("é", "e")],
 )
 def test_keys_that_look_alike_are_told_apart(one, other):
+    assert sample_name("b", one, 0) != sample_name("b", other, 0)
+
+
+def test_long_keys_of_which_half_a_hash_is_the_same_have_names_of_their_own():
+    one, other = (f"{'x' * 100}-{number}" for number in (30366, 45423))
+    assert len({hashlib.sha256(key.encode()).hexdigest()[:8] for key in (one, other)}) == 1
+
     assert sample_name("b", one, 0) != sample_name("b", other, 0)
 
 
@@ -146,6 +158,29 @@ def test_columns_that_are_not_there_are_named_with_near_ones():
     )
     assert problems(split_by="titel") == ('--split-by: there is no column "titel". Did you mean title?',)
     assert "--with-cost" in problems(columns=("cost_usd",))[0]
+
+
+def test_the_card_is_the_same_in_whichever_order_images_were_counted():
+    """An export that goes on counts the images that are there before those that it reads."""
+    options = ExportOptions(shape="parquet")
+    values = ("oil", "Oil", "OIL", "oil", "Oil", "OIL")
+    samples = [
+        replace(sample, facts={"model": each, "provider": "p", "prompt": ""})
+        for each in values
+        for sample in made(a_result(carried={"style": each, "Style": each}))
+    ]
+
+    def told(order):
+        totals = Totals()
+        for sample in order:
+            totals.add(sample, NOT_LOOKED_AT)
+        survey = SampleSurvey(batches=[BATCH], options=options)
+        return card(survey, record_shape(["style", "Style"], options), totals, {"train": 9}).decode()
+
+    cards = {told(samples), told(samples[1:] + samples[:1]), told(samples[::-1])}
+
+    assert len(cards) == 1
+    assert cards.pop().count("| Oil | 2 |") == len(["Style", "style"])
 
 
 # -- splits ------------------------------------------------------------------------------------------------------------
