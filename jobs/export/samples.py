@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,8 +68,8 @@ class ImageSample:
         return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def samples_of(batch: Batch, result: Result, options: ExportOptions) -> Iterator[ImageSample]:
-    """A row's stored images of its newest revision.
+def samples_of(batch: Batch, result: Result, options: ExportOptions, names: SampleNames) -> Iterator[ImageSample]:
+    """A row's stored images of its newest revision. `names`: those of earlier rows; this one's is added.
 
     Raises:
         Missing: A field of the caption without a default is empty.
@@ -81,9 +82,10 @@ def samples_of(batch: Batch, result: Result, options: ExportOptions) -> Iterator
     row = str(result.carried.get(ROW_COLUMN, result.key))
     caption = options.caption.render({**_texts(options, own), PROMPT: prompt})
     split = split_of(_split_value(batch.name, row, own, options.split_by), options.splits)
+    name = names.of(batch.name, result.key)
     for image in stored:
         yield ImageSample(
-            name=sample_name(batch.name, result.key, image.slot),
+            name=f"{name}{_BETWEEN}{image.slot}",
             ending=_ENDINGS.get(image.format or "", image.format or "bin"),
             split=split,
             row=f"{batch.name}{_BETWEEN}{row}",
@@ -102,18 +104,39 @@ def samples_of(batch: Batch, result: Result, options: ExportOptions) -> Iterator
         )
 
 
-def sample_name(batch: str, key: str, index: int) -> str:
-    """`BATCH__KEY__INDEX`: safe in every file system and without dots. Two images never have one name."""
-    return _BETWEEN.join((_safe(batch), _safe(key), str(index)))
+class SampleNames:
+    """Names of rows in one data set, `BATCH__KEY`: safe in every file system, without dots, and no two alike.
+
+    A name gets a hash where an earlier row has the same one to a file system that overlooks case.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()  # what each looks like, in 8 bytes: there may be a million
+
+    def of(self, batch: str, key: str) -> str:
+        """The name of the next row. The same rows in the same order have the same names."""
+        name = _BETWEEN.join((_safe(batch), _safe(key)))
+        if (looks := _looks(name)) in self._taken:
+            return _marked(name, f"{batch}\0{key}")
+        self._taken.add(looks)
+        return name
+
+
+def _looks(name: str) -> int:
+    """The same number for names that differ in case alone, or in how Unicode composes a character."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest())
 
 
 def _safe(text: str) -> str:
     """A part of a name. One that had to be changed ends with a hash, behind what no unchanged part has in it."""
     clean = re.sub(r"[^\w-]+|_{2,}", "-", text).strip("_")
     cut = re.sub(f"{_CHANGED}+", "-", clean.encode()[:_LONGEST_PART].decode(errors="ignore"))
-    if cut == text:
-        return cut
-    return f"{cut.strip('-_')}{_CHANGED}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return cut if cut == text else _marked(cut.strip("-_"), text)
+
+
+def _marked(name: str, text: str) -> str:
+    return f"{name}{_CHANGED}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _texts(options: ExportOptions, own: Mapping[str, object]) -> dict[str, str]:

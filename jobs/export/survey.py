@@ -12,7 +12,7 @@ import orjson
 
 from jobs.errors import BadInput
 from jobs.export.options import ExportOptions
-from jobs.export.samples import ImageSample, samples_of
+from jobs.export.samples import ImageSample, SampleNames, samples_of
 from jobs.formatting import count
 from jobs.manifest.templates import Missing
 from jobs.results.rows import own_values
@@ -36,6 +36,7 @@ class SampleSurvey:
     images: int = 0
     bytes: int = 0
     splits: Counter[str] = field(default_factory=Counter)  # images
+    _names: SampleNames = field(default_factory=SampleNames)
     _own: dict[str, None] = field(default_factory=dict)
     _lacking: list[str] = field(default_factory=list)
     _lack: int = 0
@@ -51,7 +52,7 @@ class SampleSurvey:
             self.rows += 1
             self._own.update(dict.fromkeys(own_values(result)))
             try:
-                samples = list(samples_of(batch, result, self.options))
+                samples = list(samples_of(batch, result, self.options, self._names))
             except Missing as missing:
                 self._lack += 1
                 if len(self._lacking) < _NAMED:

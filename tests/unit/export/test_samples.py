@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,7 +17,7 @@ from jobs.export.card import card
 from jobs.export.findings import NOT_LOOKED_AT, PictureFinding
 from jobs.export.options import ExportOptions, SplitShare, read_columns, read_size, read_split, split_of
 from jobs.export.records import record_shape
-from jobs.export.samples import sample_name, samples_of
+from jobs.export.samples import SampleNames, samples_of
 from jobs.export.survey import SampleSurvey
 from jobs.export.totals import Totals
 from jobs.manifest.templates import Missing, parse
@@ -28,7 +29,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 
 
 def made(result, **options):
-    return list(samples_of(BATCH, result, ExportOptions(shape="webdataset", **options)))
+    return list(samples_of(BATCH, result, ExportOptions(shape="webdataset", **options), SampleNames()))
+
+
+def name_of(key):
+    """As it is beside no other."""
+    return SampleNames().of("b", key)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -36,12 +42,12 @@ def made(result, **options):
 
 @given(TEXT, TEXT)
 def test_two_keys_never_have_one_name_and_no_name_has_what_tools_trip_over(one, other):
-    names = [sample_name("b", key, 0) for key in (one, other)]
+    names = [name_of(key) for key in (one, other)]
 
     assert (names[0] == names[1]) == (one == other)
     for name in names:
-        assert re.fullmatch(r"b__[\w-]+__0", name)
-        assert name.count("__") == 2
+        assert re.fullmatch(r"b__[\w-]+", name)
+        assert name.count("__") == 1
         assert len(name.encode()) < 130
 
 
@@ -50,24 +56,55 @@ def test_two_keys_never_have_one_name_and_no_name_has_what_tools_trip_over(one, 
     [("a/b", "a.b"), ("a__b", "a-b"), ("Lamp", "lamp"), ("x" * 101, "x" * 102), ("a_", "a"), ("é", "e")],
 )
 def test_keys_that_look_alike_are_told_apart(one, other):
-    assert sample_name("b", one, 0) != sample_name("b", other, 0)
+    assert name_of(one) != name_of(other)
 
 
 def test_long_keys_of_which_half_a_hash_is_the_same_have_names_of_their_own():
     one, other = (f"{'x' * 100}-{number}" for number in (30366, 45423))
     assert len({hashlib.sha256(key.encode()).hexdigest()[:8] for key in (one, other)}) == 1
 
-    assert sample_name("b", one, 0) != sample_name("b", other, 0)
+    assert name_of(one) != name_of(other)
 
 
 def test_a_changed_key_never_takes_the_name_of_one_that_is_as_it_stands():
-    changed = sample_name("b", "a/b", 0).split("__")[1]
+    changed = name_of("a/b").split("__")[1]
 
-    assert sample_name("b", changed, 0) != sample_name("b", "a/b", 0)
+    assert name_of(changed) != name_of("a/b")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("Lamp", "lamp", "LAMP"),
+        ("stra\u00dfe", "STRASSE"),
+        ("\u00c5", "\u212b", "\u00e5"),  # the letter, and the unit that is written with it
+        ("\uac00", "\u1100\u1161"),  # a syllable in one character, and in two
+        ("caf\u00e9", "cafe\u0301"),
+    ],
+)
+def test_file_systems_that_overlook_case_or_how_a_character_is_composed_have_a_file_for_each_key(keys):
+    names, again = SampleNames(), SampleNames()
+
+    found = [names.of("b", key) for key in keys]
+
+    folded = {unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold()) for name in found}
+    assert len(folded) == len(keys)
+    assert found[0] == f"b__{keys[0]}"
+    assert [again.of("b", key) for key in keys] == found
+    assert all(re.fullmatch(r"b__[\w-]+", name) for name in found)
+
+
+def test_batches_whose_names_differ_in_case_alone_have_names_of_their_own():
+    names = SampleNames()
+
+    found = [names.of(batch, "lamp") for batch in ("spring", "Spring", "SPRING")]
+
+    assert found[0] == "spring__lamp"
+    assert len({name.casefold() for name in found}) == len(found)
 
 
 def test_a_plain_key_stands_in_the_name_as_it_is():
-    assert sample_name("spring", "lamp-12345678", 3) == "spring__lamp-12345678__3"
+    assert SampleNames().of("spring", "lamp-12345678") == "spring__lamp-12345678"
 
 
 # -- which images, and what is said of them ----------------------------------------------------------------------------
@@ -94,7 +131,9 @@ def test_a_caption_is_made_of_the_finished_prompt_and_own_columns():
 def test_a_record_has_own_columns_and_provenance_and_costs_only_if_asked():
     def record(**options):
         asked = ExportOptions(shape="webdataset", **options)
-        (sample,) = samples_of(BATCH, a_result(carried={"key": "own", "text": "t", "lf_row": "r"}), asked)
+        (sample,) = samples_of(
+            BATCH, a_result(carried={"key": "own", "text": "t", "lf_row": "r"}), asked, SampleNames()
+        )
         found = PictureFinding(duplicate_of="b__lamp__0")
         return record_shape(["key", "text", "size"], asked).record(sample, sha256="ee", finding=found)
 
@@ -139,7 +178,7 @@ def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stan
 
     def records(shape):
         asked = ExportOptions(shape=shape, columns=("size", "deep", "mixed", "flags"))
-        samples = [next(samples_of(BATCH, a_result(carried=line), asked)) for line in lines]
+        samples = [next(samples_of(BATCH, a_result(carried=line), asked, SampleNames())) for line in lines]
         kept = record_shape(["size", "deep", "mixed"], asked, lines)
         return [list(kept.record(sample, sha256="", finding=PictureFinding()).values()) for sample in samples]
 
