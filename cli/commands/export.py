@@ -168,6 +168,7 @@ def _troubles(done: Exported, dest: str, *, sandbox: bool) -> Iterator[str]:
             yield f"  {each['batch']} {each['key']} {each['index']}: {each['path']} is {each['reason']}"
         for name in dict.fromkeys(each["batch"] for each in done.first_missing):
             yield f"  what helps:  {command('verify', name, '--repair', sandbox=sandbox)}"
+        yield f"  then:  the same export to another, empty place, as nothing is added to {dest}"
 
 
 def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import orjson
+
 from jobs.manifest.templates import Template, parse
 
 #: Kinds of data sets that can be written.
@@ -82,6 +84,11 @@ class ExportOptions:
             "pictures": [self.format, self.quality, self.max_side],
             "near_duplicates": self.near_duplicates,
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the options, whatever is exported."""
+        return hashlib.sha256(orjson.dumps(self.identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def split_of(value: str, splits: tuple[SplitShare, ...]) -> str:

@@ -18,7 +18,7 @@ from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.export.options import SHAPES, read_split
 from jobs.manifest.templates import parse
 from tests.support.exports import Died, DyingStore, files, run, samples
-from tests.support.picture_ledger import open_pictures, picture, row, store
+from tests.support.picture_ledger import NOW, open_pictures, picture, row, store
 from worker.export import imagefolder
 from worker.export.state import MARK
 from worker.runtime.executors import in_order
@@ -247,12 +247,26 @@ def test_another_export_is_never_written_over_and_the_same_one_is_said_to_be_don
     assert again.images == first.images
 
 
-def test_a_batch_that_went_on_is_another_export(shop, tmp_path):
+def test_a_batch_that_is_exported_with_another_is_another_export(shop, tmp_path):
     run(shop, tmp_path / "ds")
     store(shop, tmp_path / "out", [row(0, "new")], batch="c")
 
-    with pytest.raises(BadInput, match="another export"):
+    with pytest.raises(BadInput, match="another export is there, done: b as webdataset, with other options"):
         run(shop, tmp_path / "ds", names=("b", "c"))
+
+
+def test_an_image_that_is_made_anew_since_is_told_and_nothing_is_written_over(shop, tmp_path):
+    run(shop, tmp_path / "ds")
+    before = files(tmp_path / "ds")
+    shop.batches.redo("b", [("k11-photo", None)], NOW + 10_000)
+
+    with pytest.raises(BadInput) as told:
+        run(shop, tmp_path / "ds")
+
+    assert "before rows or images changed: made, redone or repaired since" in told.value.problems[0]
+    assert "name an empty folder or prefix" in told.value.problems[0]
+    assert files(tmp_path / "ds") == before
+    assert run(shop, tmp_path / "new").images == 24
 
 
 def test_an_address_that_is_none_is_wrong_input(shop):

@@ -91,7 +91,10 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
             shape = record_shape(survey.own, options, (sample.own for sample in spool))
             survey.demand_whole()
             mark = Mark(
-                fingerprint=survey.fingerprint, shape=options.shape, batches=tuple(each.name for each in batches)
+                fingerprint=survey.fingerprint,
+                options=options.fingerprint,
+                shape=options.shape,
+                batches=tuple(each.name for each in batches),
             )
             store = stores.store(dest)
             there = begin(store, dest, mark)

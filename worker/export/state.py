@@ -50,6 +50,7 @@ class Mark:
     """What stands at a destination before anything else does."""
 
     fingerprint: str
+    options: str  # the options' own fingerprint
     shape: str
     batches: tuple[str, ...]
     state: str = "begun"  # or "done"
@@ -96,9 +97,13 @@ def begin(store: Store, dest: str, mark: Mark) -> Mark:
     except ValueError as wrong:
         raise BadInput(f"--to {dest}: its {MARK} cannot be read ({wrong}): name another, empty one.") from None
     if there.fingerprint != mark.fingerprint:
+        is_asked_alike = (there.batches, there.options) == (mark.batches, mark.options)
+        why = (
+            "before rows or images changed: made, redone or repaired since" if is_asked_alike else "with other options"
+        )
         raise BadInput(
-            f"--to {dest}: another export is there, {there.state}: {', '.join(there.batches)} as {there.shape}, with "
-            "other options, or before a batch went on. Nothing was written: name an empty folder or prefix."
+            f"--to {dest}: another export is there, {there.state}: {', '.join(there.batches)} as {there.shape}, {why}. "
+            "Nothing was written: name an empty folder or prefix."
         )
     return there
 

@@ -44,6 +44,22 @@ def test_missing_pictures_are_named_and_end_with_3(shop):
     assert "b k1 0: b/2.png is gone" in done.stderr
     assert "what helps:" in done.stderr
     assert "verify b --repair" in done.stderr
+    assert "then:  the same export to another, empty place, as nothing is added to ds" in done.stderr
+
+
+def test_a_picture_that_is_there_again_needs_an_export_to_another_place(shop):
+    lost = shop / "out/b/2.png"
+    data = lost.read_bytes()
+    lost.unlink()
+    call("export", "b", "--as", "webdataset", "--to", "ds", code=3)
+    lost.write_bytes(data)
+
+    again = call("export", "b", "--as", "webdataset", "--to", "ds", code=3)
+    elsewhere = call("export", "b", "--as", "webdataset", "--to", "other")
+
+    assert "ds holds this very export already: nothing was written." in again.stdout
+    assert "then:  the same export to another, empty place, as nothing is added to ds" in again.stderr
+    assert "4 images as webdataset -> other" in elsewhere.stdout
 
 
 def test_an_export_of_a_batch_that_goes_on_and_a_split_without_an_image_are_told(shop):
