@@ -141,9 +141,13 @@ OWN_CODES: dict[str, str] = {
     "too_many_redirects": "The link redirects without end.",
     "truncated": "The image broke off before its end. Copied again by itself.",
     "unreachable": "The provider could not be reached; nothing left this machine. Sent again by itself.",
+    "unreadable_row": "Its cells cannot be told apart (see lf_message): they stand as read. Mend it, run again.",
     "wrong-pixels": "Flag: the image has other pixels than the route promises. It is stored as it came.",
     "wrong_pixels": "--strict-size: stored with other pixels than asked for. `lightfast redo` makes it again.",
 }
+
+#: The code of bad rows whose cells cannot be told apart.
+UNREADABLE_ROW = "unreadable_row"
 
 #: Codes of rows whose request is refused again as it stands: only another request helps.
 REFUSED_AGAIN = ("moderation", "invalid_parameters")

@@ -50,7 +50,7 @@ def write_sheet(session: LedgerSession, batch: Batch, wish: OutputOptions) -> Wr
 
     def cards() -> Iterator[contact_sheet.Card]:
         wanted = _wanted(session.ledger.reports.results(batch.name), wish)
-        unseen: frozenset[JobState] = frozenset() if wish.only else contact_sheet.UNSEEN
+        unseen: frozenset[JobState] = frozenset() if wish.lines and wish.lines.only else contact_sheet.UNSEEN
         told = {"sandbox": batch.sandbox, "thumbnail": small.address} if small else {"sandbox": batch.sandbox}
         return contact_sheet.cards(wanted, address, batch.name, unseen=unseen, **told)
 
@@ -181,7 +181,7 @@ def _beside_the_page(dest: str, where: str | None) -> Callable[[str], str]:
 def _wanted(results: Iterable[Result], wish: OutputOptions) -> Iterator[Result]:
     """A row is on the sheet when one of its images is wanted."""
     for result in results:
-        if not wish.only or wish.only & _words(result):
+        if not wish.lines or wish.lines.takes(_words(result)):
             yield result
 
 

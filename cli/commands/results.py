@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobs.ledger.batches.values import Batch
-    from jobs.results.rows import Values
+    from jobs.results.rows import Choice, Values
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx", "html")
 
@@ -39,6 +39,9 @@ Output = Annotated[
 Per = Annotated[str, typer.Option("--per", help="A line for each row, or for each image.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="As in '*,-lf_sha256,Image Src=lf_url'.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="STATUS|CODE", help="Only lines with one of these.")]
+Except = Annotated[
+    list[str] | None, typer.Option("--except", metavar="STATUS|CODE", help="All lines but those with one of these.")
+]
 Excel = Annotated[
     bool, typer.Option("--excel", help="A CSV for Excel: with a byte order mark, and the manifest's delimiter.")
 ]
@@ -64,6 +67,7 @@ def results(  # noqa: PLR0913  one parameter an option
     per: Per = "row",
     columns: Columns = None,
     only: Only = None,
+    but: Except = None,
     presign: Presign = None,
     thumbnails: Thumbnails = None,
     excel: Excel = False,
@@ -75,7 +79,8 @@ def results(  # noqa: PLR0913  one parameter an option
 ) -> int:
     """One line for each manifest row, in the manifest's order. Works at any time."""
     wish = replace(
-        _wish(format, output, per, columns, only or [], presign),
+        _wish(format, output, per, columns, presign),
+        lines=_lines(only or [], but or []),
         overwrite=overwrite,
         thumbnails=thumbnails,
         progress=not json,
@@ -116,11 +121,8 @@ def results(  # noqa: PLR0913  one parameter an option
 
 
 def _wish(
-    asked_format: str | None, output: str | None, per: str, columns: str | None, only: list[str], presign: str | None
+    asked_format: str | None, output: str | None, per: str, columns: str | None, presign: str | None
 ) -> OutputOptions:
-    from jobs.errors import CODES
-    from jobs.results.rows import check_only
-
     if per not in {"row", "image"}:
         raise BadInput(f'--per: "{per}". Legal: row, image.')
     target = None if output in {None, "-"} else output
@@ -129,9 +131,15 @@ def _wish(
         output=target,
         per_image=per == "image",
         columns=columns,
-        only=check_only(only, CODES),
         presign=parse_span(presign) if presign else None,
     )
+
+
+def _lines(only: list[str], but: list[str]) -> Choice:
+    from jobs.errors import CODES
+    from jobs.results.rows import Choice, check_words
+
+    return Choice(only=check_words("--only", only, CODES), without=check_words("--except", but, CODES))
 
 
 def _format(asked: str | None, output: str | None) -> str:
@@ -192,26 +200,26 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
     make = lines_of.image_lines if wish.per_image else lines_of.row_lines
 
     def wanted() -> Iterator[Values]:
-        lines = make(session.ledger.reports.results(batch.name), address)
-        return lines_of.only(lines, wish.only) if wish.only else lines
+        return lines_of.chosen(make(session.ledger.reports.results(batch.name), address), wish.lines)
 
     where = target_of(wish, f"{batch.name}.{wish.format}")
-    if wish.format == "xlsx" and not wish.only:
+    if wish.format == "xlsx" and not wish.lines:
         progress = session.ledger.reports.progress(batch.name)
         rows = sum(progress.jobs.values())
         check_size(max(rows, progress.images_total) if wish.per_image else rows, len(columns))
     if wish.format == "parquet":
         columns = with_own_types(columns, wanted())
-    excel, replaced, writer = Excel(), lines_of.ReplacedValues(columns), WRITERS[wish.format]
+    excel, replaced, unreadable = Excel(), lines_of.ReplacedValues(columns), lines_of.UnreadableLines(columns)
+    writer = WRITERS[wish.format]
     if wish.format == "csv":
         delimiter = wish.delimiter or (batch.delimiter if wish.excel else None) or ","
         writer = partial(write_csv, delimiter=delimiter, mark=wish.excel)
     with opened(where, wish.format, overwrite=wish.overwrite) as file:
-        lines = replaced.watch(wanted())
+        lines = unreadable.watch(replaced.watch(wanted()))
         count = writer(file, columns, excel.watch(columns, lines) if wish.excel else lines)
     if wish.format == "csv" and excel.note:
         note(excel.note)
-    for each in replaced.notes:
+    for each in [*replaced.notes, *unreadable.notes]:
         note(each)
     leads_here = (
         any(each.source in ("lf_url", "lf_urls") for each in columns)

@@ -21,6 +21,7 @@ from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
 from jobs.command_lines import command
+from jobs.errors import UNREADABLE_ROW
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
@@ -31,7 +32,6 @@ from worker.services import build
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
-    from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.values import Progress
     from jobs.settings.model import Settings
     from worker.notifications.channels import Channel
@@ -308,7 +308,7 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
             yield f"{'':{_LABEL}}{command('results', name, *_into(f'{name}.html'), sandbox=sandbox)}", ""
             if len(ended.progress.batch.columns) > len(("key", "prompt")):
                 yield f"{'':{_LABEL}}your manifest with the addresses of its pictures, for a shop:", ""
-                yield f"{'':{_LABEL}}{_handed_back(ended.progress.batch)}", ""
+                yield f"{'':{_LABEL}}{_handed_back(ended.progress)}", ""
         yield from ((f"{'':{_LABEL}}{told}", "") for told in _for_bad_rows(ended.progress))
     else:
         left = ended.progress.jobs.get(JobState.READY, 0)
@@ -327,9 +327,12 @@ def _into(file: str) -> list[str]:
     return ["-o", file, *["--overwrite"] * Path(file).exists()]
 
 
-def _handed_back(batch: Batch) -> str:
+def _handed_back(progress: Progress) -> str:
     """The command that gives the manifest back with a column of addresses, beside all that it had, as it came."""
+    batch = progress.batch
     words = ["--columns", "*,-lf_*,New Image=lf_url", *_into(f"{batch.name}-import.csv")]
+    if progress.jobs.get(JobState.INVALID):
+        words += ["--except", UNREADABLE_ROW]
     if batch.delimiter not in (None, ","):
         words += ["--delimiter", "tab" if batch.delimiter == "\t" else batch.delimiter]
     return command("results", batch.name, *words, sandbox=batch.sandbox)
@@ -360,6 +363,9 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
     if progress.batch.state is BatchState.CANCELLED:
         return
     yield from helps(name, progress.errors, sandbox=sandbox)
+    if bad := progress.jobs.get(JobState.INVALID, 0):
+        look = command("results", name, "--only", JobState.INVALID, "--columns", "lf_line,lf_message", sandbox=sandbox)
+        yield f"what is wrong with {formatting.count(bad, 'bad row')} of the manifest:  {look}"
     yield from stuck_lines(progress)
 
 

@@ -21,7 +21,7 @@ from worker.registration.destination import is_folder
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
-    from jobs.results.rows import Address
+    from jobs.results.rows import Address, Choice
 
 #: Signed addresses cannot live longer (S3's limit, seven days).
 LONGEST_PRESIGN = 7 * 86_400
@@ -45,7 +45,7 @@ class OutputOptions:
     output: str | None  # None: stdout
     per_image: bool = False
     columns: str | None = None
-    only: frozenset[str] = frozenset()
+    lines: Choice | None = None  # None: all
     presign: float | None = None  # seconds
     overwrite: bool = False  # a file that Lightfast wrote
     thumbnails: bool | None = None  # of the contact sheet; None: where the images are on this machine

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from jobs.formatting import count
 from jobs.manifest.names import clean_name
-from jobs.manifest.text import CELL_LIMIT, CUT_OFF, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
+from jobs.manifest.raw_rows import Fault
+from jobs.manifest.text import CELL_LIMIT, LINE_LIMIT, TOO_LONG, bounded_lines, leave_line
 
 #: The line that a record begins on, its cells, and why it can be no row.
-Record = tuple[int, list[str], str | None]
+Record = tuple[int, list[str], Fault | None]
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 #: Characters of a line that is given up that are kept, to name it by.
@@ -102,7 +104,7 @@ class RecordReader:
             return None
         return values[:width] + [""] * (width - len(values))
 
-    def _misfit(self, line: int, values: list[str]) -> tuple[list[str], str | None]:
+    def _misfit(self, line: int, values: list[str]) -> tuple[list[str], Fault | None]:
         """A record that is whole, with more or fewer cells than the header; or of several lines, with tabs."""
         taken = self._taken
         fitting = self._fitting(values)
@@ -110,16 +112,17 @@ class RecordReader:
             return fitting, None
         if not any(map(clean_name, values)):  # a DOS file's end, NULs of a disk that was full
             return [""], None
-        fault = f"{len(values)} cells where the header has {self._width}"
+        fault = f"{count(len(values), 'cell')} where the header has {self._width}"
         if len(taken) > 1 and all(map(self._is_row, taken)):
             fault = f'a quote (") that opens here closes on line {line + len(taken) - 1}, which makes {fault}. {_TWICE}'
             return self._first_line(fault, is_open=True)
         if len(taken) == 1 and (escaped := self._escaped(taken[0])) is not None:
             return escaped, None
         if len(values) > (self._width or 0):
-            return values, f"{fault}; a cell that holds the delimiter must stand in quotes"
+            return values, Fault(f"{fault}; a cell that holds the delimiter must stand in quotes")
         is_end = not taken[-1].endswith(("\n", "\r"))
-        return values, f"{CUT_OFF}: {fault}" if is_end and len(values) > 1 else fault
+        is_note = not is_end and sum(map(bool, map(str.strip, values))) == 1
+        return values, Fault(f"{'the file ends in the middle of this line: ' * is_end}{fault}", is_note=is_note)
 
     def _are_rows(self, lines: Sequence[str]) -> bool:
         """Whether lines between tabs are rows of their own, though their quotes would make one record of them.
@@ -136,7 +139,7 @@ class RecordReader:
         """Whether a physical line could be a row of its own."""
         return any(self._fitting(cells) is not None for cells in (self._literal(line), self._lenient(line)))
 
-    def _broken(self, line: int, error: csv.Error) -> tuple[list[str], str | None]:
+    def _broken(self, line: int, error: csv.Error) -> tuple[list[str], Fault | None]:
         """A record that ends at a quote, at the file's end, or where a cell is too long."""
         why = str(error)
         is_open = len(self._taken) > 1 or "unexpected end" in why
@@ -154,7 +157,7 @@ class RecordReader:
 
     # -- one line alone -------------------------------------------------------------------------------------------
 
-    def _first_line(self, fault: str, *, is_open: bool) -> tuple[list[str], str | None]:
+    def _first_line(self, fault: str, *, is_open: bool) -> tuple[list[str], Fault | None]:
         """Gives the other lines back. `is_open`: a quote that opens on the first line does not close on it."""
         first, *rest = self._taken
         del self._taken[1:]
@@ -164,7 +167,7 @@ class RecordReader:
         if values is not None:
             return values, None
         shown = first[:_KEPT]
-        return self._fitting(self._literal(shown)) or self._lenient(shown) or [""], fault
+        return self._fitting(self._literal(shown)) or self._lenient(shown) or [""], Fault(fault)
 
     def _otherwise(self, first: str, after: str | None, *, is_open: bool) -> list[str] | None:
         """The line read in another way, if it then fits the header.

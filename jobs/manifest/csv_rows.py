@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from jobs.manifest.csv_layout import CsvLayout
 from jobs.manifest.csv_records import RecordReader
 from jobs.manifest.names import header_of
-from jobs.manifest.raw_rows import OWN_PREFIX, RawRow
+from jobs.manifest.raw_rows import OWN_PREFIX, Fault, RawRow
 from jobs.manifest.text import TextFile
 
 _MARK = "\ufeff"
-_AGAIN = "the header stands here again"
+_AGAIN = Fault("the header stands here again")
 
 
 def csv_rows(file: TextFile, layout: CsvLayout) -> Iterator[RawRow]:

@@ -45,6 +45,13 @@ class Cell(NamedTuple):
     legal: str
 
 
+class Fault(NamedTuple):
+    """Why a line can be no row."""
+
+    what: str
+    is_note: bool = False  # it is a line of one cell, as titles and footers are, which --skip-empty may leave out
+
+
 class Variation(NamedTuple):
     """Which of several rows that are made of one row this is."""
 
@@ -61,7 +68,7 @@ class RawRow(NamedTuple):
     line: int  # physical line it begins on, from 1
     cells: Mapping[str, str]  # the row's own columns in order; what is no text is kept as JSON text, null as ""
     fields: Mapping[str, str]  # where known columns and templates look: `cells`, or the body of OpenAI's format
-    fault: str | None = None  # why it cannot be a row at all
+    fault: Fault | None = None  # why it cannot be a row at all
     wrong: tuple[Cell, ...] = ()  # what the reader saw of it that cannot be
     typed: Mapping[str, object] | None = None  # `cells` as JSON values, where they are more than text
     variation: Variation | None = None
@@ -109,4 +116,4 @@ def bounded(raw: RawRow) -> RawRow:
     if all(len(cell) <= CELL_LIMIT for cell in raw.cells.values()):
         return raw
     cells = {name: cell[:_KEPT] for name, cell in raw.cells.items()}
-    return raw._replace(cells=cells, fields=cells, fault=TOO_LONG, typed=None)
+    return raw._replace(cells=cells, fields=cells, fault=Fault(TOO_LONG), typed=None)

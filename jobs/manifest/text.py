@@ -19,8 +19,6 @@ CELL_LIMIT = 1_000_000
 LINE_LIMIT = 8_000_000
 #: What is wrong with a longer cell, or line.
 TOO_LONG = f"a cell is longer than {CELL_LIMIT:,} characters. Perhaps a quote is not closed, or this is no manifest."
-#: How the fault of a last line begins that has too few cells, and no line break behind it.
-CUT_OFF = "the file ends in the middle of this line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

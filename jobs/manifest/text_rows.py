@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs.manifest.raw_rows import RawRow
+from jobs.manifest.raw_rows import Fault, RawRow
 from jobs.manifest.text import CELL_LIMIT, TOO_LONG, TextFile, bounded_lines
 
 #: The column that holds the lines.
@@ -19,5 +19,5 @@ def text_rows(file: TextFile) -> Iterator[RawRow]:
             prompt = line.strip()
             if prompt:
                 cells = {COLUMN: prompt[:CELL_LIMIT]}
-                yield RawRow(position, number, cells, cells, TOO_LONG if len(prompt) > CELL_LIMIT else None)
+                yield RawRow(position, number, cells, cells, Fault(TOO_LONG) if len(prompt) > CELL_LIMIT else None)
                 position += 1

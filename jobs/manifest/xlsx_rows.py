@@ -18,7 +18,7 @@ from jobs.errors import BadInput
 from jobs.formatting import as_stands
 from jobs.manifest.csv_layout import LOOKED_AT, header_among, wider_row
 from jobs.manifest.names import Header, header_of
-from jobs.manifest.raw_rows import OWN_PREFIX, RawRow, as_text, bounded
+from jobs.manifest.raw_rows import OWN_PREFIX, Fault, RawRow, as_text, bounded
 from jobs.manifest.xlsx_parts import Uncalculated, demand_bounded, uncalculated
 from jobs.manifest.xlsx_text import unescaped
 
@@ -90,7 +90,7 @@ def xlsx_rows(layout: SheetLayout) -> Iterator[RawRow]:
         own = {name: value for name, value in padded if name and (value is not None or name not in header.unnamed)}
         cells = {name: value if type(value) is str else as_text(value) for name, value in own.items()}
         too_many = any(value is not None for value in values[len(names) :])
-        fault = f"{len(values)} cells where the header has {len(names)}" if too_many else None
+        fault = Fault(f"{len(values)} cells where the header has {len(names)}") if too_many else None
         yield bounded(RawRow(line - layout.line - 1, line, cells, cells, fault, typed=own))
 
 

@@ -274,6 +274,8 @@ class _Count:
         if row.request is None or route is None:
             self.counts[row.state] += 1
             self.problems.add(problems)
+            if row.state is JobState.INVALID:
+                self.before.bad_keys.add(row.key)
             return
         self.keys.add(row.key)
         self.counts["files"] += any(map(file_name, row.request.references))

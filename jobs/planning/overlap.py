@@ -123,6 +123,7 @@ class Comparison:
     reused: int = 0
     reused_images: int = 0
     reused_money: int = 0
+    bad_keys: RepeatedHashes = field(default_factory=RepeatedHashes)  # of bad rows
     #: Rows that turned out to cost nothing when all keys were known: by line of the routes, images and money a row.
     saved: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     _allotment: Allotment = field(init=False)
@@ -286,7 +287,7 @@ class Comparison:
     def _not_in(self, keys: RepeatedHashes) -> Iterator[tuple[RecordedRow, bool]]:
         """The batch's rows on record that the manifest does not have; they are read only where there are any.
 
-        Each with whether a new row may take its images.
+        Each with whether a new row may take its images. A product that comes as a bad row stays with its images.
         """
         if (
             self.ledger is None
@@ -294,7 +295,11 @@ class Comparison:
             or self.ledger.batches.count_rows(self.batch_id) == self.matched
         ):
             return
-        rows = (row for row in self.ledger.batches.rows_on_record(self.batch_id) if not keys.holds(row.key))
+        rows = (
+            row
+            for row in self.ledger.batches.rows_on_record(self.batch_id)
+            if not (keys.holds(row.key) or (row.state in _WITH_IMAGES and self.bad_keys.holds(row.key)))
+        )
         while chunk := list(islice(rows, ABSENT)):
             usable = [row.id for row in chunk if row.usable]
             # Rows that are appended take no row's place: those on record stay with their images.

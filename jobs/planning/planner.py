@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from jobs.errors import BadInput
+from jobs.errors import UNREADABLE_ROW, BadInput
 from jobs.formatting import option
 from jobs.ledger.batches.values import Row
 from jobs.manifest.cells import MOST_IMAGES, SEVERAL, SHOWN, WHOLE, is_picture_size, references, shape_request
@@ -34,7 +34,6 @@ from jobs.manifest.raw_rows import ROW_COLUMN, WHOLE_ROW, Cell, RawRow
 from jobs.manifest.reader import Manifest
 from jobs.manifest.ruined import why_no_text
 from jobs.manifest.templates import BadPath, Missing, PathTemplate, Template, bad_key, parse, parse_path
-from jobs.manifest.text import CUT_OFF
 from jobs.planning.doubts import PromptColumns
 from jobs.planning.problems import RowProblem
 from jobs.planning.proposals import Trial, near_providers
@@ -213,7 +212,7 @@ class Planner:
             return Planned(self._left_out(raw, JobState.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
         cells: list[Cell] = []
         if raw.fault is not None:
-            return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault)])
+            return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault.what)])
         prompt = self._prompt(raw, cells)
         found = self._references(raw, cells)
         links = tuple(each.text for each in found)
@@ -231,10 +230,10 @@ class Planner:
         return Planned(row, shape.route, (), told, is_repeat=raw.variation is not None and raw.variation.repeat > 0)
 
     def _is_skipped(self, raw: RawRow) -> bool:
-        """Not a line in which the file breaks off: what is missing behind it would be taken for gone."""
+        """Not a line that could not be read: which cell stands in which column is not known."""
         skip = self.options.skip_empty
-        is_cut_off = raw.fault is not None and raw.fault.startswith(CUT_OFF)
-        return skip is not None and not is_cut_off and not raw.fields.get(skip, "").strip()
+        is_readable = raw.fault is None or raw.fault.is_note
+        return skip is not None and is_readable and not raw.fields.get(skip, "").strip()
 
     def is_taken(self, raw: RawRow) -> bool:
         """Whether the row was read whole, and is not left out."""
@@ -407,7 +406,8 @@ class Planner:
         key = self.key_of(raw)
         problems = tuple(self._problem(raw, key, cell) for cell in cells)
         message = "; ".join(problem.what for problem in problems)
-        return Planned(self._left_out(raw, JobState.INVALID, "bad_row", message), problems=problems)
+        code = UNREADABLE_ROW if any(cell.column == WHOLE_ROW for cell in cells) else "bad_row"
+        return Planned(self._left_out(raw, JobState.INVALID, code, message), problems=problems)
 
     def _problem(self, raw: RawRow, key: str, cell: Cell) -> RowProblem:
         where = self._where(raw, cell)

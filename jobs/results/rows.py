@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from jobs.errors import BadInput
+from jobs.errors import UNREADABLE_ROW, BadInput
 from jobs.facts import CHARGE_ESTIMATED
 from jobs.formatting import count, option
 from jobs.ledger.reports.values import Result, StoredImage
@@ -93,6 +93,34 @@ class ReplacedValues:
                     f'{values} of your column "{column.name}" {verb} replaced by {column.source}. '
                     f"A name that no column has keeps them and puts it beside them: {beside}"
                 )
+
+
+class UnreadableLines:
+    """Counts, in lines that pass by and do not show it, those that could not be read and may be shifted."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self._is_shown = any(column.source in ("lf_status", "lf_error", "lf_message") for column in columns)
+        self._count = 0
+        self._first: Value = None
+
+    def watch(self, lines: Iterable[Values]) -> Iterator[Values]:
+        """The same lines."""
+        for line in lines:
+            if line["lf_error"] == UNREADABLE_ROW:
+                self._first = self._first or line["lf_line"]
+                self._count += 1
+            yield line
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """For a person; none where there is nothing to tell."""
+        if self._count and not self._is_shown:
+            one = self._count == 1
+            yield (
+                f"{count(self._count, 'line')} of the manifest could not be read, and {'stands' if one else 'stand'} "
+                f"here as far as {'it was' if one else 'they were'}, with cells in wrong columns perhaps (the first: "
+                f"line {self._first}). --except {UNREADABLE_ROW} leaves {'it' if one else 'them'} out"
+            )
 
 
 #: One line a row: its images as lists of equal length, in the order of their slots.
@@ -395,23 +423,38 @@ def near(word: str, names: Iterable[str]) -> str:
 # -- which lines ---------------------------------------------------------------------------------------------------
 
 
-def only(lines: Iterable[Values], wanted: frozenset[str]) -> Iterator[Values]:
-    """The lines with one of these statuses, error codes or flags."""
-    return (line for line in lines if wanted & words_of(line))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The statuses, error codes and flags of which a line must have one, and of which it must have none."""
+
+    only: frozenset[str] = frozenset()  # empty: any
+    without: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.only or self.without)
+
+    def takes(self, words: set[str]) -> bool:
+        """Whether a line of these words is wanted."""
+        return (not self.only or not self.only.isdisjoint(words)) and self.without.isdisjoint(words)
+
+
+def chosen(lines: Iterable[Values], choice: Choice | None) -> Iterator[Values]:
+    """The lines that are wanted."""
+    return (line for line in lines if choice.takes(words_of(line))) if choice else iter(lines)
 
 
 def words_of(line: Values) -> set[str]:
-    """The words that `--only` compares: status, code and flags."""
+    """The words that `--only` and `--except` compare: status, code and flags."""
     flags = line["lf_flags"]
     words = {str(flag) for flag in flags} if isinstance(flags, list) else set()
     return words | {str(line["lf_status"]), str(line["lf_error"])}
 
 
-def check_only(asked: Sequence[str], codes: Iterable[str]) -> frozenset[str]:
-    """The words of `--only`, each a status or a stable code."""
+def check_words(name: str, asked: Sequence[str], codes: Iterable[str]) -> frozenset[str]:
+    """The words of `--only` or `--except`, each a status or a stable code. `name`: the option's."""
     known = {*(state.value for state in JobState), *codes}
     words = frozenset(word.strip() for part in asked for word in part.split(",") if word.strip())
-    problems = [f"--only: no status or code {word!r}. {near(word, sorted(known))}" for word in sorted(words - known)]
+    problems = [f"{name}: no status or code {word!r}. {near(word, sorted(known))}" for word in sorted(words - known)]
     if problems:
         raise BadInput(problems)
     return words

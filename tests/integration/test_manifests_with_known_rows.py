@@ -253,6 +253,39 @@ def test_a_bad_row_of_a_product_with_an_image_leaves_it_as_it_was(world, append)
     assert not any(each.kept for each in world.ledger.reports.results("spring"))
 
 
+@pytest.mark.parametrize("append", [True, False])
+def test_a_product_that_comes_as_a_bad_row_is_not_told_as_taken_out(world, append):
+    world.made(["a,lamp", "b,desk", "c,vase"])
+
+    again = world.look(["b,desk,x"], append=append).again
+
+    assert (again.absent, again.absent_with_images) == (2, 2)
+
+
+def test_an_appended_file_with_fewer_columns_leaves_the_others_as_they_are(world):
+    head = {"head": "key,prompt,picture,price", "skip_empty": "prompt", "skip_bad": True}
+    world.made(["a,lamp,a1,10", "a,,a2,11", "b,desk,b1,20", "b,,b2,21", "c,,c1,30", "d,,d1"], **head)
+
+    for _ in range(2):
+        world.take(
+            ["a,lamp,5", "a,,6", "c,vase,7", "d,bowl,8"], head="key,prompt,price", skip_empty="prompt", append=True
+        )
+
+    told = [(each.key, each.carried["price"], each.carried.get("picture")) for each in results(world)]
+    assert told == [
+        ("a", "5", "a1"),
+        ("a", "6", "a2"),
+        ("b", "20", "b1"),
+        ("b", "21", "b2"),
+        ("c", "7", "c1"),
+        ("d", "8", None),  # what stood where in its line was not known
+    ]
+
+
+def results(world):
+    return world.ledger.reports.results("spring")
+
+
 def test_a_bad_row_that_repeats_a_products_key_takes_nothing_from_it(world):
     head = {"head": "key,prompt,picture", "skip_bad": True}
     world.made(["a,lamp,a1", "b,desk,b1"], **head)
@@ -270,8 +303,8 @@ def test_a_product_that_was_left_out_for_want_of_a_title_is_made_when_it_has_one
 
     assert [(each.key, each.carried["picture"]) for each in world.ledger.reports.results("spring")] == [
         ("a", "a1"),
-        ("b", "b2"),
         ("b", "b1"),
+        ("b", "b2"),
     ]
 
 

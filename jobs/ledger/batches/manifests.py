@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
 
+from jobs.errors import UNREADABLE_ROW
 from jobs.ledger.batches import adopted, failure_breaker
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
@@ -147,11 +149,11 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
 
 
 def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with positions after those on record.
+    """The rows with positions after those on record, but for those that take the place of one.
 
-    A row that was bad goes where one comes under its key, and so does one that was left out where it comes as a job.
-    What was left out beside a job of its key stays: it is a further line of that product. Where the product itself
-    comes, with as many further lines or more, they take the place of those on record; else none is doubled.
+    A row takes the place of one that was bad under its key, and a job that of one that was left out. What was left out
+    beside a job of its key stays: it is a further line of that product. Where the product itself comes, with as many
+    further lines or more, they take the place of those on record; else none is doubled.
     """
     last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
     left_out = _left_out(tx, batch_id)
@@ -162,16 +164,19 @@ def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]
             yield from (replace(row, position=after + row.position) for row in group)
             continue
         product = list(group)
-        for row, place in _product_lines(tx, product, left_out[key], is_made=key in made):
-            yield replace(row, position=after + row.position if place is None else place)
+        for row, before in _product_lines(tx, product, left_out[key], is_made=key in made):
+            if before is None:
+                yield replace(row, position=after + row.position)
+            else:
+                yield replace(row, position=before.position, carried=_columns_of_both(before, row))
         if any(row.state not in _NO_JOB for row in product):
             made.add(key)
 
 
 def _product_lines(
     tx: Connection, lines: Sequence[Row], before: list[Any], *, is_made: bool
-) -> Iterator[tuple[Row, int | None]]:
-    """The lines that come under one key, with the place on record that each takes; None: none.
+) -> Iterator[tuple[Row, Any]]:
+    """The lines that come under one key, each with the row on record whose place it takes; None: none.
 
     `before`: the rows on record that were left out or bad under that key; what is replaced is removed from it.
     `is_made`: the key has a job.
@@ -182,31 +187,35 @@ def _product_lines(
     for row in lines:
         if row.state is JobState.SKIPPED:
             if is_whole and further:
-                replaced = further.pop(0)
-                _forget(tx, before, replaced)
-                yield row, replaced.position
-                continue
-            if any(each.carried == row.carried for each in before):
-                continue
-        else:
-            gone = [each for each in before if each.state == JobState.INVALID.value][:1]
-            if not gone and row.state is not JobState.INVALID and not is_made:
-                gone = before[:1]
-            for each in gone:
-                _forget(tx, before, each)
+                yield row, _forget(tx, before, further.pop(0))
+            elif all(each.carried != _columns_of_both(each, row) for each in before):
+                yield row, None
+            continue
+        gone = [each for each in before if each.state == JobState.INVALID.value][:1]
+        if not gone and row.state is not JobState.INVALID and not is_made:
+            gone = before[:1]
         is_made |= row.state not in _NO_JOB
-        yield row, None
+        yield row, _forget(tx, before, gone[0]) if gone else None
 
 
-def _forget(tx: Connection, before: list[Any], row: Any) -> None:
+def _forget(tx: Connection, before: list[Any], row: Any) -> Any:
     before.remove(row)
     tx.execute(delete(jobs).where(jobs.c.id == row.id))
+    return row
+
+
+def _columns_of_both(before: Any, row: Row) -> bytes:
+    """What the row carries, and of the row on record the columns that the appended file does not have."""
+    had, has = orjson.loads(before.carried), orjson.loads(row.carried)
+    if before.error_code == UNREADABLE_ROW or had.keys() <= has.keys():
+        return row.carried
+    return orjson.dumps(had | has)
 
 
 def _left_out(tx: Connection, batch_id: int) -> dict[str, list[Any]]:
     """Rows on record that stand for no job and have no image, by their keys, in their order."""
     mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
-    told = (jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.carried, jobs.c.position)
+    told = (jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.error_code, jobs.c.carried, jobs.c.position)
     wanted = select(*told).where(*mine).order_by(jobs.c.position)
     found: dict[str, list[Any]] = {}
     for row in tx.execute(wanted):
@@ -370,16 +379,22 @@ _PLACE = (
 
 def _place(tx: Connection, again: list[tuple[Row, Any]], options: RecordOptions) -> None:
     """Their new places and carried columns; what stays as it was although the manifest has changed is marked."""
+    before = _carried(tx, [job.id for _, job in again]) if options.append else {}
     values = [
         {
             **_place_of(row, job, options),
-            "columns": row.carried,
+            "columns": _columns_of_both(before[job.id], row) if options.append else row.carried,
             "as_it_was": options.keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
         for row, job in again
     ]
     if values:
         tx.execute(_PLACE, values)
+
+
+def _carried(tx: Connection, job_ids: list[int]) -> dict[int, Any]:
+    wanted = select(jobs.c.id, jobs.c.carried, jobs.c.error_code).where(jobs.c.id.in_(job_ids))
+    return {row.id: row for row in tx.execute(wanted)}
 
 
 def _may_go_elsewhere(row: Row, job: Any, options: RecordOptions) -> bool:

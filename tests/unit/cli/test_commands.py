@@ -115,5 +115,17 @@ def test_the_end_of_each_run_says_how_the_manifest_is_handed_back(tmp_path, monk
 
     as_new = ["--columns", "*,-lf_*,New Image=lf_url", "-o", "catalog-import.csv"]
     assert handed_back(now=1.0) == handed_back(now=9_000.0) == handed_back(9_000.0, None) == [[*as_new, *as_it_came]]
+    counted = dataclasses.replace(counted, jobs={JobState.DONE: 1, JobState.INVALID: 2})
+    assert handed_back(now=1.0)[0] == [*as_new, "--except", "unreadable_row", *as_it_came]
     (tmp_path / "catalog-import.csv").touch()
-    assert handed_back(now=9_000.0) == [[*as_new, "--overwrite", *as_it_came]]
+    assert handed_back(now=9_000.0)[0] == [*as_new, "--overwrite", "--except", "unreadable_row", *as_it_came]
+
+
+def test_the_end_of_a_run_says_how_bad_rows_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counted = progress(jobs={JobState.DONE: 1, JobState.INVALID: 2}, images_stored=1)
+
+    told = [line.strip() for line in _summary(counted, Reason.DONE)]
+
+    look = "lightfast results catalog --only invalid --columns lf_line,lf_message"
+    assert f"what is wrong with 2 bad rows of the manifest:  {look}" in told

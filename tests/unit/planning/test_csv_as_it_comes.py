@@ -30,7 +30,7 @@ def cells(tmp_path, content, **options):
 def rows(tmp_path, content, **options):
     """Each row's cells, or what is wrong with it: the line, and a piece of the reason."""
     return [
-        list(row.cells.values()) if row.fault is None else (row.line, row.fault)
+        list(row.cells.values()) if row.fault is None else (row.line, row.fault.what)
         for row in read(tmp_path, content, **options).rows()
     ]
 
@@ -111,7 +111,7 @@ def test_a_cell_that_is_too_long_costs_one_row_and_no_memory(tmp_path, long):
 
     told = list(manifest.rows())
 
-    assert "a cell is longer than 1,000,000 characters" in told[1].fault
+    assert "a cell is longer than 1,000,000 characters" in told[1].fault.what
     assert told[1].line == 3
     assert [list(told[at].cells.values()) for at in (0, -1)] == [["ok", "1"], ["ok", "2"]]
 

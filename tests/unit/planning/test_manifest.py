@@ -130,9 +130,9 @@ def test_a_results_file_is_read_without_our_columns(tmp_path):
 def test_a_ragged_row_is_that_rows_fault_alone(tmp_path):
     rows = list(read(write(tmp_path, "prompt,a\np,1,2\nq\nr,3\n")).rows())
 
-    assert [row.fault for row in rows] == [
+    assert [row.fault and row.fault.what for row in rows] == [
         "3 cells where the header has 2; a cell that holds the delimiter must stand in quotes",
-        "1 cells where the header has 2",
+        "1 cell where the header has 2",
         None,
     ]
 

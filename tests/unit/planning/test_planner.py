@@ -132,21 +132,39 @@ def test_rows_left_out_on_the_users_word_need_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("end", "state"),
+    ("end", "why"),
     [
-        ("b;;3,", JobState.INVALID),
-        ("b;;3,\n", JobState.SKIPPED),
-        ("b;;3,90;x", JobState.SKIPPED),
-        ("60 products", JobState.SKIPPED),
+        ("b;;3,", "the file ends in the middle of this line: 3 cells where the header has 4"),
+        ("b", "the file ends in the middle of this line: 1 cell where the header has 4"),
+        ("b;;3,\n", "3 cells where the header has 4"),
+        ("b;;3;50;x\n", "5 cells where the header has 4; a cell that holds the delimiter must stand in quotes"),
+        ('b;;"3;x\n', "is never closed"),
+        ("b;;3,90;x", None),
+        ("b;;3,90;x;;\n", None),
+        ("60 products\n", None),
+        ("Lamps;;\n", None),
     ],
-    ids=["in a further line", "a short line", "a whole line", "a footer"],
+    ids=[
+        "the file ends in it",
+        "the file ends in its first cell",
+        "too short",
+        "too long",
+        "an open quote",
+        "whole",
+        "empty cells beyond the header",
+        "a footer",
+        "a title",
+    ],
 )
-def test_a_file_that_breaks_off_in_a_line_that_is_left_out_is_not_taken_for_whole(tmp_path, end, state):
+def test_a_line_that_cannot_be_read_is_a_bad_row_though_it_would_be_left_out(tmp_path, end, why):
     planned = plan(tmp_path, f"key;prompt;Price;Tag\na;lamp;1,50;x\n{end}", skip_empty="prompt")
 
-    assert [each.row.state for each in planned] == [JobState.READY, state]
-    if state is JobState.INVALID:
-        assert "the file ends in the middle of this line: 3 cells where the header has 4" in str(planned[1].problems[0])
+    last = planned[1].row
+    if why is None:
+        assert (last.state, last.error_code) == (JobState.SKIPPED, "empty_column")
+    else:
+        assert (last.state, last.error_code) == (JobState.INVALID, "unreadable_row")
+        assert why in str(planned[1].problems[0])
 
 
 # -- bad rows ------------------------------------------------------------------------------------------------------

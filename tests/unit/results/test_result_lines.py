@@ -12,13 +12,15 @@ import pytest
 
 from jobs.errors import BadInput
 from jobs.results.rows import (
+    Choice,
     ReplacedValues,
+    UnreadableLines,
     as_term,
-    check_only,
+    check_words,
     choose_columns,
+    chosen,
     image_lines,
     near,
-    only,
     plain_address,
     public_address,
     row_lines,
@@ -194,15 +196,42 @@ def test_near_misses_are_named_once_and_without_one_what_there_is():
     assert near("xyz", ["lamp", "vase"]) == "There are: lamp, vase."
 
 
-def test_only_takes_statuses_codes_and_flags_and_refuses_other_words():
+def test_lines_are_chosen_by_statuses_codes_and_flags_and_other_words_are_refused():
     results = [a_result(), a_result("odd", images=(an_image(flags=("wrong-pixels",)),)), A_FAILED]
     codes = {"moderation": "", "wrong-pixels": ""}
 
-    wanted = check_only(["moderation,wrong-pixels"], codes)
+    def keys(choice):
+        return [line["lf_key"] for line in chosen(row_lines(results, AT_S3), choice)]
 
-    assert [line["lf_key"] for line in only(row_lines(results, AT_S3), wanted)] == ["odd", "vase"]
-    with pytest.raises(BadInput, match=r"fialed.*failed"):
-        check_only(["fialed"], codes)
+    wanted = check_words("--only", ["moderation,wrong-pixels"], codes)
+
+    assert keys(Choice(only=wanted)) == ["odd", "vase"]
+    assert keys(Choice(without=wanted)) == ["lamp"]
+    assert keys(Choice(only=wanted, without=frozenset({"failed"}))) == ["odd"]
+    assert keys(None) == ["lamp", "odd", "vase"]
+    with pytest.raises(BadInput, match=r"--except: .*fialed.*failed"):
+        check_words("--except", ["fialed"], codes)
+
+
+@pytest.mark.parametrize(
+    ("bad", "asked", "told"),
+    [
+        ([], "*,-lf_*", []),
+        ([30], "*,-lf_*", ["1 line of the manifest could not be read, and stands here as far as it was"]),
+        ([30, 41], "*,-lf_*", ["2 lines of the manifest could not be read, and stand here as far as they were"]),
+        ([30], "*,-lf_*,lf_status", []),
+    ],
+)
+def test_lines_that_could_not_be_read_are_told_where_nothing_in_the_file_shows_them(bad, asked, told):
+    odd = {"state": JobState.INVALID, "error_code": "unreadable_row", "message": "3 cells where the header has 4"}
+    unreadable = UnreadableLines(choose_columns(asked, OWN))
+
+    lines = [a_result(), A_FAILED, *(a_result(line=line, **odd) for line in bad)]
+    assert len(list(unreadable.watch(row_lines(lines, AT_S3)))) == len(lines)
+
+    notes = list(unreadable.notes)
+    assert [note.partition(", with")[0] for note in notes] == told
+    assert all("line 30" in note and "--except unreadable_row" in note for note in notes)
 
 
 def test_jsonl_has_real_types():
