@@ -116,7 +116,7 @@ def _chosen(names: Sequence[str], mine: Sequence[Column], everything: Sequence[C
 def _with_types(chosen: Sequence[Column], mine: Sequence[Column], lines: Iterable[Values]) -> tuple[Column, ...]:
     """An own column is of numbers, or of true and false, where every row says so; else of text."""
     wanted = [each for each in chosen if each in mine]
-    types = {each.name: each.type for each in with_own_types(wanted, lines)}
+    types = {each.name: each.type for each in with_own_types(wanted, lines, mixes_numbers=True)}
     return tuple(replace(each, type=types.get(each.name, each.type)) for each in chosen)
 
 

@@ -58,26 +58,49 @@ def write_jsonl(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Valu
     return count
 
 
-def with_own_types(columns: Sequence[Column], lines: Iterable[Values]) -> tuple[Column, ...]:
+def with_own_types(
+    columns: Sequence[Column], lines: Iterable[Values], *, mixes_numbers: bool = False
+) -> tuple[Column, ...]:
     """The columns for Parquet: an own one is of numbers, or of true and false, where every line says so.
 
     Reads the lines up to the one that leaves nothing to find out: of a CSV's values, which are text, the first.
+    `mixes_numbers`: 1 may become 1.0 beside 2.5. Not where the file may be a manifest again: "size 1.0" is paid anew.
     """
+    types = _OWN_TYPES | (_MIXED_TYPES if mixes_numbers else {})
     unsure = [each for each in columns if each.type is Type.OWN and not each.instead_of]
-    kinds: dict[str, set[type]] = {each.name: set() for each in unsure}
+    kinds: dict[str, frozenset[str]] = {each.name: frozenset() for each in unsure}
     for line in lines:
         for column in unsure:
             value = column.of(line)[1]
             if value is not None:
-                kinds[column.name].add(type(value) if not isinstance(value, int) or -(2**63) <= value < 2**63 else str)
-        unsure = [each for each in unsure if len(kinds[each.name]) < 2 and str not in kinds[each.name]]  # noqa: PLR2004  two kinds are no kind
+                kinds[column.name] |= {_kind(value)}
+        unsure = [each for each in unsure if not kinds[each.name] or kinds[each.name] in types]
         if not unsure:
             break
-    own = {name: _OWN_TYPES.get(next(iter(found)), Type.OWN) for name, found in kinds.items() if len(found) == 1}
+    own = {name: types.get(found, Type.OWN) for name, found in kinds.items()}
     return tuple(replace(each, type=own.get(each.name, each.type)) for each in columns)
 
 
-_OWN_TYPES: dict[type, Type] = {int: Type.OWN_INTEGER, float: Type.OWN_NUMBER, bool: Type.OWN_TRUTH}
+def _kind(value: Value) -> str:
+    """What a value of JSON can stand beside in a column of one type."""
+    if isinstance(value, bool):
+        return "truth"
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return "integer" if abs(value) <= _EXACT else "large integer"
+    return "number" if isinstance(value, float) else "text"
+
+
+#: A float says every integer up to this one exactly.
+_EXACT = 2**53
+#: The type of a column whose values are all of these kinds; of others it is text.
+_OWN_TYPES: dict[frozenset[str], Type] = {
+    frozenset({"integer"}): Type.OWN_INTEGER,
+    frozenset({"large integer"}): Type.OWN_INTEGER,
+    frozenset({"integer", "large integer"}): Type.OWN_INTEGER,
+    frozenset({"number"}): Type.OWN_NUMBER,
+    frozenset({"truth"}): Type.OWN_TRUTH,
+}
+_MIXED_TYPES = {frozenset({"integer", "number"}): Type.OWN_NUMBER}
 
 
 def write_parquet(file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values]) -> int:
@@ -188,6 +211,8 @@ def arrow_value(wanted: Type, kind: Type, value: Value) -> Value:
         return None if value is None else as_text(kind, value)
     if kind is Type.TIME and isinstance(value, int | float):
         return round(value * 1000)
+    if wanted is Type.OWN_NUMBER and isinstance(value, int):
+        return float(value)
     return _json_value(kind, value)
 
 

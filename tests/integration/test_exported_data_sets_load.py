@@ -98,6 +98,20 @@ def test_datasets_loads_shards_of_which_only_later_records_have_flags(shop, load
 
 
 @pytest.mark.parametrize("shape", ["imagefolder", "parquet"])
+def test_datasets_loads_a_column_of_whole_and_other_numbers_as_numbers_and_codes_as_text(shop, load, shape):
+    rows = [row(n, f"c.{n}", score=n if n < 6 else n + 0.5, code="007") for n in range(8)]
+    with contextlib.closing(open_pictures(shop)) as ledger:
+        store(ledger, shop / "out", rows, batch="c")
+    call("export", "c", "--as", shape, "--to", "ds")
+
+    found = load(str(shop / "ds"))["train"]
+
+    assert (found.features["score"].dtype, found.features["code"].dtype) == ("float64", "string")
+    assert found["score"][:] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.5, 7.5]
+    assert set(found["code"]) == {"007"}
+
+
+@pytest.mark.parametrize("shape", ["imagefolder", "parquet"])
 def test_datasets_loads_every_picture_as_a_picture_with_its_caption_and_columns(shop, load, shape):
     export(shape, "--shard-size", "1kB", "--with-cost")
 

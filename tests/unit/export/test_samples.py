@@ -186,6 +186,29 @@ def test_a_table_has_one_type_a_column_and_web_dataset_keeps_values_as_they_stan
     assert records("parquet") == [[1, '{"a":1}', "1", []], [2, None, "x", []]]
 
 
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([1, 2.5, None, 3], [1.0, 2.5, None, 3.0]),
+        ([2.5, 2**53], [2.5, 2.0**53]),
+        ([2.5, 2**53 + 1], ["2.5", "9007199254740993"]),
+        ([1, 2**53 + 1], [1, 2**53 + 1]),
+        ([1, True], ["1", "true"]),
+        (["007", 7], ["007", "7"]),
+        ([1, 2.5, "2,5"], ["1", "2.5", "2,5"]),
+    ],
+)
+def test_a_column_of_whole_and_other_numbers_is_one_of_floats_where_no_value_loses_anything(values, written):
+    lines = [{"a": value} for value in values]
+    asked = ExportOptions(shape="parquet", columns=("a",))
+
+    shape = record_shape(["a"], asked, lines)
+
+    samples = [sample for line in lines for sample in made(a_result(carried=line))]
+    found = [shape.record(each, sha256="", finding=NOT_LOOKED_AT)["a"] for each in samples]
+    assert (found, [*map(type, found)]) == (written, [*map(type, written)])
+
+
 def test_columns_that_are_not_there_are_named_with_near_ones():
     def problems(**options):
         with pytest.raises(BadInput) as told:
