@@ -282,6 +282,18 @@ def test_an_appended_file_with_fewer_columns_leaves_the_others_as_they_are(world
     ]
 
 
+def test_further_lines_without_their_product_are_refused_with_what_helps(world):
+    head = {"head": "key,prompt,picture", "skip_empty": "prompt"}
+    world.made(["a,lamp,a1", "a,,a2"], **head)
+
+    def why(**options):
+        seen = world.look(["a,,a3"], **head, **options)
+        return seen.refuse_reasons(skip_bad=False, budget=None, partial=False, changed="error")[0]
+
+    assert "no row to make: 1 skipped, 0 bad, of 1. A product's further lines are appended" in why(append=True)
+    assert why().endswith("of 1.")
+
+
 def results(world):
     return world.ledger.reports.results("spring")
 
