@@ -12,7 +12,7 @@ from jobs.export.options import ExportOptions
 from jobs.export.samples import COSTS, DUPLICATE_OF, PROMPT, PROVENANCE, ImageSample
 from jobs.manifest.raw_rows import OWN_PREFIX
 from jobs.results.rows import Column, Type, Values, near
-from jobs.results.writers import arrow_value, with_own_types
+from jobs.results.writers import arrow_value, as_text, with_own_types
 
 #: Names that training scripts and the libraries that load data sets take for something: an own column gives way.
 _TAKEN = frozenset({"image", "text"})
@@ -23,6 +23,7 @@ _TYPES = {
     "index": Type.INTEGER, "width": Type.INTEGER, "height": Type.INTEGER, "flags": Type.TEXTS,
     "price_usd": Type.OWN_NUMBER, "cost_usd": Type.OWN_NUMBER,
 }  # fmt: skip
+_PARQUET_TYPES = {**_TYPES, "time": Type.TIME}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class RecordShape:
         """What is written of a sample. `sha256` and `pixels`: of the exported picture; None: as on record."""
         flags = sorted({*sample.flags, *finding.flags})
         said = {**sample.facts, "sha256": sha256, "flags": flags, DUPLICATE_OF: finding.duplicate_of}
+        if self.shape != "parquet":  # the one that has a type for it
+            said["time"] = as_text(Type.TIME, said["time"]) or None
         if pixels is not None:
             said["width"], said["height"] = pixels
         values = {each.name: (sample.own if each.name in self.own else said).get(each.source) for each in self.columns}
@@ -64,8 +67,9 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
     own = dict.fromkeys(own)
     _demand_known(own, options)
     mine = _own_columns(own)
+    types = _PARQUET_TYPES if options.shape == "parquet" else _TYPES
     everything = mine + [
-        Column(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, type=_TYPES.get(name, Type.TEXT))
+        Column(name=f"{OWN_PREFIX}{name}" if name in own else name, source=name, type=types.get(name, Type.TEXT))
         for name in PROVENANCE
         if (options.with_cost or name not in COSTS) and (options.near_duplicates == "flag" or name != DUPLICATE_OF)
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from jobs.export.options import ExportOptions, split_of
-from jobs.formatting import usd, utc
+from jobs.formatting import usd
 from jobs.manifest.nested import TemplateColumns
 from jobs.manifest.raw_rows import ROW_COLUMN
 from jobs.results.rows import own_values
@@ -50,7 +50,7 @@ class ImageSample:
     row: str  # what the variations of one row have in common
     caption: str
     own: Mapping[str, object]  # the row's own columns
-    facts: Mapping[str, object]  # `PROVENANCE`, without what only the exported bytes say
+    facts: Mapping[str, object]  # `PROVENANCE`, without what only the exported bytes say; times as Unix seconds
     batch: str
     key: str
     index: int
@@ -161,7 +161,7 @@ def _facts(batch: Batch, result: Result, image: StoredImage, *, with_cost: bool)
         "request": orjson.dumps(rest).decode(),
         "width": image.width,
         "height": image.height,
-        "time": None if image.stored_at is None else utc(image.stored_at),
+        "time": image.stored_at,
         "source_sha256": image.sha256,
     }
     return facts | ({"price_usd": usd(image.cost), "cost_usd": usd(result.cost)} if with_cost else {})

@@ -8,6 +8,7 @@ import hashlib
 import io
 import multiprocessing
 import warnings
+from datetime import UTC
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.support.patience import until
-from tests.support.picture_ledger import open_pictures, picture, row, store
+from tests.support.picture_ledger import NOW, open_pictures, picture, row, store
 from tests.support.shop_ledger import call
 
 HOUSES = 12
@@ -121,6 +122,7 @@ def test_datasets_loads_every_picture_as_a_picture_with_its_caption_and_columns(
         assert all(line["text"] == f"A {line['key']} in {line['style']}" for line in rows)
         assert {line["cost_usd"] for line in rows} == {0.04}
         assert {line["index"] for line in rows} == {0, 1}
+        assert {line["time"].replace(tzinfo=UTC).timestamp() for line in rows} == {NOW + 3001}
         houses = [set(found[split]["house"]) for split in ("train", "test")]
         assert houses[0].isdisjoint(houses[1])
         assert len(houses[0] | houses[1]) == HOUSES
@@ -133,10 +135,11 @@ def test_pyarrow_reads_the_columns_with_their_types_and_the_bytes_of_the_picture
     table = pa.concat_tables([parquet.read_table(file) for file in files])
 
     assert len(files) > 1
-    assert {name: str(table.schema.field(name).type) for name in ("text", "index", "flags", "image")} == {
+    assert {name: str(table.schema.field(name).type) for name in ("text", "index", "flags", "time", "image")} == {
         "text": "string",
         "index": "int64",
         "flags": "list<element: string>",
+        "time": "timestamp[ms, tz=UTC]",
         "image": "struct<bytes: binary, path: string>",
     }
     for line in table.to_pylist():

@@ -17,6 +17,7 @@ CONTENT_TYPE = "application/vnd.apache.parquet"
 _ROWS, _BYTES = 100, 32_000_000
 _DTYPES = {
     Type.INTEGER: "int64", Type.OWN_INTEGER: "int64", Type.OWN_NUMBER: "float64", Type.OWN_TRUTH: "bool",
+    Type.TIME: "timestamp[ms, tz=UTC]",
 }  # fmt: skip
 
 
