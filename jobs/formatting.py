@@ -52,6 +52,12 @@ def dollars(micros: int) -> str:
     return f"{'-' if micros < 0 else ''}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
 
 
+def up_to_cents(micros: int) -> int:
+    """The whole cents that this amount fits into, in micro-dollars."""
+    cent = MICROS // 100
+    return -(-micros // cent) * cent
+
+
 @overload
 def usd(micros: int) -> float: ...
 @overload

@@ -106,6 +106,14 @@ NEWS: Mapping[str, EventKind] = {
     "schedule_stopped": _error(
         "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
     ),
+    "schedule_partial": _info(
+        "a time of a schedule has bought what its budget allowed, as --partial says: the rest goes on at a later one",
+        "schedule",
+        "at",
+        "batch",
+        "code",
+        "problem",
+    ),
     "schedule_shrunk": _warning(
         "a schedule's manifest has at most half of the rows that it had the time before, and at least 10 fewer",
         "schedule",

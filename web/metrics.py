@@ -31,10 +31,11 @@ NEEDS = (
     Reason.BATCH_PAUSED,
     Reason.BUCKET_REFUSES,
     Reason.BUDGET_USED,
+    Reason.MONTH_BUDGET_USED,
     Reason.NOTHING_STORED,
     Reason.ROWS_NEED_YOU,
 )
-WAITS = (Reason.ACCOUNT_PAUSED, Reason.DAY_BUDGET_USED)
+WAITS = (Reason.ACCOUNT_PAUSED, Reason.BUDGET_USED, Reason.DAY_BUDGET_USED, Reason.MONTH_BUDGET_USED)
 
 
 class LedgerMetrics(Collector):

@@ -25,7 +25,8 @@ from cli.output.wording import aligned, narrowed, one_line, row_words
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, day_and_time, duration, here, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
-from jobs.results.completion import RunState, rows_for_you, waits_for_you
+from jobs.results.budgets import raise_budget, raise_month
+from jobs.results.completion import Reason, RunState, goes_on_by_itself, rows_for_you, waits_for, waits_for_you
 from jobs.results.progress import (
     counted_by,
     images_per_second,
@@ -108,11 +109,14 @@ def _table(standing: list[RunState], risk: tuple[int, int]) -> list[Line]:
 
 
 def _needs(standing: RunState) -> Iterator[Line]:
-    """Why rows of a batch that wait need a person."""
-    if reason := waits_for_you(standing):
-        waiting = standing.progress.jobs[JobState.READY]
+    """Why rows of a batch wait for a person, or for the next time of their schedule."""
+    for_you, reason = waits_for_you(standing), waits_for(standing)
+    by_budget = reason if reason in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED) else None
+    if held_up_by := for_you or by_budget:
+        waiting = standing.progress.jobs.get(JobState.READY, 0)
         rows = f"{count(waiting, 'row')} wait{'s' if waiting == 1 else ''}"
-        yield f"{standing.progress.batch.name}: {rows}: {why(reason, standing)}", "yellow"
+        told = why(held_up_by, standing)
+        yield f"{standing.progress.batch.name}: {rows}: {told}", "yellow" if for_you else ""
 
 
 def _row(standing: RunState, charged: str) -> tuple[str, ...]:
@@ -298,11 +302,22 @@ def _risk_lines(risk: tuple[int, int]) -> list[Line]:
     return [(f"at risk\tif everything died now: {count(images, 'image')}, {money(micros)}", "")] if images else []
 
 
+def _budget_used(standing: RunState) -> Iterator[Line]:
+    """Which budget holds its rows up, and the commands that raise it."""
+    progress, reason = standing.progress, waits_for(standing)
+    if progress.batch.state is BatchState.CANCELLED or reason not in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED):
+        return
+    yield f"waits\t{why(reason, standing)}", "" if goes_on_by_itself(progress, reason) else "yellow"
+    helps_it = raise_month(progress) if reason is Reason.MONTH_BUDGET_USED else [raise_budget(progress)]
+    yield from ((f"{'' if at else 'raise it'}\t{told}", "") for at, told in enumerate(helps_it))
+
+
 def _next(figures: BatchFigures) -> Iterator[Line]:
     progress = figures.progress
     name, sandbox = progress.batch.name, progress.batch.sandbox
     for limit in progress.day_limits:
         yield f"waits\t{day_budget_line(limit)}", "yellow"
+    yield from _budget_used(figures.standing)
     for account in figures.paused:
         yield f"account\t{account.name} ({account.provider}) is {state_of(account, figures.now)}", "yellow"
     if is_paused(progress):

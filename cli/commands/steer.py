@@ -34,6 +34,7 @@ from jobs.errors import GIVEN_UP_ROWS, BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.planning.survey import IN_ANOTHER_BATCH, cancelled_for_good
+from jobs.results.budgets import month_words, raise_month
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import GOING_ON, JobState
@@ -146,16 +147,29 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     if cap < spent:
         so_far = f"{formatting.money(spent)} is spent or reserved already"
         raise BadInput(f"--budget {formatting.money(cap)}: {so_far} for {batch.name}. Nothing was changed.")
-    rest = session.ledger.reports.progress(batch.name).remaining_money
+    before = session.ledger.reports.progress(batch.name, time.time() + session.ledger.clock_offset())
+    rest = before.remaining_money
     coming = min(rest, cap - spent)
     note(
         f"{batch.name}: {formatting.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
         f"budget {formatting.money(cap)}"
     )
+    _warn_of_month(before, coming)
     beyond = max(0, spent + coming - batch.agreed)
     warn(session.ledger, sandbox=session.settings.is_sandbox)
     agree(min(coming, beyond), yes=yes, sandbox=batch.sandbox, command="resume")
     session.ledger.batches.agree(batch.name, max(batch.agreed, spent + coming), cap)
+
+
+def _warn_of_month(before: Progress, coming: int) -> None:
+    """Says that the month of the batch's schedule leaves less than is to come now."""
+    month = before.schedule.month if before.schedule else None
+    if month is None or month.left >= coming:
+        return
+    note(
+        f"{month_words(before)}. It leaves {formatting.money(month.left)} of the {formatting.money(coming)} that may "
+        f"come; the other rows wait until it is raised:  {raise_month(before)[0]}"
+    )
 
 
 def _go_on_here(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool) -> int:

@@ -22,6 +22,7 @@ from cli.output.stuck import stuck_lines
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.errors import UNREADABLE_ROW
+from jobs.results.budgets import raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
@@ -339,9 +340,11 @@ def _handed_back(progress: Progress) -> str:
 
 
 def _first(ended: RunOutcome) -> list[str]:
-    """The command that is needed before the same command can go on."""
+    """The commands that are needed before the same command can go on."""
     if ended.ending.reason is Reason.BUDGET_USED:
-        return [_raise(ended.progress)]
+        return [raise_budget(ended.progress)]
+    if ended.ending.reason is Reason.MONTH_BUDGET_USED:
+        return raise_month(ended.progress)
     if ended.ending.reason is Reason.ALL_PAUSED:
         return [command("resume", "--all", sandbox=ended.progress.batch.sandbox)]
     return []
@@ -367,13 +370,6 @@ def _for_bad_rows(progress: Progress) -> Iterator[str]:
         look = command("results", name, "--only", JobState.INVALID, "--columns", "lf_line,lf_message", sandbox=sandbox)
         yield f"what is wrong with {formatting.count(bad, 'bad row')} of the manifest:  {look}"
     yield from stuck_lines(progress)
-
-
-def _raise(progress: Progress) -> str:
-    """The command that sets the budget which all that is left needs at today's prices."""
-    batch = progress.batch
-    cents = -(-(batch.charged + batch.reserved + progress.remaining_money) // 10_000)
-    return command("resume", batch.name, "--budget", formatting.dollars(cents * 10_000), sandbox=batch.sandbox)
 
 
 def document(ended: RunOutcome, ledger: Ledger) -> dict[str, object]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.accounts.values import Account, DayLimit
     from jobs.ledger.accounts.worker_values import DestinationTrouble
-    from jobs.ledger.reports.values import Progress
+    from jobs.ledger.reports.values import BatchSchedule, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,7 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
         "nothing_stored": [failing_document(failing) for failing in progress.failing],
         "paused_accounts": [account.name for account in figures.paused],
         "daily_budgets": [day_document(limit) for limit in figures.daily_budgets],
+        "schedule": _schedule_document(progress.schedule) if progress.schedule else None,
         "first_link_dies_at": None if progress.least_expiry is None else utc(progress.least_expiry),
         **_time_document(figures),
     }
@@ -115,6 +116,18 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
 def risk_document(risk: tuple[int, int]) -> dict[str, object]:
     """What would be paid for nothing if everything died now."""
     return {"images": risk[0], "usd": usd(risk[1])}
+
+
+def _schedule_document(schedule: BatchSchedule) -> dict[str, object]:
+    month, goes_on_at = schedule.month, schedule.goes_on_at
+    return {
+        "name": schedule.name,
+        "monthly_budget_usd": None if month is None else usd(month.budget),
+        "spent_this_month_usd": None if month is None else usd(month.spent),
+        "next_month_at": None if month is None else utc(month.again_at),
+        "month_allows_next_row": schedule.month_allows,
+        "goes_on_at": None if goes_on_at is None else utc(goes_on_at),
+    }
 
 
 def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:

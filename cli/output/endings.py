@@ -9,6 +9,7 @@ from cli.output.sentences import day_budget_line, failing_line, stop_line, troub
 from jobs.errors import MOVED
 from jobs.formatting import count, listed, money
 from jobs.policy.reuse import REUSE_WAITS
+from jobs.results.budgets import goes_on_words, month_words
 from jobs.results.completion import Reason, saved_words, unsaved_words
 from jobs.results.progress import resting, rows_in_need
 
@@ -43,7 +44,17 @@ def _account_paused(standing: RunState) -> str:
 
 def _budget_used(standing: RunState) -> str:
     batch = standing.progress.batch
-    return f"the budget of this batch is used: {money(batch.charged)} of {money(batch.budget or 0)}."
+    used = f"the budget of this batch is used: {money(batch.charged)} of {money(batch.budget or 0)}"
+    return f"{used}{_goes_on(standing.progress)}."
+
+
+def _month_budget_used(standing: RunState) -> str:
+    return f"{month_words(standing.progress)}{_goes_on(standing.progress)}."
+
+
+def _goes_on(progress: Progress) -> str:
+    words = goes_on_words(progress)
+    return f"; {words}" if words else ""
 
 
 def _all_paused(standing: RunState) -> str:
@@ -86,6 +97,7 @@ _MESSAGES: dict[Reason, Callable[[RunState], str]] = {
     Reason.ROWS_NEED_YOU: _rows_need_you,
     Reason.ACCOUNT_PAUSED: _account_paused,
     Reason.BUDGET_USED: _budget_used,
+    Reason.MONTH_BUDGET_USED: _month_budget_used,
     Reason.DAY_BUDGET_USED: lambda standing: f"{'; '.join(map(day_budget_line, standing.progress.day_limits))}.",
     Reason.BUCKET_REFUSES: _bucket_refuses,
     Reason.NOTHING_STORED: _nothing_stored,

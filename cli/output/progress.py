@@ -21,6 +21,7 @@ from cli.output.sentences import (
 )
 from jobs import formatting
 from jobs.errors import MOVED
+from jobs.results.budgets import month_words
 from jobs.results.progress import (
     images_failing,
     images_per_second,
@@ -234,6 +235,8 @@ def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
         yield f"{failing_line(failing)}; {next_try_line(failing)}{_elsewhere(progress, failing)}"
     yield from map(paused_line, resting(progress, accounts, time.time()))
     yield from map(day_budget_line, progress.day_limits)
+    if progress.schedule and not progress.schedule.month_allows:
+        yield month_words(progress)
 
 
 def _elsewhere(progress: Progress, failing: Failing) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
-from jobs.policy.firing import Into, has_shrunk, upcoming
+from jobs.policy.firing import Into, has_shrunk, is_up_to_its_budget, upcoming
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
 
@@ -35,6 +35,8 @@ _STATES = {
 
 def outcome(firing: Firing) -> str:
     """What has become of a time, in a few words."""
+    if is_up_to_its_budget(firing.exit_code, firing.detail):
+        return "done up to its budget"
     return _STATES.get(firing.state) or _ENDED[firing.exit_code or 0]
 
 
@@ -42,10 +44,16 @@ def style(firing: Firing | None) -> str:
     """Red where nothing was made or a person is needed."""
     if firing is None:
         return ""
-    if firing.state in (FiringState.FAILED, FiringState.STOPPED):
+    if _has_stopped(firing):
         return "red"
     is_odd = firing.exit_code or firing.state is FiringState.MISSED or has_shrunk(firing.detail)
     return "yellow" if is_odd else ""
+
+
+def _has_stopped(firing: Firing) -> bool:
+    """Whether it failed, or waits for a person."""
+    waits = firing.state is FiringState.STOPPED and not is_up_to_its_budget(firing.exit_code, firing.detail)
+    return waits or firing.state is FiringState.FAILED
 
 
 # -- all -----------------------------------------------------------------------------------------------------------
@@ -64,7 +72,7 @@ def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing], *, sandbo
     for each in schedules:
         firing = newest.get(each.id)
         if firing is not None and firing.message and firing.state in (FiringState.FAILED, FiringState.STOPPED):
-            yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", "red"
+            yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", style(firing)
         elif firing is not None:
             if has_shrunk(firing.detail):
                 yield f"{each.name}, {day_and_minute(firing.at)}: {_shrunk(firing.detail)}", "yellow"

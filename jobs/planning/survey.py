@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from jobs.formatting import count, money
+from jobs.formatting import count, money, up_to_cents
 from jobs.ledger.batches.values import Batch
 from jobs.planning.duplicates import DuplicateRows
 from jobs.planning.earlier_keys import EarlierKeys
@@ -16,7 +16,6 @@ from jobs.planning.problems import Cause, RowProblem
 from jobs.planning.same_requests import SameRequests
 from jobs.planning.variations import VariationCounts
 from jobs.states import BatchState
-from providers.types import MICROS
 
 #: Causes and changed rows that stand in one message.
 _IN_MESSAGE = 10
@@ -285,7 +284,7 @@ class Survey:
             return None
         least = min(line.least for line in self.routes)
         return (
-            f"--changed redo needs a budget of at least {money(_up_to_cents(_used(batch) + least))} for a first image: "
+            f"--changed redo needs a budget of at least {money(up_to_cents(_used(batch) + least))} for a first image: "
             f"{money(budget)} leaves nothing after {money(_used(batch))} spent or reserved. "
             "--changed keep leaves the changed rows as they are."
         )
@@ -298,7 +297,7 @@ class Survey:
         so_far = f", after {money(spent)} spent or reserved" if spent else ""
         last = f", and {money(self._margin)} more that the last one holds while it is made" if self._margin else ""
         return (
-            f"--budget needs to be at least {money(_up_to_cents(needed))}, and {money(budget)} is below the estimate: "
+            f"--budget needs to be at least {money(up_to_cents(needed))}, and {money(budget)} is below the estimate: "
             f"{money(self.money)} for {count(self.images, 'image')}{last}{so_far}. "
             "Raise it, or --partial works in the manifest's order until the money is used."
         )
@@ -311,11 +310,6 @@ def _used(batch: Batch | None) -> int:
 def _standing(budget: int | None, batch: Batch | None) -> int | None:
     """--budget, else the batch's own."""
     return batch.budget if budget is None and batch else budget
-
-
-def _up_to_cents(micros: int) -> int:
-    cent = MICROS // 100
-    return -(-micros // cent) * cent
 
 
 #: How rows of a cancelled batch are made after all, without paying twice for those that it has.

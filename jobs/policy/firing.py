@@ -21,6 +21,10 @@ MISSED_KEPT = 20
 _BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
 #: A manifest has shrunk that has at most this part of the rows that it had the time before, and this number fewer.
 SHRUNK_TO, SHRUNK_BY = 0.5, 10
+#: The exit code of a time whose batch has rows left that wait.
+STOPPED_WITH = 4
+#: Beside the plan of a time that --partial has stopped at its budget: rows that it left to a later one, images made.
+LEFT_OUT, MADE = "left_out", "made"
 
 
 class Into(enum.StrEnum):
@@ -104,3 +108,8 @@ def has_shrunk(plan: Mapping[str, Any]) -> bool:
     """Whether a time's manifest has lost half of its rows or more since the time before. `plan`: what its plan said."""
     rows, before = int(plan.get("rows", 0)), int(plan.get("rows_before", 0))
     return before - rows >= SHRUNK_BY and rows <= SHRUNK_TO * before
+
+
+def is_up_to_its_budget(exit_code: int | None, plan: Mapping[str, Any]) -> bool:
+    """Whether a time has ended at its budget as --partial says, and later times go on. `plan`: what its plan said."""
+    return exit_code == STOPPED_WITH and bool(plan.get(LEFT_OUT))

@@ -26,6 +26,7 @@ class Reason(enum.StrEnum):
     ROWS_NEED_YOU = "rows_need_you"  # finished, but rows failed, are held or lost
     ACCOUNT_PAUSED = "account_paused"
     BUDGET_USED = "budget_used"
+    MONTH_BUDGET_USED = "month_budget_used"  # of the schedule whose times pay for it
     DAY_BUDGET_USED = "day_budget_used"
     BUCKET_REFUSES = "bucket_refuses"
     NOTHING_STORED = "nothing_stored"  # what was paid fails to be copied, and nothing more is bought or left
@@ -130,8 +131,16 @@ def waits_for_you(standing: RunState) -> Reason | None:
         return reason
     if mine and all(account.needs_a_person for account in mine):
         return Reason.ACCOUNT_PAUSED
-    used = not progress.images_in_flight and _used_budget(progress, standing.now)  # what comes back may cost less
-    return Reason.BUDGET_USED if used is Reason.BUDGET_USED else None
+    if progress.images_in_flight:
+        return None  # what comes back may cost less
+    used = _used_budget(progress, standing.now)
+    return None if used is None or goes_on_by_itself(progress, used) else used
+
+
+def goes_on_by_itself(progress: Progress, used: Reason) -> bool:
+    """Whether rows that a budget has left out are bought without a person: tomorrow, or at a time of their schedule."""
+    by_schedule = progress.schedule is not None and progress.schedule.goes_on_at is not None
+    return used is Reason.DAY_BUDGET_USED or (used in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED) and by_schedule)
 
 
 def rows_for_you(standing: RunState) -> int:
@@ -142,7 +151,7 @@ def rows_for_you(standing: RunState) -> int:
 
 def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[Account]) -> float | None:
     """Seconds without any change until a run that waits for `reason` ends; None: for ever."""
-    if reason is Reason.BUDGET_USED:
+    if reason in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED):
         slowest = min((account.submits_per_second for account in accounts), default=1.0)
         return max(BUDGET_SHOWS_AFTER, 3 / slowest)
     if max_stall is None or reason is not None:
@@ -151,12 +160,18 @@ def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[
 
 
 def _used_budget(progress: Progress, now: float) -> Reason | None:
-    """The budget that leaves least: the batch's own, or one that begins anew tomorrow."""
-    used = _budget_stands_in_the_way(progress, now)
-    day = min((limit.left for limit in progress.day_limits), default=None)
-    if day is not None and (not used or day < _left(progress)):
-        return Reason.DAY_BUDGET_USED
-    return Reason.BUDGET_USED if used else None
+    """The budget that leaves least: its schedule's month, the batch's own, or one that begins anew tomorrow.
+
+    Of two that leave the same the first is told: what a time may add is never more than what its month had left.
+    """
+    used: list[tuple[int, Reason]] = []
+    schedule = progress.schedule
+    if schedule is not None and schedule.month is not None and not schedule.month_allows:
+        used.append((schedule.month.left, Reason.MONTH_BUDGET_USED))
+    if _budget_stands_in_the_way(progress, now):
+        used.append((max(0, _left(progress)), Reason.BUDGET_USED))
+    used += [(limit.left, Reason.DAY_BUDGET_USED) for limit in progress.day_limits]
+    return min(used, key=lambda each: each[0])[1] if used else None
 
 
 def _left(progress: Progress) -> int:

@@ -19,9 +19,10 @@ from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.reports.values import DyingLinks, Progress
 from jobs.ledger.schedules.values import Firing
 from jobs.log_events import NEWS, Level
-from jobs.policy.firing import has_shrunk
+from jobs.policy.firing import MADE, has_shrunk, is_up_to_its_budget
 from jobs.policy.liveness import SEEN_WITHIN
-from jobs.results.completion import Reason, RunState, is_over, waits_for
+from jobs.results.budgets import month_words
+from jobs.results.completion import Reason, RunState, goes_on_by_itself, is_over, waits_for
 from jobs.results.progress import rows_in_need
 from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState, TroubleKind
 from providers.dialects.answers import ACCOUNT_CODES
@@ -137,14 +138,20 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
 
 
 def _schedules(newest: Sequence[tuple[str, Firing]], told: Told) -> Iterator[Condition]:
-    """Those whose newest time failed, waits for a person, or found half of its rows or more gone.
+    """Those whose newest time failed, waits for a person, used its budget, or found half of its rows or more gone.
 
     Each such time is told. It holds until a later time has ended well, and not just begun.
     """
     for name, firing in newest:
         if firing.state in (FiringState.FAILED, FiringState.STOPPED):
+            is_partial = is_up_to_its_budget(firing.exit_code, firing.detail)
+            before = told.get(("schedule", name))
+            if is_partial and not firing.detail.get(MADE) and before and before.state.startswith("partial"):
+                yield before  # nothing was bought since, as in the rest of a month whose budget is used
+                continue
             detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
-            yield Condition(name="schedule", subject=name, state=f"{firing.state} {utc(firing.at)}", detail=detail)
+            state = "partial" if is_partial else firing.state.value
+            yield Condition(name="schedule", subject=name, state=f"{state} {utc(firing.at)}", detail=detail)
         elif has_shrunk(firing.detail):
             counts = {"rows": firing.detail["rows"], "rows_before": firing.detail["rows_before"]}
             detail = {"at": utc(firing.at), "batch": firing.batch, **counts}
@@ -260,7 +267,7 @@ def _troubled(progress: Progress, accounts: Sequence[Account], now: float) -> li
 def _ends_by_itself(reason: Reason, progress: Progress, accounts: Sequence[Account], now: float) -> bool:
     if reason is Reason.ACCOUNT_PAUSED:
         return any(one.paused_code not in ACCOUNT_CODES for one in _troubled(progress, accounts, now))
-    return reason is Reason.DAY_BUDGET_USED
+    return goes_on_by_itself(progress, reason)
 
 
 def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> dict[str, Any]:
@@ -297,6 +304,7 @@ def problem_of(progress: Progress, standing: Standing, reason: Reason | None) ->
             for one in paused
         ],
         Reason.BUDGET_USED: [f"{money(batch.charged)} of the budget of {money(batch.budget or 0)} is spent"],
+        Reason.MONTH_BUDGET_USED: [month_words(progress)],
         Reason.NOTHING_STORED: [one.message[:WORDS] for one in progress.failing[:1]],
         Reason.BUCKET_REFUSES: [one.message[:WORDS] for one in progress.troubles],
         Reason.ALL_PAUSED: [f"all submits are stopped by {stop.by}"] if stop is not None else [],

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.command_lines import command
-from jobs.formatting import count, dollars, duration, money, utc
+from jobs.formatting import count, duration, money, usd, utc
 from jobs.ledger.accounts.condition_values import ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
+from jobs.results.budgets import month_words, raise_budget, raise_month
 from jobs.results.completion import Reason
 from jobs.results.conditions import LogEvent, Standing, events_of
 from providers.dialects.answers import ACCOUNT_CODES
@@ -165,8 +166,8 @@ def _needs_person(event: LogEvent, change: ConditionChange, standing: Standing) 
     if reason == Reason.ALL_PAUSED or change.after is None:
         return None  # a person has just stopped everything, and need not be told so by each batch
     waits = f"{count(told['rows_waiting'], 'row')} wait, at most {_usd(told['at_most_usd'])}."
-    if reason == Reason.BUDGET_USED:
-        return _budget_of_batch(event, change.after.detail, standing, waits)
+    if reason in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED):
+        return _budget_used(event, change.after.detail, standing, waits)
     why = told.get("problem") or reason.replace("_", " ")
     helps = {
         Reason.BATCH_PAUSED: command("resume", name, sandbox=standing.sandbox),
@@ -177,20 +178,32 @@ def _needs_person(event: LogEvent, change: ConditionChange, standing: Standing) 
     return _of_batch("batch.needs_person", event, standing, f"needs you ({reason.replace('_', ' ')})", text)
 
 
-def _budget_of_batch(event: LogEvent, facts: Mapping[str, Any], standing: Standing, waits: str) -> Message:
+def _budget_used(event: LogEvent, facts: Mapping[str, Any], standing: Standing, waits: str) -> Message:
+    """A batch's own budget is used, or that of the month of its schedule."""
     name = event.fields["batch"]
-    cents = -(-round(facts["in_all_usd"] * MICROS) // 10_000)
-    help_ = command("resume", name, "--budget", dollars(cents * 10_000), sandbox=standing.sandbox)
-    data = {
+    progress = next(one for one in standing.batches if one.batch.name == name)
+    rows = {"rows_waiting": facts["rows_waiting"], "at_most_usd": facts["at_most_usd"]}
+    schedule = progress.schedule
+    if event.fields["reason"] == Reason.MONTH_BUDGET_USED and schedule is not None and schedule.month is not None:
+        month = {
+            "scope": "month",
+            "batch": name,
+            "schedule": schedule.name,
+            "budget_usd": usd(schedule.month.budget),
+            "spent_usd": usd(schedule.month.spent),
+            "again_at": utc(schedule.month.again_at),
+        }
+        text = (f"{month_words(progress)}. {waits}", *raise_month(progress))
+        title = f"the monthly budget of schedule {schedule.name} is used"
+        return _of_batch("budget.reached", event, standing, title, text, data=month | rows)
+    own = {
         "scope": "batch",
         "batch": name,
         "budget_usd": facts["budget_usd"],
         "spent_usd": facts["charged_usd"],
-        "rows_waiting": facts["rows_waiting"],
-        "at_most_usd": facts["at_most_usd"],
     }
-    text = (f"{_usd(facts['charged_usd'])} of {_usd(facts['budget_usd'])} is spent. {waits}", help_)
-    return _of_batch("budget.reached", event, standing, "its budget is used", text, data=data)
+    text = (f"{_usd(facts['charged_usd'])} of {_usd(facts['budget_usd'])} is spent. {waits}", raise_budget(progress))
+    return _of_batch("budget.reached", event, standing, "its budget is used", text, data=own | rows)
 
 
 def _daily_budget(event: LogEvent, change: ConditionChange, standing: Standing) -> Message:
@@ -246,7 +259,11 @@ def _links(event: LogEvent, _change: ConditionChange, standing: Standing) -> Mes
 
 def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
     told, name = event.fields, event.fields["schedule"]
-    verb = "failed" if event.name == "schedule_failed" else "waits for you"
+    verb = {
+        "schedule_failed": "failed",
+        "schedule_stopped": "waits for you",
+        "schedule_partial": "has bought what its budget allowed",
+    }[event.name]
     return _message(
         f"schedule.{event.name.removeprefix('schedule_')}",
         standing,
@@ -297,5 +314,6 @@ _TELLERS: Mapping[str, Teller] = {
     "links_about_to_die": _links,
     "schedule_failed": _schedule,
     "schedule_stopped": _schedule,
+    "schedule_partial": _schedule,
     "schedule_shrunk": _shrunk,
 }

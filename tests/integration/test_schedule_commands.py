@@ -14,10 +14,11 @@ from jobs.errors import LightfastError
 from jobs.formatting import money
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.monthly_budgets import month_of
-from jobs.ledger.schedules.values import Ended, NewSchedule
+from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.shop_ledger import call, document
+from tests.support.stocked_ledger import account, new_batch, rows
 
 LEDGER = "sqlite:///lightfast.db"
 ADD = ("schedule", "add", "nightly", "0 3 * * *", "cat.csv", "--to", "out")
@@ -291,6 +292,42 @@ def test_one_that_is_removed_says_that_its_month_is_no_longer_counted():
     said = call("schedule", "remove", "nightly", "--yes").stderr
 
     assert "$0.0750 of this month are no longer counted" in said
+
+
+@pytest.fixture
+def used_month():
+    """A batch of the schedule with two rows to make, where $0.01 of its month is left, and of its own budget too."""
+    add("--monthly-budget", "0.5")
+    now = time.time()
+    with ledger() as opened:
+        assert opened.schedules.fire_by_hand("nightly", now) is None
+        _, firing = opened.schedules.take("me", now)
+        attachment = Attachment(firing_id=firing.id, holder="me", detail={"rows": 2}, seen=None)
+        opened.accounts.sync([account()])
+        Path("out").mkdir()
+        batch = new_batch("nightly", dest=str(Path("out").absolute()), budget=10_000)
+        opened.batches.record_manifest(batch, rows(2), attachment=attachment, now=now - 5)
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        file.execute("INSERT INTO schedule_months SELECT id, ?, 490000 FROM schedules", [month_of(now)])
+        file.commit()
+
+
+@pytest.mark.usefixtures("used_month")
+def test_a_used_month_is_named_wherever_its_rows_wait_with_the_command_that_raises_it():
+    month = "$0.49 of the monthly budget of $0.50 of schedule nightly is spent or reserved"
+    raises = "lightfast schedule edit nightly --monthly-budget 0.53"
+
+    for words in (("status",), ("status", "nightly")):
+        assert month in call(*words).stdout
+    assert raises in call("status", "nightly").stdout
+    told = document("status", "nightly")["schedule"]
+    assert (told["name"], told["monthly_budget_usd"], told["spent_this_month_usd"]) == ("nightly", 0.5, 0.49)
+    assert told["month_allows_next_row"] is False
+
+    with ledger() as opened, opened.hold(time.time()):
+        said = call("resume", "nightly", "--budget", "5", "--yes").stderr
+    assert month in said
+    assert f"It leaves $0.01 of the $0.04 that may come; the other rows wait until it is raised:  {raises}" in said
 
 
 # -- editing -------------------------------------------------------------------------------------------------------

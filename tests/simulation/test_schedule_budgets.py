@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from cli.output.endings import why
+from cli.output.schedules import outcome, style
+from jobs.results.completion import Reason, RunState, waits_for, waits_for_you
+from jobs.results.messages import messages_of
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.simulation.nights import (
@@ -108,6 +112,101 @@ async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_wha
     assert states(services) == [FiringState.ENDED] * 7
     batch = services.ledger.batches.find("nightly")
     assert batch.charged + batch.reserved <= 7 * 50_000
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """Each message that people would get, as (type, title, text)."""
+    sent = []
+
+    def keep(change, standing, hearers):
+        del hearers
+        sent.extend((one.type, one.title, one.text) for one in messages_of(change, standing))
+        return []
+
+    monkeypatch.setattr("worker.lanes.news.outgoing", keep)
+    return sent
+
+
+async def test_a_partial_night_is_one_message_that_says_what_was_made_what_is_left_and_when_that_goes_on(
+    tmp_path, messages
+):
+    services = calm(tmp_path, Provider())
+    write(catalogue(6))
+    scheduled(services, budget=50_000, options={"partial": True})
+
+    await nights(services)
+
+    ((type_, title, text),) = messages
+    assert (type_, title) == (
+        "schedule.partial",
+        "schedule nightly: its time 2027-01-15T09:00:00Z has bought what its budget allowed",
+    )
+    assert text.startswith(
+        "2 images made for $0.04; 4 rows left out, at most $0.08: its budget allows no more; "
+        "schedule nightly goes on with the rest at its time 2027-01-16T09:00:00Z"
+    )
+    (firing,) = history(services)
+    assert outcome(firing) == "done up to its budget"
+    assert style(firing) == "yellow"
+    standing = RunState(
+        progress=services.ledger.reports.progress("nightly", services.clock.now()),
+        accounts=services.ledger.accounts.all(),
+        now=services.clock.now(),
+    )
+    assert (waits_for(standing), waits_for_you(standing)) == (Reason.BUDGET_USED, None)
+
+
+async def test_a_partial_month_is_told_when_it_is_used_and_not_again_each_night_of_it(tmp_path, messages):
+    services = calm(tmp_path, Provider())
+    write(catalogue(6))
+    scheduled(services, budget=None, monthly_budget=50_000, options={"partial": True})
+
+    await nights(services, 4)
+
+    ((type_, _, text),) = messages
+    assert type_ == "schedule.partial"
+    assert "$0.04 of the monthly budget of $0.05 of schedule nightly is spent" in text
+    assert "goes on with the rest at its time 2027-02-01T09:00:00Z" in text
+    assert {each.code for each in history(services)} == {"month_budget_used"}
+
+    await nights(services, 14)  # the first of February has come
+    assert [type_ for type_, _, _ in messages] == ["schedule.partial"] * 2
+    assert messages[1][2].startswith("2 images made for $0.04; 2 rows left out")
+
+
+async def test_a_month_that_is_used_stands_in_the_way_of_a_batch_whose_own_budget_a_person_raised(tmp_path, messages):
+    provider = Provider(
+        on_poll=lambda _task: answer({"code": 0, "data": {"status": "FAIL", "message": "server error"}})
+    )
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, budget=None, monthly_budget=50_000)
+    await nights(services)
+    provider.on_poll = None
+    ledger, now = services.ledger, services.clock.now()
+    schedule = ledger.schedules.find("nightly")
+    spent = ledger.schedules.spent_this_month(schedule.id, now)
+    edited(services, monthly_budget=spent + 30_000)
+    ledger.batches.agree("nightly", 10 * MICROS, 10 * MICROS)  # a person raises the batch's own budget
+    ledger.batches.retry("nightly", now)
+    messages.clear()
+
+    await nights(services, 0.5)
+
+    assert ledger.schedules.spent_this_month(schedule.id, services.clock.now()) <= spent + 30_000
+    progress = ledger.reports.progress("nightly", services.clock.now())
+    standing = RunState(progress=progress, accounts=ledger.accounts.all(), now=services.clock.now())
+    assert waits_for_you(standing) is Reason.MONTH_BUDGET_USED
+    assert "of the monthly budget of" in why(Reason.MONTH_BUDGET_USED, standing)
+    told = [text for type_, _, text in messages if type_ == "budget.reached"]
+    assert len(told) == 1
+    assert "lightfast schedule edit nightly --monthly-budget" in told[0]
+    assert "resume nightly" not in told[0], "its own budget would do"
+
+    edited(services, monthly_budget=10 * MICROS)
+    await nights(services)
+    assert stored("nightly") == ["k0", "k1"]
 
 
 async def test_a_month_is_never_paid_beyond_its_budget_and_the_next_one_goes_on(tmp_path):

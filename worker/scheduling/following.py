@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from jobs.errors import NeedsPerson
+from jobs.formatting import count, money
 from jobs.ledger import Ledger
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Ended, Firing, Schedule
-from jobs.results.completion import Allowed, Reason, RunState, exit_code_when_over, is_over
+from jobs.policy.firing import LEFT_OUT, MADE
+from jobs.results.budgets import goes_on_words, month_words, raise_budget, raise_month
+from jobs.results.completion import Allowed, Reason, RunState, exit_code_when_over, goes_on_by_itself, is_over
 from jobs.results.conditions import Standing, problem_of
+from jobs.results.progress import rows_in_need
 from jobs.results.stall import headway, verdict
-from jobs.states import FiringState
+from jobs.states import FiringState, JobState
 from worker.registration.options import UNATTENDED_STALL, read_allowed, read_duration
 
 
@@ -56,4 +61,26 @@ def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progre
     if reason is None:
         return None
     message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
+    if reason in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED):
+        if goes_on_by_itself(progress, reason):
+            return _up_to_its_budget(ledger, schedule, firing, progress, reason)
+        helps = raise_month(progress) if reason is Reason.MONTH_BUDGET_USED else [raise_budget(progress)]
+        message = f"{message}. To raise it:  {helps[0]}"
     return Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
+
+
+def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, reason: Reason) -> Ended:
+    """What a time with --partial has bought, what it left out, and when that is bought."""
+    times = ledger.schedules.history(schedule.id, with_charges=True)
+    charged = next((each.charged for each in times if each.id == firing.id), None) or 0
+    made = ledger.reports.made_since(progress.batch.name, firing.began_at or firing.at)
+    left = progress.jobs.get(JobState.READY, 0)
+    budget = month_words(progress) if reason is Reason.MONTH_BUDGET_USED else "its budget allows no more"
+    bad = rows_in_need(progress)
+    needy = f". Besides, {count(bad, 'row')} need{'s' if bad == 1 else ''} you" if bad else ""
+    message = (
+        f"{count(made, 'image')} made for {money(charged)}; {count(left, 'row')} left out, at "
+        f"most {money(progress.remaining_money)}: {budget}; {goes_on_words(progress)}{needy}"
+    )
+    ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
+    return replace(ended, detail={LEFT_OUT: left, MADE: made})

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from jobs.formatting import moment
+from jobs.ledger.accounts.values import PeriodLimit
 from jobs.ledger.database.schema import batches, schedule_months, schedules
 
 #: What moves on the months' rows: (batch's id, month) -> micro-dollars.
@@ -61,6 +62,11 @@ _BUDGET = (
     .where(schedules.c.id == bindparam("of_schedule"))
     .with_for_update(key_share=True, of=schedules)
 )
+
+
+def limit(tx: Connection, schedule_id: int, budget: int, now: float) -> PeriodLimit:
+    """A schedule's monthly budget, and what it has cost so far. Holds nothing."""
+    return PeriodLimit(budget=budget, spent=spent(tx, schedule_id, now), again_at=next_month(now))
 
 
 def spent(tx: Connection, schedule_id: int, now: float) -> int:

@@ -34,22 +34,28 @@ class Stranded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayLimit:
-    """A daily budget, and what the UTC day has cost so far."""
+class PeriodLimit:
+    """The budget of a UTC day or month, and what that has cost so far."""
 
-    account: str | None  # None: that of all accounts together
     budget: int
-    spent: int  # reserved and charged, by the day of the intent
-    again_at: float  # when the next day begins
+    spent: int  # reserved and charged, by the moment of the intent
+    again_at: float  # when the next day or month begins
 
     @property
     def left(self) -> int:
-        """What may still be spent today."""
+        """What may still be spent in it."""
         return max(0, self.budget - self.spent)
 
     def allows(self, price: int | None) -> bool:
         """Whether an image of this price may be bought; what has no price fits no budget."""
         return price is not None and price <= self.left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayLimit(PeriodLimit):
+    """A daily budget."""
+
+    account: str | None  # None: that of all accounts together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

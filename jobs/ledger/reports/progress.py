@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, case, func, literal_column, select
 
-from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, usage
+from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, monthly_budgets, usage
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import as_batch, batch_id_of
 from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import copy_stops
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
-from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs, schedules
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import (
+    BatchSchedule,
     DyingLinks,
     LearntFigures,
     Progress,
     StuckImage,
 )
+from jobs.ledger.schedules.schedules import as_schedule
+from jobs.policy.cron import next_time
+from jobs.policy.firing import Into
 from jobs.policy.reuse import NEVER_DIES
 from jobs.states import AT_STAKE, ENDED_BADLY, GOING_ON, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
 from providers.registry import PROVIDERS
@@ -53,6 +58,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     errors = _errors(tx, batch.id)
     ended = {"": rows.get(JobState.DONE, 0), **errors}
     goes_on = batch.state is BatchState.ACTIVE and rows.get(JobState.READY, 0) > 0
+    prices = [] if now is None else _next_prices(tx, batch.id, now)
     return Progress(
         batch=batch,
         jobs=rows,
@@ -85,12 +91,13 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         stuck_money=stuck_money,
         stuck=_stuck(tx, batch.id) if images_stuck else (),
         day_limits=() if now is None else daily_budgets.in_the_way(tx, batch.id, now),
+        schedule=None if now is None else _schedule(tx, row.schedule_id, prices, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else copy_stops.of_batch(tx, batch.id, batch.dest, now),
         stop=emergency_stop.standing(tx),
         has_adopted=_has_adopted(tx, batch),
         has_unpriced=unpriced,
-        budget_allows=None if now is None else _budget_allows(tx, batch, now),
+        budget_allows=None if now is None else _budget_allows(batch, prices),
     )
 
 
@@ -251,14 +258,38 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, b
     return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
 
 
-def _budget_allows(tx: Connection, batch: Batch, now: float) -> bool | None:
-    """Rows are sent in order, so the first at each provider tells. All together may be estimated above the budget."""
+def _next_prices(tx: Connection, batch_id: int, now: float) -> list[int | None]:
+    """What an image costs of the next row at each provider. Rows are sent in order, so these tell what a budget allows.
+
+    All together may be estimated above it.
+    """
+    asked = ({"of_batch": batch_id, "at_provider": provider, "moment": now} for provider in PROVIDERS)
+    rows = (tx.execute(daily_budgets.NEXT_PRICE, each).first() for each in asked)
+    return [row.price for row in rows if row is not None]
+
+
+def _budget_allows(batch: Batch, prices: Sequence[int | None]) -> bool | None:
     if batch.budget is None:
         return None
     left = max(0, batch.budget - batch.reserved - batch.charged)
-    asked = ({"of_batch": batch.id, "at_provider": provider, "moment": now} for provider in PROVIDERS)
-    prices = (tx.execute(daily_budgets.NEXT_PRICE, each).scalar() for each in asked)
     return any(price is not None and price <= left for price in prices)
+
+
+def _schedule(
+    tx: Connection, schedule_id: int | None, prices: Sequence[int | None], now: float
+) -> BatchSchedule | None:
+    row = tx.execute(select(schedules).where(schedules.c.id == schedule_id)).first() if schedule_id else None
+    if row is None:
+        return None
+    owner = as_schedule(row)
+    budget = owner.monthly_budget
+    month = None if budget is None else monthly_budgets.limit(tx, owner.id, budget, now)
+    allows = month is None or not prices or any(map(month.allows, prices))
+    goes_on = owner.into is Into.SAME and owner.options.get("partial")
+    goes_on_at = owner.next_at if goes_on else None
+    if goes_on_at is not None and month is not None and not allows:
+        goes_on_at = max(goes_on_at, next_time(owner.cron, owner.timezone, month.again_at - 1))
+    return BatchSchedule(name=owner.name, month=month, month_allows=allows, goes_on_at=goes_on_at)
 
 
 def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:
@@ -371,6 +402,13 @@ def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
     mine = (images.c.batch_id == batch_id, images.c.stored_at.is_not(None))
     latest = select(images.c.stored_at).where(*mine).order_by(images.c.stored_at.desc()).limit(_PACE_SAMPLE)
     return tuple(sorted(at for at in tx.execute(latest).scalars() if at is not None))
+
+
+def made_since(tx: Connection, name: str, since: float) -> int:
+    """Images of a batch that were paid for and stored since then, replaced and surplus ones too."""
+    mine = (images.c.batch_id == batch_id_of(tx, name), images.c.stored_at >= since)
+    paid = (images.c.attempt_id.is_not(None), images.c.origin_id.is_(None))
+    return int(tx.execute(select(func.count()).select_from(images).where(*mine, *paid)).scalar_one())
 
 
 def in_flight_of(tx: Connection, batch: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.ledger.accounts.durations import TaskKind
-from jobs.ledger.accounts.values import DayLimit, LearntLimits
+from jobs.ledger.accounts.values import DayLimit, LearntLimits, PeriodLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims.values import Failing, TakenFrom
@@ -26,6 +26,16 @@ class StuckImage:
     code: str
     message: str
     money: int  # micro-dollars; 0 where the price is not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSchedule:
+    """The schedule whose times pay for a batch."""
+
+    name: str
+    month: PeriodLimit | None  # its monthly budget; None: it has none
+    month_allows: bool  # whether that leaves enough for an image of the batch's next row
+    goes_on_at: float | None  # when its next time buys what a budget left out (--partial); None: no time does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +60,7 @@ class Progress:
     next_at: float | None  # the earliest time a waiting job may go again, where none may go now
     stored_at: tuple[float, ...] = ()  # when the last images were stored, for the pace
     day_limits: tuple[DayLimit, ...] = ()  # daily budgets that hold up the next row, where asked for
+    schedule: BatchSchedule | None = None  # where asked for
     images_ready: int = 0  # slots that nobody was paid for yet
     copy_errors: Mapping[str, int] = field(default_factory=dict)  # images not copied yet, by the last try's code
     copy_words: Mapping[str, str] = field(default_factory=dict)  # what one of them was told, by the same code

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from cli.flow.execute import RunOutcome, document
-from jobs.ledger.accounts.values import DayLimit
+from jobs.ledger.accounts.values import DayLimit, PeriodLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
 from jobs.ledger.claims.values import Failing
-from jobs.ledger.reports.values import StuckImage
+from jobs.ledger.reports.values import BatchSchedule, StuckImage
 from jobs.results.completion import Reason, RunState
 from jobs.states import JobState, TroubleKind
 from tests.support import ROOT
@@ -40,6 +40,12 @@ EVERYTHING = progress(
     failing=(FAILING,),
     least_expiry=3600.0,
     unwritable="is read-only",
+    schedule=BatchSchedule(
+        name="nightly",
+        month=PeriodLimit(budget=1_000_000, spent=40_000, again_at=86_400.0),
+        month_allows=True,
+        goes_on_at=3600.0,
+    ),
 )
 
 

@@ -9,9 +9,9 @@ import re
 
 import pytest
 
-from jobs.ledger.accounts.values import DayLimit
+from jobs.ledger.accounts.values import DayLimit, PeriodLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
-from jobs.ledger.reports.values import DyingLinks
+from jobs.ledger.reports.values import BatchSchedule, DyingLinks
 from jobs.ledger.schedules.values import Firing
 from jobs.results.conditions import Standing, changed, events_of
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
@@ -94,6 +94,59 @@ def test_a_batchs_budget_is_told_with_the_one_that_would_do():
     assert (message.type, message.data["scope"]) == ("budget.reached", "batch")
     assert (message.data["budget_usd"], message.data["spent_usd"]) == (1.24, 1.23)
     assert "lightfast resume catalog --budget 1.33" in message.text
+
+
+def of_a_schedule(progress, *, goes_on_at=None, left=0):
+    month = PeriodLimit(budget=2_000_000, spent=2_000_000 - left, again_at=NOW + 86_400)
+    schedule = BatchSchedule(name="night", month=month, month_allows=False, goes_on_at=goes_on_at)
+    return dataclasses.replace(progress, schedule=schedule)
+
+
+def used_up(progress, budget=1_240_000):
+    """Its own budget leaves a cent, and all that is left needs ten."""
+    batch = dataclasses.replace(progress.batch, budget=budget)
+    return dataclasses.replace(progress, batch=batch, budget_allows=False, remaining_money=100_000)
+
+
+def test_a_month_that_is_used_is_told_with_the_budgets_that_would_do_and_not_as_the_batchs_own():
+    raised = dataclasses.replace(WAITING, remaining_money=100_000)  # by a person: it has none of its own
+
+    (message,) = said({"batches": [GOING]}, batches=[of_a_schedule(raised)])
+
+    assert (message.type, message.data["scope"], message.data["schedule"]) == ("budget.reached", "month", "night")
+    assert message.title == "catalog: the monthly budget of schedule night is used"
+    why, help_ = message.text.splitlines()
+    assert why.startswith("$2.00 of the monthly budget of $2.00 of schedule night is spent or reserved; ")
+    assert why.endswith("the next month begins at 2027-01-16T08:00:00Z. 5 rows wait, at most $0.10.")
+    assert help_ == "lightfast schedule edit night --monthly-budget 2.10"
+
+
+@pytest.mark.parametrize(("left", "scope"), [(0, "month"), (10_000, "month"), (20_000, "batch")])
+def test_of_two_used_budgets_the_one_that_leaves_less_is_told_and_the_month_where_they_leave_the_same(left, scope):
+    (message,) = said(batches=[of_a_schedule(used_up(WAITING), left=left)])
+
+    assert message.data["scope"] == scope
+    commands = message.text.splitlines()[1:]
+    assert commands[-1] == "lightfast resume catalog --budget 1.33"
+    assert len(commands) == (2 if scope == "month" else 1)
+
+
+def test_rows_that_a_time_of_their_schedule_goes_on_with_need_nobody():
+    assert said(batches=[of_a_schedule(used_up(WAITING), goes_on_at=NOW + 3600)]) == []
+
+
+def test_a_partial_time_is_told_and_later_ones_that_bought_nothing_are_not():
+    def told_of(at, made):
+        plan = {"images": 6, "left_out": 4, "made": made}
+        firing = dataclasses.replace(a_firing(FiringState.STOPPED), at=at, exit_code=4, detail=plan)
+        return {"firings": [("night", firing)]}
+
+    (message,) = said(**told_of(NOW, 2))
+
+    assert message.type == "schedule.partial"
+    assert "needs you" not in message.title + message.text
+    assert said(told_of(NOW, 2), **told_of(NOW + 86_400, 0)) == []
+    assert [one.type for one in said(told_of(NOW, 2), **told_of(NOW + 86_400, 1))] == ["schedule.partial"]
 
 
 def test_a_daily_budget_is_told_once_with_the_moment_it_ends():
@@ -193,6 +246,7 @@ def test_the_page_lists_every_type_with_its_fields():
     batches = [
         BAD,
         named(used, "used"),
+        named(of_a_schedule(WAITING), "month"),
         named(paused_by("failing"), "failing"),
         named(dataclasses.replace(WAITING, day_limits=(limit,)), "day"),
         named(
@@ -201,7 +255,8 @@ def test_the_page_lists_every_type_with_its_fields():
     ]
     firings = [(name, a_firing(state)) for name, state in (("f", FiringState.FAILED), ("s", FiringState.STOPPED))]
     messages = said(batches=batches, budgets=[limit], accounts=[account(**REVOKED)], dying=[links], firings=firings)
-    messages += said(firings=[("t", a_shrunken_firing())])
+    partial = dataclasses.replace(a_firing(FiringState.STOPPED), exit_code=4, detail={"left_out": 1})
+    messages += said(firings=[("t", a_shrunken_firing()), ("p", partial)])
     messages.append(message_for_test(NOW, sandbox=False))
 
     told = {}

@@ -1,0 +1,46 @@
+"""What holds a batch's rows up where a budget is used, in words, and the commands that raise it. Pure."""
+
+from __future__ import annotations
+
+from jobs.command_lines import command
+from jobs.formatting import dollars, money, up_to_cents, utc
+from jobs.ledger.reports.values import Progress
+
+
+def month_words(progress: Progress) -> str:
+    """What the month of its schedule has cost, of what budget, and when the next one begins; "": it has no budget."""
+    if progress.schedule is None or progress.schedule.month is None:
+        return ""
+    month = progress.schedule.month
+    return (
+        f"{money(month.spent)} of the monthly budget of {money(month.budget)} of schedule {progress.schedule.name} is "
+        f"spent or reserved; the next month begins at {utc(month.again_at)}"
+    )
+
+
+def goes_on_words(progress: Progress) -> str:
+    """When a time of its schedule goes on with the rows that a budget has left out; "": none does."""
+    schedule = progress.schedule
+    if schedule is None or schedule.goes_on_at is None:
+        return ""
+    return f"schedule {schedule.name} goes on with the rest at its time {utc(schedule.goes_on_at)}"
+
+
+def raise_budget(progress: Progress) -> str:
+    """The command that gives a batch what all that is left needs at today's prices."""
+    batch = progress.batch
+    needed = dollars(up_to_cents(batch.charged + batch.reserved + progress.remaining_money))
+    return command("resume", batch.name, "--budget", needed, sandbox=batch.sandbox)
+
+
+def raise_month(progress: Progress) -> list[str]:
+    """The commands that give the month of its schedule what all that is left needs, and the batch, where it needs it.
+
+    None where the schedule has no such budget.
+    """
+    schedule = progress.schedule
+    if schedule is None or schedule.month is None:
+        return []
+    needed = dollars(up_to_cents(schedule.month.spent + progress.remaining_money))
+    edit = command("schedule", "edit", schedule.name, "--monthly-budget", needed, sandbox=progress.batch.sandbox)
+    return [edit, *([raise_budget(progress)] if progress.budget_allows is False else [])]
