@@ -46,6 +46,12 @@ def test_money_is_read_exactly(text, micros):
     assert read_money(text) == micros
 
 
+@pytest.mark.parametrize("text", ["2_500", "1e3", "Infinity", "NaN", "٢٥", "-5", "+5", "", "$", ".", "1 000"])
+def test_other_writings_of_numbers_are_no_amounts(text):
+    with pytest.raises(ValueError, match="an amount in USD such as"):
+        read_money(text)
+
+
 @pytest.mark.parametrize("text", ["0,10", "0,5", "0,500", "1,50", "1.000,50", "12,5", "1,0000", ",50"])
 def test_a_decimal_comma_is_no_amount_a_hundred_times_as_large(text):
     with pytest.raises(ValueError, match="with a point before the cents"):

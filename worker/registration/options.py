@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from jobs.errors import BadInput
@@ -192,11 +192,9 @@ def read_money(text: str) -> int:
         thousandths = int(number.replace(",", ""))
         either = [dollars(thousandths * MICROS), dollars(thousandths * MICROS // 1_000)]
         raise ValueError(f"{' or '.join(either)}: a comma can stand between thousands, and before the cents")
-    try:
-        value = Decimal(number.replace(",", ""))
-        micros = int(value * MICROS)
-    except (InvalidOperation, OverflowError, ValueError):
-        raise ValueError("an amount in USD such as 25 or 12.50") from None
+    if not re.fullmatch(r"[0-9,]+(\.[0-9]*)?|\.[0-9]+", number):  # Decimal also takes "2_5", "1e3" and "Infinity"
+        raise ValueError("an amount in USD such as 25 or 12.50")
+    micros = int(Decimal(number.replace(",", "")) * MICROS)
     if not 0 < micros < 10**15:
         raise ValueError("an amount above 0 in USD such as 25 or 12.50")
     return micros
