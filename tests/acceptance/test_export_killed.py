@@ -51,3 +51,5 @@ def test_an_export_killed_in_the_middle_goes_on_and_is_whole_with_nothing_twice(
     assert (again.returncode, whole.returncode) == (0, 0)
     assert len(list((tmp_path / "ds").glob("*.tar"))) == ROWS
     assert exported(tmp_path, "ds") == exported(tmp_path, "whole")
+    assert not list(tmp_path.glob("lightfast-export-*"))
+    assert not list((tmp_path / "ds/.lightfast/parts").iterdir())

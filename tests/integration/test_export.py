@@ -21,6 +21,7 @@ from tests.support.exports import Died, DyingStore, files, run, samples
 from tests.support.picture_ledger import NOW, open_pictures, picture, row, store
 from worker.export import imagefolder
 from worker.export.state import MARK
+from worker.export.workspace import workspace
 from worker.runtime.executors import in_order
 from worker.storage.disk import DiskStore
 from worker.storage.opening import open_store
@@ -363,6 +364,24 @@ def test_a_store_that_does_not_answer_stops_the_export_which_goes_on_later(shop,
     assert json.loads((tmp_path / "ds" / MARK).read_text())["state"] == "begun"
 
     assert run(shop, tmp_path / "ds").images == 25
+
+
+def test_what_killed_exports_left_is_gone_after_the_next_one_and_what_others_write_stays(shop, tmp_path, monkeypatch):
+    temporary, parts = tmp_path / "temporary", tmp_path / "ds/.lightfast/parts"
+    (temporary / "lightfast-export-dead").mkdir(parents=True)
+    for name in ("lock", "train.part"):
+        (temporary / "lightfast-export-dead" / name).write_bytes(b"")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with pytest.raises(LightfastError):
+        run(shop, tmp_path / "ds", opener=away(tmp_path))
+    (parts / "left").write_bytes(b"half")
+
+    with workspace() as other:
+        run(shop, tmp_path / "ds")
+
+        assert list(temporary.iterdir()) == [other]
+    assert not list(parts.iterdir())
+    assert not list(temporary.iterdir())
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from worker.export.pictures import Conversion, process_pool
 from worker.export.reading import SampleReader
 from worker.export.spool import SampleSpool
 from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, place_file, recorded
+from worker.export.workspace import workspace
 from worker.storage.destinations import Destinations
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
     if options.shape == "parquet":
         pyarrow_for("--as parquet")
     try:
-        with tempfile.TemporaryDirectory(prefix="lightfast-export-") as folder:
-            survey, spool = _surveyed(ledger, batches, options, Path(folder), tell)
+        with workspace() as folder:
+            survey, spool = _surveyed(ledger, batches, options, folder, tell)
             shape = record_shape(survey.own, options, (sample.own for sample in spool))
             survey.demand_whole()
             mark = Mark(
@@ -107,7 +108,7 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
                 shape=shape,
                 store=store,
                 dest=dest,
-                folder=Path(folder),
+                folder=folder,
                 stores=stores,
                 tell=tell,
                 pool=pool,

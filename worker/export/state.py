@@ -120,6 +120,7 @@ def clear(store: Store, parts: Sequence[FinishedPart]) -> None:
         if part.file == lines_name(part.number):
             store.delete(part.file)
         store.delete(_name(part.number))
+    store.remove_left_parts()
 
 
 def record(store: Store, dest: str, part: FinishedPart) -> None:

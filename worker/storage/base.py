@@ -131,6 +131,9 @@ class Store(ABC):
     def delete(self, path: str) -> None:
         """Deletes an object, if there is one."""
 
+    def remove_left_parts(self) -> None:  # noqa: B027  most show none
+        """Removes what killed processes left of objects that they were writing, where a store shows such things."""
+
     @abstractmethod
     def presign(self, path: str, seconds: float) -> str:
         """An address a person can open for `seconds`; of a folder, the file's address."""

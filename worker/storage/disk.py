@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -106,6 +107,14 @@ class DiskStore(Store):
         with self._told(path):
             self._target(path).unlink(missing_ok=True)
 
+    def remove_left_parts(self) -> None:
+        """Removes files that were being written by processes of this machine that are gone. Others hold theirs."""
+        with contextlib.suppress(OSError):  # no such folder
+            for part in (self._root / PARTS).iterdir():
+                with contextlib.suppress(OSError), part.open("rb") as file:  # it is held, or in its place by now
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    part.unlink()
+
     def presign(self, path: str, seconds: float) -> str:  # noqa: ARG002  a file's address does not expire
         """The file's address."""
         return self.url_of(path)
@@ -145,14 +154,19 @@ class DiskStore(Store):
 
     @contextlib.contextmanager
     def _part(self, path: str, data: bytes | Path) -> Iterator[tuple[Path, Path]]:
-        """A synced file beside the target's place; the folder is synced once it is in that place."""
+        """A synced file beside the target's place, held by a lock; the folder is synced once it is in that place."""
         target = self._target(path)
         _make_folder(target.parent)
         part = self._root / PARTS / uuid.uuid4().hex
         _make_folder(part.parent)
         try:
-            _write(part, data)
-            yield part, target
+            with part.open("xb") as file:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _fill(file, data)
+                file.flush()
+                os.fsync(file.fileno())
+                yield part, target
             _sync_folder(target.parent)
         finally:
             part.unlink(missing_ok=True)
@@ -184,13 +198,6 @@ def _opened(path: Path) -> BufferedReader:
     if not stat.S_ISREG(path.stat().st_mode):
         raise FileNotFoundError(errno.ENOENT, "no file", str(path))
     return path.open("rb")
-
-
-def _write(part: Path, data: bytes | Path) -> None:
-    with part.open("xb") as file:
-        _fill(file, data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _fill(file: BinaryIO, data: bytes | Path) -> None:

@@ -112,6 +112,28 @@ def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
     assert new.exists()
 
 
+def test_what_a_killed_process_left_can_be_removed_at_once_and_what_is_being_written_stays(tmp_path, monkeypatch):
+    store, fsync, seen = DiskStore(tmp_path), os.fsync, []
+    parts = tmp_path / ".lightfast/parts"
+
+    def remove_meanwhile(number):
+        fsync(number)
+        if len(list(parts.glob("*"))) == 2:
+            DiskStore(tmp_path).remove_left_parts()
+            seen.extend(path.name for path in parts.iterdir())
+
+    parts.mkdir(parents=True)
+    (parts / "left").write_bytes(b"half")
+    monkeypatch.setattr(os, "fsync", remove_meanwhile)
+
+    assert store.put_new("k", DATA, content_type=PNG) is PutResult.STORED
+
+    assert len(seen) == 1, "the one that is being written"
+    assert seen != ["left"]
+    assert (tmp_path / "k").read_bytes() == DATA
+    assert not list(parts.iterdir())
+
+
 @pytest.mark.parametrize("path", ["../out", "a/../../out", "/etc/x", "", "a\0b", "x" * 300, "file/below"])
 def test_a_path_outside_the_folder_or_none_is_refused(tmp_path, path):
     store = DiskStore(tmp_path / "in")
