@@ -35,6 +35,7 @@ from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
 from jobs.policy.firing import upcoming
+from jobs.results.budgets import held_words
 from jobs.states import FIRING_OPEN
 from worker.registration.preflight import existing_ledger
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
     from jobs.settings.model import Settings
+    from worker.registration.preflight import Preflight
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
@@ -188,10 +190,23 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
             plan = told(preflight, left)
             seen = preflight.seen
             rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
-            cost = f"{count(seen.images, 'image')} for {money(seen.needed)}"
-            return _Would(line=f"{'now':12}it would make {cost} ({rows})", style="", document=plan_document(plan))
+            held = f"; {held_words(seen.margin)}" if seen.margin else ""
+            cost = f"{count(seen.images, 'image')} for {money(seen.needed)} ({rows}{held})"
+            line = f"{'now':12}it would make {cost}{_on_its_way(session, preflight)}"
+            return _Would(line=line, style="", document=plan_document(plan))
     except LightfastError as wrong:
         return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
+
+
+def _on_its_way(session: LedgerSession, preflight: Preflight) -> str:
+    """Which of the images that a time would make are on record already, and which are made besides."""
+    if preflight.batch is None:
+        return ""
+    waiting, progress = preflight.seen.waiting_images, session.ledger.reports.progress(preflight.batch.name)
+    told = [f"{waiting:,} of them wait{'s' if waiting == 1 else ''} in its batch already"] if waiting else []
+    if flying := progress.images_in_flight:
+        told.append(f"{flying:,} {'is' if flying == 1 else 'are'} being made now, and not counted")
+    return "".join(f"; {each}" for each in told)
 
 
 def _stop_line(session: LedgerSession) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
 from jobs.policy.firing import Into, has_shrunk, is_up_to_its_budget, upcoming
+from jobs.results.budgets import held_words
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
 
@@ -153,6 +154,8 @@ def _plan(firing: Firing) -> str:
         return ""
     parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
     parts += [count(detail.get("images", 0), "image"), f"estimated {money(detail.get('estimate', 0))}"]
+    if detail.get("margin"):
+        parts.append(held_words(detail["margin"]))
     if firing.charged is not None:
         parts.append(f"charged {money(firing.charged)}")
     return f" ({', '.join(parts)})"
@@ -201,5 +204,6 @@ def firing_document(firing: Firing) -> dict[str, Any]:
 
 def plan_document(detail: Mapping[str, Any]) -> dict[str, Any]:
     """What the plan of a time said, for programs."""
-    money_of = {f"{name}_usd": usd(detail[name]) for name in ("estimate", "budget") if name in detail}
+    amounts = ("estimate", "margin", "budget")
+    money_of = {f"{name}_usd": usd(detail[name]) for name in amounts if name in detail}
     return {name: value for name, value in detail.items() if f"{name}_usd" not in money_of} | money_of

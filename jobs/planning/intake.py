@@ -307,6 +307,7 @@ class _Count:
         if known.fits(row.request_hash):
             self.counts["open" if known.lacking(n) > known.free else _fate(known.state)] += 1
             self.counts["waiting"] += known.lacking(n) * (row.price or 0)
+            self.counts["waiting_images"] += known.lacking(n)
             return known.lacking(n)
         self.counts["changed"] += 1
         is_back = gets_back(row.request, row.request_hash, known.earlier)
@@ -433,6 +434,7 @@ class _Count:
             given_back=counts["given_back"],
             redo_money=counts["redo_money"],
             waiting=counts["waiting"],
+            waiting_images=counts["waiting_images"],
             digest=self.digest,
             empty=empty,
             files=counts["files"],

@@ -122,6 +122,7 @@ class Survey:
     first_plan: FirstPlan | None = None  # of rows that are all bad for want of a prompt: what makes the others
     earlier_keys: EarlierKeys | None = None  # where the manifest has none of the batch's keys
     waiting: int = 0  # micro-dollars set aside for those of its rows that are on record as they are
+    waiting_images: int = 0  # the images of these
     variations: VariationCounts | None = None  # how the manifest's rows became these; None: they are these
     empty: int = 0  # rows of the manifest in which nothing stands; they are in no other count
     again: Overlap = field(
@@ -252,8 +253,8 @@ class Survey:
         )
 
     @property
-    def _margin(self) -> int:
-        """What an image holds beyond its estimate while it is made: the last one must still fit the budget."""
+    def margin(self) -> int:
+        """Micro-dollars an image holds beyond its estimate while it is made: the last one must still fit the budget."""
         held = (-(-line.aside // line.images) - (line.price or 0) for line in self.routes if line.assumed)
         return max(0, max(held, default=0))
 
@@ -265,7 +266,7 @@ class Survey:
     @property
     def needed(self) -> int:
         """Micro-dollars that a budget must have for all of them: the estimate, and what the last one holds beyond."""
-        return self.money + self._margin
+        return self.money + self.margin
 
     def affordable(self, budget: int, batch: Batch | None) -> int:
         """How many of the images a budget leaves, at what they are likely to cost; 0 is certain."""
@@ -276,7 +277,7 @@ class Survey:
             return 0
         if self.needed <= left or not self.money:
             return self.images
-        return max(1, min(self.images, (left - self._margin) * self.images // self.money))
+        return max(1, min(self.images, (left - self.margin) * self.images // self.money))
 
     def _redo_for_nothing(self, budget: int | None, batch: Batch | None) -> str | None:
         """Rows that no money is left for would lose their place to images that nobody makes."""
@@ -295,7 +296,7 @@ class Survey:
         if needed <= budget:
             return None
         so_far = f", after {money(spent)} spent or reserved" if spent else ""
-        last = f", and {money(self._margin)} more that the last one holds while it is made" if self._margin else ""
+        last = f", and {money(self.margin)} more that the last one holds while it is made" if self.margin else ""
         return (
             f"--budget needs to be at least {money(up_to_cents(needed))}, and {money(budget)} is below the estimate: "
             f"{money(self.money)} for {count(self.images, 'image')}{last}{so_far}. "

@@ -1,4 +1,4 @@
-"""What holds a batch's rows up where a budget is used, in words, and the commands that raise it. Pure."""
+"""Budgets in words: what a used one holds up, the commands that raise it, and what of an estimate is no cost. Pure."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def raise_month(progress: Progress) -> list[str]:
     needed = dollars(up_to_cents(schedule.month.spent + progress.remaining_money))
     edit = command("schedule", "edit", schedule.name, "--monthly-budget", needed, sandbox=progress.batch.sandbox)
     return [edit, *([raise_budget(progress)] if progress.budget_allows is False else [])]
+
+
+def held_words(margin: int) -> str:
+    """What of an estimate is no cost. `margin`: micro-dollars, not 0."""
+    return f"{money(margin)} of it only set aside while the last image is made"

@@ -18,7 +18,7 @@ from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.shop_ledger import call, document
-from tests.support.stocked_ledger import account, new_batch, rows
+from tests.support.stocked_ledger import NOW, account, claim, new_batch, rows, stock
 
 LEDGER = "sqlite:///lightfast.db"
 ADD = ("schedule", "add", "nightly", "0 3 * * *", "cat.csv", "--to", "out")
@@ -198,7 +198,13 @@ def test_a_budget_of_the_estimate_that_show_tells_is_enough(monkeypatch):
     would = document("schedule", "show", "nightly")["next_would"]
     assert (would.get("problem"), would["estimate_usd"]) == (None, estimate)
     call("schedule", "edit", "nightly", "--budget", f"{estimate - 0.000001:.6f}")
-    assert f"6 images would cost {money(round(estimate * MICROS))}" in call("schedule", "show", "nightly").stdout
+    said = call("schedule", "show", "nightly").stdout
+    assert f"6 images would cost {money(round(estimate * MICROS))}" in said
+    held = f"{money(round(would['margin_usd'] * MICROS))} of it only set aside while the last image is made"
+    assert would["margin_usd"] > 0
+    assert held in said
+    call("schedule", "edit", "nightly", "--budget", "5", "--yes")
+    assert held in call("schedule", "show", "nightly").stdout
 
 
 def test_a_failed_time_stands_below_the_list_with_its_reason():
@@ -292,6 +298,24 @@ def test_one_that_is_removed_says_that_its_month_is_no_longer_counted():
     said = call("schedule", "remove", "nightly", "--yes").stderr
 
     assert "$0.0750 of this month are no longer counted" in said
+
+
+def test_images_that_are_on_record_or_being_made_are_told_apart_from_what_the_next_time_would_add(monkeypatch):
+    monkeypatch.delenv("MAXAPI_IO_API_KEY")
+    main = '[accounts.main]\nprovider = "maxapi.io"\napi_key = "key-of-a-test"\n'
+    Path("lightfast.toml").write_text(main)
+    Path("cat.csv").write_text("key,prompt\n" + "".join(f"k{number},a lamp {number}\n" for number in range(4)))
+    add()
+    with ledger() as opened:
+        stock(opened, rows(3), name="nightly", dest=str(Path("out").absolute()))
+        assert claim(opened, NOW, at_most=1) == 1
+
+    said = call("schedule", "show", "nightly").stdout
+
+    assert "it would make 3 images for $" in said
+    assert "(1 new, 0 changed, 0 reused, 0 gone); 2 of them wait in its batch already; 1 is being made now" in said
+    would = document("schedule", "show", "nightly")["next_would"]
+    assert (would["images"], would["waiting"], would["new"], would["margin_usd"]) == (3, 2, 1, 0.0)
 
 
 @pytest.fixture

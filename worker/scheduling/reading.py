@@ -19,6 +19,7 @@ from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
 from jobs.policy.firing import Into
+from jobs.results.budgets import held_words
 from jobs.results.progress import rows_in_need
 from jobs.settings.model import Settings
 from jobs.states import GOING_ON, BatchState, FiringState
@@ -196,9 +197,11 @@ def _buys_nothing(preflight: Preflight) -> bool:
 def over_budget(preflight: Preflight, left: Left) -> str:
     """That an estimate is above what may be spent."""
     seen = preflight.seen
+    waits = f", {count(seen.waiting_images, 'image')} of rows on record that wait" if seen.waiting_images else ""
+    last = f"; {held_words(seen.margin)}" if seen.margin else ""
     return (
-        f"{count(seen.images, 'image')} would cost {money(seen.needed)} "
-        f"({seen.new:,} new, {seen.changed:,} changed rows), and this time may spend {left.why}. Nothing was spent."
+        f"{count(seen.images, 'image')} would cost {money(seen.needed)} ({seen.new:,} new, {seen.changed:,} changed "
+        f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent."
     )
 
 
@@ -227,7 +230,9 @@ def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> di
         "skipped": seen.skipped,
         "bad": seen.bad,
         "images": seen.images,
+        "waiting": seen.waiting_images,  # of these, those of rows that were on record
         "estimate": seen.needed,  # what decides whether it may begin
+        "margin": seen.margin,  # of that, what the last image holds only while it is made
         "budget": left.money,
     }
 
