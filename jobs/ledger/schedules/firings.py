@@ -93,7 +93,12 @@ def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped:
     if state is FiringState.QUEUED:
         older = [row.id for row in before if row.state == FiringState.QUEUED]
         _set(tx, older, state=FiringState.SKIPPED.value, message=NEWER_CAME, ended_at=now)
-    return _put(tx, schedule, at, state, now, _why_skipped(before) if state is FiringState.SKIPPED else None)
+    if state is not FiringState.SKIPPED:
+        return _put(tx, schedule, at, state, now)
+    why = _why_skipped(before)
+    if now - at > LATE_AFTER:
+        return _put(tx, schedule, at, FiringState.MISSED, now, f"{MISSED}, and it is not made up: {why}")
+    return _put(tx, schedule, at, state, now, why)
 
 
 def _why_skipped(before: Sequence[Any]) -> str:

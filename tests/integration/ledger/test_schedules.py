@@ -178,3 +178,18 @@ def test_a_time_whose_batch_has_bought_nothing_was_charged_nothing_and_one_witho
 
     times = ledger.schedules.history(ledger.schedules.find("nightly").id, with_charges=True)
     assert [(each.state, each.charged) for each in times] == [(FiringState.SKIPPED, None), (FiringState.WORKING, 0)]
+
+
+def test_a_night_that_nobody_saw_was_missed_also_where_the_one_before_is_not_over(ledger):
+    ledger.schedules.add(replace(NIGHTLY, cron="0 3 * * *"), NOW)
+    night = next_time("0 3 * * *", "UTC", NOW)
+    record(ledger, taken(ledger, night), night)
+
+    (told,) = ledger.schedules.fall_due(night + 30 * 3600.0)  # its batch goes on, and the next night has passed unseen
+    (seen,) = ledger.schedules.fall_due(night + 48 * 3600.0)
+
+    assert (told.state, told.message) == (
+        FiringState.MISSED,
+        "nobody was there to see it, and it is not made up: the time before it is not over",
+    )
+    assert (seen.state, seen.message) == (FiringState.SKIPPED, "the time before it is not over")
