@@ -55,7 +55,10 @@ class RecordShape:
         if self.shape == "parquet":
             return values
         texts = (Type.TEXT, Type.OWN) if self.typed else (Type.TEXT,)
-        return {each.name: _loadable(values[each.name], each.type, texts) for each in self.columns}
+        for each in self.columns:
+            if (value := values[each.name]) is None or isinstance(value, list):  # few are, and this is done a lot
+                values[each.name] = _loadable(value, each.type, texts)
+        return values
 
 
 def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Values] = ()) -> RecordShape:

@@ -13,6 +13,8 @@ from jobs.export.samples import ImageSample
 
 _FIELDS = tuple(each.name for each in dataclasses.fields(ImageSample))
 _VALUES = operator.attrgetter(*_FIELDS)
+#: Bytes that are read at once. At each read the threads that fetch images take their turn, and this one waits.
+_BUFFER = 1_000_000
 
 
 class SampleSpool:
@@ -32,7 +34,7 @@ class SampleSpool:
 
     def __iter__(self) -> Iterator[ImageSample]:
         """All of them, as often as they are asked for."""
-        with self._path.open("rb") as file:
+        with self._path.open("rb", buffering=_BUFFER) as file:
             for line in file:
                 values = dict(zip(_FIELDS, orjson.loads(line), strict=True))
                 yield ImageSample(**{**values, "flags": tuple(values["flags"])})

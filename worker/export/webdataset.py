@@ -54,7 +54,7 @@ def tar_head(name: str, size: int) -> bytes:
     block = bytearray(_EMPTY)
     block[: len(name)] = name.encode()
     block[124:135] = b"%011o" % size
-    block[148:154] = b"%06o" % (sum(block) + _BLANKS)
+    block[148:154] = b"%06o" % (_EMPTY_SUM + sum(block[: len(name)]) + sum(block[124:135]))
     return bytes(block)
 
 
@@ -66,11 +66,12 @@ def _empty() -> bytes:
     head = tarfile.TarInfo("")
     head.mode = _MODE
     block = bytearray(head.tobuf(tarfile.PAX_FORMAT))
+    block[124:135] = bytes(11)
     block[148:154] = bytes(6)
     return bytes(block)
 
 
-#: The head of a file without a name, with no checksum yet.
+#: The head of a file without a name and a size, with no checksum yet.
 _EMPTY = _empty()
-#: What a checksum counts in its own place: eight spaces instead of the NUL and the space that stand there.
-_BLANKS = 8 * ord(" ") - ord(" ")
+#: What a checksum counts of it; in its own place eight spaces instead of the NUL and the space that stand there.
+_EMPTY_SUM = sum(_EMPTY) + 8 * ord(" ") - ord(" ")
