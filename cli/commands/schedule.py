@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
     from jobs.settings.model import Settings
     from worker.registration.preflight import Preflight
+    from worker.scheduling.reading import Left
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
@@ -192,10 +193,20 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
             rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
             held = f"; {held_words(seen.margin)}" if seen.margin else ""
             cost = f"{count(seen.images, 'image')} for {money(seen.needed)} ({rows}{held})"
-            line = f"{'now':12}it would make {cost}{_on_its_way(session, preflight)}"
+            most = _most(preflight, left)
+            line = f"{'now':12}it would make {most}{cost}{_on_its_way(session, preflight)}"
             return _Would(line=line, style="", document=plan_document(plan))
     except LightfastError as wrong:
         return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
+
+
+def _most(preflight: Preflight, left: Left) -> str:
+    """How many of the images a time with --partial may buy, where these are not all."""
+    seen, budget = preflight.seen, preflight.limits.budget or 0
+    if seen.needed <= left.money:
+        return ""
+    images = seen.affordable(budget, preflight.batch)
+    return f"{f'about {images:,}' if images else 'none'} of these, as it may spend {left.why}: "
 
 
 def _on_its_way(session: LedgerSession, preflight: Preflight) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.command_lines import command
-from jobs.formatting import dollars, money, up_to_cents, utc
+from jobs.formatting import day_and_minute, dollars, money, up_to_cents
 from jobs.ledger.reports.values import Progress
 
 
@@ -14,7 +14,7 @@ def month_words(progress: Progress) -> str:
     month = progress.schedule.month
     return (
         f"{money(month.spent)} of the monthly budget of {money(month.budget)} of schedule {progress.schedule.name} is "
-        f"spent or reserved; the next month begins at {utc(month.again_at)}"
+        f"spent or reserved; the next month begins at {day_and_minute(month.again_at)}"
     )
 
 
@@ -23,7 +23,7 @@ def goes_on_words(progress: Progress) -> str:
     schedule = progress.schedule
     if schedule is None or schedule.goes_on_at is None:
         return ""
-    return f"schedule {schedule.name} goes on with the rest at its time {utc(schedule.goes_on_at)}"
+    return f"schedule {schedule.name} goes on with the rest at {day_and_minute(schedule.goes_on_at)}"
 
 
 def raise_budget(progress: Progress) -> str:

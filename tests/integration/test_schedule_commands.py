@@ -318,6 +318,16 @@ def test_images_that_are_on_record_or_being_made_are_told_apart_from_what_the_ne
     assert (would["images"], would["waiting"], would["new"], would["margin_usd"]) == (3, 2, 1, 0.0)
 
 
+@pytest.mark.parametrize(("budget", "told"), [("0.05", "about 2 of these"), ("0.01", "none of these")])
+def test_show_tells_how_much_of_it_a_partial_time_could_buy(budget, told):
+    add("--partial")
+    call("schedule", "edit", "nightly", "--budget", budget)
+
+    said = call("schedule", "show", "nightly").stdout
+
+    assert f"it would make {told}, as it may spend ${budget} (--budget): 6 images for $0.12 (6 new, " in said
+
+
 @pytest.fixture
 def used_month():
     """A batch of the schedule with two rows to make, where $0.01 of its month is left, and of its own budget too."""

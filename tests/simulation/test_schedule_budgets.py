@@ -143,8 +143,8 @@ async def test_a_partial_night_is_one_message_that_says_what_was_made_what_is_le
         "schedule nightly: its time 2027-01-15T09:00:00Z has bought what its budget allowed",
     )
     assert text.startswith(
-        "2 images made for $0.04; 4 rows left out, at most $0.08: its budget allows no more; "
-        "schedule nightly goes on with the rest at its time 2027-01-16T09:00:00Z"
+        "2 images made for $0.04. 4 rows are left out, at most $0.08: its budget allows no more; "
+        "schedule nightly goes on with the rest at 2027-01-16 09:00Z"
     )
     (firing,) = history(services)
     assert outcome(firing) == "done up to its budget"
@@ -166,13 +166,32 @@ async def test_a_partial_month_is_told_when_it_is_used_and_not_again_each_night_
 
     ((type_, _, text),) = messages
     assert type_ == "schedule.partial"
-    assert "$0.04 of the monthly budget of $0.05 of schedule nightly is spent" in text
-    assert "goes on with the rest at its time 2027-02-01T09:00:00Z" in text
+    assert "4 rows are left out, at most $0.08: $0.04 of this month's $0.05 is spent or reserved; " in text
+    assert "goes on with the rest at 2027-02-01 09:00Z" in text
     assert {each.code for each in history(services)} == {"month_budget_used"}
 
     await nights(services, 14)  # the first of February has come
     assert [type_ for type_, _, _ in messages] == ["schedule.partial"] * 2
-    assert messages[1][2].startswith("2 images made for $0.04; 2 rows left out")
+    assert messages[1][2].startswith("2 images made for $0.04. 2 rows are left out")
+
+
+async def test_a_night_that_its_month_stops_half_way_needs_a_person_and_names_the_command_that_raises_the_month(
+    tmp_path,
+):
+    def cut_the_month(_wanted):
+        if services.ledger.schedules.find("nightly").monthly_budget == 4 * MICROS:
+            edited(services, monthly_budget=50_000)
+
+    services = calm(tmp_path, Provider(on_submit=cut_the_month))
+    write(catalogue(150))
+    scheduled(services, budget=None, monthly_budget=4 * MICROS)
+
+    await nights(services, 0.5)
+
+    firing = history(services)[-1]
+    assert (firing.state, firing.exit_code, firing.code) == (FiringState.STOPPED, 4, "month_budget_used")
+    assert (outcome(firing), style(firing)) == ("needs you", "red")
+    assert "lightfast schedule edit nightly --monthly-budget" in firing.message
 
 
 async def test_a_month_that_is_used_stands_in_the_way_of_a_batch_whose_own_budget_a_person_raised(tmp_path, messages):

@@ -12,7 +12,7 @@ from jobs.ledger import Ledger
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Ended, Firing, Schedule
 from jobs.policy.firing import LEFT_OUT, MADE
-from jobs.results.budgets import goes_on_words, month_words, raise_budget, raise_month
+from jobs.results.budgets import goes_on_words, raise_budget, raise_month
 from jobs.results.completion import Allowed, Reason, RunState, exit_code_when_over, goes_on_by_itself, is_over
 from jobs.results.conditions import Standing, problem_of
 from jobs.results.progress import rows_in_need
@@ -75,12 +75,14 @@ def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progre
     charged = next((each.charged for each in times if each.id == firing.id), None) or 0
     made = ledger.reports.made_since(progress.batch.name, firing.began_at or firing.at)
     left = progress.jobs.get(JobState.READY, 0)
-    budget = month_words(progress) if reason is Reason.MONTH_BUDGET_USED else "its budget allows no more"
+    month = progress.schedule.month if progress.schedule and reason is Reason.MONTH_BUDGET_USED else None
+    spent = f"{money(month.spent)} of this month's {money(month.budget)} is spent or reserved" if month else ""
     bad = rows_in_need(progress)
     needy = f". Besides, {count(bad, 'row')} need{'s' if bad == 1 else ''} you" if bad else ""
+    rows = f"{count(left, 'row')} {'is' if left == 1 else 'are'} left out, at most {money(progress.remaining_money)}"
     message = (
-        f"{count(made, 'image')} made for {money(charged)}; {count(left, 'row')} left out, at "
-        f"most {money(progress.remaining_money)}: {budget}; {goes_on_words(progress)}{needy}"
+        f"{count(made, 'image')} made for {money(charged)}. {rows}: {spent or 'its budget allows no more'}; "
+        f"{goes_on_words(progress)}{needy}"
     )
     ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
     return replace(ended, detail={LEFT_OUT: left, MADE: made})

@@ -117,7 +117,7 @@ def test_a_month_that_is_used_is_told_with_the_budgets_that_would_do_and_not_as_
     assert message.title == "catalog: the monthly budget of schedule night is used"
     why, help_ = message.text.splitlines()
     assert why.startswith("$2.00 of the monthly budget of $2.00 of schedule night is spent or reserved; ")
-    assert why.endswith("the next month begins at 2027-01-16T08:00:00Z. 5 rows wait, at most $0.10.")
+    assert why.endswith("the next month begins at 2027-01-16 08:00Z. 5 rows wait, at most $0.10.")
     assert help_ == "lightfast schedule edit night --monthly-budget 2.10"
 
 
