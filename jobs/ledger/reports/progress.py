@@ -58,7 +58,8 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
     errors = _errors(tx, batch.id)
     ended = {"": rows.get(JobState.DONE, 0), **errors}
     goes_on = batch.state is BatchState.ACTIVE and rows.get(JobState.READY, 0) > 0
-    prices = [] if now is None else _next_prices(tx, batch.id, now)
+    has_budget = batch.budget is not None or row.schedule_id is not None
+    prices = _next_prices(tx, batch.id, now) if now is not None and has_budget else []
     return Progress(
         batch=batch,
         jobs=rows,

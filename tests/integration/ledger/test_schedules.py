@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import pytest
 from sqlalchemy import text, update
 
 from jobs.ledger import open_ledger
@@ -16,9 +18,10 @@ from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule, NotOurs
 from jobs.policy.cron import next_time
 from jobs.states import FiringState
 from tests.support.patience import AT_LAST, until
-from tests.support.stocked_ledger import NOW
+from tests.support.stocked_ledger import NOW, PRICE, account, claim, new_batch, rows
 
 MINUTE = 60.0
+FEBRUARY = datetime(2027, 2, 1, tzinfo=UTC).timestamp()  # `NOW` is in January
 NIGHTLY = NewSchedule(name="nightly", cron="* * * * *", timezone="UTC", options={}, budget=1)
 BATCH = NewBatch(name="nightly", dest="/out", path="", columns=(), source="cat.csv")
 
@@ -193,3 +196,24 @@ def test_a_night_that_nobody_saw_was_missed_also_where_the_one_before_is_not_ove
         "nobody was there to see it, and it is not made up: the time before it is not over",
     )
     assert (seen.state, seen.message) == (FiringState.SKIPPED, "the time before it is not over")
+
+
+@pytest.mark.parametrize("options", [{}, {"partial": True}])
+def test_a_month_is_said_to_stand_in_the_way_where_a_claim_buys_nothing_more_and_until_it_ends(ledger, options):
+    month = replace(NIGHTLY, cron="0 3 * * *", budget=None, monthly_budget=2 * PRICE, options=options)
+    ledger.schedules.add(month, NOW - 86_400.0)
+    ledger.accounts.sync([account()])
+    firing = taken(ledger, NOW)
+    attachment = Attachment(firing_id=firing.id, holder="me", detail={"rows": 3}, seen=None)
+    ledger.batches.record_manifest(new_batch("nightly"), rows(3), attachment=attachment, now=NOW)
+    before = ledger.reports.progress("nightly", NOW).schedule
+    assert (before.name, before.month_allows, before.month.spent) == ("nightly", True, 0)
+
+    assert claim(ledger, NOW, times=2) == 2
+
+    used = ledger.reports.progress("nightly", NOW).schedule
+    assert (used.month_allows, used.month.budget, used.month.spent) == (False, 2 * PRICE, 2 * PRICE)
+    assert used.month.again_at == FEBRUARY
+    assert used.goes_on_at == (FEBRUARY + 3 * 3600.0 if options else None)
+    assert ledger.reports.progress("nightly", FEBRUARY).schedule.month_allows
+    assert claim(ledger, FEBRUARY) == 1
