@@ -55,7 +55,8 @@ def measure(images: int, pixels: int = 0, kind: str = "png") -> list[tuple[str, 
 
 
 def _said(took: Took, images: int) -> str:
-    return f"{images / took.wall:,.0f} images a second, {took.cpu / images * 1e6:,.0f} us of CPU an image"
+    pace = f"{images / took.wall:,.0f} images a second"
+    return f"{took.wall:.1f} s, {pace}, {took.cpu / images * 1e6:,.0f} us of CPU an image"
 
 
 def _fill(images: int, pixels: int, kind: str) -> None:
