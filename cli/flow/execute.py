@@ -25,6 +25,7 @@ from jobs.errors import UNREADABLE_ROW
 from jobs.results.budgets import raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
+from jobs.results.rows import free_column
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.registration.options import WorkLimits
@@ -331,7 +332,7 @@ def _into(file: str) -> list[str]:
 def _handed_back(progress: Progress) -> str:
     """The command that gives the manifest back with a column of addresses, beside all that it had, as it came."""
     batch = progress.batch
-    words = ["--columns", "*,-lf_*,New Image=lf_url", *_into(f"{batch.name}-import.csv")]
+    words = ["--columns", f"*,-lf_*,{free_column(batch.columns)}=lf_url", *_into(f"{batch.name}-import.csv")]
     if progress.jobs.get(JobState.INVALID):
         words += ["--except", UNREADABLE_ROW]
     if batch.delimiter not in (None, ","):

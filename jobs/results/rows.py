@@ -12,8 +12,10 @@ import enum
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from itertools import count as count_from
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,8 +71,9 @@ class Column:
 class ReplacedValues:
     """Counts the manifest's own values whose place other ones take, in lines that pass by."""
 
-    def __init__(self, columns: Iterable[Column]) -> None:
+    def __init__(self, columns: Iterable[Column], own: Sequence[str]) -> None:
         self._columns = [column for column in columns if column.instead_of is not None]
+        self._free = free_column(own)
         self._counts: Counter[str] = Counter()
 
     def watch(self, lines: Iterable[Values]) -> Iterator[Values]:
@@ -88,7 +91,7 @@ class ReplacedValues:
         for column in self._columns:
             if number := self._counts[column.name]:
                 values, verb = count(number, "value"), "is" if number == 1 else "are"
-                beside = option("--columns", f"*,-lf_*,{as_term(f'New Image={column.source}')}")
+                beside = option("--columns", f"*,-lf_*,{as_term(f'{self._free}={column.source}')}")
                 yield (
                     f'{values} of your column "{column.name}" {verb} replaced by {column.source}. '
                     f"A name that no column has keeps them and puts it beside them: {beside}"
@@ -365,6 +368,13 @@ def _shown(own: Sequence[str], types: Mapping[str, Type]) -> dict[str, Type]:
 
 def _terms(asked: str) -> list[str]:
     return [term.strip() for term in next(csv.reader([asked], skipinitialspace=True)) if term.strip()]
+
+
+def free_column(own: Collection[str], wanted: str = "New Image") -> str:
+    """The wanted name, or with a number the first one that no column has, however it is written: `New Image 2`."""
+    taken = {clean_name(name).casefold() for name in own}
+    numbered = (f"{wanted} {number}" for number in count_from(2))
+    return next(name for name in chain([wanted], numbered) if name.casefold() not in taken)
 
 
 def as_term(name: str) -> str:

@@ -121,6 +121,17 @@ def test_the_end_of_each_run_says_how_the_manifest_is_handed_back(tmp_path, monk
     assert handed_back(now=9_000.0)[0] == [*as_new, "--overwrite", "--except", "unreadable_row", *as_it_came]
 
 
+def test_an_export_that_has_new_images_already_is_handed_back_with_a_further_column_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counted = progress(jobs={JobState.DONE: 1}, images_stored=1)
+    batch = dataclasses.replace(counted.batch, columns=("Handle", "Title", "New Image"))
+
+    told = _summary(dataclasses.replace(counted, batch=batch), Reason.DONE)
+
+    (columns,) = [words[words.index("--columns") + 1] for words in pasted(told) if "--columns" in words]
+    assert columns == "*,-lf_*,New Image 2=lf_url"
+
+
 def test_the_end_of_a_run_says_how_bad_rows_are_looked_at(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     counted = progress(jobs={JobState.DONE: 1, JobState.INVALID: 2}, images_stored=1)

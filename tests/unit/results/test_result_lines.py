@@ -147,13 +147,30 @@ def test_a_column_in_anothers_place_keeps_the_old_value_where_there_is_no_new_on
 def test_values_of_the_manifest_that_others_take_the_place_of_are_counted(asked, told):
     """Those that stay, and those that are replaced by the same, are none."""
     columns = choose_columns(asked, ["Handle", "prompt"])
-    replaced = ReplacedValues(columns)
+    replaced = ReplacedValues(columns, ["Handle", "prompt"])
 
     lines = row_lines([a_result(), a_result(), A_FAILED, A_SKIPPED], AT_S3)
 
     assert len(list(replaced.watch(lines))) == 4
     assert [line.partition("A name")[0] for line in replaced.notes] == told
     assert all("--columns '*,-lf_*,New Image=lf_url'" in line for line in replaced.notes)
+
+
+@pytest.mark.parametrize(
+    ("own", "free"),
+    [
+        (["Handle", "New Image"], "New Image 2"),
+        (["Handle", "new image", "New Image 2"], "New Image 3"),  # shops read both in one way
+        (["Handle", "New Image 2"], "New Image"),
+    ],
+)
+def test_what_keeps_a_columns_values_names_one_that_is_not_there_yet(own, free):
+    replaced = ReplacedValues(choose_columns("*,-lf_*,Handle=lf_url", own), own)
+
+    list(replaced.watch(row_lines([a_result()], AT_S3)))
+
+    (note,) = replaced.notes
+    assert note.endswith(f"--columns '*,-lf_*,{free}=lf_url'")
 
 
 def test_a_column_is_taken_from_an_object_by_its_dotted_name():
