@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from cli.output.retries import helps
 from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
-from jobs.command_lines import command
+from jobs.command_lines import command, repeated
 from jobs.errors import UNREADABLE_ROW
-from jobs.results.budgets import raise_budget, raise_month
+from jobs.results.budgets import budget_for_all, raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
 from jobs.results.rows import free_column
@@ -318,8 +319,9 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
         yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
-        goes_on = f"{ended.goes_on or 'the same command'} goes on"
-        yield f"{'' if first else 'next':{_LABEL}}{'then ' * bool(first)}{goes_on}{rows}", ""
+        same = f"{'then ' * bool(first)}{ended.goes_on or 'the same command'}"
+        goes_on = "this" if _raises_budget(ended, first) else same
+        yield f"{'' if first else 'next':{_LABEL}}{goes_on} goes on{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
 
@@ -341,14 +343,34 @@ def _handed_back(progress: Progress) -> str:
 
 
 def _first(ended: RunOutcome) -> list[str]:
-    """The commands that are needed before the same command can go on."""
+    """The commands that are needed before the same command can go on, or that go on themselves."""
     if ended.ending.reason is Reason.BUDGET_USED:
-        return [raise_budget(ended.progress)]
+        return [_with_more_budget(ended.progress)]
     if ended.ending.reason is Reason.MONTH_BUDGET_USED:
         return raise_month(ended.progress)
+    if ended.ending.reason is Reason.BATCH_PAUSED:
+        return [command("resume", ended.progress.batch.name, sandbox=ended.progress.batch.sandbox)]
     if ended.ending.reason is Reason.ALL_PAUSED:
         return [command("resume", "--all", sandbox=ended.progress.batch.sandbox)]
     return []
+
+
+def _raises_budget(ended: RunOutcome, first: Sequence[str]) -> bool:
+    """Whether the last of these commands gives the batch another budget: then it goes on with the batch, too."""
+    more = ended.ending.reason is Reason.MONTH_BUDGET_USED and len(first) > 1
+    return more or ended.ending.reason is Reason.BUDGET_USED
+
+
+def _with_more_budget(progress: Progress) -> str:
+    """The command that goes on with a budget for all that is left: one that sets a budget is named with the new one.
+
+    Repeated as it was, it would set the old one again.
+    """
+    verb, *words = sys.argv[1:] or [""]
+    sets_it = any(word.partition("=")[0] == "--budget" for word in words)
+    if verb in ("run", "submit") and sets_it and "-" not in words:  # what came from standard input is not there again
+        return repeated("--budget", budget_for_all(progress), without=("--budget",))
+    return raise_budget(progress)
 
 
 def _where_nothing_is_stored(progress: Progress) -> Iterator[str]:

@@ -16,10 +16,11 @@ from cli.output import emergency_stop, wording
 from cli.output.accounts import is_paused, state_of
 from cli.output.retries import held, helps
 from jobs import formatting
+from jobs.command_lines import command
 from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from jobs.planning.variations import made_of
-from jobs.states import JobState
+from jobs.states import BatchState, JobState
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
             f"{'' if at else 'look at':{_WIDTH}}  {_cut(str(cause.first))}{cause.more}",
             "bold yellow",
         )
+    if lowered := _lower_budget(preflight):
+        yield f"{'budget':{_WIDTH}}  {lowered}", "bold yellow"
     if preflight.beside and not preflight.beside.stops:
         yield f"warning: {preflight.beside.told(preflight.name, preflight.settings)}", "bold yellow"
     yield from overlap_screen.lines(preflight)
@@ -69,6 +72,10 @@ def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     new = " (new)" if preflight.batch is None else ""
     bucket = f"      bucket: {probed.words}" if probed else ""
     yield f"{'batch':{_WIDTH}}  {preflight.name}{new} -> {_example_path(preflight)}{bucket}", ""
+    if preflight.batch and preflight.batch.state is BatchState.PAUSED:
+        why = preflight.batch.reason or "on your word"
+        resume = command("resume", preflight.name, sandbox=preflight.batch.sandbox)
+        yield f"{'':{_WIDTH}}  it is paused ({why}), and nothing new is paid until:  {resume}", "yellow"
     yield f"{'ledger':{_WIDTH}}  {ledger_line(preflight.settings)}", ""
     if seen.files:
         brought = "their files are copied to DEST/.lightfast/references/ before anything is paid"
@@ -226,6 +233,18 @@ def _left_by(preflight: Preflight) -> str:
     return f", which leaves {'about ' if images else ''}{images:,} of them"
 
 
+def _lower_budget(preflight: Preflight) -> str:
+    """That the command takes back what the batch was given since, by `resume --budget` for one; empty: it does not."""
+    given, on_record = preflight.limits.budget, preflight.batch.budget if preflight.batch else None
+    if given is None or on_record is None or given >= on_record:
+        return ""
+    said, before = formatting.money(given), formatting.money(on_record)
+    return (
+        f"--budget {said} takes the place of {before}, which this batch may spend so far; without --budget it stays "
+        f"at {before}"
+    )
+
+
 def _days(preflight: Preflight) -> int:
     """UTC days over which a daily budget spreads the money; 0: it does not."""
     daily = budget_of(preflight.settings.daily_budget)
@@ -260,6 +279,7 @@ def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
         "read_as": preflight.manifest.looks,
         "batch": preflight.name,
         "batch_is_new": preflight.batch is None,
+        "batch_state": preflight.batch.state.value if preflight.batch else None,
         "dest": preflight.dest or None,
         "bucket_probed": probed is not None,
         "ledger": ledger_line(preflight.settings).removesuffix(" (new)"),

@@ -26,11 +26,16 @@ def goes_on_words(progress: Progress) -> str:
     return f"schedule {schedule.name} goes on with the rest at {day_and_minute(schedule.goes_on_at)}"
 
 
+def budget_for_all(progress: Progress) -> str:
+    """The budget in dollars, as an option has it, that a batch needs for all that is left at today's prices."""
+    batch = progress.batch
+    return dollars(up_to_cents(batch.charged + batch.reserved + progress.remaining_money))
+
+
 def raise_budget(progress: Progress) -> str:
     """The command that gives a batch what all that is left needs at today's prices."""
     batch = progress.batch
-    needed = dollars(up_to_cents(batch.charged + batch.reserved + progress.remaining_money))
-    return command("resume", batch.name, "--budget", needed, sandbox=batch.sandbox)
+    return command("resume", batch.name, "--budget", budget_for_all(progress), sandbox=batch.sandbox)
 
 
 def raise_month(progress: Progress) -> list[str]:

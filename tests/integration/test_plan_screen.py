@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import time
@@ -107,6 +108,35 @@ def test_rows_that_ask_for_the_same_are_told_before_money():
 
     (line,) = [line for line in said.splitlines() if line.startswith("same ")]
     assert line.endswith('(up to $1.58) ask for exactly what another row asks for; 80 say "A Lamp": lines 2, 3, 4 …')
+
+
+def of_the_shop(folder, statement, *values):
+    """The shop's batch, changed so, and a manifest of a row that waits in it."""
+    open_shop(folder, folder / "out")
+    with closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
+        connection.execute("UPDATE batches SET path = '{batch}/{key}/{index}.{ext}'")
+        connection.execute(statement, values)
+    Path("m.csv").write_text("key,prompt\ndesk,A desk\n")
+
+
+def test_a_plan_of_a_paused_batch_says_so_and_what_ends_it(folder):
+    of_the_shop(folder, "UPDATE batches SET state = 'paused', reason = 'too many rows fail'")
+
+    told, known = (call("plan", "m.csv", "--batch", "shop", "--append", *more).stdout for more in ([], ["--json"]))
+
+    paused = "it is paused (too many rows fail), and nothing new is paid until:  lightfast resume shop"
+    assert paused in [line.strip() for line in told.splitlines()]
+    assert json.loads(known)["batch_state"] == "paused"
+
+
+@pytest.mark.parametrize(("budget", "is_told"), [("0.50", True), ("0.57", False), ("0.60", False)])
+def test_a_budget_below_what_the_batch_was_given_since_is_told_before_it_takes_its_place(folder, budget, is_told):
+    of_the_shop(folder, "UPDATE batches SET budget = 570000")
+
+    told = call("plan", "m.csv", "--batch", "shop", "--append", "--budget", budget, "--partial").stdout
+
+    lowered = "--budget $0.50 takes the place of $0.57, which this batch may spend so far"
+    assert (lowered in told) == is_told
 
 
 def test_rows_that_were_redone_with_prompts_of_their_own_are_told_before_the_manifests_takes_their_place(

@@ -123,7 +123,28 @@ def test_a_used_budget_names_the_one_that_would_do(monkeypatch):
     *_, (first, _), (last, _) = summary(RunOutcome(ending=ending, message="", code=4, seconds=3.0))
 
     assert first.split("  ", 1)[1].strip() == "lightfast resume catalog --budget 1.29 --sandbox"
-    assert "then the same command goes on; 3 rows wait, at most $0.06" in last
+    assert last.strip() == "this goes on; 3 rows wait, at most $0.06", "what raises the budget works the batch, too"
+
+
+@pytest.mark.parametrize("budget", [["--budget", "1.20"], ["--budget=1.20"]])
+def test_a_command_that_sets_the_budget_is_named_with_the_one_that_would_do(monkeypatch, budget):
+    """Repeated as it was, it would set the used one again, whatever `resume` has raised it to."""
+    monkeypatch.setattr(sys, "argv", ["lightfast", "run", "catalog.csv", *budget, "--partial", "--sandbox"])
+
+    told = lines_of(reason=Reason.BUDGET_USED, jobs={JobState.READY: 3}, remaining_money=60_000, sandbox=True)
+
+    assert "next        lightfast run catalog.csv --partial --sandbox --budget 1.29" in told
+    assert "            this goes on; 3 rows wait, at most $0.06" in told
+    assert not [line for line in told if "resume" in line or "same command" in line]
+
+
+def test_a_run_that_ended_because_its_batch_is_paused_names_what_ends_that():
+    told = lines_of(reason=Reason.BATCH_PAUSED, jobs={JobState.READY: 3}, remaining_money=60_000)
+
+    assert told[-2:] == [
+        "next        lightfast resume catalog",
+        "            then the same command goes on; 3 rows wait, at most $0.06",
+    ]
 
 
 def standing(**changes):
