@@ -209,7 +209,8 @@ def _write_table(session: LedgerSession, batch: Batch, wish: OutputOptions) -> W
         check_size(max(rows, progress.images_total) if wish.per_image else rows, len(columns))
     if wish.format == "parquet":
         columns = with_own_types(columns, wanted())
-    excel, replaced, unreadable = Excel(), lines_of.ReplacedValues(columns, batch.columns), lines_of.UnreadableLines(columns)
+    excel, unreadable = Excel(), lines_of.UnreadableLines(columns)
+    replaced = lines_of.ReplacedValues(columns, batch.columns)
     writer = WRITERS[wish.format]
     if wish.format == "csv":
         delimiter = wish.delimiter or (batch.delimiter if wish.excel else None) or ","
