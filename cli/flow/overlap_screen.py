@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs import formatting
@@ -223,11 +224,16 @@ def _in_the_other_batch(preflight: Preflight) -> Iterator[Way]:
     whole = [place for place in again.places if again.rows and place.same_keys >= again.rows]
     for place in [each for each in whole if _takes_rows(preflight, each)][:1]:
         name, _ = _batch(preflight, place)
-        adds = ("--append",) if _has_more(preflight, place) and preflight.seen.has_key else ()
         # Of rows with other requests nobody knows here whether that batch has their keys: those would look changed.
         keep = ("--changed", "keep") if again.to_pay > again.rows and preflight.options.changed == "error" else ()
         why = f"batch {name} has them under the same keys; there they cost nothing"
-        yield Way(why=why, command=_free("--batch", name, *adds, *keep, without=(*_BOUND, "--append")))
+        there = partial(_free, "--batch", name, without=(*_BOUND, "--append"))
+        more = _rows_besides(preflight, place) if preflight.seen.has_key else 0
+        others = f"{why}; its other {'row' if more == 1 else f'{more:,} rows'}"
+        if more <= place.same_keys:  # most of that batch is in the file: it may be the newest of the same
+            yield Way(why=f"{others}: listed no more if not in this file" if more else why, command=there(*keep))
+        if more:
+            yield Way(why=f"{others} stay" if more > 1 else f"{others} stays", command=there("--append", *keep))
 
 
 def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
@@ -261,8 +267,9 @@ def _changed(preflight: Preflight) -> str:
     return formatting.count(preflight.seen.disputed, "changed row")
 
 
-def _has_more(preflight: Preflight, place: OtherBatch) -> bool:
-    return preflight.ledger is not None and preflight.ledger.batches.count_rows(place.batch_id) > place.same_keys
+def _rows_besides(preflight: Preflight, place: OtherBatch) -> int:
+    """Rows of the other batch that are not among those that were made there."""
+    return preflight.ledger.batches.count_rows(place.batch_id) - place.same_keys if preflight.ledger else 0
 
 
 # -- for programs --------------------------------------------------------------------------------------------------

@@ -79,9 +79,10 @@ class Overlap:
         """Whether a plain yes is not enough: most of what would be paid for is there already.
 
         However few they are, where images that are there should have been taken, and where the manifest has none of the
-        batch's keys: they were rewritten, or read otherwise. A few are enough whose keys look rewritten.
+        batch's keys: they were rewritten, or read otherwise. A few are enough whose keys look rewritten. A single row
+        that is appended may be a new product that is called as another.
         """
-        is_same_batch = self.replaces and not self.matched and 2 * self.here > self.to_pay
+        is_same_batch = not self.matched and 2 * self.here > self.to_pay and (self.replaces or self.here > 1)
         is_rewritten = max(self.rewritten, self.renumbered) >= REWRITTEN
         return bool(self.not_takeable or is_same_batch or is_rewritten or (self.rows >= MANY and self.are_most))
 

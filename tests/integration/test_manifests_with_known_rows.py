@@ -93,7 +93,9 @@ def test_few_are_enough_where_all_keys_of_the_batch_are_others_now(world):
     assert world.look(after).again.needs_buy_again
     assert not world.look([*after[:4], before[4]]).again.needs_buy_again  # one row still has its key
     assert not world.look([*after, *rows(5, prompt="chair")]).again.needs_buy_again  # as many rows are really new
-    assert not world.look(after, append=True).again.needs_buy_again  # the others stay
+    assert world.look(after, append=True).again.needs_buy_again
+    assert world.look(after[:2], append=True).again.needs_buy_again
+    assert not world.look(after[:1], append=True).again.needs_buy_again  # a product may be called as another
     assert not world.look(after, "summer").again.needs_buy_again  # another batch
 
 
@@ -228,6 +230,40 @@ def test_further_lines_of_products_stay_where_products_are_appended(world, appen
         told = [result.carried["picture"] for result in world.ledger.reports.results("spring")]
         # A product that comes again has its newest columns, at its place; what is new stands behind.
         assert sorted(told) == lines
+
+
+CATALOG = ["a,lamp,L1,white,10,a1", "a,,L2,black,10,a2", "a,,L3,green,12,a3", "b,desk,D1,oak,90,b1"]
+
+
+@pytest.mark.parametrize(
+    ("appended", "after"),
+    [
+        (["a,lamp,L1,white,10,a1", "a,,L3,green,13,a3"], ["L1 10", "L2 10", "L3 13", "D1 90"]),
+        (["a,lamp,L1,white,11,a1", "a,,L2,black,12,a2"], ["L1 11", "L2 12", "L3 12", "D1 90"]),
+        (["a,lamp,L1,white,10,a1", "a,,L9,red,12,a9"], ["L1 10", "L2 10", "L3 12", "D1 90", "L9 12"]),
+        (["a,,L1,white,10,a1"], ["L1 10", "L2 10", "L3 12", "D1 90"]),
+        (["a,,L3,green,13,a3"], ["L1 10", "L2 10", "L3 13", "D1 90"]),
+        (["b,,D1,oak,95,b1"], ["L1 10", "L2 10", "L3 12", "D1 90"]),
+        (["b,,D2,ash,90,b2"], ["L1 10", "L2 10", "L3 12", "D1 90", "D2 90"]),
+    ],
+    ids=[
+        "one of its lines, changed",
+        "one that has another's price now",
+        "a new line",
+        "the product without its prompt",
+        "one of its lines alone",
+        "a product of one line without its prompt",
+        "a first further line",
+    ],
+)
+def test_a_changed_line_of_a_product_takes_its_own_place_and_a_new_one_stands_behind(world, appended, after):
+    head = {"head": "key,prompt,sku,colour,price,picture", "skip_empty": "prompt"}
+    world.made(CATALOG, **head)
+
+    for _ in range(2):
+        world.take([*appended, "z,bowl,Z1,blue,5,z1"], append=True, **head)
+        told = [f"{each.carried['sku']} {each.carried['price']}" for each in results(world)]
+        assert [each for each in told if each != "Z1 5"] == after
 
 
 def told_lines(world):
@@ -381,6 +417,19 @@ def call(monkeypatch, *words):
 
 def write(folder, lines, name="m.csv", head="key,prompt"):
     (folder / name).write_text("\n".join([head, *lines]) + "\n")
+
+
+def test_a_renamed_export_may_take_the_place_of_the_one_before_or_be_added_to_it(shop, monkeypatch):
+    write(shop, [*rows(28), *rows(3, prompt="chair", key="c")])
+
+    page = call(monkeypatch, "plan", "m.csv", "--to", "out").stdout
+    told = json.loads(call(monkeypatch, "plan", "m.csv", "--to", "out", "--json").stdout)["again"]["instead"]
+
+    assert "there they cost nothing; its other 2 rows: listed no more if not in this file:" in page
+    assert "there they cost nothing; its other 2 rows stay:" in page
+    newest, added = (shlex.split(each) for each in told[:2])
+    assert newest == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--changed", "keep"]
+    assert added == ["lightfast", "run", "m.csv", "--json", "--batch", "spring", "--append", "--changed", "keep"]
 
 
 def test_plan_tells_where_the_images_are_and_a_command_that_costs_nothing(shop, monkeypatch):

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
-from jobs.errors import UNREADABLE_ROW
-from jobs.ledger.batches import adopted, failure_breaker
+from jobs.ledger.batches import adopted, appended, failure_breaker
+from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images, stored_key
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
@@ -32,9 +31,6 @@ from providers.types import Request, request_hash
 
 #: Rows written with one statement.
 _CHUNK = 1000
-
-#: Rows that stand for no job: bad ones under --skip-bad, and those left out on the user's word.
-_NO_JOB = (JobState.SKIPPED, JobState.INVALID)
 
 #: What of a job says where it is made, and for how much.
 _ROUTE = ("provider", "provider_model", "price", "mode", "width", "height", "max_n")
@@ -128,9 +124,9 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     demand_whole(tx, batch_id)
     options = replace(options, stays=new.failover is Failover.OFF)
     if options.append:
-        rows = _behind(tx, batch_id, rows)
+        rows = appended.placed(tx, batch_id, rows)
     else:
-        tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images()))
+        tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(NO_JOB), ~has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream, given_back = iter(rows), 0
     while chunk := list(islice(stream, _CHUNK)):
@@ -148,102 +144,14 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     return batch_of(tx, batch_id)
 
 
-def _behind(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with positions after those on record, but for those that take the place of one.
-
-    A row takes the place of one that was bad under its key, and a job that of one that was left out. What was left out
-    beside a job of its key stays: it is a further line of that product. Where the product itself comes, with as many
-    further lines or more, they take the place of those on record; else none is doubled.
-    """
-    last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
-    left_out = _left_out(tx, batch_id)
-    made = _with_jobs(tx, batch_id, left_out) if left_out else set()
-    after = 0 if last is None else last + 1
-    for key, group in groupby(rows, lambda row: row.key if row.key in left_out else None):
-        if key is None:
-            yield from (replace(row, position=after + row.position) for row in group)
-            continue
-        product = list(group)
-        for row, before in _product_lines(tx, product, left_out[key], is_made=key in made):
-            if before is None:
-                yield replace(row, position=after + row.position)
-            else:
-                yield replace(row, position=before.position, carried=_columns_of_both(before, row))
-        if any(row.state not in _NO_JOB for row in product):
-            made.add(key)
-
-
-def _product_lines(
-    tx: Connection, lines: Sequence[Row], before: list[Any], *, is_made: bool
-) -> Iterator[tuple[Row, Any]]:
-    """The lines that come under one key, each with the row on record whose place it takes; None: none.
-
-    `before`: the rows on record that were left out or bad under that key; what is replaced is removed from it.
-    `is_made`: the key has a job.
-    """
-    further = [each for each in before if each.state == JobState.SKIPPED.value]
-    coming = [row for row in lines if row.state is JobState.SKIPPED]
-    is_whole = is_made and len(coming) < len(lines) and len(coming) >= len(further)
-    for row in lines:
-        if row.state is JobState.SKIPPED:
-            if is_whole and further:
-                yield row, _forget(tx, before, further.pop(0))
-            elif all(each.carried != _columns_of_both(each, row) for each in before):
-                yield row, None
-            continue
-        gone = [each for each in before if each.state == JobState.INVALID.value][:1]
-        if not gone and row.state is not JobState.INVALID and not is_made:
-            gone = before[:1]
-        is_made |= row.state not in _NO_JOB
-        yield row, _forget(tx, before, gone[0]) if gone else None
-
-
-def _forget(tx: Connection, before: list[Any], row: Any) -> Any:
-    before.remove(row)
-    tx.execute(delete(jobs).where(jobs.c.id == row.id))
-    return row
-
-
-def _columns_of_both(before: Any, row: Row) -> bytes:
-    """What the row carries, and of the row on record the columns that the appended file does not have."""
-    had, has = orjson.loads(before.carried), orjson.loads(row.carried)
-    if before.error_code == UNREADABLE_ROW or had.keys() <= has.keys():
-        return row.carried
-    return orjson.dumps(had | has)
-
-
-def _left_out(tx: Connection, batch_id: int) -> dict[str, list[Any]]:
-    """Rows on record that stand for no job and have no image, by their keys, in their order."""
-    mine = (jobs.c.batch_id == batch_id, jobs.c.state.in_(_NO_JOB), ~_has_images())
-    told = (jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.error_code, jobs.c.carried, jobs.c.position)
-    wanted = select(*told).where(*mine).order_by(jobs.c.position)
-    found: dict[str, list[Any]] = {}
-    for row in tx.execute(wanted):
-        found.setdefault(shown_key(row.key), []).append(row)
-    return found
-
-
-def _with_jobs(tx: Connection, batch_id: int, keys: Iterable[str]) -> set[str]:
-    """Those of these keys under which there is a job."""
-    stream, found = iter(keys), set()
-    while some := list(islice(stream, _CHUNK)):
-        wanted = select(jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(some))
-        found |= set(tx.execute(wanted).scalars())
-    return found
-
-
-def _has_images() -> Any:
-    return select(literal_column("1")).where(images.c.job_id == jobs.c.id).exists()
-
-
 def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> int:
     """How many rows have the images back that they had with their request."""
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     as_they_were = _bad_now(chunk, existing, options)
-    fresh = [row for row in chunk if row.state in _NO_JOB or row.key not in existing]
+    fresh = [row for row in chunk if row.state in NO_JOB or row.key not in existing]
     _insert_rows(tx, batch_id, [row for row in fresh if row.position not in as_they_were])
     _leave(tx, list(as_they_were.values()), existing, options)
-    again = [(row, existing[row.key]) for row in chunk if row.state not in _NO_JOB and row.key in existing]
+    again = [(row, existing[row.key]) for row in chunk if row.state not in NO_JOB and row.key in existing]
     _place(tx, again, options)
     _plan_anew(
         tx, [(row, job) for row, job in again if adopted.fits(row, job) and _may_go_elsewhere(row, job, options)]
@@ -268,7 +176,7 @@ def _bad_now(chunk: Sequence[Row], existing: Mapping[str, Any], options: RecordO
 
     Not one whose product comes as a good row, too: it repeats its key.
     """
-    good = {row.key for row in chunk if row.state not in _NO_JOB}
+    good = {row.key for row in chunk if row.state not in NO_JOB}
     first = {row.key: row for row in reversed(chunk) if row.state is JobState.INVALID and row.key not in good}
     return {
         row.position: row
@@ -349,16 +257,6 @@ def _asked(row: Row) -> dict[str, Any]:
     }
 
 
-def stored_key(row: Row) -> str:
-    """A row that is no job may repeat a job's key, so it is stored under its position."""
-    return f"\x1f{row.position}\x1f{row.key}" if row.state in _NO_JOB else row.key
-
-
-def shown_key(key: str) -> str:
-    """The inverse of `stored_key`."""
-    return key.split("\x1f", 2)[2] if key.startswith("\x1f") else key
-
-
 def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[dict[str, Any]]:
     for slot in range(row.request.n if row.request else 0):
         yield {
@@ -383,7 +281,7 @@ def _place(tx: Connection, again: list[tuple[Row, Any]], options: RecordOptions)
     values = [
         {
             **_place_of(row, job, options),
-            "columns": _columns_of_both(before[job.id], row) if options.append else row.carried,
+            "columns": columns_of_both(before[job.id], row) if options.append else row.carried,
             "as_it_was": options.keep_changed and bool(job.taken) and not adopted.fits(row, job),
         }
         for row, job in again

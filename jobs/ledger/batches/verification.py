@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from jobs.facts import ImageLost, ReuseGone
+from jobs.ledger.batches.appended import shown_key
 from jobs.ledger.batches.batches import batch_id_of, demand_whole
-from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.database.events import event_row, job_event, write_events
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import COST_OF_IMAGE, attempts, batches, images, jobs

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, case, func, literal_column, select
 
 from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, monthly_budgets, usage
 from jobs.ledger.batches import failure_breaker
+from jobs.ledger.batches.appended import shown_key
 from jobs.ledger.batches.batches import as_batch, batch_id_of
-from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import copy_stops
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS

@@ -12,8 +12,8 @@ import orjson
 from sqlalchemy import Connection, case, func, select
 
 from jobs.facts import CHARGE_ESTIMATED
+from jobs.ledger.batches.appended import shown_key
 from jobs.ledger.batches.batches import as_batch
-from jobs.ledger.batches.manifests import shown_key
 from jobs.ledger.claims import reuse
 from jobs.ledger.database.events import history
 from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs

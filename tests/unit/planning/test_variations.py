@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
-from jobs.ledger.batches.manifests import shown_key
+from jobs.ledger.batches.appended import shown_key
 from jobs.ledger.batches.values import NewBatch
 from jobs.ledger.database.schema import jobs
 from jobs.manifest.reader import ReadOptions, open_manifest
