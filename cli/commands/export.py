@@ -158,6 +158,11 @@ def _doubts(done: Exported, options: ExportOptions, going_on: Mapping[str, int])
     for each in options.splits:
         if not done.splits.get(each.name):
             yield f'warning: the split "{each.name}" has no image: there are too few rows, or values of --split-by.'
+    if done.flags_not_recorded is not None:
+        yield (
+            f"warning: the ledger {done.flags_not_recorded}. So lightfast results does not show what was found of "
+            "images; the data set does. When that is mended, an export to another place records it."
+        )
 
 
 def _troubles(done: Exported, dest: str, *, sandbox: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from jobs.export.findings import FOUND_FLAGS
 from jobs.export.options import ExportOptions, split_of
 from jobs.formatting import usd
 from jobs.manifest.nested import TemplateColumns
@@ -58,7 +59,9 @@ class ImageSample:
     path: str
     sha256: str | None  # on record of the stored bytes
     size: int  # bytes on record; 0: not known
-    flags: tuple[str, ...]
+    flags: tuple[str, ...]  # without `found_before`
+    found_before: tuple[str, ...]  # by earlier exports that looked at it: no part of what is written
+    image_id: int | None  # in the ledger; None: not known
     price: int | None  # micro-dollars, list price; None: not known
 
     @property
@@ -99,7 +102,9 @@ def samples_of(batch: Batch, result: Result, options: ExportOptions, names: Samp
             path=image.path or "",
             sha256=image.sha256,
             size=image.bytes or 0,
-            flags=image.flags,
+            flags=tuple(flag for flag in image.flags if flag not in FOUND_FLAGS),
+            found_before=tuple(flag for flag in image.flags if flag in FOUND_FLAGS),
+            image_id=image.image_id,
             price=image.cost,
         )
 

@@ -15,7 +15,7 @@ from jobs.errors import BadInput, LightfastError
 from jobs.facts import MadeImage, SubmitUnclear, TaskFailed, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.batches import NotWhole
-from jobs.ledger.batches.values import NewBatch
+from jobs.ledger.batches.values import ImageFlags, NewBatch
 from jobs.ledger.claims.reuse import ReuseOptions
 from jobs.ledger.database.schema import attempts, batches, events, images, jobs
 from jobs.ledger.pruning import pages, slimming
@@ -455,6 +455,34 @@ def test_a_batch_that_changes_while_its_archive_is_written_stays_whole(ledger, d
 
     assert ledger.batches.find("shop").archive is None
     assert dump(ledger)["attempts"] == before["attempts"]
+
+
+def test_an_archived_batch_is_left_alone_by_what_an_export_finds(ledger, dest):
+    found = flags_of_all(ledger, "blank")
+    prune(ledger, dest / "archive")
+    before = dump(ledger)
+
+    ledger.images.set_flags(found, {"blank"})
+
+    assert dump(ledger) == before
+
+
+def test_a_batch_in_which_an_export_finds_something_while_its_archive_is_written_stays_whole(ledger, dest):
+    found = flags_of_all(ledger, "blank")
+
+    with pytest.raises(NotPrunable, match="it was changed meanwhile"):
+        prune(ledger, dest / "archive", tell=lambda _rows: ledger.images.set_flags(found, {"blank"}))
+    prune(ledger, dest / "archive")
+
+    lamp = next(each for each in ledger.reports.results("shop") if each.key == "lamp")
+    assert {image.flags for image in lamp.images} == {("blank",)}, "as the archive has it, too"
+
+
+def flags_of_all(ledger, flag):
+    return [
+        ImageFlags(image_id=image.image_id, sha256=image.sha256, flags=frozenset({flag}))
+        for image in ledger.images.stored("shop")
+    ]
 
 
 def test_an_answer_that_comes_while_the_archive_is_written_keeps_the_batch_whole(ledger, dest):

@@ -26,6 +26,7 @@ from jobs.export.samples import ImageSample
 from jobs.export.survey import SampleSurvey
 from jobs.export.totals import Totals, left_out
 from jobs.results.writers import pyarrow_for
+from worker.export.flags import FlagRecorder
 from worker.export.imagefolder import put_metadata
 from worker.export.inspection import Inspection
 from worker.export.parts import Replay, ShardWriter, opener
@@ -62,6 +63,7 @@ class Exported:
     dropped: int  # of them: those that are not in the data set
     missing: int  # images that are gone or changed
     first_missing: list[dict[str, Any]]
+    flags_not_recorded: str | None = None  # why, in words that follow "the ledger"; None: it has what was found
 
 
 #: Images that are gone and named in words.
@@ -112,6 +114,7 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
                 stores=stores,
                 tell=tell,
                 pool=pool,
+                flags=FlagRecorder(ledger),
             ).run(mark)
     except StoreError as refused:
         if refused.code == "bad_destination":
@@ -157,13 +160,18 @@ class _Export:
     stores: Destinations
     tell: Tell
     pool: Callable[[], Executor]
+    flags: FlagRecorder
     totals: Totals = field(default_factory=Totals)
     bytes_through: int = 0
 
     def run(self, mark: Mark) -> Exported:
-        """Writes all parts, then what describes them, then that it is done."""
+        """Writes all parts, then what describes them, then that it is done.
+
+        Flags are recorded before that: an export that is done looks at nothing when it is asked for again.
+        """
         finished = recorded(self.store)
         self._write(finished)
+        self.flags.record()
         return self._describe(mark, finished)
 
     def _write(self, finished: list[FinishedPart]) -> None:
@@ -212,6 +220,7 @@ class _Export:
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         else:
             self.totals.add(sample, found)
+        self.flags.note(sample, found)
         self.bytes_through += sample.size
         self.tell("exported", self.totals.through, self.survey.images, self.bytes_through)
 
@@ -246,7 +255,7 @@ class _Export:
         }
         finish(self.store, mark, ending)
         clear(self.store, parts)
-        return Exported(was_done=False, **ending)
+        return Exported(was_done=False, flags_not_recorded=self.flags.trouble, **ending)
 
 
 def _conversion(options: ExportOptions) -> Conversion | None:

@@ -12,6 +12,8 @@ import orjson
 from jobs.export.samples import ImageSample
 
 _FIELDS = tuple(each.name for each in dataclasses.fields(ImageSample))
+#: Fields that JSON makes lists of.
+_TUPLES = ("flags", "found_before")
 _VALUES = operator.attrgetter(*_FIELDS)
 #: Bytes that are read at once. At each read the threads that fetch images take their turn, and this one waits.
 _BUFFER = 1_000_000
@@ -37,4 +39,4 @@ class SampleSpool:
         with self._path.open("rb", buffering=_BUFFER) as file:
             for line in file:
                 values = dict(zip(_FIELDS, orjson.loads(line), strict=True))
-                yield ImageSample(**{**values, "flags": tuple(values["flags"])})
+                yield ImageSample(**values | {name: tuple(values[name]) for name in _TUPLES})

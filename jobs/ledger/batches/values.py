@@ -66,6 +66,15 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFlags:
+    """What somebody who looked at a stored image found."""
+
+    image_id: int
+    sha256: str  # of the bytes that were looked at
+    flags: frozenset[str]  # stable codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row of the newest manifest, checked and planned."""
 

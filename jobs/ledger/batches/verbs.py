@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from jobs.ledger.batches import (
     adopted,
@@ -19,6 +19,7 @@ from jobs.ledger.batches import (
 from jobs.ledger.batches.adopted_values import AdoptedRow
 from jobs.ledger.batches.values import (
     Batch,
+    ImageFlags,
     ImageHolder,
     KnownRow,
     MadeBefore,
@@ -277,6 +278,14 @@ class ImageVerbs:
     def copy_again(self, reasons: Mapping[int, str], now: float) -> int:
         """Stored images that are gone are to be copied once more, for a reason each; nothing is paid."""
         return self._database.write(verification.copy_again, reasons, now)
+
+    def set_flags(self, found: Sequence[ImageFlags], among: Collection[str]) -> None:
+        """Of the flags `among`, each of these images has from now on those that were found of it, and no other.
+
+        Its other flags stay. Left alone are images that are not stored any more as they were looked at, and those of
+        archived batches. For some hundred images at once: it is one transaction.
+        """
+        self._database.write(verification.set_flags, found, among)
 
     def awaited(self, name: str, keys: Sequence[str], now: float) -> list[AwaitedImage]:
         """The paid images of these rows that are not stored yet."""

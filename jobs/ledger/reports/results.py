@@ -167,6 +167,7 @@ def as_stored(row: Any) -> StoredImage:
         next_copy_at=row.next_copy_at,
         reused=reused,
         dest=row.lies_at if reused else None,
+        image_id=row.id,
     )
 
 

@@ -109,6 +109,7 @@ class StoredImage:
     next_copy_at: float | None = None
     reused: bool = False  # taken from another row, for nothing
     dest: str | None = None  # where it lies, when it is another batch's object
+    image_id: int | None = None  # in the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

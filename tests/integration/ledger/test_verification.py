@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.facts import ImageChecked, ImageDelayed, ImageStored, TaskSucceeded
 from jobs.ledger.batches.adopted_values import AdoptedImage, AdoptedRow
+from jobs.ledger.batches.values import ImageFlags
 from jobs.policy.verification import StoredCopy
 from jobs.states import ImageState, JobState
 from tests.support.ledger_sums import check_money
@@ -52,6 +53,50 @@ def test_an_image_that_is_sent_back_is_copied_again_and_costs_nothing(ledger):
     ledger.facts.record([ImageStored(image_id=due.image_id, at=NOW + 6)])
     assert ledger.reports.progress("spring").jobs[JobState.DONE] == 3
     assert ledger.images.states([due.image_id]) == {ImageState.STORED: 1}
+
+
+AMONG = {"blank", "near_duplicate"}
+
+
+def flagged(kept, *flags, sha256="a" * 64):
+    return ImageFlags(image_id=kept.image_id, sha256=sha256, flags=frozenset(flags))
+
+
+def flags_of(ledger):
+    return {each.key: each.images[0].flags for each in ledger.reports.results("spring") if each.images[0].flags}
+
+
+def test_flags_are_set_among_those_that_were_looked_for_and_others_stay(ledger):
+    stock(ledger, rows(1))
+    (intent,) = ledger.claims.submits("main", NOW, lease=90).intents
+    ledger.facts.record([TaskSucceeded(attempt_id=intent.attempt_id, at=NOW, images=(made(),), task_id="t")])
+    ((due,), _) = ledger.claims.copies(NOW, holder="me", lease=60, at_most=9)
+    facts = {"sha256": "a" * 64, "bytes": 9, "width": 1, "height": 1, "format": "png", "flags": ("wrong-pixels",)}
+    ledger.facts.record([ImageChecked(image_id=due.image_id, object_path="spring/0.png", **facts)])
+    ledger.facts.record([ImageStored(image_id=due.image_id, at=NOW)])
+    (kept,) = ledger.images.stored("spring")
+    before = ledger.reports.progress("spring")
+
+    ledger.images.set_flags([flagged(kept, "near_duplicate")], AMONG)
+    assert flags_of(ledger) == {"k0": ("wrong-pixels", "near_duplicate")}
+    ledger.images.set_flags([flagged(kept, "blank")], AMONG)
+    assert flags_of(ledger) == {"k0": ("wrong-pixels", "blank")}
+    assert ledger.reports.progress("spring") == before, "it still counts as one with wrong pixels, and costs the same"
+    ledger.images.set_flags([flagged(kept)], AMONG)
+    assert flags_of(ledger) == {"k0": ("wrong-pixels",)}
+    check_money(ledger)
+
+
+def test_an_image_that_is_not_as_it_was_looked_at_any_more_gets_no_flag(ledger):
+    kept = stored(ledger)
+    ledger.images.copy_again({kept["k1"].image_id: "gone"}, NOW + 5)
+
+    ledger.images.set_flags(
+        [flagged(kept["k0"], "blank", sha256="b" * 64), flagged(kept["k1"], "blank"), flagged(kept["k2"], "blank")],
+        AMONG,
+    )
+
+    assert flags_of(ledger) == {"k2": ("blank",)}
 
 
 def waiting(ledger):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sqlite3
 
 import pytest
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from cli.output import terminal
 from cli.output.export_progress import ExportProgress
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
+from jobs.ledger.batches.verbs import ImageVerbs
 from tests.support.picture_ledger import NOW, open_pictures, row, store
 from tests.support.shop_ledger import call, document
 
@@ -109,6 +112,31 @@ def test_near_duplicates_are_told_of_whether_flagged_or_left_out(tmp_path):
     assert "2 near duplicates flagged; --near-duplicates drop leaves them out" in flagged.stdout
     assert "1 image as webdataset" in dropped.stdout
     assert "2 near duplicates left out: near_duplicates.jsonl there names each" in dropped.stdout
+
+
+def test_results_choose_and_show_images_by_what_an_export_found(shop):
+    call("export", "b", "--as", "webdataset", "--to", "ds")
+
+    blank = call("results", "b", "--only", "blank", "--columns", "lf_key,lf_flags")
+    page = call("results", "b", "--except", "moderation", "--format", "html", "--no-thumbnails")
+
+    assert blank.stdout.splitlines() == ["lf_key,lf_flags", *(f'k{at},"[""blank""]"' for at in range(4))]
+    assert call("results", "b", "--only", "near_duplicate", "--columns", "lf_key").stdout.split() == ["lf_key"]
+    assert page.stdout.count("blank") >= 4
+
+
+def test_a_ledger_that_takes_no_flags_is_told_and_ends_with_0(shop, monkeypatch):
+    def full(*_):
+        raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(ImageVerbs, "set_flags", full)
+
+    done = call("export", "b", "--as", "webdataset", "--to", "ds")
+    told = document("export", "b", "--as", "webdataset", "--to", "other")
+
+    assert "4 images as webdataset -> ds" in done.stdout
+    assert "warning: the ledger cannot be reached: database or disk is full. So lightfast results" in done.stderr
+    assert told["flags_not_recorded"] == "cannot be reached: database or disk is full"
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image, ImageEnhance
+from sqlalchemy import event
 
 from jobs.export.near_duplicates import COARSE, FINE, SIGNATURE, NearDuplicates
 from jobs.export.options import read_split
+from jobs.results.rows import row_values
 from sandbox.images.pictures import Picture, draw
-from tests.support.exports import Died, DyingStore, run, samples
+from tests.support.exports import Died, DyingStore, files, run, samples
 from tests.support.picture_ledger import open_pictures, row, store
+from worker.export import flags
 from worker.export.appearance import appearance_of
 from worker.export.pictures import look
 from worker.storage.disk import DiskStore
@@ -239,6 +242,128 @@ def test_a_picture_that_cannot_be_decoded_is_exported_and_counted(ledger, tmp_pa
 
     assert (done.images, done.near_duplicates, done.blank) == (2, 0, 0)
     assert "- 2 images that could not be decoded" in (tmp_path / "ds/README.md").read_text()
+
+
+# -- in the ledger -----------------------------------------------------------------------------------------------------
+
+
+FOUND = {"stove": ["near_duplicate"], "heron": ["near_duplicate"], "table": ["blank"]}
+
+
+def flags_in_results(ledger, batch="b"):
+    """What `results` has in `lf_flags`, of the rows that have any."""
+    values = {each.key: row_values(each, str)["lf_flags"] for each in ledger.reports.results(batch)}
+    return {key: flags for key, flags in values.items() if flags}
+
+
+def writes_of(ledger):
+    """A list that grows by one with each writing transaction from now on."""
+    begun = []
+    event.listen(ledger._database.writer, "begin", lambda _: begun.append(1))
+    return begun
+
+
+@pytest.mark.parametrize("what", ["flag", "drop"])
+def test_results_have_what_an_export_found_in_one_transaction_and_the_same_again_in_none(shop, tmp_path, what):
+    before = list(shop.reports.results("b"))
+    writes = writes_of(shop)
+    inspected(shop, tmp_path / "ds", near_duplicates=what)
+    assert flags_in_results(shop) == FOUND
+    assert len(writes) == 1
+
+    assert inspected(shop, tmp_path / "ds", near_duplicates=what).was_done
+    inspected(shop, tmp_path / "again", near_duplicates=what)
+    assert flags_in_results(shop) == FOUND
+    assert len(writes) == 1
+    assert files(tmp_path / "again") == files(tmp_path / "ds")
+    assert [each.state for each in before] == [each.state for each in shop.reports.results("b")]
+
+
+def test_many_flags_are_recorded_with_a_transaction_for_some_hundred_images(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(flags, "PAGE", 5)
+    store(ledger, tmp_path / "out", [row(at, f"k{at}") for at in range(12)])  # each of one colour
+
+    writes = writes_of(ledger)
+    inspected(ledger, tmp_path / "ds")
+
+    assert flags_in_results(ledger) == {f"k{at}": ["blank"] for at in range(12)}
+    assert len(writes) == 3
+
+
+def test_where_nobody_looks_flags_of_an_earlier_export_stay_and_are_no_part_of_the_data_set(shop, tmp_path):
+    run(shop, tmp_path / "before", near_duplicates="keep")
+    assert flags_in_results(shop) == {}
+    inspected(shop, tmp_path / "ds")
+
+    run(shop, tmp_path / "kept", near_duplicates="keep")
+
+    assert flags_in_results(shop) == FOUND
+    assert files(tmp_path / "kept") == files(tmp_path / "before")
+
+
+def test_flags_of_the_newest_export_that_looked_at_an_image_stand(ledger, tmp_path):
+    lamp = [drawn("A lamp"), drawn("A lamp", variant="one")]
+    store(ledger, tmp_path / "out", [row(0, "lamp")], pictures=lambda _: encoded(lamp[0]))
+    later = [lamp[1], drawn("A rug", blank="#fefefe")]
+    store(ledger, tmp_path / "out", [row(0, "lamp"), row(1, "rug")], batch="c", pictures=lambda at: encoded(later[at]))
+
+    inspected(ledger, tmp_path / "both", names=("b", "c"))
+    assert (flags_in_results(ledger), flags_in_results(ledger, "c")) == (
+        {},
+        {"lamp": ["near_duplicate"], "rug": ["blank"]},
+    )
+
+    inspected(ledger, tmp_path / "other way", names=("c", "b"))
+    assert (flags_in_results(ledger), flags_in_results(ledger, "c")) == (
+        {"lamp": ["near_duplicate"]},
+        {"rug": ["blank"]},
+    )
+
+    inspected(ledger, tmp_path / "alone")
+    assert flags_in_results(ledger) == {}
+
+
+def test_an_image_that_cannot_be_had_keeps_its_flags(shop, tmp_path):
+    inspected(shop, tmp_path / "ds")
+    table = next(each.images[0] for each in shop.reports.results("b") if each.key == "table")
+    (tmp_path / "out" / table.path).unlink()
+
+    inspected(shop, tmp_path / "again")
+
+    assert flags_in_results(shop) == FOUND
+
+
+def test_a_ledger_that_takes_no_writes_is_asked_once_and_holds_no_export_up(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(flags, "PAGE", 5)
+    store(ledger, tmp_path / "out", [row(at, f"k{at}") for at in range(12)])
+    writer = ledger._database.writer
+    writer.dispose()
+    opened = []
+    event.listen(writer, "connect", lambda connection, _: opened.append(connection.execute("PRAGMA query_only = ON")))
+
+    done = inspected(ledger, tmp_path / "ds")
+
+    assert (done.images, done.blank) == (12, 12)
+    assert "may write to" in done.flags_not_recorded
+    assert flags_in_results(ledger) == {}
+    assert len(opened) == 2, "for one write: it is tried once more on a new connection, as always"
+    assert inspected(ledger, tmp_path / "ds").was_done
+
+
+def test_an_export_that_was_killed_records_what_it_had_found_when_it_goes_on(shop, tmp_path):
+    bucket, folder = DyingStore(), str(tmp_path / "out")
+    options = {"shard_size": 1, "opener": {"ds": bucket, folder: open_store(folder)}.__getitem__}
+    bucket.at = 1 + 2 * 10 + 1  # ten parts are on record
+    with pytest.raises(Died):
+        inspected(shop, "ds", **options)
+    bucket.at = 0
+
+    inspected(shop, "ds", **options)
+
+    assert flags_in_results(shop) == FOUND
+
+
+# -- ended, and gone on with -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["flag", "drop"])
