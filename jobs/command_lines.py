@@ -37,6 +37,15 @@ def repeated(*more: str, without: Iterable[str] = ()) -> str:
     return _with_verbs({"plan": "run"}, more, without)
 
 
+def in_another_batch(name: str, dest: str) -> str:
+    """This command line for a batch of this name at DEST, which takes the images that are there already for nothing."""
+    words = sys.argv[1:]
+    reuse = () if any(word.partition("=")[0] == "--reuse" for word in words) else ("--reuse",)
+    path = () if any("{batch}" in word for word in words) else ("--path",)  # else both would have the same places
+    left_out = ("--batch", "--to", "--append", "--changed", "--buy-again", *path)
+    return repeated("--batch", name, "--to", dest or "DEST", *reuse, without=left_out)
+
+
 def planned(*more: str) -> str:
     """This command line with more words, as a plan: what is asked of `run` and `submit` can be planned first."""
     return _with_verbs({"run": "plan", "submit": "plan"}, more, ["--wait"])

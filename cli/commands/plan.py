@@ -10,7 +10,7 @@ from cli.output.terminal import put
 from jobs.command_lines import repeated
 
 if TYPE_CHECKING:
-    from jobs.planning.survey import Survey
+    from worker.registration.preflight import Preflight
 
 
 @takes(RunOptions)
@@ -43,22 +43,27 @@ def plan(options: RunOptions) -> int:
             show(plan_screen.page(preflight, probed, everything=options.all), sandbox=settings.is_sandbox)
             sys.stdout.flush()
         emergency_stop.warn(preflight.ledger, sandbox=settings.is_sandbox)
-        return _verdict(reasons, preflight.seen, to=preflight.dest, again=preflight.mistake)
+        return _verdict(reasons, preflight)
 
 
-def _verdict(reasons: list[str], seen: Survey, *, to: str, again: str) -> int:
+def _verdict(reasons: list[str], preflight: Preflight) -> int:
     for reason in reasons:
         put(f"error: {_without_rows(reason)}")
     if not reasons:
-        put(f"Nothing was spent. {_what_next(seen, to, again)}")
+        put(f"Nothing was spent. {_what_next(preflight)}")
     return 2 if reasons else 0
 
 
-def _what_next(seen: Survey, to: str, again: str) -> str:
+def _what_next(preflight: Preflight) -> str:
+    from worker.registration.preflight import ANOTHER_BATCH
+
+    seen, again = preflight.seen, preflight.mistake
+    if preflight.is_cancelled:
+        return f"Nothing new is made in a cancelled batch. {ANOTHER_BATCH}\n  {preflight.another_batch}"
     if not (seen.images or seen.changed or seen.open or seen.again.reused):
         return "There is nothing to make."
     skipped = f" without the {seen.bad:,} bad" if seen.bad else ""
-    more = [*([] if to else ["--to", "DEST"]), *(["--buy-again"] if again else [])]
+    more = [*([] if preflight.dest else ["--to", "DEST"]), *(["--buy-again"] if again else [])]
     bought = " all the same, and pay again for what was made already" if again else ""
     return f"To do it{skipped}{bought}:\n  {repeated(*more)}"
 

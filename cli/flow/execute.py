@@ -21,8 +21,9 @@ from cli.output.retries import helps
 from cli.output.sentences import next_try_line, out_of_manifest
 from cli.output.stuck import stuck_lines
 from jobs import formatting
-from jobs.command_lines import command, repeated
+from jobs.command_lines import command, in_another_batch, repeated
 from jobs.errors import UNREADABLE_ROW
+from jobs.planning.survey import made_in_another
 from jobs.results.budgets import budget_for_all, raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
@@ -102,7 +103,9 @@ def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:
     if mode.json:
         show_json(document(ended, ledger))
     else:
-        show(summary(ended, mode.next), sandbox=ended.progress.batch.sandbox)
+        batch = ended.progress.batch
+        another = ledger.batches.free_name(batch.name) if batch.state is BatchState.CANCELLED else ""
+        show(summary(ended, mode.next, another), sandbox=batch.sandbox)
 
 
 async def _run(
@@ -191,13 +194,18 @@ class RunOutcome:
 Line = tuple[str, str]  # text, style
 
 
-def summary(ended: RunOutcome, then: str = "") -> Iterator[Line]:
-    """Every line of the summary, with its style."""
+def summary(ended: RunOutcome, then: str = "", another: str = "") -> Iterator[Line]:
+    """Every line of the summary, with its style.
+
+    `then`: what to do next, if not the usual. `another`: a name for the batch that takes a cancelled one's rows.
+    """
     progress = ended.progress
     yield _headline(ended), "bold"
     yield from _rows(progress)
     yield _money(progress), ""
     yield from _next(ended, then)
+    if another and progress.jobs.get(JobState.CANCELLED):
+        yield from ((f"{'':{_LABEL}}{told}", "") for told in _cancelled(progress, another))
 
 
 def _headline(ended: RunOutcome) -> str:
@@ -324,6 +332,16 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
         yield f"{'' if first else 'next':{_LABEL}}{goes_on} goes on{rows}", ""
         if ended.ending.reason is Reason.NOTHING_STORED:
             yield from ((f"{'':{_LABEL}}{told}", "") for told in _where_nothing_is_stored(ended.progress))
+
+
+def _cancelled(progress: Progress, another: str) -> Iterator[str]:
+    """How rows that were cancelled are made after all."""
+    rows = formatting.count(progress.jobs[JobState.CANCELLED], "cancelled row")
+    if sys.argv[1:2] in (["run"], ["submit"]):
+        yield f"{rows} in another batch, without paying again for what is stored:"
+        yield in_another_batch(another, progress.batch.dest)
+    else:
+        yield f"{rows}: {made_in_another(another)}"
 
 
 def _into(file: str) -> list[str]:

@@ -40,11 +40,12 @@ def page(preflight: Preflight, probed: Probed | None, *, everything: bool) -> It
     """Every line of the plan, with its style. `everything`: long lists whole."""
     yield from _head(preflight, probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
-    yield from (_sample(preflight.seen))
+    yield from (_sample(preflight.seen) if not preflight.is_cancelled else ())
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    yield from _routes(preflight.seen, width, everything=everything, sandbox=preflight.settings.is_sandbox)
-    yield from _resting(preflight)
-    yield from _total(preflight)
+    if not preflight.is_cancelled:  # nothing of it is bought
+        yield from _routes(preflight.seen, width, everything=everything, sandbox=preflight.settings.is_sandbox)
+        yield from _resting(preflight)
+        yield from _total(preflight)
     yield from _bad(preflight.seen, everything=everything)
     yield from before_money(preflight)
 
@@ -60,7 +61,8 @@ def before_money(preflight: Preflight) -> Iterator[Line]:
         yield f"{'budget':{_WIDTH}}  {lowered}", "bold yellow"
     if preflight.beside and not preflight.beside.stops:
         yield f"warning: {preflight.beside.told(preflight.name, preflight.settings)}", "bold yellow"
-    yield from overlap_screen.lines(preflight)
+    if not preflight.is_cancelled:
+        yield from overlap_screen.lines(preflight)
 
 
 def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
@@ -72,6 +74,8 @@ def _head(preflight: Preflight, probed: Probed | None) -> Iterator[Line]:
     new = " (new)" if preflight.batch is None else ""
     bucket = f"      bucket: {probed.words}" if probed else ""
     yield f"{'batch':{_WIDTH}}  {preflight.name}{new} -> {_example_path(preflight)}{bucket}", ""
+    if preflight.is_cancelled:
+        yield f"{'':{_WIDTH}}  it is cancelled for good: nothing new is paid", "yellow"
     if preflight.batch and preflight.batch.state is BatchState.PAUSED:
         why = preflight.batch.reason or "on your word"
         resume = command("resume", preflight.name, sandbox=preflight.batch.sandbox)

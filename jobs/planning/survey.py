@@ -163,10 +163,14 @@ class Survey:
         changed: str,
         batch: Batch | None = None,
         bad_rows_help: str = "",
+        another_batch: str = "",
     ) -> list[str]:
-        """Why nothing may be spent as things are; empty: it may. `bad_rows_help`: told with the bad rows."""
+        """Why nothing may be spent as things are; empty: it may.
+
+        `bad_rows_help`: told with the bad rows. `another_batch`: how rows of a cancelled batch are made after all.
+        """
         reasons = [
-            self._cancelled(batch),
+            self._cancelled(batch, another_batch),
             None if skip_bad else self._bad_rows(bad_rows_help),
             self._disputes() if changed == "error" else None,
             self._nothing(skip_bad=skip_bad),
@@ -179,11 +183,11 @@ class Survey:
         ]
         return [reason for reason in reasons if reason]
 
-    def _cancelled(self, batch: Batch | None) -> str | None:
+    def _cancelled(self, batch: Batch | None, another_batch: str) -> str | None:
         """A cancelled batch takes nothing new; what was paid for its rows is still fetched."""
         if batch is None or batch.state is not BatchState.CANCELLED:
             return None
-        return cancelled_for_good(batch.name) if self.images else None
+        return f"batch {batch.name} is cancelled for good. {another_batch}".rstrip() if self.images else None
 
     def _bad_rows(self, more: str) -> str | None:
         if not self.bad:
@@ -313,13 +317,17 @@ def _standing(budget: int | None, batch: Batch | None) -> int | None:
     return batch.budget if budget is None and batch else budget
 
 
-#: How rows of a cancelled batch are made after all, without paying twice for those that it has.
-IN_ANOTHER_BATCH = "The same rows are made under another --batch; with --reuse what is stored here is not paid again."
+def made_in_another(name: str) -> str:
+    """How rows of a cancelled batch are made after all, without paying twice. `name`: one that no batch has."""
+    return (
+        f"The command that made its rows makes them after all with  --batch {name} --reuse  at its end; "
+        "with --reuse what is stored here is not paid again."
+    )
 
 
-def cancelled_for_good(name: str) -> str:
-    """Why nothing can be paid for this batch any more."""
-    return f"batch {name} is cancelled for good. {IN_ANOTHER_BATCH}"
+def cancelled_for_good(name: str, other: str) -> str:
+    """Why nothing can be paid for this batch any more. `other`: a name that no batch has."""
+    return f"batch {name} is cancelled for good. {made_in_another(other)}"
 
 
 def _rows(count: int) -> str:

@@ -85,6 +85,23 @@ def test_what_a_plan_proposes_is_accepted_as_it_stands(shop, monkeypatch, plan):
         assert is_bought_without_asking_more(monkeypatch, pasted), (why, pasted)
 
 
+@pytest.mark.parametrize("lines", [rows(30), rows(2, first=29), rows(2, first=30)])
+def test_the_plan_of_a_cancelled_batch_proposes_another_one_and_neither_prices_nor_rows_to_add(
+    shop, monkeypatch, lines
+):
+    write(shop, lines, "spring.csv")
+    with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
+        ledger.batches.cancel("spring")
+
+    page = call(monkeypatch, "plan", "spring.csv")
+    found = list(proposed(monkeypatch, "spring.csv").values())
+
+    assert found == [["spring.csv", "--batch", "spring-2", "--to", str(shop / "out"), "--reuse"]]
+    assert "it is cancelled for good: nothing new is paid" in page.stdout
+    assert not re.search(r"^(total|again|taken out)\b|nothing to make", page.stdout, re.MULTILINE)
+    assert is_bought_without_asking_more(monkeypatch, found[0])
+
+
 def test_rows_known_by_their_number_that_moved_are_known_by_a_column_from_now_on_and_paid_once(shop, monkeypatch):
     write(shop, [NUMBERED[0], "a new lamp,N-1", *NUMBERED[1:]], "numbers.csv", head="prompt,sku")
 

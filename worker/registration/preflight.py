@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from jobs.command_lines import command, planned, repeated
+from jobs.command_lines import command, in_another_batch, planned, repeated
 from jobs.errors import BadInput, LedgerUnreadable
 from jobs.formatting import count
 from jobs.ledger import Ledger, glance_into, has_batch, open_ledger
@@ -31,6 +31,7 @@ from jobs.planning.survey import Survey
 from jobs.planning.variations import Variations, read_variations
 from jobs.policy.reuse import Reuse
 from jobs.settings.model import Settings
+from jobs.states import BatchState
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS, key_variable
 from worker.references import Files, look_at
@@ -52,6 +53,8 @@ _DIGITS_OF_N = 20
 _BESIDE = "beside the manifest"
 #: Batches of another ledger that are named.
 _PLACES = 3
+#: What is said before the command that makes rows of a cancelled batch after all.
+ANOTHER_BATCH = "To make its rows in another batch, and not pay again for what is stored:"
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xlsx", ".xlsm", ".parquet")
 
 
@@ -124,11 +127,27 @@ class Preflight:
             changed=options.changed,
             batch=self.batch,
             bad_rows_help=self._without_prompts(),
+            another_batch=f"{ANOTHER_BATCH}\n    {self.another_batch}" if self.another_batch else "",
         )
         reasons = [*self._missing(), *self._gone(), *self._stranded(), *self._without_keys(), *policy]
         if len(reasons) == 1 and self.seen.disputed and options.changed == "error" and _is_of_this_command(options):
             reasons = [reasons[0] + "".join(f"\n  {why}:\n    {pasted}" for why, pasted in self._changed_ways())]
         return reasons
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nothing new is ever made in its batch."""
+        return self.batch is not None and self.batch.state is BatchState.CANCELLED
+
+    @property
+    def another_batch(self) -> str:
+        """The command that makes the rows of a cancelled batch after all; as far as it can be said. Empty: none is."""
+        if not self.is_cancelled or self.ledger is None:
+            return ""
+        name = self.ledger.batches.free_name(self.name)
+        if _is_of_this_command(self.options):
+            return in_another_batch(name, self.dest)
+        return shlex.join(["--batch", name, "--reuse"])
 
     def _without_prompts(self) -> str:
         """The command that makes the rows with a prompt, where those without one are the only bad ones."""

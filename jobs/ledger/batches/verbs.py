@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 
 from jobs.ledger.batches import (
     adopted,
@@ -52,6 +53,10 @@ class BatchVerbs:
     def find(self, name: str) -> Batch | None:
         """The batch of that name."""
         return self._database.read(batches.find_batch, name)
+
+    def free_name(self, name: str) -> str:
+        """A name like this one that no batch has: spring-2."""
+        return next(other for number in count(2) if self.find(other := f"{name[:90]}-{number}") is None)
 
     def all(self) -> list[Batch]:
         """Every batch, newest first."""

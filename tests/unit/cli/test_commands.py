@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 import shlex
+import sys
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.reports.values import StuckImage
 from jobs.results.completion import Reason, RunState
-from jobs.states import JobState
+from jobs.states import BatchState, JobState
 from tests.support.shop_ledger import call, open_shop
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.run import RunEnding
@@ -130,6 +131,36 @@ def test_an_export_that_has_new_images_already_is_handed_back_with_a_further_col
 
     (columns,) = [words[words.index("--columns") + 1] for words in pasted(told) if "--columns" in words]
     assert columns == "*,-lf_*,New Image 2=lf_url"
+
+
+@pytest.mark.parametrize(
+    ("words", "made_after_all"),
+    [
+        (
+            ["run", "shop.csv", "--map", "key=Handle", "--append", "--batch", "catalog", "--sandbox"],
+            ["run", "shop.csv", "--map", "key=Handle", "--sandbox", "--batch", "catalog-2", "--to", "/out", "--reuse"],
+        ),
+        (
+            ["run", "shop.csv", "--path", "{key}.{ext}", "--reuse", "link"],
+            ["run", "shop.csv", "--reuse", "link", "--batch", "catalog-2", "--to", "/out"],
+        ),
+        (["watch", "catalog"], []),
+    ],
+)
+def test_the_end_of_a_cancelled_batch_names_what_makes_its_rows_after_all(monkeypatch, words, made_after_all):
+    monkeypatch.setattr(sys, "argv", ["lightfast", *words])
+    counted = progress(jobs={JobState.DONE: 5, JobState.CANCELLED: 35})
+    batch = dataclasses.replace(counted.batch, dest="/out", state=BatchState.CANCELLED)
+    counted = dataclasses.replace(counted, batch=batch)
+    ending = RunEnding(reason=Reason.ROWS_NEED_YOU, standing=RunState(progress=counted, accounts=(), now=0.0))
+
+    told = [line for line, _ in summary(RunOutcome(ending=ending, message="", code=3, seconds=1.0), "", "catalog-2")]
+
+    assert [words[1:] for words in pasted(told) if words[1] == "run"] == [made_after_all] * bool(made_after_all)
+    assert made_after_all or told[-1].strip() == (
+        "35 cancelled rows: The command that made its rows makes them after all with  --batch catalog-2 --reuse  at its "
+        "end; with --reuse what is stored here is not paid again."
+    )
 
 
 def test_the_end_of_a_run_says_how_bad_rows_are_looked_at(tmp_path, monkeypatch):
