@@ -91,10 +91,15 @@ def output_tokens(pixels: Pixels, quality: str | None) -> int:
     return -(-axis * other * (2_000_000 + long * short) // 4_000_000)
 
 
+def is_the_most(pixels: Pixels | None, quality: str | None) -> bool:
+    """Whether an estimate takes the dearest of what is not known: the pixels, or the quality."""
+    return not pixels or quality not in AXIS
+
+
 def assumed(pixels: Pixels | None, quality: str | None) -> str:
     """What an estimate rests on, in words."""
     size = pixels or LARGEST
     tokens = f"{output_tokens(size, quality):,} output tokens"
     named = quality if quality in AXIS else f"{DEAREST}, the dearest, as no quality is named"
     told = f"{tokens} an image ({size[0]}x{size[1]}, {named})"
-    return told if pixels and quality in AXIS else f"{told}: the most that it can have, and usually it has fewer"
+    return told if not is_the_most(pixels, quality) else f"{told}: the most that it can have, and usually it has fewer"

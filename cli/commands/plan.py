@@ -69,5 +69,5 @@ def _what_next(preflight: Preflight) -> str:
 
 
 def _without_rows(reason: str) -> str:
-    """The bad rows are on the page already."""
-    return "\n".join(line for line in reason.splitlines() if not line.startswith(("  line ", "  …")))
+    """The bad rows, and what is to be looked at, are on the page already."""
+    return "\n".join(line for line in reason.splitlines() if not line.startswith(("  line ", "  …", "  look at ")))

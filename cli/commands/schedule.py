@@ -206,7 +206,7 @@ def _most(preflight: Preflight, left: Left) -> str:
     if seen.needed <= left.money:
         return ""
     images = seen.affordable(budget, preflight.batch)
-    return f"{f'about {images:,}' if images else 'none'} of these, as it may spend {left.why}: "
+    return f"{f'{seen.roughly} {images:,}' if images else 'none'} of these, as it may spend {left.why}: "
 
 
 def _on_its_way(session: LedgerSession, preflight: Preflight) -> str:

@@ -234,7 +234,7 @@ def _left_by(preflight: Preflight) -> str:
     images = preflight.seen.affordable(budget, preflight.batch)
     if images == preflight.seen.images:
         return ""
-    return f", which leaves {'about ' if images else ''}{images:,} of them"
+    return f", which leaves {f'{preflight.seen.roughly} ' if images else ''}{images:,} of them"
 
 
 def _lower_budget(preflight: Preflight) -> str:

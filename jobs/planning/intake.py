@@ -42,6 +42,7 @@ from jobs.policy.reuse import Reuse, gets_back
 from jobs.policy.token_costs import expected
 from jobs.states import UNFINISHED, JobState
 from providers.references import file_name
+from providers.token_prices import is_the_most
 from providers.types import Request, Route
 
 #: Rows looked up in the ledger, and told to a progress display, at once.
@@ -281,14 +282,15 @@ class _Count:
         self.counts["files"] += any(map(file_name, row.request.references))
         if self.watch_paths and row.path:
             self.paths.add(row.path)
-        changed = self.counts["changed"]
+        changed, disputed = self.counts["changed"], self.counts["disputed"]
         images = self._to_pay(row, row.request.n, known)
         if images and not (known and known.tried) and self.before.takes(row, images):
             images = 0
         self.before.to_pay += images > 0
-        if images:
-            if not planned.is_repeat:
-                self.requests.add(row, images)
+        if images and not planned.is_repeat:
+            self.requests.add(row, images)
+        is_refused = self.counts["disputed"] > disputed and self.intake.changed == "error"
+        if images or is_refused:
             self.doubts.add(doubts)
         line = self._add(route, row, images)
         if known is None:
@@ -505,6 +507,7 @@ def _route_line(line: _Line, paces: Paces) -> RouteLine:
         price_is_yours=route.price_is_yours,
         mode=route.mode,
         assumed=assumed,
+        price_is_most=assumed != "" and assumed == route.assumed and is_the_most(route.pixels, line.request.quality),
         aside=line.aside,
         least=line.least or 0,
         images=line.images,

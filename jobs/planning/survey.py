@@ -39,6 +39,7 @@ class RouteLine:
     bound_by: str  # "max_in_flight 10", "submits_per_second 5, learnt"
     mode: str | None = None  # the provider's own route, where it has several
     assumed: str = ""  # what the price rests on, where it is an estimate
+    price_is_most: bool = False  # an estimate that takes the dearest of what is not known
     aside: int = 0  # micro-dollars set aside for all of them: the most they cost
     least: int = 0  # micro-dollars set aside for the one of them that holds the least
     may_be_less: bool = False  # what bounds it still grows: the seconds are the most it may take
@@ -99,7 +100,7 @@ class Survey:
     bad: int
     problems: tuple[RowProblem, ...]  # the first; a bad row may have several
     causes: tuple[Cause, ...]  # the same by what is wrong, of all bad rows
-    doubts: tuple[Cause, ...]  # what may be another thing than was meant, in rows that are to be paid
+    doubts: tuple[Cause, ...]  # what may be another thing than was meant, in rows to be paid or refused as changed
     samples: tuple[Sample, ...]
     hints: tuple[str, ...]  # columns that would change the picture, and are only carried
     routes: tuple[RouteLine, ...]
@@ -206,6 +207,7 @@ class Survey:
         lines = _first([f"{self.unit} {row.line}, key {row.key}" for row in self.disputed_rows], self.disputed)
         whose = "1 row has" if self.disputed == 1 else f"{self.disputed:,} rows have"
         own = f"\n  {self.overruled}" if self.own_prompts else ""
+        doubts = "".join(f"\n  look at {doubt}" for doubt in self.doubts[:_IN_MESSAGE])
         numbers = (
             "\n  The manifest has no key column, so rows are known by their number. If rows were put in, taken out or "
             "sorted, the images on record are those of other products now, and --changed keep would hand them out so: "
@@ -213,7 +215,7 @@ class Survey:
         )
         return (
             f"{self.manifest}: {whose} changed, with images that are running, unknown or stored.\n"
-            f"{lines}\n  --changed redo {' and '.join(self._redo())}; "
+            f"{lines}{doubts}\n  --changed redo {' and '.join(self._redo())}; "
             "--changed keep (at each run) leaves them as they are, with the flag `kept`."
             f"{own}{'' if self.has_key else numbers}"
         )
@@ -271,6 +273,11 @@ class Survey:
     def needed(self) -> int:
         """Micro-dollars that a budget must have for all of them: the estimate, and what the last one holds beyond."""
         return self.money + self.margin
+
+    @property
+    def roughly(self) -> str:
+        """What is said before a number of images that a budget leaves: more where the estimate is the most."""
+        return "at least about" if any(line.price_is_most for line in self.routes) else "about"
 
     def affordable(self, budget: int, batch: Batch | None) -> int:
         """How many of the images a budget leaves, at what they are likely to cost; 0 is certain."""

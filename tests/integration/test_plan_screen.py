@@ -110,6 +110,16 @@ def test_rows_that_ask_for_the_same_are_told_before_money():
     assert line.endswith('(up to $1.58) ask for exactly what another row asks for; 80 say "A Lamp": lines 2, 3, 4 …')
 
 
+@pytest.mark.parametrize(("quality", "left"), [("", "at least about "), ("high", "about ")])
+def test_a_budget_leaves_more_images_than_its_estimate_says_where_that_is_the_most(monkeypatch, quality, left):
+    monkeypatch.setenv("MAXAPI_DEV_API_KEY", "key-of-a-test")
+    Path("m.csv").write_text("key,prompt,quality\n" + "".join(f"k{at},Lamp {at},{quality}\n" for at in range(30)))
+
+    said = call("plan", "m.csv", "--provider", "maxapi.dev", "--budget", "0.05", "--partial", "--to", "out").stdout
+
+    assert re.search(rf"of budget \$0\.05, which leaves {left}\d+ of them", said)
+
+
 def of_the_shop(folder, statement, *values):
     """The shop's batch, changed so, and a manifest of a row that waits in it."""
     open_shop(folder, folder / "out")

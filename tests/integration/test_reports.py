@@ -276,7 +276,9 @@ def test_nothing_is_made_in_a_cancelled_batch_and_nothing_of_it_offered(told, wo
     assert "with  --batch shop-2 --reuse  at its end; with --reuse what is stored" in call("cancel", "shop").stderr
 
     assert "lightfast retry" not in call("status", "shop").stdout
-    with pytest.raises(BadInput, match=r"cancelled for good.* with  --batch shop-2 --reuse  at its end; with --reuse what"):
+    with pytest.raises(
+        BadInput, match=r"cancelled for good.* with  --batch shop-2 --reuse  at its end; with --reuse what"
+    ):
         call(*words)
 
 

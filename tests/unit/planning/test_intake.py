@@ -236,6 +236,22 @@ def test_without_a_key_a_row_in_the_middle_says_why_so_many_changed(take, ledger
     assert look(take(["prompt", "one", "two", "three", "four"])).new == 1
 
 
+def test_changed_rows_that_were_decoded_wrongly_are_told_before_what_makes_them_anew(take, ledger):
+    accept(take(["key,prompt", "a,Café chair", "b,A lamp"]))
+    make_all(ledger)
+
+    changed = look(take(["key,prompt", "a,CafÃ© chair", "b,A lamp"]))
+    (reason,) = changed.refuse_reasons(**STRICT)
+
+    doubt, remedy = (
+        reason.index("the text was decoded wrongly, here (--encoding)"),
+        reason.index("--changed redo makes"),
+    )
+    assert doubt < remedy
+    kept = look(take(["key,prompt", "a,CafÃ© chair", "b,A lamp"], changed="keep"))
+    assert kept.doubts == (), "nothing is made of it"
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     prompts=st.lists(st.sampled_from(["red", "blue", "green lamp"]), min_size=1, max_size=6),
