@@ -13,6 +13,7 @@ from jobs.manifest.near_names import plain_name
 from jobs.manifest.reader import Manifest
 from jobs.planning.key_hint import likely_key
 from jobs.planning.planner import Planner, PlanOptions, RouteCatalog, prepare
+from jobs.planning.product_variations import variations_hint
 from jobs.planning.references import References
 from jobs.states import JobState
 
@@ -32,6 +33,7 @@ class FirstPlan:
     prompt: str = ""  # a template
     skip_empty: str = ""  # rows that lack this column have no prompt
     key: str = ""  # the column
+    hint: str = ""  # what this plan makes, and is perhaps not wanted
 
     @property
     def words(self) -> list[str]:
@@ -72,7 +74,8 @@ def first_plan(
     likely = likely_key(manifest, chosen, catalog, references) if may_key else None
     if likely:
         chosen = replace(chosen, mapping={**chosen.mapping, "key": likely.column})
-    found = FirstPlan(prompt=prompt, skip_empty=skipped, key=likely.column if likely else "")
+    hint = "; ".join(variations_hint(manifest, chosen))
+    found = FirstPlan(prompt=prompt, skip_empty=skipped, key=likely.column if likely else "", hint=hint)
     return found if found.words and _works(manifest, prepare(manifest, chosen, catalog, references)) else None
 
 

@@ -34,6 +34,7 @@ from jobs.planning.overlap import Comparison, Overlap
 from jobs.planning.paces import Paces
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
 from jobs.planning.problems import NAMED, Problems
+from jobs.planning.product_variations import variations_hint
 from jobs.planning.references import References
 from jobs.planning.same_requests import RequestCounter, SameRequests
 from jobs.planning.survey import ChangedRow, RouteGroup, RouteLine, Sample, Survey, tasks_for
@@ -370,6 +371,7 @@ class _Count:
         yield from header_hints(manifest, planner.owns)
         if self.before.batch_id is None:  # another key would make new rows of those that are on record
             yield from key_hint(manifest, *how)
+            yield from variations_hint(manifest, self.intake.options)
         yield from hints(manifest, *how)
 
     def _likely_key(self) -> str:

@@ -155,7 +155,7 @@ class Survey:
         """Images whose price is not known."""
         return sum(line.images for line in self.routes if line.price is None)
 
-    def refuse_reasons(
+    def refuse_reasons(  # noqa: PLR0913  what the options say, and what helps
         self,
         *,
         skip_bad: bool,

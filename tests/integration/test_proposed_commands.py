@@ -156,6 +156,20 @@ def test_an_export_as_it_came_is_answered_with_a_plan_that_works_and_never_with_
     assert [each["key"] for each in seen["samples"]] == ["lamp", "vase"]
 
 
+def test_variations_of_products_are_told_beside_the_first_plan_and_again_in_it(shop, monkeypatch):
+    rows_of_types = ["40,variable,,Lamp,Light", "41,variation,40,Lamp - red,", "45,simple,,Vase,Home"]
+    write(shop, rows_of_types, "wc.csv", head="ID,Type,Parent,Name,Categories")
+    hint = '1 row is a variation of other products (column "Type"), and would get pictures of their own: --skip-empty'
+
+    with pytest.raises(BadInput) as refused:
+        call(monkeypatch, "plan", "wc.csv")
+    *_, pasted, told = str(refused.value).splitlines()
+
+    assert told.strip().startswith(hint)
+    assert [each for each in call(monkeypatch, *shlex.split(pasted)[1:]).stdout.splitlines() if hint in each]
+    assert hint not in call(monkeypatch, *shlex.split(pasted)[1:], "--skip-empty", "Categories").stdout
+
+
 @pytest.mark.parametrize("to", [["--to", "out"], []])
 def test_rows_without_a_prompt_are_left_out_with_one_more_command(shop, monkeypatch, to):
     write(shop, EXPORT, "export.csv", head=EXPORT_HEAD)

@@ -387,7 +387,8 @@ def _surveyed(
         if first is None or not first.prompt:
             raise
         told = planned(*first.words) if _is_of_this_command(options) else shlex.join(first.words)
-        raise BadInput([*refused.problems, f"A first plan, for you to change:\n    {told}"]) from None
+        also = f"\n  {first.hint}" if first.hint else ""
+        raise BadInput([*refused.problems, f"A first plan, for you to change:\n    {told}{also}"]) from None
 
 
 def _is_of_this_command(options: BatchOptions) -> bool:

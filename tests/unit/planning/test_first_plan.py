@@ -41,6 +41,44 @@ def test_where_each_row_has_a_prompt_none_is_left_out(tmp_path):
     assert found(tmp_path, WOOCOMMERCE) == FirstPlan(prompt="Photo of {Name}", key="ID")
 
 
+EXPORTED = [
+    {"ID": "39", "Type": "simple, virtual", "Name": "Voucher", "Categories": "Gifts", "Tags": "a", "Tax class": ""},
+    {"ID": "40", "Type": "variable", "Name": "Lamp", "Categories": "Light", "Tags": "b", "Tax class": ""},
+    {"ID": "41", "Type": "variation", "Name": "Lamp - red", "Tax class": "parent", "Parent": "40"},
+    {"ID": "42", "Type": "variation, virtual", "Name": "Lamp - blue", "Tax class": "parent", "Parent": "40"},
+]
+
+
+def test_variations_of_products_are_told_with_the_column_that_leaves_them_out_and_no_other(tmp_path):
+    told = (
+        '2 rows are variations of other products (column "Type"), and would get pictures of their own: '
+        "--skip-empty Categories leaves them out"
+    )
+
+    assert found(tmp_path, EXPORTED) == FirstPlan(prompt="Photo of {Name}", key="ID", hint=told)
+    rows = [{**row, "Categories": ""} for row in EXPORTED]
+    assert found(tmp_path, rows).hint == told.replace("Categories", "Tags")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {1: {"Categories": "", "Tags": ""}},  # a product would be left out, too
+        {2: {"Categories": "Light", "Tags": "b"}},  # a variation would stay
+        {2: {"Parent": ""}},  # whatever else this file calls a variation
+        {2: {"Type": "simple"}, 3: {"Type": "simple"}},
+    ],
+)
+def test_what_is_not_certain_of_variations_is_not_told(tmp_path, changed):
+    rows = [{**row, **changed.get(at, {})} for at, row in enumerate(EXPORTED)]
+
+    assert found(tmp_path, rows).hint == ""
+
+
+def test_who_leaves_rows_out_already_hears_no_more_of_variations(tmp_path):
+    assert found(tmp_path, EXPORTED, skip_empty="Tags").hint == ""
+
+
 def test_what_the_user_has_said_stays(tmp_path):
     assert found(tmp_path, SHOPIFY, prompt="{Title}") == FirstPlan(skip_empty="Title", key="Handle")
     assert found(tmp_path, SHOPIFY, prompt="{Title}", mapping={"key": "Handle"}) == FirstPlan(skip_empty="Title")
