@@ -91,7 +91,7 @@ LEAST_POLLS_PER_SECOND = 0.5
 #: Polls a second that each poll adds which was wanted and answered.
 POLLS_STEP = 0.1
 #: Part of the rate that a 429 to a poll leaves.
-POLLS_CUT = 0.7
+POLLS_CUT = 0.9
 #: Seconds after such a 429 in which the rate does not grow.
 POLLS_CALM = 60.0
 #: Seconds for which a 429 to a poll holds up all polls of the account, where it does not say for how long.

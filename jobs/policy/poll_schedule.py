@@ -67,24 +67,22 @@ SPREADS = (1, 2, 4)
 STEPS = 160
 #: Parts of a bin that a plan tells apart where it has few bins: a poll comes at one of their ends.
 FINER = 2
-#: Polls that it may cost to save the whole of the tasks' time once: a finished task that is not found yet holds a place
-#: at the provider.
-PLACE = 1.0
-#: Part of the tasks that is to be found in time: the half that decides the median.
-HALF = 0.5
-#: How much more lateness each step allows until the polls suffice; a multiple.
-LOOSER = 1.02
-#: Steps of lateness that there are: the last allows ten times as much as the first.
-LOOSEST = 120
-#: Polls that a task found in time may be worth: the least and the most that are tried.
-WORTH = (0.5, 64.0)
-#: How often that span is halved to find the worth: to within a hundredth.
-HALVINGS = 9
+#: Part of the mean duration that tasks are found late at best, on average: what more polls save is not worth them.
+SOON = 0.04
+#: What a poll may cost, in parts of the mean duration: the most and the least that are tried.
+COSTS = (2.0, 2e-5)
+#: How often that span is halved: to within a hundredth.
+HALVINGS = 10
 #: Part by which a task's polls may all come earlier or later than planned, so that tasks submitted together do not poll
 #: in step. It is one factor for all polls of a task: they keep their distances, so nothing of the plan is lost.
 JITTER = 0.03
 #: Seconds between two polls of a task at least.
 LEAST_WAIT = 0.25
+
+#: Polls a task where no place waits for it, by the setting `polling`. Measured in docs/explanation/polling.md.
+FEW = {"prompt": 2.4, "thrifty": 1.55}
+#: The same where one request asks about many tasks, and a poll is a twentieth of one.
+TOGETHER = 4.0
 
 # When a plan is made anew.
 
@@ -278,22 +276,11 @@ def _distance(some: Mapping[int, float], others: Mapping[int, float]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
-    """Half of all tasks are to be found within `late` of their duration after their end, by the fewest polls.
-
-    Where that takes more than `polls` a task on average, as much lateness is allowed as these polls need.
-    """
-
-    late: float
-    polls: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """When to ask: for each age at which a task is known to run, the age of its next poll.
 
     A part of the tasks goes by `others`: between two schedules that are next to each other there is no third, and only
-    both together come to just the polls that are wanted.
+    both together come to just the polls that may be spent.
     """
 
     edges: tuple[float, ...]  # seconds after acceptance, growing
@@ -301,8 +288,8 @@ class Plan:
     others: tuple[int, ...] = ()
     part: float = 0.0  # of the tasks that goes by `others`
     polls: float  # expected, a task
-    in_time: float  # part of the tasks found within `late`
-    late: float
+    late: float  # expected seconds from a task's end to the poll that finds it, on average
+    most: float  # polls a task that it was made for
     weights: Mapping[int, float]  # what it was made for
     count: int
 
@@ -312,15 +299,10 @@ class Plan:
         nexts = self.others if number * _SILVER % 1 < self.part else self.nexts
         return self.edges[nexts[place]] if place < len(nexts) else None
 
-    def fits(self, known: Durations) -> bool:
+    def fits(self, known: Durations, most: float) -> bool:
         """Whether it is still the plan to make, or so near it that making it anew is not worth the while."""
-        return known.count < self.count * MORE and _distance(believed(known), self.weights) <= MOVED
-
-
-#: What the setting `polling` chooses. Measured in docs/explanation/polling.md.
-AIMS = {"prompt": Aim(late=0.08, polls=2.38), "thrifty": Aim(late=0.12, polls=1.6)}
-#: Where one request asks about many tasks, a poll is a twentieth of one.
-TOGETHER = Aim(late=0.05, polls=4.0)
+        is_known = known.count < self.count * MORE and _distance(believed(known), self.weights) <= MOVED
+        return is_known and abs(most - self.most) <= MOVED * self.most
 
 
 def factor_of(number: int) -> float:
@@ -328,21 +310,26 @@ def factor_of(number: int) -> float:
     return 1 + JITTER * (2 * (number * _GOLDEN % 1) - 1)
 
 
-def plan(known: Durations, aim: Aim, like: Plan | None = None) -> Plan | None:
-    """The best times to ask, by what is known; None while that is too little. `like`: an older one, to begin from."""
+def plan(known: Durations, most: float) -> Plan | None:
+    """The poll times that find tasks soonest, by at most that many polls a task; None while too little is known.
+
+    Each finished task that was not found yet holds a place at its provider, so it is the mean of that time which is
+    made least. For whatever a poll costs in such seconds, dynamic programming finds the times at which both together
+    cost least; the cost is the one that comes to `most` polls, or to tasks found `SOON`, where that takes fewer.
+    """
     if known.count < ENOUGH * known.half_life or not known.recent:
         return None
     chances = _Chances.of(known)
-    aim = replace(aim, polls=1 + (aim.polls - 1) * (1 - DOUBT * known.half_life / known.count))
-    low, high = 0, LOOSEST
-    if chances.planned(aim.late, aim.polls):
-        high = 0
-    elif like and like.late > aim.late:
-        low, high = chances.near(aim, round(math.log(like.late / aim.late) / math.log(LOOSER)))
-    while low < high:
-        step = (low + high) // 2
-        low, high = (low, step) if chances.planned(aim.late * LOOSER**step, aim.polls) else (step + 1, high)
-    return chances.planned(aim.late * LOOSER**low)
+    polls = 1 + (most - 1) * (1 - DOUBT * known.half_life / known.count)
+    dear, cheap = (chances.mean * each for each in COSTS)
+    few, many = chances.plan(dear, most), chances.plan(cheap, most)
+    for _ in range(HALVINGS):
+        cost = math.sqrt(dear * cheap)
+        found = chances.plan(cost, most)
+        is_enough = found.polls > polls or found.late < SOON * chances.mean
+        dear, cheap = (dear, cost) if is_enough else (cost, cheap)
+        few, many = (few, found) if is_enough else (found, many)
+    return _mixed(few, many, polls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,92 +360,51 @@ class _Chances:
             sums.append(sums[-1] + (below[-1] - below[-2]) * (edges[-1] + edges[-2]) / 2)
         return cls(edges=edges, below=below, sums=sums, known=known)
 
-    def near(self, aim: Aim, step: int) -> tuple[int, int]:
-        """A span of steps around this one: from one whose lateness is too little for the polls to one that is not."""
-        low, high, width = 0, LOOSEST, 1
-        while low < step < high and width < LOOSEST:
-            if self.planned(aim.late * LOOSER**step, aim.polls):
-                high, step = step, step - width
-            else:
-                low, step = step + 1, step + width
-            width *= 2
-        return low, high
+    @property
+    def mean(self) -> float:
+        """The mean duration in seconds."""
+        return self.sums[-1]
 
-    def planned(self, late: float, most: float | None = None) -> Plan | None:
-        """The plan with the fewest polls that finds half of the tasks in time.
-
-        `most`: any plan of so few polls will do, and none of more; None where there is none.
-        """
-        cheap, dear = WORTH
-        start = self._in_time_from(late)
-        few, enough = (self._plan(worth, start, late) for worth in WORTH)
-        for _ in range(HALVINGS):
-            if most is not None and enough.in_time >= HALF and enough.polls <= most:
-                return enough
-            if most is not None and few.in_time < HALF and few.polls > most:
-                return None
-            worth = math.sqrt(cheap * dear)
-            found = self._plan(worth, start, late)
-            cheap, dear = (cheap, worth) if found.in_time >= HALF else (worth, dear)
-            few, enough = (few, found) if found.in_time >= HALF else (found, enough)
-        both = _mixed(few, enough)
-        return both if most is None or both.polls <= most else None
-
-    def _in_time_from(self, late: float) -> list[float]:
-        """For a poll at each edge, the chance that lies before what it would find in time."""
-        starts, place, last = [], 0, len(self.edges) - 1
-        for edge in self.edges:
-            limit = edge / (1 + late)
-            while place < last - 1 and self.edges[place + 1] <= limit:
-                place += 1
-            low, high = self.edges[place], self.edges[place + 1]
-            part = min(1.0, max(0.0, (limit - low) / (high - low)))
-            starts.append(self.below[place] + part * (self.below[place + 1] - self.below[place]))
-        return starts
-
-    def _plan(self, worth: float, start: list[float], late: float) -> Plan:
-        """Dynamic programming from the last edge back: a poll, tasks not in time, places held, and what follows."""
+    def plan(self, cost: float, most: float) -> Plan:
+        """The plan where a poll costs that many seconds: from the last edge back, a poll, places held, what follows."""
         edges, below, sums = self.edges, self.below, self.sums
         last = len(edges) - 1
-        held = PLACE / (sums[last] or 1.0)
         costs, nexts = [0.0] * (last + 1), [last] * last
-        polls, missed = [0.0] * (last + 1), [0.0] * (last + 1)
+        polls, late = [0.0] * (last + 1), [0.0] * (last + 1)
         for here in range(last - 1, -1, -1):
             ended, spent = below[here], sums[here]
-            best, chosen = math.inf, last
+            best, chosen, held = math.inf, last, 0.0
             for then in range(here + 1, last + 1):
-                cost = held * (edges[then] * (below[then] - ended) - sums[then] + spent)
-                if start[then] > ended:
-                    cost += worth * (start[then] - ended)
-                if cost >= best:
-                    break  # a later poll costs more, and what follows it never less than nothing
-                if cost + costs[then] < best:
-                    best, chosen = cost + costs[then], then
+                waits = edges[then] * (below[then] - ended) - sums[then] + spent
+                if waits >= best:
+                    break  # a later poll comes later for all, and what follows it never costs less than nothing
+                if waits + costs[then] < best:
+                    best, chosen, held = waits + costs[then], then, waits
             nexts[here] = chosen
-            costs[here] = best + 1.0 - ended
+            costs[here] = best + cost * (1.0 - ended)
             polls[here] = 1.0 - ended + polls[chosen]
-            missed[here] = max(0.0, start[chosen] - ended) + missed[chosen]
+            late[here] = held + late[chosen]
         return Plan(
             edges=tuple(edges),
             nexts=tuple(nexts),
             polls=polls[0],
-            in_time=1.0 - missed[0],
-            late=late,
+            late=late[0],
+            most=most,
             weights=believed(self.known),
             count=self.known.count,
         )
 
 
-def _mixed(few: Plan, enough: Plan) -> Plan:
-    """Some tasks by the one plan and some by the other, so that just half of all are found in time."""
-    gap = enough.in_time - few.in_time
-    part = min(1.0, max(0.0, (HALF - few.in_time) / gap)) if gap > 0 else 0.0
+def _mixed(few: Plan, many: Plan, polls: float) -> Plan:
+    """Some tasks by the one plan and some by the other, so that both come to just these polls."""
+    gap = many.polls - few.polls
+    part = min(1.0, max(0.0, (polls - few.polls) / gap)) if gap > 0 else 0.0
     return replace(
         few,
-        others=enough.nexts,
+        others=many.nexts,
         part=part,
-        polls=few.polls + part * (enough.polls - few.polls),
-        in_time=few.in_time + part * gap,
+        polls=few.polls + part * gap,
+        late=few.late + part * (many.late - few.late),
     )
 
 

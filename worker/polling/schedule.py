@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import PollRoom
 from jobs.policy import poll_schedule
-from jobs.policy.poll_schedule import Aim, Durations, Plan
+from jobs.policy.poll_schedule import Durations, Plan
 from jobs.settings.model import AccountSettings
 from providers.types import Route
 from worker.polling.batching import PollBatching
@@ -32,6 +33,11 @@ OUTLIVED = 0.15
 CURIOUS = 0.04
 #: Tasks that a request asks about on average from which on a task's polls hardly count.
 SHARED = 4.0
+#: Seconds for which an account counts as full after a claim found all of its places taken: its last tasks too.
+FULL_FOR = 60.0
+#: Part of the polls a second that plans count on: of declared ones, where chance must not make a queue, and of learnt
+#: ones, which grow only where all of them are used.
+DECLARED_PART, LEARNT_PART = 0.97, 1.1
 #: Part of the durations that has to be told for none of that.
 MOSTLY = 0.5
 
@@ -60,7 +66,9 @@ class PollScheduler:
     poll_batching: PollBatching
     timings: Timings = field(default_factory=Timings)
     _known: dict[TaskKind, Durations] = field(default_factory=dict)
-    _plans: dict[TaskKind, tuple[Aim, Plan]] = field(default_factory=dict)
+    _plans: dict[TaskKind, Plan] = field(default_factory=dict)
+    _rooms: dict[str, PollRoom] = field(default_factory=dict)
+    _full_until: dict[str, float] = field(default_factory=dict)  # by account
     _called_back: frozenset[str] | set[str] = frozenset()  # accounts whose callbacks come through
     _look_at: float = 0.0
 
@@ -71,6 +79,9 @@ class PollScheduler:
             return
         self._look_at = now + self.timings.durations_every
         self._known = await self.executors.read(self.ledger.accounts.durations)
+        self._rooms = await self.executors.read(self.ledger.accounts.poll_rooms)
+        full = (name for name, room in self._rooms.items() if room.is_full)
+        self._full_until.update(dict.fromkeys(full, now + FULL_FOR))
         if any(account.webhook_base_url for account in self.accounts.values()):
             since = self.clock.now() - CALLED_FOR
             self._called_back = await self.executors.read(self.ledger.hints.called_back, since)
@@ -79,17 +90,28 @@ class PollScheduler:
                 await self._replan(kind, known)
 
     async def _replan(self, kind: TaskKind, known: Durations) -> None:
-        aim, (made_for, plan) = self._aim(kind), self._plans.get(kind, (None, None))
-        if plan is not None and made_for == aim and plan.fits(known):
+        plan = self._plans.get(kind)
+        most = self._most_polls(kind, poll_schedule.mean(known) + (plan.late if plan else 0.0))
+        if plan is not None and plan.fits(known, most):
             return
-        made = await self.executors.blocking(poll_schedule.plan, known, aim, plan)
+        made = await self.executors.blocking(poll_schedule.plan, known, most)
         if made is not None:
-            self._plans[kind] = (aim, made)
+            self._plans[kind] = made
 
-    def _aim(self, kind: TaskKind) -> Aim:
-        if self.poll_batching.tasks_a_request(kind.account) >= SHARED:
-            return poll_schedule.TOGETHER
-        return poll_schedule.AIMS[self.accounts[kind.account].polling]
+    def _most_polls(self, kind: TaskKind, holds: float) -> float:
+        """Polls that a task of this kind may take, on average. `holds`: seconds for which it has a place.
+
+        Where every place is taken, a finished task that nobody has found keeps another from being sent, so all polls
+        are spent that the account may make: each task has its part of them for as long as it runs.
+        """
+        tasks, setting = self.poll_batching.tasks_a_request(kind.account), self.accounts[kind.account].polling
+        few = poll_schedule.TOGETHER if tasks >= SHARED else poll_schedule.FEW[setting]
+        room = self._rooms.get(kind.account)
+        is_full = self._full_until.get(kind.account, 0.0) > self.clock.boot()
+        if room is None or setting == "thrifty" or not is_full:
+            return few
+        rate = room.per_second * (LEARNT_PART if room.is_learnt else DECLARED_PART)
+        return max(few, tasks * rate / max(1, room.in_flight) * holds)
 
     def _learns(self, account: str) -> bool:
         """What the settings declare is kept to."""
@@ -120,4 +142,4 @@ class PollScheduler:
         return wait * self.rng.uniform(0.85, 1.15)
 
     def _plan_of(self, kind: TaskKind) -> Plan | None:
-        return self._plans[kind][1] if kind in self._plans else None
+        return self._plans.get(kind)

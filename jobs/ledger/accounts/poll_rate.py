@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select
 
 from jobs.facts import TaskStillRunning
+from jobs.ledger.accounts.places import in_flight
+from jobs.ledger.accounts.values import PollRoom
+from jobs.ledger.database.schema import accounts
 from jobs.policy import adaptive_limits
+from jobs.policy.adaptive_limits import Bound
 from jobs.policy.rate import Permits
 
 
 def poll_rate(account: Row[Any]) -> float:
     """Requests a second: declared, or learnt so far."""
     return float(account.polls_per_second or account.learnt_polls)
+
+
+def rooms(tx: Connection) -> dict[str, PollRoom]:
+    """By the names of the configured accounts."""
+    rows = tx.execute(select(accounts).where(accounts.c.configured)).all()
+    return {
+        row.name: PollRoom(
+            per_second=poll_rate(row),
+            is_learnt=row.polls_per_second is None,
+            in_flight=in_flight(tx, row.id),
+            is_full=row.bound_by == Bound.IN_FLIGHT.value,
+        )
+        for row in rows
+    }
 
 
 def after_use(account: Row[Any], permits: Permits, used: int, now: float) -> float:

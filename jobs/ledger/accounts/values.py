@@ -110,6 +110,16 @@ class LearntLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PollRoom:
+    """What an account's polls may take, and what they are worth."""
+
+    per_second: float  # requests, declared or learnt so far
+    is_learnt: bool  # more may turn out to be allowed
+    in_flight: int  # provider tasks that run
+    is_full: bool  # the last claim of submits could take no more, since every place was taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """How far an account uses what it may."""
 

@@ -12,13 +12,14 @@ from jobs.ledger.accounts import (
     durations,
     emergency_stop,
     outbox,
+    poll_rate,
     usage,
     workers,
 )
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.outbox_values import Delivery, NewMessage, Untold
-from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, Stranded, Use
+from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, PollRoom, Stranded, Use
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.database.engine import Database
 from jobs.policy.copy_headroom import Backlog
@@ -56,6 +57,10 @@ class AccountVerbs:
     def durations(self) -> dict[TaskKind, Durations]:
         """How long provider tasks took lately, by kind."""
         return self._database.read(durations.known)
+
+    def poll_rooms(self) -> dict[str, PollRoom]:
+        """By account: how often its tasks may be asked about, and whether places wait for their ends."""
+        return self._database.read(poll_rate.rooms)
 
     def daily_budgets(self, now: float) -> list[DayLimit]:
         """Every daily budget, the overall one first, with what today has cost."""

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from jobs.ledger.accounts.durations import TaskKind
+from jobs.ledger.accounts.values import PollRoom
 from jobs.policy.poll_schedule import Durations, Span, learn
 from providers.types import Route
 from tests.support.worker_world import Provider, world
@@ -27,24 +28,53 @@ def known(low: float, high: float, *, count: int = 400) -> Durations:
 class Told:
     """A ledger that knows this."""
 
-    def __init__(self, durations: Durations) -> None:
+    def __init__(self, durations: Durations, room: PollRoom | None = None) -> None:
         self.told = durations
+        self.rooms = {"main": room} if room else {}
         self.accounts = self.hints = self
+
+    def poll_rooms(self):
+        return self.rooms
 
     def durations(self):
         return {KIND: self.told}
 
 
-def paced(tmp_path, durations: Durations, **changes) -> PollScheduler:
+def paced(tmp_path, durations: Durations, room: PollRoom | None = None, **changes) -> PollScheduler:
     services = world(tmp_path, Provider(), **{**UNDECLARED, **changes})
-    return dataclasses.replace(services.poll_scheduler, ledger=Told(durations))
+    return dataclasses.replace(services.poll_scheduler, ledger=Told(durations, room))
 
 
-def polls_of_one_that_takes(seconds: float, poll_scheduler: PollScheduler) -> int:
-    ages = [poll_scheduler.first_wait(1, KIND, ROUTE)]
+def polls_of_one_that_takes(seconds: float, poll_scheduler: PollScheduler, number: int = 1) -> list[float]:
+    """The ages at which it is asked about."""
+    ages = [poll_scheduler.first_wait(number, KIND, ROUTE)]
     while ages[-1] < seconds:
-        ages.append(ages[-1] + poll_scheduler.next_wait(1, KIND, ROUTE, ages[-1]))
-    return len(ages)
+        ages.append(ages[-1] + poll_scheduler.next_wait(number, KIND, ROUTE, ages[-1]))
+    return ages
+
+
+@pytest.mark.parametrize(
+    ("room", "setting", "least", "most"),
+    [
+        ({}, "prompt", 6, 16),
+        ({"per_second": 20.0, "is_learnt": False}, "prompt", 4.0, 5.2),
+        ({"in_flight": 1_000}, "prompt", 2.2, 2.7),
+        ({"is_full": False}, "prompt", 2.2, 2.7),
+        ({}, "thrifty", 1.4, 1.8),
+    ],
+    ids=["every place is taken", "few polls are allowed", "few for so many tasks", "places are free", "thrifty"],
+)
+async def test_tasks_that_hold_the_last_places_are_asked_about_as_often_as_the_account_may(
+    tmp_path, room, setting, least, most
+):
+    usual = {"per_second": 100.0, "is_learnt": True, "in_flight": 50, "is_full": True}
+    poll_scheduler = paced(tmp_path, known(5, 20), PollRoom(**{**usual, **room}), polling=setting)
+    await poll_scheduler.refresh()
+
+    durations = [5 + 15 * number / 100 for number in range(100)]
+    polls = [len(polls_of_one_that_takes(each, poll_scheduler, number)) for number, each in enumerate(durations)]
+
+    assert least < sum(polls) / len(polls) < most
 
 
 async def test_the_first_poll_comes_when_recent_durations_suggest_it(tmp_path):
@@ -105,7 +135,7 @@ async def test_where_nobody_tells_durations_a_few_first_polls_come_early(tmp_pat
 async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
     poll_scheduler = paced(tmp_path, known(5, 6))
     await poll_scheduler.refresh()
-    assert poll_scheduler.first_wait(1, KIND, ROUTE) < 8
+    assert len(polls_of_one_that_takes(30.0, poll_scheduler)) > 8
 
     poll_scheduler.ledger.told = learn(
         poll_scheduler.ledger.told, [Span(low=each, high=each) for each in [30.0] * 60], told=True
@@ -113,7 +143,7 @@ async def test_a_plan_follows_what_was_learnt_meanwhile(tmp_path):
     poll_scheduler._look_at = 0.0  # as after a few seconds
     await poll_scheduler.refresh()
 
-    assert poll_scheduler.first_wait(1, KIND, ROUTE) > 25
+    assert len(polls_of_one_that_takes(30.0, poll_scheduler)) < 5
 
 
 class CalledBack(Told):
@@ -148,4 +178,4 @@ async def test_where_many_share_a_request_each_is_asked_about_more_often(tmp_pat
     await alone.refresh()
     await shared.refresh()
 
-    assert polls_of_one_that_takes(20, shared) > polls_of_one_that_takes(20, alone)
+    assert len(polls_of_one_that_takes(20, shared)) > len(polls_of_one_that_takes(20, alone))
