@@ -341,7 +341,7 @@ def _cancelled(progress: Progress, another: str) -> Iterator[str]:
         yield f"{rows} in another batch, without paying again for what is stored:"
         yield in_another_batch(another, progress.batch.dest)
     else:
-        yield f"{rows}: {made_in_another(another)}"
+        yield f"{rows}. {made_in_another(another)}"
 
 
 def _into(file: str) -> list[str]:
@@ -366,7 +366,7 @@ def _first(ended: RunOutcome) -> list[str]:
         return [_with_more_budget(ended.progress)]
     if ended.ending.reason is Reason.MONTH_BUDGET_USED:
         return raise_month(ended.progress)
-    if ended.ending.reason is Reason.BATCH_PAUSED:
+    if ended.progress.batch.state is BatchState.PAUSED:  # whatever it ended for
         return [command("resume", ended.progress.batch.name, sandbox=ended.progress.batch.sandbox)]
     if ended.ending.reason is Reason.ALL_PAUSED:
         return [command("resume", "--all", sandbox=ended.progress.batch.sandbox)]

@@ -327,8 +327,8 @@ def _standing(budget: int | None, batch: Batch | None) -> int | None:
 def made_in_another(name: str) -> str:
     """How rows of a cancelled batch are made after all, without paying twice. `name`: one that no batch has."""
     return (
-        f"The command that made its rows makes them after all with  --batch {name} --reuse  at its end; "
-        "with --reuse what is stored here is not paid again."
+        f"To make its rows after all, run its manifest as before with  --batch {name} --reuse  added: what is stored "
+        "here is not paid again."
     )
 
 

@@ -273,12 +273,10 @@ def test_accounts_and_status_tell_how_far_limits_are_used_and_what_waits(tmp_pat
 
 @pytest.mark.parametrize("words", [("retry", "shop"), ("redo", "shop", "--key", "lamp"), ("resume", "shop")])
 def test_nothing_is_made_in_a_cancelled_batch_and_nothing_of_it_offered(told, words):
-    assert "with  --batch shop-2 --reuse  at its end; with --reuse what is stored" in call("cancel", "shop").stderr
+    assert "as before with  --batch shop-2 --reuse  added: what is stored here is" in call("cancel", "shop").stderr
 
     assert "lightfast retry" not in call("status", "shop").stdout
-    with pytest.raises(
-        BadInput, match=r"cancelled for good.* with  --batch shop-2 --reuse  at its end; with --reuse what"
-    ):
+    with pytest.raises(BadInput, match=r"cancelled for good.* as before with  --batch shop-2 --reuse  added"):
         call(*words)
 
 

@@ -158,8 +158,8 @@ def test_the_end_of_a_cancelled_batch_names_what_makes_its_rows_after_all(monkey
 
     assert [words[1:] for words in pasted(told) if words[1] == "run"] == [made_after_all] * bool(made_after_all)
     assert made_after_all or told[-1].strip() == (
-        "35 cancelled rows: The command that made its rows makes them after all with  --batch catalog-2 --reuse  at "
-        "its end; with --reuse what is stored here is not paid again."
+        "35 cancelled rows. To make its rows after all, run its manifest as before with  --batch catalog-2 --reuse  "
+        "added: what is stored here is not paid again."
     )
 
 

@@ -138,8 +138,13 @@ def test_a_command_that_sets_the_budget_is_named_with_the_one_that_would_do(monk
     assert not [line for line in told if "resume" in line or "same command" in line]
 
 
-def test_a_run_that_ended_because_its_batch_is_paused_names_what_ends_that():
-    told = lines_of(reason=Reason.BATCH_PAUSED, jobs={JobState.READY: 3}, remaining_money=60_000)
+@pytest.mark.parametrize("reason", [Reason.BATCH_PAUSED, Reason.INTERRUPTED])
+def test_a_run_whose_batch_is_paused_names_what_ends_that(reason):
+    counted = progress(jobs={JobState.READY: 3}, remaining_money=60_000)
+    counted = dataclasses.replace(counted, batch=dataclasses.replace(counted.batch, state=BatchState.PAUSED))
+    ending = RunEnding(reason=reason, standing=RunState(progress=counted, accounts=(), now=0.0))
+
+    told = [line for line, _ in summary(RunOutcome(ending=ending, message="", code=4, seconds=3.0))]
 
     assert told[-2:] == [
         "next        lightfast resume catalog",
