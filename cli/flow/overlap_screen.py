@@ -186,8 +186,8 @@ def _batch(preflight: Preflight, place: OtherBatch) -> tuple[str, str]:
 
 
 def ways(preflight: Preflight) -> list[Way]:
-    """Commands that can be pasted as they stand; none where bad rows would end each of them."""
-    if preflight.seen.bad and not preflight.options.skip_bad:
+    """Commands that can be pasted as they stand; none where bad rows, or a cancelled batch, would end each of them."""
+    if preflight.is_cancelled or (preflight.seen.bad and not preflight.options.skip_bad):
         return []
     here, there = [*_by_the_old_column(preflight), *_by_number(preflight)], _in_the_other_batch(preflight)
     return [*here, *([] if here else _keep(preflight)), *there, *_taken_over(preflight), *_with_the_old_keys(preflight)]

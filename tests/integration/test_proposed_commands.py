@@ -99,6 +99,7 @@ def test_the_plan_of_a_cancelled_batch_proposes_another_one_and_neither_prices_n
     assert found == [["spring.csv", "--batch", "spring-2", "--to", str(shop / "out"), "--reuse"]]
     assert "it is cancelled for good: nothing new is paid" in page.stdout
     assert not re.search(r"^(total|again|taken out)\b|nothing to make", page.stdout, re.MULTILINE)
+    assert json.loads(call(monkeypatch, "plan", "spring.csv", "--json").stdout)["again"]["instead"] == []
     assert is_bought_without_asking_more(monkeypatch, found[0])
 
 
