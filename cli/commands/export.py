@@ -40,7 +40,7 @@ Split = Annotated[
 ]
 SplitBy = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="What has the same value is in one split; the manifest's row if not given."),
+    typer.Option(metavar="COLUMN", help="Rows with one value of it are in one split; the row's own key if not given."),
 ]
 ShardSize = Annotated[str, typer.Option(metavar="500MB", help="Bytes of images in a file.")]
 WithCost = Annotated[bool, typer.Option("--with-cost", help="Tell price and cost in records and card.")]
@@ -177,11 +177,15 @@ def _troubles(done: Exported, dest: str, *, sandbox: bool) -> Iterator[str]:
 
 
 def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[str, str]]:
+    from jobs.export.options import taken_for
+
     if done.was_done:
         yield f"{dest} holds this very export already: nothing was written.", "green"
     splits = ", ".join(f"{name} {number:,}" for name, number in done.splits.items())
     files = f"{count(len(done.files), 'file')}, {size(done.bytes)}"
     yield f"{count(done.images, 'image')} as {options.shape} -> {dest}  ({splits}; {files})", "green"
+    if options.shape != "webdataset" and any(not taken_for(each.name) for each in options.splits):
+        yield f'  load it with datasets.load_dataset("{dest}"): data_dir= overlooks the names of these splits', ""
     if done.dropped:
         yield f"  {count(done.dropped, 'near duplicate')} left out: near_duplicates.jsonl there names each", ""
     elif done.near_duplicates:

@@ -82,8 +82,13 @@ def _split_sentence(options: ExportOptions) -> str:
     if len(options.splits) == 1:
         return ""
     shares = ", ".join(f"{each.name} {float(each.share):g} %" for each in options.splits)
-    by = "the manifest's row" if options.split_by is None else f"the column `{_code(options.split_by)}`"
-    return f"Splits ({shares}) are made by a hash of {by}, so that what has the same value is in one split."
+    if options.split_by is None:
+        how = (
+            "the key of the manifest's row, whatever the batch: all images of a row and its variations are in one split"
+        )
+    else:
+        how = f"the column `{_code(options.split_by)}`: all images with one value of it are in one split"
+    return f"Splits ({shares}) are made by a hash of {how}."
 
 
 def _columns(shape: RecordShape) -> Sequence[str]:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -50,7 +51,7 @@ class ExportOptions:
     caption: Template = field(default_factory=lambda: parse(DEFAULT_CAPTION, "--caption"))
     columns: tuple[str, ...] | None = None  # of the records; None: own columns and provenance
     splits: tuple[SplitShare, ...] = WHOLE
-    split_by: str | None = None  # a column; None: the manifest's row
+    split_by: str | None = None  # a column; None: the key of the manifest's row
     shard_size: int = SHARD_SIZE  # bytes
     with_cost: bool = False
     license: str | None = None  # as the user names it
@@ -108,6 +109,12 @@ def _ends(splits: tuple[SplitShare, ...]) -> tuple[int, ...]:
 
 #: What `datasets` takes for all splits, and YAML for no text.
 _NO_SPLITS = frozenset({"all", "y", "n", "yes", "no", "true", "false", "on", "off", "null"})
+#: Words in names of files and folders, and the split that `datasets` takes them for where it reads no card.
+_KNOWN_WORDS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "dev": "validation", "val": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
 
 
 def read_split(text: str) -> tuple[SplitShare, ...]:
@@ -125,11 +132,28 @@ def read_split(text: str) -> tuple[SplitShare, ...]:
         splits.append(SplitShare(found[1], Fraction(found[2])))
     if taken := [each.name for each in splits if each.name in _NO_SPLITS]:
         raise ValueError(f'another name than "{taken[0]}", which loaders take for something else')
+    _demand_told_apart([each.name for each in splits])
     if len({each.name for each in splits}) < len(splits):
         raise ValueError(f"each name once: {legal}")
     if (total := sum(each.share for each in splits)) != _ALL:
         raise ValueError(f"percentages that add up to 100, and these are {float(total):g}")
     return tuple(splits)
+
+
+def taken_for(split: str) -> frozenset[str]:
+    """The splits that `datasets` takes files of this one for, by their names; none: it knows no word of it."""
+    return frozenset(_KNOWN_WORDS[word] for word in split.split("_") if word in _KNOWN_WORDS)
+
+
+def _demand_told_apart(names: Sequence[str]) -> None:
+    known: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        taken = sorted(taken_for(name))
+        if len(taken) > 1:
+            raise ValueError(f'another name than "{name}", which loaders take for {" and ".join(taken)}')
+        for split in taken:
+            if (other := known.setdefault(split, name)) != name:
+                raise ValueError(f'other names than "{other}" and "{name}": loaders take both for {split}')
 
 
 def read_size(text: str) -> int:

@@ -84,7 +84,7 @@ def samples_of(batch: Batch, result: Result, options: ExportOptions, names: Samp
     own = own_values(result)
     row = str(result.carried.get(ROW_COLUMN, result.key))
     caption = options.caption.render({**_texts(options, own), PROMPT: prompt})
-    split = split_of(_split_value(batch.name, row, own, options.split_by), options.splits)
+    split = split_of(_split_value(row, own, options.split_by), options.splits)
     name = names.of(batch.name, result.key)
     for image in stored:
         yield ImageSample(
@@ -149,8 +149,9 @@ def _texts(options: ExportOptions, own: Mapping[str, object]) -> dict[str, str]:
     return {each.name: columns.get(each.name, "") for each in options.caption.fields if each.name != PROMPT}
 
 
-def _split_value(batch: str, row: str, own: Mapping[str, object], column: str | None) -> str:
-    return f"{batch}\0{row}" if column is None else TemplateColumns(own).get(column, "")
+def _split_value(row: str, own: Mapping[str, object], column: str | None) -> str:
+    """A row's key alone, without its batch: another batch of the same manifest splits it alike."""
+    return row if column is None else TemplateColumns(own).get(column, "")
 
 
 def _facts(batch: Batch, result: Result, image: StoredImage, *, with_cost: bool) -> dict[str, object]:

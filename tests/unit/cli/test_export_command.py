@@ -38,6 +38,21 @@ def test_a_person_reads_what_was_exported_and_what_was_not(shop):
     assert "ds holds this very export already: nothing was written." in again.stdout
 
 
+@pytest.mark.parametrize(
+    ("shape", "split", "told"),
+    [
+        ("imagefolder", "train=50,holdout=50", True),
+        ("parquet", "a=50,b=50", True),
+        ("parquet", "train=50,dev=50", False),
+        ("webdataset", "a=50,b=50", False),
+    ],
+)
+def test_the_way_to_load_splits_that_only_the_card_names_is_told(shop, shape, split, told):
+    done = call("export", "b", "--as", shape, "--to", "ds", "--split", split)
+
+    assert ('load it with datasets.load_dataset("ds"): data_dir= overlooks' in done.stdout) == told
+
+
 def test_missing_pictures_are_named_and_end_with_3(shop):
     (shop / "out/b/2.png").unlink()
 

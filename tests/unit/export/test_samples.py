@@ -261,6 +261,35 @@ def test_variations_and_images_of_one_row_are_in_one_split():
     assert set().union(*splits) == {"train", "test"}
 
 
+def test_a_row_is_in_one_split_whichever_batch_its_images_are_of():
+    other = replace(BATCH, name="another-model")
+    asked = ExportOptions(shape="webdataset", splits=read_split("train=50,test=50"))
+
+    def splits_of(batch):
+        return [
+            sample.split for n in range(60) for sample in samples_of(batch, a_result(f"k{n}"), asked, SampleNames())
+        ]
+
+    assert splits_of(BATCH) == splits_of(other)
+    assert set(splits_of(BATCH)) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("split_by", "said"),
+    [
+        (None, "by a hash of the key of the manifest's row, whatever the batch: all images of a row and its"),
+        ("style", "by a hash of the column `style`: all images with one value of it are in one split."),
+    ],
+)
+def test_the_card_says_what_is_in_one_split(split_by, said):
+    options = ExportOptions(shape="parquet", splits=read_split("train=50,test=50"), split_by=split_by)
+    survey = SampleSurvey(batches=[BATCH], options=options)
+
+    text = card(survey, record_shape(["style"], options), Totals(), {}).decode()
+
+    assert said in text
+
+
 def test_split_by_a_column_keeps_each_of_its_values_in_one_split():
     results = [a_result(f"k{n}", carried={"house": f"h{n % 20}"}) for n in range(200)]
     samples = [each for result in results for each in made(result, splits=read_split("a=60,b=40"), split_by="house")]
@@ -296,6 +325,25 @@ def test_bad_splits_are_refused(text):
 def test_splits_with_names_that_loaders_take_for_something_else_are_refused(name):
     with pytest.raises(ValueError, match=f'another name than "{name}"'):
         read_split(f"{name}=50,test=50")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "dev", "val"), 'other names than "dev" and "val": loaders take both for validation'),
+        (("valid", "validation"), '"valid" and "validation": loaders take both for validation'),
+        (("test", "eval"), '"test" and "eval": loaders take both for test'),
+        (("train", "train_large"), '"train" and "train_large": loaders take both for train'),
+        (("train_val", "test"), 'another name than "train_val", which loaders take for train and validation'),
+    ],
+)
+def test_splits_that_loaders_take_for_one_are_refused(names, said):
+    with pytest.raises(ValueError, match=said):
+        read_split(",".join(f"{name}=5" for name in names))
+
+
+def test_splits_with_names_that_only_the_card_tells_are_read():
+    assert [each.name for each in read_split("train=80,holdout=10,retest=10")] == ["train", "holdout", "retest"]
 
 
 def test_sizes_and_columns_are_read():
