@@ -33,6 +33,7 @@ class RecordShape:
     columns: tuple[Column, ...]
     own: frozenset[str]  # names of those that are the row's own
     shape: str  # of the data set
+    states_types: bool = False  # of an image folder: its metadata says them, as `datasets` would guess others
 
     @property
     def typed(self) -> bool:
@@ -79,6 +80,30 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
     chosen = everything if options.columns is None else _chosen(options.columns, mine, everything)
     shape = RecordShape(columns=tuple(chosen), own=frozenset(each.name for each in mine), shape=options.shape)
     return replace(shape, columns=_with_types(chosen, mine, lines)) if shape.typed else shape
+
+
+#: Text that `datasets` takes for a time where every row has such text.
+_LIKE_A_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}.*)?", re.ASCII | re.DOTALL)
+
+
+def has_to_state_types(shape: RecordShape, samples: Iterable[ImageSample]) -> bool:
+    """Whether `datasets` may guess other types from records in JSON than their columns have.
+
+    It looks at some megabytes of each split at a time. Where this is False, it guesses the same from any of them:
+    no text looks like a time, but for `time` itself, and no number is missing.
+    """
+    return any(
+        _LIKE_A_TIME.fullmatch(sample.caption) or any(_is_guessed_wrong(shape, sample, each) for each in shape.columns)
+        for sample in samples
+    )
+
+
+def _is_guessed_wrong(shape: RecordShape, sample: ImageSample, column: Column) -> bool:
+    is_own = column.name in shape.own
+    value = (sample.own if is_own else sample.facts).get(column.source)
+    if column.type in {Type.TEXT, Type.OWN} and (is_own or column.source != "time"):
+        return isinstance(value, str) and _LIKE_A_TIME.fullmatch(value) is not None
+    return value is None and column.type is not Type.TEXTS
 
 
 def _loadable(value: object, kind: Type, texts: Sequence[Type]) -> object:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.export.options import SHAPES, read_split
@@ -103,7 +105,7 @@ def test_an_image_folder_has_each_picture_as_a_file_and_a_line_for_it(shop, tmp_
             data = (folder / each["file_name"]).read_bytes()
             assert hashlib.sha256(data).hexdigest() == each["sha256"] == each["source_sha256"]
     assert sum(done.splits.values()) == 25
-    assert [each["file"] for each in done.files] == [f"{split}/metadata.jsonl" for split in ("train", "test")]
+    assert {each["file"] for each in done.files} == {f"{split}/metadata.jsonl" for split in ("train", "test")}
     assert not list((tmp_path / "ds/.lightfast/export").iterdir())
 
 
@@ -113,8 +115,43 @@ def test_a_number_that_is_not_there_is_no_text_in_an_image_folder(ledger, tmp_pa
 
     run(ledger, tmp_path / "ds", shape="imagefolder", columns=("seed", "sharp", "style"))
 
-    lines = [json.loads(line) for line in (tmp_path / "ds/train/metadata.jsonl").read_text().splitlines()]
+    lines = parquet.read_table(tmp_path / "ds/train/metadata.parquet").to_pylist()
     assert [(each["seed"], each["sharp"], each["style"]) for each in lines] == [(7, True, "oil"), (None, None, "")]
+
+
+@pytest.mark.parametrize(
+    ("own", "caption", "name"),
+    [
+        ({"day": "2 January", "seed": 7, "zip": "007"}, "{prompt}", "metadata.jsonl"),
+        ({"day": "2026-01-02-morning"}, "{prompt}", "metadata.jsonl"),
+        ({"day": "2026-01-02"}, "{prompt}", "metadata.parquet"),
+        ({"day": "2026-01-02 03:04"}, "{prompt}", "metadata.parquet"),
+        ({"note": "on 2026-01-02 03:04"}, "{note|2026-01-02}", "metadata.jsonl"),
+        ({"note": ""}, "{note|2026-01-02}", "metadata.parquet"),
+        ({"seed": None}, "{prompt}", "metadata.parquet"),
+    ],
+)
+def test_what_loaders_would_guess_wrong_from_lines_of_json_is_in_a_table_with_types(
+    ledger, tmp_path, own, caption, name
+):
+    store(ledger, tmp_path / "out", [row(0, "a", seed=7, note="n"), row(1, "b", **{"seed": 7, "note": "n", **own})])
+
+    done = run(ledger, tmp_path / "ds", shape="imagefolder", caption=parse(caption, "--caption"))
+
+    assert [path.name for path in (tmp_path / "ds/train").glob("metadata.*")] == [name]
+    assert [each["file"] for each in done.files] == [f"train/{name}"]
+
+
+def test_an_image_folder_that_needs_types_is_refused_before_anything_is_written_without_pyarrow(
+    ledger, tmp_path, monkeypatch
+):
+    store(ledger, tmp_path / "out", [row(0, "a", day="2026-01-02")])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(LightfastError, match=r"of text that looks like dates.* needs pyarrow, which is not installed"):
+        run(ledger, tmp_path / "ds", shape="imagefolder")
+
+    assert not (tmp_path / "ds").exists()
 
 
 def test_shards_are_no_larger_than_asked_but_for_one_larger_picture(shop, tmp_path):

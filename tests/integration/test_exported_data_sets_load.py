@@ -113,6 +113,36 @@ def test_datasets_loads_a_column_of_whole_and_other_numbers_as_numbers_and_codes
 
 
 @pytest.mark.parametrize("shape", ["imagefolder", "parquet"])
+def test_datasets_loads_dates_as_the_text_they_are_and_numbers_that_a_whole_split_lacks(shop, load, shape):
+    """What `datasets` would guess differs from split to split: dates or text, numbers or nothing."""
+    own = [
+        {"house": f"h{n % 4}", "day": f"2026-01-{n + 1:02}" if n % 4 != 1 else "TBA", "opens": "2026-01-02T03:04:05Z"}
+        | {
+            "score": n / 2 if n % 4 != 1 else None,
+            "seed": n if n % 4 != 1 else None,
+            "sharp": True if n % 4 != 1 else None,
+        }
+        for n in range(16)
+    ]
+    with contextlib.closing(open_pictures(shop)) as ledger:
+        store(ledger, shop / "out", [row(n, f"c{n}", **each) for n, each in enumerate(own)], batch="c")
+    split = "train=30,test=70"  # h1 alone is in train
+    call("export", "c", "--as", shape, "--to", "ds", "--split", split, "--split-by", "house", "--caption", "{opens}")
+
+    for found in (load(shape, data_dir=str(shop / "ds")), load(str(shop / "ds"))):
+        assert found["train"].features == found["test"].features
+        types = {name: getattr(each, "dtype", "") for name, each in found["train"].features.items()}
+        assert {types[name] for name in ("text", "day", "opens", "house", "model", "request")} == {"string"}
+        assert (types["score"], types["seed"], types["sharp"]) == ("float64", "int64", "bool")
+        assert types["time"].startswith("timestamp")
+        assert set(found["train"]["house"]) == {"h1"}
+        told = {line["lf_key" if "lf_key" in line else "key"]: line for split in found for line in found[split]}
+        assert [{name: told[f"c{n}"][name] for name in each} for n, each in enumerate(own)] == own
+        assert {line["text"] for line in told.values()} == {"2026-01-02T03:04:05Z"}
+        assert {line["time"].replace(tzinfo=UTC).timestamp() for line in told.values()} == {NOW + 3001}
+
+
+@pytest.mark.parametrize("shape", ["imagefolder", "parquet"])
 def test_datasets_loads_every_picture_as_a_picture_with_its_caption_and_columns(shop, load, shape):
     export(shape, "--shard-size", "1kB", "--with-cost")
 

@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.export.card import card
 from jobs.export.findings import NOT_LOOKED_AT, PictureFinding
 from jobs.export.options import ExportOptions
-from jobs.export.records import RecordShape, record_shape
+from jobs.export.records import RecordShape, has_to_state_types, record_shape
 from jobs.export.samples import ImageSample
 from jobs.export.survey import SampleSurvey
 from jobs.export.totals import Totals, left_out
@@ -93,6 +93,9 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
             survey, spool = _surveyed(ledger, batches, options, folder, tell)
             shape = record_shape(survey.own, options, (sample.own for sample in spool))
             survey.demand_whole()
+            if options.shape == "imagefolder" and has_to_state_types(shape, spool):
+                pyarrow_for("--as imagefolder, of text that looks like dates or numbers that some rows lack,")
+                shape = replace(shape, states_types=True)
             mark = Mark(
                 fingerprint=survey.fingerprint,
                 options=options.fingerprint,
@@ -235,7 +238,7 @@ class _Export:
         if self.totals.dropped:
             place_file(self.store, self.dest, DROPPED, self.folder / DROPPED, _JSONL)
         if self.survey.options.shape == "imagefolder":
-            files = put_metadata(self.store, self.dest, self.folder, parts)
+            files = put_metadata(self.store, self.dest, self.folder, parts, self.shape)
         else:
             told = ("file", "split", "samples", "bytes", "sha256")
             files = [{name: getattr(part, name) for name in told} for part in parts]

@@ -1,4 +1,8 @@
-"""Pictures as files in a folder for each split, and what is known of them in `metadata.jsonl` beside them."""
+"""Pictures as files in a folder for each split, and what is known of them beside them.
+
+That is `metadata.jsonl`. Where `datasets` would guess other types from it than the columns have, differing ones for two
+splits even, it is `metadata.parquet`, which says them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,13 @@ from pathlib import Path
 import orjson
 
 from jobs.errors import LightfastError
+from jobs.export.records import RecordShape
 from jobs.export.samples import ImageSample
+from worker.export import parquet
 from worker.export.state import FinishedPart, lines_name, place, place_file
 from worker.storage.base import Store
 
-METADATA = "metadata.jsonl"
+METADATA, TYPED_METADATA = "metadata.jsonl", "metadata.parquet"
 JSONL = "application/jsonl"
 #: Pictures of one part.
 _PICTURES = 1_000
@@ -64,22 +70,30 @@ class FolderPart:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-def put_metadata(store: Store, dest: str, folder: Path, parts: Sequence[FinishedPart]) -> list[dict[str, object]]:
+def put_metadata(
+    store: Store, dest: str, folder: Path, parts: Sequence[FinishedPart], shape: RecordShape
+) -> list[dict[str, object]]:
     """Puts the lines of all parts, a file for each split; what was put."""
+    metadata, kind = (TYPED_METADATA, parquet.CONTENT_TYPE) if shape.states_types else (METADATA, JSONL)
     files: list[dict[str, object]] = []
     for split in dict.fromkeys(part.split for part in parts):
         mine = [part for part in parts if part.split == split]
-        path, name = folder / METADATA, f"{split}/{METADATA}"
-        with path.open("wb") as file:
-            for part in mine:
-                lines = store.read(part.file)
-                if lines is None:  # taken away by who ended it first
-                    raise LightfastError(
-                        f"{dest} is exported by another process, too. The same command says how it ended."
-                    )
-                file.write(lines)
-        sha256 = place_file(store, dest, name, path, JSONL)
+        path, name = folder / metadata, f"{split}/{metadata}"
+        all_lines = (_lines(store, dest, part) for part in mine)
+        if shape.states_types:
+            parquet.write_metadata(path, shape, all_lines)
+        else:
+            with path.open("wb") as file:
+                file.writelines(all_lines)
+        sha256 = place_file(store, dest, name, path, kind)
         totals = {"samples": sum(part.samples for part in mine), "bytes": sum(part.bytes for part in mine)}
         files.append({"file": name, "split": split, **totals, "sha256": sha256})
         path.unlink()
     return files
+
+
+def _lines(store: Store, dest: str, part: FinishedPart) -> bytes:
+    lines = store.read(part.file)
+    if lines is None:  # taken away by who ended it first
+        raise LightfastError(f"{dest} is exported by another process, too. The same command says how it ended.")
+    return lines

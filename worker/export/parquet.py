@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,26 @@ class ParquetShard:
         """Ends the file."""
         self._flush()
         self._file.close()
+
+
+def write_metadata(path: Path, shape: RecordShape, parts: Iterable[bytes]) -> None:
+    """Records of an image folder, of lines of JSON, as a table whose columns have their types."""
+    arrow, parquet = pyarrow_for("--as imagefolder")
+    times = {each.name for each in shape.columns if each.source == "time" and each.name not in shape.own}
+    types = {"file_name": Type.TEXT, "text": Type.TEXT}
+    for each in shape.columns:  # flags are one text, as in lines of JSON
+        types[each.name] = Type.TIME if each.name in times else Type.TEXT if each.type is Type.TEXTS else each.type
+    schema = arrow.schema([(name, arrow_type(arrow, kind)) for name, kind in types.items()])
+    with parquet.ParquetWriter(path, schema) as file:
+        for lines in parts:
+            records = [orjson.loads(line) for line in lines.splitlines()]
+            for record in records:
+                record.update({name: _as_time(record[name]) for name in times})
+            file.write_table(arrow.Table.from_pylist(records, schema=schema))
+
+
+def _as_time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _features(shape: RecordShape) -> dict[str, Any]:
