@@ -148,7 +148,7 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def _code(done: Exported) -> int:
-    return 3 if done.missing else 0
+    return 3 if done.missing or done.lost else 0
 
 
 def _doubts(done: Exported, options: ExportOptions, going_on: Mapping[str, int]) -> Iterator[str]:
@@ -174,13 +174,23 @@ def _troubles(done: Exported, dest: str, *, sandbox: bool) -> Iterator[str]:
         for name in dict.fromkeys(each["batch"] for each in done.first_missing):
             yield f"  what helps:  {command('verify', name, '--repair', sandbox=sandbox)}"
         yield f"  then:  the same export to another, empty place, as nothing is added to {dest}"
+    if done.lost:
+        verb = "is" if done.lost == 1 else "are"
+        yield f"warning: {count(done.lost, 'file')} of this export {verb} no longer in {dest} as written:"
+        for lost in done.first_lost:
+            yield f"  {lost['file']} is {lost['reason']}"
+        if done.lost > len(done.first_lost):
+            yield f"  … {done.lost:,} in all"
+        yield "  what helps:  the same export to another, empty place"
 
 
 def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[str, str]]:
     from jobs.export.options import taken_for
 
-    if done.was_done:
+    if done.was_done and not done.lost:
         yield f"{dest} holds this very export already: nothing was written.", "green"
+    elif done.was_done:
+        yield f"{dest} held this very export, and has lost files of it: nothing was written.", "yellow"
     splits = ", ".join(f"{name} {number:,}" for name, number in done.splits.items())
     files = f"{count(len(done.files), 'file')}, {size(done.bytes)}"
     yield f"{count(done.images, 'image')} as {options.shape} -> {dest}  ({splits}; {files})", "green"

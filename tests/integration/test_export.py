@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import io
 import json
+import re
+import shutil
 import sys
 import tarfile
 from collections import Counter
@@ -379,6 +381,73 @@ def test_lines_that_another_process_took_away_end_an_image_folder_without_a_file
         run(shop, tmp_path / "ds", shape="imagefolder", opener=opener)
 
     assert not (tmp_path / "ds/train/metadata.jsonl").exists()
+
+
+# -- what is lost since ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_that_is_gone_since_an_export_was_done_is_named_when_it_is_asked_for_again(shop, tmp_path, shape):
+    (tmp_path / "out/b/3.png").unlink()
+    run(shop, tmp_path / "ds", shape=shape, splits=SPLIT, shard_size=10**6)
+    kept = {path.relative_to(tmp_path / "ds").as_posix() for path in (tmp_path / "ds").rglob("*") if path.is_file()}
+    assert run(shop, tmp_path / "ds", shape=shape, splits=SPLIT, shard_size=10**6).lost == 0
+
+    for name in {"picture" if name.endswith(".png") else name: name for name in sorted(kept - {MARK})}.values():
+        path = tmp_path / "ds" / name
+        data = path.read_bytes()
+        path.unlink()
+        done = run(shop, tmp_path / "ds", shape=shape, splits=SPLIT, shard_size=10**6)
+        assert (done.lost, done.first_lost[0]["reason"]) == (1, "gone"), name
+        assert done.first_lost[0]["file"] == name.removesuffix(".png")
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_of_another_size_since_an_export_was_done_is_named(shop, tmp_path, shape):
+    done = run(shop, tmp_path / "ds", shape=shape)
+    name = done.files[0]["file"]
+    with (tmp_path / "ds" / name).open("ab") as file:
+        file.write(b"more")
+    (tmp_path / "ds/README.md").write_text("our own words")
+
+    done = run(shop, tmp_path / "ds", shape=shape)
+
+    assert [each["file"] for each in done.first_lost] == [name]
+    assert re.fullmatch(r"of [\d,]+ bytes, and was written with [\d,]+", done.first_lost[0]["reason"])
+
+
+@pytest.mark.parametrize("shape", ["webdataset", "imagefolder"])
+def test_what_was_lost_while_an_export_was_stopped_is_made_again(shop, tmp_path, monkeypatch, shape):
+    monkeypatch.setattr(imagefolder, "_PICTURES", 3)
+    run(shop, tmp_path / "whole", shape=shape, splits=SPLIT)
+    with pytest.raises(LightfastError):
+        run(shop, tmp_path / "ds", shape=shape, splits=SPLIT, opener=away(tmp_path))
+    there = sorted(path for path in (tmp_path / "ds").rglob("*") if path.suffix in {".tar", ".png", ".jsonl"})
+    assert len(there) > 1
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "ds", copy)
+
+    for path in [there[0], *there[-2:]]:
+        shutil.rmtree(tmp_path / "ds")
+        shutil.copytree(copy, tmp_path / "ds")
+        path.unlink()
+        run(shop, tmp_path / "ds", shape=shape, splits=SPLIT)
+        assert files(tmp_path / "ds") == files(tmp_path / "whole"), path.name
+
+
+def test_a_file_that_was_cut_while_an_export_was_stopped_is_named_and_not_written_over(shop, tmp_path):
+    with pytest.raises(LightfastError):
+        run(shop, tmp_path / "ds", opener=away(tmp_path))
+    cut = tmp_path / "ds/train-000000.tar"
+    cut.write_bytes(cut.read_bytes()[:512])
+
+    with pytest.raises(LightfastError, match=r"something else is at train-000000\.tar"):
+        run(shop, tmp_path / "ds")
+
+    assert cut.stat().st_size == 512
+    cut.unlink()
+    assert run(shop, tmp_path / "ds").images == 25
 
 
 class Away(DiskStore):

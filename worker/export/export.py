@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from worker.export.imagefolder import put_metadata
 from worker.export.inspection import Inspection
 from worker.export.parts import Replay, ShardWriter, opener
 from worker.export.pictures import Conversion, process_pool
+from worker.export.presence import keep_intact, lost_files, lost_pictures, names_in
 from worker.export.reading import SampleReader
 from worker.export.spool import SampleSpool
 from worker.export.state import FinishedPart, Mark, begin, clear, finish, place, place_file, recorded
@@ -56,17 +57,19 @@ class Exported:
     images: int
     bytes: int
     splits: dict[str, int]  # images
-    files: list[dict[str, Any]]  # of the data: file, split, samples, bytes, sha256
+    files: list[dict[str, Any]]  # of the data: file, split, samples, bytes of their pictures, sha256, file_bytes
     rows_without: int  # without a stored image
     blank: int  # images
     near_duplicates: int  # images that are nearly the same as an earlier one
     dropped: int  # of them: those that are not in the data set
     missing: int  # images that are gone or changed
     first_missing: list[dict[str, Any]]
+    lost: int = 0  # files that are gone, or of another size, since it was done
+    first_lost: list[dict[str, str]] = field(default_factory=list)
     flags_not_recorded: str | None = None  # why, in words that follow "the ledger"; None: it has what was found
 
 
-#: Images that are gone and named in words.
+#: Images or files that are gone and named in words.
 NAMED = 10
 
 
@@ -106,7 +109,8 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
             there = begin(store, dest, mark)
             if there.state == "done":
                 clear(store, recorded(store))
-                return Exported(was_done=True, **there.ending)
+                lost = list(_lost(store, there, spool))
+                return Exported(was_done=True, lost=len(lost), first_lost=lost[:NAMED], **there.ending)
             return _Export(
                 survey=survey,
                 spool=spool,
@@ -150,6 +154,15 @@ def _surveyed(
     return survey, spool
 
 
+def _lost(store: Store, done: Mark, samples: Iterable[ImageSample]) -> Iterator[dict[str, str]]:
+    lost = list(lost_files(store, done.sizes))
+    yield from lost
+    lists = [path for path in (MISSING, DROPPED) if path in done.sizes]
+    if done.shape == "imagefolder" and not any(each["file"] in lists for each in lost):
+        left_out = frozenset[str]().union(*(names_in(store, path) for path in lists))
+        yield from lost_pictures(store, samples, left_out)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Export:
     """The pass that reads and writes."""
@@ -172,7 +185,7 @@ class _Export:
 
         Flags are recorded before that: an export that is done looks at nothing when it is asked for again.
         """
-        finished = recorded(self.store)
+        finished = keep_intact(self.store, recorded(self.store))
         self._write(finished)
         self.flags.record()
         return self._describe(mark, finished)
@@ -228,25 +241,28 @@ class _Export:
         self.tell("exported", self.totals.through, self.survey.images, self.bytes_through)
 
     def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
-        sizes: Counter[str] = Counter()
+        pictures: Counter[str] = Counter()  # bytes
         for part in parts:
-            sizes[part.split] += part.bytes
+            pictures[part.split] += part.bytes
+        sizes: dict[str, int | None] = {CARD: None}  # people may change it
         missing = self.totals.missing
         if missing:
             lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
             place(self.store, self.dest, MISSING, lines, _JSONL)
+            sizes[MISSING] = len(lines)
         if self.totals.dropped:
-            place_file(self.store, self.dest, DROPPED, self.folder / DROPPED, _JSONL)
+            sizes[DROPPED] = place_file(self.store, self.dest, DROPPED, self.folder / DROPPED, _JSONL).file_bytes
         if self.survey.options.shape == "imagefolder":
             files = put_metadata(self.store, self.dest, self.folder, parts, self.shape)
         else:
-            told = ("file", "split", "samples", "bytes", "sha256")
+            told = ("file", "split", "samples", "bytes", "sha256", "file_bytes")
             files = [{name: getattr(part, name) for name in told} for part in parts]
-        text = card(self.survey, self.shape, self.totals, sizes)
+        sizes |= {each["file"]: each["file_bytes"] for each in files}
+        text = card(self.survey, self.shape, self.totals, pictures)
         place(self.store, self.dest, CARD, text, "text/markdown; charset=utf-8")
         ending: dict[str, Any] = {
             "images": self.totals.images,
-            "bytes": sizes.total(),
+            "bytes": pictures.total(),
             "splits": dict(sorted(self.totals.splits.items())),
             "files": files,
             "rows_without": self.survey.rows_without,
@@ -256,7 +272,7 @@ class _Export:
             "missing": len(missing),
             "first_missing": [dict(each) for each in missing[:NAMED]],
         }
-        finish(self.store, mark, ending)
+        finish(self.store, mark, ending, sizes)
         clear(self.store, parts)
         return Exported(was_done=False, flags_not_recorded=self.flags.trouble, **ending)
 

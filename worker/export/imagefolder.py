@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -18,7 +19,7 @@ from jobs.errors import LightfastError
 from jobs.export.records import RecordShape
 from jobs.export.samples import ImageSample
 from worker.export import parquet
-from worker.export.state import FinishedPart, lines_name, place, place_file
+from worker.export.state import FinishedPart, Placed, lines_name, place, place_file
 from worker.storage.base import Store
 
 METADATA, TYPED_METADATA = "metadata.jsonl", "metadata.parquet"
@@ -56,14 +57,14 @@ class FolderPart:
         self.samples += 1
         self.size += len(data)
 
-    def put(self, number: int, of_split: int) -> tuple[str, str]:  # noqa: ARG002  as every part
-        """Waits for all of it; where its lines are, and their hash."""
+    def put(self, number: int, of_split: int) -> tuple[str, Placed]:  # noqa: ARG002  as every part
+        """Waits for all of it; where its lines are, and what they are."""
         while self._running:
             self._running.popleft().result()
         lines, name = b"".join(self._lines), lines_name(number)
         place(self._store, self._dest, name, lines, JSONL)
         self.close()
-        return name, hashlib.sha256(lines).hexdigest()
+        return name, Placed(hashlib.sha256(lines).hexdigest(), len(lines))
 
     def close(self) -> None:
         """Puts no more."""
@@ -72,10 +73,10 @@ class FolderPart:
 
 def put_metadata(
     store: Store, dest: str, folder: Path, parts: Sequence[FinishedPart], shape: RecordShape
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Puts the lines of all parts, a file for each split; what was put."""
     metadata, kind = (TYPED_METADATA, parquet.CONTENT_TYPE) if shape.states_types else (METADATA, JSONL)
-    files: list[dict[str, object]] = []
+    files: list[dict[str, Any]] = []
     for split in dict.fromkeys(part.split for part in parts):
         mine = [part for part in parts if part.split == split]
         path, name = folder / metadata, f"{split}/{metadata}"
@@ -85,9 +86,9 @@ def put_metadata(
         else:
             with path.open("wb") as file:
                 file.writelines(all_lines)
-        sha256 = place_file(store, dest, name, path, kind)
+        placed = place_file(store, dest, name, path, kind)
         totals = {"samples": sum(part.samples for part in mine), "bytes": sum(part.bytes for part in mine)}
-        files.append({"file": name, "split": split, **totals, "sha256": sha256})
+        files.append({"file": name, "split": split, **totals, **placed._asdict()})
         path.unlink()
     return files
 

@@ -15,7 +15,7 @@ from jobs.export.samples import ImageSample
 from worker.export import parquet, webdataset
 from worker.export.imagefolder import FolderPart
 from worker.export.inspection import FindingsNotes
-from worker.export.state import FinishedPart, place_file, record
+from worker.export.state import FinishedPart, Placed, place_file, record
 from worker.storage.base import Store
 
 
@@ -41,8 +41,8 @@ class OpenPart(Protocol):
     def add(self, sample: ImageSample, ending: str, data: bytes, record: dict[str, object]) -> None:
         """One sample more."""
 
-    def put(self, number: int, of_split: int) -> tuple[str, str]:
-        """Puts it; the file's path below the destination, and its hash. Numbers: among all parts, and of its split."""
+    def put(self, number: int, of_split: int) -> tuple[str, Placed]:
+        """Puts it; the file's path below the destination, and what was put. Numbers: among all, and of its split."""
 
     def close(self) -> None:
         """Lets go of it."""
@@ -66,13 +66,13 @@ class ShardPart:
         self.samples += 1
         self.size += len(data)
 
-    def put(self, number: int, of_split: int) -> tuple[str, str]:  # noqa: ARG002  as every part
+    def put(self, number: int, of_split: int) -> tuple[str, Placed]:  # noqa: ARG002  as every part
         """Ends the file and puts it."""
         self._shard.close()
         name = self._name.format(number=of_split)
-        sha256 = place_file(self._store, self._dest, name, self._file, self._kind)
+        placed = place_file(self._store, self._dest, name, self._file, self._kind)
         self._file.unlink()
-        return name, sha256
+        return name, placed
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -146,7 +146,7 @@ class ShardWriter:
 
     def _put(self, split: str, seen: int) -> None:
         part = self._open[split]
-        name, sha256 = part.put(len(self.finished), self._numbers[split])
+        name, placed = part.put(len(self.finished), self._numbers[split])
         del self._open[split]
         self._numbers[split] += 1
         self._seen = max(self._seen, seen)
@@ -156,7 +156,8 @@ class ShardWriter:
             file=name,
             samples=part.samples,
             bytes=part.size,
-            sha256=sha256,
+            sha256=placed.sha256,
+            file_bytes=placed.file_bytes,
             seen=self._seen,
             missing=self._missing,
             findings=asdict(self._notes.take(self._seen)),

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,7 +15,7 @@ from worker.storage.base import OWN, PutResult, Store
 
 MARK = f"{OWN}/export.json"
 RECORDS = f"{OWN}/export"
-FORMAT = 1
+FORMAT = 2
 JSON = "application/json"
 
 
@@ -40,6 +40,7 @@ class FinishedPart:
     samples: int
     bytes: int  # of their pictures
     sha256: str  # of the file
+    file_bytes: int  # of the file
     seen: int  # samples that all has been decided of: those before this position
     missing: dict[str, str] = field(default_factory=dict)  # position -> why; of those not in an earlier part's list
     findings: Mapping[str, Any] = field(default_factory=dict)  # `PartFindings` in plain values; they may be large
@@ -55,6 +56,7 @@ class Mark:
     batches: tuple[str, ...]
     state: str = "begun"  # or "done"
     ending: Mapping[str, Any] = field(default_factory=dict)  # what came of it, when it is done
+    sizes: Mapping[str, int | None] = field(default_factory=dict)  # then: its files, and their bytes; None: any
 
     def to_json(self) -> bytes:
         """As it is written."""
@@ -108,19 +110,24 @@ def begin(store: Store, dest: str, mark: Mark) -> Mark:
     return there
 
 
-def finish(store: Store, mark: Mark, ending: Mapping[str, Any]) -> None:
+def finish(store: Store, mark: Mark, ending: Mapping[str, Any], sizes: Mapping[str, int | None]) -> None:
     """Says that all is there."""
-    done = replace(mark, state="done", ending=ending)
+    done = replace(mark, state="done", ending=ending, sizes=sizes)
     store.put(MARK, done.to_json(), content_type=JSON)
 
 
 def clear(store: Store, parts: Sequence[FinishedPart]) -> None:
-    """Takes away what was needed to go on, the newest first: what a killed process leaves of it is found again."""
+    """Takes away what was needed to go on."""
+    forget(store, parts)
+    store.remove_left_parts()
+
+
+def forget(store: Store, parts: Sequence[FinishedPart]) -> None:
+    """Takes parts off the record, the newest first: what a killed process leaves of it is found again."""
     for part in reversed(parts):
         if part.file == lines_name(part.number):
             store.delete(part.file)
         store.delete(_name(part.number))
-    store.remove_left_parts()
 
 
 def record(store: Store, dest: str, part: FinishedPart) -> None:
@@ -146,8 +153,15 @@ def place(store: Store, dest: str, path: str, data: bytes, content_type: str) ->
         raise something_else(dest, path)
 
 
-def place_file(store: Store, dest: str, path: str, file: Path, content_type: str) -> str:
-    """Puts a file likewise, and returns its hash.
+class Placed(NamedTuple):
+    """A file that was put."""
+
+    sha256: str
+    file_bytes: int
+
+
+def place_file(store: Store, dest: str, path: str, file: Path, content_type: str) -> Placed:
+    """Puts a file likewise.
 
     Raises:
         LightfastError: Other bytes are there.
@@ -157,7 +171,7 @@ def place_file(store: Store, dest: str, path: str, file: Path, content_type: str
     put = store.put_new(path, file, content_type=content_type)
     if put is PutResult.EXISTS and store.sha256_of(path) != sha256:
         raise something_else(dest, path)
-    return sha256
+    return Placed(sha256, file.stat().st_size)
 
 
 def something_else(dest: str, path: str) -> LightfastError:

@@ -80,6 +80,24 @@ def test_a_picture_that_is_there_again_needs_an_export_to_another_place(shop):
     assert "4 images as webdataset -> other" in elsewhere.stdout
 
 
+def test_files_that_are_lost_since_an_export_was_done_are_named_and_end_with_3(shop):
+    words = ("export", "b", "--as", "webdataset", "--to", "ds")
+    call(*words)
+    (shop / "ds/train-000000.tar").unlink()
+
+    done, told = call(*words, code=3), document(*words, code=3)
+
+    assert "ds held this very export, and has lost files of it: nothing was written." in done.stdout
+    assert "warning: 1 file of this export is no longer in ds as written:" in done.stderr
+    assert "  train-000000.tar is gone" in done.stderr
+    assert "what helps:  the same export to another, empty place" in done.stderr
+    assert (told["lost"], told["first_lost"], told["exit_code"]) == (
+        1,
+        [{"file": "train-000000.tar", "reason": "gone"}],
+        3,
+    )
+
+
 def test_an_export_of_a_batch_that_goes_on_and_a_split_without_an_image_are_told(shop):
     with contextlib.closing(open_ledger(f"sqlite:///{shop / 'lightfast.db'}")) as ledger:
         assert ledger.batches.retry("b", NOW, error="moderation") == 1
