@@ -36,7 +36,7 @@ _STATES = {
 
 def outcome(firing: Firing) -> str:
     """What has become of a time, in a few words."""
-    if is_up_to_its_budget(firing.exit_code, firing.detail):
+    if _is_partial(firing):
         return "done up to its budget"
     return _STATES.get(firing.state) or _ENDED[firing.exit_code or 0]
 
@@ -53,8 +53,12 @@ def style(firing: Firing | None) -> str:
 
 def _has_stopped(firing: Firing) -> bool:
     """Whether it failed, or waits for a person."""
-    waits = firing.state is FiringState.STOPPED and not is_up_to_its_budget(firing.exit_code, firing.detail)
+    waits = firing.state is FiringState.STOPPED and not _is_partial(firing)
     return waits or firing.state is FiringState.FAILED
+
+
+def _is_partial(firing: Firing) -> bool:
+    return is_up_to_its_budget(firing.exit_code, firing.detail)
 
 
 # -- all -----------------------------------------------------------------------------------------------------------
@@ -72,7 +76,7 @@ def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing], *, sandbo
         yield line, style(newest.get(each.id))
     for each in schedules:
         firing = newest.get(each.id)
-        if firing is not None and firing.message and firing.state in (FiringState.FAILED, FiringState.STOPPED):
+        if firing is not None and firing.message and (_has_stopped(firing) or _is_partial(firing)):
             yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", style(firing)
         elif firing is not None:
             if has_shrunk(firing.detail):

@@ -25,6 +25,8 @@ SHRUNK_TO, SHRUNK_BY = 0.5, 10
 STOPPED_WITH = 4
 #: Beside the plan of a time that --partial has stopped at its budget: rows that it left to a later one, images made.
 LEFT_OUT, MADE = "left_out", "made"
+#: The reason of a batch that --partial has ended at its budget: the next time takes its rest into another.
+LEFT_TO_THE_NEXT = "its time's budget is used, and the next time makes the rest (--partial)"
 
 
 class Into(enum.StrEnum):

@@ -162,7 +162,7 @@ def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[
 def _used_budget(progress: Progress, now: float) -> Reason | None:
     """The budget that leaves least: its schedule's month, the batch's own, or one that begins anew tomorrow.
 
-    Of two that leave the same the first is told: what a time may add is never more than what its month had left.
+    Of two that leave the same the first is told.
     """
     used: list[tuple[int, Reason]] = []
     schedule = progress.schedule

@@ -143,8 +143,8 @@ def _schedules(newest: Sequence[tuple[str, Firing]], told: Told) -> Iterator[Con
     Each such time is told. It holds until a later time has ended well, and not just begun.
     """
     for name, firing in newest:
-        if firing.state in (FiringState.FAILED, FiringState.STOPPED):
-            is_partial = is_up_to_its_budget(firing.exit_code, firing.detail)
+        is_partial = is_up_to_its_budget(firing.exit_code, firing.detail)
+        if is_partial or firing.state in (FiringState.FAILED, FiringState.STOPPED):
             before = told.get(("schedule", name))
             if is_partial and not firing.detail.get(MADE) and before and before.state.startswith("partial"):
                 yield before  # nothing was bought since, as in the rest of a month whose budget is used

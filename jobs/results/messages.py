@@ -15,6 +15,7 @@ from jobs.command_lines import command
 from jobs.formatting import count, duration, money, usd, utc
 from jobs.ledger.accounts.condition_values import ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
+from jobs.policy.firing import LEFT_TO_THE_NEXT
 from jobs.results.budgets import month_words, raise_budget, raise_month
 from jobs.results.completion import Reason
 from jobs.results.conditions import LogEvent, Standing, events_of
@@ -150,8 +151,11 @@ def _more_money(told: Mapping[str, Any]) -> str:
     return unknown + (f", lost {_usd(told['lost_usd'])}" if told["lost_usd"] else "")
 
 
-def _cancelled(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+def _cancelled(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message | None:
     told = event.fields
+    reasons = {one.batch.name: one.batch.reason for one in standing.batches}
+    if reasons.get(told["batch"]) == LEFT_TO_THE_NEXT:
+        return None  # the time that it was made for is told
     text = (
         (
             f"{told['done']:,} of {count(told['rows'], 'row')} are done, {told['cancelled']:,} cancelled. "

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from jobs.ledger.schedules.values import NewSchedule
+from jobs.results.messages import messages_of
 from providers.types import MICROS
 from tests.support.worker_world import world
 from worker.local.serve import serve
@@ -127,3 +128,16 @@ def edited(services, **changes):
     options = {**before.options, **changes.pop("options", {})}
     new = NewSchedule(name="nightly", cron=before.cron, timezone="UTC", options=options, **changes)
     assert services.ledger.schedules.edit(new, services.clock.now())
+
+
+def heard(monkeypatch):
+    """Each message that people get from now on, as (type, title, text)."""
+    sent = []
+
+    def keep(change, standing, hearers):
+        del hearers
+        sent.extend((one.type, one.title, one.text) for one in messages_of(change, standing))
+        return []
+
+    monkeypatch.setattr("worker.lanes.news.outgoing", keep)
+    return sent

@@ -9,7 +9,6 @@ import pytest
 from cli.output.endings import why
 from cli.output.schedules import outcome, style
 from jobs.results.completion import Reason, RunState, waits_for, waits_for_you
-from jobs.results.messages import messages_of
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.simulation.nights import (
@@ -17,6 +16,7 @@ from tests.simulation.nights import (
     calm,
     catalogue,
     edited,
+    heard,
     history,
     nights,
     scheduled,
@@ -117,15 +117,7 @@ async def test_a_partial_night_stops_at_its_budget_and_the_next_goes_on_with_wha
 @pytest.fixture
 def messages(monkeypatch):
     """Each message that people would get, as (type, title, text)."""
-    sent = []
-
-    def keep(change, standing, hearers):
-        del hearers
-        sent.extend((one.type, one.title, one.text) for one in messages_of(change, standing))
-        return []
-
-    monkeypatch.setattr("worker.lanes.news.outgoing", keep)
-    return sent
+    return heard(monkeypatch)
 
 
 async def test_a_partial_night_is_one_message_that_says_what_was_made_what_is_left_and_when_that_goes_on(

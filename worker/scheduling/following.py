@@ -11,14 +11,25 @@ from jobs.formatting import count, money
 from jobs.ledger import Ledger
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Ended, Firing, Schedule
-from jobs.policy.firing import LEFT_OUT, MADE
+from jobs.policy.firing import LEFT_OUT, LEFT_TO_THE_NEXT, MADE, Into, is_up_to_its_budget
 from jobs.results.budgets import goes_on_words, raise_budget, raise_month
-from jobs.results.completion import Allowed, Reason, RunState, exit_code_when_over, goes_on_by_itself, is_over
+from jobs.results.completion import (
+    Allowed,
+    Reason,
+    RunState,
+    exit_code_when_over,
+    goes_on_by_itself,
+    is_over,
+    waits_for,
+)
 from jobs.results.conditions import Standing, problem_of
 from jobs.results.progress import rows_in_need
 from jobs.results.stall import headway, verdict
 from jobs.states import FiringState, JobState
 from worker.registration.options import UNATTENDED_STALL, read_allowed, read_duration
+
+#: What is waited for without a batch being in trouble.
+_OF_BUDGETS = (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED)
 
 
 def follow(
@@ -45,7 +56,12 @@ def ended_with(schedule: Schedule, progress: Progress) -> Ended:
 
 def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, standing: Standing) -> Ended | None:
     if is_over(progress):
-        return ended_with(schedule, progress)
+        # Whoever gave up the rest may have died before it was said here.
+        is_left = progress.batch.reason == LEFT_TO_THE_NEXT
+        used = Reason.BUDGET_USED
+        return (
+            _up_to_its_budget(ledger, schedule, firing, progress, used) if is_left else ended_with(schedule, progress)
+        )
     state = RunState(progress=progress, accounts=standing.accounts, now=standing.now)
     seen = hashlib.sha256(repr(headway(state)).encode()).hexdigest()[:16]
     if seen != firing.headway:
@@ -54,35 +70,61 @@ def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progre
             ledger.schedules.goes_on(firing.id, standing.now)
         return None
     if firing.state is FiringState.STOPPED:
+        _look_again(ledger, firing, state, standing)
         return None
     stall = schedule.options.get("max_stall")
     waited = standing.now - (firing.headway_at or standing.now)
     reason = verdict(state, waited, read_duration(stall) if stall else UNATTENDED_STALL)
     if reason is None:
         return None
-    message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
-    if reason in (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED):
-        if goes_on_by_itself(progress, reason):
-            return _up_to_its_budget(ledger, schedule, firing, progress, reason)
-        helps = raise_month(progress) if reason is Reason.MONTH_BUDGET_USED else [raise_budget(progress)]
-        message = f"{message}. To raise it:  {helps[0]}"
+    if reason in _OF_BUDGETS and goes_on_by_itself(progress, reason):
+        return _up_to_its_budget(ledger, schedule, firing, progress, reason)
+    message = _why(progress, standing, reason)
     return Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
 
 
+def _look_again(ledger: Ledger, firing: Firing, state: RunState, standing: Standing) -> None:
+    """A time that waits for a budget goes on when that is raised or its month is over, and tells its figures of now."""
+    if firing.code not in _OF_BUDGETS:
+        return
+    reason = waits_for(state)
+    if reason is None:
+        ledger.schedules.goes_on(firing.id, standing.now)
+    elif reason in _OF_BUDGETS and not is_up_to_its_budget(firing.exit_code, firing.detail):
+        ledger.schedules.note_why(firing.id, reason.value, _why(state.progress, standing, reason))
+
+
+def _why(progress: Progress, standing: Standing, reason: Reason) -> str:
+    """What a batch waits for, with the commands that raise a budget that is used."""
+    message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
+    if reason not in _OF_BUDGETS:
+        return message
+    helps = raise_month(progress) if reason is Reason.MONTH_BUDGET_USED else [raise_budget(progress)]
+    return f"{message}. To raise it:  {', then  '.join(helps)}"
+
+
 def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, reason: Reason) -> Ended:
-    """What a time with --partial has bought, what it left out, and when that is bought."""
+    """What a time with --partial has bought, what it left out, and when that is bought.
+
+    The rest of a batch of its own is given up, so that the next time, which takes it into another batch, is the only
+    one that buys it.
+    """
     times = ledger.schedules.history(schedule.id, with_charges=True)
     charged = next((each.charged for each in times if each.id == firing.id), None) or 0
     made = ledger.reports.made_since(progress.batch.name, firing.began_at or firing.at)
-    left = progress.jobs.get(JobState.READY, 0)
+    left = sum(progress.jobs.get(state, 0) for state in (JobState.READY, JobState.CANCELLED))
     month = progress.schedule.month if progress.schedule and reason is Reason.MONTH_BUDGET_USED else None
     spent = f"{money(month.spent)} of this month's {money(month.budget)} is spent or reserved" if month else ""
     bad = rows_in_need(progress)
     needy = f". Besides, {count(bad, 'row')} need{'s' if bad == 1 else ''} you" if bad else ""
-    rows = f"{count(left, 'row')} {'is' if left == 1 else 'are'} left out, at most {money(progress.remaining_money)}"
+    cost = f", at most {money(progress.remaining_money)}" if progress.remaining_money else ""
+    rows = f"{count(left, 'row')} {'is' if left == 1 else 'are'} left out{cost}"
     message = (
         f"{count(made, 'image')} made for {money(charged)}. {rows}: {spent or 'its budget allows no more'}; "
         f"{goes_on_words(progress)}{needy}"
     )
     ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
+    if schedule.into is Into.NEW:
+        ledger.batches.cancel(progress.batch.name, LEFT_TO_THE_NEXT)
+        ended = replace(ended, state=FiringState.ENDED)
     return replace(ended, detail={LEFT_OUT: left, MADE: made})

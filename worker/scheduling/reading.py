@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.errors import BadInput, LightfastError
+from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, money, stamp
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
-from jobs.policy.firing import Into
+from jobs.policy.firing import LEFT_OUT, MADE, Into
 from jobs.results.budgets import held_words
+from jobs.results.completion import Reason
 from jobs.results.progress import rows_in_need
 from jobs.settings.model import Settings
 from jobs.states import GOING_ON, BatchState, FiringState
@@ -52,7 +53,8 @@ class _LaterError(Exception):
 class Left:
     """What a time may spend. Micro-dollars."""
 
-    money: int
+    money: int  # what its estimate is compared with: no more than is left of the month
+    cap: int  # what its batch may add: the month is kept by each claim, and may be raised or over meanwhile
     why: str  # in words that follow "and may spend"
 
 
@@ -94,6 +96,9 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
     with planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen) as preflight:
         _demand_settled(preflight)
         demand(preflight, schedule, left)
+        if schedule.into is Into.NEW and options.partial and _buys_nothing(preflight) and not preflight.seen.reused:
+            _end(services, firing, _bought_nothing(preflight, left))
+            return
         store, _ = probe(preflight.dest)
         if preflight.batch is None:
             check_mark(store, preflight.name, ledger.ledger_id)
@@ -106,7 +111,8 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
             detail=told(preflight, left, ledger.schedules.rows_before(schedule.id)),
             seen=preflight.source.state if schedule.into is Into.SAME else None,
         )
-        brought = record(preflight, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
+        capped = _with_budget(preflight, left.cap)
+        brought = record(capped, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
         if brought:
             emit("references_brought", files=brought, dest=f"{preflight.dest}/{place_of('')}")
 
@@ -130,13 +136,15 @@ def _may_be_skipped(services: Services, schedule: Schedule, batch: Batch | None)
 
 def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
     """What a time of it may spend now. `ledger`: None where there is none yet."""
+    cap = schedule.monthly_budget or 0 if schedule.budget is None else schedule.budget
     if schedule.monthly_budget is None:
-        return Left(money=schedule.budget or 0, why=f"{money(schedule.budget or 0)} (--budget)")
+        return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)")
     spent = ledger.schedules.spent_this_month(schedule.id, now) if ledger and isinstance(schedule, Schedule) else 0
     month = max(0, schedule.monthly_budget - spent)
     if schedule.budget is not None and schedule.budget <= month:
-        return Left(money=schedule.budget, why=f"{money(schedule.budget)} (--budget)")
-    return Left(money=month, why=f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}")
+        return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)")
+    why = f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}"
+    return Left(money=month, cap=cap, why=why)
 
 
 @contextlib.contextmanager
@@ -149,7 +157,7 @@ def planned(
     rows_read: Callable[[int], None] | None = None,
     seen: SourceState | None = None,
 ) -> Iterator[Preflight]:
-    """What a time comes to, with the budget that lets its batch spend so much more than it has.
+    """What a time comes to, with the budget that its estimate is compared with.
 
     Raises:
         BadInput: Options that are wrong, or a manifest that cannot be read.
@@ -158,9 +166,14 @@ def planned(
     # The budget that --partial needs is known when the batch is.
     taken = take(replace(options, partial=False), settings, rows_read=rows_read, known=known, seen=seen)
     with taken as found:
-        batch = found.batch
-        budget = (batch.charged + batch.reserved if batch else 0) + left.money
-        yield replace(found, options=options, limits=replace(found.limits, budget=budget))
+        yield _with_budget(replace(found, options=options), left.money)
+
+
+def _with_budget(preflight: Preflight, more: int) -> Preflight:
+    """With a budget that lets its batch spend so many micro-dollars more than it has."""
+    batch = preflight.batch
+    budget = (batch.charged + batch.reserved if batch else 0) + more
+    return replace(preflight, limits=replace(preflight.limits, budget=budget))
 
 
 def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
@@ -179,11 +192,7 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
     if seen.images and not options.partial and not seen.unpriced and seen.needed > left.money:
         reasons.append(over_budget(preflight, left))
     if options.partial and seen.disputed and options.changed == "redo" and _buys_nothing(preflight):
-        least = min(line.least for line in seen.routes)
-        reasons.append(
-            f"a first image needs {money(least)}, and this time may spend {left.why}. Nothing was spent, and the "
-            "changed rows keep their images."
-        )
+        reasons.append(f"{_too_little(preflight, left)}. Nothing was spent, and the changed rows keep their images.")
     if reasons:
         raise BadInput(reasons)
 
@@ -192,6 +201,11 @@ def _buys_nothing(preflight: Preflight) -> bool:
     """Whether there is something to pay for, and too little money for the first of it."""
     seen, budget = preflight.seen, preflight.limits.budget or 0
     return bool(seen.images) and not seen.unpriced and not seen.affordable(budget, preflight.batch)
+
+
+def _too_little(preflight: Preflight, left: Left) -> str:
+    least = min(line.least for line in preflight.seen.routes)
+    return f"a first image needs {money(least)}, and this time may spend {left.why}"
 
 
 def over_budget(preflight: Preflight, left: Left) -> str:
@@ -243,6 +257,16 @@ def _nothing_new(services: Services, schedule: Schedule, firing: Firing) -> Ende
     ended, rows = ended_with(schedule, progress), rows_in_need(progress)
     made = f"{count(rows, 'row')} of it need{'s' if rows == 1 else ''} you" if rows else "all of it was made"
     return replace(ended, message=f"nothing is new: the manifest is as it was, and {made}")
+
+
+def _bought_nothing(preflight: Preflight, left: Left) -> Ended:
+    """The end of a time with --partial that would have had a batch of its own, and has no money for its first image."""
+    reason = Reason.BUDGET_USED if left.money == left.cap else Reason.MONTH_BUDGET_USED
+    images = preflight.seen.images
+    message = f"nothing was bought: {_too_little(preflight, left)}; {count(images, 'image')} left out"
+    detail = {**told(preflight, left), LEFT_OUT: images, MADE: 0}
+    code = NeedsPerson.exit_code
+    return Ended(state=FiringState.ENDED, exit_code=code, code=reason.value, message=message, detail=detail)
 
 
 def _failed(code: str, message: str) -> Ended:

@@ -144,10 +144,13 @@ def _empty_lost_slots(tx: Connection, job_ids: list[int]) -> None:
         tx.execute(insert(images), [{**slot, "state": ImageState.MISSING.value} for slot in slots])
 
 
-def cancel(tx: Connection, name: str) -> int:
-    """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored."""
+def cancel(tx: Connection, name: str, reason: str | None = None) -> int:
+    """Ends new submits for good; returns how many rows will not be made. What is paid is polled, copied, stored.
+
+    `reason`: None where a person says so.
+    """
     batch_id = batch_id_of(tx, name)
-    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=None))
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(state=BatchState.CANCELLED.value, reason=reason))
     open_jobs = (jobs.c.batch_id == batch_id, jobs.c.closed.is_(False), jobs.c.request.is_not(None))
     unfinished = (*open_jobs, jobs.c.state.in_(UNFINISHED))
     chosen = list(tx.execute(select(jobs.c.id).where(*unfinished)).scalars())

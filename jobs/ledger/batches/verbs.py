@@ -181,9 +181,9 @@ class BatchVerbs:
         """How many images of a batch are stored at its destination, and when the newest of them was."""
         return self._database.read(moved.stored_total, name)
 
-    def cancel(self, name: str) -> int:
-        """Ends new submits for good; returns how many rows will not be made."""
-        return self._database.write(steering.cancel, name)
+    def cancel(self, name: str, reason: str | None = None) -> int:
+        """Ends new submits for good; returns how many rows will not be made. `reason`: None: a person says so."""
+        return self._database.write(steering.cancel, name, reason)
 
     def agree(self, name: str, agreed: int, budget: int | None) -> None:
         """Notes the money the user has agreed to in all, and the budget, in micro-dollars."""

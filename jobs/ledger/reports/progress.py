@@ -16,7 +16,17 @@ from jobs.ledger.batches.batches import as_batch, batch_id_of
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import copy_stops
 from jobs.ledger.database.job_state import HAS_WRONG_PIXELS
-from jobs.ledger.database.schema import COST_OF_IMAGE, IS_CURRENT, accounts, attempts, batches, images, jobs, schedules
+from jobs.ledger.database.schema import (
+    COST_OF_IMAGE,
+    IS_CURRENT,
+    accounts,
+    attempts,
+    batches,
+    firings,
+    images,
+    jobs,
+    schedules,
+)
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import (
     BatchSchedule,
@@ -29,7 +39,17 @@ from jobs.ledger.schedules.schedules import as_schedule
 from jobs.policy.cron import next_time
 from jobs.policy.firing import Into
 from jobs.policy.reuse import NEVER_DIES
-from jobs.states import AT_STAKE, ENDED_BADLY, GOING_ON, IN_FLIGHT, AttemptState, BatchState, ImageState, JobState
+from jobs.states import (
+    AT_STAKE,
+    ENDED_BADLY,
+    GOING_ON,
+    IN_FLIGHT,
+    AttemptState,
+    BatchState,
+    FiringState,
+    ImageState,
+    JobState,
+)
 from providers.registry import PROVIDERS
 
 #: Images that wait for a person that are named.
@@ -92,7 +112,7 @@ def progress(tx: Connection, name: str, now: float | None = None) -> Progress:
         stuck_money=stuck_money,
         stuck=_stuck(tx, batch.id) if images_stuck else (),
         day_limits=() if now is None else daily_budgets.in_the_way(tx, batch.id, now),
-        schedule=None if now is None else _schedule(tx, row.schedule_id, prices, now),
+        schedule=None if now is None else _schedule(tx, batch, row.schedule_id, prices, now),
         troubles=() if now is None else destinations.heard(tx, now, batch.dest),
         failing=() if now is None else copy_stops.of_batch(tx, batch.id, batch.dest, now),
         stop=emergency_stop.standing(tx),
@@ -277,7 +297,7 @@ def _budget_allows(batch: Batch, prices: Sequence[int | None]) -> bool | None:
 
 
 def _schedule(
-    tx: Connection, schedule_id: int | None, prices: Sequence[int | None], now: float
+    tx: Connection, batch: Batch, schedule_id: int | None, prices: Sequence[int | None], now: float
 ) -> BatchSchedule | None:
     row = tx.execute(select(schedules).where(schedules.c.id == schedule_id)).first() if schedule_id else None
     if row is None:
@@ -286,11 +306,21 @@ def _schedule(
     budget = owner.monthly_budget
     month = None if budget is None else monthly_budgets.limit(tx, owner.id, budget, now)
     allows = month is None or not prices or any(map(month.allows, prices))
-    goes_on = owner.into is Into.SAME and owner.options.get("partial")
+    goes_on = owner.options.get("partial") and (owner.into is Into.SAME or _is_of_this_time(tx, owner.id, batch.id))
     goes_on_at = owner.next_at if goes_on else None
     if goes_on_at is not None and month is not None and not allows:
-        goes_on_at = max(goes_on_at, next_time(owner.cron, owner.timezone, month.again_at - 1))
+        # A batch that all times share has money of its own left, perhaps, and then goes on without a time.
+        waits = owner.into is Into.NEW or _budget_allows(batch, prices) is False
+        first = next_time(owner.cron, owner.timezone, month.again_at - 1)
+        goes_on_at = max(goes_on_at, first) if waits else month.again_at
     return BatchSchedule(name=owner.name, month=month, month_allows=allows, goes_on_at=goes_on_at)
+
+
+def _is_of_this_time(tx: Connection, schedule_id: int, batch_id: int) -> bool:
+    """Whether the time that a batch was made for is not over: later times make their own."""
+    mine = (firings.c.schedule_id == schedule_id, firings.c.batch_id == batch_id)
+    goes_on = firings.c.state == FiringState.WORKING.value
+    return tx.execute(select(firings.c.id).where(*mine, goes_on)).first() is not None
 
 
 def _waits_at(tx: Connection, batch_id: int) -> frozenset[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
 
 from jobs.ledger.accounts import emergency_stop
+from jobs.ledger.accounts.monthly_budgets import month_of
 from jobs.ledger.database.schema import attempts, batches, firings, schedules, workers
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, NotOursError, Schedule
@@ -28,6 +29,8 @@ KEPT_FOR = 400 * 86_400.0
 STILL_RUNS = "the time before it is not over"
 ALL_STOPPED = "all submits were stopped (pause --all)"
 NEWER_CAME = "a newer time took its place in the queue"
+#: The code of a time that waits for the monthly budget of its schedule.
+MONTH_BUDGET_USED = "month_budget_used"
 MISSED = "nobody was there to see it"
 
 
@@ -90,6 +93,8 @@ def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped:
         return _put(tx, schedule, at, FiringState.SKIPPED, now, ALL_STOPPED)
     before = _not_over(tx, schedule.id)
     state = at_its_time([FiringState(row.state) for row in before], schedule.overlap, schedule.into)
+    if state is FiringState.SKIPPED and all(_goes_on_in_a_new_month(row, now) for row in before):
+        state = FiringState.QUEUED
     if state is FiringState.QUEUED:
         older = [row.id for row in before if row.state == FiringState.QUEUED]
         _set(tx, older, state=FiringState.SKIPPED.value, message=NEWER_CAME, ended_at=now)
@@ -99,6 +104,12 @@ def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped:
     if now - at > LATE_AFTER:
         return _put(tx, schedule, at, FiringState.MISSED, now, f"{MISSED}, and it is not made up: {why}")
     return _put(tx, schedule, at, state, now, why)
+
+
+def _goes_on_in_a_new_month(row: Any, now: float) -> bool:
+    """Whether a time waits for a monthly budget that has begun anew: it goes on by itself, and is soon over."""
+    waits = row.state == FiringState.STOPPED and row.code == MONTH_BUDGET_USED and row.ended_at is not None
+    return waits and month_of(row.ended_at) < month_of(now)
 
 
 def _why_skipped(before: Sequence[Any]) -> str:
@@ -277,6 +288,13 @@ def _let_go(tx: Connection, schedule: Schedule, now: float) -> None:
 def goes_on(tx: Connection, number: int, now: float) -> None:
     """One that waited for a person goes on: somebody has helped."""
     _set(tx, [number], state=FiringState.WORKING.value, ended_at=None, exit_code=None, message=None, headway_at=now)
+
+
+def note_why(tx: Connection, number: int, code: str, message: str) -> None:
+    """One that waits for a person waits for this now."""
+    is_other = (firings.c.code != code) | (firings.c.message != message)
+    waits = (firings.c.id == number, firings.c.state == FiringState.STOPPED.value, is_other)
+    tx.execute(update(firings).where(*waits).values(code=code, message=message))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

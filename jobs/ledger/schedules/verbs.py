@@ -88,6 +88,10 @@ class ScheduleVerbs:
         """One that waited for a person goes on: somebody has helped."""
         self._database.write(firings.goes_on, firing_id, now)
 
+    def note_why(self, firing_id: int, code: str, message: str) -> None:
+        """One that waits for a person waits for this now."""
+        self._database.write(firings.note_why, firing_id, code, message)
+
     def end(self, firing_id: int, ended: Ended, now: float) -> None:
         """How it ended, or that it waits for a person. What is queued behind it is due when it is over."""
         self._database.write(firings.end, firing_id, ended, now)
