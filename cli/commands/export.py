@@ -100,13 +100,13 @@ def export(  # noqa: PLR0913  one parameter an option
         raise BadInput("--quality is for pictures that become JPEG or WebP: --format jpeg, --format webp, --max-side.")
     options = reading.ExportOptions(
         shape=as_,
-        caption=parse(caption, "--caption"),
+        caption=parse(_filled("--caption", caption), "--caption"),
         columns=None if columns is None else read_option("--columns", columns, reading.read_columns, None),
         splits=reading.WHOLE if split is None else read_option("--split", split, reading.read_split, reading.WHOLE),
         split_by=split_by,
         shard_size=read_option("--shard-size", shard_size, reading.read_size, reading.SHARD_SIZE),
         with_cost=with_cost,
-        license=license,
+        license=None if license is None else _filled("--license", license),
         format=format,
         quality=reading.QUALITY if quality is None else quality,
         max_side=max_side,
@@ -135,6 +135,12 @@ def export(  # noqa: PLR0913  one parameter an option
     else:
         show(_page(done, options, to), sandbox=standin)
     return _code(done)
+
+
+def _filled(option: str, value: str) -> str:
+    if not value.strip():
+        raise BadInput(f"{option} is empty. Is a variable not set? Leave the option out for its default.")
+    return value
 
 
 @contextlib.contextmanager
@@ -204,3 +210,6 @@ def _page(done: Exported, options: ExportOptions, dest: str) -> Iterator[tuple[s
         yield f"  {count(done.blank, 'blank image')} flagged", ""
     if done.rows_without:
         yield f"  {count(done.rows_without, 'row')} without a stored image: not in it", ""
+    if done.images_lacking:
+        rows = count(done.rows_partial, "row")
+        yield f"  {count(done.images_lacking, 'image')} of {rows} lacking: not made, or not stored", ""

@@ -61,11 +61,15 @@ def card(survey: SampleSurvey, shape: RecordShape, totals: Totals, sizes: Mappin
         totals=totals,
         caption=options.caption.source,
         pictures_sentence=_pictures_sentence(options),
-        split_sentence=_split_sentence(options),
+        split_sentence=_split_sentence(options, shape),
         with_cost=options.with_cost,
         price=money(totals.price),
         columns=_columns(shape),
         rows_without=survey.rows_without,
+        rows_partial=survey.rows_partial,
+        images_lacking=survey.images_lacking,
+        rows_going_on=survey.rows_going_on,
+        own_names=shape.own_names,
         near_duplicates=options.near_duplicates,
     )
     return str(text).encode()
@@ -78,7 +82,7 @@ def _pictures_sentence(options: ExportOptions) -> str:
     return f"Pictures{' and'.join(each for each in (became, smaller) if each)}. " if became or smaller else ""
 
 
-def _split_sentence(options: ExportOptions) -> str:
+def _split_sentence(options: ExportOptions, shape: RecordShape) -> str:
     if len(options.splits) == 1:
         return ""
     shares = ", ".join(f"{each.name} {float(each.share):g} %" for each in options.splits)
@@ -87,7 +91,8 @@ def _split_sentence(options: ExportOptions) -> str:
             "the key of the manifest's row, whatever the batch: all images of a row and its variations are in one split"
         )
     else:
-        how = f"the column `{_code(options.split_by)}`: all images with one value of it are in one split"
+        column = shape.own_names.get(options.split_by, options.split_by)
+        how = f"the column `{_code(column)}`: all images with one value of it are in one split"
     return f"Splits ({shares}) are made by a hash of {how}."
 
 

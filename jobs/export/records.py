@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.errors import BadInput
@@ -31,7 +31,8 @@ class RecordShape:
     """The columns of every record, in order: the same ones, so that a data set is one table."""
 
     columns: tuple[Column, ...]
-    own: frozenset[str]  # names of those that are the row's own
+    own_names: Mapping[str, str]  # of all own columns: the names that they have here
+    own: frozenset[str]  # the latter
     shape: str  # of the data set
     states_types: bool = False  # of an image folder: its metadata says them, as `datasets` would guess others
 
@@ -78,7 +79,8 @@ def record_shape(own: Iterable[str], options: ExportOptions, lines: Iterable[Val
         if (options.with_cost or name not in COSTS) and (options.near_duplicates == "flag" or name != DUPLICATE_OF)
     ]
     chosen = everything if options.columns is None else _chosen(options.columns, mine, everything)
-    shape = RecordShape(columns=tuple(chosen), own=frozenset(each.name for each in mine), shape=options.shape)
+    names = {each.source: each.name for each in mine}
+    shape = RecordShape(columns=tuple(chosen), own_names=names, own=frozenset(names.values()), shape=options.shape)
     return replace(shape, columns=_with_types(chosen, mine, lines)) if shape.typed else shape
 
 

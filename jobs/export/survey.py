@@ -33,6 +33,9 @@ class SampleSurvey:
     options: ExportOptions
     rows: int = 0
     rows_without: int = 0  # that have no stored image of their newest revision
+    rows_partial: int = 0  # that have some, and lack others
+    images_lacking: int = 0  # of these rows
+    rows_going_on: int = 0  # that may still get images
     images: int = 0
     bytes: int = 0
     splits: Counter[str] = field(default_factory=Counter)  # images
@@ -62,6 +65,9 @@ class SampleSurvey:
                     )
                 continue
             self.rows_without += not samples
+            if samples and (lacking := len(result.images) - len(samples)):
+                self.rows_partial += 1
+                self.images_lacking += lacking
             for sample in samples:
                 self.images += 1
                 self.bytes += sample.size

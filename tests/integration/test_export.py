@@ -12,6 +12,7 @@ import sys
 import tarfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,54 @@ def test_a_batch_without_a_stored_image_is_refused(ledger, tmp_path):
     assert not (tmp_path / "ds").exists()
 
 
+@pytest.mark.parametrize("below", ["more", "train/a/b"])
+def test_a_place_within_another_export_is_refused(shop, tmp_path, below):
+    run(shop, tmp_path / "ds")
+    before = files(tmp_path / "ds")
+
+    with pytest.raises(BadInput, match="lies within another export, "):
+        run(shop, tmp_path / "ds" / below, splits=SPLIT)
+
+    assert files(tmp_path / "ds") == before
+    assert run(shop, tmp_path / "beside").images == 25
+
+
+def test_a_prefix_within_another_export_in_a_bucket_is_refused(small_shop, tmp_path):
+    places = {"s3://b": DyingStore(), "s3://b/sets": DyingStore(), "s3://b/sets/one": DyingStore()}
+    opener = {**places, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}.__getitem__
+    run(small_shop, "s3://b/sets", opener=opener)
+
+    with pytest.raises(BadInput, match=r"--to s3://b/sets/one: it lies within another export, s3://b/sets,"):
+        run(small_shop, "s3://b/sets/one", opener=opener)
+
+    assert not places["s3://b/sets/one"].held
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.csv/ds"])
+def test_a_file_for_a_destination_is_wrong_input(shop, tmp_path, name):
+    (tmp_path / "m.csv").write_text("mine")
+
+    with pytest.raises(BadInput, match="a file is there"):
+        run(shop, tmp_path / name)
+
+    assert (tmp_path / "m.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("own", [{"key": "mine"}, {}])
+def test_lists_of_what_is_left_out_name_images_by_the_names_of_records(ledger, tmp_path, own):
+    rows = [replace(row(n, f"k{n}"), carried=json.dumps({"note": "x", **own}).encode()) for n in range(2)]
+    store(ledger, tmp_path / "out", rows)
+    (tmp_path / "out/b/1.png").unlink()
+
+    run(ledger, tmp_path / "ds")
+
+    (lost,) = [json.loads(line) for line in (tmp_path / "ds/missing.jsonl").read_text().splitlines()]
+    (record,) = map(record_of, samples(tmp_path / "ds").values())
+    name = "lf_key" if own else "key"
+    assert (lost[name], record[name]) == ("k0", "k1")
+    assert ("key" in lost) == (name == "key")
+
+
 def test_nothing_is_written_where_something_is(shop, tmp_path):
     (tmp_path / "ds").mkdir()
     (tmp_path / "ds/notes.txt").write_text("mine")
@@ -334,18 +383,18 @@ def test_an_export_that_died_at_any_write_goes_on_to_the_same_bytes(small_shop, 
     monkeypatch.setattr(imagefolder, "_PUTS", 1)
     (tmp_path / "out/b/9.png").unlink()
     whole = DyingStore()
-    places = {"ds": whole, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}
-    run(small_shop, "ds", splits=SPLIT, shape=shape, opener=places.__getitem__)
+    places = {"s3://ds": whole, str(tmp_path / "out"): open_store(str(tmp_path / "out"))}
+    run(small_shop, "s3://ds", splits=SPLIT, shape=shape, opener=places.__getitem__)
     at, died = 0, True
     while died:
         at, died = at + 1, False
         store = DyingStore(at, after=after)
-        opener = {**places, "ds": store}.__getitem__
+        opener = {**places, "s3://ds": store}.__getitem__
         try:
-            run(small_shop, "ds", splits=SPLIT, shape=shape, opener=opener)
+            run(small_shop, "s3://ds", splits=SPLIT, shape=shape, opener=opener)
         except Died:
             died, store.at = True, 0
-            assert run(small_shop, "ds", splits=SPLIT, shape=shape, opener=opener).missing == 1
+            assert run(small_shop, "s3://ds", splits=SPLIT, shape=shape, opener=opener).missing == 1
         assert store.held == whole.held, f"died at write {at}"
     assert at > 9, "it died at each of the writes"
 
@@ -359,11 +408,11 @@ def test_parts_on_record_are_not_read_again(shop, tmp_path):
             return super().read(path)
 
     store = DyingStore(5, after=True)  # the mark, two parts with their records
-    opener = {"ds": store, str(tmp_path / "out"): Watched(tmp_path / "out")}.__getitem__
+    opener = {"s3://ds": store, str(tmp_path / "out"): Watched(tmp_path / "out")}.__getitem__
     with pytest.raises(Died):
-        run(shop, "ds", opener=opener)
+        run(shop, "s3://ds", opener=opener)
     first, store.at = len(asked), 0
-    run(shop, "ds", opener=opener)
+    run(shop, "s3://ds", opener=opener)
 
     assert first >= 11
     assert len(asked) - first == 25 - 2 * 5

@@ -22,9 +22,12 @@ from jobs.export.card import card
 from jobs.export.findings import NOT_LOOKED_AT, PictureFinding
 from jobs.export.options import ExportOptions
 from jobs.export.records import RecordShape, has_to_state_types, record_shape
-from jobs.export.samples import ImageSample
+from jobs.export.samples import PROVENANCE, ImageSample
 from jobs.export.survey import SampleSurvey
 from jobs.export.totals import Totals, left_out
+from jobs.manifest.raw_rows import OWN_PREFIX
+from jobs.results.progress import rows_going_on
+from jobs.results.rows import Values
 from jobs.results.writers import pyarrow_for
 from worker.export.flags import FlagRecorder
 from worker.export.imagefolder import put_metadata
@@ -59,6 +62,8 @@ class Exported:
     splits: dict[str, int]  # images
     files: list[dict[str, Any]]  # of the data: file, split, samples, bytes of their pictures, sha256, file_bytes
     rows_without: int  # without a stored image
+    rows_partial: int  # with fewer stored images than were asked for
+    images_lacking: int  # of the latter
     blank: int  # images
     near_duplicates: int  # images that are nearly the same as an earlier one
     dropped: int  # of them: those that are not in the data set
@@ -106,7 +111,7 @@ def export(  # noqa: PLR0913  what, where to, and what it works with
                 batches=tuple(each.name for each in batches),
             )
             store = stores.store(dest)
-            there = begin(store, dest, mark)
+            there = begin(store, dest, mark, stores.store)
             if there.state == "done":
                 clear(store, recorded(store))
                 lost = list(_lost(store, there, spool))
@@ -146,6 +151,7 @@ def _surveyed(
     ledger: Ledger, batches: Sequence[Batch], options: ExportOptions, folder: Path, tell: Tell
 ) -> tuple[SampleSurvey, SampleSpool]:
     survey, spool = SampleSurvey(batches=batches, options=options), SampleSpool(folder)
+    survey.rows_going_on = sum(rows_going_on(ledger.reports.progress(batch.name)) for batch in batches)
     results = ((batch, result) for batch in batches for result in ledger.reports.results(batch.name))
     with contextlib.closing(spool):
         for sample in survey.walk(results):
@@ -232,13 +238,18 @@ class _Export:
         elif self._drops(found):
             self.totals.dropped += 1
             with (self.folder / DROPPED).open("ab") as file:
-                line = {**left_out(sample), "duplicate_of": found.duplicate_of}
-                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+                file.write(self._list_line({**left_out(sample), "duplicate_of": found.duplicate_of}))
         else:
             self.totals.add(sample, found)
         self.flags.note(sample, found)
         self.bytes_through += sample.size
         self.tell("exported", self.totals.through, self.survey.images, self.bytes_through)
+
+    def _list_line(self, values: Values) -> bytes:
+        """A line of a list of images that are left out: its columns have the names that they have in records."""
+        taken = {name for name in self.survey.own if name in PROVENANCE}
+        line = {f"{OWN_PREFIX}{name}" if name in taken else name: value for name, value in values.items()}
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def _describe(self, mark: Mark, parts: Sequence[FinishedPart]) -> Exported:
         pictures: Counter[str] = Counter()  # bytes
@@ -247,7 +258,7 @@ class _Export:
         sizes: dict[str, int | None] = {CARD: None}  # people may change it
         missing = self.totals.missing
         if missing:
-            lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in missing)
+            lines = b"".join(self._list_line(each) for each in missing)
             place(self.store, self.dest, MISSING, lines, _JSONL)
             sizes[MISSING] = len(lines)
         if self.totals.dropped:
@@ -266,6 +277,8 @@ class _Export:
             "splits": dict(sorted(self.totals.splits.items())),
             "files": files,
             "rows_without": self.survey.rows_without,
+            "rows_partial": self.survey.rows_partial,
+            "images_lacking": self.survey.images_lacking,
             "blank": self.totals.blank,
             "near_duplicates": self.totals.flagged + self.totals.dropped,
             "dropped": self.totals.dropped,

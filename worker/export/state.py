@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from jobs.errors import BadInput, LightfastError
+from jobs.errors import BadInput, LightfastError, StoreError
 from worker.storage.base import OWN, PutResult, Store
+from worker.storage.opening import addresses_above
 
 MARK = f"{OWN}/export.json"
 RECORDS = f"{OWN}/export"
 FORMAT = 2
 JSON = "application/json"
+#: Folders above a destination that are looked into for another export.
+_LEVELS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +83,20 @@ class Mark:
             raise ValueError(f"it is not as it was written: {wrong}") from None
 
 
-def begin(store: Store, dest: str, mark: Mark) -> Mark:
-    """Puts the mark where nothing is yet, and returns the one that stands there then.
+def begin(store: Store, dest: str, mark: Mark, opener: Callable[[str], Store]) -> Mark:
+    """Puts the mark where nothing is yet, and returns the one that stands there then. `opener`: of places above it.
 
     Raises:
-        BadInput: Something else is there, or another export.
+        BadInput: Something else is there, or another export, or it lies within one.
     """
-    found = store.read(MARK)
+    try:
+        found = store.read(MARK)
+    except StoreError as refused:
+        if refused.code != "bad_path":
+            raise
+        raise BadInput(f"--to {dest}: a file is there ({refused.message}). Name a folder or prefix.") from None
     if found is None:
+        _demand_outside_others(dest, opener)
         if other := next(store.objects(), None):
             raise BadInput(
                 f"--to {dest}: there is something already ({other}). An export is never written over or into anything "
@@ -108,6 +119,17 @@ def begin(store: Store, dest: str, mark: Mark) -> Mark:
             "Nothing was written: name an empty folder or prefix."
         )
     return there
+
+
+def _demand_outside_others(dest: str, opener: Callable[[str], Store]) -> None:
+    """An export within another one would be loaded as a part of it."""
+    for address in itertools.islice(addresses_above(dest), _LEVELS):
+        with contextlib.suppress(StoreError):  # not ours to look into
+            if opener(address).read(MARK) is not None:
+                raise BadInput(
+                    f"--to {dest}: it lies within another export, {address}, whose readers would take it for a part of "
+                    "that. Name a place outside."
+                )
 
 
 def finish(store: Store, mark: Mark, ending: Mapping[str, Any], sizes: Mapping[str, int | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -29,6 +30,19 @@ def open_store(dest: str) -> Store:
     if not bucket:
         raise StoreError(code="bad_destination", message=f"{scheme}://: no bucket is named", retryable=False)
     return _bucket(scheme, bucket, prefix.strip("/"))
+
+
+def addresses_above(dest: str) -> Iterator[str]:
+    """The addresses that a destination lies below, the nearest first: of a bucket at last the whole of it."""
+    scheme, separator, rest = dest.partition("://")
+    if not separator or scheme == "file":
+        folder = _file_path(dest) if separator else Path(dest)
+        yield from map(str, folder.resolve().parents)
+        return
+    bucket, _, prefix = rest.partition("/")
+    parts = [part for part in prefix.split("/") if part]
+    for number in range(len(parts) - 1, -1, -1):
+        yield f"{scheme}://{'/'.join([bucket, *parts[:number]])}"
 
 
 def _bucket(scheme: str, bucket: str, prefix: str) -> Store:

@@ -34,6 +34,7 @@ def test_a_person_reads_what_was_exported_and_what_was_not(shop):
 
     assert "4 images as webdataset -> ds" in done.stdout
     assert "1 row without a stored image: not in it" in done.stdout
+    assert "lacking" not in done.stdout
     assert "4 blank images flagged" in done.stdout
     assert "ds holds this very export already: nothing was written." in again.stdout
 
@@ -105,6 +106,7 @@ def test_an_export_of_a_batch_that_goes_on_and_a_split_without_an_image_are_told
     done = call("export", "b", "--as", "webdataset", "--to", "ds", "--split", "train=99.9,test=0.1")
 
     assert "warning: b is not finished: 1 row may still get images, which are not in here." in done.stderr
+    assert "It was made while 1 row could still get images" in (shop / "ds/README.md").read_text()
     assert 'warning: the split "test" has no image' in done.stderr
 
 
@@ -186,6 +188,8 @@ def test_a_ledger_that_takes_no_flags_is_told_and_ends_with_0(shop, monkeypatch)
         (["b", "--as", "webdataset", "--format", "png", "--quality", "9"], "--quality is for"),
         (["b", "--as", "webdataset", "--quality", "9"], "--quality is for"),
         (["b", "--as", "webdataset", "--caption", "{style"], "has no partner"),
+        (["b", "--as", "webdataset", "--caption", ""], "--caption is empty. Is a variable not set?"),
+        (["b", "--as", "webdataset", "--license", " "], "--license is empty."),
         (["b", "--as", "webdataset", "--to", "out"], "there is something already"),
     ],
 )

@@ -199,7 +199,7 @@ def test_near_duplicates_are_left_out_and_listed_where_that_is_asked_for(shop, t
     assert told["table"]["flags"] == "blank"
     assert "duplicate_of" not in told["table"]
     lines = [json.loads(line) for line in (tmp_path / "ds/near_duplicates.jsonl").read_text().splitlines()]
-    assert [(each["key"], each["duplicate_of"]) for each in lines] == [
+    assert [(each["lf_key"], each["duplicate_of"]) for each in lines] == [
         ("stove", "b__chair__0"),
         ("heron", "b__chair__0"),
     ]
@@ -352,13 +352,13 @@ def test_a_ledger_that_takes_no_writes_is_asked_once_and_holds_no_export_up(ledg
 
 def test_an_export_that_was_killed_records_what_it_had_found_when_it_goes_on(shop, tmp_path):
     bucket, folder = DyingStore(), str(tmp_path / "out")
-    options = {"shard_size": 1, "opener": {"ds": bucket, folder: open_store(folder)}.__getitem__}
+    options = {"shard_size": 1, "opener": {"s3://ds": bucket, folder: open_store(folder)}.__getitem__}
     bucket.at = 1 + 2 * 10 + 1  # ten parts are on record
     with pytest.raises(Died):
-        inspected(shop, "ds", **options)
+        inspected(shop, "s3://ds", **options)
     bucket.at = 0
 
-    inspected(shop, "ds", **options)
+    inspected(shop, "s3://ds", **options)
 
     assert flags_in_results(shop) == FOUND
 
@@ -371,15 +371,15 @@ def test_an_export_that_died_at_any_write_decides_the_same_of_every_picture(shop
     (tmp_path / "out/b/2.png").unlink()
     options = {"near_duplicates": what, "splits": read_split("train=60,test=40"), "shard_size": 9000}
     whole, folder = DyingStore(), str(tmp_path / "out")
-    inspected(shop, "ds", opener={"ds": whole, folder: open_store(folder)}.__getitem__, **options)
+    inspected(shop, "s3://ds", opener={"s3://ds": whole, folder: open_store(folder)}.__getitem__, **options)
     at, died = 0, True
     while died:
         at, died = at + 1, False
         store = DyingStore(at)
-        opener = {"ds": store, folder: open_store(folder)}.__getitem__
+        opener = {"s3://ds": store, folder: open_store(folder)}.__getitem__
         for more in (3, 3, 0, 0):  # it dies after three more writes, twice, and then no more
             try:
-                done = inspected(shop, "ds", opener=opener, **options)
+                done = inspected(shop, "s3://ds", opener=opener, **options)
                 break
             except Died:
                 died, store.at = True, store.writes + more if more else 0
@@ -397,15 +397,15 @@ def test_what_was_decided_is_replayed_without_reading_pictures_again(shop, tmp_p
             return super().read(path)
 
     store, folder = DyingStore(), str(tmp_path / "out")
-    opener = {"ds": store, folder: Watched(tmp_path / "out")}.__getitem__
+    opener = {"s3://ds": store, folder: Watched(tmp_path / "out")}.__getitem__
     options = {"near_duplicates": "drop", "shard_size": 1, "opener": opener}
-    inspected(shop, "ds", **options)
+    inspected(shop, "s3://ds", **options)
     whole, store.held, store.writes, store.at = store.held, {}, 0, 1 + 2 * 8 + 1  # eight parts of ten are on record
     with pytest.raises(Died):
-        inspected(shop, "ds", **options)
+        inspected(shop, "s3://ds", **options)
     asked.clear()
     store.at = 0
-    inspected(shop, "ds", **options)
+    inspected(shop, "s3://ds", **options)
 
     assert store.held == whole
     assert len(asked) == 2

@@ -245,6 +245,46 @@ def test_the_card_is_the_same_in_whichever_order_images_were_counted():
     assert cards.pop().count("| Oil | 2 |") == len(["Style", "style"])
 
 
+def test_images_that_rows_lack_beside_others_are_counted_and_told_in_the_card():
+    options = ExportOptions(shape="parquet")
+    survey = SampleSurvey(batches=[BATCH], options=options, rows_going_on=2)
+    rows = [
+        a_result("whole", images=(an_image(0), an_image(1))),
+        a_result("part", images=(an_image(0), a_missing_image(1), a_missing_image(2))),
+        a_result("none", images=(a_missing_image(0), a_missing_image(1))),
+    ]
+
+    found = list(survey.walk((BATCH, each) for each in rows))
+
+    assert (len(found), survey.rows_without, survey.rows_partial, survey.images_lacking) == (3, 1, 1, 2)
+    text = card(survey, record_shape([], options), Totals(), {}).decode()
+    assert "- 1 row without a stored image\n- 2 images of 1 row that has others: not made, or not stored\n" in text
+    assert "**It was made while 2 rows could still get images, which are not in it.**" in text
+
+
+def test_the_card_says_nothing_of_what_is_not_lacking():
+    options = ExportOptions(shape="parquet")
+    survey = SampleSurvey(batches=[BATCH], options=options)
+
+    text = card(survey, record_shape([], options), Totals(), {}).decode()
+
+    assert "that has others" not in text
+    assert "could still get" not in text
+
+
+def test_the_card_counts_values_of_columns_under_the_names_that_they_have_in_the_data_set():
+    options = ExportOptions(shape="parquet", splits=read_split("train=50,test=50"), split_by="image")
+    totals = Totals()
+    for each in [*made(a_result("a", carried={"image": "front"})), *made(a_result("b", carried={"image": "front"}))]:
+        totals.add(each, NOT_LOOKED_AT)
+    survey = SampleSurvey(batches=[BATCH], options=options)
+
+    text = card(survey, record_shape(["image"], options), totals, {}).decode()
+
+    assert "\n| own\\_image | train |\n" in text
+    assert "a hash of the column `own_image`" in text
+
+
 # -- splits ------------------------------------------------------------------------------------------------------------
 
 
