@@ -10,19 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
+import obstore
 import orjson
-from obstore.store import LocalStore
+from obstore.store import LocalStore, S3Store
 
 from benchmarks.cadence import FIRST_POLL_AFTER, IN_FLIGHT, POLL_EVERY, SUBMITS_PER_SECOND
 
+#: What the stand-in's bucket is opened with: it takes any.
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 THREADS = 16  # as many puts at once as Lightfast does
 
+Store = LocalStore | S3Store
 
-async def main(manifest: Path, base_url: str, folder: Path) -> None:
-    """Makes every row's image."""
+
+async def main(manifest: Path, base_url: str, to: str) -> None:
+    """Makes every row's image, into a folder or the stand-in's bucket (`s3://bucket/…`)."""
     with manifest.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    store, room = LocalStore(str(folder), mkdir=True), asyncio.Semaphore(IN_FLIGHT)
+    store, room = _store(to, base_url), asyncio.Semaphore(IN_FLIGHT)
     with ThreadPoolExecutor(THREADS) as threads:
         asyncio.get_running_loop().set_default_executor(threads)
         async with aiohttp.ClientSession(base_url, connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -30,7 +35,7 @@ async def main(manifest: Path, base_url: str, folder: Path) -> None:
 
 
 async def _make_all(
-    session: aiohttp.ClientSession, store: LocalStore, room: asyncio.Semaphore, rows: list[dict[str, str]]
+    session: aiohttp.ClientSession, store: Store, room: asyncio.Semaphore, rows: list[dict[str, str]]
 ) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -41,11 +46,23 @@ async def _make_all(
             making.create_task(_make(session, store, row)).add_done_callback(lambda _: room.release())
 
 
-async def _make(session: aiohttp.ClientSession, store: LocalStore, row: dict[str, str]) -> None:
+async def _make(session: aiohttp.ClientSession, store: Store, row: dict[str, str]) -> None:
     link = await _wait_for(session, await _submit(session, row))
     async with session.get(link) as answer:
         image = await answer.read()
-    await asyncio.get_running_loop().run_in_executor(None, store.put, f"{row['key']}/0.png", image)
+    await asyncio.get_running_loop().run_in_executor(None, _put, store, f"{row['key']}/0.png", image)
+
+
+def _store(to: str, base_url: str) -> Store:
+    if not to.startswith("s3://"):
+        return LocalStore(to, mkdir=True)
+    bucket, _, prefix = to.removeprefix("s3://").partition("/")
+    config = {name.removeprefix("AWS_").lower(): value for name, value in KEYS.items()} | {"endpoint": base_url}
+    return S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
+
+
+def _put(store: Store, path: str, image: bytes) -> None:
+    obstore.put(store, path, image, use_multipart=False)
 
 
 async def _submit(session: aiohttp.ClientSession, row: dict[str, str]) -> str:
@@ -66,4 +83,4 @@ async def _wait_for(session: aiohttp.ClientSession, task: str) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

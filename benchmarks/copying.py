@@ -10,31 +10,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 import obstore
 from obstore.store import S3Store
 
-from benchmarks.cpu import _manifest, _settings
-from benchmarks.measure import LIGHTFAST, ROOT, Took, python, run, show
+from benchmarks.bare import KEYS
+from benchmarks.cpu import manifest, server, settings
+from benchmarks.measure import LIGHTFAST, Took, python, run, show
 
 IMAGES, SIZE = 64, 25_000_000
 AT_ONCE = 16  # as many copies as Lightfast makes at once
 MB = 1e6
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
 
 def measure(images: int, size: int) -> list[tuple[str, str]]:
     """Both sides, one after the other, and a run of a single image for what a run takes anyway."""
-    with _server(size) as url:
+    with server(size) as url:
         _, one = _ours(1, url)
         bare_seconds, bare = _bare(images, url)
         seconds, ours = _ours(images, url)
@@ -59,9 +56,9 @@ def _bare(images: int, url: str) -> tuple[float, Took]:
 def _ours(images: int, url: str) -> tuple[float, Took]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "lightfast.toml").write_text(_settings(url), encoding="utf-8")
-        manifest, batch = _manifest(folder, images), f"lamps-{images}"
-        command = [LIGHTFAST, "run", str(manifest), "--to", "s3://bucket", "--batch", batch, "--yes", "--quiet"]
+        (folder / "lightfast.toml").write_text(settings(url), encoding="utf-8")
+        rows, batch = manifest(folder, images), f"lamps-{images}"
+        command = [LIGHTFAST, "run", str(rows), "--to", "s3://bucket", "--batch", batch, "--yes", "--quiet"]
         took = run(command, folder=folder, env={**KEYS, "AWS_ENDPOINT_URL": url, "TMPDIR": place})
     return _seconds(url, images), took
 
@@ -72,18 +69,6 @@ def _seconds(url: str, images: int) -> float:
     if window["images"] != images:
         sys.exit(f"{window['images']} images of {images} were put")
     return float(window["seconds"])
-
-
-@contextmanager
-def _server(size: int) -> Iterator[str]:
-    command = python("benchmarks.heavy", str(size))
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.stdin.close()
 
 
 # -- the bare one --------------------------------------------------------------------------------------------------

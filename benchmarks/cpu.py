@@ -1,7 +1,8 @@
 """CPU per image of a real `lightfast run` on SQLite, beside a bare loop that makes the same requests.
 
-Both write to a folder. The total has the start in it; the marginal cost is what one image more costs: a long run less
-a short one, divided by the difference.
+Both write to a bucket, or to a folder (`--to`). The total has the start in it; the marginal cost is what one image more
+costs: a long run less a short one, divided by the difference. Both sides take turns, and the medians of all rounds are
+told, since other work on the machine disturbs each.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks import cadence
+from benchmarks.bare import KEYS
 from benchmarks.measure import LIGHTFAST, ROOT, Took, python, run, show
 
 
@@ -41,57 +44,85 @@ class Cost:
         return self.requests["polls"] / self.images
 
 
-Side = Callable[[int, str, Path], Took]  # images, server's URL, folder
+#: Bytes of an image.
+SIZE = 200_000
+#: Where each side puts its images.
+DESTINATIONS = ("s3", "folder")
 
 
-def measure(few: int, many: int) -> list[tuple[str, str]]:
-    """Both sides, few images and many, at one server."""
-    with _standin() as url:
-        costs = {
-            name: [_cost(side, images, url) for images in (few, many)]
-            for name, side in (("bare", _bare), ("lightfast", _lightfast))
-        }
-    return [line for name, (short, long) in costs.items() for line in _told(name, short, long)] + _ratios(costs)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a run works with: the server, its own folder, and where its images go (a folder or `s3://bucket/…`)."""
+
+    url: str
+    folder: Path
+    to: str
 
 
-def marginal(short: Cost, long: Cost) -> float:
-    """Milliseconds one image more costs."""
+Side = Callable[[int, Place], Took]  # by images
+
+
+def measure(few: int, many: int, *, rounds: int = 5, to: str = "s3") -> list[tuple[str, str]]:
+    """Both sides in turns, few images and many, at one server."""
+    sides = {"bare": _bare, "lightfast": _lightfast}
+    costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in sides}
+    with server(SIZE) as url:
+        for _ in range(rounds):
+            for name, side in sides.items():
+                costs[name].append((_cost(side, few, url, to), _cost(side, many, url, to)))
+    return [line for name, pairs in costs.items() for line in _told(name, pairs)] + _ratios(costs)
+
+
+def marginal(pair: tuple[Cost, Cost]) -> float:
+    """Milliseconds one image more costs, by a short run and a long one."""
+    short, long = pair
     return (long.took.cpu - short.took.cpu) / (long.images - short.images) * 1000
 
 
-def _told(name: str, short: Cost, long: Cost) -> Iterator[tuple[str, str]]:
-    yield f"{name}: CPU an image, of {long.images:,}, with the start", f"{long.each:.2f} ms"
-    yield f"{name}: CPU of one image more", f"{marginal(short, long):.2f} ms"
-    yield f"{name}: polls an image, images a second", f"{long.polls:.2f}, {long.images / long.took.wall:.0f}"
+def _told(name: str, pairs: list[tuple[Cost, Cost]]) -> Iterator[tuple[str, str]]:
+    longs = [long for _, long in pairs]
+    yield f"{name}: CPU an image, of {longs[0].images:,}, with the start", f"{median(x.each for x in longs):.2f} ms"
+    yield f"{name}: CPU of one image more", f"{median(map(marginal, pairs)):.2f} ms"
+    pace = median(long.images / long.took.wall for long in longs)
+    yield f"{name}: polls an image, images a second", f"{median(long.polls for long in longs):.2f}, {pace:.0f}"
 
 
-def _ratios(costs: dict[str, list[Cost]]) -> list[tuple[str, str]]:
-    bare, ours = costs["bare"], costs["lightfast"]
-    total, more = ours[1].each / bare[1].each, marginal(*ours) / marginal(*bare)
-    return [("ratio, with the start", f"{total:.2f}"), ("ratio of one image more", f"{more:.2f}")]
+def _ratios(costs: dict[str, list[tuple[Cost, Cost]]]) -> list[tuple[str, str]]:
+    rounds = list(zip(costs["bare"], costs["lightfast"], strict=True))
+    total = [ours[1].each / bare[1].each for bare, ours in rounds]
+    more = [marginal(ours) / marginal(bare) for bare, ours in rounds]
+    return [("ratio, with the start", _spread(total)), ("ratio of one image more", _spread(more))]
 
 
-def _cost(side: Side, images: int, url: str) -> Cost:
+def _spread(ratios: list[float]) -> str:
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _cost(side: Side, images: int, url: str, to: str) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
-        _requests(url)
-        took = side(images, url, Path(folder))
-        made = len(list(Path(folder, "images").rglob("*.png")))
+        own = Path(folder)
+        place = Place(url=url, folder=own, to=f"s3://bucket/{own.name}" if to == "s3" else str(own / "images"))
+        _asked(url, "counts")
+        took = side(images, place)
+        made = _asked(url, "window")["images"] if to == "s3" else len(list(Path(place.to).rglob("*.png")))
         if made != images:
             sys.exit(f"{made} images of {images} were made")
-        return Cost(images=images, took=took, requests=_requests(url))
+        return Cost(images=images, took=took, requests=_asked(url, "counts"))
 
 
-def _bare(images: int, url: str, folder: Path) -> Took:
-    return run(python("benchmarks.bare", str(_manifest(folder, images)), url, str(folder / "images")), folder=folder)
+def _bare(images: int, place: Place) -> Took:
+    return run(python("benchmarks.bare", str(manifest(place.folder, images)), place.url, place.to), folder=place.folder)
 
 
-def _lightfast(images: int, url: str, folder: Path) -> Took:
-    (folder / "lightfast.toml").write_text(_settings(url), encoding="utf-8")
-    manifest = _manifest(folder, images)
-    return run([LIGHTFAST, "run", str(manifest), "--to", str(folder / "images"), "--yes", "--quiet"], folder=folder)
+def _lightfast(images: int, place: Place) -> Took:
+    (place.folder / "lightfast.toml").write_text(settings(place.url), encoding="utf-8")
+    rows = manifest(place.folder, images)
+    command = [LIGHTFAST, "run", str(rows), "--to", place.to, "--yes", "--quiet"]
+    return run(command, folder=place.folder, env={**KEYS, "AWS_ENDPOINT_URL": place.url})
 
 
-def _settings(url: str) -> str:
+def settings(url: str) -> str:
+    """Lightfast's settings, for the stand-in at a URL."""
     return f"""
         allow_private_hosts = true
         [accounts.main]
@@ -106,7 +137,8 @@ def _settings(url: str) -> str:
     """
 
 
-def _manifest(folder: Path, images: int) -> Path:
+def manifest(folder: Path, images: int) -> Path:
+    """A manifest of so many rows, in a folder."""
     path = folder / "lamps.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
@@ -116,22 +148,22 @@ def _manifest(folder: Path, images: int) -> Path:
 
 
 @contextmanager
-def _standin() -> Iterator[str]:
-    with subprocess.Popen(
-        python("benchmarks.standin"), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
+def server(size: int) -> Iterator[str]:
+    """The stand-in with its bucket, images of `size` bytes; its URL."""
+    command = python("benchmarks.heavy", str(size))
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            yield server.stdout.readline().strip()
+            yield process.stdout.readline().strip()
         finally:
-            server.stdin.close()
+            process.stdin.close()
 
 
-def _requests(url: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{url}/counts") as answer:
-        counts: dict[str, int] = json.load(answer)
-        return counts
+def _asked(url: str, what: str) -> dict[str, int]:
+    with urllib.request.urlopen(f"{url}/{what}") as answer:
+        told: dict[str, int] = json.load(answer)
+        return told
 
 
 def main() -> None:
@@ -139,8 +171,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--few", type=int, default=500)
     options.add_argument("--many", type=int, default=2500)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--to", choices=DESTINATIONS, default="s3")
     given = options.parse_args()
-    show("CPU per image (SQLite, 200 kB images, a folder)", measure(given.few, given.many))
+    title = f"CPU per image (SQLite, 200 kB images, {given.to}), medians of {given.rounds} rounds"
+    show(title, measure(given.few, given.many, rounds=given.rounds, to=given.to))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ class Heavy(Provider):
     async def take(self, request: web.Request) -> web.Response:
         """An object. Large ones are counted."""
         path = request.match_info["path"]
-        if path in self._kept and request.headers.get("If-None-Match") == "*":
+        is_there = path in self._kept or path in self._images
+        if is_there and request.headers.get("If-None-Match") == "*":
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         data = b"".join([part async for part in request.content.iter_any()])
         if len(data) > SMALL:
