@@ -6,13 +6,18 @@ docs/reference/storage.md lists them; each row there names its test here.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import os
+import re
 import socket
 import sys
 import urllib.parse
 import zlib
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -314,6 +319,79 @@ def test_tries_are_as_many_as_the_configuration_says(server, monkeypatch, tries)
 
     assert refusal(lambda: store.put("a", b"x", content_type=PNG)).code == "bucket_failing"
     assert len(server.puts()) == tries
+
+
+# -- later puts, which botocore does not make from the beginning ---------------------------------------------------
+
+
+def put_three(store):
+    for name in ("one.png", "two and \u00fc+~'.png", "three.png"):
+        described = {"lightfast-key": f"k {name}"}
+        assert store.put_new(name, name.encode(), content_type=PNG, metadata=described) is PutResult.STORED
+
+
+def signature(asked, secret):
+    """What a server finds by the rules of signature version 4."""
+    told = asked.headers["authorization"]
+    scope = re.search(r"Credential=[^/]+/([^,]+)", told).group(1)
+    names = re.search(r"SignedHeaders=([^,]+)", told).group(1)
+    lines = "".join(f"{name}:{asked.headers[name].strip()}\n" for name in names.split(";"))
+    canonical = f"{asked.method}\n{asked.path}\n\n{lines}\n{names}\n{asked.headers['x-amz-content-sha256']}"
+    hashed = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    text = f"AWS4-HMAC-SHA256\n{asked.headers['x-amz-date']}\n{scope}\n{hashed}"
+    return hmac.new(key, text.encode(), "sha256").hexdigest()
+
+
+def test_later_puts_are_signed_and_described_as_the_first(server, monkeypatch):
+    monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
+    put_three(opened())
+
+    first, *later = [each for each in server.puts() if each.status == HTTPStatus.OK]
+    assert len(later) == 2
+    for each in (first, *later):
+        body = server.objects[f"shop-img/{unquote(each.path.partition('/shop-img/')[2])}"]
+        assert each.headers["authorization"].endswith(signature(each, "very-secret"))
+        assert each.headers["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
+        assert each.headers["x-amz-checksum-crc32"] == base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+        assert each.headers["x-amz-meta-lightfast-key"].endswith(quote(unquote(each.path).rpartition("/")[2], "+~'"))
+        assert each.headers.keys() == first.headers.keys()
+        assert each.headers["x-amz-server-side-encryption"] == "AES256"
+
+
+def test_a_later_put_never_writes_over_what_is_there(server):
+    store = opened()
+    put_three(store)
+
+    assert store.put_new("three.png", b"other", content_type=PNG, metadata={"lightfast-key": "k"}) is PutResult.EXISTS
+    assert server.objects["shop-img/x/three.png"] == b"three.png"
+
+
+def test_a_later_put_that_fails_for_a_moment_is_repeated_and_then_told(server, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    store = opened()
+    put_three(store)
+    server.manners.answers = [(500, "InternalError")]
+
+    store.put_new("four.png", b"x", content_type=PNG, metadata={"lightfast-key": "k"})
+    assert [each.status for each in server.puts("four.png")] == [500, 200]
+
+    server.manners.answers = [(503, "SlowDown")] * 9
+    refused = refusal(lambda: store.put_new("five.png", b"x", content_type=PNG, metadata={"lightfast-key": "k"}))
+    assert refused.code == "bucket_slow_down"
+    assert len(server.puts("five.png")) == 2
+
+
+def test_a_later_put_that_is_refused_is_told_with_its_reason(server):
+    store = opened()
+    put_three(store)
+    server.manners.answers = [(403, "AccessDenied")] * 2
+
+    refused = refusal(lambda: store.put_new("four.png", b"x", content_type=PNG, metadata={"lightfast-key": "k"}))
+    assert refused.denied
+    assert "AccessDenied" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -360,7 +360,7 @@ class S3Store(Store):
     ) -> None:
         if isinstance(content, mmap.mmap):
             content.seek(0)  # where an earlier put has left it
-        self._client().put_object(Body=content, **fields, **headers.fields(content, create=create))
+        self._access.puts(self._patience).put(content, {**fields, **headers.fields(content, create=create)})
 
     def _copy(self, path: str, fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What the store says of its copy; nothing where something is there; None: it does not copy this object."""

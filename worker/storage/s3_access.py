@@ -41,6 +41,7 @@ from jobs.errors import StoreError
 from jobs.settings.proxies import read_proxies
 from worker.storage.answers import refused, unreachable
 from worker.storage.causes import cause_of, host_of, plain
+from worker.storage.s3_put import RepeatedPuts
 
 DEFAULT_REGION = "us-east-1"
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
@@ -93,6 +94,7 @@ class S3Access:
         self._bucket = bucket
         self._region: str | None = None
         self._clients: dict[Patience, Any] = {}
+        self._puts: dict[Patience, RepeatedPuts] = {}
         self._lock = threading.Lock()
         try:
             self._session = botocore.session.Session()
@@ -114,6 +116,14 @@ class S3Access:
             if patience not in self._clients:
                 self._clients[patience] = self._make(patience)
             return self._clients[patience]
+
+    def puts(self, patience: Patience) -> RepeatedPuts:
+        """What puts objects with such a client."""
+        client = self.client(patience)
+        with self._lock:
+            if patience not in self._puts:
+                self._puts[patience] = RepeatedPuts(client)
+            return self._puts[patience]
 
     def problem(self, error: BotoCoreError | ClientError, url: str, action: str, help_: str = "") -> StoreError:
         """What botocore raised, as a `StoreError`. `help_` is said of a refusal that it may explain."""
