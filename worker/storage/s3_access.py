@@ -122,7 +122,7 @@ class S3Access:
         client = self.client(patience)
         with self._lock:
             if patience not in self._puts:
-                self._puts[patience] = RepeatedPuts(client)
+                self._puts[patience] = RepeatedPuts(client, self._credentials)
             return self._puts[patience]
 
     def problem(self, error: BotoCoreError | ClientError, url: str, action: str, help_: str = "") -> StoreError:
@@ -142,6 +142,13 @@ class S3Access:
         return _misconfigured(f"{url}: {plain(str(error))}")
 
     # -- how -------------------------------------------------------------------------------------------------------
+
+    def _credentials(self) -> Any:
+        """As they are now. Raises NoCredentialsError where there are none any more."""
+        found = self._session.get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        return found.get_frozen_credentials()
 
     def _take_ca_bundle(self) -> None:
         """Certificates for every client of the session, those that fetch credentials among them."""

@@ -1,24 +1,31 @@
-"""Puts of one kind, of which botocore has made the first: later ones are built after it, and cost half the CPU.
+"""Puts of one kind, of which botocore has made the first: later ones are built after it, and cost a third of the CPU.
 
-Of the CPU of a `put_object`, more than half goes into what comes out the same each time: parameters checked, the
-endpoint found, the request written down, the answer parsed. So the request that botocore has made is kept as a pattern.
-The next one differs in its key, its bytes and a few headers. botocore signs it and its session sends it, so
-credentials, endpoint, certificates, proxies and time limits are those of every other request. Whatever does not end
-well at once goes botocore's whole way instead, with its repeats, redirects and errors: to put twice does no harm.
+Most of the CPU of a `put_object` goes into what comes out the same each time: parameters checked, the endpoint found,
+the request written down, the answer parsed. So the request that botocore has sent is kept as a pattern. The next one
+differs in its key, its bytes, a few headers and its signature. botocore's session sends it, so endpoint, certificates,
+proxies and time limits are those of every other request, and the credentials are those that botocore renews.
+
+A pattern is kept only if it gives the very request, signature and all, that botocore made of the first put: whatever
+is signed or written in another way goes botocore's whole way. So does every put that does not end well at once, with
+botocore's repeats, redirects and errors: to put twice does no harm.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import mmap
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import BotoCoreError
 
 #: Seconds for which all puts go botocore's whole way after one that did not end well: botocore knows how to wait.
@@ -31,6 +38,15 @@ HEADERS = {
     "ChecksumSHA256": "x-amz-checksum-sha256",
 }
 METADATA = "x-amz-meta-"
+#: Headers of one request alone.
+OF_ONE = frozenset(
+    {"Authorization", "Content-Length", "X-Amz-Content-SHA256", "X-Amz-Date", "X-Amz-Security-Token"}
+    | {"amz-sdk-invocation-id"}
+)
+UNSIGNED = "UNSIGNED-PAYLOAD"
+ALGORITHM = "AWS4-HMAC-SHA256"
+DATE = "%Y%m%dT%H%M%SZ"
+PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,40 +54,63 @@ class _Pattern:
     """What is the same in all puts of one kind."""
 
     url: str  # up to the key
-    path: str  # the same in the path that older signatures sign
+    path: str  # of the URL, up to the key
+    host: str
     headers: Mapping[str, str]
-    context: Mapping[str, Any]
-    others: Mapping[str, Any]  # the request's other parts
+    signed: tuple[str, ...]  # the headers that are signed, in lower case
+    scope: str  # region, service, and how the request is signed
+    signs_bytes: bool
 
     @classmethod
-    def of(cls, made: Mapping[str, Any], fields: Mapping[str, Any]) -> _Pattern | None:
+    def of(
+        cls, made: AWSPreparedRequest, content: bytes, fields: Mapping[str, Any], credentials: Any
+    ) -> _Pattern | None:
         """The pattern of a request that botocore has made; None where it is not put together as it is here."""
-        key = quote(fields["Key"], safe="/~")
-        url, path = made.get("url", ""), made.get("auth_path") or ""
-        if made.get("query_string") or not url.endswith(f"/{key}") or not path.endswith(f"/{key}"):
+        headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in made.headers.items()}
+        key, parts = quote(fields["Key"], safe="/~"), urlsplit(made.url)
+        told, _, rest = headers.get("Authorization", "").partition(", SignedHeaders=")
+        is_first_try = headers.get("amz-sdk-request", "").startswith("attempt=1;")
+        if made.method != "PUT" or not parts.path.endswith(f"/{key}") or parts.query or not is_first_try:
             return None
-        own = _own_headers(fields)
+        own = OF_ONE.union(_own_headers(fields))
         pattern = cls(
-            url=url.removesuffix(key),
-            path=path.removesuffix(key),
-            headers={name: value for name, value in made["headers"].items() if name not in own},
-            context={name: value for name, value in made["context"].items() if name != "s3_redirect"},
-            others={name: value for name, value in made.items() if name not in {"body", "headers", "context"}},
+            url=made.url.removesuffix(key),
+            path=parts.path.removesuffix(key),
+            host=str(parts.hostname) + (f":{parts.port}" if parts.port not in (None, PORTS.get(parts.scheme)) else ""),
+            headers={name: value for name, value in headers.items() if name not in own},
+            signed=tuple(rest.partition(", ")[0].split(";")),
+            scope=told.split("/", 2)[-1],
+            signs_bytes=headers.get("X-Amz-Content-SHA256") != UNSIGNED,
         )
-        return pattern if pattern.request(b"", fields)["headers"] == dict(made["headers"].items()) else None
+        number, at = headers.get("amz-sdk-invocation-id", ""), headers.get("X-Amz-Date", "")
+        again = pattern.request(content, fields, credentials, at=at, number=number)
+        return pattern if (again.url, again.headers) == (made.url, headers) else None
 
-    def request(self, content: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Another request of the kind, as botocore would make it."""
+    def request(
+        self, content: bytes, fields: Mapping[str, Any], credentials: Any, *, at: str, number: str
+    ) -> AWSPreparedRequest:
+        """Another request of the kind, as botocore would make it. `at`: when it is signed; `number`: its own."""
         key = quote(fields["Key"], safe="/~")
-        tries = {**self.context.get("retries", {}), "attempt": 1, "invocation-id": str(uuid.uuid4())}
-        return {
-            **self.others,
-            "url": self.url + key,
-            "auth_path": self.path + key,
-            "headers": {**self.headers, **_own_headers(fields)},
-            "body": content,
-            "context": {**self.context, "retries": tries},
-        }
+        headers = {**self.headers, **_own_headers(fields)}
+        headers["X-Amz-Date"] = at
+        if credentials.token:
+            headers["X-Amz-Security-Token"] = credentials.token
+        hashed = hashlib.sha256(content).hexdigest() if self.signs_bytes else UNSIGNED
+        headers["X-Amz-Content-SHA256"] = hashed
+        values = {name.lower(): " ".join(value.split()) for name, value in headers.items()} | {"host": self.host}
+        lines = "".join(f"{name}:{values.get(name, '')}\n" for name in self.signed)
+        canonical = f"PUT\n{self.path}{key}\n\n{lines}\n{';'.join(self.signed)}\n{hashed}"
+        scope = f"{at[:8]}/{self.scope}"
+        to_sign = f"{ALGORITHM}\n{at}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        secret = f"AWS4{credentials.secret_key}".encode()
+        for part in scope.split("/"):
+            secret = hmac.digest(secret, part.encode(), "sha256")
+        headers["Authorization"] = (
+            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={';'.join(self.signed)}, "
+            f"Signature={hmac.digest(secret, to_sign.encode(), 'sha256').hex()}"
+        )
+        headers["amz-sdk-invocation-id"], headers["Content-Length"] = number, str(len(content))
+        return AWSPreparedRequest("PUT", self.url + key, headers, content, stream_output=False)
 
 
 def _own_headers(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -79,28 +118,32 @@ def _own_headers(fields: Mapping[str, Any]) -> dict[str, str]:
     return named | {METADATA + name: value for name, value in fields.get("Metadata", {}).items()}
 
 
-class _Made(threading.local):
-    """The request that botocore is making in this thread. It knows no client, which would never be freed at once."""
+class _Sent(threading.local):
+    """The request that botocore sends in this thread. It knows no client, which would never be freed at once."""
 
     def __init__(self) -> None:
-        self.request: Mapping[str, Any] = {}
+        self.request: AWSPreparedRequest | None = None
 
-    def note(self, params: Mapping[str, Any], **_: object) -> None:
-        """As botocore's event tells it, before it is signed."""
-        self.request = params
+    def note(self, request: AWSPreparedRequest, **_: object) -> None:
+        """As botocore's event tells it."""
+        self.request = request
 
 
 class RepeatedPuts:
-    """The puts of one client, which has one bucket, one way to encrypt, and one payer. Safe to use from threads."""
+    """The puts of one client, which has one bucket, one way to encrypt, and one payer. Safe to use from threads.
 
-    def __init__(self, client: Any) -> None:
+    `credentials`: as they are now; botocore renews them.
+    """
+
+    def __init__(self, client: Any, credentials: Callable[[], Any]) -> None:
         self._client = client
-        self._made = _Made()
+        self._credentials = credentials
+        self._sent = _Sent()
         self._patterns: dict[tuple[str, ...], _Pattern | None] = {}
         self._rests_until = 0.0
         # Where botocore itself keeps a rate, each put has to ask it.
         self._is_usable = (client.meta.config.retries or {}).get("mode") != "adaptive"
-        client.meta.events.register("before-call.s3.PutObject", self._made.note)
+        client.meta.events.register("before-send.s3.PutObject", self._sent.note)
 
     def put(self, content: bytes | mmap.mmap, fields: Mapping[str, Any]) -> None:
         """As the client's `put_object`, whose answer nobody needs.
@@ -111,25 +154,30 @@ class RepeatedPuts:
         kind = (*fields, *fields.get("Metadata", ()))
         pattern = self._patterns.get(kind)
         if pattern is not None and isinstance(content, bytes) and time.monotonic() >= self._rests_until:
-            status = self._send(pattern.request(content, fields))
+            status = self._send(pattern, content, fields)
             if status == HTTPStatus.OK:
                 return
             if status != HTTPStatus.PRECONDITION_FAILED:
                 self._rests_until = time.monotonic() + REST
         try:
             self._client.put_object(Body=content, **fields)
-            if self._is_usable:
-                self._patterns[kind] = _Pattern.of(self._made.request, fields)
+            if self._is_usable and isinstance(content, bytes) and self._sent.request is not None:
+                self._patterns[kind] = self._pattern_of(self._sent.request, content, fields)
         finally:
-            self._made.request = {}  # it holds the bytes
+            self._sent.request = None  # it holds the bytes
 
-    def _send(self, request: dict[str, Any]) -> int:
-        """The status of the answer; 0: none came, or one that is not what its status says."""
-        endpoint = self._client._endpoint  # noqa: SLF001  what signs and sends for the client
+    def _pattern_of(self, made: AWSPreparedRequest, content: bytes, fields: Mapping[str, Any]) -> _Pattern | None:
         try:
-            signed = endpoint.create_request(request, self._client.meta.service_model.operation_model("PutObject"))
-            signed.headers = dict(signed.headers.items())  # botocore's own mapping is slow to read
-            answer = endpoint.http_session.send(signed)
+            return _Pattern.of(made, content, fields, self._credentials())
+        except Exception:  # noqa: BLE001  the object is put: what cannot be read of its request costs CPU alone
+            return None
+
+    def _send(self, pattern: _Pattern, content: bytes, fields: Mapping[str, Any]) -> int:
+        """The status of the answer; 0: none came, or one that is not what its status says."""
+        try:
+            at = datetime.now(UTC).strftime(DATE)
+            request = pattern.request(content, fields, self._credentials(), at=at, number=str(uuid.uuid4()))
+            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001  what sends for the client
         except BotoCoreError:
             return 0
         status = int(answer.status_code)
