@@ -29,9 +29,9 @@ class Timings:
     claim_backoff: float = 1.0
     longest_claim_backoff: float = 15.0
     #: Between two claims of a lane: work that comes in the meantime shares one transaction.
-    submit_pause: float = 0.05
+    submit_pause: float = 0.1
     poll_pause: float = 0.1
-    copy_pause: float = 0.03
+    copy_pause: float = 0.1
     #: For polls and copies on their way when the worker ends; none of them is lost when it is cut off.
     drain_rest: float = 3.0
     #: For the last records when the worker ends.

@@ -111,6 +111,11 @@ class Database:
         self.reader.dispose()
 
 
+def is_alone(tx: Connection) -> bool:
+    """Whether nobody else can write while this transaction does, whatever rows it has locked: as on SQLite."""
+    return tx.dialect.name == "sqlite"
+
+
 def normalized(url: str) -> URL:
     """`postgres://` and `postgresql://` mean psycopg."""
     parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)

@@ -28,6 +28,7 @@ from jobs.facts import (
 from jobs.ledger.accounts import daily_budgets, durations, monthly_budgets
 from jobs.ledger.accounts.places import most_in_flight
 from jobs.ledger.claims import copy_failures
+from jobs.ledger.database.engine import is_alone
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
@@ -81,8 +82,9 @@ def _settle(
     found = _attempts(tx, [fact.attempt_id for fact in ends])
     image_rows = _images(tx, [fact.image_id for fact in copies])
     names = _lock(tx, found.values(), image_rows.values())
-    found = _attempts(tx, list(found))  # read again: now nobody else can change them
-    image_rows = _images(tx, list(image_rows))
+    if not is_alone(tx):
+        found = _attempts(tx, list(found))  # read again: now nobody else can change them
+        image_rows = _images(tx, list(image_rows))
     changes = Changes(routes=routes)
     slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded | PartDelivered)])
     changes.held = _held(tx, [row.id for row in found.values() if row.came])
@@ -165,7 +167,8 @@ def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> di
     batch_ids = {row.batch_id for row in found} | {row.batch_id for row in image_rows}
     told = tx.execute(_LOCK_ACCOUNTS, {"these": list(account_ids)}) if account_ids else ()
     locked = {row.id: row for row in told}
-    tx.execute(_LOCK_BATCHES, {"these": list(batch_ids)})
+    if not is_alone(tx):
+        tx.execute(_LOCK_BATCHES, {"these": list(batch_ids)})
     return locked
 
 
