@@ -7,6 +7,7 @@ it does not read, or not from where other tools do.
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import threading
 from collections.abc import Mapping
@@ -122,7 +123,7 @@ class S3Access:
         client = self.client(patience)
         with self._lock:
             if patience not in self._puts:
-                self._puts[patience] = RepeatedPuts(client, self._credentials)
+                self._puts[patience] = RepeatedPuts(client, functools.partial(_credentials, self._session))
             return self._puts[patience]
 
     def problem(self, error: BotoCoreError | ClientError, url: str, action: str, help_: str = "") -> StoreError:
@@ -142,13 +143,6 @@ class S3Access:
         return _misconfigured(f"{url}: {plain(str(error))}")
 
     # -- how -------------------------------------------------------------------------------------------------------
-
-    def _credentials(self) -> Any:
-        """As they are now. Raises NoCredentialsError where there are none any more."""
-        found = self._session.get_credentials()
-        if found is None:
-            raise NoCredentialsError
-        return found.get_frozen_credentials()
 
     def _take_ca_bundle(self) -> None:
         """Certificates for every client of the session, those that fetch credentials among them."""
@@ -231,6 +225,14 @@ class S3Access:
             said=str(said.get("Message", "")),
             help_=help_,
         )
+
+
+def _credentials(session: Any) -> Any:
+    """As they are now. Raises NoCredentialsError where there are none any more."""
+    found = session.get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return found.get_frozen_credentials()
 
 
 def _agree_to_pay(request: Any, **_: object) -> None:
