@@ -33,8 +33,8 @@ SELDOM = timings(7_200.0)
 OFTEN = timings(1_800.0)
 
 
-def calm(tmp_path, provider, *, looks=SELDOM):
-    return world(tmp_path, provider, timings=looks)
+def calm(tmp_path, provider, *, looks=SELDOM, **changes):
+    return world(tmp_path, provider, timings=looks, **changes)
 
 
 NIGHT = 86_400.0

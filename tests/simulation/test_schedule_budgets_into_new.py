@@ -41,15 +41,15 @@ def spent(services):
 
 
 async def stopped_by_its_month(tmp_path, provider, **changes):
-    """A night of 150 rows ($3.00) whose month is cut to $1.70 when 80 are sent."""
+    """A night of 20 rows ($0.40) whose month is cut to $0.21 when 10 are sent."""
 
     def cut_the_month(_wanted):
-        if sum(provider.submits.values()) == 80:
-            edited(services, into=Into.NEW, budget=4 * MICROS, monthly_budget=1_700_000)
+        if sum(provider.submits.values()) == 10:
+            edited(services, into=Into.NEW, budget=4 * MICROS, monthly_budget=210_000)
 
     provider.on_submit = cut_the_month
-    services = calm(tmp_path, provider, looks=OFTEN)
-    write(catalogue(150))
+    services = calm(tmp_path, provider, max_in_flight=4)
+    write(catalogue(20))
     known = {"into": Into.NEW, "options": REUSE, "budget": 4 * MICROS, "monthly_budget": 4 * MICROS}
     scheduled(services, **known | changes)
     await nights(services, 0.9)
@@ -85,37 +85,37 @@ async def test_a_batch_that_its_month_stopped_goes_on_in_the_next_one_and_so_doe
     provider = Provider()
     services = await stopped_by_its_month(tmp_path, provider)
     bought = sum(provider.submits.values())
-    assert bought < 150
+    assert bought < 20
     (firing,) = history(services)
     assert (firing.state, firing.code) == (FiringState.STOPPED, "month_budget_used")
     assert "lightfast schedule edit nightly --monthly-budget" in firing.message
     assert len(messages) == 2  # of the batch and of the schedule
 
-    edited(services, into=Into.NEW, budget=4 * MICROS, monthly_budget=1_710_000)
+    edited(services, into=Into.NEW, budget=4 * MICROS, monthly_budget=220_000)
     await nights(services)
     skipped = history(services)[-1]
     assert skipped.state is FiringState.SKIPPED
-    assert "of the monthly budget of $1.71 " in skipped.message  # and not of $1.70, as when it stopped
+    assert "of the monthly budget of $0.22 " in skipped.message  # and not of $0.21, as when it stopped
     assert sum(provider.submits.values()) == bought
 
     await nights(services, 16)  # nine o'clock on the first of February has come
     assert set(provider.submits.values()) == {1}
-    assert sum(provider.submits.values()) == 150
-    assert spent(services) == (150 - bought) * PRICE
+    assert sum(provider.submits.values()) == 20
+    assert spent(services) == (20 - bought) * PRICE
     first, last = history(services)[0], history(services)[-1]
     assert (first.state, first.exit_code) == (FiringState.ENDED, 0)
-    assert (last.state, last.detail["reused"]) == (FiringState.ENDED, 150)
+    assert (last.state, last.detail["reused"]) == (FiringState.ENDED, 20)
 
 
 async def test_a_time_at_the_first_moment_of_a_month_waits_for_the_batch_that_the_last_month_stopped(tmp_path):
     provider = Provider()
-    services = await stopped_by_its_month(tmp_path, provider, cron="0 0 * * *")
+    services = await stopped_by_its_month(tmp_path, provider, cron="0 0 1,16 * *")
 
     await nights(services, 17)
 
     at_midnight = next(each for each in history(services) if each.at == FEBRUARY)
     assert (at_midnight.state, at_midnight.exit_code) == (FiringState.ENDED, 0)
-    assert sum(provider.submits.values()) == 150
+    assert sum(provider.submits.values()) == 20
 
 
 @pytest.mark.parametrize("monthly", [None, 50_000])
@@ -137,7 +137,7 @@ async def test_a_partial_nights_rest_is_left_to_the_next_batch_in_one_message_an
     assert (outcome(firing), firing.exit_code) == ("done up to its budget", 4)
     assert services.ledger.batches.find(firing.batch).state is BatchState.CANCELLED
 
-    await nights(services, 20)
+    await nights(services, 17 if monthly else 3)
     assert {outcome(each) for each in history(services)} <= {"done up to its budget", "done"}
     assert set(provider.submits.values()) == {1}
     assert sum(provider.submits.values()) == (6 if monthly is None else 4)
