@@ -49,7 +49,13 @@ _IMAGE = ("batch", "key", "image_id")
 #: work on it (docs/decisions/news.md).
 NEWS: Mapping[str, EventKind] = {
     "batch_begun": _info("a batch has begun", "batch", "rows", "images", "at_most_usd", "budget_usd", "source", "dest"),
-    "batch_goes_on": _info("a batch goes on", "batch", "was", "rows_waiting", "at_most_usd"),
+    "batch_goes_on": _info(
+        "a batch goes on; the figures are what is left to send when that is seen",
+        "batch",
+        "was",
+        "rows_waiting",
+        "at_most_usd",
+    ),
     "batch_finished": EventKind(
         ("info", "warning"),
         (*_COUNTS, "unknown_usd", "lost_usd", "seconds"),

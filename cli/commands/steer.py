@@ -180,7 +180,7 @@ def _go_on_here(session: LedgerSession, batch: str, stall: float | None, *, json
         except LedgerBusy:
             _told(session, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
             return 0
-        return _work(session, batch, stall, json=json, quiet=quiet)
+        return _work(session, batch, stall, json=json, quiet=quiet, goes_on="")
 
 
 def _trust(session: LedgerSession) -> None:
@@ -365,7 +365,9 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
             if told := _waits_too(session.ledger.reports.progress(again.batch), besides=going_on):
                 note(told)
             _begin(again, session, found, rows, cost)
-            return _work(session, again.batch, again.stall, json=again.json, quiet=again.quiet)
+            # Not `redo` once more: what it has made would be made again.
+            retry = command("retry", again.batch, sandbox=session.settings.is_sandbox)
+            return _work(session, again.batch, again.stall, json=again.json, quiet=again.quiet, goes_on=retry)
 
 
 def _is_made_so(row: Result, prompt: str) -> bool:
@@ -436,11 +438,10 @@ def _for_the_workers(
     return 0
 
 
-def _work(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool) -> int:
+def _work(session: LedgerSession, batch: str, stall: float | None, *, json: bool, quiet: bool, goes_on: str) -> int:
+    """`goes_on`: the command that goes on with rows that are left; "": the same one."""
     from cli.flow.execute import OutputMode, work
 
-    # Not `redo` once more: what it has made would be made again.
-    goes_on = command("retry", batch, sandbox=session.settings.is_sandbox)
     mode = OutputMode(json=json, quiet=quiet, goes_on=goes_on)
     return work(session.settings, session.ledger, batch, WorkLimits(max_stall=stall), mode)
 

@@ -39,14 +39,15 @@ def raise_budget(progress: Progress) -> str:
 
 
 def raise_month(progress: Progress) -> list[str]:
-    """The commands that give the month of its schedule what all that is left needs, and the batch, where it needs it.
+    """The commands that give the month of its schedule what all of its batches need, and this one, where it needs it.
 
-    None where the schedule has no such budget.
+    The month is never lowered. None where the schedule has no such budget.
     """
     schedule = progress.schedule
     if schedule is None or schedule.month is None:
         return []
-    needed = dollars(up_to_cents(schedule.month.spent + progress.remaining_money))
+    waiting = max(schedule.waiting_money, progress.remaining_money)
+    needed = dollars(max(schedule.month.budget, up_to_cents(schedule.month.spent + waiting)))
     edit = command("schedule", "edit", schedule.name, "--monthly-budget", needed, sandbox=progress.batch.sandbox)
     return [edit, *([raise_budget(progress)] if progress.budget_allows is False else [])]
 

@@ -364,6 +364,15 @@ def test_a_used_month_is_named_wherever_its_rows_wait_with_the_command_that_rais
     assert f"It leaves $0.01 of the $0.04 that may come; the other rows wait until it is raised:  {raises}" in said
 
 
+@pytest.mark.usefixtures("used_month")
+def test_a_resume_that_its_month_stops_names_what_frees_it_and_no_other_command():
+    said = call("resume", "nightly", "--budget", "5", "--yes", code=4)
+
+    told = said.stdout + said.stderr
+    assert "lightfast schedule edit nightly --monthly-budget 0.53" in told
+    assert "retry nightly" not in told
+
+
 # -- editing -------------------------------------------------------------------------------------------------------
 
 

@@ -38,9 +38,10 @@ async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_ru
     await nights(services)
 
     (failed,) = history(services)
-    assert (failed.state, failed.exit_code, failed.code) == (FiringState.FAILED, 2, "bad_input")
+    assert (failed.state, failed.exit_code, failed.code) == (FiringState.FAILED, 2, "budget_used")
     assert "10 images would cost" in failed.message
     assert "this time may spend $0.02 (--budget)" in failed.message
+    assert failed.message.endswith("  lightfast schedule edit nightly --budget 0.20")
     assert services.ledger.batches.find("nightly") is None
 
     write(catalogue(1))
@@ -237,6 +238,8 @@ async def test_a_month_is_never_paid_beyond_its_budget_and_the_next_one_goes_on(
     january = [each for each in history(services) if each.at < services.clock.now() - NIGHT]
     assert {each.state for each in january[1:]} == {FiringState.FAILED}
     assert "which is left of this month's $0.10" in january[-1].message
+    assert january[-1].message.endswith("  lightfast schedule edit nightly --monthly-budget 1.20")
+    assert january[-1].code == "month_budget_used"
     assert sum(provider.submits.values()) == 3
 
     write(catalogue(5))

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
-from jobs.formatting import count, money, stamp
+from jobs.formatting import count, dollars, money, stamp, up_to_cents
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
@@ -45,6 +46,14 @@ class _StoppedError(Exception):
     """This process ends; another reads the manifest, from its beginning."""
 
 
+class OverBudget(BadInput):
+    """The one thing that is wrong with a time is what it would cost."""
+
+    def __init__(self, problem: str, reason: Reason) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
 class _LaterError(Exception):
     """It may pass by itself."""
 
@@ -56,6 +65,8 @@ class Left:
     money: int  # what its estimate is compared with: no more than is left of the month
     cap: int  # what its batch may add: the month is kept by each claim, and may be raised or over meanwhile
     why: str  # in words that follow "and may spend"
+    spent: int = 0  # of a monthly budget already
+    is_of_month: bool = False  # whether that leaves less than the time's own budget
 
 
 def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callable[[], bool]) -> None:
@@ -69,6 +80,8 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
         _end(services, firing, _nothing_new(services, schedule, firing))
     except (NotOursError, _StoppedError):
         return
+    except OverBudget as above:
+        _end(services, firing, _failed(above.reason.value, str(above)))
     except BadInput as wrong:
         _end(services, firing, _failed("bad_input", "; ".join(wrong.problems)))
     except (LightfastError, _LaterError) as trouble:
@@ -142,9 +155,9 @@ def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
     spent = ledger.schedules.spent_this_month(schedule.id, now) if ledger and isinstance(schedule, Schedule) else 0
     month = max(0, schedule.monthly_budget - spent)
     if schedule.budget is not None and schedule.budget <= month:
-        return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)")
+        return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)", spent=spent)
     why = f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}"
-    return Left(money=month, cap=cap, why=why)
+    return Left(money=month, cap=cap, why=why, spent=spent, is_of_month=True)
 
 
 @contextlib.contextmanager
@@ -177,7 +190,12 @@ def _with_budget(preflight: Preflight, more: int) -> Preflight:
 
 
 def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
-    """Raises `BadInput` where nothing may be recorded: as `run` would refuse, or without what was agreed to."""
+    """Looks whether a time may be recorded.
+
+    Raises:
+        BadInput: As `run` would refuse, or without what was agreed to.
+        OverBudget: The estimate is above what may be spent, and nothing else is wrong.
+    """
     options, seen = preflight.options, preflight.seen
     # What it may spend is told in words of its own: a batch's budget counts the times before, too.
     boundless = replace(preflight.limits, budget=sys.maxsize)
@@ -189,12 +207,20 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
         )
     if preflight.mistake:
         reasons.append(f"{preflight.mistake}. That needs --reuse, or --buy-again.")
+    others = len(reasons)
     if seen.images and not options.partial and not seen.unpriced and seen.needed > left.money:
-        reasons.append(over_budget(preflight, left))
+        reasons.append(over_budget(preflight, schedule, left))
     if options.partial and seen.disputed and options.changed == "redo" and _buys_nothing(preflight):
         reasons.append(f"{_too_little(preflight, left)}. Nothing was spent, and the changed rows keep their images.")
+    if reasons and not others:
+        raise OverBudget(reasons[0], _reason_of(left))
     if reasons:
         raise BadInput(reasons)
+
+
+def _reason_of(left: Left) -> Reason:
+    """The budget that leaves least."""
+    return Reason.MONTH_BUDGET_USED if left.is_of_month else Reason.BUDGET_USED
 
 
 def _buys_nothing(preflight: Preflight) -> bool:
@@ -208,15 +234,29 @@ def _too_little(preflight: Preflight, left: Left) -> str:
     return f"a first image needs {money(least)}, and this time may spend {left.why}"
 
 
-def over_budget(preflight: Preflight, left: Left) -> str:
-    """That an estimate is above what may be spent."""
+def over_budget(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
+    """That an estimate is above what may be spent, with the command that allows it."""
     seen = preflight.seen
     waits = f", {count(seen.waiting_images, 'image')} of rows on record that wait" if seen.waiting_images else ""
     last = f"; {held_words(seen.margin)}" if seen.margin else ""
+    allowed = _allowed_by(preflight, schedule, left)
     return (
         f"{count(seen.images, 'image')} would cost {money(seen.needed)} ({seen.new:,} new, {seen.changed:,} changed "
-        f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent."
+        f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent.{allowed}"
     )
+
+
+def _allowed_by(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
+    """The command that lets a time cost as much; "" where the schedule is not on record as it is asked for."""
+    if not isinstance(schedule, Schedule):
+        return ""
+    needed, words = preflight.seen.needed, []
+    if schedule.budget is not None and schedule.budget < needed:
+        words += ["--budget", dollars(up_to_cents(needed))]
+    if schedule.monthly_budget is not None and schedule.monthly_budget < left.spent + needed:
+        words += ["--monthly-budget", dollars(up_to_cents(left.spent + needed))]
+    edit = command("schedule", "edit", schedule.name, *words, sandbox=preflight.settings.is_sandbox)
+    return f" To allow it, if the manifest is as you want it:  {edit}"
 
 
 def _demand_settled(preflight: Preflight) -> None:
@@ -261,12 +301,11 @@ def _nothing_new(services: Services, schedule: Schedule, firing: Firing) -> Ende
 
 def _bought_nothing(preflight: Preflight, left: Left) -> Ended:
     """The end of a time with --partial that would have had a batch of its own, and has no money for its first image."""
-    reason = Reason.BUDGET_USED if left.money == left.cap else Reason.MONTH_BUDGET_USED
     images = preflight.seen.images
     message = f"nothing was bought: {_too_little(preflight, left)}; {count(images, 'image')} left out"
     detail = {**told(preflight, left), LEFT_OUT: images, MADE: 0}
     code = NeedsPerson.exit_code
-    return Ended(state=FiringState.ENDED, exit_code=code, code=reason.value, message=message, detail=detail)
+    return Ended(state=FiringState.ENDED, exit_code=code, code=_reason_of(left).value, message=message, detail=detail)
 
 
 def _failed(code: str, message: str) -> Ended:

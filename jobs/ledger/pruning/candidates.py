@@ -92,7 +92,8 @@ def _too_young(tx: Connection, batch_id: int, now: float, ended_at: float, older
 
 
 def _days(seconds: float) -> str:
-    return f"{seconds / 86_400:g} days"
+    days = seconds / 86_400
+    return "1 day" if days == 1 else f"{days:g} days"
 
 
 def _reasons(tx: Connection, row: Any) -> Iterator[str]:

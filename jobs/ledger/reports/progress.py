@@ -313,7 +313,17 @@ def _schedule(
         waits = owner.into is Into.NEW or _budget_allows(batch, prices) is False
         first = next_time(owner.cron, owner.timezone, month.again_at - 1)
         goes_on_at = max(goes_on_at, first) if waits else month.again_at
-    return BatchSchedule(name=owner.name, month=month, month_allows=allows, goes_on_at=goes_on_at)
+    waiting = 0 if month is None else sum(_remaining(tx, each)[0] for each in _with_rows_that_wait(tx, owner.id))
+    return BatchSchedule(
+        name=owner.name, month=month, month_allows=allows, waiting_money=waiting, goes_on_at=goes_on_at
+    )
+
+
+def _with_rows_that_wait(tx: Connection, schedule_id: int) -> list[int]:
+    """The batches of a schedule that rows wait in."""
+    waits = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == literal_column("'ready'"))
+    mine = (batches.c.schedule_id == schedule_id, batches.c.state != BatchState.CANCELLED.value)
+    return list(tx.execute(select(batches.c.id).where(*mine, waits.exists())).scalars())
 
 
 def _is_of_this_time(tx: Connection, schedule_id: int, batch_id: int) -> bool:

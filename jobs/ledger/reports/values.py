@@ -35,6 +35,7 @@ class BatchSchedule:
     name: str
     month: PeriodLimit | None  # its monthly budget; None: it has none
     month_allows: bool  # whether that leaves enough for an image of the batch's next row
+    waiting_money: int  # as `remaining_money`, of all of its batches; 0 without a monthly budget
     goes_on_at: float | None  # when its next time buys what a budget left out (--partial); None: no time does
 
 

@@ -44,6 +44,7 @@ EVERYTHING = progress(
         name="nightly",
         month=PeriodLimit(budget=1_000_000, spent=40_000, again_at=86_400.0),
         month_allows=True,
+        waiting_money=0,
         goes_on_at=3600.0,
     ),
 )

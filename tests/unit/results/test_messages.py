@@ -96,9 +96,11 @@ def test_a_batchs_budget_is_told_with_the_one_that_would_do():
     assert "lightfast resume catalog --budget 1.33" in message.text
 
 
-def of_a_schedule(progress, *, goes_on_at=None, left=0):
+def of_a_schedule(progress, *, goes_on_at=None, left=0, waiting=0):
     month = PeriodLimit(budget=2_000_000, spent=2_000_000 - left, again_at=NOW + 86_400)
-    schedule = BatchSchedule(name="night", month=month, month_allows=False, goes_on_at=goes_on_at)
+    schedule = BatchSchedule(
+        name="night", month=month, month_allows=False, waiting_money=waiting, goes_on_at=goes_on_at
+    )
     return dataclasses.replace(progress, schedule=schedule)
 
 
@@ -119,6 +121,17 @@ def test_a_month_that_is_used_is_told_with_the_budgets_that_would_do_and_not_as_
     assert why.startswith("$2.00 of the monthly budget of $2.00 of schedule night is spent or reserved; ")
     assert why.endswith("the next month begins at 2027-01-16 08:00Z. 5 rows wait, at most $0.10.")
     assert help_ == "lightfast schedule edit night --monthly-budget 2.10"
+
+
+def test_the_month_that_is_proposed_is_enough_for_all_batches_of_the_schedule_and_never_below_its_own():
+    one = dataclasses.replace(WAITING, remaining_money=100_000)
+
+    def proposed(**month):
+        (message,) = said({"batches": [GOING]}, batches=[of_a_schedule(one, **month)])
+        return message.text.splitlines()[1]
+
+    assert proposed(waiting=8_730_000) == "lightfast schedule edit night --monthly-budget 10.73"
+    assert proposed(left=1_950_000) == "lightfast schedule edit night --monthly-budget 2.00"
 
 
 @pytest.mark.parametrize(("left", "scope"), [(0, "month"), (10_000, "month"), (20_000, "batch")])
