@@ -232,7 +232,36 @@ def test_further_lines_of_products_stay_where_products_are_appended(world, appen
         assert sorted(told) == lines
 
 
+CATALOG_HEAD = "key,prompt,sku,colour,price,picture"
 CATALOG = ["a,lamp,L1,white,10,a1", "a,,L2,black,10,a2", "a,,L3,green,12,a3", "b,desk,D1,oak,90,b1"]
+
+
+@pytest.mark.parametrize(
+    ("appended", "after"),
+    [
+        (["a,lamp,L1,10", "a,,L3,9", "a,,L2,8"], ["L1 white 10", "L2 black 8", "L3 green 9"]),
+        (["a,lamp,L1,10", "a,,L3,57"], ["L1 white 10", "L2 black 10", "L3 green 57"]),
+        (["a,lamp,L1,10", "a,,L2,11", "a,,L9,12"], ["L1 white 10", "L2 black 11", "L3 green 12", "L9 None 12"]),
+    ],
+    ids=["in another order", "some of them", "one changed and one new"],
+)
+def test_lines_of_a_file_with_fewer_columns_are_known_by_their_numbers(world, appended, after):
+    world.made([*CATALOG, "b,,D2,ash,95,b2", "b,,D3,elm,95,b3"], head=CATALOG_HEAD, skip_empty="prompt")
+
+    for _ in range(2):
+        world.take(appended, append=True, head="key,prompt,sku,price", skip_empty="prompt")
+        lines = [each.carried for each in results(world) if each.key == "a"]
+        assert [f"{each['sku']} {each.get('colour')} {each['price']}" for each in lines] == after
+        assert [each.get("picture") for each in lines][:3] == ["a1", "a2", "a3"]
+
+
+def test_a_new_line_takes_no_other_lines_place_however_many_come(world):
+    head = {"head": CATALOG_HEAD, "skip_empty": "prompt"}
+    world.made(["a,lamp,L1,white,10,a1", "a,,L2,black,10,a2", *CATALOG[3:]], **head)
+
+    for _ in range(2):
+        world.take(["a,lamp,L1,white,10,a1", "a,,L9,red,12,a9"], append=True, **head)
+        assert [each.carried["sku"] for each in results(world)] == ["L1", "L2", "D1", "L9"]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +286,7 @@ CATALOG = ["a,lamp,L1,white,10,a1", "a,,L2,black,10,a2", "a,,L3,green,12,a3", "b
     ],
 )
 def test_a_changed_line_of_a_product_takes_its_own_place_and_a_new_one_stands_behind(world, appended, after):
-    head = {"head": "key,prompt,sku,colour,price,picture", "skip_empty": "prompt"}
+    head = {"head": CATALOG_HEAD, "skip_empty": "prompt"}
     world.made(CATALOG, **head)
 
     for _ in range(2):

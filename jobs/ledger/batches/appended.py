@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from operator import attrgetter
@@ -27,17 +28,19 @@ NO_JOB = (JobState.SKIPPED, JobState.INVALID)
 _CHUNK = 1000
 
 
-def placed(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
+def placed(tx: Connection, batch_id: int, appended: Iterable[Row]) -> Iterator[Row]:
     """The rows with positions after those on record, but for those that take the place of one.
 
     A row takes the place of one that was bad under its key, and a job that of one that was left out. What was left out
     beside a job of its key stays: it is a further line of that product. Further lines that come take the places of
-    those on record, in their order where the product itself comes with as many or more, else of those they are.
+    those on record that they are, by what tells these apart.
     """
     last = tx.execute(select(func.max(jobs.c.position)).where(jobs.c.batch_id == batch_id)).scalar()
     after = 0 if last is None else last + 1
     left_out, begun = _left_out(tx, batch_id), set[str]()
-    for chunk in _products(rows):
+    skipped = (row for rows in left_out.values() for row in rows if row.state == JobState.SKIPPED.value)
+    numbers = numbers_of(orjson.loads(row.carried) for row in skipped)
+    for chunk in _products(appended):
         several = {row.key for row in chunk if row.state is JobState.SKIPPED or row.key in left_out}
         made = _jobs_of(tx, batch_id, several)
         for key, group in groupby(chunk, attrgetter("key")):
@@ -45,7 +48,9 @@ def placed(tx: Connection, batch_id: int, rows: Iterable[Row]) -> Iterator[Row]:
             if key not in several:
                 yield from (replace(row, position=after + row.position) for row in lines)
                 continue
-            product = _Product(left_out.get(key, []), made.get(key), is_made=key in made or key in begun)
+            product = _Product(
+                left_out.get(key, []), made.get(key), is_made=key in made or key in begun, numbers=numbers
+            )
             for row, before in product.places(lines):
                 if before is None:
                     yield replace(row, position=after + row.position)
@@ -89,26 +94,52 @@ class _Product:
     before: list[Any]  # the rows that were left out or bad, in their order
     job: Any  # the row of its job, if there was one before; None: there was none
     is_made: bool  # it has a job
+    numbers: AbstractSet[str]  # columns
 
     def places(self, lines: Sequence[Row]) -> Iterator[tuple[Row, Any]]:
         """The lines that come, each with the row on record whose place it takes; None: none. Some are left."""
-        further = [each for each in self.before if each.state == JobState.SKIPPED.value]
         coming = [row for row in lines if row.state is JobState.SKIPPED]
         has_own = len(coming) < len(lines)
-        are_all = self.is_made and has_own and len(coming) >= len(further)
+        further = [each for each in self.before if each.state == JobState.SKIPPED.value]
+        known = further if has_own or self.job is None else [self.job, *further]
+        same = self._which(coming, known, are_all=has_own and len(coming) == len(further))
         for row in lines:
             if row.state is not JobState.SKIPPED:
                 yield row, self._replaced(row)
-            elif are_all and further:
-                yield row, self._take(further.pop(0))
-            elif all(each.carried != columns_of_both(each, row) for each in self.before):
-                own = [] if has_own or self.job is None else [self.job]
-                known = [*own, *(each for each in self.before if each.state == JobState.SKIPPED.value)]
-                same = which_line([orjson.loads(each.carried) for each in known], orjson.loads(row.carried))
-                if same is None:
-                    yield row, None
-                elif known[same] is not self.job:  # a product whose prompt is gone stays as it was
-                    yield row, self._take(known[same])
+                continue
+            before = same.get(row.position)
+            if before is None:
+                yield row, None
+            elif before is not self.job and before.carried != columns_of_both(before, row):
+                yield row, self._take(before)
+
+    def _which(self, coming: Sequence[Row], known: Sequence[Any], *, are_all: bool) -> dict[int, Any]:
+        """The row on record that each line is, by the line's position: the same one, or one with some values changed.
+
+        `are_all`: as many come as are known. A line with a single value of its own is told by its place then.
+        """
+        same: dict[int, Any] = {}
+        left = list(known)
+        lines = [orjson.loads(each.carried) for each in [self.job, *self.before] if each is not None]
+        held = Counter((name, str(value)) for each in lines for name, value in each.items())
+        for row in coming:
+            before = next((each for each in left if each.carried == columns_of_both(each, row)), None)
+            if before is not None:
+                same[row.position] = before
+                left.remove(before)
+        for row in [each for each in coming if each.position not in same]:
+            values = [orjson.loads(each.carried) for each in left]
+            at = which_line(values, orjson.loads(row.carried), self.numbers, held)
+            if at is not None:
+                same[row.position] = left.pop(at)
+        rest = [each for each in coming if each.position not in same]
+        if are_all:
+            for row, before in zip(rest, left, strict=True):
+                line = orjson.loads(row.carried)
+                own = sum(held[name, str(value)] < len(lines) for name, value in line.items() if value)
+                if own <= 1 and _differences(orjson.loads(before.carried), line) <= 1:
+                    same[row.position] = before
+        return same
 
     def _replaced(self, row: Row) -> Any:
         gone = [each for each in self.before if each.state == JobState.INVALID.value][:1]
@@ -122,23 +153,57 @@ class _Product:
         return row
 
 
-def which_line(known: Sequence[Mapping[str, object]], line: Mapping[str, object]) -> int | None:
+Line = Mapping[str, object]
+
+
+def which_line(
+    known: Sequence[Line], line: Line, numbers: AbstractSet[str], held: Mapping[tuple[str, str], int]
+) -> int | None:
     """Which line of a product this one is, with some values changed; None: a new one, as far as can be told.
 
-    A value that one line alone has tells it from the others (its number, its colour). The line is the one with which it
-    shares most of these, if they are more than what differs between the two.
+    `numbers`: columns in which no two lines on record have the same, such as article numbers. They decide, where more
+    of them agree than differ. Else a value that one line of the product alone has tells it from the others (its
+    colour): the line is the one with which it shares most of these, if they are more than what differs between the two.
+    `held`: how many lines of the product have a value.
     """
-    held = Counter((name, str(value)) for each in known for name, value in each.items())
+    if not known:
+        return None
+    by_number = [_agreeing(each, line, numbers) for each in known]
+    best = by_number.index(max(by_number))
+    if by_number[best] > 0 and by_number.count(by_number[best]) == 1:
+        return best
     shared = [
         sum(held[name, str(value)] == 1 and each.get(name) == value for name, value in line.items() if value)
         for each in known
     ]
-    if not known:
-        return None
     best = shared.index(max(shared))
     second = max((each for at, each in enumerate(shared) if at != best), default=0)
-    others = sum(name in known[best] and known[best][name] != value for name, value in line.items())
-    return best if shared[best] > max(others, second) else None
+    return best if shared[best] > max(_differences(known[best], line), second) else None
+
+
+def _agreeing(known: Line, line: Line, numbers: AbstractSet[str]) -> int:
+    """In how many more of these columns they agree than differ, where both have a value."""
+    both = [(known[name], line[name]) for name in numbers if known.get(name) and line.get(name)]
+    return sum(1 if one == other else -1 for one, other in both)
+
+
+def _differences(known: Line, line: Line) -> int:
+    return sum(name in known and known[name] != value for name, value in line.items())
+
+
+def numbers_of(lines: Iterable[Line]) -> frozenset[str]:
+    """The columns in which no two of these lines have the same value, and at least two have one."""
+    seen: dict[str, set[str]] = {}
+    repeated: set[str] = set()
+    for line in lines:
+        for name, value in line.items():
+            if value and name not in repeated:
+                values = seen.setdefault(name, set())
+                if str(value) in values:
+                    repeated.add(name)
+                    del seen[name]
+                values.add(str(value))
+    return frozenset(name for name, values in seen.items() if name not in repeated and len(values) > 1)
 
 
 # -- what is on record ---------------------------------------------------------------------------------------------
@@ -171,6 +236,8 @@ def _jobs_of(tx: Connection, batch_id: int, keys: Iterable[str]) -> dict[str, An
     """The jobs under these keys, with the columns they have."""
     stream, found = iter(keys), dict[str, Any]()
     while some := list(islice(stream, _CHUNK)):
-        wanted = select(jobs.c.key, jobs.c.carried).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(some))
+        wanted = select(jobs.c.key, jobs.c.carried, jobs.c.error_code).where(
+            jobs.c.batch_id == batch_id, jobs.c.key.in_(some)
+        )
         found |= {row.key: row for row in tx.execute(wanted)}
     return found
