@@ -58,8 +58,9 @@ NEWS: Mapping[str, EventKind] = {
     ),
     "batch_finished": EventKind(
         ("info", "warning"),
-        (*_COUNTS, "unknown_usd", "lost_usd", "seconds"),
-        "a batch has finished; a warning where rows failed, are held or lost",
+        (*_COUNTS, "unknown_usd", "lost_usd", "seconds", "schedule", "at", "time_images", "time_charged_usd"),
+        "a batch has finished; a warning where rows failed, are held or lost. The last four are of the schedule's time "
+        "that it has finished for, where all times share the batch",
     ),
     "batch_cancelled": _info("a batch was cancelled, and nothing of it is on its way any more", *_COUNTS),
     "batch_paused": _info("a person paused a batch", *_HELD_UP),
@@ -127,6 +128,13 @@ NEWS: Mapping[str, EventKind] = {
         "batch",
         "rows",
         "rows_before",
+    ),
+    "schedule_times_missed": _warning(
+        "times of a schedule passed that nobody saw, since the last that began: once for all of them",
+        "schedule",
+        "times",
+        "first_at",
+        "last_at",
     ),
     "schedule_works_again": _info("a later time of a schedule is over, and went well", "schedule"),
     "worker_silent": _warning("a worker has given no sign of life for a minute", "worker", "seconds"),

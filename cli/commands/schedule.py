@@ -30,7 +30,16 @@ from cli.flow.scheduling import (
 from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.emergency_stop import told as told_of_stop
-from cli.output.schedules import AHEAD, document, firing_document, history_lines, page, plan_document, table
+from cli.output.schedules import (
+    AHEAD,
+    document,
+    firing_document,
+    history_lines,
+    missed_document,
+    page,
+    plan_document,
+    table,
+)
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
@@ -50,6 +59,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name."
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 #: Seconds between two sweeps where one process does everything: a time is seen so soon.
 SWEEP_EVERY = 2.0
+#: Seconds for which the list names times that nobody saw, after that was found.
+MISSED_SHOWN_FOR = 7 * 86_400.0
 
 
 # -- adding and editing --------------------------------------------------------------------------------------------
@@ -139,11 +150,15 @@ def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False
     with open_session(config, sandbox=sandbox) as session:
         every = session.ledger.schedules.all()
         newest = session.ledger.schedules.newest(_now(session), with_charges=json)
+        missed = session.ledger.schedules.missed(_now(session) - MISSED_SHOWN_FOR)
         if json:
-            show_json({"command": "schedule list", "schedules": [document(one, newest.get(one.id)) for one in every]})
+            told = [
+                {**document(one, newest.get(one.id)), "missed": missed_document(missed.get(one.id))} for one in every
+            ]
+            show_json({"command": "schedule list", "schedules": told})
         else:
             sandbox = session.settings.is_sandbox
-            show([*_stop_line(session), *table(every, newest, sandbox=sandbox)], sandbox=sandbox)
+            show([*_stop_line(session), *table(every, newest, missed, sandbox=sandbox)], sandbox=sandbox)
             _say_who_works(session, every)
     return 0
 

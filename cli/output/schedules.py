@@ -14,7 +14,7 @@ from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
 
 if TYPE_CHECKING:
-    from jobs.ledger.schedules.values import Firing, Schedule
+    from jobs.ledger.schedules.values import Firing, MissedTimes, Schedule
 
 Line = tuple[str, str]  # text, style
 
@@ -64,7 +64,13 @@ def _is_partial(firing: Firing) -> bool:
 # -- all -----------------------------------------------------------------------------------------------------------
 
 
-def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing], *, sandbox: bool = False) -> Iterator[Line]:
+def table(
+    schedules: Sequence[Schedule],
+    newest: Mapping[int, Firing],
+    missed: Mapping[int, MissedTimes] | None = None,
+    *,
+    sandbox: bool = False,
+) -> Iterator[Line]:
     """A line each, and below what is wrong, with the command that helps."""
     if not schedules:
         yield "No schedule yet.", ""
@@ -75,6 +81,10 @@ def table(schedules: Sequence[Schedule], newest: Mapping[int, Firing], *, sandbo
     for each, line in zip(schedules, lines, strict=True):
         yield line, style(newest.get(each.id))
     for each in schedules:
+        if unseen := (missed or {}).get(each.id):
+            since = day_and_minute(unseen.first)
+            told = f"{since}: missed" if unseen.count == 1 else f"{unseen.count:,} times missed since {since}"
+            yield f"{each.name}, {told}: nobody was there to see {'it' if unseen.count == 1 else 'them'}", "yellow"
         firing = newest.get(each.id)
         if firing is not None and firing.message and (_has_stopped(firing) or _is_partial(firing)):
             yield f"{each.name}, {day_and_minute(firing.at)}: {firing.message}", style(firing)
@@ -166,6 +176,13 @@ def _plan(firing: Firing) -> str:
 
 
 # -- for programs --------------------------------------------------------------------------------------------------
+
+
+def missed_document(missed: MissedTimes | None) -> dict[str, Any] | None:
+    """Times that nobody saw, for programs."""
+    if missed is None:
+        return None
+    return {"times": missed.count, "first_at": utc(missed.first), "last_at": utc(missed.last)}
 
 
 def document(schedule: Schedule, firing: Firing | None) -> dict[str, Any]:

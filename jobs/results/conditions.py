@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Any
 
 from jobs.errors import MOVED
@@ -17,7 +18,7 @@ from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.values import Account, DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.reports.values import DyingLinks, Progress
-from jobs.ledger.schedules.values import Firing
+from jobs.ledger.schedules.values import Firing, MissedTimes
 from jobs.log_events import NEWS, Level
 from jobs.policy.firing import MADE, has_shrunk, is_up_to_its_budget
 from jobs.policy.liveness import SEEN_WITHIN
@@ -35,6 +36,8 @@ RAISED, CUT, LIMIT_EVERY = 1.5, 2 / 3, 300.0
 #: Links are about to die when they have no longer to live than this, in seconds, and their images have waited for their
 #: copies for so long that it is no matter of seconds any more: many links live an hour from the beginning.
 DIES_WITHIN, WAITED = 12 * 3_600.0, 15 * 60.0
+#: Seconds for which times that nobody saw are told, after that was found.
+MISSED_TOLD_FOR = 86_400.0
 #: Characters of a provider's or a store's own words that are told.
 WORDS = 300
 #: The reason of a batch that a person has paused.
@@ -52,6 +55,16 @@ class LearntFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What a schedule's time has done whose batch has just finished."""
+
+    schedule: str
+    at: float
+    images: int  # made, replaced and surplus ones too
+    charged: int  # micro-dollars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How everything stands at one moment, as the ledger tells it."""
 
@@ -65,6 +78,8 @@ class Standing:
     stop: EmergencyStop | None = None
     moved: bool = False
     firings: Sequence[tuple[str, Firing]] = ()  # each schedule's name, and its newest time that was acted on
+    missed: Mapping[str, MissedTimes] = field(default_factory=dict)  # by the schedule's name
+    nights: Mapping[str, Night] = field(default_factory=dict)  # by the batch's name, where all times share one
     works_for: Mapping[str, Firing] = field(default_factory=dict)  # the times that go on, by the names of their batches
     dying: Sequence[DyingLinks] = ()  # as `DIES_WITHIN` and `WAITED` say
     sandbox: bool = False  # the batches are the stand-in's
@@ -132,6 +147,7 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
     if standing.moved:
         yield Condition(name="ledger moved", subject="", state="moved")
     yield from _schedules(standing.firings, told)
+    yield from starmap(_missed, standing.missed.items())
     for links in standing.dying:
         dies = {"images": links.images, "usd": usd(links.money), "first_dies_at": utc(links.first_dies_at)}
         yield Condition(name="links", subject=links.batch, state="dying", detail={"dest": links.dest, **dies})
@@ -158,6 +174,11 @@ def _schedules(newest: Sequence[tuple[str, Firing]], told: Told) -> Iterator[Con
             yield Condition(name="schedule", subject=name, state=f"shrunk {utc(firing.at)}", detail=detail)
         elif firing.state in FIRING_OPEN and (before := told.get(("schedule", name))):
             yield before
+
+
+def _missed(name: str, missed: MissedTimes) -> Condition:
+    detail = {"times": missed.count, "first_at": utc(missed.first), "last_at": utc(missed.last)}
+    return Condition(name="schedule missed", subject=name, state=utc(missed.last), detail=detail)
 
 
 def in_lasting_trouble(account: Account, now: float) -> bool:
@@ -273,6 +294,7 @@ def _ends_by_itself(reason: Reason, progress: Progress, accounts: Sequence[Accou
 def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> dict[str, Any]:
     """All that any event of a batch tells."""
     batch, rows = progress.batch, progress.jobs
+    night = standing.nights.get(batch.name)
     states = (JobState.DONE, JobState.PARTIAL, JobState.FAILED, JobState.HELD, JobState.LOST, JobState.CANCELLED)
     return {
         "rows": sum(rows.values()),
@@ -291,6 +313,10 @@ def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> d
         "source": batch.source,
         "dest": batch.dest,
         "problem": problem_of(progress, standing, reason),
+        "schedule": night and night.schedule,
+        "at": night and utc(night.at),
+        "time_images": night and night.images,
+        "time_charged_usd": night and usd(night.charged),
     }
 
 
@@ -355,7 +381,8 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
             )
     elif state == "finished":
         level: Level = "warning" if facts["need_you"] else "info"
-        yield told("batch_finished", *counts, "unknown_usd", "lost_usd", "seconds", level=level)
+        of_time = ("schedule", "at", "time_images", "time_charged_usd")
+        yield told("batch_finished", *counts, "unknown_usd", "lost_usd", "seconds", *of_time, level=level)
     elif state == "cancelled":
         yield told("batch_cancelled", *counts)
     else:
@@ -457,6 +484,11 @@ def _schedule_events(change: ConditionChange, standing: Standing) -> Iterator[Lo
         yield _event("schedule_works_again", schedule=change.subject)
 
 
+def _missed_events(change: ConditionChange, _standing: Standing) -> Iterator[LogEvent]:
+    if change.after is not None:
+        yield _event("schedule_times_missed", schedule=change.subject, **change.after.detail)
+
+
 def _link_events(change: ConditionChange, _standing: Standing) -> Iterator[LogEvent]:
     if change.after is not None:
         yield _event("links_about_to_die", batch=change.subject, **change.after.detail)
@@ -475,5 +507,6 @@ _EVENTS = {
     "emergency stop": _stop_events,
     "ledger moved": _moved_events,
     "schedule": _schedule_events,
+    "schedule missed": _missed_events,
     "links": _link_events,
 }

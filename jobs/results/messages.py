@@ -134,14 +134,13 @@ def _finished(event: LogEvent, change: ConditionChange, standing: Standing) -> M
         help_.append(command("unknown", name, sandbox=standing.sandbox))
     if told["failed"] or told["lost"] or told["partial"]:
         help_.append(command("retry", name, sandbox=standing.sandbox))
-    text = (
-        (
-            f"{told['done']:,} of {count(told['rows'], 'row')} are done{', ' if bad else ''}{', '.join(bad)}, after "
-            f"{duration(told['seconds'])}. {count(told['images'], 'image')} stored, {_usd(told['charged_usd'])} charged"
-            f"{_more_money(told)}."
-        ),
-        *help_,
-    )
+    stored = f"{count(told['images'], 'image')} stored, {_usd(told['charged_usd'])} charged{_more_money(told)}."
+    done = f"{told['done']:,} of {count(told['rows'], 'row')} are done{', ' if bad else ''}{', '.join(bad)}"
+    if "time_images" in told:
+        made = f"{count(told['time_images'], 'image')} made for {_usd(told['time_charged_usd'])}"
+        text = (f"{made} at the time {told['at']}. In all {done}; {stored}", *help_)
+    else:
+        text = (f"{done}, after {duration(told['seconds'])}. {stored}", *help_)
     title = f"finished, {count(needy, 'row')} need{'s' if needy == 1 else ''} you" if needy else "finished"
     return _of_batch("batch.finished", event, standing, title, text)
 
@@ -282,6 +281,26 @@ def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> 
     )
 
 
+def _missed(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
+    told, name = event.fields, event.fields["schedule"]
+    when = told["last_at"] if told["times"] == 1 else f"{told['first_at']} to {told['last_at']}"
+    text = (
+        (
+            f"{count(told['times'], 'time')} passed unseen ({when}): no worker was there, or no `schedule serve`. "
+            "What was missed is not made up, but the newest time, with --catch-up last."
+        ),
+        command("schedule", "show", name, sandbox=standing.sandbox),
+    )
+    return _message(
+        "schedule.missed",
+        standing,
+        title=f"schedule {name}: {count(told['times'], 'time')} missed",
+        text=text,
+        data=told,
+        also=standing.schedules_notify.get(name, ()),
+    )
+
+
 def _shrunk(event: LogEvent, _change: ConditionChange, standing: Standing) -> Message:
     told, name = event.fields, event.fields["schedule"]
     text = (
@@ -320,4 +339,5 @@ _TELLERS: Mapping[str, Teller] = {
     "schedule_stopped": _schedule,
     "schedule_partial": _schedule,
     "schedule_shrunk": _shrunk,
+    "schedule_times_missed": _missed,
 }

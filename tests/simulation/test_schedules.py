@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cli.output.schedules import table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.states import FiringState
 from providers.types import MICROS
@@ -18,6 +19,7 @@ from tests.simulation.nights import (
     calm,
     catalogue,
     edited,
+    heard,
     history,
     minutes,
     modified,
@@ -161,10 +163,11 @@ async def test_each_night_that_made_something_is_told_with_the_rows_that_failed_
             write(catalogue(rows))
         assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
         await minutes(services, 10)
-        told.append([(one["done"], one["failed"]) for event, one in lines if event == "batch_finished"])
+        names = ("done", "failed", "time_images", "time_charged_usd")
+        told.append([tuple(one[name] for name in names) for event, one in lines if event == "batch_finished"])
         lines.clear()
 
-    assert told == [[(2, 1)], [(3, 1)], [], [(4, 1)]]
+    assert told == [[(2, 1, 2, 0.04)], [(3, 1, 1, 0.02)], [], [(4, 1, 1, 0.02)]]
     assert [each.exit_code for each in history(services)] == [3] * 4
 
 
@@ -244,6 +247,24 @@ async def test_of_times_that_nobody_saw_the_last_is_made_up_or_none(tmp_path, ca
     await nights(services)
 
     assert [each.state.value for each in history(services)] == expected
+
+
+async def test_times_that_nobody_saw_are_told_once_and_stand_in_the_list(tmp_path, monkeypatch):
+    sent = heard(monkeypatch)
+    services = calm(tmp_path, Provider(), looks=OFTEN)
+    write(catalogue(2))
+    scheduled(services)
+    await nights(services)
+    sent.clear()
+    await asyncio.sleep(3 * NIGHT)
+
+    await nights(services, 1.5)
+
+    assert [title for type_, title, _ in sent if type_ == "schedule.missed"] == ["schedule nightly: 2 times missed"]
+    ledger = services.ledger
+    every, missed = ledger.schedules.all(), ledger.schedules.missed(services.clock.now() - 7 * NIGHT)
+    listed = [line for line, _ in table(every, ledger.schedules.newest(services.clock.now()), missed)]
+    assert "nightly, 2 times missed since 2027-01-16 09:00Z: nobody was there to see them" in listed
 
 
 async def test_times_before_a_resume_and_while_all_is_stopped_are_not_made_up(tmp_path):

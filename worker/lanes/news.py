@@ -14,10 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
-from jobs.ledger.reports.values import LearntFigures
+from jobs.ledger.reports.values import LearntFigures, Progress
 from jobs.ledger.schedules.values import Firing, Schedule
+from jobs.policy.firing import Into
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
-from jobs.results.conditions import DIES_WITHIN, WAITED, LearntFigure, Standing, changed, events_of
+from jobs.results.completion import is_over
+from jobs.results.conditions import (
+    DIES_WITHIN,
+    MISSED_TOLD_FOR,
+    WAITED,
+    LearntFigure,
+    Night,
+    Standing,
+    changed,
+    events_of,
+)
 from jobs.results.messages import outgoing
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
@@ -95,9 +106,11 @@ class News:
         to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *works_for])
         names = [name for name in to_tell if self.only in (None, name)]
         newest, schedules = ledger.schedules.newest(now), ledger.schedules.all()
+        missed = ledger.schedules.missed(now - MISSED_TOLD_FOR)
+        batches = [ledger.reports.progress(name, now) for name in names]
         standing = Standing(
             now=now,
-            batches=[ledger.reports.progress(name, now) for name in names],
+            batches=batches,
             accounts=ledger.accounts.all(),
             budgets=ledger.accounts.daily_budgets(now),
             figures=self._figures(ledger.reports.learnt()),
@@ -106,12 +119,27 @@ class News:
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
             firings=[(schedule.name, newest[schedule.id]) for schedule in schedules if schedule.id in newest],
+            missed={schedule.name: missed[schedule.id] for schedule in schedules if schedule.id in missed},
+            nights=self._nights(going_on, batches),
             works_for=works_for,
             dying=ledger.reports.dying_links(now, within=DIES_WITHIN, waited=WAITED),
             sandbox=services.settings.is_sandbox,
             schedules_notify={schedule.name: tuple(schedule.options.get("notify", ())) for schedule in schedules},
         )
         return standing, ledger.conditions.told(names)
+
+    def _nights(self, going_on: Sequence[tuple[Schedule, Firing]], batches: Sequence[Progress]) -> dict[str, Night]:
+        """What the times have done whose batch, which others share, has just finished."""
+        ledger, over = self.services.ledger, {one.batch.name for one in batches if is_over(one)}
+        found: dict[str, Night] = {}
+        for schedule, firing in going_on:
+            if schedule.into is not Into.SAME or firing.batch not in over:
+                continue
+            times = ledger.schedules.history(schedule.id, with_charges=True)
+            charged = next((each.charged for each in times if each.id == firing.id), None) or 0
+            images = ledger.reports.made_since(firing.batch, firing.began_at or firing.at)
+            found[firing.batch] = Night(schedule=schedule.name, at=firing.at, images=images, charged=charged)
+        return found
 
     def _figures(self, learnt: LearntFigures) -> list[LearntFigure]:
         """The limits that these settings leave to be learnt."""

@@ -17,7 +17,7 @@ from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.accounts.monthly_budgets import month_of
 from jobs.ledger.database.schema import attempts, batches, firings, schedules, workers
 from jobs.ledger.schedules.schedules import as_schedule
-from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, NotOursError, Schedule
+from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, MissedTimes, NotOursError, Schedule
 from jobs.policy.cron import next_time
 from jobs.policy.firing import LATE_AFTER, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
@@ -318,6 +318,21 @@ def newest(tx: Connection, now: float, *, with_charges: bool = False) -> dict[in
         if row := tx.execute(mine.order_by(firings.c.at.desc()).limit(1)).first():
             found.append(as_firing(row))
     return {each.schedule_id: each for each in (_with_charges(tx, found) if with_charges else found)}
+
+
+def missed(tx: Connection, since: float) -> dict[int, MissedTimes]:
+    """The times in a row that nobody saw, by the schedule's number; of those that were found so since then."""
+    unseen = firings.c.state == FiringState.MISSED.value
+    began = firings.c.state.not_in([FiringState.SKIPPED.value, FiringState.MISSED.value])
+    newest = select(firings.c.schedule_id, func.max(firings.c.at)).where(unseen, firings.c.ended_at >= since)
+    found: dict[int, MissedTimes] = {}
+    for schedule_id, last in tx.execute(newest.group_by(firings.c.schedule_id)).all():
+        mine = (firings.c.schedule_id == schedule_id, firings.c.at <= last)
+        before = tx.execute(select(func.max(firings.c.at)).where(*mine, began)).scalar() or 0.0
+        in_a_row = select(func.count(), func.min(firings.c.at)).where(*mine, unseen, firings.c.at > before)
+        count, first = tx.execute(in_a_row).one()
+        found[schedule_id] = MissedTimes(count=count, first=first, last=last)
+    return found
 
 
 def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:

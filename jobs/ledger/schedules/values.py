@@ -72,6 +72,15 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MissedTimes:
+    """Times that nobody saw, one after another: since the last one that began."""
+
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """A batch that is recorded for a time, as long as that time is still the recorder's."""
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from jobs.ledger.accounts import monthly_budgets
 from jobs.ledger.database.engine import Database
 from jobs.ledger.schedules import firings, schedules
-from jobs.ledger.schedules.values import Decided, Ended, Firing, NewSchedule, Schedule
+from jobs.ledger.schedules.values import Decided, Ended, Firing, MissedTimes, NewSchedule, Schedule
 
 
 class ScheduleVerbs:
@@ -107,3 +107,7 @@ class ScheduleVerbs:
     def newest(self, now: float, *, with_charges: bool = False) -> dict[int, Firing]:
         """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
         return self._database.read(firings.newest, now, with_charges=with_charges)
+
+    def missed(self, since: float) -> dict[int, MissedTimes]:
+        """The times in a row that nobody saw, by the schedule's number; of those that were found so since then."""
+        return self._database.read(firings.missed, since)

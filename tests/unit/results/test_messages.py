@@ -12,8 +12,8 @@ import pytest
 from jobs.ledger.accounts.values import DayLimit, PeriodLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import BatchSchedule, DyingLinks
-from jobs.ledger.schedules.values import Firing
-from jobs.results.conditions import Standing, changed, events_of
+from jobs.ledger.schedules.values import Firing, MissedTimes
+from jobs.results.conditions import Night, Standing, changed, events_of
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
 from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState
 from tests.support import ROOT
@@ -269,6 +269,8 @@ def test_the_page_lists_every_type_with_its_fields():
     firings = [(name, a_firing(state)) for name, state in (("f", FiringState.FAILED), ("s", FiringState.STOPPED))]
     messages = said(batches=batches, budgets=[limit], accounts=[account(**REVOKED)], dying=[links], firings=firings)
     partial = dataclasses.replace(a_firing(FiringState.STOPPED), exit_code=4, detail={"left_out": 1})
+    messages += said(missed={"m": MissedTimes(count=2, first=NOW - 86_400, last=NOW)})
+    messages += said(batches=[DONE], nights={"catalog": Night(schedule="n", at=NOW, images=1, charged=1)})
     messages += said(firings=[("t", a_shrunken_firing()), ("p", partial)])
     messages.append(message_for_test(NOW, sandbox=False))
 
@@ -280,6 +282,24 @@ def test_the_page_lists_every_type_with_its_fields():
     assert {type_: fields - {"sandbox"} - listed[type_] for type_, fields in told.items()} == {
         type_: set() for type_ in told
     }
+
+
+def test_a_time_of_a_batch_that_all_share_is_told_with_what_it_made_and_cost():
+    night = Night(schedule="night", at=NOW, images=3, charged=330_000)
+
+    (message,) = said({"batches": [GOING]}, batches=[DONE], nights={"catalog": night})
+
+    assert message.text.startswith("3 images made for $0.33 at the time 2027-01-15T08:00:00Z. In all 8 of 8 rows are")
+    told = [message.data[name] for name in ("schedule", "time_images", "time_charged_usd", "charged_usd")]
+    assert told == ["night", 3, 0.33, 1.23]
+
+
+def test_times_that_nobody_saw_are_one_message():
+    (message,) = said(missed={"night": MissedTimes(count=3, first=NOW - 2 * 86_400, last=NOW)})
+
+    assert message.title == "schedule night: 3 times missed"
+    assert "2027-01-13T08:00:00Z to 2027-01-15T08:00:00Z" in message.text
+    assert (message.data["times"], message.data["last_at"]) == (3, "2027-01-15T08:00:00Z")
 
 
 def named(progress, name):
