@@ -230,6 +230,11 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     ),
     "schedule_queued": _info("a time of a schedule waits for the one before it", "schedule", "at"),
     "schedule_skipped": _warning("a time of a schedule was skipped", "schedule", "at", "problem"),
+    "settings_changed": _warning(
+        "a file of settings has changed since this process began, which keeps the old ones until it is started again",
+        "files",
+        "problem",
+    ),
     "schedule_trouble": _error("a time of a schedule met a fault of Lightfast", "schedule", "problem"),
     "submits_became_unknown": _warning(
         "submits were cut off before their answers: their outcomes are unknown", "count"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -92,6 +92,14 @@ class Storage(BaseModel):
         return _http_url(url)
 
 
+def modified(file: Path) -> int | None:
+    """When a file was modified, in nanoseconds; None: there is none that can be looked at."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load_settings`."""
 
@@ -121,6 +129,7 @@ class Settings(BaseSettings):
     _names_ledger: bool = PrivateAttr(default=True)
     _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
     _ignored_variables: tuple[str, ...] = PrivateAttr(default=())
+    _files: Mapping[Path, int | None] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -225,6 +234,11 @@ class Settings(BaseSettings):
             raise ValueError(f"account {real[0]} goes to the real provider: give it the stand-in's base_url")
         return sandbox
 
+    @property
+    def changed_files(self) -> list[str]:
+        """The names of the files of settings that were changed, made or removed since these were read."""
+        return [file.name for file, before in self._files.items() if modified(file) != before]
+
     def placed(
         self,
         source: Path | None,
@@ -233,8 +247,12 @@ class Settings(BaseSettings):
         sandbox: bool,
         proxies: Proxies,
         ignored_variables: Sequence[str] = (),
+        files: Mapping[Path, int | None] | None = None,
     ) -> Settings:
-        """These settings as read from `source`. A relative SQLite path counts from the folder."""
+        """These settings as read from `source`. A relative SQLite path counts from the folder.
+
+        `files`: when each that counts was modified before it was read, as `modified` tells.
+        """
         names_ledger = "database_url" in self.model_fields_set and not sandbox
         settings, path = self, self.database_path
         if path is not None:
@@ -246,6 +264,7 @@ class Settings(BaseSettings):
         settings._names_ledger = names_ledger  # noqa: SLF001  of its own class
         settings._proxies = proxies  # noqa: SLF001  of its own class
         settings._ignored_variables = tuple(ignored_variables)  # noqa: SLF001  of its own class
+        settings._files = dict(files or {})  # noqa: SLF001  of its own class
         return settings
 
     def with_database(self, path: Path) -> Settings:

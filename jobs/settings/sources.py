@@ -23,7 +23,7 @@ from pydantic import SecretStr, ValidationError
 from jobs.errors import BadInput
 from jobs.formatting import in_words
 from jobs.marks import text_of
-from jobs.settings.model import AccountSettings, Settings, Storage
+from jobs.settings.model import AccountSettings, Settings, Storage, modified
 from jobs.settings.notifications import WebhookSettings, split
 from jobs.settings.proxies import Proxies, read_proxies
 from providers.registry import PROVIDERS, base_url_variable, key_variable
@@ -51,6 +51,7 @@ def load_settings(
     """
     file = _find_file(config)
     folder = (file.parent if file else Path.cwd()).absolute()
+    files = {each: modified(each) for each in (file or folder / FILE_NAME, folder / ".env")}
     draft = _Draft(values=_read_toml(file), file_name=file.name if file else FILE_NAME)
     environment = _environment(folder)
     draft.merge_environment(environment)
@@ -61,9 +62,8 @@ def load_settings(
     draft.resolve_references(environment, folder, secrets_needed=secrets_needed and sandbox_url is None)
     proxies = draft.read_proxies(environment)
     settings = draft.validate()
-    return settings.placed(
-        file, folder, sandbox=sandbox_url is not None, proxies=proxies, ignored_variables=draft.ignored
-    )
+    sandbox = sandbox_url is not None
+    return settings.placed(file, folder, sandbox=sandbox, proxies=proxies, ignored_variables=draft.ignored, files=files)
 
 
 # -- sources -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli.output.schedules import table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
+from jobs.settings.model import modified as modified_at
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.simulation.nights import (
@@ -454,6 +457,29 @@ async def test_a_schedule_whose_account_is_gone_says_so(tmp_path):
     await nights(services)
 
     assert "--provider apimaster: it has no account" in history(services)[0].message
+
+
+async def test_a_night_that_fails_under_older_settings_than_the_file_has_says_so_and_the_log_once(
+    tmp_path, monkeypatch
+):
+    lines = []
+    monkeypatch.setattr("worker.lanes.maintenance.emit", lambda event, **_: lines.append(event))
+    file = tmp_path / "lightfast.toml"
+    file.write_text("retries = 2\n")
+    services = calm(tmp_path, Provider())
+    known = {"sandbox": False, "proxies": services.settings.proxies, "files": {file: modified_at(file)}}
+    services = dataclasses.replace(services, settings=services.settings.placed(file, tmp_path, **known))
+    scheduled(services)  # without its manifest
+    await nights(services)
+    assert "lightfast.toml" not in history(services)[-1].message
+    assert "settings_changed" not in lines
+
+    os.utime(file, ns=(1, 1))
+    await nights(services, 2)
+
+    told = "lightfast.toml has changed since this process began, which reads settings once: start it again"
+    assert history(services)[-1].message.endswith(told)
+    assert lines.count("settings_changed") == 1
 
 
 async def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(tmp_path, monkeypatch):

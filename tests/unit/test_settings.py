@@ -312,3 +312,14 @@ def test_a_file_of_variables_that_is_no_text_is_refused_by_name(folder):
     (folder / ".env").write_bytes(b"MAXAPI_IO_API_KEY=caf\xe9\n")
 
     assert ".env: not UTF-8" in problems()[0]
+
+
+def test_files_that_are_changed_or_made_after_they_were_read_are_named():
+    write("retries = 1\n")
+    settings = load_settings()
+    assert settings.changed_files == []
+
+    os.utime("lightfast.toml", ns=(1, 1))
+    write("", ".env")
+    assert settings.changed_files == ["lightfast.toml", ".env"]
+    assert load_settings().changed_files == []

@@ -11,6 +11,7 @@ from worker.lanes.lane import Lane
 from worker.lanes.retention import Retention
 from worker.runtime.telemetry import emit
 from worker.scheduling.clock import Taken, fall_due, read_taken, take
+from worker.scheduling.reading import settings_words
 from worker.services import Services
 
 #: Seconds between two sweeps at least, where a time has come and cannot be acted on: all submits are stopped.
@@ -30,6 +31,7 @@ class SweepLane(Lane):
 
     reading: set[int] = field(default_factory=set)  # schedules' times whose manifests are read here
     is_archiving: bool = False
+    has_told_of_settings: bool = False
     retention: Retention = field(default_factory=Retention)
     only: str | None = None  # the one batch that is worked on here; None: every one, and what is done by the clock
 
@@ -39,6 +41,7 @@ class SweepLane(Lane):
         if self.only is not None:
             return None
         self._archive()
+        self._look_at_settings()
         return await self._by_the_clock()
 
     async def _by_the_clock(self) -> float | None:
@@ -59,6 +62,12 @@ class SweepLane(Lane):
         finally:
             self.reading.discard(taken[1].id)
             self.wakeup.set()
+
+    def _look_at_settings(self) -> None:
+        """Says once that the files of settings have changed: a process that works for weeks keeps what it has read."""
+        if not self.has_told_of_settings and (changed := self.services.settings.changed_files):
+            self.has_told_of_settings = True
+            emit("settings_changed", level="warning", files=changed, problem=settings_words(changed))
 
     def _archive(self) -> None:
         """Beside the sweeps, one batch that its schedule does not keep any longer goes into an archive."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,7 +83,9 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
     except OverBudget as above:
         _end(services, firing, _failed(above.reason.value, str(above)))
     except BadInput as wrong:
-        _end(services, firing, _failed("bad_input", "; ".join(wrong.problems)))
+        changed = services.settings.changed_files
+        problems = [*wrong.problems, *([settings_words(changed)] if changed else [])]
+        _end(services, firing, _failed("bad_input", "; ".join(problems)))
     except (LightfastError, _LaterError) as trouble:
         _try_later(services, firing, str(trouble))
     except OSError as trouble:  # a full disk, a folder that is away
@@ -289,6 +291,13 @@ def told(preflight: Preflight, left: Left, rows_before: int | None = None) -> di
         "margin": seen.margin,  # of that, what the last image holds only while it is made
         "budget": left.money,
     }
+
+
+def settings_words(changed: Sequence[str]) -> str:
+    """That this process has older settings than these files."""
+    files = " and ".join(changed)
+    verb = "have" if len(changed) > 1 else "has"
+    return f"{files} {verb} changed since this process began, which reads settings once: start it again"
 
 
 def _nothing_new(services: Services, schedule: Schedule, firing: Firing) -> Ended:
