@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import io
 import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
@@ -29,7 +28,16 @@ from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
 from worker.http.multipart import File, encode_form
 from worker.http.proxying import PROXY_AUTHENTICATION, Lookups, ProxyRefusedError, through, trusted_authorities, url_of
-from worker.http.transport import PASSWORD_WANTED, SENT_FLAG, SentFlag, SessionTransport, describe, tracing
+from worker.http.transport import (
+    PASSWORD_WANTED,
+    ReplacedNetwork,
+    Sender,
+    SentFlag,
+    SessionTransport,
+    describe,
+    plain_headers,
+    tracing,
+)
 from worker.images.check import plain_words
 
 __all__ = ["Download", "Exchange", "FetchError", "File", "Http", "SentFlag"]
@@ -72,8 +80,10 @@ NOT_MODIFIED = 304
 
 #: A GET asks for the answer of now. Providers' answers carry no lifetime, and a cache on the way (RFC 9111, 4.2.2) may
 #: then choose one: a task would seem to run long after it is done. Pragma is for caches of HTTP/1.0.
-NO_CACHE = ((b"Cache-Control", b"no-cache"), (b"Pragma", b"no-cache"))
+NO_CACHE = (("Cache-Control", "no-cache"), ("Pragma", "no-cache"))
 
+#: Addresses of which no character has to be encoded.
+PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/-]*")
 AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 SNIFF = (
@@ -140,7 +150,7 @@ class Http:
         *,
         allow_private_hosts: bool,
         trusted_hosts: Iterable[str] = (),
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | Sender | None = None,
         user_agent: str = USER_AGENT,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
@@ -150,7 +160,11 @@ class Http:
         self._allow_private = allow_private_hosts
         self._trusted = {_origin(url) for url in trusted_hosts}
         self._made: aiohttp.ClientSession | None = None
-        self._transport = transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT, proxies=proxies)
+        self._network: Sender = (
+            ReplacedNetwork(transport)
+            if isinstance(transport, httpx2.AsyncBaseTransport)
+            else transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT, proxies=proxies)
+        )
 
     # -- provider calls --------------------------------------------------------------------------------------------
 
@@ -174,8 +188,8 @@ class Http:
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
-            request = self._request(call, base_url, _key_line(key_header, key), files or {}, sent_flag)
-            response = _without(key, await _bounded(self._answer(request), timeout))
+            answering = self._answer(call, base_url, _key_line(key_header, key), files or {}, sent_flag)
+            response = _without(key, await _bounded(answering, timeout))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, _BadCallError) as error:
             problem, partial = _problem(error, key), sent_flag.partial and _without(key, sent_flag.partial)
             return Exchange(
@@ -195,9 +209,9 @@ class Http:
         """Makes a call that costs nothing; it may reach the provider twice."""
         return await self.send(call, base_url=base_url, key=key, key_header=key_header, timeout=timeout)
 
-    def _request(
-        self, call: Call, base_url: str, key_line: tuple[bytes, bytes], files: Mapping[str, File], sent_flag: SentFlag
-    ) -> httpx2.Request:
+    async def _answer(
+        self, call: Call, base_url: str, key_line: tuple[str, str], files: Mapping[str, File], sent_flag: SentFlag
+    ) -> Response:
         if not call.path.startswith("/"):
             raise _BadCallError(
                 f"the path {call.path[:80]!r} does not start with a slash"
@@ -206,22 +220,13 @@ class Http:
         body = call.body
         if call.form:
             content_type, body = encode_form(call.form, files)
-            headers.append((b"Content-Type", content_type.encode()))
+            headers.append(("Content-Type", content_type))
         elif body:
-            headers.append((b"Content-Type", b"application/json"))
+            headers.append(("Content-Type", "application/json"))
         if call.method == "GET":
             headers.extend(NO_CACHE)
-        url = _url(base_url.rstrip("/") + call.path)
-        return httpx2.Request(
-            call.method, url, headers=headers, stream=httpx2.ByteStream(body), extensions={SENT_FLAG: sent_flag}
-        )
-
-    async def _answer(self, request: httpx2.Request) -> Response:
         GATE.set(Gate(open=True))
-        response = await self._transport.handle_async_request(request)
-        stream = response.stream
-        body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else await response.aread()
-        return Response(status=response.status_code, headers=_plain(response.headers.raw), body=body)
+        return await self._network.send(call.method, _url(base_url.rstrip("/") + call.path), headers, body, sent_flag)
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -334,13 +339,13 @@ class Http:
             if proxy and answer.status == PROXY_AUTHENTICATION:
                 raise ProxyRefusedError(PASSWORD_WANTED)
             if unless and answer.status == NOT_MODIFIED:
-                return Download(status=answer.status, headers=_plain(answer.raw_headers), size=0)
+                return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=0)
             if answer.status in REDIRECT:
                 return _next(url, answer.headers.get("location", ""))
             if answer.status != OK:
                 raise _refusal(answer, await _first_words(answer), proxy)
             size = await _stream(answer, into, limit)
-            return Download(status=answer.status, headers=_plain(answer.raw_headers), size=size)
+            return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=size)
 
     # -- the session -----------------------------------------------------------------------------------------------
 
@@ -370,15 +375,14 @@ class Http:
             await made.close()
 
 
-def _key_line(header: str, key: SecretStr) -> tuple[bytes, bytes]:
-    scheme = b"Bearer " if header == "Authorization" else b""
-    return header.encode(), scheme + key.get_secret_value().encode()
+def _key_line(header: str, key: SecretStr) -> tuple[str, str]:
+    scheme = "Bearer " if header == "Authorization" else ""
+    return header, scheme + key.get_secret_value()
 
 
-@functools.lru_cache(maxsize=1024)
-def _url(url: str) -> httpx2.URL:
-    """Kept: every submit has the same, and to parse one costs a tenth of a call."""
-    return httpx2.URL(url)
+def _url(url: str) -> str:
+    """An address as it goes into a request. Most are written so already; to find that out costs a tenth of parsing."""
+    return url if PLAIN_URL.fullmatch(url) and "/." not in url else str(httpx2.URL(url))
 
 
 class _BadCallError(Exception):
@@ -436,14 +440,6 @@ def _about_connection(error: Exception) -> str:
 def _problem(error: Exception, key: SecretStr) -> str:
     text = str(error) if isinstance(error, httpx2.TransportError) else describe(error)
     return text.replace(key.get_secret_value() or "\n", "***")
-
-
-def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    plain: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
-        plain[name] = f"{plain[name]}, {value}" if name in plain else value
-    return plain
 
 
 @contextlib.contextmanager

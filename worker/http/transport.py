@@ -1,4 +1,4 @@
-"""httpx2's requests and responses over an aiohttp session, with a truthful error map.
+"""Provider calls over an aiohttp session, with a truthful error map.
 
 Whether a request left this machine is never read from an exception's class: aiohttp raises one class for a connection
 that was never made and for one that was closed after the whole body was read. It is read from the `Mark`, which
@@ -11,9 +11,9 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import aiohttp
 import httpx2
@@ -85,11 +85,22 @@ async def _headers_leave(_session: aiohttp.ClientSession, sent_flag: object, _pa
         sent_flag.sent = True
 
 
-class SessionTransport(httpx2.AsyncBaseTransport):
-    """Sends a request once, follows nothing, and reads the whole answer. Raises `httpx2.TransportError` alone.
+class Sender(Protocol):
+    """What carries provider calls."""
 
-    A request's sent flag is `request.extensions[SENT_FLAG]`. POST is never repeated; aiohttp repeats a GET once on a
-    kept connection that proves dead.
+    async def send(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, sent_flag: SentFlag
+    ) -> Response:
+        """Sends once, follows nothing, and reads the whole answer. Raises `httpx2.TransportError` alone.
+
+        `url`: as `httpx2.URL` writes it.
+        """
+
+
+class SessionTransport:
+    """Sends over an aiohttp session.
+
+    POST is never repeated; aiohttp repeats a GET once on a kept connection that proves dead.
     """
 
     def __init__(
@@ -103,24 +114,30 @@ class SessionTransport(httpx2.AsyncBaseTransport):
         self._proxies = proxies
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Sends, and reads the answer to its end."""
-        sent_flag: SentFlag = request.extensions.setdefault(SENT_FLAG, SentFlag())
-        body = request.read()
+    async def send(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, sent_flag: SentFlag
+    ) -> Response:
+        """See `Sender`."""
         sent_flag.bodyless = not body
-        proxy = self._proxies.of(str(request.url))
+        proxy = self._proxies.of(url)
         try:
-            return await self._exchange(request, body, sent_flag, proxy)
+            return await self._exchange(method, url, headers, body, sent_flag, proxy)
         except Exception as error:  # whatever it is, the sent flag says whether it left
             raise truthful(error, sent_flag, proxy) from error
 
     async def _exchange(
-        self, request: httpx2.Request, body: bytes, sent_flag: SentFlag, proxy: Proxy | None
-    ) -> httpx2.Response:
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        sent_flag: SentFlag,
+        proxy: Proxy | None,
+    ) -> Response:
         async with self._session().request(
-            request.method,
-            yarl.URL(str(request.url), encoded=True),
-            headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
+            method,
+            yarl.URL(url, encoded=True),
+            headers=headers,
             data=_payload(body),
             allow_redirects=False,
             timeout=self._timeout,
@@ -128,12 +145,39 @@ class SessionTransport(httpx2.AsyncBaseTransport):
             proxy=url_of(proxy) if proxy else None,
         ) as answer:
             # Inside a tunnel every answer is the server's own: it has read the request.
-            if proxy and answer.status == PROXY_AUTHENTICATION and request.url.scheme == "http":
+            if proxy and answer.status == PROXY_AUTHENTICATION and url.startswith("http:"):
                 sent_flag.sent = False  # it went to the proxy, and no further
                 raise ProxyRefusedError(PASSWORD_WANTED)
             content = await _read(answer, sent_flag)
-            headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in REWRITTEN]
-            return httpx2.Response(answer.status, headers=headers, stream=httpx2.ByteStream(content))
+            kept = (each for each in answer.raw_headers if each[0].lower() not in REWRITTEN)
+            return Response(status=answer.status, headers=plain_headers(kept), body=content)
+
+
+class ReplacedNetwork:
+    """Sends over a transport of httpx2, as tests and simulations have them."""
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, sent_flag: SentFlag
+    ) -> Response:
+        """See `Sender`."""
+        stream = httpx2.ByteStream(body)
+        request = httpx2.Request(method, url, headers=list(headers), stream=stream, extensions={SENT_FLAG: sent_flag})
+        response = await self._transport.handle_async_request(request)
+        return Response(
+            status=response.status_code, headers=plain_headers(response.headers.raw), body=await response.aread()
+        )
+
+
+def plain_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by their names in lower case; one that comes several times with all its values."""
+    plain: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        plain[name] = f"{plain[name]}, {value}" if name in plain else value
+    return plain
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
