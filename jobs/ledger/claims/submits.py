@@ -34,6 +34,7 @@ from jobs.ledger.claims import copy_stops, fair_share
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database import server
+from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
@@ -317,7 +318,7 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
         for number, one in numbered
         for slot in one.slots
     ]
-    tx.execute(_TAKE_SLOT, taken_slots)
+    update_many(tx, _TAKE_SLOT, taken_slots)
     # Jobs without a free slot left are `working` now; the others stay ready for the next claim.
     picked = {one.job.id: one.job for one in tries}
     still_free = _free_slots(tx, list(picked.values()))

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, Text, bindparam, case, func, null, select, update
 
+from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
 from jobs.states import AttemptState, ImageState, JobState, Slots, derive
 
@@ -27,7 +28,7 @@ def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
     for start in range(0, len(wanted), 500):
         rows = [_derived(row) for row in tx.execute(_SLOTS, {"of_jobs": wanted[start : start + 500]})]
         if rows:
-            tx.execute(_DERIVED, rows)
+            update_many(tx, _DERIVED, rows)
 
 
 def _count_slots() -> Any:

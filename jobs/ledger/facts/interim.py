@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, 
 
 from jobs.facts import ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
+from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import attempts, images
 from jobs.states import ImageState
 from providers.types import RAW_LIMIT, clean
@@ -82,7 +83,7 @@ def keep_running(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:
         }
         for f in facts
     ]
-    tx.execute(_STILL_RUNNING, values)
+    update_many(tx, _STILL_RUNNING, values)
     odd = [f for f in facts if f.code is not None]
     if odd:
         wanted = select(attempts).where(attempts.c.id.in_({f.attempt_id for f in odd}))
@@ -124,7 +125,7 @@ def keep_checks(tx: Connection, facts: Sequence[ImageChecked]) -> None:
         for f in facts
     ]
     if values:
-        tx.execute(_CHECKED, values)
+        update_many(tx, _CHECKED, values)
 
 
 _DELAYED = (

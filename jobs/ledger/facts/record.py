@@ -31,6 +31,7 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.database.engine import is_alone
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.job_state import derive_jobs
+from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.database.server import FOR_NOBODY
 from jobs.ledger.facts import failover
@@ -269,9 +270,9 @@ _MONEY = (
 
 
 def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
-    _many(tx, _STEP, changes.attempts)
-    _many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
-    _many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
+    update_many(tx, _STEP, changes.attempts)
+    update_many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
+    update_many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
     _many(tx, insert(images), changes.surplus)
     _share_out(tx, changes.shares)
     for account_id, twins in changes.twins.items():
@@ -279,7 +280,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     if changes.freed:
         missing = (images.c.attempt_id.in_(changes.freed), images.c.state == ImageState.MISSING)
         tx.execute(update(images).where(*missing).values(attempt_id=None))
-    _many(tx, _MONEY, _money(changes))
+    update_many(tx, _MONEY, _money(changes))
     daily_budgets.move(tx, changes.days)
     monthly_budgets.move(tx, changes.months)
     _try_again_or_close(tx, changes)
@@ -306,7 +307,7 @@ def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:
         for attempt_id, ids in found.items()
         for place, image in enumerate(ids)
     ]
-    _many(tx, _PART, parts)
+    update_many(tx, _PART, parts)
 
 
 _CAME = (
@@ -326,7 +327,9 @@ def _insert_twins(tx: Connection, account: Any, twins: list[dict[str, Any]]) -> 
     fresh = list({twin["task_id"]: twin for twin in twins if twin["task_id"] not in there}.values())
     first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     _many(tx, insert(attempts), [{"id": first + place, **twin} for place, twin in enumerate(fresh)])
-    _many(tx, _MONEY, [{"of_batch": t["batch_id"], "reserve_more": t["reserved"], "charge_more": 0} for t in fresh])
+    update_many(
+        tx, _MONEY, [{"of_batch": t["batch_id"], "reserve_more": t["reserved"], "charge_more": 0} for t in fresh]
+    )
     for twin in fresh:
         daily_budgets.move(tx, {(daily_budgets.day_of(twin["created_at"]), account.id): twin["reserved"]})
         monthly_budgets.move(tx, {(twin["batch_id"], monthly_budgets.month_of(twin["created_at"])): twin["reserved"]})
@@ -355,7 +358,7 @@ def _try_again_or_close(tx: Connection, changes: Changes) -> None:
         changes.delays[job_id] = max(changes.delays[job_id], at + retry.row_backoff(times))
     if told:
         verdicts = [_verdict(job, changes) for job in tx.execute(_THESE_JOBS, {"these": list(told)})]
-        _many(tx, _VERDICT, verdicts)
+        update_many(tx, _VERDICT, verdicts)
         if changes.routes:
             gone = {verdict["of_job"]: verdict["failed_out"] for verdict in verdicts if verdict["failed_out"]}
             failover.move_failed(tx, list(gone), max(gone.values(), default=0.0), changes.routes)
