@@ -74,7 +74,7 @@ class Timings:
     # -- a local run
 
     #: Between two counts of its batch.
-    count_every: float = 0.5
+    count_every: float = 1.0
     #: Part of the time that counting may take.
     counting_part: float = 0.05
     #: For a ledger that cannot be reached: a database that restarts is back by then.

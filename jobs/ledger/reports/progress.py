@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, literal_column, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, case, func, literal_column, select
 
 from jobs.ledger.accounts import daily_budgets, destinations, durations, emergency_stop, monthly_budgets, usage
 from jobs.ledger.batches import failure_breaker
@@ -56,6 +56,8 @@ from providers.registry import PROVIDERS
 _NAMED = 5
 #: Images whose times of storing tell the pace.
 _PACE_SAMPLE = 50
+#: Bound once for statements that are built once: building one costs more than running it, and a run counts on and on.
+_OF_BATCH: BindParameter[int] = bindparam("of_batch")
 
 
 def learnt(tx: Connection) -> LearntFigures:
@@ -153,9 +155,8 @@ def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[JobState, int], int
 
     A row that was taken out and is done is done all the same; one without its images is nobody's any more.
     """
-    every = _rows_by_state(tx, batch_id, jobs.c.state)
-    # Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
-    dropped = _rows_by_state(tx, batch_id, literal_column("coalesce(jobs.state, '')"), _dropped())
+    every = _rows_by_state(tx, batch_id, _ROWS)
+    dropped = _rows_by_state(tx, batch_id, _DROPPED_ROWS)
     out, _ = dropped.get(JobState.DONE, (0, 0))
     counted = {state: _less(found, dropped.get(state, (0, 0))) for state, found in every.items()}
     asked = sum(found[1] for state, found in counted.items() if state not in (JobState.SKIPPED, JobState.INVALID))
@@ -163,9 +164,17 @@ def _job_counts(tx: Connection, batch_id: int) -> tuple[dict[JobState, int], int
     return {state: found[0] for state, found in counted.items() if found[0]}, asked, out
 
 
-def _rows_by_state(tx: Connection, batch_id: int, state: Any, *only: Any) -> dict[JobState, tuple[int, int]]:
-    counted = select(state, func.count(), func.sum(jobs.c.n)).where(jobs.c.batch_id == batch_id, *only)
-    return {JobState(found): (rows, int(n)) for found, rows, n in tx.execute(counted.group_by(state))}
+def _count_rows(state: Any, *only: Any) -> Select[Any]:
+    return select(state, func.count(), func.sum(jobs.c.n)).where(jobs.c.batch_id == _OF_BATCH, *only).group_by(state)
+
+
+_ROWS = _count_rows(jobs.c.state)
+#: Not grouped by the bare column: the index of states would be taken for its order, and every row be read.
+_DROPPED_ROWS = _count_rows(literal_column("coalesce(jobs.state, '')"), _dropped())
+
+
+def _rows_by_state(tx: Connection, batch_id: int, counted: Select[Any]) -> dict[JobState, tuple[int, int]]:
+    return {JobState(found): (rows, int(n)) for found, rows, n in tx.execute(counted, {"of_batch": batch_id})}
 
 
 Count = tuple[int, ...]  # images, bytes, images with other pixels than asked for
@@ -180,11 +189,7 @@ class _ImageCounts:
 
 
 def _image_counts(tx: Connection, batch_id: int) -> _ImageCounts:
-    every = _by_state(tx, images, images.c.batch_id == batch_id)
-    joined = jobs.join(images, images.c.job_id == jobs.c.id)
-    mine = (jobs.c.batch_id == batch_id, images.c.surplus.is_(False))
-    redone = _by_state(tx, joined, *mine, jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision)
-    out = _by_state(tx, joined, *mine, _dropped(), images.c.revision == jobs.c.revision)
+    every, redone, out = (_by_state(tx, batch_id, each) for each in (_IMAGES, _REDONE, _DROPPED))
     wanted = {state: _less(every[state, False], redone[state, False]) for state in ImageState}
     wanted[ImageState.LOST] = _less(
         wanted[ImageState.LOST], out[ImageState.LOST, False]
@@ -199,14 +204,26 @@ def _less(all_of_them: tuple[int, ...], *some: tuple[int, ...]) -> tuple[int, ..
     return tuple(whole - sum(parts) for whole, *parts in zip(all_of_them, *some, strict=True))
 
 
-def _by_state(tx: Connection, source: Any, *where: Any) -> Counts:
+def _count_images(source: Any, *where: Any) -> Select[Any]:
     groups = (images.c.state, images.c.surplus)
     wrong = func.sum(case((images.c.flags.like(HAS_WRONG_PIXELS), 1), else_=0))
-    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
-    counts: Counts = {(state, surplus): (0, 0, 0) for state in ImageState for surplus in (False, True)}
     made = images.c.state.in_([ImageState.GENERATED, ImageState.STORED, ImageState.LOST])
-    rows = tx.execute(sums.where(*where, made).group_by(*groups))
-    for state, surplus, count, size, odd in rows:
+    sums = select(*groups, func.count(), func.coalesce(func.sum(images.c.bytes), 0), wrong).select_from(source)
+    return sums.where(*where, made).group_by(*groups)
+
+
+_WITH_ROWS = jobs.join(images, images.c.job_id == jobs.c.id)
+_ASKED_FOR = (jobs.c.batch_id == _OF_BATCH, images.c.surplus.is_(False))
+_IMAGES = _count_images(images, images.c.batch_id == _OF_BATCH)
+_REDONE = _count_images(
+    _WITH_ROWS, *_ASKED_FOR, jobs.c.revision > literal_column("1"), images.c.revision != jobs.c.revision
+)
+_DROPPED = _count_images(_WITH_ROWS, *_ASKED_FOR, _dropped(), images.c.revision == jobs.c.revision)
+
+
+def _by_state(tx: Connection, batch_id: int, counted: Select[Any]) -> Counts:
+    counts: Counts = {(state, surplus): (0, 0, 0) for state in ImageState for surplus in (False, True)}
+    for state, surplus, count, size, odd in tx.execute(counted, {"of_batch": batch_id}):
         counts[ImageState(state), bool(surplus)] = count, int(size), int(odd)
     return counts
 
@@ -219,8 +236,7 @@ _AT_STAKE = attempts.c.state.in_([literal_column(f"'{state.value}'") for state i
 _BESIDE = attempts.c.charged - func.coalesce(attempts.c.price, 0) * attempts.c.came
 
 
-def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
-    """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
+def _sum_attempts() -> Select[Any]:
     lost = attempts.c.state.in_([AttemptState.LOST, AttemptState.ABANDONED])
     group = case(
         (attempts.c.state.in_([AttemptState.SUBMITTING, AttemptState.RUNNING]), "flying"),
@@ -229,39 +245,47 @@ def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
         (attempts.c.next_poll_at.is_not(None), "flying"),
         (lost, "lost"),
     )
-    sums = (
+    return (
         select(
             group.label("which"),
             func.sum(case((lost, _BESIDE), else_=attempts.c.reserved)),
             func.sum(attempts.c.n - attempts.c.came),
         )
-        .where(attempts.c.batch_id == batch_id, _AT_STAKE)
+        .where(attempts.c.batch_id == _OF_BATCH, _AT_STAKE)
         .group_by(literal_column("which"))
     )
-    found = {which: (int(money or 0), int(count or 0)) for which, money, count in tx.execute(sums)}
+
+
+_ATTEMPT_MONEY = _sum_attempts()
+
+
+def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
+    """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
+    sums = tx.execute(_ATTEMPT_MONEY, {"of_batch": batch_id})
+    found = {which: (int(money or 0), int(count or 0)) for which, money, count in sums}
     return {which: found.get(which, (0, 0)) for which in ("flying", "unknown", "lost")}
 
 
+_WITH_ATTEMPTS = images.join(attempts, attempts.c.id == images.c.attempt_id)
+_PAID_FOR_THEM = select(func.coalesce(func.sum(COST_OF_IMAGE), 0))
+_ARE_LOST = (images.c.batch_id == _OF_BATCH, images.c.state == ImageState.LOST)
+_DEAD_LINK_MONEY = _PAID_FOR_THEM.select_from(_WITH_ATTEMPTS).where(*_ARE_LOST)
+_LOST_IMAGE_MONEY = _PAID_FOR_THEM.select_from(_WITH_ATTEMPTS.join(jobs, jobs.c.id == images.c.job_id)).where(
+    *_ARE_LOST, IS_CURRENT, ~_dropped()
+)
+
+
 def _dead_link_money(tx: Connection, batch_id: int) -> int:
-    joined = images.join(attempts, attempts.c.id == images.c.attempt_id)
-    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
-    return int(tx.execute(dead.where(images.c.batch_id == batch_id, images.c.state == ImageState.LOST)).scalar_one())
+    return int(tx.execute(_DEAD_LINK_MONEY, {"of_batch": batch_id}).scalar_one())
 
 
 def _lost_image_money(tx: Connection, batch_id: int) -> int:
     """The same of the images that are counted: not of those that were made anew or are wanted no more."""
-    joined = images.join(attempts, attempts.c.id == images.c.attempt_id).join(jobs, jobs.c.id == images.c.job_id)
-    dead = select(func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
-    mine = (images.c.batch_id == batch_id, images.c.state == ImageState.LOST, IS_CURRENT, ~_dropped())
-    return int(tx.execute(dead.where(*mine)).scalar_one())
+    return int(tx.execute(_LOST_IMAGE_MONEY, {"of_batch": batch_id}).scalar_one())
 
 
-def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, bool]:
-    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried.
-
-    Also whether any of these jobs has no price.
-    """
-    ready = (jobs.c.batch_id == batch_id, jobs.c.state == literal_column("'ready'"))
+def _sum_ready() -> tuple[Select[Any], Select[Any]]:
+    ready = (jobs.c.batch_id == _OF_BATCH, jobs.c.state == literal_column("'ready'"))
     # Within the sums and not below WHERE: the index of positions would be taken, and every row of the batch be read.
     listed = jobs.c.position.is_not(None)
     one = listed & (jobs.c.n == 1)
@@ -274,8 +298,19 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, b
     joined = images.join(jobs, (jobs.c.id == images.c.job_id) & (jobs.c.revision == images.c.revision))
     free = (images.c.state == ImageState.MISSING, images.c.attempt_id.is_(None), images.c.surplus.is_(False))
     parts = select(func.coalesce(func.sum(jobs.c.price), 0), func.count()).select_from(joined)
-    price, count, unpriced, next_at = tx.execute(sums.where(*ready)).one()
-    more, slots = tx.execute(parts.where(*ready, listed, jobs.c.n > 1, *free)).one()
+    return sums.where(*ready), parts.where(*ready, listed, jobs.c.n > 1, *free)
+
+
+_READY, _READY_PARTS = _sum_ready()
+
+
+def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, bool]:
+    """The slots that ready jobs still have to fill: their planned price, how many, and when the first may be tried.
+
+    Also whether any of these jobs has no price.
+    """
+    price, count, unpriced, next_at = tx.execute(_READY, {"of_batch": batch_id}).one()
+    more, slots = tx.execute(_READY_PARTS, {"of_batch": batch_id}).one()
     return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
 
 
