@@ -30,8 +30,8 @@ from worker.http.multipart import File, encode_form
 from worker.http.proxying import PROXY_AUTHENTICATION, Lookups, ProxyRefusedError, through, trusted_authorities, url_of
 from worker.http.transport import (
     PASSWORD_WANTED,
+    ProviderNetwork,
     ReplacedNetwork,
-    Sender,
     SentFlag,
     SessionTransport,
     describe,
@@ -150,7 +150,7 @@ class Http:
         *,
         allow_private_hosts: bool,
         trusted_hosts: Iterable[str] = (),
-        transport: httpx2.AsyncBaseTransport | Sender | None = None,
+        transport: httpx2.AsyncBaseTransport | ProviderNetwork | None = None,
         user_agent: str = USER_AGENT,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
@@ -160,7 +160,7 @@ class Http:
         self._allow_private = allow_private_hosts
         self._trusted = {_origin(url) for url in trusted_hosts}
         self._made: aiohttp.ClientSession | None = None
-        self._network: Sender = (
+        self._network: ProviderNetwork = (
             ReplacedNetwork(transport)
             if isinstance(transport, httpx2.AsyncBaseTransport)
             else transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT, proxies=proxies)

@@ -85,7 +85,7 @@ async def _headers_leave(_session: aiohttp.ClientSession, sent_flag: object, _pa
         sent_flag.sent = True
 
 
-class Sender(Protocol):
+class ProviderNetwork(Protocol):
     """What carries provider calls."""
 
     async def send(
@@ -117,7 +117,7 @@ class SessionTransport:
     async def send(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, sent_flag: SentFlag
     ) -> Response:
-        """See `Sender`."""
+        """See `ProviderNetwork`."""
         sent_flag.bodyless = not body
         proxy = self._proxies.of(url)
         try:
@@ -162,7 +162,7 @@ class ReplacedNetwork:
     async def send(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, sent_flag: SentFlag
     ) -> Response:
-        """See `Sender`."""
+        """See `ProviderNetwork`."""
         stream = httpx2.ByteStream(body)
         request = httpx2.Request(method, url, headers=list(headers), stream=stream, extensions={SENT_FLAG: sent_flag})
         response = await self._transport.handle_async_request(request)

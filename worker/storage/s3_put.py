@@ -45,7 +45,6 @@ OF_ONE = frozenset(
 )
 UNSIGNED = "UNSIGNED-PAYLOAD"
 ALGORITHM = "AWS4-HMAC-SHA256"
-DATE = "%Y%m%dT%H%M%SZ"
 PORTS = {"http": 80, "https": 443}
 
 
@@ -175,7 +174,7 @@ class RepeatedPuts:
     def _send(self, pattern: _Pattern, content: bytes, fields: Mapping[str, Any]) -> int:
         """The status of the answer; 0: none came, or one that is not what its status says."""
         try:
-            at = datetime.now(UTC).strftime(DATE)
+            at = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"  # as signatures have it
             request = pattern.request(content, fields, self._credentials(), at=at, number=str(uuid.uuid4()))
             answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001  what sends for the client
         except BotoCoreError:
