@@ -134,7 +134,7 @@ def resume(  # noqa: PLR0913  one parameter an option
 def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
     found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
-        raise BadInput(cancelled_for_good(batch, session.ledger.batches.free_name(batch)))
+        raise BadInput(cancelled_for_good(batch, session.ledger.batches.other_name(batch)))
     demand_folder(session.ledger, found)
     if cap is not None:
         _give(session, found, cap, yes=yes)
@@ -202,7 +202,7 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
         left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
         coming = session.ledger.reports.progress(batch)
         stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
-        made_after_all = f" {made_in_another(session.ledger.batches.free_name(batch))}" if count else ""
+        made_after_all = f" {made_in_another(session.ledger.batches.other_name(batch))}" if count else ""
         text = f"{batch} is cancelled for good: {left}.{stored}{made_after_all}"
         _told(session, batch, text, json=json, cancelled=count)
     return 0
@@ -340,7 +340,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
     with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
         found = find_batch(session.ledger, again.batch)
         if found.state == "cancelled":
-            raise BadInput(cancelled_for_good(again.batch, session.ledger.batches.free_name(again.batch)))
+            raise BadInput(cancelled_for_good(again.batch, session.ledger.batches.other_name(again.batch)))
         demand_folder(session.ledger, found)
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)

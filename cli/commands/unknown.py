@@ -263,7 +263,7 @@ def _consent(session: LedgerSession, attempts: list[UnknownAttempt], *, yes: boo
     batches = {name: find_batch(session.ledger, name) for name in {attempt.batch for attempt in attempts}}
     cancelled = [name for name, batch in batches.items() if batch.state == "cancelled"]
     if cancelled:
-        raise BadInput([cancelled_for_good(name, session.ledger.batches.free_name(name)) for name in cancelled])
+        raise BadInput([cancelled_for_good(name, session.ledger.batches.other_name(name)) for name in cancelled])
     images = sum(len(attempt.slots) for attempt in attempts)
     unpriced = sum(len(attempt.slots) for attempt in attempts if not attempt.price_known)
     again = f"{count(images, 'image')} of {count(len(attempts), 'attempt')} to make again"

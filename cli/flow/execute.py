@@ -104,7 +104,7 @@ def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:
         show_json(document(ended, ledger))
     else:
         batch = ended.progress.batch
-        another = ledger.batches.free_name(batch.name) if batch.state is BatchState.CANCELLED else ""
+        another = ledger.batches.other_name(batch.name) if batch.state is BatchState.CANCELLED else ""
         show(summary(ended, mode.next, another), sandbox=batch.sandbox)
 
 

@@ -49,6 +49,7 @@ class RecordReader:
         self._delimiter = form.delimiter
         self._width = form.width
         self._taken: list[str] = []  # physical lines of the present record
+        self.longer = 0  # the line of the last record that had more cells than the header, the rest of them empty
         self._again: deque[str] = deque()  # lines of a record that broke, to be read as records of their own
 
     def __iter__(self) -> Iterator[Record]:
@@ -109,6 +110,7 @@ class RecordReader:
         taken = self._taken
         fitting = self._fitting(values)
         if fitting is not None and not (self._delimiter == "\t" and len(taken) > 1 and self._are_rows(taken)):
+            self.longer = line if len(values) > len(fitting) else self.longer
             return fitting, None
         if not any(map(clean_name, values)):  # a DOS file's end, NULs of a disk that was full
             return [""], None

@@ -21,7 +21,8 @@ def csv_rows(file: TextFile, layout: CsvLayout) -> Iterator[RawRow]:
     keep = [not name.startswith(OWN_PREFIX) for name in header.names]
     columns, all_own = list(itertools.compress(header.names, keep)), all(keep)
     with file.open() as text:
-        records = iter(RecordReader(text, layout.form))
+        reader = RecordReader(text, layout.form)
+        records = iter(reader)
         names = next(records)[1]
         for position, (line, values, problem) in enumerate(records):
             fault = problem
@@ -32,4 +33,4 @@ def csv_rows(file: TextFile, layout: CsvLayout) -> Iterator[RawRow]:
             cells = dict(zip(columns, own, strict=False))
             if header.unnamed:
                 cells = {name: text for name, text in cells.items() if text or name not in header.unnamed}
-            yield RawRow(position, line, cells, cells, fault)
+            yield RawRow(position, line, cells, cells, fault, is_longer=reader.longer == line)

@@ -72,6 +72,7 @@ class RawRow(NamedTuple):
     wrong: tuple[Cell, ...] = ()  # what the reader saw of it that cannot be
     typed: Mapping[str, object] | None = None  # `cells` as JSON values, where they are more than text
     variation: Variation | None = None
+    is_longer: bool = False  # it has more cells than the header, and the others are empty
 
     @property
     def carried(self) -> Mapping[str, object]:

@@ -91,6 +91,11 @@ class Manifest:
         return self._passed["empty"]
 
     @property
+    def longer_rows(self) -> tuple[int, int]:
+        """How many rows have more cells than the header, so far in the newest pass, and the line of the first."""
+        return self._passed["longer"], self._passed["first longer"]
+
+    @property
     def is_sparse(self) -> bool:
         """Whether a row names its columns itself, so that a later one may have more of them."""
         return self.format in {"json", "openai-jsonl"}
@@ -121,6 +126,9 @@ class Manifest:
                 if row.fault is None and not row.wrong:
                     self._passed["empty"] += 1
                     continue
+            if row.is_longer:
+                self._passed["longer"] += 1
+                self._passed.setdefault("first longer", row.line)
             if is_growing and not row.cells.keys() <= self._columns.keys():
                 self._add_columns(row)
             yield row.with_cells(self.added) if self.added else row

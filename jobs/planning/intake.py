@@ -50,6 +50,8 @@ from providers.types import Request, Route
 CHUNK = 1_000
 #: Finished prompts that are shown.
 _SAMPLES = 3
+#: Part of the rows up to which those with more cells than the header are odd; in many files all of them have.
+_LONGER_PART = 0.1
 
 Progress = Callable[[int], None]  # rows so far
 
@@ -227,6 +229,7 @@ def _count(
             count.take(planned, known.get(planned.row.key))
         if progress:
             progress(count.rows)
+    count.empty, count.longer = intake.manifest.empty_rows, intake.manifest.longer_rows  # other passes begin anew
     return count
 
 
@@ -267,6 +270,11 @@ class _Count:
     keys: RepeatedHashes = field(default_factory=RepeatedHashes)
     paths: RepeatedHashes = field(default_factory=RepeatedHashes)
     requests: RequestCounter = field(default_factory=RequestCounter)
+    empty: int = 0  # rows of the manifest in which nothing stands
+    longer: tuple[int, int] = (
+        0,
+        0,
+    )  # rows with more cells than the header, the rest of them empty; the first one's line
 
     def take(self, planned: Planned, known: KnownRow | None) -> None:
         """Counts one row."""
@@ -366,8 +374,14 @@ class _Count:
         return self.intake.options, self.intake.catalog, self.intake.references
 
     def _hints(self, planner: Planner) -> Iterator[str]:
-        manifest, how = self.intake.manifest, self._how
+        manifest, how, longer = self.intake.manifest, self._how, self.longer
         yield from manifest.notes
+        if 0 < longer[0] <= _LONGER_PART * self.rows:
+            others = f" ({longer[0]:,} lines have)" if longer[0] > 1 else ""
+            yield (
+                f"line {longer[1]:,} has more cells than the header, the rest of them empty{others}, and is read"
+                " without these; if one of its cells holds the delimiter, what follows stands in wrong columns"
+            )
         yield from header_hints(manifest, planner.owns)
         if self.before.batch_id is None:  # another key would make new rows of those that are on record
             yield from key_hint(manifest, *how)
@@ -401,8 +415,8 @@ class _Count:
     def survey(self, planner: Planner, twins: DuplicateRows, same: SameRequests, known_paces: Paces) -> Survey:
         """The finished count."""
         counts, manifest = self.counts, self.intake.manifest
-        empty = manifest.empty_rows  # of the pass that has counted; hints begin others
-        again = self.before.outcome(self.keys)
+        earlier = self._earlier_keys()
+        again = replace(self.before.outcome(self.keys), by_another_column=bool(earlier and earlier.column))
         self._take_off()
         routes = {line.number: _route_line(line, known_paces) for line in self.lines.values()}
         seconds, may_be_less = self._seconds(known_paces)
@@ -431,7 +445,7 @@ class _Count:
             disputed_rows=tuple(self.disputed_rows),
             likely_key=self._likely_key(),
             first_plan=self._first_plan(),
-            earlier_keys=self._earlier_keys(),
+            earlier_keys=earlier,
             disputed_back=counts["disputed_back"],
             own_prompts=counts["own_prompts"],
             redo_images=counts["redo_images"],
@@ -440,7 +454,7 @@ class _Count:
             waiting=counts["waiting"],
             waiting_images=counts["waiting_images"],
             digest=self.digest,
-            empty=empty,
+            empty=self.empty,
             files=counts["files"],
             twins=twins,
             same=same,

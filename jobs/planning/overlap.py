@@ -73,6 +73,7 @@ class Overlap:
     absent_with_images: int = 0
     absent_numbered: int = 0  # of `absent`: known by their number, as of a manifest without a key column
     replaces: bool = False  # the manifest takes the place of the one before
+    by_another_column: bool = False  # its keys were taken from another column than those on record
 
     @property
     def needs_buy_again(self) -> bool:
@@ -82,8 +83,10 @@ class Overlap:
         batch's keys: they were rewritten, or read otherwise. A few are enough whose keys look rewritten. A single row
         that is appended may be a new product that is called as another.
         """
-        is_same_batch = not self.matched and 2 * self.here > self.to_pay and (self.replaces or self.here > 1)
-        is_rewritten = max(self.rewritten, self.renumbered) >= REWRITTEN
+        is_certain = self.replaces or self.here > 1 or self.by_another_column
+        is_same_batch = not self.matched and 2 * self.here > self.to_pay and is_certain
+        are_all = 0 < self.rewritten == self.to_pay
+        is_rewritten = are_all or max(self.rewritten, self.renumbered) >= REWRITTEN
         return bool(self.not_takeable or is_same_batch or is_rewritten or (self.rows >= MANY and self.are_most))
 
     @property

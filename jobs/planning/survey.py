@@ -325,7 +325,7 @@ def _standing(budget: int | None, batch: Batch | None) -> int | None:
 
 
 def made_in_another(name: str) -> str:
-    """How rows of a cancelled batch are made after all, without paying twice. `name`: one that no batch has."""
+    """How rows of a cancelled batch are made after all, without paying twice. `name`: the batch that takes them."""
     return (
         f"To make its rows after all, run its manifest as before with  --batch {name} --reuse  added: what is stored "
         "here is not paid again."
@@ -333,7 +333,7 @@ def made_in_another(name: str) -> str:
 
 
 def cancelled_for_good(name: str, other: str) -> str:
-    """Why nothing can be paid for this batch any more. `other`: a name that no batch has."""
+    """Why nothing can be paid for this batch any more. `other`: the batch that takes its rows."""
     return f"batch {name} is cancelled for good. {made_in_another(other)}"
 
 

@@ -99,6 +99,28 @@ def test_few_are_enough_where_all_keys_of_the_batch_are_others_now(world):
     assert not world.look(after, "summer").again.needs_buy_again  # another batch
 
 
+def test_the_batch_that_takes_a_cancelled_ones_rows_is_the_one_that_has_taken_some_before(world):
+    world.take(["a,lamp"])
+    world.ledger.batches.cancel("spring")
+    assert world.ledger.batches.other_name("spring") == "spring-2"
+
+    world.take(["a,lamp"], "spring-2")
+    assert world.ledger.batches.other_name("spring") == "spring-2"
+    world.ledger.batches.cancel("spring-2")
+    assert world.ledger.batches.other_name("spring") == "spring-3"
+
+
+def test_a_single_row_is_enough_whose_key_is_the_old_one_rewritten_or_from_another_column(world):
+    head = {"head": "handle,prompt,sku", "mapping": {"key": "handle"}}
+    world.made(["h1,lamp,007", "h2,vase,008", "h3,desk,009"], **head)
+    world.made(["001,cup", "002,bowl", "003,dish"], "zeros")
+
+    assert world.look(["h2,vase,008"], append=True, **{**head, "mapping": {"key": "sku"}}).again.needs_buy_again
+    assert world.look(["2,bowl"], "zeros", append=True).again.needs_buy_again
+    assert not world.look(["h9,vase,011"], append=True, **head).again.needs_buy_again
+    assert not world.look(["2,bowl", "9,chair"], "zeros", append=True).again.needs_buy_again
+
+
 def test_a_few_are_enough_whose_keys_look_rewritten_whatever_else_is_in_the_file(world):
     world.made([*rows(15, key="00"), *rows(15, prompt="desk", key="D")])
     kept, new = rows(15, prompt="desk", key="D"), rows(20, prompt="chair", key="C")

@@ -144,7 +144,7 @@ class Preflight:
         """The command that makes the rows of a cancelled batch after all; as far as it can be said. Empty: none is."""
         if not self.is_cancelled or self.ledger is None:
             return ""
-        name = self.ledger.batches.free_name(self.name)
+        name = self.ledger.batches.other_name(self.name)
         if _is_of_this_command(self.options):
             return in_another_batch(name, self.dest)
         return shlex.join(["--batch", name, "--reuse"])

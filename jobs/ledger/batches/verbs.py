@@ -38,7 +38,7 @@ from jobs.ledger.database.engine import Database
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.reuse import ReuseSource
 from jobs.policy.verification import AwaitedImage, StoredCopy
-from jobs.states import ImageState
+from jobs.states import BatchState, ImageState
 from providers.types import Request
 
 
@@ -54,9 +54,10 @@ class BatchVerbs:
         """The batch of that name."""
         return self._database.read(batches.find_batch, name)
 
-    def free_name(self, name: str) -> str:
-        """A name like this one that no batch has: spring-2."""
-        return next(other for number in count(2) if self.find(other := f"{name[:90]}-{number}") is None)
+    def other_name(self, name: str) -> str:
+        """The batch that takes a cancelled one's rows: spring-2, or the first like it that is not cancelled too."""
+        others = (f"{name[:90]}-{number}" for number in count(2))
+        return next(each for each in others if (it := self.find(each)) is None or it.state is not BatchState.CANCELLED)
 
     def all(self) -> list[Batch]:
         """Every batch, newest first."""

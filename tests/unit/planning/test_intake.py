@@ -50,6 +50,15 @@ def take(tmp_path, ledger):
     return make
 
 
+def test_a_line_that_alone_has_more_cells_than_the_header_is_told_to_be_looked_at(take):
+    lines = ["key,prompt,price,stock", *(f"k{number},lamp,9,1" for number in range(30))]
+
+    told = look(take([*lines, "odd,vase,1,50,,", "k31,lamp,9,1"])).hints
+    assert [hint for hint in told if "line 32 has more cells than the header, the rest of them empty, and is" in hint]
+    everywhere = look(take(["key,prompt,price,stock", *(f"k{number},lamp,9,1,," for number in range(30))])).hints
+    assert not [hint for hint in everywhere if "more cells" in hint]
+
+
 def look(intake):
     return survey(intake, intake.ledger.batches.find("spring"), [MAIN])
 
