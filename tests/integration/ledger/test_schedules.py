@@ -16,6 +16,7 @@ from jobs.ledger.database.schema import schedules
 from jobs.ledger.schedules.schedules import pause
 from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule, NotOursError
 from jobs.policy.cron import next_time
+from jobs.policy.firing import CatchUp
 from jobs.states import FiringState
 from tests.support.patience import AT_LAST, until
 from tests.support.stocked_ledger import NOW, PRICE, account, claim, new_batch, rows
@@ -198,6 +199,20 @@ def test_a_night_that_nobody_saw_was_missed_also_where_the_one_before_is_not_ove
     assert (seen.state, seen.message) == (FiringState.SKIPPED, "the time before it is not over")
 
 
+def test_times_that_nobody_saw_are_counted_since_the_last_that_began(ledger):
+    ledger.schedules.add(replace(NIGHTLY, cron="0 3 * * *", catch_up=CatchUp.NONE), NOW)
+    night = next_time("0 3 * * *", "UTC", NOW)
+    record(ledger, taken(ledger, night), night)
+    ledger.schedules.end(1, Ended(state=FiringState.ENDED, exit_code=0), night)
+
+    found = night + 3.5 * 86_400.0  # three nights later, and some hours
+    ledger.schedules.fall_due(found)
+
+    (missed,) = ledger.schedules.missed(found - 60.0).values()
+    assert (missed.count, missed.first, missed.last) == (3, night + 86_400.0, night + 3 * 86_400.0)
+    assert ledger.schedules.missed(found + 60.0) == {}
+
+
 @pytest.mark.parametrize("options", [{}, {"partial": True}])
 def test_a_month_is_said_to_stand_in_the_way_where_a_claim_buys_nothing_more_and_until_it_ends(ledger, options):
     month = replace(NIGHTLY, cron="0 3 * * *", budget=None, monthly_budget=2 * PRICE, options=options)
@@ -214,6 +229,7 @@ def test_a_month_is_said_to_stand_in_the_way_where_a_claim_buys_nothing_more_and
     used = ledger.reports.progress("nightly", NOW).schedule
     assert (used.month_allows, used.month.budget, used.month.spent) == (False, 2 * PRICE, 2 * PRICE)
     assert used.month.again_at == FEBRUARY
+    assert used.waiting_money == PRICE
     assert used.goes_on_at == (FEBRUARY if options else None)  # when a claim buys again
     assert ledger.reports.progress("nightly", FEBRUARY).schedule.month_allows
     assert claim(ledger, FEBRUARY) == 1
