@@ -140,17 +140,17 @@ def read_split(text: str) -> tuple[SplitShare, ...]:
     return tuple(splits)
 
 
-def taken_for(split: str) -> frozenset[str]:
-    """The splits that `datasets` takes files of this one for, by their names; none: it knows no word of it."""
-    return frozenset(_KNOWN_WORDS[word] for word in split.split("_") if word in _KNOWN_WORDS)
+def taken_for(split: str) -> list[str]:
+    """The splits that `datasets` takes files of this one for, by the words of its name; none: it knows none of them."""
+    return [_KNOWN_WORDS[word] for word in split.split("_") if word in _KNOWN_WORDS]
 
 
 def _demand_told_apart(names: Sequence[str]) -> None:
     known: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        taken = sorted(taken_for(name))
-        if len(taken) > 1:
-            raise ValueError(f'another name than "{name}", which loaders take for {" and ".join(taken)}')
+        taken = taken_for(name)
+        if len(taken) > 1:  # of two words for one split, too: a loader finds its rows twice
+            raise ValueError(f'another name than "{name}", which loaders take for {" and for ".join(sorted(taken))}')
         for split in taken:
             if (other := known.setdefault(split, name)) != name:
                 raise ValueError(f'other names than "{other}" and "{name}": loaders take both for {split}')

@@ -48,7 +48,7 @@ class ImageSample:
     name: str  # without ending; unique within the data set
     ending: str  # "png", as the image is stored
     split: str
-    row: str  # what the variations of one row have in common
+    row: str  # what the variations of one row have in common, in whatever batch
     caption: str
     own: Mapping[str, object]  # the row's own columns
     facts: Mapping[str, object]  # `PROVENANCE`, without what only the exported bytes say; times as Unix seconds
@@ -91,7 +91,7 @@ def samples_of(batch: Batch, result: Result, options: ExportOptions, names: Samp
             name=f"{name}{_BETWEEN}{image.slot}",
             ending=_ENDINGS.get(image.format or "", image.format or "bin"),
             split=split,
-            row=f"{batch.name}{_BETWEEN}{row}",
+            row=row,
             caption=caption,
             own=own,
             facts=_facts(batch, result, image, with_cost=options.with_cost),

@@ -374,7 +374,8 @@ def test_splits_with_names_that_loaders_take_for_something_else_are_refused(name
         (("valid", "validation"), '"valid" and "validation": loaders take both for validation'),
         (("test", "eval"), '"test" and "eval": loaders take both for test'),
         (("train", "train_large"), '"train" and "train_large": loaders take both for train'),
-        (("train_val", "test"), 'another name than "train_val", which loaders take for train and validation'),
+        (("train_val", "test"), 'another name than "train_val", which loaders take for train and for validation'),
+        (("train", "dev_val"), 'another name than "dev_val", which loaders take for validation and for validation'),
     ],
 )
 def test_splits_that_loaders_take_for_one_are_refused(names, said):
