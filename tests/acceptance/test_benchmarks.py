@@ -17,11 +17,12 @@ def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
 
 
 @pytest.mark.long
-def test_both_sides_of_the_comparison_make_the_same_requests():
-    found = dict(cpu.measure(2, 6))
+@pytest.mark.parametrize("to", cpu.DESTINATIONS)
+def test_both_sides_of_the_comparison_make_the_same_requests(to):
+    found = dict(cpu.measure(2, 6, rounds=1, to=to))
 
     assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
-    assert re.fullmatch(r"\d+\.\d\d", found["ratio, with the start"])
+    assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", found["ratio, with the start"])
 
 
 @pytest.mark.long
