@@ -33,9 +33,6 @@ MOST_IN_A_GROUP = 500
 #: The others lose nothing by a crash but a poll or a copy.
 SOON = 0.005
 COMPANY = 0.04
-#: A write follows another after this many times as long as that one took, `COMPANY` at most: where facts come faster
-#: than that, they share their transactions.
-BREATHER = 3.0
 #: Seconds between tries while the ledger refuses; doubled each time.
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
@@ -76,7 +73,6 @@ class Recorder:
     _urgent: asyncio.Event = field(default_factory=asyncio.Event)
     _set_aside: bool = False
     _has_trouble: bool = False
-    _took: float = 0.0  # seconds of the last write
 
     @property
     def healthy(self) -> bool:
@@ -137,7 +133,7 @@ class Recorder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMPANY):
                     await self._urgent.wait()
-        await self.clock.sleep(min(COMPANY, max(SOON, BREATHER * self._took)))
+        await self.clock.sleep(SOON)
         self._urgent.clear()
 
     async def _write(self, group: list[_Entry]) -> None:
@@ -151,9 +147,7 @@ class Recorder:
             self._tidy()
 
     async def _commit(self, facts: Sequence[Fact]) -> None:
-        began = self.clock.boot()
         recorded = await self.executors.write(self.ledger.facts.record, facts)
-        self._took = self.clock.boot() - began
         for failing in recorded.stopped:
             emit("nothing_can_be_stored", level="warning", **_about(failing))
         for failing in recorded.mended:
