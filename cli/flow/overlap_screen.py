@@ -247,7 +247,8 @@ def _with_the_old_keys(preflight: Preflight) -> Iterator[Way]:
 
 def _taken_over(preflight: Preflight) -> Iterator[Way]:
     again = preflight.seen.again
-    if again.copyable and not preflight.options.reuse:
+    stays = preflight.options.append and again.here == again.rows  # what is appended takes no image from its own batch
+    if again.copyable and not preflight.options.reuse and not stays:
         why = f"to have images copied from where they are, of up to {formatting.count(again.copyable, 'row')}"
         to = () if preflight.dest else ("--to", "DEST")
         yield Way(why=why, command=_free("--reuse", *to, *_keeping(preflight)))

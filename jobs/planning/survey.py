@@ -243,11 +243,9 @@ class Survey:
             return None
         if not self.rows:
             return f"{self.manifest} has no rows."
-        is_delta = self.skipped and not self.again.replaces
-        helps = (
-            " A product's further lines are appended together with the line that has its prompt." if is_delta else ""
-        )
-        return f"{self.manifest}: no row to make: {self.skipped:,} skipped, {self.bad:,} bad, of {self.rows:,}.{helps}"
+        if self.skipped and not self.again.replaces:
+            return None  # further lines of products
+        return f"{self.manifest}: no row to make: {self.skipped:,} skipped, {self.bad:,} bad, of {self.rows:,}."
 
     def _unpriced(self) -> str | None:
         if not self.unpriced:

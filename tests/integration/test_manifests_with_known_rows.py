@@ -369,16 +369,43 @@ def test_an_appended_file_with_fewer_columns_leaves_the_others_as_they_are(world
     ]
 
 
-def test_further_lines_without_their_product_are_refused_with_what_helps(world):
-    head = {"head": "key,prompt,picture", "skip_empty": "prompt"}
-    world.made(["a,lamp,a1", "a,,a2"], **head)
+def test_further_lines_alone_are_appended_and_are_no_manifest_by_themselves(world):
+    head = {"head": "key,prompt,sku,price", "skip_empty": "prompt"}
+    world.made(["a,lamp,L1,10", "a,,L2,11", "b,desk,D1,90", "b,,D2,91"], **head)
 
     def why(**options):
-        seen = world.look(["a,,a3"], **head, **options)
-        return seen.refuse_reasons(skip_bad=False, budget=None, partial=False, changed="error")[0]
+        seen = world.look(["a,,L2,12"], **head, **options)
+        return seen.refuse_reasons(skip_bad=False, budget=None, partial=False, changed="error")
 
-    assert "no row to make: 1 skipped, 0 bad, of 1. A product's further lines are appended" in why(append=True)
-    assert why().endswith("of 1.")
+    assert why()[0].endswith("no row to make: 1 skipped, 0 bad, of 1.")
+    assert why(append=True) == []
+    world.take(["a,,L2,12"], append=True, **head)
+    assert [f"{each.carried['sku']} {each.carried['price']}" for each in results(world)] == [
+        "L1 10",
+        "L2 12",
+        "D1 90",
+        "D2 91",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "delta"),
+    [
+        ("key,prompt,sku,price", ["a,,A3,3.75", "a,lamp,A1,1.75", "a,,A2,2.75"]),
+        ("key,prompt,colour,price", ["a,,red,3.75", "a,lamp,white,1.75", "a,,black,2.75"]),
+        ("key,prompt,sku,colour,price,stock", ["a,,A3,red,3.75,30", "a,lamp,A1,white,1.75,10", "a,,A2,black,2.75,20"]),
+    ],
+)
+def test_lines_whose_prices_have_all_changed_are_known_though_no_two_prices_are_the_same(world, head, delta):
+    lines = ["a,lamp,A1,white,1.50,1", "a,,A2,black,2.50,2", "a,,A3,red,3.50,3"]
+    others = ["b,desk,B1,oak,4.50,4", "b,,B2,ash,5.50,5", "b,,B3,elm,6.50,6"]
+    world.made([*lines, *others], head="key,prompt,sku,colour,price,stock", skip_empty="prompt")
+
+    world.take(delta, append=True, head=head, skip_empty="prompt")
+
+    told = [f"{each.carried['sku']} {each.carried['colour']} {each.carried['price']}" for each in results(world)]
+    assert told[:3] == ["A1 white 1.75", "A2 black 2.75", "A3 red 3.75"]
+    assert told[3:] == ["B1 oak 4.50", "B2 ash 5.50", "B3 elm 6.50"]
 
 
 def results(world):

@@ -6,6 +6,7 @@ pictures), which `--skip-empty` leaves out and the results give back. They have 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -154,6 +155,8 @@ class _Product:
 
 
 Line = Mapping[str, object]
+#: A price, a weight, a stock: a decimal number, or a small one.
+_AMOUNT = re.compile(r"\s*-?(\d+[.,]\d+|0|[1-9]\d{0,3})\s*")
 
 
 def which_line(
@@ -164,7 +167,7 @@ def which_line(
     `numbers`: columns in which no two lines on record have the same, such as article numbers. They decide, where more
     of them agree than differ. Else a value that one line of the product alone has tells it from the others (its
     colour): the line is the one with which it shares most of these, if they are more than what differs between the two.
-    `held`: how many lines of the product have a value.
+    `held`: how many lines of the product have a value. Amounts tell nothing: prices may all differ, and change.
     """
     if not known:
         return None
@@ -173,8 +176,7 @@ def which_line(
     if by_number[best] > 0 and by_number.count(by_number[best]) == 1:
         return best
     shared = [
-        sum(held[name, str(value)] == 1 and each.get(name) == value for name, value in line.items() if value)
-        for each in known
+        sum(held[name, text] == 1 and str(each.get(name)) == text for name, text in _telling(line)) for each in known
     ]
     best = shared.index(max(shared))
     second = max((each for at, each in enumerate(shared) if at != best), default=0)
@@ -188,11 +190,22 @@ def _agreeing(known: Line, line: Line, numbers: AbstractSet[str]) -> int:
 
 
 def _differences(known: Line, line: Line) -> int:
-    return sum(name in known and known[name] != value for name, value in line.items())
+    return sum(
+        name in known and known[name] != value and not (_is_amount(value) and _is_amount(known[name]))
+        for name, value in line.items()
+    )
+
+
+def _telling(line: Line) -> Iterator[tuple[str, str]]:
+    return ((name, str(value)) for name, value in line.items() if value and not _is_amount(value))
+
+
+def _is_amount(value: object) -> bool:
+    return _AMOUNT.fullmatch(str(value)) is not None
 
 
 def numbers_of(lines: Iterable[Line]) -> frozenset[str]:
-    """The columns in which no two of these lines have the same value, and at least two have one."""
+    """The columns in which no two of these lines have the same value, and at least two have one that is no amount."""
     seen: dict[str, set[str]] = {}
     repeated: set[str] = set()
     for line in lines:
@@ -203,7 +216,8 @@ def numbers_of(lines: Iterable[Line]) -> frozenset[str]:
                     repeated.add(name)
                     del seen[name]
                 values.add(str(value))
-    return frozenset(name for name, values in seen.items() if name not in repeated and len(values) > 1)
+    unlike = {name: values for name, values in seen.items() if name not in repeated and len(values) > 1}
+    return frozenset(name for name, values in unlike.items() if not all(map(_is_amount, values)))
 
 
 # -- what is on record ---------------------------------------------------------------------------------------------
