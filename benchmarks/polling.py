@@ -334,7 +334,7 @@ def measure(images: int = IMAGES, seeds: int = 3, *, bound: bool = False) -> lis
             lines.append((f"{name}, {setting.label}", f"{figures[0]}{best}; not told {figures[1]}; {time}"))
     uniform = DURATIONS["uniform 5-20 s"]
     runs = [tried(uniform, SETTINGS[0], together=True, seed=seed, images=2 * images) for seed in range(seeds)]
-    shared = Figures.of([each for run in runs for each in run.found[START:]])
+    shared = Figures.of([each for run in runs for each in run.found[min(START, images) :]])
     lines.append((f"uniform 5-20 s, {MANY} in flight, asked about together", str(shared)))
     return lines
 

@@ -63,15 +63,15 @@ def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
     found = dict(polling.measure(20, 1))
 
     assert len(found) == 4 * len(polling.DURATIONS) + 1
-    assert all("polls, late" in line for line in found.values())
+    assert all(re.match(r"\d+\.\d\d polls, \d+\.\d% late", line) for line in found.values())
 
 
 def test_the_bound_is_that_of_the_schedule_anybody_can_work_out():
-    always = [(12.0, 1.0)]
-    uniform = [(5 + 15 * place / 400, 1 / 400) for place in range(1, 401)]
+    uniform = [5 + 15 * (place + 0.5) / 200 for place in range(200)]
 
-    assert polling.least_polls(always, 0.1) == pytest.approx(1.0, abs=0.05)
-    assert polling.least_polls(uniform, 0.15) == pytest.approx(1.67, abs=0.03)  # at 14.4, 16.5, 19.0 and 20 seconds
+    assert polling.least_late([12.0] * 50, 1.0) == pytest.approx(0.0, abs=0.01)
+    assert polling.least_late(uniform, 1.0) == pytest.approx(0.6, abs=0.01)  # one poll, when the last has ended: 7.5 s
+    assert 0.25 < polling.least_late(uniform, 1.5) < 0.3  # one in the middle, too, makes 3.75 s; a mixture less
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 #: Seconds for which all puts go botocore's whole way after one that did not end well: botocore knows how to wait.
 REST = 10.0
@@ -46,6 +46,11 @@ OF_ONE = frozenset(
 UNSIGNED = "UNSIGNED-PAYLOAD"
 ALGORITHM = "AWS4-HMAC-SHA256"
 PORTS = {"http": 80, "https": 443}
+#: What botocore makes of an answer 412.
+_EXISTS: Any = {
+    "Error": {"Code": "PreconditionFailed", "Message": "there is an object already"},
+    "ResponseMetadata": {"HTTPStatusCode": HTTPStatus.PRECONDITION_FAILED.value},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +161,9 @@ class RepeatedPuts:
             status = self._send(pattern, content, fields)
             if status == HTTPStatus.OK:
                 return
-            if status != HTTPStatus.PRECONDITION_FAILED:
-                self._rests_until = time.monotonic() + REST
+            if status == HTTPStatus.PRECONDITION_FAILED:  # said in one way only: the bytes need not go again
+                raise ClientError(_EXISTS, "PutObject")
+            self._rests_until = time.monotonic() + REST
         try:
             self._client.put_object(Body=content, **fields)
             if self._is_usable and isinstance(content, bytes) and self._sent.request is not None:
