@@ -434,6 +434,17 @@ def test_a_product_that_was_left_out_for_want_of_a_title_is_made_when_it_has_one
     ]
 
 
+@pytest.mark.parametrize("price", ["10", "11"])
+def test_a_line_that_becomes_its_products_own_takes_no_place_of_one_that_comes_too(world, price):
+    head = {"head": "key,prompt,sku,colour,price", "skip_empty": "prompt"}
+    world.made(["a,lamp,L1,white,10", "b,,D1,oak,10", "b,,D2,ash,20"], **head)
+
+    world.take(["b,desk,D2,ash,20", f"b,,D1,oak,{price}"], append=True, **head)
+
+    told = sorted(f"{each.carried['sku']} {each.carried['price']}" for each in results(world))
+    assert told == [f"D1 {price}", "D2 20", "L1 10"]
+
+
 def test_only_the_new_rows_take_the_others_out_which_stay_counted_as_done(world):
     world.made(rows(320))
     world.take(rows(20, first=320))

@@ -106,7 +106,8 @@ class _Product:
         same = self._which(coming, known, are_all=has_own and len(coming) == len(further))
         for row in lines:
             if row.state is not JobState.SKIPPED:
-                yield row, self._replaced(row)
+                # Not one that comes as a line of its own, too.
+                yield row, self._replaced(row, [each for each in self.before if each not in same.values()])
                 continue
             before = same.get(row.position)
             if before is None:
@@ -120,9 +121,7 @@ class _Product:
         `are_all`: as many come as are known. A line with a single value of its own is told by its place then.
         """
         same: dict[int, Any] = {}
-        left = list(known)
-        lines = [orjson.loads(each.carried) for each in [self.job, *self.before] if each is not None]
-        held = Counter((name, str(value)) for each in lines for name, value in each.items())
+        left, lines, held = list(known), self._lines(), self._held()
         for row in coming:
             before = next((each for each in left if each.carried == columns_of_both(each, row)), None)
             if before is not None:
@@ -142,12 +141,20 @@ class _Product:
                     same[row.position] = before
         return same
 
-    def _replaced(self, row: Row) -> Any:
-        gone = [each for each in self.before if each.state == JobState.INVALID.value][:1]
-        if not gone and row.state is not JobState.INVALID and not self.is_made:
-            gone = self.before[:1]
+    def _lines(self) -> list[Line]:
+        return [orjson.loads(each.carried) for each in [self.job, *self.before] if each is not None]
+
+    def _held(self) -> Counter[tuple[str, str]]:
+        return Counter((name, str(value)) for each in self._lines() for name, value in each.items())
+
+    def _replaced(self, row: Row, free: Sequence[Any]) -> Any:
+        """The row whose place a job or a bad row takes."""
+        gone = next((each for each in free if each.state == JobState.INVALID.value), None)
+        if gone is None and free and row.state is not JobState.INVALID and not self.is_made:
+            known = [orjson.loads(each.carried) for each in free]
+            gone = free[which_line(known, orjson.loads(row.carried), self.numbers, self._held()) or 0]
         self.is_made |= row.state not in NO_JOB
-        return self._take(gone[0]) if gone else None
+        return self._take(gone) if gone is not None else None
 
     def _take(self, row: Any) -> Any:
         self.before.remove(row)
