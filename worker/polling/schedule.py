@@ -31,6 +31,8 @@ OUTLIVED = 0.15
 #: Part of the first polls that come early, at a random time, where nobody tells how long tasks took: else a provider
 #: that became quicker would not be noticed.
 CURIOUS = 0.04
+#: Part of the durations that its provider has to tell for no poll to come early in that way.
+MOSTLY = 0.5
 #: Tasks that a request asks about on average from which on a task's polls hardly count.
 SHARED = 4.0
 #: Seconds for which an account counts as full after a claim found all of its places taken: its last tasks too.
@@ -38,8 +40,6 @@ FULL_FOR = 60.0
 #: Part of the polls a second that plans count on: of declared ones, where chance must not make a queue, and of learnt
 #: ones, which grow only where all of them are used.
 DECLARED_PART, LEARNT_PART = 0.97, 1.1
-#: Part of the durations that has to be told for none of that.
-MOSTLY = 0.5
 
 
 def wait_until_next(route: Route, age: float, slowest: float) -> float:
