@@ -91,10 +91,11 @@ def _ratios(costs: dict[str, list[tuple[Cost, Cost]]]) -> list[tuple[str, str]]:
     rounds = list(zip(costs["bare"], costs["lightfast"], strict=True))
     total = [ours[1].each / bare[1].each for bare, ours in rounds]
     more = [marginal(ours) / marginal(bare) for bare, ours in rounds]
-    return [("ratio, with the start", _spread(total)), ("ratio of one image more", _spread(more))]
+    return [("ratio, with the start", spread(total)), ("ratio of one image more", spread(more))]
 
 
-def _spread(ratios: list[float]) -> str:
+def spread(ratios: list[float]) -> str:
+    """The median, and the least and the most."""
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -102,12 +103,12 @@ def _cost(side: Side, images: int, url: str, to: str) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder)
         place = Place(url=url, folder=own, to=f"s3://bucket/{own.name}" if to == "s3" else str(own / "images"))
-        _asked(url, "counts")
+        asked(url, "counts")
         took = side(images, place)
-        made = _asked(url, "window")["images"] if to == "s3" else len(list(Path(place.to).rglob("*.png")))
+        made = asked(url, "window")["images"] if to == "s3" else len(list(Path(place.to).rglob("*.png")))
         if made != images:
             sys.exit(f"{made} images of {images} were made")
-        return Cost(images=images, took=took, requests=_asked(url, "counts"))
+        return Cost(images=images, took=took, requests=asked(url, "counts"))
 
 
 def _bare(images: int, place: Place) -> Took:
@@ -137,13 +138,13 @@ def settings(url: str) -> str:
     """
 
 
-def manifest(folder: Path, images: int) -> Path:
-    """A manifest of so many rows, in a folder."""
-    path = folder / "lamps.csv"
+def manifest(folder: Path, images: int, name: str = "lamps") -> Path:
+    """A manifest of so many rows, in a folder; no two of different names ask for the same image."""
+    path = folder / f"{name}.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["key", "prompt"])
-        rows.writerows((f"lamp-{number:05}", f"Lifestyle photo of lamp {number}") for number in range(images))
+        rows.writerows((f"lamp-{number:05}", f"Lifestyle photo of lamp {number} of {name}") for number in range(images))
     return path
 
 
@@ -160,7 +161,8 @@ def server(size: int) -> Iterator[str]:
             process.stdin.close()
 
 
-def _asked(url: str, what: str) -> dict[str, int]:
+def asked(url: str, what: str) -> dict[str, int]:
+    """What the stand-in counted."""
     with urllib.request.urlopen(f"{url}/{what}") as answer:
         told: dict[str, int] = json.load(answer)
         return told

@@ -35,6 +35,7 @@ class Heavy(Provider):
         return [
             *super().routes(),
             web.get("/window", self.window),
+            web.get("/made", self.made),
             web.head("/bucket", self.there),
             web.put("/bucket/{path:.+}", self.take),
             web.get("/bucket/{path:.+}", self.give),
@@ -51,6 +52,10 @@ class Heavy(Provider):
         told = {"seconds": self._last - self._first, "images": len(self._images)}
         self._first, self._last, self._images = 0.0, 0.0, {}
         return _json(told)
+
+    async def made(self, _request: web.Request) -> web.Response:
+        """Images since the last time the window was asked for; forgets nothing."""
+        return _json({"images": len(self._images)})
 
     async def there(self, _request: web.Request) -> web.Response:
         """The bucket is there."""

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,25 @@ def run(args: Sequence[str], *, folder: Path, env: Mapping[str, str] | None = No
         sys.exit(f"{' '.join(args)} ended with {child.returncode}:\n{log.read_text(errors='replace')[-4000:]}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Took(wall=wall, cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss * unit)
+
+
+def cpu_below(roots: Collection[int]) -> float:
+    """CPU seconds of these processes and of all below them; of an ended one too, once its parent has awaited it.
+
+    Linux only: reads /proc.
+    """
+    parents, seconds = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        parents[int(folder.name)] = int(told[1])
+        seconds[int(folder.name)] = sum(map(int, told[11:15])) / os.sysconf("SC_CLK_TCK")
+    below = set(roots)
+    while more := {child for child, parent in parents.items() if parent in below} - below:
+        below |= more
+    return sum(seconds.get(each, 0.0) for each in below)
 
 
 def python(module: str, *args: str) -> list[str]:

@@ -159,10 +159,10 @@ def cluster(
         store.new_bucket(BUCKET)
         settings = _settings(redis, database, provider.url, limits)
         environment = _environment(folder, settings, store, provider.url, callbacks=callbacks)
-        members = _members(environment, formation, say)
+        processes = members(environment, formation, say)
         try:
             _release(environment)
-            for member in members:
+            for member in processes:
                 member.start()
             yield Cluster(
                 redis=redis,
@@ -170,12 +170,12 @@ def cluster(
                 store=store,
                 stand_in=provider,
                 environment=environment,
-                members=members,
+                members=processes,
             )
         finally:
-            for member in members:
+            for member in processes:
                 member.begin_stop()
-            for member in members:
+            for member in processes:
                 member.finish_stop()
 
 
@@ -198,6 +198,23 @@ def read_procfile(path: Path) -> dict[str, str]:
     """The command of each kind of process."""
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines)}
+
+
+def members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:
+    """The Procfile's processes, as many of each kind as `formation` says; none is started."""
+    commands = read_procfile(ROOT / "Procfile")
+    return [
+        Member(
+            name=f"{kind}.{number}",
+            command=commands[kind].replace("celery ", "celery --quiet ", 1)  # no banner
+            + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
+            environment=environment,
+            say=say,
+            grace=GRACE.get(kind, SHORT_GRACE),
+        )
+        for kind, count in formation.items()
+        for number in range(1, count + 1)
+    ]
 
 
 def main() -> int:
@@ -242,22 +259,6 @@ def _environment(folder: Path, settings: str, store: servers.S3, sandbox: str, *
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     ports = {"WEB_HOST": "127.0.0.1", "PORT": port, "METRICS_PORT": metrics_port}
     return {**os.environ, **ours, "PATH": path, **ports, **hooks, **QUIET}
-
-
-def _members(environment: Mapping[str, str], formation: Mapping[str, int], say: Say) -> list[Member]:
-    commands = read_procfile(ROOT / "Procfile")
-    return [
-        Member(
-            name=f"{kind}.{number}",
-            command=commands[kind].replace("celery ", "celery --quiet ", 1)  # no banner
-            + (f" --hostname worker.{number}@%h" if kind == "worker" else ""),
-            environment=environment,
-            say=say,
-            grace=GRACE.get(kind, SHORT_GRACE),
-        )
-        for kind, count in formation.items()
-        for number in range(1, count + 1)
-    ]
 
 
 def _release(environment: Mapping[str, str]) -> None:

@@ -177,8 +177,11 @@ def valkey(*options: str, port: int = 0) -> Iterator[Valkey]:
 
 
 @contextlib.contextmanager
-def postgres(*, port: int = 0) -> Iterator[Postgres]:
-    """A PostgreSQL server with a new cluster of databases, not safe against power cuts."""
+def postgres(*, port: int = 0, durable: bool = False) -> Iterator[Postgres]:
+    """A PostgreSQL server with a new cluster of databases.
+
+    Only a `durable` one is safe against power cuts; it syncs every commit to disk, as PostgreSQL does by default.
+    """
     port = port or free_port()
     user = NEVER_ROOT if os.geteuid() == 0 else ""
     with _folder(user) as folder:
@@ -190,7 +193,7 @@ def postgres(*, port: int = 0) -> Iterator[Postgres]:
                 name="postgres",
                 url=f"postgresql://postgres@127.0.0.1:{port}/postgres",
                 folder=folder,
-                command=_postgres_command(programs, data, port),
+                command=_postgres_command(programs, data, port, durable=durable),
                 is_up=lambda: listens(port) and _postmaster_is_ready(data),
                 user=user,
                 stop_signal=signal.SIGQUIT,  # at once; its files are thrown away
@@ -397,15 +400,14 @@ def _make_databases(programs: Path, data: Path, user: str) -> None:
         raise ServerError(f"initdb: {made.stdout[-1000:]}{made.stderr[-1000:]}")
 
 
-def _postgres_command(programs: Path, data: Path, port: int) -> list[str]:
+def _postgres_command(programs: Path, data: Path, port: int, *, durable: bool) -> list[str]:
     options = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": "",
-        "fsync": "off",
-        "full_page_writes": "off",
         "max_connections": "300",
         "shared_buffers": "64MB",
+        **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
     }
     return [str(programs / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in options.items())]
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import copying, cpu, export, flood, plan, polling, start, webhooks
+from benchmarks import cluster_cpu, copying, cpu, export, flood, plan, polling, start, webhooks
 
 
 @pytest.mark.long
@@ -23,6 +23,14 @@ def test_both_sides_of_the_comparison_make_the_same_requests(to):
 
     assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
     assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", found["ratio, with the start"])
+
+
+@pytest.mark.long
+def test_a_cluster_and_a_naive_worker_make_the_same_requests():
+    found = dict(cluster_cpu.measure(2, 6, rounds=1))
+
+    assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
+    assert {"naive: ... workers", "lightfast: ... PostgreSQL"} <= set(found)
 
 
 @pytest.mark.long
