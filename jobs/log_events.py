@@ -58,9 +58,13 @@ NEWS: Mapping[str, EventKind] = {
     ),
     "batch_finished": EventKind(
         ("info", "warning"),
-        (*_COUNTS, "unknown_usd", "lost_usd", "seconds", "schedule", "at", "time_images", "time_charged_usd"),
-        "a batch has finished; a warning where rows failed, are held or lost. The last four are of the schedule's time "
-        "that it has finished for, where all times share the batch",
+        (
+            *(*_COUNTS, "unknown_usd", "lost_usd", "seconds", "schedule", "at", "time_images", "time_charged_usd"),
+            *("times_before", "images_before", "charged_before_usd"),
+        ),
+        "a batch has finished; a warning where rows failed, are held or lost. `schedule`, `at` and what follows are of "
+        "the schedule's time that it has finished for; the last three of the times before it that had stopped, with "
+        "rows that it went on with",
     ),
     "batch_cancelled": _info("a batch was cancelled, and nothing of it is on its way any more", *_COUNTS),
     "batch_paused": _info("a person paused a batch", *_HELD_UP),
@@ -111,15 +115,12 @@ NEWS: Mapping[str, EventKind] = {
         "problem",
     ),
     "schedule_stopped": _error(
-        "the batch of a schedule's time waits until a person helps", "schedule", "at", "batch", "code", "problem"
+        "the batch of a schedule's time waits until a person helps; the last two: what that time has made by now",
+        *("schedule", "at", "batch", "code", "problem", "time_images", "time_charged_usd"),
     ),
     "schedule_partial": _info(
         "a time of a schedule has bought what its budget allowed, as --partial says: the rest goes on at a later one",
-        "schedule",
-        "at",
-        "batch",
-        "code",
-        "problem",
+        *("schedule", "at", "batch", "code", "problem", "time_images", "time_charged_usd"),
     ),
     "schedule_shrunk": _warning(
         "a schedule's manifest has at most half of the rows that it had the time before, and at least 10 fewer",

@@ -7,7 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,9 +43,9 @@ from cli.output.schedules import (
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
-from jobs.policy.firing import upcoming
+from jobs.policy.firing import is_up_to_its_budget, upcoming
 from jobs.results.budgets import held_words
-from jobs.states import FIRING_OPEN
+from jobs.states import FIRING_OPEN, FiringState
 from worker.registration.preflight import existing_ledger
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False
     """All schedules: when they come next, and how their last time went."""
     with open_session(config, sandbox=sandbox) as session:
         every = session.ledger.schedules.all()
-        newest = session.ledger.schedules.newest(_now(session), with_charges=json)
+        found = session.ledger.schedules.newest(_now(session), with_charges=json)
+        newest = {one.id: _as_of_now(session, one, found[one.id]) for one in every if one.id in found}
         missed = session.ledger.schedules.missed(_now(session) - MISSED_SHOWN_FOR)
         if json:
             told = [
@@ -170,6 +171,8 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
         schedule, now = _find(session, name), _now(session)
         spent = session.ledger.schedules.spent_this_month(schedule.id, now)
         history = session.ledger.schedules.history(schedule.id, with_charges=True)
+        # The older ones are told as they were told then.
+        history = [*(_as_of_now(session, schedule, each) for each in history[:1]), *history[1:]]
         would = _would_pay(session, schedule)
         if json:
             newest = session.ledger.schedules.newest(now, with_charges=True).get(schedule.id)
@@ -186,6 +189,29 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
             show(lines, sandbox=settings.is_sandbox)
             _say_who_works(session, [schedule])
     return 0
+
+
+def _as_of_now(session: LedgerSession, schedule: Schedule, firing: Firing) -> Firing:
+    """A time with what its budget holds up now: while nobody works, what is on record of that grows old."""
+    from jobs.results.conditions import Standing
+    from worker.scheduling.following import OF_BUDGETS, waits_by_now
+    from worker.scheduling.reading import problem_by_now
+
+    ledger, now = session.ledger, _now(session)
+    if firing.code not in OF_BUDGETS:
+        return firing
+    if firing.state is FiringState.FAILED:
+        spent = ledger.schedules.spent_this_month(schedule.id, now)
+        message = problem_by_now(schedule, firing, spent, sandbox=session.settings.is_sandbox)
+        return replace(firing, message=message)
+    if (
+        firing.state is FiringState.STOPPED
+        and firing.batch
+        and not is_up_to_its_budget(firing.exit_code, firing.detail)
+    ):
+        standing = Standing(now=now, accounts=ledger.accounts.all())
+        return replace(firing, message=waits_by_now(ledger.reports.progress(firing.batch, now), standing))
+    return firing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from jobs.results.budgets import raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, rows_for_you, waits_for, waits_for_you
 from jobs.results.progress import (
     counted_by,
+    images_on_their_way,
     images_per_second,
     images_to_come,
     is_paused,
@@ -291,10 +292,16 @@ def _pace(figures: BatchFigures) -> Iterator[Line]:
     a_second = images_per_second(progress, now) if images_to_come(progress) else None
     if a_second:
         left = seconds_left(progress, figures.accounts, now)
-        told = f", about {duration(left)} left" if left is not None else "; nothing is on its way now"
+        told = f", about {duration(left)} left" if left is not None else f"; {_none_left(progress)}"
         yield f"pace\t{a_second * 60:,.0f} images a minute{told}", ""
     elif rows_going_on(progress) and progress.next_at is not None and progress.next_at > now:
         yield f"next\tthe earliest waiting row goes again in {duration(progress.next_at - now)}", ""
+
+
+def _none_left(progress: Progress) -> str:
+    """Why no time is told."""
+    coming = images_on_their_way(progress)
+    return f"{count(coming, 'image')} on the way, how long is not known" if coming else "nothing is on its way now"
 
 
 def _risk_lines(risk: tuple[int, int]) -> list[Line]:

@@ -26,6 +26,7 @@ from cli.flow.session import (
 )
 from cli.output import copy_stops, wording
 from cli.output.emergency_stop import told
+from cli.output.endings import why
 from cli.output.retries import given_up, nothing_to_retry
 from cli.output.sentences import not_copied
 from jobs import formatting
@@ -34,7 +35,8 @@ from jobs.errors import GIVEN_UP_ROWS, BadInput, LedgerBusy
 from jobs.formatting import in_words
 from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good, made_in_another
-from jobs.results.budgets import month_words, raise_month
+from jobs.results.budgets import month_words, raise_budget, raise_month
+from jobs.results.completion import Reason, RunState, used_budget
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import GOING_ON, JobState
@@ -125,7 +127,7 @@ def resume(  # noqa: PLR0913  one parameter an option
         if batch:
             stop, sandbox = session.ledger.emergency_stop.current(), session.settings.is_sandbox
             waits = f"{batch} itself is paused no more, and yet: {told(stop, sandbox=sandbox)}" if stop else ""
-            _told(session, batch, waits or f"{batch} goes on{_by_whom(session)}.{_held_up(session, batch)}", json=json)
+            _told(session, batch, waits or _goes_on(session, batch), json=json)
         elif json:
             show_json({"command": "resume", "after_restore": True})
     return 0
@@ -538,12 +540,21 @@ def _by_whom(session: LedgerSession) -> str:
     return " by the `lightfast run` that is at work" if session.ledger.is_held() else " by the next `lightfast run`"
 
 
-def _held_up(session: LedgerSession, name: str) -> str:
-    """Why its rows still wait if nothing can be stored, and what helps."""
-    progress = session.ledger.reports.progress(name, time.time() + session.ledger.clock_offset())
+def _goes_on(session: LedgerSession, name: str) -> str:
+    """Whether a batch that was resumed goes on; if not, which budget is used, or why nothing can be stored."""
+    now = time.time() + session.ledger.clock_offset()
+    progress = session.ledger.reports.progress(name, now)
+    standing = RunState(progress=progress, accounts=session.ledger.accounts.all(), now=now)
+    if waits := used_budget(standing):
+        is_month = waits is Reason.MONTH_BUDGET_USED
+        raises = raise_month(progress) if is_month else [raise_budget(progress)] * (waits is Reason.BUDGET_USED)
+        to_raise = f" To raise it:  {', then  '.join(raises)}" if raises else ""
+        coming = images_on_their_way(progress)
+        stored = f" What is paid is still stored{_by_whom(session)}." if coming else ""
+        return f"{name} is not paused, but its rows wait: {why(waits, standing)}{to_raise}{stored}"
     sandbox = progress.batch.sandbox
     told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]
-    return "".join(told)
+    return f"{name} goes on{_by_whom(session)}.{''.join(told)}"
 
 
 def _told(session: LedgerSession, batch: str, text: str, *, json: bool, **more: object) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
-from jobs.policy.firing import Into, has_shrunk, is_up_to_its_budget, upcoming
-from jobs.results.budgets import held_words
+from jobs.policy.firing import SPENT, Into, has_shrunk, is_up_to_its_budget, upcoming
+from jobs.results.budgets import bought_words, held_words
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
 
@@ -170,9 +171,21 @@ def _plan(firing: Firing) -> str:
     parts += [count(detail.get("images", 0), "image"), f"estimated {money(detail.get('estimate', 0))}"]
     if detail.get("margin"):
         parts.append(held_words(detail["margin"]))
-    if firing.charged is not None:
-        parts.append(f"charged {money(firing.charged)}")
-    return f" ({', '.join(parts)})"
+    return f" ({', '.join(parts)}{'; ' * bool(firing.bought)}{_bought(firing)})"
+
+
+def _bought(firing: Firing) -> str:
+    """What a time has made and cost. What was sent after its end, as by `retry`, is told apart."""
+    bought = firing.bought
+    if bought is None:
+        return ""
+    if bought.images is None:
+        return f"charged {money(bought.charged)}"
+    after = ""
+    if bought.images_after or bought.charged_after:
+        after = f"; {count(bought.images_after, 'more image')} for {money(bought.charged_after)} after its end"
+    own = replace(bought, images=bought.images - bought.images_after, charged=bought.charged - bought.charged_after)
+    return f"{bought_words(own)}{after}"
 
 
 # -- for programs --------------------------------------------------------------------------------------------------
@@ -208,6 +221,7 @@ def document(schedule: Schedule, firing: Firing | None) -> dict[str, Any]:
 
 def firing_document(firing: Firing) -> dict[str, Any]:
     """One time of a schedule, for programs."""
+    bought = firing.bought
     return {
         "at": utc(firing.at),
         "by_hand": firing.by_hand,
@@ -219,12 +233,16 @@ def firing_document(firing: Firing) -> dict[str, Any]:
         "began_at": utc(firing.began_at) if firing.began_at is not None else None,
         "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
         "plan": plan_document(firing.detail) if firing.detail else None,
+        "images": bought and bought.images,
         "charged_usd": usd(firing.charged),
+        "reserved_usd": bought and usd(bought.reserved),
+        "images_after_end": bought and bought.images_after,
+        "charged_after_end_usd": bought and usd(bought.charged_after),
     }
 
 
 def plan_document(detail: Mapping[str, Any]) -> dict[str, Any]:
     """What the plan of a time said, for programs."""
-    amounts = ("estimate", "margin", "budget")
+    amounts = ("estimate", "margin", "budget", SPENT)
     money_of = {f"{name}_usd": usd(detail[name]) for name in amounts if name in detail}
     return {name: value for name, value in detail.items() if f"{name}_usd" not in money_of} | money_of

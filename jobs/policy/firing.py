@@ -23,8 +23,10 @@ _BACK = (3_600.0, 86_400.0, 35 * 86_400.0, 400 * 86_400.0, 60 * 366 * 86_400.0)
 SHRUNK_TO, SHRUNK_BY = 0.5, 10
 #: The exit code of a time whose batch has rows left that wait.
 STOPPED_WITH = 4
-#: Beside the plan of a time that --partial has stopped at its budget: rows that it left to a later one, images made.
-LEFT_OUT, MADE = "left_out", "made"
+#: Beside the plan of a time that --partial has stopped at its budget: rows that it left to a later one.
+LEFT_OUT = "left_out"
+#: Beside the plan of a time that stopped: images made by then, and micro-dollars charged.
+MADE, SPENT = "made", "made_for"
 #: The reason of a batch that --partial has ended at its budget: the next time takes its rest into another.
 LEFT_TO_THE_NEXT = "its time's budget is used, and the next time makes the rest (--partial)"
 
@@ -56,6 +58,7 @@ class DueTimes:
 
     fires: float | None  # Unix seconds; None: none of them
     missed: tuple[float, ...]  # the newest of the others
+    overtaken: tuple[float, ...] = ()  # those that came a moment ago, and of which the newest fires for all
     next_at: float  # the first that is still to come
 
 
@@ -66,8 +69,13 @@ def fallen_due(cron: str, zone: str, next_at: float, now: float, catch_up: Catch
         return DueTimes(fires=None, missed=(), next_at=next_at)
     newest = due[-1]
     fires = newest if catch_up is CatchUp.LAST or now - newest <= LATE_AFTER else None
-    missed = due if fires is None else due[:-1]
-    return DueTimes(fires=fires, missed=tuple(missed[-MISSED_KEPT:]), next_at=next_time(cron, zone, newest))
+    others = (due if fires is None else due[:-1])[-MISSED_KEPT:]
+    return DueTimes(
+        fires=fires,
+        missed=tuple(at for at in others if now - at > LATE_AFTER),
+        overtaken=tuple(at for at in others if now - at <= LATE_AFTER),
+        next_at=next_time(cron, zone, newest),
+    )
 
 
 def is_lost_ahead(cron: str, zone: str, next_at: float, now: float) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobs.command_lines import command
-from jobs.formatting import day_and_minute, dollars, money, up_to_cents
+from jobs.formatting import count, day_and_minute, dollars, money, up_to_cents
 from jobs.ledger.reports.values import Progress
+from jobs.ledger.schedules.values import Bought
 
 
 def month_words(progress: Progress) -> str:
@@ -24,6 +25,12 @@ def goes_on_words(progress: Progress) -> str:
     if schedule is None or schedule.goes_on_at is None:
         return ""
     return f"schedule {schedule.name} goes on with the rest at {day_and_minute(schedule.goes_on_at)}"
+
+
+def bought_words(bought: Bought) -> str:
+    """What a time of a schedule has made, and what that has cost; more where something is not settled."""
+    open_ = f", {money(bought.reserved)} set aside for what is in flight or unknown" if bought.reserved else ""
+    return f"{count(bought.images or 0, 'image')} made for {money(bought.charged)}{open_}"
 
 
 def budget_for_all(progress: Progress) -> str:

@@ -159,6 +159,13 @@ def patience(reason: Reason | None, max_stall: float | None, accounts: Sequence[
     return max(max_stall, STUCK_AFTER)
 
 
+def used_budget(standing: RunState) -> Reason | None:
+    """The budget that keeps rows from being sent, whatever else is on its way; None: there are no such rows."""
+    progress = standing.progress
+    waits = progress.batch.state is BatchState.ACTIVE and progress.jobs.get(JobState.READY, 0)
+    return _used_budget(progress, standing.now) if waits else None
+
+
 def _used_budget(progress: Progress, now: float) -> Reason | None:
     """The budget that leaves least: its schedule's month, the batch's own, or one that begins anew tomorrow.
 

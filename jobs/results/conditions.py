@@ -18,9 +18,9 @@ from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.values import Account, DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.reports.values import DyingLinks, Progress
-from jobs.ledger.schedules.values import Firing, MissedTimes
+from jobs.ledger.schedules.values import Bought, Firing, MissedTimes
 from jobs.log_events import NEWS, Level
-from jobs.policy.firing import MADE, has_shrunk, is_up_to_its_budget
+from jobs.policy.firing import MADE, SPENT, STOPPED_WITH, has_shrunk, is_up_to_its_budget
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.budgets import month_words
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, is_over, waits_for
@@ -56,12 +56,45 @@ class LearntFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """What a schedule's time has done whose batch has just finished."""
+    """The schedule's time that a batch has finished for: the last one that has sent, or taken over, something."""
 
     schedule: str
     at: float
     images: int  # made, replaced and surplus ones too
     charged: int  # micro-dollars
+    goes_on: bool = True  # its end is not on record yet
+    # The times before it that had stopped with rows left, so that the end of their batch was not told for them.
+    times_before: int = 0
+    images_before: int = 0
+    charged_before: int = 0
+
+
+def night_of(schedule: str, times: Sequence[Firing]) -> Night | None:
+    """What is told of the end of a batch. `times`: those recorded for it, the newest first, with what each bought."""
+    if not times:
+        return None
+    place = next((at for at, each in enumerate(times) if _has_made(each)), 0)
+    shown, before = times[place], []
+    for each in times[place + 1 :]:
+        if each.exit_code != STOPPED_WITH:
+            break
+        before.append(each.bought or Bought())
+    bought = shown.bought or Bought()
+    return Night(
+        schedule=schedule,
+        at=shown.at,
+        images=bought.images or 0,
+        charged=bought.charged,
+        goes_on=_has_made(shown) and shown.state in (FiringState.WORKING, FiringState.STOPPED),
+        times_before=len(before),
+        images_before=sum(each.images or 0 for each in before),
+        charged_before=sum(each.charged for each in before),
+    )
+
+
+def _has_made(firing: Firing) -> bool:
+    """Whether a time has sent something, whatever came of it, or taken images over."""
+    return bool(firing.bought and firing.bought.sent) or bool(firing.detail.get("reused"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +111,9 @@ class Standing:
     stop: EmergencyStop | None = None
     moved: bool = False
     firings: Sequence[tuple[str, Firing]] = ()  # each schedule's name, and its newest time that was acted on
+    settled: Mapping[str, Firing] = field(default_factory=dict)  # of these, the newest that has ended or stopped
     missed: Mapping[str, MissedTimes] = field(default_factory=dict)  # by the schedule's name
-    nights: Mapping[str, Night] = field(default_factory=dict)  # by the batch's name, where all times share one
-    works_for: Mapping[str, Firing] = field(default_factory=dict)  # the times that go on, by the names of their batches
+    nights: Mapping[str, Night] = field(default_factory=dict)  # of the batches that are over, by their names
     dying: Sequence[DyingLinks] = ()  # as `DIES_WITHIN` and `WAITED` say
     sandbox: bool = False  # the batches are the stand-in's
     schedules_notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what each names with --notify
@@ -146,34 +179,39 @@ def _holding(standing: Standing, told: Told) -> Iterator[Condition]:
         )
     if standing.moved:
         yield Condition(name="ledger moved", subject="", state="moved")
-    yield from _schedules(standing.firings, told)
+    yield from _schedules(standing, told)
     yield from starmap(_missed, standing.missed.items())
     for links in standing.dying:
         dies = {"images": links.images, "usd": usd(links.money), "first_dies_at": utc(links.first_dies_at)}
         yield Condition(name="links", subject=links.batch, state="dying", detail={"dest": links.dest, **dies})
 
 
-def _schedules(newest: Sequence[tuple[str, Firing]], told: Told) -> Iterator[Condition]:
-    """Those whose newest time failed, waits for a person, used its budget, or found half of its rows or more gone.
+def _schedules(standing: Standing, told: Told) -> Iterator[Condition]:
+    """Those whose newest time failed, needs a person, used its budget, or found half of its rows or more gone.
 
-    Each such time is told. It holds until a later time has ended well, and not just begun.
+    Each such time is told, also where the next one has come by the time of the look. It holds until a later time has
+    ended well, and not just begun.
     """
-    for name, firing in newest:
+    for name, newest in standing.firings:
+        before = told.get(("schedule", name))
+        firing = standing.settled.get(name, newest) if newest.state in FIRING_OPEN else newest
         is_partial = is_up_to_its_budget(firing.exit_code, firing.detail)
         if is_partial or firing.state in (FiringState.FAILED, FiringState.STOPPED):
-            before = told.get(("schedule", name))
             if is_partial and not firing.detail.get(MADE) and before and before.state.startswith("partial"):
                 yield before  # nothing was bought since, as in the rest of a month whose budget is used
                 continue
-            detail = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
-            state = "partial" if is_partial else firing.state.value
-            yield Condition(name="schedule", subject=name, state=f"{state} {utc(firing.at)}", detail=detail)
+            made, charged = firing.detail.get(MADE), firing.detail.get(SPENT)
+            about = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
+            sums = {"time_images": made, "time_charged_usd": usd(charged)}
+            # One that goes on, buys more and stops again is told again.
+            state = f"{'partial' if is_partial else firing.state.value} {utc(firing.at)}{f' {made}' if made else ''}"
+            yield Condition(name="schedule", subject=name, state=state, detail={**about, **sums})
         elif has_shrunk(firing.detail):
             counts = {"rows": firing.detail["rows"], "rows_before": firing.detail["rows_before"]}
             detail = {"at": utc(firing.at), "batch": firing.batch, **counts}
             yield Condition(name="schedule", subject=name, state=f"shrunk {utc(firing.at)}", detail=detail)
-        elif firing.state in FIRING_OPEN and (before := told.get(("schedule", name))):
-            yield before
+        elif before and (firing.state in FIRING_OPEN or (firing is not newest and firing.exit_code == STOPPED_WITH)):
+            yield before  # a later time goes on with the rows of one that had stopped
 
 
 def _missed(name: str, missed: MissedTimes) -> Condition:
@@ -233,7 +271,7 @@ def _figure(figure: LearntFigure, told: Told, now: float) -> Condition:
 
 def _batch(progress: Progress, standing: Standing, before: Condition | None) -> Condition:
     state, reason = batch_state(progress, standing.accounts, standing.now)
-    of_time = _finished_for(standing.works_for.get(progress.batch.name), before) if state == "finished" else None
+    of_time = _finished_for(standing.nights.get(progress.batch.name), before) if state == "finished" else None
     return Condition(
         name="batch",
         subject=progress.batch.name,
@@ -242,13 +280,13 @@ def _batch(progress: Progress, standing: Standing, before: Condition | None) -> 
     )
 
 
-def _finished_for(firing: Firing | None, before: Condition | None) -> str | None:
+def _finished_for(night: Night | None, before: Condition | None) -> str | None:
     """The schedule's time that the batch has finished for, so that each one that made something is told.
 
     The batch of `--into same` has finished before, and may do so again between two looks.
     """
-    if firing is not None and any(firing.detail.get(name) for name in ("images", "reused")):
-        return utc(firing.at)
+    if night is not None and night.goes_on:
+        return utc(night.at)
     state, _, of_time = before.state.partition(" ") if before is not None else ("", "", "")
     return of_time if state == "finished" else None
 
@@ -317,6 +355,9 @@ def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> d
         "at": night and utc(night.at),
         "time_images": night and night.images,
         "time_charged_usd": night and usd(night.charged),
+        "times_before": night and (night.times_before or None),
+        "images_before": night.images_before if night and night.times_before else None,
+        "charged_before_usd": usd(night.charged_before) if night and night.times_before else None,
     }
 
 
@@ -381,8 +422,7 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
             )
     elif state == "finished":
         level: Level = "warning" if facts["need_you"] else "info"
-        of_time = ("schedule", "at", "time_images", "time_charged_usd")
-        yield told("batch_finished", *counts, "unknown_usd", "lost_usd", "seconds", *of_time, level=level)
+        yield told("batch_finished", *counts, "unknown_usd", "lost_usd", "seconds", *_OF_TIME, level=level)
     elif state == "cancelled":
         yield told("batch_cancelled", *counts)
     else:
@@ -390,10 +430,18 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
         yield told(names[state], *held_up)
 
 
+_OF_TIME = (
+    *("schedule", "at", "time_images", "time_charged_usd"),
+    *("times_before", "images_before", "charged_before_usd"),
+)
+
+
 def _as_it_was(state: str) -> str:
     """A batch's state with what it waited for; which schedule's time it had finished for is no matter."""
     name, _, reason = state.partition(" ")
-    return f"{name}: {reason}" if reason and name != "finished" else name
+    if name in ("finished", "again"):  # the second: rows of it were begun again since
+        return "finished"
+    return f"{name}: {reason}" if reason else name
 
 
 def _account_events(change: ConditionChange, standing: Standing) -> Iterator[LogEvent]:

@@ -138,11 +138,20 @@ def _finished(event: LogEvent, change: ConditionChange, standing: Standing) -> M
     done = f"{told['done']:,} of {count(told['rows'], 'row')} are done{', ' if bad else ''}{', '.join(bad)}"
     if "time_images" in told:
         made = f"{count(told['time_images'], 'image')} made for {_usd(told['time_charged_usd'])}"
-        text = (f"{made} at the time {told['at']}. In all {done}; {stored}", *help_)
+        at = f"at the time {told['at']} of schedule {told['schedule']}{_made_before(told)}"
+        text = (f"{made} {at}. In all {done}; {stored}", *help_)
     else:
         text = (f"{done}, after {duration(told['seconds'])}. {stored}", *help_)
     title = f"finished, {count(needy, 'row')} need{'s' if needy == 1 else ''} you" if needy else "finished"
     return _of_batch("batch.finished", event, standing, title, text)
+
+
+def _made_before(told: Mapping[str, Any]) -> str:
+    """What was made at the times before, that had stopped: the end of the batch is theirs, too."""
+    if "times_before" not in told:
+        return ""
+    made = f"{count(told['images_before'], 'image')} for {_usd(told['charged_before_usd'])}"
+    return f", and {made} at {count(told['times_before'], 'time')} before it that had stopped"
 
 
 def _more_money(told: Mapping[str, Any]) -> str:
@@ -264,15 +273,18 @@ def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> 
     told, name = event.fields, event.fields["schedule"]
     verb = {
         "schedule_failed": "failed",
-        "schedule_stopped": "waits for you",
+        "schedule_stopped": "has stopped and needs you",
         "schedule_partial": "has bought what its budget allowed",
     }[event.name]
+    problem = told.get("problem") or told.get("code") or verb
+    if event.name == "schedule_stopped" and told.get("time_images"):
+        problem = f"{count(told['time_images'], 'image')} made for {_usd(told['time_charged_usd'])}. {problem}"
     return _message(
         f"schedule.{event.name.removeprefix('schedule_')}",
         standing,
         title=f"schedule {name}: its time {told['at']} {verb}",
         text=(
-            told.get("problem") or told.get("code") or verb,
+            problem,
             command("schedule", "show", name, sandbox=standing.sandbox),
         ),
         data=told,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sqlite3
 import sys
 import time
@@ -371,6 +372,57 @@ def test_a_resume_that_its_month_stops_names_what_frees_it_and_no_other_command(
     told = said.stdout + said.stderr
     assert "lightfast schedule edit nightly --monthly-budget 0.53" in told
     assert "retry nightly" not in told
+
+
+@pytest.mark.usefixtures("used_month")
+def test_a_plain_resume_speaks_of_the_month_that_holds_its_rows_up():
+    said = call("resume", "nightly").stderr
+
+    assert "nightly is not paused, but its rows wait: $0.49 of the monthly budget of $0.50 of schedule nightly" in said
+    assert "lightfast schedule edit nightly --monthly-budget 0.53" in said
+    assert "goes on by" not in said
+
+
+@pytest.mark.usefixtures("used_month")
+def test_the_list_proposes_the_month_that_does_now_and_none_where_it_is_not_needed_any_more():
+    old = "the month is used. To raise it:  lightfast schedule edit nightly --monthly-budget 0.77"
+    with ledger() as opened:
+        ((_, firing),) = opened.schedules.going_on()
+        stopped = Ended(state=FiringState.STOPPED, exit_code=4, code="month_budget_used", message=old)
+        opened.schedules.end(firing.id, stopped, time.time())
+
+    for words in (("list",), ("show", "nightly")):
+        said = call("schedule", *words).stdout
+        assert "schedule edit nightly --monthly-budget 0.53" in said
+        assert "0.77" not in said
+
+    with ledger() as opened:
+        opened.batches.cancel("nightly")
+    assert "--monthly-budget" not in call("schedule", "list").stdout
+    assert "its batch has finished since" in call("schedule", "list").stdout
+
+
+def test_a_time_that_was_too_dear_for_its_month_proposes_none_that_has_grown_old():
+    add("--monthly-budget", "0.5")
+    problem = "6 images would cost $0.60. Nothing was spent."
+    edit = "lightfast schedule edit nightly --monthly-budget 0.60"
+    with ledger() as opened:
+        opened.schedules.fire_by_hand("nightly", time.time())
+        _, firing = opened.schedules.take("me", time.time())
+        message = f"{problem} To allow it, if the manifest is as you want it:  {edit}"
+        plan = {"estimate": 600_000, "images": 6}
+        ended = Ended(state=FiringState.FAILED, exit_code=2, code="month_budget_used", message=message, detail=plan)
+        opened.schedules.end(firing.id, ended, time.time())
+        opened.schedules.edit(dataclasses.replace(opened.schedules.find("nightly"), budget=None), time.time())
+    assert edit in call("schedule", "list").stdout
+
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        file.execute("INSERT INTO schedule_months SELECT id, ?, 75000 FROM schedules", [month_of(time.time())])
+        file.commit()
+
+    said = call("schedule", "list").stdout
+    assert edit not in said
+    assert f"{problem} What it would cost now:  lightfast schedule show nightly" in said
 
 
 # -- editing -------------------------------------------------------------------------------------------------------

@@ -327,7 +327,7 @@ async def test_a_batch_a_night_is_skipped_while_the_one_before_waits_for_a_perso
     await nights(services, 2)
     stopped, skipped = history(services)
     assert (stopped.state, stopped.exit_code, skipped.state) == (FiringState.STOPPED, 4, FiringState.SKIPPED)
-    assert "waits for a person: account main" in skipped.message
+    assert "has stopped, and its batch waits: account main" in skipped.message
 
     provider.on_submit = None
     await nights(services, 2)
@@ -594,3 +594,33 @@ async def test_a_failed_night_is_logged_once_and_so_is_the_good_one_after_it(tmp
     write(catalogue(1))
     await nights(services)
     assert "schedule_works_again" in [event for event, _ in lines]
+
+
+async def test_a_retry_that_begins_and_ends_between_two_looks_is_told(tmp_path, monkeypatch):
+    sent = heard(monkeypatch)
+    refuse = {"code": 400, "msg": "content policy violation"}
+    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    scheduled(services)
+    await nights(services, 0.5)
+    (before,) = sent
+    provider.on_submit = None
+    services.ledger.batches.retry("nightly", services.clock.now(), error="moderation")
+    sent.clear()
+    with monkeypatch.context() as unseen:
+        unseen.setattr(News, "tell", nothing_told)
+        await minutes(services, 10)
+    assert not sent
+    await nights(services, 0.2)
+
+    assert before[:2] == ("batch.finished", "nightly: finished, 1 row needs you")
+    ((type_, title, text),) = sent
+    assert (type_, title) == ("batch.finished", "nightly: finished")
+    assert text.startswith(
+        "3 images made for $0.06 at the time 2027-01-15T09:00:00Z of schedule nightly. In all 3 of 3"
+    )
+
+
+async def nothing_told(*_):
+    """Nobody looks."""

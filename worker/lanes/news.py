@@ -16,7 +16,6 @@ from typing import Any
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.reports.values import LearntFigures, Progress
 from jobs.ledger.schedules.values import Firing, Schedule
-from jobs.policy.firing import Into
 from jobs.policy.liveness import LISTED_FOR, SEEN_WITHIN
 from jobs.results.completion import is_over
 from jobs.results.conditions import (
@@ -28,6 +27,7 @@ from jobs.results.conditions import (
     Standing,
     changed,
     events_of,
+    night_of,
 )
 from jobs.results.messages import outgoing
 from worker.runtime.clock import timed
@@ -70,13 +70,19 @@ class News:
         services, ledger = self.services, self.services.ledger
         if every and not await services.executors.write(ledger.conditions.take_turn, services.clock.now(), every):
             return
+        if await self._look_and_tell():
+            await self._look_and_tell()  # a time that has just ended is told at once: the next one may come any moment
+
+    async def _look_and_tell(self) -> bool:
+        """Whether a time of a schedule has ended, or stopped."""
+        services, ledger = self.services, self.services.ledger
         going_on = await services.executors.read(ledger.schedules.going_on)  # before the look at their batches
         look = functools.partial(self._look, going_on)
         (standing, told), cost = await services.executors.read(timed, services.clock, look)
         self._wait = max(self._least, cost / services.timings.news_part)
         await self._tell(changed(standing, told), standing)
         # Only then: nobody looks at the batch of a time that is over.
-        await self._follow(going_on, standing)
+        return await self._follow(going_on, standing)
 
     async def _tell(self, changes: Sequence[ConditionChange], standing: Standing) -> None:
         """Puts what is new on record, with the messages of it, and into the log."""
@@ -90,22 +96,26 @@ class News:
             for event in events_of(change, standing):
                 emit(event.name, level=event.level, **event.fields)
 
-    async def _follow(self, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing) -> None:
-        """Ends the times of schedules whose batches have ended, or wait for a person."""
-        if going_on and self.only is None:
-            work = functools.partial(follow, self.services.ledger, going_on, standing)
-            for schedule, ended in await self.services.executors.write(lambda: list(work())):
-                code: dict[str, Any] = {"code": ended.code} if ended.code else {}
-                emit("schedule_ended", schedule=schedule.name, exit_code=ended.exit_code, **code)
+    async def _follow(self, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing) -> bool:
+        """Ends the times of schedules whose batches have ended, or wait for a person; whether there were any."""
+        if not going_on or self.only is not None:
+            return False
+        work = functools.partial(follow, self.services.ledger, going_on, standing)
+        all_ended = await self.services.executors.write(lambda: list(work()))
+        for schedule, ended in all_ended:
+            code: dict[str, Any] = {"code": ended.code} if ended.code else {}
+            emit("schedule_ended", schedule=schedule.name, exit_code=ended.exit_code, **code)
+        return bool(all_ended)
 
     def _look(self, going_on: Sequence[tuple[Schedule, Firing]]) -> tuple[Standing, list[Condition]]:
         """`going_on`: their batches are looked at although their end was told."""
         services, ledger = self.services, self.services.ledger
         now, sees = services.clock.now(), services.clock.boot() >= self._blind_until
-        works_for = {firing.batch: firing for _, firing in going_on if firing.batch}
-        to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *works_for])
+        at_work = [firing.batch for _, firing in going_on if firing.batch]
+        to_tell = dict.fromkeys([*ledger.conditions.batches_to_tell_of(), *at_work])
         names = [name for name in to_tell if self.only in (None, name)]
         newest, schedules = ledger.schedules.newest(now), ledger.schedules.all()
+        settled = ledger.schedules.newest(now, settled=True)
         missed = ledger.schedules.missed(now - MISSED_TOLD_FOR)
         batches = [ledger.reports.progress(name, now) for name in names]
         standing = Standing(
@@ -119,27 +129,21 @@ class News:
             stop=ledger.emergency_stop.current(),
             moved=ledger.has_moved(),
             firings=[(schedule.name, newest[schedule.id]) for schedule in schedules if schedule.id in newest],
+            settled={schedule.name: settled[schedule.id] for schedule in schedules if schedule.id in settled},
             missed={schedule.name: missed[schedule.id] for schedule in schedules if schedule.id in missed},
-            nights=self._nights(going_on, batches),
-            works_for=works_for,
+            nights=self._nights(batches),
             dying=ledger.reports.dying_links(now, within=DIES_WITHIN, waited=WAITED),
             sandbox=services.settings.is_sandbox,
             schedules_notify={schedule.name: tuple(schedule.options.get("notify", ())) for schedule in schedules},
         )
         return standing, ledger.conditions.told(names)
 
-    def _nights(self, going_on: Sequence[tuple[Schedule, Firing]], batches: Sequence[Progress]) -> dict[str, Night]:
-        """What the times have done whose batch, which others share, has just finished."""
-        ledger, over = self.services.ledger, {one.batch.name for one in batches if is_over(one)}
-        found: dict[str, Night] = {}
-        for schedule, firing in going_on:
-            if schedule.into is not Into.SAME or firing.batch not in over:
-                continue
-            times = ledger.schedules.history(schedule.id, with_charges=True)
-            charged = next((each.charged for each in times if each.id == firing.id), None) or 0
-            images = ledger.reports.made_since(firing.batch, firing.began_at or firing.at)
-            found[firing.batch] = Night(schedule=schedule.name, at=firing.at, images=images, charged=charged)
-        return found
+    def _nights(self, batches: Sequence[Progress]) -> dict[str, Night]:
+        """The times that batches which are over were made for, with what they have bought."""
+        of_schedules = {one.batch.name: one.schedule.name for one in batches if one.schedule and is_over(one)}
+        times = {name: self.services.ledger.schedules.of_batch(name) for name in of_schedules}
+        nights = {name: night_of(of_schedules[name], each) for name, each in times.items()}
+        return {name: night for name, night in nights.items() if night is not None}
 
     def _figures(self, learnt: LearntFigures) -> list[LearntFigure]:
         """The limits that these settings leave to be learnt."""

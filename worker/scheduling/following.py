@@ -10,9 +10,9 @@ from jobs.errors import NeedsPerson
 from jobs.formatting import count, money
 from jobs.ledger import Ledger
 from jobs.ledger.reports.values import Progress
-from jobs.ledger.schedules.values import Ended, Firing, Schedule
-from jobs.policy.firing import LEFT_OUT, LEFT_TO_THE_NEXT, MADE, Into, is_up_to_its_budget
-from jobs.results.budgets import goes_on_words, raise_budget, raise_month
+from jobs.ledger.schedules.values import Bought, Ended, Firing, Schedule
+from jobs.policy.firing import LEFT_OUT, LEFT_TO_THE_NEXT, MADE, SPENT, Into, is_up_to_its_budget
+from jobs.results.budgets import bought_words, goes_on_words, raise_budget, raise_month
 from jobs.results.completion import (
     Allowed,
     Reason,
@@ -29,7 +29,7 @@ from jobs.states import FiringState, JobState
 from worker.registration.options import UNATTENDED_STALL, read_allowed, read_duration
 
 #: What is waited for without a batch being in trouble.
-_OF_BUDGETS = (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED)
+OF_BUDGETS = (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED)
 
 
 def follow(
@@ -77,27 +77,35 @@ def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progre
     reason = verdict(state, waited, read_duration(stall) if stall else UNATTENDED_STALL)
     if reason is None:
         return None
-    if reason in _OF_BUDGETS and goes_on_by_itself(progress, reason):
+    if reason in OF_BUDGETS and goes_on_by_itself(progress, reason):
         return _up_to_its_budget(ledger, schedule, firing, progress, reason)
-    message = _why(progress, standing, reason)
-    return Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
+    stopped = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value)
+    return replace(stopped, message=_why(progress, standing, reason), detail=_of_now(_bought(ledger, firing)))
 
 
 def _look_again(ledger: Ledger, firing: Firing, state: RunState, standing: Standing) -> None:
     """A time that waits for a budget goes on when that is raised or its month is over, and tells its figures of now."""
-    if firing.code not in _OF_BUDGETS:
+    if firing.code not in OF_BUDGETS:
         return
     reason = waits_for(state)
     if reason is None:
         ledger.schedules.goes_on(firing.id, standing.now)
-    elif reason in _OF_BUDGETS and not is_up_to_its_budget(firing.exit_code, firing.detail):
+    elif reason in OF_BUDGETS and not is_up_to_its_budget(firing.exit_code, firing.detail):
         ledger.schedules.note_why(firing.id, reason.value, _why(state.progress, standing, reason))
+
+
+def waits_by_now(progress: Progress, standing: Standing) -> str:
+    """What a time that has stopped at a budget waits for, as things stand now."""
+    if is_over(progress):
+        return "its batch has finished since"
+    reason = waits_for(RunState(progress=progress, accounts=standing.accounts, now=standing.now))
+    return "its budget allows more by now: it goes on" if reason is None else _why(progress, standing, reason)
 
 
 def _why(progress: Progress, standing: Standing, reason: Reason) -> str:
     """What a batch waits for, with the commands that raise a budget that is used."""
     message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
-    if reason not in _OF_BUDGETS:
+    if reason not in OF_BUDGETS:
         return message
     helps = raise_month(progress) if reason is Reason.MONTH_BUDGET_USED else [raise_budget(progress)]
     return f"{message}. To raise it:  {', then  '.join(helps)}"
@@ -109,9 +117,7 @@ def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progre
     The rest of a batch of its own is given up, so that the next time, which takes it into another batch, is the only
     one that buys it.
     """
-    times = ledger.schedules.history(schedule.id, with_charges=True)
-    charged = next((each.charged for each in times if each.id == firing.id), None) or 0
-    made = ledger.reports.made_since(progress.batch.name, firing.began_at or firing.at)
+    bought = _bought(ledger, firing)
     left = sum(progress.jobs.get(state, 0) for state in (JobState.READY, JobState.CANCELLED))
     month = progress.schedule.month if progress.schedule and reason is Reason.MONTH_BUDGET_USED else None
     spent = f"{money(month.spent)} of this month's {money(month.budget)} is spent or reserved" if month else ""
@@ -120,11 +126,20 @@ def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progre
     cost = f", at most {money(progress.remaining_money)}" if progress.remaining_money else ""
     rows = f"{count(left, 'row')} {'is' if left == 1 else 'are'} left out{cost}"
     message = (
-        f"{count(made, 'image')} made for {money(charged)}. {rows}: {spent or 'its budget allows no more'}; "
-        f"{goes_on_words(progress)}{needy}"
+        f"{bought_words(bought)}. {rows}: {spent or 'its budget allows no more'}; {goes_on_words(progress)}{needy}"
     )
     ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
     if schedule.into is Into.NEW:
         ledger.batches.cancel(progress.batch.name, LEFT_TO_THE_NEXT)
         ended = replace(ended, state=FiringState.ENDED)
-    return replace(ended, detail={LEFT_OUT: left, MADE: made})
+    return replace(ended, detail={LEFT_OUT: left, **_of_now(bought)})
+
+
+def _bought(ledger: Ledger, firing: Firing) -> Bought:
+    """What a time has bought so far."""
+    times = ledger.schedules.of_batch(firing.batch or "")
+    return next((each.bought for each in times if each.id == firing.id), None) or Bought()
+
+
+def _of_now(bought: Bought) -> dict[str, int]:
+    return {MADE: bought.images or 0, SPENT: bought.charged}

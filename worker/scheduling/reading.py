@@ -49,9 +49,10 @@ class _StoppedError(Exception):
 class OverBudget(BadInput):
     """The one thing that is wrong with a time is what it would cost."""
 
-    def __init__(self, problem: str, reason: Reason) -> None:
+    def __init__(self, problem: str, reason: Reason, plan: Mapping[str, Any]) -> None:
         super().__init__(problem)
         self.reason = reason
+        self.plan = plan
 
 
 class _LaterError(Exception):
@@ -81,7 +82,7 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
     except (NotOursError, _StoppedError):
         return
     except OverBudget as above:
-        _end(services, firing, _failed(above.reason.value, str(above)))
+        _end(services, firing, replace(_failed(above.reason.value, str(above)), detail=above.plan))
     except BadInput as wrong:
         changed = services.settings.changed_files
         problems = [*wrong.problems, *([settings_words(changed)] if changed else [])]
@@ -215,7 +216,7 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
     if options.partial and seen.disputed and options.changed == "redo" and _buys_nothing(preflight):
         reasons.append(f"{_too_little(preflight, left)}. Nothing was spent, and the changed rows keep their images.")
     if reasons and not others:
-        raise OverBudget(reasons[0], _reason_of(left))
+        raise OverBudget(reasons[0], _reason_of(left), told(preflight, left))
     if reasons:
         raise BadInput(reasons)
 
@@ -241,24 +242,39 @@ def over_budget(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
     seen = preflight.seen
     waits = f", {count(seen.waiting_images, 'image')} of rows on record that wait" if seen.waiting_images else ""
     last = f"; {held_words(seen.margin)}" if seen.margin else ""
-    allowed = _allowed_by(preflight, schedule, left)
+    allowed = _allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
     return (
         f"{count(seen.images, 'image')} would cost {money(seen.needed)} ({seen.new:,} new, {seen.changed:,} changed "
         f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent.{allowed}"
     )
 
 
-def _allowed_by(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
+def _allowed_by(schedule: NewSchedule, needed: int, spent: int, *, sandbox: bool) -> str:
     """The command that lets a time cost as much; "" where the schedule is not on record as it is asked for."""
     if not isinstance(schedule, Schedule):
         return ""
-    needed, words = preflight.seen.needed, []
+    words: list[str] = []
     if schedule.budget is not None and schedule.budget < needed:
         words += ["--budget", dollars(up_to_cents(needed))]
-    if schedule.monthly_budget is not None and schedule.monthly_budget < left.spent + needed:
-        words += ["--monthly-budget", dollars(up_to_cents(left.spent + needed))]
-    edit = command("schedule", "edit", schedule.name, *words, sandbox=preflight.settings.is_sandbox)
-    return f" To allow it, if the manifest is as you want it:  {edit}"
+    if schedule.monthly_budget is not None and schedule.monthly_budget < spent + needed:
+        words += ["--monthly-budget", dollars(up_to_cents(spent + needed))]
+    return f"{_TO_ALLOW}  {command('schedule', 'edit', schedule.name, *words, sandbox=sandbox)}"
+
+
+def problem_by_now(schedule: Schedule, firing: Firing, spent: int, *, sandbox: bool) -> str | None:
+    """Why a time failed, with a command only where it still helps: the month may have cost more since, or be raised.
+
+    `spent`: of this month, in micro-dollars.
+    """
+    problem, proposes, _ = (firing.message or "").partition(_TO_ALLOW)
+    if not proposes or firing.message == problem + _allowed_by(
+        schedule, firing.detail.get("estimate", 0), spent, sandbox=sandbox
+    ):
+        return firing.message
+    return f"{problem} What it would cost now:  {command('schedule', 'show', schedule.name, sandbox=sandbox)}"
+
+
+_TO_ALLOW = " To allow it, if the manifest is as you want it:"
 
 
 def _demand_settled(preflight: Preflight) -> None:

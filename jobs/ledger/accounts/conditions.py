@@ -17,6 +17,7 @@ from jobs.ledger.accounts import outbox
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
 from jobs.ledger.database.schema import batches, conditions, jobs
+from jobs.states import JobState
 
 #: The one row that is no condition: it holds the time when a process last looked.
 _LOOK = "look"
@@ -39,9 +40,10 @@ def told(tx: Connection) -> list[Condition]:
     return [_as_condition(row) for row in tx.execute(wanted)]
 
 
+FINISHED = "finished"
 #: Of a batch of which nothing more is to be told, unless rows of it go on. "finished" names the schedule's time that it
 #: has finished for, if there is one.
-_HAS_ENDED = conditions.c.state.in_(["finished", "cancelled"]) | conditions.c.state.startswith("finished ")
+_HAS_ENDED = conditions.c.state.startswith(FINISHED) | (conditions.c.state == "cancelled")
 
 
 def told_of_batches(tx: Connection, names: Sequence[str]) -> list[Condition]:
@@ -74,6 +76,23 @@ def batches_to_tell_of(tx: Connection) -> list[str]:
     return list(
         tx.execute(select(batches.c.name).select_from(joined).where(~ended | goes_on).order_by(batches.c.id)).scalars()
     )
+
+
+#: A batch whose end was told, and of which rows are to be made again.
+AGAIN = "again"
+
+
+def goes_on_again(tx: Connection, batch_id: int) -> None:
+    """Rows of a batch are to be made again: its next end is told, although nobody looks at it meanwhile."""
+    name = select(batches.c.name).where(batches.c.id == batch_id).scalar_subquery()
+    told_finished = (
+        conditions.c.name == "batch",
+        conditions.c.subject == name,
+        conditions.c.state.startswith(FINISHED),
+    )
+    going = [JobState.READY.value, JobState.WORKING.value]
+    has_rows = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(going)).exists()
+    tx.execute(update(conditions).where(*told_finished, has_rows).values(state=AGAIN))
 
 
 def change(

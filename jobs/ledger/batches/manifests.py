@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
+from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import adopted, appended, failure_breaker
 from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images, stored_key
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
@@ -140,6 +141,7 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
         attach(tx, options.attachment, batch_id)
     else:
         forget_seen(tx, batch_id)
+    conditions.goes_on_again(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)  # last: it holds what those wait for who record how copies ended
     return batch_of(tx, batch_id)
 

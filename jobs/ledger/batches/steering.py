@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from jobs.errors import GIVEN_UP_ROWS
+from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import batch_id_of, demand_whole
 from jobs.ledger.batches.manifests import current_slots, revise
@@ -65,6 +66,7 @@ def redo(
     ]
     revise(tx, batch_id, rows, now)
     failure_breaker.judge_anew(tx, batch_id)
+    conditions.goes_on_again(tx, batch_id)
     return len(rows)
 
 
@@ -117,6 +119,7 @@ def retry(
     failure_breaker.judge_anew(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
+    conditions.goes_on_again(tx, batch_id)
     return len(chosen)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from jobs.errors import BadInput
+from jobs.ledger.accounts import conditions
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.database.events import event_row, write_events
 from jobs.ledger.database.job_state import derive_jobs
@@ -96,6 +97,8 @@ def resolve(tx: Connection, attempt_ids: Sequence[int], how: str, now: float, fo
     settled = [row.id for row in rows if row.state == AttemptState.UNKNOWN]
     tx.execute(update(attempts).where(attempts.c.id.in_(settled)).values(resolution=how))
     derive_jobs(tx, [row.job_id for row in rows])
+    for batch_id in sorted({row.batch_id for row in rows}):
+        conditions.goes_on_again(tx, batch_id)
     write_events(
         tx, [event_row("resolved", now, row, {"how": how, "task_id": found and found.task_id}) for row in rows]
     )

@@ -227,6 +227,8 @@ firings = Table(
     Column("batch_id", Integer, ForeignKey("batches.id")),
     Column("holder", Text),  # the process that reads its manifest
     Column("taken_at", Time),  # when it began
+    # JSON: attempts that each account had made when its batch was recorded (jobs/ledger/schedules/bought.py).
+    Column("attempts_before", Text),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("headway", Text),  # what showed that its batch goes on, and since when that is unchanged
     Column("headway_at", Time),

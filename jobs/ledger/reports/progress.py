@@ -480,13 +480,6 @@ def _pace(tx: Connection, batch_id: int) -> tuple[float, ...]:
     return tuple(sorted(at for at in tx.execute(latest).scalars() if at is not None))
 
 
-def made_since(tx: Connection, name: str, since: float) -> int:
-    """Images of a batch that were paid for and stored since then, replaced and surplus ones too."""
-    mine = (images.c.batch_id == batch_id_of(tx, name), images.c.stored_at >= since)
-    paid = (images.c.attempt_id.is_not(None), images.c.origin_id.is_(None))
-    return int(tx.execute(select(func.count()).select_from(images).where(*mine, *paid)).scalar_one())
-
-
 def in_flight_of(tx: Connection, batch: str) -> dict[str, int]:
     """A batch's attempts that occupy a place at their provider, by account."""
     of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()

@@ -101,10 +101,6 @@ class ReportVerbs:
         """By batch, the paid images that have waited `waited` seconds for their copy, and whose links die `within`."""
         return self._database.read(lambda tx: progress.dying_links(tx, now, within=within, waited=waited))
 
-    def made_since(self, name: str, since: float) -> int:
-        """Images of a batch that were paid for and stored since then; Unix seconds."""
-        return self._database.read(progress.made_since, name, since)
-
     def in_flight(self, batch: str) -> dict[str, int]:
         """A batch's open attempts, by the account they were sent with."""
         return self._database.read(progress.in_flight_of, batch)

@@ -11,24 +11,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.accounts.monthly_budgets import month_of
-from jobs.ledger.database.schema import attempts, batches, firings, schedules, workers
+from jobs.ledger.database.schema import batches, firings, schedules, workers
+from jobs.ledger.schedules.bought import attempts_so_far, by_times
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, MissedTimes, NotOursError, Schedule
 from jobs.policy.cron import next_time
 from jobs.policy.firing import LATE_AFTER, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
-from jobs.states import FIRING_OVER, FiringState
+from jobs.states import FIRING_OPEN, FIRING_OVER, FiringState
 
 #: Seconds for which it stays on record what became of a time.
 KEPT_FOR = 400 * 86_400.0
+#: Times of a batch that are looked at to tell of its end.
+_TIMES_OF_A_BATCH = 20
 
 STILL_RUNS = "the time before it is not over"
 ALL_STOPPED = "all submits were stopped (pause --all)"
 NEWER_CAME = "a newer time took its place in the queue"
+OVERTAKEN = "the next time came before it began, and fired in its place"
 #: The code of a time that waits for the monthly budget of its schedule.
 MONTH_BUDGET_USED = "month_budget_used"
 MISSED = "nobody was there to see it"
@@ -74,6 +78,7 @@ def _decide(tx: Connection, schedule: Schedule, now: float, *, stopped: bool) ->
     tx.execute(update(schedules).where(schedules.c.id == schedule.id).values(next_at=due.next_at))
     tx.execute(_FORGET, {"of_schedule": schedule.id, "before": now - KEPT_FOR})
     decided = [_put(tx, schedule, at, FiringState.MISSED, now, MISSED) for at in due.missed]
+    decided += [_put(tx, schedule, at, FiringState.SKIPPED, now, OVERTAKEN) for at in due.overtaken]
     if due.fires is not None:
         decided.append(_fire(tx, schedule, due.fires, now, stopped=stopped))
     return [one for one in decided if one is not None]
@@ -114,7 +119,7 @@ def _goes_on_in_a_new_month(row: Any, now: float) -> bool:
 
 def _why_skipped(before: Sequence[Any]) -> str:
     stopped = [row for row in before if row.state == FiringState.STOPPED]
-    return f"the time before it waits for a person: {stopped[-1].message}" if stopped else STILL_RUNS
+    return f"the time before it has stopped, and its batch waits: {stopped[-1].message}" if stopped else STILL_RUNS
 
 
 def _not_over(tx: Connection, schedule_id: int) -> Sequence[Any]:
@@ -225,8 +230,15 @@ def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
     stopped = (firings.c.schedule_id == schedule_id, firings.c.state == FiringState.STOPPED.value)
     goes_on = (firings.c.batch_id == batch_id, firings.c.id != attachment.firing_id)
     tx.execute(update(firings).where(*stopped, *goes_on).values(state=FiringState.ENDED.value))
-    values = {"batch_id": batch_id, "holder": None, "message": None, "code": None}
-    _set(tx, [attachment.firing_id], state=FiringState.WORKING.value, **values, detail=_json(attachment.detail))
+    values = {"batch_id": batch_id, "attempts_before": attempts_so_far(tx), "message": None, "code": None}
+    _set(
+        tx,
+        [attachment.firing_id],
+        state=FiringState.WORKING.value,
+        holder=None,
+        **values,
+        detail=_json(attachment.detail),
+    )
 
 
 def forget_seen(tx: Connection, batch_id: int) -> None:
@@ -307,11 +319,15 @@ def history(tx: Connection, schedule_id: int, most: int, *, with_charges: bool =
     return _with_charges(tx, found) if with_charges else found
 
 
-def newest(tx: Connection, now: float, *, with_charges: bool = False) -> dict[int, Firing]:
-    """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
+def newest(tx: Connection, now: float, *, with_charges: bool = False, settled: bool = False) -> dict[int, Firing]:
+    """Each schedule's newest time that was neither skipped nor missed, by the schedule's number.
+
+    `settled`: only of those that have ended or stopped.
+    """
     # One that a clock has fired a year ahead does not stand for those until then.
     has_come = firings.c.at <= now + LATE_AFTER
-    told = has_come & firings.c.state.not_in([FiringState.SKIPPED.value, FiringState.MISSED.value])
+    others = [FiringState.SKIPPED, FiringState.MISSED, *(FIRING_OPEN if settled else ())]
+    told = has_come & firings.c.state.not_in([state.value for state in others])
     found: list[Firing] = []
     for schedule_id in tx.execute(select(schedules.c.id)).scalars().all():
         mine = _with_batch().where(firings.c.schedule_id == schedule_id, told)
@@ -335,25 +351,15 @@ def missed(tx: Connection, since: float) -> dict[int, MissedTimes]:
     return found
 
 
-def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:
-    """These times with what they have cost. `found`: the newest ones of their schedules.
+def of_batch(tx: Connection, name: str) -> list[Firing]:
+    """The last times that were recorded for a batch, the newest first, with what each has bought."""
+    mine = _with_batch().where(batches.c.name == name).order_by(firings.c.id.desc()).limit(_TIMES_OF_A_BATCH)
+    return _with_charges(tx, [as_firing(row) for row in tx.execute(mine)])
 
-    The attempts of a batch count to the time whose manifest was read last before them: so do those of a `retry`.
-    """
-    recorded = firings.join(batches, batches.c.id == firings.c.batch_id)
-    wanted = select(firings.c.id, firings.c.taken_at, firings.c.batch_id, batches.c.archive_step, batches.c.charged)
-    rows = tx.execute(wanted.select_from(recorded).where(firings.c.id.in_([each.id for each in found]))).all()
-    charged: dict[int, int] = {}
-    for batch_id in {row.batch_id for row in rows}:
-        times = sorted((row for row in rows if row.batch_id == batch_id), key=lambda row: row.taken_at, reverse=True)
-        if times[0].archive_step is not None:  # attempts may lie in the archive
-            charged |= {times[0].id: times[0].charged} if len(times) == 1 else {}
-            continue
-        of_time = case(*((attempts.c.created_at >= row.taken_at, literal(row.id)) for row in times)).label("of_time")
-        mine = (attempts.c.batch_id == batch_id, attempts.c.created_at >= times[-1].taken_at)
-        sums = select(of_time, func.sum(attempts.c.charged)).where(*mine).group_by("of_time")
-        charged |= {row.id: 0 for row in times} | {number: int(usd) for number, usd in tx.execute(sums)}
-    return [replace(each, charged=charged.get(each.id)) for each in found]
+
+def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:
+    bought = by_times(tx, [each.id for each in found if each.batch is not None])
+    return [replace(each, bought=bought.get(each.id)) for each in found]
 
 
 def rows_before(tx: Connection, schedule_id: int) -> int | None:

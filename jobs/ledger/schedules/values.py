@@ -38,6 +38,19 @@ class Schedule(NewSchedule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """What a time of a schedule has bought so far. Money is micro-dollars."""
+
+    sent: int = 0  # attempts, refused ones too
+    images: int | None = 0  # paid and stored, replaced and surplus ones too; None: they lie in an archive
+    charged: int = 0
+    reserved: int = 0  # for what is in flight or unknown: it is charged, or given back
+    # Of these, by attempts that were sent when the time was over or had stopped, as by `retry`.
+    images_after: int = 0
+    charged_after: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Firing:
     """One time of a schedule, and what has become of it."""
 
@@ -58,7 +71,12 @@ class Firing:
     code: str | None
     message: str | None
     detail: Mapping[str, Any] = field(default_factory=dict)  # what its plan said
-    charged: int | None = None  # micro-dollars, where it was asked for and a batch is on record
+    bought: Bought | None = None  # where it was asked for, and a batch is on record
+
+    @property
+    def charged(self) -> int | None:
+        """Micro-dollars, where that was asked for and a batch is on record."""
+        return None if self.bought is None else self.bought.charged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,13 +100,20 @@ class ScheduleVerbs:
         """A schedule's times, the newest first; with what each has cost, if that is asked for."""
         return self._database.read(firings.history, schedule_id, most, with_charges=with_charges)
 
+    def of_batch(self, name: str) -> list[Firing]:
+        """The last times that were recorded for a batch, the newest first, with what each has bought."""
+        return self._database.read(firings.of_batch, name)
+
     def rows_before(self, schedule_id: int) -> int | None:
         """How many rows the manifest had that was recorded last for a schedule; None: none was."""
         return self._database.read(firings.rows_before, schedule_id)
 
-    def newest(self, now: float, *, with_charges: bool = False) -> dict[int, Firing]:
-        """Each schedule's newest time that was neither skipped nor missed, by the schedule's number."""
-        return self._database.read(firings.newest, now, with_charges=with_charges)
+    def newest(self, now: float, *, with_charges: bool = False, settled: bool = False) -> dict[int, Firing]:
+        """Each schedule's newest time that was neither skipped nor missed, by the schedule's number.
+
+        `settled`: only of those that have ended or stopped.
+        """
+        return self._database.read(firings.newest, now, with_charges=with_charges, settled=settled)
 
     def missed(self, since: float) -> dict[int, MissedTimes]:
         """The times in a row that nobody saw, by the schedule's number; of those that were found so since then."""

@@ -12,8 +12,8 @@ import pytest
 from jobs.ledger.accounts.values import DayLimit, PeriodLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import BatchSchedule, DyingLinks
-from jobs.ledger.schedules.values import Firing, MissedTimes
-from jobs.results.conditions import Night, Standing, changed, events_of
+from jobs.ledger.schedules.values import Bought, Firing, MissedTimes
+from jobs.results.conditions import Night, Standing, changed, events_of, night_of
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
 from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState
 from tests.support import ROOT
@@ -289,9 +289,64 @@ def test_a_time_of_a_batch_that_all_share_is_told_with_what_it_made_and_cost():
 
     (message,) = said({"batches": [GOING]}, batches=[DONE], nights={"catalog": night})
 
-    assert message.text.startswith("3 images made for $0.33 at the time 2027-01-15T08:00:00Z. In all 8 of 8 rows are")
+    assert message.text.startswith("3 images made for $0.33 at the time 2027-01-15T08:00:00Z of schedule night. In all")
     told = [message.data[name] for name in ("schedule", "time_images", "time_charged_usd", "charged_usd")]
     assert told == ["night", 3, 0.33, 1.23]
+
+
+def test_a_time_that_went_on_with_rows_of_others_that_had_stopped_tells_what_those_made():
+    stopped = [a_night(2, 4, sent=2, images=2), a_night(1, 4, sent=1, images=1), a_night(0, 0, sent=5, images=5)]
+    night = night_of("night", [a_night(3, 0, sent=3, images=3), *stopped])
+
+    (message,) = said({"batches": [GOING]}, batches=[DONE], nights={"catalog": night})
+
+    assert "3 images made for $0.06 at the time 2027-01-18T08:00:00Z of schedule night" in message.text
+    assert ", and 3 images for $0.06 at 2 times before it that had stopped. In all" in message.text
+    assert (message.data["times_before"], message.data["images_before"]) == (2, 3)
+
+
+def a_night(day, exit_code, **bought):
+    firing = a_firing(FiringState.ENDED)
+    sums = Bought(charged=20_000 * bought["images"], **bought)
+    return dataclasses.replace(firing, id=day, at=NOW + day * 86_400, exit_code=exit_code, bought=sums)
+
+
+def test_the_end_of_a_batch_is_told_for_the_time_that_bought_it_and_once():
+    bought = dataclasses.replace(a_night(1, None, sent=2, images=2), state=FiringState.WORKING)
+    nothing = dataclasses.replace(a_night(2, None, sent=0, images=0), state=FiringState.WORKING)
+
+    first = night_of("night", [bought])
+    then = night_of("night", [nothing, dataclasses.replace(bought, state=FiringState.ENDED, exit_code=0)])
+
+    assert (first.images, first.goes_on) == (2, True)
+    assert (then.at, then.images, then.goes_on) == (bought.at, 2, False)
+    told = said(
+        {"batches": [DONE], "nights": {"catalog": first}},
+        batches=[DONE],
+        nights={"catalog": then},
+    )
+    assert told == []
+
+
+def test_a_time_that_stopped_is_told_also_where_the_next_one_has_come_by_then():
+    stopped = dataclasses.replace(a_firing(FiringState.STOPPED), detail={"made": 2, "made_for": 40_000})
+    due = dataclasses.replace(a_firing(FiringState.DUE), at=NOW + 60)
+
+    (message,) = said(firings=[("night", due)], settled={"night": stopped})
+
+    assert message.type == "schedule.stopped"
+    assert message.text.startswith("2 images made for $0.04. ")
+    assert (message.data["time_images"], message.data["time_charged_usd"]) == (2, 0.04)
+
+
+def test_a_partial_time_that_went_on_and_bought_more_is_told_again():
+    def partial(made):
+        detail = {"left_out": 5 - made, "made": made, "made_for": 20_000 * made}
+        return {"firings": [("night", dataclasses.replace(a_firing(FiringState.STOPPED), exit_code=4, detail=detail))]}
+
+    (message,) = said(partial(2), **partial(4))
+
+    assert (message.type, message.data["time_images"]) == ("schedule.partial", 4)
 
 
 def test_times_that_nobody_saw_are_one_message():
