@@ -606,7 +606,7 @@ async def test_a_retry_that_begins_and_ends_between_two_looks_is_told(tmp_path, 
     await nights(services, 0.5)
     (before,) = sent
     provider.on_submit = None
-    services.ledger.batches.retry("nightly", services.clock.now(), error="moderation")
+    services.ledger.batches.retry("nightly", services.clock.now())
     sent.clear()
     with monkeypatch.context() as unseen:
         unseen.setattr(News, "tell", nothing_told)

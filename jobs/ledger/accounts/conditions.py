@@ -17,7 +17,7 @@ from jobs.ledger.accounts import outbox
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
 from jobs.ledger.database.schema import batches, conditions, jobs
-from jobs.states import JobState
+from jobs.states import GOING_ON
 
 #: The one row that is no condition: it holds the time when a process last looked.
 _LOOK = "look"
@@ -90,8 +90,7 @@ def goes_on_again(tx: Connection, batch_id: int) -> None:
         conditions.c.subject == name,
         conditions.c.state.startswith(FINISHED),
     )
-    going = [JobState.READY.value, JobState.WORKING.value]
-    has_rows = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(going)).exists()
+    has_rows = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(GOING_ON)).exists()
     tx.execute(update(conditions).where(*told_finished, has_rows).values(state=AGAIN))
 
 
