@@ -180,7 +180,7 @@ def test_metadata_tell_row_image_and_request():
 class Bucket(DiskStore):
     """A folder that remembers metadata."""
 
-    def put_new(self, path, data, *, content_type, metadata):
+    def put_new(self, path, data, *, content_type, metadata, **_):
         self.told = getattr(self, "told", {}) | {path: metadata}
         return super().put_new(path, data, content_type=content_type)
 

@@ -136,8 +136,10 @@ class Bucket(Store):
         *,
         content_type: str,  # noqa: ARG002  its shape
         metadata: Mapping[str, str] = NO_METADATA,
+        sha256: str = "",
     ) -> PutResult:
         self._demand_working()
+        assert sha256 in {"", hashlib.sha256(data if isinstance(data, bytes) else data.read_bytes()).hexdigest()}
         content = data if isinstance(data, bytes) else data.read_bytes()
         if path in self.held:
             return PutResult.EXISTS

@@ -117,7 +117,7 @@ class S3Server:
         return answer
 
     async def _answer(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.StreamResponse:
-        body = await request.read()
+        body = await request.content.read()
         host, path = request.host.partition(":")[0], request.raw_path.partition("?")[0].lstrip("/")
         is_virtual = host.endswith(f".{DOMAIN}")
         bucket, key = (host.removesuffix(f".{DOMAIN}"), path) if is_virtual else path.partition("/")[::2]

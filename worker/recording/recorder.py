@@ -29,9 +29,9 @@ from worker.runtime.telemetry import emit
 #: Facts in one transaction: enough to share one fsync among many, few enough to let a claim in between.
 MOST_IN_A_GROUP = 500
 #: Seconds a write waits for company: sharing transactions is most of what facts cost. What a submit ended in waits
-#: least, since a crash before it is durable makes it unknown; yet a submit itself is in that danger for far longer.
-#: The others lose nothing by a crash but a poll or a copy.
-SOON = 0.005
+#: least, since a crash before it is durable makes it unknown; yet a submit itself, of half a second and more, is in
+#: that danger for far longer. The others lose nothing by a crash but a poll or a copy.
+SOON = 0.02
 COMPANY = 0.04
 #: Seconds between tries while the ledger refuses; doubled each time.
 FIRST_WAIT = 0.25

@@ -288,7 +288,8 @@ async def _is_there(services: Services, due: DueCopy, content: Content, checked:
 
 def _put(store: Store, *, due: DueCopy, path: str, content: bytes | Path, checked: Checked) -> bool:
     """True when the object at `path` is this image, put now or before."""
-    done = store.put_new(path, content, content_type=checked.content_type, metadata=_metadata(due))
+    kind = checked.content_type
+    done = store.put_new(path, content, content_type=kind, metadata=_metadata(due), sha256=checked.sha256)
     return done is PutResult.STORED or store.sha256_of(path) == checked.sha256
 
 

@@ -86,9 +86,15 @@ class Store(ABC):
 
     @abstractmethod
     def put_new(
-        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        data: bytes | Path,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+        sha256: str = "",
     ) -> PutResult:
-        """Writes an object, whole or not at all, unless one is there."""
+        """Writes an object, whole or not at all, unless one is there. `sha256`: of the bytes, in hex, if known."""
 
     @abstractmethod
     def put(

@@ -55,6 +55,7 @@ class DiskStore(Store):
         *,
         content_type: str,  # noqa: ARG002  a file has none
         metadata: Mapping[str, str] = NO_METADATA,  # noqa: ARG002  nor these
+        sha256: str = "",  # noqa: ARG002  nor is it signed
     ) -> PutResult:
         """Writes a file, whole and synced, unless one is there."""
         with self._told(path):

@@ -67,7 +67,13 @@ class BucketStore(Store):
         self._timeout = timeout
 
     def put_new(
-        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        data: bytes | Path,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+        sha256: str = "",  # noqa: ARG002  obstore signs by itself
     ) -> PutResult:
         """Writes an object unless one is there: both clouds keep that condition."""
         attributes = self._attributes(content_type, metadata)

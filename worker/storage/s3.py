@@ -168,12 +168,18 @@ class S3Store(Store):
         self._patience = patience
 
     def put_new(
-        self, path: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        data: bytes | Path,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+        sha256: str = "",
     ) -> PutResult:
         """Writes an object unless one is there (If-None-Match). Where that is not kept, a look before has to do."""
         fields = self._fields(path, content_type, metadata)
         with self._told(path, "write"), mapped(data) as content:
-            done = self._put(path, content, fields, create=True)
+            done = self._put(path, content, fields, create=True, sha256=sha256)
             if self._learnt.headers.condition is None and done is PutResult.STORED:
                 self._learn(content, fields)
         return done
@@ -318,7 +324,9 @@ class S3Store(Store):
 
     # -- how -------------------------------------------------------------------------------------------------------
 
-    def _put(self, path: str, content: bytes | mmap.mmap, fields: Mapping[str, Any], *, create: bool) -> PutResult:
+    def _put(
+        self, path: str, content: bytes | mmap.mmap, fields: Mapping[str, Any], *, create: bool, sha256: str = ""
+    ) -> PutResult:
         """One request, whatever its size: multipart uploads take no condition.
 
         It is repeated with other headers where the store does not know those that were sent, or demands some. What was
@@ -330,7 +338,7 @@ class S3Store(Store):
             if create and not headers.condition and self.look(path) is not None:
                 return PutResult.EXISTS
             try:
-                self._send(content, fields, headers, create=create)
+                self._send(content, fields, headers, create=create, sha256=sha256)
             except ClientError as error:
                 if create and _status(error) == HTTPStatus.PRECONDITION_FAILED:
                     return PutResult.EXISTS
@@ -356,11 +364,18 @@ class S3Store(Store):
             self._learnt.headers = replace(headers, condition=False)
 
     def _send(
-        self, content: bytes | mmap.mmap, fields: Mapping[str, Any], headers: PutHeaders, *, create: bool
+        self,
+        content: bytes | mmap.mmap,
+        fields: Mapping[str, Any],
+        headers: PutHeaders,
+        *,
+        create: bool,
+        sha256: str = "",
     ) -> None:
         if isinstance(content, mmap.mmap):
             content.seek(0)  # where an earlier put has left it
-        self._access.puts(self._patience).put(content, {**fields, **headers.fields(content, create=create)})
+        put = {**fields, **headers.fields(content, create=create)}
+        self._access.puts(self._patience).put(content, put, sha256=sha256)
 
     def _copy(self, path: str, fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What the store says of its copy; nothing where something is there; None: it does not copy this object."""

@@ -12,6 +12,7 @@ botocore's repeats, redirects and errors: to put twice does no harm.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import mmap
@@ -30,6 +31,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 #: Seconds for which all puts go botocore's whole way after one that did not end well: botocore knows how to wait.
 REST = 10.0
+#: Bytes up to which a put's bytes go with its headers. Else the server is asked first whether it takes them, which
+#: costs a round trip, and saves the bytes where it does not.
+SENT_AT_ONCE = 1024 * 1024
 #: The header of each parameter that differs from put to put. All others are the same for one kind of put.
 HEADERS = {
     "ContentType": "Content-Type",
@@ -87,34 +91,44 @@ class _Pattern:
             signs_bytes=headers.get("X-Amz-Content-SHA256") != UNSIGNED,
         )
         number, at = headers.get("amz-sdk-invocation-id", ""), headers.get("X-Amz-Date", "")
-        again = pattern.request(content, fields, credentials, at=at, number=number)
+        again = pattern.request(content, fields, credentials, sha256="", at=at, number=number)
         return pattern if (again.url, again.headers) == (made.url, headers) else None
 
     def request(
-        self, content: bytes, fields: Mapping[str, Any], credentials: Any, *, at: str, number: str
+        self, content: bytes, fields: Mapping[str, Any], credentials: Any, *, sha256: str, at: str, number: str
     ) -> AWSPreparedRequest:
-        """Another request of the kind, as botocore would make it. `at`: when it is signed; `number`: its own."""
+        """Another request of the kind, as botocore would make it. `at`: when it is signed; `number`: its own.
+
+        `sha256`: of the content, in hex; "": it is not known yet.
+        """
         key = quote(fields["Key"], safe="/~")
         headers = {**self.headers, **_own_headers(fields)}
         headers["X-Amz-Date"] = at
         if credentials.token:
             headers["X-Amz-Security-Token"] = credentials.token
-        hashed = hashlib.sha256(content).hexdigest() if self.signs_bytes else UNSIGNED
+        hashed = (sha256 or hashlib.sha256(content).hexdigest()) if self.signs_bytes else UNSIGNED
         headers["X-Amz-Content-SHA256"] = hashed
         values = {name.lower(): " ".join(value.split()) for name, value in headers.items()} | {"host": self.host}
         lines = "".join(f"{name}:{values.get(name, '')}\n" for name in self.signed)
         canonical = f"PUT\n{self.path}{key}\n\n{lines}\n{';'.join(self.signed)}\n{hashed}"
         scope = f"{at[:8]}/{self.scope}"
         to_sign = f"{ALGORITHM}\n{at}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        secret = f"AWS4{credentials.secret_key}".encode()
-        for part in scope.split("/"):
-            secret = hmac.digest(secret, part.encode(), "sha256")
+        signing_key = _signing_key(credentials.secret_key, scope)
         headers["Authorization"] = (
             f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={';'.join(self.signed)}, "
-            f"Signature={hmac.digest(secret, to_sign.encode(), 'sha256').hex()}"
+            f"Signature={hmac.digest(signing_key, to_sign.encode(), 'sha256').hex()}"
         )
         headers["amz-sdk-invocation-id"], headers["Content-Length"] = number, str(len(content))
         return AWSPreparedRequest("PUT", self.url + key, headers, content, stream_output=False)
+
+
+@functools.lru_cache(maxsize=8)
+def _signing_key(secret_key: str, scope: str) -> bytes:
+    """What one day's requests of one region are signed with."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _own_headers(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -149,8 +163,8 @@ class RepeatedPuts:
         self._is_usable = (client.meta.config.retries or {}).get("mode") != "adaptive"
         client.meta.events.register("before-send.s3.PutObject", self._sent.note)
 
-    def put(self, content: bytes | mmap.mmap, fields: Mapping[str, Any]) -> None:
-        """As the client's `put_object`, whose answer nobody needs.
+    def put(self, content: bytes | mmap.mmap, fields: Mapping[str, Any], *, sha256: str = "") -> None:
+        """As the client's `put_object`, whose answer nobody needs. `sha256`: of the content, in hex, if known.
 
         Raises:
             BotoCoreError, ClientError: As the client's.
@@ -158,7 +172,7 @@ class RepeatedPuts:
         kind = (*fields, *fields.get("Metadata", ()))
         pattern = self._patterns.get(kind)
         if pattern is not None and isinstance(content, bytes) and time.monotonic() >= self._rests_until:
-            status = self._send(pattern, content, fields)
+            status = self._send(pattern, content, fields, sha256)
             if status == HTTPStatus.OK:
                 return
             if status == HTTPStatus.PRECONDITION_FAILED:  # said in one way only: the bytes need not go again
@@ -177,11 +191,14 @@ class RepeatedPuts:
         except Exception:  # noqa: BLE001  the object is put: what cannot be read of its request costs CPU alone
             return None
 
-    def _send(self, pattern: _Pattern, content: bytes, fields: Mapping[str, Any]) -> int:
+    def _send(self, pattern: _Pattern, content: bytes, fields: Mapping[str, Any], sha256: str) -> int:
         """The status of the answer; 0: none came, or one that is not what its status says."""
         try:
             at = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"  # as signatures have it
-            request = pattern.request(content, fields, self._credentials(), at=at, number=str(uuid.uuid4()))
+            number = str(uuid.uuid4())
+            request = pattern.request(content, fields, self._credentials(), sha256=sha256, at=at, number=number)
+            if len(content) <= SENT_AT_ONCE:
+                request.headers.pop("Expect", None)  # it is not signed
             answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001  what sends for the client
         except BotoCoreError:
             return 0
