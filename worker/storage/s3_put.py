@@ -31,9 +31,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 #: Seconds for which all puts go botocore's whole way after one that did not end well: botocore knows how to wait.
 REST = 10.0
-#: Bytes up to which a put's bytes go with its headers. Else the server is asked first whether it takes them, which
-#: costs a round trip, and saves the bytes where it does not.
-SENT_AT_ONCE = 1024 * 1024
 #: The header of each parameter that differs from put to put. All others are the same for one kind of put.
 HEADERS = {
     "ContentType": "Content-Type",
@@ -197,8 +194,6 @@ class RepeatedPuts:
             at = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"  # as signatures have it
             number = str(uuid.uuid4())
             request = pattern.request(content, fields, self._credentials(), sha256=sha256, at=at, number=number)
-            if len(content) <= SENT_AT_ONCE:
-                request.headers.pop("Expect", None)  # it is not signed
             answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001  what sends for the client
         except BotoCoreError:
             return 0
