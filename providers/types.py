@@ -39,11 +39,21 @@ class Request:
     quality: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     provider: str | None = None  # pinned by the row
+    _written: bytes | None = field(default=None, init=False, repr=False, compare=False)  # its JSON, once it was asked
 
     def to_json(self) -> bytes:
         """Canonical JSON: the same request is the same bytes; unset fields are left out."""
-        values: dict[str, object] = {"prompt": self.prompt, "model": self.model, "n": self.n}
+        if self._written is not None:
+            return self._written
+        values = {"prompt": self.prompt, **self._values_but_prompt()}
+        written = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+        object.__setattr__(self, "_written", written)
+        return written
+
+    def _values_but_prompt(self) -> dict[str, object]:
         optional = {
+            "model": self.model,
+            "n": self.n,
             "ratio": self.ratio,
             "resolution": self.resolution,
             "size": f"{self.size[0]}x{self.size[1]}" if self.size else None,
@@ -52,8 +62,33 @@ class Request:
             "options": dict(self.options) or None,
             "provider": self.provider,
         }
-        values.update({name: value for name, value in optional.items() if value is not None})
-        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+        return {name: value for name, value in optional.items() if value is not None}
+
+    def around_prompt(self) -> tuple[bytes, bytes]:
+        """What stands before and after the prompt's own JSON in the canonical one, whatever the prompt is."""
+        before, after = dict[str, object](), dict[str, object]()
+        for name, value in self._values_but_prompt().items():
+            (before if name < "prompt" else after)[name] = value
+        head = orjson.dumps(before, option=orjson.OPT_SORT_KEYS)[:-1] + b',"prompt":'
+        tail = b"," + orjson.dumps(after, option=orjson.OPT_SORT_KEYS)[1:] if after else b"}"
+        return head, tail
+
+    def with_prompt(self, prompt: str, around: tuple[bytes, bytes]) -> Request:
+        """The same with another prompt. `around`: its `around_prompt`, so that a million are written cheaply."""
+        made = Request(
+            prompt=prompt,
+            model=self.model,
+            ratio=self.ratio,
+            resolution=self.resolution,
+            size=self.size,
+            n=self.n,
+            references=self.references,
+            quality=self.quality,
+            options=self.options,
+            provider=self.provider,
+        )
+        object.__setattr__(made, "_written", around[0] + orjson.dumps(prompt) + around[1])
+        return made
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Request:

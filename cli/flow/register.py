@@ -82,7 +82,8 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
             if preflight.batch is not None:
                 bring_back(ledger, preflight.batch)
             now, tell = time.time() + ledger.clock_offset(), counting("reference files brought", 10, quiet=short)
-            if brought := record(preflight, store, ledger, still=still, now=now, tell=tell):
+            recorded = counting("rows recorded", 10_000, quiet=short)
+            if brought := record(preflight, store, ledger, still=still, now=now, tell=tell, rows_recorded=recorded):
                 note(f"{formatting.count(brought, 'reference file')} at {preflight.dest}/{place_of('')}")
             yield RegisteredBatch(
                 name=preflight.name,

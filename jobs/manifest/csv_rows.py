@@ -24,13 +24,14 @@ def csv_rows(file: TextFile, layout: CsvLayout) -> Iterator[RawRow]:
         reader = RecordReader(text, layout.form)
         records = iter(reader)
         names = next(records)[1]
+        first, unnamed = names[0], header.unnamed
         for position, (line, values, problem) in enumerate(records):
-            fault = problem
-            if values[0] == names[0] or values[0][:1] == _MARK:  # files that were put together
+            fault, head = problem, values[0]
+            if head == first or head[:1] == _MARK:  # files that were put together
                 values[0] = values[0].removeprefix(_MARK)
                 fault = _AGAIN if len(names) > 1 and header_of(values) == header else problem
             own = values if all_own else list(itertools.compress(values, keep))
             cells = dict(zip(columns, own, strict=False))
-            if header.unnamed:
-                cells = {name: text for name, text in cells.items() if text or name not in header.unnamed}
-            yield RawRow(position, line, cells, cells, fault, is_longer=reader.longer == line)
+            if unnamed:
+                cells = {name: text for name, text in cells.items() if text or name not in unnamed}
+            yield RawRow(position, line, cells, cells, fault, (), None, None, reader.longer == line)

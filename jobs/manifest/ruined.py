@@ -20,6 +20,8 @@ _MISSING = frozenset({"nan", "null", "undefined", "<na>", "nat", "[object object
 _DOUBTFUL = frozenset({"none", "n/a", "na", "-", "--"})
 #: What spreadsheets and programs make of yes and no.
 _TRUTHS = frozenset({"true", "false", "wahr", "falsch", "vrai", "faux", "verdadero", "falso"})
+#: How any of these begins; most cells begin otherwise.
+_STARTS = _ERROR_STARTS | {word[0] for words in (_MISSING, _DOUBTFUL, _TRUTHS) for word in words}
 #: None of these words is longer.
 LONGEST_WORD = 16
 
@@ -72,6 +74,8 @@ def why_no_text(text: str, *, whole: bool = False) -> str | None:
     if len(text) > LONGEST_WORD:
         return None
     word = text.strip().casefold()
+    if word[:1] not in _STARTS:
+        return None
     if word[:1] in _ERROR_STARTS and _ERROR.fullmatch(text.strip()):
         return "a spreadsheet's error stands here, and no text: correct it in the file"
     if whole and word in _TRUTHS:
@@ -83,7 +87,10 @@ def why_no_text(text: str, *, whole: bool = False) -> str | None:
 
 def is_doubtful(text: str) -> bool:
     """Whether a cell holds `None`, `N/A` or a truth value: a missing value, perhaps."""
-    return len(text) <= LONGEST_WORD and ((word := text.strip().casefold()) in _DOUBTFUL or word in _TRUTHS)
+    if len(text) > LONGEST_WORD:
+        return False
+    word = text.strip().casefold()
+    return word[:1] in _STARTS and (word in _DOUBTFUL or word in _TRUTHS)
 
 
 def why_no_key(key: str) -> str | None:

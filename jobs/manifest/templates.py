@@ -103,7 +103,6 @@ _NO_CONTROL = "what stands in a path has no control character; take another colu
 _SLASH = re.compile(r"/|%(?=(?:25)*2F)")
 _WRITTEN_SLASH = re.compile(r"%((?:25)*)2F")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_BAD_SEGMENT = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
 
 class BadPath(Exception):
@@ -130,7 +129,7 @@ class PathTemplate:
         parts = [part if part.__class__ is str else _path_part(part, values, key) for part in self.template.parts]
         path = "".join(parts)
         # Every doubled brace is one byte on the way out, so this never lets too long a path through.
-        if len(path.encode()) + self.prefix + _LATER > SEGMENT_LIMIT or _BAD_SEGMENT.search(path):
+        if len(path.encode()) + self.prefix + _LATER > SEGMENT_LIMIT or _may_have_bad_segment(path):
             self._check(path, values, key)
         if path.startswith(RESERVED) and path.partition("/")[0].casefold() == RESERVED:
             raise BadPath(*self._longest(values, key), f'the folder "{RESERVED}" is Lightfast\'s own')
@@ -187,11 +186,16 @@ def bad_key(key: str) -> str | None:
     """What is wrong with a key wherever it is used; None: nothing."""
     if not key:
         return "a key is needed in every row; --map key=COLUMN takes another column, --map key= numbers the rows"
-    if _CONTROL.search(key):
+    if not key.isprintable() and _CONTROL.search(key):
         return "a key has no control characters"
     if len(key) * 4 > KEY_LIMIT and len(key.encode()) > KEY_LIMIT:
         return f"a key is at most {KEY_LIMIT:,} bytes long, as S3 takes"
     return None
+
+
+def _may_have_bad_segment(path: str) -> bool:
+    """Whether a name in a path may be empty, "." or "..": a quick look that lets none of these pass."""
+    return "//" in path or "/." in path or path[:1] in "./" or path[-1] == "/"
 
 
 def _known_now(part: str | Field, batch: str) -> str | Field:
@@ -216,6 +220,6 @@ def _path_part(field: str | Field, values: Mapping[str, str], key: str) -> str:
     value = _value(field, values, key)
     if not value and field.default is None:
         raise Missing(field.name)
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):
         raise BadPath(field.name, value, _NO_CONTROL)
     return _escaped(as_name(value))

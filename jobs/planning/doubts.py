@@ -67,9 +67,10 @@ class PromptColumns:
             cells.append(Cell("prompt", parameter[0], _PARAMETERS))
         if ("{" in prompt or "[" in prompt) and holds_json(prompt):
             cells.append(Cell("prompt", prompt, self._raw_json(raw)))
-        cells.extend(self._html(raw.fields, prompt))
-        words = ((column, raw.fields.get(column, "")) for column in self.columns if column != self.prompt)
-        cells.extend(Cell(column, word, _DOUBTFUL.format(column=column)) for column, word in words if is_doubtful(word))
+        if "<" in prompt or "&" in prompt:
+            cells.extend(self._html(raw.fields, prompt))
+        words = [(column, raw.fields.get(column, "")) for column in self.columns if column != self.prompt]
+        cells += [Cell(column, word, _DOUBTFUL.format(column=column)) for column, word in words if is_doubtful(word)]
         return cells
 
     def _html(self, fields: Mapping[str, str], prompt: str) -> Iterator[Cell]:

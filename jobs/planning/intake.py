@@ -109,8 +109,8 @@ def _prompt_at(intake: Intake, planner: Planner, line: int) -> str:
     return request.prompt if request else ""
 
 
-def _planner(intake: Intake) -> Planner:
-    planner = prepare(intake.manifest, intake.options, intake.catalog, intake.references)
+def _planner(intake: Intake, *, tells_doubts: bool = True) -> Planner:
+    planner = prepare(intake.manifest, intake.options, intake.catalog, intake.references, tells_doubts=tells_doubts)
     if unused := intake.variations.unused(planner):
         raise BadInput(
             [
@@ -160,7 +160,7 @@ def record(
 
 
 def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row]:
-    planner = _planner(intake)
+    planner = _planner(intake, tells_doubts=False)
     twins, digest, position = seen.twins.afresh(), 0, 0
     for position, planned in enumerate(_planned(intake, planner, twins), 1):
         digest = _digest(digest, planned.row)
@@ -198,8 +198,12 @@ def _raw_rows(intake: Intake, planner: Planner) -> Iterator[RawRow]:
 
 
 def _planned(intake: Intake, planner: Planner, twins: DuplicateRows) -> Iterator[Planned]:
+    plan, unit = planner.plan, intake.manifest.unit
+    if not twins.any:
+        yield from map(plan, _raw_rows(intake, planner))
+        return
     for raw in _raw_rows(intake, planner):
-        yield twins.judge(planner.plan(raw), intake.manifest.unit)
+        yield twins.judge(plan(raw), unit)
 
 
 def _digest(before: int, row: Row) -> int:

@@ -110,15 +110,24 @@ class _Shape(NamedTuple):
     problems: tuple[Cell, ...]
     request: Request | None  # its prompt and references are some row's
     route: Route | None
+    around: tuple[bytes, bytes] | None = None  # of a request without references: its JSON around the prompt
 
 
 # -- options -------------------------------------------------------------------------------------------------------
 
 
 def prepare(
-    manifest: Manifest, options: PlanOptions, catalog: RouteCatalog, references: References | None = None
+    manifest: Manifest,
+    options: PlanOptions,
+    catalog: RouteCatalog,
+    references: References | None = None,
+    *,
+    tells_doubts: bool = True,
 ) -> Planner:
-    """Checks the options against the manifest's columns, all at once. `references`: reads files; None: links only."""
+    """Checks the options against the manifest's columns, all at once. `references`: reads files; None: links only.
+
+    `tells_doubts`: False where they were told already, and nothing but the rows is wanted.
+    """
     owns = own_columns(manifest, options.mapping)
     prompt = parse(options.prompt, "--prompt") if options.prompt is not None else None
     path = parse_path(options.path, batch=options.batch, prefix=options.prefix)
@@ -145,6 +154,7 @@ def prepare(
         unit=manifest.unit,
         has_own_columns=manifest.format != "openai-jsonl",
         columns=frozenset(manifest.columns),
+        tells_doubts=tells_doubts,
     )
 
 
@@ -188,6 +198,7 @@ class Planner:
     columns: frozenset[str] = frozenset()  # the manifest's, as far as they are known
     unit: str = "line"  # what a row's number counts
     has_own_columns: bool = True  # False: the names of columns are not the user's choice
+    tells_doubts: bool = True
     _shapes: dict[tuple[object, ...], _Shape] = field(default_factory=dict)
     _shape_columns: tuple[tuple[str, str], ...] = ()
     _reached: tuple[str, ...] = ()  # dotted names that lead into a column
@@ -205,27 +216,32 @@ class Planner:
 
     def plan(self, raw: RawRow) -> Planned:
         """The row, READY, SKIPPED or INVALID."""
-        raw = reaching(raw, self._reached)
+        if self._reached:
+            raw = reaching(raw, self._reached)
         if raw.wrong:
             return self._invalid(raw, raw.wrong)
-        if self._is_skipped(raw):
+        if self.options.skip_empty is not None and self._is_skipped(raw):
             return Planned(self._left_out(raw, JobState.SKIPPED, "empty_column", f"{self.options.skip_empty} is empty"))
         cells: list[Cell] = []
         if raw.fault is not None:
             return self._invalid(raw, [Cell(WHOLE_ROW, "", raw.fault.what)])
         prompt = self._prompt(raw, cells)
-        found = self._references(raw, cells)
-        links = tuple(each.text for each in found)
+        found = self._references(raw, cells) if "image_urls" in self.owns else ()
+        links = tuple([each.text for each in found]) if found else ()
         key = self.key_of(raw)
         path = self._path(raw, key, cells)
-        shape = self._shape(raw, prompt, len(links), form_of(found))
+        shape = self._shape(raw, prompt, len(links), form_of(found) if found else ReferenceForm.LINKS)
         cells.extend(shape.problems)
         if not self.path.has_index:
             cells.extend(self._index_problems(shape))
         if cells or shape.request is None or shape.route is None:
             return self._invalid(raw, cells)
-        row = _ready(raw, key, path, _request(shape.request, prompt, links), shape.route)
-        doubts = self._texts.doubtful(raw, key, prompt)
+        if shape.around is not None:
+            request = shape.request.with_prompt(prompt, shape.around)
+        else:
+            request = replace(shape.request, prompt=prompt, references=links)
+        row = _ready(raw, key, path, request, shape.route)
+        doubts = self._texts.doubtful(raw, key, prompt) if self.tells_doubts else ()
         told = tuple(self._problem(raw, key, cell) for cell in doubts) if doubts else ()
         return Planned(row, shape.route, (), told, is_repeat=raw.variation is not None and raw.variation.repeat > 0)
 
@@ -366,7 +382,9 @@ class Planner:
         text = prompt if len(prompt) > _SHORT_PROMPT else "-"
         request = self.catalog.complete(replace(request, prompt=text, references=(_SOME_LINK,) * links))
         route = _choose(request, form, self.options, self.catalog)
-        return _Shape((), request, route) if isinstance(route, Route) else _Shape(tuple(route), None, None)
+        if not isinstance(route, Route):
+            return _Shape(tuple(route), None, None)
+        return _Shape((), request, route, None if links else request.around_prompt())
 
     def _elsewhere(self, column: str, trial: Trial) -> str:
         """What reads a size that stands in `ratio`, or a ratio in `size`: both are legal, but not there."""
@@ -458,21 +476,6 @@ def _ready(raw: RawRow, key: str, path: str, request: Request, route: Route) -> 
         mode=route.mode,
         pixels=route.pixels,
         max_n=route.max_n,
-    )
-
-
-def _request(shape: Request, prompt: str, links: tuple[str, ...]) -> Request:
-    return Request(
-        prompt=prompt,
-        model=shape.model,
-        ratio=shape.ratio,
-        resolution=shape.resolution,
-        size=shape.size,
-        n=shape.n,
-        references=links,
-        quality=shape.quality,
-        options=shape.options,
-        provider=shape.provider,
     )
 
 

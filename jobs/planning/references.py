@@ -44,7 +44,7 @@ class LinksOnly:
         raise ValueError(LEGAL)
 
 
-class ReferenceForm(enum.Enum):
+class ReferenceForm(enum.StrEnum):
     """What a row's references ask of a route."""
 
     LINKS = "links"  # nothing: links, objects that are signed where they lie, or none at all

@@ -6,14 +6,22 @@ import re
 
 import pytest
 
-from benchmarks import cluster_cpu, copying, cpu, export, flood, plan, polling, start, webhooks
+from benchmarks import cluster_cpu, copying, cpu, export, flood, plan, polling, recording, start, webhooks
 
 
 @pytest.mark.long
 def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
     found = dict(plan.measure(20, 60))
 
-    assert {name for name in found if "60 rows" in name} == {"plan: 60 rows", "record: 60 rows", "plan again: 60 rows"}
+    assert {name for name in found if "60 rows" in name} == {"plan: 60 rows", "plan again: 60 rows"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("postgresql", [False, True])
+def test_recording_is_measured_by_wall_and_by_cpu(postgresql):
+    found = dict(recording.measure(20, 600, postgresql=postgresql))
+
+    assert {"20 rows: CPU", "600 rows: wall", "600 rows: peak memory"} <= found.keys()
 
 
 @pytest.mark.long

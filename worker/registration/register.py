@@ -72,9 +72,13 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     still: int,
     now: float,
     tell: Progress | None = None,
+    rows_recorded: Progress | None = None,
     attachment: Attachment | None = None,
 ) -> int:
     """Records the batch, `still` micro-dollars agreed to for it; returns how many reference files were brought.
+
+    `tell`: called with the files that were brought so far. `rows_recorded`: called while the transaction is open, so it
+    must not write to the ledger.
 
     Raises:
         LightfastError: The destination did not take a file, or the manifest or the ledger has changed meanwhile.
@@ -88,7 +92,7 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     if preflight.batch is not None:
         bring_back(ledger, preflight.name)
     ours = replace(preflight.intake, ledger=ledger)
-    intake.record(ours, preflight.seen, _new_batch(preflight, still), now, attachment=attachment)
+    intake.record(ours, preflight.seen, _new_batch(preflight, still), now, rows_recorded, attachment=attachment)
     return brought
 
 

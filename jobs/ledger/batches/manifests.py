@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, select, update
 
 from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import adopted, appended, failure_breaker
@@ -22,6 +22,7 @@ from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions, allot, give_back, whole_earlier
 from jobs.ledger.database.events import job_event, write_events
+from jobs.ledger.database.many import insert_many
 from jobs.ledger.database.schema import ASKED, IS_CURRENT, earlier_requests, images, jobs
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
@@ -130,8 +131,12 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
         tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(NO_JOB), ~has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
     stream, given_back = iter(rows), 0
+    is_new = not tx.execute(select(exists().where(jobs.c.batch_id == batch_id))).scalar()
     while chunk := list(islice(stream, _CHUNK)):
-        given_back += _record_chunk(tx, batch_id, chunk, options, now)
+        if is_new:
+            _insert_rows(tx, batch_id, chunk)
+        else:
+            given_back += _record_chunk(tx, batch_id, chunk, options, now)
     if given_back < options.given_back:
         raise FewerToReuse
     if options.reuse:
@@ -230,33 +235,58 @@ def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:
     if not rows:
         return
     numbered = list(enumerate(rows, start=number_jobs(tx, batch_id, len(rows))))
-    tx.execute(insert(jobs), [_job(number, batch_id, row) for number, row in numbered])
-    slots = [slot for number, row in numbered for slot in _slots(number, batch_id, row, revision=1)]
-    if slots:
-        tx.execute(insert(images), slots)
+    insert_many(tx, jobs, _JOB, [_job(number, batch_id, row) for number, row in numbered])
+    slots = [slot for number, row in numbered for slot in _new_slots(number, batch_id, row)]
+    insert_many(tx, images, _SLOT, slots)
 
 
-def _job(number: int, batch_id: int, row: Row) -> dict[str, Any]:
-    placed = {"id": number, "batch_id": batch_id, "key": stored_key(row), "position": row.position, "line": row.line}
-    told = {"error_code": row.error_code, "message": row.message}
-    return {**placed, **told, "state": row.state.value, "carried": row.carried, **_asked(row)}
+_JOB = ("id", "batch_id", "key", "position", "line", "error_code", "message", "state", "carried", *ASKED)
+_SLOT = ("batch_id", "job_id", "revision", "slot", "state")
+
+
+def _job(number: int, batch_id: int, row: Row) -> tuple[Any, ...]:
+    """The values of `_JOB`."""
+    return (
+        number,
+        batch_id,
+        stored_key(row),
+        row.position,
+        row.line,
+        row.error_code,
+        row.message,
+        row.state.value,
+        row.carried,
+        *_values_asked(row),
+    )
+
+
+def _new_slots(number: int, batch_id: int, row: Row) -> list[tuple[Any, ...]]:
+    """The values of `_SLOT`, for each image of a new job."""
+    n = row.request.n if row.request else 0
+    return [(batch_id, number, 1, slot, ImageState.MISSING.value) for slot in range(n)]
+
+
+def _values_asked(row: Row) -> tuple[Any, ...]:
+    """The values of `ASKED`."""
+    request = row.request
+    width, height = row.pixels or (None, None)
+    return (
+        request.to_json() if request else None,
+        row.request_hash,
+        row.path,
+        row.provider,
+        row.provider_model,
+        row.price,
+        row.mode,
+        width,
+        height,
+        request.n if request else 1,
+        row.max_n,
+    )
 
 
 def _asked(row: Row) -> dict[str, Any]:
-    width, height = row.pixels or (None, None)
-    return {
-        "request": row.request.to_json() if row.request else None,
-        "request_hash": row.request_hash,
-        "path": row.path,
-        "provider": row.provider,
-        "provider_model": row.provider_model,
-        "price": row.price,
-        "mode": row.mode,
-        "width": width,
-        "height": height,
-        "n": row.request.n if row.request else 1,
-        "max_n": row.max_n,
-    }
+    return dict(zip(ASKED, _values_asked(row), strict=True))
 
 
 def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[dict[str, Any]]:

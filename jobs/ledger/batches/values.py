@@ -74,9 +74,9 @@ class ImageFlags:
     flags: frozenset[str]  # stable codes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Row:
-    """One row of the newest manifest, checked and planned."""
+    """One row of the newest manifest, checked and planned. Nobody changes it. Frozen, it would take twice the time."""
 
     position: int  # 0, 1, 2 … in the manifest's order, bad and skipped rows included
     line: int  # physical line in the file, from 1

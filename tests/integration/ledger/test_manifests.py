@@ -10,12 +10,13 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, select, text
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.facts import SubmitAccepted
 from jobs.ledger import open_ledger
 from jobs.ledger.batches.manifests import ChangedRows
+from jobs.ledger.batches.values import Row
 from jobs.ledger.database import engine, migrations, opening, schema
 from jobs.policy.failover import Failover
 from jobs.results.rows import row_values
@@ -38,6 +39,28 @@ def test_the_same_manifest_again_adds_nothing(ledger):
     progress = ledger.reports.progress("spring")
     assert progress.images_total == 2500
     assert progress.jobs == {JobState.READY: 2500 - 128, JobState.WORKING: 128}
+
+
+def test_each_row_of_a_long_manifest_is_on_record_as_it_was_planned(ledger):
+    planned = [stocked_ledger.row(position, n=position % 3 + 1) for position in range(1_503)]
+    planned[7] = Row(position=7, line=9, key="k7", carried=b"{}", state=JobState.SKIPPED, error_code="empty_column")
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+
+    made = [row for row in planned if row.state is JobState.READY]
+    with ledger._database.reading() as tx:
+        asked = tx.execute(select(*(schema.jobs.c[name] for name in schema.ASKED)).order_by(schema.jobs.c.position))
+        on_record = [tuple(row) for row in asked]
+    assert on_record[7] == (*[None] * 9, 1, 1)
+    assert [row for row in on_record if row[0]] == [
+        (
+            *(row.request.to_json(), row.request.hash(), row.path, row.provider, row.provider_model),
+            *(row.price, row.mode, *row.pixels, row.request.n, row.max_n),
+        )
+        for row in made
+    ]
+    known = ledger.batches.known(1, [row.key for row in made])
+    assert {key: row.free for key, row in known.items()} == {row.key: row.request.n for row in made}
+    assert [result.line for result in ledger.reports.results("spring")] == [row.line for row in planned]
 
 
 def test_added_rows_are_new_and_results_follow_the_newest_order(ledger):
