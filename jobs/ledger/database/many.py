@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Table, Update, insert
+from sqlalchemy import Connection, Table, Update
+from sqlalchemy.exc import DBAPIError
 
 from jobs.ledger.database.engine import is_alone
 
@@ -41,7 +42,7 @@ def insert_many(tx: Connection, table: Table, columns: tuple[str, ...], rows: Se
     if not rows:
         return
     if not is_alone(tx):
-        tx.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+        _copy(tx, f"COPY {table.name} ({', '.join(columns)}) FROM STDIN", rows)
         return
     whole = len(rows) - len(rows) % _TOGETHER
     for start in range(0, whole, _TOGETHER):
@@ -49,6 +50,19 @@ def insert_many(tx: Connection, table: Table, columns: tuple[str, ...], rows: Se
         tx.exec_driver_sql(_insert(table.name, columns, _TOGETHER), values)
     if whole < len(rows):
         tx.exec_driver_sql(_insert(table.name, columns, 1), [tuple(row) for row in rows[whole:]])
+
+
+def _copy(tx: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """PostgreSQL's own way for many rows, in the same transaction, with SQLAlchemy's errors."""
+    driver, cursor = tx.dialect.loaded_dbapi, cast("Any", tx.connection.cursor())
+    try:
+        with cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except driver.Error as error:
+        raise DBAPIError.instance(
+            statement, None, error, driver.Error, hide_parameters=True, dialect=tx.dialect
+        ) from error
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -11,10 +12,12 @@ import threading
 
 import pytest
 from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.facts import SubmitAccepted
-from jobs.ledger import open_ledger
+from jobs.ledger import is_away, open_ledger
 from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Row
 from jobs.ledger.database import engine, migrations, opening, schema
@@ -61,6 +64,37 @@ def test_each_row_of_a_long_manifest_is_on_record_as_it_was_planned(ledger):
     known = ledger.batches.known(1, [row.key for row in made])
     assert {key: row.free for key, row in known.items()} == {row.key: row.request.n for row in made}
     assert [result.line for result in ledger.reports.results("spring")] == [row.line for row in planned]
+
+
+def test_a_row_that_postgresql_refuses_is_an_error_of_the_ledger_and_nothing_is_recorded(postgres_ledger_url):
+    planned = stocked_ledger.rows(1_200)
+    planned[1_100] = dataclasses.replace(planned[1_100], key="a\0b")
+
+    with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
+        with pytest.raises(DBAPIError) as refused:
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+
+        assert not is_away(refused.value)
+        assert ledger.batches.find("spring") is None
+
+
+def test_a_server_that_ends_the_session_while_rows_are_recorded_counts_as_away(postgres_ledger_url):
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :me"
+
+    def rows():
+        yield from stocked_ledger.rows(1_100)
+        with create_engine(engine.normalized(postgres_ledger_url), poolclass=NullPool).connect() as other:
+            me = other.execute(text("SELECT pg_backend_pid()")).scalar()
+            other.execute(text(others), {"me": me})
+        yield from stocked_ledger.rows(1_100, first=1_100)
+
+    with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
+        with pytest.raises(DBAPIError) as ended:
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), rows(), now=NOW)
+
+        assert is_away(ended.value)
+        assert ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(2), now=NOW).id
+        assert ledger.reports.progress("spring").images_total == 2
 
 
 def test_added_rows_are_new_and_results_follow_the_newest_order(ledger):
