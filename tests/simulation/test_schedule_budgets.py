@@ -50,18 +50,11 @@ async def test_a_night_above_its_budget_buys_nothing_says_so_and_the_next_one_ru
     assert sum(provider.submits.values()) == 1
 
 
-@pytest.mark.parametrize(
-    ("partial", "expected"),
-    [
-        (False, "2 images would cost $0.04 (0 new, 2 changed rows), and this time may spend $0.01 (--budget). "),
-        (True, "a first image needs $0.02, and this time may spend $0.01 (--budget). "),
-    ],
-)
-async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(tmp_path, partial, expected):
+async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(tmp_path):
     provider = Provider()
     services = calm(tmp_path, provider)
     write(catalogue(2))
-    scheduled(services, options={"partial": partial})
+    scheduled(services)
     await nights(services)
 
     write(catalogue(2, k0="a red lamp", k1="a blue lamp"))
@@ -70,7 +63,9 @@ async def test_a_budget_that_does_not_do_for_what_has_changed_is_the_one_reason(
 
     failed = history(services)[-1]
     assert failed.state is FiringState.FAILED
-    assert failed.message.startswith(expected)
+    assert failed.message.startswith(
+        "2 images would cost $0.04 (0 new, 2 changed rows), and this time may spend $0.01 (--budget). "
+    )
     assert "--changed" not in failed.message
     assert stored("nightly") == ["k0", "k1"]
     assert sum(provider.submits.values()) == 2
@@ -166,6 +161,74 @@ async def test_a_partial_month_is_told_when_it_is_used_and_not_again_each_night_
     await nights(services, 14)  # the first of February has come
     assert [type_ for type_, _, _ in messages] == ["schedule.partial"] * 2
     assert messages[1][2].startswith("2 images made for $0.04. 2 rows are left out")
+
+
+async def test_a_product_that_changes_in_a_used_month_waits_for_the_next_one_and_is_told_once(tmp_path, messages):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, budget=None, monthly_budget=50_000, options={"partial": True})
+    await nights(services)
+    messages.clear()
+
+    write(catalogue(3, k0="a red lamp"))
+    await nights(services, 4)
+
+    ((type_, title, text),) = messages
+    assert type_ == "schedule.partial"
+    assert "has bought what its budget allowed" in title
+    assert (
+        "nothing was bought: a first image needs $0.02, and this time may spend $0.01, which is left of this month's "
+        "$0.05; 2 images left out, and the changed row keeps its images. The next month goes on with them, at "
+        "2027-02-01 09:00Z. To allow it, if the manifest is as you want it:  "
+        "lightfast schedule edit nightly --monthly-budget 0.08" in text
+    )
+    assert {(each.exit_code, each.code) for each in history(services)[1:]} == {(4, "month_budget_used")}
+    assert {outcome(each) for each in history(services)[1:]} == {"done up to its budget"}
+    assert sum(provider.submits.values()) == 2
+    assert stored("nightly") == ["k0", "k1"]
+
+    await nights(services, 14)  # the first of February has come
+    assert provider.submits["a red lamp"] == provider.submits["lamp 2"] == 1
+    assert history(services)[-1].exit_code == 0
+    assert "schedule.failed" not in {type_ for type_, _, _ in messages}
+
+
+async def test_a_used_month_that_is_raised_makes_the_changed_product_at_the_next_time(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, budget=None, monthly_budget=50_000, options={"partial": True})
+    await nights(services)
+    write(catalogue(2, k0="a red lamp"))
+    await nights(services)
+    words = history(services)[-1].message.split()
+    assert words[-2] == "--monthly-budget"
+
+    edited(services, monthly_budget=round(float(words[-1]) * MICROS), options={"partial": True})
+    await nights(services)
+
+    assert provider.submits["a red lamp"] == 1
+    assert history(services)[-1].exit_code == 0
+
+
+async def test_a_partial_budget_below_one_image_leaves_changed_rows_alone_and_names_the_budget(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    scheduled(services, options={"partial": True})
+    await nights(services)
+    write(catalogue(2, k0="a red lamp", k1="a blue lamp"))
+    edited(services, budget=10_000)
+
+    await nights(services)
+
+    ended = history(services)[-1]
+    assert (ended.state, ended.exit_code, ended.code) == (FiringState.ENDED, 4, "budget_used")
+    assert "this time may spend $0.01 (--budget); 2 images left out, and the changed rows keep their" in ended.message
+    assert ended.message.endswith("lightfast schedule edit nightly --budget 0.04")
+    assert stored("nightly") == ["k0", "k1"]
+    assert sum(provider.submits.values()) == 2
 
 
 async def test_a_night_that_its_month_stops_half_way_needs_a_person_and_names_the_command_that_raises_the_month(

@@ -15,10 +15,12 @@ from typing import Any
 
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
-from jobs.formatting import count, dollars, money, stamp, up_to_cents
+from jobs.formatting import count, day_and_minute, dollars, money, stamp, up_to_cents
 from jobs.ledger import Ledger, is_away
+from jobs.ledger.accounts.monthly_budgets import next_month
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
+from jobs.policy.cron import next_time
 from jobs.policy.firing import LEFT_OUT, MADE, Into
 from jobs.results.budgets import held_words
 from jobs.results.completion import Reason
@@ -112,8 +114,8 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
     with planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen) as preflight:
         _demand_settled(preflight)
         demand(preflight, schedule, left)
-        if schedule.into is Into.NEW and options.partial and _buys_nothing(preflight) and not preflight.seen.reused:
-            _end(services, firing, _bought_nothing(preflight, left))
+        if options.partial and _buys_nothing(preflight) and _is_for_nothing(preflight, schedule):
+            _end(services, firing, _bought_nothing(preflight, schedule, left, services.clock.now()))
             return
         store, _ = probe(preflight.dest)
         if preflight.batch is None:
@@ -213,8 +215,6 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
     others = len(reasons)
     if seen.images and not options.partial and not seen.unpriced and seen.needed > left.money:
         reasons.append(over_budget(preflight, schedule, left))
-    if options.partial and seen.disputed and options.changed == "redo" and _buys_nothing(preflight):
-        reasons.append(f"{_too_little(preflight, left)}. Nothing was spent, and the changed rows keep their images.")
     if reasons and not others:
         raise OverBudget(reasons[0], _reason_of(left), told(preflight, left))
     if reasons:
@@ -232,9 +232,15 @@ def _buys_nothing(preflight: Preflight) -> bool:
     return bool(seen.images) and not seen.unpriced and not seen.affordable(budget, preflight.batch)
 
 
-def _too_little(preflight: Preflight, left: Left) -> str:
-    least = min(line.least for line in preflight.seen.routes)
-    return f"a first image needs {money(least)}, and this time may spend {left.why}"
+def _is_for_nothing(preflight: Preflight, schedule: NewSchedule) -> bool:
+    """Whether a time that buys nothing is not to be recorded.
+
+    A batch of its own would be empty. In the one of all times, changed rows would lose their images to others that
+    nobody makes; new rows wait there until there is money.
+    """
+    if schedule.into is Into.NEW:
+        return not preflight.seen.reused
+    return bool(preflight.seen.disputed) and preflight.options.changed == "redo"
 
 
 def over_budget(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
@@ -324,13 +330,25 @@ def _nothing_new(services: Services, schedule: Schedule, firing: Firing) -> Ende
     return replace(ended, message=f"nothing is new: the manifest is as it was, and {made}")
 
 
-def _bought_nothing(preflight: Preflight, left: Left) -> Ended:
-    """The end of a time with --partial that would have had a batch of its own, and has no money for its first image."""
-    images = preflight.seen.images
-    message = f"nothing was bought: {_too_little(preflight, left)}; {count(images, 'image')} left out"
-    detail = {**told(preflight, left), LEFT_OUT: images, MADE: 0}
+def _bought_nothing(preflight: Preflight, schedule: Schedule, left: Left, now: float) -> Ended:
+    """The end of a time with --partial that has no money for its first image, and is not recorded."""
+    seen = preflight.seen
+    least = min(line.least for line in seen.routes)
+    keep = f", and the changed {'row keeps its' if seen.disputed == 1 else 'rows keep their'} images"
+    message = (
+        f"nothing was bought: a first image needs {money(least)}, and this time may spend {left.why}; "
+        f"{count(seen.images, 'image')} left out{keep if seen.disputed else ''}."
+        f"{_next_month(schedule, now) if left.is_of_month else ''}{_allowed_by(preflight, schedule, left)}"
+    )
+    detail = {**told(preflight, left), LEFT_OUT: seen.images, MADE: 0}
     code = NeedsPerson.exit_code
     return Ended(state=FiringState.ENDED, exit_code=code, code=_reason_of(left).value, message=message, detail=detail)
+
+
+def _next_month(schedule: Schedule, now: float) -> str:
+    """When the first time with the money of the next month comes."""
+    at = next_time(schedule.cron, schedule.timezone, next_month(now) - 1)
+    return f" The next month goes on with them, at {day_and_minute(at)}."
 
 
 def _failed(code: str, message: str) -> Ended:
