@@ -27,14 +27,16 @@ from cli.flow.session import (
 from cli.output import copy_stops, wording
 from cli.output.emergency_stop import told
 from cli.output.endings import why
-from cli.output.retries import given_up, nothing_to_retry
+from cli.output.retries import given_up, made_meanwhile_lines, nothing_to_retry
 from cli.output.sentences import not_copied
 from jobs import formatting
 from jobs.command_lines import command
-from jobs.errors import GIVEN_UP_ROWS, BadInput, LedgerBusy
+from jobs.errors import GIVEN_UP_ROWS, BadInput, LedgerBusy, LightfastError
 from jobs.formatting import in_words
+from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good, made_in_another
+from jobs.policy.reuse import Reuse
 from jobs.results.budgets import month_words, raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, used_budget
 from jobs.results.conditions import ON_YOUR_WORD
@@ -46,6 +48,7 @@ from worker.registration.stored_images import demand_folder
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.values import Progress, Result
+    from jobs.planning.made_meanwhile import MadeMeanwhile
     from jobs.settings.model import Settings
     from providers.catalog.models import Catalog
 
@@ -59,6 +62,15 @@ Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or parti
 ErrorCode = Annotated[str, typer.Option("--error", metavar="CODE", help="Only rows that ended with this code.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Only this row. May be repeated.")]
 KeyFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="A file with one key a line.")]
+ReuseIt = Annotated[
+    str,
+    typer.Option(
+        "--reuse",
+        metavar="[copy|link]",
+        help="Take images that other batches made meanwhile, for nothing; a batch recorded with --reuse does.",
+    ),
+]
+BuyAgain = Annotated[bool, typer.Option("--buy-again", help="Agree to pay for requests that were made already.")]
 Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]
 
 RETRIED = ("failed", "lost", "partial")
@@ -182,6 +194,7 @@ def _go_on_here(session: LedgerSession, batch: str, stall: float | None, *, json
         except LedgerBusy:
             _told(session, batch, f"{batch} goes on by the `lightfast run` that is at work.", json=json)
             return 0
+        session.ledger.batches.take_what_was_made(batch, time.time() + session.ledger.clock_offset())
         return _work(session, batch, stall, json=json, quiet=quiet, goes_on="")
 
 
@@ -216,6 +229,8 @@ def retry(  # noqa: PLR0913  one parameter an option
     only: Only = "",
     error: ErrorCode = "",
     key: Keys = None,
+    reuse: ReuseIt = "",
+    buy_again: BuyAgain = False,
     max_stall: MaxStall = None,
     yes: Yes = False,
     json: Json = False,
@@ -229,9 +244,13 @@ def retry(  # noqa: PLR0913  one parameter an option
         raise BadInput(f"--only held: the outcome of held rows is unknown. First decide about each:  {look}")
     if only and only not in RETRIED:
         raise BadInput(f'--only: "{only}": expected {", ".join(RETRIED)}')
+    if reuse not in ("", *Reuse):
+        raise BadInput(f'--reuse: "{reuse}": expected nothing after it, copy or link')
 
-    def begin(session: LedgerSession, _: Sequence[Result]) -> int:
-        return session.ledger.batches.retry(batch, time.time(), only=only or None, error=error or None, keys=key)
+    def begin(session: LedgerSession, _: Sequence[Result], take: ReuseOptions | None) -> int:
+        return session.ledger.batches.retry(
+            batch, time.time(), only=only or None, error=error or None, keys=key, reuse=take
+        )
 
     def wanted(result: Result) -> bool:
         return _is_retried(result, only=only, error=error, keys=key)
@@ -244,6 +263,9 @@ def retry(  # noqa: PLR0913  one parameter an option
         is_of_all=not (only or error or key),
         wanted=wanted,
         begin=begin,
+        takes=True,
+        reuse=reuse,
+        buy_again=buy_again,
         stall=read_stall(max_stall),
         yes=yes,
         json=json,
@@ -291,7 +313,7 @@ def redo(  # noqa: PLR0913  one parameter an option
         if missing:
             raise BadInput(f"batch {batch} has no row {', '.join(missing[:10])}. Nothing was spent.")
 
-    def begin(session: LedgerSession, rows: Sequence[Result]) -> int:
+    def begin(session: LedgerSession, rows: Sequence[Result], _: ReuseOptions | None) -> int:
         changes = [(row.key, row.request if prompt else None) for row in rows]
         return session.ledger.batches.redo(batch, changes, time.time(), _prices(session.settings, rows))
 
@@ -328,7 +350,12 @@ class AgainCommand:
     asked: Callable[[Result], Result] = lambda row: row  # as it is to be made
     has_it: Callable[[Result], bool] = lambda _: False  # what is asked for is there, or is being made
     check: Callable[[Sequence[Result]], None] = lambda _: None  # raises `BadInput` where rows are named in vain
-    begin: Callable[[LedgerSession, Sequence[Result]], int]  # makes the rows ready; returns how many
+    begin: Callable[[LedgerSession, Sequence[Result], ReuseOptions | None], int]  # rows ready; returns how many
+    takes: bool = (
+        False  # what was made elsewhere meanwhile is not to be bought again: it may be taken, or is asked about
+    )
+    reuse: str = ""  # --reuse; "": as the batch was recorded
+    buy_again: bool = False
     stall: float | None  # seconds to wait where only a person can help; None: for ever
     yes: bool
     json: bool
@@ -350,7 +377,9 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         again.check(named)
         rows = [again.asked(result) for result in named if not again.has_it(result)]
         left = [result for result in named if again.has_it(result)]
-        cost, unpriced = _cost(settings, rows, anew=again.command == "redo")
+        made, how = _made_meanwhile(again, session, found, rows)
+        paid = [row for row in rows if not (how and row.key in made.takeable)]
+        cost, unpriced = _cost(settings, paid, anew=again.command == "redo")
         if left:
             note(_left_as_they_are(again, left))
         if not rows:
@@ -358,15 +387,21 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         if again.is_of_all and (stay := given_up(session.ledger.reports.progress(again.batch).errors)):
             note(stay)
         note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
+        for line in made_meanwhile_lines(found, made, len(paid), how, session.ledger.batches.all()):
+            note(line)
         warn(session.ledger, sandbox=settings.is_sandbox)
-        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command)
+        needs = made.needs_buy_again(len(paid), reuse=how is not None) and not again.buy_again
+        mistake = f"{made.bought_twice(reuse=how is not None):,} of {formatting.count(len(paid), 'row')} to be paid "
+        mistake = f"{mistake}were made already" if needs else ""
+        agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command, again=mistake)
+        take = ReuseOptions(how=how, at_least=len(made.takeable)) if how else None
         if not session.ledger.is_sqlite:
-            return _for_the_workers(again, session, found, rows, cost)
+            return _for_the_workers(again, session, found, rows, cost, take)
         with session.ledger.hold(time.time()):
             going_on = sum(row.state in GOING_ON for row in rows)
             if told := _waits_too(session.ledger.reports.progress(again.batch), besides=going_on):
                 note(told)
-            _begin(again, session, found, rows, cost)
+            _begin(again, session, found, rows, cost, take)
             # Not `redo` once more: what it has made would be made again.
             retry = command("retry", again.batch, sandbox=session.settings.is_sandbox)
             return _work(session, again.batch, again.stall, json=again.json, quiet=again.quiet, goes_on=retry)
@@ -419,16 +454,46 @@ def _nothing_to_do(again: AgainCommand, session: LedgerSession, left: Sequence[R
     return 0
 
 
-def _begin(again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int) -> int:
+def _begin(
+    again: AgainCommand,
+    session: LedgerSession,
+    found: Batch,
+    rows: Sequence[Result],
+    cost: int,
+    take: ReuseOptions | None,
+) -> int:
     bring_back(session.ledger, found)
     session.ledger.batches.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
-    return again.begin(session, rows)
+    try:
+        return again.begin(session, rows, take)
+    except FewerToReuse:
+        raise LightfastError(
+            "Images that were to be reused are not there any more. Nothing was begun; run it again."
+        ) from None
+
+
+def _made_meanwhile(
+    again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result]
+) -> tuple[MadeMeanwhile, Reuse | None]:
+    """Which of the rows other batches have made since, and how their images are taken; None: they are not."""
+    from jobs.planning.made_meanwhile import MadeMeanwhile, made_meanwhile
+
+    if not again.takes:
+        return MadeMeanwhile(), None
+    asked = ((row.key, row.request) for row in rows if row.request is not None)
+    how = Reuse(again.reuse) if again.reuse else found.reuse
+    return made_meanwhile(session.ledger, found, asked), how
 
 
 def _for_the_workers(
-    again: AgainCommand, session: LedgerSession, found: Batch, rows: Sequence[Result], cost: int
+    again: AgainCommand,
+    session: LedgerSession,
+    found: Batch,
+    rows: Sequence[Result],
+    cost: int,
+    take: ReuseOptions | None,
 ) -> int:
-    count = _begin(again, session, found, rows, cost)
+    count = _begin(again, session, found, rows, cost, take)
     wake(session)
     _told(
         session,

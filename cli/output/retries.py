@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from jobs.command_lines import command
 from jobs.errors import CODES, GIVEN_UP_ROWS, REFUSED_AGAIN, BadInput
 from jobs.formatting import count, listed
+from jobs.policy.reuse import Reuse
 from jobs.results.rows import HELD_CODE, near
+
+if TYPE_CHECKING:
+    from jobs.ledger.batches.values import Batch
+    from jobs.planning.made_meanwhile import MadeMeanwhile
 
 #: Rows whose images have other pixels than asked for, and rows that a provider refuses as not legal.
 WRONG, ILLEGAL = "wrong_pixels", "invalid_parameters"
@@ -93,3 +99,25 @@ def nothing_to_retry(batch: str, error: str, errors: Mapping[str, int], held_row
     refused = moderated(errors)
     why = [f"{refused}; change the prompt and run"] * bool(refused) + [given_up(errors)] * bool(given_up(errors))
     return f"nothing to do in {batch}{': ' + '; '.join(why) if why else there}"
+
+
+def made_meanwhile_lines(
+    batch: Batch, made: MadeMeanwhile, to_pay: int, how: Reuse | None, known: Sequence[Batch]
+) -> Iterator[str]:
+    """What other batches have made of the rows that are to be made again: taken for nothing, or bought twice."""
+    names = {each.id: each.name for each in known}
+    where = [names[each] for each in made.batches if each in names]
+    told = f"{', '.join(where[:3])}{' …' if len(where) > 3 else ''}"  # noqa: PLR2004  a line's worth
+    if how and (taken := len(made.takeable)):
+        verb = "named where they are" if how is Reuse.LINK else "copied from where they are"
+        yield f"the images of {count(taken, 'row')} were made meanwhile ({told}): {verb}, and not paid for"
+    if not (twice := made.bought_twice(reuse=how is not None)):
+        return
+    yield (
+        f"{twice:,} of {count(to_pay, 'row')} to be paid {'has' if twice == 1 else 'have'} a request that was made "
+        + (f"already: {told}")
+    )
+    if how:
+        yield "there is nothing to take for them: made anew since, or incomplete; --buy-again buys them, --yes alone not"
+    elif made.takeable:
+        yield f"to take their images for nothing:  {command('retry', batch.name, '--reuse', sandbox=batch.sandbox)}"

@@ -11,7 +11,7 @@ from jobs.ledger.database.schema import batches, images, jobs
 from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.intake import Intake, record, survey
 from jobs.planning.planner import PlanOptions
-from jobs.states import ImageState
+from jobs.states import ImageState, JobState
 from providers.catalog.models import Catalog
 
 NOW = 1_800_000_000.0
@@ -39,6 +39,15 @@ def finish(ledger, name, *, most=None):
         derive_jobs(tx, ids)
 
 
+def fail(ledger, name, code="provider_failed"):
+    """Every row of the batch that waits has failed."""
+    with ledger._database.writing() as tx:
+        mine = select(jobs.c.id).join(batches, batches.c.id == jobs.c.batch_id)
+        ids = list(tx.execute(mine.where(batches.c.name == name, jobs.c.state == JobState.READY.value)).scalars())
+        tx.execute(update(jobs).where(jobs.c.id.in_(ids)).values(closed=True, error_code=code))
+        derive_jobs(tx, ids)
+
+
 class World:
     """One ledger, and manifests that are looked at or recorded."""
 
@@ -60,7 +69,8 @@ class World:
         intake = self.intake(lines, name, sandbox=sandbox, **changes)
         seen = survey(intake, self.ledger.batches.find(name), [MAIN])
         bound = {"dest": f"/d/{name}", "path": "{batch}/{key}/{index}.{ext}", "sandbox": sandbox}
-        record(intake, seen, NewBatch(name=name, columns=seen.columns, source="m.csv", **bound), NOW)
+        bound |= {"columns": seen.columns, "source": "m.csv", "reuse": intake.reuse}
+        record(intake, seen, NewBatch(name=name, **bound), NOW)
         return seen
 
     def made(self, lines, name="spring", **changes):

@@ -124,6 +124,7 @@ def _new_batch(preflight: Preflight, still: int) -> NewBatch:
         strict_size=preflight.options.strict_size or bool(batch and batch.strict_size),
         decode=preflight.options.verify == "decode" or bool(batch and batch.decode),
         sidecar=preflight.options.sidecar or bool(batch and batch.sidecar),
+        reuse=preflight.intake.reuse or (batch.reuse if batch else None),
         delimiter=preflight.manifest.delimiter or None,
         notify=preflight.options.notify or (batch.notify if batch else ()),
     )

@@ -11,6 +11,7 @@ from jobs.errors import LightfastError
 from jobs.ledger.batches.values import Batch, NewBatch
 from jobs.ledger.database.schema import batches
 from jobs.policy.failover import Failover
+from jobs.policy.reuse import Reuse
 from jobs.states import IN_ARCHIVE, ArchiveStep, BatchState
 
 #: Jobs a batch can number before they would run into the next batch's.
@@ -67,6 +68,7 @@ def as_batch(row: Any) -> Batch:
         strict_size=row.strict_size,
         decode=row.decode,
         sidecar=row.sidecar,
+        reuse=Reuse(row.reuse) if row.reuse else None,
         delimiter=row.delimiter,
         archive=row.archive if row.archive_step in IN_ARCHIVE else None,
         archived_at=row.archive_at if row.archive_step in IN_ARCHIVE else None,
@@ -115,6 +117,7 @@ def upsert_batch(tx: Connection, new: NewBatch, now: float) -> int:
         "strict_size": new.strict_size,
         "decode": new.decode,
         "sidecar": new.sidecar,
+        "reuse": new.reuse.value if new.reuse else None,
         "delimiter": new.delimiter,
         "notify": json.dumps(new.notify) if new.notify else None,
     }

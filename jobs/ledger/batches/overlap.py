@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, func, literal_column, select
+from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, func, literal_column, or_, select
 
 from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
 from jobs.ledger.database.schema import IS_CURRENT, batches, earlier_requests, images, jobs
 from jobs.policy.reuse import is_as_hashed
-from jobs.states import MADE_IMAGES, JobState
+from jobs.states import MADE_IMAGES, ImageState, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
 MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
@@ -84,6 +84,32 @@ _SAME_ROWS = select(jobs.c.key, jobs.c.request_hash).where(
     jobs.c.key.in_(bindparam("keys", expanding=True)),
     jobs.c.request_hash.is_not(None),
 )
+
+
+def without_images(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+    """The request's hash by key, of those of these rows that have no image and none on its way, nor ever reused one.
+
+    A row whose image could not be taken (`reuse_gone`) is left out: only a person has it bought, and does so knowingly.
+    """
+    return {row.key: row.request_hash for row in tx.execute(_WITHOUT, {"of_batch": batch_id, "keys": keys})}
+
+
+def _without() -> Select[Any]:
+    slot = images.alias()
+    begun = exists().where(
+        slot.c.job_id == jobs.c.id,
+        slot.c.revision == jobs.c.revision,
+        slot.c.surplus.is_(False),
+        or_(
+            slot.c.state.in_([state.value for state in MADE_IMAGES]),
+            (slot.c.state == ImageState.MISSING.value) & slot.c.attempt_id.is_not(None),
+            slot.c.source_id.is_not(None),
+        ),
+    )
+    return _SAME_ROWS.where(jobs.c.position.is_not(None), ~begun)
+
+
+_WITHOUT = _without()
 
 
 def count_rows(tx: Connection, batch_id: int) -> int:

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, func, insert, select, update
 from jobs.errors import GIVEN_UP_ROWS
 from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import failure_breaker
-from jobs.ledger.batches.batches import batch_id_of, demand_whole
+from jobs.ledger.batches.batches import batch_id_of, batch_of, demand_whole
 from jobs.ledger.batches.manifests import current_slots, revise
 from jobs.ledger.batches.values import Row
 from jobs.ledger.claims import copy_failures
+from jobs.ledger.claims.reuse import ReuseOptions, allot
 from jobs.ledger.database.events import job_event, write_events
 from jobs.ledger.database.job_state import WRONG_PIXELS, derive_jobs
 from jobs.ledger.database.schema import IS_CURRENT, batches, images, jobs
@@ -37,6 +38,19 @@ def resume(tx: Connection, name: str, now: float) -> None:
     batch_id = batch_id_of(tx, name)
     failure_breaker.judge_anew(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)
+    _take_what_was_made(tx, batch_id, now)
+
+
+def take_what_was_made(tx: Connection, name: str, now: float) -> int:
+    """Rows that wait take images that other batches have made meanwhile, where theirs was recorded with --reuse."""
+    return _take_what_was_made(tx, batch_id_of(tx, name), now)
+
+
+def _take_what_was_made(tx: Connection, batch_id: int, now: float, reuse: ReuseOptions | None = None) -> int:
+    """How many rows do. `reuse`: what was agreed to just now; else as the batch was recorded."""
+    batch = batch_of(tx, batch_id)
+    wish = reuse or (ReuseOptions(how=batch.reuse, at_least=0) if batch.reuse else None)
+    return allot(tx, batch_id, wish, now) if wish and batch.state is not BatchState.CANCELLED else 0
 
 
 def retry_copies(tx: Connection, name: str, now: float) -> None:
@@ -96,10 +110,15 @@ def retry(
     only: str | None,
     error: str | None,
     keys: Sequence[str] | None,
+    reuse: ReuseOptions | None = None,
 ) -> int:
     """Failed and lost rows are ready again; returns how many.
 
     Moderated ones only when asked for by that name; those that a person gave up only where rows are chosen at all.
+    `reuse`: they and rows that wait take images that were made elsewhere meanwhile; None: as the batch was recorded.
+
+    Raises:
+        FewerToReuse: These are fewer than `reuse` counted on.
     """
     batch_id = batch_id_of(tx, name)
     states: Sequence[str] = [only] if only else ENDED_BADLY
@@ -118,6 +137,7 @@ def retry(
         _open_again(tx, chosen[start : start + _CHUNK])
     failure_breaker.judge_anew(tx, batch_id)
     copy_failures.try_again(tx, batch_id, now)
+    _take_what_was_made(tx, batch_id, now, reuse)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
     conditions.goes_on_again(tx, batch_id)
     return len(chosen)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobs.policy.failover import Failover
+from jobs.policy.reuse import Reuse
 from jobs.states import BatchState, JobState
 from providers.types import Request
 
@@ -30,6 +31,7 @@ class NewBatch:
     strict_size: bool = False  # other pixels than asked for are a failure
     decode: bool = False  # every pixel is decoded before an image counts as whole
     sidecar: bool = False  # a JSON of provenance beside each image
+    reuse: Reuse | None = None  # --reuse: images that were made already are taken, not bought
     delimiter: str | None = None  # of a CSV manifest
     notify: tuple[str, ...] = ()  # names of channels that hear of it, beside those that hear of everything
 
@@ -59,6 +61,7 @@ class Batch:
     strict_size: bool = False
     decode: bool = False
     sidecar: bool = False
+    reuse: Reuse | None = None  # also for rows that are made again, or that waited
     delimiter: str | None = None
     archive: str | None = None  # where the bulk of its rows lies; None: in the ledger
     archived_at: float | None = None  # Unix seconds

@@ -83,6 +83,10 @@ class BatchVerbs:
         """The request's hash by key, of those of these rows that the batch has."""
         return self._database.read(overlap.same_rows, batch_id, keys)
 
+    def without_images(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
+        """The request's hash by key, of those of these rows that have no image and none on its way, nor reused one."""
+        return self._database.read(overlap.without_images, batch_id, keys)
+
     def count_rows(self, batch_id: int) -> int:
         """Rows on record that stand for a job, in the newest manifest or not."""
         return self._database.read(overlap.count_rows, batch_id)
@@ -153,8 +157,15 @@ class BatchVerbs:
         return self._database.write(failure_breaker.pause_failing, only)
 
     def resume(self, name: str, now: float) -> None:
-        """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now."""
+        """Submits go on; failures seen so far are no reason to pause again, and copies that failed are tried now.
+
+        Rows of a batch with --reuse that wait take what was made elsewhere meanwhile.
+        """
         self._database.write(steering.resume, name, now)
+
+    def take_what_was_made(self, name: str, now: float) -> int:
+        """Rows of a batch with --reuse that wait take what was made elsewhere meanwhile; returns how many."""
+        return self._database.write(steering.take_what_was_made, name, now)
 
     def retry_copies(self, name: str, now: float) -> None:
         """Copies that failed are tried now, and once more those that waited for a person."""
@@ -198,9 +209,16 @@ class BatchVerbs:
         only: str | None = None,
         error: str | None = None,
         keys: Sequence[str] | None = None,
+        reuse: ReuseOptions | None = None,
     ) -> int:
-        """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many."""
-        return self._database.write(steering.retry, name, now, only=only, error=error, keys=keys)
+        """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many.
+
+        They take images that were made elsewhere meanwhile: as `reuse` says, else as the batch was recorded.
+
+        Raises:
+            FewerToReuse: Images that `reuse` counts on are not there any more. Nothing was changed.
+        """
+        return self._database.write(steering.retry, name, now, only=only, error=error, keys=keys, reuse=reuse)
 
     def redo(
         self,

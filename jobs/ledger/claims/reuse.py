@@ -92,8 +92,14 @@ class ReuseOptions:
     at_least: int  # rows that the plan counted on
 
 
-def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> None:
-    """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them."""
+def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> int:
+    """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them.
+
+    Returns how many rows.
+
+    Raises:
+        FewerToReuse: They are fewer than `wish` counted on.
+    """
     sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
     allotment = Allotment(lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True))
     given, after = 0, -1
@@ -106,6 +112,7 @@ def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> None
         given += len(pairs)
     if given < wish.at_least:
         raise FewerToReuse
+    return given
 
 
 def _untouched() -> Select[Any]:

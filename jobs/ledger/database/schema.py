@@ -198,6 +198,7 @@ batches = Table(
     Column("strict_size", Boolean, nullable=False, server_default=false()),  # --strict-size
     Column("decode", Boolean, nullable=False, server_default=false()),  # --verify decode
     Column("sidecar", Boolean, nullable=False, server_default=false()),  # --sidecar
+    Column("reuse", Text),  # --reuse: jobs.policy.reuse.Reuse; NULL: it was not asked for
     Column("delimiter", Text),  # of a CSV manifest
     Column("notify", Text),  # --notify: JSON list of names of channels that hear of it beside all others
     Column("schedule_id", Integer, ForeignKey("schedules.id")),  # whose times pay for it; NULL: nobody's
