@@ -113,11 +113,9 @@ def made_meanwhile_lines(
         yield f"the images of {count(taken, 'row')} were made meanwhile ({told}): {verb}, and not paid for"
     if not (twice := made.bought_twice(reuse=how is not None)):
         return
-    yield (
-        f"{twice:,} of {count(to_pay, 'row')} to be paid {'has' if twice == 1 else 'have'} a request that was made "
-        + (f"already: {told}")
-    )
+    has = "has" if twice == 1 else "have"
+    yield f"{twice:,} of {count(to_pay, 'row')} to be paid {has} a request that was made already: {told}"
     if how:
-        yield "there is nothing to take for them: made anew since, or incomplete; --buy-again buys them, --yes alone not"
+        yield "nothing can be taken for them: made anew since, or incomplete; only --buy-again buys them"
     elif made.takeable:
         yield f"to take their images for nothing:  {command('retry', batch.name, '--reuse', sandbox=batch.sandbox)}"

@@ -130,7 +130,7 @@ def test_a_yes_does_not_buy_most_of_a_batch_twice_and_says_how_it_costs_nothing(
     with at_home() as shop:
         two_nights(shop, 24)
 
-    with pytest.raises(BadInput, match="12 of 12 rows to be paid were made already. --yes alone does not buy that"):
+    with pytest.raises(BadInput, match=r"12 of 12 rows to be paid were made already\. --yes alone does not buy that"):
         call("retry", "night1", "--yes")
     with at_home() as shop:
         assert states(shop) == {JobState.DONE: 12, JobState.FAILED: 12}

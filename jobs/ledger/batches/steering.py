@@ -37,8 +37,8 @@ def resume(tx: Connection, name: str, now: float) -> None:
     tx.execute(update(batches).where(*paused).values(state=BatchState.ACTIVE.value, reason=None))
     batch_id = batch_id_of(tx, name)
     failure_breaker.judge_anew(tx, batch_id)
-    copy_failures.try_again(tx, batch_id, now)
     _take_what_was_made(tx, batch_id, now)
+    copy_failures.try_again(tx, batch_id, now)
 
 
 def take_what_was_made(tx: Connection, name: str, now: float) -> int:
@@ -50,7 +50,10 @@ def _take_what_was_made(tx: Connection, batch_id: int, now: float, reuse: ReuseO
     """How many rows do. `reuse`: what was agreed to just now; else as the batch was recorded."""
     batch = batch_of(tx, batch_id)
     wish = reuse or (ReuseOptions(how=batch.reuse, at_least=0) if batch.reuse else None)
-    return allot(tx, batch_id, wish, now) if wish and batch.state is not BatchState.CANCELLED else 0
+    if wish is None or batch.state is BatchState.CANCELLED or batch.archive is not None:
+        return 0
+    demand_whole(tx, batch_id)  # it holds the batch: nobody claims a row that is just being given its images
+    return allot(tx, batch_id, wish, now)
 
 
 def retry_copies(tx: Connection, name: str, now: float) -> None:
@@ -102,7 +105,7 @@ def _again(job: Any, request: Request | None, price: int | None) -> Row:
     )
 
 
-def retry(
+def retry(  # noqa: PLR0913  which rows, and how their images are taken
     tx: Connection,
     name: str,
     now: float,
@@ -136,8 +139,8 @@ def retry(
     for start in range(0, len(chosen), _CHUNK):
         _open_again(tx, chosen[start : start + _CHUNK])
     failure_breaker.judge_anew(tx, batch_id)
-    copy_failures.try_again(tx, batch_id, now)
     _take_what_was_made(tx, batch_id, now, reuse)
+    copy_failures.try_again(tx, batch_id, now)
     write_events(tx, [job_event("retry", batch_id, job_id, now, {}) for job_id in chosen])
     conditions.goes_on_again(tx, batch_id)
     return len(chosen)
