@@ -335,10 +335,11 @@ def _bought_nothing(preflight: Preflight, schedule: Schedule, left: Left, now: f
     seen = preflight.seen
     least = min(line.least for line in seen.routes)
     keep = f", and the changed {'row keeps its' if seen.disputed == 1 else 'rows keep their'} images"
+    goes_on = _next_month(schedule, now) if left.is_of_month else ""
+    allowed = _allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
     message = (
         f"nothing was bought: a first image needs {money(least)}, and this time may spend {left.why}; "
-        f"{count(seen.images, 'image')} left out{keep if seen.disputed else ''}."
-        f"{_next_month(schedule, now) if left.is_of_month else ''}{_allowed_by(preflight, schedule, left)}"
+        f"{count(seen.images, 'image')} left out{keep if seen.disputed else ''}.{goes_on}{allowed}"
     )
     detail = {**told(preflight, left), LEFT_OUT: seen.images, MADE: 0}
     code = NeedsPerson.exit_code
