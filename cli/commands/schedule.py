@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +26,8 @@ from cli.flow.scheduling import (
     merged,
     next_plan,
     read_schedule,
+    would_fail,
+    would_make,
 )
 from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
@@ -44,7 +46,6 @@ from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
 from jobs.policy.firing import is_up_to_its_budget, upcoming
-from jobs.results.budgets import held_words
 from jobs.states import FIRING_OPEN, FiringState
 from worker.registration.preflight import existing_ledger
 
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
     from jobs.settings.model import Settings
     from worker.registration.preflight import Preflight
-    from worker.scheduling.reading import Left
+    from worker.runtime.shutdown import StopSignal
+    from worker.scheduling.by_hand import FiredByHand
+    from worker.services import Services
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
@@ -113,17 +116,22 @@ def _look(options: ScheduleOptions, settings: Settings, ledger: Ledger | None, n
     from cli.flow import plan_screen
     from cli.flow.environment import probe
     from worker.registration.destination import check_mark, trackless
-    from worker.scheduling.reading import left_to
+    from worker.scheduling.reading import left_to, with_budget
 
-    left = left_to(new, ledger, time.time())
-    with next_plan(settings, ledger, new, left) as preflight, trackless(preflight.dest):
+    # A budget that no month could keep is refused; of one that this month has used, the next begins anew.
+    with next_plan(settings, ledger, new, left_to(new, None, time.time())) as planned, trackless(planned.dest):
+        left = left_to(new, ledger, time.time())
+        preflight = with_budget(planned, left.money)
         store, probed = probe(preflight.dest)
         if preflight.batch is None:
             check_mark(store, preflight.name, ledger.ledger_id if ledger else None)
         short = options.quiet or options.json
         whole = plan_screen.page(preflight, probed, everything=options.all)
-        if page := list(plan_screen.before_money(preflight) if short else whole):
-            show(page, sandbox=settings.is_sandbox, stderr=True)
+        line, style = would_make(preflight, new, left)
+        now = [(line, style)] if style or not short else []
+        show(
+            [*(plan_screen.before_money(preflight) if short else whole), *now], sandbox=settings.is_sandbox, stderr=True
+        )
 
 
 def _agree(options: ScheduleOptions, settings: Settings, new: NewSchedule, verb: str) -> None:
@@ -229,25 +237,11 @@ def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
     left = left_to(schedule, session.ledger, _now(session))
     try:
         with next_plan(session.settings, session.ledger, schedule, left) as preflight:
-            plan = told(preflight, left)
-            seen = preflight.seen
-            rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
-            held = f"; {held_words(seen.margin)}" if seen.margin else ""
-            cost = f"{count(seen.images, 'image')} for {money(seen.needed)} ({rows}{held})"
-            most = _most(preflight, left)
-            line = f"{'now':12}it would make {most}{cost}{_on_its_way(session, preflight)}"
-            return _Would(line=line, style="", document=plan_document(plan))
+            line, style = would_make(preflight, schedule, left)
+            more = _on_its_way(session, preflight)
+            return _Would(line=f"{line}{more}", style=style, document=plan_document(told(preflight, left)))
     except LightfastError as wrong:
-        return _Would(line=f"{'now':12}it would fail: {wrong}", style="red", document={"problem": str(wrong)})
-
-
-def _most(preflight: Preflight, left: Left) -> str:
-    """How many of the images a time with --partial may buy, where these are not all."""
-    seen, budget = preflight.seen, preflight.limits.budget or 0
-    if seen.needed <= left.money:
-        return ""
-    images = seen.affordable(budget, preflight.batch)
-    return f"{f'{seen.roughly} {images:,}' if images else 'none'} of these, as it may spend {left.why}: "
+        return _Would(line=would_fail(wrong), style="red", document={"problem": str(wrong)})
 
 
 def _on_its_way(session: LedgerSession, preflight: Preflight) -> str:
@@ -329,16 +323,22 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
             raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
         is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
         show_it = command("schedule", "show", name, sandbox=session.settings.is_sandbox)
-        # A run that holds the ledger would not hear of it: then nothing is fired, and who holds it is told.
-        with contextlib.nullcontext() if is_heard else session.ledger.hold(time.time()):
+        if is_heard:
             if why := session.ledger.schedules.fire_by_hand(name, at):
                 raise BadInput(f"{name}: {why}. See  {show_it}")
-        if is_heard:
             _wake(session)
             note(f"{name} was fired; how it goes:  {show_it}")
             if json:
                 show_json({"command": "schedule run-now", "name": name, "at": utc(at)})
-    return 0 if is_heard else _work_here(config, schedule, json=json, sandbox=sandbox)
+            return 0
+        # A run that holds the ledger would not hear of it: who holds it is told before a stand-in is started.
+        with session.ledger.hold(time.time()):
+            earlier = [each for each in session.ledger.schedules.not_over(schedule.id) if each.state in FIRING_OPEN]
+        if earlier:
+            times = " and ".join(day_and_minute(each.at) for each in earlier)
+            verb = "is" if len(earlier) == 1 else "are"
+            note(f"{name}: {times} {verb} not over, and nobody works on it: this process ends that first.")
+    return _work_here(config, schedule, json=json, sandbox=sandbox)
 
 
 def _wake(session: LedgerSession) -> None:
@@ -349,25 +349,25 @@ def _wake(session: LedgerSession) -> None:
 
 
 def _work_here(config: Path | None, schedule: Schedule, *, json: bool, sandbox: bool) -> int:
-    """Works here until the time that was fired by hand is over, or waits for a person."""
+    """Works for this schedule: fires it when its earlier times are over, and ends when all that it began is over."""
     from cli.flow.execute import log_events
 
     with open_session(config, sandbox=sandbox, works=True) as session:
         log_events(session.settings)
-
-        def fired(*, with_charges: bool = False) -> Firing:
-            history = session.ledger.schedules.history(schedule.id, with_charges=with_charges)
-            return next(each for each in history if each.by_hand)
-
-        with session.ledger.hold(time.time(), serves=True):
-            code = asyncio.run(_serve(session.settings, lambda: fired().state not in FIRING_OPEN))
-        firing = fired(with_charges=True)
-        if json:
-            show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(firing)})
-        else:
-            told = [(line.removeprefix("history").strip(), style) for line, style in history_lines([firing])]
-            show([(f"{schedule.name}  {line}", style) for line, style in told], sandbox=session.settings.is_sandbox)
-    return code or firing.exit_code or 0
+        # It hears of nothing that comes later, so it does not serve: `submit` beside it is refused.
+        with session.ledger.hold(time.time()):
+            code, by_hand = asyncio.run(_fire(session.settings, schedule))
+        history = session.ledger.schedules.history(schedule.id, with_charges=True)
+        fired = next((each for each in history if each.by_hand and each.at == by_hand.at), None)
+        if json and fired is not None:
+            show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(fired)})
+        elif not json:
+            told = history_lines([each for each in history if each.id in by_hand.times or each is fired])
+            lines = [(f"{schedule.name}  {line.removeprefix('history').strip()}", style) for line, style in told]
+            show(lines, sandbox=session.settings.is_sandbox)
+    if fired is None:
+        note(f"{schedule.name} was not fired.")
+    return code or (fired.exit_code if fired else None) or 0
 
 
 def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:
@@ -382,11 +382,29 @@ def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:
             configure(settings.log)
             every = session.ledger.schedules.all()
             note(f"Working {count(len(every), 'schedule')} and every batch on record, until Ctrl-C.")
-            return asyncio.run(_serve(settings, lambda: False))
+            return asyncio.run(_serve(settings))
 
 
-async def _serve(settings: Settings, is_over: Callable[[], bool]) -> int:
+async def _serve(settings: Settings) -> int:
     from worker.local.serve import serve as work
+
+    async with _at_work(settings) as (services, stop):
+        await work(services, stop=stop)
+        return stop.exit_code
+
+
+async def _fire(settings: Settings, schedule: Schedule) -> tuple[int, FiredByHand]:
+    from worker.local.serve import serve as work
+    from worker.scheduling.by_hand import FiredByHand
+
+    async with _at_work(settings) as (services, stop):
+        by_hand = FiredByHand(services=services, schedule=schedule)
+        await work(services, stop=stop, is_over=by_hand.is_over, of_schedule=schedule.id)
+        return stop.exit_code, by_hand
+
+
+@contextlib.asynccontextmanager
+async def _at_work(settings: Settings) -> AsyncIterator[tuple[Services, StopSignal]]:
     from worker.runtime.shutdown import StopSignal
     from worker.runtime.timings import Timings
     from worker.services import build
@@ -395,10 +413,9 @@ async def _serve(settings: Settings, is_over: Callable[[], bool]) -> int:
     stop = StopSignal()
     try:
         with stop.listening():
-            await work(services, stop=stop, is_over=is_over)
+            yield services, stop
     finally:
         await services.close()
-    return stop.exit_code
 
 
 # -- what they share -----------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import RunOptions
-from jobs.errors import BadInput
-from jobs.formatting import dollars, money
+from jobs.errors import BadInput, LightfastError
+from jobs.formatting import count, dollars, money
 from jobs.ledger.pruning.values import LEAST_KEPT, TOO_YOUNG
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import read_cron, read_zone
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
+from jobs.results.budgets import held_words
 from worker.registration.options import (
     BatchOptions,
     OptionReader,
@@ -181,6 +182,33 @@ def next_plan(settings: Settings, ledger: Ledger | None, schedule: NewSchedule, 
     with planned(options, settings, left, known=ledger) as preflight:
         demand(preflight, schedule, left)
         yield preflight
+
+
+def would_make(preflight: Preflight, schedule: NewSchedule, left: Left) -> tuple[str, str]:
+    """What it would make if it came now, with what is left to it; and the line's style."""
+    try:
+        demand(preflight, schedule, left)
+    except BadInput as wrong:
+        return would_fail(wrong), "red"
+    seen = preflight.seen
+    rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
+    held = f"; {held_words(seen.margin)}" if seen.margin else ""
+    cost = f"{count(seen.images, 'image')} for {money(seen.needed)} ({rows}{held})"
+    return f"{'now':12}it would make {_most(preflight, left)}{cost}", ""
+
+
+def would_fail(wrong: LightfastError) -> str:
+    """The same where it would make nothing."""
+    return f"{'now':12}it would fail: {wrong}"
+
+
+def _most(preflight: Preflight, left: Left) -> str:
+    """How many of the images a time with --partial may buy, where these are not all."""
+    seen, budget = preflight.seen, preflight.limits.budget or 0
+    if seen.needed <= left.money:
+        return ""
+    images = seen.affordable(budget, preflight.batch)
+    return f"{f'{seen.roughly} {images:,}' if images else 'none'} of these, as it may spend {left.why}: "
 
 
 # -- consent -------------------------------------------------------------------------------------------------------

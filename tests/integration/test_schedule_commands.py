@@ -471,6 +471,54 @@ def test_an_edit_asks_where_it_may_cost_more_or_buys_other_things(words, asks):
         call("schedule", "edit", "nightly", *words)
 
 
+def spend_of_the_month(usd):
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        of_all = "INSERT INTO schedule_months SELECT id, ?, ? FROM schedules"
+        file.execute(of_all, [month_of(time.time()), round(usd * MICROS)])
+        file.commit()
+
+
+@pytest.mark.parametrize(
+    ("words", "left", "told"),
+    [
+        (
+            ("--partial",),
+            0.05,
+            "it would make about 2 of these, as it may spend $0.05, which is left of this month's $1.00",
+        ),
+        (
+            ("--partial",),
+            0.0,
+            "it would make none of these, as it may spend $0.00, which is left of this month's $1.00",
+        ),
+        ((), 0.05, "it would fail: 6 images would cost $0.12"),
+    ],
+)
+def test_an_edit_shows_what_is_left_of_the_month_as_show_does(words, left, told):
+    add("--monthly-budget", "1", *words)
+    spend_of_the_month(1 - left)
+
+    said = call("schedule", "edit", "nightly", "--ratio", "1:1", "--yes").stderr
+
+    assert told in said
+    assert told in call("schedule", "show", "nightly").stdout
+    assert document("schedule", "show", "nightly")["options"]["ratio"] == "1:1"
+
+
+def test_an_add_shows_how_many_images_its_budget_allows():
+    assert (
+        "it would make about 2 of these, as it may spend $0.05 (--budget)"
+        in add("--partial", "--budget", "0.05").stderr
+    )
+
+
+def test_beside_one_that_works_for_one_schedule_alone_submit_is_refused_and_the_list_says_who_is_missing():
+    add()
+    with ledger() as opened, opened.hold(time.time()):
+        assert "nobody works on" in refused("submit", "cat.csv", "--to", "out", "--yes")
+        assert "Nobody works by the clock here now" in call("schedule", "list").stderr
+
+
 def test_an_edit_of_the_times_alone_does_not_read_the_manifest():
     add()
     Path("cat.csv").unlink()

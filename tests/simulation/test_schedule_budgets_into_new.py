@@ -181,3 +181,32 @@ async def test_a_partial_night_that_can_buy_nothing_makes_no_batch_ends_with_4_a
     assert type_ == "schedule.partial"
     assert "a first image needs $0.02, and this time may spend $0.01 (--budget)" in text
     assert services.ledger.batches.all() == []
+
+
+async def test_a_partial_night_without_money_makes_no_batch_of_images_that_were_made_before_either(tmp_path, messages):
+    provider = Provider()
+    services = calm(tmp_path, provider)
+    write(catalogue(2))
+    month = 2 * PRICE + 5_000
+    options = REUSE | {"partial": True}
+    scheduled(services, into=Into.NEW, budget=MICROS, monthly_budget=month, options=options)
+    await nights(services)
+    write(catalogue(3))
+    messages.clear()
+
+    await nights(services, 2)
+
+    (first, *later) = history(services)
+    assert [batch.name for batch in services.ledger.batches.all()] == [first.batch]
+    assert [(each.state, each.exit_code, each.code, each.batch) for each in later] == [
+        (FiringState.ENDED, 4, "month_budget_used", None)
+    ] * 2
+    assert outcome(later[0]) == "done up to its budget"
+    ((type_, _, text),) = messages
+    assert type_ == "schedule.partial"
+    assert "1 image left out, and no batch is made for 2 rows that have images already: the next time makes all" in text
+
+    edited(services, into=Into.NEW, budget=MICROS, monthly_budget=MICROS, options=options)
+    await nights(services)
+    assert sum(provider.submits.values()) == 3
+    assert history(services)[-1].detail["reused"] == 2

@@ -34,24 +34,27 @@ class SweepLane(Lane):
     has_told_of_settings: bool = False
     retention: Retention = field(default_factory=Retention)
     only: str | None = None  # the one batch that is worked on here; None: every one, and what is done by the clock
+    of_schedule: int | None = None  # the one schedule that is worked for here: no time begins that is not on record
 
     async def claim(self) -> float | None:
         """One sweep."""
         await run_once(self.services)
         if self.only is not None:
             return None
-        self._archive()
+        if self.of_schedule is None:
+            self._archive()
         self._look_at_settings()
         return await self._by_the_clock()
 
     async def _by_the_clock(self) -> float | None:
         """Times that have come are decided, and manifests of some are read beside the sweeps; when the next comes."""
         services = self.services
-        await fall_due(services)
-        while len(self.reading) < READINGS and (taken := await take(services, self.reading)):
+        if self.of_schedule is None:
+            await fall_due(services)
+        while len(self.reading) < READINGS and (taken := await take(services, self.reading, self.of_schedule)):
             self.reading.add(taken[1].id)
             self.start(self._read(taken), most=0)
-        if len(self.reading) == READINGS:
+        if self.of_schedule is not None or len(self.reading) == READINGS:
             return None  # the end of one wakes this lane
         next_at = await services.executors.read(services.ledger.schedules.next_at)
         return None if next_at is None else max(next_at, services.clock.now() + LEAST_PAUSE)

@@ -42,11 +42,13 @@ class News:
 
     services: Services
     only: str | None = None  # the one batch that may spend
+    of_schedule: int | None = None  # the one schedule that is worked for here
     _wait: float = field(init=False)  # seconds between two looks
+    _began: float = field(init=False)  # boot clock
     _blind_until: float = -math.inf  # boot clock: until then nobody is called silent
 
     def __post_init__(self) -> None:
-        self._wait = self._least
+        self._wait, self._began = self._least, self.services.clock.boot()
 
     @property
     def _least(self) -> float:
@@ -98,14 +100,20 @@ class News:
 
     async def _follow(self, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing) -> bool:
         """Ends the times of schedules whose batches have ended, or wait for a person; whether there were any."""
-        if not going_on or self.only is not None:
+        mine = [each for each in going_on if self.of_schedule in (None, each[0].id)]
+        if not mine or self.only is not None:
             return False
-        work = functools.partial(follow, self.services.ledger, going_on, standing)
+        work = functools.partial(follow, self.services.ledger, mine, standing, at_work_since=self._at_work_since())
         all_ended = await self.services.executors.write(lambda: list(work()))
         for schedule, ended in all_ended:
             code: dict[str, Any] = {"code": ended.code} if ended.code else {}
             emit("schedule_ended", schedule=schedule.name, exit_code=ended.exit_code, **code)
         return bool(all_ended)
+
+    def _at_work_since(self) -> float:
+        """Since when somebody works, in Unix seconds: on one machine nothing could go on before this process began."""
+        clock = self.services.clock
+        return clock.now() - (clock.boot() - self._began) if self.services.ledger.is_sqlite else -math.inf
 
     def _look(self, going_on: Sequence[tuple[Schedule, Firing]]) -> tuple[Standing, list[Condition]]:
         """`going_on`: their batches are looked at although their end was told."""

@@ -20,6 +20,7 @@ class SubmitLane(Lane):
     account: str
     backpressure: BackpressureMonitor
     only: str | None  # the one batch that may spend; None: every active one
+    of_schedule: int | None = None  # the one schedule whose batches may spend
     stopping: bool = False  # what is claimed now is not sent any more
     sends: dict[asyncio.Task[Fact], submit.ClaimedSubmit] = field(default_factory=dict)
     _took: float = 0.0  # seconds of the last claim
@@ -52,6 +53,7 @@ class SubmitLane(Lane):
             at_most=services.timings.submits_at_once,
             horizon=horizon,
             only=self.only,
+            of_schedule=self.of_schedule,
             holder=services.holder,
         )
         if self.closed and claim.intents:

@@ -53,6 +53,7 @@ class Worker:
 
     services: Services
     only: str | None = None  # the one batch that may spend; what others have paid for is still polled and copied
+    of_schedule: int | None = None  # the one schedule whose batches may spend, and whose times are begun
     stopping: bool = False
     _lanes: dict[str, Lane] = field(default_factory=dict)
     _ran_at: float = field(init=False)  # boot clock: when a run of any lane last ended
@@ -133,12 +134,13 @@ class Worker:
                 account=account,
                 backpressure=self._backpressure,
                 only=self.only,
+                of_schedule=self.of_schedule,
             )
         if kind == "poll":
             return PollLane(name=name, services=services, pause=timings.poll_pause, account=account)
         if kind == "copy":
             return CopyLane(name=name, services=services, pause=timings.copy_pause, backpressure=self._backpressure)
-        return maintenance.SweepLane(name=name, services=services, only=self.only)
+        return maintenance.SweepLane(name=name, services=services, only=self.only, of_schedule=self.of_schedule)
 
     def _after_failure(self, lane: Lane, trouble: Exception) -> float:
         """Seconds until the lane looks again."""

@@ -31,7 +31,9 @@ async def at_work(worker: Worker, stop: StopSignal) -> AsyncIterator[AtWork]:
     """Works for as long as the context lasts, then waits for what is on its way. The caller holds the ledger."""
     services = worker.services
     await worker.start()
-    work = AtWork(news=News(services, only=worker.only), drained=Drained(unknown=0, money=0))
+    work = AtWork(
+        news=News(services, only=worker.only, of_schedule=worker.of_schedule), drained=Drained(unknown=0, money=0)
+    )
     doing: list[Coroutine[Any, Any, object]] = [
         *(worker.run_lane(lane) for lane in lanes_of(services.accounts)),
         show_life(worker),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from jobs.ledger import is_away
 from worker.lanes.worker import Drained, Worker
@@ -17,13 +17,26 @@ from worker.services import Services
 LOOK_EVERY = 1.0
 
 
-async def serve(services: Services, *, stop: StopSignal, is_over: Callable[[], bool] = lambda: False) -> Drained:
+async def never() -> bool:
+    """Nothing that is waited for: it works until it is stopped."""
+    return False
+
+
+async def serve(
+    services: Services,
+    *,
+    stop: StopSignal,
+    is_over: Callable[[], Awaitable[bool]] = never,
+    of_schedule: int | None = None,
+) -> Drained:
     """Works until `stop` says so, or `is_over` does; the caller holds the ledger. Returns what it left behind.
+
+    `of_schedule`: for that schedule alone. What others have paid for is still polled and copied.
 
     Raises:
         LedgerGone: The ledger's file was taken away.
     """
-    worker = Worker(services)
+    worker = Worker(services, of_schedule=of_schedule)
     stop.open_submits = lambda: worker.open_submits
     async with at_work(worker, stop) as work:
         is_there = await _until_the_end(services, stop, is_over)
@@ -35,13 +48,13 @@ async def serve(services: Services, *, stop: StopSignal, is_over: Callable[[], b
     return work.drained
 
 
-async def _until_the_end(services: Services, stop: StopSignal, is_over: Callable[[], bool]) -> bool:
+async def _until_the_end(services: Services, stop: StopSignal, is_over: Callable[[], Awaitable[bool]]) -> bool:
     """False: the ledger's file is not at its place any more."""
     while not stop.first.is_set():
         if services.ledger.is_displaced():
             return False
         try:
-            if await services.executors.read(is_over):
+            if await is_over():
                 return True
         except Exception as trouble:
             if not is_away(trouble):

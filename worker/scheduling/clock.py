@@ -36,16 +36,16 @@ def _tell(one: Decided) -> None:
 Taken = tuple[Schedule, Firing]
 
 
-async def take(services: Services, reading: Collection[int] = ()) -> Taken | None:
+async def take(services: Services, reading: Collection[int] = (), of_schedule: int | None = None) -> Taken | None:
     """A time whose manifest is to be read, if there is one; while all is stopped there is none.
 
-    `reading`: the numbers of those that this process is reading.
+    `reading`: the numbers of those that this process is reading. `of_schedule`: of that one alone.
     """
     ledger = services.ledger
     if await services.executors.read(ledger.emergency_stop.current) is not None:
         return None
     return await services.executors.write(
-        ledger.schedules.take, services.holder, services.clock.now(), frozenset(reading)
+        ledger.schedules.take, services.holder, services.clock.now(), frozenset(reading), of_schedule
     )
 
 

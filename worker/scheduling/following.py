@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -33,16 +34,21 @@ OF_BUDGETS = (Reason.BUDGET_USED, Reason.MONTH_BUDGET_USED)
 
 
 def follow(
-    ledger: Ledger, going_on: Sequence[tuple[Schedule, Firing]], standing: Standing
+    ledger: Ledger,
+    going_on: Sequence[tuple[Schedule, Firing]],
+    standing: Standing,
+    *,
+    at_work_since: float = -math.inf,
 ) -> Iterator[tuple[Schedule, Ended]]:
     """Notes how the batches of these times stand; gives those that are over, or have stopped. Blocks.
 
     `standing`: looked at after `going_on` was, so that a batch is never taken for over before its rows were recorded.
+    `at_work_since`: no headway could be made before, in Unix seconds.
     """
     batches: Mapping[str, Progress] = {progress.batch.name: progress for progress in standing.batches}
     for schedule, firing in going_on:
         progress = batches.get(firing.batch or "")
-        if progress is not None and (ended := _judged(ledger, schedule, firing, progress, standing)):
+        if progress is not None and (ended := _judged(ledger, schedule, firing, progress, standing, at_work_since)):
             ledger.schedules.end(firing.id, ended, standing.now)
             yield schedule, ended
 
@@ -54,7 +60,14 @@ def ended_with(schedule: Schedule, progress: Progress) -> Ended:
     return Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
 
 
-def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progress, standing: Standing) -> Ended | None:
+def _judged(
+    ledger: Ledger,
+    schedule: Schedule,
+    firing: Firing,
+    progress: Progress,
+    standing: Standing,
+    at_work_since: float,
+) -> Ended | None:
     if is_over(progress):
         # Whoever gave up the rest may have died before it was said here.
         is_left = progress.batch.reason == LEFT_TO_THE_NEXT
@@ -73,7 +86,7 @@ def _judged(ledger: Ledger, schedule: Schedule, firing: Firing, progress: Progre
         _look_again(ledger, firing, state, standing)
         return None
     stall = schedule.options.get("max_stall")
-    waited = standing.now - (firing.headway_at or standing.now)
+    waited = standing.now - max(firing.headway_at or standing.now, at_work_since)
     reason = verdict(state, waited, read_duration(stall) if stall else UNATTENDED_STALL)
     if reason is None:
         return None

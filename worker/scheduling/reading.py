@@ -129,7 +129,7 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
             detail=told(preflight, left, ledger.schedules.rows_before(schedule.id)),
             seen=preflight.source.state if schedule.into is Into.SAME else None,
         )
-        capped = _with_budget(preflight, left.cap)
+        capped = with_budget(preflight, left.cap)
         brought = record(capped, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
         if brought:
             emit("references_brought", files=brought, dest=f"{preflight.dest}/{place_of('')}")
@@ -157,7 +157,9 @@ def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
     cap = schedule.monthly_budget or 0 if schedule.budget is None else schedule.budget
     if schedule.monthly_budget is None:
         return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)")
-    spent = ledger.schedules.spent_this_month(schedule.id, now) if ledger and isinstance(schedule, Schedule) else 0
+    # One that is edited is on record under its name, with other figures.
+    known = ledger.schedules.find(schedule.name) if ledger else None
+    spent = ledger.schedules.spent_this_month(known.id, now) if ledger and known else 0
     month = max(0, schedule.monthly_budget - spent)
     if schedule.budget is not None and schedule.budget <= month:
         return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)", spent=spent)
@@ -184,10 +186,10 @@ def planned(
     # The budget that --partial needs is known when the batch is.
     taken = take(replace(options, partial=False), settings, rows_read=rows_read, known=known, seen=seen)
     with taken as found:
-        yield _with_budget(replace(found, options=options), left.money)
+        yield with_budget(replace(found, options=options), left.money)
 
 
-def _with_budget(preflight: Preflight, more: int) -> Preflight:
+def with_budget(preflight: Preflight, more: int) -> Preflight:
     """With a budget that lets its batch spend so many micro-dollars more than it has."""
     batch = preflight.batch
     budget = (batch.charged + batch.reserved if batch else 0) + more
@@ -235,11 +237,11 @@ def _buys_nothing(preflight: Preflight) -> bool:
 def _is_for_nothing(preflight: Preflight, schedule: NewSchedule) -> bool:
     """Whether a time that buys nothing is not to be recorded.
 
-    A batch of its own would be empty. In the one of all times, changed rows would lose their images to others that
+    A batch of its own would be empty, or hold what is made already; the next time makes all. In the one of all times, changed rows would lose their images to others that
     nobody makes; new rows wait there until there is money.
     """
     if schedule.into is Into.NEW:
-        return not preflight.seen.reused
+        return True
     return bool(preflight.seen.disputed) and preflight.options.changed == "redo"
 
 
@@ -334,12 +336,15 @@ def _bought_nothing(preflight: Preflight, schedule: Schedule, left: Left, now: f
     """The end of a time with --partial that has no money for its first image, and is not recorded."""
     seen = preflight.seen
     least = min(line.least for line in seen.routes)
-    keep = f", and the changed {'row keeps its' if seen.disputed == 1 else 'rows keep their'} images"
+    kept = f", and the changed {'row keeps its' if seen.disputed == 1 else 'rows keep their'} images"
+    made = f", and no batch is made for {count(seen.reused, 'row')} with images already: the next time makes all"
+    is_new = schedule.into is Into.NEW
+    more = made if is_new and seen.reused else kept if not is_new and seen.disputed else ""
     goes_on = _next_month(schedule, now) if left.is_of_month else ""
     allowed = _allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
     message = (
         f"nothing was bought: a first image needs {money(least)}, and this time may spend {left.why}; "
-        f"{count(seen.images, 'image')} left out{keep if seen.disputed else ''}.{goes_on}{allowed}"
+        f"{count(seen.images, 'image')} left out{more}.{goes_on}{allowed}"
     )
     detail = {**told(preflight, left), LEFT_OUT: seen.images, MADE: 0}
     code = NeedsPerson.exit_code

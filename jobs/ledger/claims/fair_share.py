@@ -13,7 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Float, Row, Text, and_, bindparam, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Float,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
@@ -32,11 +45,13 @@ class BatchShare:
 
 
 _ONLY = bindparam("only", type_=Text)
-#: Batches that may spend now; `only` binds one of them, or None, `moment` is now. Where what is paid already cannot be
-#: put, or not in time, nothing more is paid for; nor while all is stopped.
+_OF_SCHEDULE = bindparam("of_schedule", type_=BigInteger)
+#: Batches that may spend now; `only` binds one of them, or None, `of_schedule` those of one schedule, or None, `moment`
+#: is now. Where what is paid already cannot be put, or not in time, nothing more is paid for; nor while all is stopped.
 MAY_SPEND = (
     (batches.c.state == BatchState.ACTIVE)
     & (_ONLY.is_(None) | (batches.c.name == _ONLY))
+    & (_OF_SCHEDULE.is_(None) | (batches.c.schedule_id == _OF_SCHEDULE))
     & batches.c.dest.not_in(HELD_UP)
     & NOT_STOPPED
 )
@@ -70,13 +85,19 @@ Which = Callable[[str, str], bool]
 
 
 def with_work(
-    tx: Connection, account: Row[Any], now: float, only: str | None, which: Which | None = None
+    tx: Connection,
+    account: Row[Any],
+    now: float,
+    only: str | None,
+    of_schedule: int | None,
+    which: Which | None,
 ) -> list[BatchShare]:
     """The batches that may spend and have work at the account, each locked; the caller holds the account's row.
 
     `which`: only such rows count as work; None: all.
     """
-    wanted = {"of_account": account.id, "at_provider": account.provider, "moment": now, "only": only}
+    mine = {"of_account": account.id, "at_provider": account.provider}
+    wanted = {**mine, "moment": now, "only": only, "of_schedule": of_schedule}
     floor = account.share_floor
     open_shares: list[BatchShare] = []
     for batch in tx.execute(_WITH_WORK, wanted).all():

@@ -54,6 +54,7 @@ class Terms:
     horizon: float  # seconds within which they can be sent
     only: str | None  # the one batch that may spend; None: every active batch, by fair share
     holder: str | None  # the process that claims
+    of_schedule: int | None = None  # the one schedule whose batches may spend
     provider: str | None = None  # where it thinks that the account is; None: it was not told
     may_have_moved: bool = False  # whether the server tells where it comes from
 
@@ -81,7 +82,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
         return Claim(intents=(), next_at=permits.next_at(0))
     today = daily_budgets.left(tx, account, now)
     stops = copy_stops.stops(tx, account.id, now)
-    wish = _Wish(most=permits.count, now=now, only=terms.only, today=today)
+    wish = _Wish(most=permits.count, now=now, only=terms.only, of_schedule=terms.of_schedule, today=today)
     # Nothing for what cannot be stored, but one submit now and then that tries whether it can be again.
     probe = _pick(tx, account, replace(wish, most=1, which=stops.probes)) if stops else []
     tries = probe + _pick(tx, account, wish.without(probe, stops.frees if stops else None))
@@ -89,7 +90,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
         _note_bound(tx, account, Bound.WORK)
         if today is not None and today <= 0:
             return Claim(intents=(), next_at=daily_budgets.next_day(now))
-        return Claim(intents=(), next_at=_next_ready(tx, account, now, terms.only))
+        return Claim(intents=(), next_at=_next_ready(tx, account, wish))
     bound = _bound(account, permits, len(tries), places)
     claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
     for one in probe:  # last, as everybody who writes these rows does
@@ -167,6 +168,7 @@ class _Wish:
     most: int
     now: float
     only: str | None
+    of_schedule: int | None
     today: int | None  # micro-dollars that the day's budgets leave; None: as many as the batches' own
     which: fair_share.Which | None = None  # rows; None: all that are ready
 
@@ -177,7 +179,7 @@ class _Wish:
 
 
 def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
-    open_shares = fair_share.with_work(tx, account, wish.now, wish.only, wish.which) if wish.most > 0 else []
+    open_shares = _with_work(tx, account, wish) if wish.most > 0 else []
     owners = {share.batch.schedule_id for share in open_shares}
     while open_shares:
         picked: dict[int, list[_Try]] = {}
@@ -284,11 +286,16 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
-def _next_ready(tx: Connection, account: Row[Any], now: float, only: str | None) -> float | None:
+def _with_work(tx: Connection, account: Row[Any], wish: _Wish) -> list[fair_share.BatchShare]:
+    return fair_share.with_work(tx, account, wish.now, wish.only, wish.of_schedule, wish.which)
+
+
+def _next_ready(tx: Connection, account: Row[Any], wish: _Wish) -> float | None:
     """When a row's wait ends. Not asked while rows could be sent and may not: all of these would be read, each time."""
-    if fair_share.with_work(tx, account, now, only):
+    if _with_work(tx, account, wish):
         return None
-    return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": now, "only": only}).scalar()
+    mine = {"only": wish.only, "of_schedule": wish.of_schedule}
+    return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": wish.now, **mine}).scalar()
 
 
 _NEXT_READY = select(func.min(jobs.c.ready_at)).where(

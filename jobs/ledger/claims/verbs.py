@@ -29,15 +29,19 @@ class ClaimVerbs:
         at_most: int = 64,
         horizon: float = rate.HORIZON,
         only: str | None = None,
+        of_schedule: int | None = None,
         holder: str | None = None,
     ) -> Claim:
-        """Claims what may be sent within `horizon` seconds, with its intent on record; `only`: for that batch."""
+        """Claims what may be sent within `horizon` seconds, with its intent on record.
+
+        `only`: for that batch. `of_schedule`: for batches of that schedule.
+        """
         if holder:
             self._journal.begin(holder)
         at = self._accounts.providers.get(account)
         terms = submits.Terms(
-            lease=lease, at_most=at_most, horizon=horizon, only=only, holder=holder, provider=at,
-            may_have_moved=self._database.tells_origin,
+            lease=lease, at_most=at_most, horizon=horizon, only=only, of_schedule=of_schedule,
+            holder=holder, provider=at, may_have_moved=self._database.tells_origin,
         )  # fmt: skip
         return self._database.write(submits.claim_submits, account, now, terms)
 

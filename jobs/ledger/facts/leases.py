@@ -72,7 +72,8 @@ def _lanes_with_work(tx: Connection, now: float) -> Iterable[str]:
     """Lanes that may have something to do now."""
     names = {row.id: row for row in tx.execute(select(accounts).where(accounts.c.configured))}
     for row in names.values():
-        if tx.execute(_ANY_READY, {"at_provider": row.provider, "moment": now, "only": None}).first() is not None:
+        wanted = {"at_provider": row.provider, "moment": now, "only": None, "of_schedule": None}
+        if tx.execute(_ANY_READY, wanted).first() is not None:
             yield f"submit:{row.name}"
     polled = select(attempts.c.account_id).where(attempts.c.next_poll_at <= now).distinct()
     for account_id in tx.execute(polled).scalars():

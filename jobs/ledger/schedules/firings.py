@@ -166,11 +166,14 @@ def by_hand(tx: Connection, name: str, now: float) -> str | None:
 # -- whoever reads the manifest ------------------------------------------------------------------------------------
 
 
-def take(tx: Connection, holder: str, now: float, reading: Collection[int] = ()) -> tuple[Schedule, Firing] | None:
+def take(
+    tx: Connection, holder: str, now: float, reading: Collection[int] = (), of_schedule: int | None = None
+) -> tuple[Schedule, Firing] | None:
     """The next time whose manifest is to be read; one that a process had that shows life no more is taken over.
 
     `reading`: what `holder` reads now, and does not get again before that has ended, even if it was edited meanwhile.
-    What else is in its hands is left, too: the ledger was away when it was to say how that went.
+    What else is in its hands is left, too: the ledger was away when it was to say how that went. `of_schedule`: of that
+    one alone.
     """
     waits = (firings.c.state == FiringState.DUE.value) & (firings.c.acts_at <= now)
     # Not those that were seen last while the clock was ahead.
@@ -179,9 +182,10 @@ def take(tx: Connection, holder: str, now: float, reading: Collection[int] = ())
     began = ~firings.c.taken_at.between(now - SEEN_WITHIN, now + SEEN_WITHIN)
     is_left = firings.c.holder.not_in(alive) | (firings.c.holder == holder)
     left = (firings.c.state == FiringState.READING.value) & began & is_left
+    mine = () if of_schedule is None else (firings.c.schedule_id == of_schedule,)
     wanted = (
         select(firings.c.id)
-        .where(waits | left, firings.c.id.not_in(list(reading)))
+        .where(waits | left, firings.c.id.not_in(list(reading)), *mine)
         .order_by(firings.c.acts_at, firings.c.id)
         .limit(1)
     )
@@ -360,6 +364,13 @@ def of_batch(tx: Connection, name: str) -> list[Firing]:
 def _with_charges(tx: Connection, found: Sequence[Firing]) -> list[Firing]:
     bought = by_times(tx, [each.id for each in found if each.batch is not None])
     return [replace(each, bought=bought.get(each.id)) for each in found]
+
+
+def not_over(tx: Connection, schedule_id: int) -> list[Firing]:
+    """A schedule's times that are not over, those that wait for a person too; the oldest first."""
+    over = [state.value for state in FIRING_OVER]
+    mine = _with_batch().where(firings.c.schedule_id == schedule_id, firings.c.state.not_in(over))
+    return [as_firing(row) for row in tx.execute(mine.order_by(firings.c.at))]
 
 
 def rows_before(tx: Connection, schedule_id: int) -> int | None:

@@ -64,9 +64,14 @@ class ScheduleVerbs:
         """A time of its own, now; why not, in words, where one is not over."""
         return self._database.write(firings.by_hand, name, now)
 
-    def take(self, holder: str, now: float, reading: Collection[int] = ()) -> tuple[Schedule, Firing] | None:
-        """The next time whose manifest is to be read, or one that nobody reads any more. `holder` reads `reading`."""
-        return self._database.write(firings.take, holder, now, reading)
+    def take(
+        self, holder: str, now: float, reading: Collection[int] = (), of_schedule: int | None = None
+    ) -> tuple[Schedule, Firing] | None:
+        """The next time whose manifest is to be read, or one that nobody reads any more. `holder` reads `reading`.
+
+        `of_schedule`: of that one alone.
+        """
+        return self._database.write(firings.take, holder, now, reading, of_schedule)
 
     def put_off(self, firing_id: int, holder: str, until: float, message: str) -> None:
         """What may pass by itself: it is tried again at `until`."""
@@ -95,6 +100,10 @@ class ScheduleVerbs:
     def end(self, firing_id: int, ended: Ended, now: float) -> None:
         """How it ended, or that it waits for a person. What is queued behind it is due when it is over."""
         self._database.write(firings.end, firing_id, ended, now)
+
+    def not_over(self, schedule_id: int) -> list[Firing]:
+        """A schedule's times that are not over, those that wait for a person too; the oldest first."""
+        return self._database.read(firings.not_over, schedule_id)
 
     def history(self, schedule_id: int, most: int = 20, *, with_charges: bool = False) -> list[Firing]:
         """A schedule's times, the newest first; with what each has cost, if that is asked for."""
