@@ -237,12 +237,10 @@ def _buys_nothing(preflight: Preflight) -> bool:
 def _is_for_nothing(preflight: Preflight, schedule: NewSchedule) -> bool:
     """Whether a time that buys nothing is not to be recorded.
 
-    A batch of its own would be empty, or hold what is made already; the next time makes all. In the one of all times, changed rows would lose their images to others that
-    nobody makes; new rows wait there until there is money.
+    A batch of its own would be empty, or hold what is made already: the next time makes all. In the one of all times,
+    changed rows would lose their images to others that nobody makes; new rows wait there until there is money.
     """
-    if schedule.into is Into.NEW:
-        return True
-    return bool(preflight.seen.disputed) and preflight.options.changed == "redo"
+    return schedule.into is Into.NEW or (bool(preflight.seen.disputed) and preflight.options.changed == "redo")
 
 
 def over_budget(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
