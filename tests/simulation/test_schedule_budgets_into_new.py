@@ -204,7 +204,7 @@ async def test_a_partial_night_without_money_makes_no_batch_of_images_that_were_
     assert outcome(later[0]) == "done up to its budget"
     ((type_, _, text),) = messages
     assert type_ == "schedule.partial"
-    assert "1 image left out, and no batch is made for 2 rows that have images already: the next time makes all" in text
+    assert "1 image left out, and no batch is made for 2 rows with images already: the next time makes all" in text
 
     edited(services, into=Into.NEW, budget=MICROS, monthly_budget=MICROS, options=options)
     await nights(services)
