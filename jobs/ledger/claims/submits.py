@@ -172,6 +172,11 @@ class _Wish:
     today: int | None  # micro-dollars that the day's budgets leave; None: as many as the batches' own
     which: fair_share.Which | None = None  # rows; None: all that are ready
 
+    @property
+    def work(self) -> tuple[float, str | None, int | None, fair_share.Which | None]:
+        """What is asked for batches that have such work."""
+        return self.now, self.only, self.of_schedule, self.which
+
     def without(self, taken: list[_Try], which: fair_share.Which | None) -> _Wish:
         """What is left, of such jobs."""
         today = None if self.today is None else self.today - _cost(taken)
@@ -179,7 +184,7 @@ class _Wish:
 
 
 def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
-    open_shares = _with_work(tx, account, wish) if wish.most > 0 else []
+    open_shares = fair_share.with_work(tx, account, *wish.work) if wish.most > 0 else []
     owners = {share.batch.schedule_id for share in open_shares}
     while open_shares:
         picked: dict[int, list[_Try]] = {}
@@ -286,13 +291,9 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
-def _with_work(tx: Connection, account: Row[Any], wish: _Wish) -> list[fair_share.BatchShare]:
-    return fair_share.with_work(tx, account, wish.now, wish.only, wish.of_schedule, wish.which)
-
-
 def _next_ready(tx: Connection, account: Row[Any], wish: _Wish) -> float | None:
     """When a row's wait ends. Not asked while rows could be sent and may not: all of these would be read, each time."""
-    if _with_work(tx, account, wish):
+    if fair_share.with_work(tx, account, *wish.work):
         return None
     mine = {"only": wish.only, "of_schedule": wish.of_schedule}
     return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": wish.now, **mine}).scalar()

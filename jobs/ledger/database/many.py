@@ -1,17 +1,22 @@
 """One statement for many rows.
 
 On SQLite SQLAlchemy would spend most of the time on each row's parameters, of which none has to be converted there.
+PostgreSQL would read and plan a statement for each row: it is given the rows as arrays instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, Update
+from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, column, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import visitors
+from sqlalchemy.types import NullType, TypeEngine
 
 from jobs.ledger.database.engine import is_alone
 
@@ -27,7 +32,7 @@ def update_many(tx: Connection, statement: Update, rows: Sequence[Mapping[str, A
     if not rows:
         return
     if not is_alone(tx):
-        tx.execute(statement, rows)
+        _update_by_arrays(tx, statement, rows)
         return
     if statement not in _written:
         compiled = statement.compile(dialect=tx.dialect)
@@ -35,6 +40,65 @@ def update_many(tx: Connection, statement: Update, rows: Sequence[Mapping[str, A
         _written[statement] = str(compiled), tuple(compiled.positiontup or ()), brought
     text, names, own = _written[statement]
     tx.exec_driver_sql(text, [tuple([row[name] if name in row else own[name] for name in names]) for row in rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ByArrays:
+    """An update of all rows that its parameters name: each is an array, with a value for each row."""
+
+    statement: Update
+    names: tuple[str, ...]
+    key: tuple[str, ...]  # of these, those that tell which row it is
+
+
+def _update_by_arrays(tx: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> None:
+    if len(rows) == 1:
+        tx.execute(statement, rows[0])
+        return
+    made = _by_arrays(statement)
+    for together in _each_once(rows, made.key):
+        tx.execute(made.statement, {name: [row[name] for row in together] for name in made.names})
+
+
+def _each_once(rows: Sequence[Mapping[str, Any]], key: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows in their order, in groups that name no row twice: one statement changes a row once."""
+    group: list[Mapping[str, Any]] = []
+    named: set[tuple[Any, ...]] = set()
+    for row in rows:
+        which = tuple([row[name] for name in key])
+        if which in named:
+            yield group
+            group, named = [], set()
+        group.append(row)
+        named.add(which)
+    yield group
+
+
+@cache
+def _by_arrays(statement: Update) -> _ByArrays:
+    """The update with `unnest` of arrays in the place of its parameters."""
+    types: dict[str, TypeEngine[Any]] = {}
+    table = cast("Table", statement.table)
+    for assigned, value in cast("Any", statement)._values.items():  # noqa: SLF001  what `values` was given
+        at = table.c[assigned] if isinstance(assigned, str) else assigned
+        types |= {name: kind for name, kind in _wanted(value, at.type) if name not in types}
+    key = dict(each for condition in statement._where_criteria for each in _wanted(condition, NullType()))  # noqa: SLF001
+    types |= key
+    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+    row = func.unnest(*arrays).table_valued(*[column(name, kind) for name, kind in types.items()]).render_derived()
+
+    def in_its_place(element: Any, **_: Any) -> Any:
+        return row.c[element.key] if isinstance(element, BindParameter) and element.key in types else None
+
+    changed = cast("Update", visitors.replacement_traverse(statement, {}, in_its_place))
+    return _ByArrays(statement=changed, names=tuple(types), key=tuple(key))
+
+
+def _wanted(clause: Any, otherwise: TypeEngine[Any]) -> Iterator[tuple[str, TypeEngine[Any]]]:
+    """The parameters that each row gives, with their types; of one that has none `otherwise`."""
+    for element in visitors.iterate(clause):
+        if isinstance(element, BindParameter) and element.required:
+            yield element.key, otherwise if isinstance(element.type, NullType) else element.type
 
 
 def insert_many(tx: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
