@@ -24,7 +24,10 @@ from tests.support.tls import end_all
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian puts it
 
 _PROTOCOL_3, _SSL, _GSS = 196_608, 80_877_103, 80_877_104
-_ASKS = b"QS"  # a client waits for an answer after a Query or a Sync
+#: A client waits for an answer after a Query, a Sync, and the end of the rows that it copies, or gives up to copy.
+_ASKS = b"QScf"
+#: A server waits after ReadyForQuery, and when it is ready for rows that are copied.
+_WAITS = b"ZG"
 
 
 class Pooler:
@@ -143,9 +146,9 @@ class _Session:
         return session
 
     async def answer(self) -> bytes:
-        """The server's answer, up to the message ReadyForQuery."""
-        kind, answer = b"", b""
-        while kind != b"Z":
+        """The server's answer, up to the message after which it waits."""
+        kind, answer = b" ", b""
+        while kind not in _WAITS:
             kind, message = await _message(self.reader)
             answer += message
         return answer
