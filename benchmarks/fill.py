@@ -20,7 +20,7 @@ def main(manifest: str, prompt: str, dest: str) -> None:
     """Surveys, then records."""
     settings = load_settings(Path("lightfast.toml"))
     making = BatchOptions(manifest=manifest, prompt=prompt, map=("key=Handle",), to=dest)
-    with take(making, settings) as taking:
+    with take(making, settings, keeps_rows=True) as taking:
         ledger = open_ledger(settings.database_url)
         new = NewBatch(
             name=taking.name, dest=taking.dest, path=taking.path, columns=taking.seen.columns, source=manifest

@@ -1,6 +1,6 @@
 """Recording a manifest, as `lightfast run` and `submit` do after consent: rows a second, peak memory, bytes a row.
 
-Planning the manifest again, which tells whether it has changed, is part of it. `--postgresql`: on a server of its own.
+The survey before it, which plans the rows and keeps them for it, is no part of it. `--postgresql`: on its own server.
 """
 
 from __future__ import annotations

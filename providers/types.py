@@ -99,6 +99,13 @@ class Request:
         size = (int(width), int(height)) if height else None
         return cls(size=size, references=references, **values)
 
+    @classmethod
+    def from_canonical(cls, written: bytes) -> Request:
+        """As `from_json`, of what `to_json` has written: it is not written anew."""
+        made = cls.from_json(written)
+        object.__setattr__(made, "_written", written)
+        return made
+
     def hash(self) -> str:
         """32 hex digits that stand for this request."""
         return request_hash(self.to_json())

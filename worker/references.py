@@ -73,6 +73,7 @@ class Files:
         self._folder = folder
         self._unreadable = unreadable or {}
         self._known: OrderedDict[tuple[str, int, int], _Read] = OrderedDict()
+        self._forgot = False
 
     def find(self, words: str) -> Reference:
         """As `jobs.planning.references.References` says."""
@@ -111,7 +112,20 @@ class Files:
         self._known.move_to_end(key)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+            self._forgot = True
         return self._known[key]
+
+    def may_have_changed(self) -> bool:
+        """Whether a file that was found may be another by now. True also where there were too many to remember."""
+        return self._forgot or any(_is_another(path, modified, size) for path, modified, size in self._known)
+
+
+def _is_another(path: str, modified: int, size: int) -> bool:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return True
+    return (found.st_mtime_ns, found.st_size) != (modified, size)
 
 
 def _read(path: Path, found: os.stat_result) -> _Read:

@@ -50,7 +50,14 @@ def recording(settings: Settings, options: RunOptions, command: str) -> Iterator
     short = options.quiet or options.json
     told = addresses(options.notify, settings, here=command == "run")
     rows_read, links_seen = counting("rows read", 10_000, quiet=short), counting("links looked at", quiet=short)
-    taken = take(options.asked, settings, attended=is_terminal(), rows_read=rows_read, links_seen=links_seen)
+    taken = take(
+        options.asked,
+        settings,
+        attended=is_terminal(),
+        rows_read=rows_read,
+        links_seen=links_seen,
+        keeps_rows=True,
+    )
     with taken as preflight:
         if preflight.reasons:
             raise BadInput(preflight.reasons)

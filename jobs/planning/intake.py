@@ -1,6 +1,6 @@
-"""Takes a manifest in: one pass counts it against the ledger, a second records it. Both stream.
+"""Takes a manifest in: one pass plans and counts it against the ledger; what was planned is then recorded. Both stream.
 
-intake = Intake(manifest=manifest, options=options, catalog=catalog, ledger=ledger)
+intake = Intake(manifest=manifest, options=options, catalog=catalog, ledger=ledger, planned=PlannedRows())
 seen = survey(intake, batch, limits)        # spends and writes nothing
 seen.refuse_reasons(skip_bad=…, budget=…, partial=…, changed=…, batch=batch)   # none: go on
 batch = record(intake, seen, new_batch, now)
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -18,6 +18,7 @@ from jobs.errors import BadInput, LightfastError
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
+from jobs.ledger.batches.plain_rows import PlainRow, row_of
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.ledger.reports.values import LearntFigures
@@ -32,6 +33,7 @@ from jobs.planning.hints import hints
 from jobs.planning.key_hint import key_hint, likely_key
 from jobs.planning.overlap import Comparison, Overlap
 from jobs.planning.paces import Paces
+from jobs.planning.planned_rows import PlannedRows
 from jobs.planning.planner import Planned, Planner, PlanOptions, RouteCatalog, prepare
 from jobs.planning.problems import NAMED, Problems
 from jobs.planning.product_variations import variations_hint
@@ -71,6 +73,7 @@ class Intake:
     sandbox: bool = False  # the stand-in's images are no purchases, and these are not its
     references: References | None = None  # reads local files; None: there are only links
     variations: Variations = field(default_factory=Variations)  # what becomes of the manifest's rows first
+    planned: PlannedRows | None = None  # keeps what `survey` plans for `record`; None: that plans again
 
 
 def survey(
@@ -97,7 +100,8 @@ def survey(
 
 def made_in(other: Ledger, intake: Intake, seen: Survey) -> Overlap:
     """What of the manifest, as it was surveyed for a new batch, another ledger has made. Another pass; only reads."""
-    there = replace(intake, ledger=other, reuse=None)  # nothing is taken from another ledger
+    # Nothing is taken from another ledger, and what is recorded here is what was counted against this one.
+    there = replace(intake, ledger=other, reuse=None, planned=None)
     count = _count(there, _planner(there), None, seen.twins.afresh(), None)
     return count.before.outcome(count.keys)
 
@@ -131,9 +135,11 @@ def record(
     *,
     attachment: Attachment | None = None,
 ) -> Batch:
-    """Records what was surveyed; a manifest that has changed since then stops it, and nothing of it is kept."""
+    """Records what was surveyed, or nothing. Where it is planned again, a manifest that has changed stops it."""
     if intake.ledger is None:
         raise LightfastError("There is no ledger to record the batch in.")
+    if seen.bad and not intake.skip_bad:
+        raise BadInput(f"{intake.manifest.name}, {seen.problems[0]}")
     rows = _rows_to_record(intake, seen, progress or (lambda _: None))
     redo, keep = intake.changed == "redo", intake.changed == "keep"
     wish = ReuseOptions(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
@@ -159,19 +165,30 @@ def record(
         ) from error
 
 
-def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row]:
-    planner = _planner(intake, tells_doubts=False)
-    twins, digest, position = seen.twins.afresh(), 0, 0
-    for position, planned in enumerate(_planned(intake, planner, twins), 1):
+def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row | PlainRow]:
+    kept, position = _kept(intake), 0
+    rows: Iterable[Row | PlainRow] = _planned_again(intake, seen) if kept is None else kept
+    for position, row in enumerate(rows, 1):
+        yield row
+        if position % CHUNK == 0:
+            progress(position)
+    progress(position)
+
+
+def _kept(intake: Intake) -> PlannedRows | None:
+    """The rows as the survey has planned them; None: they have to be planned again."""
+    return intake.planned if intake.planned and intake.planned.are_whole else None
+
+
+def _planned_again(intake: Intake, seen: Survey) -> Iterator[Row]:
+    planner, digest = _planner(intake, tells_doubts=False), 0
+    for planned in _planned(intake, planner, seen.twins.afresh()):
         digest = _digest(digest, planned.row)
         if planned.problems and not intake.skip_bad:
             raise BadInput(f"{intake.manifest.name}, {planned.problems[0]}")
         yield planned.row
-        if position % CHUNK == 0:
-            progress(position)
     if digest != seen.digest:
         raise BadInput(f"{intake.manifest.name} changed while it was read. Nothing was recorded; run again.")
-    progress(position)
 
 
 def words_of_references(intake: Intake) -> Iterator[str]:
@@ -184,13 +201,18 @@ def words_of_references(intake: Intake) -> Iterator[str]:
 
 def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterator[str]:
     """The files that rows still to be paid for are made from, as their requests hold them; one may come many times."""
-    stream = _planned(intake, _planner(intake), seen.twins.afresh())
+    stream = map(row_of, kept) if (kept := _kept(intake)) else _rows_again(intake, seen)
     while chunk := list(islice(stream, CHUNK)):
         known = _known(intake, batch, chunk)
-        for row in (each.row for each in chunk if each.row.request):
+        for row in chunk:
             before = known.get(row.key)
             if row.request and not (before and before.fits(row.request_hash) and not before.lacking(row.request.n)):
                 yield from filter(file_name, row.request.references)
+
+
+def _rows_again(intake: Intake, seen: Survey) -> Iterator[Row]:
+    for planned in _planned(intake, _planner(intake, tells_doubts=False), seen.twins.afresh()):
+        yield planned.row
 
 
 def _raw_rows(intake: Intake, planner: Planner) -> Iterator[RawRow]:
@@ -225,22 +247,29 @@ def _count(
     )
     count = _Count(intake=intake, watch_paths=not planner.path.one_per_key, before=before)
     stream = _planned(intake, planner, twins)
+    if intake.planned:
+        intake.planned.begin()
     while chunk := list(islice(stream, CHUNK)):
-        known = _known(intake, batch, chunk)
-        before.look_for_images([each.row for each in chunk])
-        before.look([each.row for each in chunk if each.row.request_hash and each.row.key not in known])
+        rows = [planned.row for planned in chunk]
+        known = _known(intake, batch, rows)
+        before.look_for_images(rows)
+        before.look([row for row in rows if row.request_hash and row.key not in known])
+        if intake.planned:
+            intake.planned.add(rows)
         for planned in chunk:
             count.take(planned, known.get(planned.row.key))
         if progress:
             progress(count.rows)
+    if intake.planned:
+        intake.planned.end()
     count.empty, count.longer = intake.manifest.empty_rows, intake.manifest.longer_rows  # other passes begin anew
     return count
 
 
-def _known(intake: Intake, batch: Batch | None, chunk: Sequence[Planned]) -> dict[str, KnownRow]:
+def _known(intake: Intake, batch: Batch | None, rows: Sequence[Row]) -> dict[str, KnownRow]:
     if intake.ledger is None or batch is None:
         return {}
-    return intake.ledger.batches.known(batch.id, [each.row.key for each in chunk if each.row.state is JobState.READY])
+    return intake.ledger.batches.known(batch.id, [row.key for row in rows if row.state is JobState.READY])
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.schema import batches, images, jobs
 from jobs.manifest.reader import ReadOptions, open_manifest
 from jobs.planning.intake import Intake, record, survey
+from jobs.planning.planned_rows import PlannedRows
 from jobs.planning.planner import PlanOptions
 from jobs.states import ImageState, JobState
 from providers.catalog.models import Catalog
@@ -66,11 +67,12 @@ class World:
         return survey(self.intake(lines, name, **changes), self.ledger.batches.find(name), [MAIN])
 
     def take(self, lines, name="spring", *, sandbox=False, **changes):
-        intake = self.intake(lines, name, sandbox=sandbox, **changes)
-        seen = survey(intake, self.ledger.batches.find(name), [MAIN])
-        bound = {"dest": f"/d/{name}", "path": "{batch}/{key}/{index}.{ext}", "sandbox": sandbox}
-        bound |= {"columns": seen.columns, "source": "m.csv", "reuse": intake.reuse}
-        record(intake, seen, NewBatch(name=name, **bound), NOW)
+        with PlannedRows() as planned:
+            intake = self.intake(lines, name, sandbox=sandbox, planned=planned, **changes)
+            seen = survey(intake, self.ledger.batches.find(name), [MAIN])
+            bound = {"dest": f"/d/{name}", "path": "{batch}/{key}/{index}.{ext}", "sandbox": sandbox}
+            bound |= {"columns": seen.columns, "source": "m.csv", "reuse": intake.reuse}
+            record(intake, seen, NewBatch(name=name, **bound), NOW)
         return seen
 
     def made(self, lines, name="spring", **changes):

@@ -26,6 +26,7 @@ from jobs.manifest.templates import field_names
 from jobs.planning.first_plan import first_plan
 from jobs.planning.intake import Intake, made_in, survey, words_of_references
 from jobs.planning.overlap import Overlap
+from jobs.planning.planned_rows import PlannedRows
 from jobs.planning.planner import DEFAULT_PATH, PlanOptions
 from jobs.planning.survey import Survey
 from jobs.planning.variations import Variations, read_variations
@@ -133,6 +134,10 @@ class Preflight:
         if len(reasons) == 1 and self.seen.disputed and options.changed == "error" and _is_of_this_command(options):
             reasons = [reasons[0] + "".join(f"\n  {why}:\n    {pasted}" for why, pasted in self._changed_ways())]
         return reasons
+
+    def may_have_changed(self) -> bool:
+        """Whether the manifest, or a file that it names, may be another by now than the one that was read."""
+        return self.source.has_changed() or self.files.may_have_changed()
 
     @property
     def is_cancelled(self) -> bool:
@@ -243,11 +248,12 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     links_seen: Progress | None = None,
     known: Ledger | None = None,
     seen: SourceState | None = None,
+    keeps_rows: bool = False,
 ) -> Iterator[Preflight]:
     """Reads the whole manifest against the ledger. Spends and writes nothing.
 
     `attended`: a person sees and can answer. `known`: the settings' ledger, where it is open already. `seen`: how the
-    manifest was, where one that has not changed need not be read.
+    manifest was, where one that has not changed need not be read. `keeps_rows`: in a temporary file, to be recorded.
 
     Raises:
         BadInput: Options that are wrong, or a manifest that cannot be read.
@@ -268,7 +274,11 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
         seen=seen,
         tell=rows_read,
     )
-    with source_of as source, contextlib.nullcontext(known) if known else existing_ledger(settings) as ledger:
+    with (
+        source_of as source,
+        contextlib.nullcontext(known) if known else existing_ledger(settings) as ledger,
+        PlannedRows() if keeps_rows else contextlib.nullcontext() as planned_rows,
+    ):
         shape = ReadOptions(
             delimiter=options.delimiter or None,
             encoding=options.encoding or None,
@@ -293,6 +303,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             sandbox=batch.sandbox if batch else settings.is_sandbox,
             references=files,
             variations=variations,
+            planned=planned_rows,
         )
         if options.check_urls:
             files = Files(source.folder, _look_at_references(intake, settings, links_seen))

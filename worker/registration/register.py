@@ -88,6 +88,8 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
         claim_destination(
             store, preflight.name, ledger.ledger_id, now, new_ledger=preflight.options.new_ledger, path=preflight.path
         )
+    if preflight.may_have_changed():  # then it is planned again, which tells whether it asks for something else
+        preflight = replace(preflight, intake=replace(preflight.intake, planned=None))
     brought = _bring_files(preflight, store, tell)
     if preflight.batch is not None:
         bring_back(ledger, preflight.name)

@@ -111,7 +111,8 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
     options = options_of(schedule, firing.at, by_hand=firing.by_hand)
     batch = ledger.batches.find(options.batch)
     seen, left = _may_be_skipped(services, schedule, batch), left_to(schedule, ledger, services.clock.now())
-    with planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen) as preflight:
+    looking = planned(options, settings, left, rows_read=go_on, known=ledger, seen=seen, keeps_rows=True)
+    with looking as preflight:
         _demand_settled(preflight)
         demand(preflight, schedule, left)
         if options.partial and _buys_nothing(preflight) and _is_for_nothing(preflight, schedule):
@@ -168,7 +169,7 @@ def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
 
 
 @contextlib.contextmanager
-def planned(
+def planned(  # noqa: PLR0913  as `take` has
     options: BatchOptions,
     settings: Settings,
     left: Left,
@@ -176,15 +177,17 @@ def planned(
     known: Ledger | None,
     rows_read: Callable[[int], None] | None = None,
     seen: SourceState | None = None,
+    keeps_rows: bool = False,
 ) -> Iterator[Preflight]:
-    """What a time comes to, with the budget that its estimate is compared with.
+    """What a time comes to, with the budget that its estimate is compared with. `keeps_rows`: as `take` does.
 
     Raises:
         BadInput: Options that are wrong, or a manifest that cannot be read.
         UnchangedError: The manifest is as it was seen.
     """
     # The budget that --partial needs is known when the batch is.
-    taken = take(replace(options, partial=False), settings, rows_read=rows_read, known=known, seen=seen)
+    whole = replace(options, partial=False)
+    taken = take(whole, settings, rows_read=rows_read, known=known, seen=seen, keeps_rows=keeps_rows)
     with taken as found:
         yield with_budget(replace(found, options=options), left.money)
 

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert
 
 from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import adopted, appended, failure_breaker
-from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images, stored_key
+from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
+from jobs.ledger.batches.plain_rows import COLUMNS, PlainRow, images_of, plain, row_of, values_asked
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions, allot, give_back, whole_earlier
@@ -120,13 +121,15 @@ class RecordOptions:
     attachment: Attachment | None = None  # the schedule's time that it is recorded for
 
 
-def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options: RecordOptions, now: float) -> Batch:
+def record_manifest(
+    tx: Connection, new: NewBatch, rows: Iterable[Row | PlainRow], options: RecordOptions, now: float
+) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
     demand_whole(tx, batch_id)
     options = replace(options, stays=new.failover is Failover.OFF)
     if options.append:
-        rows = appended.placed(tx, batch_id, rows)
+        rows = appended.placed(tx, batch_id, map(_row, rows))
     else:
         tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(NO_JOB), ~has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
@@ -134,9 +137,9 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     is_new = not tx.execute(select(exists().where(jobs.c.batch_id == batch_id))).scalar()
     while chunk := list(islice(stream, _CHUNK)):
         if is_new:
-            _insert_rows(tx, batch_id, chunk)
+            _insert_rows(tx, batch_id, [plain(row) if isinstance(row, Row) else row for row in chunk])
         else:
-            given_back += _record_chunk(tx, batch_id, chunk, options, now)
+            given_back += _record_chunk(tx, batch_id, list(map(_row, chunk)), options, now)
     if given_back < options.given_back:
         raise FewerToReuse
     if options.reuse:
@@ -151,12 +154,16 @@ def record_manifest(tx: Connection, new: NewBatch, rows: Iterable[Row], options:
     return batch_of(tx, batch_id)
 
 
+def _row(row: Row | PlainRow) -> Row:
+    return row if isinstance(row, Row) else row_of(row)
+
+
 def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> int:
     """How many rows have the images back that they had with their request."""
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     as_they_were = _bad_now(chunk, existing, options)
     fresh = [row for row in chunk if row.state in NO_JOB or row.key not in existing]
-    _insert_rows(tx, batch_id, [row for row in fresh if row.position not in as_they_were])
+    _insert_rows(tx, batch_id, [plain(row) for row in fresh if row.position not in as_they_were])
     _leave(tx, list(as_they_were.values()), existing, options)
     again = [(row, existing[row.key]) for row in chunk if row.state not in NO_JOB and row.key in existing]
     _place(tx, again, options)
@@ -231,62 +238,21 @@ class ChangedRows(Exception):
         self.count = count
 
 
-def _insert_rows(tx: Connection, batch_id: int, rows: list[Row]) -> None:
+def _insert_rows(tx: Connection, batch_id: int, rows: Sequence[PlainRow]) -> None:
     if not rows:
         return
     numbered = list(enumerate(rows, start=number_jobs(tx, batch_id, len(rows))))
-    insert_many(tx, jobs, _JOB, [_job(number, batch_id, row) for number, row in numbered])
-    slots = [slot for number, row in numbered for slot in _new_slots(number, batch_id, row)]
+    insert_many(tx, jobs, ("id", "batch_id", *COLUMNS), [(number, batch_id, *row) for number, row in numbered])
+    missing = ImageState.MISSING.value
+    slots = [(batch_id, number, 1, slot, missing) for number, row in numbered for slot in range(images_of(row))]
     insert_many(tx, images, _SLOT, slots)
 
 
-_JOB = ("id", "batch_id", "key", "position", "line", "error_code", "message", "state", "carried", *ASKED)
 _SLOT = ("batch_id", "job_id", "revision", "slot", "state")
 
 
-def _job(number: int, batch_id: int, row: Row) -> tuple[Any, ...]:
-    """The values of `_JOB`."""
-    return (
-        number,
-        batch_id,
-        stored_key(row),
-        row.position,
-        row.line,
-        row.error_code,
-        row.message,
-        row.state.value,
-        row.carried,
-        *_values_asked(row),
-    )
-
-
-def _new_slots(number: int, batch_id: int, row: Row) -> list[tuple[Any, ...]]:
-    """The values of `_SLOT`, for each image of a new job."""
-    n = row.request.n if row.request else 0
-    return [(batch_id, number, 1, slot, ImageState.MISSING.value) for slot in range(n)]
-
-
-def _values_asked(row: Row) -> tuple[Any, ...]:
-    """The values of `ASKED`."""
-    request = row.request
-    width, height = row.pixels or (None, None)
-    return (
-        request.to_json() if request else None,
-        row.request_hash,
-        row.path,
-        row.provider,
-        row.provider_model,
-        row.price,
-        row.mode,
-        width,
-        height,
-        request.n if request else 1,
-        row.max_n,
-    )
-
-
 def _asked(row: Row) -> dict[str, Any]:
-    return dict(zip(ASKED, _values_asked(row), strict=True))
+    return dict(zip(ASKED, values_asked(row), strict=True))
 
 
 def _slots(number: int, batch_id: int, row: Row, *, revision: int) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from jobs.ledger.batches import (
     verification,
 )
 from jobs.ledger.batches.adopted_values import AdoptedRow
+from jobs.ledger.batches.plain_rows import PlainRow
 from jobs.ledger.batches.values import (
     Batch,
     ImageFlags,
@@ -111,7 +112,7 @@ class BatchVerbs:
     def record_manifest(  # noqa: PLR0913  the manifest, and how it is recorded
         self,
         new: NewBatch,
-        rows: Iterable[Row],
+        rows: Iterable[Row | PlainRow],
         *,
         redo_changed: bool = False,
         keep_changed: bool = False,
