@@ -389,6 +389,7 @@ _current = text("NOT surplus")
 _attempted = text("attempt_id IS NOT NULL")
 _settled = text("cost IS NOT NULL")
 _taken_over = text("origin_id IS NOT NULL")
+_was_stored = text("stored_at IS NOT NULL")
 
 images = Table(
     "images",
@@ -442,7 +443,8 @@ images = Table(
         sqlite_where=_generated,
         postgresql_where=_generated,
     ),
-    Index("ix_images_stored", "batch_id", "stored_at"),
+    # Partial: a row that is only recorded is not written to it.
+    Index("ix_images_stored", "batch_id", "stored_at", sqlite_where=_was_stored, postgresql_where=_was_stored),
     Index("ix_images_settled", "id", sqlite_where=_settled, postgresql_where=_settled),
     Index("ix_images_taken_from", "origin_id", "job_id", sqlite_where=_taken_over, postgresql_where=_taken_over),
 )

@@ -166,7 +166,7 @@ def ended(tx: Connection, batch_id: int, now: float) -> float:
     of_jobs = (events.c.job_id >= first_number(batch_id), events.c.job_id < first_number(batch_id + 1))
     times = (
         select(batches.c.created_at).where(batches.c.id == batch_id),
-        select(func.max(images.c.stored_at)).where(images.c.batch_id == batch_id),
+        select(func.max(images.c.stored_at)).where(images.c.batch_id == batch_id, images.c.stored_at.is_not(None)),
         select(func.max(images.c.expires_at)).where(*dead),
         select(func.max(func.coalesce(attempts.c.finished_at, attempts.c.created_at))).where(mine),
         select(func.max(events.c.at)).where(*of_jobs),

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import event
 
 from jobs.ledger import open_ledger
+from jobs.ledger.accounts import destinations
+from jobs.ledger.pruning import candidates
 from jobs.policy.copy_failures import BEGUN, ENOUGH
 from tests.integration.ledger import test_copy_failures
 from tests.support import stocked_ledger
@@ -137,3 +139,18 @@ def test_what_waits_to_be_copied_for_another_account_is_not_read_by_every_claim(
     (few, little), (as_few, as_little) = found
     assert few == as_few == 2
     assert as_little <= 2 * little + 10
+
+
+def test_when_images_were_stored_is_read_from_its_index_alone(sqlite_ledger_url):
+    """SQLite takes that index only where a question says that an image was stored, or compares its time."""
+
+    def ask(ledger):
+        ledger.reports.progress("spring")
+        with ledger._database.reading() as tx:
+            destinations._stored(tx, [1], NOW)
+            candidates.ended(tx, 1, NOW)
+
+    about_times = [plan for plan in ways_of(sqlite_ledger_url, ask) if any("ix_images_stored" in step for step in plan)]
+
+    assert len(about_times) == 4, "the pace, what was there before the batch, the last minutes, the newest"
+    assert all("ix_images_stored (batch_id=?" in plan[0] for plan in about_times)
